@@ -1,0 +1,45 @@
+"""hpc-agent: array-batch experiments on SLURM and Grid Engine clusters.
+
+The names below are the stable library surface; each is imported when it is first used, so that the CLI starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpc_agent._version import __version__
+
+if TYPE_CHECKING:
+    from hpc_agent.experiment.layout import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
+    from hpc_agent.infra.clusters import load_clusters_config
+    from hpc_agent.infra.templates import get_template_path
+
+_PACKAGE_ROOT = Path(__file__).resolve().parent
+
+_HOMES = {
+    "RUNS_SUBDIR": "hpc_agent.experiment.layout",
+    "TASKS_FILENAME": "hpc_agent.experiment.layout",
+    "RepoLayout": "hpc_agent.experiment.layout",
+    "load_tasks_module": "hpc_agent.experiment.layout",
+    "get_template_path": "hpc_agent.infra.templates",
+    "load_clusters_config": "hpc_agent.infra.clusters",
+}
+
+__all__ = [
+    "RUNS_SUBDIR",
+    "TASKS_FILENAME",
+    "_PACKAGE_ROOT",
+    "RepoLayout",
+    "__version__",
+    "get_template_path",
+    "load_clusters_config",
+    "load_tasks_module",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hpc_agent' has no attribute {name!r}")

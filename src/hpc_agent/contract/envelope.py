@@ -1,0 +1,104 @@
+"""The one line of JSON on stdout, and the request that came in."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from hpc_agent.contract.primitive import PartialError, Primitive, Request, Result
+from hpc_agent.errors import HpcError, SpecInvalid
+
+R = TypeVar("R", bound=Request)
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
+
+
+class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """``idempotent`` is true when this call changed nothing that an earlier one had not changed already."""
+
+    ok: bool = msgspec.field()
+    idempotent: bool = msgspec.field()
+    data: dict[str, Any] = msgspec.field()
+    partial_errors: list[PartialError] = []
+
+
+class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """``retry_safe``: the same call may be repeated as it is. ``field`` and ``details`` where there is something to
+    name.
+    """
+
+    ok: bool = msgspec.field()
+    error_code: str = msgspec.field()
+    message: str = msgspec.field()
+    category: str = msgspec.field()
+    retry_safe: bool = msgspec.field()
+    remediation: str = msgspec.field()
+    field: str | None = None
+    details: dict[str, Any] = {}
+
+
+def success(primitive: Primitive, result: Result) -> bytes:
+    data = msgspec.to_builtins(result)
+    data.pop("partial_errors", None)
+    unchanged = not primitive.mutates or bool(getattr(result, "deduped", False))
+    return encode(Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors))
+
+
+def failure(error: HpcError) -> bytes:
+    return encode(
+        Failure(
+            ok=False,
+            error_code=error.error_code,
+            message=error.message,
+            category=error.category,
+            retry_safe=error.retry_safe,
+            remediation=error.remediation,
+            field=error.field,
+            details=error.details,
+        )
+    )
+
+
+def encode(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
+
+
+def convert(document: Any, request: type[R], verb: str) -> R:
+    """The typed request. Raises SpecInvalid that names the field and what would be right."""
+    if not isinstance(document, dict):
+        raise SpecInvalid(f"the request of '{verb}' must be a JSON object, not {type(document).__name__}")
+    try:
+        return msgspec.convert(document, request)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), request, verb) from error
+
+
+def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
+    match = _PATH.match(text)
+    what, path = (match["what"], match["path"] or "$") if match else (text, "$")
+    prefix = path.removeprefix("$").lstrip(".")
+    see = f"Run 'hpc-agent describe {verb}' to see every field."
+    if unknown := _UNKNOWN.search(what):
+        names = known_fields(request, prefix)
+        close = difflib.get_close_matches(unknown["name"], names, n=1)
+        hint = f"Did you mean '{close[0]}'? " if close else ""
+        field = ".".join(p for p in (prefix, unknown["name"]) if p)
+        return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
+    if missing := _MISSING.search(what):
+        field = ".".join(p for p in (prefix, missing["name"]) if p)
+        flag = "--" + missing["name"].replace("_", "-")
+        return SpecInvalid(f"'{field}' is required", field=field, remediation=f"Give {flag}. {see}")
+    return SpecInvalid(f"{prefix or 'request'}: {what.replace('`', chr(39))}", field=prefix or None, remediation=see)
+
+
+def known_fields(request: type[Request], prefix: str) -> list[str]:
+    """Field names of the (nested) struct at ``prefix``."""
+    current: Any = msgspec.inspect.type_info(request)
+    for name in filter(None, prefix.split(".")):
+        current = next((f.type for f in getattr(current, "fields", ()) if f.encode_name == name), None)
+    return [f.encode_name for f in getattr(current, "fields", ())]

@@ -1,0 +1,125 @@
+"""The primitive: one typed function from which the CLI, the JSON Schemas, the docs and every other surface are
+derived.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from hpc_agent.errors import HpcError
+from hpc_agent.world import World
+
+
+class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of every request: unknown fields are refused, never ignored."""
+
+
+class PartialError(msgspec.Struct, frozen=True):
+    """A source that did not answer while the rest of the call succeeded."""
+
+    code: str
+    detail: str
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """Base of every result. ``partial_errors`` travels beside ``data`` in the envelope."""
+
+    partial_errors: list[PartialError] = []
+
+
+class Effect(enum.Enum):
+    """What a call touches outside its own process."""
+
+    FILES = "writes files in the experiment folder"
+    JOURNAL = "appends to the journal on this machine"
+    SSH = "runs a command on the cluster"
+    PUSH = "copies files to the cluster"
+    SUBMIT = "submits jobs"
+
+
+CHANGES = frozenset({Effect.FILES, Effect.SUBMIT, Effect.PUSH})
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A registered capability. ``name`` is the CLI verb, the catalogue name and the tool name alike."""
+
+    name: str
+    stage: str
+    function: Callable[[Any, World], Result]
+    request: type[Request]
+    result: type[Result]
+    effects: frozenset[Effect]
+    idempotent: bool
+    errors: tuple[type[HpcError], ...]
+    aliases: tuple[str, ...]
+    positional: str | None
+    progress: bool
+    summary: str
+    description: str
+
+    @property
+    def mutates(self) -> bool:
+        return bool(self.effects & CHANGES)
+
+
+REGISTRY: dict[str, Primitive] = {}
+
+F = TypeVar("F", bound=Callable[..., Result])
+
+
+def primitive(
+    *,
+    stage: str,
+    effects: Iterable[Effect] = (),
+    idempotent: bool = True,
+    errors: Sequence[type[HpcError]] = (),
+    aliases: Sequence[str] = (),
+    positional: str | None = None,
+    progress: bool = False,
+) -> Callable[[F], F]:
+    """Register ``function(request, world) -> result`` under its own name with dashes.
+
+    ``idempotent`` says that repeating the same call is safe and has no second effect; ``positional`` names the field
+    that may be given without its flag, ``progress`` that the call may be long. The first line of the docstring
+    is the help text; the rest is the page's description.
+    """
+
+    def register(function: F) -> F:
+        hints = get_type_hints(function)
+        name = function.__name__.rstrip("_").replace("_", "-")
+        summary, _, description = (inspect.getdoc(function) or "").partition("\n")
+        REGISTRY[name] = Primitive(
+            name=name,
+            stage=stage,
+            function=function,
+            request=hints["request"],
+            result=hints["return"],
+            effects=frozenset(effects),
+            idempotent=idempotent,
+            errors=tuple(errors),
+            aliases=tuple(aliases),
+            positional=positional,
+            progress=progress,
+            summary=summary.strip(),
+            description=description.strip(),
+        )
+        return function
+
+    return register
+
+
+def load_all() -> dict[str, Primitive]:
+    """Import every module below ``hpc_agent.ops`` and return the whole registry, by name."""
+    package = importlib.import_module("hpc_agent.ops")
+    for module in pkgutil.walk_packages(package.__path__, prefix="hpc_agent.ops."):
+        importlib.import_module(module.name)
+    return dict(sorted(REGISTRY.items()))

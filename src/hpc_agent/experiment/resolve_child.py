@@ -1,0 +1,79 @@
+"""Runs in a child process: imports the user's tasks.py, resolves every task, writes one JSON line a task to a file.
+
+argv: tasks.py, output file, task limit. The last line of the output is the verdict: {"total": n} or {"error": {...}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+from hpc_agent.models.mapreduce.runtime.dispatch import canonical, load_tasks
+from hpc_agent.models.mapreduce.runtime.task_env import problems
+
+
+class Refused(Exception):
+    """What is wrong with tasks.py, and with which task."""
+
+    def __init__(self, message: str, task: int | None = None, trace: str = "") -> None:
+        super().__init__(message)
+        self.facts = {"message": message, "task": task, "traceback": trace}
+
+
+def resolve_all(path: str, limit: int, write: Any) -> int:
+    module = _guarded(lambda: load_tasks(path), "importing tasks.py", None)
+    for name in ("total", "resolve"):
+        if not callable(getattr(module, name, None)):
+            raise Refused(f"tasks.py has no function {name}()")
+    total = _guarded(module.total, "total()", None)
+    if isinstance(total, bool) or not isinstance(total, int):
+        raise Refused(f"total() must return an int, not {type(total).__name__}")
+    if total < 1:
+        raise Refused(f"total() is {total}: there is nothing to run")
+    if total > limit:
+        raise Refused(
+            f"total() is {total:,}: more than the {limit:,} tasks that one run may have (constraints.max_tasks)"
+        )
+    for task in range(total):
+        write(_resolve_one(module, task) + b"\n")
+    return total
+
+
+def _resolve_one(module: Any, task: int) -> bytes:
+    kwargs = _guarded(lambda: module.resolve(task), f"resolve({task})", task)
+    if not isinstance(kwargs, dict):
+        raise Refused(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
+    found = problems(kwargs)
+    if found:
+        raise Refused(f"resolve({task}): {found[0]}", task)
+    try:
+        return canonical(kwargs)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
+
+
+def _guarded(call: Any, what: str, task: int | None) -> Any:
+    try:
+        return call()
+    except Refused:
+        raise
+    except BaseException as error:
+        raise Refused(f"{what} raised {type(error).__name__}: {error}", task, traceback.format_exc()[-3000:]) from error
+
+
+def main(path: str, output: str, limit: str) -> int:
+    os.dup2(2, 1)  # the user's prints go to stderr
+    with open(output, "wb", buffering=1 << 20) as handle:  # noqa: PTH123 - a plain path from the parent
+        try:
+            verdict: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
+        except Refused as refused:
+            verdict = {"error": refused.facts}
+        handle.write(json.dumps(verdict).encode() + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))

@@ -1,0 +1,161 @@
+"""Questions to the node side, one round trip each, and the runtime that answers them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import secrets
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
+from hpc_agent.infra.backends import Backend, get_backend
+from hpc_agent.infra.clusters import Cluster
+from hpc_agent.infra.ssh import SshTransport
+from hpc_agent.infra.templates import RUNTIME_TEMPLATES
+from hpc_agent.infra.transport import Completed, LocalTransport, Transport
+from hpc_agent.models.mapreduce.runtime.common import PROTOCOL
+
+RUNTIME = Path(__file__).resolve().parents[1] / "models" / "mapreduce" / "runtime"
+LAUNCHER = "_hpc_dispatch.py"
+SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
+
+
+@functools.cache
+def runtime_files(backend: Backend) -> dict[str, str]:
+    """What is deployed into ``.hpc/``: relative path -> text."""
+    files = {LAUNCHER: (RUNTIME / "launcher.py").read_text(encoding="utf-8")}
+    for path in sorted(RUNTIME.rglob("*.py")):
+        if path.name not in ("launcher.py", "bootstrap.py"):
+            files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
+    for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
+        files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")
+    if backend.adapter:
+        files["_hpc_backend.py"] = backend.adapter.read_text(encoding="utf-8")
+    return files
+
+
+def runtime_sha(backend: Backend) -> str:
+    return hashlib.sha256(json.dumps(runtime_files(backend), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Node:
+    """The node side of one repo on one cluster."""
+
+    def __init__(self, cluster: Cluster, env: Mapping[str, str], home: Path, remote_name: str) -> None:
+        self.cluster = cluster
+        self.backend = get_backend(cluster.scheduler)
+        self.scratch = cluster.scratch_path(home)
+        self.root = f"{self.scratch}/hpc-agent/{remote_name}"
+        self.transport = make_transport(cluster, env, home)
+        self._timeout = float(env.get("HPC_SSH_TIMEOUT_SEC") or 120)
+        self._push_timeout = float(env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
+
+    @property
+    def python(self) -> str:
+        """The interpreter over there; this one where everything runs on this machine."""
+        everything_here = self.cluster.ssh_target is None and self.cluster.scheduler == "local"
+        return sys.executable if everything_here and self.cluster.python == "python3" else self.cluster.python
+
+    @property
+    def site(self) -> dict[str, Any]:
+        """The cluster's knobs that its scheduler adapter reads."""
+        knobs = {key: getattr(self.cluster, key) for key in SITE_KEYS}
+        return {**knobs, "local_state": f"{self.scratch}/hpc-agent/.local-scheduler"}
+
+    def bootstrap(self, verb: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Ask with this version's runtime, which is put in place first."""
+        header = {"root": self.root, "sha": runtime_sha(self.backend), "files": runtime_files(self.backend)}
+        source = (RUNTIME / "bootstrap.py").read_text(encoding="utf-8")
+        stdin = json.dumps(header).encode() + b"\n" + json.dumps(request).encode()
+        return self._ask([self.python, "-c", source], verb, stdin, timeout)
+
+    def ask(self, verb: str, run_id: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Ask with the run's own frozen runtime. Raises RunNotFound when its folder is gone."""
+        document = {"root": self.root, "run_id": run_id, "site": self.site, **request}
+        launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
+        return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
+
+    def push(self, source: Path, files: list[str], destination: str) -> None:
+        self.transport.push(source, files, destination, f"{self.root}/shared", self._push_timeout)
+
+    def _ask(self, program: list[str], verb: str, stdin: bytes, timeout: float | None) -> dict[str, Any]:
+        nonce = secrets.token_hex(8)
+        done = self.transport.run([*program, verb, nonce], stdin, timeout or self._timeout)
+        return unframe(done, nonce, self.cluster.name)
+
+
+def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Transport:
+    if cluster.ssh_target is None:
+        return LocalTransport(env, cluster.shell_init)
+    return SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
+
+
+def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
+    """The answer between the sentinels. Raises the error that it carries, or what its absence means."""
+    text = done.stdout.decode(errors="replace")
+    _, begun, rest = text.partition(f"HPC-AGENT-BEGIN {nonce}\n")
+    body, ended, _ = rest.partition(f"\nHPC-AGENT-END {nonce}")
+    if not begun or not ended:
+        raise _no_answer(done, cluster)
+    document = json.loads(body)
+    if "z" in document:
+        document = json.loads(zlib.decompress(base64.b64decode(document["z"])))
+    if document["protocol"] != PROTOCOL:
+        raise SchemaIncompat(
+            f"the run's runtime on '{cluster}' speaks protocol {document['protocol']}, this hpc-agent {PROTOCOL}",
+            remediation="Use the hpc-agent version that submitted the run ('hpc-agent --version').",
+        )
+    if document["ok"]:
+        return document["data"]  # type: ignore[no-any-return]
+    kind = by_code().get(document["code"], RemoteCommandFailed)
+    raise kind(f"{cluster}: {document['message']}", remediation=document["remediation"], details=document["details"])
+
+
+def _no_answer(done: Completed, cluster: str) -> HpcError:
+    tail = done.stderr_tail
+    details = {"exit_code": done.code, "stderr_tail": tail, "stdout_tail": done.stdout[-500:].decode(errors="replace")}
+    if "No space left on device" in tail or "Disk quota exceeded" in tail:
+        return StorageFull(f"{cluster}: no space on the cluster's disk", details=details)
+    if "can't open file" in tail and LAUNCHER in tail:
+        return RunNotFound(
+            f"the run's folder is not on '{cluster}' any more",
+            details=details,
+            remediation="Run 'hpc-agent submit --rerun' to run it anew.",
+        )
+    if done.code in (126, 127):
+        return RemoteCommandFailed(
+            f"'{cluster}' cannot start its Python",
+            details=details,
+            remediation=f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer.",
+        )
+    return RemoteCommandFailed(f"'{cluster}' gave no answer (exit code {done.code})", details=details)
+
+
+def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:
+    """Put the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster, for library use; returns the
+    files.
+
+    Submitting does this by itself, inside the run's snapshot.
+    """
+    backend = get_backend(cluster.scheduler)
+    files = runtime_files(backend)
+    source = (
+        "import json,os,sys\n"
+        "d=json.load(sys.stdin)\n"
+        "for n,t in d['files'].items():\n"
+        "    p=os.path.join(d['path'],'.hpc',*n.split('/'))\n"
+        "    os.makedirs(os.path.dirname(p),exist_ok=True)\n"
+        "    open(p+'.tmp','w',encoding='utf-8').write(t)\n"
+        "    os.replace(p+'.tmp',p)\n"
+    )
+    stdin = json.dumps({"path": remote_path, "files": files}).encode()
+    done = make_transport(cluster, env, home).run([cluster.python, "-c", source], stdin, 120.0)
+    if done.code != 0:
+        raise _no_answer(done, cluster.name)
+    return sorted(files)

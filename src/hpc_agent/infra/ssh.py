@@ -1,0 +1,142 @@
+"""OpenSSH with a private ControlMaster, and rsync over it. ~/.ssh/config, agents, jump hosts and Kerberos work as the
+user has them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpc_agent.errors import ClusterTimeout, PreconditionFailed, RemoteCommandFailed, SshUnreachable, StorageFull
+from hpc_agent.infra.transport import Completed, quote, run_bounded, shell_text
+
+CONNECT_SEC = 8
+PERSIST = "10m"
+MASTER_CHECK_SEC = 3.0
+SSH_FAILED = 255
+
+
+class SshTransport:
+    """One host. Never a password prompt (BatchMode), never a host key check turned off, never a wait without a
+    limit.
+    """
+
+    def __init__(self, target: str, env: Mapping[str, str], ssh_config: str | None, shell_init: str | None) -> None:
+        self._target = target
+        self._env = env
+        self._init = shell_init
+        self._config = ssh_config
+        self._binary = env.get("HPC_SSH_BINARY", "ssh")
+
+    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        remote = "exec /bin/sh -c " + quote([shell_text(words, self._init)])
+        done = self._bounded([*self._ssh(), "--", self._target, remote], stdin, timeout)
+        if done.code == SSH_FAILED:
+            raise self._unreachable(done.stderr_tail)
+        return done
+
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+        words = ["rsync", "-rltz", "--files-from=-", "--from0", f"--compare-dest={already}", "--chmod=D700,Fu+rw"]
+        words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
+        done = self._bounded(words, b"\0".join(name.encode() for name in files), timeout)
+        if done.code == 0:
+            return
+        text = done.stderr_tail
+        if "No space left" in text or "Disk quota exceeded" in text:
+            raise StorageFull(f"no space below {destination} on {self._target}", details={"stderr_tail": text})
+        if "file has vanished" in text or "link_stat" in text:
+            raise PreconditionFailed(
+                "a file vanished while it was being pushed",
+                details={"stderr_tail": text},
+                remediation="Run the same 'hpc-agent submit' again.",
+            )
+        if done.code in (SSH_FAILED, 12, 30, 35):
+            raise self._unreachable(text)
+        raise RemoteCommandFailed(f"rsync failed with exit code {done.code}", details={"stderr_tail": text})
+
+    def _bounded(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        self._drop_dead_master()
+        try:
+            return run_bounded(words, stdin, timeout, self._env)
+        except FileNotFoundError as error:
+            raise PreconditionFailed(
+                f"'{words[0]}' is not installed here", remediation=f"Install {words[0]}, then call again."
+            ) from error
+        except ClusterTimeout as error:
+            error.message = f"{self._target} did not finish a command within {timeout:.0f} s"
+            raise
+
+    def _ssh(self) -> list[str]:
+        words = [self._binary]
+        if self._config:
+            words += ["-F", self._config]
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": str(CONNECT_SEC),
+            "ConnectionAttempts": "1",
+            "ServerAliveInterval": "5",
+            "ServerAliveCountMax": "3",
+            "LogLevel": "ERROR",
+        }
+        if self._socket is not None:
+            options |= {"ControlMaster": "auto", "ControlPath": str(self._socket), "ControlPersist": PERSIST}
+        for name, value in options.items():
+            words += ["-o", f"{name}={value}"]
+        return words
+
+    @property
+    def _socket(self) -> Path | None:
+        """The private master's socket: short, because a path over about 100 bytes is refused by the kernel."""
+        if self._env.get("HPC_NO_SSH_MULTIPLEX"):
+            return None
+        folder = _private_folder(self._env)
+        name = hashlib.sha256(f"{self._target}\0{self._config or ''}".encode()).hexdigest()[:16]
+        return folder / name if folder else None
+
+    def _drop_dead_master(self) -> None:
+        """A master whose process hangs or is gone would hold up every command: forget its socket."""
+        socket = self._socket
+        if socket is None or not socket.exists():
+            return
+        words = [self._binary, "-o", f"ControlPath={socket}", "-O", "check", "--", self._target]
+        try:
+            alive = run_bounded(words, b"", MASTER_CHECK_SEC, self._env).code == 0
+        except (ClusterTimeout, OSError):
+            alive = False
+        if not alive:
+            socket.unlink(missing_ok=True)
+
+    def _unreachable(self, text: str) -> SshUnreachable:
+        hint = None
+        if "Permission denied" in text or "publickey" in text:
+            agent = "is set" if self._env.get("SSH_AUTH_SOCK") else "is not set in this environment"
+            hint = (
+                f"The key was not accepted (SSH_AUTH_SOCK {agent}). Run 'ssh-add -l', pass SSH_AUTH_SOCK on to this process, "
+                f"and check with 'ssh -o BatchMode=yes {self._target} true'."
+            )
+        elif "Host key verification failed" in text:
+            hint = f"Connect once by hand with 'ssh {self._target}' to accept the host's key, then call again."
+        last = next((line for line in reversed(text.strip().splitlines()) if line.strip()), "no answer")
+        return SshUnreachable(
+            f"{self._target}: {last.strip()}", remediation=hint, details={"host": self._target, "stderr_tail": text}
+        )
+
+
+def _private_folder(env: Mapping[str, str]) -> Path | None:
+    """A folder of ours alone for sockets; None (no multiplexing) where it cannot be had safely."""
+    runtime = env.get("XDG_RUNTIME_DIR", "")
+    base = Path(runtime) if runtime and len(runtime) < 40 and Path(runtime).is_dir() else Path("/tmp")  # noqa: S108
+    folder = base / f"hpc-agent-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOENT):
+            return None
+        raise
+    safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077
+    return folder if safe else None

@@ -1,0 +1,104 @@
+"""How a cluster is reached: ``ssh`` (OpenSSH's own client and rsync) or ``local`` (this machine is the login node)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hpc_agent.errors import ClusterTimeout
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command left: exit code, stdout and stderr."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def stderr_tail(self) -> str:
+        return self.stderr.decode(errors="replace")[-2000:]
+
+
+class Transport(Protocol):
+    """Runs a command over there and copies files there."""
+
+    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        """Run one command. Raises SshUnreachable, ClusterTimeout."""
+        ...
+
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+        """Copy ``files`` (relative to ``source``) below ``destination``, leaving out those that are the same below
+        ``already``.
+
+        Raises SshUnreachable, StorageFull, RemoteCommandFailed, ClusterTimeout.
+        """
+        ...
+
+
+def quote(words: Sequence[str]) -> str:
+    """The one function that turns words into shell text. Raises ValueError for a NUL, which no shell can carry."""
+    if any("\0" in word for word in words):
+        raise ValueError("a command may not hold a NUL character")
+    return shlex.join(words)
+
+
+def shell_text(words: Sequence[str], init: str | None) -> str:
+    """``words`` for /bin/sh, after sourcing the site's ``shell_init`` file."""
+    text = "exec " + quote(words)
+    return f". {quote([init])} >/dev/null 2>&1; {text}" if init else text
+
+
+def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:
+    """Run a local process for at most ``timeout`` seconds; raises ClusterTimeout and leaves nothing of it behind.
+
+    Output goes to files and not to pipes: a ControlMaster that stays in the background would hold a pipe open for ever.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(
+            list(words), stdin=given, stdout=out, stderr=err, env=dict(env), start_new_session=True
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise ClusterTimeout(f"{Path(words[0]).name} took longer than {timeout:.0f} s") from None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+        out.seek(0)
+        err.seek(0)
+        return Completed(code, out.read(), err.read())
+
+
+class LocalTransport:
+    """No host: commands run here."""
+
+    def __init__(self, env: Mapping[str, str], shell_init: str | None) -> None:
+        self._env = env
+        self._init = shell_init
+
+    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        return run_bounded(["/bin/sh", "-c", shell_text(words, self._init)], stdin, timeout, self._env)
+
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+        """Plain copies: a link would let an edit of the repo reach the snapshot."""
+        del already, timeout
+        for name in files:
+            target = Path(destination) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(target.name + ".hpc-tmp")
+            shutil.copy2(source / name, temporary)
+            temporary.replace(target)

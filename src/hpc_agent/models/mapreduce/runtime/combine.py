@@ -1,0 +1,99 @@
+"""The combiner: folds the records of one wave into one partial, on the cluster. Only partials travel."""
+
+import os
+from typing import Any, Dict, List
+
+from . import common, layout, records, submit
+from .fold import Table
+from .ranges import count, spans
+
+
+def combine(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Partials of the asked waves (all by default), made anew only where more tasks are complete than the kept one
+    holds.
+    """
+    folder = layout.existing_run(request["root"], request["run_id"])
+    run = common.read_json(folder.document)
+    total = int(run["task_count"])
+    scan = records.scan(folder, total, {})
+    waves = wave_map(folder)
+    asked = request.get("waves")
+    unknown = [wave for wave in asked or [] if str(wave) not in waves]
+    if unknown:
+        raise common.NodeError(
+            "spec_invalid", "there is no wave %s; the run has waves %s" % (unknown[0], ", ".join(waves))
+        )
+    chosen = [str(wave) for wave in asked] if asked else list(waves)
+    replicates = sorted(request.get("replicates") or [])
+    return {
+        "run": run,
+        "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
+        "all_waves": list(waves),
+    }
+
+
+def wave_map(folder: layout.RunFolder) -> Dict[str, str]:
+    """Wave -> ranges of its tasks, from the first generation's arrays."""
+    waves = {}  # type: Dict[str, List[str]]
+    for array in submit.describe_arrays(folder):
+        if int(array["generation"]) == 1:
+            waves.setdefault(str(array["wave"]), []).append(array["tasks"])
+    return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
+
+
+def _wave(folder, run, wave, tasks, scan, replicates):
+    # type: (layout.RunFolder, Dict[str, Any], str, str, records.Scan, List[str]) -> Dict[str, Any]
+    members = [task for start, stop in spans(tasks) for task in range(start, stop)]
+    complete = [task for task in members if scan.state[task] == records.COMPLETE]
+    included = common.encode_ranges(complete)
+    path = os.path.join(folder.combiner, "wave_%s.json" % wave)
+    try:
+        kept = common.read_json(path, {})
+    except ValueError:
+        kept = {}
+    if kept.get("included") == included and kept.get("replicates") == replicates:
+        return dict(kept, fresh=False)
+    partial = {
+        "wave": int(wave),
+        "run_id": run["run_id"],
+        "included": included,
+        "replicates": replicates,
+        "tasks": count(tasks),
+        "failed": common.encode_ranges(t for t in members if scan.state[t] == records.FAILED),
+        "missing": common.encode_ranges(t for t in members if scan.state[t] == records.NONE),
+    }
+    partial.update(_fold(folder, run, complete, replicates))
+    common.make_folder(folder.combiner)
+    common.write_json(path, partial)
+    return dict(partial, fresh=True)
+
+
+def _fold(folder: layout.RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
+    """The table of the tasks, what they cost, and which of them had no metrics."""
+    table = Table(replicates=replicates)
+    weight_name = (run.get("results") or {}).get("weight")
+    empty = []  # type: List[int]
+    cpu = wall = 0.0
+    for task in tasks:
+        record = records.read(folder, task)
+        if record is None:
+            raise common.NodeError("combiner_failed", "the record of task %d cannot be read" % task)
+        values = {name: _value(value) for name, value in (record.get("metrics") or {}).items()}
+        weight = values.get(weight_name, 1.0) if weight_name else 1.0
+        if not values:
+            empty.append(task)
+        table.add_task(record.get("kwargs") or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
+        cpu += float(record.get("cpu_seconds") or 0.0)
+        wall += float(record.get("seconds") or 0.0)
+    return {
+        "table": table.to_json(),
+        "without_metrics": common.encode_ranges(empty),
+        "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
+    }
+
+
+def _value(value: Any) -> Any:
+    """Records hold non-finite numbers as text, to stay strict JSON."""
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    return float(value) if isinstance(value, str) else value

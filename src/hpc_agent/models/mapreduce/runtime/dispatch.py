@@ -1,0 +1,237 @@
+"""Runs the tasks of one array element: claim, resolve, execute, record. Started by the job template.
+
+Environment from the template: HPC_RUN_DIR, HPC_ARRAY, HPC_ELEMENT (0-based), HPC_JOB_ID. A task's record is written
+only
+after its result folder is in place, and by a rename: a task without a record is not complete, whatever else lies there.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from . import common, execute, metrics, stage, task_env
+from .layout import RunFolder
+from .ranges import slice_ranges
+
+DIGEST_BYTES = 4
+
+
+class Element(object):
+    """One array element: what it runs, and who it is for the scheduler."""
+
+    def __init__(self, environ: Dict[str, str]) -> None:
+        self.run = RunFolder(environ["HPC_RUN_DIR"])
+        self.document = common.read_json(self.run.document)
+        self.array = common.read_json(self.run.job(environ["HPC_ARRAY"]))
+        self.index = int(environ["HPC_ELEMENT"])
+        self.job_id = environ.get("HPC_JOB_ID", "")
+        self.generation = int(self.array["generation"])
+        self.host = socket.gethostname()
+        pack = int(self.array["pack"])
+        self.tasks = slice_ranges(self.array["tasks"], self.index * pack, pack)
+
+    @property
+    def owner(self) -> str:
+        return "%s:%s:%d" % (self.job_id, self.array["array"], self.index)
+
+
+def main(arguments: List[str]) -> int:
+    """Run every task of this element; 0 when all of them are complete."""
+    element = Element(dict(os.environ))
+    if arguments[:1] == ["--environment-failed"]:
+        for task in element.tasks:
+            _fail_unstarted(element, task, "environment", " ".join(arguments[1:]))
+        return 1
+    if element.document.get("nfs_data_dir"):
+        os.environ["LOCAL_DATA_DIR"] = stage.local_copy(element.document["nfs_data_dir"])
+    resolver = Resolver(element)
+    outcomes = [run_task(element, task, resolver) for task in element.tasks]
+    return 0 if all(outcomes) else 1
+
+
+class Resolver(object):
+    """``resolve`` of the frozen tasks.py, held against what was hashed when the run was submitted."""
+
+    def __init__(self, element: Element) -> None:
+        self._element = element
+        self._module = None  # type: Any
+
+    def __call__(self, task: int) -> Dict[str, Any]:
+        if self._module is None:
+            self._module = load_tasks(os.path.join(self._element.run.work, ".hpc", "tasks.py"))
+        kwargs = self._module.resolve(task)
+        found = digest(kwargs)
+        with open(self._element.run.digests, "rb") as handle:
+            handle.seek(task * DIGEST_BYTES)
+            if handle.read(DIGEST_BYTES) != found:
+                raise ValueError(
+                    "resolve(%d) gives other parameters on %s than at submission" % (task, self._element.host)
+                )
+        return dict(kwargs)
+
+
+def load_tasks(path: str) -> Any:
+    """The module at ``path``, imported from its own folder and not cached as bytecode."""
+    import importlib.util
+
+    sys.dont_write_bytecode = True
+    for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location("tasks", path)
+    if spec is None or spec.loader is None:
+        raise ImportError("cannot import %s" % path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tasks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def canonical(kwargs: Dict[str, Any]) -> bytes:
+    """The bytes that identify a task's parameters: compact JSON with sorted keys."""
+    return json.dumps(kwargs, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def digest(kwargs: Dict[str, Any]) -> bytes:
+    return hashlib.sha256(canonical(kwargs)).digest()[:DIGEST_BYTES]
+
+
+def run_task(element: Element, task: int, resolver: Resolver) -> bool:
+    """Run one task unless it is complete or another array owns it. True when the task is complete."""
+    record = _readable_record(element, task)
+    if record and record.get("state") == "complete":
+        return True
+    if not claim(element, task):
+        sys.stderr.write("hpc-agent: task %d is claimed by another array; this twin leaves it alone\n" % task)
+        return True
+    try:
+        kwargs = resolver(task)
+    except BaseException as error:  # user code may raise anything, SystemExit included
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        _fail_unstarted(element, task, "code_error", "tasks.py: %s: %s" % (type(error).__name__, error))
+        return False
+    return _execute(element, task, kwargs)
+
+
+def claim(element: Element, task: int) -> bool:
+    """The fence: the first element to claim (task, generation) runs it; the same element again (a requeue) may go
+    on.
+    """
+    path = element.run.claim(task, element.generation)
+    common.make_folder(os.path.dirname(path))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        with open(path, "r") as handle:
+            return handle.read().split("\n")[0] in (element.owner, "")
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write("%s\n%s %d\n" % (element.owner, element.host, time.time()))
+        handle.flush()
+        os.fsync(handle.fileno())
+    return True
+
+
+def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
+    document = element.document
+    final = os.path.join(element.run.path, task_env.result_folder(document, task, kwargs))
+    scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
+    common.make_folder(scratch)
+    env = task_env.build(document, element.run.path, task, kwargs, scratch, dict(os.environ))
+    log = element.run.log(task, element.generation)
+    common.make_folder(os.path.dirname(log))
+    outcome = execute.run(
+        document["executor"], env, element.run.work, log, grace=float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
+    )
+    record = _record(element, task, kwargs)
+    record.update(outcome)
+    record["log"] = os.path.relpath(log, element.run.path)
+    if outcome["state"] == "complete":
+        _collect(element, record, scratch, final)
+    if record["state"] != "complete":
+        record["log_tail"] = execute.tail(log, 20, 4096)
+        record["result_dir"] = os.path.relpath(scratch, element.run.path)
+    _write_record(element, task, record)
+    return bool(record["state"] == "complete")
+
+
+def _collect(element: Element, record: Dict[str, Any], scratch: str, final: str) -> None:
+    """Read the metrics and move the result folder into its place."""
+    values, problem = metrics.read(scratch, element.document.get("results") or {})
+    if problem and problem["fatal"]:
+        record.update(state="failed", cause="no_output", message=problem["message"])
+        return
+    if problem:
+        record["metrics_problem"] = problem["message"]
+    record["metrics"] = values
+    if os.path.lexists(final):
+        os.rename(final, "%s.replaced-%d" % (final, time.time() * 1000))
+    os.rename(scratch, final)
+    record["result_dir"] = os.path.relpath(final, element.run.path)
+
+
+def _record(element: Element, task: int, kwargs: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    earlier = _readable_record(element, task)
+    history = list(earlier.get("history", [])) if earlier else []
+    if earlier:
+        kept = ("generation", "state", "cause", "exit_code", "signal", "seconds", "host", "ended_at")
+        history = (history + [{key: earlier.get(key) for key in kept}])[-10:]
+    return {
+        "task": task,
+        "generation": element.generation,
+        "job": element.job_id,
+        "element": element.index,
+        "array": element.array["array"],
+        "host": element.host,
+        "kwargs": kwargs,
+        "history": history,
+        "attempt": len(history) + 1,
+    }
+
+
+def _readable_record(element: Element, task: int) -> Optional[Dict[str, Any]]:
+    try:
+        record = common.read_json(element.run.record(task))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _fail_unstarted(element: Element, task: int, cause: str, message: str) -> None:
+    record = _record(element, task, None)
+    if record["history"] and record["history"][-1]["state"] == "complete":
+        return
+    now = time.time()
+    record.update(
+        state="failed",
+        cause=cause,
+        message=message[:2000],
+        exit_code=None,
+        signal=None,
+        seconds=0.0,
+        started_at=now,
+        ended_at=now,
+        log_tail=message[-2000:],
+    )
+    sys.stderr.write("hpc-agent: task %d: %s\n" % (task, message))
+    _write_record(element, task, record)
+
+
+def _write_record(element: Element, task: int, record: Dict[str, Any]) -> None:
+    """Write the record; a full disk gets a minute to be emptied before the task's outcome is given up."""
+    path = element.run.record(task)
+    common.make_folder(os.path.dirname(path))
+    for pause in (0.5, 1, 2, 4, 8, 15, 30, None):
+        try:
+            return common.write_json(path, record)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or pause is None:
+                raise
+            time.sleep(pause)

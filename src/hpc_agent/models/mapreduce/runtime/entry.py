@@ -1,0 +1,90 @@
+"""One verb of the node side: JSON request on stdin, one framed JSON answer on stdout, whatever banners stand around
+it.
+"""
+
+import base64
+import errno
+import json
+import os
+import sys
+import traceback
+import zlib
+from typing import Any, Callable, Dict, List
+
+from . import common
+
+COMPRESS_ABOVE = 16 << 10
+
+
+def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
+    """The function behind a verb; only its module is imported."""
+    if name in ("prepare", "submit"):
+        from . import submit
+
+        return submit.prepare if name == "prepare" else submit.submit
+    if name == "report":
+        from .report import report
+
+        return report
+    if name == "logs":
+        from .logs import logs
+
+        return logs
+    if name == "combine":
+        from .combine import combine
+
+        return combine
+    raise common.NodeError("spec_invalid", "the node side has no verb %r" % name)
+
+
+def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """The verb's answer, or its error, as one document. Never raises."""
+    try:
+        return {"ok": True, "protocol": common.PROTOCOL, "data": _verb(name)(request)}
+    except common.NodeError as error:
+        return _failed(error.code, error.message, error.remediation, error.details)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
+        return _failed("storage_full" if full else "remote_command_failed", message, None, _trace())
+    except Exception as error:  # noqa: BLE001 - the answer must be JSON whatever happens
+        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _trace())
+
+
+def _trace() -> Dict[str, Any]:
+    return {"traceback": traceback.format_exc()[-3000:]}
+
+
+def _failed(code, message, remediation, details):
+    # type: (str, str, Any, Dict[str, Any]) -> Dict[str, Any]
+    return {
+        "ok": False,
+        "protocol": common.PROTOCOL,
+        "code": code,
+        "message": message,
+        "remediation": remediation,
+        "details": details,
+    }
+
+
+def frame(document: Dict[str, Any], nonce: str) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    if len(text) > COMPRESS_ABOVE:
+        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
+    return "\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)
+
+
+def main(arguments: List[str]) -> int:
+    """``VERB NONCE < request``; ``task`` runs an array element instead."""
+    if arguments[:1] == ["task"]:
+        from .dispatch import main as run_element
+
+        return run_element(arguments[1:])
+    request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+    output = os.dup(1)
+    os.dup2(2, 1)  # a stray print of anything below must not reach the frame
+    document = answer(arguments[0], request)
+    data = frame(document, arguments[1]).encode("utf-8")
+    while data:
+        data = data[os.write(output, data) :]
+    return 0

@@ -1,0 +1,195 @@
+"""Run one executor: its own process group, a bounded log, the rusage of what it did."""
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import time
+from typing import Any, Optional, Tuple
+
+HEAD_BYTES = 32 << 20
+TAIL_BYTES = 8 << 20
+CHUNK = 1 << 16
+
+
+class Log(object):
+    """A log that keeps its first 32 MiB and its last 8 to 16 MiB: an executor that prints a gigabyte fills no disk.
+
+    Beyond the head, output goes to ``<log>.tail``, which becomes ``<log>.tail.old`` whenever it is full; so the end is
+    on disk even when this process is killed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._handle = open(path, "wb")
+        self._room = HEAD_BYTES
+        self._full = False
+
+    def write(self, data: bytes) -> None:
+        while data and not self._full:
+            if self._room <= 0:
+                self._turn()
+            part, data = data[: self._room], data[self._room :]
+            try:
+                self._handle.write(part)
+                self._handle.flush()
+            except OSError as error:
+                # A full disk must not stop the executor: the output is lost, the task is not.
+                self._full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not self._full:
+                    raise
+            self._room -= len(part)
+
+    def _turn(self) -> None:
+        self._handle.close()
+        tail = self._path + ".tail"
+        if os.path.exists(tail):
+            os.replace(tail, tail + ".old")
+        self._handle = open(tail, "wb")
+        self._room = TAIL_BYTES
+
+    def close(self) -> None:
+        try:
+            self._handle.close()
+        except OSError:
+            pass
+
+
+def run(command, env, cwd, log_path, grace):
+    # type: (str, Dict[str, str], str, str, float) -> Dict[str, Any]
+    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times.
+
+    SIGTERM to this process (walltime, preemption) is passed on to the executor's group, which has ``grace`` seconds.
+    """
+    log = Log(log_path)
+    started = time.time()
+    clock = time.monotonic()
+    stop = _StopSignal()
+    try:
+        process = subprocess.Popen(
+            ["/bin/bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        stop.restore()
+        log.close()
+        return _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error)
+    assert process.stdout is not None
+    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace)
+    process.returncode = 0  # reaped by wait4: keeps Popen from waiting for a process id that is no longer ours
+    process.stdout.close()
+    stop.restore()
+    log.close()
+    exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
+    outcome["cpu_seconds"] = round(usage.ru_utime + usage.ru_stime, 3)
+    outcome["max_rss_mb"] = round(usage.ru_maxrss / 1024.0, 1)
+    return outcome
+
+
+class _StopSignal(object):
+    """Remembers that SIGTERM arrived, and wakes the select loop."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self.wake, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._earlier = signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, *_: Any) -> None:
+        self.received = True
+        os.write(self._write, b"!")
+
+    def restore(self) -> None:
+        signal.signal(signal.SIGTERM, self._earlier)
+        os.close(self.wake)
+        os.close(self._write)
+
+
+def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float) -> Tuple[int, Any]:
+    """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
+    deadline = None  # type: Optional[float]
+    ended = None  # type: Optional[Tuple[int, Any]]
+    open_pipe = True
+    while ended is None:
+        ready, _, _ = select.select([pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else 0.02)
+        if stop.wake in ready:
+            os.read(stop.wake, 16)
+            _signal_group(pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace
+        if pipe in ready:
+            data = os.read(pipe, CHUNK)
+            log.write(data)
+            open_pipe = bool(data)
+            if data:
+                continue
+        if deadline is not None and time.monotonic() > deadline:
+            _signal_group(pid, signal.SIGKILL)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            ended = (status, usage)
+    while open_pipe and select.select([pipe], [], [], 0)[0]:
+        data = os.read(pipe, CHUNK)
+        log.write(data)
+        open_pipe = bool(data)
+    return ended
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        pass
+
+
+def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
+    if exit_code == 0 and not stopped:
+        return None, ""
+    if stopped or exit_code == 130:
+        return "terminated", "stopped by SIGTERM from the scheduler"
+    if killed_by is not None:
+        return "signal", "killed by signal %d" % killed_by
+    if exit_code == 0:
+        return None, ""
+    return "code_error", "exit code %s" % exit_code
+
+
+def _outcome(started, clock, exit_code, killed_by, cause, message):
+    # type: (float, float, Optional[int], Optional[int], Optional[str], str) -> Dict[str, Any]
+    complete = exit_code == 0 and cause is None
+    return {
+        "state": "complete" if complete else "failed",
+        "cause": cause,
+        "message": message,
+        "exit_code": exit_code,
+        "signal": killed_by,
+        "seconds": round(time.monotonic() - clock, 4),
+        "started_at": round(started, 3),
+        "ended_at": round(time.time(), 3),
+    }
+
+
+def tail(path: str, lines: int, limit: int) -> str:
+    """The last ``lines`` lines of a log, at most ``limit`` bytes; empty when there is none."""
+    pieces = []  # type: List[bytes]
+    missing = limit
+    for name in (path + ".tail", path + ".tail.old", path):
+        if missing <= 0:
+            break
+        try:
+            with open(name, "rb") as handle:
+                handle.seek(0, os.SEEK_END)
+                handle.seek(max(0, handle.tell() - missing))
+                pieces.insert(0, handle.read(missing))
+        except OSError:
+            continue
+        missing = limit - sum(len(piece) for piece in pieces)
+    text = b"".join(pieces).decode("utf-8", "replace")
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,14 @@
+"""hpc-agent on the cluster: runs one array element, or answers one question of the client.
+
+Deployed as ``.hpc/_hpc_dispatch.py``; standard library only.
+"""
+
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from _hpc_runtime.entry import main  # type: ignore[import-not-found]  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""A lock on the cluster's file system with an owner and a lease. A folder is made atomically even on NFS, where flock
+may not work.
+"""
+
+import errno
+import os
+import threading
+import time
+from typing import Any, Optional
+
+from . import common
+
+LEASE_SEC = 120.0
+
+
+class Lock(object):
+    """``with Lock(path, owner, wait)``. Raises NodeError ``precondition_failed`` naming the holder after ``wait``
+    seconds.
+
+    A thread of the holder renews its lease; a holder that was killed is superseded when its lease is over.
+    """
+
+    def __init__(self, path: str, owner: str, wait: float, lease: float = LEASE_SEC) -> None:
+        self._path = path
+        self._owner = "%s %s" % (owner, os.urandom(6).hex())
+        self._wait = wait
+        self._lease = lease
+        self._released = threading.Event()
+
+    def __enter__(self) -> "Lock":
+        deadline = time.monotonic() + self._wait
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise common.NodeError(
+                    "precondition_failed",
+                    "this run is being submitted by %s" % self._holder(),
+                    "Wait for it, then run the same 'hpc-agent submit' again: it returns what was submitted.",
+                )
+            time.sleep(0.1)
+        threading.Thread(target=self._renew_until_released, daemon=True).start()
+        return self
+
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(self._lease / 4):
+            try:
+                os.utime(self._owner_file, None)
+            except OSError:
+                return
+
+    def _try(self) -> bool:
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._break_if_stale()
+            return False
+        common.write_json(self._owner_file, {"owner": self._owner, "at": time.time()})
+        return True
+
+    @property
+    def _owner_file(self) -> str:
+        return os.path.join(self._path, "owner.json")
+
+    def _holder(self) -> str:
+        try:
+            document = common.read_json(self._owner_file, {})
+        except ValueError:
+            document = {}
+        return str(document.get("owner", "somebody")).rsplit(" ", 1)[0]
+
+    def _age(self) -> Optional[float]:
+        """Seconds since the last renewal by the file server's own clock, so that clock skew between hosts does not
+        count.
+        """
+        probe = "%s.%d.probe" % (self._path, os.getpid())
+        try:
+            with open(probe, "w"):
+                pass
+            now = os.stat(probe).st_mtime
+            newest = os.stat(self._path).st_mtime
+            try:
+                newest = max(newest, os.stat(self._owner_file).st_mtime)
+            except OSError:
+                pass
+            return now - newest
+        except OSError:
+            return None
+        finally:
+            common.remove_quietly(probe)
+
+    def _break_if_stale(self) -> None:
+        age = self._age()
+        if age is None or age < self._lease:
+            return
+        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+        try:
+            os.rename(self._path, grave)
+        except OSError:
+            return
+        _remove_folder(grave)
+
+    def check(self) -> None:
+        """Raises NodeError when the lease was lost to somebody else (this process was stopped for longer than it)."""
+        document = common.read_json(self._owner_file, {})
+        if document.get("owner") != self._owner:
+            raise common.NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder())
+
+    def __exit__(self, *_: Any) -> None:
+        self._released.set()
+        try:
+            if common.read_json(self._owner_file, {}).get("owner") == self._owner:
+                _remove_folder(self._path)
+        except (OSError, ValueError):
+            pass  # an unreadable lock is left to its lease
+
+
+def _remove_folder(path: str) -> None:
+    common.remove_quietly(os.path.join(path, "owner.json"))
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass

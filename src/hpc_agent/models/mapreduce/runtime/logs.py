@@ -1,0 +1,73 @@
+"""The ends of task logs, and the scheduler's own words where a task wrote none."""
+
+import glob
+import os
+from typing import Any, Dict, List, Optional
+
+from . import common, execute, layout, records, submit
+from .ranges import spans
+
+LINE_LIMIT = 64 << 10
+
+
+def logs(request: Dict[str, Any]) -> Dict[str, Any]:
+    """``tasks`` (ids) or ``all_failed`` (at most ``limit`` of them); ``lines`` of each."""
+    folder = layout.existing_run(request["root"], request["run_id"])
+    total = int(common.read_json(folder.document)["task_count"])
+    wanted = [int(task) for task in request.get("tasks") or []]
+    failed = None  # type: Optional[int]
+    if request.get("all_failed"):
+        every = sorted(records.scan(folder, total, {}).failed)
+        failed, wanted = len(every), every[: int(request["limit"])]
+    outside = [task for task in wanted if not 0 <= task < total]
+    if outside:
+        raise common.NodeError(
+            "spec_invalid", "there is no task %d: the run has tasks 0 to %d" % (outside[0], total - 1)
+        )
+    arrays = submit.describe_arrays(folder)
+    return {"logs": [_one(folder, arrays, task, int(request["lines"])) for task in wanted], "failed": failed}
+
+
+def _one(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> Dict[str, Any]:
+    record = records.read(folder, task)
+    generations = sorted({int(a["generation"]) for a in arrays}, reverse=True) or [1]
+    for generation in generations:
+        path = folder.log(task, generation)
+        if os.path.exists(path):
+            entry = {"task": task, "path": path, "content": execute.tail(path, lines, LINE_LIMIT), "missing": False}
+            break
+    else:
+        entry = {"task": task, "path": None, "content": "", "missing": True}
+    entry["scheduler_output"] = _scheduler_output(folder, arrays, task, lines)
+    entry["state"] = record.get("state") if record else None
+    entry["cause"] = record.get("cause") if record else None
+    entry["message"] = record.get("message") if record else None
+    entry["host"] = record.get("host") if record else None
+    return entry
+
+
+def _scheduler_output(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> str:
+    """What the scheduler wrote for the task's element: a module that did not load, a kill, a full node disk."""
+    for array in reversed(arrays):
+        position = _position(array["tasks"], task)
+        if position is None or not array.get("job_id"):
+            continue
+        element = position // int(array["pack"])
+        for index in (element, element + 1):
+            for pattern in ("%s_%d.out", "*.o%s.%d"):
+                for path in glob.glob(
+                    os.path.join(glob.escape(folder.scheduler_logs), pattern % (array["job_id"], index))
+                ):
+                    is_sge = pattern.startswith("*")
+                    if (index == element + 1) == is_sge:
+                        return execute.tail(path, lines, LINE_LIMIT)
+    return ""
+
+
+def _position(ranges: str, task: int) -> Optional[int]:
+    offset = 0
+    for start, stop in spans(ranges):
+        if start <= task < stop:
+            return offset + task - start
+        offset += stop - start
+    return None

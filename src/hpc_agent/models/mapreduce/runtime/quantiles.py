@@ -1,0 +1,117 @@
+"""Quantiles of kept observations, and of a mergeable sketch when there are too many to keep."""
+
+import math
+from typing import Any, Dict, List, Sequence, Tuple
+
+from .moments import Exact, dyadic
+
+Observation = Tuple[float, float]
+
+
+def exact_quantiles(observations: Sequence[Observation], percents: Sequence[int]) -> List[float]:
+    """Quantiles of sorted (value, weight) pairs by linear interpolation, as numpy's default ("type 7").
+
+    Unequal weights follow A. Akinshin, "Weighted quantile estimators", arXiv:2304.07265 (2023): the mean of the
+    quantile function over a window as wide as one observation of Kish's effective sample size.
+    """
+    weighted = len({weight for _, weight in observations}) > 1
+    one = _weighted if weighted else _unweighted
+    return [one(observations, percent) for percent in percents]
+
+
+def _unweighted(observations: Sequence[Observation], percent: int) -> float:
+    index, rest = divmod(percent * (len(observations) - 1), 100)
+    low = observations[index][0]
+    if not rest:
+        return low
+    high = observations[index + 1][0]
+    return clamp(low * (1 - rest / 100) + high * (rest / 100), low, high)
+
+
+def _weighted(observations: Sequence[Observation], percent: int) -> float:
+    heaviest = max(weight for _, weight in observations)
+    shares = [(value, weight / heaviest) for value, weight in observations]
+    total = math.fsum(share for _, share in shares)
+    size = total * total / math.fsum(share * share for _, share in shares)
+    left = percent / 100 * (size - 1) / size
+    right = left + 1 / size
+    parts: List[Observation] = []
+    seen = 0.0
+    for value, share in shares:
+        start, seen = seen, seen + share
+        overlap = min(seen / total, right) - max(start / total, left)
+        if overlap > 0:
+            parts.append((value, overlap))
+    width = math.fsum(overlap for _, overlap in parts)
+    mean = math.fsum(value * (overlap / width) for value, overlap in parts)
+    return clamp(mean, parts[0][0], parts[-1][0])
+
+
+def clamp(value: float, low: float, high: float) -> float:
+    """Keeps rounding from carrying a quantile beyond its neighbours."""
+    return min(max(value, low), high)
+
+
+class Sketch(object):
+    """DDSketch with linearly interpolated bins, 64 to a power of two: values lie within 1/128 of a bin's middle.
+
+    C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error
+    Guarantees", PVLDB 12(12), 2019. The bins come from frexp, because log() differs in its last digit between
+    machines; none are collapsed, because that would let the order of merging show.
+    """
+
+    PER_OCTAVE = 64
+    # Lifts the smallest power of two (2 ** -1074) above zero, so that a bin's number has the sign of its values.
+    OFFSET = 1100
+
+    def __init__(self) -> None:
+        self.bins: Dict[int, Exact] = {}
+
+    @classmethod
+    def bin_of(cls, value: float) -> int:
+        if value == 0:
+            return 0
+        fraction, exponent = math.frexp(abs(float(value)))
+        number = (exponent + cls.OFFSET) * cls.PER_OCTAVE + int((2 * fraction - 1) * cls.PER_OCTAVE)
+        return number if value > 0 else -number
+
+    @classmethod
+    def middle_of(cls, number: int) -> float:
+        if number == 0:
+            return 0.0
+        exponent, part = divmod(abs(number), cls.PER_OCTAVE)
+        middle = math.ldexp(0.5 + (part + 0.5) / (2 * cls.PER_OCTAVE), exponent - cls.OFFSET)
+        return middle if number > 0 else -middle
+
+    def add(self, value: float, weight: float) -> None:
+        self.bins.setdefault(self.bin_of(value), Exact()).add(*dyadic(weight))
+
+    def merge(self, other: "Sketch") -> None:
+        for number, weight in list(other.bins.items()):
+            self.bins.setdefault(number, Exact()).add(*weight.pair)
+
+    def quantiles(self, percents: Sequence[int], count: int) -> List[float]:
+        """The values at rank q * (n - 1), n being ``count``: where the weight so far exceeds that share."""
+        base = min(weight.exponent for weight in self.bins.values())
+        bins = [(number, weight.mantissa << (weight.exponent - base)) for number, weight in sorted(self.bins.items())]
+        total = sum(weight for _, weight in bins)
+        found: List[float] = []
+        for percent in percents:
+            target = percent * (count - 1) * total
+            seen = 0
+            for number, weight in bins:
+                seen += weight
+                if seen * 100 * count > target:
+                    found.append(self.middle_of(number))
+                    break
+        return found
+
+    def to_json(self) -> Dict[str, Any]:
+        return {str(number): weight.to_json() for number, weight in sorted(self.bins.items())}
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> "Sketch":
+        """Raises ValueError when a bin is not what to_json gives."""
+        sketch = cls()
+        sketch.bins = {int(number): Exact.from_json(weight) for number, weight in document.items()}
+        return sketch

@@ -1,0 +1,30 @@
+"""Slices of task-id ranges without spelling them out: a million-task array is one short text."""
+
+from typing import Iterator, List, Tuple
+
+
+def spans(text: str) -> Iterator[Tuple[int, int]]:
+    """``"0-2,7"`` -> (0, 3), (7, 8): first id and one past the last."""
+    for part in text.split(",") if text else []:
+        first, dash, last = part.partition("-")
+        yield int(first), int(last if dash else first) + 1
+
+
+def count(text: str) -> int:
+    return sum(stop - start for start, stop in spans(text))
+
+
+def slice_ranges(text: str, offset: int, length: int) -> List[int]:
+    """The ids at positions ``offset`` .. ``offset + length - 1`` of the ranges."""
+    ids = []  # type: List[int]
+    for start, stop in spans(text):
+        size = stop - start
+        if offset < size:
+            take = min(size - offset, length - len(ids))
+            ids.extend(range(start + offset, start + offset + take))
+            if len(ids) == length:
+                return ids
+            offset = 0
+        else:
+            offset -= size
+    return ids

@@ -1,0 +1,288 @@
+"""Status of a run in one answer: task records first, then the queue, then accounting.
+
+A task is complete only by its record. What the queue does not know is not finished: accounting is asked why, and what
+neither knows
+is unknown. A query that failed is not an answer: the last good one is shown, marked stale.
+"""
+
+import os
+import time
+from typing import Any, Dict, List
+
+from . import common, layout, records, submit
+from .ranges import count, slice_ranges, spans
+from .schedulers import load
+
+PENDING, RUNNING, LOST = 3, 4, 5
+RANGES_LIMIT = 2000
+ABANDONED_SEC = 300.0
+# Causes that the scheduler knows better than the process that it killed.
+REFINED = ("signal", "terminated")
+
+
+def report(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Counts, ranges, waves, failures by cause, and why what is pending is pending."""
+    folder = layout.existing_run(request["root"], request["run_id"])
+    run = common.read_json(folder.document)
+    total = int(run["task_count"])
+    cache = _load_cache(folder)
+    scan = records.scan(folder, total, cache)
+    arrays = submit.describe_arrays(folder)
+    state = bytearray(scan.state)
+    notes = _ask_scheduler(request, folder, run, arrays, scan, state, cache)
+    answer = _answer(run, arrays, scan, state, notes, cache)
+    _save_cache(folder, cache)
+    return answer
+
+
+def _load_cache(folder: layout.RunFolder) -> Dict[str, Any]:
+    try:
+        cache = common.read_json(folder.status_cache, {})
+    except ValueError:
+        cache = {}
+    return cache if cache.get("version") == records.CACHE_VERSION else {"version": records.CACHE_VERSION}
+
+
+def _save_cache(folder: layout.RunFolder, cache: Dict[str, Any]) -> None:
+    """The cache saves time and proves nothing: a full or read-only disk must not spoil the answer."""
+    try:
+        common.write_json(folder.status_cache, cache, sync=False)
+    except OSError:
+        pass
+
+
+def _ask_scheduler(request, folder, run, arrays, scan, state, cache):
+    # type: (Dict[str, Any], layout.RunFolder, Dict[str, Any], List[Dict[str, Any]], records.Scan, bytearray, Dict[str, Any]) -> Dict[str, Any]
+    """Fill in ``state`` for tasks without a record. Returns reasons, stale and refined facts."""
+    notes = {"reasons": {}, "stale": None, "hosts": set()}  # type: Dict[str, Any]
+    open_arrays = [a for a in arrays if a.get("job_id") and _unfinished(a, scan)]
+    to_refine = [
+        t for t, facts in scan.failed.items() if facts.get("cause") in REFINED and not _refined(cache, t, facts)
+    ]
+    scheduler = load(run["scheduler"], request.get("site") or {})
+    try:
+        if open_arrays:
+            rows = scheduler.queue([a["job_id"] for a in open_arrays])
+            _apply_queue(rows, open_arrays, folder, state, notes)
+        lost = [a for a in open_arrays if _has_lost(a, state)]
+        if lost or to_refine:
+            _apply_accounting(scheduler, lost, arrays, to_refine, scan, state, cache)
+        cache["last_good"] = {"state": _compact(state), "at": time.time()}
+    except common.NodeError as error:
+        earlier = cache.get("last_good")
+        if earlier:
+            _restore(earlier["state"], scan, state)
+        notes["stale"] = {"since": earlier["at"] if earlier else None, "error": error.message, "code": error.code}
+    _apply_refined(scan, cache)
+    return notes
+
+
+def _unfinished(array: Dict[str, Any], scan: records.Scan) -> bool:
+    for start, stop in spans(array["tasks"]):
+        for task in range(start, stop):
+            if scan.state[task] == records.NONE:
+                return True
+            if scan.state[task] == records.FAILED and int(scan.failed[task]["generation"] or 0) < int(
+                array["generation"]
+            ):
+                return True
+    return False
+
+
+def _apply_queue(rows, arrays, folder, state, notes):
+    # type: (List[Dict[str, Any]], List[Dict[str, Any]], layout.RunFolder, bytearray, Dict[str, Any]) -> None
+    by_job = {str(a["job_id"]): a for a in arrays}
+    for row in rows:
+        array = by_job.get(str(row["job"]))
+        if array is None:
+            continue
+        active = row["state"] in ("running", "completing", "suspended")
+        label = row["state"] if not row.get("reason") else "%s: %s" % (row["state"], row["reason"])
+        touched = 0
+        for element in common.decode_ranges(row["elements"]):
+            for task in slice_ranges(array["tasks"], element * array["pack"], array["pack"]):
+                if state[task] != records.COMPLETE and not (
+                    state[task] == records.FAILED and not _later(array, folder, task)
+                ):
+                    started = active and (array["pack"] == 1 or os.path.exists(folder.claim(task, array["generation"])))
+                    state[task] = RUNNING if started else PENDING
+                    touched += 1
+        if not active and touched:
+            notes["reasons"][label] = notes["reasons"].get(label, 0) + touched
+
+
+def _later(array: Dict[str, Any], folder: layout.RunFolder, task: int) -> bool:
+    record = records.read(folder, task)
+    return record is None or int(record.get("generation") or 0) < int(array["generation"])
+
+
+def _has_lost(array: Dict[str, Any], state: bytearray) -> bool:
+    return any(state[task] == records.NONE for start, stop in spans(array["tasks"]) for task in range(start, stop))
+
+
+def _apply_accounting(scheduler, lost, arrays, to_refine, scan, state, cache):
+    # type: (Any, List[Dict[str, Any]], List[Dict[str, Any]], List[int], records.Scan, bytearray, Dict[str, Any]) -> None
+    wanted = {str(a["job_id"]): a for a in lost}
+    jobs_to_refine = {str(scan.failed[t].get("job")) for t in to_refine}
+    wanted.update({str(a["job_id"]): a for a in arrays if str(a.get("job_id")) in jobs_to_refine})
+    since = min(float(a.get("at") or 0) for a in wanted.values()) if wanted else 0.0
+    found = {}  # type: Dict[Tuple[str, int], Dict[str, Any]]
+    for row in scheduler.accounting(sorted(wanted), since):
+        found[(str(row["job"]), int(row["element"]))] = row
+    for job, array in wanted.items():
+        for element in range(int(array["elements"])):
+            row = found.get((job, element))
+            if row is None:
+                continue
+            for task in slice_ranges(array["tasks"], element * array["pack"], array["pack"]):
+                if state[task] == records.NONE and row["state"] == "failed":
+                    state[task] = LOST
+                    scan.failed[task] = _lost_facts(array, row)
+    refined = cache.setdefault("refined", {})
+    for task in to_refine:
+        facts = scan.failed[task]
+        row = found.get((str(facts.get("job")), int(facts.get("element") or 0)))
+        if row is not None and row.get("cause") not in (None, "exit", "signal"):
+            refined[str(task)] = {"generation": facts.get("generation"), "cause": row["cause"], "raw": row["raw"]}
+
+
+def _lost_facts(array: Dict[str, Any], row: Dict[str, Any]) -> Dict[str, Any]:
+    words = "the scheduler says %s; the task left no record" % row["raw"]
+    return {
+        "generation": array["generation"],
+        "cause": row.get("cause") or "unknown",
+        "message": words,
+        "evidence": "accounting",
+        "exit_code": row.get("exit_code"),
+        "signal": row.get("signal"),
+        "host": row.get("host"),
+        "job": row["job"],
+        "element": row["element"],
+    }
+
+
+def _refined(cache: Dict[str, Any], task: int, facts: Dict[str, Any]) -> bool:
+    known = cache.get("refined", {}).get(str(task))
+    return bool(known and known["generation"] == facts.get("generation"))
+
+
+def _apply_refined(scan: records.Scan, cache: Dict[str, Any]) -> None:
+    for task, facts in scan.failed.items():
+        if _refined(cache, task, facts):
+            known = cache["refined"][str(task)]
+            facts = scan.failed[task] = dict(facts, cause=known["cause"])
+            facts["message"] = "%s; the scheduler says %s" % (facts["message"], known["raw"])
+
+
+def _compact(state: bytearray) -> Dict[str, str]:
+    return {name: _ranges(state, value) for name, value in (("running", RUNNING), ("pending", PENDING))}
+
+
+def _restore(earlier: Dict[str, str], scan: records.Scan, state: bytearray) -> None:
+    for name, value in (("running", RUNNING), ("pending", PENDING)):
+        for start, stop in spans(earlier.get(name, "")):
+            for task in range(start, min(stop, len(state))):
+                if scan.state[task] == records.NONE:
+                    state[task] = value
+
+
+def _ranges(state: bytearray, *values: int) -> str:
+    """Ids in one of the states, as ranges; works on runs of equal bytes, so a million tasks take milliseconds."""
+    table = bytes(1 if byte in values else 0 for byte in range(256))
+    flags = bytes(state).translate(table)
+    parts = []  # type: List[str]
+    start = flags.find(1)
+    while start >= 0:
+        stop = flags.find(0, start)
+        stop = len(flags) if stop < 0 else stop
+        parts.append("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1))
+        start = flags.find(1, stop)
+    return ",".join(parts)
+
+
+def _answer(run, arrays, scan, state, notes, cache):
+    # type: (Dict[str, Any], List[Dict[str, Any]], records.Scan, bytearray, Dict[str, Any], Dict[str, Any]) -> Dict[str, Any]
+    total = int(run["task_count"])
+    counts = _counts(state, 0, total)
+    failed = _ranges(state, records.FAILED, LOST)
+    causes = {}  # type: Dict[str, int]
+    for task, facts in scan.failed.items():
+        if state[task] in (records.FAILED, LOST):
+            cause = facts.get("cause") or "unknown"
+            causes[cause] = causes.get(cause, 0) + 1
+    mean = scan.seconds[0] / scan.seconds[1] if scan.seconds[1] else None
+    return {
+        "run_id": run["run_id"],
+        "total": total,
+        "counts": counts,
+        "lifecycle_state": _lifecycle(counts, arrays, notes, cache),
+        "failed_tasks": _bounded(failed),
+        "unknown_tasks": _bounded(_ranges(state, records.NONE)),
+        "running_tasks": _bounded(_ranges(state, RUNNING)),
+        "failures_by_cause": causes,
+        "samples": _samples(scan, state),
+        "reasons": notes["reasons"],
+        "stale": notes["stale"],
+        "waves": _waves(arrays, state),
+        "mean_task_seconds": mean,
+        "checked_at": time.time(),
+        "arrays": {a["array"]: {"job_id": a.get("job_id"), "state": a.get("state")} for a in arrays[:200]},
+        "job_ids": [a["job_id"] for a in arrays if a.get("job_id")][:1000],
+    }
+
+
+def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
+    part = bytes(state[start:stop])
+    return {
+        "complete": part.count(records.COMPLETE),
+        "failed": part.count(records.FAILED) + part.count(LOST),
+        "running": part.count(RUNNING),
+        "pending": part.count(PENDING),
+        "unknown": part.count(records.NONE),
+    }
+
+
+def _waves(arrays: List[Dict[str, Any]], state: bytearray) -> Dict[str, Dict[str, int]]:
+    waves = {}  # type: Dict[str, Dict[str, int]]
+    for array in arrays:
+        if int(array["generation"]) != 1:
+            continue
+        wave = waves.setdefault(str(array["wave"]), {})
+        for start, stop in spans(array["tasks"]):
+            for name, number in _counts(state, start, stop).items():
+                wave[name] = wave.get(name, 0) + number
+    return {name: waves[name] for name in sorted(waves, key=int)[:100]}
+
+
+def _bounded(text: str) -> Dict[str, Any]:
+    """Ranges, cut after about 2,000 characters so that an answer stays small; ``count`` is always whole."""
+    whole = count(text)
+    if len(text) <= RANGES_LIMIT:
+        return {"count": whole, "ranges": text, "truncated": False}
+    return {"count": whole, "ranges": text[:RANGES_LIMIT].rpartition(",")[0], "truncated": True}
+
+
+def _samples(scan: records.Scan, state: bytearray) -> List[Dict[str, Any]]:
+    """One failed task for each cause, the lowest id."""
+    seen = {}  # type: Dict[str, Dict[str, Any]]
+    for task in sorted(scan.failed):
+        facts = scan.failed[task]
+        if state[task] in (records.FAILED, LOST) and facts.get("cause") not in seen:
+            seen[str(facts.get("cause"))] = dict(facts, task=task)
+    return list(seen.values())[:12]
+
+
+def _lifecycle(counts, arrays, notes, cache):
+    # type: (Dict[str, int], List[Dict[str, Any]], Dict[str, Any], Dict[str, Any]) -> str
+    if not counts["failed"] and not counts["unknown"] and not counts["running"] and not counts["pending"]:
+        return "complete"
+    if notes["stale"] or counts["running"] or counts["pending"]:
+        cache.pop("unknown_since", None)
+        return "in_flight"
+    if not counts["unknown"]:
+        return "failed"
+    if not arrays or any(a.get("state") != "submitted" for a in arrays):
+        return "in_flight"
+    # Neither record, queue nor accounting: they may be late; after five minutes of it nobody will bring news any more.
+    since = cache.setdefault("unknown_since", time.time())
+    return "abandoned" if time.time() - float(since) > ABANDONED_SEC else "in_flight"

@@ -1,0 +1,169 @@
+"""What a scheduler adapter answers. One class per scheduler; it runs on the cluster, under Python 3.6, standard library
+only.
+
+Element indices are 0-based here and everywhere above; an adapter alone knows what its scheduler counts from.
+"""
+
+import os
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from .. import common
+
+# States of an element that the queue still knows.
+QUEUE_STATES = ("pending", "held", "running", "suspended", "completing", "error")
+
+# Variables that would change what the scheduler's tools print or default to, or leak the caller's environment into
+# jobs.
+_DROPPED = re.compile(
+    r"^(S(LURM|BATCH|QUEUE|ACCT|INFO|CONTROL|RUN)_|SGE_O_|SGE_TASK|JOB_|CONDA_|_CE_|VIRTUAL_ENV|PYTHON(PATH|HOME|STARTUP)$|BASH_FUNC_)"
+)
+_KEPT = ("SLURM_CONF",)
+
+_INDICES = re.compile(r"^([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?$")
+
+# How far the clocks of the login node, the controller and the database may disagree, in seconds.
+CLOCK_SKEW = 300.0
+
+# One line of an adapter's table of refusals: pattern, error code, whether waiting helps, what to do.
+Rule = Tuple[str, str, bool, str]
+
+
+class Job(object):
+    """One array to submit. Every field is plain data that the client validated.
+
+    name         unique token of the array; stands in the scheduler's job name and, where there is one, its comment
+    count        number of elements, 0..count-1
+    script       absolute path of the job script; takes no arguments
+    environment  variables the script needs (values may hold commas and spaces, never NUL or newline)
+    log_folder   absolute folder for the scheduler's own output
+    after        ids of jobs that must have ended, in whatever state, before this one starts
+    max_running  at most so many elements at once; None is no limit
+    resources    walltime_sec, mem_mb (per task, all cores together), cpus, gpus, gpu_type, nodes, exclusive; missing or
+    None = not asked
+    placement    partition (or queue), account, qos, constraint, exclude_nodes (list), extra_flags (list of argv words)
+    site         cluster-specific knobs from clusters.yaml (parallel_environment, sge_memory_resource, ...)
+    working_directory  absolute folder the element starts in
+    """
+
+    def __init__(self, document: Dict[str, Any]) -> None:
+        self.name = str(document["name"])
+        self.count = int(document["count"])
+        self.script = str(document["script"])
+        self.environment = dict(document.get("environment") or {})  # type: Dict[str, str]
+        self.log_folder = str(document["log_folder"])
+        self.after = [str(job) for job in document.get("after") or []]  # type: List[str]
+        self.max_running = document.get("max_running")  # type: Optional[int]
+        self.resources = dict(document.get("resources") or {})  # type: Dict[str, Any]
+        self.placement = dict(document.get("placement") or {})  # type: Dict[str, Any]
+        self.site = dict(document.get("site") or {})  # type: Dict[str, Any]
+        self.working_directory = str(document["working_directory"])
+
+
+class Scheduler(object):
+    """The questions a run asks of a scheduler. Pure builders and parsers, and the few methods that run them."""
+
+    name = ""
+    command_timeout = 60.0
+
+    @classmethod
+    def for_site(cls, site: Dict[str, Any]) -> "Scheduler":
+        """The adapter set up with the cluster's own knobs (clusters.yaml)."""
+        del site
+        return cls()
+
+    def submit_command(self, job: Job) -> List[str]:
+        """Argv of the submission; the job's environment variables are in the process environment."""
+        raise NotImplementedError
+
+    def parse_submit(self, code: int, out: str, err: str) -> str:
+        """The job id. Raises NodeError ``scheduler_refused``, ``scheduler_throttled`` or ``submission_unknown``."""
+        raise NotImplementedError
+
+    def submit(self, job: Job) -> str:
+        """Submit one array and return its job id."""
+        command = self.submit_command(job)
+        try:
+            code, out, err = common.run_command(
+                command, self.command_timeout, env=clean_environment(job.environment), cwd=job.working_directory
+            )
+        except common.NodeError as error:
+            if error.code != "cluster_timeout":
+                raise
+            # The request may have been sent and accepted before the tool was killed.
+            raise common.NodeError("submission_unknown", error.message) from error
+        return self.parse_submit(code, out, err)
+
+    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
+        """Rows of what is still queued or running.
+
+        Each row: {"job": id, "elements": "0-9,12" (ranges), "state": one of QUEUE_STATES, "reason": text or "", "raw":
+        the
+        scheduler's own state, "host": text or ""}. Pending elements of an array come as one row, however many they are.
+        An answer without a job means the queue does not have it. Raises NodeError when the query itself failed.
+        """
+        raise NotImplementedError
+
+    def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
+        """Rows of what accounting says has ended, submitted at or after ``since`` (epoch seconds).
+
+        Each row: {"job": id, "element": int, "state": "complete" | "failed", "cause": None | "timeout" |
+        "out_of_memory" |
+        "node_failure" | "preempted" | "cancelled" | "environment" | "never_started" | "exit" | "signal",
+        "raw": the scheduler's own words, "exit_code": int or None, "signal": int or None, "host": text,
+        "seconds": float or None, "max_rss_mb": float or None}. Only the newest attempt of an element.
+        Raises NodeError when the query itself failed (a database that is down is not an empty answer).
+        """
+        raise NotImplementedError
+
+    def find(self, name: str, since: float) -> List[str]:
+        """Ids of the user's jobs called ``name``, in the queue or in accounting, submitted at or after ``since``;
+        newest last.
+        """
+        raise NotImplementedError
+
+
+def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
+    """The caller's environment without what would change the scheduler's answers or leak into a job."""
+    env = {k: v for k, v in os.environ.items() if k in _KEPT or not _DROPPED.match(k)}
+    env["LC_ALL"] = "C"
+    env.update(extra or {})
+    return env
+
+
+def parse_indices(text: str, first: int = 0) -> List[int]:
+    """``"3,7,12-14"`` or ``"1-2999:2"`` as element indices from 0, where the scheduler counts from ``first``.
+
+    Raises ValueError on anything else, and so on a list that the scheduler's tool cut short.
+    """
+    elements = []  # type: List[int]
+    for part in text.split(","):
+        match = _INDICES.match(part)
+        if match is None:
+            raise ValueError("not an index range: %r" % part)
+        start, step = int(match.group(1)), int(match.group(3) or 1)
+        if start < first or step == 0:
+            raise ValueError("not an index range: %r" % part)
+        stop = int(match.group(2) or start)
+        elements.extend(range(start - first, stop - first + 1, step))
+    return elements
+
+
+def refusal(rules: Sequence[Rule], said: str) -> common.NodeError:
+    """The error for a submission that gave no job id: the first rule whose pattern occurs in what was ``said``.
+
+    Without a rule it is not known what happened: ``submission_unknown``, never an invitation to send it again.
+    ``details`` has the scheduler's words and ``retry_later``: true where waiting, not correcting, is the remedy.
+    """
+    for pattern, code, retry_later, remediation in rules:
+        if re.search(pattern, said, re.IGNORECASE):
+            return common.NodeError(code, said, remediation, {"scheduler": said, "retry_later": retry_later})
+    return common.NodeError("submission_unknown", said, None, {"scheduler": said, "retry_later": True})
+
+
+def first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else ""
+
+
+Parsed = Tuple[int, str, str]

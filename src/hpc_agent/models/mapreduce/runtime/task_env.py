@@ -1,0 +1,113 @@
+"""What a task sees: its variables, its result folder. Also used on the client to check them before anything is
+pushed.
+"""
+
+import json
+import os
+import re
+from typing import Any, Dict, List
+
+ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+# Variables that the system, the scheduler or hpc-agent itself needs: a kwarg of that name arrives as HPC_KW_* only.
+RESERVED = frozenset(
+    "PATH HOME USER LOGNAME SHELL PWD OLDPWD LANG TERM TMPDIR HOSTNAME MAIL DISPLAY IFS ENV BASH_ENV CDPATH "
+    "LD_LIBRARY_PATH LD_PRELOAD DYLD_LIBRARY_PATH CUDA_VISIBLE_DEVICES RESULT_DIR REPO_DIR TASK_ID JOB_ID NSLOTS "
+    "SSH_AUTH_SOCK MODULEPATH LOADEDMODULES RESTARTED ARC QUEUE REQUEST NHOSTS NQUEUES PE PE_HOSTFILE".split()
+) | frozenset(THREAD_VARIABLES)
+RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "CONDA_", "LD_", "DYLD_", "BASH_")
+# Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
+MAX_VALUE_BYTES = 120000
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a kwarg called ``name`` may not become a bare variable."""
+    upper = name.upper()
+    return upper in RESERVED or upper.startswith(RESERVED_PREFIXES)
+
+
+def text_of(value: Any) -> str:
+    """A kwarg as the text of its variable: str() for scalars, nothing for None, JSON for lists and objects."""
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return str(value)
+
+
+def problems(kwargs: Dict[str, Any]) -> List[str]:
+    """Why these kwargs cannot become variables; empty when they can."""
+    found = []  # type: List[str]
+    seen = {}  # type: Dict[str, str]
+    for name, value in kwargs.items():
+        if not isinstance(name, str) or not ENV_NAME.match(name):
+            found.append("%r is not a valid variable name (letters, digits and _, not starting with a digit)" % (name,))
+            continue
+        twin = seen.setdefault(name.upper(), name)
+        if twin != name:
+            found.append("%r and %r are the same variable in capitals" % (twin, name))
+        text = text_of(value)
+        if "\0" in text:
+            found.append("%r holds a NUL character, which no environment variable can" % name)
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
+            found.append("%r is longer than %d bytes: put it into a file and pass its path" % (name, MAX_VALUE_BYTES))
+    return found
+
+
+def safe_path_text(value: Any) -> str:
+    """A kwarg as part of a folder name: no separators, no leading dot."""
+    return re.sub(r"[^A-Za-z0-9._=+-]", "_", text_of(value)).lstrip(".") or "_"
+
+
+def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -> str:
+    """The task's result folder, relative to the run's folder. Raises KeyError, IndexError or ValueError for a bad
+    template.
+    """
+    names = {key: safe_path_text(value) for key, value in kwargs.items()}
+    names.setdefault("task_id", str(task))
+    names.setdefault("run_id", str(document["run_id"]))
+    folder = os.path.normpath(str(document["result_dir_template"]).format(**names))
+    if os.path.isabs(folder) or folder.startswith("..") or folder == ".":
+        raise ValueError("the result folder %r is not inside the run's folder" % folder)
+    return folder
+
+
+def build(document, run_path, task, kwargs, result_dir, inherited):
+    # type: (Dict[str, Any], str, int, Dict[str, Any], str, Dict[str, str]) -> Dict[str, str]
+    """The executor's whole environment."""
+    env = dict(inherited)
+    work = os.path.join(run_path, "work")
+    cpus = str((document.get("resources") or {}).get("cpus") or 1)
+    for name in THREAD_VARIABLES:
+        env[name] = cpus
+    env.update(
+        PYTHONUNBUFFERED="1",
+        PYTHONHASHSEED="0",
+        PYTHONDONTWRITEBYTECODE="1",
+        PYTHONIOENCODING="utf-8",
+        PYTHONPATH=os.pathsep.join(p for p in (work, inherited.get("PYTHONPATH", "")) if p),
+    )
+    env.update({str(k): str(v) for k, v in (document.get("env") or {}).items()})
+    for name, value in kwargs.items():
+        env["HPC_KW_" + name.upper()] = text_of(value)
+        if not is_reserved(name):
+            env[name.upper()] = text_of(value)
+    env.update(
+        HPC_KW_JSON=json.dumps(kwargs, sort_keys=True),
+        HPC_TASK_ID=str(task),
+        HPC_RUN_ID=str(document["run_id"]),
+        HPC_TASK_COUNT=str(document["task_count"]),
+        HPC_RUN_DIR=run_path,
+        HPC_RESULT_DIR=result_dir,
+        RESULT_DIR=result_dir,
+        REPO_DIR=work,
+        HPC_CMD_SHA=str(document["cmd_sha"]),
+        HPC_CAMPAIGN_ID=str(document.get("campaign_id") or ""),
+    )
+    return env

@@ -1,0 +1,44 @@
+# Sourced by every job template: modules, conda, then the dispatcher in place of the shell, so that signals reach it.
+# Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
+# shellcheck shell=bash
+
+hpc_dispatch() {
+    exec "${HPC_PYTHON:-python3}" "$HPC_RUN_DIR/work/.hpc/_hpc_dispatch.py" task "$@"
+}
+
+hpc_environment_failed() {
+    echo "hpc-agent: $1" >&2
+    hpc_dispatch --environment-failed "$1"
+}
+
+hpc_load_modules() {
+    [ -n "${HPC_MODULES:-}" ] || return 0
+    local init name
+    if ! type module >/dev/null 2>&1; then
+        for init in "${MODULESHOME:-/nonexistent}/init/bash" /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \
+            /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash; do
+            # shellcheck disable=SC1090
+            [ -r "$init" ] && . "$init" && break
+        done
+    fi
+    type module >/dev/null 2>&1 || hpc_environment_failed "this node has no 'module' command (modules: $HPC_MODULES)"
+    for name in $HPC_MODULES; do
+        module load "$name" || hpc_environment_failed "module load $name failed"
+        # Environment Modules before version 4 exits with 0 when a module does not exist.
+        case ":${LOADEDMODULES:-}:" in
+            *":$name:"* | *":$name/"*) ;;
+            *) hpc_environment_failed "module load $name did not load it" ;;
+        esac
+    done
+}
+
+hpc_activate_conda() {
+    [ -n "${HPC_CONDA_ENV:-}" ] || return 0
+    [ -r "${HPC_CONDA_SOURCE:-}" ] || hpc_environment_failed "conda_source ${HPC_CONDA_SOURCE:-(not set)} cannot be read on this node"
+    # shellcheck disable=SC1090
+    . "$HPC_CONDA_SOURCE" || hpc_environment_failed "$HPC_CONDA_SOURCE failed"
+    conda activate "$HPC_CONDA_ENV" || hpc_environment_failed "conda activate $HPC_CONDA_ENV failed"
+}
+
+hpc_load_modules
+hpc_activate_conda

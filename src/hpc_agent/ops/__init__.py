@@ -1,0 +1,1 @@
+"""The primitives, one package per stage of a run's life."""

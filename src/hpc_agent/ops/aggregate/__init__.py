@@ -1,0 +1,1 @@
+"""From task records to one table."""

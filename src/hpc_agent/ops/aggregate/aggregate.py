@@ -1,0 +1,147 @@
+"""``aggregate``: combine every wave on the cluster, merge the partials here, write the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
+from hpc_agent.models.mapreduce.runtime.fold import Table
+from hpc_agent.models.mapreduce.runtime.ranges import count
+from hpc_agent.ops.aggregate.table import as_csv, columns_of
+from hpc_agent.ops.monitor.status import ERRORS
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.state.files import save
+from hpc_agent.world import World
+
+COMBINE_TIMEOUT_SEC = 1800.0
+ROWS_IN_ANSWER = 200
+
+
+class AggregateRequest(RunScoped):
+    """Which waves, and what counts as a replicate."""
+
+    wave: Annotated[list[int], Meta(description="only these waves; all by default")] = []
+    replicates: Annotated[list[str], Meta(description="kwargs that only repeat (seeds): grouped into one row")] = []
+    require_complete: Annotated[bool, Meta(description="fail when a task is not complete")] = False
+    output_dir: Annotated[
+        str | None, Meta(description="where the table goes; results/<run_id> in the repo by default")
+    ] = None
+
+
+class AggregateResult(Result):
+    run_id: str
+    complete: Annotated[bool, Meta(description="every task of the asked waves is in the table")]
+    total_tasks: Annotated[int, Meta(description="tasks of the asked waves")]
+    included_tasks: int
+    missing_tasks: Annotated[str, Meta(description="ranges of tasks without a record")]
+    failed_tasks: Annotated[str, Meta(description="ranges of failed tasks")]
+    without_metrics: Annotated[str, Meta(description="ranges of complete tasks that wrote no numbers")]
+    combined_waves: list[int]
+    waves_combined_this_call: list[int]
+    kwargs: Annotated[list[str], Meta(description="columns that name a grid point")]
+    metrics: list[str]
+    rows: Annotated[
+        list[dict[str, Any]], Meta(description="the first 200 rows: kwargs, count, metrics with their statistics")
+    ]
+    row_count: int
+    overall: Annotated[dict[str, Any], Meta(description="each metric over all tasks: count, sum, mean, min, max, ...")]
+    usage: Annotated[dict[str, float], Meta(description="cpu_seconds and task_seconds of the included tasks")]
+    table_json: str
+    table_csv: str
+
+
+@primitive(
+    stage="aggregate",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    errors=[*ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    aliases=["aggregate-flow", "combine-wave"],
+    progress=True,
+)
+def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
+    """Fold the records of complete tasks into one table, JSON and CSV: a row for each grid point.
+
+    The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats do
+    not change a
+    digit. What is not complete is named in the answer and is not in the table.
+    """
+    run = known_run(world, request)
+    world.progress.update("combining", run=run.record.run_id)
+    question = {"waves": request.wave or None, "replicates": request.replicates}
+    answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
+    waves = list(answer["waves"].values())
+    included = sum(count(wave["included"]) for wave in waves)
+    total = sum(wave["tasks"] for wave in waves)
+    missing, failed = _joined(waves, "missing"), _joined(waves, "failed")
+    if included == 0:
+        raise PreconditionFailed(
+            f"no task of {run.record.run_id} is complete yet",
+            remediation=f"Run 'hpc-agent monitor-flow --run-id {run.record.run_id}' first.",
+            details={"failed_tasks": failed, "missing_tasks": missing},
+        )
+    if request.require_complete and included < total:
+        raise OutputsMissing(
+            f"{total - included} of {total} tasks of {run.record.run_id} are not complete",
+            details={"failed_tasks": failed, "missing_tasks": missing},
+            remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
+        )
+    table = Table(replicates=request.replicates)
+    for wave in waves:
+        table.merge(Table.from_json(wave["table"]))
+    return _finish(run, request, world, waves, table, total, included)
+
+
+def _finish(
+    run: KnownRun,
+    request: AggregateRequest,
+    world: World,
+    waves: list[dict[str, Any]],
+    table: Table,
+    total: int,
+    included: int,
+) -> AggregateResult:
+    rows = table.rows()
+    kwargs, metrics = columns_of(rows)
+    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
+    result = AggregateResult(
+        run_id=run.record.run_id,
+        complete=included == total,
+        total_tasks=total,
+        included_tasks=included,
+        missing_tasks=_joined(waves, "missing"),
+        failed_tasks=_joined(waves, "failed"),
+        without_metrics=_joined(waves, "without_metrics"),
+        combined_waves=sorted(wave["wave"] for wave in waves),
+        waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
+        kwargs=kwargs,
+        metrics=metrics,
+        rows=rows[:ROWS_IN_ANSWER],
+        row_count=len(rows),
+        overall=table.overall(),
+        usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
+        table_json=str(folder / "table.json"),
+        table_csv=str(folder / "table.csv"),
+    )
+    _write(folder, result, rows)
+    run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
+    return result
+
+
+def _write(folder: Path, result: AggregateResult, rows: list[dict[str, Any]]) -> None:
+    import msgspec
+
+    document = msgspec.to_builtins(result)
+    document.update(rows=rows)
+    document.pop("partial_errors")
+    save(folder / "table.json", json.loads(json.dumps(document)))
+    temporary = folder / "table.csv.tmp"
+    temporary.write_text(as_csv(rows), encoding="utf-8", newline="")
+    temporary.replace(folder / "table.csv")
+
+
+def _joined(waves: list[dict[str, Any]], name: str) -> str:
+    return ",".join(wave[name] for wave in waves if wave[name])

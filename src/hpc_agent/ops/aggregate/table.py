@@ -1,0 +1,74 @@
+"""The table of a run as rows, CSV and readable text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+SPREAD = ("count", "mean", "std", "min", "max")
+
+
+def columns_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Names of the kwargs and of the metrics, in the order in which rows bring them."""
+    kwargs = dict.fromkeys(name for row in rows for name in row["kwargs"])
+    metrics = dict.fromkeys(name for row in rows for name in row["metrics"])
+    return list(kwargs), list(metrics)
+
+
+def flat_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Header and cells: a metric seen once per row is one column, one with replicates gets its count, mean, std, min,
+    max.
+    """
+    kwargs, metrics = columns_of(rows)
+    spread = {m: any(row["metrics"].get(m, {}).get("count", 0) > 1 for row in rows) for m in metrics}
+    header = list(kwargs)
+    for metric in metrics:
+        header += [f"{metric}_{part}" for part in SPREAD] if spread[metric] else [metric]
+    cells = []
+    for row in rows:
+        line = [_cell(row["kwargs"].get(name)) for name in kwargs]
+        for metric in metrics:
+            facts = row["metrics"].get(metric, {})
+            line += [facts.get(part) for part in SPREAD] if spread[metric] else [facts.get("mean")]
+        cells.append(line)
+    return header, cells
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """RFC 4180 text; floats in their shortest exact form, nothing for a missing value."""
+    header, cells = flat_rows(rows)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header)
+    writer.writerows([["" if cell is None else cell for cell in line] for line in cells])
+    return out.getvalue()
+
+
+def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:
+    """Columns aligned for a terminal; numbers with six significant digits; the rest of a long table is only counted."""
+    header, cells = flat_rows(rows[:limit])
+    lines = [header, *([_short(cell) for cell in line] for line in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    numeric = [all(isinstance(line[i], (int, float, type(None))) for line in cells) for i in range(len(header))]
+    text = [
+        "  ".join(
+            word.rjust(w) if right else word.ljust(w) for word, w, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    if len(rows) > limit:
+        text.append(f"... and {len(rows) - limit} more rows")
+    return "\n".join(text)
+
+
+def _short(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)

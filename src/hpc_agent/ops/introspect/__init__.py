@@ -1,0 +1,1 @@
+"""What hpc-agent can do, as data."""

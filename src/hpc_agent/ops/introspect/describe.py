@@ -1,0 +1,112 @@
+"""``capabilities`` and ``describe``: the catalogue, for agents that read before they act."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.catalogue import row, schema
+from hpc_agent.contract.primitive import Request, Result, load_all, primitive
+from hpc_agent.errors import EXIT_CODES, SpecInvalid, by_code
+from hpc_agent.world import World
+
+
+class CapabilitiesRequest(Request):
+    """Nothing to ask."""
+
+
+class CapabilitiesResult(Result):
+    version: str
+    schedulers: Annotated[list[str], Meta(description="schedulers that a cluster may name")]
+    schemas_dir: Annotated[
+        str, Meta(description="folder of the JSON Schemas of every request, result and the envelope")
+    ]
+    journal_dir: str
+    cluster_yaml_keys: Annotated[list[dict[str, Any]], Meta(description="every key of clusters.yaml")]
+    error_codes: Annotated[
+        list[dict[str, Any]], Meta(description="error_code, exit code, retry_safe, meaning, remediation")
+    ]
+    environment: Annotated[dict[str, str], Meta(description="environment variables that change what hpc-agent does")]
+    operations: Annotated[list[dict[str, Any]], Meta(description="the whole catalogue")]
+
+
+ENVIRONMENT = {
+    "HPC_CLUSTERS_CONFIG": "your clusters.yaml, merged over the packaged one",
+    "HPC_JOURNAL_DIR": "where runs are remembered [~/.claude/hpc]",
+    "HPC_NO_SSH_MULTIPLEX": "1: no private ControlMaster; your own ~/.ssh/config decides",
+    "HPC_PROGRESS": "auto, json or none: what is written to stderr",
+    "HPC_RSYNC_TIMEOUT_SEC": "limit of one push [1800]",
+    "HPC_SSH_BINARY": "the ssh program [ssh]",
+    "HPC_SSH_TIMEOUT_SEC": "limit of one remote command [120]",
+    "SSH_AUTH_SOCK": "your ssh agent; must reach this process when keys live in an agent",
+}
+
+
+@primitive(stage="introspect")
+def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
+    """Version, schedulers, configuration keys, error codes and every operation."""
+    import hpc_agent
+    from hpc_agent.infra.backends import backend_names
+    from hpc_agent.infra.clusters import cluster_keys
+
+    return CapabilitiesResult(
+        version=hpc_agent.__version__,
+        schedulers=backend_names(),
+        schemas_dir=str(Path(hpc_agent.__file__).parent / "schemas"),
+        journal_dir=str(world.journal_root),
+        cluster_yaml_keys=cluster_keys(),
+        error_codes=[
+            {
+                "error_code": code,
+                "exit_code": EXIT_CODES[error.category],
+                "retry_safe": error.retry_safe,
+                "meaning": (error.__doc__ or "").strip(),
+                "remediation": error.default_remediation,
+            }
+            for code, error in sorted(by_code().items())
+        ],
+        environment=ENVIRONMENT,
+        operations=[{"name": name, **row(p)} for name, p in load_all().items()],
+    )
+
+
+class DescribeRequest(Request):
+    name: Annotated[str, Meta(description="a verb or one of its aliases")]
+
+
+class DescribeResult(Result):
+    name: str
+    kind: str
+    summary: str
+    description: str
+    entry: Annotated[dict[str, Any], Meta(description="the catalogue row: effects, errors, flags")]
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+
+
+@primitive(stage="introspect", positional="name", errors=[SpecInvalid])
+def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
+    """One verb, whole: what it does, its request and result schemas, flags, errors and side effects."""
+    registry = load_all()
+    aliases = {alias: p for p in registry.values() for alias in p.aliases}
+    found = registry.get(request.name) or aliases.get(request.name)
+    if found is None:
+        close = difflib.get_close_matches(request.name, [*registry, *aliases], n=1)
+        hint = f"Did you mean '{close[0]}'? " if close else ""
+        raise SpecInvalid(
+            f"there is no primitive '{request.name}'",
+            field="name",
+            remediation=hint + "Run 'hpc-agent capabilities' for the list.",
+        )
+    return DescribeResult(
+        name=found.name,
+        kind="primitive",
+        summary=found.summary,
+        description=found.description,
+        entry=row(found),
+        input_schema=schema(found.request, f"{found.name} input"),
+        output_schema=schema(found.result, f"{found.name} output"),
+    )

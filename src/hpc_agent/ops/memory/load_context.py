@@ -1,0 +1,71 @@
+"""``load-context``: where this repo stands, for an agent that has just arrived."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
+from hpc_agent.state.layout import experiment_root
+from hpc_agent.world import World
+
+
+class LoadContextRequest(Request):
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+
+
+class LoadContextResult(Result):
+    experiment_dir: str
+    repo_hash: str
+    has_tasks_py: bool
+    latest_run: RunRecord | None
+    in_flight: list[RunRecord]
+    campaigns: Annotated[dict[str, int], Meta(description="campaign id -> number of runs")]
+    next_step_hint: Literal["onboard", "submit", "monitor", "aggregate", "decide"]
+    next_command: Annotated[str, Meta(description="the command that fits the hint")]
+
+
+@primitive(stage="memory")
+def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
+    """The repo's latest run, what is in flight, its campaigns, and what to do next. Asks no cluster."""
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    records, problems = Journal(world, repo).all()
+    latest = records[0] if records else None
+    in_flight = [record for record in records if record.status not in TERMINAL]
+    hint, command = _next(latest, in_flight, repo.tasks.is_file())
+    campaigns: dict[str, int] = {}
+    for record in records:
+        if record.campaign_id:
+            campaigns[record.campaign_id] = campaigns.get(record.campaign_id, 0) + 1
+    return LoadContextResult(
+        experiment_dir=str(repo.root),
+        repo_hash=repo.repo_hash,
+        has_tasks_py=repo.tasks.is_file(),
+        latest_run=latest,
+        in_flight=in_flight,
+        campaigns=campaigns,
+        next_step_hint=hint,
+        next_command=command,
+        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
+    )
+
+
+def _next(
+    latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool
+) -> tuple[Literal["onboard", "submit", "monitor", "aggregate", "decide"], str]:
+    if in_flight:
+        unsent = next((record for record in in_flight if not record.job_ids), None)
+        if unsent is not None and len(in_flight) == 1:
+            return "submit", "the same 'hpc-agent submit' as before: it goes on where it stopped"
+        return "monitor", f"hpc-agent status --run-id {in_flight[0].run_id}"
+    if latest is None:
+        if has_tasks:
+            return "submit", "hpc-agent submit --cluster local --executor '<command>' --dry-run"
+        return "onboard", "hpc-agent demo"
+    if latest.status == "complete" and latest.output is None:
+        return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
+    if latest.status in ("failed", "abandoned"):
+        return "decide", f"hpc-agent logs --run-id {latest.run_id} --all-failed"
+    return "submit", "hpc-agent submit"

@@ -1,0 +1,47 @@
+"""``logs``: the ends of task logs, one round trip."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.monitor.status import ERRORS
+from hpc_agent.ops.runs import RunScoped, known_run
+from hpc_agent.world import World
+
+
+class LogsRequest(RunScoped):
+    """Whose logs, and how much of them."""
+
+    task_id: Annotated[list[int], Meta(description="task ids, from 0")] = []
+    all_failed: Annotated[bool, Meta(description="every failed task, up to limit")] = False
+    lines: Annotated[int, Meta(gt=0, le=10000, description="last lines of each")] = 50
+    limit: Annotated[int, Meta(gt=0, le=1000, description="most tasks that all_failed shows")] = 20
+
+
+class LogsResult(Result):
+    run_id: str
+    logs: Annotated[
+        list[dict[str, Any]],
+        Meta(description="task, content, state, cause, message, host, path, scheduler_output; missing: it wrote none"),
+    ]
+    failed: Annotated[int | None, Meta(description="how many tasks have failed in all (with all_failed)")] = None
+
+
+@primitive(stage="monitor", effects=[Effect.SSH], errors=[*ERRORS, SpecInvalid])
+def logs(request: LogsRequest, world: World) -> LogsResult:
+    """The last lines of what tasks printed, and of what the scheduler wrote about them."""
+    if not request.task_id and not request.all_failed:
+        raise SpecInvalid("name tasks with --task-id or give --all-failed", field="task_id")
+    run = known_run(world, request)
+    question = {
+        "tasks": request.task_id,
+        "all_failed": request.all_failed,
+        "lines": request.lines,
+        "limit": request.limit,
+    }
+    answer = run.node.ask("logs", run.record.run_id, question)
+    return LogsResult(run_id=run.record.run_id, logs=answer["logs"], failed=answer["failed"])

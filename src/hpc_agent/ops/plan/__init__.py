@@ -1,0 +1,1 @@
+"""Resources and arrays of a run, decided before it is submitted."""

@@ -1,0 +1,148 @@
+"""What each task may use, and where every number came from: the request, the cluster's defaults, or the scheduler."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Request
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.infra.clusters import Cluster
+
+DEFAULT_WALLTIME_SEC = 4 * 3600
+ARBITRAGE_SEC = 15 * 60
+ARBITRAGE_STEP_SEC = 5 * 60
+
+
+class Resources(Request):
+    """What one array element asks for."""
+
+    walltime_sec: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="limit of one element, seconds")] = None
+    mem_mb: Annotated[
+        Annotated[int, Meta(gt=0)] | None, Meta(description="memory of one element, MiB, all its CPUs together")
+    ] = None
+    cpus: Annotated[int, Meta(gt=0, description="CPUs of one element")] = 1
+    gpus: Annotated[int, Meta(ge=0, description="GPUs of one element")] = 0
+    gpu_type: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] | None,
+        Meta(description="kind of GPU, as the site names it"),
+    ] = None
+    nodes: Annotated[int, Meta(gt=0, description="nodes of one element")] = 1
+    exclusive: Annotated[bool, Meta(description="no other job on the node")] = False
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The resources and the placement as they go to the scheduler, with the origin of each."""
+
+    resources: dict[str, Any]
+    placement: dict[str, Any]
+    origin: dict[str, str]
+
+
+def resolve_resources(cluster: Cluster, wanted: Resources, placement: dict[str, Any], max_walltime_sec: int) -> Ask:
+    """Fill in what the request leaves open. Raises SpecInvalid for what the cluster cannot give."""
+    origin: dict[str, str] = {}
+    walltime = _walltime(cluster, wanted, max_walltime_sec, origin)
+    memory = _memory(cluster, wanted, origin)
+    gpu_type, queue = _gpu(cluster, wanted)
+    place = {
+        **placement,
+        "partition": _first(
+            "partition",
+            origin,
+            request=placement.get("partition"),
+            gpu_queues=queue,
+            default_partition=cluster.default_partition,
+        ),
+        "account": _first("account", origin, request=placement.get("account"), cluster=cluster.account),
+        "constraint": _first(
+            "constraint",
+            origin,
+            request=placement.get("constraint"),
+            gpu_constraint=cluster.gpu_constraint if wanted.gpus else None,
+        ),
+    }
+    resources = {
+        "walltime_sec": walltime,
+        "mem_mb": memory,
+        "cpus": wanted.cpus,
+        "gpus": wanted.gpus,
+        "gpu_type": gpu_type,
+        "nodes": wanted.nodes,
+        "exclusive": wanted.exclusive,
+    }
+    return Ask(resources, place, origin)
+
+
+def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
+    """The first candidate that is set; ``origin`` learns which one it was."""
+    for source, value in candidates.items():
+        if value is not None:
+            origin[name] = source
+            return value
+    return None
+
+
+def _walltime(cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str]) -> int:
+    if wanted.walltime_sec is not None:
+        origin["walltime_sec"] = "request"
+        if wanted.walltime_sec > ceiling:
+            raise SpecInvalid(
+                f"{wanted.walltime_sec} s is more than the {ceiling} s that '{cluster.name}' allows",
+                field="resources.walltime_sec",
+                remediation=f"Ask for at most --walltime-sec {ceiling}, or split the tasks into shorter ones.",
+            )
+        return wanted.walltime_sec
+    asked = cluster.default_walltime_sec or DEFAULT_WALLTIME_SEC
+    origin["walltime_sec"] = "default_walltime_sec" if cluster.default_walltime_sec else "built-in default of 4 h"
+    if asked >= ceiling and cluster.walltime_arbitrage and ceiling > 2 * ARBITRAGE_SEC:
+        # An ask a little below the ceiling fits into gaps that the ceiling itself never does (back-fill).
+        origin["walltime_sec"] += ", trimmed below the cluster's limit for back-fill"
+        return (ceiling - ARBITRAGE_SEC) // ARBITRAGE_STEP_SEC * ARBITRAGE_STEP_SEC
+    return min(asked, ceiling)
+
+
+def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str]) -> int | None:
+    limit = cluster.max_node_mem_mb
+    if wanted.mem_mb is not None:
+        origin["mem_mb"] = "request"
+        if limit is not None and wanted.mem_mb > limit:
+            raise SpecInvalid(
+                f"{wanted.mem_mb} MiB is more than the {limit} MiB of a node of '{cluster.name}'",
+                field="resources.mem_mb",
+                remediation=f"Ask for at most --mem-mb {limit}.",
+            )
+        return wanted.mem_mb
+    if cluster.default_mem_mb is None:
+        origin["mem_mb"] = "the scheduler's own default"
+        return None
+    buffered = math.ceil(cluster.default_mem_mb * (1 + cluster.cold_start_mem_buffer))
+    origin["mem_mb"] = f"default_mem_mb plus {cluster.cold_start_mem_buffer:.0%}, as there is no history"
+    return min(buffered, limit) if limit else buffered
+
+
+def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:
+    """The GPU type and, where the site maps queues to GPUs, the fastest queue that has it."""
+    if not wanted.gpus:
+        return None, None
+    if wanted.gpu_type and cluster.gpu_types and wanted.gpu_type.lower() not in (t.lower() for t in cluster.gpu_types):
+        raise SpecInvalid(
+            f"'{cluster.name}' has no GPU '{wanted.gpu_type}' (gpu_types: {', '.join(cluster.gpu_types)})",
+            field="resources.gpu_type",
+            remediation=f"Choose one of them, see 'hpc-agent clusters-describe {cluster.name}'.",
+        )
+    excluded = tuple(cluster.excluded_gpu_queue_prefixes)
+    fitting = [
+        (queue.perf, name, queue.name)
+        for name, queue in cluster.gpu_queues.items()
+        if not (excluded and name.startswith(excluded))
+        and (wanted.gpu_type is None or queue.name.lower() == wanted.gpu_type.lower())
+    ]
+    if not fitting:
+        return wanted.gpu_type, None
+    _, queue_name, type_name = max(fitting)
+    return wanted.gpu_type or type_name, queue_name

@@ -1,0 +1,1 @@
+"""Clusters of this user, and the demo."""

@@ -1,0 +1,114 @@
+"""``demo``: a small real experiment from nothing to its table, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Request, Result, primitive
+from hpc_agent.errors import OutputsMissing, SpecInvalid
+from hpc_agent.infra.templates import TEMPLATES
+from hpc_agent.infra.transport import quote
+from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
+from hpc_agent.ops.aggregate.table import as_text
+from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
+from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.submit.submit import submit
+from hpc_agent.world import World
+
+SCAFFOLD = TEMPLATES / "scaffolds" / "demo"
+ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metrics.json"'
+
+
+class DemoRequest(Request):
+    """Where to put the experiment, and where to run it."""
+
+    experiment_dir: Annotated[str, Meta(description="folder that is made for the demo")] = "hpc-agent-demo"
+    cluster: Annotated[str, Meta(description="name in clusters.yaml")] = "local"
+    python: Annotated[
+        str | None, Meta(description="interpreter of the executors; this one on local, python3 elsewhere")
+    ] = None
+
+
+class DemoResult(Result):
+    experiment_dir: str
+    run_id: str
+    table: Annotated[list[dict[str, Any]], Meta(description="a row for each penalty, over its five folds")]
+    table_csv: str
+    next_steps: list[str]
+
+
+@primitive(
+    stage="setup",
+    effects=[Effect.FILES, Effect.JOURNAL, Effect.SUBMIT],
+    errors=[SpecInvalid, OutputsMissing],
+    positional="experiment_dir",
+    progress=True,
+)
+def demo(request: DemoRequest, world: World) -> DemoResult:
+    """Make a small ridge-regression experiment, run its 25 tasks, and print the table.
+
+    The experiment is a repo like yours: a plain script, and .hpc/tasks.py with the grid. Running it again submits
+    nothing twice.
+    """
+    folder = (world.cwd / request.experiment_dir).resolve()
+    _make(folder)
+    python = request.python or (sys.executable if request.cluster == "local" else "python3")
+    executor = f"{quote([python, 'executors/ridge.py'])} {ARGUMENTS}"
+    sent = submit(
+        SubmitRequest(cluster=request.cluster, executor=executor, experiment_dir=str(folder), run_name="demo"), world
+    )
+    watched = monitor_flow(MonitorFlowRequest(run_id=sent.run_id, experiment_dir=str(folder)), world)
+    if watched.lifecycle_state != "complete":
+        raise _failed(folder, sent.run_id, watched)
+    table = aggregate(AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), replicates=["fold"]), world)
+    steps = [
+        f"cd {quote([str(folder)])}",
+        f"hpc-agent status --run-id {sent.run_id}",
+        f"hpc-agent logs --run-id {sent.run_id} --task-id 0",
+        f"hpc-agent submit --cluster local --executor {quote([executor])}   # the same again: nothing is submitted twice",
+        "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
+    ]
+    world.progress.say(_story(sent.run_id, table.rows, table.table_csv, steps))
+    return DemoResult(
+        experiment_dir=str(folder), run_id=sent.run_id, table=table.rows, table_csv=table.table_csv, next_steps=steps
+    )
+
+
+def _make(folder: Path) -> None:
+    """Write the experiment; a folder with other things in it is left alone."""
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / ".hpc" / "tasks.py").is_file())
+    ):
+        raise SpecInvalid(
+            f"{folder} exists and is not a demo",
+            field="experiment_dir",
+            remediation="Name another folder: 'hpc-agent demo my-demo'.",
+        )
+    if (folder / ".hpc" / "tasks.py").is_file():
+        return
+    shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _failed(folder: Path, run_id: str, watched: MonitorFlowResult) -> OutputsMissing:
+    return OutputsMissing(
+        f"the demo run {run_id} ended as {watched.lifecycle_state}",
+        details={"last_status": watched.last_status, "samples": watched.samples},
+        remediation=f"Run 'hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {run_id} --all-failed'.",
+    )
+
+
+def _story(run_id: str, rows: list[dict[str, Any]], csv_path: str, steps: list[str]) -> str:
+    lines = [
+        "",
+        f"Ridge regression, mean and spread over five folds (run {run_id}):",
+        "",
+        as_text(rows),
+        "",
+        f"Table: {csv_path}",
+    ]
+    return "\n".join([*lines, "", "Next:", *(f"  {step}" for step in steps), ""])

@@ -1,0 +1,175 @@
+"""Everything of a run that is decided on this machine, before the cluster hears of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.executor import check_command, check_program
+from hpc_agent.experiment.tasks import ResolvedTasks, resolved
+from hpc_agent.experiment.tree import Tree, scan_tree
+from hpc_agent.infra.clusters import Cluster
+from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
+from hpc_agent.infra.remote import Node, runtime_sha
+from hpc_agent.models.mapreduce.runtime import task_env
+from hpc_agent.ops.submit.spec import RunRequest
+from hpc_agent.state.layout import RepoLayout, check_identifier, experiment_root
+from hpc_agent.state.run_sha import compute_run_id
+from hpc_agent.world import World
+
+SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
+MAX_TASKS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A run's parts: where it goes, its tasks, its files, its identity."""
+
+    repo: RepoLayout
+    cluster: Cluster
+    constraints: ClusterConstraints
+    node: Node
+    tasks: ResolvedTasks
+    tree: Tree
+    identity: dict[str, Any]
+    run_name: str
+    shared: dict[str, str | None]
+    notes: list[str]
+
+    def run_id(self, rerun: int = 0) -> str:
+        return compute_run_id(self.run_name, self.identity, rerun)
+
+
+@contextlib.contextmanager
+def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
+    """Resolve, hash and check. Raises SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid; touches no
+    network.
+    """
+    from hpc_agent.infra.clusters import get_cluster
+
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    cluster = get_cluster(request.cluster, world.env, world.home)
+    constraints = parse_constraints(cluster.constraints)
+    node = Node(cluster, world.env, world.home, repo.remote_name)
+    check_command(request.executor)
+    _check_env(request.env)
+    shared = _shared(repo, request, cluster)
+    limit = min(constraints.max_tasks, MAX_TASKS)
+    with resolved(world, repo, limit, request.resolve_timeout_sec) as tasks:
+        cache = world.journal_root / repo.repo_hash / "files.json"
+        tree = scan_tree(repo.root, list(shared), runtime_sha(node.backend), cache)
+        check_program(request.executor, tasks.kwargs(), tree.files())
+        notes = _check_tasks(request, tasks)
+        yield Frozen(
+            repo=repo,
+            cluster=cluster,
+            constraints=constraints,
+            node=node,
+            tasks=tasks,
+            tree=tree,
+            identity=_identity(repo, request, tasks, tree, shared),
+            run_name=_run_name(repo, request),
+            shared=shared,
+            notes=notes,
+        )
+
+
+def _identity(
+    repo: RepoLayout, request: RunRequest, tasks: ResolvedTasks, tree: Tree, shared: dict[str, str | None]
+) -> dict[str, Any]:
+    return {
+        "repo": repo.repo_hash,
+        "cluster": request.cluster,
+        "cmd_sha": tasks.cmd_sha,
+        "tasks_py_sha": tasks.tasks_py_sha,
+        "tree_sha": tree.sha,
+        "executor": request.executor,
+        "result_dir_template": request.result_dir_template,
+        "results": [request.results.metrics_file, request.results.weight],
+        "env": request.env,
+        "outputs": request.outputs,
+        "shared": shared,
+        "modules": request.modules,
+        "conda_env": request.conda_env,
+        "campaign_id": request.campaign_id,
+    }
+
+
+def _run_name(repo: RepoLayout, request: RunRequest) -> str:
+    if request.run_name:
+        return check_identifier(request.run_name, "run_name")
+    return repo.remote_name.rpartition("-")[0]
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not task_env.ENV_NAME.match(name) or "\0" in value:
+            raise SpecInvalid(f"env: {name!r} is not a valid variable name or its value holds NUL", field="env")
+        if task_env.is_reserved(name) and name not in ("HPC_PREEMPT_GRACE_SEC", *task_env.THREAD_VARIABLES):
+            raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
+        if SECRET.search(name):
+            raise SpecInvalid(
+                f"env: {name} looks like a secret, and these variables are recorded with the run",
+                field="env",
+                remediation="Put it into a file on the cluster that only you can read, and let the executor read that file.",
+            )
+
+
+def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str, str | None]:
+    """Shared name -> its absolute path on the cluster; None for what is pushed to the repo's shared folder there."""
+    found: dict[str, str | None] = {}
+    for text in [*request.shared_paths, *request.outputs]:
+        name = text.partition("=")[0]
+        if (
+            not name
+            or PurePosixPath(name).is_absolute()
+            or ".." in PurePosixPath(name).parts
+            or name.startswith(".hpc")
+        ):
+            raise SpecInvalid(f"{name!r} is not a path inside the repo", field="shared_paths")
+    for text in request.shared_paths:
+        name, _, target = text.partition("=")
+        name = name.strip("/")
+        if target:
+            found[name] = target
+        elif not (repo.root / name).exists():
+            raise SpecInvalid(f"the shared path {name} is not in {repo.root}", field="shared_paths")
+        else:
+            found[name] = None if cluster.ssh_target else str((repo.root / name).resolve())
+    return found
+
+
+def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
+    """Result folders must differ. Returns notes about kwargs that reach the task under their HPC_KW_ name only."""
+    folders: dict[bytes, int] = {}
+    namespaced: set[str] = set()
+    document = {"run_id": "run", "result_dir_template": request.result_dir_template}
+    default = request.result_dir_template == "results/{task_id}"
+    for task, kwargs in enumerate(tasks.kwargs()):
+        namespaced.update(name for name in kwargs if task_env.is_reserved(name))
+        if default:
+            continue
+        try:
+            folder = task_env.result_folder(document, task, kwargs).encode()
+        except (KeyError, IndexError, ValueError) as error:
+            raise SpecInvalid(
+                f"result_dir_template {request.result_dir_template!r} does not fit task {task}: {error}",
+                field="result_dir_template",
+                remediation=f"Use task_id, run_id or a kwarg of the task ({', '.join(kwargs)}).",
+            ) from error
+        twin = folders.setdefault(folder, task)
+        if twin != task:
+            raise SpecInvalid(
+                f"tasks {twin} and {task} would share the result folder {folder.decode()}",
+                field="result_dir_template",
+                remediation="Add {task_id} or another kwarg to the template.",
+            )
+    return [
+        f"kwarg '{name}' reaches tasks as HPC_KW_{name.upper()} only: {name.upper()} is reserved"
+        for name in sorted(namespaced)
+    ]

@@ -1,0 +1,99 @@
+"""What a submission is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from hpc_agent.contract.primitive import Request, Result
+from hpc_agent.ops.plan.resources import Resources
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$")]
+
+
+class Results(Request):
+    """Where a task's numbers are. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if it is there."""
+
+    metrics_file: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")] | None,
+        Meta(
+            description="a JSON object or CSV table in $HPC_RESULT_DIR; a task that does not write it is failed",
+        ),
+    ] = None
+    weight: Annotated[str | None, Meta(description="name of the metric that weights the task, such as n_samples")] = (
+        None
+    )
+
+
+class RunRequest(Request):
+    """What makes a run what it is: these fields, tasks.py and the code are its identity."""
+
+    cluster: Annotated[str, Meta(description="name in clusters.yaml; see clusters-list")]
+    executor: Annotated[
+        str,
+        Meta(min_length=1, description='shell command of a task; kwargs are variables: python3 train.py --lr "$LR"'),
+    ]
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    run_name: Annotated[Name | None, Meta(description="first part of the run id; the repo's name by default")] = None
+    result_dir_template: Annotated[
+        str, Meta(description="result folder of a task below the run's; fields: task_id, run_id, every kwarg")
+    ] = "results/{task_id}"
+    results: Results = field(default_factory=Results)
+    outputs: Annotated[
+        list[str], Meta(description="folders that tasks write to by a relative path; they lie in the run's own folder")
+    ] = field(default_factory=lambda: ["results", "logs"])
+    shared_paths: Annotated[
+        list[str],
+        Meta(
+            description="big folders such as data: linked, not frozen; NAME=/path/on/cluster for what is there already"
+        ),
+    ] = []
+    env: Annotated[dict[str, str], Meta(description="variables for every task (no secrets: they are recorded)")] = {}
+    modules: Annotated[list[str] | None, Meta(description="environment modules; the cluster's by default")] = None
+    conda_env: Annotated[str | None, Meta(description="conda environment; the cluster's first by default")] = None
+    campaign_id: Annotated[Name | None, Meta(description="tag of a series of runs")] = None
+    rerun: Annotated[bool, Meta(description="run it again although the same run exists")] = False
+    resolve_timeout_sec: Annotated[float, Meta(gt=0, le=3600, description="limit for reading tasks.py")] = 60.0
+
+
+class SubmitRequest(RunRequest):
+    """A run, and how it is to be placed on the cluster."""
+
+    resources: Resources = field(default_factory=Resources)
+    partition: Annotated[SiteWord | None, Meta(description="partition (SLURM) or queue (Grid Engine)")] = None
+    account: Annotated[SiteWord | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
+    qos: Annotated[SiteWord | None, Meta(description="quality of service (SLURM)")] = None
+    constraint: Annotated[SiteWord | None, Meta(description="node features")] = None
+    exclude_nodes: Annotated[list[SiteWord], Meta(description="nodes not to use")] = []
+    extra_flags: Annotated[list[str], Meta(description="further words for sbatch or qsub")] = []
+    pack: Annotated[
+        Annotated[int, Meta(gt=0)] | None, Meta(description="tasks that one array element runs in turn")
+    ] = None
+    est_task_sec: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task, for packing and estimates")
+    ] = None
+    max_running: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="at most so many elements at once")] = (
+        None
+    )
+    dry_run: Annotated[bool, Meta(description="plan only: nothing is pushed or submitted")] = False
+
+
+class SubmitResult(Result):
+    run_id: str
+    deduped: Annotated[bool, Meta(description="true: this run was there already, nothing was submitted now")]
+    submitted: Annotated[bool, Meta(description="every array has been accepted")]
+    cluster: str
+    job_ids: list[str]
+    total_tasks: int
+    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters")]
+    tree_sha: Annotated[str, Meta(description="SHA-256 of the pushed files")]
+    remote_path: Annotated[str, Meta(description="the run's folder on the cluster")]
+    lifecycle_state: str
+    plan: Annotated[
+        dict[str, Any], Meta(description="arrays, waves, estimate, resources and where each number came from")
+    ]
+    pushed_files: int = 0
+    notes: Annotated[list[str], Meta(description="what a person would want to be told")] = []
+    next_step: Literal["monitor-flow", "aggregate", "submit"] = "monitor-flow"

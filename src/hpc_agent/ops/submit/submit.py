@@ -1,0 +1,355 @@
+"""``submit``: resolve, plan, journal the intent, push, submit every array once, journal the outcome."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import json
+import socket
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hpc_agent._version import __version__
+from hpc_agent.contract.primitive import Effect, primitive
+from hpc_agent.errors import (
+    ClusterUnknown,
+    ConfigInvalid,
+    ExecutorNotFound,
+    HpcError,
+    PreconditionFailed,
+    RemoteCommandFailed,
+    SchedulerRefused,
+    SpecInvalid,
+    SshUnreachable,
+    StorageFull,
+    SubmissionUnknown,
+)
+from hpc_agent.experiment.tree import Entry, shared_files
+from hpc_agent.infra.throughput import SubmissionPlan, build_wave_map
+from hpc_agent.ops.plan.resources import Ask, resolve_resources
+from hpc_agent.ops.submit.freeze import Frozen, freeze
+from hpc_agent.ops.submit.layout import ledger_entries, plan_arrays, plan_facts
+from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
+from hpc_agent.state.files import locked, save
+from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
+from hpc_agent.state.runs import Sidecar, find_run_by_cmd_sha, write_run_sidecar
+from hpc_agent.world import World
+
+LOCK_WAIT_SEC = 120.0
+SUBMIT_TIMEOUT_SEC = 900.0
+KEPT_MANIFESTS = 5
+
+
+@primitive(
+    stage="submit",
+    effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
+    errors=[
+        SpecInvalid,
+        ExecutorNotFound,
+        ClusterUnknown,
+        ConfigInvalid,
+        PreconditionFailed,
+        SshUnreachable,
+        SchedulerRefused,
+        SubmissionUnknown,
+        RemoteCommandFailed,
+        StorageFull,
+    ],
+    aliases=["submit-flow"],
+    progress=True,
+)
+def submit(request: SubmitRequest, world: World) -> SubmitResult:
+    """Freeze and push the code, and submit every task of .hpc/tasks.py as job arrays, exactly once.
+
+    The same request again finds the run that is there and returns it (``deduped``). Changed parameters, code or
+    executor make a new
+    run. A run that failed is only run again with ``rerun``. Killed at any point, the same command goes on where it
+    stopped.
+    """
+    world.progress.update("resolving tasks")
+    with freeze(world, request) as frozen:
+        ask = resolve_resources(
+            frozen.cluster, request.resources, _placement(request), frozen.constraints.max_walltime_sec
+        )
+        plan = plan_arrays(frozen, request, ask)
+        journal = Journal(world, frozen.repo)
+        if request.dry_run:
+            return _planned(frozen, plan, ask)
+        with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
+            run_id, earlier = _which_run(journal, frozen, request.rerun)
+            if earlier and earlier.submitted_at:
+                return _replayed(frozen, earlier, plan, ask)
+            return _Submission(world, journal, frozen, request, plan, ask, run_id).go()
+
+
+def _placement(request: SubmitRequest) -> dict[str, Any]:
+    return {
+        "partition": request.partition,
+        "account": request.account,
+        "qos": request.qos,
+        "constraint": request.constraint,
+        "exclude_nodes": request.exclude_nodes,
+        "extra_flags": request.extra_flags,
+    }
+
+
+def _which_run(journal: Journal, frozen: Frozen, rerun: bool) -> tuple[str, RunRecord | None]:
+    """The run id of this request and what is known of it. With ``rerun`` the first free number after the ended ones."""
+    number = 0
+    while True:
+        run_id = frozen.run_id(number)
+        record = journal.find(run_id)
+        following = journal.path(frozen.run_id(number + 1)).exists()
+        if record is None or (not rerun and not following):
+            return run_id, record
+        if rerun and not following and record.status not in TERMINAL:
+            if record.submitted_at is None:
+                return run_id, record
+            raise PreconditionFailed(
+                f"{run_id} is still {record.status}",
+                field="rerun",
+                remediation=f"Wait for it with 'hpc-agent monitor-flow --run-id {run_id}', then call again.",
+            )
+        number += 1
+
+
+class _Submission:
+    """One run on its way to the cluster."""
+
+    def __init__(
+        self,
+        world: World,
+        journal: Journal,
+        frozen: Frozen,
+        request: SubmitRequest,
+        plan: SubmissionPlan,
+        ask: Ask,
+        run_id: str,
+    ) -> None:
+        self.world, self.journal, self.frozen, self.request = world, journal, frozen, request
+        self.plan, self.ask, self.run_id = plan, ask, run_id
+        self.run_path = f"{frozen.node.root}/runs/{run_id}"
+
+    def go(self) -> SubmitResult:
+        frozen = self.frozen
+        notes = [*frozen.notes, *_code_changed(frozen, self.run_id)]
+        self.journal.append(
+            self.run_id,
+            "submitting",
+            run_name=frozen.run_name,
+            cluster=frozen.cluster.name,
+            cmd_sha=frozen.tasks.cmd_sha,
+            tree_sha=frozen.tree.sha,
+            total_tasks=frozen.tasks.total,
+            executor=self.request.executor,
+            remote_path=self.run_path,
+            campaign_id=self.request.campaign_id,
+        )
+        sidecar = self._sidecar()
+        write_run_sidecar(frozen.repo, sidecar)
+        self.world.progress.update("asking", cluster=frozen.cluster.name)
+        there = self._prepare()
+        pushed = self._push(there)
+        self.world.progress.update("submitting", arrays=len(self.plan.arrays))
+        try:
+            answer = frozen.node.bootstrap("submit", self._submit_request(sidecar, there), SUBMIT_TIMEOUT_SEC)
+        except HpcError as error:
+            self._journal_outcome(error.details.get("arrays") or {})
+            raise
+        job_ids = self._journal_outcome(answer["arrays"])
+        write_run_sidecar(frozen.repo, _with_jobs(sidecar, job_ids))
+        self._remember_manifest()
+        return SubmitResult(
+            run_id=self.run_id,
+            deduped=False,
+            submitted=True,
+            cluster=frozen.cluster.name,
+            job_ids=job_ids,
+            total_tasks=frozen.tasks.total,
+            cmd_sha=frozen.tasks.cmd_sha,
+            tree_sha=frozen.tree.sha,
+            remote_path=self.run_path,
+            lifecycle_state="in_flight",
+            plan=plan_facts(self.plan, self.ask),
+            pushed_files=pushed,
+            notes=notes,
+        )
+
+    def _prepare(self) -> dict[str, Any]:
+        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
+        request = {
+            "root": self.frozen.node.root,
+            "run_id": self.run_id,
+            "tree_sha": self.frozen.tree.sha,
+            "bases": self._known_manifests(),
+            "incoming": f"{self.frozen.tree.sha[:16]}-{client}",
+        }
+        return self.frozen.node.bootstrap("prepare", request)
+
+    def _push(self, there: dict[str, Any]) -> int:
+        """Copy what the cluster lacks, in one go; the number of files."""
+        files = [] if there["snapshot"] else self.frozen.tree.changed_since(self._manifest(there["base"]))
+        shared = shared_files(
+            self.frozen.repo.root, [name for name, path in self.frozen.shared.items() if path is None]
+        )
+        size = sum(self.frozen.tree.sizes[name] for name in files)
+        if size > there["free_bytes"]:
+            raise StorageFull(
+                f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
+                remediation="Free some space on the cluster's scratch, or list what is not needed in .hpcignore; then submit again.",
+            )
+        if files or shared:
+            self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
+            self.frozen.node.push(self.frozen.repo.root, files + shared, there["incoming"])
+        return len(files) + len(shared)
+
+    def _submit_request(self, sidecar: Sidecar, there: dict[str, Any]) -> dict[str, Any]:
+        frozen, cluster = self.frozen, self.frozen.cluster
+        node = frozen.node
+        manifest = json.dumps(frozen.tree.entries).encode()
+        environment = {
+            "HPC_PYTHON": node.python,
+            "HPC_MODULES": " ".join(sidecar.modules),
+            "HPC_CONDA_SOURCE": cluster.conda_source or "",
+            "HPC_CONDA_ENV": sidecar.conda_env or "",
+            "HPC_PREEMPT_GRACE_SEC": self.request.env.get("HPC_PREEMPT_GRACE_SEC", "10"),
+        }
+        return {
+            "root": node.root,
+            "run": _builtins(sidecar),
+            "owner": f"{getpass.getuser()}@{socket.gethostname()}",
+            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
+            "base": there["base"],
+            "incoming": there["incoming"],
+            "digests": frozen.tasks.digests(),
+            "scheduler": cluster.scheduler,
+            "site": node.site,
+            "template": node.backend.template(self.ask.resources["gpus"]).name,
+            "job_environment": environment,
+            "arrays": ledger_entries(self.run_id, self.plan, self.ask, self.request.max_running),
+            "shared_pushed": [name for name, path in frozen.shared.items() if path is None],
+        }
+
+    def _sidecar(self) -> Sidecar:
+        frozen, request = self.frozen, self.request
+        cluster = frozen.cluster
+        root = frozen.node.root
+        return Sidecar(
+            run_id=self.run_id,
+            run_name=frozen.run_name,
+            cmd_sha=frozen.tasks.cmd_sha,
+            tasks_py_sha=frozen.tasks.tasks_py_sha,
+            tree_sha=frozen.tree.sha,
+            hpc_agent_version=__version__,
+            submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
+            executor=request.executor,
+            result_dir_template=request.result_dir_template,
+            task_count=frozen.tasks.total,
+            wave_map=build_wave_map(self.plan),
+            cluster=cluster.name,
+            scheduler=cluster.scheduler,
+            remote_path=self.run_path,
+            campaign_id=request.campaign_id,
+            resources=self.ask.resources,
+            placement=self.ask.placement,
+            env=request.env,
+            modules=cluster.modules if request.modules is None else request.modules,
+            conda_env=request.conda_env or next(iter(cluster.conda_envs), None),
+            constraints=_builtins(frozen.constraints),
+            results=_builtins(request.results),
+            outputs=request.outputs,
+            shared={name: path or f"{root}/shared/{name}" for name, path in frozen.shared.items()},
+            nfs_data_dir=cluster.nfs_data_dir,
+        )
+
+    def _journal_outcome(self, arrays: dict[str, Any]) -> list[str]:
+        job_ids = [str(entry["job_id"]) for entry in arrays.values() if entry.get("job_id")]
+        if job_ids:
+            whole = len(job_ids) == len(self.plan.arrays)
+            self.journal.append(self.run_id, "submitted", job_ids=job_ids, remote_path=self.run_path, whole=whole)
+        return job_ids
+
+    @property
+    def _manifests(self) -> Path:
+        return self.journal.folder / "trees" / self.frozen.cluster.name
+
+    def _known_manifests(self) -> list[str]:
+        paths = self._manifests.glob("*.json") if self._manifests.is_dir() else ()
+        return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)]
+
+    def _manifest(self, tree_sha: str | None) -> list[Entry] | None:
+        if tree_sha is None:
+            return None
+        try:
+            entries: list[Entry] = json.loads((self._manifests / f"{tree_sha}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return entries
+
+    def _remember_manifest(self) -> None:
+        save(self._manifests / f"{self.frozen.tree.sha}.json", self.frozen.tree.entries)
+        for old in self._known_manifests()[KEPT_MANIFESTS:]:
+            (self._manifests / f"{old}.json").unlink(missing_ok=True)
+
+
+def _builtins(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value)
+
+
+def _with_jobs(sidecar: Sidecar, job_ids: list[str]) -> Sidecar:
+    import msgspec
+
+    return msgspec.structs.replace(sidecar, job_ids=job_ids)
+
+
+def _code_changed(frozen: Frozen, run_id: str) -> list[str]:
+    """A note when the same parameters ran before under another id."""
+    twin = find_run_by_cmd_sha(frozen.repo, frozen.tasks.cmd_sha)
+    if twin is None or twin.run_id == run_id or twin.cluster != frozen.cluster.name:
+        return []
+    changed = "the code" if twin.tree_sha != frozen.tree.sha else "the command or its settings"
+    return [f"same parameters as {twin.run_id}, but {changed} changed: this is a new run"]
+
+
+def _replayed(frozen: Frozen, record: RunRecord, plan: SubmissionPlan, ask: Ask) -> SubmitResult:
+    notes = [*frozen.notes, f"{record.run_id} was submitted already; nothing was submitted now"]
+    if record.status in ("failed", "abandoned"):
+        notes.append(f"it is {record.status}: --rerun runs it again as a new run")
+    return SubmitResult(
+        run_id=record.run_id,
+        deduped=True,
+        submitted=True,
+        cluster=record.cluster,
+        job_ids=record.job_ids,
+        total_tasks=record.total_tasks,
+        cmd_sha=record.cmd_sha,
+        tree_sha=record.tree_sha,
+        remote_path=record.remote_path,
+        lifecycle_state=record.status,
+        plan=plan_facts(plan, ask),
+        notes=notes,
+        next_step="aggregate" if record.status == "complete" else "monitor-flow",
+    )
+
+
+def _planned(frozen: Frozen, plan: SubmissionPlan, ask: Ask) -> SubmitResult:
+    return SubmitResult(
+        run_id=frozen.run_id(),
+        deduped=False,
+        submitted=False,
+        cluster=frozen.cluster.name,
+        job_ids=[],
+        total_tasks=frozen.tasks.total,
+        cmd_sha=frozen.tasks.cmd_sha,
+        tree_sha=frozen.tree.sha,
+        remote_path=f"{frozen.node.root}/runs/{frozen.run_id()}",
+        lifecycle_state="planned",
+        plan=plan_facts(plan, ask),
+        notes=[*frozen.notes, "dry run: nothing was pushed or submitted"],
+        next_step="submit",
+    )

@@ -1,0 +1,162 @@
+"""What this machine remembers of runs: append-only events, one fsynced JSON line each; the state is a fold over
+them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.errors import JournalCorrupt, RunNotFound
+from hpc_agent.state.files import save
+from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.world import World
+
+TERMINAL = ("complete", "failed", "abandoned")
+
+
+class RunRecord(msgspec.Struct, kw_only=True):
+    """A run as this machine knows it."""
+
+    run_id: str
+    run_name: str = ""
+    cluster: str = ""
+    campaign_id: str | None = None
+    total_tasks: int = 0
+    cmd_sha: str = ""
+    tree_sha: str = ""
+    executor: str = ""
+    remote_path: Annotated[str, Meta(description="the run's folder on the cluster")] = ""
+    submitted_at: Annotated[
+        float | None, Meta(description="seconds since the epoch; null until every array was accepted")
+    ] = None
+    started_at: Annotated[float, Meta(description="when the submission began, seconds since the epoch")] = 0.0
+    job_ids: list[str] = []
+    status: Annotated[str, Meta(description="submitting, in_flight, complete, failed or abandoned")] = "submitting"
+    last_status: dict[str, Any] = {}
+    last_status_at: float | None = None
+    combined_waves: list[int] = []
+    output: Annotated[str | None, Meta(description="folder of the last aggregate")] = None
+
+
+class Journal:
+    """The runs of one repo. ``HPC_JOURNAL_DIR`` or ``~/.claude/hpc``, then ``<repo_hash>/runs/<run_id>.jsonl``."""
+
+    def __init__(self, world: World, repo: RepoLayout) -> None:
+        self._world = world
+        self._repo = repo
+        self.folder = world.journal_root / repo.repo_hash
+        self.runs = self.folder / "runs"
+
+    def path(self, run_id: str) -> Path:
+        return self.runs / f"{check_identifier(run_id, 'run_id')}.jsonl"
+
+    def append(self, run_id: str, event: str, **facts: Any) -> None:
+        """Add one event; it is on disk when this returns. A torn last line, never acknowledged to anybody, is cut off
+        first.
+        """
+        path = self.path(run_id)
+        if not path.exists():
+            self.runs.mkdir(parents=True, exist_ok=True)
+            save(self.folder / "repo.json", {"experiment_dir": str(self._repo.root)})
+        document = {"event": event, "at": round(self._world.now(), 3), **msgspec.to_builtins(facts)}
+        line = json.dumps(document, sort_keys=True).encode() + b"\n"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _cut_torn_line(descriptor)
+            while line:
+                line = line[os.write(descriptor, line) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def load(self, run_id: str) -> RunRecord:
+        """The fold of a run's events. Raises RunNotFound or JournalCorrupt."""
+        path = self.path(run_id)
+        if not path.exists():
+            known = ", ".join(sorted(self.run_ids())[:5]) or "none"
+            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root} (known: {known})", field="run_id")
+        events, _ = read_events(path)
+        return fold(run_id, events)
+
+    def find(self, run_id: str) -> RunRecord | None:
+        return self.load(run_id) if self.path(run_id).exists() else None
+
+    def run_ids(self) -> list[str]:
+        return [path.stem for path in self.runs.glob("*.jsonl")] if self.runs.is_dir() else []
+
+    def all(self) -> tuple[list[RunRecord], list[str]]:
+        """Every readable run, newest first, and a sentence for each that is not."""
+        records, problems = [], []
+        for run_id in self.run_ids():
+            try:
+                records.append(self.load(run_id))
+            except JournalCorrupt as error:
+                problems.append(error.message)
+        return sorted(records, key=lambda r: r.started_at, reverse=True), problems
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return
+    data = os.pread(descriptor, size, 0)
+    os.ftruncate(descriptor, data.rfind(b"\n") + 1)
+
+
+def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The events of a journal, and whether its last line was torn (and left out). Raises JournalCorrupt."""
+    lines = path.read_bytes().split(b"\n")
+    torn = bool(lines.pop())
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise JournalCorrupt(
+                f"line {number} of {path} is not a journal event",
+                remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: it finds the run on the "
+                "cluster and submits nothing twice.",
+                details={"path": str(path), "line": number},
+            )
+        events.append(event)
+    return events, torn
+
+
+def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
+    """The state that the events add up to."""
+    record = RunRecord(run_id=run_id)
+    for event in events:
+        kind = event["event"]
+        if kind == "submitting":
+            known = {key: event[key] for key in _IDENTITY if key in event}
+            for key, value in known.items():
+                setattr(record, key, value)
+            record.started_at = record.started_at or event["at"]
+        elif kind == "submitted":
+            record.job_ids = list(event["job_ids"])
+            record.remote_path = event.get("remote_path", record.remote_path)
+            if event.get("whole", True):
+                record.submitted_at = record.submitted_at or event["at"]
+                record.status = "in_flight" if record.status == "submitting" else record.status
+        elif kind == "status":
+            record.status = event["lifecycle_state"]
+            record.last_status = event["counts"]
+            record.last_status_at = event["at"]
+        elif kind == "aggregated":
+            record.combined_waves = sorted({*record.combined_waves, *event["waves"]})
+            record.output = event["output"]
+    return record
+
+
+_IDENTITY = ("run_name", "cluster", "campaign_id", "total_tasks", "cmd_sha", "tree_sha", "executor", "remote_path")

@@ -1,0 +1,30 @@
+"""Identities: of the parameters (``cmd_sha``) and of the whole frozen run (``run_id``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from hpc_agent.models.mapreduce.runtime.dispatch import canonical
+
+
+def compute_cmd_sha(all_kwargs: Iterable[dict[str, Any]]) -> str:
+    """SHA-256 over ``resolve(0..total-1)``, each as compact JSON with sorted keys, joined by newlines. Parameters
+    only.
+    """
+    digest = hashlib.sha256()
+    for number, kwargs in enumerate(all_kwargs):
+        if number:
+            digest.update(b"\n")
+        digest.update(canonical(kwargs))
+    return digest.hexdigest()
+
+
+def compute_run_id(run_name: str, identity: dict[str, Any], rerun: int = 0) -> str:
+    """``<run-name>-<8 hex>``: the identity covers parameters, tasks.py, executor, code and cluster; ``-rN`` marks a
+    repeat.
+    """
+    sha = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{run_name}-{sha[:8]}" + (f"-r{rerun}" if rerun else "")

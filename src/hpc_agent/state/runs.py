@@ -1,0 +1,94 @@
+"""Run sidecars: ``.hpc/runs/<run_id>.json``, the record of one submission beside the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat
+from hpc_agent.state.files import save
+from hpc_agent.state.layout import RepoLayout
+
+SIDECAR_VERSION = 3
+
+
+class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
+    """What was submitted: also ``run.json`` in the run's folder on the cluster."""
+
+    sidecar_schema_version: int = SIDECAR_VERSION
+    run_id: str
+    run_name: str
+    cmd_sha: str
+    tasks_py_sha: str
+    tree_sha: str
+    hpc_agent_version: str
+    submitted_at: str
+    executor: str
+    result_dir_template: str
+    task_count: int
+    wave_map: Annotated[dict[str, str], Meta(description="wave -> ranges of task ids")]
+    cluster: str
+    scheduler: str
+    remote_path: str
+    campaign_id: str | None = None
+    resources: dict[str, Any] = {}
+    placement: dict[str, Any] = {}
+    env: dict[str, str] = {}
+    modules: list[str] = []
+    conda_env: str | None = None
+    constraints: dict[str, Any] = {}
+    results: dict[str, Any] = {}
+    outputs: list[str] = []
+    shared: dict[str, str] = {}
+    nfs_data_dir: str | None = None
+    job_ids: list[str] = []
+
+
+def write_run_sidecar(repo: RepoLayout, sidecar: Sidecar) -> Path:
+    """Write it atomically; ``.hpc/.gitignore`` keeps ``runs/`` out of version control."""
+    path = repo.sidecar(sidecar.run_id)
+    save(path, sidecar)
+    ignore = repo.hpc / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("runs/\n", encoding="utf-8")
+    return path
+
+
+def read_run_sidecar(repo: RepoLayout, run_id: str) -> Sidecar:
+    """Raises RunNotFound, JournalCorrupt (unreadable) or SchemaIncompat (a newer version wrote it)."""
+    path = repo.sidecar(run_id)
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+        version = document.get("sidecar_schema_version")
+        if version != SIDECAR_VERSION:
+            raise SchemaIncompat(f"{path} has version {version}; this hpc-agent reads {SIDECAR_VERSION}")
+        return msgspec.convert(document, Sidecar)
+    except FileNotFoundError:
+        raise RunNotFound(f"no run '{run_id}' in {repo.runs}", field="run_id") from None
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        raise JournalCorrupt(
+            f"the sidecar {path} cannot be read: {error}",
+            remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: it writes the sidecar anew and "
+            "submits nothing twice.",
+            details={"path": str(path)},
+        ) from error
+
+
+def find_existing_runs(repo: RepoLayout) -> tuple[list[Sidecar], list[str]]:
+    """Every readable sidecar, newest first, and a sentence for each that is not."""
+    found, problems = [], []
+    for path in repo.runs.glob("*.json") if repo.runs.is_dir() else ():
+        try:
+            found.append(read_run_sidecar(repo, path.stem))
+        except (JournalCorrupt, SchemaIncompat) as error:
+            problems.append(error.message)
+    return sorted(found, key=lambda s: s.submitted_at, reverse=True), problems
+
+
+def find_run_by_cmd_sha(repo: RepoLayout, cmd_sha: str) -> Sidecar | None:
+    """The newest run with these parameters; a prefix of at least 8 hex digits is enough."""
+    runs, _ = find_existing_runs(repo)
+    return next((s for s in runs if len(cmd_sha) >= 8 and s.cmd_sha.startswith(cmd_sha)), None)

@@ -1,0 +1,106 @@
+"""Progress of long work: a rich bar on a terminal, a plain line where rich is missing, JSON records otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from hpc_agent.world import Progress
+
+
+def for_stderr(env: Mapping[str, str]) -> Progress:
+    """The progress reporter that fits standard error and ``HPC_PROGRESS`` (auto, json, none)."""
+    wanted = env.get("HPC_PROGRESS", "auto")
+    if wanted == "none":
+        from hpc_agent.world import Silent
+
+        return Silent()
+    if wanted == "auto" and sys.stderr.isatty():
+        try:
+            return RichBar()
+        except ImportError:
+            return PlainLine(sys.stderr)
+    return JsonRecords(sys.stderr)
+
+
+class JsonRecords:
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def update(self, event: str, **facts: Any) -> None:
+        record = {"at": round(time.time(), 3), "event": event, **facts}
+        self._stream.write(json.dumps(record, sort_keys=True) + "\n")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        self.update("say", text=text)
+
+    def close(self) -> None: ...
+
+
+def sentence(event: str, facts: Mapping[str, Any]) -> str:
+    """``pushing (files=12)`` for people; counts of tasks get their own words."""
+    if "total" in facts:
+        parts = [f"{facts.get('complete', 0)}/{facts['total']} complete"]
+        parts += [f"{facts[name]} {name}" for name in ("running", "pending", "failed", "unknown") if facts.get(name)]
+        return ", ".join(parts)
+    detail = ", ".join(f"{key} {value}" for key, value in facts.items())
+    return f"{event}: {detail}" if detail else event
+
+
+class PlainLine:
+    """One line, rewritten in place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def update(self, event: str, **facts: Any) -> None:
+        self._stream.write(f"\r\x1b[K{sentence(event, facts)}"[:120])
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        self._stream.write(f"\r\x1b[K{text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.write("\r\x1b[K")
+
+
+class RichBar:
+    """A live bar of finished tasks, with the step before it while there is none yet."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Live
+
+        self._live = Live(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._live.add_task("starting", total=None)
+        self._live.start()
+
+    def update(self, event: str, **facts: Any) -> None:
+        if "total" in facts:
+            done = int(facts.get("complete", 0)) + int(facts.get("failed", 0))
+            failed = f" [red]{facts['failed']} failed[/red]" if facts.get("failed") else ""
+            text = f"{facts.get('running', 0)} running, {facts.get('pending', 0)} pending{failed}"
+            self._live.update(self._task, total=int(facts["total"]), completed=done, description=text)
+        else:
+            self._live.update(self._task, description=sentence(event, facts))
+
+    def say(self, text: str) -> None:
+        self._live.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._live.stop()

@@ -1,0 +1,53 @@
+"""What a test replaces: the clock, the home folder, the working folder, the environment, and progress output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Where long work reports to: a terminal bar, JSON records on stderr, or nothing."""
+
+    def update(self, event: str, **facts: Any) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Progress that goes nowhere."""
+
+    def update(self, event: str, **facts: Any) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything a primitive takes from outside its request. Nothing below reads these globally."""
+
+    cwd: Path = field(default_factory=Path.cwd)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def home(self) -> Path:
+        return Path(self.env.get("HOME") or Path.home())
+
+    @property
+    def journal_root(self) -> Path:
+        """``HPC_JOURNAL_DIR``, else ``~/.claude/hpc``."""
+        override = self.env.get("HPC_JOURNAL_DIR")
+        return Path(override) if override else self.home / ".claude" / "hpc"
