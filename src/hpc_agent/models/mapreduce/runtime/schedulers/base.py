@@ -156,7 +156,7 @@ def refusal(rules: Sequence[Rule], said: str) -> common.NodeError:
     ``details`` has the scheduler's words and ``retry_later``: true where waiting, not correcting, is the remedy.
     """
     for pattern, code, retry_later, remediation in rules:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, said, re.IGNORECASE | re.MULTILINE):
             return common.NodeError(code, said, remediation, {"scheduler": said, "retry_later": retry_later})
     return common.NodeError("submission_unknown", said, None, {"scheduler": said, "retry_later": True})
 

@@ -1,6 +1,6 @@
 """Grid Engine: qsub, qstat and qacct, checked against Son of Grid Engine 8.1.9 (tests/data/sge/README.md).
 
-Array tasks count from 1 there. Meanings of states and of "failed" codes are those of the sge_status manual page.
+Array tasks count from 1 there. Meanings of states are those of the sge_status manual page.
 """
 
 import math
@@ -8,36 +8,23 @@ import os
 import pwd
 import re
 import time
-from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 from xml.etree import ElementTree
 
 from .. import common
-from . import base
+from . import base, qacct
 
 _JOB_ID = re.compile(
     r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("
 )
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found")
 _NO_ANSWER = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
-_BLOCK_FIELD = re.compile(
-    r"^(={20,}|(?:jobname|jobnumber|taskid|hostname|qsub_time|failed|exit_status|ru_wallclock|ru_maxrss|maxvmem"
-    r"|category)(?=[ \t]))[ \t]*(.*)$",
-    re.MULTILINE,
-)
 _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|scheduling info): *(.*)$", re.MULTILINE)
+# The letters of a state, by precedence: "Eqw" is an error though it waits, "dr" a deletion though it runs.
+_STATES = (
+    ({"E"}, "error"), ({"d"}, "completing"), ({"s", "S", "T"}, "suspended"), ({"r", "t"}, "running"), ({"h"}, "held"),
+)  # fmt: skip
 _REASON_STAMP = re.compile(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: *(error: *)?")
-_SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
-_UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
-_TIME_FORMATS = ("%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-
-# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the shepherd or node died;
-# a limit; a signal. The rest failed to start the job (sge_status manual page).
-_REQUEUED = (24, 25)
-_AFTERWARDS = (12, 13, 14, 15, 16)
-_NODE_DIED = (18, 19)
-_LIMIT = 37
-_SIGNALLED = (17, 100)
 
 # Words of a pending reason do not matter enough to wait for them.
 _DETAIL_TIMEOUT = 15.0
@@ -63,7 +50,7 @@ _RULES: Tuple[base.Rule, ...] = (
      "Name a project, as the account, that 'qconf -sprjl' on the cluster lists" + _THEN),
     (r"no suitable queues", "scheduler_refused", False, "Ask for less: no queue could ever run this" + _THEN),
     (r"invalid option", "scheduler_refused", False, "Correct extra_flags: qsub does not know one" + _THEN),
-    (r"Unable to (run job|read script)|denied|(?m)^qsub: |rejected", "scheduler_refused", False,
+    (r"Unable to (run job|read script)|denied|^qsub: |rejected", "scheduler_refused", False,
      "Correct what the scheduler names" + _THEN),
 )  # fmt: skip
 
@@ -100,10 +87,9 @@ class GridEngine(base.Scheduler):
         raise error
 
     def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
-        out, _ = _ask(["qstat", "-u", _user(), "-xml"], self.command_timeout)
-        rows = parse_queue(out, set(job_ids))
+        rows = parse_queue(_ask(["qstat", "-u", _user(), "-xml"], self.command_timeout), set(job_ids))
         running = {row["job"] for row in rows if row["state"] == "running"}
-        # Why a job waits is asked for only while none of it runs: with running tasks the answer is long.
+        # Why a job waits is asked for only while none of it runs: qstat -j has a line for every running task.
         waiting = {row["job"] for row in rows if row["state"] == "pending"} - running
         puzzling = waiting | {row["job"] for row in rows if row["state"] in ("held", "error")}
         if puzzling:
@@ -116,19 +102,158 @@ class GridEngine(base.Scheduler):
         for job in job_ids:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise common.NodeError("cluster_timeout", "qacct did not answer for %s in time" % job)
-            out, _ = _ask(["qacct", "-j", job], left, missing=_NOT_FOUND)
-            rows += parse_accounting(out, job, since)
+                raise common.NodeError("cluster_timeout", "qacct took too long to reach job %s" % job)
+            rows += qacct.parse(_ask(["qacct", "-j", job], left), job, since)
         return rows
 
     def find(self, name: str, since: float) -> List[str]:
-        out, _ = _ask(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout)
-        found = {job: when for job, when in parse_named(out, name) if when >= since - base.CLOCK_SKEW}
+        found = parse_named(_ask(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout), name, since)
         try:
-            out, _ = _ask(["qacct", "-o", _user(), "-j", name], self.command_timeout, missing=_NOT_FOUND)
+            ended = _ask(["qacct", "-o", _user(), "-j", name], self.command_timeout)
         except common.NodeError:
             if not found:
                 raise
-        ended = [(b["jobnumber"], _epoch(b.get("qsub_time", ""))) for b in _blocks(out) if b.get("jobname") == name]
-        found.update({job: when for job, when in ended if when is None or when >= since - base.CLOCK_SKEW})
+            ended = ""
+        for block in qacct.blocks(ended):
+            submitted = qacct.epoch(block.get("qsub_time", ""), since)
+            if block.get("jobname") == name and submitted >= since - base.CLOCK_SKEW:
+                found[block["jobnumber"]] = submitted
         return sorted(found, key=lambda job: (found[job], int(job)))
+
+
+def _resource_flags(ask: Dict[str, Any], site: Dict[str, Any]) -> List[str]:
+    cpus = int(ask.get("cpus") or 1)
+    flags: List[str] = []
+    if ask.get("walltime_sec"):
+        flags += ["-l", "h_rt=%d" % math.ceil(float(ask["walltime_sec"]))]
+    if ask.get("mem_mb"):
+        # Grid Engine counts memory per slot, and there is a slot for each core.
+        resource = site.get("sge_memory_resource") or "h_data"
+        flags += ["-l", "%s=%dM" % (resource, math.ceil(float(ask["mem_mb"]) / cpus))]
+    if cpus > 1:
+        flags += ["-pe", str(site.get("parallel_environment") or "shared"), "%d" % cpus]
+    if ask.get("gpus"):
+        flags += ["-l", _gpu_request(site.get("sge_gpu_request") or "cuda={count}", ask)]
+    return flags + (["-l", "exclusive=true"] if ask.get("exclusive") else [])
+
+
+def _gpu_request(template: str, ask: Dict[str, Any]) -> str:
+    """The site's request for GPUs, such as ``gpu,{type},cuda={count}``; a type that it has no place for is a resource."""
+    kind = ask.get("gpu_type")
+    parts = [part for part in template.split(",") if kind or "{type}" not in part]
+    if kind and "{type}" not in template:
+        parts.append("{type}")
+    return ",".join(parts).replace("{type}", str(kind)).replace("{count}", "%d" % int(ask["gpus"]))
+
+
+def _placement_flags(placement: Dict[str, Any]) -> List[str]:
+    """Queue, project and resources. There is no QOS here: a resource stands for it (``highp`` on some sites)."""
+    names = (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l"))
+    flags: List[str] = []
+    for name, flag in names:
+        if placement.get(name):
+            flags += [flag, str(placement[name])]
+    if placement.get("exclude_nodes"):
+        flags += ["-l", "h=!(%s)" % "|".join(placement["exclude_nodes"])]
+    return flags
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def _sentence(err: str) -> str:
+    lines = [line.strip() for line in err.splitlines() if line.strip() not in ("", "Exiting.")]
+    return "; ".join(re.sub(r"^(Unable to run job: |qsub: |error: )", "", line) for line in lines)[:500]
+
+
+def _ask(argv: List[str], timeout: float) -> str:
+    """Standard output of a query; empty for a job that is not known. Raises NodeError when the query failed."""
+    code, out, err = common.run_command(argv, timeout, env=base.clean_environment())
+    if code == 0:
+        return out
+    if _NOT_FOUND.search(err):
+        return ""
+    kind = "cluster_timeout" if _NO_ANSWER.search(err) else "remote_command_failed"
+    said = "%s: %s" % (argv[0], _sentence(err) or "exit code %d" % code)
+    raise common.NodeError(kind, said, None, {"command": argv[0], "stderr_tail": err[-2000:]})
+
+
+def _job_list(text: str) -> List[ElementTree.Element]:
+    """The jobs in ``qstat -xml``. Raises NodeError where the document is cut short or is none."""
+    start, end = text.find("<?xml"), text.rfind("</job_info>")
+    document = text[max(0, start) : end + len("</job_info>")]
+    try:
+        # The document is the scheduler's own, not a stranger's.
+        return list(ElementTree.fromstring(document).iter("job_list"))  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise common.NodeError("remote_command_failed", "qstat -xml printed no document: %s" % error) from error
+
+
+def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
+    """Rows of ``qstat -xml``; reasons are empty. Raises NodeError where it cannot be read."""
+    rows = []
+    for entry in _job_list(text):
+        job, raw, tasks = (entry.findtext(tag) or "" for tag in ("JB_job_number", "state", "tasks"))
+        if job not in wanted:
+            continue
+        try:
+            elements = base.parse_indices(tasks or "1", first=1)
+        except ValueError as error:
+            raise common.NodeError("remote_command_failed", "qstat -xml: job %s: %s" % (job, error)) from error
+        rows.append({
+            "job": job, "elements": common.encode_ranges(elements), "state": _state(raw), "reason": "", "raw": raw,
+            "host": (entry.findtext("queue_name") or "").partition("@")[2],
+        })  # fmt: skip
+    return rows
+
+
+def _state(letters: str) -> str:
+    """``Eqw``, ``hqw``, ``Rr``, ``dt``, ``tS`` ... as one of QUEUE_STATES."""
+    return next((state for signs, state in _STATES if not signs.isdisjoint(letters)), "pending")
+
+
+def _details(jobs: List[str]) -> Dict[str, Dict[str, str]]:
+    """What ``qstat -j`` says of the jobs; nothing where it does not answer, for only reasons depend on it."""
+    try:
+        _, out, _ = common.run_command(["qstat", "-j", ",".join(jobs)], _DETAIL_TIMEOUT, env=base.clean_environment())
+    except common.NodeError:
+        return {}
+    return parse_details(out)
+
+
+def parse_details(text: str) -> Dict[str, Dict[str, str]]:
+    """Job id -> {"error reason N", "jid_predecessor_list", "scheduling info"}, from ``qstat -j``."""
+    found: Dict[str, Dict[str, str]] = {}
+    job: Dict[str, str] = {}
+    for key, value in _DETAIL.findall(text):
+        if key == "job_number":
+            job = found.setdefault(value.strip(), {})
+        else:
+            job.setdefault(" ".join(key.split()), value.strip())
+    return found
+
+
+def explain(rows: List[Dict[str, Any]], details: Dict[str, Dict[str, str]]) -> None:
+    """Fill in the reasons. A hold that only waits for other jobs is no hold for a person to release: pending."""
+    for row in rows:
+        words = details.get(row["job"], {})
+        if row["state"] == "error":
+            first = common.decode_ranges(row["elements"])[0] + 1
+            row["reason"] = _REASON_STAMP.sub("", words.get("error reason %d" % first, ""))
+        elif row["state"] == "held" and words.get("jid_predecessor_list"):
+            row.update(state="pending", reason="waits for job %s" % words["jid_predecessor_list"])
+        elif row["state"] in ("held", "pending"):
+            row["reason"] = words.get("scheduling info", "")
+
+
+def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
+    """Job id -> time of submission (of start, once it runs) of the jobs called ``name`` in ``qstat -r -xml``."""
+    found: Dict[str, float] = {}
+    for entry in _job_list(text):
+        stamp = entry.findtext("JB_submission_time") or entry.findtext("JAT_start_time") or ""
+        submitted = qacct.epoch(stamp, since)
+        named = name in (entry.findtext("full_job_name"), entry.findtext("JB_name"))
+        if named and submitted >= since - base.CLOCK_SKEW:
+            found.setdefault(str(entry.findtext("JB_job_number")), submitted)
+    return found

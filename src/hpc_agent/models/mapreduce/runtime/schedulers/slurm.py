@@ -20,7 +20,7 @@ _QUEUE_STATES = {
     "SIGNALING": "running", "STOPPED": "suspended", "SUSPENDED": "suspended",
     "COMPLETING": "completing", "STAGE_OUT": "completing", "UPDATE_DB": "completing",
 }  # fmt: skip
-_HELD_REASON = re.compile(r"^JobHeld|\bheld\b", re.IGNORECASE)
+_HELD_REASON = re.compile(r"^JobHeld\w+$|\bheld\b", re.IGNORECASE)
 
 # sacct's final states; one that is not here is no end.
 _CAUSES: Dict[str, Optional[str]] = {
@@ -79,7 +79,7 @@ _RULES: Tuple[base.Rule, ...] = (
      "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs" + _THEN),
     (r"unrecognized option|invalid option|Invalid -", "scheduler_refused", False,
      "Correct the option that sbatch does not understand, in extra_flags or the resources" + _THEN),
-    (r"(?m)^sbatch: |Batch job submission failed", "scheduler_refused", False,
+    (r"^sbatch: |Batch job submission failed", "scheduler_refused", False,
      "Correct what the scheduler names" + _THEN),
 )  # fmt: skip
 

@@ -1,0 +1,238 @@
+"""The shape of a submission: tasks -> elements -> arrays -> waves. Cost follows the number of arrays, never of tasks."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.infra.constraints import ClusterConstraints
+
+TARGET_ELEMENT_SEC = 300
+SHORT_TASK_SEC = 60
+BUSY_ELEMENTS = 100
+# An estimate may be twice too low before a packed element runs into its walltime.
+WALLTIME_SHARE = 0.5
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to run. A task's duration is in seconds; without it nothing is estimated."""
+
+    total_tasks: int
+    est_task_sec: float | None = None
+    pack: Annotated[int, Meta(description="tasks that one element runs, one after the other")] = 1
+    cpus: Annotated[int, Meta(description="cores of an element")] = 1
+    max_running: Annotated[int | None, Meta(description="elements of the whole run that may run at once")] = None
+
+
+class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One scheduler array: tasks ``first_task`` .. ``first_task + task_count - 1``, the last element has the remainder."""
+
+    name: str
+    first_task: int
+    task_count: int
+    elements: int
+    pack: int
+    wave: int
+    max_running: Annotated[int | None, Meta(description="the array's throttle (%N, -tc N); null: none")] = None
+
+    @property
+    def tasks(self) -> str:
+        """The array's task ids as a range, ``0-999``."""
+        return _span(self.first_task, self.first_task + self.task_count - 1)
+
+
+class SubmissionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Arrays in the order of submission, and why they have this shape. Times are in seconds."""
+
+    total_tasks: int
+    total_elements: int
+    pack: int
+    arrays: tuple[ArrayPlan, ...]
+    n_waves: int
+    strategy: str
+    est_total_wall_sec: float | None
+    lower_bound_sec: Annotated[float | None, Meta(description="the same limits without the waits between waves")]
+    est_core_hours: float | None
+
+
+def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstraints) -> SubmissionPlan:
+    """Spread the tasks evenly over as few arrays as the limits allow, and the arrays over waves.
+
+    Raises SpecInvalid when there is nothing to run, when there are more tasks than ``max_tasks``, or when an element's
+    estimated time and the spin-up do not fit into ``max_walltime_sec``.
+    """
+    _check(workload, constraints)
+    elements = -(-workload.total_tasks // workload.pack)
+    n_arrays = -(-elements // constraints.max_array_size)
+    width = min(constraints.max_concurrent_jobs, workload.max_running or n_arrays)
+    arrays = _arrays(workload, elements, n_arrays, width)
+    n_waves = -(-n_arrays // width)
+    total, bound, core_hours = _estimates(workload, constraints, arrays, width)
+    return SubmissionPlan(
+        total_tasks=workload.total_tasks,
+        total_elements=elements,
+        pack=workload.pack,
+        arrays=arrays,
+        n_waves=n_waves,
+        strategy=_strategy(workload, constraints, elements, n_arrays, n_waves),
+        est_total_wall_sec=total,
+        lower_bound_sec=bound,
+        est_core_hours=core_hours,
+    )
+
+
+def build_wave_map(plan: SubmissionPlan) -> dict[str, str]:
+    """Wave -> its task ids as a range: ``{"0": "0-999", "1": "1000-1999"}``."""
+    spans: dict[int, tuple[int, int]] = {}
+    for array in plan.arrays:
+        first, _ = spans.get(array.wave, (array.first_task, 0))
+        spans[array.wave] = (first, array.first_task + array.task_count - 1)
+    return {str(wave): _span(first, last) for wave, (first, last) in spans.items()}
+
+
+def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int, max_elements: int) -> int:
+    """How many tasks an element should run, one after the other, so that it works for about five minutes.
+
+    One when the duration is unknown or a minute and more. Otherwise at least 100 elements stay where there are that many
+    tasks, so that packing does not leave the cluster idle; at most ``max_elements`` are made; and above both,
+    an element fills no more than half of ``walltime_sec``.
+    """
+    if est_task_sec is None or est_task_sec >= SHORT_TASK_SEC:
+        return 1
+    seconds = max(est_task_sec, 0.001)
+    pack = min(int(TARGET_ELEMENT_SEC / seconds), total_tasks // BUSY_ELEMENTS)
+    pack = max(pack, -(-total_tasks // max_elements))
+    return max(1, min(pack, int(walltime_sec * WALLTIME_SHARE / seconds)))
+
+
+def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
+    for field in ("total_tasks", "pack", "cpus", "max_running"):
+        value = getattr(workload, field)
+        if value is not None and value < 1:
+            raise SpecInvalid(
+                f"{field} is {value}: it must be at least 1",
+                field=field,
+                remediation=f"Correct {field}, then run 'hpc-agent plan-throughput' again.",
+            )
+    if workload.total_tasks > constraints.max_tasks:
+        raise SpecInvalid(
+            f"{workload.total_tasks:,} tasks are more than the {constraints.max_tasks:,} that one run may have",
+            field="total_tasks",
+            remediation="Split the experiment, or raise constraints.max_tasks in clusters.yaml; "
+            "'hpc-agent clusters-describe <name>' shows it.",
+        )
+    if workload.est_task_sec is not None:
+        _check_walltime(workload, workload.est_task_sec, constraints)
+
+
+def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: ClusterConstraints) -> None:
+    if not 0 <= task_sec < math.inf:
+        raise SpecInvalid(
+            f"est_task_sec is {task_sec}: it must be a number of seconds, zero or more",
+            field="est_task_sec",
+            remediation="Correct est_task_sec, then run 'hpc-agent plan-throughput' again.",
+        )
+    limit, spin_up = constraints.max_walltime_sec, constraints.est_spin_up_sec
+    if workload.pack * task_sec + spin_up <= limit:
+        return
+    alone = task_sec + spin_up > limit
+    what = "a task" if alone else f"an element of {workload.pack} tasks"
+    needed = (task_sec if alone else workload.pack * task_sec) + spin_up
+    advice = (
+        "Divide the task into shorter ones, or raise constraints.max_walltime in clusters.yaml"
+        if alone
+        else f"Set pack to at most {int((limit - spin_up) / task_sec)}"
+    )
+    raise SpecInvalid(
+        f"{what} needs about {_clock(needed)} with the spin-up; the cluster's walltime ends at {_clock(limit)}",
+        field="est_task_sec" if alone else "pack",
+        remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.",
+        details={"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up},
+    )
+
+
+def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) -> tuple[ArrayPlan, ...]:
+    size, larger = divmod(elements, n_arrays)
+    arrays = []
+    first = 0
+    for index in range(n_arrays):
+        count = size + (index < larger)
+        tasks = min(count * workload.pack, workload.total_tasks - first)
+        arrays.append(
+            ArrayPlan(
+                name=f"a{index}",
+                first_task=first,
+                task_count=tasks,
+                elements=count,
+                pack=workload.pack,
+                wave=index // width,
+                max_running=_throttle(workload.max_running, index, n_arrays, width),
+            )
+        )
+        first += tasks
+    return tuple(arrays)
+
+
+def _throttle(max_running: int | None, index: int, n_arrays: int, width: int) -> int | None:
+    """An array's share of the run's limit: a scheduler throttles each array by itself, and a wave's run side by side."""
+    if max_running is None:
+        return None
+    beside = min(width, n_arrays - index // width * width)
+    share, more = divmod(max_running, beside)
+    return share + (index % width < more)
+
+
+def _estimates(
+    workload: WorkloadSpec, constraints: ClusterConstraints, arrays: tuple[ArrayPlan, ...], width: int
+) -> tuple[float | None, float | None, float | None]:
+    """Makespan, its lower bound (seconds) and core hours; each wave waits for the slowest array of the one before."""
+    if workload.est_task_sec is None:
+        return None, None, None
+    waves: dict[int, float] = {}
+    for array in arrays:
+        rounds = -(-array.elements // min(array.max_running or array.elements, array.elements))
+        seconds = rounds * min(workload.pack, array.task_count) * workload.est_task_sec
+        waves[array.wave] = max(waves.get(array.wave, 0.0), seconds)
+    total = sum(waves.values()) + len(waves) * constraints.est_spin_up_sec
+    at_once = min(workload.max_running or math.inf, width * constraints.max_array_size)
+    work = workload.total_tasks * workload.est_task_sec
+    longest = min(workload.pack, workload.total_tasks) * workload.est_task_sec
+    bound = constraints.est_spin_up_sec + max(longest, work / at_once)
+    return total, min(bound, total), work * workload.cpus / 3600
+
+
+def _strategy(
+    workload: WorkloadSpec, constraints: ClusterConstraints, elements: int, n_arrays: int, n_waves: int
+) -> str:
+    parts = [f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"]
+    if workload.pack > 1:
+        parts[0] += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+    if n_arrays > 1:
+        parts.append(f"an array may have {constraints.max_array_size:,} elements, so they are spread evenly")
+    if n_waves > 1:
+        cause = f"{constraints.max_concurrent_jobs:,} arrays may be queued at once"
+        if workload.max_running and workload.max_running < constraints.max_concurrent_jobs:
+            cause = f"no more than {_count(workload.max_running, 'element')} may run at once"
+        parts.append(f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome")
+    else:
+        parts.append("one wave, nothing waits")
+    if workload.max_running:
+        parts.append(f"the scheduler's own throttle keeps it at {workload.max_running:,} running, without a barrier")
+    return "; ".join(parts) + "."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _clock(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

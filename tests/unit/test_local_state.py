@@ -1,0 +1,316 @@
+"""The embedded scheduler's pure parts: event folds, the start plan, reasons, process families, secrets."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.models.mapreduce.runtime import common, local_state, processes
+from hpc_agent.models.mapreduce.runtime.local_state import Amount, Demand, StateFolder, fold, plan
+from hpc_agent.models.mapreduce.runtime.processes import Process
+from hpc_agent.models.mapreduce.runtime.schedulers import base, load
+from hpc_agent.models.mapreduce.runtime.schedulers import local as local_module
+from hpc_agent.models.mapreduce.runtime.schedulers.local import Local
+
+COUNT = 4
+ELEMENTS = st.integers(0, COUNT - 1)
+EVENTS = st.one_of(
+    st.builds(lambda i, a: {"event": "start", "element": i, "attempt": a, "pid": 1}, ELEMENTS, st.integers(1, 3)),
+    st.builds(lambda i: {"event": "kill", "element": i, "cause": "timeout"}, ELEMENTS),
+    st.builds(lambda i, n: {"event": "requeue", "element": i, "next": n}, ELEMENTS, st.integers(1, 3)),
+    st.builds(lambda i, c: {"event": "end", "element": i, "cause": c}, ELEMENTS, st.sampled_from([None, "exit"])),
+)
+
+
+def text_of(events: list[dict]) -> str:
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def facts(state: local_state.Fold) -> tuple:
+    return state.started, state.ended, state.attempts
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_each_element_is_pending_started_or_ended(events: list[dict]) -> None:
+    state = fold(text_of(events))
+    everywhere = [*state.pending(COUNT), *state.started, *state.ended]
+    assert sorted(everywhere) == list(range(COUNT))
+
+
+@given(st.lists(EVENTS, max_size=8), st.data())
+def test_a_log_cut_anywhere_is_a_shorter_log(events: list[dict], data: st.DataObject) -> None:
+    text = text_of(events)
+    cut = data.draw(st.integers(0, len(text)))
+    whole_lines = text[:cut].count("\n")
+    allowed = [facts(fold(text_of(events[:whole_lines])))]
+    if cut < len(text) and text[cut] == "\n":
+        allowed.append(facts(fold(text_of(events[: whole_lines + 1]))))
+    assert facts(fold(text[:cut])) in allowed
+
+
+@given(st.lists(EVENTS, max_size=8), st.lists(EVENTS, max_size=4), st.text(max_size=5))
+def test_a_torn_line_in_the_middle_counts_for_nothing(before: list[dict], after: list[dict], noise: str) -> None:
+    torn = '{"event":"end","element":0,"cau' + noise.replace("\n", "")
+    assert facts(fold(text_of(before) + torn + "\n" + text_of(after))) == facts(fold(text_of(before + after)))
+
+
+def test_an_end_is_final() -> None:
+    end = {"event": "end", "element": 1, "cause": "exit"}
+    state = fold(text_of([end, {"event": "start", "element": 1, "attempt": 2}, {"event": "end", "element": 1}]))
+    assert state.ended == {1: end}
+    assert state.started == {}
+
+
+def test_a_requeued_element_is_pending_with_its_next_attempt() -> None:
+    state = fold(text_of([{"event": "start", "element": 2, "attempt": 1}, {"event": "requeue", "element": 2, "next": 2}]))
+    assert state.pending(3) == [0, 1, 2]
+    assert state.attempts == {2: 2}
+
+
+def test_why_it_was_killed_survives_the_killer() -> None:
+    events = [
+        {"event": "start", "element": 0, "attempt": 1},
+        {"event": "kill", "element": 0, "cause": "out_of_memory"},
+    ]
+    assert fold(text_of(events)).started[0]["kill"] == "out_of_memory"
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "1", '"x"', "{}", '{"event":"end"}', "null", "\x00\x00"])
+def test_lines_that_are_no_event(line: str) -> None:
+    assert facts(fold(line + "\n")) == ({}, {}, {})
+
+
+def test_mending_keeps_the_next_event_whole(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text('{"event":"end","elem')
+    local_state.mend_tail(str(log))
+    local_state.mend_tail(str(log))
+    local_state.append_event(str(log), {"event": "end", "element": 3, "cause": None})
+    assert list(fold(log.read_text()).ended) == [3]
+    assert log.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "killed_for", "expected"),
+    [
+        (0, None, None, (None, None)),
+        (1, None, None, ("exit", None)),
+        (255, None, None, ("exit", None)),
+        (139, None, None, ("signal", 11)),
+        (128, None, None, ("exit", None)),
+        (None, 9, None, ("signal", 9)),
+        (None, 9, "out_of_memory", ("out_of_memory", 9)),
+        (143, None, "timeout", ("timeout", 15)),
+        (0, None, "timeout", ("timeout", None)),
+        (None, None, "node_failure", ("node_failure", None)),
+    ],
+)
+def test_cause_of_an_end(code, number, killed_for, expected) -> None:
+    assert local_state.classify(code, number, killed_for) == expected
+
+
+AMOUNTS = st.builds(Amount, st.integers(1, 6), st.integers(0, 60).map(float), st.integers(0, 2))
+DEMANDS = st.lists(st.tuples(st.integers(1, 9), AMOUNTS, st.sampled_from([0.0, 1e4])), max_size=6).map(
+    lambda rows: [Demand(number, *row) for number, row in enumerate(rows)]
+)
+
+
+@given(DEMANDS, AMOUNTS, AMOUNTS)
+def test_the_plan_fits_what_is_free(demands: list[Demand], limits: Amount, used: Amount) -> None:
+    free = limits.minus(used)
+    grants = plan(demands, limits, free)
+    for job, number in grants:
+        assert 1 <= number <= demands[job].elements
+        for _ in range(number):
+            free = free.minus(demands[job].each)
+    oversized = [job for job, _ in grants if not demands[job].each.fits(limits)]
+    if oversized:
+        assert len(grants) >= 1
+        assert grants[0] == (oversized[0], 1)
+    else:
+        assert not grants or min(free) >= 0
+
+
+@given(DEMANDS, AMOUNTS)
+def test_an_empty_machine_starts_whatever_it_can(demands: list[Demand], limits: Amount) -> None:
+    possible = [demand for demand in demands if demand.each.gpus <= limits.gpus]
+    grants = plan(demands, limits, limits)
+    assert bool(grants) == bool(possible)
+    if possible:
+        assert grants[0][0] == possible[0].job
+
+
+def test_later_jobs_fill_the_gap_until_patience_ends() -> None:
+    limits, free = Amount(4, 100.0, 0), Amount(1, 100.0, 0)
+    wide, narrow = Amount(4, 0.0, 0), Amount(1, 0.0, 0)
+    assert plan([Demand(1, 1, wide, 10.0), Demand(2, 5, narrow, 0.0)], limits, free) == [(2, 1)]
+    assert plan([Demand(1, 1, wide, 301.0), Demand(2, 5, narrow, 0.0)], limits, free) == []
+
+
+def test_a_job_for_gpus_that_are_gone_blocks_nobody() -> None:
+    limits = Amount(2, 100.0, 0)
+    impossible = Demand(1, 1, Amount(1, 0.0, 1), 1e6)
+    assert plan([impossible, Demand(2, 1, Amount(1, 0.0, 0), 0.0)], limits, limits) == [(2, 1)]
+
+
+def test_first_come_first_served() -> None:
+    limits = Amount(3, 100.0, 0)
+    one = Amount(1, 0.0, 0)
+    assert plan([Demand(1, 2, one, 0.0), Demand(2, 9, one, 0.0)], limits, limits) == [(1, 2), (2, 1)]
+
+
+def test_needs_of_an_exclusive_job() -> None:
+    assert local_state.needs({"exclusive": True, "cpus": 1}, Amount(8, 1.0, 0)).cores == 8
+    assert local_state.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
+
+
+def test_reasons() -> None:
+    waiting = [(1, True, False), (2, False, True), (3, False, False), (4, False, False)]
+    assert local_state.reasons(waiting) == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
+
+
+def test_secrets_stay_out_of_the_state_folder() -> None:
+    environment = {"WANDB_API_KEY": "k", "HF_TOKEN": "t", "db_password": "p", "SSH_AUTH_SOCK": "s", "PATH": "/bin"}
+    assert local_state.without_secrets(environment) == {"PATH": "/bin"}
+    spec = {"inherited": {"PATH": "/bin", "A": "1"}, "environment": {"A": "2"}}
+    own = {"HF_TOKEN": "t", "PATH": "/elsewhere", "OTHER": "x"}
+    assert local_state.element_environment(spec, own) == {"HF_TOKEN": "t", "PATH": "/bin", "A": "2"}
+
+
+def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
+    state = StateFolder(str(tmp_path / "s"))
+    state.create()
+    assert [state.allocate({"name": "a"}), state.allocate({"name": "b"})] == [1, 2]
+    os.mkdir(state.job(3).path)
+    assert state.allocate({"name": "c"}) == 4
+    assert state.active_ids() == [1, 2, 4]
+    assert common.read_json(state.job(3).spec) is None
+    assert os.stat(state.path).st_mode & 0o077 == 0
+
+
+def test_ten_comes_after_nine(tmp_path: Path) -> None:
+    state = StateFolder(str(tmp_path))
+    state.create()
+    assert [state.allocate({}) for _ in range(11)] == list(range(1, 12))
+
+
+def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    held = local_state.take_lock(path, 0.0)
+    assert held is not None
+    before = time.monotonic()
+    assert local_state.take_lock(path, 0.1) is None
+    assert 0.1 <= time.monotonic() - before < 2
+    os.close(held)
+    again = local_state.take_lock(path, 0.0)
+    assert again is not None
+    os.close(again)
+
+
+def process(pid: int, parent: int, session: int, born: str = "1", rss: float = 1.0) -> Process:
+    return Process(pid, parent, session, session, rss, born)
+
+
+def table(*rows: Process) -> dict[int, Process]:
+    return {row.pid: row for row in rows}
+
+
+def test_a_family_is_session_descendants_and_old_acquaintances() -> None:
+    rows = table(
+        process(1, 0, 1),
+        process(10, 1, 10),
+        process(11, 10, 10),
+        process(12, 11, 12),  # a session of its own, as a task's executor has
+        process(13, 12, 12),
+        process(20, 1, 20),  # a stranger
+        process(30, 1, 30, born="7"),  # its parent has died, but it was seen before
+        process(31, 30, 31),
+    )
+    assert set(processes.family(rows, 10, {10: "1", 30: "7"})) == {10, 11, 12, 13, 30, 31}
+    assert set(processes.family(rows, 10, {30: "6"})) == {10, 11, 12, 13}
+
+
+def test_a_reused_id_is_not_family() -> None:
+    rows = table(process(10, 1, 10, born="9"), process(11, 10, 10, born="9"))
+    assert processes.family(rows, 10, {10: "1"}) == {}
+
+
+def test_memory_adds_up() -> None:
+    rows = table(process(10, 1, 10, rss=3.0), process(11, 10, 10, rss=4.0))
+    assert processes.rss_mb(rows, [10, 11, 99]) == 7.0
+
+
+@pytest.mark.parametrize("with_proc", [True, False])
+def test_processes_are_recognised(with_proc: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if with_proc and not processes.HAVE_PROC:
+        pytest.skip("no /proc here")
+    monkeypatch.setattr(processes, "HAVE_PROC", with_proc)
+    child = subprocess.Popen(["sleep", "30"], start_new_session=True)
+    try:
+        me = processes.table()[os.getpid()]
+        born = processes.born(child.pid)
+        assert born is not None
+        assert me.rss_mb > 1
+        assert processes.table()[child.pid].parent == os.getpid()
+        assert child.pid in processes.family(processes.table(), child.pid, {})
+        processes.kill_all({child.pid: "another"})
+        assert processes.born(child.pid) == born
+        processes.kill_all({child.pid: born})
+        deadline = time.monotonic() + 10
+        while processes.born(child.pid) is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert processes.born(child.pid) is None, "a zombie has ended"
+    finally:
+        child.kill()
+        child.wait()
+
+
+def make_job(**fields) -> base.Job:
+    document = {"name": "n", "count": 1, "script": "/s", "log_folder": "/l", "working_directory": "/", **fields}
+    return base.Job(document)
+
+
+@pytest.mark.parametrize(
+    ("resources", "word"),
+    [({"cpus": 3}, "3 cores"), ({"mem_mb": 101}, "101 MB"), ({"gpus": 2}, "2 GPUs"), ({"nodes": 2}, "2 nodes")],
+)
+def test_what_the_machine_does_not_have_is_refused(resources, word, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HPC_LOCAL_GPUS", "1")
+    scheduler = Local(str(tmp_path), 2, 100)
+    with pytest.raises(common.NodeError) as caught:
+        scheduler.submit(make_job(resources=resources))
+    assert caught.value.code == "scheduler_refused"
+    assert word in caught.value.message
+    assert scheduler.state.job_ids() == []
+
+
+def test_gpus_are_counted_by_the_driver(tmp_path, monkeypatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A100 (UUID: x)'\necho 'GPU 1: A100 (UUID: y)'\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("HPC_LOCAL_GPUS", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert local_module.gpu_count() == 2
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert local_module.gpu_count() == 0
+
+
+def test_limits_from_the_site_and_by_default(tmp_path) -> None:
+    scheduler = load("local", {"local_state": str(tmp_path), "local_cores": 3, "local_memory_mb": 500})
+    assert isinstance(scheduler, Local)
+    assert scheduler._accept(make_job()) == {"cores": 3, "memory_mb": 500.0}
+    limits = Local(str(tmp_path))._accept(make_job())
+    assert limits["cores"] == os.cpu_count()
+    assert limits["memory_mb"] == pytest.approx(0.8 * local_module.physical_memory_mb())
+
+
+def test_unknown_and_foreign_ids_are_no_jobs(tmp_path) -> None:
+    scheduler = Local(str(tmp_path))
+    assert scheduler.queue(["7", "x", "../1"]) == []
+    assert scheduler.accounting(["7"], 0) == []
+    assert scheduler.find("n", 0) == []

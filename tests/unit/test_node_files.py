@@ -1,0 +1,171 @@
+"""The node side's files: snapshots, records, the lock, the fence."""
+
+import hashlib
+import os
+import threading
+import time
+
+import pytest
+
+from hpc_agent.models.mapreduce.runtime import common, execute, records, snapshot
+from hpc_agent.models.mapreduce.runtime.layout import RunFolder, check_root
+from hpc_agent.models.mapreduce.runtime.lock import Lock
+
+
+def push(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = []
+    for name, content in files.items():
+        (folder / name).write_text(content)
+        manifest.append(["f", name, hashlib.sha256(content.encode()).hexdigest(), name.endswith("sh")])
+    return manifest
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime" / "_hpc_dispatch.py").write_text("pass")
+    return str(tmp_path / "runtime")
+
+
+def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
+    first = push(tmp_path / "in1", same="1", changed="1", run_sh="x")
+    snapshot.install(str(tmp_path), "aaa", first, None, str(tmp_path / "in1"), runtime)
+    second = [first[0], *push(tmp_path / "in2", changed="2"), first[2], ["l", "link", "same"]]
+    snapshot.install(str(tmp_path), "bbb", second, "aaa", str(tmp_path / "in2"), runtime)
+    old, new = tmp_path / "snapshots" / "aaa", tmp_path / "snapshots" / "bbb"
+    assert (old / "same").stat().st_ino == (new / "same").stat().st_ino
+    assert ((old / "changed").read_text(), (new / "changed").read_text()) == ("1", "2")
+    assert (new / "link").read_text() == "1"
+    assert (new / "same").stat().st_mode & 0o777 == 0o444
+    assert (new / "run_sh").stat().st_mode & 0o777 == 0o555
+    assert (new / ".hpc" / "_hpc_dispatch.py").exists()
+    assert not (tmp_path / "in2").exists()
+
+
+def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path, runtime):
+    manifest = push(tmp_path / "in", code="1")
+    (tmp_path / "in" / "code").write_text("2")
+    with pytest.raises(common.NodeError, match="code changed while") as caught:
+        snapshot.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
+    assert caught.value.code == "precondition_failed"
+    assert os.listdir(tmp_path / "snapshots") == []
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", ""])
+def test_a_manifest_cannot_leave_its_folder(tmp_path, runtime, path):
+    with pytest.raises(common.NodeError, match="not a path inside"):
+        snapshot.install(str(tmp_path), "aaa", [["f", path, "0", False]], None, str(tmp_path), runtime)
+
+
+@pytest.mark.parametrize("root", ["/", "~", "/scratch", "/scratch/hpc-agent", "relative/hpc-agent/x"])
+def test_dangerous_roots_are_refused(root):
+    with pytest.raises(common.NodeError, match="refusing"):
+        check_root(root)
+
+
+def write_record(folder, task, **facts):
+    path = folder.record(task)
+    common.make_folder(os.path.dirname(path))
+    common.write_json(path, {"task": task, "generation": 1, "seconds": 1.0, **facts})
+
+
+def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
+    folder = RunFolder(str(tmp_path))
+    for task in (0, 1, 999, 1000, 2500):
+        write_record(folder, task, state="complete" if task != 1 else "failed", cause="code_error")
+    past = time.time() - 60
+    for shard in ("00000", "00001", "00002"):
+        os.utime(folder.records(shard), (past, past))
+    cache: dict = {}
+    seen = records.scan(folder, 3000, cache)
+    assert [task for task in range(3000) if seen.state[task] == records.COMPLETE] == [0, 999, 1000, 2500]
+    assert list(seen.failed) == [1]
+
+    read = []
+    monkeypatch.setattr(records, "_readable", lambda path: read.append(path) or common.read_json(path))
+    assert records.scan(folder, 3000, cache).state == seen.state
+    assert read == []
+    write_record(folder, 1, state="complete")
+    again = records.scan(folder, 3000, cache)
+    assert again.state[1] == records.COMPLETE
+    assert [os.path.basename(path) for path in read] == ["1.json"], "complete records are final"
+
+
+def test_a_torn_record_is_no_record(tmp_path):
+    folder = RunFolder(str(tmp_path))
+    write_record(folder, 0, state="complete")
+    with open(folder.record(0), "r+b") as handle:
+        handle.truncate(20)
+    assert records.scan(folder, 1, {}).state[0] == records.NONE
+
+
+def test_the_lock_excludes_names_its_holder_and_outlives_no_one(tmp_path):
+    path = str(tmp_path / "lock")
+    with Lock(path, "me@here", wait=1), pytest.raises(common.NodeError, match="me@here"), Lock(path, "you", wait=0.2):
+        pass
+    with Lock(path, "you", wait=0.2):
+        pass
+    os.mkdir(path)
+    past = time.time() - 500
+    os.utime(path, (past, past))
+    with Lock(path, "next", wait=2, lease=100) as lock:
+        lock.check()
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_many_at_once_only_one_holds_the_lock(tmp_path):
+    inside, most = [], []
+
+    def hold():
+        with Lock(str(tmp_path / "lock"), "x", wait=20):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1] * 8
+
+
+def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "HEAD_BYTES", 1000)
+    monkeypatch.setattr(execute, "TAIL_BYTES", 500)
+    path = str(tmp_path / "log")
+    log = execute.Log(path)
+    log.write(b"".join(b"%06d\n" % n for n in range(5000)))
+    log.close()
+    assert sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path)) <= 2000
+    assert execute.tail(path, 3, 400).splitlines() == ["004997", "004998", "004999"]
+    assert open(path).readline() == "000000\n"
+
+
+def run(command, tmp_path, **env):
+    return execute.run(command, {**os.environ, **env}, str(tmp_path), str(tmp_path / "log"), grace=1)
+
+
+def test_what_an_executor_leaves(tmp_path):
+    assert run("exit 0", tmp_path)["state"] == "complete"
+    assert (run("exit 7", tmp_path)["exit_code"], run("kill -9 $$", tmp_path)["signal"]) == (7, 9)
+    busy = run("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done", tmp_path)
+    assert busy["cpu_seconds"] > 0
+    assert busy["max_rss_mb"] > 1
+
+
+def test_a_background_child_that_keeps_the_pipe_does_not_hold_the_task(tmp_path):
+    started = time.monotonic()
+    assert run("sleep 30 & echo done", tmp_path)["state"] == "complete"
+    assert time.monotonic() - started < 5
+    assert execute.tail(str(tmp_path / "log"), 1, 100) == "done"
+
+
+def test_sigterm_gives_the_executor_its_grace(tmp_path):
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), 15))
+    timer.start()
+    outcome = run("trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", tmp_path)
+    assert (outcome["state"], outcome["cause"]) == ("failed", "terminated")
+    assert "saved" in execute.tail(str(tmp_path / "log"), 5, 400)

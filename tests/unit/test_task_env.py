@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.models.mapreduce.runtime import metrics, task_env
+
+DOCUMENT = {
+    "run_id": "r", "task_count": 1, "cmd_sha": "s", "result_dir_template": "results/{x}", "resources": {"cpus": 3},
+    "env": {"MINE": "1"},
+}  # fmt: skip
+
+
+@given(st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,8}\Z"), st.text(max_size=20), max_size=5))
+def test_no_kwarg_replaces_what_the_system_needs(kwargs):
+    inherited = {"PATH": "/bin", "HOME": "/h", "SLURM_JOB_ID": "4", "LD_LIBRARY_PATH": "/l"}
+    if task_env.problems(kwargs):
+        return
+    env = task_env.build(DOCUMENT, "/run", 0, kwargs, "/run/res", inherited)
+    for name, value in inherited.items():
+        assert env[name] == value
+    for name, value in kwargs.items():
+        assert env["HPC_KW_" + name.upper()] == value
+
+
+def test_threads_follow_the_cpus_unless_asked_otherwise():
+    env = task_env.build({**DOCUMENT, "env": {"OMP_NUM_THREADS": "1"}}, "/run", 0, {}, "/r", {})
+    assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("1", "3")
+
+
+@given(st.text(max_size=30))
+def test_a_result_folder_never_leaves_the_run(value):
+    folder = task_env.result_folder(DOCUMENT, 0, {"x": value})
+    assert folder.startswith("results/")
+    assert ".." not in folder.split("/")
+    assert len(folder.split("/")) == 2
+
+
+@pytest.mark.parametrize("template", ["/abs/{x}", "../{x}", "a/../..", "."])
+def test_a_template_that_leads_out_is_refused(template):
+    with pytest.raises(ValueError, match="not inside"):
+        task_env.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+
+
+def test_numbers_of_a_document():
+    document = {"a": 1, "b": {"c": 2.5, "d": True}, "e": "text", "f": [1, 2], "g": [1, "x"], "h": float("nan")}
+    assert metrics.numbers_of(document) == {"a": 1, "b.c": 2.5, "f": [1, 2], "h": "nan"}
