@@ -1,0 +1,69 @@
+"""YAML files that people write: strict about duplicate keys, precise about the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hpc_agent.errors import ConfigInvalid
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def read_mapping(path: Path) -> dict[Any, Any]:
+    """The mapping in a file, empty for an empty file.
+
+    Raises ConfigInvalid, naming the file and where there is one the line, when the file cannot be read, is no YAML, is
+    no mapping, or has a key twice (PyYAML would silently take the last one).
+    """
+    import yaml
+
+    loader_type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        loader = loader_type(path.read_bytes())
+        try:
+            node = loader.get_single_node()
+            _refuse_twins(path, node)
+            document = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except OSError as error:
+        raise _invalid(path, None, f"cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _invalid(path, mark.line + 1 if mark else None, error.problem or str(error)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _invalid(path, None, f"is not YAML: {str(error).splitlines()[0]}") from error
+    if document is not None and not isinstance(document, dict):
+        raise _invalid(path, 1, f"must be a mapping, not a {type(document).__name__}")
+    return document or {}
+
+
+def _refuse_twins(path: Path, root: Any) -> None:
+    """Look at the nodes before they become dicts, in which the first of two equal keys is already lost."""
+    waiting, known = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or isinstance(node.value, str) or id(node) in known:
+            continue
+        known.add(id(node))
+        keys = set()
+        for child in node.value:
+            if not isinstance(child, tuple):
+                waiting.append(child)
+                continue
+            key, value = child
+            waiting.append(value)
+            if isinstance(key.value, str) and key.tag != _MERGE:
+                if (key.tag, key.value) in keys:
+                    raise _invalid(path, key.start_mark.line + 1, f"the key '{key.value}' is given twice")
+                keys.add((key.tag, key.value))
+
+
+def _invalid(path: Path, line: int | None, complaint: str) -> ConfigInvalid:
+    where = f"{path}, line {line}" if line else str(path)
+    return ConfigInvalid(
+        f"{where}: {complaint}",
+        remediation=f"Correct {path}, then run 'hpc-agent clusters-list'.",
+        details={"file": str(path), "line": line},
+    )

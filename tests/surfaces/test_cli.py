@@ -1,0 +1,140 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import hpc_agent
+
+PYTHON = [sys.executable, "-m", "hpc_agent"]
+
+
+def call(*arguments: str, **options):
+    return subprocess.run([*PYTHON, *arguments], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_version_and_help():
+    assert call("--version").stdout == f"hpc-agent {hpc_agent.__version__}\n"
+    overview = call("--help")
+    assert overview.returncode == 0
+    assert all(f"  {verb}" in overview.stdout for verb in ("submit", "status", "aggregate", "demo", "clusters-list"))
+    assert max(len(line) for line in overview.stdout.splitlines()) <= 160
+    usage = call("submit", "--help")
+    assert (usage.returncode, "--walltime-sec" in usage.stdout) == (0, True)
+
+
+def test_version_imports_next_to_nothing():
+    done = call("--version", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    imported = set(re.findall(r"\|\s+(\S+)$", done.stderr, re.MULTILINE))
+    assert not imported & {"argparse", "json", "msgspec", "yaml", "subprocess"}
+
+
+def test_a_local_query_imports_neither_yaml_nor_the_other_verbs(run_cli, tmp_path):
+    done = run_cli("list-in-flight", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = set(re.findall(r"\|\s+(\S+)$", done.stderr, re.MULTILINE))
+    assert "hpc_agent.ops.monitor.in_flight" in imported
+    assert not imported & {"yaml", "rich", "pathspec", "importlib.metadata", "hpc_agent.ops.submit.submit"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verb"),
+    [
+        (["clusters", "list"], "clusters-list"),
+        (["clusters", "describe", "local"], "clusters-describe"),
+        (["describe", "submit-flow"], "submit"),
+        (["describe", "status"], "status"),
+        (["capabilities"], "capabilities"),
+    ],
+)
+def test_spellings(run_cli, arguments, verb):
+    data = run_cli(*arguments).data
+    if arguments[0] == "describe":
+        assert data["name"] == verb
+        assert data["input_schema"]["title"] == f"{verb} input"
+    else:
+        assert data
+
+
+def test_capabilities_are_the_whole_contract(run_cli):
+    data = run_cli("capabilities").data
+    names = {row["name"] for row in data["operations"]}
+    assert {"submit", "status", "monitor-flow", "aggregate", "logs", "list-in-flight", "find-prior-run", "compute-run-id",
+            "load-context", "capabilities", "describe", "clusters-list", "clusters-describe", "demo"} <= names  # fmt: skip
+    assert data["schedulers"][:3] == ["slurm", "sge", "local"]
+    assert {key["key"] for key in data["cluster_yaml_keys"]} >= {"scheduler", "host", "scratch", "modules", "conda_envs"}
+    assert {row["error_code"] for row in data["error_codes"]} >= {"spec_invalid", "ssh_unreachable", "submission_unknown"}
+    schemas = Path(data["schemas_dir"])
+    assert all((schemas / row["input_schema"]).is_file() for row in data["operations"])
+
+
+def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
+    first = run_cli("demo", cwd=tmp_path, timeout=180)
+    table = first.data["table"]
+    assert [row["kwargs"]["alpha"] for row in table] == [0.001, 0.01, 0.1, 1.0, 10.0]
+    assert all(row["metrics"]["rmse"]["count"] == 5 for row in table)
+    records = [json.loads(line) for line in first.stderr.splitlines()]
+    assert any(record["event"] == "say" and "rmse_mean" in record["text"] for record in records)
+    csv = Path(first.data["table_csv"]).read_text().splitlines()
+    assert len(csv) == 6
+    again = run_cli("demo", cwd=tmp_path, timeout=60)
+    assert again.data["run_id"] == first.data["run_id"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    assert run_cli("demo", "mine", cwd=tmp_path).envelope["error_code"] == "spec_invalid"
+
+
+def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
+    """A real terminal: readable progress and the table on it; stdout is still one line of JSON."""
+    controller, terminal = pty.openpty()
+    env = {**world_home.env, "TERM": "xterm-256color", "COLUMNS": "80"}
+    process = subprocess.Popen([*PYTHON, "demo"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    shown, deadline = b"", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if select.select([controller], [], [], 0.2)[0]:
+            try:
+                shown += os.read(controller, 65536)
+            except OSError:
+                break
+        elif process.poll() is not None:
+            break
+    stdout = process.stdout.read()
+    assert process.wait(10) == 0
+    assert stdout.count(b"\n") == 1
+    assert json.loads(stdout)["ok"]
+    text = shown.decode()
+    assert "25/25" in text
+    assert "rmse_mean" in text
+    assert '"event"' not in text
+
+
+def test_control_c_is_one_envelope(world_home, tmp_path):
+    from experiment import make_repo
+
+    repo = make_repo(tmp_path / "repo", "import time; time.sleep(60)")
+    process = subprocess.Popen(
+        [*PYTHON, "compute-run-id", "--resolve-timeout-sec", "60"],
+        cwd=repo, env=world_home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(1.5)
+    process.send_signal(2)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert json.loads(out)["error_code"] == "interrupted"
+    assert b"Traceback" not in out + err
+
+
+def test_a_reader_that_goes_away_is_no_crash(world_home, tmp_path):
+    line = f"{sys.executable} -m hpc_agent capabilities | head -c 10"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, env=world_home.env, cwd=tmp_path, timeout=30, check=True)
+    assert b"Traceback" not in done.stderr
