@@ -63,7 +63,9 @@ def main() -> int:
         middle = statistics.median(times[name])
         verdict = "" if budget is None else f"{budget * 1000:5.0f} ms {'ok' if middle <= budget else 'OVER'}"
         within = within and (budget is None or middle <= budget)
-        print(f"{name.ljust(width)} {middle * 1000:5.0f} ms {min(times[name]) * 1000:5.0f} ms {middle / bare:6.1f}x {verdict}")
+        print(
+            f"{name.ljust(width)} {middle * 1000:5.0f} ms {min(times[name]) * 1000:5.0f} ms {middle / bare:6.1f}x {verdict}"
+        )
     print(json.dumps({name: round(statistics.median(values), 4) for name, values in times.items()}))
     return 0 if within else 1
 

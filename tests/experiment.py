@@ -36,9 +36,7 @@ def submit(run_cli: Cli, repo: Path, executor: str, *flags: str, **options: Any)
 
 def watch(run_cli: Cli, repo: Path, budget: float = 120) -> Any:
     """Wait for the newest run to end; the result's data."""
-    return run_cli(
-        "monitor-flow", "--wall-clock-budget-seconds", str(budget), cwd=repo, timeout=budget + 60
-    ).data
+    return run_cli("monitor-flow", "--wall-clock-budget-seconds", str(budget), cwd=repo, timeout=budget + 60).data
 
 
 def aggregate(run_cli: Cli, repo: Path, *flags: str) -> Any:

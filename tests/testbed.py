@@ -97,6 +97,7 @@ def make_site(name: str, folder: Path) -> Site:
         "scratch": str(scratch),
         "python": NODE_PYTHON,
         "default_mem_mb": 64,
+        "min_poll_sec": 1,
         "constraints": {"max_array_size": 1000, "max_concurrent_jobs": 10, "est_spin_up": "5s"},
     }
     if reach and reach.ssh_config:

@@ -40,7 +40,9 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
     logs = run_cli("logs", "--task-id", "0,5", cwd=repo).data["logs"]
     assert [(entry["task"], entry["content"]) for entry in logs] == [(0, "hello 1"), (5, "hello 5")]
 
-    again = submit(run_cli, repo, 'echo "{\\"y\\": $((X * 10 + SEED))}" > "$HPC_RESULT_DIR/metrics.json"; echo hello $X')
+    again = submit(
+        run_cli, repo, 'echo "{\\"y\\": $((X * 10 + SEED))}" > "$HPC_RESULT_DIR/metrics.json"; echo hello $X'
+    )
     assert (again["deduped"], again["run_id"], again["job_ids"]) == (True, sent["run_id"], sent["job_ids"])
     prior = run_cli("find-prior-run", "--cmd-sha", sent["cmd_sha"], cwd=repo).data
     assert (prior["found"], prior["prior_run_id"], prior["status"]) == (True, sent["run_id"], "complete")
@@ -52,7 +54,7 @@ def test_kwargs_arrive_as_they_are(site, run_cli, tmp_path):
     marker = tmp_path / "injected"
     hostile = [
         "two\nlines",
-        "it's \"quoted\"",
+        'it\'s "quoted"',
         f"$(touch {marker})",
         f"`touch {marker}`; touch {marker} #",
         "a,b=c %s %d {x} \\",
@@ -60,7 +62,9 @@ def test_kwargs_arrive_as_they_are(site, run_cli, tmp_path):
         "-rf *",
         "",
     ]
-    repo = make_repo(tmp_path / "a repo, with ünusual (name)", [{"text": text, "path": "own", "n": None} for text in hostile])
+    repo = make_repo(
+        tmp_path / "a repo, with ünusual (name)", [{"text": text, "path": "own", "n": None} for text in hostile]
+    )
     dump = "import json, os; k = json.loads(os.environ['HPC_KW_JSON']); assert k['text'] == os.environ['TEXT'] == "
     dump += "os.environ['HPC_KW_TEXT'] and os.environ['PATH'] != 'own' == os.environ['HPC_KW_PATH'] and os.environ['N'] == ''; "
     dump += "json.dump({'size': len(k['text'])}, open(os.path.join(os.environ['HPC_RESULT_DIR'], 'metrics.json'), 'w'))"
@@ -97,7 +101,12 @@ def test_failures_are_failed_everywhere_and_say_why(site, run_cli, tmp_path):
 
 
 def test_editing_the_repo_changes_nothing_that_was_submitted(site, run_cli, tmp_path):
-    repo = make_repo(tmp_path / "repo", numbers(3), lib__value="1", run_sh='sleep 1; echo "{\\"y\\": $(cat lib/value)}" > "$HPC_RESULT_DIR/metrics.json"')
+    repo = make_repo(
+        tmp_path / "repo",
+        numbers(3),
+        lib__value="1",
+        run_sh='sleep 1; echo "{\\"y\\": $(cat lib/value)}" > "$HPC_RESULT_DIR/metrics.json"',
+    )
     first = submit(run_cli, repo, "bash run_sh", "--max-running", "1")
     (repo / "lib" / "value").write_text("2")
     (repo / ".hpc" / "tasks.py").write_text("raise SystemExit('gone')")
@@ -113,7 +122,7 @@ def test_editing_the_repo_changes_nothing_that_was_submitted(site, run_cli, tmp_
 
 def test_relative_outputs_land_with_the_run_and_shared_data_is_linked(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", numbers(2), data__big="7", figures__old="x")
-    executor = 'echo $X > results/own-$X; echo $X > figures/f$X; mkdir -p new; echo $X > new/n$X; test -L data; '
+    executor = "echo $X > results/own-$X; echo $X > figures/f$X; mkdir -p new; echo $X > new/n$X; test -L data; "
     executor += 'echo "{\\"y\\": $(cat data/big)}" > "$HPC_RESULT_DIR/metrics.json"'
     sent = submit(run_cli, repo, executor, "--outputs", "results,figures", "--shared-paths", "data")
     assert watch(run_cli, repo)["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data

@@ -38,7 +38,10 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
     assert seen["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data
     table = aggregate(run_cli, repo)
     assert (table["complete"], table["row_count"]) == (True, 6)
-    csv = {tuple(line.split(",")[1:3]): line.split(",")[4:] for line in Path(table["table_csv"]).read_text().splitlines()[1:]}
+    csv = {
+        tuple(line.split(",")[1:3]): line.split(",")[4:]
+        for line in Path(table["table_csv"]).read_text().splitlines()[1:]
+    }
     for row in table["rows"]:
         executor, horizon = row["kwargs"]["executor"], row["kwargs"]["horizon"]
         expected = by_hand(site.science_python, repo, executor, horizon, tmp_path)

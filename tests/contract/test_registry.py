@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hpc_agent
 import jsonschema
 import msgspec
 import pytest
 
+import hpc_agent
 from hpc_agent import errors
 from hpc_agent.contract import envelope
 from hpc_agent.contract.catalogue import envelope_schema, schema
@@ -27,7 +27,11 @@ EVERY = pytest.mark.parametrize("primitive", REGISTRY.values(), ids=REGISTRY)
 
 def test_generated_files_are_fresh():
     done = subprocess.run(
-        [sys.executable, "-m", "hpc_agent.contract.generate", "--check"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "hpc_agent.contract.generate", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -57,7 +61,9 @@ def test_every_request_field_says_what_it_is(primitive: Primitive):
         f"{kind}.{name}"
         for kind, facts in definitions.items()
         for name, body in facts["properties"].items()
-        if "description" not in body and "$ref" not in body and not any("$ref" in option for option in body.get("anyOf", []))
+        if "description" not in body
+        and "$ref" not in body
+        and not any("$ref" in option for option in body.get("anyOf", []))
     ]
     assert not silent or all(name.endswith((".resources", ".results")) for name in silent)
 
@@ -74,7 +80,9 @@ def test_an_error_has_a_code_and_a_remedy_that_names_a_command(code):
     document = json.loads(envelope.failure(raised))
     jsonschema.validate(document, envelope_schema())
     assert raised.exit_code in (1, 2, 3)
-    assert "hpc-agent" in document["remediation"] or "ssh" in document["remediation"] or "field" in document["remediation"]
+    assert (
+        "hpc-agent" in document["remediation"] or "ssh" in document["remediation"] or "field" in document["remediation"]
+    )
     assert (error.__doc__ or "").strip()
 
 

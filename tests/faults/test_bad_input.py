@@ -36,7 +36,10 @@ BAD_TASKS = {
     "an object": (HEAD + "def resolve(i): return {'x': object()}", "JSON cannot hold"),
     "a megabyte": (HEAD + "def resolve(i): return {'x': 'a' * 10**6}", "put it into a file"),
     "chance": (HEAD + "import random\ndef resolve(i): return {'x': random.random()}", "other parameters each time"),
-    "order of a set": (HEAD + "def resolve(i): return {'x': list({'a', 'b', 'c', 'd'})[0:4]}", "other parameters each time"),
+    "order of a set": (
+        HEAD + "def resolve(i): return {'x': list({'a', 'b', 'c', 'd'})[0:4]}",
+        "other parameters each time",
+    ),
 }
 
 
@@ -52,9 +55,7 @@ def refused(outcome, code: int, error_code: str) -> dict:
 def test_bad_tasks_py(site, run_cli, tmp_path, case):
     source, said = BAD_TASKS[case]
     repo = make_repo(tmp_path / "repo", source)
-    envelope = refused(
-        run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo), 1, "spec_invalid"
-    )
+    envelope = refused(run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo), 1, "spec_invalid")
     assert said in envelope["message"]
     assert envelope["field"] == "tasks.py"
     assert not (repo / ".hpc" / "runs").exists()
@@ -94,7 +95,9 @@ def test_executor_that_is_not_there(site, run_cli, tmp_path, executor, said):
 
 def test_a_gigabyte_on_stdout(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
-    sent = submit(run_cli, repo, 'echo first; head -c 1000000000 /dev/zero | tr "\\0" x | fold -w 100; echo last; ' + WRITE)
+    sent = submit(
+        run_cli, repo, 'echo first; head -c 1000000000 /dev/zero | tr "\\0" x | fold -w 100; echo last; ' + WRITE
+    )
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     logs = list((Path(sent["remote_path"]) / "logs" / "00000").iterdir())
     assert sum(path.stat().st_size for path in logs) < 60 << 20
@@ -111,11 +114,27 @@ def test_a_gigabyte_on_stdout(site, run_cli, tmp_path):
         (["submit", "--cluster", "testbed"], "spec_invalid", "--executor"),
         (["submit", "--cluster", "testbed", "--executor", " "], "spec_invalid", "hpc-agent"),
         (["submit", "--cluster", "testbed", "--executor", "true", "--mem-mb", "lots"], "spec_invalid", "hpc-agent"),
-        (["submit", "--cluster", "testbed", "--executor", "true", "--walltime-sec", "99999999"], "spec_invalid", "--walltime-sec"),
+        (
+            ["submit", "--cluster", "testbed", "--executor", "true", "--walltime-sec", "99999999"],
+            "spec_invalid",
+            "--walltime-sec",
+        ),
         (["submit", "--cluster", "testbed", "--executor", "true", "--run-name", "../x"], "spec_invalid", "hpc-agent"),
-        (["submit", "--cluster", "testbed", "--executor", "true", "--result-dir-template", "../{x}"], "spec_invalid", "task_id"),
-        (["submit", "--cluster", "testbed", "--executor", "true", "--result-dir-template", "same"], "spec_invalid", "{task_id}"),
-        (["submit", "--cluster", "testbed", "--executor", "true", "--env", '{"MY_API_KEY": "s3cret"}'], "spec_invalid", "file"),
+        (
+            ["submit", "--cluster", "testbed", "--executor", "true", "--result-dir-template", "../{x}"],
+            "spec_invalid",
+            "task_id",
+        ),
+        (
+            ["submit", "--cluster", "testbed", "--executor", "true", "--result-dir-template", "same"],
+            "spec_invalid",
+            "{task_id}",
+        ),
+        (
+            ["submit", "--cluster", "testbed", "--executor", "true", "--env", '{"MY_API_KEY": "s3cret"}'],
+            "spec_invalid",
+            "file",
+        ),
         (["submit", "--spec", "nosuch.json"], "spec_invalid", "hpc-agent"),
         (["sbumit"], "spec_invalid", "hpc-agent submit"),
         (["submit", "--exectuor", "true"], "spec_invalid", "--help"),

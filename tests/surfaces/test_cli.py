@@ -71,8 +71,18 @@ def test_capabilities_are_the_whole_contract(run_cli):
     assert {"submit", "status", "monitor-flow", "aggregate", "logs", "list-in-flight", "find-prior-run", "compute-run-id",
             "load-context", "capabilities", "describe", "clusters-list", "clusters-describe", "demo"} <= names  # fmt: skip
     assert data["schedulers"][:3] == ["slurm", "sge", "local"]
-    assert {key["key"] for key in data["cluster_yaml_keys"]} >= {"scheduler", "host", "scratch", "modules", "conda_envs"}
-    assert {row["error_code"] for row in data["error_codes"]} >= {"spec_invalid", "ssh_unreachable", "submission_unknown"}
+    assert {key["key"] for key in data["cluster_yaml_keys"]} >= {
+        "scheduler",
+        "host",
+        "scratch",
+        "modules",
+        "conda_envs",
+    }
+    assert {row["error_code"] for row in data["error_codes"]} >= {
+        "spec_invalid",
+        "ssh_unreachable",
+        "submission_unknown",
+    }
     schemas = Path(data["schemas_dir"])
     assert all((schemas / row["input_schema"]).is_file() for row in data["operations"])
 
@@ -136,5 +146,7 @@ def test_control_c_is_one_envelope(world_home, tmp_path):
 
 def test_a_reader_that_goes_away_is_no_crash(world_home, tmp_path):
     line = f"{sys.executable} -m hpc_agent capabilities | head -c 10"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, env=world_home.env, cwd=tmp_path, timeout=30, check=True)
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, env=world_home.env, cwd=tmp_path, timeout=30, check=True
+    )
     assert b"Traceback" not in done.stderr

@@ -175,6 +175,12 @@ def test_equal_weights_do_not_change_quantiles(values, weight):
     assert [plain[name] for name in ("q05", "median", "q95")] == [heavy[name] for name in ("q05", "median", "q95")]
 
 
+@given(finite, st.lists(st.floats(min_value=1e-3, max_value=1e3), min_size=2, max_size=20))
+def test_weights_do_not_move_the_quantiles_of_equal_values(value, heaviness):
+    summary = weighted([(value, weight) for weight in heaviness]).summary()
+    assert {summary[name] for name in ("min", "q05", "q25", "median", "q75", "q95", "max", "mean")} == {value}
+
+
 def test_quantiles_follow_the_weights():
     light_tail = weighted([(1.0, 1000), (2.0, 1000), (1000.0, 1e-3)]).summary()
     assert 1.0 <= light_tail["median"] <= 2.0
@@ -281,7 +287,9 @@ def test_table_groups_by_kwargs_without_the_replicates():
     table = Table(replicates=["seed"])
     for seed in range(3):
         for rate in (0.5, 0.1):
-            table.add_task({"seed": seed, "rate": rate, "opts": {"b": 1, "a": 2}}, {"loss": rate + seed, "note": "text"})
+            table.add_task(
+                {"seed": seed, "rate": rate, "opts": {"b": 1, "a": 2}}, {"loss": rate + seed, "note": "text"}
+            )
     rows = table.rows()
     assert [row["kwargs"] for row in rows] == [{"rate": rate, "opts": {"a": 2, "b": 1}} for rate in (0.1, 0.5)]
     assert [row["count"] for row in rows] == [3, 3]
@@ -320,7 +328,9 @@ def test_rows_are_ordered_numbers_first_then_text():
 tasks = st.lists(
     st.tuples(
         st.fixed_dictionaries({"x": st.integers(0, 3), "seed": st.integers(0, 2)}),
-        st.dictionaries(st.sampled_from(["loss", "time"]), st.one_of(anything, st.lists(finite, max_size=3)), max_size=2),
+        st.dictionaries(
+            st.sampled_from(["loss", "time"]), st.one_of(anything, st.lists(finite, max_size=3)), max_size=2
+        ),
         weights,
     ),
     max_size=25,

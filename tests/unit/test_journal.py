@@ -10,7 +10,9 @@ from hpc_agent.world import World
 
 @pytest.fixture
 def journal(tmp_path):
-    world = World(cwd=tmp_path, env={"HOME": str(tmp_path), "HPC_JOURNAL_DIR": str(tmp_path / "journal")}, now=lambda: 100.0)
+    world = World(
+        cwd=tmp_path, env={"HOME": str(tmp_path), "HPC_JOURNAL_DIR": str(tmp_path / "journal")}, now=lambda: 100.0
+    )
     return Journal(world, RepoLayout(tmp_path))
 
 

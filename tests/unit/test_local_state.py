@@ -67,7 +67,9 @@ def test_an_end_is_final() -> None:
 
 
 def test_a_requeued_element_is_pending_with_its_next_attempt() -> None:
-    state = fold(text_of([{"event": "start", "element": 2, "attempt": 1}, {"event": "requeue", "element": 2, "next": 2}]))
+    state = fold(
+        text_of([{"event": "start", "element": 2, "attempt": 1}, {"event": "requeue", "element": 2, "next": 2}])
+    )
     assert state.pending(3) == [0, 1, 2]
     assert state.attempts == {2: 2}
 
@@ -186,11 +188,11 @@ def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
     state = StateFolder(str(tmp_path / "s"))
     state.create()
     assert [state.allocate({"name": "a"}), state.allocate({"name": "b"})] == [1, 2]
-    os.mkdir(state.job(3).path)
+    Path(state.job(3).path).mkdir()
     assert state.allocate({"name": "c"}) == 4
     assert state.active_ids() == [1, 2, 4]
     assert common.read_json(state.job(3).spec) is None
-    assert os.stat(state.path).st_mode & 0o077 == 0
+    assert Path(state.path).stat().st_mode & 0o077 == 0
 
 
 def test_ten_comes_after_nine(tmp_path: Path) -> None:

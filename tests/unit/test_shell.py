@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hpc_agent.infra.transport import quote, shell_text
 
 text = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=40)
-nasty = st.sampled_from(["$(touch hit)", "`touch hit`", "; touch hit", "'\"; touch hit; '", "\n touch hit\n", "-n", "*", "~", "!!"])
+nasty = st.sampled_from(
+    ["$(touch hit)", "`touch hit`", "; touch hit", "'\"; touch hit; '", "\n touch hit\n", "-n", "*", "~", "!!"]
+)
 
 
 @settings(max_examples=150, deadline=None)

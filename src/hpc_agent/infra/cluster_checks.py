@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from hpc_agent.infra.clusters import expand
 
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -23,7 +22,6 @@ _WORD = (
 )
 _ABSOLUTE = (re.compile(r"/.+"), "an absolute path on the cluster (~ and variables are not expanded there)")
 
-# Checked on the value, on every item of a list, and on every key of a mapping.
 _SHAPES = {
     "host": _NAME,
     "user": _NAME,
@@ -43,6 +41,14 @@ _SHAPES = {
     "sge_memory_resource": _NAME,
     "sge_gpu_request": (re.compile(r"[A-Za-z0-9_.,=*{}-]+"), "resources such as gpu,{type},cuda={count}"),
 }
+
+
+def expand(path: str, home: Path) -> str:
+    """``~`` against ``home``; duplicate slashes and the one at the end removed."""
+    if path == "~" or path.startswith("~/"):
+        path = f"{home}{path[1:]}"
+    whole = posixpath.normpath(path)
+    return "/" + whole.lstrip("/") if whole.startswith("/") else whole
 
 
 def unknown_key(key: str, known: list[str]) -> str:
@@ -72,20 +78,25 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def complaints(values: dict[str, Any], home: Path) -> Iterator[tuple[str, str]]:
+def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, str]]:
     """(key, what is wrong) for every value of the right type but of no use."""
     for key, (shape, wanted) in _SHAPES.items():
-        value = values.get(key, [])
-        for text in [value] if isinstance(value, str) else value:
-            if not shape.fullmatch(text):
-                yield key, f"is {text!r}; it must be {wanted}"
-                break
+        odd = next((text for text in _words(values.get(key, [])) if not shape.fullmatch(text)), None)
+        if odd is not None:
+            yield key, f"is {odd!r}; it must be {wanted}"
     if "scheduler" in values:
         yield from _scheduler(values["scheduler"])
     if "scratch" in values:
         yield from _scratch(values["scratch"], "host" in values, home)
     if "sge_gpu_request" in values:
         yield from _gpu_request(values["sge_gpu_request"])
+
+
+def _words(value: Any) -> list[str]:
+    """The value, the items of a list, or the queues of a mapping and the names of their GPUs."""
+    if isinstance(value, dict):
+        return [*value, *(queue.name for queue in value.values())]
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _scheduler(name: str) -> Iterator[tuple[str, str]]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
-import posixpath
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
+from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders, unknown_key
 from hpc_agent.infra.constraints import constraint_keys, parse_constraints, parse_duration
 
 PACKAGED = Path(__file__).resolve().parents[1] / "config" / "clusters.yaml"
 
-T = TypeVar("T")
-Doc = Annotated[T, Meta()]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -33,7 +33,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster, checked. Memory is in MiB, time in seconds; ``constraints`` and ``max_walltime_sec`` are those in force."""
 
     name: str
-    scheduler: Annotated[str, Meta(description="slurm, sge, local, or another package's hpc_agent.backends entry point")]
+    scheduler: Annotated[
+        str, Meta(description="slurm, sge, local, or another package's hpc_agent.backends entry point")
+    ]
     scratch: Annotated[str, Meta(description="folder on the cluster below which runs are kept, in <scratch>/hpc-agent")]
     host: Annotated[str | None, Meta(description="ssh host or alias; without one, commands run on this machine")] = None
     user: Annotated[str | None, Meta(description="login name; by default what ~/.ssh/config says")] = None
@@ -49,7 +51,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     nfs_data_dir: Annotated[str | None, Meta(description="folder copied to the node's own disk once per node")] = None
     gpu_types: Annotated[list[str], Meta(description="GPUs that may be asked for; empty: not checked")] = []
     gpu_queues: Annotated[
-        dict[str, GpuQueue], Meta(description="queue -> {name: GPU, perf: relative speed}; the fastest that fits is asked for")
+        dict[str, GpuQueue],
+        Meta(description="queue -> {name: GPU, perf: relative speed}; the fastest that fits is asked for"),
     ] = {}
     excluded_gpu_queue_prefixes: Annotated[list[str], Meta(description="GPU queues never to ask for")] = []
     account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
@@ -62,7 +65,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="ask for a little less than the limit, so that the job fits back-fill gaps")
     ] = True
     auto_daisy_chain: Annotated[
-        bool | Literal["detect"] | None, Meta(description="split an ask beyond the walltime limit into chained segments")
+        bool | Literal["detect"] | None,
+        Meta(description="split an ask beyond the walltime limit into chained segments"),
     ] = None
     max_walltime_sec: Annotated[
         Count | None, Meta(description="walltime limit; the smaller of this and constraints.max_walltime holds")
@@ -110,13 +114,6 @@ class Problem(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def expand(path: str, home: Path) -> str:
-    """``~`` against ``home``, duplicate slashes and the one at the end removed."""
-    if path == "~" or path.startswith("~/"):
-        path = f"{home}{path[1:]}"
-    return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else posixpath.normpath(path)
-
-
 def load_clusters_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """Every cluster's keys, unchecked: the packaged file with ``path`` (default: the user's own file) merged over it.
 
@@ -154,8 +151,10 @@ def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
 
 def _overlay(below: RawCluster | None, name: Any, values: Any, file: Path, user_file: Path) -> RawCluster:
     broken = None
-    if not isinstance(name, str):
-        broken = f"{file}: the cluster name {name!r} is not text; quote it"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        broken = (
+            f"{file}: {name!r} cannot be a cluster's name; use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
+        )
     elif not isinstance(values, dict):
         broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
     fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
@@ -164,7 +163,7 @@ def _overlay(below: RawCluster | None, name: Any, values: Any, file: Path, user_
         values={**(below.values if below else {}), **fresh},
         source={**(below.source if below else {}), **dict.fromkeys(fresh, file)},
         user_file=user_file,
-        broken=broken or (below.broken if below else None),
+        broken=broken,
     )
 
 
@@ -197,8 +196,6 @@ def cluster_problems(
 
 
 def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]]:
-    from hpc_agent.infra import cluster_checks
-
     if raw.broken:
         return None, [Problem("", raw.user_file, raw.broken)]
     fields = {field.name: field.type for field in msgspec.structs.fields(Cluster) if field.name != "name"}
@@ -207,12 +204,14 @@ def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]
     for key, value in raw.values.items():
         try:
             if key not in fields:
-                raise ValueError(cluster_checks.unknown_key(key, list(fields)))
-            if value is not None:
+                complaints.append((key, unknown_key(key, list(fields))))
+            elif value is not None:
                 values[key] = _converted(key, value, fields[key])
         except (ValueError, SpecInvalid) as error:
             complaints.append((key, str(error)))
-    complaints += cluster_checks.complaints(values, home)
+        except RecursionError:
+            complaints.append((key, "refers to itself"))
+    complaints += complaints_about(values, home)
     complaints += [(key, "is missing") for key in ("scheduler", "scratch") if raw.values.get(key) is None]
     if complaints:
         return None, [_problem(raw, key, complaint) for key, complaint in complaints]
@@ -221,8 +220,6 @@ def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]
 
 def _converted(key: str, value: Any, kind: Any) -> Any:
     """The value in its type. Raises ValueError or SpecInvalid saying what it should be; placeholders come first."""
-    from hpc_agent.infra.cluster_checks import refuse_placeholders
-
     refuse_placeholders(value)
     if key.endswith("_walltime_sec"):
         return parse_duration(value, key)
@@ -234,10 +231,10 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
 def _in_force(raw: RawCluster, values: dict[str, Any]) -> Cluster:
     """The two places for a walltime limit agree, and a relative ssh_config lies beside the file that names it."""
     limits = values.setdefault("constraints", msgspec.to_builtins(parse_constraints()))
-    stated = {"max_walltime", "max_walltime_sec"} & set(raw.values.get("constraints") or {})
-    ceilings = [limits["max_walltime_sec"]] if stated or "max_walltime_sec" not in values else []
-    limits["max_walltime_sec"] = min([*ceilings, values.get("max_walltime_sec", limits["max_walltime_sec"])])
-    values["max_walltime_sec"] = limits["max_walltime_sec"]
+    default = limits["max_walltime_sec"]
+    stated = [default] if {"max_walltime", "max_walltime_sec"} & set(raw.values.get("constraints") or {}) else []
+    stated += [values["max_walltime_sec"]] if "max_walltime_sec" in values else []
+    values["max_walltime_sec"] = limits["max_walltime_sec"] = min(stated, default=default)
     ssh_config = values.get("ssh_config")
     if ssh_config and not ssh_config.startswith(("/", "~")):
         values["ssh_config"] = str(raw.source["ssh_config"].resolve().parent / ssh_config)
@@ -287,7 +284,7 @@ def cluster_keys() -> list[dict[str, Any]]:
         rows.append(
             {
                 "key": field.name,
-                "type": _type_text(schema),
+                "type": "duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
                 "default": None if field.required else default,
                 "required": field.required,
                 "description": schema["description"],

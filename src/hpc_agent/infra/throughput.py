@@ -137,11 +137,12 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
             remediation="Correct est_task_sec, then run 'hpc-agent plan-throughput' again.",
         )
     limit, spin_up = constraints.max_walltime_sec, constraints.est_spin_up_sec
-    if workload.pack * task_sec + spin_up <= limit:
+    pack = min(workload.pack, workload.total_tasks)
+    if pack * task_sec + spin_up <= limit:
         return
     alone = task_sec + spin_up > limit
-    what = "a task" if alone else f"an element of {workload.pack} tasks"
-    needed = (task_sec if alone else workload.pack * task_sec) + spin_up
+    what = "a task" if alone else f"an element of {pack} tasks"
+    needed = (task_sec if alone else pack * task_sec) + spin_up
     advice = (
         "Divide the task into shorter ones, or raise constraints.max_walltime in clusters.yaml"
         if alone
@@ -217,11 +218,13 @@ def _strategy(
         cause = f"{constraints.max_concurrent_jobs:,} arrays may be queued at once"
         if workload.max_running and workload.max_running < constraints.max_concurrent_jobs:
             cause = f"no more than {_count(workload.max_running, 'element')} may run at once"
-        parts.append(f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome")
+        parts.append(
+            f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
+        )
     else:
         parts.append("one wave, nothing waits")
     if workload.max_running:
-        parts.append(f"the scheduler's own throttle keeps it at {workload.max_running:,} running, without a barrier")
+        parts.append(f"the scheduler's own throttle keeps it at {workload.max_running:,} running")
     return "; ".join(parts) + "."
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from hpc_agent.errors import ConfigInvalid
 
-_MERGE = "tag:yaml.org,2002:merge"
-
 
 def read_mapping(path: Path) -> dict[Any, Any]:
     """The mapping in a file, empty for an empty file.
@@ -54,7 +52,7 @@ def _refuse_twins(path: Path, root: Any) -> None:
                 continue
             key, value = child
             waiting.append(value)
-            if isinstance(key.value, str) and key.tag != _MERGE:
+            if isinstance(key.value, str):
                 if (key.tag, key.value) in keys:
                     raise _invalid(path, key.start_mark.line + 1, f"the key '{key.value}' is given twice")
                 keys.add((key.tag, key.value))

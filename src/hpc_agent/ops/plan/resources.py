@@ -145,4 +145,4 @@ def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:
     if not fitting:
         return wanted.gpu_type, None
     _, queue_name, type_name = max(fitting)
-    return wanted.gpu_type or type_name, queue_name
+    return type_name, queue_name

@@ -33,8 +33,9 @@ class ClustersListResult(Result):
 def clusters_list(request: ClustersListRequest, world: World) -> ClustersListResult:  # noqa: ARG001
     """Every configured cluster and whether it is ready to use."""
     rows = []
-    for name, raw in sorted(load_clusters(world.env, world.home).items()):
-        problems = cluster_problems(name, world.env, world.home)
+    clusters = load_clusters(world.env, world.home)
+    for name, raw in sorted(clusters.items()):
+        problems = cluster_problems(name, world.env, world.home, clusters)
         rows.append(
             ClusterRow(
                 name=name,

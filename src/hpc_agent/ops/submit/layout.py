@@ -24,7 +24,7 @@ def plan_arrays(frozen: Frozen, request: SubmitRequest, ask: Ask) -> SubmissionP
         frozen.tasks.total,
         request.est_task_sec,
         ask.resources["walltime_sec"],
-        frozen.constraints.max_array_size,
+        frozen.constraints.max_array_size * frozen.constraints.max_concurrent_jobs,
     )
     workload = WorkloadSpec(
         total_tasks=frozen.tasks.total, est_task_sec=request.est_task_sec, pack=pack, max_running=request.max_running
@@ -32,7 +32,7 @@ def plan_arrays(frozen: Frozen, request: SubmitRequest, ask: Ask) -> SubmissionP
     return compute_submission_plan(workload, frozen.constraints)
 
 
-def ledger_entries(run_id: str, plan: SubmissionPlan, ask: Ask, max_running: int | None) -> list[dict[str, Any]]:
+def ledger_entries(run_id: str, plan: SubmissionPlan, ask: Ask) -> list[dict[str, Any]]:
     """One entry an array, as the node's ledger keeps it. An array waits for every array of the wave before its own."""
     by_wave: dict[int, list[str]] = {}
     for array in plan.arrays:
@@ -41,15 +41,13 @@ def ledger_entries(run_id: str, plan: SubmissionPlan, ask: Ask, max_running: int
         {
             "array": array.name,
             "name": job_name(run_id, array.name),
-            "tasks": f"{array.first_task}-{array.first_task + array.task_count - 1}"
-            if array.task_count > 1
-            else str(array.first_task),
+            "tasks": array.tasks,
             "elements": array.elements,
             "pack": array.pack,
             "wave": array.wave,
             "generation": 1,
             "after": by_wave.get(array.wave - 1, []),
-            "max_running": _throttle(max_running, len(by_wave[array.wave]), array.elements),
+            "max_running": array.max_running,
             "resources": ask.resources,
             "placement": ask.placement,
         }
@@ -61,14 +59,6 @@ def job_name(run_id: str, array: str) -> str:
     """The token under which the array is known to the scheduler; Grid Engine wants a letter first."""
     name = f"{run_id}.{array}"
     return name if name[0].isalpha() else "h" + name
-
-
-def _throttle(max_running: int | None, arrays_in_wave: int, elements: int) -> int | None:
-    """A limit for the whole run, shared by the arrays that run together."""
-    if max_running is None:
-        return None
-    share = max(1, max_running // arrays_in_wave)
-    return share if share < elements else None
 
 
 def plan_facts(plan: SubmissionPlan, ask: Ask) -> dict[str, Any]:

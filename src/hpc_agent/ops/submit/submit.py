@@ -199,7 +199,7 @@ class _Submission:
         if size > there["free_bytes"]:
             raise StorageFull(
                 f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
-                remediation="Free some space on the cluster's scratch, or list what is not needed in .hpcignore; then submit again.",
+                remediation="Free some space on the cluster's scratch, or list what is not needed in .hpcignore; submit again.",
             )
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
@@ -229,7 +229,7 @@ class _Submission:
             "site": node.site,
             "template": node.backend.template(self.ask.resources["gpus"]).name,
             "job_environment": environment,
-            "arrays": ledger_entries(self.run_id, self.plan, self.ask, self.request.max_running),
+            "arrays": ledger_entries(self.run_id, self.plan, self.ask),
             "shared_pushed": [name for name, path in frozen.shared.items() if path is None],
         }
 

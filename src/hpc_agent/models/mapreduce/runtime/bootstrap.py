@@ -6,10 +6,10 @@ stdin: one JSON line {"root", "sha", "files": {relative path: text}}, then the v
 import json
 import os
 import sys
+from typing import Dict
 
 
-def install(root, sha, files):
-    # type: (str, str, Dict[str, str]) -> str
+def install(root: str, sha: str, files: Dict[str, str]) -> str:
     """Write the runtime to ``<root>/runtime/<sha>`` unless it is there; return that folder."""
     root = os.path.normpath(os.path.expanduser(root))
     if os.path.basename(os.path.dirname(root)) != "hpc-agent":
@@ -33,8 +33,7 @@ def install(root, sha, files):
     return final
 
 
-def start():
-    # type: () -> int
+def start() -> int:
     sys.dont_write_bytecode = True
     header = json.loads(sys.stdin.buffer.readline().decode("utf-8"))
     sys.path.insert(0, install(header["root"], header["sha"], header["files"]))

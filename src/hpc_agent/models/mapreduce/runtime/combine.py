@@ -34,15 +34,16 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
 
 def wave_map(folder: layout.RunFolder) -> Dict[str, str]:
     """Wave -> ranges of its tasks, from the first generation's arrays."""
-    waves = {}  # type: Dict[str, List[str]]
+    waves: Dict[str, List[str]] = {}
     for array in submit.describe_arrays(folder):
         if int(array["generation"]) == 1:
             waves.setdefault(str(array["wave"]), []).append(array["tasks"])
     return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
 
 
-def _wave(folder, run, wave, tasks, scan, replicates):
-    # type: (layout.RunFolder, Dict[str, Any], str, str, records.Scan, List[str]) -> Dict[str, Any]
+def _wave(
+    folder: layout.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.Scan, replicates: List[str]
+) -> Dict[str, Any]:
     members = [task for start, stop in spans(tasks) for task in range(start, stop)]
     complete = [task for task in members if scan.state[task] == records.COMPLETE]
     included = common.encode_ranges(complete)
@@ -72,7 +73,7 @@ def _fold(folder: layout.RunFolder, run: Dict[str, Any], tasks: List[int], repli
     """The table of the tasks, what they cost, and which of them had no metrics."""
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
-    empty = []  # type: List[int]
+    empty: List[int] = []
     cpu = wall = 0.0
     for task in tasks:
         record = records.read(folder, task)

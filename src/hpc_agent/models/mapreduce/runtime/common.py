@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 PROTOCOL = 1
 SHARD_SIZE = 1000
@@ -15,8 +15,9 @@ SHARD_SIZE = 1000
 class NodeError(Exception):
     """An error the client turns into an envelope: ``code`` is one of its error codes."""
 
-    def __init__(self, code, message, remediation=None, details=None):
-        # type: (str, str, Optional[str], Optional[Dict[str, Any]]) -> None
+    def __init__(
+        self, code: str, message: str, remediation: Optional[str] = None, details: Optional[Dict[str, Any]] = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -82,27 +83,28 @@ def remove_quietly(path: str) -> None:
 
 def encode_ranges(ids: Iterable[int]) -> str:
     """``[0, 1, 2, 7]`` -> ``"0-2,7"``: sorted, duplicates folded, empty text for no ids."""
-    parts = []  # type: List[str]
-    first = last = None  # type: Optional[int]
+    parts: List[str] = []
+    first: Optional[int] = None
+    last: Optional[int] = None
     for value in sorted(set(ids)):
         if last is not None and value == last + 1:
             last = value
             continue
-        if first is not None:
+        if first is not None and last is not None:
             parts.append(_one_range(first, last))
         first = last = value
-    if first is not None:
+    if first is not None and last is not None:
         parts.append(_one_range(first, last))
     return ",".join(parts)
 
 
-def _one_range(first: Optional[int], last: Optional[int]) -> str:
-    return "%d" % first if first == last else "%d-%d" % (first, last)  # type: ignore[str-format]
+def _one_range(first: int, last: int) -> str:
+    return "%d" % first if first == last else "%d-%d" % (first, last)
 
 
 def decode_ranges(text: str) -> List[int]:
     """``"0-2,7"`` -> ``[0, 1, 2, 7]``. Raises ValueError on anything else."""
-    ids = []  # type: List[int]
+    ids: List[int] = []
     for part in text.split(",") if text else []:
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
@@ -111,8 +113,13 @@ def decode_ranges(text: str) -> List[int]:
     return ids
 
 
-def run_command(argv, timeout, stdin=None, env=None, cwd=None):
-    # type: (Sequence[str], float, Optional[str], Optional[Dict[str, str]], Optional[str]) -> Tuple[int, str, str]
+def run_command(
+    argv: Sequence[str],
+    timeout: float,
+    stdin: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None,
+    cwd: Optional[str] = None,
+) -> Tuple[int, str, str]:
     """Run ``argv`` for at most ``timeout`` seconds; its whole process group dies with it.
 
     Returns (exit code, stdout, stderr). Raises NodeError ``cluster_timeout`` or ``remote_command_failed`` when the

@@ -59,7 +59,7 @@ class Resolver(object):
 
     def __init__(self, element: Element) -> None:
         self._element = element
-        self._module = None  # type: Any
+        self._module: Any = None
 
     def __call__(self, task: int) -> Dict[str, Any]:
         if self._module is None:

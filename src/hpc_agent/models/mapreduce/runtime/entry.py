@@ -55,8 +55,7 @@ def _trace() -> Dict[str, Any]:
     return {"traceback": traceback.format_exc()[-3000:]}
 
 
-def _failed(code, message, remediation, details):
-    # type: (str, str, Any, Dict[str, Any]) -> Dict[str, Any]
+def _failed(code: str, message: str, remediation: Any, details: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "ok": False,
         "protocol": common.PROTOCOL,

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
@@ -56,8 +56,7 @@ class Log(object):
             pass
 
 
-def run(command, env, cwd, log_path, grace):
-    # type: (str, Dict[str, str], str, str, float) -> Dict[str, Any]
+def run(command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float) -> Dict[str, Any]:
     """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times.
 
     SIGTERM to this process (walltime, preemption) is passed on to the executor's group, which has ``grace`` seconds.
@@ -115,8 +114,8 @@ class _StopSignal(object):
 
 def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float) -> Tuple[int, Any]:
     """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
-    deadline = None  # type: Optional[float]
-    ended = None  # type: Optional[Tuple[int, Any]]
+    deadline: Optional[float] = None
+    ended: Optional[Tuple[int, Any]] = None
     open_pipe = True
     while ended is None:
         ready, _, _ = select.select([pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else 0.02)
@@ -161,8 +160,9 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     return "code_error", "exit code %s" % exit_code
 
 
-def _outcome(started, clock, exit_code, killed_by, cause, message):
-    # type: (float, float, Optional[int], Optional[int], Optional[str], str) -> Dict[str, Any]
+def _outcome(
+    started: float, clock: float, exit_code: Optional[int], killed_by: Optional[int], cause: Optional[str], message: str
+) -> Dict[str, Any]:
     complete = exit_code == 0 and cause is None
     return {
         "state": "complete" if complete else "failed",
@@ -178,7 +178,7 @@ def _outcome(started, clock, exit_code, killed_by, cause, message):
 
 def tail(path: str, lines: int, limit: int) -> str:
     """The last ``lines`` lines of a log, at most ``limit`` bytes; empty when there is none."""
-    pieces = []  # type: List[bytes]
+    pieces: List[bytes] = []
     missing = limit
     for name in (path + ".tail", path + ".tail.old", path):
         if missing <= 0:

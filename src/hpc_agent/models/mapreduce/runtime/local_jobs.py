@@ -57,12 +57,12 @@ class Element(object):
         self.at = at
         self.started = time.monotonic() - max(0.0, time.time() - at)
         self.process = process
-        self.members = {pid: born}  # type: Dict[int, str]
+        self.members: Dict[int, str] = {pid: born}
         self.peak_mb = 0.0
-        self.killed_for = None  # type: Optional[str]
-        self.kill_at = None  # type: Optional[float]
-        self.exit = None  # type: Optional[Exit]
-        self.ran_sec = None  # type: Optional[float]
+        self.killed_for: Optional[str] = None
+        self.kill_at: Optional[float] = None
+        self.exit: Optional[Exit] = None
+        self.ran_sec: Optional[float] = None
 
     def seconds(self) -> float:
         return self.ran_sec if self.ran_sec is not None else time.monotonic() - self.started
@@ -160,14 +160,14 @@ class Job(object):
         self.log_folder = str(spec["log_folder"])
         self.resources = dict(spec.get("resources") or {})
         self.walltime = float(self.resources.get("walltime_sec") or 0)
-        self.memory_mb = self.resources.get("mem_mb")  # type: Optional[float]
-        self.max_running = spec.get("max_running")  # type: Optional[int]
+        self.memory_mb: Optional[float] = self.resources.get("mem_mb")
+        self.max_running: Optional[int] = spec.get("max_running")
         self.after = [int(job) for job in spec.get("after") or [] if str(job).isdigit()]
         self.grace = grace_of(spec.get("environment") or {})
         self.environment = local_state.element_environment(spec, os.environ)
-        self.running = {}  # type: Dict[int, Element]
-        self.blocked_since = None  # type: Optional[float]
-        self.unsaved = []  # type: List[Dict[str, Any]]
+        self.running: Dict[int, Element] = {}
+        self.blocked_since: Optional[float] = None
+        self.unsaved: List[Dict[str, Any]] = []
         self._torn = True
         state = folder.fold()
         self.started = state.started

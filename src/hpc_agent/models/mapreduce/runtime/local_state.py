@@ -145,9 +145,9 @@ class Fold(object):
     """What a job's events add up to. An element in neither ``started`` nor ``ended`` is pending."""
 
     def __init__(self) -> None:
-        self.started = {}  # type: Dict[int, Dict[str, Any]]
-        self.ended = {}  # type: Dict[int, Dict[str, Any]]
-        self.attempts = {}  # type: Dict[int, int]
+        self.started: Dict[int, Dict[str, Any]] = {}
+        self.ended: Dict[int, Dict[str, Any]] = {}
+        self.attempts: Dict[int, int] = {}
 
     def pending(self, count: int) -> List[int]:
         return [index for index in range(count) if index not in self.started and index not in self.ended]
@@ -257,7 +257,7 @@ def plan(demands: Iterable[Demand], limits: Amount, free: Amount) -> List[Tuple[
     Back-fill ends behind a job that has waited for PATIENCE_SEC, so a wide job is not overtaken for ever. A job
     that was accepted before the limits were lowered below it runs when the machine is otherwise empty.
     """
-    grants = []  # type: List[Tuple[int, int]]
+    grants: List[Tuple[int, int]] = []
     for demand in demands:
         granted = 0
         while granted < demand.elements and demand.each.fits(free):
@@ -278,7 +278,7 @@ def reasons(waiting: Iterable[Tuple[int, bool, bool]]) -> Dict[int, str]:
 
     ``waiting``: (job, has open dependencies, is at its own limit), in order of the ids.
     """
-    found = {}  # type: Dict[int, str]
+    found: Dict[int, str] = {}
     blocked = False
     for job, depends, throttled in waiting:
         if depends or throttled:

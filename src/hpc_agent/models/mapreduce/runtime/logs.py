@@ -15,7 +15,7 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = layout.existing_run(request["root"], request["run_id"])
     total = int(common.read_json(folder.document)["task_count"])
     wanted = [int(task) for task in request.get("tasks") or []]
-    failed = None  # type: Optional[int]
+    failed: Optional[int] = None
     if request.get("all_failed"):
         every = sorted(records.scan(folder, total, {}).failed)
         failed, wanted = len(every), every[: int(request["limit"])]

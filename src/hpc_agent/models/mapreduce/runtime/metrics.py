@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import os
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 DEFAULT_FILE = "metrics.json"
 MAX_BYTES = 4 << 20
@@ -50,7 +50,7 @@ def _read_json(path: str) -> Dict[str, Any]:
 
 def numbers_of(document: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
     """Numbers, and lists of numbers, of an object; nested names are joined by a dot. Everything else is left out."""
-    values = {}  # type: Dict[str, Any]
+    values: Dict[str, Any] = {}
     for key, value in document.items():
         name = prefix + str(key)
         if isinstance(value, dict):
@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 def _read_csv(path: str) -> Dict[str, Any]:
     """Numeric columns; one row gives a number, several rows give a list of observations."""
-    columns = {}  # type: Dict[str, List[Any]]
+    columns: Dict[str, List[Any]] = {}
     with open(path, "r", encoding="utf-8", newline="") as handle:
         for number, row in enumerate(csv.DictReader(handle)):
             if number >= MAX_ROWS:

@@ -33,9 +33,10 @@ def boot_id() -> str:
     except OSError:
         pass
     try:
-        return common.run_command(["sysctl", "-n", "kern.bootsessionuuid"], PS_TIMEOUT)[1].strip()
+        _, out, _ = common.run_command(["sysctl", "-n", "kern.bootsessionuuid"], PS_TIMEOUT)
     except common.NodeError:
         return ""
+    return out.strip()
 
 
 def find(pid: int) -> Optional[Process]:
@@ -93,8 +94,8 @@ def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) ->
     That is its session and group, whatever of ``known`` still lives, and all descendants of these, in sessions
     of their own or not.
     """
-    children = {}  # type: Dict[int, List[int]]
-    members = {}  # type: Dict[int, str]
+    children: Dict[int, List[int]] = {}
+    members: Dict[int, str] = {}
     # A session that is empty gives its id back: who leads it now must be who led it then.
     unchanged = leader not in processes or known.get(leader, processes[leader].born) == processes[leader].born
     for process in processes.values():

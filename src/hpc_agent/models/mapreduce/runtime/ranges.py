@@ -16,7 +16,7 @@ def count(text: str) -> int:
 
 def slice_ranges(text: str, offset: int, length: int) -> List[int]:
     """The ids at positions ``offset`` .. ``offset + length - 1`` of the ranges."""
-    ids = []  # type: List[int]
+    ids: List[int] = []
     for start, stop in spans(text):
         size = stop - start
         if offset < size:

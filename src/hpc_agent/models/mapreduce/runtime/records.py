@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from . import common
 from .layout import RunFolder
@@ -18,8 +18,8 @@ class Scan(object):
 
     def __init__(self, total: int) -> None:
         self.state = bytearray(total)
-        self.failed = {}  # type: Dict[int, Dict[str, Any]]
-        self.seconds = [0.0, 0]  # type: List[float]
+        self.failed: Dict[int, Dict[str, Any]] = {}
+        self.seconds: List[float] = [0.0, 0]
 
 
 def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> Scan:
@@ -52,7 +52,7 @@ def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Di
         return cached
     complete = set(common.decode_ranges(cached["complete"])) if cached else set()
     seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
-    failed = {}  # type: Dict[str, Any]
+    failed: Dict[str, Any] = {}
     for entry in os.listdir(path):
         stem, dot, kind = entry.partition(".")
         # A complete record is final; a failed one may be replaced by a later attempt, so it is read again.

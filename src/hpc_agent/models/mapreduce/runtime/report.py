@@ -7,7 +7,7 @@ is unknown. A query that failed is not an answer: the last good one is shown, ma
 
 import os
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from . import common, layout, records, submit
 from .ranges import count, slice_ranges, spans
@@ -51,10 +51,17 @@ def _save_cache(folder: layout.RunFolder, cache: Dict[str, Any]) -> None:
         pass
 
 
-def _ask_scheduler(request, folder, run, arrays, scan, state, cache):
-    # type: (Dict[str, Any], layout.RunFolder, Dict[str, Any], List[Dict[str, Any]], records.Scan, bytearray, Dict[str, Any]) -> Dict[str, Any]
+def _ask_scheduler(
+    request: Dict[str, Any],
+    folder: layout.RunFolder,
+    run: Dict[str, Any],
+    arrays: List[Dict[str, Any]],
+    scan: records.Scan,
+    state: bytearray,
+    cache: Dict[str, Any],
+) -> Dict[str, Any]:
     """Fill in ``state`` for tasks without a record. Returns reasons, stale and refined facts."""
-    notes = {"reasons": {}, "stale": None, "hosts": set()}  # type: Dict[str, Any]
+    notes: Dict[str, Any] = {"reasons": {}, "stale": None, "hosts": set()}
     open_arrays = [a for a in arrays if a.get("job_id") and _unfinished(a, scan)]
     to_refine = [
         t for t, facts in scan.failed.items() if facts.get("cause") in REFINED and not _refined(cache, t, facts)
@@ -89,8 +96,13 @@ def _unfinished(array: Dict[str, Any], scan: records.Scan) -> bool:
     return False
 
 
-def _apply_queue(rows, arrays, folder, state, notes):
-    # type: (List[Dict[str, Any]], List[Dict[str, Any]], layout.RunFolder, bytearray, Dict[str, Any]) -> None
+def _apply_queue(
+    rows: List[Dict[str, Any]],
+    arrays: List[Dict[str, Any]],
+    folder: layout.RunFolder,
+    state: bytearray,
+    notes: Dict[str, Any],
+) -> None:
     by_job = {str(a["job_id"]): a for a in arrays}
     for row in rows:
         array = by_job.get(str(row["job"]))
@@ -120,13 +132,20 @@ def _has_lost(array: Dict[str, Any], state: bytearray) -> bool:
     return any(state[task] == records.NONE for start, stop in spans(array["tasks"]) for task in range(start, stop))
 
 
-def _apply_accounting(scheduler, lost, arrays, to_refine, scan, state, cache):
-    # type: (Any, List[Dict[str, Any]], List[Dict[str, Any]], List[int], records.Scan, bytearray, Dict[str, Any]) -> None
+def _apply_accounting(
+    scheduler: Any,
+    lost: List[Dict[str, Any]],
+    arrays: List[Dict[str, Any]],
+    to_refine: List[int],
+    scan: records.Scan,
+    state: bytearray,
+    cache: Dict[str, Any],
+) -> None:
     wanted = {str(a["job_id"]): a for a in lost}
     jobs_to_refine = {str(scan.failed[t].get("job")) for t in to_refine}
     wanted.update({str(a["job_id"]): a for a in arrays if str(a.get("job_id")) in jobs_to_refine})
     since = min(float(a.get("at") or 0) for a in wanted.values()) if wanted else 0.0
-    found = {}  # type: Dict[Tuple[str, int], Dict[str, Any]]
+    found: Dict[Tuple[str, int], Dict[str, Any]] = {}
     for row in scheduler.accounting(sorted(wanted), since):
         found[(str(row["job"]), int(row["element"]))] = row
     for job, array in wanted.items():
@@ -190,7 +209,7 @@ def _ranges(state: bytearray, *values: int) -> str:
     """Ids in one of the states, as ranges; works on runs of equal bytes, so a million tasks take milliseconds."""
     table = bytes(1 if byte in values else 0 for byte in range(256))
     flags = bytes(state).translate(table)
-    parts = []  # type: List[str]
+    parts: List[str] = []
     start = flags.find(1)
     while start >= 0:
         stop = flags.find(0, start)
@@ -200,12 +219,18 @@ def _ranges(state: bytearray, *values: int) -> str:
     return ",".join(parts)
 
 
-def _answer(run, arrays, scan, state, notes, cache):
-    # type: (Dict[str, Any], List[Dict[str, Any]], records.Scan, bytearray, Dict[str, Any], Dict[str, Any]) -> Dict[str, Any]
+def _answer(
+    run: Dict[str, Any],
+    arrays: List[Dict[str, Any]],
+    scan: records.Scan,
+    state: bytearray,
+    notes: Dict[str, Any],
+    cache: Dict[str, Any],
+) -> Dict[str, Any]:
     total = int(run["task_count"])
     counts = _counts(state, 0, total)
     failed = _ranges(state, records.FAILED, LOST)
-    causes = {}  # type: Dict[str, int]
+    causes: Dict[str, int] = {}
     for task, facts in scan.failed.items():
         if state[task] in (records.FAILED, LOST):
             cause = facts.get("cause") or "unknown"
@@ -243,7 +268,7 @@ def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
 
 
 def _waves(arrays: List[Dict[str, Any]], state: bytearray) -> Dict[str, Dict[str, int]]:
-    waves = {}  # type: Dict[str, Dict[str, int]]
+    waves: Dict[str, Dict[str, int]] = {}
     for array in arrays:
         if int(array["generation"]) != 1:
             continue
@@ -264,7 +289,7 @@ def _bounded(text: str) -> Dict[str, Any]:
 
 def _samples(scan: records.Scan, state: bytearray) -> List[Dict[str, Any]]:
     """One failed task for each cause, the lowest id."""
-    seen = {}  # type: Dict[str, Dict[str, Any]]
+    seen: Dict[str, Dict[str, Any]] = {}
     for task in sorted(scan.failed):
         facts = scan.failed[task]
         if state[task] in (records.FAILED, LOST) and facts.get("cause") not in seen:
@@ -272,8 +297,9 @@ def _samples(scan: records.Scan, state: bytearray) -> List[Dict[str, Any]]:
     return list(seen.values())[:12]
 
 
-def _lifecycle(counts, arrays, notes, cache):
-    # type: (Dict[str, int], List[Dict[str, Any]], Dict[str, Any], Dict[str, Any]) -> str
+def _lifecycle(
+    counts: Dict[str, int], arrays: List[Dict[str, Any]], notes: Dict[str, Any], cache: Dict[str, Any]
+) -> str:
     if not counts["failed"] and not counts["unknown"] and not counts["running"] and not counts["pending"]:
         return "complete"
     if notes["stale"] or counts["running"] or counts["pending"]:

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from . import common
 
@@ -23,8 +23,7 @@ def incoming_path(root: str, name: str) -> str:
     return os.path.join(root, "incoming", name)
 
 
-def install(root, tree_sha, manifest, base, incoming, runtime):
-    # type: (str, str, List[Entry], Optional[str], str, str) -> None
+def install(root: str, tree_sha: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
     """Make ``snapshots/<tree_sha>`` unless it is there.
 
     A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Every pushed file is
@@ -119,8 +118,7 @@ def copy_tree(source: str, target: str) -> None:
                 _link(path, here)
 
 
-def make_work_folder(root, run_path, tree_sha, outputs, shared):
-    # type: (str, str, str, List[str], Dict[str, str]) -> None
+def make_work_folder(root: str, run_path: str, tree_sha: str, outputs: List[str], shared: Dict[str, str]) -> None:
     """The folder that the run's tasks start in: a hard-linked copy of the snapshot with the run's own output folders in
     it.
 

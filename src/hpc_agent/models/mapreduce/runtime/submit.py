@@ -82,7 +82,7 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
         _install(root, folder, request)
         scheduler = load(request["scheduler"], request.get("site") or {})
         settle = float(request.get("settle_sec", SETTLE_SEC))
-        done = {}  # type: Dict[str, str]
+        done: Dict[str, str] = {}
         for array in request["arrays"]:
             lock.check()
             try:
@@ -95,11 +95,11 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
 
 def _install(root: str, folder: layout.RunFolder, request: Dict[str, Any]) -> None:
     run = request["run"]
+    for name in request.get("shared_pushed") or []:
+        _publish_shared(root, request["incoming"], name)
     if request.get("manifest") is not None:
         manifest = json.loads(zlib.decompress(base64.b64decode(request["manifest"])).decode("utf-8"))
         snapshot.install(root, run["tree_sha"], manifest, request.get("base"), request["incoming"], runtime_folder())
-    for name in request.get("shared_pushed") or []:
-        _publish_shared(root, request["incoming"], name)
     shutil.rmtree(request["incoming"], ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         common.make_folder(path)
@@ -133,8 +133,14 @@ def _publish_shared(root: str, incoming: str, name: str) -> None:
                 os.replace(path, target)
 
 
-def _submit_array(folder, array, request, scheduler, done, settle):
-    # type: (layout.RunFolder, Dict[str, Any], Dict[str, Any], Scheduler, Dict[str, str], float) -> str
+def _submit_array(
+    folder: layout.RunFolder,
+    array: Dict[str, Any],
+    request: Dict[str, Any],
+    scheduler: Scheduler,
+    done: Dict[str, str],
+    settle: float,
+) -> str:
     path = folder.job(array["array"])
     entry = _readable(folder, array["array"])
     if entry.get("state") == "submitted":

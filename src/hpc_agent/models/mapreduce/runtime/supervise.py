@@ -70,9 +70,10 @@ class Supervisor(object):
                 self.look_for_jobs()
             self.notice_exits(now)
             self.enforce_limits(now)
+            self.retire_jobs(now)  # before anything starts: what waited for a job comes before later jobs
             self.start_elements(now)
             if self.retire_jobs(now):
-                continue
+                continue  # nothing of it could be started, and no child's end will wake us
             if self.jobs:
                 self.idle_since = now
             elif now - self.idle_since > IDLE_EXIT_SEC:

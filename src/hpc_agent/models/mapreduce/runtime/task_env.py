@@ -43,8 +43,8 @@ def text_of(value: Any) -> str:
 
 def problems(kwargs: Dict[str, Any]) -> List[str]:
     """Why these kwargs cannot become variables; empty when they can."""
-    found = []  # type: List[str]
-    seen = {}  # type: Dict[str, str]
+    found: List[str] = []
+    seen: Dict[str, str] = {}
     for name, value in kwargs.items():
         if not isinstance(name, str) or not ENV_NAME.match(name):
             found.append("%r is not a valid variable name (letters, digits and _, not starting with a digit)" % (name,))
@@ -78,8 +78,14 @@ def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -
     return folder
 
 
-def build(document, run_path, task, kwargs, result_dir, inherited):
-    # type: (Dict[str, Any], str, int, Dict[str, Any], str, Dict[str, str]) -> Dict[str, str]
+def build(
+    document: Dict[str, Any],
+    run_path: str,
+    task: int,
+    kwargs: Dict[str, Any],
+    result_dir: str,
+    inherited: Dict[str, str],
+) -> Dict[str, str]:
     """The executor's whole environment."""
     env = dict(inherited)
     work = os.path.join(run_path, "work")

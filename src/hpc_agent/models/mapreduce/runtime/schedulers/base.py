@@ -22,6 +22,9 @@ _KEPT = ("SLURM_CONF",)
 
 _INDICES = re.compile(r"^([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?$")
 
+# Above what any scheduler allows: a damaged list must not fill the memory.
+_HIGHEST_INDEX = 5000000
+
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
 
@@ -50,13 +53,13 @@ class Job(object):
         self.name = str(document["name"])
         self.count = int(document["count"])
         self.script = str(document["script"])
-        self.environment = dict(document.get("environment") or {})  # type: Dict[str, str]
+        self.environment: Dict[str, str] = dict(document.get("environment") or {})
         self.log_folder = str(document["log_folder"])
-        self.after = [str(job) for job in document.get("after") or []]  # type: List[str]
-        self.max_running = document.get("max_running")  # type: Optional[int]
-        self.resources = dict(document.get("resources") or {})  # type: Dict[str, Any]
-        self.placement = dict(document.get("placement") or {})  # type: Dict[str, Any]
-        self.site = dict(document.get("site") or {})  # type: Dict[str, Any]
+        self.after: List[str] = [str(job) for job in document.get("after") or []]
+        self.max_running: Optional[int] = document.get("max_running")
+        self.resources: Dict[str, Any] = dict(document.get("resources") or {})
+        self.placement: Dict[str, Any] = dict(document.get("placement") or {})
+        self.site: Dict[str, Any] = dict(document.get("site") or {})
         self.working_directory = str(document["working_directory"])
 
 
@@ -77,7 +80,11 @@ class Scheduler(object):
         raise NotImplementedError
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
-        """The job id. Raises NodeError ``scheduler_refused``, ``scheduler_throttled`` or ``submission_unknown``."""
+        """The job id.
+
+        Raises NodeError ``scheduler_refused`` or ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the
+        scheduler cannot be reached) or ``submission_unknown``; the last two call for a look-up before another attempt.
+        """
         raise NotImplementedError
 
     def submit(self, job: Job) -> str:
@@ -136,20 +143,20 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
 
     Raises ValueError on anything else, and so on a list that the scheduler's tool cut short.
     """
-    elements = []  # type: List[int]
+    elements: List[int] = []
     for part in text.split(","):
         match = _INDICES.match(part)
         if match is None:
             raise ValueError("not an index range: %r" % part)
         start, step = int(match.group(1)), int(match.group(3) or 1)
-        if start < first or step == 0:
-            raise ValueError("not an index range: %r" % part)
         stop = int(match.group(2) or start)
+        if start < first or step == 0 or stop > _HIGHEST_INDEX:
+            raise ValueError("not an index range: %r" % part)
         elements.extend(range(start - first, stop - first + 1, step))
     return elements
 
 
-def refusal(rules: Sequence[Rule], said: str) -> common.NodeError:
+def refusal(rules: Sequence[Rule], said: str, message: str) -> common.NodeError:
     """The error for a submission that gave no job id: the first rule whose pattern occurs in what was ``said``.
 
     Without a rule it is not known what happened: ``submission_unknown``, never an invitation to send it again.
@@ -157,8 +164,8 @@ def refusal(rules: Sequence[Rule], said: str) -> common.NodeError:
     """
     for pattern, code, retry_later, remediation in rules:
         if re.search(pattern, said, re.IGNORECASE | re.MULTILINE):
-            return common.NodeError(code, said, remediation, {"scheduler": said, "retry_later": retry_later})
-    return common.NodeError("submission_unknown", said, None, {"scheduler": said, "retry_later": True})
+            return common.NodeError(code, message, remediation, {"scheduler": said, "retry_later": retry_later})
+    return common.NodeError("submission_unknown", message, None, {"scheduler": said, "retry_later": True})
 
 
 def first_line(text: str) -> str:

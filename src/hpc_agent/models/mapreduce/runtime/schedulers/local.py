@@ -66,7 +66,7 @@ class Local(base.Scheduler):
         folds = {number: folder.fold() for number, folder, _ in unfinished}
         why = self._reasons(unfinished, folds) if alive else {}
         host = socket.gethostname()
-        rows = []  # type: List[Dict[str, Any]]
+        rows: List[Dict[str, Any]] = []
         for number, _, spec in unfinished:
             pending = folds[number].pending(int(spec["count"]))
             if pending:
@@ -82,7 +82,7 @@ class Local(base.Scheduler):
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
-        rows = []  # type: List[Dict[str, Any]]
+        rows: List[Dict[str, Any]] = []
         for number, folder, spec in self._jobs(job_ids):
             if float(spec["submitted"]) >= since:
                 ended = folder.fold().ended
@@ -153,7 +153,7 @@ class Local(base.Scheduler):
         """The machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
         cores = self.cores or job.site.get("local_cores") or os.cpu_count() or 1
         memory = self.memory_mb or job.site.get("local_memory_mb") or MEMORY_SHARE * physical_memory_mb()
-        limits = {"cores": int(cores), "memory_mb": float(memory)}  # type: Dict[str, Any]
+        limits: Dict[str, Any] = {"cores": int(cores), "memory_mb": float(memory)}
         if job.resources.get("gpus"):
             limits["gpus"] = gpu_count()
         asked = local_state.needs(job.resources, local_state.limits_of(limits))

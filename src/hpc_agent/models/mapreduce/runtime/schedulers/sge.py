@@ -82,9 +82,8 @@ class GridEngine(base.Scheduler):
         if code == 0 or ids:
             outcome = "qsub ended with exit code %d and named %d jobs" % (code, len(ids))
             raise common.NodeError("submission_unknown", "%s: %s" % (outcome, _sentence(said)))
-        error = base.refusal(_RULES, said)
-        error.message = "qsub: %s" % (_sentence(said) or "exit code %d and not a word" % code)
-        raise error
+        message = "qsub: %s" % (_sentence(said) or "exit code %d and not a word" % code)
+        raise base.refusal(_RULES, said, message)
 
     def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
         rows = parse_queue(_ask(["qstat", "-u", _user(), "-xml"], self.command_timeout), set(job_ids))

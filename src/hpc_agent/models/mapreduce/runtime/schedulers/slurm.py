@@ -108,9 +108,8 @@ class Slurm(base.Scheduler):
         if code == 0 or ids:
             outcome = "sbatch ended with exit code %d and named %d jobs" % (code, len(ids))
             raise common.NodeError("submission_unknown", "%s: %s" % (outcome, _sentence(said)))
-        error = base.refusal(_RULES, said)
-        error.message = "sbatch: %s" % (_sentence(said) or "exit code %d and not a word" % code)
-        raise error
+        message = "sbatch: %s" % (_sentence(said) or "exit code %d and not a word" % code)
+        raise base.refusal(_RULES, said, message)
 
     def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
         # Not --jobs: squeue fails when the only job asked for is no longer there.
