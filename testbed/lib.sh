@@ -107,14 +107,15 @@ install_packages() {
 }
 
 _apt_install() {
-    local log=$TESTBED_DIR/apt-$NAME.log policy=/usr/sbin/policy-rc.d made='' code
-    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && made=1; }
+    local log=$TESTBED_DIR/apt-$NAME.log policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap "rm -f $policy" EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
     apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >"$log" 2>&1 &&
         DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
             install --no-install-recommends "$@" </dev/null >>"$log" 2>&1
-    code=$?
-    [ -z "$made" ] || rm -f $policy
-    return $code
 }
 
 # ---------------------------------------------------------------- the login user and its sshd

@@ -96,7 +96,7 @@ def test_executor_that_is_not_there(site, run_cli, tmp_path, executor, said):
 def test_a_gigabyte_on_stdout(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
     sent = submit(
-        run_cli, repo, 'echo first; head -c 1000000000 /dev/zero | tr "\\0" x | fold -w 100; echo last; ' + WRITE
+        run_cli, repo, 'echo first; head -c 1000000000 /dev/zero | tr "\\0" x | fold -w 100; echo; echo last; ' + WRITE
     )
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     logs = list((Path(sent["remote_path"]) / "logs" / "00000").iterdir())

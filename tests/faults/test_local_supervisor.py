@@ -19,7 +19,6 @@ from local_bench import Bench, patched_boot, until
 
 from hpc_agent.models.mapreduce.runtime import processes
 from hpc_agent.models.mapreduce.runtime.schedulers import local as local_module
-from hpc_agent.models.mapreduce.runtime.schedulers.base import Job
 
 pytestmark = pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")
 

@@ -154,7 +154,7 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
                         f"resolve({task}) gives other parameters each time it is called",
                         field="tasks.py",
                         details={"task": task},
-                        remediation=f"Make {self._repo.tasks} deterministic (seeds, sorted sets, no clock), then call again.",
+                        remediation=f"Make {self._repo.tasks} deterministic (no clock, no chance), then 'hpc-agent submit'.",
                     )
                 digest.update((b"\n" if task else b"") + line.rstrip(b"\n"))
             if one.readline() != two.readline():

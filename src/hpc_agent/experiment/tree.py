@@ -157,7 +157,7 @@ def _inside(root: Path, path: Path, relative: str) -> str:
         raise SpecInvalid(
             f"{relative} is a link to {target}, outside the repo",
             field="shared_paths",
-            remediation=f"List {relative} in {IGNORE_FILE}, or give it as --shared-paths {relative}, then submit again.",
+            remediation=f"List {relative} in {IGNORE_FILE}, or add --shared-paths {relative} to 'hpc-agent submit'.",
             details={"path": relative, "target": target},
         )
     return target

@@ -100,7 +100,7 @@ def _eta(answer: dict[str, Any]) -> float | None:
     left = counts["running"] + counts["pending"]
     if not mean or not counts["running"] or not left:
         return None
-    return round(float(mean) * left / counts["running"], 1)
+    return round(float(mean) * float(left) / float(counts["running"]), 1)
 
 
 def _next_step(run_id: str, answer: dict[str, Any]) -> str:

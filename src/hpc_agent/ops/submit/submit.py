@@ -199,7 +199,7 @@ class _Submission:
         if size > there["free_bytes"]:
             raise StorageFull(
                 f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
-                remediation="Free some space on the cluster's scratch, or list what is not needed in .hpcignore; submit again.",
+                remediation="Free some space there, or list what is not needed in .hpcignore; then 'hpc-agent submit' again.",
             )
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
