@@ -109,7 +109,7 @@ install_packages() {
 _apt_install() {
     local log=$TESTBED_DIR/apt-$NAME.log policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then
-        trap "rm -f $policy" EXIT
+        trap "rm -f /usr/sbin/policy-rc.d" EXIT
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
     fi

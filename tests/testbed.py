@@ -75,8 +75,9 @@ class Site:
         return yaml.safe_dump({CLUSTER: entry}, sort_keys=False)
 
     def run(self, *argv: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        """A command as the site's user (``squeue``, ``qstat``), started in the scratch folder."""
-        return _run(_REACH.get(self.name), f"cd {shlex.quote(str(self.scratch))} && {shlex.join(argv)}", timeout)
+        """A command as the site's user (``squeue``, ``qstat``), started in the scratch folder unless that is gone."""
+        command = f"cd {shlex.quote(str(self.scratch))} 2>/dev/null; {shlex.join(argv)}"
+        return _run(_REACH.get(self.name), command, timeout)
 
     def clean_up(self) -> None:
         """Cancel what this site's test left in the queue, then remove its scratch folder."""

@@ -131,7 +131,7 @@ class SchedulerThrottled(ClusterError):
     """The scheduler asks for less frequent requests."""
 
     error_code = "scheduler_throttled"
-    default_remediation = "Wait a minute, then call the same command again."
+    default_remediation = "Wait a minute, then run the same 'hpc-agent' command again."
 
 
 class SchedulerRefused(ClusterError):
@@ -153,7 +153,7 @@ class ClusterTimeout(ClusterError):
     """A command on the cluster took longer than it may."""
 
     error_code = "cluster_timeout"
-    default_remediation = "Call the same command again: every step is safe to repeat."
+    default_remediation = "Run the same 'hpc-agent' command again: every step is safe to repeat."
 
 
 class CombinerFailed(ClusterError):
@@ -174,7 +174,9 @@ class StorageFull(ClusterError):
     """The cluster's scratch or this machine's disk is full, or a quota is used up."""
 
     error_code = "storage_full"
-    default_remediation = "Free some space (df -h, quota), then call the same command again: nothing was lost."
+    default_remediation = (
+        "Free some space (df -h, quota), then call the same 'hpc-agent' command again: nothing was lost."
+    )
 
 
 class JournalCorrupt(HpcError):

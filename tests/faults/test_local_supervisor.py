@@ -320,6 +320,30 @@ def test_an_end_that_was_never_written_is_not_repeated(bench: Bench, monkeypatch
     assert bench.lines() == ["ran"]
 
 
+def test_a_deleted_state_folder_ends_the_supervisor(bench: Bench) -> None:
+    job = bench.submit("sleep 60\n", count=3)
+    bench.start_event(job, 1)
+    until(lambda: len(bench.leftovers()) >= 6)
+    members = bench.leftovers()
+    shutil.rmtree(bench.state)
+    until(lambda: not bench.supervisors())
+    assert all(processes.born(pid) == born for pid, born in members.items()), "elements are left alone"
+    assert bench.wait(bench.submit("true\n"))[0]["state"] == "complete", "the folder may be made anew"
+    processes.kill_all(members)
+
+
+def test_a_deleted_job_holds_up_nobody(bench: Bench) -> None:
+    gate = bench.root / "gate"
+    job = bench.submit(f"while [ ! -e {gate} ]; do sleep 0.05; done\n", count=9)
+    bench.start_event(job, 1)  # both cores are taken: no further event is on its way
+    shutil.rmtree(bench.state / "jobs" / job)
+    gate.write_text("")
+    other = bench.submit("true\n", count=4)
+    assert other != job
+    assert len(bench.wait(other)) == 4
+    until(lambda: not list((bench.state / "active").iterdir()))
+
+
 def test_without_proc(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     patched_boot(monkeypatch, "processes.HAVE_PROC = False\n")
     grace = {"HPC_PREEMPT_GRACE_SEC": "0"}

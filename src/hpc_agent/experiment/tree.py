@@ -70,7 +70,7 @@ class Tree:
         return {e[1]: e[3] for e in self.entries if e[0] == "f"}
 
 
-def scan_tree(root: Path, shared: list[str], runtime_sha: str, cache_path: Path) -> Tree:
+def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
     """Hash the repo. Unchanged files (size, times, inode) come from the cache. Raises SpecInvalid for a link that leads
     outside.
     """
@@ -93,7 +93,7 @@ def scan_tree(root: Path, shared: list[str], runtime_sha: str, cache_path: Path)
     entries.sort(key=lambda entry: str(entry[1]))
     if fresh != cache:
         save(cache_path, fresh)
-    digest = hashlib.sha256(json.dumps([runtime_sha, entries], ensure_ascii=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(entries, ensure_ascii=True).encode()).hexdigest()
     return Tree(root, entries, sizes, digest)
 
 

@@ -24,6 +24,7 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     cmd_sha: str
     tasks_py_sha: str
     tree_sha: str
+    snapshot: Annotated[str, Meta(description="name of the snapshot on the cluster: code and runtime")]
     hpc_agent_version: str
     submitted_at: str
     executor: str

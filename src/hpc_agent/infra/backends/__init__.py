@@ -19,10 +19,8 @@ class Backend:
     """A scheduler as the client sees it.
 
     ``templates`` is the folder of its ``cpu_array.*`` and ``gpu_array.*``. ``adapter`` is the file with its node-side
-    code
-    (Python 3.6, standard library, plus ``_hpc_runtime.schedulers.base``) that defines ``scheduler(site) -> Scheduler``;
-    None for
-    a built-in one, whose adapter is part of the runtime.
+    code (Python 3.6, standard library, plus ``_hpc_runtime.schedulers.base``) that defines ``scheduler(site) ->
+    Scheduler``; None for a built-in one, whose adapter is part of the runtime.
     """
 
     name: str

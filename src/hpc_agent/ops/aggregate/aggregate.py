@@ -65,9 +65,8 @@ class AggregateResult(Result):
 def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """Fold the records of complete tasks into one table, JSON and CSV: a row for each grid point.
 
-    The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats do
-    not change a
-    digit. What is not complete is named in the answer and is not in the table.
+    The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats
+    do not change a digit. What is not complete is named in the answer and is not in the table.
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)

@@ -51,21 +51,23 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:
-    """Columns aligned for a terminal; numbers with six significant digits; the rest of a long table is only counted."""
-    header, cells = flat_rows(rows[:limit])
-    lines = [header, *([_short(cell) for cell in line] for line in cells)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    numeric = [all(isinstance(line[i], (int, float, type(None))) for line in cells) for i in range(len(header))]
-    text = [
-        "  ".join(
-            word.rjust(w) if right else word.ljust(w) for word, w, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
+    """Columns aligned for a terminal, six significant digits, ``mean ± std`` where a row stands for several values."""
+    kwargs, metrics = columns_of(rows)
+    lines = [[*kwargs, *metrics]]
+    for row in rows[:limit]:
+        cells = [_short(_cell(row["kwargs"].get(name))) for name in kwargs]
+        lines.append(cells + [_spread(row["metrics"].get(name, {})) for name in metrics])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in lines]
     text.insert(1, "  ".join("-" * width for width in widths))
     if len(rows) > limit:
         text.append(f"... and {len(rows) - limit} more rows")
     return "\n".join(text)
+
+
+def _spread(facts: dict[str, Any]) -> str:
+    mean, std = facts.get("mean"), facts.get("std")
+    return _short(mean) if std is None else f"{_short(mean)} ± {std:.2g}"
 
 
 def _short(cell: Any) -> str:

@@ -43,12 +43,10 @@ class MonitorFlowResult(Result):
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=ERRORS, progress=True)
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
-    """Watch a run until it ends: status again and again, slower while nothing changes, never faster than the cluster
-    allows.
+    """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    A look that fails (the network, a busy login node) is repeated; ten in a row end the watch with their error. The run
-    itself
-    does not depend on being watched.
+    Never faster than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is repeated; ten
+    in a row end the watch with their error. The run itself does not depend on being watched.
     """
     run = known_run(world, request)
     least = 0.5 if run.node.cluster.scheduler == "local" else run.node.cluster.min_poll_sec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class Frozen:
     shared: dict[str, str | None]
     notes: list[str]
 
+    @property
+    def snapshot(self) -> str:
+        """The snapshot's name on the cluster. It holds the runtime too, which is no part of the run's identity: an update
+        of hpc-agent must not make a new run of an old one.
+        """
+        return hashlib.sha256(f"{self.tree.sha}:{runtime_sha(self.node.backend)}".encode()).hexdigest()
+
     def run_id(self, rerun: int = 0) -> str:
         return compute_run_id(self.run_name, self.identity, rerun)
 
@@ -62,7 +70,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
     limit = min(constraints.max_tasks, MAX_TASKS)
     with resolved(world, repo, limit, request.resolve_timeout_sec) as tasks:
         cache = world.journal_root / repo.repo_hash / "files.json"
-        tree = scan_tree(repo.root, list(shared), runtime_sha(node.backend), cache)
+        tree = scan_tree(repo.root, list(shared), cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
         yield Frozen(

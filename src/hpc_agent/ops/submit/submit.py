@@ -65,9 +65,8 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     """Freeze and push the code, and submit every task of .hpc/tasks.py as job arrays, exactly once.
 
     The same request again finds the run that is there and returns it (``deduped``). Changed parameters, code or
-    executor make a new
-    run. A run that failed is only run again with ``rerun``. Killed at any point, the same command goes on where it
-    stopped.
+    executor make a new run. A run that failed is only run again with ``rerun``. Killed at any point, the same command
+    goes on where it stopped.
     """
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
@@ -183,9 +182,9 @@ class _Submission:
         request = {
             "root": self.frozen.node.root,
             "run_id": self.run_id,
-            "tree_sha": self.frozen.tree.sha,
+            "snapshot": self.frozen.snapshot,
             "bases": self._known_manifests(),
-            "incoming": f"{self.frozen.tree.sha[:16]}-{client}",
+            "incoming": f"{self.frozen.snapshot[:16]}-{client}",
         }
         return self.frozen.node.bootstrap("prepare", request)
 
@@ -243,6 +242,7 @@ class _Submission:
             cmd_sha=frozen.tasks.cmd_sha,
             tasks_py_sha=frozen.tasks.tasks_py_sha,
             tree_sha=frozen.tree.sha,
+            snapshot=frozen.snapshot,
             hpc_agent_version=__version__,
             submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
             executor=request.executor,
@@ -290,7 +290,7 @@ class _Submission:
         return entries
 
     def _remember_manifest(self) -> None:
-        save(self._manifests / f"{self.frozen.tree.sha}.json", self.frozen.tree.entries)
+        save(self._manifests / f"{self.frozen.snapshot}.json", self.frozen.tree.entries)
         for old in self._known_manifests()[KEPT_MANIFESTS:]:
             (self._manifests / f"{old}.json").unlink(missing_ok=True)
 

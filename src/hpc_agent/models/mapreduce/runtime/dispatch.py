@@ -1,8 +1,8 @@
 """Runs the tasks of one array element: claim, resolve, execute, record. Started by the job template.
 
 Environment from the template: HPC_RUN_DIR, HPC_ARRAY, HPC_ELEMENT (0-based), HPC_JOB_ID. A task's record is written
-only
-after its result folder is in place, and by a rename: a task without a record is not complete, whatever else lies there.
+only after its result folder is in place, and by a rename: a task without a record is not complete, whatever else lies
+there.
 """
 
 import errno

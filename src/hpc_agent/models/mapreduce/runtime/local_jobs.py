@@ -210,6 +210,10 @@ class Job(object):
     def over(self) -> bool:
         return not self.pending and not self.running
 
+    def exists(self) -> bool:
+        """Whether nobody has deleted its folder, and with it the only place to write what happens."""
+        return os.path.isdir(self.folder.path)
+
     def launch(self, index: int, cores: int, gpus: List[int]) -> Tuple[Element, int]:
         """Start an element up to its gate.
 

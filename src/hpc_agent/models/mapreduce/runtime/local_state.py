@@ -68,7 +68,7 @@ class StateFolder(object):
 
     def allocate(self, document: Dict[str, Any]) -> int:
         """Store a job under the next free id. Killed anywhere, this leaves either no job or a whole one."""
-        job_id = max(self.job_ids() or [0]) + 1
+        job_id = max([0] + self.job_ids() + self.active_ids()) + 1
         while True:
             folder = self.job(job_id)
             try:

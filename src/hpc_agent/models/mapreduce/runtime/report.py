@@ -1,8 +1,7 @@
 """Status of a run in one answer: task records first, then the queue, then accounting.
 
 A task is complete only by its record. What the queue does not know is not finished: accounting is asked why, and what
-neither knows
-is unknown. A query that failed is not an answer: the last good one is shown, marked stale.
+neither knows is unknown. A query that failed is not an answer: the last good one is shown, marked stale.
 """
 
 import os

@@ -15,22 +15,22 @@ from . import common
 Entry = List[Any]
 
 
-def snapshot_path(root: str, tree_sha: str) -> str:
-    return os.path.join(root, "snapshots", tree_sha)
+def snapshot_path(root: str, name: str) -> str:
+    return os.path.join(root, "snapshots", name)
 
 
 def incoming_path(root: str, name: str) -> str:
     return os.path.join(root, "incoming", name)
 
 
-def install(root: str, tree_sha: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
-    """Make ``snapshots/<tree_sha>`` unless it is there.
+def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
+    """Make ``snapshots/<name>`` unless it is there.
 
-    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Every pushed file is
-    hashed: one
-    that changed between hashing and pushing is refused. Raises NodeError ``precondition_failed`` naming the file.
+    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Every pushed file
+    is hashed: one that changed between hashing and pushing is refused. Raises NodeError ``precondition_failed``
+    naming the file.
     """
-    final = snapshot_path(root, tree_sha)
+    final = snapshot_path(root, name)
     if os.path.isdir(final):
         return
     common.make_folder(os.path.dirname(final))
@@ -118,7 +118,7 @@ def copy_tree(source: str, target: str) -> None:
                 _link(path, here)
 
 
-def make_work_folder(root: str, run_path: str, tree_sha: str, outputs: List[str], shared: Dict[str, str]) -> None:
+def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], shared: Dict[str, str]) -> None:
     """The folder that the run's tasks start in: a hard-linked copy of the snapshot with the run's own output folders in
     it.
 
@@ -130,7 +130,7 @@ def make_work_folder(root: str, run_path: str, tree_sha: str, outputs: List[str]
         return
     building = "%s.building-%d-%s" % (work, os.getpid(), os.urandom(4).hex())
     try:
-        copy_tree(snapshot_path(root, tree_sha), building)
+        copy_tree(snapshot_path(root, name), building)
         for name in outputs:
             target = os.path.join(run_path, "results" if name == "results" else os.path.join("outputs", name))
             common.make_folder(target)

@@ -1,8 +1,7 @@
 """The remote half of a submission: prepare (look), then submit (snapshot, ledger, arrays).
 
 The ledger has one file per array: first the intent, then the job id. An intent without an id means that somebody was
-killed between
-the two; the scheduler is asked by the array's unique name before anything is submitted again.
+killed between the two; the scheduler is asked by the array's unique name before anything is submitted again.
 """
 
 import base64
@@ -33,7 +32,7 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = layout.run_folder(root, request["run_id"])
     space = os.statvfs(root)
     return {
-        "snapshot": os.path.isdir(snapshot.snapshot_path(root, request["tree_sha"])),
+        "snapshot": os.path.isdir(snapshot.snapshot_path(root, request["snapshot"])),
         "base": next((b for b in request["bases"] if os.path.isdir(snapshot.snapshot_path(root, b))), None),
         "incoming": incoming,
         "root": root,
@@ -99,11 +98,11 @@ def _install(root: str, folder: layout.RunFolder, request: Dict[str, Any]) -> No
         _publish_shared(root, request["incoming"], name)
     if request.get("manifest") is not None:
         manifest = json.loads(zlib.decompress(base64.b64decode(request["manifest"])).decode("utf-8"))
-        snapshot.install(root, run["tree_sha"], manifest, request.get("base"), request["incoming"], runtime_folder())
+        snapshot.install(root, run["snapshot"], manifest, request.get("base"), request["incoming"], runtime_folder())
     shutil.rmtree(request["incoming"], ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         common.make_folder(path)
-    snapshot.make_work_folder(root, folder.path, run["tree_sha"], run["outputs"], run["shared"])
+    snapshot.make_work_folder(root, folder.path, run["snapshot"], run["outputs"], run["shared"])
     if not os.path.isfile(folder.document):
         temporary = "%s.%d.tmp" % (folder.digests, os.getpid())
         with open(temporary, "wb") as handle:

@@ -27,6 +27,7 @@ SCAN_SHARE = 25.0
 POLL_SEC = 0.1
 RETRY_SEC = 1.0
 IDLE_EXIT_SEC = 5.0
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 # What passes by itself: such a failure to start an element is no fault of the element.
 TRANSIENT = frozenset(
     (
@@ -61,11 +62,12 @@ class Supervisor(object):
 
     def run(self) -> None:
         """Work until there has been nothing to do for a while."""
-        about = {"pid": os.getpid(), "host": self.host, "boot": self.boot, "since": time.time()}
-        common.write_json(self.state.supervisor, about, sync=False)
+        self.introduce()
         while True:
             now = time.monotonic()
             if now >= self.next_look:
+                if not self.owns_the_folder():
+                    return
                 self.next_look = now + LOOK_SEC
                 self.look_for_jobs()
             self.notice_exits(now)
@@ -82,6 +84,22 @@ class Supervisor(object):
                 self.idle_since = now
             self.sleep()
 
+    def introduce(self) -> None:
+        """Say who we are, for people; nothing depends on it."""
+        about = {"pid": os.getpid(), "host": self.host, "boot": self.boot, "since": time.time()}
+        try:
+            common.write_json(self.state.supervisor, about, sync=False)
+        except OSError as error:
+            log("supervisor.json: %s" % error)
+
+    def owns_the_folder(self) -> bool:
+        """Whether our lock is still the folder's: somebody may have deleted the folder, and even made it anew."""
+        try:
+            there = os.stat(self.state.supervisor_lock)
+        except OSError as error:
+            return error.errno not in GONE
+        return os.path.samestat(there, os.fstat(self.lock))
+
     def elements(self) -> Iterator[Tuple[Job, Element]]:
         for job in self.jobs.values():
             for element in list(job.running.values()):
@@ -95,6 +113,9 @@ class Supervisor(object):
             self.limits = local_state.limits_of(common.read_json(self.state.limits))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log("limits.json: %s" % error)
+        for job in self.jobs.values():
+            if not job.exists():
+                job.pending.clear()
         for job_id in self.state.active_ids():
             if job_id not in self.jobs and job_id not in self.broken:
                 self.try_to_load(job_id)
@@ -152,7 +173,7 @@ class Supervisor(object):
             except OSError as error:
                 log("job %d: %s" % (job.id, error))
                 saved = False
-            if not saved:
+            if not saved and job.exists():
                 self.hold_until = now + RETRY_SEC
                 return False
             del self.jobs[job.id]

@@ -42,10 +42,10 @@ class Job(object):
     log_folder   absolute folder for the scheduler's own output
     after        ids of jobs that must have ended, in whatever state, before this one starts
     max_running  at most so many elements at once; None is no limit
-    resources    walltime_sec, mem_mb (per task, all cores together), cpus, gpus, gpu_type, nodes, exclusive; missing or
-    None = not asked
-    placement    partition (or queue), account, qos, constraint, exclude_nodes (list), extra_flags (list of argv words)
-    site         cluster-specific knobs from clusters.yaml (parallel_environment, sge_memory_resource, ...)
+    resources    walltime_sec, mem_mb (of an element, all cores together), cpus, gpus, gpu_type, nodes, exclusive;
+                 missing or None is not asked for
+    placement    partition (or queue), account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    site         knobs of the cluster from clusters.yaml (parallel_environment, sge_memory_resource, ...)
     working_directory  absolute folder the element starts in
     """
 
@@ -104,10 +104,10 @@ class Scheduler(object):
     def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
         """Rows of what is still queued or running.
 
-        Each row: {"job": id, "elements": "0-9,12" (ranges), "state": one of QUEUE_STATES, "reason": text or "", "raw":
-        the
-        scheduler's own state, "host": text or ""}. Pending elements of an array come as one row, however many they are.
-        An answer without a job means the queue does not have it. Raises NodeError when the query itself failed.
+        Each row: {"job": id, "elements": "0-9,12" (ranges), "state": one of QUEUE_STATES, "reason": text or "",
+        "raw": the scheduler's own state, "host": text or ""}. Pending elements of an array come as one row, however
+        many they are. An answer without a job means the queue does not have it. Raises NodeError when the query
+        itself failed.
         """
         raise NotImplementedError
 
@@ -115,11 +115,10 @@ class Scheduler(object):
         """Rows of what accounting says has ended, submitted at or after ``since`` (epoch seconds).
 
         Each row: {"job": id, "element": int, "state": "complete" | "failed", "cause": None | "timeout" |
-        "out_of_memory" |
-        "node_failure" | "preempted" | "cancelled" | "environment" | "never_started" | "exit" | "signal",
-        "raw": the scheduler's own words, "exit_code": int or None, "signal": int or None, "host": text,
-        "seconds": float or None, "max_rss_mb": float or None}. Only the newest attempt of an element.
-        Raises NodeError when the query itself failed (a database that is down is not an empty answer).
+        "out_of_memory" | "node_failure" | "preempted" | "cancelled" | "environment" | "never_started" | "exit" |
+        "signal", "raw": the scheduler's own words, "exit_code": int or None, "signal": int or None, "host": text,
+        "seconds": float or None, "max_rss_mb": float or None}. Only the newest attempt of an element. Raises
+        NodeError when the query itself failed (a database that is down is not an empty answer).
         """
         raise NotImplementedError
 
