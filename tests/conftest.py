@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import testbed
 from testbed import SITES, Site
 
 LEAKS = ("HPC_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SGE_", "SSH_", "XDG_", "PYTEST_")
+
+
+# A busy machine must not fail a property: there is no time limit for a single example.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def _require(name: str) -> None:

@@ -1,22 +1,22 @@
 """hpc-agent: array-batch experiments on SLURM and Grid Engine clusters.
 
-The names below are the stable library surface; each is imported when it is first used, so that the CLI starts fast.
+The names below are the stable library surface; each is imported when it is first used, so that the command line starts
+in a few milliseconds.
 """
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from hpc_agent._version import __version__
 
+TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hpc_agent.experiment.layout import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
     from hpc_agent.infra.clusters import load_clusters_config
     from hpc_agent.infra.templates import get_template_path
 
-_PACKAGE_ROOT = Path(__file__).resolve().parent
+    _PACKAGE_ROOT: Path
 
 _HOMES = {
     "RUNS_SUBDIR": "hpc_agent.experiment.layout",
@@ -39,7 +39,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    if name == "_PACKAGE_ROOT":
+        from pathlib import Path
+
+        return Path(__file__).resolve().parent
     if name in _HOMES:
+        import importlib
+
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hpc_agent' has no attribute {name!r}")

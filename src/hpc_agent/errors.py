@@ -92,13 +92,6 @@ class RunNotFound(UserError):
     default_remediation = "Run 'hpc-agent list-in-flight --all-states' to see the runs of this repo."
 
 
-class NeedsResolution(UserError):
-    """Something must be decided by a person or an agent first; ``details`` lists the ambiguities."""
-
-    error_code = "needs_resolution"
-    default_remediation = "Decide the listed ambiguities and call again with the fields set."
-
-
 class Interrupted(UserError):
     """Control-C: what was done stays done, and the same command goes on from there."""
 

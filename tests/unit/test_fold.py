@@ -374,3 +374,9 @@ def test_a_hundred_thousand_grid_points_are_quick_and_small():
     assert time.process_time() - started < 3.0
     assert len(document) < 5_000_000
     assert total.overall()["loss"]["count"] == 100_000
+
+
+def test_quantiles_of_the_largest_floats_do_not_overflow():
+    largest = 1.7976931348623157e308
+    assert weighted([(largest, 1.0), (largest, 1.5)]).summary()["median"] == largest
+    assert weighted([(-largest, 1.0), (largest, 1.5)]).summary()["max"] == largest

@@ -43,7 +43,9 @@ def _weighted(observations: Sequence[Observation], percent: int) -> float:
         if overlap > 0:
             parts.append((value, overlap))
     width = math.fsum(overlap for _, overlap in parts)
-    mean = math.fsum(value * (overlap / width) for value, overlap in parts)
+    # fsum raises where a partial sum overflows, even if the mean itself would fit
+    scale = 0.25 if max(abs(value) for value, _ in parts) > 1e300 else 1.0
+    mean = math.fsum(value * scale * (overlap / width) for value, overlap in parts) / scale
     return clamp(mean, parts[0][0], parts[-1][0])
 
 

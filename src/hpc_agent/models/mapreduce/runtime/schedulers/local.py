@@ -46,9 +46,9 @@ class Local(base.Scheduler):
 
     @classmethod
     def for_site(cls, site: Dict[str, Any]) -> "Local":
-        """``local_state`` (by default a folder below the home, one per host), ``local_cores``, ``local_memory_mb``."""
-        folder = site.get("local_state") or os.path.join("~", ".hpc-agent", "local", socket.gethostname())
-        return cls(str(folder), site.get("local_cores"), site.get("local_memory_mb"))
+        """``local_state`` (a folder, one below it for each host), ``local_cores``, ``local_memory_mb``."""
+        folder = os.path.join(site.get("local_state") or os.path.join("~", ".hpc-agent", "local"), socket.gethostname())
+        return cls(folder, site.get("local_cores"), site.get("local_memory_mb"))
 
     def submit(self, job: base.Job) -> str:
         """Store the job and see that a supervisor is alive. Raises NodeError ``scheduler_refused``."""
