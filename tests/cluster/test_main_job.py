@@ -56,10 +56,10 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
 def test_ssh_commands_do_not_grow_with_the_tasks(site, run_cli, tmp_path, ssh_counter, tasks):
     """submit at most 3, status 1, aggregate at most 2; and a 2,000-task array of one-line executors adds up."""
     repo = make_repo(tmp_path / "repo", [{"x": x * 3 + 1} for x in range(tasks)])
-    submit(run_cli, repo, WRITE, "--mem-mb", "32")
+    submit(run_cli, repo, WRITE, "--mem-mb", "32", "--max-running", "32")
     assert ssh_counter.count() <= 3, ssh_counter.lines()
     ssh_counter.reset()
-    submit(run_cli, repo, WRITE, "--mem-mb", "32")
+    submit(run_cli, repo, WRITE, "--mem-mb", "32", "--max-running", "32")
     assert ssh_counter.count() == 0, "a replay asks nobody"
     run_cli("status", cwd=repo)
     assert ssh_counter.count() == 1, ssh_counter.lines()

@@ -3,8 +3,10 @@
 stdin: one JSON line {"root", "sha", "files": {relative path: text}}, then the verb's request. argv: VERB NONCE.
 """
 
+import compileall
 import json
 import os
+import shutil
 import sys
 from typing import Dict
 
@@ -18,19 +20,26 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     if os.path.isdir(final):
         return final
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
-    for name in sorted(files):
-        path = os.path.join(building, *name.split("/"))
-        if not os.path.isdir(os.path.dirname(path)):
-            os.makedirs(os.path.dirname(path))
-        with open(path, "w", encoding="utf-8") as handle:
-            handle.write(files[name])
-        os.chmod(path, 0o444)
     try:
+        _write(building, final, files)
         os.rename(building, final)
     except OSError:
         if not os.path.isdir(final):
             raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
     return final
+
+
+def _write(building: str, final: str, files: Dict[str, str]) -> None:
+    for name in sorted(files):
+        path = os.path.join(building, *name.split("/"))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as handle:
+            handle.write(files[name])
+        os.chmod(path, 0o444)
+    # Compiled once here, not by every array element; a node with another Python ignores it.
+    compileall.compile_dir(building, ddir=final, quiet=2)
 
 
 def start() -> int:

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import common, execute, metrics, stage, task_env
+from . import common, execute, metrics, task_env
 from .layout import RunFolder
 from .ranges import slice_ranges
 
@@ -48,6 +48,8 @@ def main(arguments: List[str]) -> int:
             _fail_unstarted(element, task, "environment", " ".join(arguments[1:]))
         return 1
     if element.document.get("nfs_data_dir"):
+        from . import stage
+
         os.environ["LOCAL_DATA_DIR"] = stage.local_copy(element.document["nfs_data_dir"])
     resolver = Resolver(element)
     outcomes = [run_task(element, task, resolver) for task in element.tasks]

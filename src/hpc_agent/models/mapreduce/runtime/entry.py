@@ -74,11 +74,7 @@ def frame(document: Dict[str, Any], nonce: str) -> str:
 
 
 def main(arguments: List[str]) -> int:
-    """``VERB NONCE < request``; ``task`` runs an array element instead."""
-    if arguments[:1] == ["task"]:
-        from .dispatch import main as run_element
-
-        return run_element(arguments[1:])
+    """``VERB NONCE < request``."""
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame

@@ -1,0 +1,44 @@
+"""The node side under the oldest Python that this machine has: submit, dispatch, status, logs, combine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from experiment import WRITE, aggregate, make_repo, submit, watch
+
+
+def oldest_python() -> tuple[tuple[int, int], str]:
+    """(version, path) of the oldest Python from 3.6 on, on the PATH or where pyenv keeps them."""
+    names = [f"python3.{minor}" for minor in range(6, 15)] + ["python3"]
+    candidates = [shutil.which(name) for name in names]
+    candidates += [
+        str(path) for path in Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/*/bin/python3")
+    ]
+    named = os.environ.get("HPC_TEST_NODE_PYTHON")
+    found = []
+    for path in filter(None, [named, *candidates]):
+        ask = "import sys; print(*sys.version_info[:2])"
+        done = subprocess.run([path, "-c", ask], capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode == 0:
+            major, minor = map(int, done.stdout.split())
+            found.append(((major, minor), path))
+    return min(entry for entry in found if entry[0] >= (3, 6))
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_the_whole_job(site, run_cli, tmp_path, clusters_file):
+    version, python = oldest_python()
+    clusters_file.write_text(site.clusters_yaml(python=python))
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(4)])
+    executor = f'{python} -c "import sys; print(sys.version_info[:2])" && test $X != 3 && {WRITE}'
+    submit(run_cli, repo, executor)
+    seen = watch(run_cli, repo)
+    assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (3, 1), seen
+    logs = run_cli("logs", "--task-id", "0", cwd=repo).data["logs"]
+    assert logs[0]["content"] == str(version)
+    table = aggregate(run_cli, repo)
+    assert [row["metrics"]["y"]["mean"] for row in table["rows"]] == [0, 1, 2]
