@@ -155,6 +155,8 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
         return "terminated", "stopped by SIGTERM from the scheduler"
     if killed_by is not None:
         return "signal", "killed by signal %d" % killed_by
+    if exit_code is not None and 128 < exit_code <= 128 + signal.NSIG:
+        return "signal", "exit code %d: a program it started was killed by signal %d" % (exit_code, exit_code - 128)
     if exit_code == 0:
         return None, ""
     return "code_error", "exit code %s" % exit_code

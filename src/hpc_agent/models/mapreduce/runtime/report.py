@@ -59,28 +59,56 @@ def _ask_scheduler(
     state: bytearray,
     cache: Dict[str, Any],
 ) -> Dict[str, Any]:
-    """Fill in ``state`` for tasks without a record. Returns reasons, stale and refined facts."""
-    notes: Dict[str, Any] = {"reasons": {}, "stale": None, "hosts": set()}
+    """Fill in ``state`` for tasks without a record. Returns the reasons of what waits, and what could not be asked."""
+    notes: Dict[str, Any] = {"reasons": {}, "stale": None}
     open_arrays = [a for a in arrays if a.get("job_id") and _unfinished(a, scan)]
-    to_refine = [
-        t for t, facts in scan.failed.items() if facts.get("cause") in REFINED and not _refined(cache, t, facts)
-    ]
     scheduler = load(run["scheduler"], request.get("site") or {})
     try:
         if open_arrays:
             rows = scheduler.queue([a["job_id"] for a in open_arrays])
             _apply_queue(rows, open_arrays, folder, state, notes)
-        lost = [a for a in open_arrays if _has_lost(a, state)]
-        if lost or to_refine:
-            _apply_accounting(scheduler, lost, arrays, to_refine, scan, state, cache)
+            _read_late_records(folder, open_arrays, scan, state)
         cache["last_good"] = {"state": _compact(state), "at": time.time()}
     except common.NodeError as error:
         earlier = cache.get("last_good")
         if earlier:
             _restore(earlier["state"], scan, state)
-        notes["stale"] = {"since": earlier["at"] if earlier else None, "error": error.message, "code": error.code}
+        notes["stale"] = _stale("queue", error, earlier["at"] if earlier else None)
+        return notes
+    lost = [a for a in open_arrays if _has_lost(a, state)]
+    to_refine = [
+        t for t, facts in scan.failed.items() if facts.get("cause") in REFINED and not _refined(cache, t, facts)
+    ]
+    try:
+        if lost or to_refine:
+            _apply_accounting(scheduler, lost, arrays, to_refine, scan, state, cache)
+    except common.NodeError as error:
+        # Accounting that is switched off will never answer; a database that is down is asked again.
+        if error.code != "remote_command_failed":
+            notes["stale"] = _stale("accounting", error, None)
     _apply_refined(scan, cache)
     return notes
+
+
+def _stale(source: str, error: common.NodeError, since: Any) -> Dict[str, Any]:
+    return {"source": source, "since": since, "error": error.message, "code": error.code}
+
+
+def _read_late_records(
+    folder: layout.RunFolder, arrays: List[Dict[str, Any]], scan: records.Scan, state: bytearray
+) -> None:
+    """A task may have ended between the scan and the queue's answer: look once more before it counts as lost."""
+    for array in arrays:
+        for start, stop in spans(array["tasks"]):
+            task = state.find(records.NONE, start, stop)
+            while task >= 0:
+                record = records.read(folder, task)
+                if record is not None and record.get("state") == "complete":
+                    state[task] = scan.state[task] = records.COMPLETE
+                elif record is not None:
+                    state[task] = scan.state[task] = records.FAILED
+                    scan.failed[task] = records.failed_facts(record)
+                task = state.find(records.NONE, task + 1, stop)
 
 
 def _unfinished(array: Dict[str, Any], scan: records.Scan) -> bool:
@@ -160,8 +188,13 @@ def _apply_accounting(
     for task in to_refine:
         facts = scan.failed[task]
         row = found.get((str(facts.get("job")), int(facts.get("element") or 0)))
-        if row is not None and row.get("cause") not in (None, "exit", "signal"):
-            refined[str(task)] = {"generation": facts.get("generation"), "cause": row["cause"], "raw": row["raw"]}
+        if row is not None:
+            better = row.get("cause") not in (None, "exit", "signal")
+            refined[str(task)] = {
+                "generation": facts.get("generation"),
+                "cause": row["cause"] if better else facts.get("cause"),
+                "raw": row["raw"] if better else None,
+            }
 
 
 def _lost_facts(array: Dict[str, Any], row: Dict[str, Any]) -> Dict[str, Any]:
@@ -189,7 +222,8 @@ def _apply_refined(scan: records.Scan, cache: Dict[str, Any]) -> None:
         if _refined(cache, task, facts):
             known = cache["refined"][str(task)]
             facts = scan.failed[task] = dict(facts, cause=known["cause"])
-            facts["message"] = "%s; the scheduler says %s" % (facts["message"], known["raw"])
+            if known["raw"]:
+                facts["message"] = "%s; the scheduler says %s" % (facts["message"], known["raw"])
 
 
 def _compact(state: bytearray) -> Dict[str, str]:
