@@ -79,7 +79,7 @@ def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Di
 
 def failed_facts(record: Dict[str, Any]) -> Dict[str, Any]:
     """What a status needs of a failed record."""
-    kept = ("generation", "cause", "message", "exit_code", "signal", "host", "job", "element", "attempt")
+    kept = ("generation", "cause", "message", "exit_code", "signal", "host", "job", "element", "attempt", "ended_at")
     facts = {key: record.get(key) for key in kept}
     facts["message"] = str(facts.get("message") or "")[:300]
     return facts

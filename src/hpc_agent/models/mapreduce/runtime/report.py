@@ -17,6 +17,8 @@ RANGES_LIMIT = 2000
 ABANDONED_SEC = 300.0
 # Causes that the scheduler knows better than the process that it killed.
 REFINED = ("signal", "terminated")
+# Accounting is seconds late: for so long after its end a killed task waits for its explanation before the run counts as ended.
+EXPLANATION_SEC = 30.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -60,7 +62,7 @@ def _ask_scheduler(
     cache: Dict[str, Any],
 ) -> Dict[str, Any]:
     """Fill in ``state`` for tasks without a record. Returns the reasons of what waits, and what could not be asked."""
-    notes: Dict[str, Any] = {"reasons": {}, "stale": None}
+    notes: Dict[str, Any] = {"reasons": {}, "stale": None, "unexplained": False}
     open_arrays = [a for a in arrays if a.get("job_id") and _unfinished(a, scan)]
     scheduler = load(run["scheduler"], request.get("site") or {})
     try:
@@ -87,6 +89,11 @@ def _ask_scheduler(
         if error.code != "remote_command_failed":
             notes["stale"] = _stale("accounting", error, None)
     _apply_refined(scan, cache)
+    recently = time.time() - EXPLANATION_SEC
+    notes["unexplained"] = any(
+        not _refined(cache, task, scan.failed[task]) and float(scan.failed[task].get("ended_at") or 0) > recently
+        for task in to_refine
+    )
     return notes
 
 
@@ -335,7 +342,7 @@ def _lifecycle(
 ) -> str:
     if not counts["failed"] and not counts["unknown"] and not counts["running"] and not counts["pending"]:
         return "complete"
-    if notes["stale"] or counts["running"] or counts["pending"]:
+    if notes["stale"] or notes["unexplained"] or counts["running"] or counts["pending"]:
         cache.pop("unknown_since", None)
         return "in_flight"
     if not counts["unknown"]:
