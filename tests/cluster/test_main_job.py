@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,7 +34,9 @@ def by_hand(python: str, repo: Path, executor: str, horizon: int, folder: Path) 
 def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
     repo = tmp_path / "horizon_sweep"
     shutil.copytree(EXAMPLE, repo, ignore=shutil.ignore_patterns("results", "runs", "__pycache__", ".gitignore"))
-    submit(run_cli, repo, f'{site.science_python} executors/"$EXECUTOR".py {ARGUMENTS}', "--mem-mb", "1000")
+    submit(
+        run_cli, repo, f'{shlex.quote(site.science_python)} executors/"$EXECUTOR".py {ARGUMENTS}', "--mem-mb", "1000"
+    )
     seen = watch(run_cli, repo, 240)
     assert seen["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data
     table = aggregate(run_cli, repo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_the_whole_job(site, run_cli, tmp_path, clusters_file):
     version, python = oldest_python()
     clusters_file.write_text(site.clusters_yaml(python=python))
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(4)])
-    executor = f'{python} -c "import sys; print(sys.version_info[:2])" && test $X != 3 && {WRITE}'
+    executor = f'{shlex.quote(python)} -c "import sys; print(sys.version_info[:2])" && test $X != 3 && {WRITE}'
     submit(run_cli, repo, executor)
     seen = watch(run_cli, repo)
     assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (3, 1), seen

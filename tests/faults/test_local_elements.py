@@ -1,6 +1,7 @@
 """The embedded scheduler's elements, with real processes: how they end, and the limits that they are held to."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from local_bench import Bench, most_at_once, until
 from hpc_agent.models.mapreduce.runtime import processes
 from hpc_agent.models.mapreduce.runtime.schedulers.base import Job
 from hpc_agent.models.mapreduce.runtime.schedulers.local import Local
+
+PYTHON = shlex.quote(sys.executable)
 
 pytestmark = pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")
 
@@ -113,7 +116,7 @@ def test_the_script_may_use_its_grace_while_bash_is_gone(bench: Bench) -> None:
     (bench.root / "work.py").write_text(script)
     # bash dies of SIGTERM at once, its python child writes its record a second later
     job = bench.submit(
-        f"{sys.executable} {bench.root}/work.py; true\n",
+        f"{PYTHON} {bench.root}/work.py; true\n",
         resources={"walltime_sec": 1},
         environment={"HPC_PREEMPT_GRACE_SEC": "8"},
     )
@@ -129,7 +132,7 @@ HOG = (
 def test_too_much_memory_is_out_of_memory(bench: Bench) -> None:
     (bench.root / "hog.py").write_text(HOG.format(mb=150, sec=60))
     # in a session of its own, as the dispatcher starts a task
-    job = bench.submit(f"setsid -w {sys.executable} {bench.root}/hog.py\n", resources={"mem_mb": 100})
+    job = bench.submit(f"setsid -w {PYTHON} {bench.root}/hog.py\n", resources={"mem_mb": 100})
     row = bench.wait(job)[0]
     assert (row["cause"], row["raw"]) == ("out_of_memory", "OUT_OF_MEMORY, signal 9")
     assert row["max_rss_mb"] > 100
@@ -139,7 +142,7 @@ def test_too_much_memory_is_out_of_memory(bench: Bench) -> None:
 def test_forked_tasks_share_their_memory(bench: Bench) -> None:
     fork = HOG.format(mb=80, sec=0) + "import os\nfor _ in range(3):\n    if not os.fork(): break\ntime.sleep(2)\n"
     (bench.root / "fork.py").write_text(fork)
-    row = bench.wait(bench.submit(f"{sys.executable} {bench.root}/fork.py\n", resources={"mem_mb": 160}))[0]
+    row = bench.wait(bench.submit(f"{PYTHON} {bench.root}/fork.py\n", resources={"mem_mb": 160}))[0]
     assert row["state"] == "complete"
     assert 80 < row["max_rss_mb"] < 160
 

@@ -7,6 +7,8 @@ import os
 import pty
 import re
 import select
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +137,7 @@ def test_control_c_is_one_envelope(world_home, tmp_path):
     process = subprocess.Popen(
         [*PYTHON, "compute-run-id", "--resolve-timeout-sec", "60"],
         cwd=repo, env=world_home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     time.sleep(1.5)
     process.send_signal(2)
@@ -145,7 +148,7 @@ def test_control_c_is_one_envelope(world_home, tmp_path):
 
 
 def test_a_reader_that_goes_away_is_no_crash(world_home, tmp_path):
-    line = f"{sys.executable} -m hpc_agent capabilities | head -c 10"
+    line = f"{shlex.quote(sys.executable)} -m hpc_agent capabilities | head -c 10"
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, env=world_home.env, cwd=tmp_path, timeout=30, check=True
     )

@@ -29,6 +29,7 @@ def derived() -> dict[Path, str]:
         CHECKOUT / "docs" / "primitives" / "README.md": _catalogue_page(registry),
         CHECKOUT / "docs" / "generated" / "operations.md": _operations_page(registry),
         CHECKOUT / "docs" / "reference" / "cli-spec.md": _cli_page(registry),
+        CHECKOUT / "docs" / "reference" / "cluster-keys.md": _cluster_keys_page(),
     }
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):
@@ -186,6 +187,17 @@ def _cli_page(registry: dict[str, Primitive]) -> str:
             lines.append(f"- `{flag['flag']}` {flag['kind']}: {flag['help']}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _cluster_keys_page() -> str:
+    from importlib import import_module
+
+    rows = import_module("hpc_agent.infra.clusters").cluster_keys()
+    lines = [NOTICE, "# Keys of clusters.yaml", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for key in rows:
+        default = "required" if key["required"] else f"`{json.dumps(key['default'])}`"
+        lines.append(f"| `{key['key']}` | {key['type']} | {default} | {_description(key)} |")
+    return "\n".join([*lines, ""])
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,170 @@
+"""What the docs say is run: every command, every snippet, every link."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import testbed
+import yaml
+
+from hpc_agent.contract.catalogue import envelope_schema
+from hpc_agent.infra.clusters import get_cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*/*.md"),
+        ROOT / "testbed/README.md",
+    ]
+    if "primitives" not in path.parts and "generated" not in path.parts
+)
+FIRST_COMMAND = "python3 -m venv .venv"
+# Not run as part of a page, and why.
+ELSEWHERE = {
+    FIRST_COMMAND: "has its own test below",
+    "scripts/test": "is what runs this test",
+    "sudo testbed/up": "is what the test command has done before",
+}
+
+
+def blocks(language: str) -> list[tuple[Path, str]]:
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(page, block) for page in PAGES for block in pattern.findall(page.read_text(encoding="utf-8"))]
+
+
+def named(pairs: list[tuple[Path, str]]) -> list:
+    return [pytest.param(page, block, id=f"{page.relative_to(ROOT)}-{n}") for n, (page, block) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.fixture
+def checkout(tmp_path, world_home):
+    """A copy of the examples, ``hpc-agent`` of this checkout and a python3 with scikit-learn on the PATH."""
+    shutil.copytree(ROOT / "examples", tmp_path / "copy" / "examples", ignore=shutil.ignore_patterns("results", "runs"))
+    tools = tmp_path / "tools"
+    script(tools / "hpc-agent", f'exec {shlex.quote(sys.executable)} -m hpc_agent "$@"')
+    script(tools / "python3", f'exec {shlex.quote(sys.executable)} "$@"')
+    world_home.env["PATH"] = f"{tools}{os.pathsep}{world_home.env['PATH']}"
+    world_home.env["HPC_PROGRESS"] = "none"
+    return tmp_path / "copy"
+
+
+def script(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def discovery(tmp_path: Path) -> testbed.Site:
+    """clusters.yaml in which ``discovery`` is the test bed's SLURM, with a python3 that has scikit-learn."""
+    site = testbed.make_site("slurm-ssh", tmp_path)
+    script(site.scratch / "bin" / "python3", f'exec {shlex.quote(site.science_python)} "$@"')
+    (site.scratch / "init.sh").write_text(f"PATH={site.scratch}/bin:$PATH; export PATH\n")
+    entry = {**site.cluster, "shell_init": str(site.scratch / "init.sh"), "account": "research"}
+    (tmp_path / "clusters.yaml").write_text(yaml.safe_dump({"discovery": entry}))
+    return site
+
+
+def run_page(page: Path, checkout: Path, env: dict[str, str]) -> None:
+    for _, block in [pair for pair in blocks("bash") if pair[0] == page]:
+        if any(block.startswith(start) for start in ELSEWHERE):
+            continue
+        done = subprocess.run(
+            ["bash", "-eu", "-o", "pipefail", "-c", block],
+            cwd=checkout, env=env, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+NEEDS_SLURM = {page for page, block in blocks("bash") if "discovery" in block}
+# testbed/README.md shows how to work on the test bed itself, as root; the test command runs its scripts.
+OTHERS = sorted({page for page, _ in blocks("bash")} - NEEDS_SLURM - {ROOT / "testbed/README.md"})
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=[str(page.relative_to(ROOT)) for page in OTHERS])
+def test_the_commands_of_a_page(page, checkout, world_home):
+    run_page(page, checkout, world_home.env)
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", sorted(NEEDS_SLURM), ids=[str(page.relative_to(ROOT)) for page in sorted(NEEDS_SLURM)])
+def test_the_commands_of_a_page_with_a_cluster(page, checkout, world_home, tmp_path):
+    site = discovery(tmp_path)
+    try:
+        run_page(page, checkout, {**world_home.env, "HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")})
+        tables = list((checkout / "examples/horizon_sweep/results").glob("*/table.csv"))
+        assert len(tables) == 2
+        assert len({path.read_text() for path in tables}) == 1, "the cluster and this machine agree to the last digit"
+    finally:
+        site.clean_up()
+
+
+def test_no_command_is_left_out():
+    left_out = [
+        block
+        for page, block in blocks("bash")
+        if page.parent.name != "testbed" and any(block.startswith(start) for start in ELSEWHERE)
+    ]
+    assert all(len(block.strip().splitlines()) == 1 for block in left_out), "a block that is not run has one line only"
+    assert not blocks("sh")
+    assert not blocks("shell")
+
+
+@pytest.mark.timeout(600)
+def test_the_first_command_of_the_readme(tmp_path, world_home):
+    """Verbatim, on a copy of the checkout: from nothing to the demo's table."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    copy = tmp_path / "a fresh checkout"
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    [command] = [
+        block for page, block in blocks("bash") if page == ROOT / "README.md" and block.startswith(FIRST_COMMAND)
+    ]
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=copy, env=world_home.env, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    data = json.loads(done.stdout)["data"]
+    assert [row["kwargs"]["alpha"] for row in data["table"]] == [0.001, 0.01, 0.1, 1.0, 10.0]
+    assert Path(data["table_csv"]).is_file()
+
+
+@pytest.mark.parametrize(("page", "block"), named(blocks("python")))
+def test_python_snippets_run(page, block, tmp_path):
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+
+
+@pytest.mark.parametrize(("page", "block"), named(blocks("yaml")))
+def test_yaml_snippets_are_clusters(page, block, tmp_path):
+    (tmp_path / "clusters.yaml").write_text(block)
+    for name in yaml.safe_load(block):
+        cluster = get_cluster(name, {"HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")}, tmp_path)
+        assert cluster.name == name
+
+
+@pytest.mark.parametrize(("page", "block"), named(blocks("json")))
+def test_json_snippets_are_envelopes(page, block):
+    jsonschema.validate(json.loads(block), envelope_schema())
