@@ -100,6 +100,12 @@ def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
     assert len(csv) == 6
     again = run_cli("demo", cwd=tmp_path, timeout=60)
     assert again.data["run_id"] == first.data["run_id"]
+    repo = Path(first.data["experiment_dir"])
+    for step in first.data["next_steps"][1:]:
+        words = shlex.split(step.partition("   #")[0])
+        outcome = run_cli(*words[1:], cwd=repo)
+        assert outcome.code == 0, outcome
+        assert "deduped" not in outcome.data or outcome.data["deduped"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     assert run_cli("demo", "mine", cwd=tmp_path).envelope["error_code"] == "spec_invalid"

@@ -103,4 +103,5 @@ class RichBar:
         self._live.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
+        self._live.update(self._task, description="done")
         self._live.stop()

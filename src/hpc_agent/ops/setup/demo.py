@@ -70,13 +70,23 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         f"cd {quote([str(folder)])}",
         f"hpc-agent status --run-id {sent.run_id}",
         f"hpc-agent logs --run-id {sent.run_id} --task-id 0",
-        f"hpc-agent submit --cluster local --executor {quote([executor])}   # the same again: nothing is submitted twice",
+        f"hpc-agent submit --cluster {request.cluster} --run-name demo --executor {quote([executor])}   # submits nothing twice",
         "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
     ]
     world.progress.say(_story(sent.run_id, table.rows, table.table_csv, steps))
     return DemoResult(
-        experiment_dir=str(folder), run_id=sent.run_id, table=table.rows, table_csv=table.table_csv, next_steps=steps
+        experiment_dir=str(folder),
+        run_id=sent.run_id,
+        table=[_brief(row) for row in table.rows],
+        table_csv=table.table_csv,
+        next_steps=steps,
     )
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the statistics that nobody looks at on a terminal; the files have them all."""
+    metrics = {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in row["metrics"].items()}
+    return {"kwargs": row["kwargs"], "metrics": metrics}
 
 
 def _make(folder: Path) -> None:
