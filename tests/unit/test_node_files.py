@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, execute, records, snapshot
+from hpc_agent.models.mapreduce.runtime import common, dispatch, execute, records, snapshot
 from hpc_agent.models.mapreduce.runtime.layout import RunFolder, check_root
 from hpc_agent.models.mapreduce.runtime.lock import Lock
 
@@ -169,3 +169,31 @@ def test_sigterm_gives_the_executor_its_grace(tmp_path):
     outcome = run("trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", tmp_path)
     assert (outcome["state"], outcome["cause"]) == ("failed", "terminated")
     assert "saved" in execute.tail(str(tmp_path / "log"), 5, 400)
+
+
+class Fence:
+    """What ``claim`` needs of an element."""
+
+    def __init__(self, root, owner, generation=1):
+        self.run, self.owner, self.generation, self.host = RunFolder(str(root)), owner, generation, "host"
+
+
+def test_of_two_arrays_one_claims_a_task_and_may_come_back(tmp_path):
+    assert dispatch.claim(Fence(tmp_path, "7:a0:3"), 3)
+    assert not dispatch.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
+    assert dispatch.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
+    assert dispatch.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
+    assert len(os.listdir(tmp_path / "claims" / "00000")) == 2
+
+
+def test_of_many_at_once_one_claims_a_task(tmp_path):
+    won = []
+    threads = [
+        threading.Thread(target=lambda n=n: won.append(n) if dispatch.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
+        for n in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(won) == 1

@@ -127,17 +127,19 @@ def claim(element: Element, task: int) -> bool:
     """
     path = element.run.claim(task, element.generation)
     common.make_folder(os.path.dirname(path))
+    # Written first and linked into place: whoever finds the claim finds its owner in it. Link is atomic on NFS too.
+    temporary = "%s.%s.%d.%s" % (path, element.host, os.getpid(), os.urandom(4).hex())
+    with open(temporary, "w") as handle:
+        handle.write("%s\n%s %d\n" % (element.owner, element.host, time.time()))
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.link(temporary, path)
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
         with open(path, "r") as handle:
-            return handle.read().split("\n")[0] in (element.owner, "")
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write("%s\n%s %d\n" % (element.owner, element.host, time.time()))
-        handle.flush()
-        os.fsync(handle.fileno())
+            return handle.readline().rstrip("\n") == element.owner
+    finally:
+        common.remove_quietly(temporary)
     return True
 
 

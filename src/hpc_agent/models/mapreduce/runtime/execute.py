@@ -117,8 +117,12 @@ def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float) -> Tup
     deadline: Optional[float] = None
     ended: Optional[Tuple[int, Any]] = None
     open_pipe = True
+    pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
-        ready, _, _ = select.select([pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else 0.02)
+        ready, _, _ = select.select(
+            [pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else pause
+        )
+        pause = pause if open_pipe else min(pause * 2, 0.1)
         if stop.wake in ready:
             os.read(stop.wake, 16)
             _signal_group(pid, signal.SIGTERM)

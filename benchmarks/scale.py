@@ -1,0 +1,122 @@
+"""Cost at large task counts against the budgets, in one run on this machine; no scheduler is asked.
+
+    python benchmarks/scale.py
+
+Plan a million tasks (2 s, 200 MB, sidecar under 64 KB); status of 100,000 recorded tasks, first and unchanged (0.5 s,
+10 KB of JSON);
+the dispatcher's overhead for a task, alone and packed (60 ms, 2 ms), beside a bare interpreter.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hpc_agent.infra.backends import get_backend
+from hpc_agent.infra.constraints import parse_constraints
+from hpc_agent.infra.remote import runtime_files
+from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, compute_submission_plan
+from hpc_agent.models.mapreduce.runtime import common
+from hpc_agent.models.mapreduce.runtime.dispatch import digest
+from hpc_agent.models.mapreduce.runtime.layout import RunFolder
+
+RECORDED, PACKED = 100_000, 200
+
+
+def report(what: str, seconds: float, budget: float, note: str = "") -> None:
+    verdict = "ok" if seconds <= budget else "OVER"
+    print(f"{what:<44} {seconds * 1000:9.1f} ms   budget {budget * 1000:7.0f} ms {verdict}   {note}")
+
+
+def plan() -> None:
+    begun = time.perf_counter()
+    made = compute_submission_plan(WorkloadSpec(total_tasks=1_000_000, est_task_sec=60), parse_constraints({}))
+    size = len(json.dumps(build_wave_map(made)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    report(
+        "plan 1,000,000 tasks",
+        time.perf_counter() - begun,
+        2.0,
+        f"{len(made.arrays)} arrays, wave map {size} B, peak {peak} MiB",
+    )
+
+
+def deployed(root: Path, run_id: str, tasks: int, pack: int, executor: str) -> RunFolder:
+    """A run's folder as a submission leaves it, without a scheduler."""
+    folder = RunFolder(str(root / "runs" / run_id))
+    for name, text in runtime_files(get_backend("local")).items():
+        path = Path(folder.work) / ".hpc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    source = f"def total(): return {tasks}\ndef resolve(i): return {{'x': i}}\n"
+    (Path(folder.work) / ".hpc" / "tasks.py").write_text(source)
+    document = {
+        "run_id": run_id, "task_count": tasks, "cmd_sha": "0", "executor": executor, "result_dir_template": "results/{task_id}",
+        "scheduler": "local", "resources": {"cpus": 1},
+    }  # fmt: skip
+    Path(folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(tasks)))
+    common.write_json(folder.document, document)
+    common.make_folder(folder.jobs)
+    entry = {
+        "array": "a0",
+        "tasks": f"0-{tasks - 1}",
+        "pack": pack,
+        "elements": -(-tasks // pack),
+        "wave": 0,
+        "generation": 1,
+    }
+    common.write_json(folder.job("a0"), {**entry, "state": "submitted", "job_id": "1", "at": time.time()})
+    subprocess.run([sys.executable, "-m", "compileall", "-q", folder.work], check=True)
+    return folder
+
+
+def status(root: Path) -> None:
+    folder = deployed(root, "big", RECORDED, 1, "true")
+    for task in range(RECORDED):
+        path = Path(folder.record(task))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"task": task, "state": "complete", "generation": 1, "seconds": 1.0}))
+    time.sleep(3.5)
+    launcher = f"{folder.work}/.hpc/_hpc_dispatch.py"
+    request = json.dumps({"root": str(root), "run_id": "big", "site": {"local_state": str(root / "none")}})
+    for what, budget in (("status of 100,000 tasks, first", 30.0), ("status of 100,000 tasks, unchanged", 0.5)):
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, launcher, "report", "n"], input=request, capture_output=True, text=True, check=True
+        )
+        report(what, time.perf_counter() - begun, budget, f"{len(done.stdout)} B of JSON")
+
+
+def overhead(root: Path) -> None:
+    env = {**os.environ, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+    begun = time.perf_counter()
+    for _ in range(10):
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+    bare = (time.perf_counter() - begun) / 10
+    for what, run_id, tasks, pack, budget in (("alone", "one", 10, 1, 0.06), ("packed", "many", PACKED, PACKED, 0.002)):
+        folder = deployed(root, run_id, tasks, pack, "exit 0")
+        launcher = f"{folder.work}/.hpc/_hpc_dispatch.py"
+        begun = time.perf_counter()
+        for element in range(tasks // pack):
+            run_env = {**env, "HPC_RUN_DIR": folder.path, "HPC_ELEMENT": str(element)}
+            subprocess.run([sys.executable, launcher, "task"], env=run_env, check=True)
+        each = (time.perf_counter() - begun) / tasks
+        report(
+            f"dispatcher, a task {what}", each, budget, f"{each / bare:.1f}x a bare interpreter ({bare * 1000:.0f} ms)"
+        )
+
+
+def main() -> None:
+    plan()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "hpc-agent" / "bench"
+        overhead(root)
+        status(root)
+
+
+if __name__ == "__main__":
+    main()
