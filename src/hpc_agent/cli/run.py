@@ -14,7 +14,7 @@ from dataclasses import replace
 from hpc_agent.cli.parse import find_verb, load_catalogue, overview, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.primitive import REGISTRY
-from hpc_agent.errors import HpcError, InternalError, Interrupted, StorageFull
+from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
 from hpc_agent.world import World
 
 
@@ -65,6 +65,11 @@ def _from_os(error: OSError) -> HpcError:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(f"{where}{error.strerror} (on this machine)")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PreconditionFailed(
+            f"{where}{error.strerror}",
+            remediation="Make it accessible (the journal's place is HPC_JOURNAL_DIR), then run the same 'hpc-agent' command.",
+        )
     return InternalError(f"{where}{error.strerror}", details={"traceback": traceback.format_exc()[-4000:]})
 
 

@@ -164,8 +164,15 @@ def _inside(root: Path, path: Path, relative: str) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return _digest(handle)
+    try:
+        with path.open("rb") as handle:
+            return _digest(handle)
+    except PermissionError as error:
+        raise SpecInvalid(
+            f"{path} cannot be read",
+            field=IGNORE_FILE,
+            remediation=f"Make it readable or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
+        ) from error
 
 
 def _digest(handle: Any) -> str:

@@ -42,7 +42,8 @@ class SshTransport:
     def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
         words = ["rsync", "-rltz", "--files-from=-", "--from0", f"--compare-dest={already}", "--chmod=D700,Fu+rw"]
         words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
-        done = self._bounded(words, b"\0".join(name.encode() for name in files), timeout)
+        # "./" because rsync takes a name that begins with # or ; for a comment.
+        done = self._bounded(words, b"\0".join(b"./" + name.encode() for name in files), timeout)
         if done.code == 0:
             return
         text = done.stderr_tail
