@@ -41,7 +41,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     user: Annotated[str | None, Meta(description="login name; by default what ~/.ssh/config says")] = None
     ssh_config: Annotated[str | None, Meta(description="file for ssh -F, instead of ~/.ssh/config")] = None
     shell_init: Annotated[
-        str | None, Meta(description="shell file on the cluster that is sourced before every remote command")
+        str | None,
+        Meta(description="shell file on the cluster that is sourced before every remote command and in every job"),
     ] = None
     python: Annotated[str, Meta(description="Python 3.6 or newer on the login and compute nodes")] = "python3"
     modules: Annotated[list[str], Meta(description="environment modules that a job loads")] = []

@@ -211,6 +211,7 @@ class _Submission:
         manifest = json.dumps(frozen.tree.entries).encode()
         environment = {
             "HPC_PYTHON": node.python,
+            "HPC_SHELL_INIT": cluster.shell_init or "",
             "HPC_MODULES": " ".join(sidecar.modules),
             "HPC_CONDA_SOURCE": cluster.conda_source or "",
             "HPC_CONDA_ENV": sidecar.conda_env or "",

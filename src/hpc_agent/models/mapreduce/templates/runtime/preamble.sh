@@ -1,5 +1,5 @@
 # Sourced by every job template: modules, conda, then the dispatcher in place of the shell, so that signals reach it.
-# Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
+# Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_SHELL_INIT, HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
 # shellcheck shell=bash
 
 hpc_dispatch() {
@@ -40,5 +40,13 @@ hpc_activate_conda() {
     conda activate "$HPC_CONDA_ENV" || hpc_environment_failed "conda activate $HPC_CONDA_ENV failed"
 }
 
+hpc_source_init() {
+    [ -n "${HPC_SHELL_INIT:-}" ] || return 0
+    [ -r "$HPC_SHELL_INIT" ] || hpc_environment_failed "shell_init $HPC_SHELL_INIT cannot be read on this node"
+    # shellcheck disable=SC1090
+    . "$HPC_SHELL_INIT"
+}
+
+hpc_source_init
 hpc_load_modules
 hpc_activate_conda
