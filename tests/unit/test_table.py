@@ -1,0 +1,42 @@
+import csv
+import io
+
+from hpc_agent.models.mapreduce.runtime.fold import Table
+from hpc_agent.ops.aggregate.table import as_csv, as_text
+
+
+def rows(*tasks, replicates=()):
+    table = Table(replicates=replicates)
+    for kwargs, metrics in tasks:
+        table.add_task(kwargs, metrics)
+    return table.rows()
+
+
+def test_single_values_are_written_to_the_last_digit():
+    made = rows(({"x": 0.1}, {"y": 0.1 + 0.2}), ({"x": 1e-9}, {"y": 5e-324}))
+    read = list(csv.DictReader(io.StringIO(as_csv(made))))
+    assert [(float(row["x"]), float(row["y"])) for row in read] == [(1e-9, 5e-324), (0.1, 0.1 + 0.2)]
+
+
+def test_replicates_get_their_spread_and_holes_stay_empty():
+    made = rows(
+        ({"a": 1, "s": 0}, {"y": 1}), ({"a": 1, "s": 1}, {"y": 3}), ({"a": 2, "s": 0}, {"z": 4}), replicates=["s"]
+    )
+    lines = as_csv(made).splitlines()
+    assert lines[0] == "a,y_count,y_mean,y_std,y_min,y_max,z"
+    assert lines[1].startswith("1,2,2.0,1.41421356")
+    assert lines[2] == "2,,,,,,4.0"
+
+
+def test_text_with_commas_quotes_and_newlines_survives_csv():
+    hostile = 'a,b "c"\nd'
+    read = list(csv.DictReader(io.StringIO(as_csv(rows(({"t": hostile, "l": [1, {"k": 2}]}, {"y": 1}))))))
+    assert read[0]["t"] == hostile
+    assert read[0]["l"] == '[1, {"k": 2}]'
+
+
+def test_a_terminal_gets_aligned_columns_and_a_count_of_the_rest():
+    text = as_text(rows(*(({"x": x}, {"y": x / 3}) for x in range(50))), limit=3)
+    lines = text.splitlines()
+    assert len({len(line) for line in lines[:5]}) == 1
+    assert lines[-1] == "... and 47 more rows"

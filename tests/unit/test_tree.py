@@ -1,0 +1,96 @@
+import os
+
+import pytest
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.tree import scan_tree, shared_files
+
+
+def write(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+@pytest.fixture
+def repo(tmp_path):
+    root = tmp_path / "repo"
+    root.mkdir()
+    return root
+
+
+def scan(repo, *shared):
+    return scan_tree(repo, list(shared), repo.parent / "cache.json")
+
+
+def test_what_nobody_wants_on_a_cluster_stays_here(repo):
+    write(repo, "a.py", ".hpc/tasks.py", "lib/b.py", "lib/results/kept.csv")
+    write(
+        repo,
+        ".git/HEAD",
+        ".venv/bin/python",
+        "lib/__pycache__/b.pyc",
+        "results/r/table.csv",
+        ".hpc/runs/x.json",
+        ".env",
+    )
+    assert list(scan(repo).files()) == [".hpc/tasks.py", "a.py", "lib/b.py", "lib/results/kept.csv"]
+
+
+def test_hpcignore_takes_away_and_brings_back(repo):
+    write(repo, "a.py", "big.bin", "data/x.csv", ".env")
+    (repo / ".hpcignore").write_text("*.bin\n/data/\n!.env\n")
+    assert list(scan(repo).files()) == [".env", ".hpcignore", "a.py"]
+
+
+def test_the_hash_follows_content_names_and_modes_only(repo):
+    write(repo, "a.py", "b.py")
+    first = scan(repo)
+    os.utime(repo / "a.py", (1, 1))
+    assert scan(repo).sha == first.sha
+    (repo / "a.py").chmod(0o755)
+    executable = scan(repo)
+    assert executable.sha != first.sha
+    (repo / "a.py").rename(repo / "c.py")
+    assert scan(repo).sha != executable.sha
+    assert scan(repo).changed_since(executable.entries) == ["c.py"]
+    assert scan(repo).changed_since(None) == ["b.py", "c.py"]
+
+
+def test_the_cache_saves_hashing_and_never_lies(repo, monkeypatch):
+    write(repo, "a.py", "b.py")
+    first = scan(repo)
+    hashed = []
+    monkeypatch.setattr("hpc_agent.experiment.tree._sha256", lambda path: hashed.append(path.name) or "0" * 64)
+    assert scan(repo).sha == first.sha
+    assert hashed == []
+    (repo / "b.py").write_text("changed")
+    scan(repo)
+    assert hashed == ["b.py"]
+    (repo.parent / "cache.json").write_text("{broken")
+    scan(repo)
+    assert hashed == ["b.py", "a.py", "b.py"]
+
+
+def test_links_inside_travel_links_outside_are_refused(repo, tmp_path):
+    write(repo, "a/x")
+    (repo / "link").symlink_to("a/x")
+    assert ["l", "link", "a/x"] in scan(repo).entries
+    (repo / "a" / "up").symlink_to("../../outside")
+    with pytest.raises(SpecInvalid, match="outside the repo") as caught:
+        scan(repo)
+    assert caught.value.details["path"] == "a/up"
+
+
+def test_shared_paths_are_no_part_of_the_tree(repo):
+    write(repo, "a.py", "data/x", "data/deep/y")
+    assert list(scan(repo, "data").files()) == ["a.py"]
+    assert shared_files(repo, ["data", "a.py"]) == ["a.py", "data/deep/y", "data/x"]
+
+
+@pytest.mark.parametrize("name", [b"new\nline", b"\xff\xfe"])
+def test_names_that_cannot_be_pushed_are_named(repo, name):
+    with open(os.path.join(os.fsencode(repo), name), "w"):
+        pass
+    with pytest.raises(SpecInvalid, match="cannot be pushed"):
+        scan(repo)
