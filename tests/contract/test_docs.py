@@ -16,26 +16,28 @@ import pytest
 import testbed
 import yaml
 
+from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.contract.catalogue import envelope_schema
+from hpc_agent.contract.envelope import convert
+from hpc_agent.errors import EXIT_CODES, by_code
+from hpc_agent.experiment.tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.models.mapreduce.runtime import task_env
+from hpc_agent.ops.introspect.describe import ENVIRONMENT
+from hpc_agent.ops.submit.spec import SubmitRequest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    path
-    for path in [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("examples/*/*.md"),
-        ROOT / "testbed/README.md",
-    ]
-    if "primitives" not in path.parts and "generated" not in path.parts
+EVERY_PAGE = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "testbed/README.md"]
 )
+PAGES = [path for path in EVERY_PAGE if path.parent.name not in ("primitives", "generated")]
+CONTRACT = ROOT / "docs/integrations/CONTRACT.md"
+BOUNDARY = ROOT / "docs/reference/boundary-contract.md"
 FIRST_COMMAND = "python3 -m venv .venv"
 # Not run as part of a page, and why.
 ELSEWHERE = {
     FIRST_COMMAND: "has its own test below",
     "scripts/test": "is what runs this test",
-    "sudo testbed/up": "is what the test command has done before",
 }
 
 
@@ -48,7 +50,7 @@ def named(pairs: list[tuple[Path, str]]) -> list:
     return [pytest.param(page, block, id=f"{page.relative_to(ROOT)}-{n}") for n, (page, block) in enumerate(pairs)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=[str(page.relative_to(ROOT)) for page in EVERY_PAGE])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
@@ -163,5 +165,55 @@ def test_yaml_snippets_are_clusters(page, block, tmp_path):
 
 
 @pytest.mark.parametrize(("page", "block"), named(blocks("json")))
-def test_json_snippets_are_envelopes(page, block):
-    jsonschema.validate(json.loads(block), envelope_schema())
+def test_json_snippets_fit(page, block):
+    """An envelope, a progress record, or the spec of a submission."""
+    document = json.loads(block)
+    if "ok" in document:
+        jsonschema.validate(document, envelope_schema())
+    elif "event" not in document:
+        convert(document, SubmitRequest, "submit")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_verbs_and_flags_exist(page):
+    catalogue = load_catalogue()
+    verbs = {*catalogue, *(alias for entry in catalogue.values() for alias in entry["aliases"])}
+    flags = {"--spec", "--help", "--version"}
+    flags |= {flag["flag"] for entry in catalogue.values() for flag in entry["flags"]}
+    text = page.read_text(encoding="utf-8")
+    for command in re.findall(r"(?:^ *|[`|] ?)hpc-agent ([^`\n]*)", "\n".join(code_of(text)), re.MULTILINE):
+        words = command.split(" #")[0].split()
+        assert words[:1] == ["VERB"] or words[0] in verbs | flags, f"hpc-agent {command}"
+    for flag in re.findall(r"`(--[a-z][a-z-]+)", text):
+        assert flag in flags, flag
+
+
+def code_of(text: str) -> list[str]:
+    """Fenced blocks and spans of code."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return fenced + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def test_every_error_code_has_its_rule():
+    rows = re.findall(r"^\| `(\w+)` \| (\d) \| (yes|no) \| \S", CONTRACT.read_text(encoding="utf-8"), re.MULTILINE)
+    told = {code: (int(exit_code), safe == "yes") for code, exit_code, safe in rows}
+    assert told == {code: (EXIT_CODES[error.category], error.retry_safe) for code, error in by_code().items()}
+
+
+def test_every_variable_of_the_process_is_named():
+    text = CONTRACT.read_text(encoding="utf-8")
+    assert [name for name in ENVIRONMENT if f"| `{name}` |" not in text] == []
+
+
+def test_every_variable_of_a_task_is_named():
+    text = BOUNDARY.read_text(encoding="utf-8")
+    document = {"run_id": "run", "task_count": 1, "cmd_sha": "0"}
+    env = task_env.build(document, "/run", 0, {}, "/run/results/0", {})
+    names = {*env, *task_env.RESERVED, *task_env.RESERVED_PREFIXES}
+    assert sorted(name for name in names if not re.search(rf"`{name}[`=]", text)) == []
+
+
+def test_every_default_ignore_is_named():
+    assert set(DEFAULT_IGNORES.split()) == {
+        word for block in blocks("") if block[0] == BOUNDARY for word in block[1].split()
+    }

@@ -35,6 +35,8 @@ BAD_TASKS = {
     "NaN": (HEAD + "def resolve(i): return {'x': float('nan')}", "JSON cannot hold"),
     "an object": (HEAD + "def resolve(i): return {'x': object()}", "JSON cannot hold"),
     "a megabyte": (HEAD + "def resolve(i): return {'x': 'a' * 10**6}", "put it into a file"),
+    "two halves": (HEAD + "def resolve(i): return {'x': 'a' * 10**5, 'y': 'b' * 10**5}", "all values together"),
+    "half a pair": (HEAD + "def resolve(i): return {'x': '\\ud800'}", "surrogate"),
     "chance": (HEAD + "import random\ndef resolve(i): return {'x': random.random()}", "other parameters each time"),
     "order of a set": (
         HEAD + "def resolve(i): return {'x': list({'a', 'b', 'c', 'd'})[0:4]}",

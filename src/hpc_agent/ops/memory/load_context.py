@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.infra.transport import quote
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -68,4 +69,4 @@ def _next(
         return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
     if latest.status in ("failed", "abandoned"):
         return "decide", f"hpc-agent logs --run-id {latest.run_id} --all-failed"
-    return "submit", "hpc-agent submit"
+    return "submit", f"hpc-agent submit --cluster {latest.cluster} --executor {quote([latest.executor])} --dry-run"

@@ -61,7 +61,8 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             world.progress.update("status", total=seen.total_tasks, **_counts(seen))
         except (SshUnreachable, ClusterTimeout) as error:
             failed_polls += 1
-            if failed_polls >= FAILED_POLLS_TOLERATED:
+            used_up = latest is None and world.now() - started >= request.wall_clock_budget_seconds
+            if used_up or failed_polls >= FAILED_POLLS_TOLERATED:
                 raise
             world.progress.update("unreachable", error=error.message)
         ticks += 1

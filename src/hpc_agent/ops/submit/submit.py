@@ -313,6 +313,8 @@ def _code_changed(frozen: Frozen, run_id: str) -> list[str]:
     twin = find_run_by_cmd_sha(frozen.repo, frozen.tasks.cmd_sha)
     if twin is None or twin.run_id == run_id or twin.cluster != frozen.cluster.name:
         return []
+    if twin.run_id.startswith(frozen.run_id()):
+        return [f"the same as {twin.run_id}, run again as asked"]
     changed = "the code" if twin.tree_sha != frozen.tree.sha else "the command or its settings"
     return [f"same parameters as {twin.run_id}, but {changed} changed: this is a new run"]
 

@@ -75,7 +75,7 @@ def run(command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float
             cwd=cwd,
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
         stop.restore()
         log.close()
         return _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error)
@@ -159,7 +159,7 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
         return "terminated", "stopped by SIGTERM from the scheduler"
     if killed_by is not None:
         return "signal", "killed by signal %d" % killed_by
-    if exit_code is not None and 128 < exit_code <= 128 + signal.NSIG:
+    if exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
         return "signal", "exit code %d: a program it started was killed by signal %d" % (exit_code, exit_code - 128)
     if exit_code == 0:
         return None, ""

@@ -57,7 +57,23 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
             found.append("%r holds a NUL character, which no environment variable can" % name)
         if len(text.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
             found.append("%r is longer than %d bytes: put it into a file and pass its path" % (name, MAX_VALUE_BYTES))
-    return found
+    return found or _problems_as_json(kwargs)
+
+
+def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
+    """All kwargs together are one variable too (HPC_KW_JSON), and every text must be real Unicode."""
+    try:
+        json.dumps(kwargs, ensure_ascii=False).encode("utf-8")
+        size = len(json.dumps(kwargs))
+    except UnicodeEncodeError:
+        return ["a value holds half of a surrogate pair, which is no text that a variable can carry"]
+    except (TypeError, ValueError):
+        return []  # said better by whoever makes the canonical JSON
+    if size > MAX_VALUE_BYTES:
+        return [
+            "all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES
+        ]
+    return []
 
 
 def safe_path_text(value: Any) -> str:

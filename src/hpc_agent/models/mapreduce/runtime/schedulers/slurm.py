@@ -38,7 +38,7 @@ _JOB_ID = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster 
 _ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
 _PREFIX = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
 _NO_ANSWER = re.compile(
-    r"Unable to contact slurm|authentication error|Munge \w+ failed|timed out|Connection refused"
+    r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
     r"|Zero Bytes were|Problem talking to the database|rate limit",
     re.IGNORECASE,
 )
@@ -56,7 +56,7 @@ _RULES: Tuple[base.Rule, ...] = (
      "Run the same 'hpc-agent submit' again in a minute: it looks the job up before it acts."),
     (r"rate limit|temporarily unable to accept|Resource temporarily unavailable", "scheduler_throttled", True,
      "The controller asks for fewer requests: wait a minute" + _THEN),
-    (r"Unable to contact slurm|authentication error|Munge \w+ failed", "cluster_timeout", True,
+    (r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed", "cluster_timeout", True,
      "The controller or munge is down ('scontrol ping' on the cluster tells): wait" + _THEN),
     (r"(Max|Grp)\w*Submit", "scheduler_refused", True,
      "You have as many jobs submitted as you may: wait until some have ended ('squeue --me' lists them), or "
