@@ -64,3 +64,4 @@ def test_executors_that_misbehave(site, run_cli, tmp_path):
     assert overall["c"]["sum"] == 123456789012345678901234567890
     assert (overall["l"]["count"], overall["l"]["mean"]) == (3, 2.0)
     assert table["without_metrics"] == "1"
+    assert [problem["task"] for problem in table["metrics_problems"]] == [1]

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
+from hpc_agent.models.mapreduce.runtime.combine import PROBLEMS_SHOWN
 from hpc_agent.models.mapreduce.runtime.fold import Table
 from hpc_agent.models.mapreduce.runtime.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
@@ -41,6 +42,9 @@ class AggregateResult(Result):
     missing_tasks: Annotated[str, Meta(description="ranges of tasks without a record")]
     failed_tasks: Annotated[str, Meta(description="ranges of failed tasks")]
     without_metrics: Annotated[str, Meta(description="ranges of complete tasks that wrote no numbers")]
+    metrics_problems: Annotated[
+        list[dict[str, Any]], Meta(description="the first tasks whose metrics file could not be read: task, message")
+    ]
     combined_waves: list[int]
     waves_combined_this_call: list[int]
     kwargs: Annotated[list[str], Meta(description="columns that name a grid point")]
@@ -114,6 +118,7 @@ def _finish(
         missing_tasks=_joined(waves, "missing"),
         failed_tasks=_joined(waves, "failed"),
         without_metrics=_joined(waves, "without_metrics"),
+        metrics_problems=[problem for wave in waves for problem in wave["metrics_problems"]][:PROBLEMS_SHOWN],
         combined_waves=sorted(wave["wave"] for wave in waves),
         waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
         kwargs=kwargs,

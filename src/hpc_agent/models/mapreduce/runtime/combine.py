@@ -7,6 +7,8 @@ from . import common, layout, records, submit
 from .fold import Table
 from .ranges import count, spans
 
+PROBLEMS_SHOWN = 5
+
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     """Partials of the asked waves (all by default), made anew only where more tasks are complete than the kept one
@@ -74,6 +76,7 @@ def _fold(folder: layout.RunFolder, run: Dict[str, Any], tasks: List[int], repli
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
+    problems: List[Dict[str, Any]] = []
     cpu = wall = 0.0
     for task in tasks:
         record = records.read(folder, task)
@@ -83,12 +86,15 @@ def _fold(folder: layout.RunFolder, run: Dict[str, Any], tasks: List[int], repli
         weight = values.get(weight_name, 1.0) if weight_name else 1.0
         if not values:
             empty.append(task)
+        if record.get("metrics_problem") and len(problems) < PROBLEMS_SHOWN:
+            problems.append({"task": task, "message": str(record["metrics_problem"])[:300]})
         table.add_task(record.get("kwargs") or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
         cpu += float(record.get("cpu_seconds") or 0.0)
         wall += float(record.get("seconds") or 0.0)
     return {
         "table": table.to_json(),
         "without_metrics": common.encode_ranges(empty),
+        "metrics_problems": problems,
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
 
