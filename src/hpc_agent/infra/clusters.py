@@ -42,7 +42,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ssh_config: Annotated[str | None, Meta(description="file for ssh -F, instead of ~/.ssh/config")] = None
     shell_init: Annotated[
         str | None,
-        Meta(description="shell file on the cluster that is sourced before every remote command and in every job"),
+        Meta(description="shell file on the cluster, sourced before every remote command (not rsync) and in every job"),
     ] = None
     python: Annotated[str, Meta(description="Python 3.6 or newer on the login and compute nodes")] = "python3"
     modules: Annotated[list[str], Meta(description="environment modules that a job loads")] = []
@@ -67,7 +67,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     auto_daisy_chain: Annotated[
         bool | Literal["detect"] | None,
-        Meta(description="split an ask beyond the walltime limit into chained segments"),
+        Meta(description="reserved: an ask beyond the walltime limit is refused for now"),
     ] = None
     max_walltime_sec: Annotated[
         Count | None, Meta(description="walltime limit; the smaller of this and constraints.max_walltime holds")
@@ -82,7 +82,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ] = "cuda={count}"
     local_cores: Annotated[Count | None, Meta(description="local scheduler: cores to use; default all")] = None
     local_memory_mb: Annotated[Count | None, Meta(description="local scheduler: memory to use")] = None
-    min_poll_sec: Annotated[int, Meta(ge=1, description="never ask the scheduler more often than this")] = 30
+    min_poll_sec: Annotated[int, Meta(ge=1, description="seconds between two looks of monitor-flow, at least")] = 30
 
     @property
     def ssh_target(self) -> str | None:

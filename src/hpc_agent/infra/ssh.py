@@ -80,7 +80,7 @@ class SshTransport:
             "ConnectTimeout": str(CONNECT_SEC),
             "ConnectionAttempts": "1",
             "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "3",
+            "ServerAliveCountMax": "2",
             "LogLevel": "ERROR",
         }
         if self._socket is not None:

@@ -118,7 +118,7 @@ def _finish(
         missing_tasks=_joined(waves, "missing"),
         failed_tasks=_joined(waves, "failed"),
         without_metrics=_joined(waves, "without_metrics"),
-        metrics_problems=[problem for wave in waves for problem in wave["metrics_problems"]][:PROBLEMS_SHOWN],
+        metrics_problems=[problem for wave in waves for problem in wave.get("metrics_problems", [])][:PROBLEMS_SHOWN],
         combined_waves=sorted(wave["wave"] for wave in waves),
         waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
         kwargs=kwargs,
