@@ -110,7 +110,10 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
         env = {**self._world.env, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
         package = str(Path(__file__).resolve().parents[2])
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH", "")]))
-        words = [sys.executable, "-m", "hpc_agent.experiment.resolve_child"]
+        # Not -m: it would look for our own imports in the repo first, where a json.py or types.py may lie.
+        code = "import sys; sys.path[:] = filter(None, sys.path)\n"
+        code += "from hpc_agent.experiment.resolve_child import main; main(*sys.argv[1:])"
+        words = [sys.executable, "-c", code]
         return subprocess.Popen(
             [*words, str(self._repo.tasks), str(output), str(self._limit)],
             cwd=self._repo.root,
@@ -163,10 +166,10 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    """The child and whatever tasks.py left running in its process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _last_line(path: Path) -> bytes:

@@ -120,6 +120,8 @@ def _check_env(env: dict[str, str]) -> None:
             raise SpecInvalid(f"env: {name!r} is not a valid variable name or its value holds NUL", field="env")
         if task_env.is_reserved(name) and name not in ("HPC_PREEMPT_GRACE_SEC", *task_env.THREAD_VARIABLES):
             raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
+        if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
+            raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")
         if SECRET.search(name):
             raise SpecInvalid(
                 f"env: {name} looks like a secret, and these variables are recorded with the run",

@@ -32,6 +32,7 @@ class Element(object):
         self.job_id = environ.get("HPC_JOB_ID", "")
         self.generation = int(self.array["generation"])
         self.host = socket.gethostname()
+        self.pid = os.getpid()
         pack = int(self.array["pack"])
         self.tasks = slice_ranges(self.array["tasks"], self.index * pack, pack)
 
@@ -118,7 +119,15 @@ def run_task(element: Element, task: int, resolver: Resolver) -> bool:
             raise
         _fail_unstarted(element, task, "code_error", "tasks.py: %s: %s" % (type(error).__name__, error))
         return False
-    return _execute(element, task, kwargs)
+    if os.getpid() != element.pid:
+        os._exit(0)  # tasks.py forked: the copy must not run the task as well
+    try:
+        return _execute(element, task, kwargs)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail_unstarted(element, task, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
+        return False
 
 
 def claim(element: Element, task: int) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource  # noqa: F401 - wait4 imports it late, when a repo's own resource.py would be found
 import select
 import signal
 import subprocess

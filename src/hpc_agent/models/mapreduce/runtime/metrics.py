@@ -31,7 +31,7 @@ def read(folder: str, results: Dict[str, Any]) -> Tuple[Dict[str, Any], Optional
         return {}, {"fatal": True, "message": missing} if declared else None if error.errno == 2 else _broken(
             name, error, False
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         return {}, _broken(name, error, declared)
     return values, None
 

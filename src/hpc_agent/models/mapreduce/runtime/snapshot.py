@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import common
 
@@ -102,8 +102,8 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def copy_tree(source: str, target: str) -> None:
-    """Hard-link every file below ``source`` into ``target``; symbolic links are made anew, folders stay writable."""
+def copy_tree(source: str, target: str, place: Callable[[str, str], Any] = _link) -> None:
+    """Put every file below ``source`` into ``target``; symbolic links are made anew, folders stay writable."""
     common.make_folder(target)
     for folder, folders, files in os.walk(source):
         inside = os.path.join(target, os.path.relpath(folder, source))
@@ -115,12 +115,14 @@ def copy_tree(source: str, target: str) -> None:
             elif name in folders:
                 common.make_folder(here)
             elif not os.path.lexists(here):
-                _link(path, here)
+                place(path, here)
 
 
 def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], shared: Dict[str, str]) -> None:
-    """The folder that the run's tasks start in: a hard-linked copy of the snapshot with the run's own output folders in
-    it.
+    """The folder that the run's tasks start in: a copy of the snapshot with the run's own output folders in it.
+
+    A real copy: a hard link would let a task that may change modes (chmod, root) write into the snapshot, and through it
+    into other runs.
 
     ``results`` and every declared output folder lead into the run's folder; ``shared`` names lead to data that is not
     copied.
@@ -130,7 +132,7 @@ def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], sh
         return
     building = "%s.building-%d-%s" % (work, os.getpid(), os.urandom(4).hex())
     try:
-        copy_tree(snapshot_path(root, name), building)
+        copy_tree(snapshot_path(root, name), building, shutil.copy2)
         for name in outputs:
             target = os.path.join(run_path, "results" if name == "results" else os.path.join("outputs", name))
             common.make_folder(target)

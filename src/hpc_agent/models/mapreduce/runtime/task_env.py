@@ -86,8 +86,7 @@ def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -
     template.
     """
     names = {key: safe_path_text(value) for key, value in kwargs.items()}
-    names.setdefault("task_id", str(task))
-    names.setdefault("run_id", str(document["run_id"]))
+    names.update(task_id=str(task), run_id=str(document["run_id"]))
     folder = os.path.normpath(str(document["result_dir_template"]).format(**names))
     if os.path.isabs(folder) or folder.startswith("..") or folder == ".":
         raise ValueError("the result folder %r is not inside the run's folder" % folder)
