@@ -44,3 +44,20 @@ def test_a_template_that_leads_out_is_refused(template):
 def test_numbers_of_a_document():
     document = {"a": 1, "b": {"c": 2.5, "d": True}, "e": "text", "f": [1, 2], "g": [1, "x"], "h": float("nan")}
     assert metrics.numbers_of(document) == {"a": 1, "b.c": 2.5, "f": [1, 2], "h": "nan"}
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["tasks/00000/{task_id}.json", "run.json/{task_id}", "work/{x}", "Claims/{x}", ".hidden/{x}", "results/{task_id:>300}",
+     "results/{x.a}", "results/{x[0]}", "results/{x!r}", "results/{}", "results/" + "y" * 201],
+)  # fmt: skip
+def test_a_template_keeps_to_plain_fields_and_out_of_the_machinery(template):
+    with pytest.raises(ValueError, match=r"plain name|belongs to|longer than"):
+        task_env.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+
+
+def test_the_tasks_own_number_wins_over_a_kwarg():
+    assert (
+        task_env.result_folder({**DOCUMENT, "result_dir_template": "results/{task_id}"}, 4, {"task_id": 9})
+        == "results/4"
+    )

@@ -77,7 +77,12 @@ def _emit(line: bytes, code: int) -> int:
     try:
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
+    except AttributeError:
+        return code or 3  # started with standard output closed
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            sys.stderr.write(f"hpc-agent: cannot write the answer: {error.strerror}\n")
+            code = code or 3
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code and sys.stderr.isatty() and not sys.stdout.isatty():
         failed = json.loads(line)

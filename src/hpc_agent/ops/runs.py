@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
-from hpc_agent.errors import PreconditionFailed
+from hpc_agent.errors import JournalCorrupt, PreconditionFailed
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node
 from hpc_agent.state.journal import Journal, RunRecord
@@ -51,7 +51,9 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
 
 
 def _latest(journal: Journal, repo: RepoLayout) -> RunRecord:
-    records, _ = journal.all()
+    records, problems = journal.all()
+    if problems and not records:
+        raise JournalCorrupt(problems[0], details={"problems": problems})
     if not records:
         raise PreconditionFailed(
             f"no run has been submitted from {repo.root}",

@@ -53,7 +53,7 @@ class RepoLayout:
 
 def check_identifier(value: str, field: str) -> str:
     """``value`` if it may stand in paths and job names. Raises SpecInvalid."""
-    if not IDENTIFIER.match(value):
+    if not IDENTIFIER.fullmatch(value):
         raise SpecInvalid(
             f"{value!r} is not an identifier: letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit",
             field=field,

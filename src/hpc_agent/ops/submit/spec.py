@@ -67,7 +67,9 @@ class SubmitRequest(RunRequest):
     qos: Annotated[SiteWord | None, Meta(description="quality of service (SLURM)")] = None
     constraint: Annotated[SiteWord | None, Meta(description="node features")] = None
     exclude_nodes: Annotated[list[SiteWord], Meta(description="nodes not to use")] = []
-    extra_flags: Annotated[list[str], Meta(description="further words for sbatch or qsub")] = []
+    extra_flags: Annotated[
+        list[str], Meta(description="further options for sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
+    ] = []
     pack: Annotated[
         Annotated[int, Meta(gt=0)] | None, Meta(description="tasks that one array element runs in turn")
     ] = None

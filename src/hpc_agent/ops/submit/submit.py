@@ -28,6 +28,7 @@ from hpc_agent.errors import (
     SubmissionUnknown,
 )
 from hpc_agent.experiment.tree import Entry, shared_files
+from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.infra.throughput import SubmissionPlan, build_wave_map
 from hpc_agent.ops.plan.resources import Ask, resolve_resources
 from hpc_agent.ops.submit.freeze import Frozen, freeze
@@ -70,6 +71,7 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     """
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
         ask = resolve_resources(
             frozen.cluster, request.resources, _placement(request), frozen.constraints.max_walltime_sec
         )

@@ -156,7 +156,7 @@ def _signal_group(pid: int, number: int) -> None:
 def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
     if exit_code == 0 and not stopped:
         return None, ""
-    if stopped or exit_code == 130:
+    if stopped:
         return "terminated", "stopped by SIGTERM from the scheduler"
     if killed_by is not None:
         return "signal", "killed by signal %d" % killed_by

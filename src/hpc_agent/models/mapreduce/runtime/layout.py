@@ -22,7 +22,7 @@ def check_root(root: str) -> str:
 
 
 def check_id(value: str) -> str:
-    if not IDENTIFIER.match(value):
+    if not IDENTIFIER.fullmatch(value):
         raise common.NodeError("spec_invalid", "not an identifier: %r" % value)
     return value
 

@@ -19,6 +19,8 @@ ABANDONED_SEC = 300.0
 REFINED = ("signal", "terminated")
 # Accounting is seconds late: for so long after its end a killed task waits for its explanation before the run counts as ended.
 EXPLANATION_SEC = 30.0
+# A record may be so late behind the scheduler's word that the task ended well.
+RECORD_LATE_SEC = 90.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -188,7 +190,7 @@ def _apply_accounting(
             if row is None:
                 continue
             for task in slice_ranges(array["tasks"], element * array["pack"], array["pack"]):
-                if state[task] == records.NONE and row["state"] == "failed":
+                if state[task] == records.NONE and (row["state"] == "failed" or _record_overdue(cache, task)):
                     state[task] = LOST
                     scan.failed[task] = _lost_facts(array, row)
     refined = cache.setdefault("refined", {})
@@ -204,11 +206,17 @@ def _apply_accounting(
             }
 
 
+def _record_overdue(cache: Dict[str, Any], task: int) -> bool:
+    """Whether a task that ended well for the scheduler has had its time to bring the record (file servers lag)."""
+    first_seen = cache.setdefault("without_record", {}).setdefault(str(task), time.time())
+    return bool(time.time() - float(first_seen) > RECORD_LATE_SEC)
+
+
 def _lost_facts(array: Dict[str, Any], row: Dict[str, Any]) -> Dict[str, Any]:
     words = "the scheduler says %s; the task left no record" % row["raw"]
     return {
         "generation": array["generation"],
-        "cause": row.get("cause") or "unknown",
+        "cause": row.get("cause") or ("no_record" if row["state"] == "complete" else "unknown"),
         "message": words,
         "evidence": "accounting",
         "exit_code": row.get("exit_code"),

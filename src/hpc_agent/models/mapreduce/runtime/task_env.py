@@ -5,6 +5,7 @@ pushed.
 import json
 import os
 import re
+import string
 from typing import Any, Dict, List
 
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -24,6 +25,12 @@ RESERVED = frozenset(
 RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "CONDA_", "LD_", "DYLD_", "BASH_")
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
+# A file name holds 255 bytes; an attempt's folder has a longer name than the task's.
+MAX_NAME_BYTES = 200
+# What lies in a run's folder beside the results.
+OWN_NAMES = frozenset(
+    "_combiner claims digests.bin jobs logs outputs run.json status_cache.json submit.lock tasks work".split()
+)
 
 
 def is_reserved(name: str) -> bool:
@@ -85,11 +92,20 @@ def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -
     """The task's result folder, relative to the run's folder. Raises KeyError, IndexError or ValueError for a bad
     template.
     """
+    template = str(document["result_dir_template"])
+    for _, field, spec, conversion in string.Formatter().parse(template):
+        if field is not None and (not ENV_NAME.match(field) or spec or conversion):
+            raise ValueError("{%s} is not the plain name of a field" % field)
     names = {key: safe_path_text(value) for key, value in kwargs.items()}
     names.update(task_id=str(task), run_id=str(document["run_id"]))
-    folder = os.path.normpath(str(document["result_dir_template"]).format(**names))
+    folder = os.path.normpath(template.format(**names))
     if os.path.isabs(folder) or folder.startswith("..") or folder == ".":
         raise ValueError("the result folder %r is not inside the run's folder" % folder)
+    parts = folder.split(os.sep)
+    if parts[0].lower() in OWN_NAMES or parts[0].startswith("."):
+        raise ValueError("%r belongs to hpc-agent; begin with another folder, such as results" % parts[0])
+    if any(len(part.encode("utf-8")) > MAX_NAME_BYTES for part in parts):
+        raise ValueError("a folder name is longer than %d bytes" % MAX_NAME_BYTES)
     return folder
 
 
