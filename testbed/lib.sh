@@ -151,7 +151,7 @@ start_sshd() {
         /usr/sbin/sshd -f "$config/ssh/sshd_config" -E "$log/sshd.log"
     # the -direct host: a multiplexing master would stay behind and keep our stdout open
     DIRECT_SSH=(ssh -F "$config/ssh_config" "$alias-direct")
-    wait_for 10 "ssh login" "${DIRECT_SSH[@]}" true || fail "ssh login" "$log/sshd.log"
+    wait_for 60 "ssh login" "${DIRECT_SSH[@]}" true || fail "ssh login" "$log/sshd.log"
     say "sshd up"
 }
 
