@@ -92,6 +92,22 @@ class RunNotFound(UserError):
     default_remediation = "Run 'hpc-agent list-in-flight --all-states' to see the runs of this repo."
 
 
+class NeedsResolution(UserError):
+    """Going on by itself would do harm or burn a queue: a person or agent has to decide first."""
+
+    error_code = "needs_resolution"
+    default_remediation = (
+        "Read 'details', correct the cause, then run 'hpc-agent submit' again: changed code is a new run."
+    )
+
+
+class CanaryFailed(UserError):
+    """The one task that was sent first failed, or its results cannot be used; nothing else was submitted."""
+
+    error_code = "canary_failed"
+    default_remediation = "Read 'details', correct the cause, then run 'hpc-agent submit-and-verify' again."
+
+
 class Interrupted(UserError):
     """Control-C: what was done stays done, and the same command goes on from there."""
 

@@ -48,6 +48,10 @@ class World:
 
     @property
     def journal_root(self) -> Path:
-        """``HPC_JOURNAL_DIR``, else ``~/.claude/hpc``."""
-        override = self.env.get("HPC_JOURNAL_DIR")
-        return Path(override) if override else self.home / ".claude" / "hpc"
+        return journal_root(self.env, self.home)
+
+
+def journal_root(env: Mapping[str, str], home: Path) -> Path:
+    """``HPC_JOURNAL_DIR``, else ``~/.claude/hpc``."""
+    override = env.get("HPC_JOURNAL_DIR")
+    return Path(override) if override else home / ".claude" / "hpc"

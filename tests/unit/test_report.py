@@ -1,32 +1,45 @@
 """What accounting's rows make of tasks without a record."""
 
-from hpc_agent.models.mapreduce.runtime import records, report
+import pytest
 
-ARRAY = {"array": "a0", "job_id": "7", "tasks": "0-2", "pack": 1, "elements": 3, "generation": 1, "at": 0.0}
+from hpc_agent.models.mapreduce.runtime import common, layout, survey
+
+ENTRY = {"array": "a0", "name": "run.a0", "job_id": "7", "tasks": "0-2", "pack": 1, "elements": 3, "generation": 1, "at": 0.0,
+         "state": "submitted", "order": 0, "wave": 0}  # fmt: skip
 
 
-class Accounting:
+class Scheduler:
+    """Nothing is queued; element 0 ended well, 1 was killed for its memory, of 2 nobody knows anything."""
+
+    def queue(self, jobs):
+        return []
+
     def accounting(self, jobs, since):
-        common = {"job": "7", "exit_code": 0, "signal": None, "host": "n1", "seconds": 1.0}
+        row = {"job": "7", "exit_code": 0, "signal": None, "host": "n1", "seconds": 1.0}
         return [
-            {**common, "element": 0, "state": "complete", "cause": None, "raw": "COMPLETED"},
-            {**common, "element": 1, "state": "failed", "cause": "out_of_memory", "raw": "OUT_OF_MEMORY"},
+            {**row, "element": 0, "state": "complete", "cause": None, "raw": "COMPLETED"},
+            {**row, "element": 1, "state": "failed", "cause": "out_of_memory", "raw": "OUT_OF_MEMORY"},
         ]
 
 
-def causes(cache):
-    scan = records.Scan(3)
-    state = bytearray(3)
-    report._apply_accounting(Accounting(), [ARRAY], [ARRAY], [], scan, state, cache)
-    return {task: facts["cause"] for task, facts in scan.failed.items()}
+@pytest.fixture
+def look(tmp_path):
+    folder = layout.RunFolder(str(tmp_path))
+    common.make_folder(folder.jobs)
+    common.write_json(folder.document, {"task_count": 3, "run_id": "run", "scheduler": "slurm"})
+    common.write_json(folder.job("a0"), ENTRY)
+
+    def causes():
+        seen = survey.Survey(folder, {}, Scheduler())
+        seen.save()
+        return {task: seen.scan.failed[task]["cause"] for task in seen.failed()}
+
+    return causes
 
 
-def test_an_end_without_a_record_waits_and_is_then_a_failure(monkeypatch):
+def test_an_end_without_a_record_waits_and_is_then_a_failure(monkeypatch, look):
     now = [1000.0]
-    monkeypatch.setattr(report.time, "time", lambda: now[0])
-    cache: dict = {}
-    assert causes(cache) == {1: "out_of_memory"}, (
-        "the record of task 0 may only be late; of task 2 nobody knows anything"
-    )
-    now[0] += report.RECORD_LATE_SEC + 1
-    assert causes(cache) == {0: "no_record", 1: "out_of_memory"}
+    monkeypatch.setattr(survey.time, "time", lambda: now[0])
+    assert look() == {1: "out_of_memory"}, "the record of task 0 may only be late; of task 2 nobody knows anything"
+    now[0] += survey.RECORD_LATE_SEC + 1
+    assert look() == {0: "no_record", 1: "out_of_memory", 2: "never_started"}

@@ -67,7 +67,10 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     auto_daisy_chain: Annotated[
         bool | Literal["detect"] | None,
-        Meta(description="reserved: an ask beyond the walltime limit is refused for now"),
+        Meta(
+            description="walltime beyond the limit: true submits a chain of segments ahead, detect adds a segment when a task "
+            "has left a checkpoint, otherwise it is refused"
+        ),
     ] = None
     max_walltime_sec: Annotated[
         Count | None, Meta(description="walltime limit; the smaller of this and constraints.max_walltime holds")

@@ -30,6 +30,10 @@ class ClusterConstraints(msgspec.Struct, frozen=True, kw_only=True):
     max_walltime_sec: Annotated[int, Meta(ge=1, description="walltime that an element may ask for")] = 86400
     est_spin_up_sec: Annotated[int, Meta(ge=1, description="estimated wait in the queue and start-up of a wave")] = 300
     max_tasks: Annotated[int, Meta(ge=1, description="tasks that one run may have")] = 1_000_000
+    max_submitted: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="elements that you may have submitted at once, all of your jobs counted; what is above waits"),
+    ] = None
 
 
 def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "constraints") -> ClusterConstraints:
@@ -49,6 +53,8 @@ def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "c
             raise _unknown(field, key)
         if name in values:
             raise _invalid(f"{field}.{key}", f"is given twice: {_short(name)} and {name} are the same limit")
+        if value is None and name == "max_submitted":
+            continue
         durations = name.endswith("_sec")
         values[name] = parse_duration(value, f"{field}.{key}") if durations else _positive(value, f"{field}.{key}")
     return ClusterConstraints(**values)

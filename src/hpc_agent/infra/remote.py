@@ -15,11 +15,13 @@ from typing import Any
 
 from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
 from hpc_agent.infra.backends import Backend, get_backend
+from hpc_agent.infra.breaker import GuardedTransport
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.ssh import SshTransport
 from hpc_agent.infra.templates import RUNTIME_TEMPLATES
 from hpc_agent.infra.transport import Completed, LocalTransport, Transport
 from hpc_agent.models.mapreduce.runtime.common import PROTOCOL
+from hpc_agent.world import journal_root
 
 RUNTIME = Path(__file__).resolve().parents[1] / "models" / "mapreduce" / "runtime"
 LAUNCHER = "_hpc_dispatch.py"
@@ -47,11 +49,13 @@ def runtime_sha(backend: Backend) -> str:
 class Node:
     """The node side of one repo on one cluster."""
 
-    def __init__(self, cluster: Cluster, env: Mapping[str, str], home: Path, remote_name: str) -> None:
+    def __init__(
+        self, cluster: Cluster, env: Mapping[str, str], home: Path, remote_name: str, root: str | None = None
+    ) -> None:
         self.cluster = cluster
         self.backend = get_backend(cluster.scheduler)
         self.scratch = cluster.scratch_path(home)
-        self.root = f"{self.scratch}/hpc-agent/{remote_name}"
+        self.root = root or f"{self.scratch}/hpc-agent/{remote_name}"
         self.transport = make_transport(cluster, env, home)
         self._timeout = float(env.get("HPC_SSH_TIMEOUT_SEC") or 120)
         self._push_timeout = float(env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
@@ -90,10 +94,16 @@ class Node:
         return unframe(done, nonce, self.cluster.name)
 
 
+def root_of(remote_path: str) -> str:
+    """The repo's folder on the cluster, from a run's: ``<root>/runs/<run_id>``."""
+    return remote_path.rpartition("/runs/")[0]
+
+
 def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Transport:
     if cluster.ssh_target is None:
         return LocalTransport(env, cluster.shell_init)
-    return SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
+    ssh = SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
+    return GuardedTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:

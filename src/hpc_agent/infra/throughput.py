@@ -26,6 +26,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     pack: Annotated[int, Meta(description="tasks that one element runs, one after the other")] = 1
     cpus: Annotated[int, Meta(description="cores of an element")] = 1
     max_running: Annotated[int | None, Meta(description="elements of the whole run that may run at once")] = None
+    first_task: Annotated[int, Meta(description="id of the first of them; 1 where task 0 is the canary")] = 0
 
 
 class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,10 +160,10 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
 def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) -> tuple[ArrayPlan, ...]:
     size, larger = divmod(elements, n_arrays)
     arrays = []
-    first = 0
+    first = workload.first_task
     for index in range(n_arrays):
         count = size + (index < larger)
-        tasks = min(count * workload.pack, workload.total_tasks - first)
+        tasks = min(count * workload.pack, workload.first_task + workload.total_tasks - first)
         arrays.append(
             ArrayPlan(
                 name=f"a{index}",

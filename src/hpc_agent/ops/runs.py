@@ -10,7 +10,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed
 from hpc_agent.infra.clusters import get_cluster
-from hpc_agent.infra.remote import Node
+from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
@@ -40,14 +40,15 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
     record = _latest(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
-    if not record.job_ids:
+    if not record.job_ids and not record.submitted_at:
         raise PreconditionFailed(
             f"the submission of {record.run_id} has not reached the scheduler",
             field="run_id",
             remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
         )
     cluster = get_cluster(record.cluster, world.env, world.home)
-    return KnownRun(repo, journal, record, Node(cluster, world.env, world.home, repo.remote_name))
+    root = root_of(record.remote_path) or None
+    return KnownRun(repo, journal, record, Node(cluster, world.env, world.home, repo.remote_name, root))
 
 
 def _latest(journal: Journal, repo: RepoLayout) -> RunRecord:

@@ -39,10 +39,13 @@ class RunRecord(msgspec.Struct, kw_only=True):
     ] = None
     started_at: Annotated[float, Meta(description="when the submission began, seconds since the epoch")] = 0.0
     job_ids: list[str] = []
+    waiting: Annotated[int, Meta(description="arrays that are planned and not submitted yet")] = 0
     status: Annotated[str, Meta(description="submitting, in_flight, complete, failed or abandoned")] = "submitting"
     last_status: dict[str, Any] = {}
     last_status_at: float | None = None
     combined_waves: list[int] = []
+    open_resubmit: Annotated[str | None, Meta(description="a resubmission whose outcome is not known here yet")] = None
+    resubmits: int = 0
     output: Annotated[str | None, Meta(description="folder of the last aggregate")] = None
 
 
@@ -146,6 +149,7 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
         elif kind == "submitted":
             record.job_ids = list(event["job_ids"])
             record.remote_path = event.get("remote_path", record.remote_path)
+            record.waiting = event.get("waiting", 0)
             if event.get("whole", True):
                 record.submitted_at = record.submitted_at or event["at"]
                 record.status = "in_flight" if record.status == "submitting" else record.status
@@ -153,6 +157,15 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.status = event["lifecycle_state"]
             record.last_status = event["counts"]
             record.last_status_at = event["at"]
+        elif kind == "marked":
+            record.status = event["status"]
+        elif kind == "resubmitting":
+            record.open_resubmit = event["request_id"]
+        elif kind == "resubmitted":
+            record.open_resubmit = None
+            record.resubmits += 1
+            record.status = "in_flight" if event["jobs"] else record.status
+            record.job_ids = [*record.job_ids, *(job for job in event["jobs"] if job not in record.job_ids)]
         elif kind == "aggregated":
             record.combined_waves = sorted({*record.combined_waves, *event["waves"]})
             record.output = event["output"]

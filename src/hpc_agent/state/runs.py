@@ -45,6 +45,8 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     outputs: list[str] = []
     shared: dict[str, str] = {}
     nfs_data_dir: str | None = None
+    chain: Annotated[dict[str, Any] | None, Meta(description="mode (ahead, detect) and number of segments")] = None
+    canary: Annotated[bool, Meta(description="task 0 was sent first, alone")] = False
     job_ids: list[str] = []
 
 

@@ -6,9 +6,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
+from hpc_agent.errors import HpcError
+from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.ops.monitor.status import remember
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
 
 
@@ -16,22 +20,49 @@ class ListInFlightRequest(Request):
     experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
     campaign_id: Annotated[str | None, Meta(description="only the runs of this campaign")] = None
     all_states: Annotated[bool, Meta(description="also the runs that have ended")] = False
+    refresh: Annotated[
+        bool, Meta(description="ask the clusters first: one SSH command and one queue query each, however many runs")
+    ] = False
 
 
 class ListInFlightResult(Result):
     runs: Annotated[list[RunRecord], Meta(description="newest first; last_status is as of the last look")]
 
 
-@primitive(stage="monitor")
+@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
-    """The runs that have not ended, as this machine last saw them. Asks no cluster."""
-    journal = Journal(world, experiment_root(world.cwd, request.experiment_dir))
+    """The runs that have not ended, as this machine last saw them; with ``refresh`` as the clusters see them now."""
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    journal = Journal(world, repo)
     records, problems = journal.all()
+    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    if request.refresh:
+        errors += _refresh(world, repo, journal, [r for r in records if r.status not in TERMINAL and r.submitted_at])
     wanted = [
         record
         for record in records
         if (request.all_states or record.status not in TERMINAL)
         and (request.campaign_id is None or record.campaign_id == request.campaign_id)
     ]
-    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     return ListInFlightResult(runs=wanted, partial_errors=errors)
+
+
+def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[RunRecord]) -> list[PartialError]:
+    """Bring the records up to date; a cluster that does not answer leaves its runs as they were last seen."""
+    errors = []
+    for name in sorted({record.cluster for record in records}):
+        mine = [record for record in records if record.cluster == name]
+        try:
+            node = Node(get_cluster(name, world.env, world.home), world.env, world.home, repo.remote_name)
+            asked = [{"root": root_of(record.remote_path), "run_id": record.run_id} for record in mine]
+            answers = node.bootstrap("overview", {"runs": asked, "site": node.site})["runs"]
+        except HpcError as error:
+            errors.append(PartialError(code=error.error_code, detail=error.message))
+            continue
+        for record in mine:
+            answer = answers[record.run_id]
+            if "error" in answer:
+                errors.append(PartialError(code=answer["code"], detail=answer["error"]))
+            else:
+                remember(journal, record, answer)
+    return errors

@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import RunScoped, known_run
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
 from hpc_agent.world import World
 
 
@@ -19,6 +19,9 @@ class LogsRequest(RunScoped):
     task_id: Annotated[list[int], Meta(description="task ids, from 0")] = []
     all_failed: Annotated[bool, Meta(description="every failed task, up to limit")] = False
     lines: Annotated[int, Meta(gt=0, le=10000, description="last lines of each")] = 50
+    follow: Annotated[
+        bool, Meta(description="show what is added, on standard error, until the tasks have ended or Control-C")
+    ] = False
     limit: Annotated[int, Meta(gt=0, le=1000, description="most tasks that all_failed shows")] = 20
 
 
@@ -31,7 +34,7 @@ class LogsResult(Result):
     failed: Annotated[int | None, Meta(description="how many tasks have failed in all (with all_failed)")] = None
 
 
-@primitive(stage="monitor", effects=[Effect.SSH], errors=[*ERRORS, SpecInvalid])
+@primitive(stage="monitor", effects=[Effect.SSH], errors=[*ERRORS, SpecInvalid], progress=True)
 def logs(request: LogsRequest, world: World) -> LogsResult:
     """The last lines of what tasks printed, and of what the scheduler wrote about them."""
     if not request.task_id and not request.all_failed:
@@ -44,4 +47,25 @@ def logs(request: LogsRequest, world: World) -> LogsResult:
         "limit": request.limit,
     }
     answer = run.node.ask("logs", run.record.run_id, question)
+    if request.follow:
+        answer["logs"] = _follow(world, run, request, answer["logs"])
     return LogsResult(run_id=run.record.run_id, logs=answer["logs"], failed=answer["failed"])
+
+
+def _follow(world: World, run: KnownRun, request: LogsRequest, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Show what is added to the logs; one question for all of them each time. The last state of each."""
+    pause = 1.0 if run.node.cluster.ssh_target is None else max(2.0, run.node.cluster.min_poll_sec / 5)
+    several = len(shown) > 1
+    while True:
+        for entry in shown:
+            for line in entry["content"].splitlines():
+                world.progress.say(f"[{entry['task']}] {line}" if several else line)
+        if all(entry["state"] is not None for entry in shown):
+            return shown
+        world.sleep(pause)
+        question = {
+            "tasks": [entry["task"] for entry in shown],
+            "lines": request.lines,
+            "since": {str(entry["task"]): entry["size"] for entry in shown if entry.get("size") is not None},
+        }
+        shown = run.node.ask("logs", run.record.run_id, question)["logs"]

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import ClusterTimeout, SshUnreachable
+from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
 from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
+from hpc_agent.ops.recover.tick import Budget, act
 from hpc_agent.ops.runs import RunScoped, known_run
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
@@ -28,6 +29,20 @@ class MonitorFlowRequest(RunScoped):
     wall_clock_budget_seconds: Annotated[
         float, Meta(gt=0, description="stop looking after so long; the run goes on")
     ] = 86400.0
+    auto_resubmit: Annotated[
+        bool,
+        Meta(description="submit failed tasks again as 'resubmit' does, until only those are left that need a person"),
+    ] = False
+    max_resubmits: Annotated[
+        Annotated[int, Meta(gt=0)] | None,
+        Meta(
+            description="with auto_resubmit: tasks submitted again at most, each time counted; by default all tasks once"
+        ),
+    ] = None
+    max_attempts: Annotated[
+        Annotated[int, Meta(gt=0)] | None,
+        Meta(description="with auto_resubmit: resubmissions of one task at most; by default its class says"),
+    ] = None
 
 
 class MonitorFlowResult(Result):
@@ -39,26 +54,43 @@ class MonitorFlowResult(Result):
     ticks: Annotated[int, Meta(description="looks taken")]
     elapsed_seconds: float
     next_step: str
+    resubmitted: Annotated[int, Meta(description="tasks that this watch submitted again")] = 0
+    blocked: Annotated[
+        list[dict[str, Any]],
+        Meta(description="failures that were left for a person: class, why, remedy, tasks, sample"),
+    ] = []
+    waiting: Annotated[list[dict[str, Any]], Meta(description="why tasks wait, as of the last look")] = []
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=ERRORS, progress=True)
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
+    errors=[*ERRORS, SchedulerRefused, SubmissionUnknown],
+    progress=True,
+)
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
     Never faster than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is repeated; ten
-    in a row end the watch with their error. The run itself does not depend on being watched.
+    in a row end the watch with their error. The run itself does not depend on being watched, but for two things that a
+    watch does: it submits arrays that a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks
+    that can be mended.
     """
     run = known_run(world, request)
     least = 0.5 if run.node.cluster.scheduler == "local" else run.node.cluster.min_poll_sec
     pause = max(least, request.poll_interval_seconds or least)
     started, ticks, failed_polls, unchanged = world.now(), 0, 0, 0
     latest: StatusResult | None = None
+    budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
     while True:
+        acted = False
         try:
             seen, failed_polls = poll(run), 0
             unchanged = unchanged + 1 if latest and _same(latest, seen) else 0
             latest = seen
             world.progress.update("status", total=seen.total_tasks, **_counts(seen))
+            acted = act(run, seen, budget)
+            unchanged = 0 if acted else unchanged
         except (SshUnreachable, ClusterTimeout) as error:
             failed_polls += 1
             used_up = latest is None and world.now() - started >= request.wall_clock_budget_seconds
@@ -67,8 +99,9 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             world.progress.update("unreachable", error=error.message)
         ticks += 1
         elapsed = world.now() - started
-        if latest and (latest.lifecycle_state in TERMINAL or elapsed >= request.wall_clock_budget_seconds):
-            return _result(latest, ticks, elapsed)
+        ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not failed_polls
+        if latest and (ended or elapsed >= request.wall_clock_budget_seconds):
+            return _result(latest, ticks, elapsed, budget)
         slower = pause * 2 ** max(0, unchanged - UNCHANGED_BEFORE_SLOWER + 1)
         wait = min(max(slower, 2.0**failed_polls if failed_polls else 0.0), max(SLOWEST_SEC, pause))
         world.sleep(min(wait, max(0.1, request.wall_clock_budget_seconds - elapsed)))
@@ -82,7 +115,7 @@ def _same(one: StatusResult, other: StatusResult) -> bool:
     return _counts(one) == _counts(other)
 
 
-def _result(latest: StatusResult, ticks: int, elapsed: float) -> MonitorFlowResult:
+def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget) -> MonitorFlowResult:
     ended = latest.lifecycle_state in TERMINAL
     return MonitorFlowResult(
         run_id=latest.run_id,
@@ -93,4 +126,7 @@ def _result(latest: StatusResult, ticks: int, elapsed: float) -> MonitorFlowResu
         ticks=ticks,
         elapsed_seconds=round(elapsed, 3),
         next_step=latest.next_step,
+        resubmitted=budget.resubmitted,
+        blocked=budget.blocked,
+        waiting=latest.waiting,
     )

@@ -18,6 +18,7 @@ from hpc_agent.errors import (
     SshUnreachable,
 )
 from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.world import World
 
 
@@ -45,6 +46,16 @@ class StatusResult(Result):
     reasons: Annotated[
         dict[str, int], Meta(description="why tasks are pending or held, in the scheduler's words, with counts")
     ]
+    waiting: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            description="state, reason, count, a sentence, and whether it passes by itself; what does not comes first"
+        ),
+    ] = []
+    stuck: Annotated[int, Meta(description="tasks that wait for something that does not come by itself")] = 0
+    to_submit: Annotated[int, Meta(description="arrays that are planned and not submitted yet")] = 0
+    held_for_canary: Annotated[int, Meta(description="arrays that wait for verify-canary")] = 0
+    resubmitted: Annotated[int, Meta(description="tasks that were submitted again, each time counted")] = 0
     stale: Annotated[
         dict[str, Any] | None, Meta(description="set when the scheduler could not be asked: since, error")
     ] = None
@@ -70,9 +81,7 @@ def poll(run: KnownRun) -> StatusResult:
     """Ask once and remember the answer."""
     answer = run.node.ask("report", run.record.run_id, {})
     counts = answer["counts"]
-    if run.record.status != answer["lifecycle_state"] or run.record.last_status != counts:
-        run.journal.append(run.record.run_id, "status", lifecycle_state=answer["lifecycle_state"], counts=counts)
-        run.record.status, run.record.last_status = answer["lifecycle_state"], counts
+    remember(run.journal, run.record, answer)
     stale = answer["stale"]
     return StatusResult(
         run_id=run.record.run_id,
@@ -86,6 +95,11 @@ def poll(run: KnownRun) -> StatusResult:
         failures_by_cause=answer["failures_by_cause"],
         samples=answer["samples"],
         reasons=answer["reasons"],
+        waiting=answer.get("waiting", []),
+        stuck=answer.get("stuck", 0),
+        to_submit=answer.get("to_submit", 0),
+        held_for_canary=answer.get("held_for_canary", 0),
+        resubmitted=answer.get("resubmitted", 0),
         stale=stale,
         mean_task_seconds=answer["mean_task_seconds"],
         eta_seconds=_eta(answer),
@@ -93,6 +107,14 @@ def poll(run: KnownRun) -> StatusResult:
         next_step=_next_step(run.record.run_id, answer),
         partial_errors=[PartialError(code=stale["code"], detail=stale["error"])] if stale else [],
     )
+
+
+def remember(journal: Journal, record: RunRecord, answer: dict[str, Any]) -> None:
+    """Write down a look, unless nothing changed since the last one."""
+    counts = answer["counts"]
+    if record.status != answer["lifecycle_state"] or record.last_status != counts:
+        journal.append(record.run_id, "status", lifecycle_state=answer["lifecycle_state"], counts=counts)
+        record.status, record.last_status = answer["lifecycle_state"], counts
 
 
 def _eta(answer: dict[str, Any]) -> float | None:
@@ -107,5 +129,7 @@ def _next_step(run_id: str, answer: dict[str, Any]) -> str:
     if answer["lifecycle_state"] == "complete":
         return f"hpc-agent aggregate --run-id {run_id}"
     if answer["counts"]["failed"]:
-        return f"hpc-agent logs --run-id {run_id} --all-failed"
+        return f"hpc-agent failures --run-id {run_id}"
+    if answer.get("held_for_canary"):
+        return f"hpc-agent verify-canary --run-id {run_id}"
     return f"hpc-agent monitor-flow --run-id {run_id}"

@@ -15,6 +15,9 @@ from hpc_agent.infra.clusters import Cluster
 DEFAULT_WALLTIME_SEC = 4 * 3600
 ARBITRAGE_SEC = 15 * 60
 ARBITRAGE_STEP_SEC = 5 * 60
+# Of each segment of a chain, the grace for a checkpoint and the start-up do no work.
+SEGMENT_OVERHEAD_SEC = 30
+MOST_SEGMENTS = 50
 
 
 class Resources(Request):
@@ -41,12 +44,17 @@ class Ask:
     resources: dict[str, Any]
     placement: dict[str, Any]
     origin: dict[str, str]
+    segments: int = 1
+
+    @property
+    def chained(self) -> bool:
+        return self.segments > 1
 
 
 def resolve_resources(cluster: Cluster, wanted: Resources, placement: dict[str, Any], max_walltime_sec: int) -> Ask:
     """Fill in what the request leaves open. Raises SpecInvalid for what the cluster cannot give."""
     origin: dict[str, str] = {}
-    walltime = _walltime(cluster, wanted, max_walltime_sec, origin)
+    walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin)
     memory = _memory(cluster, wanted, origin)
     gpu_type, queue = _gpu(cluster, wanted)
     place = {
@@ -75,7 +83,7 @@ def resolve_resources(cluster: Cluster, wanted: Resources, placement: dict[str, 
         "nodes": wanted.nodes,
         "exclusive": wanted.exclusive,
     }
-    return Ask(resources, place, origin)
+    return Ask(resources, place, origin, segments)
 
 
 def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
@@ -87,23 +95,44 @@ def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
     return None
 
 
-def _walltime(cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str]) -> int:
+def _walltime(cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str]) -> tuple[int, int]:
+    """Seconds of one element, and how many of them in a row (segments of a chain)."""
     if wanted.walltime_sec is not None:
         origin["walltime_sec"] = "request"
         if wanted.walltime_sec > ceiling:
-            raise SpecInvalid(
-                f"{wanted.walltime_sec} s is more than the {ceiling} s that '{cluster.name}' allows",
-                field="resources.walltime_sec",
-                remediation=f"Ask for at most --walltime-sec {ceiling}, or split the tasks into shorter ones.",
-            )
-        return wanted.walltime_sec
+            return ceiling, _segments(cluster, wanted.walltime_sec, ceiling, origin)
+        return wanted.walltime_sec, 1
     asked = cluster.default_walltime_sec or DEFAULT_WALLTIME_SEC
     origin["walltime_sec"] = "default_walltime_sec" if cluster.default_walltime_sec else "built-in default of 4 h"
     if asked >= ceiling and cluster.walltime_arbitrage and ceiling > 2 * ARBITRAGE_SEC:
         # An ask a little below the ceiling fits into gaps that the ceiling itself never does (back-fill).
         origin["walltime_sec"] += ", trimmed below the cluster's limit for back-fill"
-        return (ceiling - ARBITRAGE_SEC) // ARBITRAGE_STEP_SEC * ARBITRAGE_STEP_SEC
-    return min(asked, ceiling)
+        return (ceiling - ARBITRAGE_SEC) // ARBITRAGE_STEP_SEC * ARBITRAGE_STEP_SEC, 1
+    return min(asked, ceiling), 1
+
+
+def _segments(cluster: Cluster, wanted: int, ceiling: int, origin: dict[str, str]) -> int:
+    """How many elements of the longest walltime do the work of one that would be too long.
+
+    Raises SpecInvalid where the cluster has no chains, or the chain would be absurd.
+    """
+    segments = math.ceil(wanted / max(1, ceiling - SEGMENT_OVERHEAD_SEC))
+    if not cluster.auto_daisy_chain:
+        remedy = (
+            f"Ask for at most --walltime-sec {ceiling}, split the tasks into shorter ones, or, if the executor writes "
+            f"checkpoints to $HPC_CHECKPOINT_DIR, set auto_daisy_chain of '{cluster.name}' in clusters.yaml; then run "
+            "'hpc-agent submit' again."
+        )
+    elif segments > MOST_SEGMENTS:
+        remedy = f"Ask for at most --walltime-sec {MOST_SEGMENTS * (ceiling - SEGMENT_OVERHEAD_SEC)}."
+    else:
+        origin["walltime_sec"] = f"request: {wanted} s as a chain of {segments} segments"
+        return segments
+    raise SpecInvalid(
+        f"{wanted} s is more than the {ceiling} s that '{cluster.name}' allows",
+        field="resources.walltime_sec",
+        remediation=remedy,
+    )
 
 
 def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str]) -> int | None:

@@ -79,13 +79,16 @@ class SubmitRequest(RunRequest):
     max_running: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="at most so many elements at once")] = (
         None
     )
+    canary: Annotated[
+        bool, Meta(description="task 0 runs first, alone; the rest goes when verify-canary finds it in order")
+    ] = False
     dry_run: Annotated[bool, Meta(description="plan only: nothing is pushed or submitted")] = False
 
 
 class SubmitResult(Result):
     run_id: str
     deduped: Annotated[bool, Meta(description="true: this run was there already, nothing was submitted now")]
-    submitted: Annotated[bool, Meta(description="every array has been accepted")]
+    submitted: Annotated[bool, Meta(description="every array that may go now has been accepted")]
     cluster: str
     job_ids: list[str]
     total_tasks: int
@@ -97,5 +100,8 @@ class SubmitResult(Result):
         dict[str, Any], Meta(description="arrays, waves, estimate, resources and where each number came from")
     ]
     pushed_files: int = 0
+    waiting: Annotated[
+        int, Meta(description="arrays that a limit on submitted jobs or the canary keeps back; monitor-flow sends them")
+    ] = 0
     notes: Annotated[list[str], Meta(description="what a person would want to be told")] = []
-    next_step: Literal["monitor-flow", "aggregate", "submit"] = "monitor-flow"
+    next_step: Literal["monitor-flow", "aggregate", "submit", "verify-canary"] = "monitor-flow"

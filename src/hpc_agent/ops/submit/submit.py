@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import hashlib
 import json
 import socket
@@ -29,18 +28,28 @@ from hpc_agent.errors import (
 )
 from hpc_agent.experiment.tree import Entry, shared_files
 from hpc_agent.infra.extra_flags import check_extra_flags
-from hpc_agent.infra.throughput import SubmissionPlan, build_wave_map
+from hpc_agent.infra.throughput import SubmissionPlan
 from hpc_agent.ops.plan.resources import Ask, resolve_resources
+from hpc_agent.ops.submit.answers import (
+    SUBMIT_TIMEOUT_SEC,
+    adopted_elsewhere,
+    code_changed,
+    journal_arrays,
+    kept_back,
+    owner,
+    planned,
+    replayed,
+    waiting,
+)
 from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.layout import ledger_entries, plan_arrays, plan_facts
+from hpc_agent.ops.submit.layout import canary_wanted, has_canary, ledger_entries, plan_arrays, plan_facts, wave_map
 from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
 from hpc_agent.state.files import locked, save
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.runs import Sidecar, find_run_by_cmd_sha, write_run_sidecar
+from hpc_agent.state.runs import Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 120.0
-SUBMIT_TIMEOUT_SEC = 900.0
 KEPT_MANIFESTS = 5
 
 
@@ -78,11 +87,11 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
         plan = plan_arrays(frozen, request, ask)
         journal = Journal(world, frozen.repo)
         if request.dry_run:
-            return _planned(frozen, plan, ask)
+            return planned(frozen, plan, ask)
         with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
             run_id, earlier = _which_run(journal, frozen, request.rerun)
-            if earlier and earlier.submitted_at:
-                return _replayed(frozen, earlier, plan, ask)
+            if earlier and (earlier.submitted_at or adopted_elsewhere(frozen, earlier)):
+                return replayed(world, journal, frozen, earlier, plan, ask)
             return _Submission(world, journal, frozen, request, plan, ask, run_id).go()
 
 
@@ -136,7 +145,7 @@ class _Submission:
 
     def go(self) -> SubmitResult:
         frozen = self.frozen
-        notes = [*frozen.notes, *_code_changed(frozen, self.run_id)]
+        notes = [*frozen.notes, *code_changed(frozen, self.run_id)]
         self.journal.append(
             self.run_id,
             "submitting",
@@ -160,13 +169,14 @@ class _Submission:
         except HpcError as error:
             self._journal_outcome(error.details.get("arrays") or {})
             raise
-        job_ids = self._journal_outcome(answer["arrays"])
+        job_ids = self._journal_outcome(answer["arrays"], accepted=True)
         write_run_sidecar(frozen.repo, _with_jobs(sidecar, job_ids))
         self._remember_manifest()
         return SubmitResult(
             run_id=self.run_id,
             deduped=False,
             submitted=True,
+            waiting=waiting(answer["arrays"]),
             cluster=frozen.cluster.name,
             job_ids=job_ids,
             total_tasks=frozen.tasks.total,
@@ -176,7 +186,8 @@ class _Submission:
             lifecycle_state="in_flight",
             plan=plan_facts(self.plan, self.ask),
             pushed_files=pushed,
-            notes=notes,
+            notes=[*notes, *kept_back(answer)],
+            next_step="verify-canary" if has_canary(self.plan) else "monitor-flow",
         )
 
     def _prepare(self) -> dict[str, Any]:
@@ -222,7 +233,7 @@ class _Submission:
         return {
             "root": node.root,
             "run": _builtins(sidecar),
-            "owner": f"{getpass.getuser()}@{socket.gethostname()}",
+            "owner": owner(),
             "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
             "base": there["base"],
             "incoming": there["incoming"],
@@ -231,7 +242,7 @@ class _Submission:
             "site": node.site,
             "template": node.backend.template(self.ask.resources["gpus"]).name,
             "job_environment": environment,
-            "arrays": ledger_entries(self.run_id, self.plan, self.ask),
+            "arrays": ledger_entries(self.run_id, self.plan, self.ask, self._chain_mode),
             "shared_pushed": [name for name, path in frozen.shared.items() if path is None],
         }
 
@@ -251,7 +262,7 @@ class _Submission:
             executor=request.executor,
             result_dir_template=request.result_dir_template,
             task_count=frozen.tasks.total,
-            wave_map=build_wave_map(self.plan),
+            wave_map=wave_map(self.plan),
             cluster=cluster.name,
             scheduler=cluster.scheduler,
             remote_path=self.run_path,
@@ -266,14 +277,18 @@ class _Submission:
             outputs=request.outputs,
             shared={name: path or f"{root}/shared/{name}" for name, path in frozen.shared.items()},
             nfs_data_dir=cluster.nfs_data_dir,
+            chain={"mode": self._chain_mode, "segments": self.ask.segments} if self._chain_mode else None,
+            canary=canary_wanted(frozen, request),
         )
 
-    def _journal_outcome(self, arrays: dict[str, Any]) -> list[str]:
-        job_ids = [str(entry["job_id"]) for entry in arrays.values() if entry.get("job_id")]
-        if job_ids:
-            whole = len(job_ids) == len(self.plan.arrays)
-            self.journal.append(self.run_id, "submitted", job_ids=job_ids, remote_path=self.run_path, whole=whole)
-        return job_ids
+    @property
+    def _chain_mode(self) -> str | None:
+        if not self.ask.chained:
+            return None
+        return "detect" if self.frozen.cluster.auto_daisy_chain == "detect" else "ahead"
+
+    def _journal_outcome(self, arrays: dict[str, Any], accepted: bool = False) -> list[str]:
+        return journal_arrays(self.journal, self.run_id, self.run_path, arrays, accepted)
 
     @property
     def _manifests(self) -> Path:
@@ -308,53 +323,3 @@ def _with_jobs(sidecar: Sidecar, job_ids: list[str]) -> Sidecar:
     import msgspec
 
     return msgspec.structs.replace(sidecar, job_ids=job_ids)
-
-
-def _code_changed(frozen: Frozen, run_id: str) -> list[str]:
-    """A note when the same parameters ran before under another id."""
-    twin = find_run_by_cmd_sha(frozen.repo, frozen.tasks.cmd_sha)
-    if twin is None or twin.run_id == run_id or twin.cluster != frozen.cluster.name:
-        return []
-    if twin.run_id.startswith(frozen.run_id()):
-        return [f"the same as {twin.run_id}, run again as asked"]
-    changed = "the code" if twin.tree_sha != frozen.tree.sha else "the command or its settings"
-    return [f"same parameters as {twin.run_id}, but {changed} changed: this is a new run"]
-
-
-def _replayed(frozen: Frozen, record: RunRecord, plan: SubmissionPlan, ask: Ask) -> SubmitResult:
-    notes = [*frozen.notes, f"{record.run_id} was submitted already; nothing was submitted now"]
-    if record.status in ("failed", "abandoned"):
-        notes.append(f"it is {record.status}: --rerun runs it again as a new run")
-    return SubmitResult(
-        run_id=record.run_id,
-        deduped=True,
-        submitted=True,
-        cluster=record.cluster,
-        job_ids=record.job_ids,
-        total_tasks=record.total_tasks,
-        cmd_sha=record.cmd_sha,
-        tree_sha=record.tree_sha,
-        remote_path=record.remote_path,
-        lifecycle_state=record.status,
-        plan=plan_facts(plan, ask),
-        notes=notes,
-        next_step="aggregate" if record.status == "complete" else "monitor-flow",
-    )
-
-
-def _planned(frozen: Frozen, plan: SubmissionPlan, ask: Ask) -> SubmitResult:
-    return SubmitResult(
-        run_id=frozen.run_id(),
-        deduped=False,
-        submitted=False,
-        cluster=frozen.cluster.name,
-        job_ids=[],
-        total_tasks=frozen.tasks.total,
-        cmd_sha=frozen.tasks.cmd_sha,
-        tree_sha=frozen.tree.sha,
-        remote_path=f"{frozen.node.root}/runs/{frozen.run_id()}",
-        lifecycle_state="planned",
-        plan=plan_facts(plan, ask),
-        notes=[*frozen.notes, "dry run: nothing was pushed or submitted"],
-        next_step="submit",
-    )

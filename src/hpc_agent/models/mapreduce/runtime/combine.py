@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from . import common, layout, records, submit
+from . import common, layout, ledger, records
 from .fold import Table
 from .ranges import count, spans
 
@@ -37,7 +37,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
 def wave_map(folder: layout.RunFolder) -> Dict[str, str]:
     """Wave -> ranges of its tasks, from the first generation's arrays."""
     waves: Dict[str, List[str]] = {}
-    for array in submit.describe_arrays(folder):
+    for array in ledger.entries(folder):
         if int(array["generation"]) == 1:
             waves.setdefault(str(array["wave"]), []).append(array["tasks"])
     return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}

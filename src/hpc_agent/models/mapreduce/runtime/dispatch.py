@@ -19,6 +19,8 @@ from .layout import RunFolder
 from .ranges import slice_ranges
 
 DIGEST_BYTES = 4
+# Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
+STOP_MARGIN_SEC = 5.0
 
 
 class Element(object):
@@ -31,8 +33,13 @@ class Element(object):
         self.index = int(environ["HPC_ELEMENT"])
         self.job_id = environ.get("HPC_JOB_ID", "")
         self.generation = int(self.array["generation"])
-        self.host = socket.gethostname()
+        self.host = environ.get("SLURMD_NODENAME") or socket.gethostname()
         self.pid = os.getpid()
+        self.segment = int(self.array.get("segment") or 0)
+        self.stopped = False
+        walltime = (self.array.get("resources") or {}).get("walltime_sec")
+        # Only an executor that can go on later is stopped early, while there is time to write a checkpoint.
+        self.stop_at = execute.process_start() + float(walltime) if walltime and self.array.get("chain") else None
         pack = int(self.array["pack"])
         self.tasks = slice_ranges(self.array["tasks"], self.index * pack, pack)
 
@@ -53,7 +60,11 @@ def main(arguments: List[str]) -> int:
 
         os.environ["LOCAL_DATA_DIR"] = stage.local_copy(element.document["nfs_data_dir"])
     resolver = Resolver(element)
-    outcomes = [run_task(element, task, resolver) for task in element.tasks]
+    outcomes = []
+    for task in element.tasks:
+        outcomes.append(run_task(element, task, resolver))
+        if element.stopped:  # the scheduler is about to end this element: what is left is not begun
+            return 1
     return 0 if all(outcomes) else 1
 
 
@@ -109,6 +120,11 @@ def run_task(element: Element, task: int, resolver: Resolver) -> bool:
     record = _readable_record(element, task)
     if record and record.get("state") == "complete":
         return True
+    if element.segment and record and record.get("cause") != "checkpointed":
+        return False  # the segment before ended in a way that going on cannot mend
+    if superseded(element, task):
+        sys.stderr.write("hpc-agent: task %d was submitted again since; this old attempt leaves it alone\n" % task)
+        return True
     if not claim(element, task):
         sys.stderr.write("hpc-agent: task %d is claimed by another array; this twin leaves it alone\n" % task)
         return True
@@ -138,31 +154,61 @@ def claim(element: Element, task: int) -> bool:
     common.make_folder(os.path.dirname(path))
     # Written first and linked into place: whoever finds the claim finds its owner in it. Link is atomic on NFS too.
     temporary = "%s.%s.%d.%s" % (path, element.host, os.getpid(), os.urandom(4).hex())
+    attempt = "%s %d\n" % (element.host, time.time())
     with open(temporary, "w") as handle:
-        handle.write("%s\n%s %d\n" % (element.owner, element.host, time.time()))
+        handle.write("%s\n%s" % (element.owner, attempt))
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
-        with open(path, "r") as handle:
-            return handle.readline().rstrip("\n") == element.owner
+        with open(path, "r+") as handle:
+            if handle.readline().rstrip("\n") != element.owner:
+                return False
+            handle.seek(0, os.SEEK_END)
+            handle.write(attempt)  # put back by the scheduler: another attempt; status goes by the file's time
+            return True
     finally:
         common.remove_quietly(temporary)
     return True
 
 
+def superseded(element: Element, task: int) -> bool:
+    """Whether a later generation has claimed the task: an element that comes back late must not run beside it."""
+    folder, name = os.path.split(element.run.claim(task, 0))
+    stem = name[:-1]  # "<task>.g"
+    later = {int(a.rpartition("-")[0][1:]) for a in element.run.arrays() if a[0] in "rs"}
+    return any(os.path.exists(os.path.join(folder, "%s%d" % (stem, g))) for g in later if g > element.generation)
+
+
+def _attempts(element: Element, task: int) -> int:
+    """How often the task was begun, this time included: a line for each in the claims of all generations."""
+    lines = 0
+    for generation in range(1, element.generation + 1):
+        try:
+            with open(element.run.claim(task, generation), "rb") as handle:
+                lines += handle.read().count(b"\n") - 1
+        except OSError:
+            continue
+    return max(lines, 1)
+
+
 def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
-    document = element.document
+    document = dict(element.document, resources=element.array["resources"])
     final = os.path.join(element.run.path, task_env.result_folder(document, task, kwargs))
     scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
     common.make_folder(scratch)
+    checkpoints = element.run.checkpoints(task)
+    common.make_folder(checkpoints)
     env = task_env.build(document, element.run.path, task, kwargs, scratch, dict(os.environ))
+    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(_attempts(element, task)))
     log = element.run.log(task, element.generation)
     common.make_folder(os.path.dirname(log))
-    outcome = execute.run(
-        document["executor"], env, element.run.work, log, grace=float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
-    )
+    grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
+    stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
+    outcome = execute.run(document["executor"], env, element.run.work, log, grace, stop_at)
+    element.stopped = bool(outcome.pop("stopped"))
+    _settle_checkpoint(outcome, checkpoints, element.stopped)
     record = _record(element, task, kwargs)
     record.update(outcome)
     record["log"] = os.path.relpath(log, element.run.path)
@@ -173,6 +219,18 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
         record["result_dir"] = os.path.relpath(scratch, element.run.path)
     _write_record(element, task, record)
     return bool(record["state"] == "complete")
+
+
+def _settle_checkpoint(outcome: Dict[str, Any], checkpoints: str, stopped: bool) -> None:
+    """Exit code 130, or a checkpoint that was left when it was stopped, means: go on in the next segment."""
+    try:
+        os.rmdir(checkpoints)  # nothing in it: no checkpoint
+        left = False
+    except OSError:
+        left = True
+    if outcome["state"] == "failed" and (outcome.get("exit_code") == 130 or (stopped and left)):
+        why = "it stopped itself (exit code 130)" if not stopped else "stopped before its walltime, or for another job"
+        outcome.update(cause="checkpointed", message="%s; it can go on from its checkpoint" % why)
 
 
 def _collect(element: Element, record: Dict[str, Any], scratch: str, final: str) -> None:
@@ -205,7 +263,7 @@ def _record(element: Element, task: int, kwargs: Optional[Dict[str, Any]]) -> Di
         "host": element.host,
         "kwargs": kwargs,
         "history": history,
-        "attempt": len(history) + 1,
+        "attempt": max(len(history) + 1, _attempts(element, task)),
     }
 
 
@@ -241,6 +299,9 @@ def _write_record(element: Element, task: int, record: Dict[str, Any]) -> None:
     """Write the record; a full disk gets a minute to be emptied before the task's outcome is given up."""
     path = element.run.record(task)
     common.make_folder(os.path.dirname(path))
+    known = _readable_record(element, task)
+    if known and known.get("state") == "complete":
+        return None  # another attempt was quicker: a finished task stays finished
     for pause in (0.5, 1, 2, 4, 8, 15, 30, None):
         try:
             return common.write_json(path, record)

@@ -4,6 +4,7 @@ it.
 
 import base64
 import errno
+import importlib
 import json
 import os
 import sys
@@ -14,27 +15,30 @@ from typing import Any, Callable, Dict, List
 from . import common
 
 COMPRESS_ABOVE = 16 << 10
+# verb (and function) -> module
+VERBS = {
+    "prepare": "submit",
+    "submit": "submit",
+    "advance": "submit",
+    "report": "report",
+    "overview": "overview",
+    "adoptable": "overview",
+    "verify": "overview",
+    "canary": "canary",
+    "failures": "failures",
+    "resubmit": "resubmit",
+    "logs": "logs",
+    "combine": "combine",
+}
 
 
 def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     """The function behind a verb; only its module is imported."""
-    if name in ("prepare", "submit"):
-        from . import submit
-
-        return submit.prepare if name == "prepare" else submit.submit
-    if name == "report":
-        from .report import report
-
-        return report
-    if name == "logs":
-        from .logs import logs
-
-        return logs
-    if name == "combine":
-        from .combine import combine
-
-        return combine
-    raise common.NodeError("spec_invalid", "the node side has no verb %r" % name)
+    if name not in VERBS:
+        raise common.NodeError("spec_invalid", "the node side has no verb %r" % name)
+    module = importlib.import_module("." + VERBS[name], __package__)
+    function: Callable[[Dict[str, Any]], Dict[str, Any]] = getattr(module, name)
+    return function
 
 
 def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:

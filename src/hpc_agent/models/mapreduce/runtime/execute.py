@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Optional, Tuple
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
+# Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Log(object):
@@ -57,10 +59,14 @@ class Log(object):
             pass
 
 
-def run(command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float) -> Dict[str, Any]:
-    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times.
+def run(
+    command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float, stop_at: Optional[float] = None
+) -> Dict[str, Any]:
+    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times, and
+    whether it was ``stopped``.
 
-    SIGTERM to this process (walltime, preemption) is passed on to the executor's group, which has ``grace`` seconds.
+    SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
+    ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
     """
     log = Log(log_path)
     started = time.time()
@@ -79,9 +85,12 @@ def run(command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float
     except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
         stop.restore()
         log.close()
-        return _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error)
+        return dict(
+            _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error), stopped=False
+        )
     assert process.stdout is not None
-    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace)
+    deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
+    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace, deadline)
     process.returncode = 0  # reaped by wait4: keeps Popen from waiting for a process id that is no longer ours
     process.stdout.close()
     stop.restore()
@@ -91,6 +100,7 @@ def run(command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float
     outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
     outcome["cpu_seconds"] = round(usage.ru_utime + usage.ru_stime, 3)
     outcome["max_rss_mb"] = round(usage.ru_maxrss / 1024.0, 1)
+    outcome["stopped"] = stop.received
     return outcome
 
 
@@ -101,19 +111,23 @@ class _StopSignal(object):
         self.received = False
         self.wake, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._earlier = signal.signal(signal.SIGTERM, self._handle)
+        self._earlier = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
 
-    def _handle(self, *_: Any) -> None:
+    def handle(self, *_: Any) -> None:
         self.received = True
-        os.write(self._write, b"!")
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            pass  # it is awake
 
     def restore(self) -> None:
-        signal.signal(signal.SIGTERM, self._earlier)
+        for number, earlier in self._earlier.items():
+            signal.signal(number, earlier)
         os.close(self.wake)
         os.close(self._write)
 
 
-def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float) -> Tuple[int, Any]:
+def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float, stop_at: Optional[float]) -> Tuple[int, Any]:
     """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
     deadline: Optional[float] = None
     ended: Optional[Tuple[int, Any]] = None
@@ -124,10 +138,13 @@ def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float) -> Tup
             [pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else pause
         )
         pause = pause if open_pipe else min(pause * 2, 0.1)
+        if stop_at is not None and time.monotonic() > stop_at:
+            stop_at = None
+            stop.handle()
         if stop.wake in ready:
             os.read(stop.wake, 16)
             _signal_group(pid, signal.SIGTERM)
-            deadline = time.monotonic() + grace
+            deadline = deadline or time.monotonic() + grace
         if pipe in ready:
             data = os.read(pipe, CHUNK)
             log.write(data)
@@ -157,7 +174,7 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     if exit_code == 0 and not stopped:
         return None, ""
     if stopped:
-        return "terminated", "stopped by SIGTERM from the scheduler"
+        return "terminated", "stopped before its walltime, or by a signal from the scheduler"
     if killed_by is not None:
         return "signal", "killed by signal %d" % killed_by
     if exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
@@ -165,6 +182,18 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     if exit_code == 0:
         return None, ""
     return "code_error", "exit code %s" % exit_code
+
+
+def process_start() -> float:
+    """When this process began (epoch seconds): the job template becomes the dispatcher, so about when the job did."""
+    try:
+        with open("/proc/self/stat", "rb") as handle:
+            ticks = float(handle.read().rpartition(b")")[2].split()[19])
+        with open("/proc/uptime", "rb") as handle:
+            uptime = float(handle.read().split()[0])
+        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.time()
 
 
 def _outcome(

@@ -33,7 +33,9 @@ class RunFolder(object):
     def __init__(self, path: str) -> None:
         self.path = path
         self.document = os.path.join(path, "run.json")
+        self.submission = os.path.join(path, "submission.json")
         self.jobs = os.path.join(path, "jobs")
+        self.resubmits = os.path.join(path, "resubmits")
         self.logs = os.path.join(path, "logs")
         self.scheduler_logs = os.path.join(path, "logs", "scheduler")
         self.results = os.path.join(path, "results")
@@ -59,16 +61,14 @@ class RunFolder(object):
         return os.path.join(self.logs, common.shard_of(task), "%d.g%d.log" % (task, generation))
 
     def arrays(self) -> List[str]:
-        """Names of the arrays in the ledger, in the order of submission (a0, a1, ..., then later generations)."""
+        """Names of the arrays in the ledger."""
         try:
-            names = [name[:-5] for name in os.listdir(self.jobs) if name.endswith(".json")]
+            return sorted(name[:-5] for name in os.listdir(self.jobs) if name.endswith(".json"))
         except OSError:
             return []
-        return sorted(names, key=_array_order)
 
-
-def _array_order(name: str) -> List[object]:
-    return [int(part) if part.isdigit() else -1 for part in re.findall(r"\d+|\D+", name)] + [name]
+    def checkpoints(self, task: int) -> str:
+        return os.path.join(self.path, "checkpoints", common.shard_of(task), str(task))
 
 
 def run_folder(root: str, run_id: str) -> RunFolder:

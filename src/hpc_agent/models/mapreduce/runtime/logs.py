@@ -2,9 +2,9 @@
 
 import glob
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import common, execute, layout, records, submit
+from . import common, execute, layout, ledger, records
 from .ranges import spans
 
 LINE_LIMIT = 64 << 10
@@ -24,21 +24,30 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
         raise common.NodeError(
             "spec_invalid", "there is no task %d: the run has tasks 0 to %d" % (outside[0], total - 1)
         )
-    arrays = submit.describe_arrays(folder)
-    return {"logs": [_one(folder, arrays, task, int(request["lines"])) for task in wanted], "failed": failed}
+    arrays = ledger.entries(folder)
+    since = request.get("since") or {}
+    shown = [_one(folder, arrays, task, int(request["lines"]), since.get(str(task))) for task in wanted]
+    return {"logs": shown, "failed": failed}
 
 
-def _one(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> Dict[str, Any]:
+def _one(
+    folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int, since: Optional[int]
+) -> Dict[str, Any]:
     record = records.read(folder, task)
     generations = sorted({int(a["generation"]) for a in arrays}, reverse=True) or [1]
     for generation in generations:
         path = folder.log(task, generation)
         if os.path.exists(path):
-            entry = {"task": task, "path": path, "content": execute.tail(path, lines, LINE_LIMIT), "missing": False}
+            size = os.path.getsize(path)
+            if since is None:
+                content = execute.tail(path, lines, LINE_LIMIT)
+            else:
+                content, size = _added(path, since)
+            entry = {"task": task, "path": path, "content": content, "size": size, "missing": False}
             break
     else:
-        entry = {"task": task, "path": None, "content": "", "missing": True}
-    entry["scheduler_output"] = _scheduler_output(folder, arrays, task, lines)
+        entry = {"task": task, "path": None, "content": "", "size": None, "missing": True}
+    entry["scheduler_output"] = scheduler_output(folder, arrays, task, lines)
     entry["state"] = record.get("state") if record else None
     entry["cause"] = record.get("cause") if record else None
     entry["message"] = record.get("message") if record else None
@@ -46,7 +55,18 @@ def _one(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, line
     return entry
 
 
-def _scheduler_output(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> str:
+def _added(path: str, since: int) -> Tuple[str, int]:
+    """What was added to a log after byte ``since``, in whole lines, and where it ends. Beyond its head a log is turned
+    (execute.Log) and is not followed.
+    """
+    with open(path, "rb") as handle:
+        handle.seek(since)
+        data = handle.read(LINE_LIMIT)
+    whole = data[: data.rfind(b"\n") + 1] if len(data) < LINE_LIMIT else data
+    return whole.decode("utf-8", "replace"), since + len(whole)
+
+
+def scheduler_output(folder: layout.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> str:
     """What the scheduler wrote for the task's element: a module that did not load, a kill, a full node disk."""
     for array in reversed(arrays):
         position = _position(array["tasks"], task)

@@ -28,3 +28,18 @@ def slice_ranges(text: str, offset: int, length: int) -> List[int]:
         else:
             offset -= size
     return ids
+
+
+def slice_spans(text: str, offset: int, length: int) -> Iterator[Tuple[int, int]]:
+    """The same positions as spans: first id and one past the last."""
+    for start, stop in spans(text):
+        size = stop - start
+        if offset < size and length > 0:
+            take = min(size - offset, length)
+            yield start + offset, start + offset + take
+            length -= take
+            offset = 0
+        else:
+            offset -= size if length > 0 else 0
+        if length <= 0:
+            return

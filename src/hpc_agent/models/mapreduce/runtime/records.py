@@ -10,7 +10,9 @@ from .layout import RunFolder
 NONE, COMPLETE, FAILED = 0, 1, 2
 # A shard touched so recently may change again within the same time stamp (file systems with coarse times): look again.
 SETTLED_NS = 3 * 10**9
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+# Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
+REQUEUEABLE = ("terminated", "signal", "checkpointed")
 
 
 class Scan(object):
@@ -79,7 +81,8 @@ def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Di
 
 def failed_facts(record: Dict[str, Any]) -> Dict[str, Any]:
     """What a status needs of a failed record."""
-    kept = ("generation", "cause", "message", "exit_code", "signal", "host", "job", "element", "attempt", "ended_at")
+    kept = ("generation", "cause", "message", "exit_code", "signal", "host", "job", "element", "attempt", "ended_at",
+            "seconds", "max_rss_mb")  # fmt: skip
     facts = {key: record.get(key) for key in kept}
     facts["message"] = str(facts.get("message") or "")[:300]
     return facts

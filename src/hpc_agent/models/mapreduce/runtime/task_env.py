@@ -29,7 +29,8 @@ MAX_VALUE_BYTES = 120000
 MAX_NAME_BYTES = 200
 # What lies in a run's folder beside the results.
 OWN_NAMES = frozenset(
-    "_combiner claims digests.bin jobs logs outputs run.json status_cache.json submit.lock tasks work".split()
+    "_combiner checkpoints claims digests.bin jobs logs outputs resubmits run.json status_cache.json submission.json submit.lock "
+    "tasks work".split()
 )
 
 

@@ -67,7 +67,7 @@ class Scheduler(object):
     """The questions a run asks of a scheduler. Pure builders and parsers, and the few methods that run them."""
 
     name = ""
-    command_timeout = 60.0
+    command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)
 
     @classmethod
     def for_site(cls, site: Dict[str, Any]) -> "Scheduler":
@@ -105,8 +105,8 @@ class Scheduler(object):
         """Rows of what is still queued or running.
 
         Each row: {"job": id, "elements": "0-9,12" (ranges), "state": one of QUEUE_STATES, "reason": text or "",
-        "raw": the scheduler's own state, "host": text or ""}. Pending elements of an array come as one row, however
-        many they are. An answer without a job means the queue does not have it. Raises NodeError when the query
+        "raw": the scheduler's own state, "host": text or "", "name": the job's name}. Pending elements of an array come as
+        one row, however many they are. An answer without a job means the queue does not have it. Raises NodeError when the query
         itself failed.
         """
         raise NotImplementedError
@@ -127,6 +127,14 @@ class Scheduler(object):
         newest last.
         """
         raise NotImplementedError
+
+    def submitted_elements(self) -> int:
+        """How many elements of all of the user's jobs are pending or running. Raises NodeError."""
+        raise NotImplementedError
+
+    def usable_nodes(self) -> List[str]:
+        """Names of the nodes that take jobs now; empty where that is not known. Raises NodeError."""
+        return []
 
 
 def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:

@@ -68,6 +68,7 @@ class Local(base.Scheduler):
         host = socket.gethostname()
         rows: List[Dict[str, Any]] = []
         for number, _, spec in unfinished:
+            first = len(rows)
             pending = folds[number].pending(int(spec["count"]))
             if pending:
                 reason = why.get(number, "") if alive else "SupervisorDown (see %s)" % self.state.log
@@ -79,6 +80,8 @@ class Local(base.Scheduler):
             ):
                 if ids:
                     rows.append(_row(number, ids, state, "", host))
+            for row in rows[first:]:
+                row["name"] = spec["name"]
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
@@ -88,6 +91,13 @@ class Local(base.Scheduler):
                 ended = folder.fold().ended
                 rows.extend(_ended_row(number, ended[index]) for index in sorted(ended))
         return rows
+
+    def submitted_elements(self) -> int:
+        rows = self.queue([str(number) for number in self.state.active_ids()])
+        return sum(len(common.decode_ranges(row["elements"])) for row in rows)
+
+    def usable_nodes(self) -> List[str]:
+        return [socket.gethostname()]
 
     def find(self, name: str, since: float) -> List[str]:
         found = []

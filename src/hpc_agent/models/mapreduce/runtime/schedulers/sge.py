@@ -24,6 +24,8 @@ _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|sc
 _STATES = (
     ({"E"}, "error"), ({"d"}, "completing"), ({"s", "S", "T"}, "suspended"), ({"r", "t"}, "running"), ({"h"}, "held"),
 )  # fmt: skip
+# The last column of qstat -f: unreachable, in error, disabled, alarm, suspended.
+_UNUSABLE = re.compile(r" [a-zA-Z]*[uEdaADs][a-zA-Z]*\s*$")
 _REASON_STAMP = re.compile(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: *(error: *)?")
 
 # Words of a pending reason do not matter enough to wait for them.
@@ -104,6 +106,20 @@ class GridEngine(base.Scheduler):
                 raise common.NodeError("cluster_timeout", "qacct took too long to reach job %s" % job)
             rows += qacct.parse(_ask(["qacct", "-j", job], left), job, since)
         return rows
+
+    def submitted_elements(self) -> int:
+        return sum(
+            len(base.parse_indices(entry.findtext("tasks") or "1", first=1))
+            for entry in _job_list(_ask(["qstat", "-u", _user(), "-xml"], self.command_timeout))
+        )
+
+    def usable_nodes(self) -> List[str]:
+        found = set()
+        for line in _ask(["qstat", "-f"], self.command_timeout).splitlines():
+            queue, _, host = line.partition(" ")[0].partition("@")
+            if queue and host and not _UNUSABLE.search(line):
+                found.add(host)
+        return sorted(found)
 
     def find(self, name: str, since: float) -> List[str]:
         found = parse_named(_ask(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout), name, since)
@@ -202,7 +218,7 @@ def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
             raise common.NodeError("remote_command_failed", "qstat -xml: job %s: %s" % (job, error)) from error
         rows.append({
             "job": job, "elements": common.encode_ranges(elements), "state": _state(raw), "reason": "", "raw": raw,
-            "host": (entry.findtext("queue_name") or "").partition("@")[2],
+            "host": (entry.findtext("queue_name") or "").partition("@")[2], "name": entry.findtext("JB_name") or "",
         })  # fmt: skip
     return rows
 

@@ -113,7 +113,7 @@ class Slurm(base.Scheduler):
 
     def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
         # Not --jobs: squeue fails when the only job asked for is no longer there.
-        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i|%T|%N|%r"]
+        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i|%T|%N|name=%j|%r"]
         wanted = set(job_ids)
         try:
             return parse_queue(_ask(argv, self.command_timeout), wanted)
@@ -132,6 +132,16 @@ class Slurm(base.Scheduler):
         argv += ["--starttime=" + _start(since)]
         argv += ["--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"]
         return parse_accounting(_ask(argv, self.command_timeout), since)
+
+    def submitted_elements(self) -> int:
+        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i"]
+        rows = (_ROW_ID.match(line) for line in _ask(argv, self.command_timeout).splitlines())
+        return sum(len(_elements(match)) for match in rows if match)
+
+    def usable_nodes(self) -> List[str]:
+        argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
+        lines = _ask(argv, self.command_timeout).splitlines()
+        return sorted({line.partition("|")[0] for line in lines if line})
 
     def find(self, name: str, since: float) -> List[str]:
         user = "--user=%d" % os.getuid()
@@ -200,7 +210,10 @@ def _elements(match: Match[str]) -> List[int]:
 
 
 def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
-    """Rows of ``squeue --format=%i|%T|%N|%r``. Raises ValueError where squeue cut an index list short."""
+    """Rows of ``squeue --format=%i|%T|%N|name=%j|%r`` (older recordings have no name).
+
+    Raises ValueError where squeue cut an index list short.
+    """
     rows = []
     for line in text.splitlines():
         fields = line.split("|", 3)
@@ -209,12 +222,14 @@ def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
         match = _ROW_ID.match(fields[0])
         if match is None:
             raise ValueError("not a job id: %r" % fields[0])
-        state, reason = _QUEUE_STATES.get(fields[1], "pending"), "" if fields[3] == "None" else fields[3]
+        named = fields[3].startswith("name=")
+        name, reason = fields[3][5:].split("|", 1) if named else ("", fields[3])
+        state, reason = _QUEUE_STATES.get(fields[1], "pending"), "" if reason == "None" else reason
         if state == "pending" and _HELD_REASON.search(reason):
             state = "held"
         elements = common.encode_ranges(_elements(match))
         rows.append({"job": match.group(1), "elements": elements, "state": state, "reason": reason,
-                     "raw": fields[1], "host": fields[2]})  # fmt: skip
+                     "raw": fields[1], "host": fields[2], "name": name})  # fmt: skip
     return rows
 
 

@@ -1,0 +1,217 @@
+"""The submission ledger of a run: ``jobs/<array>.json``, and the one way in which an array reaches the scheduler.
+
+An entry goes ``planned`` -> ``intent`` -> ``submitted``. An intent without a job id means that somebody was killed, or that
+the scheduler's answer was lost or wrong: the scheduler is asked by the array's unique name before anything is submitted
+again. ``refused`` is a planned entry that the scheduler does not want; ``held`` says that the canary has to end first.
+"""
+
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from . import common, layout
+from .schedulers.base import Job, Scheduler
+
+# How long a scheduler may take to show a job that it has accepted.
+SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
+# A clear "no" is doubted as well, but for a shorter time.
+REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
+OPEN_STATES = ("planned", "intent", "refused")
+
+Entry = Dict[str, Any]
+
+
+def entries(folder: layout.RunFolder) -> List[Entry]:
+    """Every entry, whole, in the order of submission. Raises NodeError ``schema_incompat`` for a damaged file."""
+    found = [read(folder, name) for name in folder.arrays()]
+    return sorted((entry for entry in found if entry), key=lambda entry: int(entry.get("order") or 0))
+
+
+def read(folder: layout.RunFolder, array: str) -> Entry:
+    path = folder.job(array)
+    try:
+        return common.read_json(path) or {}
+    except ValueError as error:
+        raise common.NodeError(
+            "schema_incompat",
+            "the ledger %s is damaged: %s" % (path, error),
+            "Restore or move that file away on the cluster, then run 'hpc-agent status'.",
+        ) from error
+
+
+def summary(folder: layout.RunFolder) -> Dict[str, Any]:
+    """Array name -> state, job_id, message, at, held."""
+    kept = ("state", "job_id", "message", "at", "held", "generation", "adopted")
+    return {entry["array"]: {key: entry.get(key) for key in kept} for entry in entries(folder)}
+
+
+def plan(folder: layout.RunFolder, arrays: List[Entry]) -> None:
+    """Write down what is to be submitted. What the scheduler may have keeps its shape; what it refused or never saw takes
+    the resources and the placement that are asked for now.
+    """
+    known = {entry["array"]: entry for entry in entries(folder)}
+    untouched = all(entry.get("state") in ("planned", "refused") for entry in known.values())
+    if untouched:
+        for name in set(known) - {array["array"] for array in arrays}:
+            common.remove_quietly(folder.job(name))
+    order = max([int(entry.get("order") or 0) for entry in known.values()] or [-1]) + 1
+    for array in arrays:
+        entry = known.get(array["array"])
+        if entry is None:
+            common.write_json(folder.job(array["array"]), dict(array, state="planned", order=order))
+            order += 1
+        elif entry.get("state") in ("planned", "refused"):
+            asked = array if untouched else {key: array[key] for key in ("resources", "placement", "max_running")}
+            if any(entry.get(key) != value for key, value in asked.items()):
+                common.write_json(folder.job(array["array"]), dict(entry, **asked))
+
+
+class Submitter(object):
+    """Submits the open entries of one run, under the run's lock."""
+
+    def __init__(
+        self,
+        folder: layout.RunFolder,
+        scheduler: Scheduler,
+        site: Dict[str, Any],
+        owner: str,
+        check_lock: Callable[[], None],
+        settle: Optional[float] = None,
+    ) -> None:
+        self.folder = folder
+        self.scheduler = scheduler
+        self.site = site
+        self.owner = owner
+        self.check_lock = check_lock
+        self.settle = SETTLE_SEC if settle is None else settle
+        self.submission = common.read_json(folder.submission)
+        run = common.read_json(folder.document)
+        self.max_submitted = (run.get("constraints") or {}).get("max_submitted")
+
+    def go(self) -> Dict[str, Any]:
+        """Submit every open entry that may go now.
+
+        Returns {"waiting": n, "message": why}: entries that a limit on submitted jobs keeps back for later. Raises
+        NodeError ``scheduler_refused``, ``scheduler_throttled``, ``submission_unknown``, ``cluster_timeout``.
+        """
+        known = entries(self.folder)
+        job_ids = {entry["array"]: str(entry["job_id"]) for entry in known if entry.get("state") == "submitted"}
+        waiting, message = 0, ""
+        for entry in known:
+            if entry.get("state") not in OPEN_STATES or entry.get("held"):
+                continue
+            if waiting:
+                waiting += 1
+                continue
+            self.check_lock()
+            refused = self._submit(entry, job_ids)
+            if refused is not None:
+                waiting, message = 1, refused
+        return {"waiting": waiting, "message": message}
+
+    def _submit(self, entry: Entry, job_ids: Dict[str, str]) -> Optional[str]:
+        """Bring one entry to the scheduler, or adopt its job; the reason when it has to wait for room."""
+        try:
+            job_id = self._adopt(entry, self.settle) if entry["state"] != "planned" else None
+            if job_id is None:
+                full = self._no_room(entry)
+                if full:
+                    return self._keep_back(entry, full)
+                job_id = self._send(entry, job_ids)
+        except common.NodeError as error:
+            error.details.update(arrays=summary(self.folder), array=entry["array"])
+            if error.code == "scheduler_refused" and error.details.get("retry_later"):
+                return self._wait_or_raise(entry, error)
+            raise
+        job_ids[entry["array"]] = job_id
+        return None
+
+    def _send(self, entry: Entry, job_ids: Dict[str, str]) -> str:
+        entry.update(state="intent", at=time.time(), owner=self.owner, message=None)
+        entry["after_jobs"] = [job_ids[name] for name in entry.get("after") or [] if name in job_ids]
+        self._write(entry)
+        try:
+            job_id = self.scheduler.submit(Job(self._job(entry)))
+        except common.NodeError as error:
+            return self._doubt(entry, error)
+        return self._submitted(entry, job_id, adopted=False)
+
+    def _doubt(self, entry: Entry, error: common.NodeError) -> str:
+        """The scheduler said no, or nothing: it may have accepted all the same, so it is asked for the job's name."""
+        if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
+            raise error
+        definite = error.code != "submission_unknown"
+        found = self._adopt(entry, REFUSAL_SETTLE_SEC if definite else self.settle)
+        if found is not None:
+            return found
+        if definite:
+            entry.update(state="refused", message=error.message)
+            self._write(entry)
+        raise error
+
+    def _adopt(self, entry: Entry, settle: float) -> Optional[str]:
+        """The job of an unfinished intent, if the scheduler has it.
+
+        Raises NodeError ``submission_unknown`` when the scheduler cannot be asked: then nothing is submitted.
+        """
+        time.sleep(min(settle, max(0.0, settle - (time.time() - float(entry["at"])))))
+        try:
+            found = self.scheduler.find(entry["name"], float(entry["at"]))
+        except common.NodeError as error:
+            raise common.NodeError(
+                "submission_unknown",
+                "array %s may or may not be in the queue, and the scheduler cannot be asked: %s"
+                % (entry["array"], error.message),
+                "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for "
+                "a run under way): it looks the job up before it acts.",
+            ) from error
+        return self._submitted(entry, found[0], adopted=True) if found else None
+
+    def _submitted(self, entry: Entry, job_id: str, adopted: bool) -> str:
+        entry.update(state="submitted", job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
+        self._write(entry)
+        return job_id
+
+    def _no_room(self, entry: Entry) -> str:
+        """Why the array has to wait: the limit on submitted elements counts *all* of the user's jobs."""
+        if not self.max_submitted:
+            return ""
+        there = self.scheduler.submitted_elements()
+        if there and there + int(entry["elements"]) > int(self.max_submitted):
+            return "%d of at most %d elements are submitted (all of your jobs count)" % (there, self.max_submitted)
+        return ""
+
+    def _wait_or_raise(self, entry: Entry, error: common.NodeError) -> str:
+        """A limit on submitted jobs is waited for, unless nothing of the user's is there that could end."""
+        if self.scheduler.submitted_elements() == 0:
+            error.remediation = (
+                "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
+                "that limit, then run 'hpc-agent submit' again."
+            )
+            raise error
+        return self._keep_back(entry, error.message)
+
+    def _keep_back(self, entry: Entry, message: str) -> str:
+        # Not "refused": this is no outcome, and the look-up by name was made already.
+        entry.update(state="planned", message=message)
+        self._write(entry)
+        return message
+
+    def _write(self, entry: Entry) -> None:
+        common.write_json(self.folder.job(entry["array"]), entry)
+
+    def _job(self, entry: Entry) -> Dict[str, Any]:
+        environment = dict(self.submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=entry["array"])
+        return {
+            "name": entry["name"],
+            "count": entry["elements"],
+            "environment": environment,
+            "script": os.path.join(self.folder.work, ".hpc", "templates", self.submission["template"]),
+            "log_folder": self.folder.scheduler_logs,
+            "after": entry["after_jobs"],
+            "max_running": entry.get("max_running"),
+            "resources": entry["resources"],
+            "placement": entry["placement"],
+            "site": self.site,
+            "working_directory": self.folder.work,
+        }

@@ -1,0 +1,1 @@
+"""Failures into remedies: resubmit, reconcile."""

@@ -1,0 +1,162 @@
+"""``verify-submitted``, ``mark-run-terminal``, ``prune-orphan-sidecars``: the small repairs of what is remembered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
+from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
+from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.infra.remote import Node
+from hpc_agent.ops.monitor.status import ERRORS
+from hpc_agent.ops.runs import RunId, RunScoped, known_run
+from hpc_agent.state.journal import Journal
+from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.runs import Sidecar, find_existing_runs
+from hpc_agent.world import World
+
+
+class VerifySubmittedRequest(RunScoped):
+    """Whose arrays to look for."""
+
+
+class VerifySubmittedResult(Result):
+    run_id: str
+    ok: bool
+    arrays: Annotated[
+        dict[str, Any], Meta(description="array -> job_id, state: a queue state, ended, or the ledger's own")
+    ]
+    states: Annotated[dict[str, int], Meta(description="how many arrays are in each state")]
+    held: Annotated[list[str], Meta(description="arrays on hold or in error: somebody has to act")]
+
+
+@primitive(stage="submit", effects=[Effect.SSH], errors=[*ERRORS, SubmissionUnknown])
+def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
+    """Ask the scheduler for every array of a run: queued, ended, or nobody knows it (then an error)."""
+    run = known_run(world, request)
+    arrays = run.node.ask("verify", run.record.run_id, {})["arrays"]
+    missing = [f"{name} (job {facts['job_id']})" for name, facts in arrays.items() if facts["state"] == "missing"]
+    if missing:
+        raise SubmissionUnknown(
+            f"the scheduler does not know {', '.join(missing[:5])} of {run.record.run_id}",
+            remediation=f"Run 'hpc-agent status --run-id {run.record.run_id}': it says what became of the tasks; "
+            "'hpc-agent resubmit' sends those that never ran.",
+            details={"arrays": arrays},
+        )
+    states: dict[str, int] = {}
+    for facts in arrays.values():
+        states[facts["state"]] = states.get(facts["state"], 0) + 1
+    held = [name for name, facts in arrays.items() if facts["state"] in ("held", "error", "refused")]
+    return VerifySubmittedResult(run_id=run.record.run_id, ok=True, arrays=arrays, states=states, held=held)
+
+
+class MarkRunTerminalRequest(Request):
+    """A run that nobody is to wait for any more."""
+
+    run_id: RunId
+    status: Annotated[Literal["failed", "abandoned"], Meta(description="complete is not for a person to say")] = (
+        "abandoned"
+    )
+    reason: Annotated[str, Meta(max_length=500, description="why, for the journal")] = ""
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+
+
+class MarkRunTerminalResult(Result):
+    run_id: str
+    status: str
+    was: str
+    next_step: str
+
+
+@primitive(stage="recover", effects=[Effect.JOURNAL], errors=[RunNotFound, JournalCorrupt])
+def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunTerminalResult:
+    """Take a run off the list of those in flight, in this machine's journal only; its jobs are not touched.
+
+    A later status asks the cluster again and says what is true then.
+    """
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    journal = Journal(world, repo)
+    record = journal.load(request.run_id)
+    was = record.status
+    if was != request.status:
+        journal.append(record.run_id, "marked", status=request.status, reason=request.reason)
+    return MarkRunTerminalResult(
+        run_id=record.run_id,
+        status=request.status,
+        was=was,
+        next_step=f"hpc-agent status --run-id {record.run_id}",
+    )
+
+
+class PruneOrphanSidecarsRequest(Request):
+    """Which sidecars may go."""
+
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    min_age_sec: Annotated[float, Meta(ge=0, description="younger ones may belong to a submission under way")] = 300.0
+    exclude: Annotated[list[str], Meta(description="run ids to keep")] = []
+    dry_run: Annotated[bool, Meta(description="list only")] = False
+
+
+class PruneOrphanSidecarsResult(Result):
+    removed: Annotated[list[str], Meta(description="run ids whose sidecar was removed (with dry_run: would be)")]
+    kept: Annotated[dict[str, str], Meta(description="orphans that were kept, and why")]
+
+
+@primitive(stage="recover", effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH])
+def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> PruneOrphanSidecarsResult:
+    """Remove the sidecars of submissions that never reached a scheduler.
+
+    An orphan has no job ids here; the cluster is asked as well, for the ledger there may know jobs that this machine
+    never heard of. What cannot be asked is kept.
+    """
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    journal = Journal(world, repo)
+    sidecars, problems = find_existing_runs(repo)
+    removed, kept = [], {}
+    for sidecar in sidecars:
+        if not _is_orphan(journal, sidecar) or sidecar.run_id in request.exclude:
+            continue
+        why = _why_kept(world, repo, sidecar, request.min_age_sec)
+        if why:
+            kept[sidecar.run_id] = why
+            continue
+        removed.append(sidecar.run_id)
+        if not request.dry_run:
+            repo.sidecar(sidecar.run_id).unlink(missing_ok=True)
+            if journal.find(sidecar.run_id):
+                journal.append(
+                    sidecar.run_id, "marked", status="abandoned", reason="pruned: it never reached a scheduler"
+                )
+    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    return PruneOrphanSidecarsResult(removed=removed, kept=kept, partial_errors=errors)
+
+
+def _is_orphan(journal: Journal, sidecar: Sidecar) -> bool:
+    try:
+        record = journal.find(sidecar.run_id)
+    except JournalCorrupt:
+        return False
+    return not sidecar.job_ids and not (record and (record.job_ids or record.submitted_at))
+
+
+def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) -> str:
+    age = world.now() - repo.sidecar(sidecar.run_id).stat().st_mtime
+    if age < min_age:
+        return f"written {age:.0f} s ago"
+    try:
+        cluster = get_cluster(sidecar.cluster, world.env, world.home)
+        node = Node(cluster, world.env, world.home, repo.remote_name)
+        question = {
+            "parent": f"{node.scratch}/hpc-agent",
+            "name": repo.remote_name.rpartition("-")[0],
+            "run_id": sidecar.run_id,
+        }
+        runs = node.bootstrap("adoptable", question)["runs"]
+    except HpcError as error:
+        return f"the cluster could not be asked: {error.message}"
+    begun = [name for run in runs for name, entry in run["arrays"].items() if entry["state"] != "planned"]
+    return (
+        f"the ledger on '{cluster.name}' has {begun[0]}; 'hpc-agent reconcile --remote' adopts the run" if begun else ""
+    )

@@ -1,0 +1,217 @@
+"""``verify-canary`` and ``submit-and-verify``: one real task first, looked at closely; then the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import (
+    CanaryFailed,
+    ClusterTimeout,
+    ClusterUnknown,
+    ConfigInvalid,
+    ExecutorNotFound,
+    SchedulerRefused,
+    SpecInvalid,
+    StorageFull,
+    SubmissionUnknown,
+)
+from hpc_agent.ops.monitor.status import ERRORS
+from hpc_agent.ops.recover.tick import advance
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.submit.submit import submit
+from hpc_agent.world import World
+
+# Beyond these shares of what was asked for, the rest of the tasks may not fit.
+TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
+WASTEFUL = 0.1
+SLOWEST_POLL_SEC = 60.0
+
+
+class VerifyCanaryRequest(RunScoped):
+    """Whose canary, what it must have written, and how long to wait for it."""
+
+    expect_output: Annotated[
+        str | None, Meta(description="a file that the canary must have written, relative to its result folder")
+    ] = None
+    release: Annotated[bool, Meta(description="submit the rest when the canary is in order")] = True
+    poll_interval_sec: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="pause between looks; min_poll_sec is the least")
+    ] = None
+    wait_budget_sec: Annotated[float, Meta(gt=0, description="wait so long for the canary to end")] = 1800.0
+
+
+class VerifyCanaryResult(Result):
+    run_id: str
+    ok: bool
+    state: str
+    measured: Annotated[dict[str, Any], Meta(description="seconds, max_rss_mb, cpu_seconds, host")]
+    asked: Annotated[dict[str, Any], Meta(description="walltime_sec, mem_mb, cpus")]
+    metrics: dict[str, Any] | None
+    warnings: Annotated[list[str], Meta(description="tight or wasteful requests, missing metrics")]
+    released: Annotated[int, Meta(description="arrays submitted now")]
+    waited_seconds: float
+    next_step: str
+
+
+@primitive(
+    stage="submit",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
+    errors=[*ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
+    progress=True,
+)
+def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryResult:
+    """Wait for the canary, look at it closely, and submit the rest if it is in order.
+
+    In order means: finished with its own record, metrics readable, the expected output there. Its walltime and memory
+    are held against the request. A broken canary submits nothing more and is an error with its cause.
+    """
+    run = known_run(world, request)
+    started = world.now()
+    least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
+    pause = max(least, request.poll_interval_sec or min(least, 10.0))
+    while True:
+        seen = run.node.ask("canary", run.record.run_id, {"expect_output": request.expect_output})
+        world.progress.update("canary", state=seen["state"])
+        if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
+            break
+        if world.now() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
+            raise _too_late(run, seen, request.wait_budget_sec)
+        world.sleep(pause)
+        pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
+    _judge(run, seen, request)
+    released = advance(run, release_canary=True) if request.release and seen["held"] else 0
+    return VerifyCanaryResult(
+        run_id=run.record.run_id,
+        ok=True,
+        state=seen["state"],
+        measured=seen["measured"],
+        asked=seen["asked"],
+        metrics=seen["metrics"],
+        warnings=warnings(seen),
+        released=released,
+        waited_seconds=round(world.now() - started, 3),
+        next_step=f"hpc-agent monitor-flow --run-id {run.record.run_id}",
+    )
+
+
+def _too_late(run: KnownRun, seen: dict[str, Any], budget: float) -> ClusterTimeout:
+    why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
+    return ClusterTimeout(
+        f"the canary of {run.record.run_id} is {seen['state']} after {budget:.0f} s{why}",
+        remediation=f"Call 'hpc-agent verify-canary --run-id {run.record.run_id}' again later; the rest waits for it.",
+        details={"state": seen["state"], "waiting": seen["waiting"]},
+    )
+
+
+def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
+    """Raises CanaryFailed with the cause."""
+    run_id = run.record.run_id
+    kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
+    nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
+    if seen["state"] == "failed":
+        failure = seen["failure"]
+        sample = failure["sample"]
+        line = sample["line"] or sample["message"]
+        raise CanaryFailed(
+            f"the canary of {run_id} failed ({failure['class']}): {line}; {nothing_else}",
+            remediation=failure["remedy"].replace("RUN", run_id),
+            details={"failure_kind": failure["class"], "failure": failure, **kept},
+        )
+    if seen["metrics_problem"]:
+        problem, kind = f"its metrics cannot be read: {seen['metrics_problem']}", "metrics_unreadable"
+    elif seen["missing_output"]:
+        problem, kind = f"it did not write {request.expect_output}", "missing_output"
+    else:
+        return
+    raise CanaryFailed(
+        f"the canary of {run_id} ended well, but {problem}; {nothing_else}",
+        remediation=f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed.",
+        details={"failure_kind": kind, **kept},
+    )
+
+
+def warnings(seen: dict[str, Any]) -> list[str]:
+    """What the canary says of the requests, and of what is missing."""
+    found = []
+    measured, asked = seen["measured"], seen["asked"]
+    for what, used, given, unit, tight in (
+        ("walltime", measured["seconds"], asked["walltime_sec"], "s", TIGHT_TIME),
+        ("memory", measured["max_rss_mb"], asked["mem_mb"], "MiB", TIGHT_MEMORY),
+    ):
+        if not used or not given:
+            continue
+        if used > tight * given:
+            found.append(f"{what} is tight: the canary used {used:.0f} of {given} {unit}")
+        elif used < WASTEFUL * given:
+            found.append(f"{what} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
+    if seen["metrics"] in (None, {}):
+        found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
+    return found
+
+
+class SubmitAndVerifyRequest(SubmitRequest):
+    """A submission, and what its canary must show before the rest goes."""
+
+    expect_output: Annotated[
+        str | None, Meta(description="a file that the canary must have written, relative to its result folder")
+    ] = None
+    poll_interval_sec: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="pause between looks; min_poll_sec is the least")
+    ] = None
+    wait_budget_sec: Annotated[float, Meta(gt=0, description="wait so long for the canary to end")] = 1800.0
+
+
+class SubmitAndVerifyResult(Result):
+    run_id: str
+    deduped: Annotated[bool, Meta(description="true: this run was there already")]
+    verified: bool
+    canary: Annotated[dict[str, Any] | None, Meta(description="what verify-canary found; null with dry_run")]
+    plan: dict[str, Any]
+    total_tasks: int
+    cluster: str
+    notes: list[str]
+    next_step: str
+
+
+@primitive(
+    stage="submit",
+    effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
+    errors=[*ERRORS, CanaryFailed, SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid, SchedulerRefused,
+            SubmissionUnknown, StorageFull],
+    progress=True,
+)  # fmt: skip
+def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
+    """Submit with a canary: task 0 runs first, alone; when it is in order the rest follows, without a second push.
+
+    The same command again goes on where it stopped; a broken canary submits nothing more.
+    """
+    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
+    sent = submit(SubmitRequest(**{**given, "canary": True}), world)
+    verified = None
+    if not request.dry_run:
+        verified = verify_canary(
+            VerifyCanaryRequest(
+                run_id=sent.run_id,
+                experiment_dir=request.experiment_dir,
+                expect_output=request.expect_output,
+                poll_interval_sec=request.poll_interval_sec,
+                wait_budget_sec=request.wait_budget_sec,
+            ),
+            world,
+        )
+    return SubmitAndVerifyResult(
+        run_id=sent.run_id,
+        deduped=sent.deduped,
+        verified=verified is not None,
+        canary=msgspec.to_builtins(verified) if verified else None,
+        plan=sent.plan,
+        total_tasks=sent.total_tasks,
+        cluster=sent.cluster,
+        notes=sent.notes,
+        next_step=verified.next_step if verified else "hpc-agent submit-and-verify",
+    )
