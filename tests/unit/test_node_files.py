@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, dispatch, execute, records, snapshot
+from hpc_agent.models.mapreduce.runtime import common, dispatch, execute, records, snapshot, task_states
 from hpc_agent.models.mapreduce.runtime.layout import RunFolder, check_root
 from hpc_agent.models.mapreduce.runtime.lock import Lock
 
@@ -79,7 +79,7 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
         os.utime(folder.records(shard), (past, past))
     cache: dict = {}
     seen = records.scan(folder, 3000, cache)
-    assert [task for task in range(3000) if seen.state[task] == records.COMPLETE] == [0, 999, 1000, 2500]
+    assert [task for task in range(3000) if seen.state[task] == task_states.COMPLETE] == [0, 999, 1000, 2500]
     assert list(seen.failed) == [1]
 
     read = []
@@ -88,7 +88,7 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     assert read == []
     write_record(folder, 1, state="complete")
     again = records.scan(folder, 3000, cache)
-    assert again.state[1] == records.COMPLETE
+    assert again.state[1] == task_states.COMPLETE
     assert [os.path.basename(path) for path in read] == ["1.json"], "complete records are final"
 
 
@@ -97,7 +97,7 @@ def test_a_torn_record_is_no_record(tmp_path):
     write_record(folder, 0, state="complete")
     with open(folder.record(0), "r+b") as handle:
         handle.truncate(20)
-    assert records.scan(folder, 1, {}).state[0] == records.NONE
+    assert records.scan(folder, 1, {}).state[0] == task_states.UNKNOWN
 
 
 def test_the_lock_excludes_names_its_holder_and_outlives_no_one(tmp_path):

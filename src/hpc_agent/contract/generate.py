@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpc_agent.contract.catalogue import envelope_schema, row, schema
 from hpc_agent.contract.primitive import Primitive, load_all
+from hpc_agent.contract.reference_pages import failures_page, states_page
 from hpc_agent.errors import by_code
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -30,6 +31,8 @@ def derived() -> dict[Path, str]:
         CHECKOUT / "docs" / "generated" / "operations.md": _operations_page(registry),
         CHECKOUT / "docs" / "reference" / "cli-spec.md": _cli_page(registry),
         CHECKOUT / "docs" / "reference" / "cluster-keys.md": _cluster_keys_page(),
+        CHECKOUT / "docs" / "reference" / "failures.md": failures_page(NOTICE),
+        CHECKOUT / "docs" / "reference" / "task-states.md": states_page(NOTICE),
     }
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):

@@ -33,6 +33,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     cmd_sha: str = ""
     tree_sha: str = ""
     executor: str = ""
+    content_sha: str = ""
+    adopted: Annotated[bool, Meta(description="another machine, or another folder, submitted it")] = False
     remote_path: Annotated[str, Meta(description="the run's folder on the cluster")] = ""
     submitted_at: Annotated[
         float | None, Meta(description="seconds since the epoch; null until every array was accepted")
@@ -172,4 +174,5 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
     return record
 
 
-_IDENTITY = ("run_name", "cluster", "campaign_id", "total_tasks", "cmd_sha", "tree_sha", "executor", "remote_path")
+_IDENTITY = ("run_name", "cluster", "campaign_id", "total_tasks", "cmd_sha", "tree_sha", "executor", "remote_path",
+             "content_sha", "adopted")  # fmt: skip

@@ -22,6 +22,12 @@ def compute_cmd_sha(all_kwargs: Iterable[dict[str, Any]]) -> str:
     return digest.hexdigest()
 
 
+def compute_content_sha(identity: dict[str, Any]) -> str:
+    """The identity without the place of the repo: the same on another machine, or in another clone."""
+    content = {key: value for key, value in identity.items() if key != "repo"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def compute_run_id(run_name: str, identity: dict[str, Any], rerun: int = 0) -> str:
     """``<run-name>-<8 hex>``: the identity covers parameters, tasks.py, executor, code and cluster; ``-rN`` marks a
     repeat.

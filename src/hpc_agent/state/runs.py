@@ -45,6 +45,7 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     outputs: list[str] = []
     shared: dict[str, str] = {}
     nfs_data_dir: str | None = None
+    content_sha: Annotated[str, Meta(description="identity without the repo's place: the same in another clone")] = ""
     chain: Annotated[dict[str, Any] | None, Meta(description="mode (ahead, detect) and number of segments")] = None
     canary: Annotated[bool, Meta(description="task 0 was sent first, alone")] = False
     job_ids: list[str] = []

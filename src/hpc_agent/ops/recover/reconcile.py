@@ -13,7 +13,7 @@ from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.monitor.status import ERRORS, poll
 from hpc_agent.ops.runs import RunScoped, known_run
-from hpc_agent.ops.submit.answers import journal_arrays
+from hpc_agent.ops.submit.answers import job_ids_of, journal_arrays
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
@@ -133,7 +133,7 @@ def _sidecar(document: dict[str, Any]) -> Sidecar:
     if version != SIDECAR_VERSION:
         raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
     arrays = document.get("arrays") or {}
-    job_ids = [str(entry["job_id"]) for entry in arrays.values() if entry.get("job_id")]
+    job_ids = job_ids_of(arrays)
     known = {name: document[name] for name in Sidecar.__struct_fields__ if name in document}
     return msgspec.convert({**known, "job_ids": job_ids}, Sidecar)
 
@@ -154,7 +154,8 @@ def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, 
         executor=sidecar.executor,
         remote_path=remote_path,
         campaign_id=sidecar.campaign_id,
-        adopted=True,
+        content_sha=sidecar.content_sha,
+        adopted=document["root"].rpartition("/")[2] != repo.remote_name,
     )
     journal_arrays(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
 
@@ -201,7 +202,7 @@ def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
             field="run_id",
             remediation=f"'hpc-agent reconcile --remote --cluster {cluster.name} --dry-run' lists those that do.",
         )
-    ledger = [str(entry["job_id"]) for entry in found[0]["arrays"].values() if entry.get("job_id")]
+    ledger = job_ids_of(found[0]["arrays"])
     foreign = sorted(set(request.job_ids) - set(ledger))
     if foreign:
         raise SpecInvalid(f"job {foreign[0]} is not in the run's ledger ({', '.join(ledger[:5])})", field="job_ids")

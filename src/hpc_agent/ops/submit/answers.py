@@ -21,11 +21,17 @@ SUBMIT_TIMEOUT_SEC = 900.0
 
 def journal_arrays(journal: Journal, run_id: str, run_path: str, arrays: dict[str, Any], accepted: bool) -> list[str]:
     """Write down what the ledger says; ``accepted``: nothing is left to do but what waits by itself."""
-    job_ids = [str(entry["job_id"]) for entry in arrays.values() if entry.get("job_id")]
+    job_ids = job_ids_of(arrays)
     if job_ids or accepted:
         facts = {"job_ids": job_ids, "remote_path": run_path, "whole": accepted, "waiting": waiting(arrays)}
         journal.append(run_id, "submitted", **facts)
     return job_ids
+
+
+def job_ids_of(arrays: dict[str, Any]) -> list[str]:
+    """Job ids of a ledger's summary, in the order of submission."""
+    ordered = sorted(arrays.values(), key=lambda entry: int(entry.get("order") or 0))
+    return [str(entry["job_id"]) for entry in ordered if entry.get("job_id")]
 
 
 def waiting(arrays: dict[str, Any]) -> int:

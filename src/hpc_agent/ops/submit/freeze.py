@@ -20,7 +20,7 @@ from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.models.mapreduce.runtime import task_env
 from hpc_agent.ops.submit.spec import RunRequest
 from hpc_agent.state.layout import RepoLayout, check_identifier, experiment_root
-from hpc_agent.state.run_sha import compute_run_id
+from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
 
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
@@ -48,6 +48,10 @@ class Frozen:
         of hpc-agent must not make a new run of an old one.
         """
         return hashlib.sha256(f"{self.tree.sha}:{runtime_sha(self.node.backend)}".encode()).hexdigest()
+
+    @property
+    def content_sha(self) -> str:
+        return compute_content_sha(self.identity)
 
     def run_id(self, rerun: int = 0) -> str:
         return compute_run_id(self.run_name, self.identity, rerun)

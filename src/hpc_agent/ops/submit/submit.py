@@ -108,6 +108,9 @@ def _placement(request: SubmitRequest) -> dict[str, Any]:
 
 def _which_run(journal: Journal, frozen: Frozen, rerun: bool) -> tuple[str, RunRecord | None]:
     """The run id of this request and what is known of it. With ``rerun`` the first free number after the ended ones."""
+    adopted = [] if rerun else [r for r in journal.all()[0] if r.adopted and r.content_sha == frozen.content_sha]
+    if adopted:
+        return adopted[0].run_id, adopted[0]
     number = 0
     while True:
         run_id = frozen.run_id(number)
@@ -155,6 +158,7 @@ class _Submission:
             tree_sha=frozen.tree.sha,
             total_tasks=frozen.tasks.total,
             executor=self.request.executor,
+            content_sha=frozen.content_sha,
             remote_path=self.run_path,
             campaign_id=self.request.campaign_id,
         )
@@ -277,6 +281,7 @@ class _Submission:
             outputs=request.outputs,
             shared={name: path or f"{root}/shared/{name}" for name, path in frozen.shared.items()},
             nfs_data_dir=cluster.nfs_data_dir,
+            content_sha=frozen.content_sha,
             chain={"mode": self._chain_mode, "segments": self.ask.segments} if self._chain_mode else None,
             canary=canary_wanted(frozen, request),
         )

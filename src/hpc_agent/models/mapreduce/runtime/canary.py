@@ -3,13 +3,10 @@
 import os
 from typing import Any, Dict
 
-from . import layout, ledger, records, task_env
+from . import layout, ledger, records, task_env, task_states
 from .failures import cluster, diagnose
 from .report import describe
-from .survey import LOST, Survey
-
-STATES = {records.NONE: "unknown", records.COMPLETE: "complete", records.FAILED: "failed", LOST: "failed",
-          3: "pending", 4: "running"}  # fmt: skip
+from .survey import Survey
 
 
 def canary(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -17,7 +14,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
     survey = Survey(layout.existing_run(request["root"], request["run_id"]), request.get("site") or {})
     status = describe(survey)
     survey.save()
-    state = STATES[survey.state[0]]
+    state = task_states.NAMES[survey.state[0]]
     record = records.read(survey.folder, 0) or {}
     entry = survey.covering(0)[0]
     return {
@@ -38,7 +35,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
 
 def _missing(survey: Survey, record: Dict[str, Any], expected: Any) -> bool:
     """Whether a file that was asked for is not in the task's result folder."""
-    if not expected or survey.state[0] != records.COMPLETE:
+    if not expected or survey.state[0] != task_states.COMPLETE:
         return False
     folder = os.path.join(survey.folder.path, task_env.result_folder(survey.run, 0, record.get("kwargs") or {}))
     return not os.path.exists(os.path.join(folder, os.path.normpath("/" + expected).lstrip("/")))

@@ -7,6 +7,8 @@ the exit code when neither says anything. Patterns are simple on purpose: a log 
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
+from .execute import DISK_FULL_EXIT
+
 LINE_LIMIT, FINGERPRINT_LIMIT = 300, 200
 # Only the last lines decide: a warning further up is not what ended the program.
 DECISIVE_LINES = 25
@@ -118,6 +120,8 @@ def _decide(
         line = _first(pattern, outside) or _first(pattern, near)
         if line:
             return (name, confidence, line), "scheduler_log"
+    if cause == "exit" and facts.get("exit_code") == DISK_FULL_EXIT and facts.get("evidence") == "accounting":
+        return ("disk_full", "likely", ""), source
     by_limit = _at_a_limit(facts, cause)
     if by_limit:
         return by_limit, source

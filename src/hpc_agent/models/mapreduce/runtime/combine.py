@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from . import common, layout, ledger, records
+from . import common, layout, ledger, records, task_states
 from .fold import Table
 from .ranges import count, spans
 
@@ -47,7 +47,7 @@ def _wave(
     folder: layout.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.Scan, replicates: List[str]
 ) -> Dict[str, Any]:
     members = [task for start, stop in spans(tasks) for task in range(start, stop)]
-    complete = [task for task in members if scan.state[task] == records.COMPLETE]
+    complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
     included = common.encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)
     try:
@@ -62,8 +62,8 @@ def _wave(
         "included": included,
         "replicates": replicates,
         "tasks": count(tasks),
-        "failed": common.encode_ranges(t for t in members if scan.state[t] == records.FAILED),
-        "missing": common.encode_ranges(t for t in members if scan.state[t] == records.NONE),
+        "failed": common.encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
+        "missing": common.encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
     }
     partial.update(_fold(folder, run, complete, replicates))
     common.make_folder(folder.combiner)

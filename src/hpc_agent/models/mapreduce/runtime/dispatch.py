@@ -50,6 +50,16 @@ class Element(object):
 
 def main(arguments: List[str]) -> int:
     """Run every task of this element; 0 when all of them are complete."""
+    try:
+        return _run_element(arguments)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stderr.write("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", os.strerror(error.errno)))
+        return execute.DISK_FULL_EXIT
+
+
+def _run_element(arguments: List[str]) -> int:
     element = Element(dict(os.environ))
     if arguments[:1] == ["--environment-failed"]:
         for task in element.tasks:

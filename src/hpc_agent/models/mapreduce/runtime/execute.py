@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Optional, Tuple
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
+# The dispatcher ends so when not even a record can be written: ENOSPC, which accounting then tells.
+DISK_FULL_EXIT = 28
 # Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Tuple
 from . import common, execute, layout, logs, records
 from .classify import classify
 from .failure_classes import by_name
-from .survey import LOST, Survey
+from .survey import Survey
+from .task_states import LOST
 
 # Beyond so many tasks the logs are not read any more: the cause alone classifies.
 READ_AT_MOST = 3000

@@ -41,7 +41,7 @@ def read(folder: layout.RunFolder, array: str) -> Entry:
 
 def summary(folder: layout.RunFolder) -> Dict[str, Any]:
     """Array name -> state, job_id, message, at, held."""
-    kept = ("state", "job_id", "message", "at", "held", "generation", "adopted")
+    kept = ("order", "state", "job_id", "message", "at", "held", "generation", "adopted")
     return {entry["array"]: {key: entry.get(key) for key in kept} for entry in entries(folder)}
 
 

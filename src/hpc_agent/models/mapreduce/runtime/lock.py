@@ -4,20 +4,22 @@ may not work.
 
 import errno
 import os
+import socket
 import threading
 import time
 from typing import Any, Optional
 
 from . import common
 
-LEASE_SEC = 120.0
+LEASE_SEC = 30.0
 
 
 class Lock(object):
     """``with Lock(path, owner, wait)``. Raises NodeError ``precondition_failed`` naming the holder after ``wait``
     seconds.
 
-    A thread of the holder renews its lease; a holder that was killed is superseded when its lease is over.
+    A thread of the holder renews its lease; a holder that was killed is superseded at once on its own host, elsewhere when
+    its lease is over.
     """
 
     def __init__(self, path: str, owner: str, wait: float, lease: float = LEASE_SEC) -> None:
@@ -55,7 +57,8 @@ class Lock(object):
                 raise
             self._break_if_stale()
             return False
-        common.write_json(self._owner_file, {"owner": self._owner, "at": time.time()})
+        me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        common.write_json(self._owner_file, dict(me, started=_started(os.getpid())))
         return True
 
     @property
@@ -91,7 +94,7 @@ class Lock(object):
 
     def _break_if_stale(self) -> None:
         age = self._age()
-        if age is None or age < self._lease:
+        if age is None or (age < self._lease and not self._holder_is_dead()):
             return
         grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
         try:
@@ -99,6 +102,18 @@ class Lock(object):
         except OSError:
             return
         _remove_folder(grave)
+
+    def _holder_is_dead(self) -> bool:
+        """Whether the holder ran on this very host and does not any more; process ids are used again, so its start
+        time counts too.
+        """
+        try:
+            known = common.read_json(self._owner_file, {})
+        except (OSError, ValueError):
+            return False
+        if known.get("host") != socket.gethostname() or not known.get("started"):
+            return False
+        return bool(_started(int(known.get("pid") or 0)) != known["started"])
 
     def check(self) -> None:
         """Raises NodeError when the lease was lost to somebody else (this process was stopped for longer than it)."""
@@ -113,6 +128,16 @@ class Lock(object):
                 _remove_folder(self._path)
         except (OSError, ValueError):
             pass  # an unreadable lock is left to its lease
+
+
+def _started(pid: int) -> str:
+    """When a process of this host was started, in the kernel's ticks; empty when there is none."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as handle:
+            fields = handle.read().rpartition(b")")[2].split()
+        return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+    except (OSError, IndexError):
+        return ""
 
 
 def _remove_folder(path: str) -> None:

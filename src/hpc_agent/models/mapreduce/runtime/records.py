@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Optional
 
 from . import common
 from .layout import RunFolder
+from .task_states import COMPLETE, FAILED
 
-NONE, COMPLETE, FAILED = 0, 1, 2
 # A shard touched so recently may change again within the same time stamp (file systems with coarse times): look again.
 SETTLED_NS = 3 * 10**9
 CACHE_VERSION = 2

@@ -3,9 +3,10 @@
 import time
 from typing import Any, Dict, List
 
-from . import layout, reasons, records
+from . import layout, reasons, task_states
 from .ranges import count, spans
-from .survey import LOST, PENDING, RUNNING, Survey, ranges_of
+from .survey import Survey, ranges_of
+from .task_states import LOST, PENDING, RUNNING
 
 RANGES_LIMIT = 2000
 ABANDONED_SEC = 300.0
@@ -33,8 +34,8 @@ def describe(survey: Survey) -> Dict[str, Any]:
         "total": survey.total,
         "counts": counts,
         "lifecycle_state": _lifecycle(counts, survey),
-        "failed_tasks": _bounded(ranges_of(state, records.FAILED, LOST)),
-        "unknown_tasks": _bounded(ranges_of(state, records.NONE)),
+        "failed_tasks": _bounded(ranges_of(state, task_states.FAILED, LOST)),
+        "unknown_tasks": _bounded(ranges_of(state, task_states.UNKNOWN)),
         "running_tasks": _bounded(ranges_of(state, RUNNING)),
         "failures_by_cause": causes,
         "samples": _samples(survey),
@@ -65,11 +66,11 @@ def _labels(survey: Survey) -> Dict[str, int]:
 def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
     part = bytes(state[start:stop])
     return {
-        "complete": part.count(records.COMPLETE),
-        "failed": part.count(records.FAILED) + part.count(LOST),
+        "complete": part.count(task_states.COMPLETE),
+        "failed": part.count(task_states.FAILED) + part.count(LOST),
         "running": part.count(RUNNING),
         "pending": part.count(PENDING),
-        "unknown": part.count(records.NONE),
+        "unknown": part.count(task_states.UNKNOWN),
     }
 
 

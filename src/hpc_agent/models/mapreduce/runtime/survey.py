@@ -13,11 +13,11 @@ import os
 import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from . import common, layout, ledger, reasons, records
+from . import common, layout, ledger, reasons, records, task_states
 from .ranges import slice_spans, spans
 from .schedulers import load
+from .task_states import LOST, PENDING, RUNNING
 
-PENDING, RUNNING, LOST = 3, 4, 5
 # Causes that the scheduler knows better than the process that it killed.
 REFINED = ("signal", "terminated")
 # Accounting is seconds late: for so long after its end a killed task waits for its explanation before the run counts as ended.
@@ -35,7 +35,7 @@ CONTINUED = "checkpointed"
 class Survey(object):
     """One look at a run.
 
-    state     one byte a task: records.NONE, COMPLETE, FAILED, or PENDING, RUNNING, LOST (failed, without a record)
+    state     one byte a task: task_states.UNKNOWN, COMPLETE, FAILED, or PENDING, RUNNING, LOST (failed, without a record)
     scan      the records; ``scan.failed`` has the facts of FAILED and LOST tasks
     arrays    the ledger, in the order of submission
     waiting   why tasks wait: (state, reason) -> count
@@ -67,7 +67,7 @@ class Survey(object):
 
     def failed(self) -> List[int]:
         """Ids of the tasks that have failed, with or without a record."""
-        return [task for task in sorted(self.scan.failed) if self.state[task] in (records.FAILED, LOST)]
+        return [task for task in sorted(self.scan.failed) if self.state[task] in (task_states.FAILED, LOST)]
 
     def covering(self, task: int) -> List[Dict[str, Any]]:
         """The ledger's entries with the task, oldest first."""
@@ -133,7 +133,7 @@ class Survey(object):
     def _unfinished(self, entry: Dict[str, Any]) -> bool:
         """Whether the array covers a task that its records do not settle."""
         for start, stop in spans(entry["tasks"]):
-            if self.scan.state.find(records.NONE, start, stop) >= 0:
+            if self.scan.state.find(task_states.UNKNOWN, start, stop) >= 0:
                 return True
             # A record of this very generation may belong to an attempt that was requeued since.
             if any(
@@ -182,10 +182,10 @@ class Survey(object):
         """Tasks that have no final record become ``to``; how many."""
         live[start:stop] = b"\1" * (stop - start)
         part = self.state[start:stop]
-        touched = part.count(records.NONE)
+        touched = part.count(task_states.UNKNOWN)
         self.state[start:stop] = part.translate(_TO[to])
         for task in self._failed_between(start, stop):
-            if self.state[task] == records.FAILED and self._speaks(entry, task) and self._goes_on(entry, task, to):
+            if self.state[task] == task_states.FAILED and self._speaks(entry, task) and self._goes_on(entry, task, to):
                 self.state[task] = to
                 touched += 1
         return touched
@@ -224,9 +224,9 @@ class Survey(object):
                 continue
             for start, stop in spans(entry["tasks"]):
                 for task in self._failed_between(start, stop):
-                    known = self.state[task] == records.FAILED and self._speaks(entry, task)
+                    known = self.state[task] == task_states.FAILED and self._speaks(entry, task)
                     if known and not live[task] and not self._ended_for(entry, task):
-                        self.state[task] = records.NONE
+                        self.state[task] = task_states.UNKNOWN
 
     def _read_late_records(self, submitted: List[Dict[str, Any]]) -> None:
         """A task may have ended between the scan and the queue's answer: look once more before it counts as lost."""
@@ -235,23 +235,23 @@ class Survey(object):
             if record is None:
                 continue
             if record.get("state") == "complete":
-                self.state[task] = self.scan.state[task] = records.COMPLETE
+                self.state[task] = self.scan.state[task] = task_states.COMPLETE
                 continue
             known = self.scan.failed.get(task)
             if known is None or int(record.get("generation") or 0) > int(known.get("generation") or 0):
                 self.scan.failed[task] = records.failed_facts(record)
             if self._ended_for(entry, task):
-                self.state[task] = self.scan.state[task] = records.FAILED
+                self.state[task] = self.scan.state[task] = task_states.FAILED
 
     def _lost(self, entries: Iterable[Dict[str, Any]]) -> Iterable[Tuple[int, Dict[str, Any]]]:
         """Tasks that the queue does not have and no record settles, each with the array that speaks for it."""
         for entry in entries:
             for start, stop in spans(entry["tasks"]):
-                task = self.state.find(records.NONE, start, stop)
+                task = self.state.find(task_states.UNKNOWN, start, stop)
                 while task >= 0:
                     if self._speaks(entry, task):
                         yield task, entry
-                    task = self.state.find(records.NONE, task + 1, stop)
+                    task = self.state.find(task_states.UNKNOWN, task + 1, stop)
 
     def _has_lost(self, entry: Dict[str, Any]) -> bool:
         return any(True for _ in self._lost([entry]))
@@ -305,7 +305,7 @@ class Survey(object):
 
     def _wants_refining(self, task: int) -> bool:
         facts = self.scan.failed[task]
-        return self.state[task] == records.FAILED and facts.get("cause") in REFINED and not self._refined(task)
+        return self.state[task] == task_states.FAILED and facts.get("cause") in REFINED and not self._refined(task)
 
     def _refine(self, tasks: List[int], found: Dict[Tuple[str, int], Dict[str, Any]]) -> None:
         refined = self.cache.setdefault("refined", {})
@@ -329,7 +329,7 @@ class Survey(object):
 
     def _apply_refined(self) -> None:
         for task, facts in self.scan.failed.items():
-            if self.state[task] == records.FAILED and self._refined(task):
+            if self.state[task] == task_states.FAILED and self._refined(task):
                 known = self.cache["refined"][str(task)]
                 facts = self.scan.failed[task] = dict(facts, cause=known["cause"])
                 if known["raw"]:
@@ -344,11 +344,11 @@ class Survey(object):
         for name, value in (("running", RUNNING), ("pending", PENDING)):
             for start, stop in spans(earlier.get(name, "")):
                 for task in range(start, min(stop, self.total)):
-                    if self.scan.state[task] == records.NONE:
+                    if self.scan.state[task] == task_states.UNKNOWN:
                         self.state[task] = value
 
 
-_TO = {to: bytes(to if byte == records.NONE else byte for byte in range(256)) for to in (PENDING, RUNNING)}
+_TO = {to: bytes(to if byte == task_states.UNKNOWN else byte for byte in range(256)) for to in (PENDING, RUNNING)}
 
 
 class _Positions(object):

@@ -79,7 +79,8 @@ _RULES: Tuple[base.Rule, ...] = (
      "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs" + _THEN),
     (r"unrecognized option|invalid option|Invalid -", "scheduler_refused", False,
      "Correct the option that sbatch does not understand, in extra_flags or the resources" + _THEN),
-    (r"^sbatch: |Batch job submission failed", "scheduler_refused", False,
+    (r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
+     "scheduler_refused", False,
      "Correct what the scheduler names" + _THEN),
 )  # fmt: skip
 

@@ -1,0 +1,69 @@
+"""The states of a task, and what moves it from one to another. ``docs/reference/task-states.md`` is made from this file.
+
+A state is worked out anew in every look (survey.py), from what lies on the cluster; nothing remembers it.
+"""
+
+from typing import List, Tuple
+
+# One byte a task in a look. LOST is shown as failed: only the scheduler knows of its end.
+UNKNOWN, COMPLETE, FAILED, PENDING, RUNNING, LOST = range(6)
+
+NAMES = {
+    UNKNOWN: "unknown",
+    COMPLETE: "complete",
+    FAILED: "failed",
+    PENDING: "pending",
+    RUNNING: "running",
+    LOST: "failed",
+}
+
+MEANINGS: List[Tuple[str, str]] = [
+    (
+        "pending",
+        "its array is planned, queued, held, requeued or waits for another array; `waiting` says why, in a sentence",
+    ),
+    (
+        "running",
+        "the queue has its element as running, suspended or completing; in a packed element, once it is claimed",
+    ),
+    (
+        "complete",
+        "its own success record is there. Nothing else makes a task complete, and a complete task stays complete",
+    ),
+    ("failed", "its own record says so, or accounting does where the task could not write one; `failures` says why"),
+    ("unknown", "neither record, queue nor accounting knows it (any more, or yet)"),
+]
+
+TRANSITIONS: List[Tuple[str, str, str]] = [
+    ("pending", "running", "the scheduler starts its element, and the element claims it"),
+    (
+        "pending",
+        "failed",
+        "the scheduler refuses to start it, or it was deleted while it waited and nobody knows it after a minute",
+    ),
+    ("pending", "unknown", "it left the queue and its end is not known yet"),
+    ("running", "complete", "the executor ended well, its results are in place, and the record was written"),
+    ("running", "failed", "the record says why; or accounting does, when the task was killed with its dispatcher"),
+    (
+        "running",
+        "pending",
+        "the scheduler put it back: preempted, or its node was lost; the next attempt has the next number",
+    ),
+    ("running", "unknown", "it left the queue; its record and accounting are late"),
+    ("unknown", "complete", "the record arrived late"),
+    ("unknown", "failed", "accounting explained it; or it ended well there and no record came within 90 s"),
+    ("unknown", "running", "the queue shows it again (it answered with a part, or was restarted)"),
+    ("unknown", "pending", "the queue shows it again, or it was submitted again"),
+    ("failed", "pending", "it was submitted again (resubmit, a segment of a chain), or put back by the scheduler"),
+    ("failed", "running", "the new attempt was claimed between two looks"),
+    ("failed", "complete", "the new attempt ended between two looks, or the record arrived after all"),
+]
+
+# The states of a run, and when it is in them.
+LIFECYCLE: List[Tuple[str, str]] = [
+    ("submitting", "this machine began to submit it and has no answer yet; the same `submit` goes on"),
+    ("in_flight", "a task is pending or running, is being explained, or the scheduler could not be asked (`stale`)"),
+    ("complete", "every task is complete"),
+    ("failed", "nothing is pending or running, and at least one task has failed"),
+    ("abandoned", "nothing is pending or running, and for five minutes nobody has known what became of some task"),
+]
