@@ -16,6 +16,8 @@ from experiment import make_repo, submit
 pytestmark = pytest.mark.usefixtures("clusters_file")
 TASKS = 300
 MEMORY, TIME, RAISES, NODE, DELETED = range(40, 45), range(3), (60, 61), 250, 100
+# Walltime, just below it, and above it but below its double. SLURM looks twice a minute only; Grid Engine starts tasks slowly.
+TIMES = {"slurm": (60, 57, 110), "sge": (100, 97, 150)}
 GRID_ENGINE = {**os.environ, "SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}
 TESTBED = Path(__file__).parents[2] / "testbed"
 
@@ -27,11 +29,11 @@ with open(os.environ["WITNESS"], "a") as witness:
 if mode == "memory":
     block = b"x" * (95 << 20)
 elif mode == "time":
-    time.sleep(85)
+    time.sleep(float(os.environ["TOO_LONG"]))
 elif mode == "raises":
     raise ValueError("horizon %s is not in the index" % task)
 elif mode in ("node", "deleted") and attempt == 1:
-    time.sleep(57)
+    time.sleep(float(os.environ["LONG"]))
 json.dump({"y": int(task)}, open(os.environ["HPC_RESULT_DIR"] + "/metrics.json", "w"))
 with open(os.environ["WITNESS"], "a") as witness:
     witness.write("end %s %d\\n" % (task, attempt))
@@ -54,15 +56,17 @@ def test_each_is_named_and_the_fixable_are_mended(site, run_cli, tmp_path):
     witness = site.scratch / "witness"
     witness.touch()
     witness.chmod(0o666)
-    tasks = [{"mode": mode(task), "witness": str(witness)} for task in range(TASKS)]
+    walltime, long, too_long = TIMES[site.scheduler]
+    common = {"witness": str(witness), "long": long, "too_long": too_long}
+    tasks = [{"mode": mode(task), **common} for task in range(TASKS)]
     repo = make_repo(tmp_path / "repo", tasks, **{"work.py": EXECUTOR})
-    flags = ["--walltime-sec", "60", "--mem-mb", "64"]
+    flags = ["--walltime-sec", str(walltime), "--mem-mb", "64"]
     flags += ["--extra-flags=--no-requeue"] if site.scheduler == "slurm" else []
     sent = submit(run_cli, repo, "/usr/bin/python3 work.py", *flags)
     job = sent["job_ids"][0]
     fine = sum(mode(task) == "fine" for task in range(TASKS))
     # All the others first: what Grid Engine has on its way to an execd that dies stays on its way for ever.
-    _wait_for(lambda: witness.read_text().count("end ") >= fine and _began(witness, NODE, DELETED), 55)
+    _wait_for(lambda: witness.read_text().count("end ") >= fine and _began(witness, NODE, DELETED), long - 2)
     site.run(*(["scancel", f"{job}_{DELETED}"] if site.scheduler == "slurm" else ["qdel", f"{job}.{DELETED + 1}"]))
     with _lost_node(site, sent["remote_path"], NODE):
         _wait_until_failed(run_cli, repo, 12, 240)

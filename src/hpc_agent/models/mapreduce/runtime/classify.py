@@ -48,7 +48,7 @@ _EXCEPTIONS = {
 }
 _MESSAGES: Tuple[Tuple[Any, str, str], ...] = (
     (re.compile(r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]", re.IGNORECASE), "disk_full", "certain"),
-    (re.compile(r"Cannot allocate memory|std::bad_alloc|Unable to allocate [\d.]+ [KMGT]iB|cannot allocate vector of size"
+    (re.compile(r"Cannot allocate memory|^MemoryError\b|std::bad_alloc|Unable to allocate [\d.]+ [KMGT]iB|cannot allocate vector of size"
                 r"|OutOfMemoryError: Java heap|\bmalloc.*fail|insufficient virtual memory"), "out_of_memory", "likely"),
     (re.compile(r"Stale file handle|Input/output error|Transport endpoint is not connected|uncorrectable ECC|fallen off the bus"),
      "node_failure", "likely"),
