@@ -29,11 +29,11 @@ def failures_page(notice: str) -> str:
         "|---|---|---|---|",
     ]
     for kind in CATALOGUE:
-        action = ACTIONS[kind.action] + (f" ({kind.multiplier:g} times as much)" if kind.multiplier != 1 else "")
+        action = ACTIONS[kind.action] + (f" ({kind.multiplier:g} times as much)" if kind.multiplier else "")
         lines.append(f"| [`{kind.name}`](#{kind.name}) | {kind.signs} | {action} | {kind.attempts or '-'} |")
     lines += ["", "## Remedies", ""]
     for kind in CATALOGUE:
-        lines += [f"### {kind.name}", "", f"{kind.title[0].upper()}{kind.title[1:]}. {kind.remedy}", ""]
+        lines += [f"### {kind.name}", "", f"{kind.title}. {kind.remedy}", ""]
     lines += [
         "## Confidence",
         "",

@@ -1,21 +1,27 @@
-"""The catalogue of failures: every class has one stated remedy. ``docs/reference/failures.md`` is made from it."""
+"""The catalogue of failures: what a failed task is called, what gives it away, and what helps."""
 
-from typing import Dict, List
+from typing import List, Optional
+
+_RESUBMIT = "hpc-agent resubmit --run-id RUN --classes "
+_LOGS = "hpc-agent logs --run-id RUN --task-id N"
 
 
 class FailureClass(object):
-    """One class of failures.
+    """One kind of failure.
 
-    signs       what gives it away
-    remedy      what a person does about it; RUN and TASK stand for ids
-    action      what ``resubmit`` does by itself: resubmit (as it is), more_memory, more_time, other_nodes, continue (from a
-                checkpoint); or nothing: fix (the same failure would come back), ask (a person has to decide)
-    attempts    how often ``resubmit`` sends a task of this class again by itself
-    multiplier  of the memory or walltime that the last attempt asked for
+    ``action``: "continue", "more_memory", "more_time", "resubmit" and "other_nodes" are done without asking, at most
+    ``attempts`` times a task, with the limit times ``multiplier``; "fix" needs new code or settings, "ask" a decision.
     """
 
     def __init__(
-        self, name: str, title: str, signs: str, remedy: str, action: str, attempts: int = 0, multiplier: float = 1.0
+        self,
+        name: str,
+        title: str,
+        signs: str,
+        remedy: str,
+        action: str,
+        attempts: int = 0,
+        multiplier: Optional[float] = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -26,97 +32,134 @@ class FailureClass(object):
         self.multiplier = multiplier
 
 
-_RESUBMIT = "'hpc-agent resubmit --run-id RUN'"
-_LOGS = "'hpc-agent logs --run-id RUN --all-failed'"
-
-# In order of precedence.
+# In order of precedence. A remedy ends with the command to type.
 CATALOGUE: List[FailureClass] = [
     FailureClass(
-        "checkpointed", "stopped with a checkpoint",
-        "exit code 130, or files in $HPC_CHECKPOINT_DIR when it was stopped before its walltime or for another job",
-        "It can go on where it stopped: run %s." % _RESUBMIT, "continue", 20,
+        "checkpointed", "Stopped with a checkpoint",
+        "The executor stopped itself, or was stopped at its time limit or by preemption, and left files in its "
+        "checkpoint folder.",
+        "Let the tasks go on from their checkpoints: " + _RESUBMIT + "checkpointed",
+        "continue", attempts=100,
     ),
     FailureClass(
-        "preempted", "preempted", "the scheduler stopped it for a job of higher priority",
-        "Nothing is wrong with it: run %s." % _RESUBMIT, "resubmit", 10,
+        "gpu_memory", "Out of GPU memory",
+        "The log ends with 'CUDA out of memory', CUDA_ERROR_OUT_OF_MEMORY, cudaErrorMemoryAllocation, 'HIP out of "
+        "memory' or RESOURCE_EXHAUSTED.",
+        "More host memory does not help: use a smaller batch or another GPU type and submit again: hpc-agent submit",
+        "ask",
     ),
     FailureClass(
-        "walltime", "walltime used up", "the scheduler's accounting, or stopped by a signal at the end of its walltime",
-        "Give it more time: %s doubles the walltime, or set --walltime-sec." % _RESUBMIT, "more_time", 2, 2.0,
+        "out_of_memory", "Out of memory",
+        "The scheduler says so, slurmstepd reports an oom-kill event, a kill came with at least 90 % of the memory in "
+        "use, or the program could not allocate (MemoryError, std::bad_alloc).",
+        "Give the tasks more memory: " + _RESUBMIT + "out_of_memory --mem-mb N",
+        "more_memory", attempts=3, multiplier=2.0,
     ),
     FailureClass(
-        "gpu_memory", "GPU out of memory", "CUDA, HIP or XLA says so in the log",
-        "More host memory does not help: use a smaller batch or a GPU with more memory, then 'hpc-agent submit' again; "
-        "to try it as it is, 'hpc-agent resubmit --run-id RUN --classes gpu_memory'.", "ask",
+        "walltime", "Out of time",
+        "The scheduler says TIMEOUT or 'DUE TO TIME LIMIT', or the task was stopped when its time was nearly used up.",
+        "Give the tasks more time: " + _RESUBMIT + "walltime --walltime-sec N",
+        "more_time", attempts=2, multiplier=2.0,
     ),
     FailureClass(
-        "out_of_memory", "out of memory",
-        "the scheduler's accounting, an oom-kill message, a kill at the size that was asked for, or a failed allocation",
-        "Give it more memory: %s doubles it, or set --mem-mb." % _RESUBMIT, "more_memory", 3, 2.0,
+        "preempted", "Preempted",
+        "The scheduler says PREEMPTED or 'DUE TO PREEMPTION'.",
+        "The nodes were needed for a job of higher priority, so send the tasks again: " + _RESUBMIT + "preempted",
+        "resubmit", attempts=10,
     ),
     FailureClass(
-        "node_failure", "node failed", "the scheduler lost the node, or its file systems failed under the task",
-        "Run it elsewhere: %s avoids the node where others are left." % _RESUBMIT, "other_nodes", 3,
+        "node_failure", "A node or its file system failed",
+        "The scheduler says NODE_FAIL, or the log ends with a stale file handle, an input/output error, a lost "
+        "connection, a bus error or a broken GPU.",
+        "Nothing is wrong with the tasks, so send them to other nodes: " + _RESUBMIT + "node_failure",
+        "other_nodes", attempts=3,
     ),
     FailureClass(
-        "cancelled", "cancelled", "somebody deleted the job: accounting says by whom, where it knows",
-        "If that was not on purpose, run 'hpc-agent resubmit --run-id RUN --classes cancelled'.", "ask",
+        "disk_full", "No room on a disk",
+        "The log ends with 'No space left on device' or 'Disk quota exceeded' (errno 28 or 122).",
+        "Make room where the log says it is missing, then send the tasks again: " + _RESUBMIT + "disk_full",
+        "ask",
     ),
     FailureClass(
-        "never_started", "never started", "it left the queue without having run: deleted or refused while it waited",
-        "Run %s: it sends it once more." % _RESUBMIT, "resubmit", 1,
-    ),
-    FailureClass(
-        "environment", "environment failed", "a module, conda, shell_init or the interpreter could not be had on the node",
-        "Correct modules, conda_env or shell_init ('hpc-agent clusters-describe NAME' shows them), then run "
-        "'hpc-agent resubmit --run-id RUN --classes environment'.", "fix",
-    ),
-    FailureClass(
-        "disk_full", "disk or quota full", "No space left on device, Disk quota exceeded",
-        "Free some space on the cluster, then run 'hpc-agent resubmit --run-id RUN --classes disk_full'.", "ask",
-    ),
-    FailureClass(
-        "missing_module", "Python module missing", "ModuleNotFoundError or ImportError ends the log",
-        "Install it into the environment of the job or name another (conda_env, modules), then 'hpc-agent submit' again.", "fix",
-    ),
-    FailureClass(
-        "command_not_found", "command not found", "the shell's message, exit code 127",
-        "Correct the executor or load what provides the command (modules), then 'hpc-agent submit' again.", "fix",
-    ),
-    FailureClass(
-        "missing_file", "file missing", "No such file or directory, FileNotFoundError",
-        "Put the file where the task looks (shared_paths for data), then 'hpc-agent submit' again.", "fix",
-    ),
-    FailureClass(
-        "permission", "permission denied", "PermissionError, Permission denied, exit code 126",
-        "Correct the permissions, then run 'hpc-agent resubmit --run-id RUN --classes permission'.", "fix",
-    ),
-    FailureClass(
-        "no_output", "no metrics", "it ended well, but the declared metrics file is missing or cannot be read",
-        "Let the executor write it into $HPC_RESULT_DIR, or correct 'results.metrics_file'; then 'hpc-agent submit' again.",
+        "environment", "The environment could not be set up",
+        "A module, conda environment or shell_init did not load on the node, the scheduler could not start the job, or "
+        "a shared library is missing.",
+        "Correct modules, conda_env or shell_init in clusters.yaml, then submit again: hpc-agent submit",
         "fix",
     ),
     FailureClass(
-        "no_record", "no record", "the scheduler says that it ended well, and the task left no record",
-        "Run %s: it runs it once more." % _RESUBMIT, "resubmit", 1,
+        "missing_module", "A package is not installed",
+        "Python ends with ModuleNotFoundError or ImportError, R with 'there is no package called'.",
+        "Install the package in the environment of the tasks or name another environment, then submit again: "
+        "hpc-agent submit",
+        "fix",
     ),
     FailureClass(
-        "code_error", "the program failed", "an exception or a non-zero exit code of the executor",
-        "Read %s, correct the code, then 'hpc-agent submit' again: changed code is a new run." % _LOGS, "fix",
+        "command_not_found", "A command does not exist",
+        "The shell says 'command not found' or ends with exit code 127.",
+        "Correct the command, or load the module that brings it, then submit again: hpc-agent submit",
+        "fix",
     ),
     FailureClass(
-        "signal", "killed by a signal", "a signal that neither the scheduler nor a limit explains, such as SIGSEGV",
-        "Read %s; to try once more, 'hpc-agent resubmit --run-id RUN --classes signal'." % _LOGS, "ask",
+        "missing_file", "A file is missing",
+        "The log ends with FileNotFoundError or 'No such file or directory'.",
+        "Put the file among those that are pushed (or in shared_paths) or correct its path, then submit again: "
+        "hpc-agent submit",
+        "fix",
     ),
     FailureClass(
-        "unknown", "unknown", "neither a record nor the queue nor accounting says what became of it",
-        "Read %s; to try once more, 'hpc-agent resubmit --run-id RUN --classes unknown'." % _LOGS, "ask",
+        "permission", "Permission denied",
+        "The log ends with PermissionError or 'Permission denied', or the shell with exit code 126.",
+        "Correct the permissions, or write to the task's result folder instead, then submit again: hpc-agent submit",
+        "fix",
+    ),
+    FailureClass(
+        "cancelled", "Cancelled",
+        "The scheduler says that a user or an administrator cancelled the job.",
+        "Nothing is sent again unless you ask for it: " + _RESUBMIT + "cancelled",
+        "ask",
+    ),
+    FailureClass(
+        "never_started", "Never started",
+        "The scheduler says that the job was deleted or lost while it was pending.",
+        "Send the tasks again: " + _RESUBMIT + "never_started",
+        "resubmit", attempts=1,
+    ),
+    FailureClass(
+        "no_output", "Ended without its metrics",
+        "The executor ended with exit code 0, and the metrics it declared are missing or cannot be read.",
+        "See in the log what the executor wrote and where, and correct it or the declared results: " + _LOGS,
+        "fix",
+    ),
+    FailureClass(
+        "no_record", "Ended without a record",
+        "The scheduler says that the job ended well, and no record of the task arrived.",
+        "Send the tasks again: " + _RESUBMIT + "no_record",
+        "resubmit", attempts=1,
+    ),
+    FailureClass(
+        "code_error", "The program failed",
+        "The log ends with a traceback or another error message, or the program with an exit code that is not 0.",
+        "Correct the code at the line that the log names, then submit it: hpc-agent submit",
+        "fix",
+    ),
+    FailureClass(
+        "signal", "Killed by a signal",
+        "The program was killed by a signal, such as SIGSEGV or SIGKILL, that nothing explains.",
+        "See what the program did last, and whether it happens again on another node: " + _LOGS,
+        "ask",
+    ),
+    FailureClass(
+        "unknown", "Unknown",
+        "Neither record, accounting nor logs tell why.",
+        "See what little there is: " + _LOGS,
+        "ask",
     ),
 ]  # fmt: skip
 
-_BY_NAME: Dict[str, FailureClass] = {kind.name: kind for kind in CATALOGUE}
+_BY_NAME = {entry.name: entry for entry in CATALOGUE}
 
 
 def by_name(name: str) -> FailureClass:
-    """The class called ``name``; ``unknown`` for a name that an older or newer version gave."""
-    return _BY_NAME.get(name, _BY_NAME["unknown"])
+    """The class called ``name``. Raises KeyError when there is none."""
+    return _BY_NAME[name]

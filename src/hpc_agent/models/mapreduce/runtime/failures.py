@@ -2,6 +2,7 @@
 failed in the same way are one cluster.
 """
 
+import os
 from typing import Any, Dict, List, Tuple
 
 from . import common, execute, layout, logs, records
@@ -45,7 +46,11 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
     covering = survey.covering(task)
     entry = next((a for a in covering if a["generation"] == facts.get("generation")), covering[-1])
     asked = entry.get("resources") or {}
-    facts.update(mem_mb=asked.get("mem_mb"), walltime_sec=asked.get("walltime_sec"))
+    facts.update(
+        mem_mb=asked.get("mem_mb"),
+        walltime_sec=asked.get("walltime_sec"),
+        checkpoint=os.path.isdir(survey.folder.checkpoints(task)),
+    )
     tail = scheduler_tail = ""
     if read:
         record = records.read(survey.folder, task) if survey.state[task] != LOST else None

@@ -134,7 +134,7 @@ def _resources(diagnosis: Dict[str, Any], kind: FailureClass, policy: Policy) ->
     return None, asked
 
 
-def _more(base: float, multiplier: float, step: int) -> int:
+def _more(base: float, multiplier: Optional[float], step: int) -> int:
     return math.ceil(base * (multiplier or 1.0) / step) * step
 
 

@@ -1,0 +1,74 @@
+"""A host that does not answer is left alone for a while, by every process."""
+
+import pytest
+
+from hpc_agent.errors import SshUnreachable
+from hpc_agent.infra import breaker
+from hpc_agent.infra.transport import Completed
+
+
+class Host:
+    def __init__(self):
+        self.up, self.asked = False, 0
+
+    def run(self, words, stdin, timeout):
+        self.asked += 1
+        if not self.up:
+            raise SshUnreachable("no answer")
+        return Completed(0, b"", b"")
+
+
+@pytest.fixture
+def now(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(breaker.time, "time", lambda: clock[0])
+    return clock
+
+
+def guarded(host, folder, **env):
+    return breaker.GuardedTransport(host, "ada@login", folder, env)
+
+
+def ask(transport):
+    return transport.run(["true"], b"", 1.0)
+
+
+def test_after_five_failures_the_host_is_left_alone_and_then_tried_again(tmp_path, now):
+    host = Host()
+    for _ in range(breaker.FAILURES_BEFORE_OPEN):
+        with pytest.raises(SshUnreachable):
+            ask(guarded(host, tmp_path))
+    with pytest.raises(SshUnreachable, match="left alone") as refused:
+        ask(guarded(host, tmp_path))
+    assert (host.asked, refused.value.details["retry_after_sec"]) == (5, 30)
+    now[0] += 31
+    with pytest.raises(SshUnreachable, match="no answer"):
+        ask(guarded(host, tmp_path))
+    now[0] += 31
+    with pytest.raises(SshUnreachable, match="left alone"):
+        ask(guarded(host, tmp_path))
+    now[0] += 30
+    host.up = True
+    assert ask(guarded(host, tmp_path)).code == 0
+    host.up = False
+    with pytest.raises(SshUnreachable, match="no answer"):
+        ask(guarded(host, tmp_path))
+
+
+def test_the_user_may_insist(tmp_path, now):
+    host = Host()
+    for _ in range(9):
+        with pytest.raises(SshUnreachable, match="no answer"):
+            ask(guarded(host, tmp_path, HPC_NO_BREAKER="1"))
+    assert host.asked == 9
+
+
+def test_failures_of_yesterday_do_not_count(tmp_path, now):
+    host = Host()
+    for _ in range(4):
+        with pytest.raises(SshUnreachable):
+            ask(guarded(host, tmp_path))
+    now[0] += breaker.FORGOTTEN_SEC + 1
+    for _ in range(2):
+        with pytest.raises(SshUnreachable, match="no answer"):
+            ask(guarded(host, tmp_path))

@@ -1,0 +1,127 @@
+"""An array reaches the scheduler once, wherever the submitter is killed and whatever the scheduler answers."""
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpc_agent.models.mapreduce.runtime import common, layout, ledger
+
+
+class Killed(BaseException):
+    pass
+
+
+class FakeScheduler:
+    """Accepts, refuses, or lies; remembers what it accepted."""
+
+    def __init__(self):
+        self.accepted, self.answers, self.room = [], [], None
+
+    def submit(self, job):
+        answer = self.answers.pop(0) if self.answers else "ok"
+        if answer == "killed before":
+            raise Killed
+        if answer not in ("refused", "unknown", "full"):
+            self.accepted.append(job.name)
+        if answer == "killed after":
+            raise Killed
+        if answer in ("refused", "refused but accepted"):
+            raise common.NodeError("scheduler_refused", "no", None, {"retry_later": False})
+        if answer in ("unknown", "unknown but accepted"):
+            raise common.NodeError("submission_unknown", "hm")
+        if answer == "full":
+            raise common.NodeError("scheduler_refused", "MaxSubmit", None, {"retry_later": True})
+        return str(len(self.accepted))
+
+    def find(self, name, since):
+        return [str(number) for number, accepted in enumerate(self.accepted, 1) if accepted == name]
+
+    def submitted_elements(self):
+        return 5
+
+
+ANSWERS = [
+    "ok",
+    "refused",
+    "refused but accepted",
+    "unknown",
+    "unknown but accepted",
+    "killed before",
+    "killed after",
+    "full",
+]
+
+
+def make_folder(path):
+    folder = layout.RunFolder(str(path))
+    common.make_folder(folder.jobs)
+    common.write_json(folder.document, {"constraints": {}})
+    common.write_json(folder.submission, {"template": "t", "job_environment": {}})
+    entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
+    arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
+    ledger.plan(folder, arrays)
+    return folder
+
+
+def submitter(folder, scheduler):
+    return ledger.Submitter(folder, scheduler, {}, "me", lambda: None, settle=0.0)
+
+
+@given(st.lists(st.sampled_from(ANSWERS), max_size=12), st.integers(0, 40))
+@settings(max_examples=200)
+def test_never_twice_never_lost(answers, kill_at):
+    import tempfile
+    from unittest import mock
+
+    with tempfile.TemporaryDirectory() as path, mock.patch.object(ledger.time, "sleep"):
+        folder, scheduler = make_folder(path), FakeScheduler()
+        scheduler.answers = list(answers)
+        writes, honest = [0], common.write_json
+
+        def dying(target, value, sync=True):
+            writes[0] += 1
+            if writes[0] == kill_at:
+                raise Killed
+            honest(target, value, sync)
+
+        with mock.patch.object(ledger.common, "write_json", dying):
+            for _ in range(30):
+                try:
+                    outcome = submitter(folder, scheduler).go()
+                except (Killed, common.NodeError):
+                    continue
+                if not outcome["waiting"] and not scheduler.answers:
+                    break
+        assert sorted(scheduler.accepted) == ["r.a0", "r.a1", "r.a2"]
+        known = ledger.summary(folder)
+        assert [known[f"a{n}"]["job_id"] for n in range(3)] == [scheduler.find(f"r.a{n}", 0)[0] for n in range(3)]
+        assert ledger.read(folder, "a1")["after_jobs"] == [known["a0"]["job_id"]]
+
+
+def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
+    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    scheduler.answers = ["refused but accepted"]
+
+    def down(name, since):
+        raise common.NodeError("cluster_timeout", "down")
+
+    scheduler.find, honest = down, scheduler.find
+    with pytest.raises(common.NodeError) as caught:
+        submitter(folder, scheduler).go()
+    assert caught.value.code == "submission_unknown"
+    scheduler.find = honest
+    submitter(folder, scheduler).go()
+    assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
+
+
+def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tmp_path):
+    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    scheduler.answers = ["ok", "refused"]
+    with pytest.raises(common.NodeError):
+        submitter(folder, scheduler).go()
+    arrays = [dict(ledger.read(folder, f"a{n}"), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
+    ledger.plan(folder, arrays)
+    assert [ledger.read(folder, f"a{n}")["resources"] for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
+    assert os.path.basename(folder.job("a0")) == "a0.json"

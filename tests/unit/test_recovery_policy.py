@@ -1,0 +1,111 @@
+"""What is decided about failed tasks: more of what was missing, never beyond the limits, never a bug twice."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.models.mapreduce.runtime import common
+from hpc_agent.models.mapreduce.runtime.failure_classes import CATALOGUE
+from hpc_agent.models.mapreduce.runtime.recovery import SAME_FAILURE_THRESHOLD, Policy, decide
+
+
+def failed(task, kind, fingerprint="f", resubmits=(), **facts):
+    return {
+        "task": task,
+        "class": kind,
+        "fingerprint": fingerprint,
+        "host": facts.pop("host", "n1"),
+        "resources": {"mem_mb": 1000, "walltime_sec": 600, "cpus": 1},
+        "placement": {"partition": "batch"},
+        "pack": 1,
+        "resubmits": list(resubmits),
+        **facts,
+    }
+
+
+def test_each_class_gets_what_it_lacked():
+    diagnoses = [failed(0, "out_of_memory"), failed(1, "walltime"), failed(2, "preempted"), failed(3, "out_of_memory")]
+    groups, blocked = decide(diagnoses, Policy({}), [])
+    asked = {tuple(g["ids"]): (g["resources"]["mem_mb"], g["resources"]["walltime_sec"]) for g in groups}
+    assert asked == {(0, 3): (2048, 600), (1,): (1000, 1200), (2,): (1000, 600)}
+    assert blocked == []
+
+
+def test_caps_are_kept_and_the_cap_itself_is_no_reason_to_try_again():
+    policy = {"caps": {"mem_mb": 1500, "walltime_sec": 600}}
+    groups, blocked = decide([failed(0, "out_of_memory"), failed(1, "walltime")], Policy(policy), [])
+    assert [g["resources"]["mem_mb"] for g in groups] == [1500]
+    assert [(b["class"], b["tasks"]) for b in blocked] == [("walltime", "1")]
+    assert "all that the cluster allows" in blocked[0]["why"]
+
+
+def test_memory_that_nobody_asked_for_starts_somewhere():
+    diagnosis = {**failed(0, "out_of_memory"), "resources": {"mem_mb": None}}
+    assert decide([diagnosis], Policy({}), [])[0][0]["resources"]["mem_mb"] == 2048
+
+
+@pytest.mark.parametrize(("usable", "excluded"), [(["n1", "n2"], ["n1"]), (["n1"], []), ([], [])])
+def test_a_bad_node_is_avoided_only_where_others_are_left(usable, excluded):
+    groups, _ = decide([failed(0, "node_failure")], Policy({}), usable)
+    assert groups[0]["placement"]["exclude_nodes"] == excluded
+
+
+@pytest.mark.parametrize(
+    "kind", ["code_error", "cancelled", "missing_module", "signal", "unknown", "gpu_memory", "disk_full"]
+)
+def test_what_needs_a_person_is_left_alone_unless_it_is_named(kind):
+    groups, blocked = decide([failed(0, kind)], Policy({}), [])
+    assert (groups, [b["class"] for b in blocked]) == ([], [kind])
+    for named in ({"classes": [kind]}, {"tasks": [0]}, {"force": True}):
+        assert decide([failed(0, kind)], Policy(named), [])[1] == []
+
+
+def test_the_same_failure_of_the_code_is_not_tried_again():
+    again = failed(0, "code_error", "bug", [{"fingerprints": ["bug"]}])
+    _, blocked = decide([again], Policy({"classes": ["code_error"]}), [])
+    assert "same way" in blocked[0]["why"]
+    assert decide([again], Policy({"classes": ["code_error"], "force": True}), [])[1] == []
+
+
+def test_many_alike_are_a_bug():
+    alike = [failed(task, "code_error", "bug") for task in range(SAME_FAILURE_THRESHOLD + 1)]
+    groups, blocked = decide(alike, Policy({"classes": ["code_error"]}), [])
+    assert (groups, blocked[0]["count"]) == ([], SAME_FAILURE_THRESHOLD + 1)
+
+
+def test_attempts_are_counted():
+    worn = failed(0, "walltime", resubmits=[{}, {}])
+    assert "2 times already" in decide([worn], Policy({}), [])[1][0]["why"]
+    assert decide([worn], Policy({"max_attempts": 3}), [])[1] == []
+
+
+KINDS = st.sampled_from([kind.name for kind in CATALOGUE])
+
+
+@given(
+    st.lists(st.tuples(KINDS, st.sampled_from("abc"), st.integers(0, 4)), max_size=30),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "tasks": st.lists(st.integers(0, 30), max_size=5),
+            "classes": st.lists(KINDS, max_size=3),
+            "force": st.booleans(),
+            "max_attempts": st.integers(1, 5),
+            "max_tasks": st.integers(0, 10),
+            "caps": st.fixed_dictionaries({"mem_mb": st.integers(500, 5000), "walltime_sec": st.integers(300, 5000)}),
+        },
+    ),
+)
+def test_every_wanted_task_is_in_one_group_or_refused(tasks, document):
+    diagnoses = [failed(n, kind, print_, [{}] * tries) for n, (kind, print_, tries) in enumerate(tasks)]
+    policy = Policy(document)
+    wanted = {d["task"] for d in diagnoses if policy.wants(d)}
+    groups, blocked = decide(diagnoses, Policy(document), ["n1", "n2"])
+    sent = [task for group in groups for task in group["ids"]]
+    refused = [task for refusal in blocked for task in common.decode_ranges(refusal["tasks"])]
+    assert sorted(sent + refused) == sorted(wanted)
+    assert len(sent) <= document.get("max_tasks", len(sent))
+    caps = document.get("caps")
+    for group in groups:
+        assert caps is None or group["resources"]["mem_mb"] <= max(1000, caps["mem_mb"])
+        assert caps is None or group["resources"]["walltime_sec"] <= max(600, caps["walltime_sec"])

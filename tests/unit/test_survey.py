@@ -1,0 +1,163 @@
+"""What a look makes of records, queue and accounting; every move of a task is one that the table of transitions has."""
+
+import os
+
+import pytest
+
+from hpc_agent.models.mapreduce.runtime import common, layout, survey, task_states
+from hpc_agent.models.mapreduce.runtime.report import describe
+
+
+class Scheduler:
+    def __init__(self):
+        self.rows, self.ended, self.broken = [], [], None
+
+    def queue(self, jobs):
+        if self.broken == "queue":
+            raise common.NodeError("cluster_timeout", "no answer")
+        return [row for row in self.rows if row["job"] in jobs]
+
+    def accounting(self, jobs, since):
+        if self.broken == "accounting":
+            raise common.NodeError("cluster_timeout", "no answer")
+        return [row for row in self.ended if row["job"] in jobs]
+
+
+class Bed:
+    """A run of three tasks on disk, and a scheduler that says what it is told to."""
+
+    def __init__(self, path):
+        self.folder = layout.RunFolder(str(path))
+        self.scheduler = Scheduler()
+        self.seen = {}
+        common.make_folder(self.folder.jobs)
+        common.write_json(self.folder.document, {"task_count": 3, "run_id": "r", "scheduler": "slurm"})
+        self.entry("a0", "7", 1)
+
+    def entry(self, array, job, generation, tasks="0-2", **more):
+        common.write_json(self.folder.job(array), {
+            "array": array, "name": "r." + array, "job_id": job, "tasks": tasks, "pack": 1, "elements": 3, "wave": 0,
+            "generation": generation, "at": 0.0, "state": "submitted" if job else "planned", "order": generation, **more,
+        })  # fmt: skip
+
+    def queued(self, state, elements="0-2", job="7", reason="", name="r.a0"):
+        self.scheduler.rows = [
+            {"job": job, "elements": elements, "state": state, "reason": reason, "raw": state, "name": name}
+        ]
+
+    def record(self, task, state, generation=1, cause=None):
+        path = self.folder.record(task)
+        common.make_folder(os.path.dirname(path))
+        document = {"task": task, "state": state, "generation": generation, "cause": cause, "job": "7", "element": task,
+                    "seconds": 1.0, "ended_at": 1.0, "attempt": 1}  # fmt: skip
+        common.write_json(path, document)
+        os.utime(os.path.dirname(path), ns=(1, len(os.listdir(os.path.dirname(path))) + generation * 100 + task))
+
+    def claim(self, task, generation=1):
+        path = self.folder.claim(task, generation)
+        common.make_folder(os.path.dirname(path))
+        with open(path, "w") as handle:
+            handle.write("owner\nhost 1\n")
+
+    def look(self):
+        found = survey.Survey(self.folder, {}, self.scheduler)
+        answer = describe(found)
+        found.save()
+        states = {task: task_states.NAMES[found.state[task]] for task in range(3)}
+        known = {(a, b) for a, b, _ in task_states.TRANSITIONS} | {(s, s) for s in states.values()}
+        for task, state in states.items():
+            assert (self.seen.get(task, "pending"), state) in known | {("unknown", s) for s in states.values()}
+        self.seen = states
+        return found, answer
+
+
+@pytest.fixture
+def bed(tmp_path):
+    return Bed(tmp_path)
+
+
+def test_a_task_from_the_queue_to_its_record(bed):
+    bed.queued("pending", reason="Priority")
+    assert bed.look()[1]["counts"]["pending"] == 3
+    bed.queued("running")
+    assert bed.look()[1]["counts"]["running"] == 3
+    for task in range(3):
+        bed.record(task, "complete")
+    bed.scheduler.rows = []
+    answer = bed.look()[1]
+    assert (answer["lifecycle_state"], answer["counts"]["complete"]) == ("complete", 3)
+
+
+def test_another_job_with_the_same_id_is_not_ours(bed):
+    bed.queued("running", name="somebody.else")
+    assert bed.look()[1]["counts"]["running"] == 0
+
+
+def test_a_failed_query_is_no_answer(bed):
+    bed.queued("running")
+    bed.look()
+    bed.scheduler.broken = "queue"
+    answer = bed.look()[1]
+    assert (answer["lifecycle_state"], answer["counts"]["running"]) == ("in_flight", 3)
+    assert answer["stale"]["source"] == "queue"
+
+
+def test_planned_arrays_wait_and_say_why(bed):
+    bed.entry("a0", None, 1, message="QOSMaxSubmitJobPerUserLimit")
+    answer = bed.look()[1]
+    assert (answer["counts"]["pending"], answer["to_submit"]) == (3, 1)
+    assert "QOSMaxSubmitJobPerUserLimit" in answer["waiting"][0]["sentence"]
+
+
+def test_a_requeued_element_is_pending_again_whatever_its_record_says(bed):
+    bed.record(0, "failed", cause="terminated")
+    bed.queued("pending", elements="0")
+    found, answer = bed.look()
+    assert (task_states.NAMES[found.state[0]], answer["counts"]["failed"]) == ("pending", 0)
+    bed.queued("running", elements="0")
+    assert task_states.NAMES[bed.look()[0].state[0]] == "failed", "it may only be completing"
+    bed.claim(0)
+    assert task_states.NAMES[bed.look()[0].state[0]] == "running", "claimed anew after the record"
+
+
+def test_a_newer_generation_speaks_for_its_tasks(bed):
+    bed.record(1, "failed", cause="code_error")
+    bed.entry("r2-0", "8", 2, tasks="1", resubmit="q")
+    bed.queued("pending", elements="0", job="8", name="r.r2-0")
+    assert task_states.NAMES[bed.look()[0].state[1]] == "pending"
+    bed.scheduler.rows = []
+    assert task_states.NAMES[bed.look()[0].state[1]] == "unknown", "the old record says nothing of the new attempt"
+    bed.scheduler.ended = [{"job": "8", "element": 0, "state": "failed", "cause": "timeout", "raw": "TIMEOUT"}]
+    found, answer = bed.look()
+    assert (answer["failures_by_cause"], found.scan.failed[1]["generation"]) == ({"timeout": 1}, 2)
+
+
+def test_a_segment_does_not_wait_for_a_task_that_failed_for_good(bed):
+    bed.entry("s2-a0", "8", 2, segment=2)
+    bed.record(0, "failed", cause="code_error")
+    bed.record(1, "failed", cause="checkpointed")
+    bed.queued("pending", job="8", name="r.s2-a0")
+    found, _ = bed.look()
+    assert [task_states.NAMES[found.state[task]] for task in range(3)] == ["failed", "pending", "pending"]
+
+
+def test_deleted_while_pending_is_told_after_a_minute_and_a_claimed_task_is_not(bed, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(survey.time, "time", lambda: now[0])
+    bed.claim(2)
+    assert bed.look()[1]["counts"]["unknown"] == 3
+    now[0] += survey.VANISHED_SEC + 1
+    answer = bed.look()[1]
+    assert (answer["failures_by_cause"], answer["counts"]["unknown"]) == ({"never_started": 2}, 1)
+    bed.record(0, "complete")
+    assert bed.look()[1]["counts"]["complete"] == 1, "a record that comes late is believed all the same"
+
+
+def test_accounting_that_is_down_leaves_it_open(bed):
+    bed.scheduler.broken = "accounting"
+    answer = bed.look()[1]
+    assert (answer["lifecycle_state"], answer["stale"]["source"], answer["counts"]["unknown"]) == (
+        "in_flight",
+        "accounting",
+        3,
+    )
