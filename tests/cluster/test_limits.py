@@ -18,11 +18,11 @@ def test_1050_tasks_in_waves_of_two_arrays_of_100(site, run_cli, tmp_path, clust
     """The scheduler itself shows the dependencies, and the plan's estimate is within a factor of 1.5. Grid Engine has 64 slots
     here, which the plan has to be told.
     """
-    limits = {"max_array_size": 100, "max_concurrent_jobs": 2, "est_spin_up": "5s"}
+    limits = {"max_array_size": 100, "max_concurrent_jobs": 2, "est_spin_up": "8s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits))
     repo = make_repo(tmp_path / "repo", "def total(): return 1050\ndef resolve(i): return {'x': i}\n")
     started = time.monotonic()
-    sent = submit(run_cli, repo, f"sleep 8; {WRITE}", "--est-task-sec", "8", "--pack", "1", "--max-running", "64")
+    sent = submit(run_cli, repo, f"sleep 5; {WRITE}", "--est-task-sec", "5", "--pack", "1", "--max-running", "64")
     plan = sent["plan"]
     assert (plan["arrays"], plan["n_waves"], plan["elements_per_array"]) == (11, 6, 96), plan
     assert _dependencies(site, sent["job_ids"]) == [

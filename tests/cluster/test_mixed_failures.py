@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("clusters_file")
 TASKS = 300
 MEMORY, TIME, RAISES, NODE, DELETED = range(40, 45), range(3), (60, 61), 250, 100
 # Walltime, just below it, and above it but below its double. SLURM looks twice a minute only; Grid Engine starts tasks slowly.
-TIMES = {"slurm": (60, 57, 110), "sge": (100, 97, 150)}
+TIMES = {"slurm": (60, 57, 110), "sge": (80, 77, 110)}
 GRID_ENGINE = {**os.environ, "SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}
 TESTBED = Path(__file__).parents[2] / "testbed"
 

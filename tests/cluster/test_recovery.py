@@ -65,8 +65,9 @@ def test_a_broken_canary_submits_nothing_more_and_shows_the_cause(site, run_cli,
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "local"], indirect=True)
-@pytest.mark.parametrize("mode", [True, "detect"])
+@pytest.mark.parametrize(
+    ("site", "mode"), [("slurm-ssh", True), ("sge-ssh", "detect"), ("local", True)], indirect=["site"]
+)
 def test_a_walltime_beyond_the_limit_becomes_a_chain(site, run_cli, tmp_path, clusters_file, mode):
     limits = {"max_array_size": 100, "max_concurrent_jobs": 10, "max_walltime": "60s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits, auto_daisy_chain=mode))

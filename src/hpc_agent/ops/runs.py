@@ -39,7 +39,7 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     """Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
-    record = _latest(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
+    record = latest_run(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
     if not record.job_ids and not record.submitted_at:
         raise PreconditionFailed(
             f"the submission of {record.run_id} has not reached the scheduler",
@@ -51,7 +51,8 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     return KnownRun(repo, journal, record, Node(cluster, world.env, world.home, repo.remote_name, root))
 
 
-def _latest(journal: Journal, repo: RepoLayout) -> RunRecord:
+def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:
+    """The newest run of the repo. Raises PreconditionFailed when there is none, JournalCorrupt."""
     records, problems = journal.all()
     if problems and not records:
         raise JournalCorrupt(problems[0], details={"problems": problems})

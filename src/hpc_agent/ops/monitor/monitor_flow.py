@@ -8,15 +8,12 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
+from hpc_agent.ops.monitor.pace import Pace
 from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
 from hpc_agent.ops.recover.tick import Budget, act
 from hpc_agent.ops.runs import RunScoped, known_run
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
-
-SLOWEST_SEC = 300.0
-UNCHANGED_BEFORE_SLOWER = 2
-FAILED_POLLS_TOLERATED = 10
 
 
 class MonitorFlowRequest(RunScoped):
@@ -77,42 +74,33 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     that can be mended.
     """
     run = known_run(world, request)
-    least = 0.5 if run.node.cluster.scheduler == "local" else run.node.cluster.min_poll_sec
-    pause = max(least, request.poll_interval_seconds or least)
-    started, ticks, failed_polls, unchanged = world.now(), 0, 0, 0
+    pace = Pace(run.node.cluster, request.poll_interval_seconds)
+    started, ticks = world.now(), 0
     latest: StatusResult | None = None
     budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
     while True:
         acted = False
         try:
-            seen, failed_polls = poll(run), 0
-            unchanged = unchanged + 1 if latest and _same(latest, seen) else 0
-            latest = seen
+            seen = poll(run)
             world.progress.update("status", total=seen.total_tasks, **_counts(seen))
             acted = act(run, seen, budget)
-            unchanged = 0 if acted else unchanged
+            pace.saw(changed=acted or latest is None or _counts(latest) != _counts(seen))
+            latest = seen
         except (SshUnreachable, ClusterTimeout) as error:
-            failed_polls += 1
             used_up = latest is None and world.now() - started >= request.wall_clock_budget_seconds
-            if used_up or failed_polls >= FAILED_POLLS_TOLERATED:
+            if pace.missed() or used_up:
                 raise
             world.progress.update("unreachable", error=error.message)
         ticks += 1
         elapsed = world.now() - started
-        ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not failed_polls
+        ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         if latest and (ended or elapsed >= request.wall_clock_budget_seconds):
             return _result(latest, ticks, elapsed, budget)
-        slower = pause * 2 ** max(0, unchanged - UNCHANGED_BEFORE_SLOWER + 1)
-        wait = min(max(slower, 2.0**failed_polls if failed_polls else 0.0), max(SLOWEST_SEC, pause))
-        world.sleep(min(wait, max(0.1, request.wall_clock_budget_seconds - elapsed)))
+        world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_seconds - elapsed)))
 
 
 def _counts(seen: StatusResult) -> dict[str, int]:
     return {name: seen.last_status[name] for name in ("complete", "running", "pending", "failed", "unknown")}
-
-
-def _same(one: StatusResult, other: StatusResult) -> bool:
-    return _counts(one) == _counts(other)
 
 
 def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget) -> MonitorFlowResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import hashlib
 import json
 import socket
@@ -93,6 +94,17 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
             if earlier and (earlier.submitted_at or adopted_elsewhere(frozen, earlier)):
                 return replayed(world, journal, frozen, earlier, plan, ask)
             return _Submission(world, journal, frozen, request, plan, ask, run_id).go()
+
+
+def preview(request: SubmitRequest, world: World) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Kwargs of the first and the last task, and whether this very run was submitted already."""
+    with freeze(world, request) as frozen:
+        journal = Journal(world, frozen.repo)
+        _, earlier = _which_run(journal, frozen, request.rerun)
+        kwargs = frozen.tasks.kwargs()
+        first = next(kwargs)
+        rest = collections.deque(kwargs, maxlen=1)
+        return first, rest[0] if rest else first, bool(earlier and earlier.submitted_at)
 
 
 def _placement(request: SubmitRequest) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""``decide-monitor-arm``: how the next look at a run should come about, and when."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Request, Result, primitive
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.runs import RunId
+from hpc_agent.world import World
+
+HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
+
+
+class Counts(Request):
+    """Tasks in each state, as status counts them."""
+
+    complete: Annotated[int, Meta(ge=0)] = 0
+    running: Annotated[int, Meta(ge=0)] = 0
+    pending: Annotated[int, Meta(ge=0)] = 0
+    failed: Annotated[int, Meta(ge=0)] = 0
+    unknown: Annotated[int, Meta(ge=0)] = 0
+
+
+class DecideMonitorArmRequest(Request):
+    """What is known of a run, and who asks."""
+
+    run_id: RunId
+    summary: Annotated[Counts, Meta(description="last_status of status")]
+    total_tasks: Annotated[int, Meta(ge=0)]
+    invocation_argv: Annotated[list[str], Meta(description="the command to give again at the next look")] = []
+    user_invoked_via_loop: Annotated[bool, Meta(description="a loop is looking already")] = False
+    eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="eta_seconds of status")] = None
+    pace_unstable: Annotated[bool, Meta(description="the estimate jumps from look to look")] = False
+    queue_wait_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="expected wait in the queue")] = (
+        None
+    )
+
+
+class DecideMonitorArmResult(Result):
+    arm: Annotated[Literal["cron", "loop", "none"], Meta(description="none: nothing is left to look at")]
+    cadence_sec: int | None
+    reason: str
+    schedule: Annotated[str | None, Meta(description="a cron line")]
+    cron_create_args: Annotated[dict[str, Any] | None, Meta(description="schedule, prompt, reason")]
+
+
+@primitive(stage="monitor", errors=[SpecInvalid])
+def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:
+    """Choose cron, loop or nothing for the next look at a run, and how long to wait for it. Pure."""
+    del world
+    ended = _ended(request)
+    if ended:
+        return DecideMonitorArmResult(arm="none", cadence_sec=None, reason=ended, schedule=None, cron_create_args=None)
+    cadence, reason = _cadence(request)
+    if request.user_invoked_via_loop:
+        return DecideMonitorArmResult(
+            arm="loop", cadence_sec=cadence, reason=reason, schedule=None, cron_create_args=None
+        )
+    schedule = cron_line(cadence)
+    argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
+    arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
+    return DecideMonitorArmResult(
+        arm="cron", cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
+    )
+
+
+def _ended(request: DecideMonitorArmRequest) -> str:
+    counts = request.summary
+    if request.total_tasks == 0:
+        return "the run has no tasks"
+    if counts.complete >= request.total_tasks:
+        return "every task is complete"
+    if counts.failed and not counts.running and not counts.pending and not counts.unknown:
+        return "nothing is running or pending, and tasks have failed"
+    return ""
+
+
+def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
+    wait, eta = request.queue_wait_sec, request.eta_sec
+    if wait is not None and wait >= HALF_HOUR:
+        return (
+            (HOUR, "the queue is an hour long or more")
+            if wait >= HOUR
+            else (HALF_HOUR, "the queue is half an hour long")
+        )
+    if eta is not None:
+        if eta < TEN_MINUTES:
+            return 60, "it ends within ten minutes"
+        steady = 180 if eta <= HALF_HOUR else 270
+        return (90, "its pace is not steady") if request.pace_unstable else (steady, "its pace is steady")
+    if request.summary.pending >= request.total_tasks:
+        return HALF_HOUR, "everything is pending, and nothing is known of the queue"
+    return 90, "there is no estimate yet"
+
+
+def cron_line(cadence_sec: int) -> str:
+    """A cron line that comes at least so seldom: ``* * * * *``, ``*/N * * * *`` or ``0 */H * * *``."""
+    minutes = max(1, math.ceil(cadence_sec / 60))
+    if minutes >= 60:
+        return f"0 */{math.ceil(minutes / 60)} * * *"
+    return "* * * * *" if minutes == 1 else f"*/{minutes} * * * *"

@@ -1,0 +1,173 @@
+"""``watch``: a live view of one run, or of all that are under way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
+from hpc_agent.ops.monitor.pace import Pace
+from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.state.journal import TERMINAL, Journal
+from hpc_agent.state.layout import experiment_root
+from hpc_agent.world import World
+
+if TYPE_CHECKING:
+    from hpc_agent.view.live import RunView
+
+FRAME_SEC = 0.5
+
+
+class WatchRequest(RunScoped):
+    """What to look at, and for how long."""
+
+    all_runs: Annotated[bool, Meta(description="every run of the repo that has not ended")] = False
+    poll_interval_seconds: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="first pause between two looks; min_poll_sec is the least"),
+    ] = None
+    wall_clock_budget_seconds: Annotated[float, Meta(gt=0, description="stop looking after so long; runs go on")] = (
+        86400.0
+    )
+
+
+class WatchResult(Result):
+    runs: Annotated[
+        list[dict[str, Any]],
+        Meta(description="run_id, lifecycle_state (timeout: under way), last_status, failures_by_cause"),
+    ]
+    ticks: Annotated[int, Meta(description="looks taken")]
+    elapsed_seconds: float
+
+
+@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=ERRORS, progress=True)
+def watch(request: WatchRequest, world: World) -> WatchResult:
+    """A live view: waves, pace, failures by cause, why the rest waits, estimated end. Only looks, never submits.
+
+    Needs a terminal and the extra ``tui``; elsewhere it prints a JSON record for each look. Ends with the last run, with the
+    budget, or with Control-C; the runs themselves go on.
+    """
+    runs = _chosen(request, world)
+    watched = [_Watched(run, request.poll_interval_seconds, world) for run in runs]
+    started = world.now()
+    show = _terminal(world) if sys.stderr.isatty() and world.env.get("HPC_PROGRESS") != "json" else _records(world)
+    try:
+        while any(not one.ended for one in watched) and world.now() - started < request.wall_clock_budget_seconds:
+            for one in watched:
+                one.look_if_due()
+            show([one.view for one in watched])
+            world.sleep(FRAME_SEC)
+        show([one.view for one in watched])
+    finally:
+        show(None)
+    return WatchResult(
+        runs=[one.facts() for one in watched],
+        ticks=sum(one.ticks for one in watched),
+        elapsed_seconds=round(world.now() - started, 3),
+    )
+
+
+def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
+    if not request.all_runs:
+        return [known_run(world, request)]
+    records, _ = Journal(world, experiment_root(world.cwd, request.experiment_dir)).all()
+    wanted = [record for record in records if record.status not in TERMINAL and record.submitted_at]
+    if not wanted:
+        raise PreconditionFailed(
+            "no run of this repo is under way", remediation="'hpc-agent list-in-flight --all-states' lists the others."
+        )
+    return [known_run(world, RunScoped(run_id=r.run_id, experiment_dir=request.experiment_dir)) for r in wanted]
+
+
+class _Watched:
+    """One run, looked at at its own pace."""
+
+    def __init__(self, run: KnownRun, first: float | None, world: World) -> None:
+        from hpc_agent.view.live import RunView
+
+        self.run, self._world = run, world
+        self.pace = Pace(run.node.cluster, first)
+        self.view: RunView = RunView(run.record.run_id, run.record.cluster, run.record.total_tasks)
+        self.ticks = 0
+        self._due = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self.view.state in TERMINAL
+
+    def look_if_due(self) -> None:
+        now = self._world.now()
+        if self.ended or now < self._due:
+            return
+        self.ticks += 1
+        try:
+            self._learn(poll(self.run), now)
+        except (SshUnreachable, ClusterTimeout) as error:
+            self.view.stale = error.message
+            if self.pace.missed():
+                raise
+        self._due = self._world.now() + self.pace.seconds()
+
+    def _learn(self, seen: StatusResult, now: float) -> None:
+        view = self.view
+        counts = {name: int(seen.last_status[name]) for name in ("complete", "running", "pending", "failed", "unknown")}
+        if seen.lifecycle_state != view.state:
+            stamp = time.strftime("%H:%M:%S", time.localtime(now))
+            view.events.append(f"{stamp} {seen.lifecycle_state.replace('_', ' ')}")
+        self.pace.saw(counts != view.counts)
+        view.state, view.counts, view.waves = seen.lifecycle_state, counts, seen.last_status["waves"]
+        view.causes, view.waiting, view.checked_at = seen.failures_by_cause, seen.waiting, now
+        view.stale = str(seen.stale["error"]) if seen.stale else ""
+        view.ends.append((now, counts["complete"] + counts["failed"]))
+
+    def facts(self) -> dict[str, Any]:
+        view = self.view
+        return {
+            "run_id": view.run_id,
+            "lifecycle_state": view.state if self.ended else "timeout",
+            "last_status": view.counts,
+            "failures_by_cause": view.causes,
+        }
+
+
+def _records(world: World) -> Any:
+    """A JSON record when something changed."""
+    shown: dict[str, Any] = {}
+
+    def show(views: list[RunView] | None) -> None:
+        for view in views or []:
+            facts = {**view.counts, "lifecycle_state": view.state}
+            if view.checked_at is not None and shown.get(view.run_id) != facts:
+                shown[view.run_id] = facts
+                world.progress.update("status", run_id=view.run_id, total=view.total, **facts)
+
+    return show
+
+
+def _terminal(world: World) -> Any:
+    """rich, in place; what is shown last stays on the terminal."""
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError:
+        raise PreconditionFailed(
+            "the live view needs rich", remediation="Run pip install 'hpc-agent[tui]', or use 'hpc-agent monitor-flow'."
+        ) from None
+    from hpc_agent.view.live import render
+
+    world.progress.close()
+    live = Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop")
+    live.start()
+
+    def show(views: list[RunView] | None) -> None:
+        if views is None:
+            live.stop()
+        else:
+            live.update(render(views, world.now(), live.console.width), refresh=True)
+
+    return show

@@ -1,0 +1,106 @@
+"""``summarize-submit-plan``: what a submit would do, in the words in which a person is asked to confirm it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Result, primitive
+from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
+from hpc_agent.ops.submit.submit import preview, submit
+from hpc_agent.world import World
+
+MANY_TASKS = 1000
+MANY_CORE_HOURS = 1000.0
+
+
+class SummarizeSubmitPlanRequest(SubmitRequest):
+    """The fields of submit."""
+
+
+class SummarizeSubmitPlanResult(Result):
+    run_id: str
+    headline: str
+    body: Annotated[str, Meta(description="a few lines of plain text")]
+    confirm_prompt: Annotated[
+        str, Meta(description="the one question; it names size, GPUs and core hours when they are large")
+    ]
+    total_tasks: int
+    deduped: Annotated[bool, Meta(description="true: this very run was submitted already")]
+    plan: dict[str, Any]
+
+
+@primitive(stage="plan", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
+    """The canonical summary before a submission; the same request gives the same bytes. Submits nothing."""
+    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
+    planned = submit(SubmitRequest(**{**given, "dry_run": True}), world)
+    first, last, known = preview(request, world)
+    return SummarizeSubmitPlanResult(
+        run_id=planned.run_id,
+        headline=headline(planned),
+        body="\n".join(_body(request, planned, first, last)),
+        confirm_prompt=_question(planned, known),
+        total_tasks=planned.total_tasks,
+        deduped=known,
+        plan=planned.plan,
+    )
+
+
+def headline(planned: SubmitResult) -> str:
+    tasks = f"{planned.total_tasks:,} task" + ("" if planned.total_tasks == 1 else "s")
+    return f"{planned.run_id}: {tasks} on {planned.cluster}"
+
+
+def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], last: dict[str, Any]) -> list[str]:
+    plan = planned.plan
+    lines = [f"command    {request.executor}", f"first task {_kwargs(first)}"]
+    if planned.total_tasks > 1:
+        lines.append(f"last task  {_kwargs(last)}")
+    lines.append(f"plan       {plan['strategy']}")
+    if plan["canary"]:
+        lines.append("canary     task 0 runs first, alone; the rest follows when it is in order")
+    lines += [f"resources  {line}" for line in _resources(plan)]
+    if plan["est_total_wall_sec"] is not None:
+        bound = _clock(plan["lower_bound_sec"])
+        lines.append(
+            f"estimate   {_clock(plan['est_total_wall_sec'])} (at least {bound}), {plan['est_core_hours']:.1f} core hours"
+        )
+    return lines
+
+
+def _kwargs(kwargs: dict[str, Any]) -> str:
+    text = ", ".join(f"{name}={value}" for name, value in sorted(kwargs.items()))
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _resources(plan: dict[str, Any]) -> list[str]:
+    asked, origin = plan["resources"], plan["origin"]
+    lines = [f"walltime {_clock(asked['walltime_sec'])} ({origin['walltime_sec']})"]
+    memory = f"{asked['mem_mb']} MiB" if asked["mem_mb"] else "memory"
+    lines.append(f"{memory} ({origin['mem_mb']}), {asked['cpus']} CPU" + ("" if asked["cpus"] == 1 else "s"))
+    if asked["gpus"]:
+        lines.append(f"{asked['gpus']} GPU{'' if asked['gpus'] == 1 else 's'} {asked['gpu_type'] or ''}".rstrip())
+    lines += [f"{name} {value} ({origin.get(name, 'request')})" for name, value in sorted(plan["placement"].items())]
+    return lines
+
+
+def _question(planned: SubmitResult, known: bool) -> str:
+    if known:
+        return f"{planned.run_id} was submitted already; submitting it again returns that run. Go on?"
+    large = []
+    if planned.total_tasks > MANY_TASKS:
+        large.append(f"{planned.total_tasks:,} tasks, more than {MANY_TASKS:,}")
+    if planned.plan["resources"]["gpus"]:
+        large.append(f"{planned.plan['resources']['gpus']} GPU each")
+    hours = planned.plan["est_core_hours"]
+    if hours is not None and hours > MANY_CORE_HOURS:
+        large.append(f"{hours:,.0f} core hours")
+    return f"Submit {planned.run_id} to {planned.cluster}" + (f" ({'; '.join(large)})" if large else "") + "?"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
