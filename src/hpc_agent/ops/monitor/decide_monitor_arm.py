@@ -19,11 +19,11 @@ HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 class Counts(Request):
     """Tasks in each state, as status counts them."""
 
-    complete: Annotated[int, Meta(ge=0)] = 0
-    running: Annotated[int, Meta(ge=0)] = 0
-    pending: Annotated[int, Meta(ge=0)] = 0
-    failed: Annotated[int, Meta(ge=0)] = 0
-    unknown: Annotated[int, Meta(ge=0)] = 0
+    complete: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    running: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    pending: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    failed: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    unknown: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
 
 
 class DecideMonitorArmRequest(Request):
@@ -31,7 +31,7 @@ class DecideMonitorArmRequest(Request):
 
     run_id: RunId
     summary: Annotated[Counts, Meta(description="last_status of status")]
-    total_tasks: Annotated[int, Meta(ge=0)]
+    total_tasks: Annotated[int, Meta(ge=0, description="tasks of the run")]
     invocation_argv: Annotated[list[str], Meta(description="the command to give again at the next look")] = []
     user_invoked_via_loop: Annotated[bool, Meta(description="a loop is looking already")] = False
     eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="eta_seconds of status")] = None
