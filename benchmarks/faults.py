@@ -92,6 +92,11 @@ def run(rows: list[Row], options: argparse.Namespace, folder: Path) -> None:
                     row.outcome.add(outcome)
                     row.seconds += seconds
                     progress.update(bar, advance=1, description=f"{row.site}: {row.fault.name}")
+                    if not console.is_terminal:
+                        print(
+                            json.dumps({"site": row.site, "fault": row.fault.name, "clean": outcome.clean}),
+                            file=sys.stderr,
+                        )
                     if not outcome.clean:
                         console.print(f"[red]{row.site}: {row.fault.name}[/red]", highlight=False)
                         console.print(str(outcome), markup=False, highlight=False)

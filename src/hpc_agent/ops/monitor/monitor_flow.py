@@ -15,6 +15,9 @@ from hpc_agent.ops.runs import RunScoped, known_run
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
+# So many looks in a row at a run of which nothing moves by itself any more.
+STUCK_LOOKS = 5
+
 
 class MonitorFlowRequest(RunScoped):
     """How long to look, and how often."""
@@ -44,7 +47,13 @@ class MonitorFlowRequest(RunScoped):
 
 class MonitorFlowResult(Result):
     run_id: str
-    lifecycle_state: Annotated[str, Meta(description="complete, failed, abandoned, or timeout: the budget was used up")]
+    lifecycle_state: Annotated[
+        str,
+        Meta(
+            description="complete, failed, abandoned, timeout (the budget was used up), or stuck: what is left waits for "
+            "something that does not come by itself, see waiting"
+        ),
+    ]
     last_status: dict[str, Any]
     failures_by_cause: dict[str, int]
     samples: list[dict[str, Any]]
@@ -75,7 +84,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     """
     run = known_run(world, request)
     pace = Pace(run.node.cluster, request.poll_interval_seconds)
-    started, ticks = world.now(), 0
+    started, ticks, stuck = world.now(), 0, 0
     latest: StatusResult | None = None
     budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
     while True:
@@ -94,8 +103,9 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ticks += 1
         elapsed = world.now() - started
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
-        if latest and (ended or elapsed >= request.wall_clock_budget_seconds):
-            return _result(latest, ticks, elapsed, budget)
+        stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
+        if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_seconds):
+            return _result(latest, ticks, elapsed, budget, stuck >= STUCK_LOOKS)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_seconds - elapsed)))
 
 
@@ -103,11 +113,17 @@ def _counts(seen: StatusResult) -> dict[str, int]:
     return {name: seen.last_status[name] for name in ("complete", "running", "pending", "failed", "unknown")}
 
 
-def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget) -> MonitorFlowResult:
+def _is_stuck(seen: StatusResult) -> bool:
+    """Whether all that is left waits for somebody to do something."""
+    counts = seen.last_status
+    return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
+
+
+def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget, stuck: bool) -> MonitorFlowResult:
     ended = latest.lifecycle_state in TERMINAL
     return MonitorFlowResult(
         run_id=latest.run_id,
-        lifecycle_state=latest.lifecycle_state if ended else "timeout",
+        lifecycle_state=latest.lifecycle_state if ended else "stuck" if stuck else "timeout",
         last_status=latest.last_status,
         failures_by_cause=latest.failures_by_cause,
         samples=latest.samples,

@@ -204,7 +204,7 @@ def _attempts(element: Element, task: int) -> int:
 
 
 def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
-    document = dict(element.document, resources=element.array["resources"])
+    document = dict(element.document, resources=element.array.get("resources") or element.document.get("resources"))
     final = os.path.join(element.run.path, task_env.result_folder(document, task, kwargs))
     scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
     common.make_folder(scratch)

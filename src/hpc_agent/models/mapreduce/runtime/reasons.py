@@ -11,7 +11,7 @@ UNSUBMITTED = {
     "planned": "not submitted yet",
     "intent": "its submission was cut off; the next 'hpc-agent submit' or 'hpc-agent monitor-flow' settles it",
     "refused": "the scheduler refused it",
-    "canary": "waits for the canary",
+    "canary": "waits until 'hpc-agent verify-canary' finds the canary in order",
 }
 
 # word -> (sentence, does it end by itself?)
@@ -61,7 +61,7 @@ def sentence(state: str, reason: str) -> Tuple[str, bool]:
     if known:
         return known
     if state == "not submitted":
-        return reason, not reason.startswith(UNSUBMITTED["refused"])
+        return reason, not reason.startswith((UNSUBMITTED["refused"], UNSUBMITTED["canary"]))
     if _ABOVE.match(word):
         passes = not _ONE_JOB.search(word)
         whose = "the QOS" if word.startswith("QOS") else "the account"
