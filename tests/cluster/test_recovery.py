@@ -92,8 +92,11 @@ def test_a_preempted_element_is_put_back_and_ends_once(site, run_cli, tmp_path):
     sent = submit(run_cli, repo, executor, "--partition", "scavenger", "--mem-mb", "32")
     _wait_for(lambda: len(witness(site).read_text().split()) == 2)
     site.run("scontrol", "requeue", sent["job_ids"][0])
-    seen = run_cli("status", cwd=repo).data
-    assert seen["last_status"]["failed"] == 0 or seen["lifecycle_state"] == "in_flight"
+    _wait_for(lambda: run_cli("status", cwd=repo).data["last_status"]["pending"] == 2)
+    assert run_cli("status", cwd=repo).data["last_status"]["failed"] == 0
+    # Otherwise SLURM lets a requeued job wait for two minutes.
+    for element in range(2):
+        site.run("scontrol", "update", f"JobId={sent['job_ids'][0]}_{element}", "StartTime=now")
     ended = watch(run_cli, repo, budget=240)
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 2)
     assert Counter(witness(site).read_text().split()) == Counter(["0-1", "1-1", "0-2", "1-2"])
@@ -160,3 +163,16 @@ def _wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.5)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("site", ["slurm-ssh", "local"], indirect=True)
+def test_a_resubmission_that_is_refused_leaves_the_tasks_to_another(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
+    submit(run_cli, repo, f'[ "$HPC_ATTEMPT" != 1 ] || exit 3; {WRITE}')
+    assert watch(run_cli, repo)["last_status"]["failed"] == 2
+    refused = run_cli("resubmit", "--classes", "code_error", "--mem-mb", "90000000", cwd=repo)
+    assert (refused.code, refused.envelope["error_code"]) == (2, "scheduler_refused"), refused.envelope
+    assert run_cli("status", cwd=repo).data["lifecycle_state"] == "failed"
+    assert run_cli("resubmit", "--classes", "code_error", cwd=repo).data["resubmitted"] == 2
+    assert watch(run_cli, repo)["last_status"]["complete"] == 2

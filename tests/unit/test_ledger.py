@@ -14,6 +14,8 @@ class Killed(BaseException):
 
 
 class FakeScheduler:
+    command_timeout = 1.0
+
     """Accepts, refuses, or lies; remembers what it accepted."""
 
     def __init__(self):

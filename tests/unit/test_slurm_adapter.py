@@ -32,7 +32,7 @@ def answers(monkeypatch):
     planned = Answers()
     planned.calls = []
 
-    def run_command(argv, timeout, stdin=None, env=None, cwd=None):
+    def run_command(argv, timeout, stdin=None, env=None, cwd=None, inherit=()):
         planned.calls.append((argv, env))
         queue = planned[argv[0]]
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
@@ -545,12 +545,12 @@ def test_whatever_sbatch_prints_is_an_id_or_a_known_error(out, err):
 
 
 def fastest(call):
-    """Seconds of the fastest of three calls: other load on the machine must not fail a test."""
+    """CPU seconds of the fastest of three calls. The limits only tell a line from a square."""
 
     def once():
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return min(once() for _ in range(3))
 
@@ -559,5 +559,5 @@ def test_ten_thousand_rows_are_read_quickly():
     queue = "".join(f"77_{i}|RUNNING|node{i % 99}|None\n" for i in range(10_000))
     ended = "".join(f"77_{i}|COMPLETED|0:0|1795446158|87|node{i % 99}\n" for i in range(10_000))
     assert len(slurm.parse_queue(queue, {"77"})) == len(slurm.parse_accounting(ended, RECORDED_FROM)) == 10_000
-    assert fastest(lambda: slurm.parse_queue(queue, {"77"})) < 0.3
-    assert fastest(lambda: slurm.parse_accounting(ended, RECORDED_FROM)) < 0.3
+    assert fastest(lambda: slurm.parse_queue(queue, {"77"})) < 5
+    assert fastest(lambda: slurm.parse_accounting(ended, RECORDED_FROM)) < 5

@@ -29,5 +29,5 @@ class Pace:
         return self.failed >= FAILED_POLLS_TOLERATED
 
     def seconds(self) -> float:
-        slower = self._first * 2.0 ** max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1)
+        slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
         return min(max(slower, 2.0**self.failed if self.failed else 0.0), max(SLOWEST_SEC, self._first))

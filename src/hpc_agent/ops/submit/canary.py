@@ -108,11 +108,18 @@ def _too_late(run: KnownRun, seen: dict[str, Any], budget: float) -> ClusterTime
     )
 
 
+def _stopped_early(seen: dict[str, Any]) -> bool:
+    """A canary that went on until its walltime and left a checkpoint is in order: a chain carries it on."""
+    return bool(seen["failure"]) and seen["failure"]["class"] == "checkpointed"
+
+
 def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
     """Raises CanaryFailed with the cause."""
     run_id = run.record.run_id
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
+    if _stopped_early(seen):
+        return
     if seen["state"] == "failed":
         failure = seen["failure"]
         sample = failure["sample"]
@@ -137,7 +144,7 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
 
 def warnings(seen: dict[str, Any]) -> list[str]:
     """What the canary says of the requests, and of what is missing."""
-    found = []
+    found = ["the canary stopped with a checkpoint; it goes on in the next segment"] if _stopped_early(seen) else []
     measured, asked = seen["measured"], seen["asked"]
     for what, used, given, unit, tight in (
         ("walltime", measured["seconds"], asked["walltime_sec"], "s", TIGHT_TIME),
@@ -149,7 +156,7 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             found.append(f"{what} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given:
             found.append(f"{what} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
-    if seen["metrics"] in (None, {}):
+    if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     return found
 

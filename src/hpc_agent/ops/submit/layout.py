@@ -32,6 +32,7 @@ def plan_arrays(frozen: Frozen, request: SubmitRequest, ask: Ask) -> SubmissionP
         total_tasks=frozen.tasks.total - first,
         est_task_sec=request.est_task_sec,
         pack=pack,
+        cpus=ask.resources["cpus"],
         max_running=request.max_running,
         first_task=first,
     )
@@ -58,6 +59,9 @@ def ledger_entries(run_id: str, plan: SubmissionPlan, ask: Ask, chain: str | Non
     if canary:
         first = msgspec.structs.replace(plan.arrays[0], name="c0", first_task=0, task_count=1, elements=1, pack=1)
         entries.append(_entry(run_id, first, ask, 1, []))
+        for segment in range(2, segments + 1):
+            entry = _entry(run_id, first, ask, segment, [_segment_name("c0", segment - 1)])
+            entries.append({**entry, "held": "canary"})
     for array in plan.arrays:
         after = by_wave.get(array.wave - 1, [])
         for segment in range(1, segments + 1):

@@ -119,8 +119,9 @@ def run_command(
     stdin: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     cwd: Optional[str] = None,
+    inherit: Sequence[int] = (),
 ) -> Tuple[int, str, str]:
-    """Run ``argv`` for at most ``timeout`` seconds; its whole process group dies with it.
+    """Run ``argv`` for at most ``timeout`` seconds; its whole process group dies with it. It keeps the descriptors ``inherit``.
 
     Returns (exit code, stdout, stderr). Raises NodeError ``cluster_timeout`` or ``remote_command_failed`` when the
     program is missing.
@@ -134,6 +135,7 @@ def run_command(
             env=env,
             cwd=cwd,
             start_new_session=True,
+            pass_fds=list(inherit),
         )
     except OSError as error:
         raise NodeError("remote_command_failed", "cannot run %s: %s" % (argv[0], error.strerror)) from error

@@ -48,6 +48,9 @@ class RunFolder(object):
     def job(self, array: str) -> str:
         return os.path.join(self.jobs, check_id(array) + ".json")
 
+    def barrier(self, array: str) -> str:
+        return os.path.join(self.jobs, check_id(array) + ".sending")
+
     def record(self, task: int) -> str:
         return os.path.join(self.records(common.shard_of(task)), "%d.json" % task)
 

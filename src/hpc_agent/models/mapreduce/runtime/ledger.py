@@ -5,17 +5,20 @@ the scheduler's answer was lost or wrong: the scheduler is asked by the array's 
 again. ``refused`` is a planned entry that the scheduler does not want; ``held`` says that the canary has to end first.
 """
 
+import fcntl
 import os
 import time
 from typing import Any, Callable, Dict, List, Optional
 
 from . import common, layout
+from .ranges import slice_ranges
 from .schedulers.base import Job, Scheduler
 
 # How long a scheduler may take to show a job that it has accepted.
 SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
 # A clear "no" is doubted as well, but for a shorter time.
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
+CLAIMS_LOOKED_AT = 200
 OPEN_STATES = ("planned", "intent", "refused")
 
 Entry = Dict[str, Any]
@@ -130,8 +133,12 @@ class Submitter(object):
         entry.update(state="intent", at=time.time(), owner=self.owner, message=None)
         entry["after_jobs"] = [job_ids[name] for name in entry.get("after") or [] if name in job_ids]
         self._write(entry)
+        job = Job(self._job(entry))
         try:
-            job_id = self.scheduler.submit(Job(self._job(entry)))
+            with open(self.folder.barrier(entry["array"]), "a") as barrier:
+                _lock_quietly(barrier.fileno())
+                job.barrier = barrier.fileno()
+                job_id = self.scheduler.submit(job)
         except common.NodeError as error:
             return self._doubt(entry, error)
         return self._submitted(entry, job_id, adopted=False)
@@ -154,7 +161,8 @@ class Submitter(object):
 
         Raises NodeError ``submission_unknown`` when the scheduler cannot be asked: then nothing is submitted.
         """
-        time.sleep(min(settle, max(0.0, settle - (time.time() - float(entry["at"])))))
+        ended = self._await_sender(entry)
+        time.sleep(min(settle, max(0.0, settle - (time.time() - max(ended, float(entry["at"]))))))
         try:
             found = self.scheduler.find(entry["name"], float(entry["at"]))
         except common.NodeError as error:
@@ -165,7 +173,44 @@ class Submitter(object):
                 "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for "
                 "a run under way): it looks the job up before it acts.",
             ) from error
-        return self._submitted(entry, found[0], adopted=True) if found else None
+        job_id = found[0] if found else self._claimed_by(entry)
+        return self._submitted(entry, job_id, adopted=True) if job_id else None
+
+    def _await_sender(self, entry: Entry) -> float:
+        """Wait until no sbatch or qsub of an earlier attempt lives on this host: one that outlived its killed caller may
+        still be accepted. When it ended (epoch seconds), 0 when there was none.
+
+        Raises NodeError ``submission_unknown`` when it does not end.
+        """
+        deadline = time.monotonic() + self.scheduler.command_timeout + 5.0
+        ended = 0.0
+        with open(self.folder.barrier(entry["array"]), "a") as barrier:
+            while True:
+                try:
+                    fcntl.flock(barrier, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return ended
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    return ended  # a file system without locks: the settle time has to do
+                if time.monotonic() > deadline:
+                    raise common.NodeError(
+                        "submission_unknown", "an earlier attempt to submit array %s has not ended yet" % entry["array"]
+                    )
+                time.sleep(0.1)
+                ended = time.time()
+
+    def _claimed_by(self, entry: Entry) -> Optional[str]:
+        """The job whose elements have claimed tasks of the array: it ran, whatever the scheduler remembers of it."""
+        for task in slice_ranges(entry["tasks"], 0, CLAIMS_LOOKED_AT):
+            try:
+                with open(self.folder.claim(task, int(entry["generation"]))) as handle:
+                    job_id, array, _ = handle.readline().rstrip("\n").rsplit(":", 2)
+            except (OSError, ValueError):
+                continue
+            if array == entry["array"] and job_id:
+                return job_id
+        return None
 
     def _submitted(self, entry: Entry, job_id: str, adopted: bool) -> str:
         entry.update(state="submitted", job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
@@ -215,3 +260,10 @@ class Submitter(object):
             "site": self.site,
             "working_directory": self.folder.work,
         }
+
+
+def _lock_quietly(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # a file system without locks: the settle time has to do

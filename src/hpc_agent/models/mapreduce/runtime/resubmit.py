@@ -34,8 +34,27 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
             common.make_folder(folder.resubmits)
             common.write_json(path, decision)
         ledger.plan(folder, decision["arrays"])
-        outcome = submitter.go()
+        try:
+            outcome = submitter.go()
+        except common.NodeError as error:
+            if error.code == "scheduler_refused":
+                _withdraw(folder, decision, path)
+            raise
         return dict(_told(decision), deduped=deduped, waiting=outcome["waiting"], jobs=_jobs(folder, decision))
+
+
+def _withdraw(folder: layout.RunFolder, decision: Dict[str, Any], path: str) -> None:
+    """What the scheduler does not want is taken back, so that the tasks are failed again and another decision can be made."""
+    kept = []
+    for array in decision["arrays"]:
+        if ledger.read(folder, array["array"]).get("state") in ("planned", "refused"):
+            common.remove_quietly(folder.job(array["array"]))
+        else:
+            kept.append(array)
+    if kept:
+        common.write_json(path, dict(decision, arrays=kept))
+    else:
+        common.remove_quietly(path)
 
 
 def _jobs(folder: layout.RunFolder, decision: Dict[str, Any]) -> Dict[str, Any]:

@@ -61,6 +61,8 @@ class Job(object):
         self.placement: Dict[str, Any] = dict(document.get("placement") or {})
         self.site: Dict[str, Any] = dict(document.get("site") or {})
         self.working_directory = str(document["working_directory"])
+        # A descriptor that the submission tool keeps open for as long as it lives; None: nobody waits for that.
+        self.barrier: Optional[int] = None
 
 
 class Scheduler(object):
@@ -92,7 +94,11 @@ class Scheduler(object):
         command = self.submit_command(job)
         try:
             code, out, err = common.run_command(
-                command, self.command_timeout, env=clean_environment(job.environment), cwd=job.working_directory
+                command,
+                self.command_timeout,
+                env=clean_environment(job.environment),
+                cwd=job.working_directory,
+                inherit=[job.barrier] if job.barrier is not None else [],
             )
         except common.NodeError as error:
             if error.code != "cluster_timeout":

@@ -146,7 +146,8 @@ class Slurm(base.Scheduler):
 
     def find(self, name: str, since: float) -> List[str]:
         user = "--user=%d" % os.getuid()
-        argv = ["squeue", "--noheader", "--all", user, "--name=" + name, "--format=%i|%T|%N|%V|%j"]
+        # All states: a short job has ended before accounting knows of it, and stays here for minutes (MinJobAge).
+        argv = ["squeue", "--noheader", "--all", "--states=all", user, "--name=" + name, "--format=%i|%T|%N|%V|%j"]
         found = parse_named(_ask(argv, self.command_timeout), name, since)
         argv = ["sacct", "--noheader", "--parsable2", "--allocations", user, "--name=" + name]
         argv += ["--starttime=" + _start(since)]
