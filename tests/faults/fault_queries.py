@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import time
 
@@ -97,8 +98,12 @@ def look_up_lies(lie: str, bench: Bench) -> Outcome:
 
 
 def forget_job_id(path) -> None:
-    text = path.read_text()
-    path.write_text(text.replace('"state":"submitted"', '"state":"intent"'))
+    """At once: an element that is just starting must not find half a ledger."""
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(path.read_text().replace('"state":"submitted"', '"state":"intent"'))
+    shutil.copystat(path, fresh)
+    os.chown(fresh, path.stat().st_uid, path.stat().st_gid)
+    fresh.replace(path)
 
 
 for _name, _lie in LIES.items():

@@ -197,10 +197,10 @@ def test_a_link_that_leads_out_of_the_repo(site, run_cli, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-@pytest.mark.parametrize("size", ["64k", "1m"])
+@pytest.mark.parametrize("size", ["64k", "1m", "10m"])
 def test_a_full_scratch_disk(site, run_cli, tmp_path, size):
     """The push is refused before it starts, or fails part-way; when there is room again the same command goes through."""
-    repo = make_repo(tmp_path / "repo", [{"x": 1}], big="x" * (3 << 20))
+    repo = make_repo(tmp_path / "repo", [{"x": 1}], big="x" * (11 << 20))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(site.scratch)]
     if subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("mount is not allowed here")

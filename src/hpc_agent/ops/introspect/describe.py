@@ -36,6 +36,7 @@ class CapabilitiesResult(Result):
 ENVIRONMENT = {
     "HPC_CLUSTERS_CONFIG": "your clusters.yaml, merged over the packaged one",
     "HPC_JOURNAL_DIR": "where runs are remembered [~/.claude/hpc]",
+    "HPC_NO_BREAKER": "1: ask a host at once although it has not answered five times in a row",
     "HPC_NO_SSH_MULTIPLEX": "1: no private ControlMaster; your own ~/.ssh/config decides",
     "HPC_PROGRESS": "auto, json or none: what is written to stderr",
     "HPC_RSYNC_TIMEOUT_SEC": "limit of one push [1800]",

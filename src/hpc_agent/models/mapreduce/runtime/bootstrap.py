@@ -4,11 +4,14 @@ stdin: one JSON line {"root", "sha", "files": {relative path: text}}, then the v
 """
 
 import compileall
+import errno
 import json
 import os
 import shutil
 import sys
 from typing import Dict
+
+NEEDED_BYTES = 8 << 20
 
 
 def install(root: str, sha: str, files: Dict[str, str]) -> str:
@@ -19,6 +22,7 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     final = os.path.join(root, "runtime", sha)
     if os.path.isdir(final):
         return final
+    _check_room(root)
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
     try:
         _write(building, final, files)
@@ -29,6 +33,14 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return final
+
+
+def _check_room(root: str) -> None:
+    """Compiled files are written without a check by some versions of Python: on a full disk they end up cut short."""
+    os.makedirs(root, exist_ok=True)
+    space = os.statvfs(root)
+    if space.f_bavail * space.f_frsize < NEEDED_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), root)
 
 
 def _write(building: str, final: str, files: Dict[str, str]) -> None:
