@@ -49,7 +49,7 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
     facts.update(
         mem_mb=asked.get("mem_mb"),
         walltime_sec=asked.get("walltime_sec"),
-        checkpoint=os.path.isdir(survey.folder.checkpoints(task)),
+        checkpoint=_has_files(survey.folder.checkpoints(task)),
     )
     tail = scheduler_tail = ""
     if read:
@@ -75,6 +75,14 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
         resubmits=[a for a in covering if a.get("resubmit")],
         log_tail=tail,
     )
+
+
+def _has_files(folder: str) -> bool:
+    """A task that was killed with its dispatcher leaves the folder behind, empty or not."""
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return False
 
 
 def cluster(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:
