@@ -144,7 +144,7 @@ def _keepers(bench: Bench, prefix: str) -> list[int]:
 
 
 def _ended_honestly(bench: Bench, exp: Experiment) -> Outcome:
-    data = bench.finish(exp, 150).data
+    data = bench.finish(exp, 330).data  # SLURM lets what it requeued wait for two minutes
     outcome = Outcome()
     counts = data.get("last_status", {})
     if data.get("lifecycle_state") not in ("complete", "failed"):
