@@ -11,8 +11,6 @@ import shutil
 import sys
 from typing import Dict
 
-NEEDED_BYTES = 8 << 20
-
 
 def install(root: str, sha: str, files: Dict[str, str]) -> str:
     """Write the runtime to ``<root>/runtime/<sha>`` unless it is there; return that folder."""
@@ -22,7 +20,8 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     final = os.path.join(root, "runtime", sha)
     if os.path.isdir(final):
         return final
-    _check_room(root)
+    # The files, the same again compiled, and folders in whole pages.
+    _check_room(root, 3 * sum(map(len, files.values())) + (1 << 18))
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
     try:
         _write(building, final, files)
@@ -35,11 +34,11 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     return final
 
 
-def _check_room(root: str) -> None:
+def _check_room(root: str, needed: int) -> None:
     """Compiled files are written without a check by some versions of Python: on a full disk they end up cut short."""
     os.makedirs(root, exist_ok=True)
     space = os.statvfs(root)
-    if space.f_bavail * space.f_frsize < NEEDED_BYTES:
+    if space.f_bavail * space.f_frsize < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), root)
 
 
