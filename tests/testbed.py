@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +79,13 @@ class Site:
         """A command as the site's user (``squeue``, ``qstat``), started in the scratch folder unless that is gone."""
         command = f"cd {shlex.quote(str(self.scratch))} 2>/dev/null; {shlex.join(argv)}"
         return _run(_REACH.get(self.name), command, timeout)
+
+    def wait_until_alone(self, limit: float = 120) -> None:
+        """Wait until this site's user has no job in the queue: cancelled ones of earlier tests take a while to leave."""
+        end = time.monotonic() + limit
+        while jobs := _queued(self):
+            assert time.monotonic() < end, f"{self.name}: still in the queue: {jobs}"
+            time.sleep(1)
 
     def clean_up(self) -> None:
         """Cancel what this site's test left in the queue, then remove its scratch folder."""

@@ -88,6 +88,7 @@ def test_scattered_tasks_are_submitted_again_as_one_array(site, run_cli, tmp_pat
 @pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
 def test_a_limit_on_submitted_jobs_is_waited_for(site, run_cli, tmp_path, clusters_file):
     """qos tiny: at most ten elements submitted, those of other jobs counted too."""
+    site.wait_until_alone()
     clusters_file.write_text(site.clusters_yaml(constraints={"max_array_size": 4, "max_concurrent_jobs": 10}))
     filler = site.run(
         "sbatch", "--parsable", "--qos=tiny", "--array=0-4", "--mem=16", "-o", "/dev/null", "--wrap", "sleep 12"
@@ -107,6 +108,7 @@ def test_a_limit_on_submitted_jobs_is_waited_for(site, run_cli, tmp_path, cluste
 @pytest.mark.timeout(300)
 def test_a_stated_limit_counts_all_jobs_of_the_user(site, run_cli, tmp_path, clusters_file):
     limits = {"max_array_size": 5, "max_concurrent_jobs": 10, "max_submitted": 10}
+    site.wait_until_alone()
     clusters_file.write_text(site.clusters_yaml(constraints=limits))
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(20)])
     sent = submit(run_cli, repo, f"sleep 2; echo $X >> {_witness(site)}; {WRITE}")

@@ -124,6 +124,20 @@ def long_path(bench: Bench) -> Outcome:
 # -- sshd ------------------------------------------------------------------------------------------------------------
 
 
+def stop_sshd(bench: Bench) -> None:
+    """Stop the daemon; it is gone when nothing accepts on its port any more."""
+    os.kill(int(pid_file(f"{bench.site.scheduler}-sshd").read_text()), signal.SIGTERM)
+    words = Path(bench.site.cluster["ssh_config"]).read_text().split()
+    port = int(words[words.index("Port") + 1])
+
+    def accepts() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    if not until(lambda: not accepts(), 20):
+        bench.found.wrong.append("sshd does not stop: this try proves nothing")
+
+
 @fault("sshd is gone for a while, mid-run", tries=2, stops_daemons=True)
 def sshd_gone(bench: Bench) -> Outcome:
     bench.env["HPC_NO_SSH_MULTIPLEX"] = "1"
@@ -131,7 +145,7 @@ def sshd_gone(bench: Bench) -> Outcome:
     other = bench.experiment()
     bench.submit_until(exp)
     try:
-        os.kill(int(pid_file(f"{bench.site.scheduler}-sshd").read_text()), signal.SIGTERM)
+        stop_sshd(bench)
         for answer in (bench.status(exp), bench.submit(other)):
             if answer.error != "ssh_unreachable":
                 bench.found.wrong.append(f"without sshd: {answer}")

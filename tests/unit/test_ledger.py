@@ -14,12 +14,12 @@ class Killed(BaseException):
 
 
 class FakeScheduler:
-    command_timeout = 1.0
-
     """Accepts, refuses, or lies; remembers what it accepted."""
 
+    command_timeout = 1.0
+
     def __init__(self):
-        self.accepted, self.answers, self.room = [], [], None
+        self.accepted, self.answers, self.others = [], [], 5
 
     def submit(self, job):
         answer = self.answers.pop(0) if self.answers else "ok"
@@ -41,7 +41,7 @@ class FakeScheduler:
         return [str(number) for number, accepted in enumerate(self.accepted, 1) if accepted == name]
 
     def submitted_elements(self):
-        return 5
+        return self.others
 
 
 ANSWERS = [
@@ -127,3 +127,19 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
     ledger.plan(folder, arrays)
     assert [ledger.read(folder, f"a{n}")["resources"] for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
     assert os.path.basename(folder.job("a0")) == "a0.json"
+
+
+def test_a_limit_whose_jobs_ended_meanwhile_is_tried_again(tmp_path):
+    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    scheduler.answers, scheduler.others = ["full"], 0
+    assert submitter(folder, scheduler).go()["waiting"] == 0
+    assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
+
+
+def test_a_limit_that_refuses_in_an_empty_queue_is_no_matter_of_waiting(tmp_path):
+    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    scheduler.answers, scheduler.others = ["full", "full"], 0
+    with pytest.raises(common.NodeError) as raised:
+        submitter(folder, scheduler).go()
+    assert "max_array_size" in raised.value.remediation
+    assert scheduler.accepted == []

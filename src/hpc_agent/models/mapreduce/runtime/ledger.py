@@ -112,8 +112,11 @@ class Submitter(object):
                 waiting, message = 1, refused
         return {"waiting": waiting, "message": message}
 
-    def _submit(self, entry: Entry, job_ids: Dict[str, str]) -> Optional[str]:
-        """Bring one entry to the scheduler, or adopt its job; the reason when it has to wait for room."""
+    def _submit(self, entry: Entry, job_ids: Dict[str, str], in_empty_queue: bool = False) -> Optional[str]:
+        """Bring one entry to the scheduler, or adopt its job; the reason when it has to wait for room.
+
+        A limit on submitted jobs is waited for, unless it refuses with nothing of the user's in the queue.
+        """
         try:
             job_id = self._adopt(entry, self.settle) if entry["state"] != "planned" else None
             if job_id is None:
@@ -123,8 +126,16 @@ class Submitter(object):
                 job_id = self._send(entry, job_ids)
         except common.NodeError as error:
             error.details.update(arrays=summary(self.folder), array=entry["array"])
-            if error.code == "scheduler_refused" and error.details.get("retry_later"):
-                return self._wait_or_raise(entry, error)
+            if error.code != "scheduler_refused" or not error.details.get("retry_later"):
+                raise
+            if self.scheduler.submitted_elements() != 0:
+                return self._keep_back(entry, error.message)
+            if not in_empty_queue:  # jobs that filled it may have ended since the refusal
+                return self._submit(dict(entry, state="planned"), job_ids, in_empty_queue=True)
+            error.remediation = (
+                "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
+                "that limit, then run 'hpc-agent submit' again."
+            )
             raise
         job_ids[entry["array"]] = job_id
         return None
@@ -225,16 +236,6 @@ class Submitter(object):
         if there and there + int(entry["elements"]) > int(self.max_submitted):
             return "%d of at most %d elements are submitted (all of your jobs count)" % (there, self.max_submitted)
         return ""
-
-    def _wait_or_raise(self, entry: Entry, error: common.NodeError) -> str:
-        """A limit on submitted jobs is waited for, unless nothing of the user's is there that could end."""
-        if self.scheduler.submitted_elements() == 0:
-            error.remediation = (
-                "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
-                "that limit, then run 'hpc-agent submit' again."
-            )
-            raise error
-        return self._keep_back(entry, error.message)
 
     def _keep_back(self, entry: Entry, message: str) -> str:
         # Not "refused": this is no outcome, and the look-up by name was made already.
