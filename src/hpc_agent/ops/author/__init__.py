@@ -1,0 +1,1 @@
+"""From somebody's repo to a planned run: discovery, tasks, interview, axes."""
