@@ -83,8 +83,11 @@ class Site:
     def wait_until_alone(self, limit: float = 120) -> None:
         """Wait until this site's user has no job in the queue: cancelled ones of earlier tests take a while to leave."""
         end = time.monotonic() + limit
-        while jobs := _queued(self):
-            assert time.monotonic() < end, f"{self.name}: still in the queue: {jobs}"
+        command = ["qstat"] if self.scheduler == "sge" else ["true"]
+        if self.scheduler == "slurm":
+            command = ["squeue", "-h", "-u", _REACH[self.name].user]
+        while (done := self.run(*command)).returncode or done.stdout.strip():
+            assert time.monotonic() < end, f"{self.name}: still in the queue: {done.stdout}{done.stderr}"
             time.sleep(1)
 
     def clean_up(self) -> None:

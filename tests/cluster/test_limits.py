@@ -112,7 +112,7 @@ def test_a_stated_limit_counts_all_jobs_of_the_user(site, run_cli, tmp_path, clu
     clusters_file.write_text(site.clusters_yaml(constraints=limits))
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(20)])
     sent = submit(run_cli, repo, f"sleep 2; echo $X >> {_witness(site)}; {WRITE}")
-    assert (len(sent["job_ids"]), sent["waiting"]) == (2, 2), sent
+    assert (len(sent["job_ids"]), sent["waiting"]) == (2, 2), sent["notes"]
     again = submit(run_cli, repo, f"sleep 2; echo $X >> {_witness(site)}; {WRITE}")
     assert (again["run_id"], again["deduped"]) == (sent["run_id"], True)
     ended = watch(run_cli, repo, budget=200)

@@ -31,15 +31,19 @@ def torn(bench: Bench) -> Outcome:
     bench.finish(exp)
     journal, path = journal_of(bench, exp)
     whole = path.read_bytes()
+    folded: dict[int, tuple[list[str], str]] = {}
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         lines = whole[:length].count(b"\n")
         known = journal.load(path.stem)
-        if bool(known.job_ids) != (lines > 1):
-            bench.found.wrong.append(f"{length} bytes of the journal give {known.job_ids}")
+        if lines in folded and (known.job_ids, known.status) != folded[lines]:
+            bench.found.wrong.append(f"{length} bytes of the journal give {known.job_ids}, {known.status}")
+        folded.setdefault(lines, (known.job_ids, known.status))
         journal.append(path.stem, "probe")
         if path.read_bytes().count(b"\n") != lines + 1 or journal.load(path.stem).job_ids != known.job_ids:
             bench.found.wrong.append(f"after {length} bytes an event was not added properly")
+    if not folded[whole.count(b"\n")][0] or folded[1][0]:
+        bench.found.wrong.append(f"job ids by the number of whole lines: {folded}")
     ends = [0, *(position + 1 for position, byte in enumerate(whole) if byte == ord("\n"))]
     lengths = {*ends, *bench.dice.sample(range(len(whole)), SAMPLED)}
     for length in sorted(lengths):

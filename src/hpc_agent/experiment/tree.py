@@ -43,6 +43,9 @@ __pycache__/
 /.hpc/.gitignore
 /.hpc/_hpc_dispatch.py
 /.hpc/_hpc_runtime/
+/.hpc/_hpc_kit/
+/.hpc/runtimes/
+/.hpc/.build-cache.json
 /.hpc/templates/
 /interview.json
 *.swp

@@ -23,7 +23,10 @@ from hpc_agent.infra.transport import Completed, LocalTransport, Transport
 from hpc_agent.models.mapreduce.runtime.common import PROTOCOL
 from hpc_agent.world import journal_root
 
-RUNTIME = Path(__file__).resolve().parents[1] / "models" / "mapreduce" / "runtime"
+PACKAGE = Path(__file__).resolve().parents[1]
+RUNTIME = PACKAGE / "models" / "mapreduce" / "runtime"
+# What executors may import over there; without an __init__.py in hpc_agent, an installed hpc-agent has precedence.
+KIT_FILES = [*sorted((PACKAGE / "experiment_kit").glob("*.py")), PACKAGE / "models" / "mapreduce" / "metrics_io.py"]
 LAUNCHER = "_hpc_dispatch.py"
 SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
 
@@ -35,6 +38,8 @@ def runtime_files(backend: Backend) -> dict[str, str]:
     for path in sorted(RUNTIME.rglob("*.py")):
         if path.name not in ("launcher.py", "bootstrap.py"):
             files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
+    for path in KIT_FILES:
+        files[f"_hpc_kit/hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
         files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")
     if backend.adapter:

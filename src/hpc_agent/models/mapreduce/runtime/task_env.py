@@ -84,6 +84,11 @@ def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
     return []
 
 
+def _kit(work: str) -> str:
+    """What an executor may import of hpc-agent, where hpc-agent is not installed."""
+    return os.path.join(work, ".hpc", "_hpc_kit")
+
+
 def safe_path_text(value: Any) -> str:
     """A kwarg as part of a folder name: no separators, no leading dot."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "_", text_of(value)).lstrip(".") or "_"
@@ -129,7 +134,7 @@ def build(
         PYTHONHASHSEED="0",
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONIOENCODING="utf-8",
-        PYTHONPATH=os.pathsep.join(p for p in (work, inherited.get("PYTHONPATH", "")) if p),
+        PYTHONPATH=os.pathsep.join(p for p in (work, inherited.get("PYTHONPATH", ""), _kit(work)) if p),
     )
     env.update({str(k): str(v) for k, v in (document.get("env") or {}).items()})
     for name, value in kwargs.items():

@@ -1,0 +1,209 @@
+"""``@register_run``: a function with typed parameters becomes the task of a run; its returned dict, the task's metrics."""
+
+import argparse
+import inspect
+import json
+import math
+import os
+import sys
+from typing import Any, Callable, Dict, List, Optional
+
+METRICS_FILE = "metrics.json"
+# What says which part of the work a task is, and not how: passed on only to a function that asks for it by name.
+PLACING = ("executor", "start", "end", "halo", "ahead")
+
+
+def register_run(function: Optional[Callable[..., Any]] = None, **options: Any) -> Any:
+    """Mark ``function`` as an experiment; bare, or with ``name="..."`` and ``gpu=True``. It stays a plain function.
+
+    Its module gets ``_RUNS`` (name -> function) and ``compute(args)``, which calls it with the attributes of an argparse
+    namespace. Raises TypeError for an unknown option and for parameters that have no name (``*args``, positional-only).
+    """
+    unknown = set(options) - {"name", "gpu"}
+    if unknown:
+        raise TypeError("register_run has no option %s; there are name and gpu" % ", ".join(sorted(unknown)))
+    if function is None:
+        return lambda decorated: register_run(decorated, **options)
+    unusable = [p.name for p in _parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+    if unusable:
+        raise TypeError("%s: parameter %s cannot be given by name" % (function.__name__, unusable[0]))
+    name = str(options.get("name") or function.__name__)
+    namespace = function.__globals__
+    namespace.setdefault("_RUNS", {})[name] = function
+    namespace.setdefault("compute", lambda args: call(function, vars(args)))
+    setattr(function, "__hpc_run__", {"name": name, "gpu": bool(options.get("gpu"))})  # noqa: B010 - mypy knows no such attribute
+    return function
+
+
+def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """The metrics of one call. Raises TypeError for a parameter that is missing or unknown, or a result that is no metrics.
+
+    A function that walks along a series and does not ask for ``start`` and ``end`` itself runs inside that slice.
+    """
+    taken = {p.name for p in _parameters(function)}
+    any_name = any(p.kind == p.VAR_KEYWORD for p in _parameters(function))
+    placing = {name: value for name, value in kwargs.items() if name in PLACING and name not in taken}
+    given = {name: value for name, value in kwargs.items() if name not in placing}
+    unknown = sorted(name for name in given if name not in taken) if not any_name else []
+    if unknown:
+        raise TypeError("%s() has no parameter %s" % (function.__name__, ", ".join(unknown)))
+    if "start" in placing and "end" in placing:
+        from .series import series_slice
+
+        with series_slice(placing["start"], placing["end"], placing.get("halo") or 0, placing.get("ahead") or 0):
+            return metrics_of(function, function(**given))
+    return metrics_of(function, function(**given))
+
+
+def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
+    """What the function returned as a dict of JSON values: a dict as it is, one number as ``value``, nothing as nothing."""
+    if result is None:
+        return {}
+    plain = plain_value(result)
+    if isinstance(plain, dict):
+        return {str(name): value for name, value in plain.items()}
+    if isinstance(plain, (int, float)) and not isinstance(plain, bool):
+        return {"value": plain}
+    raise TypeError(
+        "%s() returned %s; return a dict of numbers, such as {'rmse': 0.3}" % (function.__name__, type(result).__name__)
+    )
+
+
+def plain_value(value: Any) -> Any:
+    """NumPy's and pandas' scalars and arrays as Python's own; what JSON cannot hold becomes its text."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {str(name): plain_value(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_value(item) for item in value]
+    for convert in ("tolist", "item", "to_dict"):
+        if callable(getattr(value, convert, None)):
+            return plain_value(getattr(value, convert)())
+    return str(value)
+
+
+def write_metrics(metrics: Dict[str, Any], result_dir: Optional[str] = None) -> str:
+    """Write ``metrics.json`` into ``result_dir`` (``$HPC_RESULT_DIR``, else here), whole or not at all; its path."""
+    path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", METRICS_FILE)
+    temporary = "%s.%d.tmp" % (path, os.getpid())
+    with open(temporary, "w", encoding="utf-8") as handle:
+        json.dump(plain_value(metrics), handle, sort_keys=True)
+        handle.write("\n")
+    os.replace(temporary, path)
+    return path
+
+
+def read_kw_env(environ: Optional[Dict[str, str]] = None) -> Dict[str, Any]:
+    """The task's parameters with their types; nothing outside a task."""
+    text = (os.environ if environ is None else environ).get("HPC_KW_JSON")
+    return dict(json.loads(text)) if text else {}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """The command line of a file with registered functions: flags from the signature, the metrics as JSON on stdout.
+
+    With several functions the first word names one. ``--output-file`` writes the metrics there instead.
+    """
+    runs = sys.modules["__main__"].__dict__.get("_RUNS") or {}
+    if not runs:
+        raise SystemExit("no function of this file is decorated with @register_run")
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words.pop(0) if len(runs) > 1 and words and words[0] in runs else next(iter(runs))
+    if len(runs) > 1 and (argv or sys.argv[1:])[:1] != [name]:
+        raise SystemExit("name one of %s" % ", ".join(runs))
+    options = vars(parser_of(runs[name]).parse_args(words))
+    output = options.pop("output_file", None) if "output_file" not in _names(runs[name]) else None
+    text = json.dumps(plain_value(call(runs[name], options)), sort_keys=True)
+    if output:
+        with open(output, "w", encoding="utf-8") as handle:
+            handle.write(text + "\n")
+    else:
+        sys.stdout.write(text + "\n")
+    return 0
+
+
+def parser_of(function: Callable[..., Any]) -> argparse.ArgumentParser:
+    """Flags from the signature; see ``flag_of`` for the types."""
+    about = (inspect.getdoc(function) or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=about.replace("%", "%%"))
+    for parameter in _parameters(function):
+        if parameter.kind != parameter.VAR_KEYWORD:
+            parser.add_argument(option_of(parameter.name), dest=parameter.name, **flag_of(function, parameter))
+    if "output_file" not in _names(function):
+        parser.add_argument("--output-file", help="write the metrics there instead of printing them")
+    return parser
+
+
+def option_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def flag_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Dict[str, Any]:
+    """What ``add_argument`` is told: int, float, str, bool, list[T], Literal; anything else is read as JSON."""
+    required = parameter.default is parameter.empty
+    settings = {"required": required} if required else {"default": parameter.default}  # type: Dict[str, Any]
+    kind = _annotation(function, parameter)
+    if kind is bool:
+        return dict(settings, type=_boolean, nargs="?", const=True, metavar="BOOL")
+    choices = _literal(kind)
+    if choices:
+        return dict(settings, type=type(choices[0]), choices=choices)
+    item = _item(kind)
+    if item is not None:
+        return dict(settings, type=item, nargs="+")
+    return dict(settings, type=kind if kind in (int, float, str) else _json_or_text)
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The parameter's type without Optional; that of its default when it has none."""
+    import typing
+
+    try:
+        kind = typing.get_type_hints(function).get(parameter.name)
+    except Exception:  # noqa: BLE001 - an annotation may name anything, even what is not imported
+        kind = None
+    options = [option for option in getattr(kind, "__args__", None) or () if option is not type(None)]
+    is_union = getattr(kind, "__origin__", None) is typing.Union or type(kind).__name__ == "UnionType"
+    if is_union and len(options) == 1:
+        return options[0]
+    if kind is None and parameter.default not in (parameter.empty, None):
+        return type(parameter.default)
+    return kind
+
+
+def _literal(kind: Any) -> List[Any]:
+    is_literal = str(getattr(kind, "__origin__", "")).endswith("Literal")
+    return list(kind.__args__) if is_literal else []
+
+
+def _item(kind: Any) -> Any:
+    """The type of a list's items; None when it is no list."""
+    origin = getattr(kind, "__origin__", None)
+    if kind is not list and (origin is None or str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence")):
+        return None
+    items = [item for item in getattr(kind, "__args__", None) or () if item in (int, float, str)]
+    return items[0] if items else str
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
+    return words[text.lower()]
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parameters(function: Callable[..., Any]) -> List[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def _names(function: Callable[..., Any]) -> List[str]:
+    return [parameter.name for parameter in _parameters(function)]
