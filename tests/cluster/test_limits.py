@@ -123,6 +123,7 @@ def test_a_stated_limit_counts_all_jobs_of_the_user(site, run_cli, tmp_path, clu
 def test_an_array_above_the_limit_is_refused_with_its_remedy(run_cli, tmp_path, site):
     if site.name != "slurm-ssh":
         pytest.skip("the bed has such a limit on SLURM only")
+    site.wait_until_alone()
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(16)])
     refused = run_cli("submit", "--cluster", testbed.CLUSTER, "--executor", WRITE, "--qos", "tiny", cwd=repo)
     assert (refused.code, refused.envelope["error_code"]) == (2, "scheduler_refused"), refused.envelope

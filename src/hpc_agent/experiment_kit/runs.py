@@ -180,7 +180,9 @@ def _literal(kind: Any) -> List[Any]:
 def _item(kind: Any) -> Any:
     """The type of a list's items; None when it is no list."""
     origin = getattr(kind, "__origin__", None)
-    if kind is not list and (origin is None or str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence")):
+    if kind is not list and (
+        origin is None or str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence")
+    ):
         return None
     items = [item for item in getattr(kind, "__args__", None) or () if item in (int, float, str)]
     return items[0] if items else str

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
-from hpc_agent.errors import JournalCorrupt, PreconditionFailed
+from hpc_agent.errors import HpcError, JournalCorrupt, PreconditionFailed
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.state.samples import keep_samples
 from hpc_agent.world import World
 
 RunId = Annotated[str, Meta(description="as submit returned it; 'latest' is the newest run of the repo")]
@@ -63,3 +66,10 @@ def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:
             remediation="Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'.",
         )
     return records[0]
+
+
+def learn(run: KnownRun, answer: dict[str, Any]) -> None:
+    """Keep what the tasks of an ended run used, for the plan of the next one; nothing depends on it."""
+    with contextlib.suppress(HpcError, OSError):
+        if rows := answer.get("measured"):
+            keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)

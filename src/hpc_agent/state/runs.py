@@ -30,6 +30,7 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     executor: str
     result_dir_template: str
     task_count: int
+    executors: Annotated[list[str], Meta(description="what tasks start, as tasks.py names it in FLAGS")] = []
     wave_map: Annotated[dict[str, str], Meta(description="wave -> ranges of task ids")]
     cluster: str
     scheduler: str
@@ -52,12 +53,12 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def write_run_sidecar(repo: RepoLayout, sidecar: Sidecar) -> Path:
-    """Write it atomically; ``.hpc/.gitignore`` keeps ``runs/`` out of version control."""
+    """Write it atomically; ``.hpc/.gitignore`` keeps ``runs/`` and ``runtimes/`` out of version control."""
     path = repo.sidecar(sidecar.run_id)
     save(path, sidecar)
     ignore = repo.hpc / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("runs/\n", encoding="utf-8")
+        ignore.write_text("runs/\nruntimes/\n", encoding="utf-8")
     return path
 
 

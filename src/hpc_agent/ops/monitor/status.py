@@ -17,8 +17,9 @@ from hpc_agent.errors import (
     RunNotFound,
     SshUnreachable,
 )
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn
 from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.state.samples import has_samples
 from hpc_agent.world import World
 
 
@@ -79,9 +80,11 @@ def status(request: StatusRequest, world: World) -> StatusResult:
 
 def poll(run: KnownRun) -> StatusResult:
     """Ask once and remember the answer."""
-    answer = run.node.ask("report", run.record.run_id, {})
+    measure = not has_samples(run.repo, run.record.cluster, run.record.run_id)
+    answer = run.node.ask("report", run.record.run_id, {"measure": measure})
     counts = answer["counts"]
     remember(run.journal, run.record, answer)
+    learn(run, answer)
     stale = answer["stale"]
     return StatusResult(
         run_id=run.record.run_id,

@@ -11,6 +11,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster
+from hpc_agent.ops.plan.evidence import Evidence
 
 DEFAULT_WALLTIME_SEC = 4 * 3600
 ARBITRAGE_SEC = 15 * 60
@@ -51,11 +52,21 @@ class Ask:
         return self.segments > 1
 
 
-def resolve_resources(cluster: Cluster, wanted: Resources, placement: dict[str, Any], max_walltime_sec: int) -> Ask:
-    """Fill in what the request leaves open. Raises SpecInvalid for what the cluster cannot give."""
+def resolve_resources(
+    cluster: Cluster,
+    wanted: Resources,
+    placement: dict[str, Any],
+    max_walltime_sec: int,
+    evidence: Evidence | None = None,
+    pack: int = 1,
+) -> Ask:
+    """Fill in what the request leaves open: by what earlier tasks used, else by the cluster's defaults.
+
+    Raises SpecInvalid for what the cluster cannot give.
+    """
     origin: dict[str, str] = {}
-    walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin)
-    memory = _memory(cluster, wanted, origin)
+    walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack)
+    memory = _memory(cluster, wanted, origin, evidence)
     gpu_type, queue = _gpu(cluster, wanted)
     place = {
         **placement,
@@ -95,13 +106,21 @@ def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
     return None
 
 
-def _walltime(cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str]) -> tuple[int, int]:
+def _walltime(
+    cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str], evidence: Evidence | None, pack: int
+) -> tuple[int, int]:
     """Seconds of one element, and how many of them in a row (segments of a chain)."""
     if wanted.walltime_sec is not None:
         origin["walltime_sec"] = "request"
         if wanted.walltime_sec > ceiling:
             return ceiling, _segments(cluster, wanted.walltime_sec, ceiling, origin)
         return wanted.walltime_sec, 1
+    if evidence is not None:
+        measured = evidence.walltime_sec(pack)
+        origin["walltime_sec"] = evidence.time_origin + (f", {pack} tasks an element" if pack > 1 else "")
+        if measured > ceiling:
+            origin["walltime_sec"] += ", cut to the cluster's limit"
+        return min(measured, ceiling), 1
     asked = cluster.default_walltime_sec or DEFAULT_WALLTIME_SEC
     origin["walltime_sec"] = "default_walltime_sec" if cluster.default_walltime_sec else "built-in default of 4 h"
     if asked >= ceiling and cluster.walltime_arbitrage and ceiling > 2 * ARBITRAGE_SEC:
@@ -135,7 +154,7 @@ def _segments(cluster: Cluster, wanted: int, ceiling: int, origin: dict[str, str
     )
 
 
-def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str]) -> int | None:
+def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidence: Evidence | None) -> int | None:
     limit = cluster.max_node_mem_mb
     if wanted.mem_mb is not None:
         origin["mem_mb"] = "request"
@@ -146,6 +165,9 @@ def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str]) -> int 
                 remediation=f"Ask for at most --mem-mb {limit}.",
             )
         return wanted.mem_mb
+    if evidence is not None and evidence.mem_mb is not None:
+        origin["mem_mb"] = evidence.memory_origin
+        return min(evidence.mem_mb, limit) if limit else evidence.mem_mb
     if cluster.default_mem_mb is None:
         origin["mem_mb"] = "the scheduler's own default"
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.executor import check_command, check_program
+from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks import ResolvedTasks, resolved
 from hpc_agent.experiment.tree import Tree, scan_tree
 from hpc_agent.infra.clusters import Cluster
@@ -41,6 +42,7 @@ class Frozen:
     run_name: str
     shared: dict[str, str | None]
     notes: list[str]
+    executors: list[str]
 
     @property
     def snapshot(self) -> str:
@@ -88,6 +90,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
             run_name=_run_name(repo, request),
             shared=shared,
             notes=notes,
+            executors=read_static(repo.tasks).executors,
         )
 
 

@@ -19,18 +19,24 @@ from hpc_agent.ops.submit.freeze import Frozen
 from hpc_agent.ops.submit.spec import SubmitRequest
 
 
-def plan_arrays(frozen: Frozen, request: SubmitRequest, ask: Ask) -> SubmissionPlan:
-    """The plan under the cluster's limits. Raises SpecInvalid when a task cannot fit them."""
-    pack = request.pack or choose_pack(
+def pack_of(frozen: Frozen, request: SubmitRequest, est_task_sec: float | None) -> int:
+    """How many tasks an element runs in turn: as asked for, else so many that an element is worth its start."""
+    return request.pack or choose_pack(
         frozen.tasks.total,
-        request.est_task_sec,
-        ask.resources["walltime_sec"],
+        est_task_sec,
+        request.resources.walltime_sec or frozen.constraints.max_walltime_sec,
         frozen.constraints.max_array_size * frozen.constraints.max_concurrent_jobs,
     )
+
+
+def plan_arrays(
+    frozen: Frozen, request: SubmitRequest, ask: Ask, pack: int, est_task_sec: float | None
+) -> SubmissionPlan:
+    """The plan under the cluster's limits. Raises SpecInvalid when a task cannot fit them."""
     first = 1 if canary_wanted(frozen, request) else 0
     workload = WorkloadSpec(
         total_tasks=frozen.tasks.total - first,
-        est_task_sec=request.est_task_sec,
+        est_task_sec=est_task_sec,
         pack=pack,
         cpus=ask.resources["cpus"],
         max_running=request.max_running,

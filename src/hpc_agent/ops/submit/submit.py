@@ -30,6 +30,7 @@ from hpc_agent.errors import (
 from hpc_agent.experiment.tree import Entry, shared_files
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.infra.throughput import SubmissionPlan
+from hpc_agent.ops.plan.evidence import measured
 from hpc_agent.ops.plan.resources import Ask, resolve_resources
 from hpc_agent.ops.submit.answers import (
     SUBMIT_TIMEOUT_SEC,
@@ -43,7 +44,15 @@ from hpc_agent.ops.submit.answers import (
     waiting,
 )
 from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.layout import canary_wanted, has_canary, ledger_entries, plan_arrays, plan_facts, wave_map
+from hpc_agent.ops.submit.layout import (
+    canary_wanted,
+    has_canary,
+    ledger_entries,
+    pack_of,
+    plan_arrays,
+    plan_facts,
+    wave_map,
+)
 from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
 from hpc_agent.state.files import locked, save
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -82,10 +91,7 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
         check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
-        ask = resolve_resources(
-            frozen.cluster, request.resources, _placement(request), frozen.constraints.max_walltime_sec
-        )
-        plan = plan_arrays(frozen, request, ask)
+        ask, plan = plan_run(frozen, request)
         journal = Journal(world, frozen.repo)
         if request.dry_run:
             return planned(frozen, plan, ask)
@@ -105,6 +111,22 @@ def preview(request: SubmitRequest, world: World) -> tuple[dict[str, Any], dict[
         first = next(kwargs)
         rest = collections.deque(kwargs, maxlen=1)
         return first, rest[0] if rest else first, bool(earlier and earlier.submitted_at)
+
+
+def plan_run(frozen: Frozen, request: SubmitRequest) -> tuple[Ask, SubmissionPlan]:
+    """Resources and arrays; what the request leaves open follows what earlier tasks of these executors used.
+
+    Raises SpecInvalid for what the cluster cannot give.
+    """
+    wanted = request.resources
+    gpu_type = wanted.gpu_type if wanted.gpus else None
+    evidence = measured(frozen.repo, frozen.cluster.name, frozen.executors, request.executor, gpu_type, frozen.tasks)
+    est_task_sec = request.est_task_sec or (evidence.typical_sec if evidence else None)
+    pack = pack_of(frozen, request, est_task_sec)
+    ask = resolve_resources(
+        frozen.cluster, wanted, _placement(request), frozen.constraints.max_walltime_sec, evidence, pack
+    )
+    return ask, plan_arrays(frozen, request, ask, pack, est_task_sec)
 
 
 def _placement(request: SubmitRequest) -> dict[str, Any]:
@@ -278,6 +300,7 @@ class _Submission:
             executor=request.executor,
             result_dir_template=request.result_dir_template,
             task_count=frozen.tasks.total,
+            executors=frozen.executors,
             wave_map=wave_map(self.plan),
             cluster=cluster.name,
             scheduler=cluster.scheduler,

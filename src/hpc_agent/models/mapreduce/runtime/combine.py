@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from . import common, layout, ledger, records, task_states
+from . import common, layout, ledger, records, samples, task_states
 from .fold import Table
 from .ranges import count, spans
 
@@ -31,6 +31,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
         "run": run,
         "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
         "all_waves": list(waves),
+        "measured": samples.collect(folder, total) if request.get("measure") else [],
     }
 
 

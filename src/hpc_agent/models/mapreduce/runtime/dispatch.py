@@ -216,7 +216,8 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     common.make_folder(os.path.dirname(log))
     grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
     stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
-    outcome = execute.run(document["executor"], env, element.run.work, log, grace, stop_at)
+    gpus = int((document.get("resources") or {}).get("gpus") or 0)
+    outcome = execute.run(document["executor"], env, element.run.work, log, grace, stop_at, gpus)
     element.stopped = bool(outcome.pop("stopped"))
     _settle_checkpoint(outcome, checkpoints, element.stopped)
     record = _record(element, task, kwargs)

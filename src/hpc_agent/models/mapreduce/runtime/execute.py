@@ -9,6 +9,8 @@ import subprocess
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from .gpu_memory import GpuWatch
+
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
@@ -62,10 +64,16 @@ class Log(object):
 
 
 def run(
-    command: str, env: Dict[str, str], cwd: str, log_path: str, grace: float, stop_at: Optional[float] = None
+    command: str,
+    env: Dict[str, str],
+    cwd: str,
+    log_path: str,
+    grace: float,
+    stop_at: Optional[float] = None,
+    gpus: int = 0,
 ) -> Dict[str, Any]:
-    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times, and
-    whether it was ``stopped``.
+    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times,
+    whether it was ``stopped``, and gpu_mem_mb where it has ``gpus``.
 
     SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
     ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
@@ -92,7 +100,8 @@ def run(
         )
     assert process.stdout is not None
     deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace, deadline)
+    watch = GpuWatch(process.pid, env) if gpus else None
+    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace, deadline, watch)
     process.returncode = 0  # reaped by wait4: keeps Popen from waiting for a process id that is no longer ours
     process.stdout.close()
     stop.restore()
@@ -103,6 +112,9 @@ def run(
     outcome["cpu_seconds"] = round(usage.ru_utime + usage.ru_stime, 3)
     outcome["max_rss_mb"] = round(usage.ru_maxrss / 1024.0, 1)
     outcome["stopped"] = stop.received
+    if watch is not None:
+        watch.close()
+        outcome["gpu_mem_mb"] = watch.peak_mb
     return outcome
 
 
@@ -129,7 +141,15 @@ class _StopSignal(object):
         os.close(self._write)
 
 
-def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float, stop_at: Optional[float]) -> Tuple[int, Any]:
+def _pump(
+    pid: int,
+    pipe: int,
+    log: Log,
+    stop: _StopSignal,
+    grace: float,
+    stop_at: Optional[float],
+    watch: Optional[GpuWatch],
+) -> Tuple[int, Any]:
     """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
     deadline: Optional[float] = None
     ended: Optional[Tuple[int, Any]] = None
@@ -140,6 +160,8 @@ def _pump(pid: int, pipe: int, log: Log, stop: _StopSignal, grace: float, stop_a
             [pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else pause
         )
         pause = pause if open_pipe else min(pause * 2, 0.1)
+        if watch is not None:
+            watch.look()
         if stop_at is not None and time.monotonic() > stop_at:
             stop_at = None
             stop.handle()

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Dict, List
 
-from . import layout, reasons, task_states
+from . import layout, reasons, samples, task_states
 from .ranges import count, spans
 from .survey import Survey, ranges_of
 from .task_states import LOST, PENDING, RUNNING
@@ -13,10 +13,13 @@ ABANDONED_SEC = 300.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
-    """One run: ``root`` and ``run_id``."""
-    survey = Survey(layout.existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    """One run: ``root`` and ``run_id``; with ``measure``, what its tasks used, once the run has ended."""
+    folder = layout.existing_run(request["root"], request["run_id"])
+    survey = Survey(folder, request.get("site") or {})
     answer = describe(survey)
     survey.save()
+    if request.get("measure") and answer["lifecycle_state"] != "in_flight":
+        answer["measured"] = samples.collect(folder, survey.total)
     return answer
 
 

@@ -1,0 +1,143 @@
+"""Task generators: what a list of tasks is made from, checked, counted, and as the Python that makes it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.manifests import from_manifest
+from hpc_agent.experiment.sampled import latin_hypercube, sobol
+from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, distinct, listed, no_clash, take
+from hpc_agent.models.mapreduce.runtime import task_env
+
+
+class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
+    """What makes the tasks: its kind, and the params of that kind."""
+
+    kind: Literal[
+        "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
+        "latin_hypercube", "sobol",
+    ]  # fmt: skip
+    params: dict[str, Any] = {}
+
+
+def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:
+    """The tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid naming what is wrong."""
+    fixed = dict(fixed or {})
+    source = _KINDS[generator.kind](generator.params, root, fixed)
+    if source.count < 1:
+        raise bad(f"{generator.kind} makes no task")
+    if source.count > MAX_TASKS:
+        raise bad(f"{generator.kind} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
+    for number, kwargs in enumerate(source.make()):
+        _check(kwargs, f"task {number}")
+    return source
+
+
+def _check(kwargs: Kwargs, where: str) -> None:
+    """Names must be variable names and values must survive the way to the task."""
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise bad(f"{where}: a value is not JSON: {error}") from error
+    found = task_env.problems(kwargs)
+    if found:
+        raise bad(f"{where}: {found[0]}")
+
+
+def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    [items] = take(params, items=list[dict[str, Any]])
+    for item in items:
+        no_clash(fixed, set(item))
+    return listed([{**item, **fixed} for item in items], f"{len(items)} listed tasks")
+
+
+def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    [axes] = take(params, axes=dict[str, list[Any]])
+    if not axes:
+        raise bad("axes is empty: name at least one parameter with its values", "task_generator.params.axes")
+    for name, values in axes.items():
+        if not values:
+            raise bad(f"axis {name!r} has no values", f"task_generator.params.axes.{name}")
+        twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+        if twice is not None:
+            raise bad(f"axis {name!r} has {twice!r} twice", f"task_generator.params.axes.{name}")
+    no_clash(fixed, set(axes))
+    all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
+    python = f"AXES = {_axes_text(all_axes)}\n"
+    python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
+    about = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
+    make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
+    return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",), values=all_axes)
+
+
+def _axes_text(axes: dict[str, list[Any]]) -> str:
+    rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in axes.items()]
+    return "{\n" + "".join(rows) + "}"
+
+
+def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    items, seeds = take(params, items=list[dict[str, Any]], seeds=list[int])
+    for item in items:
+        no_clash(fixed, set(item))
+        if "seed" in item:
+            raise bad("an item has a 'seed' of its own", "task_generator.params.items")
+    whole = [{**item, **fixed} for item in items]
+    python = f"ITEMS = {literal(whole, 0, 8)}\nSEEDS = {literal(seeds, 0, 8)}\n"
+    python += "TASKS = [dict(item, seed=seed) for item in ITEMS for seed in SEEDS]\n"
+    make = lambda: ({**item, "seed": seed} for item in whole for seed in seeds)  # noqa: E731
+    about = f"{len(items)} items x {len(seeds)} seeds"
+    return TaskSource(len(items) * len(seeds), make, python, about, values={**distinct(whole), "seed": seeds})
+
+
+def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    param, low, high, n, base = take(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
+    _check_range(low, high, n)
+    if low <= 0 or base <= 0 or base == 1:
+        raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
+    first, last = math.log(low, base), math.log(high, base)
+    values = [base ** (first + (last - first) * i / (n - 1)) for i in range(n)]
+    return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}, log-spaced")
+
+
+def _linspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    param, low, high, n = take(params, param=str, low=float, high=float, n=int)
+    _check_range(low, high, n)
+    values = [low + (high - low) * i / (n - 1) for i in range(n)]
+    return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}")
+
+
+def _check_range(low: float, high: float, n: int) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise bad(f"low ({low}) must be below high ({high}), and both finite", "task_generator.params.low")
+    if not 2 <= n <= MAX_TASKS:
+        raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "task_generator.params.n")
+
+
+def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> TaskSource:
+    """Twelve digits: a value like 0.001 is written as such, and reads the same on every machine."""
+    no_clash(fixed, {param})
+    tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
+    if len(tidy) != len(values):
+        raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
+    source = _cartesian({"axes": {param: tidy}}, Path(), fixed)
+    return TaskSource(source.count, source.make, source.python, about, source.imports, values=source.values)
+
+
+_KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
+    "enumerated": _enumerated,
+    "cartesian_product": _cartesian,
+    "items_x_seeds": _items_x_seeds,
+    "numeric_logspace": _logspace,
+    "numeric_linspace": _linspace,
+    "from_manifest": from_manifest,
+    "latin_hypercube": latin_hypercube,
+    "sobol": sobol,
+}

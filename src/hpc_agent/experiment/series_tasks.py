@@ -1,0 +1,58 @@
+"""Tasks that are chunks of a series: every point of a sweep, for every chunk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.task_source import TaskSource, bad, listed
+from hpc_agent.experiment_kit.series import plan_tasks
+
+REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."
+
+
+class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
+    """How a series of ``series_length`` rows is cut, and how many rows a chunk has to see besides its own."""
+
+    kind: Literal["independent", "bounded_halo", "associative", "sequential"]
+    chunks: Annotated[int, Meta(gt=0)]
+    series_length: Annotated[int, Meta(gt=0)]
+    halo: int | str = 0
+    ahead: int | str = 0
+    monoid: str | None = None
+
+
+def split_series(source: TaskSource, axis: DataAxis) -> TaskSource:
+    """``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
+    if taken := {"start", "end", "halo", "ahead"} & source.names():
+        raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", "axes")
+    facts = {name: value for name, value in msgspec.to_builtins(axis).items() if value is not None}
+    chunks, length = facts.pop("chunks"), facts.pop("series_length")
+    try:
+        tasks = plan_tasks(list(source.make()), facts, chunks, length)
+    except ValueError as error:
+        raise SpecInvalid(f"data_axis: {error}", field="data_axis", remediation=REMEDY) from error
+    about = f"{source.about} x {len(tasks) // max(1, source.count)} chunks of {length:,} rows"
+    shared = _common_chunks(tasks, source.count)
+    if shared is None or source.manifest is not None:
+        return listed(tasks, about)
+    if source.count == 1 and not next(source.make()):
+        return listed(tasks, about)
+    python = source.python.replace("TASKS = ", "SWEEP = ", 1) + f"CHUNKS = {literal(shared, 0, 9)}\n"
+    python += "TASKS = [dict(point, **chunk) for point in SWEEP for chunk in CHUNKS]\n"
+    return TaskSource(len(tasks), lambda: iter(tasks), python, about, source.imports, values=source.values)
+
+
+def _common_chunks(tasks: list[dict[str, Any]], points: int) -> list[dict[str, Any]] | None:
+    """The chunks, when they are the same for every point (a halo may depend on the point's parameters)."""
+    if not tasks or len(tasks) % points:
+        return None
+    each = len(tasks) // points
+    names = ("start", "end", "halo", "ahead")
+    chunks = [{name: task[name] for name in names if name in task} for task in tasks]
+    first = chunks[:each]
+    return first if all(chunks[at : at + each] == first for at in range(0, len(chunks), each)) else None

@@ -1,0 +1,110 @@
+"""The tasks of a generator: how many, which, and the Python that makes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.literals import literal
+
+Kwargs = dict[str, Any]
+MAX_TASKS = 1_000_000
+# More tasks than this are no reading matter: they are kept in a file of their own.
+INLINE_TASKS = 1000
+MANIFEST = "tasks.jsonl"
+HERE = "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """The tasks of a generator. ``python`` defines TASKS; ``manifest`` is a further file that it reads."""
+
+    count: int
+    make: Callable[[], Iterator[Kwargs]]
+    python: str
+    about: str
+    imports: tuple[str, ...] = ()
+    manifest: str | None = None
+    values: dict[str, list[Any]] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        """Every parameter that some task has."""
+        return {name for kwargs in self.make() for name in kwargs}
+
+
+def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
+    return SpecInvalid(message, field=where, remediation=REMEDY)
+
+
+def take(params: dict[str, Any], **kinds: Any) -> list[Any]:
+    """The named params in their types. Raises SpecInvalid for one that is missing, unknown, or of a wrong type."""
+    unknown = sorted(set(params) - set(kinds))
+    if unknown:
+        raise bad(
+            f"there is no param {unknown[0]!r}; there are {', '.join(kinds)}", f"task_generator.params.{unknown[0]}"
+        )
+    values = []
+    for name, kind in kinds.items():
+        kind, default = kind if isinstance(kind, tuple) else (kind, ...)
+        if name not in params and default is ...:
+            raise bad(f"the param {name!r} is missing", f"task_generator.params.{name}")
+        try:
+            values.append(msgspec.convert(params.get(name, default), kind))
+        except msgspec.ValidationError as error:
+            raise bad(f"{name}: {error}", f"task_generator.params.{name}") from error
+    return values
+
+
+def no_clash(fixed: Kwargs, names: set[str]) -> None:
+    both = sorted(set(fixed) & names)
+    if both:
+        raise bad(f"{both[0]!r} is both fixed and varied", "fixed_params")
+
+
+def listed(tasks: list[Kwargs], about: str) -> TaskSource:
+    """Tasks that are written out: in tasks.py, or in a file of their own when they are many."""
+    values = distinct(tasks)
+    if len(tasks) <= INLINE_TASKS:
+        return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about, values=values)
+    text = "".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks)
+    source = reading_jsonl(MANIFEST, {})
+    return TaskSource(len(tasks), lambda: iter(tasks), source, about, ("io", "json", "os"), text, values)
+
+
+def distinct(tasks: list[Kwargs], most: int = 50) -> dict[str, list[Any]]:
+    """The values of each parameter, as far as they are few."""
+    found: dict[str, list[Any]] = {}
+    for task in tasks:
+        for name, value in task.items():
+            known = found.setdefault(name, [])
+            if len(known) < most and value not in known:
+                known.append(value)
+    return found
+
+
+def chosen_columns(row: str, columns: list[str] | None, fixed: Kwargs, convert: str = "{}") -> str:
+    value = convert.format("row[name]")
+    names = f"COLUMNS if name in {row}" if columns else row
+    chosen = f"{{name: {value} for name in {names}}}"
+    return f"dict({chosen}, **FIXED)" if fixed else chosen
+
+
+def constants(columns: list[str] | None, fixed: Kwargs) -> str:
+    text = f"COLUMNS = {literal(columns)}\n" if columns else ""
+    return text + (f"FIXED = {literal(fixed)}\n" if fixed else "")
+
+
+def reading_jsonl(path: str, fixed: Kwargs, columns: list[str] | None = None) -> str:
+    return (
+        constants(columns, fixed)
+        + HERE
+        + f'with io.open(os.path.join(HERE, {literal(path)}), encoding="utf-8") as lines:\n'
+        + "    ROWS = [json.loads(line) for line in lines if line.strip()]\n"
+        + f"TASKS = [{chosen_columns('row', columns, fixed)} for row in ROWS]\n"
+    )

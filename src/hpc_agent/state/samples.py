@@ -1,0 +1,87 @@
+"""What earlier tasks used: rows of finished runs, in ``.hpc/runtimes/<cluster>.json``. They say what the next run asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hpc_agent.state.files import locked, save
+from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.state.runs import Sidecar
+
+RUNTIMES = "runtimes"
+VERSION = 1
+# For each executor, the newest runs count: code changes, and so does what it needs.
+KEPT_RUNS = 10
+
+
+class RunSamples(msgspec.Struct, kw_only=True):
+    """The rows of one run; each has ``executor``, what the task started."""
+
+    run_id: str
+    at: str
+    gpu_type: str | None = None
+    asked: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+
+
+class Samples(msgspec.Struct, kw_only=True):
+    """All runs of a repo on one cluster, newest first."""
+
+    version: int = VERSION
+    cluster: str
+    runs: list[RunSamples] = []
+
+    def rows_of(self, executors: set[str], gpu_type: str | None) -> list[dict[str, Any]]:
+        """Rows of these executors on this kind of GPU, newest run first; ``run_id`` is added."""
+        return [
+            {**row, "run_id": run.run_id}
+            for run in self.runs
+            if run.gpu_type == gpu_type
+            for row in run.rows
+            if row.get("executor") in executors
+        ]
+
+
+def samples_path(repo: RepoLayout, cluster: str) -> Path:
+    return repo.hpc / RUNTIMES / f"{check_identifier(cluster, 'cluster')}.json"
+
+
+def load_samples(repo: RepoLayout, cluster: str) -> Samples:
+    """What is known; nothing when there is no readable file, for it can be measured again."""
+    try:
+        found = msgspec.json.decode(samples_path(repo, cluster).read_bytes(), type=Samples)
+    except (OSError, msgspec.MsgspecError):
+        return Samples(cluster=cluster)
+    return found if found.version == VERSION else Samples(cluster=cluster)
+
+
+def has_samples(repo: RepoLayout, cluster: str, run_id: str) -> bool:
+    """Whether the rows of a run are known; a look at the file's text, for it is asked at every status."""
+    try:
+        return json.dumps(run_id).encode() in samples_path(repo, cluster).read_bytes()
+    except OSError:
+        return False
+
+
+def keep_samples(repo: RepoLayout, sidecar: Sidecar, rows: list[dict[str, Any]]) -> None:
+    """Add the rows of a run, in place of those that it had."""
+    only = sidecar.executors[0] if len(sidecar.executors) == 1 else sidecar.executor
+    named = [{**row, "executor": str((row.get("kwargs") or {}).get("executor") or only)} for row in rows]
+    run = RunSamples(
+        run_id=sidecar.run_id,
+        at=sidecar.submitted_at,
+        gpu_type=sidecar.resources.get("gpu_type") if sidecar.resources.get("gpus") else None,
+        asked={name: sidecar.resources.get(name) for name in ("walltime_sec", "mem_mb", "cpus")},
+        rows=named,
+    )
+    path = samples_path(repo, sidecar.cluster)
+    with locked(path.with_suffix(".lock"), 10.0, "the samples of this repo"):
+        known = load_samples(repo, sidecar.cluster)
+        others = [other for other in known.runs if other.run_id != sidecar.run_id]
+        newest = sorted([run, *others], key=lambda one: one.at, reverse=True)
+        known.runs = newest[: KEPT_RUNS * max(1, len({row["executor"] for one in newest for row in one.rows}))]
+        save(path, known)
