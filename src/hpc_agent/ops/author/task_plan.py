@@ -14,6 +14,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
+from hpc_agent.experiment.entry_points import Wrapped
 from hpc_agent.experiment.generators import TaskGenerator, make_source
 from hpc_agent.experiment.series_tasks import DataAxis, split_series
 from hpc_agent.experiment.signatures import Problem, check_kwargs
@@ -82,9 +83,13 @@ def preview(source: TaskSource) -> dict[str, dict[str, Any]]:
     return {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()}
 
 
-def plan_tasks_file(repo: RepoLayout, wishes: TaskWishes, count: int | None, force: bool) -> TaskPlan:
-    """Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound."""
-    entries = _entries(repo, wishes)
+def plan_tasks_file(
+    repo: RepoLayout, wishes: TaskWishes, count: int | None, force: bool, wrapped: Wrapped | None = None
+) -> TaskPlan:
+    """``wrapped`` is an executor that is not to be looked for.
+
+    Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound."""
+    entries = [wrapped.entry] if wrapped else _entries(repo, wishes)
     source = make_source(_generator(wishes, entries), repo.root, wishes.fixed_params)
     if wishes.data_axis is not None:
         source = split_series(source, wishes.data_axis)

@@ -1,0 +1,135 @@
+"""What a task starts when it is not among the executors found: any function of a module, or a shell command in a wrapper."""
+
+from __future__ import annotations
+
+import keyword
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.errors import ExecutorNotFound, SpecInvalid
+from hpc_agent.experiment.discovery import function_facts
+from hpc_agent.experiment.entries import Entry, choose_entries
+from hpc_agent.experiment.flag_facts import FlagFacts
+from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.tasks_file import sign
+from hpc_agent.state.layout import RepoLayout
+
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
+
+
+class RegisterRun(msgspec.Struct, tag="register_run", tag_field="kind", forbid_unknown_fields=True):
+    """A function decorated with @register_run, by its name."""
+
+    run_name: str
+
+
+class PythonModule(msgspec.Struct, tag="python_module", tag_field="kind", forbid_unknown_fields=True):
+    """Any function of a module of the repo: ``pkg.models`` and ``fit``. It is read, not imported."""
+
+    module: Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
+    function: Identifier = "main"
+
+
+class ShellCommand(msgspec.Struct, tag="shell_command", tag_field="kind", forbid_unknown_fields=True):
+    """A command with ``{param}`` in its words; no shell reads them. ``signature`` gives each parameter its type."""
+
+    run_name: Identifier
+    argv: Annotated[list[str], Meta(min_length=1)]
+    signature: dict[Identifier, Literal["str", "int", "float", "bool"]]
+
+
+EntryPoint = RegisterRun | PythonModule | ShellCommand
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """An entry, and the wrapper that has to be written for it (none when ``path`` is empty)."""
+
+    entry: Entry
+    path: str = ""
+    text: str = ""
+
+
+def entry_of(repo: RepoLayout, point: EntryPoint) -> Wrapped:
+    """Raises ExecutorNotFound for a function that is not there, SpecInvalid for a command whose parameters do not fit."""
+    if isinstance(point, RegisterRun):
+        return Wrapped(choose_entries(repo.root, [point.run_name])[0])
+    if isinstance(point, PythonModule):
+        return Wrapped(_function(repo.root, point))
+    return _wrapper(point)
+
+
+def _function(root: Path, point: PythonModule) -> Entry:
+    parts = point.module.split(".")
+    places = [Path(*base, *parts[:-1], parts[-1] + ".py") for base in ((), ("src",))]
+    places += [Path(*base, *parts, "__init__.py") for base in ((), ("src",))]
+    for place in places:
+        if (root / place).is_file():
+            found = function_facts(root, place.as_posix(), point.function)
+            if found is not None:
+                name = f"{place.as_posix()}:{point.function}"
+                return Entry(name, point.function, "python_module", found.flags, True, found.accepts_any)
+            raise ExecutorNotFound(
+                f"{place} has no function {point.function}()",
+                field="entry_point.function",
+                remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
+            )
+    raise ExecutorNotFound(
+        f"there is no module {point.module} in {root}",
+        field="entry_point.module",
+        details={"looked_for": [place.as_posix() for place in places]},
+        remediation="See what there is with 'hpc-agent discover-executors'.",
+    )
+
+
+def _wrapper(point: ShellCommand) -> Wrapped:
+    used = {name for word in point.argv for name in _fields(word)}
+    unknown, unused = sorted(used - set(point.signature)), sorted(set(point.signature) - used)
+    if unknown or unused:
+        what = f"{{{unknown[0]}}} is not in the signature" if unknown else f"{unused[0]!r} of the signature is not used"
+        raise SpecInvalid(
+            f"argv: {what}",
+            field="entry_point.argv",
+            remediation="Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again.",
+        )
+    for name in (*point.signature, point.run_name):
+        if keyword.iskeyword(name):
+            raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")
+    path = f".hpc/wrappers/{point.run_name}.py"
+    flags = [FlagFacts(name=n, options=["--" + n.replace("_", "-")], type=t, required=True) for n, t in point.signature.items()]
+    return Wrapped(Entry(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, _text(point))
+
+
+def _fields(word: str) -> list[str]:
+    try:
+        parts = list(string.Formatter().parse(word))
+    except ValueError as error:
+        raise SpecInvalid(f"argv: {word!r}: {error}", field="entry_point.argv") from error
+    for _, name, spec, conversion in parts:
+        if name is not None and (not name.isidentifier() or spec or conversion):
+            raise SpecInvalid(f"argv: {{{name}}} in {word!r} is not the plain name of a parameter", field="entry_point.argv")
+    return [name for _, name, _, _ in parts if name is not None]
+
+
+def _text(point: ShellCommand) -> str:
+    parameters = ", ".join(f"{name}: {kind}" for name, kind in point.signature.items())
+    given = ", ".join(f"{name}={name}" for name in point.signature)
+    return sign(f'''"""Runs a command for each task; {{names}} in its words are the task's parameters."""
+
+import subprocess
+
+from hpc_agent.experiment_kit import register_run
+
+ARGV = {literal(point.argv, 0, 7)}
+
+
+@register_run
+def {point.run_name}({parameters}):
+    subprocess.run([word.format({given}) for word in ARGV], check=True)
+''')
+

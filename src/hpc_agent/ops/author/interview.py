@@ -1,0 +1,181 @@
+"""``interview``: what somebody wants, written down next to the tasks that were made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
+from hpc_agent.experiment.entry_points import EntryPoint, Wrapped, entry_of
+from hpc_agent.experiment.tasks_file import write_files
+from hpc_agent.experiment.written import compare_generated, edited, write_generated
+from hpc_agent.models.mapreduce.runtime.common import iso
+from hpc_agent.models.mapreduce.runtime.dispatch import canonical
+from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
+from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.world import World
+
+INTERVIEW = "interview.json"
+ALLOWED = "Bash(hpc-agent:*)"
+DENIED = ("Bash(scancel:*)", "Bash(qdel:*)")
+
+
+class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Who spoke: a person, or an agent."""
+
+    kind: Literal["human", "agent"] = "human"
+    operator: str | None = None
+    session_sha: str | None = None
+    at: str | None = None
+
+
+class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where it is to run; resolve-submit-inputs takes it from here."""
+
+    cluster: str
+    constraint: str | None = None
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One turn of the conversation."""
+
+    role: Literal["agent", "operator", "system"]
+    text: str
+    at: str | None = None
+
+
+class InterviewRequest(TaskWishes):
+    """The intent of a campaign, and the tasks that follow from it."""
+
+    goal: Annotated[str, Meta(min_length=1, description="what is to be found out, in a sentence")]
+    task_count: Annotated[int, Meta(gt=0, description="how many tasks it must be; nothing is written otherwise")]
+    entry_point: Annotated[
+        EntryPoint | None,
+        Meta(description="what a task starts, where executors does not say: register_run, python_module or shell_command"),
+    ] = None
+    task_kind: Annotated[str | None, Meta(description="a word for this kind of work, for recall")] = None
+    produced_by: Annotated[ProducedBy, Meta(description="who wants it")] = msgspec.field(default_factory=ProducedBy)
+    budget: Annotated[dict[str, Any], Meta(description="limits such as wall_clock_max_h")] = {}
+    abort_if: Annotated[dict[str, Any], Meta(description="when to give up: metric, after_tasks, ...")] = {}
+    cluster_target: Annotated[ClusterTarget | None, Meta(description="where it is to run")] = None
+    transcript: Annotated[list[Said], Meta(description="the conversation")] = []
+    notes: Annotated[str, Meta(description="anything else")] = ""
+    campaign_dir: Annotated[str, Meta(description="the experiment repo; interview.json lies there")] = "."
+    allow_cli: Annotated[
+        bool,
+        Meta(description="let Claude Code run hpc-agent here unasked: a rule in .claude/settings.json of this project"),
+    ] = False
+    force: Annotated[bool, Meta(description="overwrite files that somebody edited")] = False
+
+
+class InterviewResult(Result):
+    campaign_dir: str
+    artifacts: Annotated[dict[str, str], Meta(description="path -> written, or kept because it was so already")]
+    total_tasks: int
+    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters, as submit will have it")]
+    executor: Annotated[str, Meta(description="the command of a task, for submit")]
+    executors: Annotated[dict[str, str], Meta(description="value of the parameter 'executor' -> script or function")]
+    metrics_file: str | None
+    preview: Annotated[dict[str, dict[str, Any]], Meta(description="parameters of the first, middle and last task")]
+    notes: list[str]
+    next_step: str
+
+
+@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
+def interview(request: InterviewRequest, world: World) -> InterviewResult:
+    """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
+
+    Names, values and the count are checked before anything is written. The same request changes nothing.
+    """
+    repo = experiment_root(world.cwd, request.campaign_dir)
+    wrapped = entry_of(repo, request.entry_point) if request.entry_point else None
+    plan = plan_tasks_file(repo, request, request.task_count, request.force, wrapped)
+    settings = _settings(repo) if request.allow_cli else None
+    files = dict(plan.files)
+    if wrapped and wrapped.path:
+        _check(repo.root / wrapped.path, wrapped, request.force)
+        files = {repo.root / wrapped.path: wrapped.text, **files}
+    written = write_files(repo, files)
+    cmd_sha = sha_of(plan)
+    written[INTERVIEW] = _remember(repo, request, plan, cmd_sha, world)
+    if settings:
+        written[settings[0].relative_to(repo.root).as_posix()] = write_generated(*settings, True, repo.root)
+    facts = plan.facts()
+    facts["notes"] = facts["notes"] + _unused(request)
+    return InterviewResult(
+        campaign_dir=str(repo.root),
+        artifacts=written,
+        cmd_sha=cmd_sha,
+        next_step="hpc-agent resolve-submit-inputs",
+        **facts,
+    )
+
+
+def sha_of(plan: TaskPlan) -> str:
+    """The run's cmd_sha: SHA-256 over the canonical JSON of every task, joined by newlines."""
+    digest = hashlib.sha256()
+    for number, kwargs in enumerate(plan.source.make()):
+        digest.update((b"\n" if number else b"") + canonical(kwargs))
+    return digest.hexdigest()
+
+
+def _check(path: Path, wrapped: Wrapped, force: bool) -> None:
+    if compare_generated(path, wrapped.text) == "differs" and not force:
+        raise edited(path)
+
+
+def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, world: World) -> str:
+    """interview.json is the intent as given, and what was made of it; an equal intent keeps its time."""
+    given = msgspec.to_builtins(request)
+    for name in ("campaign_dir", "allow_cli", "force"):
+        del given[name]
+    path = repo.root / INTERVIEW
+    materialized = {"cmd_sha": cmd_sha, "total_tasks": plan.source.count, "executor": plan.executor}
+    document = {**given, "_materialized": {**materialized, "at": iso(world.now())}}
+    try:
+        before = json.loads(path.read_bytes())
+        if before.get("_materialized", {}).get("at") and _timeless(before) == _timeless(document):
+            document["_materialized"]["at"] = before["_materialized"]["at"]
+    except (OSError, ValueError, AttributeError):
+        pass
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return write_generated(path, text, True, repo.root)
+
+
+def _timeless(document: dict[str, Any]) -> dict[str, Any]:
+    made = {name: value for name, value in document["_materialized"].items() if name != "at"}
+    return {**document, "_materialized": made}
+
+
+def _settings(repo: RepoLayout) -> tuple[Path, str]:
+    """The project's settings with the rule added; everything else in them stays. Raises SpecInvalid for broken ones."""
+    path = repo.root / ".claude" / "settings.json"
+    document: Any = {}
+    if path.exists():
+        try:
+            document = json.loads(path.read_bytes())
+        except ValueError:
+            document = None
+    permissions = document.setdefault("permissions", {}) if isinstance(document, dict) else None
+    lists = [permissions.setdefault(name, []) for name in ("allow", "deny")] if isinstance(permissions, dict) else []
+    if not lists or not all(isinstance(rules, list) for rules in lists):
+        raise SpecInvalid(
+            f"{path} is not a settings file with permissions",
+            field="allow_cli",
+            remediation=f"Correct {path}, or leave out --allow-cli; then run 'hpc-agent interview' again.",
+        )
+    lists[0] += [ALLOWED] if ALLOWED not in lists[0] else []
+    lists[1] += [rule for rule in DENIED if rule not in lists[1]]
+    return path, json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _unused(request: InterviewRequest) -> list[str]:
+    if request.budget or request.abort_if:
+        return ["budget and abort_if are remembered for recall; a run does not enforce them"]
+    return []
