@@ -20,9 +20,12 @@ MOST_TASKS = 50_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Needs of one task, margins included, and the sentence that says where they come from."""
+    """Needs of one task and the sentence that says where they come from. ``task_sec`` and ``mem_mb`` have their margin;
+    ``worst_sec`` and ``typical_sec`` have none.
+    """
 
     task_sec: float
+    worst_sec: float
     typical_sec: float
     mem_mb: int | None
     time_origin: str
@@ -58,6 +61,7 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
     waits = sorted(float(row["wait_sec"]) for row in rows if "wait_sec" in row)
     return Evidence(
         task_sec=seconds.worst * _margin(seconds),
+        worst_sec=seconds.worst,
         typical_sec=seconds.typical,
         mem_mb=_rounded(memory.worst * _margin(memory)) if memory else None,
         time_origin=_origin(rows, seconds, "s"),

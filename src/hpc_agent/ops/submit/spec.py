@@ -82,6 +82,9 @@ class SubmitRequest(RunRequest):
     canary: Annotated[
         bool, Meta(description="task 0 runs first, alone; the rest goes when verify-canary finds it in order")
     ] = False
+    skip_validation: Annotated[
+        bool, Meta(description="submit although a check found an error; see validate-campaign")
+    ] = False
     dry_run: Annotated[bool, Meta(description="plan only: nothing is pushed or submitted")] = False
 
 

@@ -12,6 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hpc_agent._version import __version__
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import (
@@ -29,9 +31,6 @@ from hpc_agent.errors import (
 )
 from hpc_agent.experiment.tree import Entry, shared_files
 from hpc_agent.infra.extra_flags import check_extra_flags
-from hpc_agent.infra.throughput import SubmissionPlan
-from hpc_agent.ops.plan.evidence import measured
-from hpc_agent.ops.plan.resources import Ask, resolve_resources
 from hpc_agent.ops.submit.answers import (
     SUBMIT_TIMEOUT_SEC,
     adopted_elsewhere,
@@ -53,7 +52,9 @@ from hpc_agent.ops.submit.layout import (
     plan_facts,
     wave_map,
 )
+from hpc_agent.ops.submit.planned import Planned, plan_run
 from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
+from hpc_agent.ops.validate.cheap import warnings_of
 from hpc_agent.state.files import locked, save
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.runs import Sidecar, write_run_sidecar
@@ -91,15 +92,18 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
         check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
-        ask, plan = plan_run(frozen, request)
+        planned_run = plan_run(frozen, request)
+        ask, plan = planned_run.ask, planned_run.plan
         journal = Journal(world, frozen.repo)
         if request.dry_run:
-            return planned(frozen, plan, ask)
+            noticed = warnings_of(world, frozen, request, planned_run)
+            return msgspec.structs.replace(planned(frozen, plan, ask), notes=[*frozen.notes, *noticed])
         with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
             run_id, earlier = _which_run(journal, frozen, request.rerun)
             if earlier and (earlier.submitted_at or adopted_elsewhere(frozen, earlier)):
                 return replayed(world, journal, frozen, earlier, plan, ask)
-            return _Submission(world, journal, frozen, request, plan, ask, run_id).go()
+            noticed = warnings_of(world, frozen, request, planned_run)
+            return _Submission(world, journal, frozen, request, planned_run, run_id, noticed).go()
 
 
 def preview(request: SubmitRequest, world: World) -> tuple[dict[str, Any], dict[str, Any], bool]:
@@ -111,33 +115,6 @@ def preview(request: SubmitRequest, world: World) -> tuple[dict[str, Any], dict[
         first = next(kwargs)
         rest = collections.deque(kwargs, maxlen=1)
         return first, rest[0] if rest else first, bool(earlier and earlier.submitted_at)
-
-
-def plan_run(frozen: Frozen, request: SubmitRequest) -> tuple[Ask, SubmissionPlan]:
-    """Resources and arrays; what the request leaves open follows what earlier tasks of these executors used.
-
-    Raises SpecInvalid for what the cluster cannot give.
-    """
-    wanted = request.resources
-    gpu_type = wanted.gpu_type if wanted.gpus else None
-    evidence = measured(frozen.repo, frozen.cluster.name, frozen.executors, request.executor, gpu_type, frozen.tasks)
-    est_task_sec = request.est_task_sec or (evidence.typical_sec if evidence else None)
-    pack = pack_of(frozen, request, est_task_sec)
-    ask = resolve_resources(
-        frozen.cluster, wanted, _placement(request), frozen.constraints.max_walltime_sec, evidence, pack
-    )
-    return ask, plan_arrays(frozen, request, ask, pack, est_task_sec)
-
-
-def _placement(request: SubmitRequest) -> dict[str, Any]:
-    return {
-        "partition": request.partition,
-        "account": request.account,
-        "qos": request.qos,
-        "constraint": request.constraint,
-        "exclude_nodes": request.exclude_nodes,
-        "extra_flags": request.extra_flags,
-    }
 
 
 def _which_run(journal: Journal, frozen: Frozen, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -172,17 +149,17 @@ class _Submission:
         journal: Journal,
         frozen: Frozen,
         request: SubmitRequest,
-        plan: SubmissionPlan,
-        ask: Ask,
+        planned_run: Planned,
         run_id: str,
+        noticed: list[str],
     ) -> None:
         self.world, self.journal, self.frozen, self.request = world, journal, frozen, request
-        self.plan, self.ask, self.run_id = plan, ask, run_id
+        self.plan, self.ask, self.run_id, self.noticed = planned_run.plan, planned_run.ask, run_id, noticed
         self.run_path = f"{frozen.node.root}/runs/{run_id}"
 
     def go(self) -> SubmitResult:
         frozen = self.frozen
-        notes = [*frozen.notes, *code_changed(frozen, self.run_id)]
+        notes = [*frozen.notes, *self.noticed, *code_changed(frozen, self.run_id)]
         self.journal.append(
             self.run_id,
             "submitting",
@@ -354,12 +331,8 @@ class _Submission:
 
 
 def _builtins(value: Any) -> Any:
-    import msgspec
-
     return msgspec.to_builtins(value)
 
 
 def _with_jobs(sidecar: Sidecar, job_ids: list[str]) -> Sidecar:
-    import msgspec
-
     return msgspec.structs.replace(sidecar, job_ids=job_ids)

@@ -29,6 +29,7 @@ VERBS = {
     "resubmit": "resubmit",
     "logs": "logs",
     "combine": "combine",
+    "paths": "paths",
 }
 
 

@@ -1,0 +1,21 @@
+"""What is at some paths of the cluster."""
+
+import os
+from typing import Any, Dict
+
+MOST = 1000
+
+
+def paths(request: Dict[str, Any]) -> Dict[str, Any]:
+    """``paths``: each with exists, kind (file, folder), readable, and bytes of a file. One stat a path."""
+    found = {}
+    for path in list(request.get("paths") or [])[:MOST]:
+        full = os.path.expanduser(str(path))
+        exists = os.path.exists(full)
+        facts = {"exists": exists}  # type: Dict[str, Any]
+        if exists:
+            facts.update(kind="folder" if os.path.isdir(full) else "file", readable=os.access(full, os.R_OK))
+            if facts["kind"] == "file":
+                facts["bytes"] = os.path.getsize(full)
+        found[str(path)] = facts
+    return {"paths": found}

@@ -1,0 +1,108 @@
+"""``scaffold-spec``: a valid request of any verb, to start from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from msgspec import inspect as mi
+
+from hpc_agent.contract.primitive import load_all
+from hpc_agent.contract.envelope import convert
+from hpc_agent.contract.primitive import Primitive, Request, Result, primitive
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.world import World
+
+# What a person would write; fields that are not here get the smallest value that their type allows.
+EXAMPLES: dict[str, Any] = {
+    "cluster": "local",
+    "executor": "python3 .hpc/cli.py",
+    "executors": ["ridge"],
+    "axes": {"horizon": [1, 5, 25]},
+    "goal": "Which horizon can be forecast?",
+    "task_count": 3,
+    "total_tasks": 1000,
+    "walltime_sec": 3600,
+    "mem_mb": 4000,
+    "est_task_sec": 60,
+    "run_name": "horizon-sweep",
+    "verb": "submit",
+    "cmd_sha": "0" * 64,
+    "failed_task_ids": [3, 7],
+}
+# Verbs whose smallest request would do nothing, or needs an example of its own.
+WHOLE: dict[str, dict[str, Any]] = {
+    "build-tasks-py": {"executors": ["ridge"], "axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}, "task_count": 6},
+    "interview": {
+        "goal": "Which horizon can be forecast?",
+        "task_count": 6,
+        "executors": ["ridge"],
+        "task_generator": {"kind": "cartesian_product", "params": {"axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}}},
+        "cluster_target": {"cluster": "local"},
+    },
+}
+
+
+class ScaffoldSpecRequest(Request):
+    """Which verb."""
+
+    verb: Annotated[str, Meta(description="a verb, as capabilities lists it")]
+    full: Annotated[bool, Meta(description="with every field, at its default")] = False
+
+
+class ScaffoldSpecResult(Result):
+    verb: str
+    spec: Annotated[dict[str, Any], Meta(description="for 'hpc-agent VERB --spec -'; checked against the verb's schema")]
+    required: list[str]
+
+
+@primitive(stage="author", errors=[SpecInvalid], positional="verb")
+def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
+    """A valid example request for any verb: the fields that it needs, or all of them."""
+    chosen = _find(request.verb)
+    info = mi.type_info(chosen.request)
+    assert isinstance(info, mi.StructType)
+    required = [field.encode_name for field in info.fields if field.required]
+    spec = dict(WHOLE.get(chosen.name, {}))
+    for field in info.fields:
+        name = field.encode_name
+        if name not in spec and field.required:
+            spec[name] = EXAMPLES.get(name, _smallest(field.type))
+        elif name not in spec and request.full:
+            spec[name] = _default(field)
+    # A scaffold that its own verb refuses would be worse than none.
+    convert(spec, chosen.request, chosen.name)
+    return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
+
+
+def _find(verb: str) -> Primitive:
+    known = load_all()
+    for one in known.values():
+        if verb in (one.name, *one.aliases):
+            return one
+    raise SpecInvalid(f"there is no verb '{verb}'", field="verb", remediation="See 'hpc-agent --help'.")
+
+
+def _default(field: mi.Field) -> Any:
+    if field.default is not msgspec.NODEFAULT:
+        return msgspec.to_builtins(field.default)
+    return msgspec.to_builtins(field.default_factory())
+
+
+def _smallest(kind: mi.Type) -> Any:
+    """A value of the type: the first choice, one, an empty list."""
+    if isinstance(kind, mi.Metadata):
+        return _smallest(kind.type)
+    if isinstance(kind, mi.UnionType):
+        return _smallest(kind.types[0])
+    if isinstance(kind, mi.LiteralType):
+        return kind.values[0]
+    if isinstance(kind, mi.StructType):
+        fields = {f.encode_name: EXAMPLES.get(f.encode_name, _smallest(f.type)) for f in kind.fields if f.required}
+        return {**fields, **({kind.tag_field: kind.tag} if kind.tag_field else {})}
+    if isinstance(kind, (mi.ListType, mi.DictType)):
+        return [] if isinstance(kind, mi.ListType) else {}
+    if isinstance(kind, mi.IntType):
+        return max(1, kind.ge or 1)
+    return {mi.FloatType: 1.0, mi.BoolType: False}.get(type(kind), "example")

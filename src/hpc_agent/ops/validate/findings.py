@@ -1,0 +1,52 @@
+"""A finding, and what several of them amount to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Result
+from hpc_agent.errors import SpecInvalid
+
+Severity = Literal["error", "warning", "info"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that a validator noticed."""
+
+    validator: str
+    severity: Severity
+    code: str
+    message: str
+    suggested_fix: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class ValidationResult(Result):
+    overall: Annotated[Literal["pass", "warn", "fail"], Meta(description="the worst finding decides; infos do not count")]
+    findings: list[Finding]
+
+
+def verdict(findings: list[Finding]) -> Literal["pass", "warn", "fail"]:
+    severities = {finding.severity for finding in findings}
+    return "fail" if "error" in severities else "warn" if "warning" in severities else "pass"
+
+
+def result_of(findings: list[Finding]) -> ValidationResult:
+    """The result of one validator. Raises SpecInvalid when it failed: a failed check has an exit code."""
+    refuse(findings)
+    return ValidationResult(overall=verdict(findings), findings=findings)
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Raises SpecInvalid with every finding when one is an error."""
+    first = next((finding for finding in findings if finding.severity == "error"), None)
+    if first is not None:
+        raise SpecInvalid(
+            first.message,
+            field=str(first.evidence.get("field") or first.validator),
+            remediation=f"{first.suggested_fix} All findings: 'hpc-agent validate-campaign'.".strip(),
+            details={"findings": msgspec.to_builtins(findings)[:50]},
+        )

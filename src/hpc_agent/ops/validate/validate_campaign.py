@@ -1,0 +1,87 @@
+"""``validate-campaign``: every check of a submission in one call; and the cheap ones, as submit runs them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, primitive
+from hpc_agent.errors import (
+    ClusterTimeout,
+    ClusterUnknown,
+    ConfigInvalid,
+    ExecutorNotFound,
+    HpcError,
+    RemoteCommandFailed,
+    SpecInvalid,
+    SshUnreachable,
+)
+from hpc_agent.ops.submit.freeze import Frozen, freeze
+from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.submit.planned import Planned, plan_run
+from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
+from hpc_agent.ops.validate.cheap import cheap_findings
+from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
+from hpc_agent.ops.validate.dry_run_local import try_tasks
+from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
+from hpc_agent.ops.validate.validators import QOS, headroom
+from hpc_agent.world import World
+
+
+class ValidateCampaignRequest(SubmitRequest):
+    """The fields of submit, and how far to go."""
+
+    remote: Annotated[bool, Meta(description="ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")] = False
+    smoke: Annotated[bool, Meta(description="really run the first, middle and last task here")] = False
+    smoke_timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for those tasks together")] = 120.0
+
+
+class ValidateCampaignResult(ValidationResult):
+    run_id: str
+    validators_run: list[str]
+
+
+@primitive(
+    stage="validate",
+    effects=[Effect.SSH, Effect.FILES],
+    errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid],
+    progress=True,
+)
+def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
+    """All findings about a submission before it is made; an error among them is the call's own error.
+
+    Without ``remote`` and ``smoke`` it is what submit does by itself. A validator that cannot do its work is a finding too.
+    """
+    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
+    submission = SubmitRequest(**given)
+    with freeze(world, submission) as frozen:
+        planned = plan_run(frozen, submission)
+        findings, names = cheap_findings(world, frozen, submission, planned)
+        if request.remote:
+            findings += _remote(frozen, planned)
+            names += [QOS]
+        if request.smoke:
+            findings += try_tasks(frozen, submission, [], request.smoke_timeout_sec, world)
+            names += [DRY_RUN]
+        refuse(findings)
+        return ValidateCampaignResult(
+            overall=verdict(findings), findings=findings, run_id=frozen.run_id(), validators_run=names
+        )
+
+
+def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
+    findings = []
+    try:
+        absolute = sorted({value for _, _, value in named_paths(frozen) if value.startswith("/")})
+        if absolute:
+            there = frozen.node.bootstrap("paths", {"paths": absolute})["paths"]
+            findings += [f for f in check_inputs(frozen, there) if f.validator == DATASET]
+        findings += headroom(frozen.node, planned.plan.total_elements, 0.7)
+    except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
+        findings.append(_unasked(error))
+    return findings
+
+
+def _unasked(error: HpcError) -> Finding:
+    return Finding(QOS, "warning", "not_asked", f"the cluster could not be asked: {error.message}", error.remediation)
