@@ -1,0 +1,231 @@
+"""How a series is split: the kind of its axis, the rows a task needs around its own, and the list of tasks.
+
+The kinds: ``independent`` (a row needs no other row), ``bounded_halo`` (a row needs so many rows before it, and after it),
+``associative`` (chunks give partials that are merged), ``sequential`` (one chunk), ``cartesian`` (no series at all: the
+tasks are the points of the sweep).
+"""
+
+import ast
+import math
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+KINDS = ("independent", "bounded_halo", "associative", "sequential", "cartesian")
+MONOID_NAMES = ("sum", "moments", "min", "max")
+SLICE_NAMES = ("start", "end", "halo", "ahead")
+LONGEST_EXPRESSION = 500
+DEEPEST_EXPRESSION = 100
+LARGEST_VALUE = 10**15
+
+Rows = Union[int, str]
+Number = Union[int, float]
+DataAxis = NamedTuple("DataAxis", [("kind", str), ("halo", Rows), ("ahead", Rows), ("monoid", Optional[str])])
+DataAxis.__new__.__defaults__ = (0, 0, None)
+DataAxis.__doc__ = (
+    """``halo`` and ``ahead``: rows before and after a task's own, an int or an expression over parameters."""
+)
+
+
+def data_axis(axis: Union[DataAxis, Mapping[str, Any]]) -> DataAxis:
+    """The checked axis of a mapping: kind, halo, ahead, monoid; ``halo`` may be {"expr": ...} as in axes.yaml.
+
+    Raises ValueError for an unknown key or kind, and for a part that the kind does not have.
+    """
+    if not isinstance(axis, DataAxis):
+        axis = _from_mapping(axis)
+    if axis.kind not in KINDS:
+        raise ValueError("%r is not a kind of axis: %s" % (axis.kind, ", ".join(KINDS)))
+    wide = axis.halo != 0 or axis.ahead != 0
+    if axis.kind == "bounded_halo" and not wide:
+        raise ValueError("an axis of the kind bounded_halo needs a halo, rows ahead, or both")
+    if axis.kind not in ("bounded_halo", "associative") and wide:
+        raise ValueError("an axis of the kind %s has no halo" % axis.kind)
+    if axis.kind == "associative" and axis.monoid not in MONOID_NAMES:
+        raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOID_NAMES))
+    if axis.kind != "associative" and axis.monoid is not None:
+        raise ValueError("only an associative axis has a monoid")
+    for name, rows in (("halo", axis.halo), ("ahead", axis.ahead)):
+        _parsed(name, rows)
+    return axis
+
+
+def _from_mapping(axis: Mapping[str, Any]) -> DataAxis:
+    known = {"kind", "halo", "halo_expr", "ahead", "ahead_expr", "monoid"}
+    unknown = sorted(str(key) for key in axis if key not in known)
+    if unknown:
+        raise ValueError("an axis has no %s; it has kind, halo, ahead and monoid" % ", ".join(unknown))
+    return DataAxis(str(axis.get("kind")), _rows(axis, "halo"), _rows(axis, "ahead"), axis.get("monoid"))
+
+
+def _rows(axis: Mapping[str, Any], name: str) -> Rows:
+    given = [axis[key] for key in (name, name + "_expr") if axis.get(key) is not None]
+    if len(given) > 1:
+        raise ValueError("%s and %s_expr are two names of one thing: give one" % (name, name))
+    rows = given[0] if given else 0
+    if isinstance(rows, Mapping):
+        if list(rows) != ["expr"]:
+            raise ValueError('%s is a number of rows, an expression or {"expr": expression}' % name)
+        rows = rows["expr"]
+    if isinstance(rows, bool) or not isinstance(rows, (int, str)):
+        raise ValueError("%s is a number of rows or an expression, not %r" % (name, rows))
+    return rows
+
+
+def _divided(left: Number, right: Number) -> Number:
+    if right == 0:
+        raise ValueError("it divides by zero")
+    return left // right
+
+
+_BINARY: Dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: lambda left, right: left + right,
+    ast.Sub: lambda left, right: left - right,
+    ast.Mult: lambda left, right: left * right,
+    ast.FloorDiv: _divided,
+}
+_CALLS: Dict[str, Callable[..., Any]] = {"min": min, "max": max}
+
+
+def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
+    """The rows that an expression over the parameters of ``point`` stands for.
+
+    The expression has whole and decimal numbers, names, ``+ - * //``, ``min``, ``max`` and brackets; nothing is executed.
+    Raises ValueError when it is something else, names no parameter, or is not a whole number of at least 0.
+    """
+    try:
+        value = _value(_parsed(name, rows), point)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("%s '%s': %s" % (name, rows, error)) from None
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("%s '%s' is %r, not a whole number of rows" % (name, rows, value))
+    if value < 0:
+        raise ValueError("%s '%s' is %d, and a number of rows is at least 0" % (name, rows, value))
+    return int(value)
+
+
+def _parsed(name: str, rows: Rows) -> ast.AST:
+    text = str(rows)
+    if len(text) > LONGEST_EXPRESSION:
+        raise ValueError("%s is longer than %d characters" % (name, LONGEST_EXPRESSION))
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        _check(tree)
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError("%s '%s' is not an expression: %s" % (name, text, error)) from None
+    except ValueError as error:
+        raise ValueError("%s '%s': %s" % (name, text, error)) from None
+    return tree
+
+
+def _check(node: ast.AST, depth: int = 0) -> None:
+    if depth > DEEPEST_EXPRESSION:
+        raise ValueError("it is nested too deeply")
+    for part in _parts(node):
+        _check(part, depth + 1)
+
+
+def _parts(node: ast.AST) -> Iterable[ast.AST]:
+    """The operands of a node. Raises ValueError for whatever is not part of the small language."""
+    if isinstance(node, ast.Name):
+        return ()
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return node.left, node.right
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        return (node.operand,)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALLS and not node.keywords:
+        if not node.args or any(isinstance(part, ast.Starred) for part in node.args):
+            raise ValueError("%s needs values" % node.func.id)
+        return node.args
+    _number(node)
+    return ()
+
+
+def _number(node: ast.AST) -> Number:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        value = None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
+    return value
+
+
+def _value(node: ast.AST, point: Mapping[str, Any]) -> Number:
+    if isinstance(node, ast.Name):
+        return _parameter(node.id, point)
+    values = [_value(part, point) for part in _parts(node)]
+    if isinstance(node, ast.BinOp):
+        found = _BINARY[type(node.op)](*values)
+    elif isinstance(node, ast.UnaryOp):
+        found = -values[0] if isinstance(node.op, ast.USub) else values[0]
+    elif isinstance(node, ast.Call):
+        found = _CALLS[getattr(node.func, "id")](values)  # noqa: B009 - the type is known from _parts
+    else:
+        found = _number(node)
+    if not -LARGEST_VALUE <= found <= LARGEST_VALUE:
+        raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
+    return found  # type: ignore[no-any-return]
+
+
+def _parameter(name: str, point: Mapping[str, Any]) -> Number:
+    if name not in point:
+        known = ", ".join(sorted(map(str, point))) or "none"
+        raise ValueError("'%s' is not a parameter of the sweep; there are: %s" % (name, known))
+    value = point[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("the parameter '%s' is %r, not a number" % (name, value))
+    return value
+
+
+def ema_halo(alpha: float, bits: int = 128) -> int:
+    """Rows after which y = alpha * x + (1 - alpha) * y remembers less than 2 ** -bits of where it started.
+
+    Of the 128 bits, 53 make the remaining difference smaller than half a unit in the last place, 11 allow for values of
+    different size, and 64 let the rounding errors of the two runs, which also shrink by 1 - alpha a row, meet: two runs
+    that are one unit apart stay apart with a probability of about (1 - alpha) ** rows. As an expression that is never
+    smaller: ``89 // alpha + 1``. No number of rows is enough for every series (see docs/series.md); ``check_elision``
+    tells. Raises ValueError unless 0 < alpha <= 1.
+    """
+    if not 0 < alpha <= 1:
+        raise ValueError("alpha is %r; it lies above 0 and is at most 1" % (alpha,))
+    return 1 if alpha == 1 else math.ceil(bits * math.log(2) / -math.log1p(-alpha)) + 1
+
+
+def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
+    """(start, end) of at most ``chunks`` chunks whose lengths differ by at most one row; none is empty."""
+    for name, value in (("series_length", series_length), ("chunks", chunks)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError("%s is %r; it must be a whole number of at least 1" % (name, value))
+    count = min(chunks, series_length)
+    return [(series_length * k // count, series_length * (k + 1) // count) for k in range(count)]
+
+
+def plan_tasks(
+    sweep: Iterable[Mapping[str, Any]], axis: Union[DataAxis, Mapping[str, Any]], chunks: int, series_length: int
+) -> List[Dict[str, Any]]:
+    """The kwargs of every task: each point of the sweep with each chunk, points first.
+
+    ``start`` and ``end`` are the task's own rows, ``end`` exclusive; ``halo`` (and ``ahead``, for an axis that looks ahead)
+    the rows around them that it must also see, not yet clipped at the ends of the series. A cartesian axis gives the
+    points alone. Raises ValueError: no points, a bad expression, a parameter named like a slice, more than one chunk of
+    what cannot be split.
+    """
+    axis = data_axis(axis)
+    points = [] if isinstance(sweep, Mapping) else [dict(point) for point in sweep]
+    if not points:
+        raise ValueError("the sweep is a list of dicts with at least one; [{}] is a sweep without parameters")
+    for name in SLICE_NAMES:
+        if any(name in point for point in points):
+            raise ValueError("'%s' names the rows of a task and cannot be a parameter of the sweep" % name)
+    bounds = chunk_bounds(series_length, chunks)
+    if axis.kind in ("sequential", "cartesian") and chunks > 1:
+        raise ValueError("an axis of the kind %s cannot be split: give one chunk, not %d" % (axis.kind, chunks))
+    if axis.kind == "cartesian":
+        return points
+    return [dict(point, **rows) for point in points for rows in _chunks_of(axis, point, bounds)]
+
+
+def _chunks_of(axis: DataAxis, point: Mapping[str, Any], bounds: List[Tuple[int, int]]) -> Iterable[Dict[str, int]]:
+    around = {"halo": evaluate_rows("halo", axis.halo, point)}
+    if axis.ahead != 0:
+        around["ahead"] = evaluate_rows("ahead", axis.ahead, point)
+    return [dict(around, start=start, end=end) for start, end in bounds]

@@ -1,0 +1,166 @@
+"""Whether a split may be left out of the reckoning: the joined parts equal the whole to the last digit, or where not."""
+
+import copy
+import struct
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from .axis import DataAxis, data_axis, evaluate_rows, plan_tasks
+from .monoids import MONOIDS, is_cumulative, is_partial, numbers
+from .series_files import series_length
+from .slices import join, series_slice
+
+Axis = Union[DataAxis, Mapping[str, Any]]
+Found = Dict[str, Any]
+
+Elision = NamedTuple(
+    "Elision",
+    [
+        ("equal", bool),
+        ("first_difference", Optional[Found]),
+        ("halo", int),
+        ("ahead", int),
+        ("chunks", int),
+        ("rows", int),
+    ],
+)
+Elision.__doc__ = (
+    """``first_difference``: where (row, column or figure), the value of the whole and that of the parts."""
+)
+
+
+def check_elision(function: Callable[..., Any], series: Any, axis: Axis, chunks: int = 7, **params: Any) -> Elision:
+    """Run ``function(rows, **params)`` on the whole series and on each chunk, and compare to the last digit.
+
+    ``rows`` is what ``load_series`` gives the task: the haloed slice; of a path the path itself. The function may call
+    ``load_series`` and ``trim_emission`` as it does in a task, or leave both to this. It returns a row of output for each row
+    it sees, a monoid's partial, or what a monoid's ``cumulative`` gives. Plain rows of an associative axis are taken as
+    cumulative values, to which the value of the rows before is added (or of which the extreme is taken).
+
+    NaN equals NaN; 0.0 and -0.0 are two numbers. Raises ValueError for an axis that cannot be planned and for an output
+    that has neither a row for each row nor is a partial.
+    """
+    axis = data_axis(axis)
+    length = series_length(series)
+    tasks = plan_tasks([params], axis, chunks, length)
+    if axis.kind == "cartesian":
+        raise ValueError("a cartesian axis does not split a series: there is nothing to check")
+    whole = _emission(function, series, params, {"start": 0, "end": length})
+    slices: List[Dict[str, int]] = [
+        {str(name): task[name] for name in ("start", "end", "halo", "ahead") if name in task} for task in tasks
+    ]
+    parts = [(rows["start"], _emission(function, series, params, rows)) for rows in slices]
+    difference = _compared(axis, whole, parts, length)
+    first = slices[0]
+    return Elision(difference is None, difference, first["halo"], first.get("ahead", 0), len(parts), length)
+
+
+def find_halo(
+    function: Callable[..., Any], series: Any, axis: Axis, chunks: int = 7, most: Optional[int] = None, **params: Any
+) -> DataAxis:
+    """The axis with the first of its halo, twice, four times ... it with which the split equals the whole on this series.
+
+    For functions whose memory fades, as that of a moving average does. Raises ValueError when no halo up to ``most`` rows
+    (half the series by default) is enough: the series must then stay whole.
+    """
+    axis = data_axis(axis)
+    most = series_length(series) // 2 if most is None else most
+    halo = evaluate_rows("halo", axis.halo, params)
+    while halo <= most:
+        wider = axis._replace(halo=halo)
+        if check_elision(function, series, wider, chunks, **params).equal:
+            return wider if halo != evaluate_rows("halo", axis.halo, params) else axis
+        halo = max(1, 2 * halo)
+    raise ValueError(
+        "no halo up to %d rows makes the parts equal to the whole: keep the series whole (kind sequential)" % most
+    )
+
+
+def _emission(function: Callable[..., Any], series: Any, params: Mapping[str, Any], rows: Dict[str, int]) -> Any:
+    with series_slice(**rows) as active:
+        if isinstance(series, str) or hasattr(series, "__fspath__"):
+            emission = function(series, **params)
+        else:
+            # A copy, so that a function which changes its rows does not change those of the next chunk.
+            active.rows = copy.copy(active.load(series, None))
+            emission = function(active.rows, **params)
+        if active.trimmed or is_partial(emission) or is_cumulative(emission):
+            return emission
+        return active.trim(emission)
+
+
+def _compared(axis: DataAxis, whole: Any, parts: List[Tuple[int, Any]], length: int) -> Optional[Found]:
+    if is_partial(whole):
+        monoid = MONOIDS[whole["monoid"]]
+        merged = monoid.merge(partial for _, partial in parts)
+        return first_difference(monoid.value(whole), monoid.value(merged)) or first_difference(whole, merged)
+    if axis.kind == "associative" and not is_cumulative(whole):
+        parts = _carried(axis.monoid or "", parts)
+    return first_difference(join([(0, whole)], length), join(parts, length))
+
+
+def _carried(name: str, parts: List[Tuple[int, Any]]) -> List[Tuple[int, Any]]:
+    """Each chunk's own cumulative values, with the last value of the chunks before added to them."""
+    if name == "moments":
+        raise ValueError("cumulative moments cannot be joined from their values: return MOMENTS.cumulative(terms)")
+    found: List[Tuple[int, Any]] = []
+    carry: List[Any] = []
+    for start, emission in parts:
+        values = list(numbers(emission))
+        values = [_with_carry(name, carry, value) for value in values]
+        found.append((start, values))
+        carry = values[-1:]
+    return found
+
+
+def _with_carry(name: str, carry: List[Any], value: Any) -> Any:
+    if not carry:
+        return value
+    return carry[0] + value if name == "sum" else MONOIDS[name].scan(carry + [value])[-1]
+
+
+def first_difference(whole: Any, parts: Any) -> Optional[Found]:
+    """None when both are equal to the last digit; else the way to the first difference and both values."""
+    if isinstance(whole, dict) or isinstance(parts, dict):
+        return _first_of(_by_name(whole, parts), "column")
+    left, right = _plain(whole), _plain(parts)
+    if isinstance(left, dict) or isinstance(right, dict):
+        return _first_of(_by_name(left, right), "column")
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        if len(left) != len(right):
+            return {"rows": len(left), "rows_of_parts": len(right)}
+        return _first_of(((row, pair[0], pair[1]) for row, pair in enumerate(zip(left, right))), "row")
+    return None if _same(left, right) else {"whole": left, "parts": right}
+
+
+def _by_name(whole: Any, parts: Any) -> Iterator[Tuple[Any, Any, Any]]:
+    if not (isinstance(whole, dict) and isinstance(parts, dict)):
+        yield "", type(whole).__name__, type(parts).__name__
+        return
+    for name in sorted(set(whole) | set(parts), key=str):
+        yield name, whole.get(name), parts.get(name)
+
+
+def _first_of(triples: Iterator[Tuple[Any, Any, Any]], what: str) -> Optional[Found]:
+    for place, left, right in triples:
+        if left is right or (type(left) is float and type(right) is float and _same(left, right)):
+            continue
+        inner = first_difference(left, right)
+        if inner:
+            return dict(inner, **{what: place}) if what not in inner else dict(inner, **{what: [place, inner[what]]})
+    return None
+
+
+def _plain(values: Any) -> Any:
+    """Python's own lists, dicts and numbers, of arrays and pandas objects."""
+    if hasattr(values, "columns") and hasattr(values, "to_dict"):
+        return values.to_dict("list")
+    for method in ("tolist", "to_list"):
+        if hasattr(values, method):
+            return getattr(values, method)()
+    return values
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        return struct.pack("<d", left) == struct.pack("<d", right) or (left != left and right != right)
+    return left is right or bool(left == right)

@@ -1,0 +1,168 @@
+"""The rows of the running task: what it loads, what it may emit, and how the parts become one again."""
+
+import contextlib
+import json
+import os
+import sys
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+
+from .monoids import is_cumulative, is_partial, join_cumulative
+from .series_files import Loader, rows_between
+
+ENVIRONMENT = "HPC_KW_JSON"
+
+
+class Slice(object):
+    """A task's own rows ``start``..``end`` (exclusive), and how many it may see before and after them."""
+
+    def __init__(self, start: int, end: int, halo: int = 0, ahead: int = 0) -> None:
+        for name, value in (("start", start), ("end", end), ("halo", halo), ("ahead", ahead)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError("%s is %r; it must be a whole number of at least 0" % (name, value))
+        if end < start:
+            raise ValueError("end is %d, before start, which is %d" % (end, start))
+        self.start, self.end, self.halo, self.ahead = start, end, halo, ahead
+        self.first = max(0, start - halo)
+        self.last = end + ahead  # not yet clipped: only load_series knows how long the series is
+        self.lengths: Set[int] = set()
+        self.rows: Any = None
+        self.trimmed = False
+
+    def load(self, source: Any, loader: Optional[Loader]) -> Any:
+        if self.rows is not None and source is self.rows:
+            return source
+        loaded = rows_between(source, self.first, self.last, loader)
+        if len(loaded) < self.end - self.first:
+            raise ValueError(
+                "the series ends at row %d, before the end of this task's rows, %d to %d"
+                % (self.first + len(loaded), self.start, self.end)
+            )
+        self.lengths.add(len(loaded))
+        return loaded
+
+    def trim(self, values: Any) -> Any:
+        if is_cumulative(values) or is_partial(values):
+            raise ValueError("trim the terms before they are folded: what was folded cannot be trimmed")
+        self.trimmed = True
+        if isinstance(values, dict):
+            return {name: self.trim(column) for name, column in values.items()}
+        self._check(len(values))
+        skip = self.start - self.first
+        return rows_between(values, skip, skip + self.end - self.start)
+
+    def _check(self, length: int) -> None:
+        known = self.lengths or set(range(self.end - self.first, self.last - self.first + 1))
+        if length not in known:
+            wanted = " or ".join(map(str, sorted(known)[:1] + sorted(known)[1:][-1:]))
+            raise ValueError(
+                "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
+                % (length, wanted)
+            )
+
+
+_active: List[Slice] = []
+_from_environment: Dict[str, Slice] = {}
+
+
+@contextlib.contextmanager
+def series_slice(start: int, end: int, halo: int = 0, ahead: int = 0) -> Iterator[Slice]:
+    """Makes these rows the active slice of the process. Raises ValueError for numbers that are no slice."""
+    _active.append(Slice(start, end, halo, ahead))
+    try:
+        yield _active[-1]
+    finally:
+        _active.pop()
+
+
+def active_slice() -> Optional[Slice]:
+    """The innermost ``series_slice``, else that of the task this process runs (HPC_KW_JSON), else None.
+
+    A task has a slice when its kwargs hold whole numbers ``start`` and ``end``. Raises ValueError when they are others
+    although there is a ``halo``.
+    """
+    return _active[-1] if _active else _slice_of_task(os.environ.get(ENVIRONMENT, ""))
+
+
+def _slice_of_task(text: str) -> Optional[Slice]:
+    if text not in _from_environment:
+        kwargs: Dict[str, Any] = json.loads(text) if text else {}
+        numbers: List[Any] = [kwargs.get("start"), kwargs.get("end")]
+        if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) or "halo" in kwargs:
+            rows = {name: kwargs[name] for name in ("halo", "ahead") if name in kwargs}
+            _from_environment[text] = Slice(numbers[0], numbers[1], **rows)
+        else:
+            return None
+    return _from_environment[text]
+
+
+def load_series(source: Any, loader: Optional[Loader] = None) -> Any:
+    """The rows the task may see: its own, the halo before and the rows ahead, clipped at the ends of the series.
+
+    ``source`` is a list, an array, a pandas object, or the path of a .csv (list of dicts of text), .jsonl or .npy file;
+    ``loader(source)`` reads anything else. Without an active slice the whole series. Raises ValueError when the series
+    ends before the task's rows do.
+    """
+    rows = active_slice()
+    return rows.load(source, loader) if rows else rows_between(source, 0, None, loader)
+
+
+def trim_emission(values: Any) -> Any:
+    """The output of the task's own rows: drops what was computed for the halo and for the rows ahead.
+
+    ``values`` has one row for each row loaded: a list, an array, a pandas object, or a dict of such columns. Without an
+    active slice it is returned as it is. Raises ValueError when the lengths differ.
+    """
+    rows = active_slice()
+    return rows.trim(values) if rows else values
+
+
+def join(parts: Iterable[Any], series_length: Optional[int] = None) -> Any:
+    """The emissions of all tasks as one, in the order of their rows.
+
+    A part is (start, emission) or a mapping with ``start`` and ``values``. Emissions are lists, arrays, pandas objects, dicts of
+    such columns, or what a monoid's ``cumulative`` gives, whose exact carries are added here. Raises ValueError when rows
+    are missing (at the end: where ``series_length`` is given) or there twice.
+    """
+    ordered = sorted((_part(part) for part in parts), key=lambda part: part[0])
+    if not ordered:
+        raise ValueError("there are no parts to join")
+    expected = 0
+    for start, emission in ordered:
+        if start != expected:
+            raise ValueError("a part begins at row %d; row %d was expected" % (start, expected))
+        expected += _rows_of(emission)
+    if series_length is not None and expected != series_length:
+        raise ValueError("the parts end at row %d, and the series at row %d" % (expected, series_length))
+    return _joined([emission for _, emission in ordered])
+
+
+def _part(part: Any) -> Tuple[int, Any]:
+    start, emission = (part["start"], part["values"]) if isinstance(part, Mapping) else part
+    if isinstance(start, bool) or not isinstance(start, int):
+        raise ValueError("a part begins at %r, which is no row" % (start,))
+    return start, emission
+
+
+def _rows_of(emission: Any) -> int:
+    if is_cumulative(emission):
+        return len(emission["terms"])
+    if not isinstance(emission, dict):
+        return len(emission)
+    lengths = {_rows_of(column) for column in emission.values()}
+    if len(lengths) != 1:
+        raise ValueError("the columns of a part have different lengths, or there are none: %s" % sorted(lengths))
+    return lengths.pop()
+
+
+def _joined(emissions: List[Any]) -> Any:
+    first = emissions[0]
+    if is_cumulative(first):
+        return join_cumulative(emissions)
+    if isinstance(first, dict):
+        if any(set(emission) != set(first) for emission in emissions):
+            raise ValueError("the parts have different columns")
+        return {name: _joined([emission[name] for emission in emissions]) for name in first}
+    for library, function in (("pandas", "concat"), ("polars", "concat"), ("numpy", "concatenate")):
+        if type(first).__module__.split(".")[0] == library:
+            return getattr(sys.modules[library], function)(emissions)
+    return [value for emission in emissions for value in emission]
