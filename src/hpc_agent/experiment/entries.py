@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.discovery import find_executors, find_runs
+from hpc_agent.experiment.discovery import find_executors, find_runs, function_facts, script_facts
 from hpc_agent.experiment.flag_facts import ExecutorFacts, FlagFacts, RunFacts
 
 FILE_NAMES = (
@@ -46,6 +46,18 @@ def find_entries(root: Path) -> tuple[list[Entry], list[str]]:
     registered = {run.path for run in runs}
     entries = [_of_run(run) for run in runs] + [_of_script(root, s) for s in scripts if s.path not in registered]
     return _unique(entries), [*notes, *more]
+
+
+def entry_for(root: Path, key: str) -> Entry | None:
+    """The entry of one key, as its source is now; None when it is not there. Only that file is read."""
+    path, _, function = key.partition(":")
+    if function:
+        run = function_facts(root, path, function)
+        return Entry(key, function, "function", run.flags, True, run.accepts_any) if run else None
+    script = script_facts(root, path)
+    if script is not None:
+        return _of_script(root, script)
+    return Entry(path, Path(path).stem, "plain", [], complete=False) if (root / path).is_file() else None
 
 
 def choose_entries(root: Path, names: list[str]) -> list[Entry]:

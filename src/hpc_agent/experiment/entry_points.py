@@ -101,7 +101,10 @@ def _wrapper(point: ShellCommand) -> Wrapped:
         if keyword.iskeyword(name):
             raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")
     path = f".hpc/wrappers/{point.run_name}.py"
-    flags = [FlagFacts(name=n, options=["--" + n.replace("_", "-")], type=t, required=True) for n, t in point.signature.items()]
+    flags = [
+        FlagFacts(name=n, options=["--" + n.replace("_", "-")], type=t, required=True)
+        for n, t in point.signature.items()
+    ]
     return Wrapped(Entry(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, _text(point))
 
 
@@ -112,7 +115,9 @@ def _fields(word: str) -> list[str]:
         raise SpecInvalid(f"argv: {word!r}: {error}", field="entry_point.argv") from error
     for _, name, spec, conversion in parts:
         if name is not None and (not name.isidentifier() or spec or conversion):
-            raise SpecInvalid(f"argv: {{{name}}} in {word!r} is not the plain name of a parameter", field="entry_point.argv")
+            raise SpecInvalid(
+                f"argv: {{{name}}} in {word!r} is not the plain name of a parameter", field="entry_point.argv"
+            )
     return [name for _, name, _, _ in parts if name is not None]
 
 
@@ -132,4 +137,3 @@ ARGV = {literal(point.argv, 0, 7)}
 def {point.run_name}({parameters}):
     subprocess.run([word.format({given}) for word in ARGV], check=True)
 ''')
-

@@ -83,12 +83,19 @@ def _check_value(entry: Entry, flag: FlagFacts, value: Any) -> list[Problem]:
 def _kind(flag: FlagFacts) -> str:
     if flag.action in ("store_true", "store_false", "boolean_optional"):
         return "true or false"
-    return {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(flag.type, flag.type)
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    return words.get(flag.type, flag.type)
 
 
 def _fits(flag: FlagFacts, value: Any) -> bool:
     if flag.action in ("store_true", "store_false", "boolean_optional"):
         return isinstance(value, bool)
-    if flag.type in _NUMBERS:
-        return isinstance(value, _NUMBERS[flag.type]) and not isinstance(value, bool)
-    return True
+    if flag.type not in _NUMBERS:
+        return True
+    if isinstance(value, str):  # a command line is text anyway
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, _NUMBERS[flag.type]) and not isinstance(value, bool)

@@ -30,7 +30,7 @@ def register_run(function: Optional[Callable[..., Any]] = None, **options: Any) 
     name = str(options.get("name") or function.__name__)
     namespace = function.__globals__
     namespace.setdefault("_RUNS", {})[name] = function
-    namespace.setdefault("compute", lambda args: call(function, vars(args)))
+    namespace.setdefault("compute", lambda args: call(function, dict(vars(args))))
     setattr(function, "__hpc_run__", {"name": name, "gpu": bool(options.get("gpu"))})  # noqa: B010 - mypy knows no such attribute
     return function
 

@@ -12,8 +12,8 @@ from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, Sp
 from hpc_agent.experiment.entries import find_entries
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.layout import plan_facts
-from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.ops.submit.planned import plan_run
+from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.state.journal import TERMINAL, Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -43,7 +43,9 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
         planned = plan_run(frozen, submission)
         document = msgspec.to_builtins(submission)
         default = msgspec.to_builtins(SubmitRequest(cluster=request.cluster, executor=request.executor))
-        kept = {name: value for name, value in document.items() if value != default[name] or name in ("cluster", "executor")}
+        kept = {
+            name: value for name, value in document.items() if value != default[name] or name in ("cluster", "executor")
+        }
         return BuildSubmitSpecResult(
             spec={**kept, "experiment_dir": str(frozen.repo.root)},
             run_id=frozen.run_id(),
@@ -90,7 +92,8 @@ def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> Su
             action="reuse",
             recommended_run_id=latest,
             candidates=[record.run_id for record in records[:10]],
-            reason=".hpc/tasks.py is there" + (f"; its last run is {latest}" if latest else "; it was never run from here"),
+            reason=".hpc/tasks.py is there"
+            + (f"; its last run is {latest}" if latest else "; it was never run from here"),
             next_command="hpc-agent resolve-submit-inputs",
             partial_errors=errors,
         )

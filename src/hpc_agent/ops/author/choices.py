@@ -63,7 +63,15 @@ class Looker:
 
     def look(self) -> tuple[dict[str, Any], list[Choice], list[Ambiguity]]:
         self._given()
-        for ask in (self._tasks, self._cluster, self._executor, self._results, self._run_name, self._conda, self._shared):
+        for ask in (
+            self._tasks,
+            self._cluster,
+            self._executor,
+            self._results,
+            self._run_name,
+            self._conda,
+            self._shared,
+        ):
             ask()
         self._canary()
         return self.spec, self.told, self.open
@@ -83,7 +91,9 @@ class Looker:
             if value is not None:
                 self._tell(name, value, "request")
         self.spec["experiment_dir"] = str(self.repo.root)
-        wanted = {name: value for name, value in msgspec.to_builtins(self.request.resources).items() if value is not None}
+        wanted = {
+            name: value for name, value in msgspec.to_builtins(self.request.resources).items() if value is not None
+        }
         if wanted != {"cpus": 1, "gpus": 0, "nodes": 1, "exclusive": False}:
             self._tell("resources", wanted, "request")
 
@@ -93,13 +103,17 @@ class Looker:
         found, _ = find_entries(self.repo.root)
         names = [entry.name for entry in found]
         context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
-        command = "hpc-agent build-tasks-py --executors A,B --axes '{...}'" if names else "hpc-agent build-executor --name NAME"
+        command = (
+            "hpc-agent build-tasks-py --executors A,B --axes '{...}'"
+            if names
+            else "hpc-agent build-executor --name NAME"
+        )
         self._ask("tasks", names, None, context, f"write it with '{command}'")
 
     def _cluster(self) -> None:
         if "cluster" in self.spec:
             get_cluster(self.spec["cluster"], self.world.env, self.world.home)
-            return
+            return None
         target = (self.interview.get("cluster_target") or {}).get("cluster")
         if target:
             return self._tell("cluster", target, INTERVIEW)
@@ -122,7 +136,7 @@ class Looker:
 
     def _executor(self) -> None:
         if "executor" in self.spec or not self.repo.tasks.is_file():
-            return
+            return None
         if self.static.flags and (self.repo.hpc / CLI).is_file():
             return self._tell("executor", command_of(self.static.python), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
         for run in self.runs:
@@ -139,7 +153,7 @@ class Looker:
             name = metrics_file_of(self.static.flags)
             if name:
                 self._tell("results", {"metrics_file": name}, "the output flag in FLAGS")
-            return
+            return None
         for run in self.runs:
             if run.executor == self.spec.get("executor"):
                 try:
@@ -186,7 +200,9 @@ class Looker:
             return
         rows = load_samples(self.repo, name).rows_of({*self.static.executors, self.spec.get("executor", "")}, None)
         if not rows and self.request.canary is None:
-            self.told.append(Choice("canary", False, f"never run on '{name}' before: 'submit-and-verify' tries one task first"))
+            self.told.append(
+                Choice("canary", False, f"never run on '{name}' before: 'submit-and-verify' tries one task first")
+            )
 
     def _read_interview(self) -> dict[str, Any]:
         try:
@@ -200,7 +216,7 @@ def _mib(folder: Path) -> int:
     if folder.is_symlink() or not folder.is_dir():
         return 0
     sizes = (
-        os.lstat(os.path.join(path, name)).st_size  # noqa: PTH116, PTH118 - a walk over many files
+        os.lstat(os.path.join(path, name)).st_size  # noqa: PTH118 - a walk over many files
         for path, _, names in os.walk(folder)
         for name in names
     )

@@ -50,14 +50,16 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     at: str | None = None
 
 
-class InterviewRequest(TaskWishes):
+class InterviewRequest(TaskWishes, kw_only=True):
     """The intent of a campaign, and the tasks that follow from it."""
 
     goal: Annotated[str, Meta(min_length=1, description="what is to be found out, in a sentence")]
     task_count: Annotated[int, Meta(gt=0, description="how many tasks it must be; nothing is written otherwise")]
     entry_point: Annotated[
         EntryPoint | None,
-        Meta(description="what a task starts, where executors does not say: register_run, python_module or shell_command"),
+        Meta(
+            description="what a task starts, where executors does not say: register_run, python_module or shell_command"
+        ),
     ] = None
     task_kind: Annotated[str | None, Meta(description="a word for this kind of work, for recall")] = None
     produced_by: Annotated[ProducedBy, Meta(description="who wants it")] = msgspec.field(default_factory=ProducedBy)

@@ -14,8 +14,8 @@ from hpc_agent.ops.author.choices import Ambiguity, Choice, Looker
 from hpc_agent.ops.plan.resources import Resources
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.layout import plan_facts
-from hpc_agent.ops.submit.spec import Name, SubmitRequest
 from hpc_agent.ops.submit.planned import plan_run
+from hpc_agent.ops.submit.spec import Name, SubmitRequest
 from hpc_agent.world import World
 
 
@@ -35,8 +35,12 @@ class ResolveSubmitInputsRequest(Request):
     account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
     resources: Resources = field(default_factory=Resources)
     est_task_sec: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task")] = None
-    canary: Annotated[bool | None, Meta(description="task 0 first, alone; by default for an executor never run there")] = None
-    accept_defaults: Annotated[bool, Meta(description="take the safe default of everything that cannot be told")] = False
+    canary: Annotated[
+        bool | None, Meta(description="task 0 first, alone; by default for an executor never run there")
+    ] = None
+    accept_defaults: Annotated[bool, Meta(description="take the safe default of everything that cannot be told")] = (
+        False
+    )
 
 
 class ResolveSubmitInputsResult(Result):
@@ -50,9 +54,7 @@ class ResolveSubmitInputsResult(Result):
     next_step: str
 
 
-@primitive(
-    stage="author", errors=[SpecInvalid, NeedsResolution, ClusterUnknown, ConfigInvalid, ExecutorNotFound]
-)
+@primitive(stage="author", errors=[SpecInvalid, NeedsResolution, ClusterUnknown, ConfigInvalid, ExecutorNotFound])
 def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> ResolveSubmitInputsResult:
     """A complete submit spec from whatever is wished; what cannot be told is ``needs_resolution`` with its candidates.
 
@@ -72,7 +74,9 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
         ask, plan = planned.ask, planned.plan
         facts = plan_facts(plan, ask)
         run_id, notes = frozen.run_id(), frozen.notes
-    resolved += [Choice(f"resources.{name}", ask.resources.get(name), ask.origin[name]) for name in ("walltime_sec", "mem_mb")]
+    resolved += [
+        Choice(f"resources.{name}", ask.resources.get(name), ask.origin[name]) for name in ("walltime_sec", "mem_mb")
+    ]
     return ResolveSubmitInputsResult(
         spec=spec,
         resolved=resolved,
@@ -99,5 +103,3 @@ def _unresolved(first: list[Ambiguity], open_: list[Ambiguity], resolved: list[C
             "ambiguities": msgspec.to_builtins(open_),
         },
     )
-
-

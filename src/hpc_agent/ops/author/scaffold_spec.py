@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Meta
 from msgspec import inspect as mi
 
-from hpc_agent.contract.primitive import load_all
 from hpc_agent.contract.envelope import convert
-from hpc_agent.contract.primitive import Primitive, Request, Result, primitive
+from hpc_agent.contract.primitive import Primitive, Request, Result, load_all, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.world import World
 
@@ -38,7 +37,10 @@ WHOLE: dict[str, dict[str, Any]] = {
         "goal": "Which horizon can be forecast?",
         "task_count": 6,
         "executors": ["ridge"],
-        "task_generator": {"kind": "cartesian_product", "params": {"axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}}},
+        "task_generator": {
+            "kind": "cartesian_product",
+            "params": {"axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}},
+        },
         "cluster_target": {"cluster": "local"},
     },
 }
@@ -53,7 +55,9 @@ class ScaffoldSpecRequest(Request):
 
 class ScaffoldSpecResult(Result):
     verb: str
-    spec: Annotated[dict[str, Any], Meta(description="for 'hpc-agent VERB --spec -'; checked against the verb's schema")]
+    spec: Annotated[
+        dict[str, Any], Meta(description="for 'hpc-agent VERB --spec -'; checked against the verb's schema")
+    ]
     required: list[str]
 
 

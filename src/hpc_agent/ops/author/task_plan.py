@@ -88,7 +88,8 @@ def plan_tasks_file(
 ) -> TaskPlan:
     """``wrapped`` is an executor that is not to be looked for.
 
-    Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound."""
+    Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
+    """
     entries = [wrapped.entry] if wrapped else _entries(repo, wishes)
     source = make_source(_generator(wishes, entries), repo.root, wishes.fixed_params)
     if wishes.data_axis is not None:
@@ -194,9 +195,8 @@ def _notes(source: TaskSource, entries: list[Entry]) -> list[str]:
         for name in sorted(first)
         if task_env.is_reserved(name)
     ]
-    for entry in entries:
-        if not entry.is_function and entry.metrics_file is None and entry.framework != "plain":
-            notes.append(
-                f"{entry.key} has no flag for an output file: it has to write metrics.json into $HPC_RESULT_DIR"
-            )
-    return notes
+    silent = [e for e in entries if not e.is_function and e.metrics_file is None and e.framework != "plain"]
+    return notes + [
+        f"{entry.key} has no flag for an output file: it has to write metrics.json into $HPC_RESULT_DIR"
+        for entry in silent
+    ]

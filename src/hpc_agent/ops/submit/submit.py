@@ -47,8 +47,6 @@ from hpc_agent.ops.submit.layout import (
     canary_wanted,
     has_canary,
     ledger_entries,
-    pack_of,
-    plan_arrays,
     plan_facts,
     wave_map,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc_agent.ops.submit.freeze import Frozen
+from hpc_agent.ops.submit.planned import Planned
 from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.ops.validate.checks import (
     DATASET,
@@ -15,7 +16,6 @@ from hpc_agent.ops.validate.checks import (
     check_stochastic,
 )
 from hpc_agent.ops.validate.findings import Finding, refuse
-from hpc_agent.ops.submit.planned import Planned
 from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 

@@ -73,7 +73,11 @@ def check_inputs(frozen: Frozen, absolute: dict[str, dict[str, Any]] | None = No
         elif path not in files and path not in folders and not _shared(frozen, path):
             here = (frozen.repo.root / path).exists()
             why = "is left out of what is pushed" if here else "does not exist"
-            fix = f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}." if here else "Correct the path."
+            fix = (
+                f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
+                if here
+                else "Correct the path."
+            )
             message = f"'{name}' of task {task} is {value}, which {why}"
             findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
     return list(findings.values())[:20]
@@ -86,10 +90,11 @@ def named_paths(frozen: Frozen) -> Iterator[tuple[int, str, str]]:
         for name, value in kwargs.items():
             lower = name.lower()
             names_input = lower.endswith(PATH_NAMES) and not any(word in lower for word in OUTPUT_WORDS)
-            if names_input and isinstance(value, str) and value and "$" not in value and "://" not in value:
-                if (name, value) not in seen:
-                    seen.add((name, value))
-                    yield task, name, value
+            if not names_input or not isinstance(value, str) or not value or "$" in value or "://" in value:
+                continue
+            if (name, value) not in seen:
+                seen.add((name, value))
+                yield task, name, value
 
 
 def _shared(frozen: Frozen, path: str) -> bool:
@@ -103,18 +108,27 @@ def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int
         fix = "Try one task first: 'hpc-agent submit-and-verify'."
         return [Finding(HISTORY, "info", "no_history", message, fix)]
     needed = evidence.worst_sec * pack
-    facts = {"field": "resources.walltime_sec", "asked": walltime_sec, "needed_sec": round(needed, 1), "origin": evidence.time_origin}
+    facts = {
+        "field": "resources.walltime_sec",
+        "asked": walltime_sec,
+        "needed_sec": round(needed, 1),
+        "origin": evidence.time_origin,
+    }
     if walltime_sec is None:
         return []
     fix = f"Ask for --walltime-sec {evidence.walltime_sec(pack)}, or leave it out: then it follows the measurements."
     if walltime_sec < needed:
-        message = f"walltime {walltime_sec} s is less than the {needed:.0f} s that such tasks take ({evidence.time_origin})"
+        message = (
+            f"walltime {walltime_sec} s is less than the {needed:.0f} s that such tasks take ({evidence.time_origin})"
+        )
         return [Finding(HISTORY, "error", "walltime_too_short", message, fix, facts)]
     if walltime_sec < evidence.task_sec * pack:
         message = f"walltime {walltime_sec} s leaves little room: such tasks take up to {needed:.0f} s"
         return [Finding(HISTORY, "warning", "walltime_tight", message, fix, facts)]
     if walltime_sec > TOO_GENEROUS * evidence.walltime_sec(pack):
-        message = f"walltime {walltime_sec} s is far more than the {needed:.0f} s that such tasks take: it waits longer in the queue"
+        message = (
+            f"walltime {walltime_sec} s is far more than the {needed:.0f} s that such tasks take, and waits longer"
+        )
         return [Finding(HISTORY, "warning", "walltime_generous", message, fix, facts)]
     return []
 
@@ -123,7 +137,9 @@ def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord
     """An earlier iteration of the campaign had these very parameters: an optimiser that picks the same point again."""
     if not campaign_id:
         return []
-    same = [run.run_id for run in runs if run.campaign_id == campaign_id and run.cmd_sha == cmd_sha and run.run_id != mine]
+    same = [
+        run.run_id for run in runs if run.campaign_id == campaign_id and run.cmd_sha == cmd_sha and run.run_id != mine
+    ]
     if not same:
         return []
     message = f"campaign {campaign_id} has run these very parameters before, as {same[0]}"

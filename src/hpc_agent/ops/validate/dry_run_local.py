@@ -32,13 +32,13 @@ from hpc_agent.world import World
 VALIDATOR = "dry-run-local"
 
 
-class DryRunLocalRequest(RunRequest):
+class DryRunLocalRequest(RunRequest, kw_only=True):
     """The fields of submit that make a run what it is, and how long to try."""
 
     cluster: Annotated[str, Meta(description="name in clusters.yaml; the tasks run here all the same")] = "local"
-    task_ids: Annotated[
-        list[int], Meta(description="tasks to run; the first, the middle and the last by default")
-    ] = field(default_factory=list)
+    task_ids: Annotated[list[int], Meta(description="tasks to run; the first, the middle and the last by default")] = (
+        field(default_factory=list)
+    )
     timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for all of them together")] = 120.0
 
 
@@ -75,7 +75,7 @@ def try_tasks(
         folder = RunFolder(str(Path(place) / "hpc-agent" / frozen.repo.remote_name / "runs" / "dry"))
         _assemble(folder, frozen, request, tasks)
         started = time.monotonic()
-        noise = _run(folder, frozen, timeout_sec, world)
+        noise = _run(folder, timeout_sec, world)
         return [_finding(folder, task, noise, time.monotonic() - started, timeout_sec) for task in tasks]
 
 
@@ -116,7 +116,7 @@ def _assemble(folder: RunFolder, frozen: Frozen, request: RunRequest, tasks: lis
     Path(folder.digests).write_bytes(zlib.decompress(base64.b64decode(frozen.tasks.digests())))
 
 
-def _run(folder: RunFolder, frozen: Frozen, timeout_sec: float, world: World) -> str:
+def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
     """Start the dispatcher as a job template does; what it said on stderr."""
     env = {**world.env, "HPC_RUN_DIR": folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "dry"}
     child = subprocess.Popen(
@@ -153,14 +153,20 @@ def _finding(folder: RunFolder, task: int, noise: str, seconds: float, timeout_s
     if record["state"] != "complete":
         message = f"task {task} failed: {record.get('message')}"
         fix = "Correct what its log says; then run 'hpc-agent dry-run-local' again."
-        return Finding(VALIDATOR, "error", "task_failed", message, fix, {**evidence, "log_tail": record.get("log_tail")})
+        return Finding(
+            VALIDATOR, "error", "task_failed", message, fix, {**evidence, "log_tail": record.get("log_tail")}
+        )
     if record.get("metrics_problem"):
-        return Finding(VALIDATOR, "warning", "metrics_unreadable", f"task {task}: {record['metrics_problem']}", "", evidence)
+        return Finding(
+            VALIDATOR, "warning", "metrics_unreadable", f"task {task}: {record['metrics_problem']}", "", evidence
+        )
     if not record.get("metrics"):
         message = f"task {task} ended well but wrote no metrics: the table will have none"
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
         return Finding(VALIDATOR, "warning", "no_metrics", message, fix, evidence)
-    return Finding(VALIDATOR, "info", "task_complete", f"task {task} ended well in {record['seconds']:.1f} s", "", evidence)
+    return Finding(
+        VALIDATOR, "info", "task_complete", f"task {task} ended well in {record['seconds']:.1f} s", "", evidence
+    )
 
 
 def _kept(record: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class ValidationResult(Result):
-    overall: Annotated[Literal["pass", "warn", "fail"], Meta(description="the worst finding decides; infos do not count")]
+    overall: Annotated[
+        Literal["pass", "warn", "fail"], Meta(description="the worst finding decides; infos do not count")
+    ]
     findings: list[Finding]
 
 

@@ -18,21 +18,24 @@ from hpc_agent.errors import (
     SshUnreachable,
 )
 from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.ops.submit.planned import Planned, plan_run
-from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
+from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.ops.validate.cheap import cheap_findings
+from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
-from hpc_agent.ops.validate.validators import QOS, headroom
+
+QOS = "validate-self-qos-limit"
 from hpc_agent.world import World
 
 
 class ValidateCampaignRequest(SubmitRequest):
     """The fields of submit, and how far to go."""
 
-    remote: Annotated[bool, Meta(description="ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")] = False
+    remote: Annotated[
+        bool, Meta(description="ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")
+    ] = False
     smoke: Annotated[bool, Meta(description="really run the first, middle and last task here")] = False
     smoke_timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for those tasks together")] = 120.0
 
@@ -77,7 +80,6 @@ def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
         if absolute:
             there = frozen.node.bootstrap("paths", {"paths": absolute})["paths"]
             findings += [f for f in check_inputs(frozen, there) if f.validator == DATASET]
-        findings += headroom(frozen.node, planned.plan.total_elements, 0.7)
     except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
         findings.append(_unasked(error))
     return findings

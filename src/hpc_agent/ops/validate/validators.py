@@ -23,19 +23,23 @@ from hpc_agent.errors import (
 )
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node
-from hpc_agent.infra.site import ask_site
 from hpc_agent.ops.plan.evidence import from_rows
-from hpc_agent.ops.plan.headroom import check_headroom
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.spec import Name, RunRequest
-from hpc_agent.ops.validate.checks import DATASET, HISTORY, STOCHASTIC, check_history, check_signatures, check_stochastic
+from hpc_agent.ops.validate.checks import (
+    DATASET,
+    HISTORY,
+    STOCHASTIC,
+    check_history,
+    check_signatures,
+    check_stochastic,
+)
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
 
-QOS = "validate-self-qos-limit"
 FROZEN = [SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid]
 
 
@@ -57,10 +61,14 @@ class ValidateInputDatasetRequest(Request):
     """A table that tasks read."""
 
     dataset_path: Annotated[str, Meta(description="CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
-    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, Meta(description="by the file's name by default")] = None
-    row_indices: Annotated[list[int], Meta(description="rows that must exist, counted from 0")] = field(default_factory=list)
-    required_non_null_cols: Annotated[list[str], Meta(description="columns that must have a value in those rows")] = field(
+    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, Meta(description="by the file's name by default")] = (
+        None
+    )
+    row_indices: Annotated[list[int], Meta(description="rows that must exist, counted from 0")] = field(
         default_factory=list
+    )
+    required_non_null_cols: Annotated[list[str], Meta(description="columns that must have a value in those rows")] = (
+        field(default_factory=list)
     )
     cluster: Annotated[str | None, Meta(description="look whether the file is on this cluster, too")] = None
     experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
@@ -108,22 +116,27 @@ def _rows(path: Path, request: ValidateInputDatasetRequest) -> list[Finding]:
     wanted = set(request.row_indices) or {0}
     found: dict[int, dict[str, Any]] = {}
     try:
-        for number, row in enumerate(itertools.islice(_read(path, kind), max(wanted) + 1)):
-            if number in wanted:
-                found[number] = row
+        rows = enumerate(itertools.islice(_read(path, kind), max(wanted) + 1))
+        found = {number: row for number, row in rows if number in wanted}
     except (OSError, ValueError, csv.Error) as error:
-        return [Finding(DATASET, "error", "unreadable", f"{path} cannot be read as {kind}: {error}", "Name its --loader.")]
+        return [
+            Finding(DATASET, "error", "unreadable", f"{path} cannot be read as {kind}: {error}", "Name its --loader.")
+        ]
     missing = sorted(wanted - set(found))
     findings = []
     if missing:
         message = f"{path} has no row {missing[0]}" + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
-        findings.append(Finding(DATASET, "error", "row_missing", message, "Correct the rows of the tasks.", {"rows": missing[:100]}))
+        findings.append(
+            Finding(DATASET, "error", "row_missing", message, "Correct the rows of the tasks.", {"rows": missing[:100]})
+        )
     for column in request.required_non_null_cols:
         bad = [number for number, row in sorted(found.items()) if row.get(column) in (None, "", "nan", "NaN")]
         if bad:
             message = f"column {column!r} has no value in row {bad[0]}"
             evidence = {"rows": bad[:100], "column": column}
-            findings.append(Finding(DATASET, "error", "value_missing", message, "Repair the data, or leave the rows out.", evidence))
+            findings.append(
+                Finding(DATASET, "error", "value_missing", message, "Repair the data, or leave the rows out.", evidence)
+            )
     return findings or [Finding(DATASET, "info", "input_present", f"{path}: all {len(wanted)} rows are there")]
 
 
@@ -152,8 +165,8 @@ class ValidateWalltimeAgainstHistoryRequest(Request):
 
     cluster: Annotated[str, Meta(description="name in clusters.yaml")]
     requested_walltime_sec: Annotated[int, Meta(gt=0, description="what one element would ask for, seconds")]
-    executors: Annotated[list[str], Meta(description="as tasks.py names them; all that were measured by default")] = field(
-        default_factory=list
+    executors: Annotated[list[str], Meta(description="as tasks.py names them; all that were measured by default")] = (
+        field(default_factory=list)
     )
     kwargs: Annotated[dict[str, Any], Meta(description="parameters of the task, where they predict its time")] = {}
     gpu_type: Annotated[str | None, Meta(description="kind of GPU")] = None
@@ -171,38 +184,6 @@ def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryReq
     return result_of(findings or [Finding(HISTORY, "info", "fits", "the walltime fits what was measured")])
 
 
-class ValidateSelfQosLimitRequest(Request):
-    """How many elements would be submitted."""
-
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; its limits and your jobs are read live")]
-    new_array_size: Annotated[int, Meta(gt=0, description="elements that are to be submitted")]
-    warn_at_pct: Annotated[float, Meta(gt=0, le=1, description="share of a limit from which on to warn")] = 0.7
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-
-
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH],
-    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
-)
-def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
-    """Whether the scheduler's own limits leave room for so many more elements, with all of your jobs counted."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    cluster = get_cluster(request.cluster, world.env, world.home)
-    node = Node(cluster, world.env, world.home, repo.remote_name)
-    return result_of(headroom(node, request.new_array_size, request.warn_at_pct))
-
-
-def headroom(node: Node, elements: int, warn_at: float) -> list[Finding]:
-    """Findings from the live limits. A limit on submitted jobs is no error: what is above it is sent later."""
-    found = []
-    for row in check_headroom(ask_site(node), elements, warn_at=warn_at):
-        severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
-        fix = "Set max_submitted of the cluster's constraints: the rest is then sent when there is room."
-        found.append(Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row))
-    return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
-
-
 class ValidateStochasticMarkerRequest(Request):
     """An iteration of a campaign."""
 
@@ -216,6 +197,10 @@ def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: 
     """Whether an earlier iteration of the campaign had these very parameters: an optimiser that picks a point twice."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     runs = Journal(world, repo).all()[0]
-    known = next((run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)), request.expected_cmd_sha)
+    known = next(
+        (run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)), request.expected_cmd_sha
+    )
     findings = check_stochastic(request.campaign_id, known, runs, None)
-    return result_of(findings or [Finding(STOCHASTIC, "info", "new_parameters", "no earlier iteration had these parameters")])
+    return result_of(
+        findings or [Finding(STOCHASTIC, "info", "new_parameters", "no earlier iteration had these parameters")]
+    )

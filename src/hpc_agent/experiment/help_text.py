@@ -1,0 +1,81 @@
+"""The options that a script's own ``--help`` names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpc_agent.experiment.flag_facts import ExecutorFacts
+
+# argparse and click begin a line with them; typer's boxes begin it with a bar and may mark it with a star.
+_LINE = re.compile(r"^[ \u2502|]{1,6}(?:\*\s+)?(-{1,2}[A-Za-z0-9][^\n]*)$", re.MULTILINE)
+_OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z0-9][\w.-]*)")
+_ALWAYS = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
+MOST_BYTES = 200_000
+
+
+def options_from_help(
+    root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str], words: tuple[str, ...] = ("--help",)
+) -> tuple[set[str], str]:
+    """The option strings, and why there are none. The child has a session of its own, which ends with the time limit."""
+    child_env = {
+        **env,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MPLBACKEND": "Agg",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+    }
+    child = subprocess.Popen(
+        [python, str(root / path), *words],
+        cwd=root,
+        env=child_env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = child.communicate(timeout=timeout_sec)
+    except subprocess.TimeoutExpired:
+        return set(), f"--help took more than {timeout_sec:g} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        if child.stdout:
+            child.stdout.close()
+    text = output[:MOST_BYTES].decode(errors="replace")
+    if child.returncode != 0:
+        return set(), (text.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+    return options_in(text), ""
+
+
+def options_in(text: str) -> set[str]:
+    """Option strings of a help text, without --help and the like."""
+    found: set[str] = set()
+    for line in _LINE.findall(text):
+        # What follows two blanks is the description.
+        head = re.split(r"\s{2,}(?!-)", line.strip(), maxsplit=1)[0]
+        for part in re.split(r",\s+|\s{2,}|/", head):
+            match = _OPTION.match(part.strip())
+            if match:
+                found.add(match[1])
+    return found - _ALWAYS
+
+
+def compare_with_help(
+    root: Path, facts: ExecutorFacts, python: str, timeout_sec: float, env: Mapping[str, str]
+) -> dict[str, Any]:
+    """What only the source has, and what only the help has; or why it could not be asked."""
+    told, problem = options_from_help(root, facts.path, python, timeout_sec, env)
+    if problem:
+        return {"error": problem}
+    read = {option for flag in facts.flags for option in flag.options}
+    return {"only_in_source": sorted(read - told), "only_in_help": sorted(told - read), "same": read == told}
