@@ -1,4 +1,4 @@
-"""Command-line flags derived from a request struct: scalars and one level of nested structs."""
+"""Command-line flags derived from a request struct: scalars and one level of nested structs; what may be null is JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _struct_flags(info: mi.StructType, path: tuple[str, ...]) -> list[dict[str, 
     for field in info.fields:
         here = (*path, field.encode_name)
         inner, description = _unwrap(field.type)
-        if isinstance(inner, mi.StructType) and not path:
+        if isinstance(inner, mi.StructType) and not path and not _optional(field.type):
             flags.extend(_struct_flags(inner, here))
             continue
         flags.append(
@@ -41,6 +41,13 @@ def _struct_flags(info: mi.StructType, path: tuple[str, ...]) -> list[dict[str, 
             }
         )
     return flags
+
+
+def _optional(kind: mi.Type) -> bool:
+    """Whether it may be null: such a struct is one JSON flag, for its fields only make sense together."""
+    while isinstance(kind, mi.Metadata):
+        kind = kind.type
+    return isinstance(kind, mi.UnionType) and any(isinstance(t, mi.NoneType) for t in kind.types)
 
 
 def _unwrap(kind: mi.Type) -> tuple[mi.Type, str]:

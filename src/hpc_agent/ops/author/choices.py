@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BIG_FOLDER_MIB = 200
 DATA_NAMES = ("data", "datasets", "dataset", "inputs", "input", "raw")
-ANSWER = "Answer it, then run 'hpc-agent resolve-submit-inputs' again: {}."
+ANSWER = "Run 'hpc-agent resolve-submit-inputs' again with {}."
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -81,7 +81,8 @@ class Looker:
         self.told.append(Choice(name, value, origin))
 
     def _ask(self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str) -> None:
-        self.open.append(Ambiguity(name, candidates, safe, context, ANSWER.format(answer), list(depends)))
+        remedy = answer if answer.startswith("Run ") else ANSWER.format(answer)
+        self.open.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _given(self) -> None:
         """Wishes go first, as they are."""

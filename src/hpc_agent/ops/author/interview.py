@@ -62,7 +62,7 @@ class InterviewRequest(TaskWishes, kw_only=True):
         ),
     ] = None
     task_kind: Annotated[str | None, Meta(description="a word for this kind of work, for recall")] = None
-    produced_by: Annotated[ProducedBy, Meta(description="who wants it")] = msgspec.field(default_factory=ProducedBy)
+    produced_by: Annotated[ProducedBy | None, Meta(description="who wants it: a human or an agent")] = None
     budget: Annotated[dict[str, Any], Meta(description="limits such as wall_clock_max_h")] = {}
     abort_if: Annotated[dict[str, Any], Meta(description="when to give up: metric, after_tasks, ...")] = {}
     cluster_target: Annotated[ClusterTarget | None, Meta(description="where it is to run")] = None

@@ -120,7 +120,7 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
     """Start the dispatcher as a job template does; what it said on stderr."""
     env = {**world.env, "HPC_RUN_DIR": folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "dry"}
     child = subprocess.Popen(
-        [sys.executable, str(Path(folder.work) / ".hpc" / LAUNCHER)],
+        [sys.executable, str(Path(folder.work) / ".hpc" / LAUNCHER), "task"],
         cwd=folder.work,
         env=env,
         stdin=subprocess.DEVNULL,

@@ -25,9 +25,9 @@ from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
+from hpc_agent.world import World
 
 QOS = "validate-self-qos-limit"
-from hpc_agent.world import World
 
 
 class ValidateCampaignRequest(SubmitRequest):
