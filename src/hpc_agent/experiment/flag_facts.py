@@ -26,6 +26,7 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     action: Action = "store"
     help: str = ""
     dynamic: bool = False
+    hidden: bool = False
 
 
 class ExecutorFacts(msgspec.Struct, kw_only=True):

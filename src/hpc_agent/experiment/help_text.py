@@ -77,5 +77,5 @@ def compare_with_help(
     told, problem = options_from_help(root, facts.path, python, timeout_sec, env)
     if problem:
         return {"error": problem}
-    read = {option for flag in facts.flags for option in flag.options}
+    read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
     return {"only_in_source": sorted(read - told), "only_in_help": sorted(told - read), "same": read == told}

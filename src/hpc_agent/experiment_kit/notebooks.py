@@ -11,7 +11,8 @@ _ASSIGNED = re.compile(r"^(\s*)([\w.,\s\[\]'\"]+?)\s*=\s*[!%]")
 _TRAILING_HELP = re.compile(r"^[\w.]+\?{1,2}$")
 
 Cell = Tuple[int, str]
-Within = Tuple[str, int]
+# The triple quote that is open, the number of open brackets, and whether the line goes on after a backslash.
+Within = Tuple[str, int, bool]
 
 
 def code_cells(text: str) -> List[Cell]:
@@ -38,9 +39,9 @@ def python_of(source: str) -> str:
             return "\n" * (len(lines) - 1)
         lines[lines.index(first)] = ""
     kept: List[str] = []
-    within: Within = ("", 0)
+    within: Within = ("", 0, False)
     for line in lines:
-        begins = within == ("", 0)
+        begins = within == ("", 0, False)
         plain = _plain(line) if begins else line
         kept.append(plain)
         within = _after(plain, within)
@@ -57,14 +58,14 @@ def _plain(line: str) -> str:
 
 
 def _after(line: str, within: Within) -> Within:
-    """The triple quote that is open after the line, and how many brackets: what stands there may begin with anything."""
-    block, depth = within
+    """Where the next line stands: within a text, brackets or a statement that goes on, it may begin with anything."""
+    block, depth, _ = within
     position = 0
     while position < len(line):
         if block:
             end = line.find(block, position)
             if end < 0:
-                return block, depth
+                return block, depth, False
             position, block = end + 3, ""
             continue
         mark = line[position]
@@ -81,7 +82,7 @@ def _after(line: str, within: Within) -> Within:
         else:
             depth += (mark in "([{") - (mark in ")]}")
             position += 1
-    return block, max(0, depth)
+    return block, max(0, depth), line.endswith("\\")
 
 
 def _source(cell: Dict[str, Any]) -> str:

@@ -206,6 +206,7 @@ def _fill(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:
     if "required" in given:
         facts.required = bool(getattr(given["required"], "value", False))
     if "help" in given:
+        facts.hidden = dotted(given["help"]).endswith(("SUPPRESS", "SUPPRESS_HELP"))
         try:
             facts.help = str(scope.value(given["help"]))
         except Unknown:

@@ -56,7 +56,8 @@ def _click_flag(node: ast.Call, scope: Scope, positional: bool) -> FlagFacts | N
     long = [option for option in spelt if option.startswith("--")]
     name = plain[0] if plain else (long or spelt)[0].lstrip("-").replace("-", "_")
     facts = FlagFacts(name=name.lower(), options=spelt, required=positional)
-    truth = {key: _true(given.get(key)) for key in ("is_flag", "multiple", "count", "required")}
+    truth = {key: _true(given.get(key)) for key in ("is_flag", "multiple", "count", "required", "hidden")}
+    facts.hidden = truth["hidden"]
     if any("/" in option for option in names):
         facts.action, facts.type, facts.default = "boolean_optional", "bool", False
     elif truth["is_flag"]:

@@ -28,6 +28,7 @@ EXAMPLES: dict[str, Any] = {
     "run_name": "horizon-sweep",
     "verb": "submit",
     "cmd_sha": "0" * 64,
+    "expected_cmd_sha": "0" * 64,
     "failed_task_ids": [3, 7],
 }
 # Verbs whose smallest request would do nothing, or needs an example of its own.

@@ -1,0 +1,120 @@
+"""Discovery over other people's repositories: source distributions from the package index, unpacked and never imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+
+from hpc_agent.experiment.discovery import NO_EXECUTORS, executor_facts, find_executors, find_reducers, find_runs
+from hpc_agent.experiment.help_text import options_from_help
+from hpc_agent.experiment.sources import python_sources
+
+SIMPLE = "application/vnd.pypi.simple.v1+json"
+# The newest scikit-learn leaves its examples out of the distribution; this one has them.
+PROJECTS = ("scikit-learn", "scikit-learn==1.0.2", "optuna")
+# They have few scripts with options; these are other well-known ones whose --help needs nothing that is not installed here.
+MORE = ("setuptools", "pygments", "docutils", "babel", "pyflakes", "coverage", "mypy", "pytest", "numpy")
+ENOUGH = 20
+
+
+def _index() -> str:
+    """The package index that pip is configured with, or pip's own default."""
+    from pip._internal.models.index import PyPI
+
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
+    )
+    return os.environ.get("PIP_INDEX_URL") or asked.stdout.strip() or PyPI.simple_url
+
+
+def _get(url: str, accept: str = "*/*") -> bytes:
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Accept": accept}), timeout=60, context=context
+    ) as answer:
+        return answer.read()
+
+
+def _unpacked(name: str, folder: Path) -> Path:
+    """The source distribution of ``name==version``, or the newest released one of ``name``."""
+    from pip._vendor.packaging.version import Version
+
+    name, _, pinned = name.partition("==")
+    page = f"{_index().rstrip('/')}/{name}/"
+    files = json.loads(_get(page, SIMPLE))["files"]
+    found = {}
+    for file in files:
+        version = re.fullmatch(rf"{name.replace('-', '[-_.]')}-(\d[\w.]*)\.tar\.gz", file["filename"], re.IGNORECASE)
+        if version and not file.get("yanked"):
+            found[Version(version[1])] = file["url"]
+    newest = Version(pinned) if pinned else max(version for version in found if not version.is_prerelease)
+    archive = folder / f"{name}-{newest}.tar.gz"
+    archive.write_bytes(_get(urljoin(page, found[newest])))
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / f"{name}-{newest}.d", filter="data")
+    [root] = (folder / f"{name}-{newest}.d").iterdir()
+    return root
+
+
+@pytest.fixture(scope="module")
+def repos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdists")
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            return dict(
+                zip(PROJECTS + MORE, pool.map(lambda name: _unpacked(name, folder), PROJECTS + MORE), strict=True)
+            )
+    except (OSError, ImportError) as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no package index: {error}")
+
+
+@pytest.mark.timeout(280)
+def test_nothing_crashes_and_nothing_is_imported(repos):
+    before = set(sys.modules)
+    for name in PROJECTS:
+        executors, _ = find_executors(repos[name])
+        everything, _ = find_executors(repos[name], [""])
+        runs, notes = find_runs(repos[name])
+        find_reducers(repos[name])
+        assert executors or name == "optuna", name  # a library without scripts
+        assert len(everything) >= len(executors)
+        assert runs == []
+        assert not [note for note in notes if "Traceback" in note]
+    foreign = {module.partition(".")[0] for module in set(sys.modules) - before}
+    assert not foreign & {"sklearn", "optuna", "benchmarks", "examples"}
+
+
+@pytest.mark.timeout(280)
+def test_the_flags_read_are_those_that_help_prints(repos):
+    def compare(item):
+        root, facts = item
+        told, problem = options_from_help(root, facts.path, sys.executable, 60, os.environ)
+        read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
+        return f"{root.name}/{facts.path}", problem, sorted(read ^ told)
+
+    found = []
+    for root in repos.values():
+        for source in python_sources(root, [], (b"add_argument", b"add_option", b"click")):
+            if not source.is_notebook and not NO_EXECUTORS.search(source.path):
+                facts = executor_facts(source, [])
+                if facts and facts.flags and facts.complete and not facts.subcommands:
+                    found.append((root, facts))
+    with ThreadPoolExecutor(4) as pool:
+        compared = list(pool.map(compare, found))
+    ran = {name: difference for name, problem, difference in compared if not problem}
+    assert {name: difference for name, difference in ran.items() if difference} == {}
+    assert len(ran) >= ENOUGH, sorted(ran)
+    assert sum(name.startswith("scikit") for name in ran) >= 1, sorted(ran)
