@@ -1,0 +1,291 @@
+"""From a repo to a submit spec on the command line: what is written, what is refused, and that nothing is half done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from experiment import write
+
+SCRIPT = """
+import argparse
+open({marker!r}, "w").close()  # whoever imports this leaves a trace
+parser = argparse.ArgumentParser()
+parser.add_argument("--horizon", type=int, required=True)
+parser.add_argument("--model", choices=["a", "b"], default="a")
+parser.add_argument("--data-path", default="data.csv")
+parser.add_argument("--output-file", required=True)
+if __name__ == "__main__":
+    import json
+    options = parser.parse_args()
+    if options.horizon > 90:
+        raise ValueError("too far")
+    json.dump({{"score": options.horizon}}, open(options.output_file, "w"))
+"""
+
+
+@pytest.fixture
+def repo(tmp_path):
+    folder = tmp_path / "repo"
+    write(folder / "executors/ridge.py", SCRIPT.format(marker=str(tmp_path / "imported")))
+    write(folder / "data.csv", "x,y\n1,2\n3,\n")
+    return folder
+
+
+@pytest.fixture
+def call(run_cli, repo):
+    return lambda *words, **options: run_cli(*words, cwd=repo, **options)
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_wishes_write_the_same_bytes_and_import_nothing(call, repo, tmp_path):
+    words = ("build-tasks-py", "--executors", "ridge", "--axes", '{"horizon": [1, 5], "model": ["a", "b"]}')
+    made = call(*words).data
+    assert (made["total_tasks"], made["metrics_file"]) == (4, "metrics.json")
+    assert set(made["files"].values()) == {"written"}
+    first = snapshot(repo)
+    assert set(call(*words).data["files"].values()) == {"kept"}
+    assert snapshot(repo) == first
+    call("build-tasks-py", "--executors", "ridge", "--axes", '{"horizon": [7]}')  # nobody has edited it
+    assert b"7" in (repo / ".hpc/tasks.py").read_bytes()
+    call("discover-executors")
+    call("discover-runs")
+    call("resolve-submit-inputs", "--cluster", "local")
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"axes": {"horizn": [1]}}, "axes"),
+        ({"axes": {"model": ["a"]}}, "axes"),  # horizon is required
+        ({"axes": {"horizon": [1], "model": ["c"]}}, "axes"),
+        ({"axes": {"horizon": ["soon"]}}, "axes"),
+        ({"axes": {"horizon": [1, 2]}, "task_count": 3}, "task_count"),
+        ({"axes": {"horizon": []}}, "task_generator.params.axes.horizon"),
+        ({"axes": {"horizon": [1], "$(touch x)": [1]}}, "task_generator.params"),
+        ({"axes": {"horizon": [1], "model": ["a\0"]}}, "task_generator.params"),
+        ({"executors": ["boost"], "axes": {"horizon": [1]}}, "executors"),
+        ({"executors": ["../../etc/passwd"], "axes": {"horizon": [1]}}, "executors"),
+        ({"task_generator": {"kind": "magic", "params": {}}}, "task_generator.kind"),
+        ({"axes": {"horizon": [1]}, "task_generator": {"kind": "enumerated", "params": {"items": []}}}, "task_generator"),
+        ({"axes": {"horizon": [1]}, "fixed_params": {"horizon": 2}}, "fixed_params"),
+        ({"axes": {"horizon": [1]}, "data_axis": {"kind": "bounded_halo", "chunks": 2, "series_length": 9, "halo": "import os"}},
+         "data_axis"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_for_a_wrong_wish(call, repo, spec, field):
+    before = snapshot(repo)
+    for verb, more in (("build-tasks-py", {}), ("interview", {"goal": "g", "task_count": spec.get("task_count", 1)})):
+        refused = call(verb, "--spec", "-", stdin=json.dumps({**more, **spec}))
+        assert refused.code == 1, refused.envelope
+        assert refused.envelope["error_code"] in ("spec_invalid", "executor_not_found")
+        assert refused.envelope["field"] == field
+        assert refused.envelope["remediation"]
+        assert snapshot(repo) == before
+
+
+def test_what_somebody_edited_is_never_overwritten(call, repo):
+    words = ("build-tasks-py", "--executors", "ridge", "--axes", '{"horizon": [1]}')
+    call(*words)
+    for name in ("tasks.py", "cli.py"):
+        path = repo / ".hpc" / name
+        made = path.read_text()
+        path.write_text(made + "\n# mine\n")
+        before = snapshot(repo)
+        refused = call("build-tasks-py", "--executors", "ridge", "--axes", '{"horizon": [2]}')
+        assert (refused.code, refused.envelope["field"]) == (1, "force")
+        assert str(path) in refused.envelope["message"]
+        assert snapshot(repo) == before
+        assert call(*words, "--force").data["files"][f".hpc/{name}"] == "written"
+        assert path.read_text() == made
+
+
+def test_an_interview_leaves_its_intent_and_asks_before_it_allows(call, repo):
+    intent = {"goal": "How far?", "task_count": 2, "executors": ["ridge"], "axes": {"horizon": [1, 5]},
+              "cluster_target": {"cluster": "local"}, "produced_by": {"kind": "agent", "session_sha": "abc"}}  # fmt: skip
+    made = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    assert not (repo / ".claude").exists()
+    kept = json.loads((repo / "interview.json").read_text())
+    assert {name: kept[name] for name in ("goal", "task_count", "axes")} == {
+        n: intent[n] for n in ("goal", "task_count", "axes")
+    }
+    assert kept["_materialized"]["cmd_sha"] == made["cmd_sha"]
+    assert made["cmd_sha"] == call("compute-run-id", "--executor", made["executor"]).data["cmd_sha"]
+    again = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    assert set(again["artifacts"].values()) == {"kept"}
+    write(repo / ".claude/settings.json", '{"permissions": {"allow": ["Bash(ls:*)"]}, "model": "x"}')
+    call("interview", "--spec", "-", stdin=json.dumps({**intent, "allow_cli": True}))
+    settings = json.loads((repo / ".claude/settings.json").read_text())
+    assert settings["permissions"]["allow"] == ["Bash(ls:*)", "Bash(hpc-agent:*)"]
+    assert settings["model"] == "x"
+    assert call("resolve-submit-inputs").data["spec"]["cluster"] == "local"
+
+
+def test_a_shell_command_is_wrapped_and_its_values_stay_values(call, repo, tmp_path):
+    trap = tmp_path / "trap"
+    point = {
+        "kind": "shell_command",
+        "run_name": "say",
+        "argv": ["echo", "{text}", "-{n}"],
+        "signature": {"text": "str", "n": "int"},
+    }
+    intent = {"goal": "g", "task_count": 1, "entry_point": point, "axes": {"text": [f"$(touch {trap})"], "n": [1]}}
+    call("interview", "--spec", "-", stdin=json.dumps(intent))
+    found = call("dry-run-local", "--executor", "python3 .hpc/cli.py").data
+    assert [row["code"] for row in found["findings"]] == ["no_metrics"]
+    assert not trap.exists()
+    for wrong in (
+        {**point, "argv": ["echo", "{other}"]},
+        {**point, "run_name": "../x"},
+        {**point, "signature": {"text": "str"}},
+    ):
+        refused = call("interview", "--spec", "-", stdin=json.dumps({**intent, "entry_point": wrong}))
+        assert (refused.code, refused.envelope["error_code"]) == (1, "spec_invalid")
+
+
+def test_any_function_of_a_module_can_be_an_entry(call, repo):
+    write(repo / "lib/__init__.py", "")
+    write(repo / "lib/fits.py", "def fit(depth: int, rate: float = 0.1):\n    return {'s': depth * rate}\n")
+    intent = {
+        "goal": "g",
+        "task_count": 2,
+        "axes": {"depth": [1, 2]},
+        "entry_point": {"kind": "python_module", "module": "lib.fits", "function": "fit"},
+    }
+    made = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    assert made["executors"] == {"fit": "lib/fits.py:fit"}
+    found = call("dry-run-local", "--executor", made["executor"]).data["findings"]
+    assert [row["evidence"]["metrics"] for row in found] == [{"s": 0.1}, {"s": 0.2}]
+    wrong = {**intent, "axes": {"deep": [1, 2]}}
+    assert call("interview", "--spec", "-", stdin=json.dumps(wrong)).envelope["field"] == "axes"
+
+
+def test_what_cannot_be_told_is_a_short_list(call, repo):
+    refused = call("resolve-submit-inputs")
+    assert (refused.code, refused.envelope["error_code"]) == (1, "needs_resolution")
+    ambiguity = refused.envelope["details"]["ambiguities"][0]
+    assert (ambiguity["field"], ambiguity["candidates"], ambiguity["safe_default"]) == ("tasks", ["ridge"], None)
+    assert "build-tasks-py" in refused.envelope["remediation"]
+    call("build-tasks-py", "--axes", '{"horizon": [1]}')
+    data = call("resolve-submit-inputs", "--cluster", "local", "--walltime-sec", "60").data
+    assert data["spec"]["resources"]["walltime_sec"] == 60
+    assert data["plan"]["origin"]["walltime_sec"] == "request"
+    assert {row["field"]: row["origin"] for row in data["resolved"]}["cluster"] == "request"
+    # The spec is what submit takes, and what build-submit-spec says of it.
+    assert call("build-submit-spec", "--spec", "-", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
+    assert call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
+
+
+def test_what_to_do_first(call, repo, tmp_path, run_cli):
+    assert call("suggest-setup-action").data["action"] == "interview"
+    call("build-tasks-py", "--axes", '{"horizon": [1]}')
+    assert call("suggest-setup-action").data["action"] == "reuse"
+    (tmp_path / "empty").mkdir()
+    assert run_cli("suggest-setup-action", cwd=tmp_path / "empty").data["action"] == "fresh"
+
+
+def test_submit_refuses_what_a_cheap_check_finds(call, repo):
+    call("build-tasks-py", "--axes", '{"horizon": [1], "data_path": ["data.csv"]}')
+    words = ("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py", "--dry-run")
+    assert call(*words).code == 0
+    script = repo / "executors/ridge.py"
+    script.write_text(script.read_text().replace("--horizon", "--steps").replace("options.horizon", "options.steps"))
+    refused = call(*words)
+    assert (refused.code, refused.envelope["error_code"]) == (1, "spec_invalid")
+    finding = refused.envelope["details"]["findings"][0]
+    assert (finding["validator"], finding["code"]) == ("validate-executor-signatures", "unknown_parameter")
+    assert call(*words, "--skip-validation").code == 0
+    script.write_text(script.read_text().replace("--steps", "--horizon").replace("options.steps", "options.horizon"))
+    (repo / ".hpcignore").write_text("data.csv\n")
+    refused = call(*words)
+    assert "left out of what is pushed" in refused.envelope["message"], refused.envelope
+
+
+def test_a_dry_run_runs_what_would_be_pushed(call, repo):
+    call("build-tasks-py", "--axes", '{"horizon": [1, 2, 99]}')
+    refused = call("dry-run-local", "--executor", "python3 .hpc/cli.py")
+    assert (refused.code, refused.envelope["error_code"]) == (1, "spec_invalid")
+    rows = {row["evidence"]["task"]: row for row in refused.envelope["details"]["findings"]}
+    assert {task: row["severity"] for task, row in rows.items()} == {0: "info", 1: "info", 2: "error"}
+    assert "too far" in rows[2]["evidence"]["log_tail"]
+    assert call("dry-run-local", "--executor", "python3 .hpc/cli.py", "--task-ids", "1").data["overall"] == "pass"
+    assert call("dry-run-local", "--executor", "python3 .hpc/cli.py", "--task-ids", "7").envelope["field"] == "task_ids"
+    slow = call("dry-run-local", "--executor", "sleep 60", "--timeout-sec", "1", "--task-ids", "0").data
+    assert [row["code"] for row in slow["findings"]] == ["not_ended"]
+
+
+def test_a_table_is_checked_for_rows_and_values(call, repo):
+    assert (
+        call("validate-input-dataset", "--dataset-path", "data.csv", "--row-indices", "0,1").data["overall"] == "pass"
+    )
+    refused = call(
+        "validate-input-dataset", "--dataset-path", "data.csv", "--row-indices", "0,1", "--required-non-null-cols", "y"
+    )
+    assert refused.envelope["details"]["findings"][0]["evidence"] == {"rows": [1], "column": "y"}
+    assert (
+        "no row 9"
+        in call("validate-input-dataset", "--dataset-path", "data.csv", "--row-indices", "9").envelope["message"]
+    )
+    assert call("validate-input-dataset", "--dataset-path", "nothing.csv").code == 1
+
+
+def test_history_and_repetition(call, repo):
+    call("build-tasks-py", "--axes", '{"horizon": [1, 2, 3]}')
+    spec = call("resolve-submit-inputs", "--cluster", "local", "--campaign-id", "c1").data["spec"]
+    sent = call("submit", "--spec", "-", stdin=json.dumps(spec)).data
+    assert call("monitor-flow").data["lifecycle_state"] == "complete"
+    short = call("validate-walltime-against-history", "--cluster", "local", "--requested-walltime-sec", "1")
+    assert short.code == 0 or short.envelope["details"]["findings"][0]["code"] == "walltime_too_short"
+    plan = call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(spec)).data["plan"]
+    assert plan["origin"]["walltime_sec"].startswith("measured: ")
+    again = call("validate-stochastic-marker", "--campaign-id", "c1", "--expected-cmd-sha", sent["cmd_sha"]).data
+    assert (again["overall"], again["findings"][0]["evidence"]["runs"]) == ("warn", [sent["run_id"]])
+    other = call("validate-stochastic-marker", "--campaign-id", "c2", "--expected-cmd-sha", sent["cmd_sha"]).data
+    assert other["overall"] == "pass"
+    whole = call("validate-campaign", "--spec", "-", "--smoke", stdin=json.dumps(spec)).data
+    assert whole["overall"] == "pass"
+    assert "dry-run-local" in whole["validators_run"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_every_verb_has_a_scaffold_that_it_accepts(run_cli, full):
+    code = (
+        "import json, sys\n"
+        "from hpc_agent.contract.primitive import load_all\n"
+        "from hpc_agent.ops.author.scaffold_spec import ScaffoldSpecRequest, scaffold_spec\n"
+        f"made = [scaffold_spec(ScaffoldSpecRequest(verb=n, full={full}), None) for n in load_all()]\n"
+        "print(json.dumps([row.verb for row in made if row.spec is None]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-1500:]
+    assert run_cli("scaffold-spec", "submit").data["required"] == ["cluster", "executor"]
+    assert run_cli("scaffold-spec", "no-such-verb").code == 1
+
+
+def test_reducers_and_runs_are_found_wherever_they_are(call, repo):
+    write(repo / "reducers/summarize.py", '"""Sums up."""\ndef aggregate(rows):\n    return rows\n')
+    write(repo / "notes.ipynb", json.dumps({"cells": [{"cell_type": "code", "metadata": {}, "source": [
+        "%load_ext x\n", "import hpc_agent.experiment_kit as kit\n", "@kit.register_run(name='fit', gpu=True)\n",
+        "def f(a: 'int', b: list[float] = (1.0,), *, c=None): ...\n"]}]}))  # fmt: skip
+    write(repo / "broken.py", "from hpc_agent.experiment_kit import register_run\ndef (:\n")
+    write(repo / "venv2/pyvenv.cfg", "")
+    write(
+        repo / "venv2/lib/x.py", "from hpc_agent.experiment_kit import register_run\n@register_run\ndef hidden(): ...\n"
+    )
+    write(repo / "gone/x.py", "from hpc_agent.experiment_kit import register_run\n@register_run\ndef ignored(): ...\n")
+    write(repo / ".gitignore", "gone/\n")
+    runs = call("discover-runs").data
+    assert [(run["name"], run["path"], run["cell"], run["gpu"]) for run in runs["runs"]] == [
+        ("fit", "notes.ipynb", 0, True)
+    ]
+    assert [(f["name"], f["type"], f["required"], f["nargs"]) for f in runs["runs"][0]["flags"]] == [
+        ("a", "int", True, None), ("b", "float", False, "+"), ("c", "str", False, None)
+    ]  # fmt: skip
+    assert [note.split(":")[:2] for note in runs["notes"]] == [["broken.py", "2"]]
+    assert call("discover-reducers").data["reducers"][0]["name"] == "summarize"
