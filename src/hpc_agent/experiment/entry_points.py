@@ -25,22 +25,26 @@ Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
 class RegisterRun(msgspec.Struct, tag="register_run", tag_field="kind", forbid_unknown_fields=True):
     """A function decorated with @register_run, by its name."""
 
-    run_name: str
+    run_name: Annotated[str, Meta(description="the name of its run, or of the function")]
 
 
 class PythonModule(msgspec.Struct, tag="python_module", tag_field="kind", forbid_unknown_fields=True):
     """Any function of a module of the repo: ``pkg.models`` and ``fit``. It is read, not imported."""
 
-    module: Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
-    function: Identifier = "main"
+    module: Annotated[
+        str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="dotted name, from the repo or its src/")
+    ]
+    function: Annotated[Identifier, Meta(description="a function at its top level")] = "main"
 
 
 class ShellCommand(msgspec.Struct, tag="shell_command", tag_field="kind", forbid_unknown_fields=True):
     """A command with ``{param}`` in its words; no shell reads them. ``signature`` gives each parameter its type."""
 
-    run_name: Identifier
-    argv: Annotated[list[str], Meta(min_length=1)]
-    signature: dict[Identifier, Literal["str", "int", "float", "bool"]]
+    run_name: Annotated[Identifier, Meta(description="name of the wrapper and its function")]
+    argv: Annotated[list[str], Meta(min_length=1, description="the words of the command; {parameter} is filled in")]
+    signature: Annotated[
+        dict[Identifier, Literal["str", "int", "float", "bool"]], Meta(description="type of each parameter")
+    ]
 
 
 EntryPoint = RegisterRun | PythonModule | ShellCommand

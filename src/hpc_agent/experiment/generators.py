@@ -7,9 +7,10 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.manifests import from_manifest
@@ -21,11 +22,13 @@ from hpc_agent.models.mapreduce.runtime import task_env
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
     """What makes the tasks: its kind, and the params of that kind."""
 
-    kind: Literal[
+    kind: Annotated[Literal[
         "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
         "latin_hypercube", "sobol",
-    ]  # fmt: skip
-    params: dict[str, Any] = {}
+    ], Meta(description="shape of the tasks")]  # fmt: skip
+    params: Annotated[
+        dict[str, Any], Meta(description="of that kind: items, axes, seeds, param, low, high, n, path, ranges")
+    ] = {}
 
 
 def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:

@@ -18,12 +18,16 @@ REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct
 class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
     """How a series of ``series_length`` rows is cut, and how many rows a chunk has to see besides its own."""
 
-    kind: Literal["independent", "bounded_halo", "associative", "sequential"]
-    chunks: Annotated[int, Meta(gt=0)]
-    series_length: Annotated[int, Meta(gt=0)]
-    halo: int | str = 0
-    ahead: int | str = 0
-    monoid: str | None = None
+    kind: Annotated[
+        Literal["independent", "bounded_halo", "associative", "sequential"], Meta(description="see classify-axis-easy")
+    ]
+    chunks: Annotated[int, Meta(gt=0, description="tasks for each point of the sweep")]
+    series_length: Annotated[int, Meta(gt=0, description="rows of the series")]
+    halo: Annotated[
+        int | str, Meta(description="rows before its own that a chunk sees; or an expression of parameters")
+    ] = 0
+    ahead: Annotated[int | str, Meta(description="rows after its own; or an expression of parameters")] = 0
+    monoid: Annotated[str | None, Meta(description="associative: sum, moments, min, max")] = None
 
 
 def split_series(source: TaskSource, axis: DataAxis) -> TaskSource:

@@ -43,7 +43,7 @@ class DiscoverExecutorsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
-    """Scripts that can be run, with their flags: types, defaults, choices and help, for argparse, optparse, click, typer, fire.
+    """Scripts that can be run, with the flags that their source tells: argparse, optparse, click, typer, fire.
 
     The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
     """

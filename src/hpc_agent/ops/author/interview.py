@@ -29,25 +29,25 @@ DENIED = ("Bash(scancel:*)", "Bash(qdel:*)")
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Who spoke: a person, or an agent."""
 
-    kind: Literal["human", "agent"] = "human"
-    operator: str | None = None
-    session_sha: str | None = None
-    at: str | None = None
+    kind: Annotated[Literal["human", "agent"], Meta(description="who")] = "human"
+    operator: Annotated[str | None, Meta(description="the person")] = None
+    session_sha: Annotated[str | None, Meta(description="the agent's session")] = None
+    at: Annotated[str | None, Meta(description="when")] = None
 
 
 class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Where it is to run; resolve-submit-inputs takes it from here."""
 
-    cluster: str
-    constraint: str | None = None
+    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
+    constraint: Annotated[str | None, Meta(description="node feature")] = None
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One turn of the conversation."""
 
-    role: Literal["agent", "operator", "system"]
-    text: str
-    at: str | None = None
+    role: Annotated[Literal["agent", "operator", "system"], Meta(description="who spoke")]
+    text: Annotated[str, Meta(description="what was said")]
+    at: Annotated[str | None, Meta(description="when")] = None
 
 
 class InterviewRequest(TaskWishes, kw_only=True):

@@ -25,9 +25,8 @@ from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
+from hpc_agent.ops.validate.limits import QOS, room_for
 from hpc_agent.world import World
-
-QOS = "validate-self-qos-limit"
 
 
 class ValidateCampaignRequest(SubmitRequest):
@@ -80,6 +79,7 @@ def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
         if absolute:
             there = frozen.node.bootstrap("paths", {"paths": absolute})["paths"]
             findings += [f for f in check_inputs(frozen, there) if f.validator == DATASET]
+        findings += room_for(frozen.node, planned.plan.total_elements, 0.7)
     except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
         findings.append(_unasked(error))
     return findings

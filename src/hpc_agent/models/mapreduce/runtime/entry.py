@@ -30,6 +30,7 @@ VERBS = {
     "logs": "logs",
     "combine": "combine",
     "paths": "paths",
+    "site": "site_facts",
 }
 
 

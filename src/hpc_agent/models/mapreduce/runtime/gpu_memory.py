@@ -16,9 +16,9 @@ class GpuWatch(object):
     def __init__(self, session: int, env: Dict[str, str]) -> None:
         self._session = session
         self._env = env
-        self._query = None  # type: Optional[subprocess.Popen[bytes]]
+        self._query: Optional["subprocess.Popen[bytes]"] = None
         self._next = time.monotonic() + 1.0  # soon: short tasks count too
-        self.peak_mb = None  # type: Optional[float]
+        self.peak_mb: Optional[float] = None
 
     def look(self) -> None:
         """Called often: starts a query when it is time, and takes in its answer when that is there."""

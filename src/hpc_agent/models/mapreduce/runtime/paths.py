@@ -12,7 +12,7 @@ def paths(request: Dict[str, Any]) -> Dict[str, Any]:
     for path in list(request.get("paths") or [])[:MOST]:
         full = os.path.expanduser(str(path))
         exists = os.path.exists(full)
-        facts = {"exists": exists}  # type: Dict[str, Any]
+        facts: Dict[str, Any] = {"exists": exists}
         if exists:
             facts.update(kind="folder" if os.path.isdir(full) else "file", readable=os.access(full, os.R_OK))
             if facts["kind"] == "file":

@@ -1,0 +1,61 @@
+"""The live cluster as it answers right now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hpc_agent.infra.remote import Node
+
+
+class Gpu(msgspec.Struct):
+    """GPUs of one kind in a partition; ``idle`` where the scheduler tells."""
+
+    type: str
+    total: int
+    idle: int | None = None
+
+
+class PartitionFacts(msgspec.Struct, kw_only=True):
+    """A partition (SLURM) or queue (Grid Engine). Memory (MiB) and ``cpus_node`` are those of its largest node."""
+
+    name: str
+    state: str = "up"
+    default: bool = False
+    max_walltime_sec: int | None = None
+    nodes: int = 0
+    cpus_total: int = 0
+    cpus_idle: int = 0
+    cpus_node: int | None = None
+    mem_mb: int | None = None
+    gpus: list[Gpu] = []
+    priority_tier: int | None = None
+    pending_jobs: int | None = None
+
+
+class Limit(msgspec.Struct):
+    """A limit of the site: ``kind`` is submitted, running or array_size."""
+
+    name: str
+    scope: str
+    kind: str
+    limit: int
+
+
+class SiteFacts(msgspec.Struct, kw_only=True):
+    """``submitted``: elements of all of the user's jobs; ``errors``: tools that did not answer."""
+
+    scheduler: str
+    partitions: list[PartitionFacts]
+    limits: list[Limit]
+    submitted: int | None = None
+    errors: list[dict[str, str]] = []
+
+
+def ask_site(node: Node) -> SiteFacts:
+    """One SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
+    question = {"root": node.root, "scheduler": node.cluster.scheduler, "site": node.site}
+    answer: dict[str, Any] = node.bootstrap("site", question)
+    answer["submitted"] = answer.pop("user")["submitted"]
+    return msgspec.convert(answer, SiteFacts, strict=False)

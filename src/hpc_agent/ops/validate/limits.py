@@ -1,0 +1,60 @@
+"""``validate-self-qos-limit``: the scheduler's own limits, read live, with all of the user's jobs counted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Request, primitive
+from hpc_agent.errors import (
+    ClusterTimeout,
+    ClusterUnknown,
+    ConfigInvalid,
+    RemoteCommandFailed,
+    SpecInvalid,
+    SshUnreachable,
+)
+from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.infra.remote import Node
+from hpc_agent.infra.site import ask_site
+from hpc_agent.ops.plan.partitions import headroom
+from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
+from hpc_agent.state.layout import experiment_root
+from hpc_agent.world import World
+
+QOS = "validate-self-qos-limit"
+
+
+class ValidateSelfQosLimitRequest(Request):
+    """How many elements would be submitted."""
+
+    cluster: Annotated[str, Meta(description="name in clusters.yaml; its limits and your jobs are read live")]
+    new_array_size: Annotated[int, Meta(gt=0, description="elements that are to be submitted")]
+    warn_at_pct: Annotated[float, Meta(gt=0, le=1, description="share of a limit from which on to warn")] = 0.7
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+
+
+@primitive(
+    stage="validate",
+    effects=[Effect.SSH],
+    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
+)
+def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
+    """Whether the scheduler's own limits leave room for so many more elements, with all of your jobs counted."""
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    cluster = get_cluster(request.cluster, world.env, world.home)
+    node = Node(cluster, world.env, world.home, repo.remote_name)
+    return result_of(room_for(node, request.new_array_size, request.warn_at_pct))
+
+
+def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
+    """Findings from the live limits. A limit on submitted jobs is no error: what is above it is sent later."""
+    found = []
+    for row in headroom(ask_site(node), elements, warn_at):
+        severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
+        fix = "Set max_submitted of the cluster's constraints: the rest is then sent when there is room."
+        found.append(
+            Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row)
+        )
+    return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]

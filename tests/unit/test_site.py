@@ -1,0 +1,178 @@
+"""What schedulers say of themselves (recorded on the test bed, and modelled on larger sites), and what follows from it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.infra.clusters import Cluster, GpuQueue
+from hpc_agent.infra.site import Gpu, Limit, PartitionFacts, SiteFacts
+from hpc_agent.models.mapreduce.runtime.schedulers import site_parsers as parsers
+from hpc_agent.ops.plan.partitions import Wanted, headroom, rank
+
+BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
+short|up|10:00|5:00|4|0/256/0/256|65536|gpu:fake:2|20
+closed|down|1-00:00:00|n/a|4|0/256/0/256|65536|gpu:fake:2|1
+"""
+LARGE = """main*|up|2-00:00:00|1:00:00|10|100/60/0/160|192000+|(null)|1
+main*|up|2-00:00:00|1:00:00|2|0/0/128/128|1031000|(null)|1
+gpu|up|infinite|n/a|4|8/248/0/256|515000|gpu:a100:4(S:0-1),gpu:v100:2|5
+"""
+GRID = """CLUSTER QUEUE                   CQLOAD   USED    RES  AVAIL  TOTAL aoACDS  cdsuE
+--------------------------------------------------------------------------------
+all.q                             0.16      3      0     61     64      0      0
+gpu_a100.q                        -NA-      0      0      0      8      0      8
+"""
+QUEUES = """qname                 all.q
+slots                 64,[n1=16],[n2=32]
+h_rt                  INFINITY
+qname                 gpu_a100.q
+h_rt                  24:00:00
+slots                 8
+"""
+HOSTS = """HOSTNAME                ARCH         NCPU NSOC NCOR NTHR  LOAD  MEMTOT  MEMUSE  SWAPTO  SWAPUS
+----------------------------------------------------------------------------------------------
+global                  -               -    -    -    -     -       -       -       -       -
+vm                      lx-amd64        2    1    2    2  0.32   23.5G  871.6M     0.0     0.0
+big                     lx-amd64        2    1    2    2  0.32    1.5T  871.6M     0.0     0.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7-00:00:00", 604800), ("10:00", 600), ("1:00:00", 3600), ("30", 1800), ("1-12", 129600), ("infinite", None), ("n/a", None),
+     ("INFINITY", None), ("24:00:00", 86400), ("", None)],
+)  # fmt: skip
+def test_walltimes(text, seconds):
+    assert parsers.seconds(text) == seconds
+
+
+def test_sinfo_of_the_bed_and_of_a_larger_site():
+    bed = parsers.parse_sinfo(BED)
+    assert [(p["name"], p["state"], p["default"]) for p in bed.values()] == [
+        ("batch", "up", True), ("short", "up", False), ("closed", "down", False)
+    ]  # fmt: skip
+    assert bed["batch"]["gpus"] == [{"type": "fake", "total": 8, "idle": None}]
+    large = parsers.parse_sinfo(LARGE)
+    assert {k: large["main"][k] for k in ("nodes", "cpus_total", "cpus_idle", "mem_mb", "cpus_node")} == {
+        "nodes": 12, "cpus_total": 288, "cpus_idle": 60, "mem_mb": 1031000, "cpus_node": 64
+    }  # fmt: skip
+    assert large["gpu"]["max_walltime_sec"] is None
+    assert [(g["type"], g["total"]) for g in large["gpu"]["gpus"]] == [("a100", 16), ("v100", 8)]
+    assert parsers.gpus_of("gpu:3,shard:4") == [("gpu", 3)]
+    assert parsers.parse_gpus_used(
+        "batch*  gpu:fake:2  gpu:fake:1(IDX:0)\nbatch* gpu:fake:2 gpu:fake:2(IDX:0-1)\n"
+    ) == {("batch", "fake"): 3}
+
+
+def test_limits_are_those_of_the_user():
+    limits = parsers.slurm_limits(
+        "MaxArraySize            = 100001\n",
+        "normal||\ntiny|10|4\nother|1|1\n",
+        "research|normal,tiny||\nlimited|normal|5|\n",
+    )
+    assert [(row["scope"], row["kind"], row["limit"]) for row in limits] == [
+        ("cluster", "array_size", 100000), ("account limited", "submitted", 5),
+        ("qos tiny", "submitted", 10), ("qos tiny", "running", 4),
+    ]  # fmt: skip
+
+
+def test_grid_engine():
+    queues = parsers.parse_queues(GRID)
+    parsers.parse_queue_settings(QUEUES, queues)
+    assert {k: queues["all.q"][k] for k in ("state", "cpus_idle", "cpus_total", "max_walltime_sec", "cpus_node")} == {
+        "state": "up", "cpus_idle": 61, "cpus_total": 64, "max_walltime_sec": None, "cpus_node": 64
+    }  # fmt: skip
+    assert (queues["gpu_a100.q"]["state"], queues["gpu_a100.q"]["max_walltime_sec"]) == ("down", 86400)
+    assert parsers.parse_host_memory(HOSTS) == int(1.5 * 1024 * 1024)
+    assert parsers.parse_config("max_u_jobs   0\nexecd_params  NONE\n") == {"max_u_jobs": "0", "execd_params": "NONE"}
+
+
+def cluster(**settings):
+    return Cluster(name="c", scheduler="slurm", scratch="/s", **settings)
+
+
+PARTITIONS = st.builds(
+    PartitionFacts,
+    name=st.text("abcdef", min_size=1, max_size=4),
+    state=st.sampled_from(["up", "up", "down"]),
+    max_walltime_sec=st.none() | st.integers(60, 10**6),
+    nodes=st.integers(1, 50),
+    cpus_total=st.just(640),
+    cpus_idle=st.integers(0, 640),
+    cpus_node=st.sampled_from([8, 64]),
+    mem_mb=st.sampled_from([4000, 64000]),
+    gpus=st.lists(
+        st.builds(Gpu, st.sampled_from(["a100", "v100"]), st.integers(1, 8), st.integers(0, 8)),
+        max_size=2,
+        unique_by=lambda g: g.type,
+    ),
+    pending_jobs=st.none() | st.integers(0, 1000),
+)
+WANTED = st.builds(
+    Wanted,
+    walltime_sec=st.none() | st.integers(1, 10**6),
+    mem_mb=st.none() | st.integers(1, 10**5),
+    cpus=st.integers(1, 70),
+    gpus=st.integers(0, 2),
+    elements=st.integers(1, 1000),
+)
+
+
+@given(st.lists(PARTITIONS, max_size=5, unique_by=lambda p: p.name), WANTED)
+def test_what_is_recommended_fits_and_an_idle_partition_that_fits_is_never_missed(partitions, wanted):
+    ranked = rank(SiteFacts(scheduler="slurm", partitions=partitions, limits=[]), wanted, cluster())
+    by_name = {p.name: p for p in partitions}
+    assert sorted(by_name) == sorted(c.partition for c in ranked)
+    for candidate in ranked:
+        p = by_name[candidate.partition]
+        fits = (
+            p.state == "up"
+            and (not wanted.walltime_sec or not p.max_walltime_sec or wanted.walltime_sec <= p.max_walltime_sec)
+            and (not wanted.mem_mb or wanted.mem_mb <= p.mem_mb)
+            and wanted.cpus <= p.cpus_node
+            and (not wanted.gpus or bool(p.gpus))
+        )
+        assert candidate.fits == fits == (not candidate.why_not)
+    flags = [candidate.fits for candidate in ranked]
+    assert flags == sorted(flags, reverse=True)
+    roomy = PartitionFacts(
+        name="zz", cpus_total=10**6, cpus_idle=10**6, cpus_node=128, mem_mb=10**6, gpus=[Gpu("a100", 9999, 9999)]
+    )
+    again = rank(SiteFacts(scheduler="slurm", partitions=[*partitions, roomy], limits=[]), wanted, cluster())
+    assert again[0].fits
+
+
+def test_gpus_by_free_slots_times_speed():
+    perf = {"q1": GpuQueue("a100", 4.0), "q2": GpuQueue("v100", 1.0)}
+    gpus = [Gpu("a100", 8, 1), Gpu("v100", 8, 3)]
+    facts = SiteFacts(scheduler="slurm", partitions=[PartitionFacts(name="gpu", cpus_idle=99, gpus=gpus)], limits=[])
+    assert rank(facts, Wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
+    assert rank(facts, Wanted(gpus=1), cluster())[0].gpu_type == "v100"
+    assert rank(facts, Wanted(gpus=1, gpu_type="V100"), cluster(gpu_queues=perf))[0].gpu_type == "v100"
+    queues = SiteFacts(scheduler="sge", partitions=[PartitionFacts(name="q1", cpus_total=8, cpus_idle=4)], limits=[])
+    assert rank(queues, Wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
+    assert not rank(queues, Wanted(gpus=1), cluster())[0].fits
+    barred = rank(queues, Wanted(gpus=1), cluster(gpu_queues=perf, excluded_gpu_queue_prefixes=["q"]))[0]
+    assert barred.why_not == "clusters.yaml excludes it"
+
+
+def test_a_debug_partition_is_for_small_work():
+    both = [
+        PartitionFacts(name="debug", cpus_idle=64, cpus_total=64),
+        PartitionFacts(name="main", cpus_idle=64, cpus_total=64),
+    ]
+    facts = SiteFacts(scheduler="slurm", partitions=both, limits=[])
+    assert rank(facts, Wanted(walltime_sec=7200, elements=4), cluster())[0].partition == "main"
+    assert rank(facts, Wanted(walltime_sec=600, elements=4), cluster(default_partition="debug"))[0].partition == "debug"
+
+
+def test_headroom_counts_all_of_the_users_jobs():
+    facts = SiteFacts(
+        scheduler="slurm",
+        partitions=[],
+        submitted=6,
+        limits=[Limit("MaxSubmit", "qos", "submitted", 10), Limit("A", "c", "array_size", 10)],
+    )
+    assert [row["state"] for row in headroom(facts, 5)] == ["over", "ok"]
+    assert [row["state"] for row in headroom(facts, 2)] == ["warn", "ok"]
+    assert "6 are there and 2 would come" in headroom(facts, 2)[0]["sentence"]
