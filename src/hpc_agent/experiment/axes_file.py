@@ -1,0 +1,131 @@
+"""``.hpc/axes.yaml``: the axes of the task grid, and how each run's series may be split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hpc_agent.errors import ConfigInvalid, SchemaIncompat, SpecInvalid
+from hpc_agent.experiment_kit.axis import data_axis
+from hpc_agent.infra.yaml_file import read_mapping
+from hpc_agent.state.layout import RepoLayout
+
+VERSION = 2
+FILENAME = "axes.yaml"
+HEADER = "# The axes of the task grid (the last varies fastest), and how each run's series may be split.\n"
+
+
+class Axis(msgspec.Struct, forbid_unknown_fields=True):
+    """One axis of the task grid: a name of the kwargs, and how many values it has."""
+
+    name: str
+    size: int
+
+
+class ExecutorAxis(msgspec.Struct, forbid_unknown_fields=True):
+    """How one run's series may be split, and who said so."""
+
+    run_signature_sha: str
+    data_axis: dict[str, Any]
+    classified_by: str
+
+
+class AxesFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file. ``homogeneous_axes``: those along which tasks take the same time."""
+
+    axes_schema_version: int = VERSION
+    axes: list[Axis] = []
+    homogeneous_axes: list[str] = []
+    executors: dict[str, ExecutorAxis] = {}
+
+
+def path_of(repo: RepoLayout) -> Path:
+    return repo.hpc / FILENAME
+
+
+def read_axes(path: Path) -> AxesFile | None:
+    """The checked file; None where there is none.
+
+    Raises SpecInvalid naming the file and the key, SchemaIncompat for a version that is newer than this.
+    """
+    if not path.is_file():
+        return None
+    try:
+        document = read_mapping(path)
+    except ConfigInvalid as error:
+        raise SpecInvalid(error.message, field=FILENAME, remediation=_remedy(path), details=error.details) from error
+    _check_version(path, document)
+    try:
+        found = msgspec.convert(document, AxesFile)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `$.")
+        raise _invalid(path, place.rstrip("`") or "axes_schema_version", what.replace("`", "'")) from error
+    problems = grid_problems(found.axes, found.homogeneous_axes)
+    if problems:
+        raise _invalid(path, *problems[0])
+    for run, entry in found.executors.items():
+        try:
+            data_axis(entry.data_axis)
+        except ValueError as error:
+            raise _invalid(path, f"executors.{run}.data_axis", str(error)) from error
+    found.axes_schema_version = VERSION
+    return found
+
+
+def _check_version(path: Path, document: dict[Any, Any]) -> None:
+    version = document.get("axes_schema_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise _invalid(path, "axes_schema_version", f"must be {VERSION}, not {version!r}")
+    if version > VERSION:
+        raise SchemaIncompat(
+            f"{path} has version {version}; this hpc-agent knows versions up to {VERSION}", details={"file": str(path)}
+        )
+
+
+def grid_problems(axes: list[Axis], homogeneous: list[str]) -> list[tuple[str, str]]:
+    """(key, complaint) for what is wrong with the axes."""
+    found = []
+    names = [axis.name for axis in axes]
+    for number, axis in enumerate(axes):
+        if not axis.name.isidentifier():
+            found.append((f"axes[{number}].name", f"'{axis.name}' is no name of a kwarg"))
+        if axis.name in names[:number]:
+            found.append((f"axes[{number}].name", f"the axis '{axis.name}' is there twice"))
+        if axis.size < 1:
+            found.append((f"axes[{number}].size", f"{axis.size} is no number of values"))
+    for number, name in enumerate(homogeneous):
+        if name not in names:
+            found.append((f"homogeneous_axes[{number}]", f"'{name}' is none of the axes: {', '.join(names) or 'none'}"))
+    return found
+
+
+def write_axes(path: Path, axes: AxesFile) -> None:
+    """Write the file, the same bytes for the same content; readers see the old file or the new one."""
+    import yaml
+
+    document = msgspec.to_builtins(axes)
+    document["executors"] = dict(sorted(document["executors"].items()))
+    text = HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _invalid(path: Path, key: str, complaint: str) -> SpecInvalid:
+    return SpecInvalid(
+        f"{path}: {key}: {complaint}", field=key, remediation=_remedy(path), details={"file": str(path), "key": key}
+    )
+
+
+def _remedy(path: Path) -> str:
+    return f"Correct {path}, or write it anew with 'hpc-agent axes-init --axes NAME:SIZE,... --force'."

@@ -1,0 +1,236 @@
+"""``axes-init``, ``classify-axis``, ``classify-axis-easy``: what the tasks' grid is, and how a series may be split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import Effect, Request, Result, primitive
+from hpc_agent.errors import PreconditionFailed, SchemaIncompat, SpecInvalid
+from hpc_agent.experiment.axes_file import (
+    AxesFile,
+    Axis,
+    ExecutorAxis,
+    grid_problems,
+    path_of,
+    read_axes,
+    write_axes,
+)
+from hpc_agent.experiment.classify_axis import classify
+from hpc_agent.experiment_kit import axis as kit
+from hpc_agent.state.files import locked
+from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.world import World
+
+LOCK_WAIT_SEC = 10.0
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{6,64}$")]
+Text = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class AxesInitRequest(Request):
+    """The axes of the grid."""
+
+    axes: Annotated[list[str], Meta(description="NAME:SIZE for each axis of the grid; the last varies fastest")]
+    homogeneous_axes: Annotated[list[str], Meta(description="axes along which all tasks take about the same time")] = []
+    force: Annotated[bool, Meta(description="replace the axes of a file that says something else")] = False
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+
+
+class AxesInitResult(Result):
+    axes: Annotated[list[dict[str, Any]], Meta(description="name and size; the last varies fastest")]
+    homogeneous_axes: list[str]
+    axes_path: str
+    wrote: bool
+    reason: Annotated[str, Meta(description="new, unchanged, or replaced")]
+    deduped: Annotated[bool, Meta(description="true: the file said this already")]
+
+
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
+)
+def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
+    """Write the axes of the task grid into .hpc/axes.yaml.
+
+    A file that says something else is left alone without force. What classify-axis wrote about the runs is kept.
+    """
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    axes = [_axis(text) for text in request.axes]
+    for key, complaint in grid_problems(axes, request.homogeneous_axes):
+        raise SpecInvalid(complaint, field=key)
+    path = path_of(repo)
+    with _locked(repo):
+        before = _existing(repo, request.force)
+        wanted = AxesFile(
+            axes=axes, homogeneous_axes=request.homogeneous_axes, executors=before.executors if before else {}
+        )
+        if before is not None and before != wanted and not request.force and (before.axes or before.homogeneous_axes):
+            raise PreconditionFailed(
+                f"{path} has other axes: {_brief(before)}",
+                field="force",
+                remediation="Keep them, or replace them: run the same 'hpc-agent axes-init' with --force.",
+                details={"axes": msgspec.to_builtins(before.axes), "homogeneous_axes": before.homogeneous_axes},
+            )
+        wrote = before != wanted
+        if wrote:
+            write_axes(path, wanted)
+    reason = "unchanged" if not wrote else "replaced" if before and before.axes else "new"
+    return AxesInitResult(
+        axes=msgspec.to_builtins(axes),
+        homogeneous_axes=request.homogeneous_axes,
+        axes_path=str(path),
+        wrote=wrote,
+        reason=reason,
+        deduped=not wrote,
+    )
+
+
+def _axis(text: str) -> Axis:
+    name, colon, size = text.partition(":")
+    if not colon or not size.strip().isdecimal():
+        raise SpecInvalid(
+            f"{text!r} is not NAME:SIZE",
+            field="axes",
+            remediation="Give each axis with its size: 'hpc-agent axes-init --axes model:3,seed:10'.",
+        )
+    return Axis(name.strip(), int(size))
+
+
+def _existing(repo: RepoLayout, force: bool) -> AxesFile | None:
+    """What the file says; a broken one counts as none where it may be replaced."""
+    try:
+        return read_axes(path_of(repo))
+    except SpecInvalid:
+        if force:
+            return None
+        raise
+
+
+def _brief(axes: AxesFile) -> str:
+    return ", ".join(f"{axis.name}:{axis.size}" for axis in axes.axes) or "none"
+
+
+def _locked(repo: RepoLayout) -> Any:
+    return locked(repo.runs / "axes.lock", LOCK_WAIT_SEC, f"{path_of(repo)}")
+
+
+class Halo(Request):
+    """A number of rows."""
+
+    expr: Annotated[
+        int | str, Meta(description="a number, or an expression over the run's parameters: + - * // min max")
+    ]
+
+
+class DataAxis(Request):
+    """How a run's series may be split."""
+
+    kind: Annotated[
+        Literal["independent", "bounded_halo", "associative", "sequential", "cartesian"],
+        Meta(description="what a row of the output depends on; see docs/series.md"),
+    ]
+    halo: Annotated[
+        Halo | None, Meta(description='rows before a task\'s own that it must see: {"expr": "window - 1"}')
+    ] = None
+    ahead: Annotated[Halo | None, Meta(description='rows after them: {"expr": "lead"}')] = None
+    monoid: Annotated[
+        Literal["sum", "moments", "min", "max"] | None,
+        Meta(description="how the partials of an associative axis merge"),
+    ] = None
+
+
+class ClassifyAxisRequest(Request):
+    """What is known of one run's series."""
+
+    run_name: Annotated[Name, Meta(description="the run, as discover-runs names it")]
+    run_signature_sha: Annotated[
+        Sha, Meta(description="of the run's signature: another one makes the entry out of date")
+    ]
+    data_axis: DataAxis
+    classified_by: Annotated[Text, Meta(description="who or what decided: classify-axis-easy, a person, an agent")]
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+
+
+class ClassifyAxisResult(Result):
+    path: str
+    entry: Annotated[dict[str, Any], Meta(description="run_signature_sha, data_axis, classified_by as written")]
+    deduped: Annotated[bool, Meta(description="true: the file said this already")]
+
+
+@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
+def classify_axis(request: ClassifyAxisRequest, world: World) -> ClassifyAxisResult:
+    """Record in .hpc/axes.yaml how one run's series may be split.
+
+    The entry of that run is written or replaced; everything else in the file stays.
+    """
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    axis = {name: value for name, value in msgspec.to_builtins(request.data_axis).items() if value is not None}
+    try:
+        kit.data_axis(axis)
+    except ValueError as error:
+        raise SpecInvalid(str(error), field="data_axis") from error
+    entry = ExecutorAxis(request.run_signature_sha, axis, request.classified_by)
+    path = path_of(repo)
+    with _locked(repo):
+        file = read_axes(path) or AxesFile()
+        deduped = file.executors.get(request.run_name) == entry
+        if not deduped:
+            file.executors = {**file.executors, request.run_name: entry}
+            write_axes(path, file)
+    return ClassifyAxisResult(path=str(path), entry=msgspec.to_builtins(entry), deduped=deduped)
+
+
+class ClassifyAxisEasyRequest(Request):
+    """The function to read."""
+
+    source_path: Annotated[str, Meta(description="the .py or .ipynb file with the function")]
+    run_name: Annotated[str, Meta(min_length=1, description="the function's name")]
+
+
+class ClassifyAxisEasyResult(Result):
+    kind: Annotated[
+        Literal[
+            "independent",
+            "bounded_halo",
+            "associative",
+            "sequential",
+            "no_loop_detected",
+            "unclassifiable",
+            "function_not_found",
+        ],
+        Meta(description="of the data axis; the last three propose none"),
+    ]
+    halo_expr: Annotated[str | None, Meta(description="rows before a task's own, over the function's parameters")]
+    ahead_expr: Annotated[str | None, Meta(description="rows after them")]
+    monoid: str | None
+    data_axis: Annotated[dict[str, Any] | None, Meta(description="the same for classify-axis and plan_tasks")]
+    evidence: Annotated[
+        list[dict[str, Any]], Meta(description="line (and cell of a notebook), its text, what it shows; the doubt last")
+    ]
+    caveats: Annotated[list[str], Meta(description="what check_elision should verify on your data")]
+    tried: Annotated[list[str], Meta(description="functions that were found, cells that could not be read")]
+
+
+@primitive(stage="author", errors=[SpecInvalid])
+def classify_axis_easy(request: ClassifyAxisEasyRequest, world: World) -> ClassifyAxisEasyResult:
+    """Read off a function's source how its series may be split.
+
+    Nothing is run. Known are rolling windows, shifts and differences of pandas and polars, stencils over indices and
+    slices, deques of a fixed length, exponential averages, running and whole totals, and functions of each row alone.
+    A halo is never smaller than the truth: in doubt the kind is unclassifiable, and the evidence names the line.
+    """
+    found = classify(world.cwd / request.source_path, request.run_name)
+    return ClassifyAxisEasyResult(
+        kind=found.kind,  # type: ignore[arg-type]
+        halo_expr=found.halo_expr,
+        ahead_expr=found.ahead_expr,
+        monoid=found.monoid,
+        data_axis=found.data_axis,
+        evidence=found.evidence,
+        caveats=found.caveats,
+        tried=found.tried,
+    )
