@@ -117,6 +117,11 @@ def test_bad_input_is_refused_and_nothing_is_written(run_cli, repo, words, field
     assert not (repo / ".hpc" / "axes.yaml").exists()
 
 
+BAD_AXIS = f"""axes_schema_version: 2
+executors: {{t: {{run_signature_sha: {SHA}, classified_by: me, data_axis: {{kind: no}}}}}}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "code", "key"),
     [
@@ -129,8 +134,7 @@ def test_bad_input_is_refused_and_nothing_is_written(run_cli, repo, words, field
         ("axes_schema_version: 2\naxes: [{name: a, size: 0}]\n", "spec_invalid", "axes[0].size"),
         ("axes_schema_version: 2\nhomogeneous_axes: [a]\n", "spec_invalid", "homogeneous_axes[0]"),
         (
-            "axes_schema_version: 2\n"
-            f"executors: {{t: {{run_signature_sha: {SHA}, classified_by: me, data_axis: {{kind: no}}}}}}\n",
+            BAD_AXIS,
             "spec_invalid",
             "executors.t.data_axis",
         ),

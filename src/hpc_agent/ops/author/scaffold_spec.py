@@ -28,6 +28,7 @@ EXAMPLES: dict[str, Any] = {
     "run_name": "horizon-sweep",
     "verb": "submit",
     "cmd_sha": "0" * 64,
+    "run_signature_sha": "0" * 64,
     "expected_cmd_sha": "0" * 64,
     "failed_task_ids": [3, 7],
 }
@@ -66,19 +67,34 @@ class ScaffoldSpecResult(Result):
 def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
     """A valid example request for any verb: the fields that it needs, or all of them."""
     chosen = _find(request.verb)
-    info = mi.type_info(chosen.request)
-    assert isinstance(info, mi.StructType)
-    required = [field.encode_name for field in info.fields if field.required]
+    fields = _fields(chosen.request)
+    required = [field.encode_name for field in fields if field.required]
     spec = dict(WHOLE.get(chosen.name, {}))
-    for field in info.fields:
+    for field in fields:
         name = field.encode_name
         if name not in spec and field.required:
-            spec[name] = EXAMPLES.get(name, _smallest(field.type))
+            spec[name] = _example(chosen.request, name) if name in EXAMPLES else _smallest(field.type)
         elif name not in spec and request.full:
             spec[name] = _default(field)
     # A scaffold that its own verb refuses would be worse than none.
     convert(spec, chosen.request, chosen.name)
     return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
+
+
+def _example(request: type[Request], name: str) -> Any:
+    """What a person would write, unless the verb means something else by that name."""
+    kinds = {field.encode_name: field.type for field in msgspec.structs.fields(request)}
+    try:
+        msgspec.convert(EXAMPLES[name], kinds[name])
+    except msgspec.ValidationError:
+        return _smallest(next(f.type for f in _fields(request) if f.encode_name == name))
+    return EXAMPLES[name]
+
+
+def _fields(request: type[Request]) -> tuple[mi.Field, ...]:
+    info = mi.type_info(request)
+    assert isinstance(info, mi.StructType)
+    return info.fields
 
 
 def _find(verb: str) -> Primitive:

@@ -85,7 +85,7 @@ def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
 
 
 def _kit(work: str) -> str:
-    """What an executor may import of hpc-agent, where hpc-agent is not installed."""
+    """What an executor may import of hpc-agent: as it was when the run was frozen, whatever is installed there."""
     return os.path.join(work, ".hpc", "_hpc_kit")
 
 
@@ -134,7 +134,7 @@ def build(
         PYTHONHASHSEED="0",
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONIOENCODING="utf-8",
-        PYTHONPATH=os.pathsep.join(p for p in (work, inherited.get("PYTHONPATH", ""), _kit(work)) if p),
+        PYTHONPATH=os.pathsep.join(p for p in (work, _kit(work), inherited.get("PYTHONPATH", "")) if p),
     )
     env.update({str(k): str(v) for k, v in (document.get("env") or {}).items()})
     for name, value in kwargs.items():
