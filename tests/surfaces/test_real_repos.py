@@ -17,8 +17,13 @@ from urllib.parse import urljoin
 import pytest
 
 from hpc_agent.experiment.discovery import NO_EXECUTORS, executor_facts, find_executors, find_reducers, find_runs
+from hpc_agent.experiment.entries import entry_for, flags_of
+from hpc_agent.experiment.generators import TaskGenerator, make_source
 from hpc_agent.experiment.help_text import options_from_help
+from hpc_agent.experiment.signatures import check_kwargs
 from hpc_agent.experiment.sources import python_sources
+from hpc_agent.experiment.static_tasks import read_static
+from hpc_agent.experiment.tasks_file import render
 
 SIMPLE = "application/vnd.pypi.simple.v1+json"
 # The newest scikit-learn leaves its examples out of the distribution; this one has them.
@@ -95,6 +100,41 @@ def test_nothing_crashes_and_nothing_is_imported(repos):
     assert not foreign & {"sklearn", "optuna", "benchmarks", "examples"}
 
 
+def _with_flags(root):
+    """Scripts of a repo that have flags, all of which their source tells."""
+    for source in python_sources(root, [], (b"add_argument", b"add_option", b"click")):
+        if not source.is_notebook and not NO_EXECUTORS.search(source.path):
+            facts = executor_facts(source, [])
+            if facts and facts.flags and facts.complete and not facts.subcommands:
+                yield facts
+
+
+@pytest.mark.timeout(280)
+def test_tasks_can_be_planned_for_them(repos, tmp_path):
+    planned = 0
+    for root in repos.values():
+        for facts in _with_flags(root):
+            entry = entry_for(root, facts.path)
+            numbers = [
+                f
+                for f in entry.flags
+                if f.type in ("int", "float") and f.options and not f.choices and f.action == "store"
+            ]
+            if not numbers or entry.key != facts.path:
+                continue
+            required = {f.name: "x" for f in entry.flags if f.required and f.name != numbers[0].name}
+            source = make_source(
+                TaskGenerator("cartesian_product", {"axes": {numbers[0].name: [1, 2]}}), root, required
+            )
+            problems = [problem for kwargs in source.make() for problem in check_kwargs(entry, kwargs)]
+            assert {problem.code for problem in problems} <= {"wrong_value"}, (facts.path, problems)
+            text = render(source, {entry.key: flags_of(entry)}, "python3")
+            (tmp_path / "tasks.py").write_text(text)
+            assert read_static(tmp_path / "tasks.py").flags == {entry.key: flags_of(entry)}
+            planned += 1
+    assert planned >= 5
+
+
 @pytest.mark.timeout(280)
 def test_the_flags_read_are_those_that_help_prints(repos):
     def compare(item):
@@ -103,13 +143,7 @@ def test_the_flags_read_are_those_that_help_prints(repos):
         read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
         return f"{root.name}/{facts.path}", problem, sorted(read ^ told)
 
-    found = []
-    for root in repos.values():
-        for source in python_sources(root, [], (b"add_argument", b"add_option", b"click")):
-            if not source.is_notebook and not NO_EXECUTORS.search(source.path):
-                facts = executor_facts(source, [])
-                if facts and facts.flags and facts.complete and not facts.subcommands:
-                    found.append((root, facts))
+    found = [(root, facts) for root in repos.values() for facts in _with_flags(root)]
     with ThreadPoolExecutor(4) as pool:
         compared = list(pool.map(compare, found))
     ran = {name: difference for name, problem, difference in compared if not problem}

@@ -63,8 +63,8 @@ def _next(
         return "monitor", f"hpc-agent status --run-id {in_flight[0].run_id}"
     if latest is None:
         if has_tasks:
-            return "submit", "hpc-agent submit --cluster local --executor '<command>' --dry-run"
-        return "onboard", "hpc-agent demo"
+            return "submit", "hpc-agent resolve-submit-inputs"
+        return "onboard", "hpc-agent suggest-setup-action"
     if latest.status == "complete" and latest.output is None:
         return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
     if latest.status in ("failed", "abandoned"):

@@ -1,0 +1,54 @@
+"""GPU memory, as nvidia-smi tells it; here a script that answers like it."""
+
+import os
+import time
+
+import pytest
+
+from hpc_agent.models.mapreduce.runtime import gpu_memory
+
+
+@pytest.fixture
+def tool(tmp_path):
+    def write(body):
+        path = tmp_path / "nvidia-smi"
+        path.write_text("#!/bin/sh\n" + body)
+        path.chmod(0o755)
+        return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    return write
+
+
+def watched(env, session, seconds=5.0):
+    watch = gpu_memory.GpuWatch(session, env)
+    watch._next = 0.0
+    end = time.monotonic() + seconds
+    watch.look()
+    while watch._query is not None and time.monotonic() < end:
+        watch.look()
+        time.sleep(0.02)
+    watch.close()
+    return watch.peak_mb
+
+
+def test_the_processes_of_the_executor_count_and_no_others(tool, monkeypatch):
+    env = tool(f"echo '{os.getpid()}, 512'; echo '{os.getpid()}, 100'; echo '1, 9000'; echo 'garbage'\n")
+    monkeypatch.setenv("PATH", env["PATH"])
+    assert watched(env, os.getsid(0)) == 612.0
+    assert watched(env, 999999999) is None
+
+
+def test_a_tool_that_is_not_there_is_asked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    watch = gpu_memory.GpuWatch(os.getsid(0), {"PATH": str(tmp_path)})
+    watch._next = 0.0
+    watch.look()
+    assert (watch._query, watch._next) == (None, float("inf"))
+    watch.close()
+
+
+def test_a_tool_that_hangs_is_ended(tool, monkeypatch):
+    env = tool("exec sleep 60\n")
+    monkeypatch.setenv("PATH", env["PATH"])
+    monkeypatch.setattr(gpu_memory, "LIMIT_SEC", 0.1)
+    assert watched(env, os.getsid(0), 5.0) is None
