@@ -59,7 +59,7 @@ def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     [items] = take(params, items=list[dict[str, Any]])
     for item in items:
         no_clash(fixed, set(item))
-    return listed([{**item, **fixed} for item in items], f"{len(items)} listed tasks")
+    return listed([{**item, **fixed} for item in items], f"{len(items)} listed task" + ("" if len(items) == 1 else "s"))
 
 
 def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:

@@ -79,7 +79,7 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
             raise SpecInvalid(
                 f"there is no {self._repo.tasks}",
                 field="experiment_dir",
-                remediation="Write .hpc/tasks.py with total() and resolve(task_id); the canonical example is "
+                remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id); the canonical example is "
                 "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
             )
         before = hashlib.sha256(self._repo.tasks.read_bytes()).hexdigest()
