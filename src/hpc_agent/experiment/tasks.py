@@ -79,8 +79,8 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
             raise SpecInvalid(
                 f"there is no {self._repo.tasks}",
                 field="experiment_dir",
-                remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id); the canonical "
-                "example is hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
+                remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
+                "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
             )
         before = hashlib.sha256(self._repo.tasks.read_bytes()).hexdigest()
         first, second = (Path(self._folder.name) / name for name in ("first", "second"))
