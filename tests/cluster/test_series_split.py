@@ -1,7 +1,7 @@
 """A long series in fifty tasks for each pattern: joined, it is the unsplit answer to the last digit.
 
-With HPC_TEST_WHOLE_SERIES=1 it has a million rows and runs on every scheduler (some minutes of both cores); else a tenth of that, on
-the local one.
+With HPC_TEST_WHOLE_SERIES=1 it has a million rows and runs on every scheduler (some minutes of both cores); else a tenth of
+that, on the local one.
 """
 
 from __future__ import annotations
