@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ def executor_of(skeleton: Path) -> str:
     """What ``make submit`` would give, with this interpreter."""
     found = re.search("^EXECUTOR = (.*)$", (skeleton / "Makefile").read_text(), re.MULTILINE)
     assert found
-    return found[1].replace("$(PYTHON)", sys.executable).replace("$$", "$")
+    return found[1].replace("$(PYTHON)", shlex.quote(sys.executable)).replace("$$", "$")
 
 
 def test_the_job_of_a_skeleton_gives_a_table_of_six_rows(skeleton, run_cli):
