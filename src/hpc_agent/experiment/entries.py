@@ -17,9 +17,8 @@ FILE_NAMES = (
 ).split()  # fmt: skip
 FOLDER_NAMES = "output_dir out_dir outdir output_folder result_dir results_dir save_dir".split()
 RESULT_DIR = "$HPC_RESULT_DIR"
-# The parameter that chooses among several executors; the others say which part of a series a task has.
+# The parameter that chooses among several executors.
 CHOOSER = "executor"
-PLACING = (CHOOSER, "start", "end", "halo", "ahead")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from hpc_agent.experiment.entries import Entry, choose_entries
 from hpc_agent.experiment.flag_facts import FlagFacts
 from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.tasks_file import sign
+from hpc_agent.experiment_kit.runs import option_of
 from hpc_agent.state.layout import RepoLayout
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
@@ -105,10 +106,7 @@ def _wrapper(point: ShellCommand) -> Wrapped:
         if keyword.iskeyword(name):
             raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")
     path = f".hpc/wrappers/{point.run_name}.py"
-    flags = [
-        FlagFacts(name=n, options=["--" + n.replace("_", "-")], type=t, required=True)
-        for n, t in point.signature.items()
-    ]
+    flags = [FlagFacts(name=n, options=[option_of(n)], type=t, required=True) for n, t in point.signature.items()]
     return Wrapped(Entry(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, _text(point))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpc_agent.experiment.children import end_group
 from hpc_agent.experiment.flag_facts import ExecutorFacts
 
 # argparse and click begin a line with them; typer's boxes begin it with a bar and may mark it with a star.
@@ -46,9 +44,7 @@ def options_from_help(
     except subprocess.TimeoutExpired:
         return set(), f"--help took more than {timeout_sec:g} s"
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        end_group(child)
         if child.stdout:
             child.stdout.close()
     text = output[:MOST_BYTES].decode(errors="replace")

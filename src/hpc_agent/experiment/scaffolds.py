@@ -14,6 +14,7 @@ from string import Template
 from typing import Any, Literal
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment_kit.runs import option_of
 from hpc_agent.infra.templates import TEMPLATES
 from hpc_agent.models.mapreduce.runtime.task_env import is_reserved, problems
 
@@ -43,7 +44,7 @@ class Flag:
 
     @property
     def option(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return option_of(self.name)
 
     @property
     def variable(self) -> str:

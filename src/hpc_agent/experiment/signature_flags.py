@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.experiment.flag_facts import FlagFacts, FlagType, Scope, Unknown, as_json, dotted, text_of
+from hpc_agent.experiment_kit.runs import option_of
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SIMPLE: dict[str, FlagType] = {
@@ -39,7 +40,7 @@ def _padded(arguments: ast.arguments) -> list[ast.expr | None]:
 
 
 def _flag(argument: ast.arg, default: ast.expr | None, scope: Scope) -> FlagFacts:
-    facts = FlagFacts(name=argument.arg, options=["--" + argument.arg.replace("_", "-")], required=default is None)
+    facts = FlagFacts(name=argument.arg, options=[option_of(argument.arg)], required=default is None)
     if default is not None:
         try:
             facts.default = as_json(scope.value(default))

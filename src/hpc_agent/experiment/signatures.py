@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpc_agent.experiment.entries import PLACING, Entry, output_flag
+from hpc_agent.experiment.entries import Entry, output_flag
 from hpc_agent.experiment.flag_facts import FlagFacts
+from hpc_agent.experiment_kit.runs import PLACING
 
 _NUMBERS = {"int": (int,), "float": (int, float)}
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.children import end_group
 from hpc_agent.models.mapreduce.runtime.dispatch import DIGEST_BYTES
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
@@ -98,7 +97,7 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
             ) from None
         finally:
             for child in children:
-                _kill(child)
+                end_group(child)
         total = self._verdict(first, children[0])
         self._verdict(second, children[1])
         cmd_sha = self._compare(first, second, total)
@@ -163,13 +162,6 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
             if one.readline() != two.readline():
                 raise SpecInvalid("total() gives another number each time it is called", field="tasks.py")
         return digest.hexdigest()
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """The child and whatever tasks.py left running in its process group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def _last_line(path: Path) -> bytes:

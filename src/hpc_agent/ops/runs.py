@@ -38,6 +38,11 @@ class KnownRun:
     node: Node
 
 
+def node_of(world: World, repo: RepoLayout, cluster: str, root: str | None = None) -> Node:
+    """The node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
+    return Node(get_cluster(cluster, world.env, world.home), world.env, world.home, repo.remote_name, root)
+
+
 def known_run(world: World, request: RunScoped) -> KnownRun:
     """Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid."""
     repo = experiment_root(world.cwd, request.experiment_dir)
@@ -49,9 +54,8 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
             field="run_id",
             remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
         )
-    cluster = get_cluster(record.cluster, world.env, world.home)
-    root = root_of(record.remote_path) or None
-    return KnownRun(repo, journal, record, Node(cluster, world.env, world.home, repo.remote_name, root))
+    node = node_of(world, repo, record.cluster, root_of(record.remote_path) or None)
+    return KnownRun(repo, journal, record, node)
 
 
 def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:

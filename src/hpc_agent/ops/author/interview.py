@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,9 +15,9 @@ from hpc_agent.experiment.entry_points import EntryPoint, Wrapped, entry_of
 from hpc_agent.experiment.tasks_file import write_files
 from hpc_agent.experiment.written import compare_generated, edited, write_generated
 from hpc_agent.models.mapreduce.runtime.common import iso
-from hpc_agent.models.mapreduce.runtime.dispatch import canonical
 from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.world import World
 
 INTERVIEW = "interview.json"
@@ -104,7 +103,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
         _check(repo.root / wrapped.path, wrapped, request.force)
         files = {repo.root / wrapped.path: wrapped.text, **files}
     written = write_files(repo, files)
-    cmd_sha = sha_of(plan)
+    cmd_sha = compute_cmd_sha(plan.source.make())
     written[INTERVIEW] = _remember(repo, request, plan, cmd_sha, world)
     if settings:
         written[settings[0].relative_to(repo.root).as_posix()] = write_generated(*settings, True, repo.root)
@@ -117,14 +116,6 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
         next_step="hpc-agent resolve-submit-inputs",
         **facts,
     )
-
-
-def sha_of(plan: TaskPlan) -> str:
-    """The run's cmd_sha: SHA-256 over the canonical JSON of every task, joined by newlines."""
-    digest = hashlib.sha256()
-    for number, kwargs in enumerate(plan.source.make()):
-        digest.update((b"\n" if number else b"") + canonical(kwargs))
-    return digest.hexdigest()
 
 
 def _check(path: Path, wrapped: Wrapped, force: bool) -> None:

@@ -8,9 +8,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError
-from hpc_agent.infra.clusters import get_cluster
-from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.infra.remote import root_of
 from hpc_agent.ops.monitor.status import remember
+from hpc_agent.ops.runs import node_of
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
@@ -53,7 +53,7 @@ def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[Run
     for name in sorted({record.cluster for record in records}):
         mine = [record for record in records if record.cluster == name]
         try:
-            node = Node(get_cluster(name, world.env, world.home), world.env, world.home, repo.remote_name)
+            node = node_of(world, repo, name)
             asked = [{"root": root_of(record.remote_path), "run_id": record.run_id} for record in mine]
             answers = node.bootstrap("overview", {"runs": asked, "site": node.site})["runs"]
         except HpcError as error:

@@ -16,10 +16,9 @@ from hpc_agent.errors import (
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.infra.clusters import get_cluster
-from hpc_agent.infra.remote import Node
 from hpc_agent.infra.site import PartitionFacts, SiteFacts, ask_site
 from hpc_agent.ops.plan.partitions import Candidate, Wanted, rank
+from hpc_agent.ops.runs import node_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -64,7 +63,7 @@ def recommend_partition(request: RecommendPartitionRequest, world: World) -> Rec
     CPUs of a node, GPUs. Then idle capacity counts, then the queue, then priority.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    cluster = get_cluster(request.cluster, world.env, world.home)
+    node = node_of(world, repo, request.cluster)
     wanted = Wanted(
         walltime_sec=request.walltime_sec,
         mem_mb=request.mem_mb,
@@ -73,11 +72,8 @@ def recommend_partition(request: RecommendPartitionRequest, world: World) -> Rec
         gpu_type=request.gpu_type,
         elements=request.total_tasks,
     )
-    if request.partitions:
-        facts = _given(cluster.scheduler, request.partitions)
-    else:
-        facts = ask_site(Node(cluster, world.env, world.home, repo.remote_name))
-    ranked = rank(facts, wanted, cluster)
+    facts = _given(node.cluster.scheduler, request.partitions) if request.partitions else ask_site(node)
+    ranked = rank(facts, wanted, node.cluster)
     chosen, rationale, message = _choose(ranked, request.user_preferred_partition)
     return RecommendPartitionResult(
         recommended_partition=chosen.partition if chosen else None,

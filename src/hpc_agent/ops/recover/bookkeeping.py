@@ -8,10 +8,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
-from hpc_agent.infra.clusters import get_cluster
-from hpc_agent.infra.remote import Node
 from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import RunId, RunScoped, known_run
+from hpc_agent.ops.runs import RunId, RunScoped, known_run, node_of
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import Sidecar, find_existing_runs
@@ -146,8 +144,7 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
     if age < min_age:
         return f"written {age:.0f} s ago"
     try:
-        cluster = get_cluster(sidecar.cluster, world.env, world.home)
-        node = Node(cluster, world.env, world.home, repo.remote_name)
+        node = node_of(world, repo, sidecar.cluster)
         question = {
             "parent": f"{node.scratch}/hpc-agent",
             "name": repo.remote_name.rpartition("-")[0],
@@ -158,5 +155,7 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
         return f"the cluster could not be asked: {error.message}"
     begun = [name for run in runs for name, entry in run["arrays"].items() if entry["state"] != "planned"]
     return (
-        f"the ledger on '{cluster.name}' has {begun[0]}; 'hpc-agent reconcile --remote' adopts the run" if begun else ""
+        f"the ledger on '{sidecar.cluster}' has {begun[0]}; 'hpc-agent reconcile --remote' adopts the run"
+        if begun
+        else ""
     )

@@ -9,10 +9,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
-from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.monitor.status import ERRORS, poll
-from hpc_agent.ops.runs import RunScoped, known_run
+from hpc_agent.ops.runs import RunScoped, known_run, node_of
 from hpc_agent.ops.submit.answers import job_ids_of, journal_arrays
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
@@ -95,18 +94,17 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
             field="cluster",
             remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
         )
-    cluster = get_cluster(request.cluster, world.env, world.home)
-    node = Node(cluster, world.env, world.home, repo.remote_name)
+    node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     one = request.run_id if request.run_id != "latest" else None
     fresh = [found for found in _lookup(node, repo, one) if not _known(journal, found["run_id"])]
     if one and not fresh and not _known(journal, one):
-        raise RunNotFound(f"no run {one} of this repo lies on '{cluster.name}'", field="run_id")
+        raise RunNotFound(f"no run {one} of this repo lies on '{node.cluster.name}'", field="run_id")
     adopted = []
     for found in fresh:
         if not request.dry_run:
-            adopt(journal, repo, cluster.name, _whole(node, repo, found) if one is None else found)
-        adopted.append({"run_id": found["run_id"], "cluster": cluster.name, "total_tasks": found["task_count"],
+            adopt(journal, repo, node.cluster.name, _whole(node, repo, found) if one is None else found)
+        adopted.append({"run_id": found["run_id"], "cluster": node.cluster.name, "total_tasks": found["task_count"],
                         "submitted_at": found["submitted_at"], "remote_path": found["remote_path"]})  # fmt: skip
     return ReconcileResult(
         run_id=one,
@@ -190,24 +188,24 @@ def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
     The run's folder on the cluster says everything; ``job_ids``, if given, must be the ones in its ledger.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    cluster = get_cluster(request.cluster, world.env, world.home)
+    node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     deduped = _known(journal, request.run_id)
-    found = _lookup(Node(cluster, world.env, world.home, repo.remote_name), repo, request.run_id)
+    found = _lookup(node, repo, request.run_id)
     if request.remote_path:
         found = [run for run in found if f"{run['root']}/runs/{request.run_id}" == request.remote_path.rstrip("/")]
     if not found:
         raise RunNotFound(
-            f"no run {request.run_id} of this repo lies on '{cluster.name}'",
+            f"no run {request.run_id} of this repo lies on '{node.cluster.name}'",
             field="run_id",
-            remediation=f"'hpc-agent reconcile --remote --cluster {cluster.name} --dry-run' lists those that do.",
+            remediation=f"'hpc-agent reconcile --remote --cluster {node.cluster.name} --dry-run' lists those that do.",
         )
     ledger = job_ids_of(found[0]["arrays"])
     foreign = sorted(set(request.job_ids) - set(ledger))
     if foreign:
         raise SpecInvalid(f"job {foreign[0]} is not in the run's ledger ({', '.join(ledger[:5])})", field="job_ids")
     if not deduped:
-        adopt(journal, repo, cluster.name, found[0])
+        adopt(journal, repo, node.cluster.name, found[0])
     return SubmitSpecResult(
         run_id=request.run_id,
         deduped=deduped,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.experiment.children import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
 from hpc_agent.models.mapreduce.runtime import records
 from hpc_agent.models.mapreduce.runtime.common import encode_ranges, write_json
@@ -135,8 +135,7 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
         child.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(15)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        end_group(child)
         _, noise = child.communicate()
     return noise.decode(errors="replace")[-2000:]
 

@@ -15,10 +15,10 @@ from hpc_agent.errors import (
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node
 from hpc_agent.infra.site import ask_site
 from hpc_agent.ops.plan.partitions import headroom
+from hpc_agent.ops.runs import node_of
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -43,9 +43,7 @@ class ValidateSelfQosLimitRequest(Request):
 def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
     """Whether the scheduler's own limits leave room for so many more elements, with all of your jobs counted."""
     repo = experiment_root(world.cwd, request.experiment_dir)
-    cluster = get_cluster(request.cluster, world.env, world.home)
-    node = Node(cluster, world.env, world.home, repo.remote_name)
-    return result_of(room_for(node, request.new_array_size, request.warn_at_pct))
+    return result_of(room_for(node_of(world, repo, request.cluster), request.new_array_size, request.warn_at_pct))
 
 
 def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:

@@ -21,9 +21,8 @@ from hpc_agent.errors import (
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.infra.clusters import get_cluster
-from hpc_agent.infra.remote import Node
 from hpc_agent.ops.plan.evidence import from_rows
+from hpc_agent.ops.runs import node_of
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.spec import Name, RunRequest
 from hpc_agent.ops.validate.checks import (
@@ -97,16 +96,15 @@ def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -
 
 def _on_cluster(request: ValidateInputDatasetRequest, world: World) -> list[Finding]:
     repo = experiment_root(world.cwd, request.experiment_dir)
-    cluster = get_cluster(str(request.cluster), world.env, world.home)
-    node = Node(cluster, world.env, world.home, repo.remote_name)
+    node = node_of(world, repo, str(request.cluster))
     absolute = request.dataset_path.startswith(("/", "~"))
     path = request.dataset_path if absolute else f"{node.root}/shared/{request.dataset_path}"
     there = node.bootstrap("paths", {"paths": [path]})["paths"][path]
     if there.get("readable"):
-        return [Finding(DATASET, "info", "input_on_cluster", f"{path} is on '{cluster.name}'", "", there)]
+        return [Finding(DATASET, "info", "input_on_cluster", f"{path} is on '{node.cluster.name}'", "", there)]
     if not absolute and (repo.root / request.dataset_path).exists():
         return []  # it travels with the run
-    message = f"{path} is not readable on '{cluster.name}'"
+    message = f"{path} is not readable on '{node.cluster.name}'"
     fix = "Copy it there, or submit with --shared-paths."
     return [Finding(DATASET, "error", "input_missing", message, fix, {**there, "field": "dataset_path"})]
 
