@@ -21,8 +21,6 @@ NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
 _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|summar|collect")
-KIT = "hpc_agent.experiment_kit"
-MOST_FOLLOWED = 20
 
 
 def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[list[ExecutorFacts], list[str]]:
@@ -153,13 +151,20 @@ def _module_file(source: Source, module: str) -> Path | None:
 
 
 def _parsed(source: Source, notes: list[str]) -> ast.Module | None:
+    """A script's tree; None, and a note, when it cannot be read."""
+    modules = _modules(source, notes)
+    return modules[0][1] if modules else None
+
+
+def _modules(source: Source, notes: list[str]) -> list[tuple[int | None, ast.Module]]:
+    """Each cell or the whole file; nothing, and a note, when it cannot be read."""
     try:
-        return source.modules()[0][1]
+        return source.modules()
     except SyntaxError as error:
         notes.append(f"{source.path}:{error.lineno or 0}: {error.msg}")
-    except (ValueError, RecursionError, MemoryError, IndexError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         notes.append(f"{source.path}: {error}")
-    return None
+    return []
 
 
 # -- registered functions --------------------------------------------------------------------------------------------
@@ -170,15 +175,7 @@ def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
     notes: list[str] = []
     found = []
     for source in python_sources(root, notes, (b"register_run",)):
-        try:
-            modules = source.modules()
-        except SyntaxError as error:
-            notes.append(f"{source.path}:{error.lineno or 0}: {error.msg}")
-            continue
-        except (ValueError, RecursionError, MemoryError) as error:
-            notes.append(f"{source.path}: {error}")
-            continue
-        found += runs_of(source, modules)
+        found += runs_of(source, _modules(source, notes))
     return sorted(found, key=lambda run: (run.path, run.cell or 0, run.line)), notes
 
 
@@ -236,10 +233,7 @@ def function_facts(root: Path, path: str, name: str) -> RunFacts | None:
     if not full.is_file():
         return None
     source = Source(root, path, full.read_bytes())
-    try:
-        modules = source.modules()
-    except (SyntaxError, ValueError, RecursionError):
-        return None
+    modules = _modules(source, [])
     for run in runs_of(source, modules):
         if name in (run.name, run.function):
             return run

@@ -15,7 +15,7 @@ from msgspec import Meta
 from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.manifests import from_manifest
 from hpc_agent.experiment.sampled import latin_hypercube, sobol
-from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, distinct, listed, no_clash, take
+from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
 from hpc_agent.models.mapreduce.runtime import task_env
 
 
@@ -78,7 +78,7 @@ def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
     about = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
     make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
-    return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",), values=all_axes)
+    return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",))
 
 
 def _axes_text(axes: dict[str, list[Any]]) -> str:
@@ -97,7 +97,7 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
     python += "TASKS = [dict(item, seed=seed) for item in ITEMS for seed in SEEDS]\n"
     make = lambda: ({**item, "seed": seed} for item in whole for seed in seeds)  # noqa: E731
     about = f"{len(items)} items x {len(seeds)} seeds"
-    return TaskSource(len(items) * len(seeds), make, python, about, values={**distinct(whole), "seed": seeds})
+    return TaskSource(len(items) * len(seeds), make, python, about)
 
 
 def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
@@ -131,7 +131,7 @@ def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> Task
     if len(tidy) != len(values):
         raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
     source = _cartesian({"axes": {param: tidy}}, Path(), fixed)
-    return TaskSource(source.count, source.make, source.python, about, source.imports, values=source.values)
+    return TaskSource(source.count, source.make, source.python, about, source.imports)
 
 
 _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {

@@ -19,7 +19,7 @@ MOST_BYTES = 200_000
 
 
 def options_from_help(
-    root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str], words: tuple[str, ...] = ("--help",)
+    root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str]
 ) -> tuple[set[str], str]:
     """The option strings, and why there are none. The child has a session of its own, which ends with the time limit."""
     child_env = {
@@ -31,7 +31,7 @@ def options_from_help(
         "TERM": "dumb",
     }
     child = subprocess.Popen(
-        [python, str(root / path), *words],
+        [python, str(root / path), "--help"],
         cwd=root,
         env=child_env,
         stdin=subprocess.DEVNULL,

@@ -17,7 +17,6 @@ from hpc_agent.experiment.task_source import (
     bad,
     chosen_columns,
     constants,
-    distinct,
     no_clash,
     reading_jsonl,
     take,
@@ -55,9 +54,7 @@ def from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSour
     text = _reading_csv if path.suffix.lower() == ".csv" else reading_jsonl
     python = text(f"../{relative}", fixed, columns)
     imports = ("csv", "io", "json", "os") if path.suffix.lower() == ".csv" else ("io", "json", "os")
-    return TaskSource(
-        len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports, values=distinct(tasks)
-    )
+    return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
 
 
 def number_or_text(text: str) -> Any:

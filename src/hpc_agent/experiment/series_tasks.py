@@ -48,7 +48,7 @@ def split_series(source: TaskSource, axis: DataAxis) -> TaskSource:
         return listed(tasks, about)
     python = source.python.replace("TASKS = ", "SWEEP = ", 1) + f"CHUNKS = {literal(shared, 0, 9)}\n"
     python += "TASKS = [dict(point, **chunk) for point in SWEEP for chunk in CHUNKS]\n"
-    return TaskSource(len(tasks), lambda: iter(tasks), python, about, source.imports, values=source.values)
+    return TaskSource(len(tasks), lambda: iter(tasks), python, about, source.imports)
 
 
 def _common_chunks(tasks: list[dict[str, Any]], points: int) -> list[dict[str, Any]] | None:

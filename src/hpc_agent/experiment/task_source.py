@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -31,7 +31,6 @@ class TaskSource:
     about: str
     imports: tuple[str, ...] = ()
     manifest: str | None = None
-    values: dict[str, list[Any]] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         """Every parameter that some task has."""
@@ -69,23 +68,11 @@ def no_clash(fixed: Kwargs, names: set[str]) -> None:
 
 def listed(tasks: list[Kwargs], about: str) -> TaskSource:
     """Tasks that are written out: in tasks.py, or in a file of their own when they are many."""
-    values = distinct(tasks)
     if len(tasks) <= INLINE_TASKS:
-        return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about, values=values)
+        return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about)
     text = "".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks)
     source = reading_jsonl(MANIFEST, {})
-    return TaskSource(len(tasks), lambda: iter(tasks), source, about, ("io", "json", "os"), text, values)
-
-
-def distinct(tasks: list[Kwargs], most: int = 50) -> dict[str, list[Any]]:
-    """The values of each parameter, as far as they are few."""
-    found: dict[str, list[Any]] = {}
-    for task in tasks:
-        for name, value in task.items():
-            known = found.setdefault(name, [])
-            if len(known) < most and value not in known:
-                known.append(value)
-    return found
+    return TaskSource(len(tasks), lambda: iter(tasks), source, about, ("io", "json", "os"), text)
 
 
 def chosen_columns(row: str, columns: list[str] | None, fixed: Kwargs, convert: str = "{}") -> str:

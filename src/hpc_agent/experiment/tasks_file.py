@@ -53,15 +53,18 @@ def command_of(python: str) -> str:
 def sign(text: str) -> str:
     """``text`` with a line under its docstring that names its hash."""
     head, _, rest = text.partition("\n")
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    line = f"# Written by hpc-agent ({digest}), which writes it anew as long as nobody has edited it."
+    line = f"# Written by hpc-agent ({_digest(text)}), which writes it anew as long as nobody has edited it."
     return f"{head}\n{line}\n{rest}"
 
 
 def untouched(text: str) -> bool:
     """Whether a file is still as ``sign`` left it."""
     found = _SIGNATURE.search(text)
-    return bool(found) and hashlib.sha256(_SIGNATURE.sub("", text, count=1).encode()).hexdigest()[:12] == found[1]  # type: ignore[index]
+    return found is not None and _digest(_SIGNATURE.sub("", text, count=1)) == found[1]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _plain(about: str) -> str:

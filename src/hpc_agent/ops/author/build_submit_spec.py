@@ -37,11 +37,9 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
 
     Writes nothing and asks no cluster.
     """
-    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
-    submission = SubmitRequest(**given)
-    with freeze(world, submission) as frozen:
-        planned = plan_run(frozen, submission)
-        document = msgspec.to_builtins(submission)
+    with freeze(world, request) as frozen:
+        planned = plan_run(frozen, request)
+        document = msgspec.to_builtins(request)
         default = msgspec.to_builtins(SubmitRequest(cluster=request.cluster, executor=request.executor))
         kept = {
             name: value for name, value in document.items() if value != default[name] or name in ("cluster", "executor")

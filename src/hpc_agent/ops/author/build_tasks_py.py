@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.tasks_file import write_files
-from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
+from hpc_agent.ops.author.task_plan import TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -52,8 +52,4 @@ def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyRe
     repo = experiment_root(world.cwd, request.experiment_dir)
     plan = plan_tasks_file(repo, request, request.task_count, request.force)
     written = write_files(repo, plan.files)
-    return BuildTasksPyResult(next_step=next_step(plan), files=written, **plan.facts())
-
-
-def next_step(plan: TaskPlan) -> str:
-    return "hpc-agent resolve-submit-inputs" if plan.flags else "hpc-agent submit --executor ..."
+    return BuildTasksPyResult(next_step="hpc-agent resolve-submit-inputs", files=written, **plan.facts())

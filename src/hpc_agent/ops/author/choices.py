@@ -193,14 +193,14 @@ class Looker:
             self._ask("shared_paths", [names, []], names, context, f"--shared-paths {','.join(names)}", "cluster")
 
     def _canary(self) -> None:
-        """An executor that has never run there is tried with one task first, where a queue would be burnt otherwise."""
+        """Says so of an executor that has never run there: trying one task first may spare a queue."""
         name = self.spec.get("cluster")
         if "canary" in self.spec or not name:
             return
         if get_cluster(name, self.world.env, self.world.home).scheduler == "local":
             return
         rows = load_samples(self.repo, name).rows_of({*self.static.executors, self.spec.get("executor", "")}, None)
-        if not rows and self.request.canary is None:
+        if not rows:
             self.told.append(
                 Choice("canary", False, f"never run on '{name}' before: 'submit-and-verify' tries one task first")
             )

@@ -36,7 +36,7 @@ class ResolveSubmitInputsRequest(Request):
     resources: Resources = field(default_factory=Resources)
     est_task_sec: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task")] = None
     canary: Annotated[
-        bool | None, Meta(description="task 0 first, alone; by default for an executor never run there")
+        bool | None, Meta(description="task 0 first, alone; an executor never run there is pointed out")
     ] = None
     accept_defaults: Annotated[bool, Meta(description="take the safe default of everything that cannot be told")] = (
         False

@@ -30,7 +30,6 @@ EXAMPLES: dict[str, Any] = {
     "cmd_sha": "0" * 64,
     "run_signature_sha": "0" * 64,
     "expected_cmd_sha": "0" * 64,
-    "failed_task_ids": [3, 7],
 }
 # Verbs whose smallest request would do nothing, or needs an example of its own.
 WHOLE: dict[str, dict[str, Any]] = {

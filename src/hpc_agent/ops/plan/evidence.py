@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from hpc_agent.experiment.tasks import ResolvedTasks
 from hpc_agent.ops.plan.predict import Prediction, Row, predict
@@ -30,7 +29,6 @@ class Evidence:
     mem_mb: int | None
     time_origin: str
     memory_origin: str
-    wait_sec: float | None = None
 
     def walltime_sec(self, pack: int) -> int:
         """Seconds of an element that runs ``pack`` tasks in turn: one of them the worst, the others typical."""
@@ -58,7 +56,6 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
     if seconds is None:
         return None
     memory = predict(rows, "max_rss_mb", kwargs)
-    waits = sorted(float(row["wait_sec"]) for row in rows if "wait_sec" in row)
     return Evidence(
         task_sec=seconds.worst * _margin(seconds),
         worst_sec=seconds.worst,
@@ -66,7 +63,6 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
         mem_mb=_rounded(memory.worst * _margin(memory)) if memory else None,
         time_origin=_origin(rows, seconds, "s"),
         memory_origin=_origin(rows, memory, "MiB") if memory else "",
-        wait_sec=waits[len(waits) // 2] if waits else None,
     )
 
 
@@ -87,11 +83,3 @@ def _origin(rows: list[Row], prediction: Prediction, unit: str) -> str:
     text += f", by {prediction.by}" if prediction.by else ""
     text += "; beyond what was measured" if prediction.beyond else ""
     return f"{text}; with a margin of {_margin(prediction) - 1:.0%}"
-
-
-def as_facts(evidence: Evidence | None) -> dict[str, Any]:
-    """For a plan that is shown."""
-    if evidence is None:
-        return {}
-    facts = {"task_sec": round(evidence.typical_sec, 3), "queue_wait_sec": evidence.wait_sec}
-    return {name: value for name, value in facts.items() if value is not None}

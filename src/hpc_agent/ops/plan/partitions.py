@@ -83,7 +83,7 @@ def _judge(partition: PartitionFacts, wanted: Wanted, cluster: Cluster) -> Candi
 def _why_not(partition: PartitionFacts, wanted: Wanted, cluster: Cluster, gpu: Gpu | None) -> str:
     if partition.state != "up":
         return f"it is {partition.state}"
-    if partition.name.startswith(tuple(cluster.excluded_gpu_queue_prefixes)) and cluster.excluded_gpu_queue_prefixes:
+    if partition.name.startswith(tuple(cluster.excluded_gpu_queue_prefixes)):
         return "clusters.yaml excludes it"
     if wanted.walltime_sec and partition.max_walltime_sec and wanted.walltime_sec > partition.max_walltime_sec:
         return f"its walltime limit is {partition.max_walltime_sec} s"

@@ -153,4 +153,4 @@ def _squares(values: list[float]) -> float:
 
 def _quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1 if share < 1 else len(ordered) - 1)]
+    return ordered[math.ceil(share * len(ordered)) - 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Result, primitive
@@ -35,8 +36,7 @@ class SummarizeSubmitPlanResult(Result):
 @primitive(stage="plan", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
     """The canonical summary before a submission; the same request gives the same bytes. Submits nothing."""
-    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
-    planned = submit(SubmitRequest(**{**given, "dry_run": True}), world)
+    planned = submit(msgspec.structs.replace(request, dry_run=True), world)
     first, last, known = preview(request, world)
     return SummarizeSubmitPlanResult(
         run_id=planned.run_id,

@@ -1,4 +1,4 @@
-"""The checks themselves, on a frozen run; each gives findings and touches neither network nor files."""
+"""The checks themselves, on a frozen run; each gives findings. None but ``check_remote_inputs`` asks the cluster."""
 
 from __future__ import annotations
 
@@ -57,20 +57,14 @@ def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def check_inputs(frozen: Frozen, absolute: dict[str, dict[str, Any]] | None = None) -> list[Finding]:
-    """Files that kwargs name: relative ones must travel or be shared; ``absolute`` says what the cluster has."""
+def check_inputs(frozen: Frozen) -> list[Finding]:
+    """Files that kwargs name by a relative path: they must travel with the code or be shared."""
     files = frozen.tree.files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
     findings: dict[str, Finding] = {}
     for task, name, value in named_paths(frozen):
         path = value.removeprefix("./")
-        if path.startswith("/"):
-            there = (absolute or {}).get(path)
-            if there is not None and not there.get("exists"):
-                message = f"'{name}' of task {task} is {value}, which is not on '{frozen.cluster.name}'"
-                fix = "Copy it there, or correct the path."
-                findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
-        elif path not in files and path not in folders and not _shared(frozen, path):
+        if not path.startswith("/") and path not in files and path not in folders and not _shared(frozen, path):
             here = (frozen.repo.root / path).exists()
             why = "is left out of what is pushed" if here else "does not exist"
             fix = (
@@ -80,6 +74,21 @@ def check_inputs(frozen: Frozen, absolute: dict[str, dict[str, Any]] | None = No
             )
             message = f"'{name}' of task {task} is {value}, which {why}"
             findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
+    return list(findings.values())[:20]
+
+
+def check_remote_inputs(frozen: Frozen) -> list[Finding]:
+    """Files that kwargs name by an absolute path: they must be on the cluster, which is asked for all of them at once."""
+    named = [(task, name, path) for task, name, path in named_paths(frozen) if path.startswith("/")]
+    if not named:
+        return []
+    there = frozen.node.bootstrap("paths", {"paths": sorted({path for _, _, path in named})})["paths"]
+    findings: dict[str, Finding] = {}
+    for task, name, path in named:
+        if path in there and not there[path].get("exists"):
+            message = f"'{name}' of task {task} is {path}, which is not on '{frozen.cluster.name}'"
+            fix = "Copy it there, or correct the path."
+            findings.setdefault(path, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
     return list(findings.values())[:20]
 
 

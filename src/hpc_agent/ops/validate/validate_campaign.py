@@ -21,7 +21,7 @@ from hpc_agent.ops.submit.freeze import Frozen, freeze
 from hpc_agent.ops.submit.planned import Planned, plan_run
 from hpc_agent.ops.submit.spec import SubmitRequest
 from hpc_agent.ops.validate.cheap import cheap_findings
-from hpc_agent.ops.validate.checks import DATASET, check_inputs, named_paths
+from hpc_agent.ops.validate.checks import check_remote_inputs
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
@@ -55,16 +55,14 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
 
     Without ``remote`` and ``smoke`` it is what submit does by itself. A validator that cannot do its work is a finding too.
     """
-    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
-    submission = SubmitRequest(**given)
-    with freeze(world, submission) as frozen:
-        planned = plan_run(frozen, submission)
-        findings, names = cheap_findings(world, frozen, submission, planned)
+    with freeze(world, request) as frozen:
+        planned = plan_run(frozen, request)
+        findings, names = cheap_findings(world, frozen, request, planned)
         if request.remote:
             findings += _remote(frozen, planned)
             names += [QOS]
         if request.smoke:
-            findings += try_tasks(frozen, submission, [], request.smoke_timeout_sec, world)
+            findings += try_tasks(frozen, request, [], request.smoke_timeout_sec, world)
             names += [DRY_RUN]
         refuse(findings)
         return ValidateCampaignResult(
@@ -75,10 +73,7 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
 def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
     findings = []
     try:
-        absolute = sorted({value for _, _, value in named_paths(frozen) if value.startswith("/")})
-        if absolute:
-            there = frozen.node.bootstrap("paths", {"paths": absolute})["paths"]
-            findings += [f for f in check_inputs(frozen, there) if f.validator == DATASET]
+        findings += check_remote_inputs(frozen)
         findings += room_for(frozen.node, planned.plan.total_elements, 0.7)
     except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
         findings.append(_unasked(error))
