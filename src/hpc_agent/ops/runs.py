@@ -15,7 +15,7 @@ from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import read_run_sidecar
-from hpc_agent.state.samples import keep_samples
+from hpc_agent.state.samples import has_samples, keep_samples
 from hpc_agent.world import World
 
 RunId = Annotated[str, Meta(description="as submit returned it; 'latest' is the newest run of the repo")]
@@ -70,6 +70,11 @@ def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:
             remediation="Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'.",
         )
     return records[0]
+
+
+def unmeasured(run: KnownRun) -> bool:
+    """Whether what the run's tasks used is still to be asked for, and learned."""
+    return not has_samples(run.repo, run.record.cluster, run.record.run_id)
 
 
 def learn(run: KnownRun, answer: dict[str, Any]) -> None:

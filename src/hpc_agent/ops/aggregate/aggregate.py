@@ -15,9 +15,8 @@ from hpc_agent.models.mapreduce.runtime.fold import Table
 from hpc_agent.models.mapreduce.runtime.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn, unmeasured
 from hpc_agent.state.files import save
-from hpc_agent.state.samples import has_samples
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
@@ -75,8 +74,7 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    measure = not has_samples(run.repo, run.record.cluster, run.record.run_id)
-    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": measure}
+    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": unmeasured(run)}
     answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
     learn(run, answer)
     waves = list(answer["waves"].values())

@@ -17,9 +17,8 @@ from hpc_agent.errors import (
     RunNotFound,
     SshUnreachable,
 )
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn
+from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn, unmeasured
 from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.samples import has_samples
 from hpc_agent.world import World
 
 
@@ -80,8 +79,7 @@ def status(request: StatusRequest, world: World) -> StatusResult:
 
 def poll(run: KnownRun) -> StatusResult:
     """Ask once and remember the answer."""
-    measure = not has_samples(run.repo, run.record.cluster, run.record.run_id)
-    answer = run.node.ask("report", run.record.run_id, {"measure": measure})
+    answer = run.node.ask("report", run.record.run_id, {"measure": unmeasured(run)})
     counts = answer["counts"]
     remember(run.journal, run.record, answer)
     learn(run, answer)

@@ -44,7 +44,7 @@ def measured(
     if not samples.runs:
         return None
     step = max(1, tasks.total // MOST_TASKS)
-    kwargs = [one for number, one in enumerate(tasks.kwargs()) if number % step == 0]
+    kwargs = [one for _, one in tasks.every(step)]
     chosen = {str(one["executor"]) for one in kwargs if one.get("executor")}
     rows = samples.rows_of(chosen or ({executors[0]} if len(executors) == 1 else {command}), gpu_type)
     return from_rows(rows, kwargs)

@@ -7,9 +7,10 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from .gpu_memory import GpuWatch
+if TYPE_CHECKING:
+    from .gpu_memory import GpuWatch
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
@@ -100,7 +101,7 @@ def run(
         )
     assert process.stdout is not None
     deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-    watch = GpuWatch(process.pid, env) if gpus else None
+    watch = _gpu_watch(process.pid, env) if gpus else None
     status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace, deadline, watch)
     process.returncode = 0  # reaped by wait4: keeps Popen from waiting for a process id that is no longer ours
     process.stdout.close()
@@ -116,6 +117,12 @@ def run(
         watch.close()
         outcome["gpu_mem_mb"] = watch.peak_mb
     return outcome
+
+
+def _gpu_watch(session: int, env: Dict[str, str]) -> "GpuWatch":
+    from .gpu_memory import GpuWatch  # most tasks have no GPU, and every element pays for its imports
+
+    return GpuWatch(session, env)
 
 
 class _StopSignal(object):
@@ -148,7 +155,7 @@ def _pump(
     stop: _StopSignal,
     grace: float,
     stop_at: Optional[float],
-    watch: Optional[GpuWatch],
+    watch: "Optional[GpuWatch]",
 ) -> Tuple[int, Any]:
     """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
     deadline: Optional[float] = None
