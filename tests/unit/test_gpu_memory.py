@@ -1,6 +1,7 @@
 """GPU memory, as nvidia-smi tells it; here a script that answers like it."""
 
 import os
+import subprocess
 import time
 
 import pytest
@@ -31,16 +32,25 @@ def watched(env, session, seconds=5.0):
     return watch.peak_mb
 
 
-def test_the_processes_of_the_executor_count_and_no_others(tool, monkeypatch):
-    env = tool(f"echo '{os.getpid()}, 512'; echo '{os.getpid()}, 100'; echo '1, 9000'; echo 'garbage'\n")
+@pytest.fixture
+def executor():
+    """A process in a session of its own, as the runtime starts executors."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_the_processes_of_the_executor_count_and_no_others(tool, executor, monkeypatch):
+    mine = os.getpid()  # another session's
+    env = tool(f"echo '{executor}, 512'; echo '{executor}, 100'; echo '{mine}, 9000'; echo '1, 9000'; echo 'garbage'\n")
     monkeypatch.setenv("PATH", env["PATH"])
-    assert watched(env, os.getsid(0)) == 612.0
+    assert watched(env, executor) == 612.0
     assert watched(env, 999999999) is None
 
 
 def test_a_tool_that_is_not_there_is_asked_once(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    watch = gpu_memory.GpuWatch(os.getsid(0), {"PATH": str(tmp_path)})
+    watch = gpu_memory.GpuWatch(os.getpid(), {"PATH": str(tmp_path)})
     watch._next = 0.0
     watch.look()
     assert (watch._query, watch._next) == (None, float("inf"))
@@ -51,4 +61,4 @@ def test_a_tool_that_hangs_is_ended(tool, monkeypatch):
     env = tool("exec sleep 60\n")
     monkeypatch.setenv("PATH", env["PATH"])
     monkeypatch.setattr(gpu_memory, "LIMIT_SEC", 0.1)
-    assert watched(env, os.getsid(0), 5.0) is None
+    assert watched(env, os.getpid(), 5.0) is None
