@@ -140,6 +140,14 @@ def test_a_shell_command_is_wrapped_and_its_values_stay_values(call, repo, tmp_p
     found = call("dry-run-local", "--executor", "python3 .hpc/cli.py").data
     assert [row["code"] for row in found["findings"]] == ["no_metrics"]
     assert not trap.exists()
+    other = {**intent, "entry_point": {**point, "argv": ["printf", "{text}{n}"]}}
+    call("interview", "--spec", "-", stdin=json.dumps(other))  # nobody has edited the wrapper
+    wrapper = repo / ".hpc/wrappers/say.py"
+    assert "printf" in wrapper.read_text()
+    wrapper.write_text(wrapper.read_text() + "\n# mine\n")
+    refused = call("interview", "--spec", "-", stdin=json.dumps(intent))
+    assert (refused.code, refused.envelope["field"]) == (1, "force")
+    assert wrapper.read_text().endswith("# mine\n")
     for wrong in (
         {**point, "argv": ["echo", "{other}"]},
         {**point, "run_name": "../x"},

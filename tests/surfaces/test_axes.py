@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_axes_are_written_once_and_only_replaced_on_request(run_cli, repo):
     assert document["axes_schema_version"] == 2
     assert (document["axes"], document["homogeneous_axes"]) == ([{"name": "model", "size": 4}], [])
     assert [path.name for path in (repo / ".hpc").iterdir() if path.is_file()] == ["axes.yaml"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("window - 1", "window - 1"), ("19", 19), ('"lag"', "lag")])
+def test_a_halo_is_a_number_or_an_expression(run_cli, repo, given, kept):
+    entry = run_cli("classify-axis", *WINDOW, "--kind", "bounded_halo", "--halo", given, cwd=repo).data["entry"]
+    assert entry["data_axis"] == {"kind": "bounded_halo", "halo": kept}
 
 
 def test_a_file_with_the_same_content_in_other_words_is_left_as_it_is(run_cli, repo):
@@ -169,3 +176,15 @@ def test_classify_axis_easy_reads_scripts_and_notebooks(run_cli, repo):
         assert run_cli("classify-axis", "--spec", "-", stdin=json.dumps(spec), cwd=repo).data["entry"]
     missing = run_cli("classify-axis-easy", "--source-path", "train.py", "--run-name", "other", cwd=repo).data
     assert (missing["kind"], missing["tried"]) == ("function_not_found", ["function train"])
+
+
+def test_what_was_classified_splits_the_tasks(run_cli, repo):
+    (repo / "means.py").write_text(
+        "import pandas as pd\nfrom hpc_agent.experiment_kit.runs import register_run\n\n\n@register_run\n"
+        "def means(window: int):\n    return pd.read_csv('p.csv').rolling(window).max()\n"
+    )
+    found = run_cli("classify-axis-easy", "--source-path", "means.py", "--run-name", "means", cwd=repo).data
+    spec = {"axes": {"window": [20]}, "data_axis": {**found["data_axis"], "chunks": 4, "series_length": 100}}
+    assert run_cli("build-tasks-py", "--spec", "-", stdin=json.dumps(spec), cwd=repo).data
+    tasks = runpy.run_path(str(repo / ".hpc" / "tasks.py"))
+    assert [tasks["resolve"](i)["halo"] for i in range(tasks["total"]())] == [19, 19, 19, 19]

@@ -72,6 +72,8 @@ def _kind(kind: mi.Type) -> str:
     if isinstance(kind, mi.ListType):
         item, _ = _unwrap(kind.item_type)
         return {mi.IntType: "ints", mi.StrType: "strs"}.get(type(item), "json")
+    if isinstance(kind, mi.UnionType) and any(isinstance(t, mi.StrType) for t in kind.types):
+        return "value"  # JSON, or text that needs no quotes of its own
     return _KINDS.get(type(kind), "json")
 
 
@@ -97,9 +99,18 @@ def parse_value(flag: dict[str, Any], text: str) -> Any:
             return [part.strip() for part in text.split(",") if part.strip()]
         if kind == "json":
             return json.loads(text)
+        if kind == "value":
+            return _json_or_text(text)
     except ValueError as error:
         wanted = {"int": "a whole number", "float": "a number", "ints": "whole numbers separated by commas"}
         raise SpecInvalid(
             f"{flag['flag']}: {text!r} is not {wanted.get(kind, 'a JSON value')}", field=".".join(flag["path"])
         ) from error
     return text
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

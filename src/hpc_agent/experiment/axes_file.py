@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent.errors import ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.experiment_kit.axis import data_axis
@@ -23,6 +24,32 @@ class Axis(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     size: int
+
+
+class Halo(msgspec.Struct, forbid_unknown_fields=True):
+    """A number of rows."""
+
+    expr: Annotated[
+        int | str, Meta(description="a number, or an expression over the run's parameters: + - * // min max")
+    ]
+
+
+class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
+    """How a run's series may be split."""
+
+    kind: Annotated[
+        Literal["independent", "bounded_halo", "associative", "sequential", "cartesian"],
+        Meta(description="what a row of the output depends on; see docs/series.md"),
+    ]
+    halo: Annotated[
+        Halo | int | str | None,
+        Meta(description='rows before a task\'s own that it must see: 19, "window - 1" or {"expr": "window - 1"}'),
+    ] = None
+    ahead: Annotated[Halo | int | str | None, Meta(description="rows after them, in the same way")] = None
+    monoid: Annotated[
+        Literal["sum", "moments", "min", "max"] | None,
+        Meta(description="how the partials of an associative axis merge"),
+    ] = None
 
 
 class ExecutorAxis(msgspec.Struct, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.axes_file import DataAxis
 from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.task_source import TaskSource, bad, listed
 from hpc_agent.experiment_kit.series import plan_tasks
@@ -15,7 +16,7 @@ from hpc_agent.experiment_kit.series import plan_tasks
 REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."
 
 
-class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
+class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
     """How a series of ``series_length`` rows is cut, and how many rows a chunk has to see besides its own."""
 
     kind: Annotated[
@@ -23,14 +24,9 @@ class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
     ]
     chunks: Annotated[int, Meta(gt=0, description="tasks for each point of the sweep")]
     series_length: Annotated[int, Meta(gt=0, description="rows of the series")]
-    halo: Annotated[
-        int | str, Meta(description="rows before its own that a chunk sees; or an expression of parameters")
-    ] = 0
-    ahead: Annotated[int | str, Meta(description="rows after its own; or an expression of parameters")] = 0
-    monoid: Annotated[str | None, Meta(description="associative: sum, moments, min, max")] = None
 
 
-def split_series(source: TaskSource, axis: DataAxis) -> TaskSource:
+def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
     """``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
     if taken := {"start", "end", "halo", "ahead"} & source.names():
         raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", "axes")

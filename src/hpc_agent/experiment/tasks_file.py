@@ -91,9 +91,14 @@ def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, 
     if source.manifest is not None:
         files[repo.hpc / MANIFEST] = source.manifest
     for path, text in files.items():
-        if compare_generated(path, text, repo.root) == "differs" and not force and not _ours(path):
-            raise edited(path)
+        refuse_edited(repo, path, text, force)
     return files
+
+
+def refuse_edited(repo: RepoLayout, path: Path, text: str, force: bool) -> None:
+    """Raises SpecInvalid when ``text`` would overwrite what somebody edited, unless ``force``."""
+    if compare_generated(path, text, repo.root) == "differs" and not force and not _ours(path):
+        raise edited(path)
 
 
 def _ours(path: Path) -> bool:

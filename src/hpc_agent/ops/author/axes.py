@@ -12,6 +12,7 @@ from hpc_agent.errors import PreconditionFailed, SchemaIncompat, SpecInvalid
 from hpc_agent.experiment.axes_file import (
     AxesFile,
     Axis,
+    DataAxis,
     ExecutorAxis,
     grid_problems,
     path_of,
@@ -118,31 +119,6 @@ def _locked(repo: RepoLayout) -> Any:
     return locked(repo.runs / "axes.lock", LOCK_WAIT_SEC, f"{path_of(repo)}")
 
 
-class Halo(Request):
-    """A number of rows."""
-
-    expr: Annotated[
-        int | str, Meta(description="a number, or an expression over the run's parameters: + - * // min max")
-    ]
-
-
-class DataAxis(Request):
-    """How a run's series may be split."""
-
-    kind: Annotated[
-        Literal["independent", "bounded_halo", "associative", "sequential", "cartesian"],
-        Meta(description="what a row of the output depends on; see docs/series.md"),
-    ]
-    halo: Annotated[
-        Halo | None, Meta(description='rows before a task\'s own that it must see: {"expr": "window - 1"}')
-    ] = None
-    ahead: Annotated[Halo | None, Meta(description='rows after them: {"expr": "lead"}')] = None
-    monoid: Annotated[
-        Literal["sum", "moments", "min", "max"] | None,
-        Meta(description="how the partials of an associative axis merge"),
-    ] = None
-
-
 class ClassifyAxisRequest(Request):
     """What is known of one run's series."""
 
@@ -207,7 +183,9 @@ class ClassifyAxisEasyResult(Result):
     halo_expr: Annotated[str | None, Meta(description="rows before a task's own, over the function's parameters")]
     ahead_expr: Annotated[str | None, Meta(description="rows after them")]
     monoid: str | None
-    data_axis: Annotated[dict[str, Any] | None, Meta(description="the same for classify-axis and plan_tasks")]
+    data_axis: Annotated[
+        dict[str, Any] | None, Meta(description="the same for classify-axis, build-tasks-py and plan_tasks")
+    ]
     evidence: Annotated[
         list[dict[str, Any]], Meta(description="line (and cell of a notebook), its text, what it shows; the doubt last")
     ]

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.entry_points import EntryPoint, Wrapped, entry_of
-from hpc_agent.experiment.tasks_file import write_files
-from hpc_agent.experiment.written import compare_generated, edited, write_generated
+from hpc_agent.experiment.entry_points import EntryPoint, entry_of
+from hpc_agent.experiment.tasks_file import refuse_edited, write_files
+from hpc_agent.experiment.written import write_generated
 from hpc_agent.models.mapreduce.runtime.common import iso
 from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import RepoLayout, experiment_root
@@ -100,7 +100,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     settings = _settings(repo) if request.allow_cli else None
     files = dict(plan.files)
     if wrapped and wrapped.path:
-        _check(repo.root / wrapped.path, wrapped, request.force)
+        refuse_edited(repo, repo.root / wrapped.path, wrapped.text, request.force)
         files = {repo.root / wrapped.path: wrapped.text, **files}
     written = write_files(repo, files)
     cmd_sha = compute_cmd_sha(plan.source.make())
@@ -116,11 +116,6 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
         next_step="hpc-agent resolve-submit-inputs",
         **facts,
     )
-
-
-def _check(path: Path, wrapped: Wrapped, force: bool) -> None:
-    if compare_generated(path, wrapped.text) == "differs" and not force:
-        raise edited(path)
 
 
 def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, world: World) -> str:

@@ -16,7 +16,7 @@ from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
 from hpc_agent.experiment.entry_points import Wrapped
 from hpc_agent.experiment.generators import TaskGenerator, make_source
-from hpc_agent.experiment.series_tasks import DataAxis, split_series
+from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
 from hpc_agent.experiment.signatures import Problem, check_kwargs
 from hpc_agent.experiment.task_source import TaskSource
 from hpc_agent.experiment.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
@@ -43,7 +43,7 @@ class TaskWishes(Request):
     ] = None
     fixed_params: Annotated[dict[str, Any], Meta(description="parameters that every task has")] = {}
     data_axis: Annotated[
-        DataAxis | None,
+        ChunkedAxis | None,
         Meta(description="split a series of so many rows into chunks: every task gets start, end and halo"),
     ] = None
     python: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$", description="interpreter of the executors")] = (
