@@ -183,14 +183,14 @@ def test_a_signature_fits_its_text_alone(tail):
 
 def test_a_series_is_split_for_every_point(tmp_path):
     points = source_of("cartesian_product", {"axes": {"window": [5, 20]}}, tmp_path)
-    split = split_series(points, ChunkedAxis("bounded_halo", chunks=4, series_length=1000, halo="window - 1"))
+    split = split_series(points, ChunkedAxis(kind="bounded_halo", chunks=4, series_length=1000, halo="window - 1"))
     made = run(render(split, {}, "python3"), tmp_path)
     assert len(made) == split.count == 8
     assert [task["halo"] for task in made if task["window"] == 5][1:] == [4, 4, 4]
     assert {(task["start"], task["end"]) for task in made} == {(0, 250), (250, 500), (500, 750), (750, 1000)}
-    same = split_series(points, ChunkedAxis("independent", chunks=4, series_length=1000))
+    same = split_series(points, ChunkedAxis(kind="independent", chunks=4, series_length=1000))
     text = render(same, {}, "python3")
     assert "for chunk in CHUNKS" in text
     assert run(text, tmp_path) == list(same.make())
     with pytest.raises(SpecInvalid):
-        split_series(points, ChunkedAxis("bounded_halo", chunks=4, series_length=1000, halo="nothing"))
+        split_series(points, ChunkedAxis(kind="bounded_halo", chunks=4, series_length=1000, halo="nothing"))
