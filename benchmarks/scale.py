@@ -4,18 +4,21 @@
 
 Plan a million tasks (2 s, 200 MB, sidecar under 64 KB); status of 100,000 recorded tasks, first and unchanged (0.5 s,
 10 KB of JSON);
-the dispatcher's overhead for a task, alone and packed (60 ms, 2 ms), beside a bare interpreter.
+the dispatcher's overhead for a task (60 ms alone, 2 ms packed): a shell command that does nothing, and a registered
+function whose file imports a library, beside a bare interpreter and one that imports the library.
 """
 
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from hpc_agent.experiment.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.remote import runtime_files
@@ -25,6 +28,8 @@ from hpc_agent.models.mapreduce.runtime.dispatch import digest
 from hpc_agent.models.mapreduce.runtime.layout import RunFolder
 
 RECORDED, PACKED = 100_000, 200
+LIBRARY = "asyncio.events, email.message, http.client, xml.dom.minidom, sqlite3, unittest.mock, decimal"
+FUNCTION = f"import {LIBRARY}\n\n\ndef f(x):\n    return {{'x': x}}\n"
 
 
 def report(what: str, seconds: float, budget: float, note: str = "") -> None:
@@ -45,18 +50,20 @@ def plan() -> None:
     )
 
 
-def deployed(root: Path, run_id: str, tasks: int, pack: int, executor: str) -> RunFolder:
+def deployed(root: Path, run_id: str, tasks: int, pack: int, executor: str, **env: str) -> RunFolder:
     """A run's folder as a submission leaves it, without a scheduler."""
     folder = RunFolder(str(root / "runs" / run_id))
     for name, text in runtime_files(get_backend("local")).items():
         path = Path(folder.work) / ".hpc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    source = f"def total(): return {tasks}\ndef resolve(i): return {{'x': i}}\n"
+    source = f"FLAGS = {{'f.py:f': []}}\ndef total(): return {tasks}\ndef resolve(i): return {{'x': i}}\n"
+    shutil.copy(CLI_SOURCE, Path(folder.work) / ".hpc" / "cli.py")
+    (Path(folder.work) / "f.py").write_text(FUNCTION)
     (Path(folder.work) / ".hpc" / "tasks.py").write_text(source)
     document = {
         "run_id": run_id, "task_count": tasks, "cmd_sha": "0", "executor": executor, "result_dir_template": "results/{task_id}",
-        "scheduler": "local", "resources": {"cpus": 1},
+        "scheduler": "local", "resources": {"cpus": 1}, "env": env,
     }  # fmt: skip
     Path(folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(tasks)))
     common.write_json(folder.document, document)
@@ -91,23 +98,34 @@ def status(root: Path) -> None:
         report(what, time.perf_counter() - begun, budget, f"{len(done.stdout)} B of JSON")
 
 
-def overhead(root: Path) -> None:
-    env = {**os.environ, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+def interpreter(code: str) -> float:
+    """Seconds of a bare interpreter that does this."""
     begun = time.perf_counter()
     for _ in range(10):
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-    bare = (time.perf_counter() - begun) / 10
-    for what, run_id, tasks, pack, budget in (("alone", "one", 10, 1, 0.06), ("packed", "many", PACKED, PACKED, 0.002)):
-        folder = deployed(root, run_id, tasks, pack, "exit 0")
+        subprocess.run([sys.executable, "-c", code], check=True)
+    return (time.perf_counter() - begun) / 10
+
+
+def overhead(root: Path) -> None:
+    env = {**os.environ, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+    bare, library = interpreter("pass"), interpreter(f"import {LIBRARY}")
+    print(f"an interpreter {bare * 1000:.0f} ms, with {LIBRARY} {library * 1000:.0f} ms")
+    function = f"{sys.executable} .hpc/cli.py"
+    for what, run_id, tasks, pack, budget, executor, switch in (
+        ("command, alone", "one", 10, 1, 0.06, "exit 0", {}),
+        ("command, packed", "many", PACKED, PACKED, 0.002, "exit 0", {}),
+        ("function, alone", "f-one", 10, 1, 0.06 + library, function, {}),
+        ("function, packed, each by itself", "f-exec", 20, 20, 0.06 + library, function, {"HPC_NO_FORK": "1"}),
+        ("function, packed", "f-many", PACKED, PACKED, 0.002, function, {}),
+    ):
+        folder = deployed(root, run_id, tasks, pack, executor, **switch)
         launcher = f"{folder.work}/.hpc/_hpc_dispatch.py"
         begun = time.perf_counter()
         for element in range(tasks // pack):
             run_env = {**env, "HPC_RUN_DIR": folder.path, "HPC_ELEMENT": str(element)}
             subprocess.run([sys.executable, launcher, "task"], env=run_env, check=True)
         each = (time.perf_counter() - begun) / tasks
-        report(
-            f"dispatcher, a task {what}", each, budget, f"{each / bare:.1f}x a bare interpreter ({bare * 1000:.0f} ms)"
-        )
+        report(what, each, budget, f"{each / bare:.1f}x a bare interpreter")
 
 
 def main() -> None:

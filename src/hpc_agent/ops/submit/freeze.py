@@ -125,7 +125,7 @@ def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not task_env.ENV_NAME.match(name) or "\0" in value:
             raise SpecInvalid(f"env: {name!r} is not a valid variable name or its value holds NUL", field="env")
-        if task_env.is_reserved(name) and name not in ("HPC_PREEMPT_GRACE_SEC", *task_env.THREAD_VARIABLES):
+        if task_env.is_reserved(name) and name not in task_env.SETTABLE:
             raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
         if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
             raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")

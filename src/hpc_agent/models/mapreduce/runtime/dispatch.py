@@ -12,11 +12,14 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from . import common, execute, metrics, task_env
 from .layout import RunFolder
 from .ranges import slice_ranges
+
+if TYPE_CHECKING:
+    from .hosted import Copies, Copy
 
 DIGEST_BYTES = 4
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
@@ -42,6 +45,7 @@ class Element(object):
         self.stop_at = execute.process_start() + float(walltime) if walltime and self.array.get("chain") else None
         pack = int(self.array["pack"])
         self.tasks = slice_ranges(self.array["tasks"], self.index * pack, pack)
+        self.copies: "Optional[Copies]" = None
 
     @property
     def owner(self) -> str:
@@ -71,10 +75,14 @@ def _run_element(arguments: List[str]) -> int:
         os.environ["LOCAL_DATA_DIR"] = stage.local_copy(element.document["nfs_data_dir"])
     resolver = Resolver(element)
     outcomes = []
-    for task in element.tasks:
-        outcomes.append(run_task(element, task, resolver))
-        if element.stopped:  # the scheduler is about to end this element: what is left is not begun
-            return 1
+    try:
+        for task in element.tasks:
+            outcomes.append(run_task(element, task, resolver))
+            if element.stopped:  # the scheduler is about to end this element: what is left is not begun
+                return 1
+    finally:
+        if element.copies is not None:
+            element.copies.close()
     return 0 if all(outcomes) else 1
 
 
@@ -97,6 +105,10 @@ class Resolver(object):
                     "resolve(%d) gives other parameters on %s than at submission" % (task, self._element.host)
                 )
         return dict(kwargs)
+
+    def functions(self) -> List[str]:
+        """The registered functions (``path.py:name``) that .hpc/cli.py may call; none for scripts."""
+        return [key for key in getattr(self._module, "FLAGS", None) or {} if ":" in key]
 
 
 def load_tasks(path: str) -> Any:
@@ -148,7 +160,7 @@ def run_task(element: Element, task: int, resolver: Resolver) -> bool:
     if os.getpid() != element.pid:
         os._exit(0)  # tasks.py forked: the copy must not run the task as well
     try:
-        return _execute(element, task, kwargs)
+        return _execute(element, task, kwargs, resolver.functions())
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -203,7 +215,7 @@ def _attempts(element: Element, task: int) -> int:
     return max(lines, 1)
 
 
-def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
+def _execute(element: Element, task: int, kwargs: Dict[str, Any], functions: List[str]) -> bool:
     document = dict(element.document, resources=element.array.get("resources") or element.document.get("resources"))
     final = os.path.join(element.run.path, task_env.result_folder(document, task, kwargs))
     scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
@@ -217,7 +229,8 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
     stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
     gpus = int((document.get("resources") or {}).get("gpus") or 0)
-    outcome = execute.run(document["executor"], env, element.run.work, log, grace, stop_at, gpus)
+    copy = _copy(element, document, env, kwargs, functions) if len(element.tasks) > 1 and not gpus else None
+    outcome = execute.run(document["executor"], env, element.run.work, log, grace, stop_at, gpus, copy)
     element.stopped = bool(outcome.pop("stopped"))
     _settle_checkpoint(outcome, checkpoints, element.stopped)
     record = _record(element, task, kwargs)
@@ -230,6 +243,18 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
         record["result_dir"] = os.path.relpath(scratch, element.run.path)
     _write_record(element, task, record)
     return bool(record["state"] == "complete")
+
+
+def _copy(
+    element: Element, document: Dict[str, Any], env: Dict[str, str], kwargs: Dict[str, Any], functions: List[str]
+) -> "Optional[Copy]":
+    """The task, begun in a copy of an interpreter that has its libraries; None when it is to be started by itself."""
+    from .hosted import Copies  # only elements of several tasks pay for its imports
+
+    if element.copies is None:
+        common_env = task_env.build(document, element.run.path, 0, {}, "", dict(os.environ))
+        element.copies = Copies(document["executor"], functions, common_env, element.run.work)
+    return element.copies.start(env, [name.upper() for name in kwargs])
 
 
 def _settle_checkpoint(outcome: Dict[str, Any], checkpoints: str, stopped: bool) -> None:

@@ -7,10 +7,11 @@ import select
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from .gpu_memory import GpuWatch
+    from .hosted import Copy
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
@@ -19,6 +20,9 @@ CHUNK = 1 << 16
 DISK_FULL_EXIT = 28
 # Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+# status as wait() has it, seconds of all its processes, and the peak of the largest
+Ended = NamedTuple("Ended", [("status", int), ("cpu_seconds", float), ("max_rss_kib", float)])
 
 
 class Log(object):
@@ -72,9 +76,12 @@ def run(
     grace: float,
     stop_at: Optional[float] = None,
     gpus: int = 0,
+    copy: "Optional[Copy]" = None,
 ) -> Dict[str, Any]:
-    """Run the user's shell command. Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times,
-    whether it was ``stopped``, and gpu_mem_mb where it has ``gpus``.
+    """Run the user's shell command, or watch the ``copy`` that does so already.
+
+    Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times, whether it was ``stopped``, and
+    gpu_mem_mb where it has ``gpus``.
 
     SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
     ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
@@ -84,7 +91,36 @@ def run(
     clock = time.monotonic()
     stop = _StopSignal()
     try:
-        process = subprocess.Popen(
+        process = copy or Child(command, env, cwd)
+    except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
+        stop.restore()
+        log.close()
+        return dict(
+            _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error), stopped=False
+        )
+    deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
+    watch = _gpu_watch(process.pid, env) if gpus else None
+    ended = _pump(process, log, stop, grace, deadline, watch)
+    process.close()
+    stop.restore()
+    log.close()
+    exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
+    killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
+    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
+    outcome["cpu_seconds"] = round(ended.cpu_seconds, 3)
+    outcome["max_rss_mb"] = round(ended.max_rss_kib / 1024.0, 1)
+    outcome["stopped"] = stop.received
+    if watch is not None:
+        watch.close()
+        outcome["gpu_mem_mb"] = watch.peak_mb
+    return outcome
+
+
+class Child(object):
+    """The user's shell command as a process of ours: leader of its own group, its output in a pipe."""
+
+    def __init__(self, command: str, env: Dict[str, str], cwd: str) -> None:
+        self._process = subprocess.Popen(
             ["/bin/bash", "-c", command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -93,30 +129,22 @@ def run(
             cwd=cwd,
             start_new_session=True,
         )
-    except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
-        stop.restore()
-        log.close()
-        return dict(
-            _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error), stopped=False
-        )
-    assert process.stdout is not None
-    deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-    watch = _gpu_watch(process.pid, env) if gpus else None
-    status, usage = _pump(process.pid, process.stdout.fileno(), log, stop, grace, deadline, watch)
-    process.returncode = 0  # reaped by wait4: keeps Popen from waiting for a process id that is no longer ours
-    process.stdout.close()
-    stop.restore()
-    log.close()
-    exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
-    outcome["cpu_seconds"] = round(usage.ru_utime + usage.ru_stime, 3)
-    outcome["max_rss_mb"] = round(usage.ru_maxrss / 1024.0, 1)
-    outcome["stopped"] = stop.received
-    if watch is not None:
-        watch.close()
-        outcome["gpu_mem_mb"] = watch.peak_mb
-    return outcome
+        assert self._process.stdout is not None
+        self.pid = self._process.pid
+        self.output = self._process.stdout.fileno()
+        self.wakes: List[int] = []
+
+    def ended(self) -> Optional[Ended]:
+        """How it ended, and reaped; None while it runs."""
+        done, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if not done:
+            return None
+        self._process.returncode = 0  # keeps Popen from waiting for a process id that is no longer ours
+        return Ended(status, usage.ru_utime + usage.ru_stime, float(usage.ru_maxrss))
+
+    def close(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 def _gpu_watch(session: int, env: Dict[str, str]) -> "GpuWatch":
@@ -149,23 +177,21 @@ class _StopSignal(object):
 
 
 def _pump(
-    pid: int,
-    pipe: int,
+    process: "Union[Child, Copy]",
     log: Log,
     stop: _StopSignal,
     grace: float,
     stop_at: Optional[float],
     watch: "Optional[GpuWatch]",
-) -> Tuple[int, Any]:
+) -> Ended:
     """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
     deadline: Optional[float] = None
-    ended: Optional[Tuple[int, Any]] = None
-    open_pipe = True
+    ended: Optional[Ended] = None
+    pipe, open_pipe = process.output, True
+    wakes = [stop.wake, *process.wakes]
     pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
-        ready, _, _ = select.select(
-            [pipe, stop.wake] if open_pipe else [stop.wake], [], [], 0.2 if open_pipe else pause
-        )
+        ready, _, _ = select.select([pipe, *wakes] if open_pipe else wakes, [], [], 0.2 if open_pipe else pause)
         pause = pause if open_pipe else min(pause * 2, 0.1)
         if watch is not None:
             watch.look()
@@ -174,7 +200,7 @@ def _pump(
             stop.handle()
         if stop.wake in ready:
             os.read(stop.wake, 16)
-            _signal_group(pid, signal.SIGTERM)
+            _signal_group(process.pid, signal.SIGTERM)
             deadline = deadline or time.monotonic() + grace
         if pipe in ready:
             data = os.read(pipe, CHUNK)
@@ -183,10 +209,8 @@ def _pump(
             if data:
                 continue
         if deadline is not None and time.monotonic() > deadline:
-            _signal_group(pid, signal.SIGKILL)
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done:
-            ended = (status, usage)
+            _signal_group(process.pid, signal.SIGKILL)
+        ended = process.ended()
     while open_pipe and select.select([pipe], [], [], 0)[0]:
         data = os.read(pipe, CHUNK)
         log.write(data)

@@ -14,6 +14,11 @@ if sys.argv[1:2] == ["task"]:  # the way that every array element goes: as few i
 
     sys.exit(main(sys.argv[2:]))
 
+if sys.argv[1:2] == ["host"]:
+    from _hpc_runtime.host import main  # type: ignore[import-not-found]
+
+    sys.exit(main(sys.argv[2:]))
+
 from _hpc_runtime.entry import main  # type: ignore[import-not-found]  # noqa: E402
 
 sys.exit(main(sys.argv[1:]))

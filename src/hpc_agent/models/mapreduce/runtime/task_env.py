@@ -23,6 +23,9 @@ RESERVED = frozenset(
     "SSH_AUTH_SOCK MODULEPATH LOADEDMODULES RESTARTED ARC QUEUE REQUEST NHOSTS NQUEUES PE PE_HOSTFILE".split()
 ) | frozenset(THREAD_VARIABLES)
 RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "CONDA_", "LD_", "DYLD_", "BASH_")
+# What a run's env may set although it is reserved: it speaks to hpc-agent, or to the libraries that count threads.
+NO_FORK = "HPC_NO_FORK"
+SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
 # A file name holds 255 bytes; an attempt's folder has a longer name than the task's.

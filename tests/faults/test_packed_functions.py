@@ -1,0 +1,254 @@
+"""Tasks of one element that call a registered function: copies of one interpreter, each as if started afresh."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc_agent.experiment.tasks_file import CLI_SOURCE
+from hpc_agent.infra.backends import get_backend
+from hpc_agent.infra.remote import runtime_files
+from hpc_agent.models.mapreduce.runtime import common
+from hpc_agent.models.mapreduce.runtime.dispatch import digest
+from hpc_agent.models.mapreduce.runtime.layout import RunFolder
+
+# A library outside of the repo that notes each import of it.
+LIBRARY = """
+import os
+print("a library that talks")
+with open(os.environ["IMPORTS"], "a") as handle:
+    handle.write("%d\\n" % os.getpid())
+{more}
+VALUE = 7
+"""
+HEAD = """
+import slowlib
+import helper
+from hpc_agent.experiment_kit import register_run
+
+@register_run
+def train(x: int):
+"""
+
+
+class Element:
+    """One element of ``count`` tasks with x = 0, 1, ..., as a submission leaves it; the executor is a function."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder = root, RunFolder(str(root / "runs" / "r"))
+        self.work = Path(self.folder.work)
+        self.imports = root / "imports"
+        self.env = {"PYTHONPATH": str(root / "site"), "IMPORTS": str(self.imports)}
+
+    def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "") -> "Element":
+        for name, text in runtime_files(get_backend("local")).items():
+            self.write(self.work / ".hpc" / name, text)
+        shutil.copy(CLI_SOURCE, self.work / ".hpc" / "cli.py")
+        self.write(self.root / "site" / "slowlib.py", LIBRARY.format(more=library))
+        self.write(self.work / "helper.py", 'import os\nSEEN = os.environ["X"]\n')
+        self.write(self.work / "train.py", head + body)
+        tasks = f"FLAGS = {{'train.py:train': []}}\ndef total(): return {count}\ndef resolve(i): return {{'x': i}}\n"
+        self.write(self.work / ".hpc" / "tasks.py", tasks)
+        self.write(self.folder.digests, "")
+        Path(self.folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(count)))
+        document = {
+            "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": f"{sys.executable} .hpc/cli.py",
+            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env,
+        }  # fmt: skip
+        common.write_json(self.folder.document, document)
+        common.make_folder(self.folder.jobs)
+        array = {"array": "a0", "tasks": f"0-{count - 1}", "pack": count, "elements": 1, "generation": 1}
+        common.write_json(self.folder.job("a0"), array)
+        return self
+
+    @staticmethod
+    def write(path: Path | str, text: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+
+    def start(self) -> "subprocess.Popen[str]":
+        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+        command = [sys.executable, str(self.work / ".hpc" / "_hpc_dispatch.py"), "task"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env={**os.environ, **facts}, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self) -> int:
+        with self.start() as process:
+            self.said = "".join(process.communicate(timeout=60))
+        return process.returncode
+
+    def record(self, task: int) -> dict:
+        return dict(common.read_json(self.folder.record(task)))
+
+    def log(self, task: int) -> str:
+        return Path(self.folder.log(task, 1)).read_text()
+
+    def imported(self) -> int:
+        return len(self.imports.read_text().split())
+
+
+@pytest.fixture
+def element(tmp_path):
+    return Element(tmp_path)
+
+
+def test_a_library_is_imported_once_and_the_repo_by_every_task(element):
+    body = """
+    import os
+    print("task", x, helper.SEEN)
+    told = int(os.environ["SET_BY_LIBRARY"])
+    return {"double": 2 * x, "seen": int(helper.SEEN), "lib": slowlib.VALUE, "set": told}
+"""
+    element.build(body, count=5, library='os.environ["SET_BY_LIBRARY"] = "3"')
+    assert element.run() == 0, element.said
+    assert element.imported() == 1
+    for task in range(5):
+        record = element.record(task)
+        assert record["metrics"] == {"double": 2 * task, "seen": task, "lib": 7, "set": 3}
+        assert element.log(task) == f"task {task} {task}\n"
+        assert record["max_rss_mb"] > 1
+        assert record["attempt"] == 1
+
+
+def test_each_task_ends_in_its_own_way(element):
+    body = """
+    import os, signal, sys
+    if x == 0:
+        raise RuntimeError("no luck")
+    if x == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if x == 2:
+        sys.exit(3)
+    if x == 3:
+        sys.stdout.write("not flushed by me")
+        globals()["LEFT_OPEN"] = open(os.path.join(os.environ["RESULT_DIR"], "left"), "w")
+        LEFT_OPEN.write("at the end")
+    return {"x": x}
+"""
+    element.build(body, count=5)
+    assert element.run() == 1
+    ends = [(r["state"], r["cause"], r["exit_code"], r["signal"]) for r in map(element.record, range(5))]
+    assert ends == [
+        ("failed", "code_error", 1, None),
+        ("failed", "signal", None, 9),
+        ("failed", "code_error", 3, None),
+        ("complete", None, 0, None),
+        ("complete", None, 0, None),
+    ]
+    assert "RuntimeError: no luck" in element.record(0)["log_tail"]
+    assert "train.py" in element.record(0)["log_tail"]
+    assert element.log(3) == "not flushed by me"
+    assert (Path(element.folder.path) / element.record(3)["result_dir"] / "left").read_text() == "at the end"
+    assert element.imported() == 1
+
+
+def test_random_numbers_are_drawn_anew_unless_they_are_seeded(element):
+    pytest.importorskip("numpy")
+    head = "import random\nimport numpy as np\nnp.random.seed(5)\nSEEDED = float(np.random.rand())\n" + HEAD
+    body = """
+    np.random.seed()
+    return {"seeded": SEEDED, "numpy": float(np.random.rand()), "python": random.random()}
+"""
+    element.build(body, head=head)
+    assert element.run() == 0, element.said
+    metrics = [element.record(task)["metrics"] for task in range(4)]
+    assert len({m["seeded"] for m in metrics}) == 1
+    assert len({m["numpy"] for m in metrics}) == len({m["python"] for m in metrics}) == 4
+    element.write(
+        element.work / "train.py", "import numpy as np\n" + HEAD + '    return {"numpy": float(np.random.rand())}\n'
+    )
+    shutil.rmtree(Path(element.folder.record(0)).parent)
+    shutil.rmtree(Path(element.folder.claim(0, 1)).parent)
+    assert element.run() == 0, element.said
+    assert len({element.record(task)["metrics"]["numpy"] for task in range(4)}) == 4
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        'CHOICE = os.environ.get("X", "none")',
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()",
+        "import sys\nif 'train' not in str(sys.argv) and 'host' in sys.argv: os.kill(os.getpid(), 9)",
+        "import sys, types\nsys.modules['tensorflow'] = types.ModuleType('tensorflow')",
+    ],
+    ids=["reads-a-parameter", "has-a-thread", "kills-the-host", "unsafe"],
+)
+def test_where_a_copy_would_not_be_the_same_each_task_starts_alone(element, library):
+    element.build('    return {"x": x, "lib": slowlib.VALUE}\n', library=library, count=3)
+    assert element.run() == 0, element.said
+    assert [element.record(task)["metrics"]["x"] for task in range(3)] == [0, 1, 2]
+    assert element.imported() == 4  # the host's, in vain, and one a task
+
+
+@pytest.mark.parametrize("more", [{"HPC_NO_FORK": "1"}, {}])
+def test_the_switch_of_a_run(element, more):
+    element.env.update(more)
+    element.build('    return {"x": x}\n', count=3)
+    assert element.run() == 0, element.said
+    assert element.imported() == (3 if more else 1)
+
+
+def test_the_host_is_lost_in_the_middle_of_a_task(element):
+    body = """
+    import os, signal, time
+    if x == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(30)
+    return {"x": x}
+"""
+    element.build(body)
+    begun = time.monotonic()
+    assert element.run() == 1
+    assert time.monotonic() - begun < 20
+    assert [element.record(task)["state"] for task in range(4)] == ["complete", "failed", "complete", "complete"]
+    assert (element.record(1)["cause"], element.record(1)["signal"]) == ("signal", 9)
+
+
+def test_sigterm_reaches_the_task_and_nothing_is_left_behind(element):
+    body = """
+    import os, signal, sys, time
+    def stop(*_):
+        print("asked to stop")
+        sys.exit(130)
+    signal.signal(signal.SIGTERM, stop)
+    open(os.path.join(os.environ["HPC_CHECKPOINT_DIR"], "here"), "w").close()
+    with open(os.environ["IMPORTS"] + ".pids", "w") as handle:
+        handle.write("%d %d" % (os.getpid(), os.getppid()))
+    time.sleep(60)
+"""
+    element.build(body)
+    process = element.start()
+    pids = Path(str(element.imports) + ".pids")
+    end = time.monotonic() + 30
+    while not (pids.exists() and pids.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    mine, host = map(int, pids.read_text().split())
+    os.kill(host, signal.SIGTERM)  # schedulers tell everybody
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert "asked to stop" in element.log(0)
+    assert element.record(0)["cause"] == "checkpointed"
+    assert not Path(element.folder.record(1)).exists()
+    for pid in (mine, host):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_the_descriptors_of_one_task_are_not_those_of_the_next(element):
+    """A process that a task leaves behind must not hold the next task, nor write into its log."""
+    body = """
+    import subprocess
+    if x == 0:
+        subprocess.Popen("sleep 1.5; echo late", shell=True)
+    return {"open": len(__import__("os").listdir("/proc/self/fd"))}
+"""
+    element.build(body, count=3)
+    assert element.run() == 0, element.said
+    assert [element.log(task) for task in (1, 2)] == ["", ""]
+    assert len({json.dumps(element.record(task)["metrics"]) for task in range(3)}) == 1
