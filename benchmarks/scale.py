@@ -11,6 +11,7 @@ function whose file imports a library, beside a bare interpreter and one that im
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def overhead(root: Path) -> None:
     env = {**os.environ, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
     bare, library = interpreter("pass"), interpreter(f"import {LIBRARY}")
     print(f"an interpreter {bare * 1000:.0f} ms, with {LIBRARY} {library * 1000:.0f} ms")
-    function = f"{sys.executable} .hpc/cli.py"
+    function = f"{shlex.quote(sys.executable)} .hpc/cli.py"
     for what, run_id, tasks, pack, budget, executor, switch in (
         ("command, alone", "one", 10, 1, 0.06, "exit 0", {}),
         ("command, packed", "many", PACKED, PACKED, 0.002, "exit 0", {}),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
 from hpc_agent.models.mapreduce.runtime import common
 from hpc_agent.models.mapreduce.runtime.dispatch import digest
+from hpc_agent.models.mapreduce.runtime.hosted import interpreter_of
 from hpc_agent.models.mapreduce.runtime.layout import RunFolder
 
 # A library outside of the repo that notes each import of it.
@@ -58,7 +60,7 @@ class Element:
         self.write(self.folder.digests, "")
         Path(self.folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(count)))
         document = {
-            "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": f"{sys.executable} .hpc/cli.py",
+            "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": f"{shlex.quote(sys.executable)} .hpc/cli.py",
             "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env,
         }  # fmt: skip
         common.write_json(self.folder.document, document)
@@ -192,6 +194,25 @@ def test_the_switch_of_a_run(element, more):
     element.build('    return {"x": x}\n', count=3)
     assert element.run() == 0, element.said
     assert element.imported() == (3 if more else 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "python"),
+    [
+        ("python3 .hpc/cli.py", "python3"),
+        ("/opt/a-b/bin/python3.11 .hpc/cli.py", "/opt/a-b/bin/python3.11"),
+        ("'/my envs/bin/python' .hpc/cli.py", "'/my envs/bin/python'"),
+        ("$PYTHON .hpc/cli.py", ""),
+        ("srun python3 .hpc/cli.py", ""),
+        ("python3 -O .hpc/cli.py", ""),
+        ("python3 .hpc/cli.py x", ""),
+        ("true; python3 .hpc/cli.py", ""),
+        ("'python3 .hpc/cli.py", ""),
+        (".hpc/cli.py", ""),
+    ],
+)
+def test_only_the_plain_command_is_shared(command, python):
+    assert interpreter_of(command) == python
 
 
 def test_the_host_is_lost_in_the_middle_of_a_task(element):

@@ -7,6 +7,7 @@ the host cannot be had, or says no, the task is started by itself as always.
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from .execute import Ended
 from .messages import receive, send
 from .task_env import NO_FORK
 
-COMMAND = re.compile(r"^(?P<python>(?:[\w.+-]*/)*python[\d.]*) \.hpc/cli\.py$")
+CLI = ".hpc/cli.py"
+INTERPRETER = re.compile(r"^(?:.*/)?python[\d.]*$")
 PROGRAM = ".hpc/_hpc_dispatch.py host"
 
 
@@ -25,9 +27,9 @@ class Copies(object):
 
     def __init__(self, command: str, functions: List[str], env: Dict[str, str], work: str) -> None:
         self._host: Optional[Host] = None
-        found = COMMAND.match(command)
-        if found and functions and not env.get(NO_FORK):
-            self._host = Host(found.group("python"), functions, env, work)
+        python = interpreter_of(command)
+        if python and functions and not env.get(NO_FORK):
+            self._host = Host(python, functions, env, work)
 
     def start(self, env: Dict[str, str], parameters: List[str]) -> "Optional[Copy]":
         """A copy that runs the task whose ``parameters`` are these; None when it has to be started by itself."""
@@ -40,6 +42,17 @@ class Copies(object):
         if self._host is not None:
             self._host.close()
             self._host = None
+
+
+def interpreter_of(command: str) -> str:
+    """The interpreter, quoted, of a command that is nothing but ``python3 .hpc/cli.py``; else nothing."""
+    python = command[: -len(CLI) - 1] if command.endswith(" " + CLI) else ""
+    try:
+        words = shlex.split(python)
+    except ValueError:
+        return ""
+    literal = len(words) == 1 and shlex.quote(words[0]) == python
+    return python if literal and INTERPRETER.match(words[0]) else ""
 
 
 class Host(object):
