@@ -24,9 +24,9 @@ from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.remote import runtime_files
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, compute_submission_plan
-from hpc_agent.models.mapreduce.runtime import common
-from hpc_agent.models.mapreduce.runtime.dispatch import digest
-from hpc_agent.models.mapreduce.runtime.layout import RunFolder
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.tasks_module import digest
 
 RECORDED, PACKED = 100_000, 200
 LIBRARY = "asyncio.events, email.message, http.client, xml.dom.minidom, sqlite3, unittest.mock, decimal"
@@ -67,8 +67,8 @@ def deployed(root: Path, run_id: str, tasks: int, pack: int, executor: str, **en
         "scheduler": "local", "resources": {"cpus": 1}, "env": env,
     }  # fmt: skip
     Path(folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(tasks)))
-    common.write_json(folder.document, document)
-    common.make_folder(folder.jobs)
+    write_json(folder.document, document)
+    make_folder(folder.jobs)
     entry = {
         "array": "a0",
         "tasks": f"0-{tasks - 1}",
@@ -77,7 +77,7 @@ def deployed(root: Path, run_id: str, tasks: int, pack: int, executor: str, **en
         "wave": 0,
         "generation": 1,
     }
-    common.write_json(folder.job("a0"), {**entry, "state": "submitted", "job_id": "1", "at": time.time()})
+    write_json(folder.job("a0"), {**entry, "state": "submitted", "job_id": "1", "at": time.time()})
     subprocess.run([sys.executable, "-m", "compileall", "-q", folder.work], check=True)
     return folder
 

@@ -26,7 +26,7 @@ from faults import Outcome
 
 import hpc_agent
 from hpc_agent.errors import EXIT_CODES
-from hpc_agent.models.mapreduce.runtime.common import decode_ranges
+from hpc_agent.node.shared.ranges import decode_ranges
 
 SETTLE_SEC, COMMAND_LIMIT_SEC = 2, 5
 TERMINAL = ("complete", "failed", "abandoned")

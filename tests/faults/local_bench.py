@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, processes
-from hpc_agent.models.mapreduce.runtime.schedulers import local as local_module
-from hpc_agent.models.mapreduce.runtime.schedulers.base import Job
-from hpc_agent.models.mapreduce.runtime.schedulers.local import Local
+from hpc_agent.node.schedulers.base import Job
+from hpc_agent.node.schedulers.local import adapter as local_module
+from hpc_agent.node.schedulers.local import processes
+from hpc_agent.node.schedulers.local.adapter import Local
+from hpc_agent.node.shared.files import read_json
 
 
 class Bench:
@@ -59,7 +60,7 @@ class Bench:
         return self.out.read_text().split() if self.out.exists() else []
 
     def supervisor(self) -> int:
-        document = common.read_json(str(self.state / "supervisor.json"), {})
+        document = read_json(str(self.state / "supervisor.json"), {})
         return int(document.get("pid", 0))
 
     def kill_supervisor(self, number: int = signal.SIGKILL) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from local_bench import Bench, most_at_once, until
 
-from hpc_agent.models.mapreduce.runtime import processes
-from hpc_agent.models.mapreduce.runtime.schedulers.base import Job
-from hpc_agent.models.mapreduce.runtime.schedulers.local import Local
+from hpc_agent.node.schedulers.base import Job
+from hpc_agent.node.schedulers.local import processes
+from hpc_agent.node.schedulers.local.adapter import Local
 
 PYTHON = shlex.quote(sys.executable)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from local_bench import Bench, patched_boot, until
 
-from hpc_agent.models.mapreduce.runtime import processes
-from hpc_agent.models.mapreduce.runtime.schedulers import local as local_module
+from hpc_agent.node.schedulers.local import adapter as local_module
+from hpc_agent.node.schedulers.local import processes
 
 pytestmark = pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")
 

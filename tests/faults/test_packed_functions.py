@@ -15,10 +15,10 @@ import pytest
 from hpc_agent.experiment.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
-from hpc_agent.models.mapreduce.runtime import common
-from hpc_agent.models.mapreduce.runtime.dispatch import digest
-from hpc_agent.models.mapreduce.runtime.hosted import interpreter_of
-from hpc_agent.models.mapreduce.runtime.layout import RunFolder
+from hpc_agent.node.job.function_tasks import interpreter_of
+from hpc_agent.node.shared.files import make_folder, read_json, write_json
+from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.tasks_module import digest
 
 # A library outside of the repo that notes each import of it.
 LIBRARY = """
@@ -63,10 +63,10 @@ class Element:
             "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": f"{shlex.quote(sys.executable)} .hpc/cli.py",
             "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env,
         }  # fmt: skip
-        common.write_json(self.folder.document, document)
-        common.make_folder(self.folder.jobs)
+        write_json(self.folder.document, document)
+        make_folder(self.folder.jobs)
         array = {"array": "a0", "tasks": f"0-{count - 1}", "pack": count, "elements": 1, "generation": 1}
-        common.write_json(self.folder.job("a0"), array)
+        write_json(self.folder.job("a0"), array)
         return self
 
     @staticmethod
@@ -86,7 +86,7 @@ class Element:
         return process.returncode
 
     def record(self, task: int) -> dict:
-        return dict(common.read_json(self.folder.record(task)))
+        return dict(read_json(self.folder.record(task)))
 
     def log(self, task: int) -> str:
         return Path(self.folder.log(task, 1)).read_text()

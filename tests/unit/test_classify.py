@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime.classify import classify, fingerprint
-from hpc_agent.models.mapreduce.runtime.failure_classes import CATALOGUE, by_name
+from hpc_agent.node.shared.failure_classes import CATALOGUE, by_name
+from hpc_agent.node.why.classify import classify, fingerprint
 
 FAILED = {"cause": "code_error", "message": "exit code 1", "exit_code": 1, "signal": None, "host": "cn017"}
 KILLED = {"cause": "signal", "message": "killed by signal 9", "exit_code": None, "signal": 9, "host": "cn017"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime.fold import EXACT_LIMIT, Metric, Table
-from hpc_agent.models.mapreduce.runtime.moments import Exact
-from hpc_agent.models.mapreduce.runtime.quantiles import Sketch
+from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
+from hpc_agent.node.shared.moments import Exact
+from hpc_agent.node.shared.quantiles import Sketch
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)

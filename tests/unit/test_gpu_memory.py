@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import gpu_memory
+from hpc_agent.node.job import gpu_memory
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import common, layout, ledger
+from hpc_agent.node.shared import run_folder
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.submission import ledger
 
 
 class Killed(BaseException):
@@ -30,11 +33,11 @@ class FakeScheduler:
         if answer == "killed after":
             raise Killed
         if answer in ("refused", "refused but accepted"):
-            raise common.NodeError("scheduler_refused", "no", None, {"retry_later": False})
+            raise NodeError("scheduler_refused", "no", None, {"retry_later": False})
         if answer in ("unknown", "unknown but accepted"):
-            raise common.NodeError("submission_unknown", "hm")
+            raise NodeError("submission_unknown", "hm")
         if answer == "full":
-            raise common.NodeError("scheduler_refused", "MaxSubmit", None, {"retry_later": True})
+            raise NodeError("scheduler_refused", "MaxSubmit", None, {"retry_later": True})
         return str(len(self.accepted))
 
     def find(self, name, since):
@@ -57,10 +60,10 @@ ANSWERS = [
 
 
 def make_folder(path):
-    folder = layout.RunFolder(str(path))
-    common.make_folder(folder.jobs)
-    common.write_json(folder.document, {"constraints": {}})
-    common.write_json(folder.submission, {"template": "t", "job_environment": {}})
+    folder = run_folder.RunFolder(str(path))
+    make_folder(folder.jobs)
+    write_json(folder.document, {"constraints": {}})
+    write_json(folder.submission, {"template": "t", "job_environment": {}})
     entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
     arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
     ledger.plan(folder, arrays)
@@ -80,7 +83,7 @@ def test_never_twice_never_lost(answers, kill_at):
     with tempfile.TemporaryDirectory() as path, mock.patch.object(ledger.time, "sleep"):
         folder, scheduler = make_folder(path), FakeScheduler()
         scheduler.answers = list(answers)
-        writes, honest = [0], common.write_json
+        writes, honest = [0], write_json
 
         def dying(target, value, sync=True):
             writes[0] += 1
@@ -92,7 +95,7 @@ def test_never_twice_never_lost(answers, kill_at):
             for _ in range(30):
                 try:
                     outcome = submitter(folder, scheduler).go()
-                except (Killed, common.NodeError):
+                except (Killed, NodeError):
                     continue
                 if not outcome["waiting"] and not scheduler.answers:
                     break
@@ -107,10 +110,10 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
     scheduler.answers = ["refused but accepted"]
 
     def down(name, since):
-        raise common.NodeError("cluster_timeout", "down")
+        raise NodeError("cluster_timeout", "down")
 
     scheduler.find, honest = down, scheduler.find
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         submitter(folder, scheduler).go()
     assert caught.value.code == "submission_unknown"
     scheduler.find = honest
@@ -121,7 +124,7 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
 def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tmp_path):
     folder, scheduler = make_folder(tmp_path), FakeScheduler()
     scheduler.answers = ["ok", "refused"]
-    with pytest.raises(common.NodeError):
+    with pytest.raises(NodeError):
         submitter(folder, scheduler).go()
     arrays = [dict(ledger.read(folder, f"a{n}"), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
     ledger.plan(folder, arrays)
@@ -139,7 +142,7 @@ def test_a_limit_whose_jobs_ended_meanwhile_is_tried_again(tmp_path):
 def test_a_limit_that_refuses_in_an_empty_queue_is_no_matter_of_waiting(tmp_path):
     folder, scheduler = make_folder(tmp_path), FakeScheduler()
     scheduler.answers, scheduler.others = ["full", "full"], 0
-    with pytest.raises(common.NodeError) as raised:
+    with pytest.raises(NodeError) as raised:
         submitter(folder, scheduler).go()
     assert "max_array_size" in raised.value.remediation
     assert scheduler.accepted == []

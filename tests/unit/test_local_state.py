@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import common, local_state, processes
-from hpc_agent.models.mapreduce.runtime.local_state import Amount, Demand, StateFolder, fold, plan
-from hpc_agent.models.mapreduce.runtime.processes import Process
-from hpc_agent.models.mapreduce.runtime.schedulers import base, load
-from hpc_agent.models.mapreduce.runtime.schedulers import local as local_module
-from hpc_agent.models.mapreduce.runtime.schedulers.local import Local
+from hpc_agent.node.schedulers import base, load
+from hpc_agent.node.schedulers.local import adapter as local_module
+from hpc_agent.node.schedulers.local import local_state, processes
+from hpc_agent.node.schedulers.local.adapter import Local
+from hpc_agent.node.schedulers.local.local_state import Amount, Demand, StateFolder, fold, plan
+from hpc_agent.node.schedulers.local.processes import Process
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.files import read_json
 
 COUNT = 4
 ELEMENTS = st.integers(0, COUNT - 1)
@@ -191,7 +193,7 @@ def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
     Path(state.job(3).path).mkdir()
     assert state.allocate({"name": "c"}) == 4
     assert state.active_ids() == [1, 2, 4]
-    assert common.read_json(state.job(3).spec) is None
+    assert read_json(state.job(3).spec) is None
     assert Path(state.path).stat().st_mode & 0o077 == 0
 
 
@@ -284,7 +286,7 @@ def make_job(**fields) -> base.Job:
 def test_what_the_machine_does_not_have_is_refused(resources, word, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HPC_LOCAL_GPUS", "1")
     scheduler = Local(str(tmp_path), 2, 100)
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         scheduler.submit(make_job(resources=resources))
     assert caught.value.code == "scheduler_refused"
     assert word in caught.value.message

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.experiment_kit.series import MAX, MIN, MOMENTS, SUM, carries
-from hpc_agent.models.mapreduce.runtime.fold import Table
+from hpc_agent.node.shared.metric_table import Table
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 anything = st.one_of(st.floats(), st.integers(), st.integers(min_value=-(10**30), max_value=10**30))

@@ -7,9 +7,15 @@ import time
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, dispatch, execute, records, snapshot, task_states
-from hpc_agent.models.mapreduce.runtime.layout import RunFolder, check_root
-from hpc_agent.models.mapreduce.runtime.lock import Lock
+from hpc_agent.node.job import dispatch, execute
+from hpc_agent.node.look import records
+from hpc_agent.node.shared import task_states
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.files import make_folder, read_json, write_json
+from hpc_agent.node.shared.log_tail import tail
+from hpc_agent.node.shared.run_folder import RunFolder, check_root
+from hpc_agent.node.submission import snapshot
+from hpc_agent.node.submission.run_lock import Lock
 
 
 def push(folder, **files):
@@ -46,7 +52,7 @@ def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
 def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path, runtime):
     manifest = push(tmp_path / "in", code="1")
     (tmp_path / "in" / "code").write_text("2")
-    with pytest.raises(common.NodeError, match="code changed while") as caught:
+    with pytest.raises(NodeError, match="code changed while") as caught:
         snapshot.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
     assert caught.value.code == "precondition_failed"
     assert os.listdir(tmp_path / "snapshots") == []
@@ -54,20 +60,20 @@ def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path,
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", ""])
 def test_a_manifest_cannot_leave_its_folder(tmp_path, runtime, path):
-    with pytest.raises(common.NodeError, match="not a path inside"):
+    with pytest.raises(NodeError, match="not a path inside"):
         snapshot.install(str(tmp_path), "aaa", [["f", path, "0", False]], None, str(tmp_path), runtime)
 
 
 @pytest.mark.parametrize("root", ["/", "~", "/scratch", "/scratch/hpc-agent", "relative/hpc-agent/x"])
 def test_dangerous_roots_are_refused(root):
-    with pytest.raises(common.NodeError, match="refusing"):
+    with pytest.raises(NodeError, match="refusing"):
         check_root(root)
 
 
 def write_record(folder, task, **facts):
     path = folder.record(task)
-    common.make_folder(os.path.dirname(path))
-    common.write_json(path, {"task": task, "generation": 1, "seconds": 1.0, **facts})
+    make_folder(os.path.dirname(path))
+    write_json(path, {"task": task, "generation": 1, "seconds": 1.0, **facts})
 
 
 def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
@@ -83,7 +89,7 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     assert list(seen.failed) == [1]
 
     read = []
-    monkeypatch.setattr(records, "_readable", lambda path: read.append(path) or common.read_json(path))
+    monkeypatch.setattr(records, "_readable", lambda path: read.append(path) or read_json(path))
     assert records.scan(folder, 3000, cache).state == seen.state
     assert read == []
     write_record(folder, 1, state="complete")
@@ -102,7 +108,7 @@ def test_a_torn_record_is_no_record(tmp_path):
 
 def test_the_lock_excludes_names_its_holder_and_outlives_no_one(tmp_path):
     path = str(tmp_path / "lock")
-    with Lock(path, "me@here", wait=1), pytest.raises(common.NodeError, match="me@here"), Lock(path, "you", wait=0.2):
+    with Lock(path, "me@here", wait=1), pytest.raises(NodeError, match="me@here"), Lock(path, "you", wait=0.2):
         pass
     with Lock(path, "you", wait=0.2):
         pass
@@ -140,7 +146,7 @@ def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
     log.write(b"".join(b"%06d\n" % n for n in range(5000)))
     log.close()
     assert sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path)) <= 2000
-    assert execute.tail(path, 3, 400).splitlines() == ["004997", "004998", "004999"]
+    assert tail(path, 3, 400).splitlines() == ["004997", "004998", "004999"]
     assert open(path).readline() == "000000\n"
 
 
@@ -160,7 +166,7 @@ def test_a_background_child_that_keeps_the_pipe_does_not_hold_the_task(tmp_path)
     started = time.monotonic()
     assert run("sleep 30 & echo done", tmp_path)["state"] == "complete"
     assert time.monotonic() - started < 5
-    assert execute.tail(str(tmp_path / "log"), 1, 100) == "done"
+    assert tail(str(tmp_path / "log"), 1, 100) == "done"
 
 
 def test_sigterm_gives_the_executor_its_grace(tmp_path):
@@ -168,7 +174,7 @@ def test_sigterm_gives_the_executor_its_grace(tmp_path):
     timer.start()
     outcome = run("trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", tmp_path)
     assert (outcome["state"], outcome["cause"]) == ("failed", "terminated")
-    assert "saved" in execute.tail(str(tmp_path / "log"), 5, 400)
+    assert "saved" in tail(str(tmp_path / "log"), 5, 400)
 
 
 class Fence:

@@ -1,8 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime.common import decode_ranges, encode_ranges
-from hpc_agent.models.mapreduce.runtime.ranges import count, slice_ranges
+from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges, slice_ranges
 
 ids = st.sets(st.integers(0, 400))
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import common
-from hpc_agent.models.mapreduce.runtime.failure_classes import CATALOGUE
-from hpc_agent.models.mapreduce.runtime.recovery import SAME_FAILURE_THRESHOLD, Policy, decide
+from hpc_agent.node.shared.failure_classes import CATALOGUE
+from hpc_agent.node.shared.ranges import decode_ranges
+from hpc_agent.node.why.recovery_policy import SAME_FAILURE_THRESHOLD, Policy, decide
 
 
 def failed(task, kind, fingerprint="f", resubmits=(), **facts):
@@ -102,7 +102,7 @@ def test_every_wanted_task_is_in_one_group_or_refused(tasks, document):
     wanted = {d["task"] for d in diagnoses if policy.wants(d)}
     groups, blocked = decide(diagnoses, Policy(document), ["n1", "n2"])
     sent = [task for group in groups for task in group["ids"]]
-    refused = [task for refusal in blocked for task in common.decode_ranges(refusal["tasks"])]
+    refused = [task for refusal in blocked for task in decode_ranges(refusal["tasks"])]
     assert sorted(sent + refused) == sorted(wanted)
     assert len(sent) <= document.get("max_tasks", len(sent))
     caps = document.get("caps")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, layout, survey
+from hpc_agent.node.look import survey
+from hpc_agent.node.shared import run_folder
+from hpc_agent.node.shared.files import make_folder, write_json
 
 ENTRY = {"array": "a0", "name": "run.a0", "job_id": "7", "tasks": "0-2", "pack": 1, "elements": 3, "generation": 1, "at": 0.0,
          "state": "submitted", "order": 0, "wave": 0}  # fmt: skip
@@ -24,10 +26,10 @@ class Scheduler:
 
 @pytest.fixture
 def look(tmp_path):
-    folder = layout.RunFolder(str(tmp_path))
-    common.make_folder(folder.jobs)
-    common.write_json(folder.document, {"task_count": 3, "run_id": "run", "scheduler": "slurm"})
-    common.write_json(folder.job("a0"), ENTRY)
+    folder = run_folder.RunFolder(str(tmp_path))
+    make_folder(folder.jobs)
+    write_json(folder.document, {"task_count": 3, "run_id": "run", "scheduler": "slurm"})
+    write_json(folder.job("a0"), ENTRY)
 
     def causes():
         seen = survey.Survey(folder, {}, Scheduler())

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import common
-from hpc_agent.models.mapreduce.runtime.schedulers import base, qacct, sge
+from hpc_agent.node.schedulers import base
+from hpc_agent.node.schedulers.sge import adapter as sge
+from hpc_agent.node.schedulers.sge import qacct
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.ranges import decode_ranges
 
 DATA = Path(__file__).parents[1] / "data" / "sge"
 RECORDED_FROM = 1795446000.0
@@ -135,8 +138,8 @@ def test_values_travel_in_the_environment(answers):
 
 
 def test_a_submission_that_hangs_may_have_been_accepted(answers):
-    answers["qsub"] = common.NodeError("cluster_timeout", "qsub did not answer within 60 s")
-    with pytest.raises(common.NodeError) as caught:
+    answers["qsub"] = NodeError("cluster_timeout", "qsub did not answer within 60 s")
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().submit(job())
     assert caught.value.code == "submission_unknown"
 
@@ -170,7 +173,7 @@ def test_job_id_is_found_among_banners():
     ],
 )
 def test_an_outcome_that_is_not_certain_is_unknown(code, out, err):
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().parse_submit(code, out, err)
     assert caught.value.code == "submission_unknown"
     assert caught.value.message
@@ -191,7 +194,7 @@ def test_every_recorded_refusal_is_tested():
 
 @pytest.mark.parametrize(("name", "advice"), REFUSED.items())
 def test_refusals_carry_the_schedulers_sentence_and_what_to_do(name, advice):
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().parse_submit(*recorded(name))
     error = caught.value
     assert error.code == "scheduler_refused"
@@ -202,13 +205,13 @@ def test_refusals_carry_the_schedulers_sentence_and_what_to_do(name, advice):
 
 
 def test_refusal_message_is_one_sentence():
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().parse_submit(*recorded("refused-resource"))
     assert caught.value.message == 'qsub: unknown resource "nosuch"'
 
 
 def test_a_qmaster_that_is_down_can_be_tried_again():
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().parse_submit(*recorded("down-qsub"))
     assert caught.value.code == "cluster_timeout"
 
@@ -279,7 +282,7 @@ def test_one_query_is_enough_while_everything_runs(answers):
 
 def test_reasons_are_dispensable(answers):
     answers["qstat -u"] = recorded("qstat-xml")
-    answers["qstat -j"] = common.NodeError("cluster_timeout", "qstat did not answer within 15 s")
+    answers["qstat -j"] = NodeError("cluster_timeout", "qstat did not answer within 15 s")
     (row,) = sge.GridEngine().queue(["5"])
     assert (row["state"], row["reason"]) == ("held", "")
 
@@ -295,7 +298,7 @@ def test_queue_asks_for_the_user_not_for_the_jobs(answers):
 )
 def test_a_failed_query_is_no_answer(answers, name, code):
     answers["qstat"] = recorded(name)
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().queue(["5"])
     assert caught.value.code == code
 
@@ -303,7 +306,7 @@ def test_a_failed_query_is_no_answer(answers, name, code):
 @pytest.mark.parametrize("cut", [0, 1, 40, 400, 4000])
 def test_a_document_cut_short_is_no_answer(answers, cut):
     answers["qstat"] = (0, recorded("qstat-xml")[1][:cut], "")
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().queue(["2"])
     assert caught.value.code == "remote_command_failed"
 
@@ -476,7 +479,7 @@ def test_an_unknown_job_is_an_empty_answer(answers):
 
 def test_accounting_that_is_down_is_no_empty_answer(answers):
     answers["qacct"] = recorded("nocell-qacct")
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().accounting(["5"], 0.0)
     assert caught.value.code == "remote_command_failed"
 
@@ -485,7 +488,7 @@ def test_accounting_of_many_jobs_stays_within_the_time_of_one_command(answers, m
     answers["qacct"] = recorded("qacct-unknown")
     clock = iter(range(0, 1000, 25))
     monkeypatch.setattr(sge.time, "monotonic", lambda: float(next(clock)))
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         sge.GridEngine().accounting([str(n) for n in range(9)], 0.0)
     assert caught.value.code == "cluster_timeout"
     assert len(answers.calls) == 2
@@ -522,13 +525,13 @@ def test_find_does_without_accounting_only_when_the_queue_has_it(answers):
     answers["qstat -u"] = recorded("qstat-named")
     answers["qacct -o"] = recorded("nocell-qacct")
     assert sge.GridEngine().find("hpc-suspended", RECORDED_FROM) == ["83", "84"]
-    with pytest.raises(common.NodeError):
+    with pytest.raises(NodeError):
         sge.GridEngine().find("hpc-nowhere", RECORDED_FROM)
 
 
 def test_find_fails_when_the_queue_cannot_be_asked(answers):
     answers["qstat"] = recorded("down-qstat")
-    with pytest.raises(common.NodeError):
+    with pytest.raises(NodeError):
         sge.GridEngine().find("hpc-tc", RECORDED_FROM)
 
 
@@ -550,17 +553,17 @@ def test_lists_of_ranges_with_steps_are_read(parts):
         text.append(str(first) if length == 0 else f"{first}-{first + length}:{step}")
         expected.update(range(first - 1, first + length, step))
     (row,) = sge.parse_queue(xml(",".join(text)), {"77"})
-    assert common.decode_ranges(row["elements"]) == sorted(expected)
+    assert decode_ranges(row["elements"]) == sorted(expected)
 
 
 @given(st.text(alphabet="0123456789-,:. ", min_size=1, max_size=7))
 def test_a_list_that_makes_no_sense_is_a_failed_query(text):
     try:
         (row,) = sge.parse_queue(xml(text), {"77"})
-    except common.NodeError as error:
+    except NodeError as error:
         outcome = error.code
     else:
-        outcome = str(min(common.decode_ranges(row["elements"]), default=0) >= 0)
+        outcome = str(min(decode_ranges(row["elements"]), default=0) >= 0)
     assert outcome in ("remote_command_failed", "True")
 
 
@@ -568,7 +571,7 @@ def test_a_list_that_makes_no_sense_is_a_failed_query(text):
 def test_whatever_qsub_prints_is_an_id_or_a_known_error(out, err):
     try:
         outcome = sge.GridEngine().parse_submit(0, out, err)
-    except common.NodeError as error:
+    except NodeError as error:
         outcome = error.code
     assert outcome == "submission_unknown" or outcome.isdigit()
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import common
-from hpc_agent.models.mapreduce.runtime.schedulers import base, slurm
+from hpc_agent.node.schedulers import base
+from hpc_agent.node.schedulers.slurm import adapter as slurm
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 
 DATA = Path(__file__).parents[1] / "data" / "slurm"
 RECORDED_FROM = 1795446000.0
@@ -116,15 +118,15 @@ def test_values_travel_in_the_environment_and_user_settings_do_not(answers, monk
 
 
 def test_a_submission_that_hangs_may_have_been_accepted(answers):
-    answers["sbatch"] = [common.NodeError("cluster_timeout", "sbatch did not answer within 60 s")]
-    with pytest.raises(common.NodeError) as caught:
+    answers["sbatch"] = [NodeError("cluster_timeout", "sbatch did not answer within 60 s")]
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().submit(job())
     assert caught.value.code == "submission_unknown"
 
 
 def test_a_missing_sbatch_is_not_an_unknown_outcome(answers):
-    answers["sbatch"] = [common.NodeError("remote_command_failed", "cannot run sbatch")]
-    with pytest.raises(common.NodeError) as caught:
+    answers["sbatch"] = [NodeError("remote_command_failed", "cannot run sbatch")]
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().submit(job())
     assert caught.value.code == "remote_command_failed"
 
@@ -158,7 +160,7 @@ def test_job_id_is_found_among_banners(out, job_id):
     ],
 )
 def test_an_outcome_that_is_not_certain_is_unknown(code, out, err):
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().parse_submit(code, out, err)
     assert caught.value.code == "submission_unknown"
     assert caught.value.message
@@ -181,7 +183,7 @@ def test_every_recorded_refusal_is_tested():
 @pytest.mark.parametrize(("name", "advice"), REFUSED.items())
 def test_refusals_carry_the_schedulers_sentence_and_what_to_do(name, advice):
     code, out, err = recorded(name)
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().parse_submit(code, out, err)
     error = caught.value
     assert error.code == "scheduler_refused"
@@ -193,21 +195,21 @@ def test_refusals_carry_the_schedulers_sentence_and_what_to_do(name, advice):
 
 
 def test_refusal_message_is_one_sentence():
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().parse_submit(*recorded("refused-partition"))
     assert str(caught.value) == "sbatch: invalid partition specified: nope; Invalid partition name specified"
 
 
 @pytest.mark.parametrize("name", ["down-sbatch", "nomunge-sbatch"])
 def test_a_controller_that_is_down_can_be_tried_again(name):
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().parse_submit(*recorded(name))
     assert caught.value.code == "cluster_timeout"
     assert caught.value.details["retry_later"] is True
 
 
 def test_rate_limit_is_throttling():
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().parse_submit(
             1, "", "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
         )
@@ -237,7 +239,7 @@ def test_queue_reads_every_recorded_state(answers):
         ("180", "0"): ("running", "", "node1"),
         ("176", "1"): ("suspended", "", "node1"),
         ("178", "0-2"): ("pending", "PartitionDown", ""),
-        ("179", common.encode_ranges(range(0, 2997, 7))): ("pending", "PartitionTimeLimit", ""),
+        ("179", encode_ranges(range(0, 2997, 7))): ("pending", "PartitionTimeLimit", ""),
     }
     assert {r["state"] for r in rows} <= set(base.QUEUE_STATES)
     assert {r["raw"] for r in rows} == {"PENDING", "RUNNING", "SUSPENDED"}
@@ -266,14 +268,14 @@ def test_a_job_that_is_gone_is_an_empty_answer_and_no_failure(answers):
 @pytest.mark.parametrize("name", ["down-squeue", "nomunge-squeue"])
 def test_a_failed_query_is_no_answer(answers, name):
     answers["squeue"] = [recorded(name)]
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().queue(["5"])
     assert caught.value.code == "cluster_timeout"
 
 
 def test_an_unreachable_controller_is_noticed_whatever_the_exit_code(answers):
     answers["squeue"] = [(0, "", recorded("down-squeue")[2])]
-    with pytest.raises(common.NodeError):
+    with pytest.raises(NodeError):
         slurm.Slurm().queue(["5"])
 
 
@@ -296,14 +298,14 @@ def test_a_list_cut_short_is_asked_for_element_by_element(answers):
 
 def test_a_list_that_stays_cut_short_is_a_failed_query(answers):
     answers["squeue"] = [recorded("squeue-cut")]
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().queue(["189"])
     assert caught.value.code == "remote_command_failed"
 
 
 def test_long_list_is_whole_with_the_environment_that_we_set():
     (row,) = slurm.parse_queue(recorded("squeue-whole")[1], {"189"})
-    assert len(common.decode_ranges(row["elements"])) == 400
+    assert len(decode_ranges(row["elements"])) == 400
 
 
 @pytest.mark.parametrize(
@@ -432,7 +434,7 @@ def test_nothing_is_asked_about_no_jobs(answers):
 )
 def test_accounting_that_is_down_is_no_empty_answer(answers, name, code):
     answers["sacct"] = [recorded(name)]
-    with pytest.raises(common.NodeError) as caught:
+    with pytest.raises(NodeError) as caught:
         slurm.Slurm().accounting(["5"], 0.0)
     assert caught.value.code == code
 
@@ -482,7 +484,7 @@ def test_find_does_without_accounting_only_when_the_queue_has_it(answers):
     answers["squeue"] = [recorded("squeue-named")]
     answers["sacct"] = [recorded("nodb-sacct")]
     assert slurm.Slurm().find("hpc-throttled", RECORDED_FROM) == ["171"]
-    with pytest.raises(common.NodeError):
+    with pytest.raises(NodeError):
         slurm.Slurm().find("hpc-nowhere", RECORDED_FROM)
 
 
@@ -493,7 +495,7 @@ indices = st.sets(st.integers(min_value=0, max_value=100_000), min_size=1, max_s
 
 @given(indices, st.integers(min_value=0, max_value=3))
 def test_ranges_are_read_back(elements, first):
-    shifted = common.encode_ranges(element + first for element in elements)
+    shifted = encode_ranges(element + first for element in elements)
     assert base.parse_indices(shifted, first=first) == sorted(elements)
 
 
@@ -506,14 +508,14 @@ def test_steps_are_read(start, length, step):
 @given(indices, st.one_of(st.none(), st.integers(1, 99)))
 def test_pending_rows_with_and_without_throttle(elements, throttle):
     tail = "" if throttle is None else f"%{throttle}"
-    line = f"77_[{common.encode_ranges(elements)}{tail}]|PENDING||Priority"
+    line = f"77_[{encode_ranges(elements)}{tail}]|PENDING||Priority"
     (row,) = slurm.parse_queue(line, {"77"})
-    assert common.decode_ranges(row["elements"]) == sorted(elements)
+    assert decode_ranges(row["elements"]) == sorted(elements)
 
 
 @given(indices, st.data())
 def test_a_cut_row_is_never_taken_for_a_whole_one(elements, data):
-    whole = f"77_[{common.encode_ranges(elements)}]"
+    whole = f"77_[{encode_ranges(elements)}]"
     cut = whole[: data.draw(st.integers(min_value=4, max_value=len(whole) - 1))]
     with pytest.raises(ValueError, match="not a"):
         slurm.parse_queue(f"{cut}|PENDING||Priority", {"77"})
@@ -539,7 +541,7 @@ def test_junk_is_an_error_and_no_crash(text):
 def test_whatever_sbatch_prints_is_an_id_or_a_known_error(out, err):
     try:
         outcome = slurm.Slurm().parse_submit(0, out, err)
-    except common.NodeError as error:
+    except NodeError as error:
         outcome = error.code
     assert outcome == "submission_unknown" or outcome.isdigit()
 

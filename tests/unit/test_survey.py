@@ -4,8 +4,11 @@ import os
 
 import pytest
 
-from hpc_agent.models.mapreduce.runtime import common, layout, survey, task_states
-from hpc_agent.models.mapreduce.runtime.report import describe
+from hpc_agent.node.look import survey
+from hpc_agent.node.look.report import describe
+from hpc_agent.node.shared import run_folder, task_states
+from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.files import make_folder, write_json
 
 
 class Scheduler:
@@ -14,12 +17,12 @@ class Scheduler:
 
     def queue(self, jobs):
         if self.broken == "queue":
-            raise common.NodeError("cluster_timeout", "no answer")
+            raise NodeError("cluster_timeout", "no answer")
         return [row for row in self.rows if row["job"] in jobs]
 
     def accounting(self, jobs, since):
         if self.broken == "accounting":
-            raise common.NodeError("cluster_timeout", "no answer")
+            raise NodeError("cluster_timeout", "no answer")
         return [row for row in self.ended if row["job"] in jobs]
 
 
@@ -27,15 +30,15 @@ class Bed:
     """A run of three tasks on disk, and a scheduler that says what it is told to."""
 
     def __init__(self, path):
-        self.folder = layout.RunFolder(str(path))
+        self.folder = run_folder.RunFolder(str(path))
         self.scheduler = Scheduler()
         self.seen = {}
-        common.make_folder(self.folder.jobs)
-        common.write_json(self.folder.document, {"task_count": 3, "run_id": "r", "scheduler": "slurm"})
+        make_folder(self.folder.jobs)
+        write_json(self.folder.document, {"task_count": 3, "run_id": "r", "scheduler": "slurm"})
         self.entry("a0", "7", 1)
 
     def entry(self, array, job, generation, tasks="0-2", **more):
-        common.write_json(self.folder.job(array), {
+        write_json(self.folder.job(array), {
             "array": array, "name": "r." + array, "job_id": job, "tasks": tasks, "pack": 1, "elements": 3, "wave": 0,
             "generation": generation, "at": 0.0, "state": "submitted" if job else "planned", "order": generation, **more,
         })  # fmt: skip
@@ -47,15 +50,15 @@ class Bed:
 
     def record(self, task, state, generation=1, cause=None):
         path = self.folder.record(task)
-        common.make_folder(os.path.dirname(path))
+        make_folder(os.path.dirname(path))
         document = {"task": task, "state": state, "generation": generation, "cause": cause, "job": "7", "element": task,
                     "seconds": 1.0, "ended_at": 1.0, "attempt": 1}  # fmt: skip
-        common.write_json(path, document)
+        write_json(path, document)
         os.utime(os.path.dirname(path), ns=(1, len(os.listdir(os.path.dirname(path))) + generation * 100 + task))
 
     def claim(self, task, generation=1):
         path = self.folder.claim(task, generation)
-        common.make_folder(os.path.dirname(path))
+        make_folder(os.path.dirname(path))
         with open(path, "w") as handle:
             handle.write("owner\nhost 1\n")
 

@@ -1,7 +1,7 @@
 import csv
 import io
 
-from hpc_agent.models.mapreduce.runtime.fold import Table
+from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.ops.aggregate.table import as_csv, as_text
 
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.models.mapreduce.runtime import metrics, task_env
+from hpc_agent.node.job import metrics
+from hpc_agent.node.shared import task_environment
 
 DOCUMENT = {
     "run_id": "r", "task_count": 1, "cmd_sha": "s", "result_dir_template": "results/{x}", "resources": {"cpus": 3},
@@ -13,9 +14,9 @@ DOCUMENT = {
 @given(st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,8}\Z"), st.text(max_size=20), max_size=5))
 def test_no_kwarg_replaces_what_the_system_needs(kwargs):
     inherited = {"PATH": "/bin", "HOME": "/h", "SLURM_JOB_ID": "4", "LD_LIBRARY_PATH": "/l"}
-    if task_env.problems(kwargs):
+    if task_environment.problems(kwargs):
         return
-    env = task_env.build(DOCUMENT, "/run", 0, kwargs, "/run/res", inherited)
+    env = task_environment.build(DOCUMENT, "/run", 0, kwargs, "/run/res", inherited)
     for name, value in inherited.items():
         assert env[name] == value
     for name, value in kwargs.items():
@@ -23,13 +24,13 @@ def test_no_kwarg_replaces_what_the_system_needs(kwargs):
 
 
 def test_threads_follow_the_cpus_unless_asked_otherwise():
-    env = task_env.build({**DOCUMENT, "env": {"OMP_NUM_THREADS": "1"}}, "/run", 0, {}, "/r", {})
+    env = task_environment.build({**DOCUMENT, "env": {"OMP_NUM_THREADS": "1"}}, "/run", 0, {}, "/r", {})
     assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("1", "3")
 
 
 @given(st.text(max_size=30))
 def test_a_result_folder_never_leaves_the_run(value):
-    folder = task_env.result_folder(DOCUMENT, 0, {"x": value})
+    folder = task_environment.result_folder(DOCUMENT, 0, {"x": value})
     assert folder.startswith("results/")
     assert ".." not in folder.split("/")
     assert len(folder.split("/")) == 2
@@ -38,7 +39,7 @@ def test_a_result_folder_never_leaves_the_run(value):
 @pytest.mark.parametrize("template", ["/abs/{x}", "../{x}", "a/../..", "."])
 def test_a_template_that_leads_out_is_refused(template):
     with pytest.raises(ValueError, match="not inside"):
-        task_env.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+        task_environment.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
 
 
 def test_numbers_of_a_document():
@@ -53,11 +54,11 @@ def test_numbers_of_a_document():
 )  # fmt: skip
 def test_a_template_keeps_to_plain_fields_and_out_of_the_machinery(template):
     with pytest.raises(ValueError, match=r"plain name|belongs to|longer than"):
-        task_env.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+        task_environment.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
 
 
 def test_the_tasks_own_number_wins_over_a_kwarg():
     assert (
-        task_env.result_folder({**DOCUMENT, "result_dir_template": "results/{task_id}"}, 4, {"task_id": 9})
+        task_environment.result_folder({**DOCUMENT, "result_dir_template": "results/{task_id}"}, 4, {"task_id": 9})
         == "results/4"
     )

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.constraints import ClusterConstraints, constraint_keys, parse_constraints, parse_duration
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, choose_pack, compute_submission_plan
-from hpc_agent.models.mapreduce.runtime.common import decode_ranges
-from hpc_agent.models.mapreduce.runtime.ranges import slice_ranges
+from hpc_agent.node.shared.ranges import decode_ranges, slice_ranges
 
 workloads = st.builds(
     WorkloadSpec,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hpc_agent.models.mapreduce.runtime import reasons, task_states
-from hpc_agent.models.mapreduce.runtime.failure_classes import CATALOGUE
+from hpc_agent.node.shared import task_states, waiting_reasons
+from hpc_agent.node.shared.failure_classes import CATALOGUE
 
 ACTIONS = {
     "resubmit": "submitted again as it is",
@@ -65,6 +65,6 @@ def states_page(notice: str) -> str:
         "| reason | sentence | passes by itself |",
         "|---|---|---|",
     ]
-    for word, (sentence, passes) in sorted(reasons.SENTENCES.items()):
+    for word, (sentence, passes) in sorted(waiting_reasons.SENTENCES.items()):
         lines.append(f"| {word} | {sentence} | {'yes' if passes else 'no'} |")
     return "\n".join([*lines, ""])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.models.mapreduce.runtime.task_env import is_reserved, text_of
+from hpc_agent.node.shared.task_environment import is_reserved, text_of
 
 INTERPRETERS = re.compile(r"^(?:.*/)?(python[\d.]*|Rscript|julia|bash|sh|zsh|perl|ruby|node|octave)$")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")

@@ -16,7 +16,7 @@ from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.manifests import from_manifest
 from hpc_agent.experiment.sampled import latin_hypercube, sobol
 from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
-from hpc_agent.models.mapreduce.runtime import task_env
+from hpc_agent.node.shared import task_environment
 
 
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,7 +50,7 @@ def _check(kwargs: Kwargs, where: str) -> None:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise bad(f"{where}: a value is not JSON: {error}") from error
-    found = task_env.problems(kwargs)
+    found = task_environment.problems(kwargs)
     if found:
         raise bad(f"{where}: {found[0]}")
 

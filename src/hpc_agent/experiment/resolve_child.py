@@ -10,8 +10,8 @@ import os
 import traceback
 from typing import Any
 
-from hpc_agent.models.mapreduce.runtime.dispatch import canonical, load_tasks
-from hpc_agent.models.mapreduce.runtime.task_env import problems
+from hpc_agent.node.shared.task_environment import problems
+from hpc_agent.node.shared.tasks_module import canonical, load_tasks
 
 
 class Refused(Exception):

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.children import end_group
-from hpc_agent.models.mapreduce.runtime.dispatch import DIGEST_BYTES
+from hpc_agent.node.shared.tasks_module import DIGEST_BYTES
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
 

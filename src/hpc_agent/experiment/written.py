@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.models.mapreduce.runtime.common import remove_quietly, sync_folder
+from hpc_agent.node.shared.files import remove_quietly, sync_folder
 
 Compared = Literal["missing", "same", "differs"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc_agent.errors import SshUnreachable
 from hpc_agent.infra.transport import Completed, Transport
-from hpc_agent.models.mapreduce.runtime.common import read_json, write_json
+from hpc_agent.node.shared.files import read_json, write_json
 
 FAILURES_BEFORE_OPEN = 5
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 30.0, 600.0

@@ -101,7 +101,7 @@ def _words(value: Any) -> list[str]:
 
 def _scheduler(name: str) -> Iterator[tuple[str, str]]:
     """Other packages' entry points are only read for a name that is not built in: it is slow."""
-    from hpc_agent.models.mapreduce.runtime.schedulers import BUILT_IN
+    from hpc_agent.node.shared.scheduler_names import BUILT_IN
 
     if name in BUILT_IN:
         return

@@ -20,7 +20,7 @@ from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.ssh import SshTransport
 from hpc_agent.infra.templates import RUNTIME_TEMPLATES
 from hpc_agent.infra.transport import Completed, LocalTransport, Transport
-from hpc_agent.models.mapreduce.runtime.common import PROTOCOL
+from hpc_agent.node.shared.errors import PROTOCOL
 from hpc_agent.world import journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.errors import PreconditionFailed
-from hpc_agent.models.mapreduce.runtime.common import write_json
+from hpc_agent.node.shared.files import write_json
 
 
 def save(path: Path, value: Any) -> None:

@@ -10,9 +10,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
-from hpc_agent.models.mapreduce.runtime.combine import PROBLEMS_SHOWN
-from hpc_agent.models.mapreduce.runtime.fold import Table
-from hpc_agent.models.mapreduce.runtime.ranges import count
+from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
+from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.monitor.status import ERRORS
 from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn, unmeasured

@@ -20,7 +20,7 @@ from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
 from hpc_agent.experiment.signatures import Problem, check_kwargs
 from hpc_agent.experiment.task_source import TaskSource
 from hpc_agent.experiment.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
-from hpc_agent.models.mapreduce.runtime import task_env
+from hpc_agent.node.shared import task_environment
 from hpc_agent.state.layout import RepoLayout
 
 CHECKED_TASKS = 20_000
@@ -193,7 +193,7 @@ def _notes(source: TaskSource, entries: list[Entry]) -> list[str]:
     notes = [
         f"parameter '{name}' reaches the task's environment as HPC_KW_{name.upper()} only: {name.upper()} is reserved"
         for name in sorted(first)
-        if task_env.is_reserved(name)
+        if task_environment.is_reserved(name)
     ]
     silent = [e for e in entries if not e.is_function and e.metrics_file is None and e.framework != "plain"]
     return notes + [

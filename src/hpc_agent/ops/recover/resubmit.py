@@ -15,7 +15,7 @@ from hpc_agent.errors import (
     SpecInvalid,
     SubmissionUnknown,
 )
-from hpc_agent.models.mapreduce.runtime.failure_classes import CATALOGUE
+from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.ops.monitor.status import ERRORS
 from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
 from hpc_agent.ops.submit.answers import SUBMIT_TIMEOUT_SEC, owner

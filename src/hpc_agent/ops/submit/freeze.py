@@ -18,7 +18,7 @@ from hpc_agent.experiment.tree import Tree, scan_tree
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
-from hpc_agent.models.mapreduce.runtime import task_env
+from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.submit.spec import RunRequest
 from hpc_agent.state.layout import RepoLayout, check_identifier, experiment_root
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
@@ -123,9 +123,9 @@ def _run_name(repo: RepoLayout, request: RunRequest) -> str:
 
 def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
-        if not task_env.ENV_NAME.match(name) or "\0" in value:
+        if not task_environment.ENV_NAME.match(name) or "\0" in value:
             raise SpecInvalid(f"env: {name!r} is not a valid variable name or its value holds NUL", field="env")
-        if task_env.is_reserved(name) and name not in task_env.SETTABLE:
+        if task_environment.is_reserved(name) and name not in task_environment.SETTABLE:
             raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
         if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
             raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")
@@ -168,11 +168,11 @@ def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
     document = {"run_id": "run", "result_dir_template": request.result_dir_template}
     default = request.result_dir_template == "results/{task_id}"
     for task, kwargs in enumerate(tasks.kwargs()):
-        namespaced.update(name for name in kwargs if task_env.is_reserved(name))
+        namespaced.update(name for name in kwargs if task_environment.is_reserved(name))
         if default:
             continue
         try:
-            folder = task_env.result_folder(document, task, kwargs).encode()
+            folder = task_environment.result_folder(document, task, kwargs).encode()
         except (KeyError, IndexError, ValueError) as error:
             raise SpecInvalid(
                 f"result_dir_template {request.result_dir_template!r} does not fit task {task}: {error}",

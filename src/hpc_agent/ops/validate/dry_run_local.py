@@ -21,9 +21,10 @@ from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.children import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
-from hpc_agent.models.mapreduce.runtime import records
-from hpc_agent.models.mapreduce.runtime.common import encode_ranges, write_json
-from hpc_agent.models.mapreduce.runtime.layout import RunFolder
+from hpc_agent.node.look import records
+from hpc_agent.node.shared.files import write_json
+from hpc_agent.node.shared.ranges import encode_ranges
+from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.ops.submit.freeze import Frozen, freeze
 from hpc_agent.ops.submit.spec import RunRequest
 from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of

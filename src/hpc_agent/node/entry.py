@@ -1,0 +1,91 @@
+"""One verb of the node side: JSON request on stdin, one framed JSON answer on stdout, whatever banners stand around
+it.
+"""
+
+import base64
+import errno
+import importlib
+import json
+import os
+import sys
+import traceback
+import zlib
+from typing import Any, Callable, Dict, List
+
+from .shared.errors import PROTOCOL, NodeError
+
+COMPRESS_ABOVE = 16 << 10
+# verb (and function) -> module
+VERBS = {
+    "prepare": "submit",
+    "submit": "submit",
+    "advance": "submit",
+    "report": "report",
+    "overview": "overview",
+    "adoptable": "overview",
+    "verify": "overview",
+    "canary": "canary",
+    "failures": "failures",
+    "resubmit": "resubmit",
+    "logs": "logs",
+    "combine": "combine",
+    "paths": "paths",
+    "site": "site_facts",
+}
+
+
+def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
+    """The function behind a verb; only its module is imported."""
+    if name not in VERBS:
+        raise NodeError("spec_invalid", "the node side has no verb %r" % name)
+    module = importlib.import_module("." + VERBS[name], __package__)
+    function: Callable[[Dict[str, Any]], Dict[str, Any]] = getattr(module, name)
+    return function
+
+
+def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """The verb's answer, or its error, as one document. Never raises."""
+    try:
+        return {"ok": True, "protocol": PROTOCOL, "data": _verb(name)(request)}
+    except NodeError as error:
+        return _failed(error.code, error.message, error.remediation, error.details)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
+        return _failed("storage_full" if full else "remote_command_failed", message, None, _trace())
+    except Exception as error:  # noqa: BLE001 - the answer must be JSON whatever happens
+        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _trace())
+
+
+def _trace() -> Dict[str, Any]:
+    return {"traceback": traceback.format_exc()[-3000:]}
+
+
+def _failed(code: str, message: str, remediation: Any, details: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        "ok": False,
+        "protocol": PROTOCOL,
+        "code": code,
+        "message": message,
+        "remediation": remediation,
+        "details": details,
+    }
+
+
+def frame(document: Dict[str, Any], nonce: str) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    if len(text) > COMPRESS_ABOVE:
+        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
+    return "\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)
+
+
+def main(arguments: List[str]) -> int:
+    """``VERB NONCE < request``."""
+    request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+    output = os.dup(1)
+    os.dup2(2, 1)  # a stray print of anything below must not reach the frame
+    document = answer(arguments[0], request)
+    data = frame(document, arguments[1]).encode("utf-8")
+    while data:
+        data = data[os.write(output, data) :]
+    return 0

@@ -1,0 +1,107 @@
+"""The combiner: folds the records of one wave into one partial, on the cluster. Only partials travel."""
+
+import os
+from typing import Any, Dict, List
+
+from ..look import records, samples
+from ..shared import run_folder, task_states
+from ..shared.errors import NodeError
+from ..shared.files import make_folder, read_json, write_json
+from ..shared.metric_table import PROBLEMS_SHOWN, Table
+from ..shared.ranges import count, encode_ranges, spans
+from ..submission import ledger
+
+
+def combine(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Partials of the asked waves (all by default), made anew only where more tasks are complete than the kept one
+    holds.
+    """
+    folder = run_folder.existing_run(request["root"], request["run_id"])
+    run = read_json(folder.document)
+    total = int(run["task_count"])
+    scan = records.scan(folder, total, {})
+    waves = wave_map(folder)
+    asked = request.get("waves")
+    unknown = [wave for wave in asked or [] if str(wave) not in waves]
+    if unknown:
+        raise NodeError("spec_invalid", "there is no wave %s; the run has waves %s" % (unknown[0], ", ".join(waves)))
+    chosen = [str(wave) for wave in asked] if asked else list(waves)
+    replicates = sorted(request.get("replicates") or [])
+    return {
+        "run": run,
+        "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
+        "all_waves": list(waves),
+        "measured": samples.collect(folder, total) if request.get("measure") else [],
+    }
+
+
+def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
+    """Wave -> ranges of its tasks, from the first generation's arrays."""
+    waves: Dict[str, List[str]] = {}
+    for array in ledger.entries(folder):
+        if int(array["generation"]) == 1:
+            waves.setdefault(str(array["wave"]), []).append(array["tasks"])
+    return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
+
+
+def _wave(
+    folder: run_folder.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.Scan, replicates: List[str]
+) -> Dict[str, Any]:
+    members = [task for start, stop in spans(tasks) for task in range(start, stop)]
+    complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
+    included = encode_ranges(complete)
+    path = os.path.join(folder.combiner, "wave_%s.json" % wave)
+    try:
+        kept = read_json(path, {})
+    except ValueError:
+        kept = {}
+    if kept.get("included") == included and kept.get("replicates") == replicates:
+        return dict(kept, fresh=False)
+    partial = {
+        "wave": int(wave),
+        "run_id": run["run_id"],
+        "included": included,
+        "replicates": replicates,
+        "tasks": count(tasks),
+        "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
+        "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
+    }
+    partial.update(_fold(folder, run, complete, replicates))
+    make_folder(folder.combiner)
+    write_json(path, partial)
+    return dict(partial, fresh=True)
+
+
+def _fold(folder: run_folder.RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
+    """The table of the tasks, what they cost, and which of them had no metrics."""
+    table = Table(replicates=replicates)
+    weight_name = (run.get("results") or {}).get("weight")
+    empty: List[int] = []
+    problems: List[Dict[str, Any]] = []
+    cpu = wall = 0.0
+    for task in tasks:
+        record = records.read(folder, task)
+        if record is None:
+            raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
+        values = {name: _value(value) for name, value in (record.get("metrics") or {}).items()}
+        weight = values.get(weight_name, 1.0) if weight_name else 1.0
+        if not values:
+            empty.append(task)
+        if record.get("metrics_problem") and len(problems) < PROBLEMS_SHOWN:
+            problems.append({"task": task, "message": str(record["metrics_problem"])[:300]})
+        table.add_task(record.get("kwargs") or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
+        cpu += float(record.get("cpu_seconds") or 0.0)
+        wall += float(record.get("seconds") or 0.0)
+    return {
+        "table": table.to_json(),
+        "without_metrics": encode_ranges(empty),
+        "metrics_problems": problems,
+        "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
+    }
+
+
+def _value(value: Any) -> Any:
+    """Records hold non-finite numbers as text, to stay strict JSON."""
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    return float(value) if isinstance(value, str) else value

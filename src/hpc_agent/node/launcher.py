@@ -1,0 +1,24 @@
+"""hpc-agent on the cluster: runs one array element, or answers one question of the client.
+
+Deployed as ``.hpc/_hpc_dispatch.py``; standard library only.
+"""
+
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+if sys.argv[1:2] == ["task"]:  # the way that every array element goes: as few imports as can be
+    from _hpc_runtime.job.dispatch import main  # type: ignore[import-not-found]
+
+    sys.exit(main(sys.argv[2:]))
+
+if sys.argv[1:2] == ["host"]:
+    from _hpc_runtime.job.function_host import main  # type: ignore[import-not-found]
+
+    sys.exit(main(sys.argv[2:]))
+
+from _hpc_runtime.entry import main  # type: ignore[import-not-found]  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""What the kernel says about processes: identity, family, memory.
+
+/proc on Linux; ``ps`` elsewhere, slower and coarser.
+"""
+
+import os
+import signal
+from typing import Dict, Iterable, List, NamedTuple, Optional
+
+from ...shared.commands import run_command
+from ...shared.errors import NodeError
+
+HAVE_PROC = os.path.exists("/proc/self/stat")
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576.0
+PS_TIMEOUT = 20.0
+
+
+class Process(NamedTuple):
+    """One live process. ``born`` and the pid together name it for as long as the machine is up."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    rss_mb: float
+    born: str
+
+
+def boot_id() -> str:
+    """A text that changes with every boot of this machine; empty where the system tells none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as handle:
+            return handle.read().strip()
+    except OSError:
+        pass
+    try:
+        _, out, _ = run_command(["sysctl", "-n", "kern.bootsessionuuid"], PS_TIMEOUT)
+    except NodeError:
+        return ""
+    return out.strip()
+
+
+def find(pid: int) -> Optional[Process]:
+    """The process, or None when it has ended (a zombie has)."""
+    return _from_proc(pid) if HAVE_PROC else _from_ps(["-p", str(pid)]).get(pid)
+
+
+def born(pid: int) -> Optional[str]:
+    """When the process started, in the kernel's own words; None when it has ended."""
+    process = find(pid)
+    return process.born if process else None
+
+
+def table() -> Dict[int, Process]:
+    """Every live process of this machine."""
+    if not HAVE_PROC:
+        return _from_ps(["-ax"])
+    found = (_from_proc(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {process.pid: process for process in found if process}
+
+
+def _from_proc(pid: int) -> Optional[Process]:
+    try:
+        with open("/proc/%d/stat" % pid, "rb", buffering=0) as handle:
+            data = handle.read(4096)
+    except OSError:
+        return None
+    # The command name, field 2, may hold spaces and brackets of its own.
+    fields = data[data.rindex(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X", b"x"):
+        return None
+    parent, group, session, ticks, pages = (int(fields[at]) for at in (1, 2, 3, 19, 21))
+    return Process(pid, parent, group, session, pages * PAGE_MB, str(ticks))
+
+
+def _from_ps(selection: List[str]) -> Dict[int, Process]:
+    argv = ["ps"] + selection + ["-o", "pid=,ppid=,pgid=,rss=,state=,lstart="]
+    try:
+        _, out, _ = run_command(argv, PS_TIMEOUT, env=dict(os.environ, LC_ALL="C"))
+    except NodeError:
+        return {}
+    found = {}
+    for line in out.splitlines():
+        words = line.split(None, 5)
+        if len(words) == 6 and not words[4].startswith("Z"):
+            pid, parent, group, kilobytes = (int(word) for word in words[:4])
+            # ps of macOS prints no session; the group is the nearest thing to it.
+            found[pid] = Process(pid, parent, group, group, kilobytes / 1024.0, words[5].strip())
+    return found
+
+
+def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) -> Dict[int, str]:
+    """What belongs to the session ``leader``, as pid -> born.
+
+    That is its session and group, whatever of ``known`` still lives, and all descendants of these, in sessions
+    of their own or not.
+    """
+    children: Dict[int, List[int]] = {}
+    members: Dict[int, str] = {}
+    # A session that is empty gives its id back: who leads it now must be who led it then.
+    unchanged = leader not in processes or known.get(leader, processes[leader].born) == processes[leader].born
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process.pid)
+        mine = unchanged and leader in (process.session, process.group, process.pid)
+        if mine or known.get(process.pid) == process.born:
+            members[process.pid] = process.born
+    unseen = list(members)
+    while unseen:
+        for pid in children.get(unseen.pop(), ()):
+            if pid not in members:
+                members[pid] = processes[pid].born
+                unseen.append(pid)
+    return members
+
+
+def rss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
+    """Resident memory in MB; pages that several processes share count once for each."""
+    return sum(processes[pid].rss_mb for pid in pids if pid in processes)
+
+
+def pss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
+    """Resident memory in MB with shared pages divided among their users; plain where the kernel tells no better.
+
+    Costs the kernel a walk over the page tables, so ask only when ``rss_mb`` gives a reason to.
+    """
+    return sum(_pss_mb(pid, processes) for pid in pids)
+
+
+def _pss_mb(pid: int, processes: Dict[int, Process]) -> float:
+    try:
+        with open("/proc/%d/smaps_rollup" % pid) as handle:
+            return next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024.0
+    except (OSError, StopIteration):
+        return rss_mb(processes, [pid])
+
+
+def kill_all(members: Dict[int, str]) -> None:
+    """SIGKILL to each process that is still the one it was."""
+    for pid, since in members.items():
+        if born(pid) == since:
+            signal_process(pid, signal.SIGKILL)
+
+
+def signal_process(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        pass
+
+
+def signal_group(leader: int, number: int) -> None:
+    try:
+        os.killpg(leader, number)
+    except OSError:
+        pass

@@ -1,0 +1,125 @@
+"""Grid Engine's accounting, as qacct prints it: 45 lines for each attempt of each element.
+
+Meanings of the "failed" codes are those of the sge_status manual page. Checked against Son of Grid Engine 8.1.9; the
+time format of Univa's qacct is accepted too.
+"""
+
+import re
+import time
+from functools import lru_cache
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from .. import base
+
+_BLOCK_FIELD = re.compile(
+    r"^(={20,}|(?:jobname|jobnumber|taskid|hostname|qsub_time|failed|exit_status|ru_wallclock|ru_maxrss|maxvmem"
+    r"|category)(?=[ \t]))[ \t]*(.*)$",
+    re.MULTILINE,
+)
+_SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
+_UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
+_TIME_FORMATS = ("%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+
+# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the shepherd or node died;
+# a limit; a signal. The rest failed to start the job (sge_status manual page).
+_REQUEUED = (24, 25)
+_AFTERWARDS = (12, 13, 14, 15, 16)
+_NODE_DIED = (18, 19)
+_LIMIT = 37
+_SIGNALLED = (17, 100)
+
+
+def blocks(text: str) -> Iterator[Dict[str, str]]:
+    """The records in qacct's output; one that was cut off lacks fields."""
+    block: Dict[str, str] = {}
+    for key, value in _BLOCK_FIELD.findall(text):
+        if key.startswith("="):
+            if block.get("jobnumber", "").isdigit():
+                yield block
+            block = {}
+        else:
+            block[key] = value.strip()
+    if block.get("jobnumber", "").isdigit():
+        yield block
+
+
+def parse(text: str, job: str, since: float) -> List[Dict[str, Any]]:
+    """Rows of ``qacct -j``: the newest record of an element, unless it then went back to the queue.
+
+    Nothing submitted before ``since`` (epoch seconds) counts, for job ids are used again; damaged records are left out.
+    """
+    newest: Dict[int, Dict[str, Any]] = {}
+    for block in blocks(text):
+        if block["jobnumber"] != job or epoch(block.get("qsub_time", ""), since) < since - base.CLOCK_SKEW:
+            continue
+        try:
+            task = block["taskid"]
+            element = 0 if task == "undefined" else base.parse_indices(task, first=1)[0]
+            failed, status = int(block["failed"].split()[0]), int(block["exit_status"].split()[0])
+        except (KeyError, ValueError, IndexError):
+            continue
+        newest.pop(element, None)
+        if failed not in _REQUEUED:
+            newest[element] = dict(_ended(block, failed, status), job=job, element=element)
+    return list(newest.values())
+
+
+def _ended(block: Dict[str, str], failed: int, status: int) -> Dict[str, Any]:
+    cause, signal = _cause(block, failed, status)
+    # ru_maxrss counts KB, whatever suffix qacct puts after it (8.1.9 prints 258 MB as "257.930KB"); of a killed job it
+    # lacks the children, so there the virtual size stands in.
+    resident = 0.0 if signal else _size(block.get("ru_maxrss", "")) / 1024.0
+    memory = resident or _size(block.get("maxvmem", "")) / _UNITS["M"]
+    return {
+        "state": "failed" if cause else "complete", "cause": cause, "signal": signal,
+        "exit_code": None if cause and not status else status,
+        "raw": "failed %s, exit_status %s" % (" ".join(block["failed"].split()), " ".join(block["exit_status"].split())),
+        "host": block.get("hostname", ""), "seconds": _wall(block), "max_rss_mb": round(memory, 3) or None,
+    }  # fmt: skip
+
+
+def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[str], Optional[int]]:
+    """Why it ended, and the signal. qdel and a kill from inside look the same here: both are "cancelled"."""
+    signal = status - 128 if status > 128 else None
+    if failed == 0:
+        return ("exit" if status else None), None
+    if failed == _LIMIT:
+        return _limit(block), signal
+    if failed in _SIGNALLED:
+        return ("cancelled" if signal in (None, 9) else "signal"), signal
+    if failed in _AFTERWARDS and status:
+        return "exit", None
+    return ("node_failure" if failed in _NODE_DIED else "environment"), None
+
+
+def _limit(block: Dict[str, str]) -> str:
+    """Which limit "qmaster enforced h_rt, h_cpu, or h_vmem limit" means: the category has the request, if one was made.
+
+    Time, when h_rt was used up or nothing is known; memory, when there was time left and no limit on CPU time.
+    """
+    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
+    if "h_rt" in asked and "h_cpu" not in asked:
+        return "timeout" if _wall(block) >= _size(asked["h_rt"]) else "out_of_memory"
+    memory = _size(asked.get("h_vmem") or asked.get("h_data") or "")
+    return "out_of_memory" if memory and _size(block.get("maxvmem", "")) >= memory else "timeout"
+
+
+def _wall(block: Dict[str, str]) -> float:
+    return _size(block.get("ru_wallclock", "").rstrip("s"))
+
+
+def _size(text: str) -> float:
+    """A number with a binary suffix (``4.5KB``, ``400M``, ``11``); 0 for anything else."""
+    match = _SIZE.match(text)
+    return float(match.group(1)) * _UNITS[match.group(2).upper()] if match else 0.0
+
+
+@lru_cache(maxsize=4096)
+def epoch(text: str, otherwise: float) -> float:
+    """Seconds since the epoch, of a local time in qacct's or qstat's form."""
+    for form in _TIME_FORMATS:
+        try:
+            return time.mktime(time.strptime(text.partition(".")[0], form))
+        except ValueError:
+            continue
+    return otherwise

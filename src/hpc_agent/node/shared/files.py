@@ -1,0 +1,66 @@
+"""Read and write small files so that a reader sees the old content or the new one, never half of either."""
+
+import errno
+import json
+import os
+from typing import Any
+
+
+def write_json(path: str, value: Any, sync: bool = True) -> None:
+    """Write ``value`` so that a reader sees the old file or the new one, never half of either.
+
+    With ``sync`` the bytes and the folder entry are on disk before this returns.
+    """
+    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
+    temporary = "%s.%d.%s.tmp" % (path, os.getpid(), os.urandom(4).hex())
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            if sync:
+                os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        remove_quietly(temporary)
+        raise
+    if sync:
+        sync_folder(os.path.dirname(path))
+
+
+def sync_folder(folder: str) -> None:
+    """Make renames inside ``folder`` durable; file systems that cannot (some NFS) are left alone."""
+    try:
+        descriptor = os.open(folder or ".", os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: str, default: Any = None) -> Any:
+    """The JSON document at ``path``; ``default`` where the file is missing. Raises ValueError when it is torn."""
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+            return default
+        raise
+    return json.loads(data.decode("utf-8"))
+
+
+def remove_quietly(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def make_folder(path: str) -> None:
+    os.makedirs(path, exist_ok=True)

@@ -1,0 +1,252 @@
+"""Exact, mergeable statistics: the combiner folds records on the cluster, the client merges the partials.
+
+The same observations give the same digits, in whatever order and grouping they were added, merged and
+written. Up to 512 observations are kept as they are; beyond that their sums are kept exactly (``moments``) and
+their distribution as a sketch (``quantiles``). The switch depends on the count alone.
+"""
+
+import json
+import math
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+from .moments import Moments, canonical, number_in, number_out
+from .quantiles import Observation, Sketch, clamp, exact_quantiles
+
+PROBLEMS_SHOWN = 5
+
+EXACT_LIMIT = 512
+QUANTILES = ("q05", "q25", "median", "q75", "q95")
+PERCENTS = (5, 25, 50, 75, 95)
+
+
+class Metric(object):
+    """The statistics of one metric.
+
+    Weights must be finite and positive. NaN, and a value whose weight is not usable, is counted in
+    ``nan_count``; an infinity, and an int beyond the range of a float, in ``inf_count``. Neither changes
+    anything else.
+    """
+
+    __slots__ = ("_folded", "_observations", "inf_count", "nan_count")
+
+    def __init__(self) -> None:
+        self._observations: List[Observation] = []
+        self._folded: Optional[Tuple[Moments, Sketch]] = None
+        self.nan_count = 0
+        self.inf_count = 0
+
+    @property
+    def count(self) -> int:
+        """Finite observations."""
+        return self._folded[0].count if self._folded else len(self._observations)
+
+    def add(self, value: float, weight: float = 1.0) -> None:
+        number, usable_weight = _finite(value), _finite(weight)
+        if math.isnan(number) or isinstance(weight, bool) or not 0 < usable_weight < math.inf:
+            self.nan_count += 1
+        elif math.isinf(number):
+            self.inf_count += 1
+        else:
+            self._observe(number, usable_weight)
+
+    def _observe(self, value: float, weight: float) -> None:
+        if self._folded:
+            self._folded[0].add(value, weight)
+            self._folded[1].add(value, weight)
+            return
+        self._observations.append((value, weight))
+        if len(self._observations) > EXACT_LIMIT:
+            self._fold()
+
+    def _fold(self) -> Tuple[Moments, Sketch]:
+        if not self._folded:
+            observations, self._observations = self._observations, []
+            self._folded = (Moments(), Sketch())
+            for value, weight in observations:
+                self._observe(value, weight)
+        return self._folded
+
+    def merge(self, other: "Metric") -> None:
+        """Take in another part's observations. The same part twice counts twice."""
+        observations, folded = list(other._observations), other._folded
+        self.nan_count += other.nan_count
+        self.inf_count += other.inf_count
+        for value, weight in observations:
+            self._observe(value, weight)
+        if folded:
+            moments, sketch = self._fold()
+            moments.merge(folded[0])
+            sketch.merge(folded[1])
+
+    def summary(self) -> Dict[str, Any]:
+        """JSON-ready figures; None for one that does not exist or is beyond the range of a float."""
+        figures: Dict[str, Any] = {
+            "count": self.count, "nan_count": self.nan_count, "inf_count": self.inf_count,
+            "quantiles": "sketch" if self._folded else "exact",
+        }  # fmt: skip
+        if self.count == 0:
+            figures.update(dict.fromkeys(("mean", "sum", "min", "max", "variance", "std") + QUANTILES))
+        elif self.count == 1:
+            value, weight = self._observations[0]
+            total = value if weight == 1 else self._moments().summary()["sum"]
+            figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
+            figures.update(dict.fromkeys(QUANTILES, value))
+        else:
+            figures.update(self._moments().summary())
+            figures.update(zip(QUANTILES, self._quantiles()))
+        return figures
+
+    def _moments(self) -> Moments:
+        if self._folded:
+            return self._folded[0]
+        moments = Moments()
+        for value, weight in self._observations:
+            moments.add(value, weight)
+        return moments
+
+    def _quantiles(self) -> List[float]:
+        if not self._folded:
+            return exact_quantiles(sorted(self._observations), PERCENTS)
+        moments, sketch = self._folded
+        found = sketch.quantiles(PERCENTS, moments.count)
+        return [clamp(value, moments.low, moments.high) for value in found]
+
+    def to_json(self) -> Any:
+        """The bare number for a single one; a list of numbers (or [number, weight]); else an object."""
+        counts = {"nan": self.nan_count, "inf": self.inf_count}
+        document: Dict[str, Any] = {name: number for name, number in counts.items() if number}
+        if self._folded:
+            document.update(self._folded[0].to_json(), bins=self._folded[1].to_json())
+            return document
+        values = [_observation_out(value, weight) for value, weight in sorted(self._observations)]
+        if document:
+            return dict(document, values=values)
+        return values[0] if len(values) == 1 and not isinstance(values[0], list) else values
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Metric":
+        """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
+        metric = cls()
+        if isinstance(document, dict):
+            metric.nan_count, metric.inf_count = int(document.get("nan", 0)), int(document.get("inf", 0))
+            if "bins" in document:
+                metric._folded = (Moments.from_json(document), Sketch.from_json(document["bins"]))
+            document = document.get("values", [])
+        for item in document if isinstance(document, list) else [document]:
+            value, weight = item if isinstance(item, list) else (item, 1.0)
+            metric.add(number_in(value), number_in(weight))
+        return metric
+
+
+def _finite(number: float) -> float:
+    """The number in its one spelling; beyond the range of a float it counts as infinite."""
+    try:
+        return canonical(number)
+    except OverflowError:
+        return math.inf
+
+
+def _observation_out(value: float, weight: float) -> Any:
+    return number_out(value) if weight == 1 else [number_out(value), number_out(weight)]
+
+
+class Group(object):
+    """The tasks of one grid point."""
+
+    __slots__ = ("count", "metrics")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.metrics: Dict[str, Metric] = {}
+
+    def metric(self, name: str) -> Metric:
+        found = self.metrics.get(name)
+        if found is None:
+            found = self.metrics[name] = Metric()
+        return found
+
+    def summaries(self) -> Dict[str, Dict[str, Any]]:
+        return {name: metric.summary() for name, metric in sorted(self.metrics.items())}
+
+
+class Table(object):
+    """Metrics per grid point: the kwargs of its tasks, less the replicate axes (seeds, folds)."""
+
+    def __init__(self, replicates: Iterable[str] = ()) -> None:
+        self.replicates = sorted(set(replicates))
+        self._groups: Dict[str, Group] = {}
+
+    def add_task(self, kwargs: Dict[str, Any], metrics: Dict[str, Any], weight: float = 1.0) -> None:
+        """One task's numbers (a list holds several observations); whatever is no number is left out."""
+        point = {name: value for name, value in kwargs.items() if name not in self.replicates}
+        group = self._group(json.dumps(point, sort_keys=True, separators=(",", ":")))
+        group.count += 1
+        for name, values in metrics.items():
+            for value in values if isinstance(values, list) else [values]:
+                if _is_number(value):
+                    group.metric(name).add(value, weight)
+
+    def _group(self, key: str) -> Group:
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Group()
+        return found
+
+    def merge(self, other: "Table") -> None:
+        """Raises ValueError when the other table has other replicate axes."""
+        if other.replicates != self.replicates:
+            raise ValueError("different replicate axes: %s and %s" % (self.replicates, other.replicates))
+        for key, theirs in other._groups.items():
+            mine = self._group(key)
+            mine.count += theirs.count
+            for name, metric in theirs.metrics.items():
+                mine.metric(name).merge(metric)
+
+    def to_json(self) -> Dict[str, Any]:
+        """Grid point (canonical JSON text) -> [number of tasks, {metric: partial}]."""
+        groups = {
+            key: [group.count, {name: metric.to_json() for name, metric in sorted(group.metrics.items())}]
+            for key, group in sorted(self._groups.items())
+        }
+        return {"replicates": self.replicates, "groups": groups}
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> "Table":
+        """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
+        table = cls(document["replicates"])
+        for key, (count, metrics) in document["groups"].items():
+            group = table._group(key)
+            group.count = int(count)
+            group.metrics = {name: Metric.from_json(partial) for name, partial in metrics.items()}
+        return table
+
+    def rows(self) -> List[Dict[str, Any]]:
+        """One row a grid point, by its kwargs in the order of their names: numbers numerically, then text."""
+        points = sorted(((json.loads(key), key) for key in self._groups), key=_row_order)
+        return [
+            {"kwargs": point, "count": self._groups[key].count, "metrics": self._groups[key].summaries()}
+            for point, key in points
+        ]
+
+    def overall(self) -> Dict[str, Dict[str, Any]]:
+        """Every metric's summary over all grid points."""
+        total = Group()
+        for group in self._groups.values():
+            for name, metric in group.metrics.items():
+                total.metric(name).merge(metric)
+        return total.summaries()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _row_order(row: Tuple[Dict[str, Any], str]) -> Tuple[Any, ...]:
+    point, key = row
+    return tuple((name,) + _value_order(point[name]) for name in sorted(point)), key
+
+
+def _value_order(value: Any) -> Tuple[int, Any]:
+    if _is_number(value):
+        return 0, value
+    return (1, value) if isinstance(value, str) else (2, json.dumps(value, sort_keys=True))

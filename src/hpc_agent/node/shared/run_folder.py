@@ -1,0 +1,95 @@
+"""Where things lie below a remote root. The only place that spells these names."""
+
+import os
+import re
+from typing import List
+
+from .errors import NodeError
+
+SHARD_SIZE = 1000
+
+
+def shard_of(task_id: int) -> str:
+    """The folder of a task's record: about 1,000 tasks share one, so a poll re-reads only what changed."""
+    return "%05d" % (task_id // SHARD_SIZE)
+
+
+IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+
+def check_root(root: str) -> str:
+    """A remote root, absolute and normalised. Refuses ``/``, ``$HOME`` and anything that is not
+    ``.../hpc-agent/<repo>``.
+    """
+    path = os.path.normpath(os.path.expanduser(root))
+    parent, name = os.path.split(path)
+    home = os.path.normpath(os.path.expanduser("~"))
+    if not os.path.isabs(path) or not name or os.path.basename(parent) != "hpc-agent" or path in ("/", home):
+        raise NodeError("spec_invalid", "refusing to work in %r: not a folder <scratch>/hpc-agent/<repo>" % root)
+    return path
+
+
+def check_id(value: str) -> str:
+    if not IDENTIFIER.fullmatch(value):
+        raise NodeError("spec_invalid", "not an identifier: %r" % value)
+    return value
+
+
+class RunFolder(object):
+    """The folder of one run on the cluster."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.document = os.path.join(path, "run.json")
+        self.submission = os.path.join(path, "submission.json")
+        self.jobs = os.path.join(path, "jobs")
+        self.resubmits = os.path.join(path, "resubmits")
+        self.logs = os.path.join(path, "logs")
+        self.scheduler_logs = os.path.join(path, "logs", "scheduler")
+        self.results = os.path.join(path, "results")
+        self.work = os.path.join(path, "work")
+        self.combiner = os.path.join(path, "_combiner")
+        self.digests = os.path.join(path, "digests.bin")
+        self.status_cache = os.path.join(path, "status_cache.json")
+        self.lock = os.path.join(path, "submit.lock")
+
+    def job(self, array: str) -> str:
+        return os.path.join(self.jobs, check_id(array) + ".json")
+
+    def barrier(self, array: str) -> str:
+        return os.path.join(self.jobs, check_id(array) + ".sending")
+
+    def record(self, task: int) -> str:
+        return os.path.join(self.records(shard_of(task)), "%d.json" % task)
+
+    def records(self, shard: str) -> str:
+        return os.path.join(self.path, "tasks", shard)
+
+    def claim(self, task: int, generation: int) -> str:
+        return os.path.join(self.path, "claims", shard_of(task), "%d.g%d" % (task, generation))
+
+    def log(self, task: int, generation: int) -> str:
+        return os.path.join(self.logs, shard_of(task), "%d.g%d.log" % (task, generation))
+
+    def arrays(self) -> List[str]:
+        """Names of the arrays in the ledger."""
+        try:
+            return sorted(name[:-5] for name in os.listdir(self.jobs) if name.endswith(".json"))
+        except OSError:
+            return []
+
+    def checkpoints(self, task: int) -> str:
+        return os.path.join(self.path, "checkpoints", shard_of(task), str(task))
+
+
+def run_folder(root: str, run_id: str) -> RunFolder:
+    """The run's folder; it need not exist."""
+    return RunFolder(os.path.join(check_root(root), "runs", check_id(run_id)))
+
+
+def existing_run(root: str, run_id: str) -> RunFolder:
+    """The run's folder. Raises NodeError ``run_not_found``."""
+    folder = run_folder(root, run_id)
+    if not os.path.isfile(folder.document):
+        raise NodeError("run_not_found", "no run %s below %s on the cluster" % (run_id, root))
+    return folder

@@ -1,0 +1,149 @@
+"""A lock on the cluster's file system with an owner and a lease. A folder is made atomically even on NFS, where flock
+may not work.
+"""
+
+import errno
+import os
+import socket
+import threading
+import time
+from typing import Any, Optional
+
+from ..shared.errors import NodeError
+from ..shared.files import read_json, remove_quietly, write_json
+
+LEASE_SEC = 30.0
+
+
+class Lock(object):
+    """``with Lock(path, owner, wait)``. Raises NodeError ``precondition_failed`` naming the holder after ``wait``
+    seconds.
+
+    A thread of the holder renews its lease; a holder that was killed is superseded at once on its own host, elsewhere when
+    its lease is over.
+    """
+
+    def __init__(self, path: str, owner: str, wait: float, lease: float = LEASE_SEC) -> None:
+        self._path = path
+        self._owner = "%s %s" % (owner, os.urandom(6).hex())
+        self._wait = wait
+        self._lease = lease
+        self._released = threading.Event()
+
+    def __enter__(self) -> "Lock":
+        deadline = time.monotonic() + self._wait
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    "precondition_failed",
+                    "this run is being submitted by %s" % self._holder(),
+                    "Wait for it, then run the same 'hpc-agent submit' again: it returns what was submitted.",
+                )
+            time.sleep(0.1)
+        threading.Thread(target=self._renew_until_released, daemon=True).start()
+        return self
+
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(self._lease / 4):
+            try:
+                os.utime(self._owner_file, None)
+            except OSError:
+                return
+
+    def _try(self) -> bool:
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._break_if_stale()
+            return False
+        me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self._owner_file, dict(me, started=_started(os.getpid())))
+        return True
+
+    @property
+    def _owner_file(self) -> str:
+        return os.path.join(self._path, "owner.json")
+
+    def _holder(self) -> str:
+        try:
+            document = read_json(self._owner_file, {})
+        except ValueError:
+            document = {}
+        return str(document.get("owner", "somebody")).rsplit(" ", 1)[0]
+
+    def _age(self) -> Optional[float]:
+        """Seconds since the last renewal by the file server's own clock, so that clock skew between hosts does not
+        count.
+        """
+        probe = "%s.%d.probe" % (self._path, os.getpid())
+        try:
+            with open(probe, "w"):
+                pass
+            now = os.stat(probe).st_mtime
+            newest = os.stat(self._path).st_mtime
+            try:
+                newest = max(newest, os.stat(self._owner_file).st_mtime)
+            except OSError:
+                pass
+            return now - newest
+        except OSError:
+            return None
+        finally:
+            remove_quietly(probe)
+
+    def _break_if_stale(self) -> None:
+        age = self._age()
+        if age is None or (age < self._lease and not self._holder_is_dead()):
+            return
+        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+        try:
+            os.rename(self._path, grave)
+        except OSError:
+            return
+        _remove_folder(grave)
+
+    def _holder_is_dead(self) -> bool:
+        """Whether the holder ran on this very host and does not any more; process ids are used again, so its start
+        time counts too.
+        """
+        try:
+            known = read_json(self._owner_file, {})
+        except (OSError, ValueError):
+            return False
+        if known.get("host") != socket.gethostname() or not known.get("started"):
+            return False
+        return bool(_started(int(known.get("pid") or 0)) != known["started"])
+
+    def check(self) -> None:
+        """Raises NodeError when the lease was lost to somebody else (this process was stopped for longer than it)."""
+        document = read_json(self._owner_file, {})
+        if document.get("owner") != self._owner:
+            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder())
+
+    def __exit__(self, *_: Any) -> None:
+        self._released.set()
+        try:
+            if read_json(self._owner_file, {}).get("owner") == self._owner:
+                _remove_folder(self._path)
+        except (OSError, ValueError):
+            pass  # an unreadable lock is left to its lease
+
+
+def _started(pid: int) -> str:
+    """When a process of this host was started, in the kernel's ticks; empty when there is none."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as handle:
+            fields = handle.read().rpartition(b")")[2].split()
+        return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+    except (OSError, IndexError):
+        return ""
+
+
+def _remove_folder(path: str) -> None:
+    remove_quietly(os.path.join(path, "owner.json"))
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass
