@@ -59,7 +59,7 @@ ANSWERS = [
 ]
 
 
-def make_folder(path):
+def make_run(path):
     folder = run_folder.RunFolder(str(path))
     make_folder(folder.jobs)
     write_json(folder.document, {"constraints": {}})
@@ -81,7 +81,7 @@ def test_never_twice_never_lost(answers, kill_at):
     from unittest import mock
 
     with tempfile.TemporaryDirectory() as path, mock.patch.object(ledger.time, "sleep"):
-        folder, scheduler = make_folder(path), FakeScheduler()
+        folder, scheduler = make_run(path), FakeScheduler()
         scheduler.answers = list(answers)
         writes, honest = [0], write_json
 
@@ -91,7 +91,7 @@ def test_never_twice_never_lost(answers, kill_at):
                 raise Killed
             honest(target, value, sync)
 
-        with mock.patch.object(ledger.common, "write_json", dying):
+        with mock.patch.object(ledger, "write_json", dying):
             for _ in range(30):
                 try:
                     outcome = submitter(folder, scheduler).go()
@@ -106,7 +106,7 @@ def test_never_twice_never_lost(answers, kill_at):
 
 
 def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
-    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers = ["refused but accepted"]
 
     def down(name, since):
@@ -122,7 +122,7 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
 
 
 def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tmp_path):
-    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers = ["ok", "refused"]
     with pytest.raises(NodeError):
         submitter(folder, scheduler).go()
@@ -133,14 +133,14 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
 
 
 def test_a_limit_whose_jobs_ended_meanwhile_is_tried_again(tmp_path):
-    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers, scheduler.others = ["full"], 0
     assert submitter(folder, scheduler).go()["waiting"] == 0
     assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
 
 
 def test_a_limit_that_refuses_in_an_empty_queue_is_no_matter_of_waiting(tmp_path):
-    folder, scheduler = make_folder(tmp_path), FakeScheduler()
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers, scheduler.others = ["full", "full"], 0
     with pytest.raises(NodeError) as raised:
         submitter(folder, scheduler).go()

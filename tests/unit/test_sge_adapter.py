@@ -56,7 +56,8 @@ def answers(monkeypatch):
             raise answer
         return answer
 
-    monkeypatch.setattr(common, "run_command", run_command)
+    for module in (base, sge):
+        monkeypatch.setattr(module, "run_command", run_command)
     return planned
 
 

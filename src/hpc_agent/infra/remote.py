@@ -24,7 +24,7 @@ from hpc_agent.node.shared.errors import PROTOCOL
 from hpc_agent.world import journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
-RUNTIME = PACKAGE / "models" / "mapreduce" / "runtime"
+RUNTIME = PACKAGE / "node"
 # What executors may import over there. It goes before an installed hpc-agent, of whatever version, and hides nothing else of it.
 KIT_PACKAGES = ("hpc_agent", "hpc_agent/models", "hpc_agent/models/mapreduce")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
@@ -41,7 +41,7 @@ def runtime_files(backend: Backend) -> dict[str, str]:
             files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
     for name in KIT_PACKAGES:
         files[f"_hpc_kit/{name}/__init__.py"] = KIT_INIT
-    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), RUNTIME.parent / "metrics_io.py"]:
+    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), PACKAGE / "models/mapreduce/metrics_io.py"]:
         files[f"_hpc_kit/hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
         files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")

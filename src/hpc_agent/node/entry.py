@@ -17,20 +17,20 @@ from .shared.errors import PROTOCOL, NodeError
 COMPRESS_ABOVE = 16 << 10
 # verb (and function) -> module
 VERBS = {
-    "prepare": "submit",
-    "submit": "submit",
-    "advance": "submit",
-    "report": "report",
-    "overview": "overview",
-    "adoptable": "overview",
-    "verify": "overview",
-    "canary": "canary",
-    "failures": "failures",
-    "resubmit": "resubmit",
-    "logs": "logs",
-    "combine": "combine",
-    "paths": "paths",
-    "site": "site_facts",
+    "prepare": "submission.submission",
+    "submit": "submission.submission",
+    "advance": "submission.submission",
+    "resubmit": "submission.resubmission",
+    "report": "look.report",
+    "overview": "look.known_runs",
+    "adoptable": "look.known_runs",
+    "verify": "look.known_runs",
+    "logs": "look.logs",
+    "paths": "look.input_paths",
+    "site": "look.site_facts",
+    "canary": "why.canary",
+    "failures": "why.failure_groups",
+    "combine": "fold.combine",
 }
 
 

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from hpc_agent.errors import ConfigInvalid
 from hpc_agent.infra.templates import RUNTIME_TEMPLATES
+from hpc_agent.node.shared.scheduler_names import BUILT_IN
 
 ENTRY_POINTS = "hpc_agent.backends"
 
@@ -65,5 +65,4 @@ def get_backend(name: str) -> Backend:
 
 
 def _built_in() -> dict[str, str]:
-    table: dict[str, str] = import_module("hpc_agent.models.mapreduce.runtime.schedulers").BUILT_IN
-    return table
+    return BUILT_IN

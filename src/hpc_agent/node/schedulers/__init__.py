@@ -16,7 +16,7 @@ from .base import Scheduler
 def load(name: str, site: Dict[str, Any]) -> Scheduler:
     """The adapter called ``name``. Raises NodeError ``spec_invalid`` for an unknown one."""
     if name in BUILT_IN:
-        module = importlib.import_module("." + name, __name__)
+        module = importlib.import_module(".%s.adapter" % name, __name__)
         return getattr(module, BUILT_IN[name]).for_site(site)  # type: ignore[no-any-return]
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "_hpc_backend.py")
     if not os.path.isfile(path):

@@ -105,7 +105,7 @@ def _install(root: str, folder: run_folder.RunFolder, request: Dict[str, Any]) -
 
 def runtime_folder() -> str:
     """The folder that this runtime was started from: what ``.hpc/`` of a snapshot gets linked to."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _publish_shared(root: str, incoming: str, name: str) -> None:

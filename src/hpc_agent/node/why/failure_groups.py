@@ -9,6 +9,7 @@ from ..look import logs, records
 from ..look.survey import Survey
 from ..shared import run_folder
 from ..shared.failure_classes import by_name
+from ..shared.log_tail import tail
 from ..shared.ranges import encode_ranges
 from ..shared.task_states import LOST
 from .classify import classify
@@ -53,13 +54,13 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
         walltime_sec=asked.get("walltime_sec"),
         checkpoint=_has_files(survey.folder.checkpoints(task)),
     )
-    tail = scheduler_tail = ""
+    log_tail = scheduler_tail = ""
     if read:
         record = records.read(survey.folder, task) if survey.state[task] != LOST else None
         log = survey.folder.log(task, int(entry["generation"]))
-        tail = tail(log, TAIL_LINES, TAIL_BYTES) or str((record or {}).get("log_tail") or "")
+        log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or str((record or {}).get("log_tail") or "")
         scheduler_tail = logs.scheduler_output(survey.folder, [entry], task, TAIL_LINES)
-    found = classify(facts, tail, scheduler_tail)
+    found = classify(facts, log_tail, scheduler_tail)
     return dict(
         found,
         task=task,
@@ -75,7 +76,7 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
         placement=entry.get("placement") or {},
         pack=int(entry["pack"]),
         resubmits=[a for a in covering if a.get("resubmit")],
-        log_tail=tail,
+        log_tail=log_tail,
     )
 
 

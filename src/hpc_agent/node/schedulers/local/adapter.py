@@ -227,8 +227,8 @@ def _spawn(state: StateFolder, lock: int) -> bool:
 
     A fresh interpreter in its own session that forks once more: it holds no pipe, terminal or folder of the caller.
     """
-    runtime = os.path.dirname(os.path.abspath(local_state.__file__))
-    package = [os.path.dirname(runtime), os.path.basename(runtime)]
+    runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(local_state.__file__))))
+    package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
