@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.node.shared import run_folder
+from hpc_agent.node.shared import ledger, run_folder
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
-from hpc_agent.node.submission import ledger
+from hpc_agent.node.shared.ledger import Array, read_array, summary
+from hpc_agent.node.submission import submitter as submission
 
 
 class Killed(BaseException):
@@ -66,12 +67,12 @@ def make_run(path):
     write_json(folder.submission, {"template": "t", "job_environment": {}})
     entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
     arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
-    ledger.plan(folder, arrays)
+    submission.plan(folder, [Array.from_json(array) for array in arrays])
     return folder
 
 
 def submitter(folder, scheduler):
-    return ledger.Submitter(folder, scheduler, {}, "me", lambda: None, settle=0.0)
+    return submission.Submitter(folder, scheduler, {}, "me", lambda: None, settle=0.0)
 
 
 @given(st.lists(st.sampled_from(ANSWERS), max_size=12), st.integers(0, 40))
@@ -80,7 +81,7 @@ def test_never_twice_never_lost(answers, kill_at):
     import tempfile
     from unittest import mock
 
-    with tempfile.TemporaryDirectory() as path, mock.patch.object(ledger.time, "sleep"):
+    with tempfile.TemporaryDirectory() as path, mock.patch.object(submission.time, "sleep"):
         folder, scheduler = make_run(path), FakeScheduler()
         scheduler.answers = list(answers)
         writes, honest = [0], write_json
@@ -100,9 +101,9 @@ def test_never_twice_never_lost(answers, kill_at):
                 if not outcome["waiting"] and not scheduler.answers:
                     break
         assert sorted(scheduler.accepted) == ["r.a0", "r.a1", "r.a2"]
-        known = ledger.summary(folder)
+        known = summary(folder)
         assert [known[f"a{n}"]["job_id"] for n in range(3)] == [scheduler.find(f"r.a{n}", 0)[0] for n in range(3)]
-        assert ledger.read(folder, "a1")["after_jobs"] == [known["a0"]["job_id"]]
+        assert read_array(folder, "a1").after_jobs == [known["a0"]["job_id"]]
 
 
 def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
@@ -126,9 +127,9 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
     scheduler.answers = ["ok", "refused"]
     with pytest.raises(NodeError):
         submitter(folder, scheduler).go()
-    arrays = [dict(ledger.read(folder, f"a{n}"), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
-    ledger.plan(folder, arrays)
-    assert [ledger.read(folder, f"a{n}")["resources"] for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
+    arrays = [dict(read_array(folder, f"a{n}").to_json(), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
+    submission.plan(folder, [Array.from_json(array) for array in arrays])
+    assert [read_array(folder, f"a{n}").resources for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
     assert os.path.basename(folder.job("a0")) == "a0.json"
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.node.shared.failure_classes import CATALOGUE
+from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.ranges import decode_ranges
 from hpc_agent.node.why.recovery_policy import SAME_FAILURE_THRESHOLD, Policy, decide
 
@@ -18,7 +19,7 @@ def failed(task, kind, fingerprint="f", resubmits=(), **facts):
         "resources": {"mem_mb": 1000, "walltime_sec": 600, "cpus": 1},
         "placement": {"partition": "batch"},
         "pack": 1,
-        "resubmits": list(resubmits),
+        "resubmits": [Array("r2-0", "0", **array) for array in resubmits],
         **facts,
     }
 

@@ -7,9 +7,9 @@ from ..look import records, samples
 from ..shared import run_folder, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
+from ..shared.ledger import arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
 from ..shared.ranges import count, encode_ranges, spans
-from ..submission import ledger
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -38,9 +38,9 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
 def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
     """Wave -> ranges of its tasks, from the first generation's arrays."""
     waves: Dict[str, List[str]] = {}
-    for array in ledger.entries(folder):
-        if int(array["generation"]) == 1:
-            waves.setdefault(str(array["wave"]), []).append(array["tasks"])
+    for array in arrays_of(folder):
+        if array.generation == 1:
+            waves.setdefault(str(array.wave), []).append(array.tasks)
     return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
 
 

@@ -13,7 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared import task_environment
+from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, remove_quietly, write_json
+from ..shared.ledger import Array, read_array
 from ..shared.log_tail import DISK_FULL_EXIT, tail
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder
@@ -33,24 +35,31 @@ class Element(object):
     def __init__(self, environ: Dict[str, str]) -> None:
         self.run = RunFolder(environ["HPC_RUN_DIR"])
         self.document = read_json(self.run.document)
-        self.array = read_json(self.run.job(environ["HPC_ARRAY"]))
+        self.array = _array(self.run, environ["HPC_ARRAY"])
         self.index = int(environ["HPC_ELEMENT"])
         self.job_id = environ.get("HPC_JOB_ID", "")
-        self.generation = int(self.array["generation"])
+        self.generation = self.array.generation
         self.host = environ.get("SLURMD_NODENAME") or socket.gethostname()
         self.pid = os.getpid()
-        self.segment = int(self.array.get("segment") or 0)
+        self.segment = self.array.segment
         self.stopped = False
-        walltime = (self.array.get("resources") or {}).get("walltime_sec")
+        walltime = self.array.resources.get("walltime_sec")
         # Only an executor that can go on later is stopped early, while there is time to write a checkpoint.
-        self.stop_at = execute.process_start() + float(walltime) if walltime and self.array.get("chain") else None
-        pack = int(self.array["pack"])
-        self.tasks = slice_ranges(self.array["tasks"], self.index * pack, pack)
+        self.stop_at = execute.process_start() + float(walltime) if walltime and self.array.chain else None
+        pack = self.array.pack
+        self.tasks = slice_ranges(self.array.tasks, self.index * pack, pack)
         self.copies: "Optional[Copies]" = None
 
     @property
     def owner(self) -> str:
-        return "%s:%s:%d" % (self.job_id, self.array["array"], self.index)
+        return "%s:%s:%d" % (self.job_id, self.array.array, self.index)
+
+
+def _array(run: RunFolder, name: str) -> Array:
+    array = read_array(run, name)
+    if array is None:
+        raise NodeError("run_not_found", "the ledger of %s has no array %s" % (run.path, name))
+    return array
 
 
 def main(arguments: List[str]) -> int:
@@ -191,7 +200,7 @@ def _attempts(element: Element, task: int) -> int:
 
 
 def _execute(element: Element, task: int, kwargs: Dict[str, Any], functions: List[str]) -> bool:
-    document = dict(element.document, resources=element.array.get("resources") or element.document.get("resources"))
+    document = dict(element.document, resources=element.array.resources or element.document.get("resources"))
     final = os.path.join(element.run.path, task_environment.result_folder(document, task, kwargs))
     scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
     make_folder(scratch)
@@ -270,7 +279,7 @@ def _record(element: Element, task: int, kwargs: Optional[Dict[str, Any]]) -> Di
         "generation": element.generation,
         "job": element.job_id,
         "element": element.index,
-        "array": element.array["array"],
+        "array": element.array.array,
         "host": element.host,
         "kwargs": kwargs,
         "history": history,

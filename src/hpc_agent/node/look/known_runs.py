@@ -7,8 +7,8 @@ from ..schedulers import load
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
+from ..shared.ledger import Array, arrays_of, summary
 from ..shared.ranges import spans
-from ..submission import ledger
 from .report import describe
 from .survey import Survey
 
@@ -48,7 +48,7 @@ def overview(request: Dict[str, Any]) -> Dict[str, Any]:
             folders[run["run_id"]] = run_folder.existing_run(run["root"], run["run_id"])
         except NodeError as error:
             answers[run["run_id"]] = {"error": error.message, "code": error.code}
-    jobs = [str(e["job_id"]) for folder in folders.values() for e in ledger.entries(folder) if e.get("job_id")]
+    jobs = [str(e.job_id) for folder in folders.values() for e in arrays_of(folder) if e.job_id]
     schedulers: Dict[str, OneQuery] = {}
     for run_id, folder in folders.items():
         name = read_json(folder.document)["scheduler"]
@@ -81,7 +81,7 @@ def adoptable(request: Dict[str, Any]) -> Dict[str, Any]:
             document = _readable(folder.document)
             if document:
                 kept = document if request.get("run_id") else {key: document.get(key) for key in _SHOWN}
-                found.append(dict(kept, root=root, arrays=ledger.summary(folder)))
+                found.append(dict(kept, root=root, arrays=summary(folder)))
     found.sort(key=lambda run: str(run.get("submitted_at")), reverse=True)
     return {"runs": found[:ADOPTABLE_AT_MOST], "more": max(0, len(found) - ADOPTABLE_AT_MOST)}
 
@@ -111,27 +111,27 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
     scheduler = load(read_json(folder.document)["scheduler"], request.get("site") or {})
-    entries = ledger.entries(folder)
-    submitted = {str(entry["job_id"]): entry for entry in entries if entry.get("job_id")}
+    entries = arrays_of(folder)
+    submitted = {str(entry.job_id): entry for entry in entries if entry.job_id}
     queued = {str(row["job"]): row["state"] for row in scheduler.queue(sorted(submitted))}
     unseen = [job for job in submitted if job not in queued]
     ended = set()
     if unseen:
-        since = min(float(submitted[job].get("at") or 0) for job in unseen)
+        since = min(submitted[job].at for job in unseen)
         ended = {str(row["job"]) for row in scheduler.accounting(sorted(unseen), since)}
     states = {}
     for entry in entries:
-        job = str(entry.get("job_id") or "")
+        job = str(entry.job_id or "")
         state = queued.get(job) or ("ended" if job in ended or _has_traces(folder, entry) else "missing")
-        states[entry["array"]] = {"job_id": entry.get("job_id"), "state": state if job else entry["state"]}
+        states[entry.array] = {"job_id": entry.job_id, "state": state if job else entry.state}
     return {"arrays": states}
 
 
-def _has_traces(folder: run_folder.RunFolder, entry: Dict[str, Any]) -> bool:
+def _has_traces(folder: run_folder.RunFolder, entry: Array) -> bool:
     """Whether one of the array's tasks was claimed."""
-    generation = int(entry["generation"])
+    generation = entry.generation
     return any(
         os.path.exists(folder.claim(task, generation))
-        for start, stop in spans(entry["tasks"])
+        for start, stop in spans(entry.tasks)
         for task in range(start, stop)
     )

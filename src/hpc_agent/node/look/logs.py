@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional, Tuple
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
+from ..shared.ledger import Array, arrays_of
 from ..shared.log_tail import tail
 from ..shared.ranges import spans
-from ..submission import ledger
 from . import records
 
 LINE_LIMIT = 64 << 10
@@ -27,17 +27,17 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     outside = [task for task in wanted if not 0 <= task < total]
     if outside:
         raise NodeError("spec_invalid", "there is no task %d: the run has tasks 0 to %d" % (outside[0], total - 1))
-    arrays = ledger.entries(folder)
+    arrays = arrays_of(folder)
     since = request.get("since") or {}
     shown = [_one(folder, arrays, task, int(request["lines"]), since.get(str(task))) for task in wanted]
     return {"logs": shown, "failed": failed}
 
 
 def _one(
-    folder: run_folder.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int, since: Optional[int]
+    folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int, since: Optional[int]
 ) -> Dict[str, Any]:
     record = records.read(folder, task)
-    generations = sorted({int(a["generation"]) for a in arrays}, reverse=True) or [1]
+    generations = sorted({a.generation for a in arrays}, reverse=True) or [1]
     for generation in generations:
         path = folder.log(task, generation)
         if os.path.exists(path):
@@ -69,17 +69,17 @@ def _added(path: str, since: int) -> Tuple[str, int]:
     return whole.decode("utf-8", "replace"), since + len(whole)
 
 
-def scheduler_output(folder: run_folder.RunFolder, arrays: List[Dict[str, Any]], task: int, lines: int) -> str:
+def scheduler_output(folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int) -> str:
     """What the scheduler wrote for the task's element: a module that did not load, a kill, a full node disk."""
     for array in reversed(arrays):
-        position = _position(array["tasks"], task)
-        if position is None or not array.get("job_id"):
+        position = _position(array.tasks, task)
+        if position is None or not array.job_id:
             continue
-        element = position // int(array["pack"])
+        element = position // array.pack
         for index in (element, element + 1):
             for pattern in ("%s_%d.out", "*.o%s.%d"):
                 for path in glob.glob(
-                    os.path.join(glob.escape(folder.scheduler_logs), pattern % (array["job_id"], index))
+                    os.path.join(glob.escape(folder.scheduler_logs), pattern % (array.job_id, index))
                 ):
                     is_sge = pattern.startswith("*")
                     if (index == element + 1) == is_sge:

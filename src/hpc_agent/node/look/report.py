@@ -4,6 +4,7 @@ import time
 from typing import Any, Dict, List
 
 from ..shared import run_folder, task_states, waiting_reasons
+from ..shared.ledger import Array
 from ..shared.ranges import count, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
 from . import samples
@@ -50,11 +51,11 @@ def describe(survey: Survey) -> Dict[str, Any]:
         "waves": _waves(arrays, state),
         "mean_task_seconds": scan.seconds[0] / scan.seconds[1] if scan.seconds[1] else None,
         "checked_at": time.time(),
-        "arrays": {a["array"]: {"job_id": a.get("job_id"), "state": a.get("state")} for a in arrays[:200]},
-        "job_ids": [a["job_id"] for a in arrays if a.get("job_id")][:1000],
-        "to_submit": sum(1 for a in arrays if not a.get("job_id") and not a.get("held")),
-        "held_for_canary": sum(1 for a in arrays if a.get("held")),
-        "resubmitted": sum(count(a["tasks"]) for a in arrays if a.get("resubmit")),
+        "arrays": {a.array: {"job_id": a.job_id, "state": a.state} for a in arrays[:200]},
+        "job_ids": [a.job_id for a in arrays if a.job_id][:1000],
+        "to_submit": sum(1 for a in arrays if not a.job_id and not a.held),
+        "held_for_canary": sum(1 for a in arrays if a.held),
+        "resubmitted": sum(count(a.tasks) for a in arrays if a.resubmit),
     }
 
 
@@ -78,13 +79,13 @@ def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
     }
 
 
-def _waves(arrays: List[Dict[str, Any]], state: bytearray) -> Dict[str, Dict[str, int]]:
+def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
     waves: Dict[str, Dict[str, int]] = {}
     for array in arrays:
-        if int(array["generation"]) != 1:
+        if array.generation != 1:
             continue
-        wave = waves.setdefault(str(array["wave"]), {})
-        for start, stop in spans(array["tasks"]):
+        wave = waves.setdefault(str(array.wave), {})
+        for start, stop in spans(array.tasks):
             for name, number in _counts(state, start, stop).items():
                 wave[name] = wave.get(name, 0) + number
     return {name: waves[name] for name in sorted(waves, key=int)[:100]}

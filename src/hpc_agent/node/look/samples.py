@@ -3,7 +3,7 @@
 from typing import Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
-from ..shared.files import read_json
+from ..shared.ledger import read_array
 from ..shared.run_folder import RunFolder
 from . import records
 
@@ -42,8 +42,8 @@ def _row(record: Dict[str, Any], submitted_at: Optional[float]) -> Dict[str, Any
 def _submitted_at(folder: RunFolder, array: str, known: Dict[str, Optional[float]]) -> Optional[float]:
     if array not in known:
         try:
-            at = read_json(folder.job(array)).get("submitted_at")
-        except (OSError, ValueError, NodeError):
-            at = None
-        known[array] = float(at) if at else None
+            entry = read_array(folder, array)
+        except (OSError, NodeError):
+            entry = None
+        known[array] = entry.submitted_at if entry else None
     return known[array]

@@ -7,7 +7,7 @@ A task may be covered by several arrays: the first submission, segments of a cha
 *generation* that covers it speaks for it.
 """
 
-import array as arrays_of
+import array as typed_arrays
 import bisect
 import os
 import time
@@ -17,9 +17,9 @@ from ..schedulers import load
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.errors import NodeError
 from ..shared.files import read_json, write_json
+from ..shared.ledger import Array, arrays_of
 from ..shared.ranges import slice_spans, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
-from ..submission import ledger
 from . import records
 
 # Causes that the scheduler knows better than the process that it killed.
@@ -53,7 +53,7 @@ class Survey(object):
         self.total = int(self.run["task_count"])
         self.cache = _load_cache(folder)
         self.scan = records.scan(folder, self.total, self.cache)
-        self.arrays = ledger.entries(folder)
+        self.arrays = arrays_of(folder)
         self.state = bytearray(self.scan.state)
         self.waiting: Dict[Tuple[str, str], int] = {}
         self.stale: Optional[Dict[str, Any]] = None
@@ -73,33 +73,33 @@ class Survey(object):
         """Ids of the tasks that have failed, with or without a record."""
         return [task for task in sorted(self.scan.failed) if self.state[task] in (task_states.FAILED, LOST)]
 
-    def covering(self, task: int) -> List[Dict[str, Any]]:
+    def covering(self, task: int) -> List[Array]:
         """The ledger's entries with the task, oldest first."""
-        return [a for a in self.arrays if any(start <= task < stop for start, stop in spans(a["tasks"]))]
+        return [a for a in self.arrays if any(start <= task < stop for start, stop in spans(a.tasks))]
 
     # ------------------------------------------------------------ which array speaks for a task
     def _generations(self) -> Any:
         """The newest generation that covers each task; None while there is only one."""
-        if all(int(a["generation"]) == 1 for a in self.arrays):
+        if all(a.generation == 1 for a in self.arrays):
             return None
-        newest = arrays_of.array("H", [1]) * self.total
-        for entry in sorted(self.arrays, key=lambda a: int(a["generation"])):
-            number = int(entry["generation"])
+        newest = typed_arrays.array("H", [1]) * self.total
+        for entry in sorted(self.arrays, key=lambda a: a.generation):
+            number = entry.generation
             if number == 1:
                 continue
-            for start, stop in spans(entry["tasks"]):
-                newest[start:stop] = arrays_of.array("H", [number]) * (stop - start)
+            for start, stop in spans(entry.tasks):
+                newest[start:stop] = typed_arrays.array("H", [number]) * (stop - start)
         return newest
 
-    def _speaks(self, entry: Dict[str, Any], task: int) -> bool:
-        return self._generation is None or self._generation[task] == int(entry["generation"])
+    def _speaks(self, entry: Array, task: int) -> bool:
+        return self._generation is None or self._generation[task] == entry.generation
 
-    def _ended_for(self, entry: Dict[str, Any], task: int) -> bool:
+    def _ended_for(self, entry: Array, task: int) -> bool:
         """Whether a failed record is the last word, as far as this array goes."""
         facts = self.scan.failed[task]
-        if int(facts.get("generation") or 0) >= int(entry["generation"]):
+        if int(facts.get("generation") or 0) >= entry.generation:
             return True
-        return bool(entry.get("segment")) and facts.get("cause") != CONTINUED
+        return bool(entry.segment) and facts.get("cause") != CONTINUED
 
     def _failed_between(self, start: int, stop: int) -> List[int]:
         first = bisect.bisect_left(self._failed_ids, start)
@@ -107,14 +107,14 @@ class Survey(object):
 
     # ------------------------------------------------------------ asking
     def _ask(self, scheduler: Any) -> None:
-        submitted = [a for a in self.arrays if a.get("job_id") and self._unfinished(a)]
+        submitted = [a for a in self.arrays if a.job_id and self._unfinished(a)]
         live = bytearray(self.total)
         for entry in self.arrays:
-            if not entry.get("job_id"):
+            if not entry.job_id:
                 self._mark_unsubmitted(entry, live)
         try:
             if submitted:
-                self._apply_queue(scheduler.queue([a["job_id"] for a in submitted]), submitted, live)
+                self._apply_queue(scheduler.queue([a.job_id for a in submitted]), submitted, live)
                 self._drop_superseded(submitted, live)
                 self._read_late_records(submitted)
             self.cache["last_good"] = {"state": self._compact(), "at": time.time()}
@@ -134,9 +134,9 @@ class Survey(object):
         if self.stale is None:
             self._vanished(lost)
 
-    def _unfinished(self, entry: Dict[str, Any]) -> bool:
+    def _unfinished(self, entry: Array) -> bool:
         """Whether the array covers a task that its records do not settle."""
-        for start, stop in spans(entry["tasks"]):
+        for start, stop in spans(entry.tasks):
             if self.scan.state.find(task_states.UNKNOWN, start, stop) >= 0:
                 return True
             # A record of this very generation may belong to an attempt that was requeued since.
@@ -146,31 +146,31 @@ class Survey(object):
                 return True
         return False
 
-    def _reopens(self, entry: Dict[str, Any], task: int) -> bool:
+    def _reopens(self, entry: Array, task: int) -> bool:
         facts = self.scan.failed[task]
-        same = int(facts.get("generation") or 0) == int(entry["generation"])
+        same = int(facts.get("generation") or 0) == entry.generation
         requeueable = same and facts.get("cause") in records.REQUEUEABLE and not self._refined(task)
         return requeueable or not self._ended_for(entry, task)
 
-    def _mark_unsubmitted(self, entry: Dict[str, Any], live: bytearray) -> None:
-        reason = waiting_reasons.UNSUBMITTED[str(entry.get("held") or entry.get("state"))]
-        if entry.get("message"):
-            reason = "%s: %s" % (reason, entry["message"])
-        count = sum(self._mark(entry, start, stop, PENDING, live) for start, stop in spans(entry["tasks"]))
+    def _mark_unsubmitted(self, entry: Array, live: bytearray) -> None:
+        reason = waiting_reasons.UNSUBMITTED[str(entry.held or entry.state)]
+        if entry.message:
+            reason = "%s: %s" % (reason, entry.message)
+        count = sum(self._mark(entry, start, stop, PENDING, live) for start, stop in spans(entry.tasks))
         self._count_waiting("not submitted", reason, count)
 
-    def _apply_queue(self, rows: List[Dict[str, Any]], submitted: List[Dict[str, Any]], live: bytearray) -> None:
-        by_job = {str(a["job_id"]): a for a in submitted}
+    def _apply_queue(self, rows: List[Dict[str, Any]], submitted: List[Array], live: bytearray) -> None:
+        by_job = {str(a.job_id): a for a in submitted}
         for row in rows:
             entry = by_job.get(str(row["job"]))
             # Job ids are used again: another name is another job.
-            if entry is None or (row.get("name") or entry["name"]) != entry["name"]:
+            if entry is None or (row.get("name") or entry.name) != entry.name:
                 continue
             active = row["state"] in ACTIVE
             touched = 0
             for first, stop in spans(row["elements"]):
-                pack = int(entry["pack"])
-                for start, end in slice_spans(entry["tasks"], first * pack, (stop - first) * pack):
+                pack = entry.pack
+                for start, end in slice_spans(entry.tasks, first * pack, (stop - first) * pack):
                     if active and pack > 1:
                         touched += self._mark_packed(entry, start, end, live)
                     else:
@@ -182,7 +182,7 @@ class Survey(object):
         if count:
             self.waiting[(state, reason)] = self.waiting.get((state, reason), 0) + count
 
-    def _mark(self, entry: Dict[str, Any], start: int, stop: int, to: int, live: bytearray) -> int:
+    def _mark(self, entry: Array, start: int, stop: int, to: int, live: bytearray) -> int:
         """Tasks that have no final record become ``to``; how many."""
         live[start:stop] = b"\1" * (stop - start)
         part = self.state[start:stop]
@@ -194,18 +194,15 @@ class Survey(object):
                 touched += 1
         return touched
 
-    def _goes_on(self, entry: Dict[str, Any], task: int, to: int) -> bool:
+    def _goes_on(self, entry: Array, task: int, to: int) -> bool:
         """Whether a task with a failed record is waiting or running again in this array."""
         if not self._ended_for(entry, task):
             return True
         facts = self.scan.failed[task]
-        if (
-            int(facts.get("generation") or 0) != int(entry["generation"])
-            or facts.get("cause") not in records.REQUEUEABLE
-        ):
+        if int(facts.get("generation") or 0) != entry.generation or facts.get("cause") not in records.REQUEUEABLE:
             return False
         # The scheduler put the element back: a pending one surely, a running one when it claimed the task anew.
-        return to == PENDING or self._claimed_after_record(task, int(entry["generation"]))
+        return to == PENDING or self._claimed_after_record(task, entry.generation)
 
     def _claimed_after_record(self, task: int, generation: int) -> bool:
         try:
@@ -214,25 +211,25 @@ class Survey(object):
         except OSError:
             return False
 
-    def _mark_packed(self, entry: Dict[str, Any], start: int, stop: int, live: bytearray) -> int:
+    def _mark_packed(self, entry: Array, start: int, stop: int, live: bytearray) -> int:
         """Of an element that runs several tasks in turn, those it has claimed are running."""
         for task in range(start, stop):
-            claimed = os.path.exists(self.folder.claim(task, int(entry["generation"])))
+            claimed = os.path.exists(self.folder.claim(task, entry.generation))
             self._mark(entry, task, task + 1, RUNNING if claimed else PENDING, live)
         return 0
 
-    def _drop_superseded(self, submitted: List[Dict[str, Any]], live: bytearray) -> None:
+    def _drop_superseded(self, submitted: List[Array], live: bytearray) -> None:
         """A failed record says nothing of a newer attempt that has left the queue: that one has to be explained."""
         for entry in submitted:
-            if int(entry["generation"]) == 1:
+            if entry.generation == 1:
                 continue
-            for start, stop in spans(entry["tasks"]):
+            for start, stop in spans(entry.tasks):
                 for task in self._failed_between(start, stop):
                     known = self.state[task] == task_states.FAILED and self._speaks(entry, task)
                     if known and not live[task] and not self._ended_for(entry, task):
                         self.state[task] = task_states.UNKNOWN
 
-    def _read_late_records(self, submitted: List[Dict[str, Any]]) -> None:
+    def _read_late_records(self, submitted: List[Array]) -> None:
         """A task may have ended between the scan and the queue's answer: look once more before it counts as lost."""
         for task, entry in self._lost(submitted):
             record = records.read(self.folder, task)
@@ -247,27 +244,27 @@ class Survey(object):
             if self._ended_for(entry, task):
                 self.state[task] = self.scan.state[task] = task_states.FAILED
 
-    def _lost(self, entries: Iterable[Dict[str, Any]]) -> Iterable[Tuple[int, Dict[str, Any]]]:
+    def _lost(self, entries: Iterable[Array]) -> Iterable[Tuple[int, Array]]:
         """Tasks that the queue does not have and no record settles, each with the array that speaks for it."""
         for entry in entries:
-            for start, stop in spans(entry["tasks"]):
+            for start, stop in spans(entry.tasks):
                 task = self.state.find(task_states.UNKNOWN, start, stop)
                 while task >= 0:
                     if self._speaks(entry, task):
                         yield task, entry
                     task = self.state.find(task_states.UNKNOWN, task + 1, stop)
 
-    def _has_lost(self, entry: Dict[str, Any]) -> bool:
+    def _has_lost(self, entry: Array) -> bool:
         return any(True for _ in self._lost([entry]))
 
     # ------------------------------------------------------------ explaining
-    def _explain(self, scheduler: Any, lost: List[Dict[str, Any]]) -> None:
+    def _explain(self, scheduler: Any, lost: List[Array]) -> None:
         """Ask accounting about lost tasks, and about killed ones whose own record cannot know who killed them."""
         to_refine = [t for t in self._failed_ids if self._wants_refining(t)]
         jobs = {str(self.scan.failed[task].get("job")) for task in to_refine}
-        wanted = {str(a["job_id"]): a for a in self.arrays if a in lost or str(a.get("job_id")) in jobs}
+        wanted = {str(a.job_id): a for a in self.arrays if a in lost or str(a.job_id) in jobs}
         if wanted:
-            since = min(float(a.get("at") or 0) for a in wanted.values())
+            since = min(a.at for a in wanted.values())
             found: Dict[Tuple[str, int], Dict[str, Any]] = {}
             for row in scheduler.accounting(sorted(wanted), since):
                 found[(str(row["job"]), int(row["element"]))] = row
@@ -280,10 +277,10 @@ class Survey(object):
             for task in to_refine
         )
 
-    def _apply_accounting(self, lost: List[Dict[str, Any]], found: Dict[Tuple[str, int], Dict[str, Any]]) -> None:
+    def _apply_accounting(self, lost: List[Array], found: Dict[Tuple[str, int], Dict[str, Any]]) -> None:
         positions = {id(entry): _Positions(entry) for entry in lost}
         for task, entry in list(self._lost(lost)):
-            row = found.get((str(entry["job_id"]), positions[id(entry)].element(task)))
+            row = found.get((str(entry.job_id), positions[id(entry)].element(task)))
             if row is None or (row["state"] != "failed" and not self._record_overdue(task)):
                 continue
             self.state[task] = LOST
@@ -294,13 +291,13 @@ class Survey(object):
         first_seen = self.cache.setdefault("without_record", {}).setdefault(str(task), time.time())
         return bool(time.time() - float(first_seen) > RECORD_LATE_SEC)
 
-    def _vanished(self, lost: List[Dict[str, Any]]) -> None:
+    def _vanished(self, lost: List[Array]) -> None:
         """Tasks that were never claimed and that nobody knows of: deleted while they waited."""
         seen = self.cache.setdefault("vanished", {})
         now = time.time()
         still = {}
         for task, entry in list(self._lost(lost)):
-            generation = int(entry["generation"])
+            generation = entry.generation
             since = still["%d.%d" % (task, generation)] = float(seen.get("%d.%d" % (task, generation)) or now)
             if now - since > VANISHED_SEC and not os.path.exists(self.folder.claim(task, generation)):
                 self.state[task] = LOST
@@ -358,12 +355,12 @@ _TO = {to: bytes(to if byte == task_states.UNKNOWN else byte for byte in range(2
 class _Positions(object):
     """Which element of an array runs a task."""
 
-    def __init__(self, entry: Dict[str, Any]) -> None:
-        self._pack = int(entry["pack"])
+    def __init__(self, entry: Array) -> None:
+        self._pack = entry.pack
         self._starts: List[int] = []
         self._offsets: List[int] = []
         offset = 0
-        for start, stop in spans(entry["tasks"]):
+        for start, stop in spans(entry.tasks):
             self._starts.append(start)
             self._offsets.append(offset)
             offset += stop - start
@@ -399,16 +396,16 @@ def _stale(source: str, error: NodeError, since: Any) -> Dict[str, Any]:
     return {"source": source, "since": since, "error": error.message, "code": error.code}
 
 
-def _lost_facts(entry: Dict[str, Any], row: Dict[str, Any]) -> Dict[str, Any]:
+def _lost_facts(entry: Array, row: Dict[str, Any]) -> Dict[str, Any]:
     words = "the scheduler says %s; the task left no record" % row["raw"]
     kept = {
         key: row.get(key) for key in ("exit_code", "signal", "host", "job", "element", "seconds", "max_rss_mb", "raw")
     }
     cause = row.get("cause") or ("no_record" if row["state"] == "complete" else "unknown")
-    return dict(kept, generation=entry["generation"], cause=cause, message=words, evidence="accounting")
+    return dict(kept, generation=entry.generation, cause=cause, message=words, evidence="accounting")
 
 
-def _vanished_facts(entry: Dict[str, Any]) -> Dict[str, Any]:
+def _vanished_facts(entry: Array) -> Dict[str, Any]:
     words = "it left the queue without having started, and accounting knows nothing of it: deleted while it waited"
-    return {"generation": entry["generation"], "cause": "never_started", "message": words, "evidence": "absence",
-            "job": entry["job_id"]}  # fmt: skip
+    return {"generation": entry.generation, "cause": "never_started", "message": words, "evidence": "absence",
+            "job": entry.job_id}  # fmt: skip

@@ -14,11 +14,12 @@ from ..schedulers import load
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, remove_quietly, write_json
+from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
 from ..shared.ranges import encode_ranges
 from ..why.failure_groups import diagnose
 from ..why.recovery_policy import Policy, decide
-from . import ledger
 from .run_lock import Lock
+from .submitter import Submitter, plan
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -27,7 +28,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     site = request.get("site") or {}
     with Lock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
         scheduler = load(read_json(folder.document)["scheduler"], site)
-        submitter = ledger.Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
+        submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
         path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
         decision = read_json(path)
         deduped = decision is not None
@@ -37,7 +38,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
                 return dict(_told(decision), deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
             write_json(path, decision)
-        ledger.plan(folder, decision["arrays"])
+        plan(folder, [Array.from_json(array) for array in decision["arrays"]])
         try:
             outcome = submitter.go()
         except NodeError as error:
@@ -51,7 +52,8 @@ def _withdraw(folder: run_folder.RunFolder, decision: Dict[str, Any], path: str)
     """What the scheduler does not want is taken back, so that the tasks are failed again and another decision can be made."""
     kept = []
     for array in decision["arrays"]:
-        if ledger.read(folder, array["array"]).get("state") in ("planned", "refused"):
+        known = read_array(folder, array["array"])
+        if known is not None and known.state in (PLANNED, REFUSED):
             remove_quietly(folder.job(array["array"]))
         else:
             kept.append(array)
@@ -62,7 +64,7 @@ def _withdraw(folder: run_folder.RunFolder, decision: Dict[str, Any], path: str)
 
 
 def _jobs(folder: run_folder.RunFolder, decision: Dict[str, Any]) -> Dict[str, Any]:
-    known = ledger.summary(folder)
+    known = summary(folder)
     return {array["array"]: known.get(array["array"], {}).get("job_id") for array in decision["arrays"]}
 
 
@@ -115,7 +117,7 @@ def _group_facts(group: Dict[str, Any]) -> Dict[str, Any]:
 
 def _arrays(survey: Survey, groups: List[Dict[str, Any]], request: Dict[str, Any]) -> List[Dict[str, Any]]:
     """Ledger entries of a new generation, none above the cluster's array size."""
-    generation = max(int(entry["generation"]) for entry in survey.arrays) + 1
+    generation = max(array.generation for array in survey.arrays) + 1
     size = int(request["max_array_size"])
     arrays: List[Dict[str, Any]] = []
     for group in groups:

@@ -14,8 +14,10 @@ from typing import Any, Dict
 from ..schedulers import load
 from ..shared import run_folder
 from ..shared.files import make_folder, read_json, write_json
-from . import ledger, snapshot
+from ..shared.ledger import Array, arrays_of, summary, write_array
+from . import snapshot
 from .run_lock import Lock
+from .submitter import Submitter, plan
 
 STALE_INCOMING_SEC = 2 * 86400
 
@@ -35,7 +37,7 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
         "base": next((b for b in request["bases"] if os.path.isdir(snapshot.snapshot_path(root, b))), None),
         "incoming": incoming,
         "root": root,
-        "arrays": ledger.summary(folder) if os.path.isfile(folder.document) else {},
+        "arrays": summary(folder) if os.path.isfile(folder.document) else {},
         "free_bytes": space.f_bavail * space.f_frsize,
     }
 
@@ -57,7 +59,7 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(folder.path)
     with Lock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
         _install(root, folder, request)
-        ledger.plan(folder, request["arrays"])
+        plan(folder, [Array.from_json(array) for array in request["arrays"]])
         return _advance(folder, run, request, lock)
 
 
@@ -68,17 +70,17 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.existing_run(request["root"], request["run_id"])
     with Lock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
         if request.get("release_canary"):
-            for entry in ledger.entries(folder):
-                if entry.pop("held", None):
-                    write_json(folder.job(entry["array"]), entry)
+            for array in arrays_of(folder):
+                if array.held:
+                    write_array(folder, array._replace(held=None))
         return _advance(folder, read_json(folder.document), request, lock)
 
 
 def _advance(folder: run_folder.RunFolder, run: Dict[str, Any], request: Dict[str, Any], lock: Lock) -> Dict[str, Any]:
     site = request.get("site") or {}
     scheduler = load(run["scheduler"], site)
-    submitter = ledger.Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
-    return dict(submitter.go(), arrays=ledger.summary(folder), path=folder.path)
+    submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
+    return dict(submitter.go(), arrays=summary(folder), path=folder.path)
 
 
 def _install(root: str, folder: run_folder.RunFolder, request: Dict[str, Any]) -> None:

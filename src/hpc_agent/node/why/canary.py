@@ -7,7 +7,7 @@ from ..look import records
 from ..look.report import describe
 from ..look.survey import Survey
 from ..shared import run_folder, task_environment, task_states
-from ..submission import ledger
+from ..shared.ledger import arrays_of
 from .failure_groups import cluster, diagnose
 
 
@@ -25,8 +25,8 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "stale": survey.stale,
         "waiting": status["waiting"],
         "lifecycle_state": status["lifecycle_state"],
-        "held": sum(1 for other in ledger.entries(survey.folder) if other.get("held")),
-        "asked": {key: (entry.get("resources") or {}).get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
+        "held": sum(1 for other in arrays_of(survey.folder) if other.held),
+        "asked": {key: (entry.resources).get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
         "measured": {key: record.get(key) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
         "metrics": record.get("metrics"),
         "metrics_problem": record.get("metrics_problem"),

@@ -47,8 +47,8 @@ def diagnose(survey: Survey, tasks: List[int]) -> List[Diagnosis]:
 def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
     facts = dict(survey.scan.failed.get(task) or {"cause": "unknown", "message": "nobody knows what became of it"})
     covering = survey.covering(task)
-    entry = next((a for a in covering if a["generation"] == facts.get("generation")), covering[-1])
-    asked = entry.get("resources") or {}
+    entry = next((a for a in covering if a.generation == facts.get("generation")), covering[-1])
+    asked = entry.resources
     facts.update(
         mem_mb=asked.get("mem_mb"),
         walltime_sec=asked.get("walltime_sec"),
@@ -57,7 +57,7 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
     log_tail = scheduler_tail = ""
     if read:
         record = records.read(survey.folder, task) if survey.state[task] != LOST else None
-        log = survey.folder.log(task, int(entry["generation"]))
+        log = survey.folder.log(task, entry.generation)
         log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or str((record or {}).get("log_tail") or "")
         scheduler_tail = logs.scheduler_output(survey.folder, [entry], task, TAIL_LINES)
     found = classify(facts, log_tail, scheduler_tail)
@@ -73,9 +73,9 @@ def _diagnose_one(survey: Survey, task: int, read: bool) -> Diagnosis:
         seconds=facts.get("seconds"),
         attempt=facts.get("attempt"),
         resources=asked,
-        placement=entry.get("placement") or {},
-        pack=int(entry["pack"]),
-        resubmits=[a for a in covering if a.get("resubmit")],
+        placement=entry.placement,
+        pack=entry.pack,
+        resubmits=[a for a in covering if a.resubmit],
         log_tail=log_tail,
     )
 

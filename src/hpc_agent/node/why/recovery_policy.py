@@ -100,7 +100,7 @@ def _permission(diagnosis: Dict[str, Any], kind: FailureClass, policy: Policy, a
     """Why this task may not be submitted again; None when it may."""
     if policy.force:
         return None
-    earlier = [fingerprint for entry in diagnosis["resubmits"] for fingerprint in entry.get("fingerprints") or []]
+    earlier = [fingerprint for array in diagnosis["resubmits"] for fingerprint in array.fingerprints]
     if kind.action == "fix" and diagnosis["fingerprint"] in earlier:
         return "it failed in the same way before it was submitted again"
     if kind.action in ("fix", "ask") and not policy.explicit:
