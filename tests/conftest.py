@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import testbed
 from testbed import SITES, Site
 
+SLOW_SEC = 60
 LEAKS = ("HPC_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SGE_", "SSH_", "XDG_", "PYTEST_")
 
 
@@ -39,21 +41,43 @@ def _require(name: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with their scheduler; those of one scheduler run one after the other (--dist loadgroup)."""
+    """Mark tests with their scheduler; those of SLURM, and those of Grid Engine, run one after the other (--dist loadgroup)."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         scheduler = str(callspec.params.get("site", "")).split("-")[0] if callspec else ""
-        if scheduler in ("slurm", "sge"):
+        if scheduler in ("slurm", "sge", "local"):
             item.add_marker(scheduler)
+        slow = item.get_closest_marker("slow")
+        if slow and not slow.kwargs.get("reason"):
+            raise pytest.UsageError(f"{item.nodeid}: a slow test says why: @pytest.mark.slow(reason=...)")
         for name in ("slurm", "sge"):
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    slow = item.get_closest_marker("slow")
+    if slow:
+        item.user_properties.append(("slow", slow.kwargs["reason"]))
     for scheduler in ("slurm", "sge"):
         if item.get_closest_marker(scheduler):
             _require(f"{scheduler}-ssh")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the tests that took more than a minute and do not say why. They do not fail: a busy machine is slow."""
+    seconds: dict[str, float] = defaultdict(float)
+    explained = set()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid] += report.duration
+            if any(name == "slow" for name, _ in report.user_properties):
+                explained.add(report.nodeid)
+    silent = [(took, test) for test, took in seconds.items() if took > SLOW_SEC and test not in explained]
+    if silent:
+        terminalreporter.section(f"over {SLOW_SEC} s without @pytest.mark.slow(reason=...)")
+    for took, test in sorted(silent, reverse=True):
+        terminalreporter.line(f"{took:.0f}s {test}")
 
 
 @dataclass

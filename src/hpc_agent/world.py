@@ -38,6 +38,7 @@ class World:
     cwd: Path = field(default_factory=Path.cwd)
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     now: Callable[[], float] = time.time
+    awake: Callable[[], float] = time.monotonic  # seconds that do not count while the machine sleeps
     sleep: Callable[[float], None] = time.sleep
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
     progress: Progress = field(default_factory=Silent)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
 
 import pytest
@@ -13,23 +11,18 @@ from experiment import WRITE, make_repo, submit, watch
 pytestmark = pytest.mark.usefixtures("clusters_file")
 
 
+@pytest.mark.slow(reason="1,050 elements in six waves, 64 at once")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
 def test_1050_tasks_in_waves_of_two_arrays_of_100(site, run_cli, tmp_path, clusters_file):
-    """The scheduler itself shows the dependencies. Grid Engine has 64 slots here, which the plan has to be told.
-
-    With HPC_TEST_ESTIMATE=1 (a quiet machine) the tasks last as long as they were said to, and the plan's estimate of the
-    makespan has to be within a factor of 1.5.
-    """
-    measured = os.environ.get("HPC_TEST_ESTIMATE") == "1"
+    """The scheduler itself shows the dependencies. Grid Engine has 64 slots here, which the plan has to be told."""
     limits = {"max_array_size": 100, "max_concurrent_jobs": 2, "est_spin_up": "8s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits))
     repo = make_repo(tmp_path / "repo", "def total(): return 1050\ndef resolve(i): return {'x': i}\n")
-    started = time.monotonic()
     sent = submit(
         run_cli,
         repo,
-        f"sleep {5 if measured else 0.5}; {WRITE}",
+        f"sleep 0.5; {WRITE}",
         "--est-task-sec",
         "5",
         "--pack",
@@ -43,9 +36,7 @@ def test_1050_tasks_in_waves_of_two_arrays_of_100(site, run_cli, tmp_path, clust
         set(sent["job_ids"][wave * 2 - 2 : wave * 2]) if wave else set() for wave in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5)
     ]
     ended = watch(run_cli, repo, budget=700)
-    took = time.monotonic() - started
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 1050)
-    assert not measured or plan["est_total_wall_sec"] / 1.5 <= took <= plan["est_total_wall_sec"] * 1.5, (took, plan)
 
 
 def _dependencies(site, jobs):

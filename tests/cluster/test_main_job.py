@@ -56,6 +56,7 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
 @pytest.mark.parametrize(
     ("site", "tasks"), [("slurm-ssh", 6), ("slurm-ssh", 2000), ("sge-ssh", 6), ("sge-ssh", 500)], indirect=["site"]
 )
+@pytest.mark.slow(reason="2,000 tasks: the number of SSH commands is compared with that of 6")
 @pytest.mark.timeout(900)
 def test_ssh_commands_do_not_grow_with_the_tasks(site, run_cli, tmp_path, ssh_counter, tasks):
     """submit at most 3, status 1, aggregate at most 2; and a large array of one-line executors adds up."""

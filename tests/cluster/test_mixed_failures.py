@@ -50,6 +50,7 @@ def mode(task):
     return {NODE: "node", DELETED: "deleted"}.get(task, "fine")
 
 
+@pytest.mark.slow(reason="300 tasks, of which some exceed a walltime of a minute and run again with more")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
 def test_each_is_named_and_the_fixable_are_mended(site, run_cli, tmp_path):

@@ -153,6 +153,7 @@ def check(pattern: str, whole, parts, rows: list[float]) -> None:
 
 
 @pytest.mark.parametrize("site", WHERE, indirect=True)
+@pytest.mark.slow(reason="fifty tasks for each pattern of a series, each an element that imports numpy")
 @pytest.mark.timeout(1800)
 def test_fifty_tasks_give_the_unsplit_answer(site, run_cli, tmp_path, monkeypatch, clusters_file):
     if site.name == "local":  # its tasks import the kit from this checkout

@@ -101,12 +101,14 @@ NEEDS_SLURM = {page for page, block in blocks("bash") if "discovery" in block}
 OTHERS = sorted({page for page, _ in blocks("bash")} - NEEDS_SLURM - {ROOT / "testbed/README.md"})
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("page", OTHERS, ids=[str(page.relative_to(ROOT)) for page in OTHERS])
 def test_the_commands_of_a_page(page, checkout, world_home):
     run_page(page, checkout, world_home.env)
 
 
 @pytest.mark.slurm
+@pytest.mark.slow(reason="the commands of a page one after the other, whole runs among them")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", sorted(NEEDS_SLURM), ids=[str(page.relative_to(ROOT)) for page in sorted(NEEDS_SLURM)])
 def test_the_commands_of_a_page_with_a_cluster(page, checkout, world_home, tmp_path):
@@ -128,6 +130,7 @@ def test_no_command_is_left_out():
     assert not blocks("shell")
 
 
+@pytest.mark.local
 @pytest.mark.timeout(600)
 def test_the_first_command_of_the_readme(tmp_path, world_home):
     """Verbatim, on a copy of the checkout: from nothing to the demo's table."""

@@ -61,7 +61,8 @@ for _minutes in (7, -7):
 
 def asleep(bench: Bench, *, a_day: bool) -> Outcome:
     """A laptop is closed in the middle of monitor-flow and opened when the run is over: the watch ends with the truth."""
-    exp = bench.experiment(middle="sleep 3")
+    gate = bench.scratch / "seen" / "awake"
+    exp = bench.experiment(middle=f"while [ ! -e {gate} ]; do sleep 0.2; done")
     bench.submit_until(exp)
     shift = bench.folder / "shift"
     shift.write_text("+0")
@@ -69,14 +70,18 @@ def asleep(bench: Bench, *, a_day: bool) -> Outcome:
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_TIMESTAMP_FILE": str(shift),
         "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as on a machine that slept
     }
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         client = bench.client(exp, "monitor-flow", env=fake if a_day else None, stdout=out, stderr=err)
-        time.sleep(2.0)
+        if not until(lambda: b'"event": "status"' in os.pread(err.fileno(), 1 << 16, 0), 60):
+            bench.found.wrong.append("the watch never looked: this try proves nothing")
         os.kill(client.pid, signal.SIGSTOP)
+        gate.touch()
         until(lambda: exp.done == exp.tasks, 30)
         time.sleep(1)
-        shift.write_text("+1d")
+        (bench.folder / "later").write_text("+1d")
+        (bench.folder / "later").replace(shift)
         os.kill(client.pid, signal.SIGCONT)
         try:
             code = client.wait(60)

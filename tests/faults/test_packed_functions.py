@@ -215,18 +215,17 @@ def test_only_the_plain_command_is_shared(command, python):
     assert interpreter_of(command) == python
 
 
+@pytest.mark.timeout(90)
 def test_the_host_is_lost_in_the_middle_of_a_task(element):
     body = """
     import os, signal, time
     if x == 1:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(30)
+        time.sleep(300)
     return {"x": x}
 """
     element.build(body)
-    begun = time.monotonic()
     assert element.run() == 1
-    assert time.monotonic() - begun < 20
     assert [element.record(task)["state"] for task in range(4)] == ["complete", "failed", "complete", "complete"]
     assert (element.record(1)["cause"], element.record(1)["signal"]) == ("signal", 9)
 

@@ -159,3 +159,24 @@ def test_a_reader_that_goes_away_is_no_crash(world_home, tmp_path):
         ["bash", "-c", line], capture_output=True, env=world_home.env, cwd=tmp_path, timeout=30, check=True
     )
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "meant"),
+    [
+        (("submit", "--waltime-sec", "60"), "", "--walltime-sec"),
+        (("submitt",), "", "hpc-agent submit"),
+        (("monitor-flow", "--spec", "-"), '{"poll_intervall_sec": 5}', "poll_interval_sec"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(run_cli, arguments, stdin, meant):
+    outcome = run_cli(*arguments, stdin=stdin)
+    assert (outcome.code, outcome.envelope["error_code"]) == (1, "spec_invalid")
+    assert f"Did you mean {meant}?" in outcome.envelope["remediation"].replace("'", "")
+
+
+@pytest.mark.parametrize("ending", ["sec", "seconds"])
+def test_seconds_may_be_spelled_out(run_cli, ending):
+    flag = run_cli("monitor-flow", "--run-id", "none", f"--wall-clock-budget-{ending}", "5")
+    spec = run_cli("monitor-flow", "--spec", "-", stdin=json.dumps({"run_id": "none", f"poll_interval_{ending}": 5}))
+    assert {flag.envelope["error_code"], spec.envelope["error_code"]} == {"run_not_found"}

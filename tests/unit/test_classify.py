@@ -1,7 +1,6 @@
 """Every class of failure from log tails as programs, shells and schedulers write them."""
 
 import json
-import time
 from typing import Any, NamedTuple
 
 import pytest
@@ -396,9 +395,8 @@ HOSTILE = [
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=3).map("".join))
-def test_a_hostile_tail_takes_less_than_a_second(unit):
+def test_a_hostile_tail_is_read_to_its_end(unit):
+    """A pattern that backtracks would meet the time limit of a test; benchmarks/reading.py measures."""
     tail = (unit * (1 + (64 << 10) // len(unit)))[: 64 << 10]
-    started = time.process_time()
     classify(FAILED, tail, tail)
     fingerprint(tail)
-    assert time.process_time() - started < 1.0

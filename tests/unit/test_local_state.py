@@ -209,7 +209,7 @@ def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
     assert held is not None
     before = time.monotonic()
     assert local_state.take_lock(path, 0.1) is None
-    assert 0.1 <= time.monotonic() - before < 2
+    assert time.monotonic() - before >= 0.1
     os.close(held)
     again = local_state.take_lock(path, 0.0)
     assert again is not None

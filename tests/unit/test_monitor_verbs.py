@@ -103,3 +103,34 @@ def test_pace_end_and_stale_are_told():
     assert "30 tasks/min, ends about" in picture(view, 80)
     view.stale = "squeue: no answer"
     assert "stale: squeue: no answer" in picture(view, 80)
+
+
+def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
+    """The machine sleeps for a day in the first pause; the second look sees the end."""
+    from types import SimpleNamespace
+
+    from hpc_agent.ops.monitor import monitor_flow as module
+
+    clock = {"now": 1e9, "awake": 0.0}
+
+    def sleep(seconds):
+        clock["now"] += 86400 + seconds
+        clock["awake"] += seconds
+
+    counts = dict.fromkeys(("complete", "running", "pending", "failed", "unknown"), 0)
+    looks = iter(["in_flight", "complete"])
+
+    def poll(_):
+        return SimpleNamespace(
+            run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
+            next_step="", waiting=[], stuck=0, stale=None,
+        )  # fmt: skip
+
+    node = SimpleNamespace(cluster=Cluster(name="c", scheduler="local", scratch="/s"))
+    run = SimpleNamespace(node=node, record=SimpleNamespace(total_tasks=1))
+    monkeypatch.setattr(module, "known_run", lambda *_: run)
+    monkeypatch.setattr(module, "poll", poll)
+    monkeypatch.setattr(module, "act", lambda *_: False)
+    world = World(now=lambda: clock["now"], awake=lambda: clock["awake"], sleep=sleep)
+    ended = module.monitor_flow(module.MonitorFlowRequest(wall_clock_budget_sec=3600), world)
+    assert (ended.lifecycle_state, ended.ticks) == ("complete", 2)

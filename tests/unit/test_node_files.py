@@ -162,10 +162,9 @@ def test_what_an_executor_leaves(tmp_path):
     assert busy["max_rss_mb"] > 1
 
 
+@pytest.mark.timeout(60)
 def test_a_background_child_that_keeps_the_pipe_does_not_hold_the_task(tmp_path):
-    started = time.monotonic()
-    assert run("sleep 30 & echo done", tmp_path)["state"] == "complete"
-    assert time.monotonic() - started < 5
+    assert run("sleep 300 & echo done", tmp_path)["state"] == "complete"
     assert tail(str(tmp_path / "log"), 1, 100) == "done"
 
 

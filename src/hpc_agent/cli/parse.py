@@ -75,7 +75,9 @@ def parse_request(
     verb: str, entry: dict[str, Any], arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
     """The request document: --spec first, flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
-    options = build_parser(verb, entry).parse_args(arguments)
+    options, unknown = build_parser(verb, entry).parse_known_args(_short_spellings(arguments, entry))
+    if unknown:
+        raise _unknown_argument(verb, entry, unknown[0].partition("=")[0])
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
     if entry.get("positional") and options.positional is not None:
         document[entry["positional"]] = options.positional
@@ -88,8 +90,26 @@ def parse_request(
             target = target.setdefault(name, {})
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
+        target.pop(flag["path"][-1] + "onds", None)
         target[flag["path"][-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
+
+
+def _short_spellings(arguments: list[str], entry: dict[str, Any]) -> list[str]:
+    """Return the arguments with ``--x-seconds`` written as ``--x-sec`` where the verb has that flag."""
+    flags = {flag["flag"] for flag in entry["flags"]}
+    words = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        short = name[: -len("onds")] if name.endswith("-seconds") else name
+        words.append(short + equals + value if short in flags and name not in flags else argument)
+    return words
+
+
+def _unknown_argument(verb: str, entry: dict[str, Any], name: str) -> SpecInvalid:
+    close = difflib.get_close_matches(name, ["--spec", *(flag["flag"] for flag in entry["flags"])], n=1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    return SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
 
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:

@@ -75,7 +75,17 @@ def convert(document: Any, request: type[R], verb: str) -> R:
     try:
         return msgspec.convert(document, request)
     except msgspec.ValidationError as error:
+        current = {_short_spelling(key, document, request): value for key, value in document.items()}
+        if current != document:
+            return convert(current, request, verb)
         raise _explained(str(error), request, verb) from error
+
+
+def _short_spelling(key: str, document: dict[str, Any], request: type[Request]) -> str:
+    """Return the field's name for a key that spells ``_sec`` out as ``_seconds``."""
+    short = key[: -len("onds")] if key.endswith("_seconds") else key
+    fields = request.__struct_fields__
+    return short if short in fields and key not in fields and short not in document else key
 
 
 def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:

@@ -22,13 +22,13 @@ STUCK_LOOKS = 5
 class MonitorFlowRequest(RunScoped):
     """How long to look, and how often."""
 
-    poll_interval_seconds: Annotated[
+    poll_interval_sec: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="first pause between two looks; the cluster's min_poll_sec is the least"),
     ] = None
-    wall_clock_budget_seconds: Annotated[
-        float, Meta(gt=0, description="stop looking after so long; the run goes on")
-    ] = 86400.0
+    wall_clock_budget_sec: Annotated[float, Meta(gt=0, description="stop looking after so long; the run goes on")] = (
+        86400.0
+    )
     auto_resubmit: Annotated[
         bool,
         Meta(description="submit failed tasks again as 'resubmit' does, until only those are left that need a person"),
@@ -83,8 +83,8 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     that can be mended.
     """
     run = known_run(world, request)
-    pace = Pace(run.node.cluster, request.poll_interval_seconds)
-    started, ticks, stuck = world.now(), 0, 0
+    pace = Pace(run.node.cluster, request.poll_interval_sec)
+    started, ticks, stuck = world.awake(), 0, 0
     latest: StatusResult | None = None
     budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
     while True:
@@ -96,17 +96,17 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             pace.saw(changed=acted or latest is None or _counts(latest) != _counts(seen))
             latest = seen
         except (SshUnreachable, ClusterTimeout) as error:
-            used_up = latest is None and world.now() - started >= request.wall_clock_budget_seconds
+            used_up = latest is None and world.awake() - started >= request.wall_clock_budget_sec
             if pace.missed() or used_up:
                 raise
             world.progress.update("unreachable", error=error.message)
         ticks += 1
-        elapsed = world.now() - started
+        elapsed = world.awake() - started
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
-        if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_seconds):
+        if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
             return _result(latest, ticks, elapsed, budget, stuck >= STUCK_LOOKS)
-        world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_seconds - elapsed)))
+        world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
 
 
 def _counts(seen: StatusResult) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,13 +28,11 @@ class WatchRequest(RunScoped):
     """What to look at, and for how long."""
 
     all_runs: Annotated[bool, Meta(description="every run of the repo that has not ended")] = False
-    poll_interval_seconds: Annotated[
+    poll_interval_sec: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="first pause between two looks; min_poll_sec is the least"),
     ] = None
-    wall_clock_budget_seconds: Annotated[float, Meta(gt=0, description="stop looking after so long; runs go on")] = (
-        86400.0
-    )
+    wall_clock_budget_sec: Annotated[float, Meta(gt=0, description="stop looking after so long; runs go on")] = 86400.0
 
 
 class WatchResult(Result):
@@ -53,11 +52,11 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
     budget, or with Control-C; the runs themselves go on.
     """
     runs = _chosen(request, world)
-    watched = [_Watched(run, request.poll_interval_seconds, world) for run in runs]
-    started = world.now()
+    watched = [_Watched(run, request.poll_interval_sec, world) for run in runs]
+    started = world.awake()
     show = _terminal(world) if sys.stderr.isatty() and world.env.get("HPC_PROGRESS") != "json" else _records(world)
     try:
-        while any(not one.ended for one in watched) and world.now() - started < request.wall_clock_budget_seconds:
+        while any(not one.ended for one in watched) and world.awake() - started < request.wall_clock_budget_sec:
             for one in watched:
                 one.look_if_due()
             show([one.view for one in watched])
@@ -68,7 +67,7 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
     return WatchResult(
         runs=[one.facts() for one in watched],
         ticks=sum(one.ticks for one in watched),
-        elapsed_seconds=round(world.now() - started, 3),
+        elapsed_seconds=round(world.awake() - started, 3),
     )
 
 
@@ -94,7 +93,7 @@ class _Watched:
         self.pace = Pace(run.node.cluster, first)
         self.view: RunView = RunView(run.record.run_id, run.record.cluster, run.record.total_tasks)
         self.ticks = 0
-        self._due = 0.0
+        self._due = -math.inf
 
     @property
     def ended(self) -> bool:
@@ -102,7 +101,7 @@ class _Watched:
 
     def look_if_due(self) -> None:
         now = self._world.now()
-        if self.ended or now < self._due:
+        if self.ended or self._world.awake() < self._due:
             return
         self.ticks += 1
         try:
@@ -111,7 +110,7 @@ class _Watched:
             self.view.stale = error.message
             if self.pace.missed():
                 raise
-        self._due = self._world.now() + self.pace.seconds()
+        self._due = self._world.awake() + self.pace.seconds()
 
     def _learn(self, seen: StatusResult, now: float) -> None:
         view = self.view

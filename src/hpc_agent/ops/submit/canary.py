@@ -71,7 +71,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     are held against the request. A broken canary submits nothing more and is an error with its cause.
     """
     run = known_run(world, request)
-    started = world.now()
+    started = world.awake()
     least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
     pause = max(least, request.poll_interval_sec or min(least, 10.0))
     while True:
@@ -79,7 +79,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
         world.progress.update("canary", state=seen["state"])
         if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
             break
-        if world.now() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
+        if world.awake() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
             raise _too_late(run, seen, request.wait_budget_sec)
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
@@ -94,7 +94,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
         metrics=seen["metrics"],
         warnings=warnings(seen),
         released=released,
-        waited_seconds=round(world.now() - started, 3),
+        waited_seconds=round(world.awake() - started, 3),
         next_step=f"hpc-agent monitor-flow --run-id {run.record.run_id}",
     )
 
