@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
-from hpc_agent.ops.monitor.pace import SLOWEST_SEC, Pace
+from hpc_agent.ops.monitor.poll_interval import SLOWEST_SEC, PollInterval
 from hpc_agent.view.live import RunView, bar, render
 from hpc_agent.world import World
 
@@ -58,7 +58,7 @@ def test_a_cron_line_never_comes_too_often(cadence):
 
 
 def test_looks_become_rarer_and_never_too_frequent():
-    pace = Pace(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30), 5)
+    pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30), 5)
     seen = []
     for _ in range(9):
         pace.saw(changed=False)

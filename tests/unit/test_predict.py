@@ -6,8 +6,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.ops.plan.evidence import from_rows
-from hpc_agent.ops.plan.predict import predict
+from hpc_agent.ops.run.evidence import from_rows
+from hpc_agent.ops.run.predict import predict
 
 
 def rows(values, **names):

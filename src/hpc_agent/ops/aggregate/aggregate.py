@@ -13,8 +13,8 @@ from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed,
 from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn, unmeasured
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, keep_measurements, known_run, lacks_measurements
+from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.state.files import save
 from hpc_agent.world import World
 
@@ -61,7 +61,7 @@ class AggregateResult(Result):
 @primitive(
     stage="aggregate",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
-    errors=[*ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
 )
@@ -73,9 +73,9 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": unmeasured(run)}
+    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": lacks_measurements(run)}
     answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
-    learn(run, answer)
+    keep_measurements(run, answer)
     waves = list(answer["waves"].values())
     included = sum(count(wave["included"]) for wave in waves)
     total = sum(wave["tasks"] for wave in waves)

@@ -10,10 +10,9 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.entries import find_entries
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.layout import plan_facts
-from hpc_agent.ops.submit.planned import plan_run
-from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.state.journal import TERMINAL, Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -38,7 +37,6 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
     Writes nothing and asks no cluster.
     """
     with freeze(world, request) as frozen:
-        planned = plan_run(frozen, request)
         document = msgspec.to_builtins(request)
         default = msgspec.to_builtins(SubmitRequest(cluster=request.cluster, executor=request.executor))
         kept = {
@@ -48,7 +46,7 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
             spec={**kept, "experiment_dir": str(frozen.repo.root)},
             run_id=frozen.run_id(),
             total_tasks=frozen.tasks.total,
-            plan=plan_facts(planned.plan, planned.ask),
+            plan=plan_run(frozen, request).facts(),
             notes=frozen.notes,
         )
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.ops.runs import RunId
+from hpc_agent.ops.run.known_run import RunId
 from hpc_agent.world import World
 
 HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600

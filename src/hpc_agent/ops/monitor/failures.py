@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
 
 
@@ -34,7 +34,7 @@ class FailuresResult(Result):
     next_step: str = ""
 
 
-@primitive(stage="monitor", effects=[Effect.SSH], errors=ERRORS)
+@primitive(stage="monitor", effects=[Effect.SSH], errors=RUN_ERRORS)
 def failures(request: FailuresRequest, world: World) -> FailuresResult:
     """Why tasks failed: clusters of the same failure, each with a cause, the evidence for it, and one remedy.
 

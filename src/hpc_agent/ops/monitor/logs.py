@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
 
 
@@ -34,7 +34,7 @@ class LogsResult(Result):
     failed: Annotated[int | None, Meta(description="how many tasks have failed in all (with all_failed)")] = None
 
 
-@primitive(stage="monitor", effects=[Effect.SSH], errors=[*ERRORS, SpecInvalid], progress=True)
+@primitive(stage="monitor", effects=[Effect.SSH], errors=[*RUN_ERRORS, SpecInvalid], progress=True)
 def logs(request: LogsRequest, world: World) -> LogsResult:
     """The last lines of what tasks printed, and of what the scheduler wrote about them."""
     if not request.task_id and not request.all_failed:

@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
-from hpc_agent.ops.monitor.pace import Pace
-from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
-from hpc_agent.ops.recover.tick import Budget, act
-from hpc_agent.ops.runs import RunScoped, known_run
+from hpc_agent.ops.monitor.follow_up import FollowUp
+from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.known_run import RunScoped, known_run
+from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
@@ -71,7 +71,7 @@ class MonitorFlowResult(Result):
 @primitive(
     stage="monitor",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*ERRORS, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SchedulerRefused, SubmissionUnknown],
     progress=True,
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
@@ -83,16 +83,17 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     that can be mended.
     """
     run = known_run(world, request)
-    pace = Pace(run.node.cluster, request.poll_interval_seconds)
+    pace = PollInterval(run.node.cluster, request.poll_interval_seconds)
     started, ticks, stuck = world.now(), 0, 0
     latest: StatusResult | None = None
-    budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
+    most = request.max_resubmits or run.record.total_tasks
+    follow_up = FollowUp(run, request.auto_resubmit, most, request.max_attempts)
     while True:
         acted = False
         try:
-            seen = poll(run)
+            seen = ask_status(run)
             world.progress.update("status", total=seen.total_tasks, **_counts(seen))
-            acted = act(run, seen, budget)
+            acted = follow_up.act(seen)
             pace.saw(changed=acted or latest is None or _counts(latest) != _counts(seen))
             latest = seen
         except (SshUnreachable, ClusterTimeout) as error:
@@ -105,7 +106,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_seconds):
-            return _result(latest, ticks, elapsed, budget, stuck >= STUCK_LOOKS)
+            return _result(latest, ticks, elapsed, follow_up, stuck >= STUCK_LOOKS)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_seconds - elapsed)))
 
 
@@ -119,7 +120,7 @@ def _is_stuck(seen: StatusResult) -> bool:
     return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
 
 
-def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget, stuck: bool) -> MonitorFlowResult:
+def _result(latest: StatusResult, ticks: int, elapsed: float, follow_up: FollowUp, stuck: bool) -> MonitorFlowResult:
     ended = latest.lifecycle_state in TERMINAL
     return MonitorFlowResult(
         run_id=latest.run_id,
@@ -130,7 +131,7 @@ def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget, st
         ticks=ticks,
         elapsed_seconds=round(elapsed, 3),
         next_step=latest.next_step,
-        resubmitted=budget.resubmitted,
-        blocked=budget.blocked,
+        resubmitted=follow_up.resubmitted,
+        blocked=follow_up.blocked,
         waiting=latest.waiting,
     )

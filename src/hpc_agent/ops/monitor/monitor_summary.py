@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.runs import RunScoped, latest_run
+from hpc_agent.ops.run.known_run import RunScoped, load_record
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -36,7 +36,7 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
     try:
-        record = latest_run(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
+        record = load_record(journal, repo, request.run_id)
     except RunNotFound:
         return MonitorSummaryResult(
             run_id=request.run_id,

@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
-from hpc_agent.ops.monitor.pace import Pace
-from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
+from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL, Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -45,7 +45,7 @@ class WatchResult(Result):
     elapsed_seconds: float
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=ERRORS, progress=True)
+@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, progress=True)
 def watch(request: WatchRequest, world: World) -> WatchResult:
     """A live view: waves, pace, failures by cause, why the rest waits, estimated end. Only looks, never submits.
 
@@ -91,7 +91,7 @@ class _Watched:
         from hpc_agent.view.live import RunView
 
         self.run, self._world = run, world
-        self.pace = Pace(run.node.cluster, first)
+        self.pace = PollInterval(run.node.cluster, first)
         self.view: RunView = RunView(run.record.run_id, run.record.cluster, run.record.total_tasks)
         self.ticks = 0
         self._due = 0.0
@@ -106,7 +106,7 @@ class _Watched:
             return
         self.ticks += 1
         try:
-            self._learn(poll(self.run), now)
+            self._learn(ask_status(self.run), now)
         except (SshUnreachable, ClusterTimeout) as error:
             self.view.stale = error.message
             if self.pace.missed():

@@ -12,7 +12,7 @@ from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, choose_pack, compute_submission_plan
-from hpc_agent.ops.plan.resources import Resources, resolve_resources
+from hpc_agent.ops.run.resources import Resources, resolve_resources
 from hpc_agent.world import World
 
 SHOWN = 100

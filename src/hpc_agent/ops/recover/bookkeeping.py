@@ -8,8 +8,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import RunId, RunScoped, known_run, node_of
+from hpc_agent.infra.remote import Node
+from hpc_agent.ops.run.known_run import RunId, RunScoped, known_run, node_of
+from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import Sidecar, find_existing_runs
@@ -30,7 +31,7 @@ class VerifySubmittedResult(Result):
     held: Annotated[list[str], Meta(description="arrays on hold or in error: somebody has to act")]
 
 
-@primitive(stage="submit", effects=[Effect.SSH], errors=[*ERRORS, SubmissionUnknown])
+@primitive(stage="submit", effects=[Effect.SSH], errors=[*RUN_ERRORS, SubmissionUnknown])
 def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
     """Ask the scheduler for every array of a run: queued, ended, or nobody knows it (then an error)."""
     run = known_run(world, request)
@@ -145,12 +146,7 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
         return f"written {age:.0f} s ago"
     try:
         node = node_of(world, repo, sidecar.cluster)
-        question = {
-            "parent": f"{node.scratch}/hpc-agent",
-            "name": repo.remote_name.rpartition("-")[0],
-            "run_id": sidecar.run_id,
-        }
-        runs = node.bootstrap("adoptable", question)["runs"]
+        runs = runs_on_cluster(node, repo, sidecar.run_id)
     except HpcError as error:
         return f"the cluster could not be asked: {error.message}"
     begun = [name for run in runs for name, entry in run["arrays"].items() if entry["state"] != "planned"]
@@ -159,3 +155,10 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
         if begun
         else ""
     )
+
+
+def runs_on_cluster(node: Node, repo: RepoLayout, run_id: str | None) -> list[dict[str, Any]]:
+    """Return the documents of this repo's runs (or of one run) in every client's folder on the cluster."""
+    question = {"parent": f"{node.scratch}/hpc-agent", "name": repo.remote_name.rpartition("-")[0], "run_id": run_id}
+    found: list[dict[str, Any]] = node.bootstrap("adoptable", question)["runs"]
+    return found

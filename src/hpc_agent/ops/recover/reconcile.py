@@ -10,15 +10,16 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.infra.remote import Node
-from hpc_agent.ops.monitor.status import ERRORS, poll
-from hpc_agent.ops.runs import RunScoped, known_run, node_of
-from hpc_agent.ops.submit.answers import job_ids_of, journal_arrays
+from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
+from hpc_agent.ops.run.known_run import RunScoped, known_run, node_of
+from hpc_agent.ops.run.run_status import RUN_ERRORS, ask_status
+from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
-EVERY_ERROR = (*ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIncompat)
+EVERY_ERROR = (*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIncompat)
 
 
 class ReconcileRequest(RunScoped):
@@ -54,16 +55,14 @@ def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
         return _from_cluster(request, world)
     run = known_run(world, request)
     before = (list(run.record.job_ids), run.record.status, run.record.waiting)
-    answer = _lookup(run.node, run.repo, run.record.run_id)
+    answer = runs_on_cluster(run.node, run.repo, run.record.run_id)
     mine = [found for found in answer if found["root"] == run.node.root]
     if not mine:
         raise RunNotFound(f"{run.record.run_id} is not on '{run.record.cluster}' any more", field="run_id")
-    run.record.job_ids = journal_arrays(
-        run.journal, run.record.run_id, run.record.remote_path, mine[0]["arrays"], accepted=True
-    )
+    journal_arrays(run, mine[0]["arrays"])
     if not run.repo.sidecar(run.record.run_id).exists():
         write_run_sidecar(run.repo, _sidecar(mine[0]))
-    status = poll(run)
+    status = ask_status(run)
     after = (run.record.job_ids, status.lifecycle_state, status.to_submit)
     return ReconcileResult(
         run_id=run.record.run_id,
@@ -80,12 +79,6 @@ def _changes(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
     return [f"{name}: {old} -> {new}" for name, old, new in zip(names, before, after, strict=True) if old != new]
 
 
-def _lookup(node: Node, repo: RepoLayout, run_id: str | None) -> list[dict[str, Any]]:
-    question = {"parent": f"{node.scratch}/hpc-agent", "name": repo.remote_name.rpartition("-")[0], "run_id": run_id}
-    found: list[dict[str, Any]] = node.bootstrap("adoptable", question)["runs"]
-    return found
-
-
 def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
     repo = experiment_root(world.cwd, request.experiment_dir)
     if request.cluster is None:
@@ -97,7 +90,7 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
     node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     one = request.run_id if request.run_id != "latest" else None
-    fresh = [found for found in _lookup(node, repo, one) if not _known(journal, found["run_id"])]
+    fresh = [found for found in runs_on_cluster(node, repo, one) if not _known(journal, found["run_id"])]
     if one and not fresh and not _known(journal, one):
         raise RunNotFound(f"no run {one} of this repo lies on '{node.cluster.name}'", field="run_id")
     adopted = []
@@ -122,7 +115,7 @@ def _known(journal: Journal, run_id: str) -> bool:
 
 
 def _whole(node: Node, repo: RepoLayout, found: dict[str, Any]) -> dict[str, Any]:
-    return next(run for run in _lookup(node, repo, found["run_id"]) if run["root"] == found["root"])
+    return next(run for run in runs_on_cluster(node, repo, found["run_id"]) if run["root"] == found["root"])
 
 
 def _sidecar(document: dict[str, Any]) -> Sidecar:
@@ -141,21 +134,10 @@ def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, 
     sidecar = _sidecar(document)
     remote_path = f"{document['root']}/runs/{sidecar.run_id}"
     write_run_sidecar(repo, sidecar)
-    journal.append(
-        sidecar.run_id,
-        "submitting",
-        run_name=sidecar.run_name,
-        cluster=cluster,
-        cmd_sha=sidecar.cmd_sha,
-        tree_sha=sidecar.tree_sha,
-        total_tasks=sidecar.task_count,
-        executor=sidecar.executor,
-        remote_path=remote_path,
-        campaign_id=sidecar.campaign_id,
-        content_sha=sidecar.content_sha,
-        adopted=document["root"].rpartition("/")[2] != repo.remote_name,
-    )
-    journal_arrays(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
+    known = msgspec.structs.replace(sidecar, cluster=cluster, remote_path=remote_path)
+    elsewhere = document["root"].rpartition("/")[2] != repo.remote_name
+    journal.append(sidecar.run_id, "submitting", **identity_of(known), adopted=elsewhere)
+    journal_ledger(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
 
 
 class SubmitSpecRequest(Request):
@@ -191,7 +173,7 @@ def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
     node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     deduped = _known(journal, request.run_id)
-    found = _lookup(node, repo, request.run_id)
+    found = runs_on_cluster(node, repo, request.run_id)
     if request.remote_path:
         found = [run for run in found if f"{run['root']}/runs/{request.run_id}" == request.remote_path.rstrip("/")]
     if not found:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from typing import Annotated, Any
 
 from msgspec import Meta
 
-from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import (
     NeedsResolution,
     SchedulerRefused,
@@ -16,11 +14,9 @@ from hpc_agent.errors import (
     SubmissionUnknown,
 )
 from hpc_agent.node.shared.failure_classes import CATALOGUE
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
-from hpc_agent.ops.submit.answers import SUBMIT_TIMEOUT_SEC, owner
-from hpc_agent.ops.submit.layout import job_name
-from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.resubmission import ResubmitResult, limits_of, resubmit_failed
+from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
 
 CLASSES = tuple(kind.name for kind in CATALOGUE)
@@ -51,29 +47,10 @@ class ResubmitRequest(RunScoped):
     dry_run: Annotated[bool, Meta(description="decide only: nothing is submitted")] = False
 
 
-class ResubmitResult(Result):
-    run_id: str
-    request_id: str
-    deduped: Annotated[
-        bool, Meta(description="true: this very resubmission had been begun before; it was finished now")
-    ]
-    resubmitted: Annotated[int, Meta(description="tasks that were submitted again")]
-    groups: Annotated[
-        list[dict[str, Any]], Meta(description="tasks (ranges), classes, and what the new attempt asks for")
-    ]
-    blocked: Annotated[
-        list[dict[str, Any]], Meta(description="failed tasks that were left alone: class, why, remedy, tasks, sample")
-    ]
-    job_ids: list[str]
-    lifecycle_state: str
-    next_step: str
-    waiting: Annotated[int, Meta(description="arrays that a limit keeps back; monitor-flow sends them")] = 0
-
-
 @primitive(
     stage="recover",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*ERRORS, SpecInvalid, NeedsResolution, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SpecInvalid, NeedsResolution, SchedulerRefused, SubmissionUnknown],
     aliases=["resubmit-failed"],
 )
 def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
@@ -85,7 +62,7 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
     """
     run = known_run(world, request)
     _check(request)
-    answer = send(run, policy_of(run, request), request.dry_run)
+    answer = resubmit_failed(run, policy_of(run, request), request.dry_run)
     if not answer.groups and answer.blocked and not answer.deduped:
         raise needs_resolution(answer)
     return answer
@@ -108,61 +85,10 @@ def policy_of(run: KnownRun, request: ResubmitRequest) -> dict[str, Any]:
         "tasks": request.task_id,
         "classes": request.classes,
         "overrides": {name: value for name, value in overrides.items() if value is not None},
-        "caps": caps(run),
+        "caps": limits_of(run),
         "max_attempts": request.max_attempts,
         "force": request.force,
     }
-
-
-def caps(run: KnownRun) -> dict[str, Any]:
-    """The most that an element may ask for on the run's cluster."""
-    cluster = run.node.cluster
-    return {"mem_mb": cluster.max_node_mem_mb, "walltime_sec": cluster.max_walltime_sec}
-
-
-def send(run: KnownRun, policy: dict[str, Any], dry_run: bool = False) -> ResubmitResult:
-    """Journal the intent, let the cluster decide and submit, journal the outcome.
-
-    An intent without an outcome was cut off: its request id is used again, so the cluster finishes that one first.
-    """
-    run_id = run.record.run_id
-    policy_sha = hashlib.sha256(repr(sorted(policy.items())).encode()).hexdigest()[:8]
-    request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
-    if not dry_run and not run.record.open_resubmit:
-        run.journal.append(run_id, "resubmitting", request_id=request_id)
-    question = {
-        "request_id": request_id,
-        "owner": owner(),
-        "policy": policy,
-        "dry_run": dry_run,
-        "job_prefix": job_name(run_id, ""),
-        "max_array_size": max_array_size(run),
-    }
-    answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
-    jobs = [str(job) for job in answer["jobs"].values() if job]
-    if not dry_run:
-        run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs)
-    for refusal in answer["blocked"]:
-        refusal["remedy"] = refusal["remedy"].replace("RUN", run_id)
-    count = sum(group["count"] for group in answer["groups"])
-    return ResubmitResult(
-        run_id=run_id,
-        request_id=request_id,
-        deduped=answer["deduped"],
-        resubmitted=0 if dry_run else count,
-        groups=answer["groups"],
-        blocked=answer["blocked"],
-        job_ids=jobs,
-        waiting=answer["waiting"],
-        lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
-        next_step=f"hpc-agent monitor-flow --run-id {run_id}" if count else f"hpc-agent failures --run-id {run_id}",
-    )
-
-
-def max_array_size(run: KnownRun) -> int:
-    """As when the run was submitted; another machine that adopted it has the sidecar too."""
-    sidecar = read_run_sidecar(run.repo, run.record.run_id)
-    return int(sidecar.constraints.get("max_array_size") or 1000)
 
 
 def needs_resolution(answer: ResubmitResult) -> NeedsResolution:

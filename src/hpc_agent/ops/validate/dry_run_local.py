@@ -25,9 +25,9 @@ from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.spec import RunRequest
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.freeze import FrozenRun, freeze
+from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World
 
 VALIDATOR = "dry-run-local"
@@ -56,12 +56,10 @@ def dry_run_local(request: DryRunLocalRequest, world: World) -> ValidationResult
     task that fails makes the call fail, with the end of its log. Nothing is submitted or remembered.
     """
     with freeze(world, request) as frozen:
-        return result_of(try_tasks(frozen, request, request.task_ids, request.timeout_sec, world))
+        return result_of(try_tasks(frozen, request.task_ids, request.timeout_sec, world))
 
 
-def try_tasks(
-    frozen: Frozen, request: RunRequest, task_ids: list[int], timeout_sec: float, world: World
-) -> list[Finding]:
+def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world: World) -> list[Finding]:
     """Findings of running these tasks (by default first, middle, last) in a folder that is removed again."""
     total = frozen.tasks.total
     tasks = sorted(set(task_ids)) or sorted({0, total // 2, total - 1})
@@ -74,15 +72,15 @@ def try_tasks(
     world.progress.update("trying", tasks=len(tasks))
     with tempfile.TemporaryDirectory(prefix="hpc-agent-dry-") as place:
         folder = RunFolder(str(Path(place) / "hpc-agent" / frozen.repo.remote_name / "runs" / "dry"))
-        _assemble(folder, frozen, request, tasks)
+        _assemble(folder, frozen, tasks)
         started = time.monotonic()
         noise = _run(folder, timeout_sec, world)
         return [_finding(folder, task, noise, time.monotonic() - started, timeout_sec) for task in tasks]
 
 
-def _assemble(folder: RunFolder, frozen: Frozen, request: RunRequest, tasks: list[int]) -> None:
+def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
     """The run's folder as the cluster would have it: work folder, document, digests, one array."""
-    work = Path(folder.work)
+    request, work = frozen.request, Path(folder.work)
     for entry in frozen.tree.entries:
         target = work / entry[1]
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,20 +12,18 @@ from hpc_agent.errors import (
     ClusterUnknown,
     ConfigInvalid,
     ExecutorNotFound,
-    HpcError,
     RemoteCommandFailed,
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.planned import Planned, plan_run
-from hpc_agent.ops.submit.spec import SubmitRequest
-from hpc_agent.ops.validate.cheap import cheap_findings
-from hpc_agent.ops.validate.checks import check_remote_inputs
+from hpc_agent.ops.run.checks import LOCAL_VALIDATORS, check_remote_inputs, local_findings
+from hpc_agent.ops.run.findings import Finding, ValidationResult, refuse, verdict
+from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
-from hpc_agent.ops.validate.limits import QOS, room_for
+from hpc_agent.ops.validate.validate_self_qos_limit import QOS, room_for
 from hpc_agent.world import World
 
 
@@ -57,12 +55,12 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
     """
     with freeze(world, request) as frozen:
         planned = plan_run(frozen, request)
-        findings, names = cheap_findings(world, frozen, request, planned)
+        findings, names = local_findings(world, planned), list(LOCAL_VALIDATORS)
         if request.remote:
-            findings += _remote(frozen, planned)
+            findings += _remote_findings(planned)
             names += [QOS]
         if request.smoke:
-            findings += try_tasks(frozen, request, [], request.smoke_timeout_sec, world)
+            findings += try_tasks(frozen, [], request.smoke_timeout_sec, world)
             names += [DRY_RUN]
         refuse(findings)
         return ValidateCampaignResult(
@@ -70,15 +68,13 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
         )
 
 
-def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
+def _remote_findings(planned: PlannedRun) -> list[Finding]:
+    """Ask the cluster about inputs and limits. A cluster that does not answer is a finding."""
     findings = []
     try:
-        findings += check_remote_inputs(frozen)
-        findings += room_for(frozen.node, planned.plan.total_elements, 0.7)
+        findings += check_remote_inputs(planned.frozen)
+        findings += room_for(planned.frozen.node, planned.arrays.total_elements, 0.7)
     except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
-        findings.append(_unasked(error))
+        message = f"the cluster could not be asked: {error.message}"
+        findings.append(Finding(QOS, "warning", "not_asked", message, error.remediation))
     return findings
-
-
-def _unasked(error: HpcError) -> Finding:
-    return Finding(QOS, "warning", "not_asked", f"the cluster could not be asked: {error.message}", error.remediation)

@@ -21,11 +21,7 @@ from hpc_agent.errors import (
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.ops.plan.evidence import from_rows
-from hpc_agent.ops.runs import node_of
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.spec import Name, RunRequest
-from hpc_agent.ops.validate.checks import (
+from hpc_agent.ops.run.checks import (
     DATASET,
     HISTORY,
     STOCHASTIC,
@@ -33,7 +29,11 @@ from hpc_agent.ops.validate.checks import (
     check_signatures,
     check_stochastic,
 )
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.evidence import from_rows
+from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.run_request import Name, RunRequest
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.samples import load_samples
@@ -53,7 +53,7 @@ class ValidateExecutorSignaturesRequest(RunRequest):
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
     """Every task's parameters against the flags or the signature of its executor, read from the source as it is now."""
     with freeze(world, request) as frozen:
-        return result_of(check_signatures(frozen, request.executor))
+        return result_of(check_signatures(frozen))
 
 
 class ValidateInputDatasetRequest(Request):

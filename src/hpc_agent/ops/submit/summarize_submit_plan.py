@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
-from hpc_agent.ops.submit.submit import preview, submit
+from hpc_agent.infra.extra_flags import check_extra_flags
+from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.ops.submit.submit import SubmitResult, dry_run, which_run
+from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 
 MANY_TASKS = 1000
@@ -36,12 +40,18 @@ class SummarizeSubmitPlanResult(Result):
 @primitive(stage="plan", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
     """The canonical summary before a submission; the same request gives the same bytes. Submits nothing."""
-    planned = submit(msgspec.structs.replace(request, dry_run=True), world)
-    first, last, known = preview(request, world)
+    with freeze(world, request) as frozen:
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        planned = dry_run(world, plan_run(frozen, request))
+        earlier = which_run(Journal(world, frozen.repo), frozen, request.rerun)[1]
+        known = bool(earlier and earlier.submitted_at)
+        kwargs = frozen.tasks.kwargs()
+        first = next(kwargs)
+        last = collections.deque(kwargs, maxlen=1)
     return SummarizeSubmitPlanResult(
         run_id=planned.run_id,
         headline=headline(planned),
-        body="\n".join(_body(request, planned, first, last)),
+        body="\n".join(_body(request, planned, first, last[0] if last else first)),
         confirm_prompt=_question(planned, known),
         total_tasks=planned.total_tasks,
         deduped=known,

@@ -1,4 +1,4 @@
-"""A finding, and what several of them amount to."""
+"""Define a finding of a validator, and the verdict over several findings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Severity = Literal["error", "warning", "info"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that a validator noticed."""
+    """One observation of a validator."""
 
     validator: str
     severity: Severity
@@ -32,18 +32,19 @@ class ValidationResult(Result):
 
 
 def verdict(findings: list[Finding]) -> Literal["pass", "warn", "fail"]:
+    """Return the verdict over all findings: the worst one decides."""
     severities = {finding.severity for finding in findings}
     return "fail" if "error" in severities else "warn" if "warning" in severities else "pass"
 
 
 def result_of(findings: list[Finding]) -> ValidationResult:
-    """The result of one validator. Raises SpecInvalid when it failed: a failed check has an exit code."""
+    """Return the result of one validator. Raises SpecInvalid for an error among the findings."""
     refuse(findings)
     return ValidationResult(overall=verdict(findings), findings=findings)
 
 
 def refuse(findings: list[Finding]) -> None:
-    """Raises SpecInvalid with every finding when one is an error."""
+    """Raise SpecInvalid with all findings when one of them is an error."""
     first = next((finding for finding in findings if finding.severity == "error"), None)
     if first is not None:
         raise SpecInvalid(

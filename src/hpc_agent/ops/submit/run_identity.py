@@ -9,8 +9,8 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.spec import RunRequest
+from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.runs import find_existing_runs

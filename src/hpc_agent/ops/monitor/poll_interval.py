@@ -9,7 +9,7 @@ UNCHANGED_BEFORE_SLOWER = 2
 FAILED_POLLS_TOLERATED = 10
 
 
-class Pace:
+class PollInterval:
     """The pause before the next look; ``first`` is what was asked for, ``min_poll_sec`` of the cluster the least."""
 
     def __init__(self, cluster: Cluster, first: float | None = None) -> None:

@@ -9,8 +9,8 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.remote import root_of
-from hpc_agent.ops.monitor.status import remember
-from hpc_agent.ops.runs import node_of
+from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
@@ -64,5 +64,5 @@ def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[Run
             if "error" in answer:
                 errors.append(PartialError(code=answer["code"], detail=answer["error"]))
             else:
-                remember(journal, record, answer)
+                journal_status(journal, record, answer)
     return errors

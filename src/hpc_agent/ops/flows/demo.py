@@ -16,7 +16,7 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
 from hpc_agent.ops.aggregate.table import as_text
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
-from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.world import World
 

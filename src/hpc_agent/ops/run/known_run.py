@@ -1,4 +1,4 @@
-"""What every verb about one run starts with: the run's record and its node side."""
+"""Find a run that was submitted before, and the node side of its cluster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunScoped(Request):
 
 @dataclass(frozen=True)
 class KnownRun:
-    """A run of this repo, and how to ask about it."""
+    """A run of this repo with its journal and the node side of its cluster."""
 
     repo: RepoLayout
     journal: Journal
@@ -39,27 +39,39 @@ class KnownRun:
 
 
 def node_of(world: World, repo: RepoLayout, cluster: str, root: str | None = None) -> Node:
-    """The node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
+    """Return the node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
     return Node(get_cluster(cluster, world.env, world.home), world.env, world.home, repo.remote_name, root)
 
 
+def node_of_record(world: World, repo: RepoLayout, record: RunRecord) -> Node:
+    """Return the node side of a run: its folder may be another machine's."""
+    return node_of(world, repo, record.cluster, root_of(record.remote_path) or None)
+
+
 def known_run(world: World, request: RunScoped) -> KnownRun:
-    """Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid."""
+    """Find the run of a request.
+
+    Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid.
+    """
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
-    record = latest_run(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
+    record = load_record(journal, repo, request.run_id)
     if not record.job_ids and not record.submitted_at:
         raise PreconditionFailed(
             f"the submission of {record.run_id} has not reached the scheduler",
             field="run_id",
             remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
         )
-    node = node_of(world, repo, record.cluster, root_of(record.remote_path) or None)
-    return KnownRun(repo, journal, record, node)
+    return KnownRun(repo, journal, record, node_of_record(world, repo, record))
 
 
-def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:
-    """The newest run of the repo. Raises PreconditionFailed when there is none, JournalCorrupt."""
+def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
+    """Return the record of a run, or of the newest run for "latest".
+
+    Raises RunNotFound, JournalCorrupt, and PreconditionFailed for "latest" in a repo without runs.
+    """
+    if run_id != "latest":
+        return journal.load(run_id)
     records, problems = journal.all()
     if problems and not records:
         raise JournalCorrupt(problems[0], details={"problems": problems})
@@ -72,13 +84,13 @@ def latest_run(journal: Journal, repo: RepoLayout) -> RunRecord:
     return records[0]
 
 
-def unmeasured(run: KnownRun) -> bool:
-    """Whether what the run's tasks used is still to be asked for, and learned."""
+def lacks_measurements(run: KnownRun) -> bool:
+    """Return True when this machine has no measurements of the run's tasks yet."""
     return not has_samples(run.repo, run.record.cluster, run.record.run_id)
 
 
-def learn(run: KnownRun, answer: dict[str, Any]) -> None:
-    """Keep what the tasks of an ended run used, for the plan of the next one; nothing depends on it."""
+def keep_measurements(run: KnownRun, answer: dict[str, Any]) -> None:
+    """Keep the time and memory of an ended run's tasks for the next plan. An error here is ignored."""
     with contextlib.suppress(HpcError, OSError):
         if rows := answer.get("measured"):
             keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import (
-    CanaryFailed,
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    SchedulerRefused,
-    SpecInvalid,
-    StorageFull,
-    SubmissionUnknown,
-)
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.recover.tick import advance
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
-from hpc_agent.ops.submit.spec import SubmitRequest
-from hpc_agent.ops.submit.submit import submit
+from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
+from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import RUN_ERRORS
+from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
 # Beyond these shares of what was asked for, the rest of the tasks may not fit.
@@ -61,7 +48,7 @@ class VerifyCanaryResult(Result):
 @primitive(
     stage="submit",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
     progress=True,
 )
 def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryResult:
@@ -84,7 +71,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
     _judge(run, seen, request)
-    released = advance(run, release_canary=True) if request.release and seen["held"] else 0
+    released = advance(run, release_canary=True).submitted if request.release and seen["held"] else 0
     return VerifyCanaryResult(
         run_id=run.record.run_id,
         ok=True,
@@ -159,66 +146,3 @@ def warnings(seen: dict[str, Any]) -> list[str]:
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     return found
-
-
-class SubmitAndVerifyRequest(SubmitRequest):
-    """A submission, and what its canary must show before the rest goes."""
-
-    expect_output: Annotated[
-        str | None, Meta(description="a file that the canary must have written, relative to its result folder")
-    ] = None
-    poll_interval_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="pause between looks; min_poll_sec is the least")
-    ] = None
-    wait_budget_sec: Annotated[float, Meta(gt=0, description="wait so long for the canary to end")] = 1800.0
-
-
-class SubmitAndVerifyResult(Result):
-    run_id: str
-    deduped: Annotated[bool, Meta(description="true: this run was there already")]
-    verified: bool
-    canary: Annotated[dict[str, Any] | None, Meta(description="what verify-canary found; null with dry_run")]
-    plan: dict[str, Any]
-    total_tasks: int
-    cluster: str
-    notes: list[str]
-    next_step: str
-
-
-@primitive(
-    stage="submit",
-    effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
-    errors=[*ERRORS, CanaryFailed, SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid, SchedulerRefused,
-            SubmissionUnknown, StorageFull],
-    progress=True,
-)  # fmt: skip
-def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
-    """Submit with a canary: task 0 runs first, alone; when it is in order the rest follows, without a second push.
-
-    The same command again goes on where it stopped; a broken canary submits nothing more.
-    """
-    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
-    sent = submit(SubmitRequest(**{**given, "canary": True}), world)
-    verified = None
-    if not request.dry_run:
-        verified = verify_canary(
-            VerifyCanaryRequest(
-                run_id=sent.run_id,
-                experiment_dir=request.experiment_dir,
-                expect_output=request.expect_output,
-                poll_interval_sec=request.poll_interval_sec,
-                wait_budget_sec=request.wait_budget_sec,
-            ),
-            world,
-        )
-    return SubmitAndVerifyResult(
-        run_id=sent.run_id,
-        deduped=sent.deduped,
-        verified=verified is not None,
-        canary=msgspec.to_builtins(verified) if verified else None,
-        plan=sent.plan,
-        total_tasks=sent.total_tasks,
-        cluster=sent.cluster,
-        notes=sent.notes,
-        next_step=verified.next_step if verified else "hpc-agent submit-and-verify",
-    )

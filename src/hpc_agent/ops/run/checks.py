@@ -1,4 +1,4 @@
-"""The checks themselves, on a frozen run; each gives findings. None but ``check_remote_inputs`` asks the cluster."""
+"""Check a frozen run; each check returns findings. Only ``check_remote_inputs`` asks the cluster."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from hpc_agent.experiment.entries import CHOOSER, entry_for
 from hpc_agent.experiment.signatures import check_kwargs
 from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks_file import CLI
-from hpc_agent.ops.plan.evidence import Evidence
-from hpc_agent.ops.submit.freeze import Frozen
-from hpc_agent.ops.validate.findings import Finding
-from hpc_agent.state.journal import RunRecord
+from hpc_agent.ops.run.evidence import Evidence
+from hpc_agent.ops.run.findings import Finding, refuse
+from hpc_agent.ops.run.freeze import FrozenRun
+from hpc_agent.ops.run.planned_run import PlannedRun
+from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.world import World
 
 MOST_TASKS = 20_000
 PATH_NAMES = ("_path", "_file", "_dir", "_csv", "_folder")
 OUTPUT_WORDS = ("out", "result", "save", "log", "checkpoint", "ckpt", "metrics")
 SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
+LOCAL_VALIDATORS = [SIGNATURES, DATASET, HISTORY, STOCHASTIC]
 TOO_GENEROUS = 20
 
 
-def sampled_tasks(frozen: Frozen) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and kwargs of at most 20,000 tasks, spread over all of them."""
+def sampled_tasks(frozen: FrozenRun) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return number and parameters of at most 20,000 tasks, spread over all of them."""
     return frozen.tasks.every(max(1, -(-frozen.tasks.total // MOST_TASKS)))
 
 
-def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
-    """Every task's kwargs against the executor as it is now; only where .hpc/cli.py starts it by its flags."""
+def check_signatures(frozen: FrozenRun) -> list[Finding]:
+    """Compare every task's parameters with the executor's flags, where .hpc/cli.py starts the executor."""
     static = read_static(frozen.repo.tasks)
-    if not static.flags or f".hpc/{CLI}" not in command:
+    if not static.flags or f".hpc/{CLI}" not in frozen.request.executor:
         return [Finding(SIGNATURES, "info", "not_checked", "the command passes the parameters on by itself")]
     entries = {}
     findings: dict[str, Finding] = {}
@@ -55,8 +58,8 @@ def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def check_inputs(frozen: Frozen) -> list[Finding]:
-    """Files that kwargs name by a relative path: they must travel with the code or be shared."""
+def check_inputs(frozen: FrozenRun) -> list[Finding]:
+    """Find relative paths in parameters that are neither pushed with the code nor shared."""
     files = frozen.tree.files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
     findings: dict[str, Finding] = {}
@@ -75,8 +78,8 @@ def check_inputs(frozen: Frozen) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def check_remote_inputs(frozen: Frozen) -> list[Finding]:
-    """Files that kwargs name by an absolute path: they must be on the cluster, which is asked for all of them at once."""
+def check_remote_inputs(frozen: FrozenRun) -> list[Finding]:
+    """Find absolute paths in parameters that are missing on the cluster, in one SSH command."""
     named = [(task, name, path) for task, name, path in named_paths(frozen) if path.startswith("/")]
     if not named:
         return []
@@ -90,8 +93,8 @@ def check_remote_inputs(frozen: Frozen) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def named_paths(frozen: Frozen) -> Iterator[tuple[int, str, str]]:
-    """(task, parameter, path) for parameters that clearly name an input: data_path, config_file, train_csv ..."""
+def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
+    """Yield (task, parameter, path) for parameters that name an input: data_path, config_file, train_csv ..."""
     seen: set[tuple[str, str]] = set()
     for task, kwargs in sampled_tasks(frozen):
         for name, value in kwargs.items():
@@ -104,12 +107,12 @@ def named_paths(frozen: Frozen) -> Iterator[tuple[int, str, str]]:
                 yield task, name, value
 
 
-def _shared(frozen: Frozen, path: str) -> bool:
+def _shared(frozen: FrozenRun, path: str) -> bool:
     return any(path == name or path.startswith(name + "/") for name in frozen.shared)
 
 
 def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int = 1) -> list[Finding]:
-    """The asked walltime against what such tasks took."""
+    """Compare the requested walltime with the measured time of such tasks."""
     if evidence is None:
         message = "no task of this executor was measured on this cluster yet"
         fix = "Try one task first: 'hpc-agent submit-and-verify'."
@@ -141,7 +144,7 @@ def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int
 
 
 def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord], mine: str | None) -> list[Finding]:
-    """An earlier iteration of the campaign had these very parameters: an optimiser that picks the same point again."""
+    """Find earlier iterations of the campaign with these parameters: an optimiser picked the same point again."""
     if not campaign_id:
         return []
     same = [
@@ -152,3 +155,23 @@ def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord
     message = f"campaign {campaign_id} has run these very parameters before, as {same[0]}"
     fix = "Add a seed or an iteration number to the parameters if it is meant; else the strategy has come to its end."
     return [Finding(STOCHASTIC, "warning", "parameters_repeated", message, fix, {"runs": same[:10]})]
+
+
+def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
+    """Return the findings of every check that needs neither the cluster nor a task's run."""
+    frozen, request = planned.frozen, planned.request
+    runs = Journal(world, frozen.repo).all()[0] if request.campaign_id else []
+    return [
+        *check_signatures(frozen),
+        *check_inputs(frozen),
+        *check_history(request.resources.walltime_sec, planned.evidence, planned.arrays.pack),
+        *check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id()),
+    ]
+
+
+def warnings_of(world: World, planned: PlannedRun) -> list[str]:
+    """Return the messages that submit shows. Raises SpecInvalid for an error, except with skip_validation."""
+    findings = local_findings(world, planned)
+    if not planned.request.skip_validation:
+        refuse(findings)
+    return [finding.message for finding in findings if finding.severity != "info"]

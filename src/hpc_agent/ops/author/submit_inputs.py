@@ -5,28 +5,53 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, field
 
+from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import ConfigInvalid, JournalCorrupt, RunNotFound, SchemaIncompat
 from hpc_agent.experiment.entries import find_entries, metrics_file_of
 from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.interview import INTERVIEW
+from hpc_agent.ops.run.resources import Resources
+from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
 
-if TYPE_CHECKING:
-    from hpc_agent.ops.author.resolve_submit_inputs import ResolveSubmitInputsRequest
-
 BIG_FOLDER_MIB = 200
 DATA_NAMES = ("data", "datasets", "dataset", "inputs", "input", "raw")
 ANSWER = "Run 'hpc-agent resolve-submit-inputs' again with {}."
+
+
+class ResolveSubmitInputsRequest(Request):
+    """What is wished; everything else is looked up."""
+
+    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    cluster: Annotated[str | None, Meta(description="name in clusters.yaml")] = None
+    executor: Annotated[str | None, Meta(description="shell command of a task, instead of .hpc/cli.py")] = None
+    run_name: Annotated[Name | None, Meta(description="first part of the run id")] = None
+    campaign_id: Annotated[Name | None, Meta(description="tag of a series of runs")] = None
+    conda_env: Annotated[str | None, Meta(description="conda environment")] = None
+    shared_paths: Annotated[
+        list[str] | None, Meta(description="big folders that are linked, not frozen; [] to freeze all of them")
+    ] = None
+    partition: Annotated[str | None, Meta(description="partition (SLURM) or queue (Grid Engine)")] = None
+    account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
+    resources: Resources = field(default_factory=Resources)
+    est_task_sec: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task")] = None
+    canary: Annotated[
+        bool | None, Meta(description="task 0 first, alone; an executor never run there is pointed out")
+    ] = None
+    accept_defaults: Annotated[bool, Meta(description="take the safe default of everything that cannot be told")] = (
+        False
+    )
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -48,7 +73,7 @@ class Ambiguity(msgspec.Struct, frozen=True):
     depends_on: list[str] = []
 
 
-class Looker:
+class SubmitInputs:
     """Looks once; ``look`` gives the spec so far, what was told, and what could not be."""
 
     def __init__(self, world: World, request: ResolveSubmitInputsRequest) -> None:
@@ -58,31 +83,28 @@ class Looker:
         self.interview = self._read_interview()
         self.runs: list[RunRecord] = Journal(world, self.repo).all()[0]
         self.spec: dict[str, Any] = {}
-        self.told: list[Choice] = []
-        self.open: list[Ambiguity] = []
+        self.resolved: list[Choice] = []
+        self.unresolved: list[Ambiguity] = []
 
-    def look(self) -> tuple[dict[str, Any], list[Choice], list[Ambiguity]]:
+    def look_up(self) -> None:
+        """Fill in ``spec``, ``resolved`` and ``unresolved``, one field after the other."""
         self._given()
-        for ask in (
-            self._tasks,
-            self._cluster,
-            self._executor,
-            self._results,
-            self._run_name,
-            self._conda,
-            self._shared,
-        ):
-            ask()
+        self._tasks()
+        self._cluster()
+        self._executor()
+        self._results()
+        self._run_name()
+        self._conda()
+        self._shared()
         self._canary()
-        return self.spec, self.told, self.open
 
     def _tell(self, name: str, value: Any, origin: str) -> None:
         self.spec[name] = value
-        self.told.append(Choice(name, value, origin))
+        self.resolved.append(Choice(name, value, origin))
 
     def _ask(self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str) -> None:
         remedy = answer if answer.startswith("Run ") else ANSWER.format(answer)
-        self.open.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
+        self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _given(self) -> None:
         """Wishes go first, as they are."""
@@ -201,7 +223,7 @@ class Looker:
             return
         rows = load_samples(self.repo, name).rows_of({*self.static.executors, self.spec.get("executor", "")}, None)
         if not rows:
-            self.told.append(
+            self.resolved.append(
                 Choice("canary", False, f"never run on '{name}' before: 'submit-and-verify' tries one task first")
             )
 

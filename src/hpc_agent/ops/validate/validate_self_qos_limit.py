@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -16,10 +16,9 @@ from hpc_agent.errors import (
     SshUnreachable,
 )
 from hpc_agent.infra.remote import Node
-from hpc_agent.infra.site import ask_site
-from hpc_agent.ops.plan.partitions import headroom
-from hpc_agent.ops.runs import node_of
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
+from hpc_agent.infra.site import SiteFacts, ask_site
+from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.known_run import node_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -56,3 +55,20 @@ def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
             Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row)
         )
     return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
+
+
+def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7) -> list[dict[str, Any]]:
+    """Each limit against what is there and what would come: state ok, warn or over, and a sentence."""
+    rows = []
+    for limit in facts.limits:
+        used = 0 if limit.kind == "array_size" else facts.submitted or 0
+        after = used + elements
+        state = "over" if after > limit.limit else "warn" if after > limit.limit * warn_at else "ok"
+        there = f"{used} are there and " if limit.kind != "array_size" else ""
+        what = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}.get(
+            limit.kind, limit.kind
+        )
+        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {what}; {there}{elements} would come"
+        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": elements,
+                     "most": limit.limit, "state": state, "sentence": sentence})  # fmt: skip
+    return rows

@@ -11,7 +11,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.ops.plan.evidence import Evidence
+from hpc_agent.ops.run.evidence import Evidence
 
 DEFAULT_WALLTIME_SEC = 4 * 3600
 ARBITRAGE_SEC = 15 * 60
@@ -39,7 +39,7 @@ class Resources(Request):
 
 
 @dataclass(frozen=True)
-class Ask:
+class ResolvedResources:
     """The resources and the placement as they go to the scheduler, with the origin of each."""
 
     resources: dict[str, Any]
@@ -59,7 +59,7 @@ def resolve_resources(
     max_walltime_sec: int,
     evidence: Evidence | None = None,
     pack: int = 1,
-) -> Ask:
+) -> ResolvedResources:
     """Fill in what the request leaves open: by what earlier tasks used, else by the cluster's defaults.
 
     Raises SpecInvalid for what the cluster cannot give.
@@ -94,7 +94,7 @@ def resolve_resources(
         "nodes": wanted.nodes,
         "exclusive": wanted.exclusive,
     }
-    return Ask(resources, place, origin, segments)
+    return ResolvedResources(resources, place, origin, segments)
 
 
 def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:

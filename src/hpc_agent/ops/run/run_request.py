@@ -1,13 +1,13 @@
-"""What a submission is asked for, and what it answers."""
+"""Define the requests that describe a run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from msgspec import Meta, field
 
-from hpc_agent.contract.primitive import Request, Result
-from hpc_agent.ops.plan.resources import Resources
+from hpc_agent.contract.primitive import Request
+from hpc_agent.ops.run.resources import Resources
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$")]
@@ -86,25 +86,3 @@ class SubmitRequest(RunRequest):
         bool, Meta(description="submit although a check found an error; see validate-campaign")
     ] = False
     dry_run: Annotated[bool, Meta(description="plan only: nothing is pushed or submitted")] = False
-
-
-class SubmitResult(Result):
-    run_id: str
-    deduped: Annotated[bool, Meta(description="true: this run was there already, nothing was submitted now")]
-    submitted: Annotated[bool, Meta(description="every array that may go now has been accepted")]
-    cluster: str
-    job_ids: list[str]
-    total_tasks: int
-    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters")]
-    tree_sha: Annotated[str, Meta(description="SHA-256 of the pushed files")]
-    remote_path: Annotated[str, Meta(description="the run's folder on the cluster")]
-    lifecycle_state: str
-    plan: Annotated[
-        dict[str, Any], Meta(description="arrays, waves, estimate, resources and where each number came from")
-    ]
-    pushed_files: int = 0
-    waiting: Annotated[
-        int, Meta(description="arrays that a limit on submitted jobs or the canary keeps back; monitor-flow sends them")
-    ] = 0
-    notes: Annotated[list[str], Meta(description="what a person would want to be told")] = []
-    next_step: Literal["monitor-flow", "aggregate", "submit", "verify-canary"] = "monitor-flow"

@@ -1,0 +1,120 @@
+"""Ask the cluster for the state of a run, and write the answer into the journal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hpc_agent.contract.primitive import PartialError, Result
+from hpc_agent.errors import (
+    ClusterTimeout,
+    JournalCorrupt,
+    PreconditionFailed,
+    RemoteCommandFailed,
+    RunNotFound,
+    SshUnreachable,
+)
+from hpc_agent.ops.run.known_run import KnownRun, keep_measurements, lacks_measurements
+from hpc_agent.state.journal import Journal, RunRecord
+
+# Errors of every verb that asks the cluster about a run.
+RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
+
+
+class StatusResult(Result):
+    run_id: str
+    cluster: str
+    lifecycle_state: Annotated[
+        str, Meta(description="in_flight, complete, failed, or abandoned (nobody knows the rest)")
+    ]
+    total_tasks: int
+    last_status: Annotated[
+        dict[str, Any], Meta(description="complete, running, pending, failed, unknown, checked_at, waves")
+    ]
+    failed_tasks: Annotated[dict[str, Any], Meta(description="count, ranges (bounded), truncated")]
+    running_tasks: dict[str, Any]
+    unknown_tasks: Annotated[
+        dict[str, Any], Meta(description="tasks that neither record, queue nor accounting explains")
+    ]
+    failures_by_cause: dict[str, int]
+    samples: Annotated[list[dict[str, Any]], Meta(description="one failed task for each cause, with the evidence")]
+    reasons: Annotated[
+        dict[str, int], Meta(description="why tasks are pending or held, in the scheduler's words, with counts")
+    ]
+    waiting: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            description="state, reason, count, a sentence, and whether it passes by itself; what does not comes first"
+        ),
+    ] = []
+    stuck: Annotated[int, Meta(description="tasks that wait for something that does not come by itself")] = 0
+    to_submit: Annotated[int, Meta(description="arrays that are planned and not submitted yet")] = 0
+    held_for_canary: Annotated[int, Meta(description="arrays that wait for verify-canary")] = 0
+    resubmitted: Annotated[int, Meta(description="tasks that were submitted again, each time counted")] = 0
+    stale: Annotated[
+        dict[str, Any] | None, Meta(description="set when the scheduler could not be asked: since, error")
+    ] = None
+    mean_task_seconds: float | None = None
+    eta_seconds: Annotated[float | None, Meta(description="at the present number of running tasks")] = None
+    job_ids: list[str] = []
+    next_step: str = ""
+
+
+def ask_status(run: KnownRun) -> StatusResult:
+    """Ask once and remember the answer."""
+    answer = run.node.ask("report", run.record.run_id, {"measure": lacks_measurements(run)})
+    counts = answer["counts"]
+    journal_status(run.journal, run.record, answer)
+    keep_measurements(run, answer)
+    stale = answer["stale"]
+    return StatusResult(
+        run_id=run.record.run_id,
+        cluster=run.record.cluster,
+        lifecycle_state=answer["lifecycle_state"],
+        total_tasks=answer["total"],
+        last_status={**counts, "checked_at": answer["checked_at"], "waves": answer["waves"]},
+        failed_tasks=answer["failed_tasks"],
+        running_tasks=answer["running_tasks"],
+        unknown_tasks=answer["unknown_tasks"],
+        failures_by_cause=answer["failures_by_cause"],
+        samples=answer["samples"],
+        reasons=answer["reasons"],
+        waiting=answer.get("waiting", []),
+        stuck=answer.get("stuck", 0),
+        to_submit=answer.get("to_submit", 0),
+        held_for_canary=answer.get("held_for_canary", 0),
+        resubmitted=answer.get("resubmitted", 0),
+        stale=stale,
+        mean_task_seconds=answer["mean_task_seconds"],
+        eta_seconds=_eta(answer),
+        job_ids=answer["job_ids"],
+        next_step=_next_step(run.record.run_id, answer),
+        partial_errors=[PartialError(code=stale["code"], detail=stale["error"])] if stale else [],
+    )
+
+
+def journal_status(journal: Journal, record: RunRecord, answer: dict[str, Any]) -> None:
+    """Write down a look, unless nothing changed since the last one."""
+    counts = answer["counts"]
+    if record.status != answer["lifecycle_state"] or record.last_status != counts:
+        journal.append(record.run_id, "status", lifecycle_state=answer["lifecycle_state"], counts=counts)
+        record.status, record.last_status = answer["lifecycle_state"], counts
+
+
+def _eta(answer: dict[str, Any]) -> float | None:
+    counts, mean = answer["counts"], answer["mean_task_seconds"]
+    left = counts["running"] + counts["pending"]
+    if not mean or not counts["running"] or not left:
+        return None
+    return round(float(mean) * float(left) / float(counts["running"]), 1)
+
+
+def _next_step(run_id: str, answer: dict[str, Any]) -> str:
+    if answer["lifecycle_state"] == "complete":
+        return f"hpc-agent aggregate --run-id {run_id}"
+    if answer["counts"]["failed"]:
+        return f"hpc-agent failures --run-id {run_id}"
+    if answer.get("held_for_canary"):
+        return f"hpc-agent verify-canary --run-id {run_id}"
+    return f"hpc-agent monitor-flow --run-id {run_id}"
