@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, keep_measurements, known_run, lacks_measurements
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.state.files import save
@@ -25,35 +24,31 @@ ROWS_IN_ANSWER = 200
 class AggregateRequest(RunScoped):
     """Which waves, and what counts as a replicate."""
 
-    wave: Annotated[list[int], Meta(description="only these waves; all by default")] = []
-    replicates: Annotated[list[str], Meta(description="kwargs that only repeat (seeds): grouped into one row")] = []
-    require_complete: Annotated[bool, Meta(description="fail when a task is not complete")] = False
-    output_dir: Annotated[
-        str | None, Meta(description="where the table goes; results/<run_id> in the repo by default")
-    ] = None
+    wave: Annotated[list[int], doc("only these waves; all by default")] = []
+    replicates: Annotated[list[str], doc("kwargs that only repeat (seeds): grouped into one row")] = []
+    require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
+    output_dir: Annotated[str | None, doc("where the table goes; results/<run_id> in the repo by default")] = None
 
 
 class AggregateResult(Result):
     run_id: str
-    complete: Annotated[bool, Meta(description="every task of the asked waves is in the table")]
-    total_tasks: Annotated[int, Meta(description="tasks of the asked waves")]
+    complete: Annotated[bool, doc("every task of the asked waves is in the table")]
+    total_tasks: Annotated[int, doc("tasks of the asked waves")]
     included_tasks: int
-    missing_tasks: Annotated[str, Meta(description="ranges of tasks without a record")]
-    failed_tasks: Annotated[str, Meta(description="ranges of failed tasks")]
-    without_metrics: Annotated[str, Meta(description="ranges of complete tasks that wrote no numbers")]
+    missing_tasks: Annotated[str, doc("ranges of tasks without a record")]
+    failed_tasks: Annotated[str, doc("ranges of failed tasks")]
+    without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
     metrics_problems: Annotated[
-        list[dict[str, Any]], Meta(description="the first tasks whose metrics file could not be read: task, message")
+        list[dict[str, Any]], doc("the first tasks whose metrics file could not be read: task, message")
     ]
     combined_waves: list[int]
     waves_combined_this_call: list[int]
-    kwargs: Annotated[list[str], Meta(description="columns that name a grid point")]
+    kwargs: Annotated[list[str], doc("columns that name a grid point")]
     metrics: list[str]
-    rows: Annotated[
-        list[dict[str, Any]], Meta(description="the first 200 rows: kwargs, count, metrics with their statistics")
-    ]
+    rows: Annotated[list[dict[str, Any]], doc("the first 200 rows: kwargs, count, metrics with their statistics")]
     row_count: int
-    overall: Annotated[dict[str, Any], Meta(description="each metric over all tasks: count, sum, mean, min, max, ...")]
-    usage: Annotated[dict[str, float], Meta(description="cpu_seconds and task_seconds of the included tasks")]
+    overall: Annotated[dict[str, Any], doc("each metric over all tasks: count, sum, mean, min, max, ...")]
+    usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
     table_json: str
     table_csv: str
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.scaffolds import (
@@ -20,6 +18,7 @@ from hpc_agent.experiment.scaffolds import (
 )
 from hpc_agent.experiment.written import write_generated
 from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -27,33 +26,28 @@ from hpc_agent.world import World
 class BuildExecutorRequest(Request):
     """What the starter is called, where it goes, and its flags."""
 
-    name: Annotated[str, Meta(description="of the file and its function: letters, digits and '_'")]
-    output_dir: Annotated[str, Meta(description="folder of the file, below experiment_dir")] = "executors"
+    name: Annotated[str, doc("of the file and its function: letters, digits and '_'")]
+    output_dir: Annotated[str, doc("folder of the file, below experiment_dir")] = "executors"
     shape: Annotated[
-        Shape,
-        Meta(
-            description="argparse: standard library only; register-run: a decorated function; notebook: the same as .ipynb"
-        ),
+        Shape, doc("argparse: standard library only; register-run: a decorated function; notebook: the same as .ipynb")
     ] = "register-run"
     flags: Annotated[
         list[str] | None,
-        Meta(
-            description='name:type=default of int, float, str or bool, required without a default: "horizon:int=5,name:str"'
-        ),
+        doc('name:type=default of int, float, str or bool, required without a default: "horizon:int=5,name:str"'),
     ] = None
-    force: Annotated[bool, Meta(description="replace a file that was edited")] = False
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    force: Annotated[bool, doc("replace a file that was edited")] = False
+    experiment_dir: ExperimentDir = "."
 
 
 class BuildExecutorResult(Result):
-    path: Annotated[str, Meta(description="relative to experiment_dir where it lies inside")]
+    path: Annotated[str, doc("relative to experiment_dir where it lies inside")]
     shape: str
-    state: Annotated[str, Meta(description="written, or kept: it was there already, byte for byte")]
-    flags: Annotated[list[str], Meta(description="the options of its command line")]
-    command: Annotated[str | None, Meta(description="value for submit's executor; none for a notebook")]
-    entry: Annotated[str | None, Meta(description="file:function of the registered function; none for argparse")]
-    source: Annotated[str, Meta(description="the text of the file")]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    state: Annotated[str, doc("written, or kept: it was there already, byte for byte")]
+    flags: Annotated[list[str], doc("the options of its command line")]
+    command: Annotated[str | None, doc("value for submit's executor; none for a notebook")]
+    entry: Annotated[str | None, doc("file:function of the registered function; none for argparse")]
+    source: Annotated[str, doc("the text of the file")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="name")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.entries import find_entries
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -23,10 +23,10 @@ class BuildSubmitSpecRequest(SubmitRequest):
 
 
 class BuildSubmitSpecResult(Result):
-    spec: Annotated[dict[str, Any], Meta(description="every field that differs from its default; valid for submit")]
+    spec: Annotated[dict[str, Any], doc("every field that differs from its default; valid for submit")]
     run_id: str
     total_tasks: int
-    plan: Annotated[dict[str, Any], Meta(description="arrays, waves, resources, and where each number came from")]
+    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
     notes: list[str]
 
 
@@ -52,14 +52,14 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
 
 
 class SuggestSetupActionRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class SuggestSetupActionResult(Result):
-    priority: Annotated[int, Meta(description="0: something is in flight ... 3: nothing is there yet")]
+    priority: Annotated[int, doc("0: something is in flight ... 3: nothing is there yet")]
     action: Literal["monitor", "reuse", "interview", "fresh"]
     recommended_run_id: str | None
-    candidates: Annotated[list[str], Meta(description="runs in flight, runs to reuse, or executors")]
+    candidates: Annotated[list[str], doc("runs in flight, runs to reuse, or executors")]
     reason: str
     next_command: str
 

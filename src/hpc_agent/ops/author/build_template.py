@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.scaffolds import SCAFFOLDS
 from hpc_agent.experiment.written import compare_generated, write_generated
 from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 # The notebook's skeleton is the script's with these files instead.
@@ -25,29 +25,28 @@ CACHES = frozenset(("__pycache__", ".ipynb_checkpoints", ".ruff_cache", ".pytest
 class BuildTemplateRequest(Request):
     """Where the skeleton goes, and what a task is."""
 
-    repo_dir: Annotated[str, Meta(description="folder of the experiment; made where it is missing")] = "."
+    repo_dir: Annotated[str, doc("folder of the experiment; made where it is missing")] = "."
     shape: Annotated[
-        Literal["script", "notebook"],
-        Meta(description="a task is executors/train.py, or a function of notebooks/train.ipynb"),
+        Literal["script", "notebook"], doc("a task is executors/train.py, or a function of notebooks/train.ipynb")
     ] = "script"
-    force: Annotated[bool, Meta(description="replace files that were edited")] = False
+    force: Annotated[bool, doc("replace files that were edited")] = False
 
 
 class SkeletonFile(msgspec.Struct, frozen=True):
     path: str
     state: Annotated[
         Literal["written", "kept", "differs"],
-        Meta(description="kept: there already, byte for byte; differs: there with other content, left alone"),
+        doc("kept: there already, byte for byte; differs: there with other content, left alone"),
     ]
 
 
 class BuildTemplateResult(Result):
     repo_dir: str
     shape: str
-    files: Annotated[list[SkeletonFile], Meta(description="every file of the skeleton, by path")]
-    differing: Annotated[int, Meta(description="files that were left alone; --force replaces them")]
+    files: Annotated[list[SkeletonFile], doc("every file of the skeleton, by path")]
+    differing: Annotated[int, doc("files that were left alone; --force replaces them")]
     next_steps: list[str]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="repo_dir")

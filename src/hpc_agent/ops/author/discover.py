@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.help_text import compare_with_help
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -19,25 +18,24 @@ from hpc_agent.world import World
 class DiscoverExecutorsRequest(Request):
     """Where to look."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
     search_dirs: Annotated[
-        list[str], Meta(description="folders; executors/, scripts/, src/, experiments/, bin/, else all, by default")
+        list[str], doc("folders; executors/, scripts/, src/, experiments/, bin/, else all, by default")
     ] = []
-    name: Annotated[str | None, Meta(description="only the executor of this name or path")] = None
+    name: Annotated[str | None, doc("only the executor of this name or path")] = None
     check_help: Annotated[
-        bool, Meta(description="also run each with --help, in a child with a time limit, and compare the options")
+        bool, doc("also run each with --help, in a child with a time limit, and compare the options")
     ] = False
-    python: Annotated[str | None, Meta(description="interpreter for --help; this one by default")] = None
-    help_timeout_sec: Annotated[float, Meta(gt=0, le=600, description="limit of one --help")] = 10.0
+    python: Annotated[str | None, doc("interpreter for --help; this one by default")] = None
+    help_timeout_sec: Annotated[float, doc("limit of one --help", gt=0, le=600)] = 10.0
 
 
 class DiscoverExecutorsResult(Result):
     executors: list[ExecutorFacts]
-    notes: Annotated[list[str], Meta(description="files that could not be read, with their line")]
+    notes: Annotated[list[str], doc("files that could not be read, with their line")]
     next_step: str
     help: Annotated[
-        dict[str, dict[str, Any]],
-        Meta(description="with check_help: path -> options missing in the source or in the help"),
+        dict[str, dict[str, Any]], doc("with check_help: path -> options missing in the source or in the help")
     ] = {}
 
 
@@ -71,7 +69,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
 class DiscoverRunsRequest(Request):
     """Where to look."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class DiscoverRunsResult(Result):
@@ -94,7 +92,7 @@ def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsRes
 class DiscoverReducersRequest(Request):
     """Where to look."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class DiscoverReducersResult(Result):

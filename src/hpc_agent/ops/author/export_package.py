@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
@@ -20,6 +19,7 @@ from hpc_agent.experiment.notebooks_export import module_source
 from hpc_agent.experiment.scaffolds import check_module_name
 from hpc_agent.experiment.written import compare_generated, edited, write_generated
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
 
@@ -33,9 +33,9 @@ CONVERTER = "1"
 class ExportPackageRequest(Request):
     """Which repo, and the name of the package."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    package: Annotated[str | None, Meta(description="package below src/; the repo's name made an identifier")] = None
-    force: Annotated[bool, Meta(description="replace modules that were edited by hand")] = False
+    experiment_dir: ExperimentDir = "."
+    package: Annotated[str | None, doc("package below src/; the repo's name made an identifier")] = None
+    force: Annotated[bool, doc("replace modules that were edited by hand")] = False
 
 
 class ExportedNotebook(msgspec.Struct, frozen=True):
@@ -43,16 +43,16 @@ class ExportedNotebook(msgspec.Struct, frozen=True):
     module: str
     state: Annotated[
         Literal["written", "cached", "edited"],
-        Meta(description="cached: neither has changed; edited: the module was, the notebook was not; it is left alone"),
+        doc("cached: neither has changed; edited: the module was, the notebook was not; it is left alone"),
     ]
 
 
 class ExportPackageResult(Result):
     package: str
-    notebooks: Annotated[list[ExportedNotebook], Meta(description="every notebook, by path")]
-    orphaned: Annotated[list[str], Meta(description="modules whose notebook is gone; they are not deleted")]
-    inits: Annotated[list[str], Meta(description="__init__.py files that were made now; others are left alone")]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    notebooks: Annotated[list[ExportedNotebook], doc("every notebook, by path")]
+    orphaned: Annotated[list[str], doc("modules whose notebook is gone; they are not deleted")]
+    inits: Annotated[list[str], doc("__init__.py files that were made now; others are left alone")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 class Exported(msgspec.Struct, frozen=True):

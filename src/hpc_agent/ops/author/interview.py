@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
@@ -16,6 +15,7 @@ from hpc_agent.experiment.tasks_file import refuse_edited, write_files
 from hpc_agent.experiment.written import write_generated
 from hpc_agent.node.shared.errors import iso
 from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
+from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.world import World
@@ -28,62 +28,59 @@ DENIED = ("Bash(scancel:*)", "Bash(qdel:*)")
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Who spoke: a person, or an agent."""
 
-    kind: Annotated[Literal["human", "agent"], Meta(description="who")] = "human"
-    operator: Annotated[str | None, Meta(description="the person")] = None
-    session_sha: Annotated[str | None, Meta(description="the agent's session")] = None
-    at: Annotated[str | None, Meta(description="when")] = None
+    kind: Annotated[Literal["human", "agent"], doc("who")] = "human"
+    operator: Annotated[str | None, doc("the person")] = None
+    session_sha: Annotated[str | None, doc("the agent's session")] = None
+    at: Annotated[str | None, doc("when")] = None
 
 
 class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Where it is to run; resolve-submit-inputs takes it from here."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    constraint: Annotated[str | None, Meta(description="node feature")] = None
+    cluster: ClusterName
+    constraint: Annotated[str | None, doc("node feature")] = None
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One turn of the conversation."""
 
-    role: Annotated[Literal["agent", "operator", "system"], Meta(description="who spoke")]
-    text: Annotated[str, Meta(description="what was said")]
-    at: Annotated[str | None, Meta(description="when")] = None
+    role: Annotated[Literal["agent", "operator", "system"], doc("who spoke")]
+    text: Annotated[str, doc("what was said")]
+    at: Annotated[str | None, doc("when")] = None
 
 
 class InterviewRequest(TaskWishes, kw_only=True):
     """The intent of a campaign, and the tasks that follow from it."""
 
-    goal: Annotated[str, Meta(min_length=1, description="what is to be found out, in a sentence")]
-    task_count: Annotated[int, Meta(gt=0, description="how many tasks it must be; nothing is written otherwise")]
+    goal: Annotated[str, doc("what is to be found out, in a sentence", min_length=1)]
+    task_count: Annotated[int, doc("how many tasks it must be; nothing is written otherwise", gt=0)]
     entry_point: Annotated[
         EntryPoint | None,
-        Meta(
-            description="what a task starts, where executors does not say: register_run, python_module or shell_command"
-        ),
+        doc("what a task starts, where executors does not say: register_run, python_module or shell_command"),
     ] = None
-    task_kind: Annotated[str | None, Meta(description="a word for this kind of work, for recall")] = None
-    produced_by: Annotated[ProducedBy | None, Meta(description="who wants it: a human or an agent")] = None
-    budget: Annotated[dict[str, Any], Meta(description="limits such as wall_clock_max_h")] = {}
-    abort_if: Annotated[dict[str, Any], Meta(description="when to give up: metric, after_tasks, ...")] = {}
-    cluster_target: Annotated[ClusterTarget | None, Meta(description="where it is to run")] = None
-    transcript: Annotated[list[Said], Meta(description="the conversation")] = []
-    notes: Annotated[str, Meta(description="anything else")] = ""
-    campaign_dir: Annotated[str, Meta(description="the experiment repo; interview.json lies there")] = "."
+    task_kind: Annotated[str | None, doc("a word for this kind of work, for recall")] = None
+    produced_by: Annotated[ProducedBy | None, doc("who wants it: a human or an agent")] = None
+    budget: Annotated[dict[str, Any], doc("limits such as wall_clock_max_h")] = {}
+    abort_if: Annotated[dict[str, Any], doc("when to give up: metric, after_tasks, ...")] = {}
+    cluster_target: Annotated[ClusterTarget | None, doc("where it is to run")] = None
+    transcript: Annotated[list[Said], doc("the conversation")] = []
+    notes: Annotated[str, doc("anything else")] = ""
+    campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
     allow_cli: Annotated[
-        bool,
-        Meta(description="let Claude Code run hpc-agent here unasked: a rule in .claude/settings.json of this project"),
+        bool, doc("let Claude Code run hpc-agent here unasked: a rule in .claude/settings.json of this project")
     ] = False
-    force: Annotated[bool, Meta(description="overwrite files that somebody edited")] = False
+    force: Annotated[bool, doc("overwrite files that somebody edited")] = False
 
 
 class InterviewResult(Result):
     campaign_dir: str
-    artifacts: Annotated[dict[str, str], Meta(description="path -> written, or kept because it was so already")]
+    artifacts: Annotated[dict[str, str], doc("path -> written, or kept because it was so already")]
     total_tasks: int
-    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters, as submit will have it")]
-    executor: Annotated[str, Meta(description="the command of a task, for submit")]
-    executors: Annotated[dict[str, str], Meta(description="value of the parameter 'executor' -> script or function")]
+    cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
+    executor: Annotated[str, doc("the command of a task, for submit")]
+    executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
     metrics_file: str | None
-    preview: Annotated[dict[str, dict[str, Any]], Meta(description="parameters of the first, middle and last task")]
+    preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
     notes: list[str]
     next_step: str
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, NeedsResolution, SpecInvalid
 from hpc_agent.ops.author.submit_inputs import Ambiguity, Choice, ResolveSubmitInputsRequest, SubmitInputs
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -18,12 +18,12 @@ from hpc_agent.world import World
 
 
 class ResolveSubmitInputsResult(Result):
-    spec: Annotated[dict[str, Any], Meta(description="complete and checked: hpc-agent submit --spec -")]
-    resolved: Annotated[list[Choice], Meta(description="field, value, and what it was taken from")]
-    assumed: Annotated[list[Ambiguity], Meta(description="what could not be told and got its safe default")]
+    spec: Annotated[dict[str, Any], doc("complete and checked: hpc-agent submit --spec -")]
+    resolved: Annotated[list[Choice], doc("field, value, and what it was taken from")]
+    assumed: Annotated[list[Ambiguity], doc("what could not be told and got its safe default")]
     run_id: str
     total_tasks: int
-    plan: Annotated[dict[str, Any], Meta(description="arrays, waves, resources, and where each number came from")]
+    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
     notes: list[str]
     next_step: str
 
@@ -70,8 +70,5 @@ def _unresolved(first: list[Ambiguity], open_: list[Ambiguity], resolved: list[C
         f"{fields}: {first[0].context}",
         field=first[0].field,
         remediation=remedy,
-        details={
-            "resolved": msgspec.to_builtins(resolved),
-            "ambiguities": msgspec.to_builtins(open_),
-        },
+        details={"resolved": msgspec.to_builtins(resolved), "ambiguities": msgspec.to_builtins(open_)},
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 from msgspec import inspect as mi
 
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import Primitive, Request, Result, load_all, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 # What a person would write; fields that are not here get the smallest value that their type allows.
@@ -50,15 +50,13 @@ WHOLE: dict[str, dict[str, Any]] = {
 class ScaffoldSpecRequest(Request):
     """Which verb."""
 
-    verb: Annotated[str, Meta(description="a verb, as capabilities lists it")]
-    full: Annotated[bool, Meta(description="with every field, at its default")] = False
+    verb: Annotated[str, doc("a verb, as capabilities lists it")]
+    full: Annotated[bool, doc("with every field, at its default")] = False
 
 
 class ScaffoldSpecResult(Result):
     verb: str
-    spec: Annotated[
-        dict[str, Any], Meta(description="for 'hpc-agent VERB --spec -'; checked against the verb's schema")
-    ]
+    spec: Annotated[dict[str, Any], doc("for 'hpc-agent VERB --spec -'; checked against the verb's schema")]
     required: list[str]
 
 

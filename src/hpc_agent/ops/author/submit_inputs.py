@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import field
 
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import ConfigInvalid, JournalCorrupt, RunNotFound, SchemaIncompat
@@ -17,6 +17,7 @@ from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.interview import INTERVIEW
+from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.journal import Journal, RunRecord
@@ -33,25 +34,21 @@ ANSWER = "Run 'hpc-agent resolve-submit-inputs' again with {}."
 class ResolveSubmitInputsRequest(Request):
     """What is wished; everything else is looked up."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    cluster: Annotated[str | None, Meta(description="name in clusters.yaml")] = None
-    executor: Annotated[str | None, Meta(description="shell command of a task, instead of .hpc/cli.py")] = None
-    run_name: Annotated[Name | None, Meta(description="first part of the run id")] = None
-    campaign_id: Annotated[Name | None, Meta(description="tag of a series of runs")] = None
-    conda_env: Annotated[str | None, Meta(description="conda environment")] = None
+    experiment_dir: ExperimentDir = "."
+    cluster: Annotated[str | None, doc("name in clusters.yaml")] = None
+    executor: Annotated[str | None, doc("shell command of a task, instead of .hpc/cli.py")] = None
+    run_name: Annotated[Name | None, doc("first part of the run id")] = None
+    campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
+    conda_env: Annotated[str | None, doc("conda environment")] = None
     shared_paths: Annotated[
-        list[str] | None, Meta(description="big folders that are linked, not frozen; [] to freeze all of them")
+        list[str] | None, doc("big folders that are linked, not frozen; [] to freeze all of them")
     ] = None
-    partition: Annotated[str | None, Meta(description="partition (SLURM) or queue (Grid Engine)")] = None
-    account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
+    partition: Annotated[str | None, doc("partition (SLURM) or queue (Grid Engine)")] = None
+    account: Annotated[str | None, doc("account (SLURM) or project (Grid Engine)")] = None
     resources: Resources = field(default_factory=Resources)
-    est_task_sec: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task")] = None
-    canary: Annotated[
-        bool | None, Meta(description="task 0 first, alone; an executor never run there is pointed out")
-    ] = None
-    accept_defaults: Annotated[bool, Meta(description="take the safe default of everything that cannot be told")] = (
-        False
-    )
+    est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task")] = None
+    canary: Annotated[bool | None, doc("task 0 first, alone; an executor never run there is pointed out")] = None
+    accept_defaults: Annotated[bool, doc("take the safe default of everything that cannot be told")] = False
 
 
 class Choice(msgspec.Struct, frozen=True):

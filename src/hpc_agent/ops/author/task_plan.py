@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
@@ -21,6 +20,7 @@ from hpc_agent.experiment.signatures import Problem, check_kwargs
 from hpc_agent.experiment.task_source import TaskSource
 from hpc_agent.experiment.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
 from hpc_agent.node.shared import task_environment
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.layout import RepoLayout
 
 CHECKED_TASKS = 20_000
@@ -30,25 +30,15 @@ class TaskWishes(Request):
     """What to run: which executors, over which parameters."""
 
     executors: Annotated[
-        list[str],
-        Meta(
-            description="scripts or functions: stem, path, function or path:function; the only one there is by default"
-        ),
+        list[str], doc("scripts or functions: stem, path, function or path:function; the only one there is by default")
     ] = []
-    axes: Annotated[
-        dict[str, list[Any]], Meta(description='values of each parameter; their product: {"horizon": [1, 5, 25]}')
-    ] = {}
-    task_generator: Annotated[
-        TaskGenerator | None, Meta(description="instead of axes: another shape, with its params")
-    ] = None
-    fixed_params: Annotated[dict[str, Any], Meta(description="parameters that every task has")] = {}
+    axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
+    task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
+    fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
     data_axis: Annotated[
-        ChunkedAxis | None,
-        Meta(description="split a series of so many rows into chunks: every task gets start, end and halo"),
+        ChunkedAxis | None, doc("split a series of so many rows into chunks: every task gets start, end and halo")
     ] = None
-    python: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$", description="interpreter of the executors")] = (
-        DEFAULT_PYTHON
-    )
+    python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
 
 
 @dataclass(frozen=True)

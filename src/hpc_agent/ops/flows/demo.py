@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.infra.templates import TEMPLATES
@@ -16,6 +14,7 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
 from hpc_agent.ops.aggregate.table import as_text
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
+from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.world import World
@@ -27,17 +26,15 @@ ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metr
 class DemoRequest(Request):
     """Where to put the experiment, and where to run it."""
 
-    experiment_dir: Annotated[str, Meta(description="folder that is made for the demo")] = "hpc-agent-demo"
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")] = "local"
-    python: Annotated[
-        str | None, Meta(description="interpreter of the executors; this one on local, python3 elsewhere")
-    ] = None
+    experiment_dir: Annotated[str, doc("folder that is made for the demo")] = "hpc-agent-demo"
+    cluster: ClusterName = "local"
+    python: Annotated[str | None, doc("interpreter of the executors; this one on local, python3 elsewhere")] = None
 
 
 class DemoResult(Result):
     experiment_dir: str
     run_id: str
-    table: Annotated[list[dict[str, Any]], Meta(description="a row for each penalty, over its five folds")]
+    table: Annotated[list[dict[str, Any]], doc("a row for each penalty, over its five folds")]
     table_csv: str
     next_steps: list[str]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import (
@@ -18,6 +17,7 @@ from hpc_agent.errors import (
     StorageFull,
     SubmissionUnknown,
 )
+from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.ops.submit.submit import submit
@@ -29,19 +29,17 @@ class SubmitAndVerifyRequest(SubmitRequest):
     """A submission, and what its canary must show before the rest goes."""
 
     expect_output: Annotated[
-        str | None, Meta(description="a file that the canary must have written, relative to its result folder")
+        str | None, doc("a file that the canary must have written, relative to its result folder")
     ] = None
-    poll_interval_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="pause between looks; min_poll_sec is the least")
-    ] = None
-    wait_budget_sec: Annotated[float, Meta(gt=0, description="wait so long for the canary to end")] = 1800.0
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
+    wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0
 
 
 class SubmitAndVerifyResult(Result):
     run_id: str
-    deduped: Annotated[bool, Meta(description="true: this run was there already")]
+    deduped: Annotated[bool, doc("true: this run was there already")]
     verified: bool
-    canary: Annotated[dict[str, Any] | None, Meta(description="what verify-canary found; null with dry_run")]
+    canary: Annotated[dict[str, Any] | None, doc("what verify-canary found; null with dry_run")]
     plan: dict[str, Any]
     total_tasks: int
     cluster: str

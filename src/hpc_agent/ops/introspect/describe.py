@@ -6,11 +6,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.catalogue import row, schema
 from hpc_agent.contract.primitive import Request, Result, load_all, primitive
 from hpc_agent.errors import EXIT_CODES, SpecInvalid, by_code
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 
@@ -20,17 +19,13 @@ class CapabilitiesRequest(Request):
 
 class CapabilitiesResult(Result):
     version: str
-    schedulers: Annotated[list[str], Meta(description="schedulers that a cluster may name")]
-    schemas_dir: Annotated[
-        str, Meta(description="folder of the JSON Schemas of every request, result and the envelope")
-    ]
+    schedulers: Annotated[list[str], doc("schedulers that a cluster may name")]
+    schemas_dir: Annotated[str, doc("folder of the JSON Schemas of every request, result and the envelope")]
     journal_dir: str
-    cluster_yaml_keys: Annotated[list[dict[str, Any]], Meta(description="every key of clusters.yaml")]
-    error_codes: Annotated[
-        list[dict[str, Any]], Meta(description="error_code, exit code, retry_safe, meaning, remediation")
-    ]
-    environment: Annotated[dict[str, str], Meta(description="environment variables that change what hpc-agent does")]
-    operations: Annotated[list[dict[str, Any]], Meta(description="the whole catalogue")]
+    cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")]
+    error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")]
+    environment: Annotated[dict[str, str], doc("environment variables that change what hpc-agent does")]
+    operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")]
 
 
 ENVIRONMENT = {
@@ -75,7 +70,7 @@ def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResu
 
 
 class DescribeRequest(Request):
-    name: Annotated[str, Meta(description="a verb or one of its aliases")]
+    name: Annotated[str, doc("a verb or one of its aliases")]
 
 
 class DescribeResult(Result):
@@ -83,7 +78,7 @@ class DescribeResult(Result):
     kind: str
     summary: str
     description: str
-    entry: Annotated[dict[str, Any], Meta(description="the catalogue row: effects, errors, flags")]
+    entry: Annotated[dict[str, Any], doc("the catalogue row: effects, errors, flags")]
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
 
 class LoadContextRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class LoadContextResult(Result):
@@ -23,9 +22,9 @@ class LoadContextResult(Result):
     has_tasks_py: bool
     latest_run: RunRecord | None
     in_flight: list[RunRecord]
-    campaigns: Annotated[dict[str, int], Meta(description="campaign id -> number of runs")]
+    campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
     next_step_hint: Literal["onboard", "submit", "monitor", "aggregate", "decide"]
-    next_command: Annotated[str, Meta(description="the command that fits the hint")]
+    next_command: Annotated[str, doc("the command that fits the hint")]
 
 
 @primitive(stage="memory")

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RunId
 from hpc_agent.world import World
 
@@ -19,34 +20,32 @@ HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 class Counts(Request):
     """Tasks in each state, as status counts them."""
 
-    complete: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    running: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    pending: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    failed: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    unknown: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    complete: Annotated[int, doc("tasks in this state", ge=0)] = 0
+    running: Annotated[int, doc("tasks in this state", ge=0)] = 0
+    pending: Annotated[int, doc("tasks in this state", ge=0)] = 0
+    failed: Annotated[int, doc("tasks in this state", ge=0)] = 0
+    unknown: Annotated[int, doc("tasks in this state", ge=0)] = 0
 
 
 class DecideMonitorArmRequest(Request):
     """What is known of a run, and who asks."""
 
     run_id: RunId
-    summary: Annotated[Counts, Meta(description="last_status of status")]
-    total_tasks: Annotated[int, Meta(ge=0, description="tasks of the run")]
-    invocation_argv: Annotated[list[str], Meta(description="the command to give again at the next look")] = []
-    user_invoked_via_loop: Annotated[bool, Meta(description="a loop is looking already")] = False
-    eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="eta_seconds of status")] = None
-    pace_unstable: Annotated[bool, Meta(description="the estimate jumps from look to look")] = False
-    queue_wait_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="expected wait in the queue")] = (
-        None
-    )
+    summary: Annotated[Counts, doc("last_status of status")]
+    total_tasks: Annotated[int, doc("tasks of the run", ge=0)]
+    invocation_argv: Annotated[list[str], doc("the command to give again at the next look")] = []
+    user_invoked_via_loop: Annotated[bool, doc("a loop is looking already")] = False
+    eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, doc("eta_seconds of status")] = None
+    pace_unstable: Annotated[bool, doc("the estimate jumps from look to look")] = False
+    queue_wait_sec: Annotated[Annotated[float, Meta(ge=0)] | None, doc("expected wait in the queue")] = None
 
 
 class DecideMonitorArmResult(Result):
-    arm: Annotated[Literal["cron", "loop", "none"], Meta(description="none: nothing is left to look at")]
+    arm: Annotated[Literal["cron", "loop", "none"], doc("none: nothing is left to look at")]
     cadence_sec: int | None
     reason: str
-    schedule: Annotated[str | None, Meta(description="a cron line")]
-    cron_create_args: Annotated[dict[str, Any] | None, Meta(description="schedule, prompt, reason")]
+    schedule: Annotated[str | None, doc("a cron line")]
+    cron_create_args: Annotated[dict[str, Any] | None, doc("schedule, prompt, reason")]
 
 
 @primitive(stage="monitor", errors=[SpecInvalid])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
@@ -15,22 +14,22 @@ from hpc_agent.world import World
 class FailuresRequest(RunScoped):
     """Whose failures, and how much of a log to show."""
 
-    lines: Annotated[int, Meta(gt=0, le=1000, description="last lines of the sample's log")] = 15
+    lines: Annotated[int, doc("last lines of the sample's log", gt=0, le=1000)] = 15
 
 
 class FailuresResult(Result):
     run_id: str
-    failed: Annotated[int, Meta(description="failed tasks in all")]
-    classes: Annotated[dict[str, int], Meta(description="failed tasks of each class; see docs/reference/failures.md")]
+    failed: Annotated[int, doc("failed tasks in all")]
+    classes: Annotated[dict[str, int], doc("failed tasks of each class; see docs/reference/failures.md")]
     clusters: Annotated[
         list[dict[str, Any]],
-        Meta(
-            description="the most frequent first: class, count, tasks (ranges), confidence (certain, likely, guess), evidence, "
+        doc(
+            "the most frequent first: class, count, tasks (ranges), confidence (certain, likely, guess), evidence, "
             "fingerprint, sample, hosts, remedy, action, how often it was resubmitted"
         ),
     ]
-    more_clusters: Annotated[int, Meta(description="clusters beyond the first 50")] = 0
-    stale: Annotated[dict[str, Any] | None, Meta(description="set when the scheduler could not be asked")] = None
+    more_clusters: Annotated[int, doc("clusters beyond the first 50")] = 0
+    stale: Annotated[dict[str, Any] | None, doc("set when the scheduler could not be asked")] = None
     next_step: str = ""
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.remote import root_of
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import node_of
 from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -17,16 +16,16 @@ from hpc_agent.world import World
 
 
 class ListInFlightRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    campaign_id: Annotated[str | None, Meta(description="only the runs of this campaign")] = None
-    all_states: Annotated[bool, Meta(description="also the runs that have ended")] = False
+    experiment_dir: ExperimentDir = "."
+    campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
+    all_states: Annotated[bool, doc("also the runs that have ended")] = False
     refresh: Annotated[
-        bool, Meta(description="ask the clusters first: one SSH command and one queue query each, however many runs")
+        bool, doc("ask the clusters first: one SSH command and one queue query each, however many runs")
     ] = False
 
 
 class ListInFlightResult(Result):
-    runs: Annotated[list[RunRecord], Meta(description="newest first; last_status is as of the last look")]
+    runs: Annotated[list[RunRecord], doc("newest first; last_status is as of the last look")]
 
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
@@ -16,22 +15,22 @@ from hpc_agent.world import World
 class LogsRequest(RunScoped):
     """Whose logs, and how much of them."""
 
-    task_id: Annotated[list[int], Meta(description="task ids, from 0")] = []
-    all_failed: Annotated[bool, Meta(description="every failed task, up to limit")] = False
-    lines: Annotated[int, Meta(gt=0, le=10000, description="last lines of each")] = 50
-    follow: Annotated[
-        bool, Meta(description="show what is added, on standard error, until the tasks have ended or Control-C")
-    ] = False
-    limit: Annotated[int, Meta(gt=0, le=1000, description="most tasks that all_failed shows")] = 20
+    task_id: Annotated[list[int], doc("task ids, from 0")] = []
+    all_failed: Annotated[bool, doc("every failed task, up to limit")] = False
+    lines: Annotated[int, doc("last lines of each", gt=0, le=10000)] = 50
+    follow: Annotated[bool, doc("show what is added, on standard error, until the tasks have ended or Control-C")] = (
+        False
+    )
+    limit: Annotated[int, doc("most tasks that all_failed shows", gt=0, le=1000)] = 20
 
 
 class LogsResult(Result):
     run_id: str
     logs: Annotated[
         list[dict[str, Any]],
-        Meta(description="task, content, state, cause, message, host, path, scheduler_output; missing: it wrote none"),
+        doc("task, content, state, cause, message, host, path, scheduler_output; missing: it wrote none"),
     ]
-    failed: Annotated[int | None, Meta(description="how many tasks have failed in all (with all_failed)")] = None
+    failed: Annotated[int | None, doc("how many tasks have failed in all (with all_failed)")] = None
 
 
 @primitive(stage="monitor", effects=[Effect.SSH], errors=[*RUN_ERRORS, SpecInvalid], progress=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
 from hpc_agent.ops.monitor.follow_up import FollowUp
 from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RunScoped, known_run
 from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL
@@ -23,25 +22,18 @@ class MonitorFlowRequest(RunScoped):
     """How long to look, and how often."""
 
     poll_interval_seconds: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="first pause between two looks; the cluster's min_poll_sec is the least"),
+        PositiveFloat | None, doc("first pause between two looks; the cluster's min_poll_sec is the least")
     ] = None
-    wall_clock_budget_seconds: Annotated[
-        float, Meta(gt=0, description="stop looking after so long; the run goes on")
-    ] = 86400.0
+    wall_clock_budget_seconds: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
     auto_resubmit: Annotated[
-        bool,
-        Meta(description="submit failed tasks again as 'resubmit' does, until only those are left that need a person"),
+        bool, doc("submit failed tasks again as 'resubmit' does, until only those are left that need a person")
     ] = False
     max_resubmits: Annotated[
-        Annotated[int, Meta(gt=0)] | None,
-        Meta(
-            description="with auto_resubmit: tasks submitted again at most, each time counted; by default all tasks once"
-        ),
+        Positive | None,
+        doc("with auto_resubmit: tasks submitted again at most, each time counted; by default all tasks once"),
     ] = None
     max_attempts: Annotated[
-        Annotated[int, Meta(gt=0)] | None,
-        Meta(description="with auto_resubmit: resubmissions of one task at most; by default its class says"),
+        Positive | None, doc("with auto_resubmit: resubmissions of one task at most; by default its class says")
     ] = None
 
 
@@ -49,23 +41,22 @@ class MonitorFlowResult(Result):
     run_id: str
     lifecycle_state: Annotated[
         str,
-        Meta(
-            description="complete, failed, abandoned, timeout (the budget was used up), or stuck: what is left waits for "
+        doc(
+            "complete, failed, abandoned, timeout (the budget was used up), or stuck: what is left waits for "
             "something that does not come by itself, see waiting"
         ),
     ]
     last_status: dict[str, Any]
     failures_by_cause: dict[str, int]
     samples: list[dict[str, Any]]
-    ticks: Annotated[int, Meta(description="looks taken")]
+    ticks: Annotated[int, doc("looks taken")]
     elapsed_seconds: float
     next_step: str
-    resubmitted: Annotated[int, Meta(description="tasks that this watch submitted again")] = 0
+    resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
     blocked: Annotated[
-        list[dict[str, Any]],
-        Meta(description="failures that were left for a person: class, why, remedy, tasks, sample"),
+        list[dict[str, Any]], doc("failures that were left for a person: class, why, remedy, tasks, sample")
     ] = []
-    waiting: Annotated[list[dict[str, Any]], Meta(description="why tasks wait, as of the last look")] = []
+    waiting: Annotated[list[dict[str, Any]], doc("why tasks wait, as of the last look")] = []
 
 
 @primitive(

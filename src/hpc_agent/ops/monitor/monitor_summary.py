@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.errors import iso
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RunScoped, load_record
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
@@ -23,11 +22,9 @@ class MonitorSummaryResult(Result):
     run_id: str
     lifecycle_state: str
     headline: str
-    body: Annotated[
-        str, Meta(description="a few lines of plain text, without anything that depends on the time of asking")
-    ]
-    armed_hint: Annotated[str, Meta(description="what comes next, with its command")]
-    journal_missing: Annotated[bool, Meta(description="true: this machine knows nothing of the run")]
+    body: Annotated[str, doc("a few lines of plain text, without anything that depends on the time of asking")]
+    armed_hint: Annotated[str, doc("what comes next, with its command")]
+    journal_missing: Annotated[bool, doc("true: this machine knows nothing of the run")]
 
 
 @primitive(stage="monitor", errors=[JournalCorrupt, PreconditionFailed])

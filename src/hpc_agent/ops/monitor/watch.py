@@ -6,11 +6,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
 from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL, Journal
@@ -26,22 +25,18 @@ FRAME_SEC = 0.5
 class WatchRequest(RunScoped):
     """What to look at, and for how long."""
 
-    all_runs: Annotated[bool, Meta(description="every run of the repo that has not ended")] = False
+    all_runs: Annotated[bool, doc("every run of the repo that has not ended")] = False
     poll_interval_seconds: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="first pause between two looks; min_poll_sec is the least"),
+        PositiveFloat | None, doc("first pause between two looks; min_poll_sec is the least")
     ] = None
-    wall_clock_budget_seconds: Annotated[float, Meta(gt=0, description="stop looking after so long; runs go on")] = (
-        86400.0
-    )
+    wall_clock_budget_seconds: Annotated[float, doc("stop looking after so long; runs go on", gt=0)] = 86400.0
 
 
 class WatchResult(Result):
     runs: Annotated[
-        list[dict[str, Any]],
-        Meta(description="run_id, lifecycle_state (timeout: under way), last_status, failures_by_cause"),
+        list[dict[str, Any]], doc("run_id, lifecycle_state (timeout: under way), last_status, failures_by_cause")
     ]
-    ticks: Annotated[int, Meta(description="looks taken")]
+    ticks: Annotated[int, doc("looks taken")]
     elapsed_seconds: float
 
 

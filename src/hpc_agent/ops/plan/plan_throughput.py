@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, choose_pack, compute_submission_plan
+from hpc_agent.ops.run.fields import ClusterName, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources, resolve_resources
 from hpc_agent.world import World
 
@@ -21,36 +21,31 @@ SHOWN = 100
 class PlanThroughputRequest(Request):
     """How many tasks of what length, and where."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    total_tasks: Annotated[int, Meta(gt=0, description="number of tasks")]
+    cluster: ClusterName
+    total_tasks: Annotated[int, doc("number of tasks", gt=0)]
     est_task_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="expected seconds of a task; without it nothing is estimated"),
+        PositiveFloat | None, doc("expected seconds of a task; without it nothing is estimated")
     ] = None
-    pack: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="tasks of one element, in turn; else chosen")
-    ] = None
-    cpus: Annotated[int, Meta(gt=0, description="CPUs of one element")] = 1
-    max_running: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="at most so many elements at once")] = (
-        None
-    )
-    walltime_sec: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="limit of one element, seconds")] = None
+    pack: Annotated[Positive | None, doc("tasks of one element, in turn; else chosen")] = None
+    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
+    max_running: Annotated[Positive | None, doc("at most so many elements at once")] = None
+    walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
 
 
 class PlanThroughputResult(Result):
     cluster: str
-    strategy: Annotated[str, Meta(description="what was chosen and why, in a sentence")]
+    strategy: Annotated[str, doc("what was chosen and why, in a sentence")]
     total_tasks: int
-    elements: Annotated[int, Meta(description="array elements in all")]
-    pack: Annotated[int, Meta(description="tasks that one element runs in turn")]
+    elements: Annotated[int, doc("array elements in all")]
+    pack: Annotated[int, doc("tasks that one element runs in turn")]
     n_arrays: int
-    n_waves: Annotated[int, Meta(description="waves; each waits until the one before has ended")]
+    n_waves: Annotated[int, doc("waves; each waits until the one before has ended")]
     max_concurrent_jobs: int
     est_total_wall_sec: float | None
-    lower_bound_sec: Annotated[float | None, Meta(description="the same limits without the waits between waves")]
+    lower_bound_sec: Annotated[float | None, doc("the same limits without the waits between waves")]
     est_core_hours: float | None
-    wave_map: Annotated[dict[str, str], Meta(description="wave -> task ids as ranges; the first 100")]
-    arrays: Annotated[list[dict[str, Any]], Meta(description="the first 100: name, tasks, elements, wave, max_running")]
+    wave_map: Annotated[dict[str, str], doc("wave -> task ids as ranges; the first 100")]
+    arrays: Annotated[list[dict[str, Any]], doc("the first 100: name, tasks, elements, wave, max_running")]
 
 
 @primitive(stage="plan", errors=[SpecInvalid, ClusterUnknown, ConfigInvalid])

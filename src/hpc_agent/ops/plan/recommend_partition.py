@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import (
@@ -18,6 +17,7 @@ from hpc_agent.errors import (
 )
 from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.site import Gpu, PartitionFacts, SiteFacts, ask_site
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.ops.run.known_run import node_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -52,29 +52,26 @@ class Candidate(msgspec.Struct, kw_only=True):
 class RecommendPartitionRequest(Request):
     """What one element needs."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    walltime_sec: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="seconds of one element")] = None
-    mem_mb: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="memory of one element, MiB")] = None
-    cpus: Annotated[int, Meta(gt=0, description="CPUs of one element")] = 1
-    gpus: Annotated[int, Meta(ge=0, description="GPUs of one element")] = 0
-    gpu_type: Annotated[str | None, Meta(description="kind of GPU, as the site names it")] = None
-    total_tasks: Annotated[int, Meta(gt=0, description="how many elements there are")] = 1
-    user_preferred_partition: Annotated[str | None, Meta(description="taken when it fits")] = None
+    cluster: ClusterName
+    walltime_sec: Annotated[Positive | None, doc("seconds of one element")] = None
+    mem_mb: Annotated[Positive | None, doc("memory of one element, MiB")] = None
+    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
+    gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
+    gpu_type: Annotated[str | None, doc("kind of GPU, as the site names it")] = None
+    total_tasks: Annotated[int, doc("how many elements there are", gt=0)] = 1
+    user_preferred_partition: Annotated[str | None, doc("taken when it fits")] = None
     partitions: Annotated[
-        list[dict[str, Any]],
-        Meta(description="facts to rank instead of asking the cluster: name, state, cpus_idle, ..."),
+        list[dict[str, Any]], doc("facts to rank instead of asking the cluster: name, state, cpus_idle, ...")
     ] = []
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class RecommendPartitionResult(Result):
     recommended_partition: str | None
-    rationale: Annotated[str, Meta(description="user_preferred, only_fit, best_fit or none_fit")]
+    rationale: Annotated[str, doc("user_preferred, only_fit, best_fit or none_fit")]
     message: str
     gpu_type: str | None
-    candidates: Annotated[
-        list[Candidate], Meta(description="every partition, the best first, and why others do not fit")
-    ]
+    candidates: Annotated[list[Candidate], doc("every partition, the best first, and why others do not fit")]
 
 
 @primitive(

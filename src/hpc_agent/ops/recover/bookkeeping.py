@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
 from hpc_agent.infra.remote import Node
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RunId, RunScoped, known_run, node_of
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.state.journal import Journal
@@ -24,11 +23,9 @@ class VerifySubmittedRequest(RunScoped):
 class VerifySubmittedResult(Result):
     run_id: str
     ok: bool
-    arrays: Annotated[
-        dict[str, Any], Meta(description="array -> job_id, state: a queue state, ended, or the ledger's own")
-    ]
-    states: Annotated[dict[str, int], Meta(description="how many arrays are in each state")]
-    held: Annotated[list[str], Meta(description="arrays on hold or in error: somebody has to act")]
+    arrays: Annotated[dict[str, Any], doc("array -> job_id, state: a queue state, ended, or the ledger's own")]
+    states: Annotated[dict[str, int], doc("how many arrays are in each state")]
+    held: Annotated[list[str], doc("arrays on hold or in error: somebody has to act")]
 
 
 @primitive(stage="submit", effects=[Effect.SSH], errors=[*RUN_ERRORS, SubmissionUnknown])
@@ -55,11 +52,9 @@ class MarkRunTerminalRequest(Request):
     """A run that nobody is to wait for any more."""
 
     run_id: RunId
-    status: Annotated[Literal["failed", "abandoned"], Meta(description="complete is not for a person to say")] = (
-        "abandoned"
-    )
-    reason: Annotated[str, Meta(max_length=500, description="why, for the journal")] = ""
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    status: Annotated[Literal["failed", "abandoned"], doc("complete is not for a person to say")] = "abandoned"
+    reason: Annotated[str, doc("why, for the journal", max_length=500)] = ""
+    experiment_dir: ExperimentDir = "."
 
 
 class MarkRunTerminalResult(Result):
@@ -82,25 +77,22 @@ def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunT
     if was != request.status:
         journal.append(record.run_id, "marked", status=request.status, reason=request.reason)
     return MarkRunTerminalResult(
-        run_id=record.run_id,
-        status=request.status,
-        was=was,
-        next_step=f"hpc-agent status --run-id {record.run_id}",
+        run_id=record.run_id, status=request.status, was=was, next_step=f"hpc-agent status --run-id {record.run_id}"
     )
 
 
 class PruneOrphanSidecarsRequest(Request):
     """Which sidecars may go."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    min_age_sec: Annotated[float, Meta(ge=0, description="younger ones may belong to a submission under way")] = 300.0
-    exclude: Annotated[list[str], Meta(description="run ids to keep")] = []
-    dry_run: Annotated[bool, Meta(description="list only")] = False
+    experiment_dir: ExperimentDir = "."
+    min_age_sec: Annotated[float, doc("younger ones may belong to a submission under way", ge=0)] = 300.0
+    exclude: Annotated[list[str], doc("run ids to keep")] = []
+    dry_run: Annotated[bool, doc("list only")] = False
 
 
 class PruneOrphanSidecarsResult(Result):
-    removed: Annotated[list[str], Meta(description="run ids whose sidecar was removed (with dry_run: would be)")]
-    kept: Annotated[dict[str, str], Meta(description="orphans that were kept, and why")]
+    removed: Annotated[list[str], doc("run ids whose sidecar was removed (with dry_run: would be)")]
+    kept: Annotated[dict[str, str], doc("orphans that were kept, and why")]
 
 
 @primitive(stage="recover", effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH])

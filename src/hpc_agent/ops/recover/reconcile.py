@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RunScoped, known_run, node_of
 from hpc_agent.ops.run.run_status import RUN_ERRORS, ask_status
 from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
@@ -25,21 +25,17 @@ EVERY_ERROR = (*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIn
 class ReconcileRequest(RunScoped):
     """One run, or with ``remote`` every run of this repo that lies on a cluster."""
 
-    remote: Annotated[
-        bool, Meta(description="look on the cluster for runs of this repo that this machine does not know")
-    ] = False
-    cluster: Annotated[str | None, Meta(description="with remote: where to look")] = None
-    dry_run: Annotated[bool, Meta(description="with remote: list only")] = False
+    remote: Annotated[bool, doc("look on the cluster for runs of this repo that this machine does not know")] = False
+    cluster: Annotated[str | None, doc("with remote: where to look")] = None
+    dry_run: Annotated[bool, doc("with remote: list only")] = False
 
 
 class ReconcileResult(Result):
-    run_id: Annotated[str | None, Meta(description="null when several runs were looked at")]
+    run_id: Annotated[str | None, doc("null when several runs were looked at")]
     lifecycle_state: str | None
     last_status: dict[str, Any]
-    changed: Annotated[list[str], Meta(description="what this machine had wrong, in sentences")]
-    adopted: Annotated[
-        list[dict[str, Any]], Meta(description="runs that this machine did not know: run_id, cluster, tasks")
-    ]
+    changed: Annotated[list[str], doc("what this machine had wrong, in sentences")]
+    adopted: Annotated[list[dict[str, Any]], doc("runs that this machine did not know: run_id, cluster, tasks")]
     next_step: str
 
 
@@ -143,18 +139,16 @@ def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, 
 class SubmitSpecRequest(Request):
     """A submission that somebody else made."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    run_id: Annotated[str, Meta(description="the run's id")]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    remote_path: Annotated[
-        str | None, Meta(description="the run's folder on the cluster, where several have its id")
-    ] = None
-    job_ids: Annotated[list[str], Meta(description="job ids that the run must have; checked against its ledger")] = []
+    cluster: ClusterName
+    run_id: Annotated[str, doc("the run's id")]
+    experiment_dir: ExperimentDir = "."
+    remote_path: Annotated[str | None, doc("the run's folder on the cluster, where several have its id")] = None
+    job_ids: Annotated[list[str], doc("job ids that the run must have; checked against its ledger")] = []
 
 
 class SubmitSpecResult(Result):
     run_id: str
-    deduped: Annotated[bool, Meta(description="true: this machine knew the run already")]
+    deduped: Annotated[bool, doc("true: this machine knew the run already")]
     job_ids: list[str]
     total_tasks: int
     remote_path: str

@@ -7,13 +7,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.errors import (
-    NeedsResolution,
-    SchedulerRefused,
-    SpecInvalid,
-    SubmissionUnknown,
-)
+from hpc_agent.errors import NeedsResolution, SchedulerRefused, SpecInvalid, SubmissionUnknown
 from hpc_agent.node.shared.failure_classes import CATALOGUE
+from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.resubmission import ResubmitResult, limits_of, resubmit_failed
 from hpc_agent.ops.run.run_status import RUN_ERRORS
@@ -25,26 +21,17 @@ CLASSES = tuple(kind.name for kind in CATALOGUE)
 class ResubmitRequest(RunScoped):
     """Which failed tasks, and what to change. Without anything: all that can be mended without a person."""
 
-    task_id: Annotated[
-        list[int], Meta(description="only these tasks, also of classes that are otherwise left alone")
-    ] = []
+    task_id: Annotated[list[int], doc("only these tasks, also of classes that are otherwise left alone")] = []
     classes: Annotated[
-        list[str], Meta(description="only failures of these classes, also of those that are otherwise left alone")
+        list[str], doc("only failures of these classes, also of those that are otherwise left alone")
     ] = []
-    mem_mb: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="memory of an element, MiB, instead of a multiple")
-    ] = None
-    walltime_sec: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="limit of an element, seconds, instead of a multiple")
-    ] = None
-    cpus: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="CPUs of an element")] = None
-    gpus: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="GPUs of an element")] = None
-    max_attempts: Annotated[
-        Annotated[int, Meta(gt=0)] | None,
-        Meta(description="resubmissions of a task at most; by default its class says"),
-    ] = None
-    force: Annotated[bool, Meta(description="also what failed in the same way before, or has no attempts left")] = False
-    dry_run: Annotated[bool, Meta(description="decide only: nothing is submitted")] = False
+    mem_mb: Annotated[Positive | None, doc("memory of an element, MiB, instead of a multiple")] = None
+    walltime_sec: Annotated[Positive | None, doc("limit of an element, seconds, instead of a multiple")] = None
+    cpus: Annotated[Positive | None, doc("CPUs of an element")] = None
+    gpus: Annotated[Annotated[int, Meta(ge=0)] | None, doc("GPUs of an element")] = None
+    max_attempts: Annotated[Positive | None, doc("resubmissions of a task at most; by default its class says")] = None
+    force: Annotated[bool, doc("also what failed in the same way before, or has no attempts left")] = False
+    dry_run: Annotated[bool, doc("decide only: nothing is submitted")] = False
 
 
 @primitive(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.run.fields import doc
 
 Severity = Literal["error", "warning", "info"]
 
@@ -25,9 +25,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class ValidationResult(Result):
-    overall: Annotated[
-        Literal["pass", "warn", "fail"], Meta(description="the worst finding decides; infos do not count")
-    ]
+    overall: Annotated[Literal["pass", "warn", "fail"], doc("the worst finding decides; infos do not count")]
     findings: list[Finding]
 
 

@@ -6,26 +6,25 @@ import contextlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import HpcError, JournalCorrupt, PreconditionFailed
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.state.samples import has_samples, keep_samples
 from hpc_agent.world import World
 
-RunId = Annotated[str, Meta(description="as submit returned it; 'latest' is the newest run of the repo")]
+RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]
 
 
 class RunScoped(Request):
     """A request about one run of the repo in ``experiment_dir``."""
 
     run_id: RunId = "latest"
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 @dataclass(frozen=True)

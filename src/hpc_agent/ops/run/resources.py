@@ -12,6 +12,7 @@ from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.evidence import Evidence
+from hpc_agent.ops.run.fields import Positive, doc
 
 DEFAULT_WALLTIME_SEC = 4 * 3600
 ARBITRAGE_SEC = 15 * 60
@@ -24,18 +25,15 @@ MOST_SEGMENTS = 50
 class Resources(Request):
     """What one array element asks for."""
 
-    walltime_sec: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="limit of one element, seconds")] = None
-    mem_mb: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="memory of one element, MiB, all its CPUs together")
-    ] = None
-    cpus: Annotated[int, Meta(gt=0, description="CPUs of one element")] = 1
-    gpus: Annotated[int, Meta(ge=0, description="GPUs of one element")] = 0
+    walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
+    mem_mb: Annotated[Positive | None, doc("memory of one element, MiB, all its CPUs together")] = None
+    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
+    gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
     gpu_type: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] | None,
-        Meta(description="kind of GPU, as the site names it"),
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] | None, doc("kind of GPU, as the site names it")
     ] = None
-    nodes: Annotated[int, Meta(gt=0, description="nodes of one element")] = 1
-    exclusive: Annotated[bool, Meta(description="no other job on the node")] = False
+    nodes: Annotated[int, doc("nodes of one element", gt=0)] = 1
+    exclusive: Annotated[bool, doc("no other job on the node")] = False
 
 
 @dataclass(frozen=True)

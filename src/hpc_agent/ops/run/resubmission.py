@@ -6,9 +6,8 @@ import hashlib
 import secrets
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Result
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.ledger_entries import job_name
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, owner
@@ -18,20 +17,16 @@ from hpc_agent.state.runs import read_run_sidecar
 class ResubmitResult(Result):
     run_id: str
     request_id: str
-    deduped: Annotated[
-        bool, Meta(description="true: this very resubmission had been begun before; it was finished now")
-    ]
-    resubmitted: Annotated[int, Meta(description="tasks that were submitted again")]
-    groups: Annotated[
-        list[dict[str, Any]], Meta(description="tasks (ranges), classes, and what the new attempt asks for")
-    ]
+    deduped: Annotated[bool, doc("true: this very resubmission had been begun before; it was finished now")]
+    resubmitted: Annotated[int, doc("tasks that were submitted again")]
+    groups: Annotated[list[dict[str, Any]], doc("tasks (ranges), classes, and what the new attempt asks for")]
     blocked: Annotated[
-        list[dict[str, Any]], Meta(description="failed tasks that were left alone: class, why, remedy, tasks, sample")
+        list[dict[str, Any]], doc("failed tasks that were left alone: class, why, remedy, tasks, sample")
     ]
     job_ids: list[str]
     lifecycle_state: str
     next_step: str
-    waiting: Annotated[int, Meta(description="arrays that a limit keeps back; monitor-flow sends them")] = 0
+    waiting: Annotated[int, doc("arrays that a limit keeps back; monitor-flow sends them")] = 0
 
 
 def limits_of(run: KnownRun) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Request
+from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
@@ -18,71 +19,53 @@ class Results(Request):
 
     metrics_file: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")] | None,
-        Meta(
-            description="a JSON object or CSV table in $HPC_RESULT_DIR; a task that does not write it is failed",
-        ),
+        doc("a JSON object or CSV table in $HPC_RESULT_DIR; a task that does not write it is failed"),
     ] = None
-    weight: Annotated[str | None, Meta(description="name of the metric that weights the task, such as n_samples")] = (
-        None
-    )
+    weight: Annotated[str | None, doc("name of the metric that weights the task, such as n_samples")] = None
 
 
 class RunRequest(Request):
     """What makes a run what it is: these fields, tasks.py and the code are its identity."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; see clusters-list")]
+    cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")]
     executor: Annotated[
-        str,
-        Meta(min_length=1, description='shell command of a task; kwargs are variables: python3 train.py --lr "$LR"'),
+        str, doc('shell command of a task; kwargs are variables: python3 train.py --lr "$LR"', min_length=1)
     ]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    run_name: Annotated[Name | None, Meta(description="first part of the run id; the repo's name by default")] = None
+    experiment_dir: ExperimentDir = "."
+    run_name: Annotated[Name | None, doc("first part of the run id; the repo's name by default")] = None
     result_dir_template: Annotated[
-        str, Meta(description="result folder of a task below the run's; fields: task_id, run_id, every kwarg")
+        str, doc("result folder of a task below the run's; fields: task_id, run_id, every kwarg")
     ] = "results/{task_id}"
     results: Results = field(default_factory=Results)
     outputs: Annotated[
-        list[str], Meta(description="folders that tasks write to by a relative path; they lie in the run's own folder")
+        list[str], doc("folders that tasks write to by a relative path; they lie in the run's own folder")
     ] = field(default_factory=lambda: ["results", "logs"])
     shared_paths: Annotated[
-        list[str],
-        Meta(
-            description="big folders such as data: linked, not frozen; NAME=/path/on/cluster for what is there already"
-        ),
+        list[str], doc("big folders such as data: linked, not frozen; NAME=/path/on/cluster for what is there already")
     ] = []
-    env: Annotated[dict[str, str], Meta(description="variables for every task (no secrets: they are recorded)")] = {}
-    modules: Annotated[list[str] | None, Meta(description="environment modules; the cluster's by default")] = None
-    conda_env: Annotated[str | None, Meta(description="conda environment; the cluster's first by default")] = None
-    campaign_id: Annotated[Name | None, Meta(description="tag of a series of runs")] = None
-    rerun: Annotated[bool, Meta(description="run it again although the same run exists")] = False
-    resolve_timeout_sec: Annotated[float, Meta(gt=0, le=3600, description="limit for reading tasks.py")] = 60.0
+    env: Annotated[dict[str, str], doc("variables for every task (no secrets: they are recorded)")] = {}
+    modules: Annotated[list[str] | None, doc("environment modules; the cluster's by default")] = None
+    conda_env: Annotated[str | None, doc("conda environment; the cluster's first by default")] = None
+    campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
+    rerun: Annotated[bool, doc("run it again although the same run exists")] = False
+    resolve_timeout_sec: Annotated[float, doc("limit for reading tasks.py", gt=0, le=3600)] = 60.0
 
 
 class SubmitRequest(RunRequest):
     """A run, and how it is to be placed on the cluster."""
 
     resources: Resources = field(default_factory=Resources)
-    partition: Annotated[SiteWord | None, Meta(description="partition (SLURM) or queue (Grid Engine)")] = None
-    account: Annotated[SiteWord | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
-    qos: Annotated[SiteWord | None, Meta(description="quality of service (SLURM)")] = None
-    constraint: Annotated[SiteWord | None, Meta(description="node features")] = None
-    exclude_nodes: Annotated[list[SiteWord], Meta(description="nodes not to use")] = []
+    partition: Annotated[SiteWord | None, doc("partition (SLURM) or queue (Grid Engine)")] = None
+    account: Annotated[SiteWord | None, doc("account (SLURM) or project (Grid Engine)")] = None
+    qos: Annotated[SiteWord | None, doc("quality of service (SLURM)")] = None
+    constraint: Annotated[SiteWord | None, doc("node features")] = None
+    exclude_nodes: Annotated[list[SiteWord], doc("nodes not to use")] = []
     extra_flags: Annotated[
-        list[str], Meta(description="further options for sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
+        list[str], doc("further options for sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
     ] = []
-    pack: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="tasks that one array element runs in turn")
-    ] = None
-    est_task_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="expected seconds of a task, for packing and estimates")
-    ] = None
-    max_running: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="at most so many elements at once")] = (
-        None
-    )
-    canary: Annotated[
-        bool, Meta(description="task 0 runs first, alone; the rest goes when verify-canary finds it in order")
-    ] = False
-    skip_validation: Annotated[
-        bool, Meta(description="submit although a check found an error; see validate-campaign")
-    ] = False
-    dry_run: Annotated[bool, Meta(description="plan only: nothing is pushed or submitted")] = False
+    pack: Annotated[Positive | None, doc("tasks that one array element runs in turn")] = None
+    est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task, for packing and estimates")] = None
+    max_running: Annotated[Positive | None, doc("at most so many elements at once")] = None
+    canary: Annotated[bool, doc("task 0 runs first, alone; the rest goes when verify-canary finds it in order")] = False
+    skip_validation: Annotated[bool, doc("submit although a check found an error; see validate-campaign")] = False
+    dry_run: Annotated[bool, doc("plan only: nothing is pushed or submitted")] = False

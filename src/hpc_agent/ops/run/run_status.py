@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.errors import (
     ClusterTimeout,
@@ -15,6 +13,7 @@ from hpc_agent.errors import (
     RunNotFound,
     SshUnreachable,
 )
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, keep_measurements, lacks_measurements
 from hpc_agent.state.journal import Journal, RunRecord
 
@@ -25,38 +24,26 @@ RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, C
 class StatusResult(Result):
     run_id: str
     cluster: str
-    lifecycle_state: Annotated[
-        str, Meta(description="in_flight, complete, failed, or abandoned (nobody knows the rest)")
-    ]
+    lifecycle_state: Annotated[str, doc("in_flight, complete, failed, or abandoned (nobody knows the rest)")]
     total_tasks: int
-    last_status: Annotated[
-        dict[str, Any], Meta(description="complete, running, pending, failed, unknown, checked_at, waves")
-    ]
-    failed_tasks: Annotated[dict[str, Any], Meta(description="count, ranges (bounded), truncated")]
+    last_status: Annotated[dict[str, Any], doc("complete, running, pending, failed, unknown, checked_at, waves")]
+    failed_tasks: Annotated[dict[str, Any], doc("count, ranges (bounded), truncated")]
     running_tasks: dict[str, Any]
-    unknown_tasks: Annotated[
-        dict[str, Any], Meta(description="tasks that neither record, queue nor accounting explains")
-    ]
+    unknown_tasks: Annotated[dict[str, Any], doc("tasks that neither record, queue nor accounting explains")]
     failures_by_cause: dict[str, int]
-    samples: Annotated[list[dict[str, Any]], Meta(description="one failed task for each cause, with the evidence")]
-    reasons: Annotated[
-        dict[str, int], Meta(description="why tasks are pending or held, in the scheduler's words, with counts")
-    ]
+    samples: Annotated[list[dict[str, Any]], doc("one failed task for each cause, with the evidence")]
+    reasons: Annotated[dict[str, int], doc("why tasks are pending or held, in the scheduler's words, with counts")]
     waiting: Annotated[
         list[dict[str, Any]],
-        Meta(
-            description="state, reason, count, a sentence, and whether it passes by itself; what does not comes first"
-        ),
+        doc("state, reason, count, a sentence, and whether it passes by itself; what does not comes first"),
     ] = []
-    stuck: Annotated[int, Meta(description="tasks that wait for something that does not come by itself")] = 0
-    to_submit: Annotated[int, Meta(description="arrays that are planned and not submitted yet")] = 0
-    held_for_canary: Annotated[int, Meta(description="arrays that wait for verify-canary")] = 0
-    resubmitted: Annotated[int, Meta(description="tasks that were submitted again, each time counted")] = 0
-    stale: Annotated[
-        dict[str, Any] | None, Meta(description="set when the scheduler could not be asked: since, error")
-    ] = None
+    stuck: Annotated[int, doc("tasks that wait for something that does not come by itself")] = 0
+    to_submit: Annotated[int, doc("arrays that are planned and not submitted yet")] = 0
+    held_for_canary: Annotated[int, doc("arrays that wait for verify-canary")] = 0
+    resubmitted: Annotated[int, doc("tasks that were submitted again, each time counted")] = 0
+    stale: Annotated[dict[str, Any] | None, doc("set when the scheduler could not be asked: since, error")] = None
     mean_task_seconds: float | None = None
-    eta_seconds: Annotated[float | None, Meta(description="at the present number of running tasks")] = None
+    eta_seconds: Annotated[float | None, doc("at the present number of running tasks")] = None
     job_ids: list[str] = []
     next_step: str = ""
 

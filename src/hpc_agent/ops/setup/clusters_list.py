@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 
@@ -22,7 +22,7 @@ class ClusterRow(msgspec.Struct):
     scheduler: str | None
     host: str | None
     ready: bool
-    problems: Annotated[list[str], Meta(description="file, cluster, key and what is wrong")]
+    problems: Annotated[list[str], doc("file, cluster, key and what is wrong")]
 
 
 class ClustersListResult(Result):
@@ -49,15 +49,13 @@ def clusters_list(request: ClustersListRequest, world: World) -> ClustersListRes
 
 
 class ClustersDescribeRequest(Request):
-    name: Annotated[str, Meta(description="as clusters-list shows it")]
+    name: Annotated[str, doc("as clusters-list shows it")]
 
 
 class ClustersDescribeResult(Result):
     name: str
-    config: Annotated[dict[str, Any], Meta(description="every key with the value in force")]
-    sources: Annotated[
-        dict[str, str], Meta(description="key -> the file that set it; the other keys have their default")
-    ]
+    config: Annotated[dict[str, Any], doc("every key with the value in force")]
+    sources: Annotated[dict[str, str], doc("key -> the file that set it; the other keys have their default")]
 
 
 @primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])

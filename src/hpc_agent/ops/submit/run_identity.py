@@ -9,6 +9,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.node.shared.errors import iso
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
@@ -20,8 +21,8 @@ from hpc_agent.world import World
 class ComputeRunIdRequest(RunRequest):
     """The fields of submit that make a run what it is."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; see clusters-list")] = "local"
-    executor: Annotated[str, Meta(min_length=1, description="shell command of a task")] = "true"
+    cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")] = "local"
+    executor: Annotated[str, doc("shell command of a task", min_length=1)] = "true"
 
 
 class ComputeRunIdResult(Result):
@@ -30,8 +31,8 @@ class ComputeRunIdResult(Result):
     tasks_py_sha: str
     tree_sha: str
     total_tasks: int
-    preview: Annotated[list[dict[str, Any]], Meta(description="the kwargs of the first tasks")]
-    files: Annotated[int, Meta(description="files that would be pushed to an empty cluster")]
+    preview: Annotated[list[dict[str, Any]], doc("the kwargs of the first tasks")]
+    files: Annotated[int, doc("files that would be pushed to an empty cluster")]
     notes: list[str]
 
 
@@ -55,20 +56,20 @@ class FindPriorRunRequest(Request):
     cmd_sha: Annotated[
         str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it, or its first digits")
     ]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class FindPriorRunResult(Result):
     found: bool
     prior_run_id: str | None = None
-    status: Annotated[str | None, Meta(description="as of the last look")] = None
-    is_orphan: Annotated[bool, Meta(description="a sidecar whose arrays were never accepted")] = False
+    status: Annotated[str | None, doc("as of the last look")] = None
+    is_orphan: Annotated[bool, doc("a sidecar whose arrays were never accepted")] = False
     cluster: str | None = None
     job_ids: list[str] = []
     campaign_id: str | None = None
     submitted_at: str | None = None
     age_sec: float | None = None
-    others: Annotated[list[str], Meta(description="older runs with the same parameters")] = []
+    others: Annotated[list[str], doc("older runs with the same parameters")] = []
 
 
 @primitive(stage="submit", errors=[SpecInvalid])

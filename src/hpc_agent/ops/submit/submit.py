@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import (
     ClusterUnknown,
@@ -21,6 +19,7 @@ from hpc_agent.errors import (
 )
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
@@ -38,23 +37,21 @@ NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
 
 class SubmitResult(Result):
     run_id: str
-    deduped: Annotated[bool, Meta(description="true: this run was there already, nothing was submitted now")]
-    submitted: Annotated[bool, Meta(description="every array that may go now has been accepted")]
+    deduped: Annotated[bool, doc("true: this run was there already, nothing was submitted now")]
+    submitted: Annotated[bool, doc("every array that may go now has been accepted")]
     cluster: str
     job_ids: list[str]
     total_tasks: int
-    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters")]
-    tree_sha: Annotated[str, Meta(description="SHA-256 of the pushed files")]
-    remote_path: Annotated[str, Meta(description="the run's folder on the cluster")]
+    cmd_sha: Annotated[str, doc("SHA-256 of all parameters")]
+    tree_sha: Annotated[str, doc("SHA-256 of the pushed files")]
+    remote_path: Annotated[str, doc("the run's folder on the cluster")]
     lifecycle_state: str
-    plan: Annotated[
-        dict[str, Any], Meta(description="arrays, waves, estimate, resources and where each number came from")
-    ]
+    plan: Annotated[dict[str, Any], doc("arrays, waves, estimate, resources and where each number came from")]
     pushed_files: int = 0
     waiting: Annotated[
-        int, Meta(description="arrays that a limit on submitted jobs or the canary keeps back; monitor-flow sends them")
+        int, doc("arrays that a limit on submitted jobs or the canary keeps back; monitor-flow sends them")
     ] = 0
-    notes: Annotated[list[str], Meta(description="what a person would want to be told")] = []
+    notes: Annotated[list[str], doc("what a person would want to be told")] = []
     next_step: NextStep = "monitor-flow"
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import collections
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.infra.extra_flags import check_extra_flags
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -28,12 +27,10 @@ class SummarizeSubmitPlanRequest(SubmitRequest):
 class SummarizeSubmitPlanResult(Result):
     run_id: str
     headline: str
-    body: Annotated[str, Meta(description="a few lines of plain text")]
-    confirm_prompt: Annotated[
-        str, Meta(description="the one question; it names size, GPUs and core hours when they are large")
-    ]
+    body: Annotated[str, doc("a few lines of plain text")]
+    confirm_prompt: Annotated[str, doc("the one question; it names size, GPUs and core hours when they are large")]
     total_tasks: int
-    deduped: Annotated[bool, Meta(description="true: this very run was submitted already")]
+    deduped: Annotated[bool, doc("true: this very run was submitted already")]
     plan: dict[str, Any]
 
 

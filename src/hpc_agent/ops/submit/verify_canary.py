@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
+from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.ops.run.submission import advance
@@ -23,24 +22,22 @@ class VerifyCanaryRequest(RunScoped):
     """Whose canary, what it must have written, and how long to wait for it."""
 
     expect_output: Annotated[
-        str | None, Meta(description="a file that the canary must have written, relative to its result folder")
+        str | None, doc("a file that the canary must have written, relative to its result folder")
     ] = None
-    release: Annotated[bool, Meta(description="submit the rest when the canary is in order")] = True
-    poll_interval_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="pause between looks; min_poll_sec is the least")
-    ] = None
-    wait_budget_sec: Annotated[float, Meta(gt=0, description="wait so long for the canary to end")] = 1800.0
+    release: Annotated[bool, doc("submit the rest when the canary is in order")] = True
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
+    wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0
 
 
 class VerifyCanaryResult(Result):
     run_id: str
     ok: bool
     state: str
-    measured: Annotated[dict[str, Any], Meta(description="seconds, max_rss_mb, cpu_seconds, host")]
-    asked: Annotated[dict[str, Any], Meta(description="walltime_sec, mem_mb, cpus")]
+    measured: Annotated[dict[str, Any], doc("seconds, max_rss_mb, cpu_seconds, host")]
+    asked: Annotated[dict[str, Any], doc("walltime_sec, mem_mb, cpus")]
     metrics: dict[str, Any] | None
-    warnings: Annotated[list[str], Meta(description="tight or wasteful requests, missing metrics")]
-    released: Annotated[int, Meta(description="arrays submitted now")]
+    warnings: Annotated[list[str], doc("tight or wasteful requests, missing metrics")]
+    released: Annotated[int, doc("arrays submitted now")]
     waited_seconds: float
     next_step: str
 

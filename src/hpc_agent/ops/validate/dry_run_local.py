@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import field
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
@@ -25,6 +25,7 @@ from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.freeze import FrozenRun, freeze
 from hpc_agent.ops.run.run_request import RunRequest
@@ -36,11 +37,11 @@ VALIDATOR = "dry-run-local"
 class DryRunLocalRequest(RunRequest, kw_only=True):
     """The fields of submit that make a run what it is, and how long to try."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; the tasks run here all the same")] = "local"
-    task_ids: Annotated[list[int], Meta(description="tasks to run; the first, the middle and the last by default")] = (
-        field(default_factory=list)
+    cluster: Annotated[str, doc("name in clusters.yaml; the tasks run here all the same")] = "local"
+    task_ids: Annotated[list[int], doc("tasks to run; the first, the middle and the last by default")] = field(
+        default_factory=list
     )
-    timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for all of them together")] = 120.0
+    timeout_sec: Annotated[float, doc("limit for all of them together", gt=0, le=86400)] = 120.0
 
 
 @primitive(

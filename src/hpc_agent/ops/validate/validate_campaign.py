@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import (
     ClusterTimeout,
@@ -17,6 +15,7 @@ from hpc_agent.errors import (
     SshUnreachable,
 )
 from hpc_agent.ops.run.checks import LOCAL_VALIDATORS, check_remote_inputs, local_findings
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, refuse, verdict
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
@@ -30,11 +29,9 @@ from hpc_agent.world import World
 class ValidateCampaignRequest(SubmitRequest):
     """The fields of submit, and how far to go."""
 
-    remote: Annotated[
-        bool, Meta(description="ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")
-    ] = False
-    smoke: Annotated[bool, Meta(description="really run the first, middle and last task here")] = False
-    smoke_timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for those tasks together")] = 120.0
+    remote: Annotated[bool, doc("ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")] = False
+    smoke: Annotated[bool, doc("really run the first, middle and last task here")] = False
+    smoke_timeout_sec: Annotated[float, doc("limit for those tasks together", gt=0, le=86400)] = 120.0
 
 
 class ValidateCampaignResult(ValidationResult):

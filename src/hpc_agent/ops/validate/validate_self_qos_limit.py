@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import (
     ClusterTimeout,
@@ -17,6 +15,7 @@ from hpc_agent.errors import (
 )
 from hpc_agent.infra.remote import Node
 from hpc_agent.infra.site import SiteFacts, ask_site
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.known_run import node_of
 from hpc_agent.state.layout import experiment_root
@@ -28,10 +27,10 @@ QOS = "validate-self-qos-limit"
 class ValidateSelfQosLimitRequest(Request):
     """How many elements would be submitted."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; its limits and your jobs are read live")]
-    new_array_size: Annotated[int, Meta(gt=0, description="elements that are to be submitted")]
-    warn_at_pct: Annotated[float, Meta(gt=0, le=1, description="share of a limit from which on to warn")] = 0.7
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    cluster: Annotated[str, doc("name in clusters.yaml; its limits and your jobs are read live")]
+    new_array_size: Annotated[int, doc("elements that are to be submitted", gt=0)]
+    warn_at_pct: Annotated[float, doc("share of a limit from which on to warn", gt=0, le=1)] = 0.7
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(

@@ -21,15 +21,9 @@ from hpc_agent.errors import (
     SpecInvalid,
     SshUnreachable,
 )
-from hpc_agent.ops.run.checks import (
-    DATASET,
-    HISTORY,
-    STOCHASTIC,
-    check_history,
-    check_signatures,
-    check_stochastic,
-)
+from hpc_agent.ops.run.checks import DATASET, HISTORY, STOCHASTIC, check_history, check_signatures, check_stochastic
 from hpc_agent.ops.run.evidence import from_rows
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.known_run import node_of
@@ -45,8 +39,8 @@ FROZEN = [SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid]
 class ValidateExecutorSignaturesRequest(RunRequest):
     """The fields of submit that make a run what it is."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")] = "local"
-    executor: Annotated[str, Meta(min_length=1, description="shell command of a task")] = "python3 .hpc/cli.py"
+    cluster: ClusterName = "local"
+    executor: Annotated[str, doc("shell command of a task", min_length=1)] = "python3 .hpc/cli.py"
 
 
 @primitive(stage="validate", errors=FROZEN)
@@ -59,18 +53,14 @@ def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, wor
 class ValidateInputDatasetRequest(Request):
     """A table that tasks read."""
 
-    dataset_path: Annotated[str, Meta(description="CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
-    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, Meta(description="by the file's name by default")] = (
-        None
-    )
-    row_indices: Annotated[list[int], Meta(description="rows that must exist, counted from 0")] = field(
+    dataset_path: Annotated[str, doc("CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
+    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, doc("by the file's name by default")] = None
+    row_indices: Annotated[list[int], doc("rows that must exist, counted from 0")] = field(default_factory=list)
+    required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = field(
         default_factory=list
     )
-    required_non_null_cols: Annotated[list[str], Meta(description="columns that must have a value in those rows")] = (
-        field(default_factory=list)
-    )
-    cluster: Annotated[str | None, Meta(description="look whether the file is on this cluster, too")] = None
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    cluster: Annotated[str | None, doc("look whether the file is on this cluster, too")] = None
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(
@@ -161,14 +151,14 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 class ValidateWalltimeAgainstHistoryRequest(Request):
     """A walltime, and whose."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    requested_walltime_sec: Annotated[int, Meta(gt=0, description="what one element would ask for, seconds")]
-    executors: Annotated[list[str], Meta(description="as tasks.py names them; all that were measured by default")] = (
-        field(default_factory=list)
+    cluster: ClusterName
+    requested_walltime_sec: Annotated[int, doc("what one element would ask for, seconds", gt=0)]
+    executors: Annotated[list[str], doc("as tasks.py names them; all that were measured by default")] = field(
+        default_factory=list
     )
-    kwargs: Annotated[dict[str, Any], Meta(description="parameters of the task, where they predict its time")] = {}
-    gpu_type: Annotated[str | None, Meta(description="kind of GPU")] = None
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    kwargs: Annotated[dict[str, Any], doc("parameters of the task, where they predict its time")] = {}
+    gpu_type: Annotated[str | None, doc("kind of GPU")] = None
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(stage="validate", errors=[SpecInvalid])
@@ -185,9 +175,9 @@ def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryReq
 class ValidateStochasticMarkerRequest(Request):
     """An iteration of a campaign."""
 
-    campaign_id: Annotated[Name, Meta(description="tag of the series of runs")]
+    campaign_id: Annotated[Name, doc("tag of the series of runs")]
     expected_cmd_sha: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it")]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(stage="validate", errors=[SpecInvalid])
