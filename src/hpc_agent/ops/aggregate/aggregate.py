@@ -12,8 +12,14 @@ from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import KnownRun, RunScoped, keep_measurements, known_run, lacks_measurements
-from hpc_agent.ops.run.run_status import RUN_ERRORS
+from hpc_agent.ops.run.known_run import (
+    RUN_ERRORS,
+    KnownRun,
+    RunScoped,
+    keep_measurements,
+    known_run,
+    lacks_measurements,
+)
 from hpc_agent.state.files import save
 from hpc_agent.world import World
 

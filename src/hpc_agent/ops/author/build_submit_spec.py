@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.entries import find_entries
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.state.journal import TERMINAL, Journal
@@ -30,7 +30,7 @@ class BuildSubmitSpecResult(Result):
     notes: list[str]
 
 
-@primitive(stage="author", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="author", errors=FREEZE_ERRORS)
 def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSubmitSpecResult:
     """Values that somebody decided on, as a spec that submit accepts: tasks, files, limits and command are checked.
 

@@ -18,8 +18,8 @@ from hpc_agent.errors import (
     SubmissionUnknown,
 )
 from hpc_agent.ops.run.fields import PositiveFloat, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.ops.submit.verify_canary import VerifyCanaryRequest, verify_canary
 from hpc_agent.world import World

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
-from hpc_agent.ops.run.run_status import RUN_ERRORS
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.world import World
 
 

@@ -9,8 +9,8 @@ from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, S
 from hpc_agent.ops.monitor.follow_up import FollowUp
 from hpc_agent.ops.monitor.poll_interval import PollInterval
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RunScoped, known_run
-from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 

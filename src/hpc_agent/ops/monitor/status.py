@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.ops.run.known_run import RunScoped, known_run
-from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.world import World
 
 

@@ -10,8 +10,8 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
 from hpc_agent.ops.monitor.poll_interval import PollInterval
 from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
-from hpc_agent.ops.run.run_status import RUN_ERRORS, StatusResult, ask_status
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL, Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World

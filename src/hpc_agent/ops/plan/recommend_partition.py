@@ -7,18 +7,11 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
-)
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.site import Gpu, PartitionFacts, SiteFacts, ask_site
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
-from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.known_run import SITE_ERRORS, node_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -74,11 +67,7 @@ class RecommendPartitionResult(Result):
     candidates: Annotated[list[Candidate], doc("every partition, the best first, and why others do not fit")]
 
 
-@primitive(
-    stage="plan",
-    effects=[Effect.SSH],
-    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
-)
+@primitive(stage="plan", effects=[Effect.SSH], errors=SITE_ERRORS)
 def recommend_partition(request: RecommendPartitionRequest, world: World) -> RecommendPartitionResult:
     """The partition or queue that fits and is likely to start the work soonest, and why the others are not it.
 

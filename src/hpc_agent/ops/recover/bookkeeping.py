@@ -8,8 +8,7 @@ from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, 
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RunId, RunScoped, known_run, node_of
-from hpc_agent.ops.run.run_status import RUN_ERRORS
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, known_run, node_of
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import Sidecar, find_existing_runs

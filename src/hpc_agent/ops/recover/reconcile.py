@@ -11,8 +11,8 @@ from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, 
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RunScoped, known_run, node_of
-from hpc_agent.ops.run.run_status import RUN_ERRORS, ask_status
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run, node_of
+from hpc_agent.ops.run.run_status import ask_status
 from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root

@@ -10,9 +10,8 @@ from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import NeedsResolution, SchedulerRefused, SpecInvalid, SubmissionUnknown
 from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.ops.run.fields import Positive, doc
-from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.resubmission import ResubmitResult, limits_of, resubmit_failed
-from hpc_agent.ops.run.run_status import RUN_ERRORS
 from hpc_agent.world import World
 
 CLASSES = tuple(kind.name for kind in CATALOGUE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hpc_agent.errors import SpecInvalid
+from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.executor import check_command, check_program
 from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks import ResolvedTasks, resolved
@@ -26,6 +26,7 @@ from hpc_agent.world import World
 
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 MAX_TASKS = 1_000_000
+FREEZE_ERRORS = (SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class FrozenRun:
 def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     """Resolve the tasks, hash the files and check the request, without a network.
 
-    Raises SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid.
+    Raises the FREEZE_ERRORS.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     cluster = get_cluster(request.cluster, world.env, world.home)

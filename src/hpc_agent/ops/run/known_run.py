@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request
-from hpc_agent.errors import HpcError, JournalCorrupt, PreconditionFailed
+from hpc_agent.errors import (
+    ClusterTimeout,
+    ClusterUnknown,
+    ConfigInvalid,
+    HpcError,
+    JournalCorrupt,
+    PreconditionFailed,
+    RemoteCommandFailed,
+    RunNotFound,
+    SpecInvalid,
+    SshUnreachable,
+)
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.ops.run.fields import ExperimentDir, doc
@@ -18,6 +29,10 @@ from hpc_agent.state.samples import has_samples, keep_samples
 from hpc_agent.world import World
 
 RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]
+
+# Errors of the verbs that ask a cluster about itself, and of those that ask it about a run.
+SITE_ERRORS = (SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
+RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
 
 
 class RunScoped(Request):

@@ -5,20 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import PartialError, Result
-from hpc_agent.errors import (
-    ClusterTimeout,
-    JournalCorrupt,
-    PreconditionFailed,
-    RemoteCommandFailed,
-    RunNotFound,
-    SshUnreachable,
-)
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, keep_measurements, lacks_measurements
 from hpc_agent.state.journal import Journal, RunRecord
-
-# Errors of every verb that asks the cluster about a run.
-RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
 
 
 class StatusResult(Result):

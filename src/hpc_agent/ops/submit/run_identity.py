@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.errors import iso
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
@@ -36,7 +36,7 @@ class ComputeRunIdResult(Result):
     notes: list[str]
 
 
-@primitive(stage="submit", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="submit", errors=FREEZE_ERRORS)
 def compute_run_id(request: ComputeRunIdRequest, world: World) -> ComputeRunIdResult:
     """Resolve and hash every task and the code, and say what the run would be called. Submits nothing."""
     with freeze(world, request) as frozen:

@@ -6,10 +6,9 @@ import collections
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import SubmitResult, dry_run, which_run
@@ -34,7 +33,7 @@ class SummarizeSubmitPlanResult(Result):
     plan: dict[str, Any]
 
 
-@primitive(stage="plan", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="plan", errors=FREEZE_ERRORS)
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
     """The canonical summary before a submission; the same request gives the same bytes. Submits nothing."""
     with freeze(world, request) as frozen:

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run
-from hpc_agent.ops.run.run_status import RUN_ERRORS
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import field
 
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.children import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
 from hpc_agent.node.look import records
@@ -27,7 +27,7 @@ from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
-from hpc_agent.ops.run.freeze import FrozenRun, freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World
 
@@ -44,12 +44,7 @@ class DryRunLocalRequest(RunRequest, kw_only=True):
     timeout_sec: Annotated[float, doc("limit for all of them together", gt=0, le=86400)] = 120.0
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.FILES],
-    errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid],
-    progress=True,
-)
+@primitive(stage="validate", effects=[Effect.FILES], errors=FREEZE_ERRORS, progress=True)
 def dry_run_local(request: DryRunLocalRequest, world: World) -> ValidationResult:
     """Run the first, the middle and the last task here, in a frozen copy of the repo, and say how they ended.
 

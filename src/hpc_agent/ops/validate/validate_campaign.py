@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
-)
+from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable
 from hpc_agent.ops.run.checks import LOCAL_VALIDATORS, check_remote_inputs, local_findings
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, refuse, verdict
-from hpc_agent.ops.run.freeze import freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
@@ -39,12 +31,7 @@ class ValidateCampaignResult(ValidationResult):
     validators_run: list[str]
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH, Effect.FILES],
-    errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid],
-    progress=True,
-)
+@primitive(stage="validate", effects=[Effect.SSH, Effect.FILES], errors=FREEZE_ERRORS, progress=True)
 def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
     """All findings about a submission before it is made; an error among them is the call's own error.
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
-)
 from hpc_agent.infra.remote import Node
 from hpc_agent.infra.site import SiteFacts, ask_site
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
-from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.known_run import SITE_ERRORS, node_of
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
@@ -33,11 +25,7 @@ class ValidateSelfQosLimitRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH],
-    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
-)
+@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
     """Whether the scheduler's own limits leave room for so many more elements, with all of your jobs counted."""
     repo = experiment_root(world.cwd, request.experiment_dir)

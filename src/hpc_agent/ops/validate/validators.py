@@ -12,28 +12,18 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
-)
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.checks import DATASET, HISTORY, STOCHASTIC, check_history, check_signatures, check_stochastic
 from hpc_agent.ops.run.evidence import from_rows
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
-from hpc_agent.ops.run.freeze import freeze
-from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.known_run import SITE_ERRORS, node_of
 from hpc_agent.ops.run.run_request import Name, RunRequest
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
-
-FROZEN = [SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid]
 
 
 class ValidateExecutorSignaturesRequest(RunRequest):
@@ -43,7 +33,7 @@ class ValidateExecutorSignaturesRequest(RunRequest):
     executor: Annotated[str, doc("shell command of a task", min_length=1)] = "python3 .hpc/cli.py"
 
 
-@primitive(stage="validate", errors=FROZEN)
+@primitive(stage="validate", errors=FREEZE_ERRORS)
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
     """Every task's parameters against the flags or the signature of its executor, read from the source as it is now."""
     with freeze(world, request) as frozen:
@@ -63,11 +53,7 @@ class ValidateInputDatasetRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH],
-    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
-)
+@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
     """Whether a table is there, has the rows that tasks want, and has values in the columns that they need."""
     root = experiment_root(world.cwd, request.experiment_dir).root
