@@ -1,4 +1,4 @@
-"""``build-submit-spec`` and ``suggest-setup-action``: a checked spec from resolved values, and what to do first."""
+"""``build-submit-spec`` and ``suggest-setup-action``: a checked spec from given values, and the first step in a repo."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import msgspec
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.entries import find_entries
+from hpc_agent.ops.author.task_plan import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.state.journal import TERMINAL, Journal
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
+from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
+
+Action = Literal["monitor", "reuse", "interview", "fresh"]
 
 
 class BuildSubmitSpecRequest(SubmitRequest):
@@ -32,7 +35,7 @@ class BuildSubmitSpecResult(Result):
 
 @primitive(stage="author", errors=FREEZE_ERRORS)
 def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSubmitSpecResult:
-    """Values that somebody decided on, as a spec that submit accepts: tasks, files, limits and command are checked.
+    """Write given values as a spec for submit, after a check of tasks, files, limits and command.
 
     Writes nothing and asks no cluster.
     """
@@ -56,8 +59,8 @@ class SuggestSetupActionRequest(Request):
 
 
 class SuggestSetupActionResult(Result):
-    priority: Annotated[int, doc("0: something is in flight ... 3: nothing is there yet")]
-    action: Literal["monitor", "reuse", "interview", "fresh"]
+    priority: Annotated[int, doc("0: a run is in flight ... 3: the repo has no executor")]
+    action: Action
     recommended_run_id: str | None
     candidates: Annotated[list[str], doc("runs in flight, runs to reuse, or executors")]
     reason: str
@@ -66,50 +69,33 @@ class SuggestSetupActionResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> SuggestSetupActionResult:
-    """What to do first in this repo: watch what is in flight, use the tasks that are there, make some, or start afresh."""
+    """Suggest the first step in this repo: watch runs in flight, use the tasks, write tasks, or write an executor."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     records, problems = Journal(world, repo).all()
-    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    priority, action, candidates, reason, command = _suggestion(records, repo)
+    return SuggestSetupActionResult(
+        priority=priority,
+        action=action,
+        recommended_run_id=candidates[0] if action in ("monitor", "reuse") and candidates else None,
+        candidates=candidates,
+        reason=reason,
+        next_command=command,
+        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
+    )
+
+
+def _suggestion(records: list[RunRecord], repo: RepoLayout) -> tuple[int, Action, list[str], str, str]:
+    """Return priority, action, candidates, reason and command of the first thing to do."""
     live = [record.run_id for record in records if record.status not in TERMINAL]
     if live:
-        return SuggestSetupActionResult(
-            priority=0,
-            action="monitor",
-            recommended_run_id=live[0],
-            candidates=live,
-            reason=f"{len(live)} run{'s are' if len(live) > 1 else ' is'} in flight",
-            next_command=f"hpc-agent monitor-flow --run-id {live[0]}",
-            partial_errors=errors,
-        )
+        reason = f"{len(live)} run{'s are' if len(live) > 1 else ' is'} in flight"
+        return 0, "monitor", live, reason, f"hpc-agent monitor-flow --run-id {live[0]}"
     if repo.tasks.is_file():
-        latest = records[0].run_id if records else None
-        return SuggestSetupActionResult(
-            priority=1,
-            action="reuse",
-            recommended_run_id=latest,
-            candidates=[record.run_id for record in records[:10]],
-            reason=".hpc/tasks.py is there"
-            + (f"; its last run is {latest}" if latest else "; it was never run from here"),
-            next_command="hpc-agent resolve-submit-inputs",
-            partial_errors=errors,
-        )
+        last = f"; its last run is {records[0].run_id}" if records else "; it was never run from here"
+        ids = [record.run_id for record in records[:10]]
+        return 1, "reuse", ids, ".hpc/tasks.py is there" + last, "hpc-agent resolve-submit-inputs"
     names = [entry.name for entry in find_entries(repo.root)[0]]
     if names:
-        return SuggestSetupActionResult(
-            priority=2,
-            action="interview",
-            recommended_run_id=None,
-            candidates=names[:50],
-            reason=f"there are executors ({', '.join(names[:5])}), but no tasks yet",
-            next_command=f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'",
-            partial_errors=errors,
-        )
-    return SuggestSetupActionResult(
-        priority=3,
-        action="fresh",
-        recommended_run_id=None,
-        candidates=[],
-        reason="there is neither a task nor an executor",
-        next_command="hpc-agent build-executor --name NAME",
-        partial_errors=errors,
-    )
+        reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
+        return 2, "interview", names[:50], reason, build_tasks_command(names[0])
+    return 3, "fresh", [], "there is neither a task nor an executor", BUILD_EXECUTOR

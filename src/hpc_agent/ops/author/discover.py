@@ -1,4 +1,4 @@
-"""``discover-executors``, ``discover-runs``, ``discover-reducers``: what somebody's repo has, read and not imported."""
+"""``discover-executors``, ``discover-runs``, ``discover-reducers``: find them in the source, without an import."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.help_text import compare_with_help
+from hpc_agent.ops.author.task_plan import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
 
 class DiscoverExecutorsRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
     experiment_dir: ExperimentDir = "."
     search_dirs: Annotated[
@@ -41,7 +42,7 @@ class DiscoverExecutorsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
-    """Scripts that can be run, with the flags that their source tells: argparse, optparse, click, typer, fire.
+    """List scripts with the flags in their source: argparse, optparse, click, typer, fire.
 
     The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
@@ -58,16 +59,12 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         for facts in found:
             helped[facts.path] = compare_with_help(root, facts, python, request.help_timeout_sec, world.env)
     names = [facts.name for facts in found]
-    step = (
-        f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'"
-        if names
-        else "hpc-agent build-executor --name NAME"
-    )
+    step = build_tasks_command(names[0]) if names else BUILD_EXECUTOR
     return DiscoverExecutorsResult(executors=found, help=helped, notes=notes, next_step=step)
 
 
 class DiscoverRunsRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
     experiment_dir: ExperimentDir = "."
 
@@ -80,17 +77,15 @@ class DiscoverRunsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
-    """Functions decorated with @register_run, in scripts, modules of packages and notebooks, with their signature as flags."""
+    """List functions with @register_run in scripts, packages and notebooks, with their signature as flags."""
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
     names = [run.name for run in found]
-    step = (
-        f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'" if names else "hpc-agent discover-executors"
-    )
+    step = build_tasks_command(names[0]) if names else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
 
 
 class DiscoverReducersRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
     experiment_dir: ExperimentDir = "."
 
@@ -102,6 +97,6 @@ class DiscoverReducersResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_reducers(request: DiscoverReducersRequest, world: World) -> DiscoverReducersResult:
-    """Scripts of the repo that look as if they reduced results, the likeliest first, and why."""
+    """List scripts that seem to reduce results, the most likely first, with the reasons."""
     found, notes = find_reducers(experiment_root(world.cwd, request.experiment_dir).root)
     return DiscoverReducersResult(reducers=found, notes=notes)

@@ -1,4 +1,4 @@
-"""``resolve-submit-inputs``: from wishes, even none, to a complete submit spec; what cannot be told is a short list."""
+"""``resolve-submit-inputs``: complete a submit spec, and list the fields without a clear value."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hpc_agent.world import World
 
 class ResolveSubmitInputsResult(Result):
     spec: Annotated[dict[str, Any], doc("complete and checked: hpc-agent submit --spec -")]
-    resolved: Annotated[list[Choice], doc("field, value, and what it was taken from")]
-    assumed: Annotated[list[Ambiguity], doc("what could not be told and got its safe default")]
+    resolved: Annotated[list[Choice], doc("field, value, and the source of the value")]
+    assumed: Annotated[list[Ambiguity], doc("the unclear fields that got their safe default")]
     run_id: str
     total_tasks: int
     plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
@@ -30,9 +30,9 @@ class ResolveSubmitInputsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid, NeedsResolution, ClusterUnknown, ConfigInvalid, ExecutorNotFound])
 def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> ResolveSubmitInputsResult:
-    """A complete submit spec from whatever is wished; what cannot be told is ``needs_resolution`` with its candidates.
+    """Complete a submit spec from the given fields; an unclear field is ``needs_resolution`` with its candidates.
 
-    Looks at tasks.py, interview.json, earlier runs, clusters.yaml and the measured samples; asks no cluster and writes
+    Reads tasks.py, interview.json, earlier runs, clusters.yaml and the measured samples; asks no cluster and writes
     nothing. Every ambiguity names its candidates, what it depends on, a safe default and the evidence.
     """
     found = SubmitInputs(world, request)

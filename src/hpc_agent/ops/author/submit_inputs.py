@@ -1,4 +1,4 @@
-"""Each field of a submission, looked up in the places that may know it, the nearest first."""
+"""Look up each field of a submission: in the request, the repo, earlier runs and clusters.yaml."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.interview import INTERVIEW
+from hpc_agent.ops.author.task_plan import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name
@@ -32,7 +33,7 @@ ANSWER = "Run 'hpc-agent resolve-submit-inputs' again with {}."
 
 
 class ResolveSubmitInputsRequest(Request):
-    """What is wished; everything else is looked up."""
+    """The wanted fields of the submission; the verb looks up the others."""
 
     experiment_dir: ExperimentDir = "."
     cluster: Annotated[str | None, doc("name in clusters.yaml")] = None
@@ -47,12 +48,14 @@ class ResolveSubmitInputsRequest(Request):
     account: Annotated[str | None, doc("account (SLURM) or project (Grid Engine)")] = None
     resources: Resources = field(default_factory=Resources)
     est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task")] = None
-    canary: Annotated[bool | None, doc("task 0 first, alone; an executor never run there is pointed out")] = None
-    accept_defaults: Annotated[bool, doc("take the safe default of everything that cannot be told")] = False
+    canary: Annotated[
+        bool | None, doc("task 0 first, alone; the result points out an executor that has never run there")
+    ] = None
+    accept_defaults: Annotated[bool, doc("take the safe default of every unclear field")] = False
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """A field that could be told."""
+    """A field with its value, and the source of the value."""
 
     field: str
     value: Any
@@ -60,7 +63,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Ambiguity(msgspec.Struct, frozen=True):
-    """A field that could not: what it may be, what depends on what, and what does no harm."""
+    """A field without a clear value: the candidates, the fields that it depends on, and a safe default."""
 
     field: str
     candidates: list[Any]
@@ -71,13 +74,13 @@ class Ambiguity(msgspec.Struct, frozen=True):
 
 
 class SubmitInputs:
-    """Looks once; ``look`` gives the spec so far, what was told, and what could not be."""
+    """The fields of a submission that ``look_up`` finds: ``spec``, ``resolved`` with their sources, and ``unresolved``."""
 
     def __init__(self, world: World, request: ResolveSubmitInputsRequest) -> None:
         self.world, self.request = world, request
         self.repo = experiment_root(world.cwd, request.experiment_dir)
         self.static = read_static(self.repo.tasks)
-        self.interview = self._read_interview()
+        self.interview = _interview(self.repo.root / INTERVIEW)
         self.runs: list[RunRecord] = Journal(world, self.repo).all()[0]
         self.spec: dict[str, Any] = {}
         self.resolved: list[Choice] = []
@@ -95,27 +98,29 @@ class SubmitInputs:
         self._shared()
         self._canary()
 
-    def _tell(self, name: str, value: Any, origin: str) -> None:
+    def _resolve(self, name: str, value: Any, origin: str) -> None:
         self.spec[name] = value
         self.resolved.append(Choice(name, value, origin))
 
-    def _ask(self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str) -> None:
+    def _leave_open(
+        self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str
+    ) -> None:
         remedy = answer if answer.startswith("Run ") else ANSWER.format(answer)
         self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _given(self) -> None:
-        """Wishes go first, as they are."""
+        """Take the fields of the request as they are."""
         for name in ("cluster", "executor", "run_name", "campaign_id", "conda_env", "shared_paths", "partition", "account",
                      "est_task_sec", "canary"):  # fmt: skip
             value = getattr(self.request, name)
             if value is not None:
-                self._tell(name, value, "request")
+                self._resolve(name, value, "request")
         self.spec["experiment_dir"] = str(self.repo.root)
         wanted = {
             name: value for name, value in msgspec.to_builtins(self.request.resources).items() if value is not None
         }
         if wanted != {"cpus": 1, "gpus": 0, "nodes": 1, "exclusive": False}:
-            self._tell("resources", wanted, "request")
+            self._resolve("resources", wanted, "request")
 
     def _tasks(self) -> None:
         if self.repo.tasks.is_file():
@@ -123,12 +128,8 @@ class SubmitInputs:
         found, _ = find_entries(self.repo.root)
         names = [entry.name for entry in found]
         context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
-        command = (
-            "hpc-agent build-tasks-py --executors A,B --axes '{...}'"
-            if names
-            else "hpc-agent build-executor --name NAME"
-        )
-        self._ask("tasks", names, None, context, f"write it with '{command}'")
+        command = build_tasks_command("A,B") if names else BUILD_EXECUTOR
+        self._leave_open("tasks", names, None, context, f"write it with '{command}'")
 
     def _cluster(self) -> None:
         if "cluster" in self.spec:
@@ -136,17 +137,19 @@ class SubmitInputs:
             return None
         target = (self.interview.get("cluster_target") or {}).get("cluster")
         if target:
-            return self._tell("cluster", target, INTERVIEW)
+            return self._resolve("cluster", target, INTERVIEW)
         clusters = load_clusters(self.world.env, self.world.home)
         ready = [name for name in sorted(clusters) if self._ready(name)]
         last = next((run.cluster for run in self.runs if run.cluster in ready), None)
         if last:
-            return self._tell("cluster", last, f"the last run, {self.runs[0].run_id}")
+            return self._resolve("cluster", last, f"the last run, {self.runs[0].run_id}")
         remote = [name for name in ready if clusters[name].values.get("scheduler") != "local"]
         if len(ready) == 1 or (len(remote) == 1 and len(ready) == 2):
-            return self._tell("cluster", (remote or ready)[0], "the only cluster that is ready in clusters.yaml")
+            return self._resolve("cluster", (remote or ready)[0], "the only cluster that is ready in clusters.yaml")
         safe = "local" if "local" in ready else None
-        self._ask("cluster", ready, safe, f"clusters that are ready: {', '.join(ready) or 'none'}", "--cluster NAME")
+        self._leave_open(
+            "cluster", ready, safe, f"clusters that are ready: {', '.join(ready) or 'none'}", "--cluster NAME"
+        )
 
     def _ready(self, name: str) -> bool:
         try:
@@ -158,21 +161,23 @@ class SubmitInputs:
         if "executor" in self.spec or not self.repo.tasks.is_file():
             return None
         if self.static.flags and (self.repo.hpc / CLI).is_file():
-            return self._tell("executor", command_of(self.static.python), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
+            return self._resolve("executor", command_of(self.static.python), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
         for run in self.runs:
             if run.executor:
-                return self._tell("executor", run.executor, f"the last run, {run.run_id}")
+                return self._resolve("executor", run.executor, f"the last run, {run.run_id}")
         found, _ = find_entries(self.repo.root)
         commands = [f"python3 {entry.key}" for entry in found if not entry.is_function]
         context = "tasks.py has no FLAGS, and nothing was run from here yet"
-        self._ask("executor", commands, None, context, "--executor COMMAND, or 'hpc-agent build-tasks-py'", "tasks")
+        self._leave_open(
+            "executor", commands, None, context, "--executor COMMAND, or 'hpc-agent build-tasks-py'", "tasks"
+        )
 
     def _results(self) -> None:
-        """The metrics file: as the executors' flags say, or as the last run had it with the same command."""
+        """Take the metrics file from the executors' flags, or from the last run with the same command."""
         if self.static.flags and self.spec.get("executor") == command_of(self.static.python):
             name = metrics_file_of(self.static.flags)
             if name:
-                self._tell("results", {"metrics_file": name}, "the output flag in FLAGS")
+                self._resolve("results", {"metrics_file": name}, "the output flag in FLAGS")
             return None
         for run in self.runs:
             if run.executor == self.spec.get("executor"):
@@ -180,12 +185,12 @@ class SubmitInputs:
                     results = read_run_sidecar(self.repo, run.run_id).results
                 except (RunNotFound, JournalCorrupt, SchemaIncompat):
                     continue
-                return self._tell("results", results, f"the last run, {run.run_id}")
+                return self._resolve("results", results, f"the last run, {run.run_id}")
 
     def _run_name(self) -> None:
         names = self.static.executors
         if "run_name" not in self.spec and len(names) == 1 and names[0].replace("_", "").replace("-", "").isalnum():
-            self._tell("run_name", names[0][:40], "the executor's name")
+            self._resolve("run_name", names[0][:40], "the executor's name")
 
     def _conda(self) -> None:
         name = self.spec.get("cluster")
@@ -194,10 +199,10 @@ class SubmitInputs:
         envs = get_cluster(name, self.world.env, self.world.home).conda_envs
         if len(envs) > 1:
             context = f"'{name}' has several conda environments"
-            self._ask("conda_env", envs, envs[0], context, "--conda-env NAME", "cluster")
+            self._leave_open("conda_env", envs, envs[0], context, "--conda-env NAME", "cluster")
 
     def _shared(self) -> None:
-        """Folders of data that would be copied into every snapshot."""
+        """Find large folders of data that every snapshot would hold."""
         if "shared_paths" in self.spec:
             return
         big = []
@@ -208,11 +213,13 @@ class SubmitInputs:
         if big:
             words = ", ".join(f"{name} has {size:,} MiB" for name, size in big)
             names = [name for name, _ in big]
-            context = f"{words}: linked as shared data it is pushed once, frozen it is part of every changed snapshot"
-            self._ask("shared_paths", [names, []], names, context, f"--shared-paths {','.join(names)}", "cluster")
+            context = f"{words}: shared data is pushed once and linked, frozen data is part of every changed snapshot"
+            self._leave_open(
+                "shared_paths", [names, []], names, context, f"--shared-paths {','.join(names)}", "cluster"
+            )
 
     def _canary(self) -> None:
-        """Says so of an executor that has never run there: trying one task first may spare a queue."""
+        """Point out an executor that has never run on the cluster."""
         name = self.spec.get("cluster")
         if "canary" in self.spec or not name:
             return
@@ -224,15 +231,17 @@ class SubmitInputs:
                 Choice("canary", False, f"never run on '{name}' before: 'submit-and-verify' tries one task first")
             )
 
-    def _read_interview(self) -> dict[str, Any]:
-        try:
-            document = json.loads((self.repo.root / INTERVIEW).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return document if isinstance(document, dict) else {}
+
+def _interview(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _mib(folder: Path) -> int:
+    """Return the size of the files in a folder, MiB."""
     if folder.is_symlink() or not folder.is_dir():
         return 0
     sizes = (

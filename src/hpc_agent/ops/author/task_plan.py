@@ -1,4 +1,4 @@
-"""From wishes (executors, axes, a generator) to the files that make them tasks; everything is checked, nothing written."""
+"""Plan the files that make tasks of executors, axes or a generator; check everything and write nothing."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.layout import RepoLayout
 
 CHECKED_TASKS = 20_000
+BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
+
+
+def build_tasks_command(executors: str) -> str:
+    """Return the command that writes tasks for executors, for a next step."""
+    return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
 
 
 class TaskWishes(Request):
-    """What to run: which executors, over which parameters."""
+    """The executors to run, and their parameters."""
 
     executors: Annotated[
         list[str], doc("scripts or functions: stem, path, function or path:function; the only one there is by default")
@@ -57,6 +63,7 @@ class TaskPlan:
         return command_of(self.python)
 
     def facts(self) -> dict[str, Any]:
+        """Return the fields that the results of build-tasks-py and interview share."""
         return {
             "total_tasks": self.source.count,
             "executor": self.executor,
@@ -68,7 +75,7 @@ class TaskPlan:
 
 
 def preview(source: TaskSource) -> dict[str, dict[str, Any]]:
-    """First, middle and last task."""
+    """Return the parameters of the first, the middle and the last task."""
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
     return {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()}
 
@@ -76,7 +83,7 @@ def preview(source: TaskSource) -> dict[str, dict[str, Any]]:
 def plan_tasks_file(
     repo: RepoLayout, wishes: TaskWishes, count: int | None, force: bool, wrapped: Wrapped | None = None
 ) -> TaskPlan:
-    """``wrapped`` is an executor that is not to be looked for.
+    """Plan the tasks and the files. ``wrapped`` is an executor that is known already.
 
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
@@ -127,7 +134,7 @@ def _entries(repo: RepoLayout, wishes: TaskWishes) -> list[Entry]:
 
 
 def _named_by_axis(wishes: TaskWishes) -> list[str]:
-    """Executors that the parameter ``executor`` names."""
+    """Return the executors that the parameter ``executor`` names."""
     values = list(wishes.axes.get(CHOOSER, []))
     if not values and wishes.task_generator is not None:
         params = wishes.task_generator.params
@@ -140,7 +147,7 @@ def _named_by_axis(wishes: TaskWishes) -> list[str]:
 
 
 def _generator(wishes: TaskWishes, entries: list[Entry]) -> TaskGenerator:
-    """The generator; several executors become an axis of their own, before all others."""
+    """Return the generator of the tasks. Several executors become the first axis."""
     if wishes.axes and wishes.task_generator is not None:
         raise SpecInvalid("give either axes or task_generator", field="task_generator")
     chooses = len(entries) > 1 and not _named_by_axis(wishes)
@@ -163,7 +170,7 @@ def _generator(wishes: TaskWishes, entries: list[Entry]) -> TaskGenerator:
 
 
 def _problems(source: TaskSource, entries: list[Entry]) -> list[Problem]:
-    """What is wrong with the first tasks; each different problem once."""
+    """Return the problems of a sample of tasks, each different problem once."""
     by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
     found: dict[str, Problem] = {}
     for kwargs in _sampled(source):

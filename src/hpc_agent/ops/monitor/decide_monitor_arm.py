@@ -1,4 +1,4 @@
-"""``decide-monitor-arm``: how the next look at a run should come about, and when."""
+"""``decide-monitor-arm``: the way and the time of the next look at a run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from hpc_agent.world import World
 HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 
 
+TaskCount = Annotated[int, doc("tasks in this state", ge=0)]
+
+
 class Counts(Request):
     """Tasks in each state, as status counts them."""
 
-    complete: Annotated[int, doc("tasks in this state", ge=0)] = 0
-    running: Annotated[int, doc("tasks in this state", ge=0)] = 0
-    pending: Annotated[int, doc("tasks in this state", ge=0)] = 0
-    failed: Annotated[int, doc("tasks in this state", ge=0)] = 0
-    unknown: Annotated[int, doc("tasks in this state", ge=0)] = 0
+    complete: TaskCount = 0
+    running: TaskCount = 0
+    pending: TaskCount = 0
+    failed: TaskCount = 0
+    unknown: TaskCount = 0
 
 
 class DecideMonitorArmRequest(Request):
-    """What is known of a run, and who asks."""
+    """The last status of a run, and the command that looks at the run."""
 
     run_id: RunId
     summary: Annotated[Counts, doc("last_status of status")]
@@ -41,7 +44,7 @@ class DecideMonitorArmRequest(Request):
 
 
 class DecideMonitorArmResult(Result):
-    arm: Annotated[Literal["cron", "loop", "none"], doc("none: nothing is left to look at")]
+    arm: Annotated[Literal["cron", "loop", "none"], doc("none: the run needs no further look")]
     cadence_sec: int | None
     reason: str
     schedule: Annotated[str | None, doc("a cron line")]
@@ -50,21 +53,18 @@ class DecideMonitorArmResult(Result):
 
 @primitive(stage="monitor", errors=[SpecInvalid])
 def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:
-    """Choose cron, loop or nothing for the next look at a run, and how long to wait for it. Pure."""
+    """Choose cron, loop or nothing for the next look at a run, and the pause before the look. Pure."""
     del world
     ended = _ended(request)
-    if ended:
-        return DecideMonitorArmResult(arm="none", cadence_sec=None, reason=ended, schedule=None, cron_create_args=None)
-    cadence, reason = _cadence(request)
-    if request.user_invoked_via_loop:
-        return DecideMonitorArmResult(
-            arm="loop", cadence_sec=cadence, reason=reason, schedule=None, cron_create_args=None
-        )
-    schedule = cron_line(cadence)
-    argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
-    arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
+    cadence, reason = (None, ended) if ended else _cadence(request)
+    arm: Literal["cron", "loop", "none"] = "none" if ended else "loop" if request.user_invoked_via_loop else "cron"
+    schedule, arguments = None, None
+    if arm == "cron" and cadence:
+        schedule = cron_line(cadence)
+        argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
+        arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
     return DecideMonitorArmResult(
-        arm="cron", cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
+        arm=arm, cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
     )
 
 
@@ -98,7 +98,7 @@ def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
 
 
 def cron_line(cadence_sec: int) -> str:
-    """A cron line that comes at least so seldom: ``* * * * *``, ``*/N * * * *`` or ``0 */H * * *``."""
+    """Return the cron line with at least this pause: ``* * * * *``, ``*/N * * * *`` or ``0 */H * * *``."""
     minutes = max(1, math.ceil(cadence_sec / 60))
     if minutes >= 60:
         return f"0 */{math.ceil(minutes / 60)} * * *"

@@ -1,4 +1,4 @@
-"""``list-in-flight``: the runs of this repo, from the journal alone."""
+"""``list-in-flight``: the runs of this repo that have not ended, from the journal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class ListInFlightRequest(Request):
     experiment_dir: ExperimentDir = "."
     campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
     all_states: Annotated[bool, doc("also the runs that have ended")] = False
-    refresh: Annotated[
-        bool, doc("ask the clusters first: one SSH command and one queue query each, however many runs")
-    ] = False
+    refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each cluster")] = (
+        False
+    )
 
 
 class ListInFlightResult(Result):
@@ -30,7 +30,7 @@ class ListInFlightResult(Result):
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
-    """The runs that have not ended, as this machine last saw them; with ``refresh`` as the clusters see them now."""
+    """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
     records, problems = journal.all()
@@ -47,7 +47,7 @@ def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightRe
 
 
 def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[RunRecord]) -> list[PartialError]:
-    """Bring the records up to date; a cluster that does not answer leaves its runs as they were last seen."""
+    """Update the records from one question to each cluster. Return the errors of clusters that did not answer."""
     errors = []
     for name in sorted({record.cluster for record in records}):
         mine = [record for record in records if record.cluster == name]

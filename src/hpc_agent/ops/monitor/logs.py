@@ -1,4 +1,4 @@
-"""``logs``: the ends of task logs, one round trip."""
+"""``logs``: the ends of task logs, in one SSH command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpc_agent.world import World
 
 
 class LogsRequest(RunScoped):
-    """Whose logs, and how much of them."""
+    """The tasks, and the part of their logs to show."""
 
     task_id: Annotated[list[int], doc("task ids, from 0")] = []
     all_failed: Annotated[bool, doc("every failed task, up to limit")] = False
@@ -34,7 +34,7 @@ class LogsResult(Result):
 
 @primitive(stage="monitor", effects=[Effect.SSH], errors=[*RUN_ERRORS, SpecInvalid], progress=True)
 def logs(request: LogsRequest, world: World) -> LogsResult:
-    """The last lines of what tasks printed, and of what the scheduler wrote about them."""
+    """Show the last lines of the output of tasks, and of the scheduler's output for them."""
     if not request.task_id and not request.all_failed:
         raise SpecInvalid("name tasks with --task-id or give --all-failed", field="task_id")
     run = known_run(world, request)
@@ -51,7 +51,7 @@ def logs(request: LogsRequest, world: World) -> LogsResult:
 
 
 def _follow(world: World, run: KnownRun, request: LogsRequest, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Show what is added to the logs; one question for all of them each time. The last state of each."""
+    """Show new lines until every task has ended, with one question for all logs at a time. Return the last answer."""
     pause = 1.0 if run.node.cluster.ssh_target is None else max(2.0, run.node.cluster.min_poll_sec / 5)
     several = len(shown) > 1
     while True:

@@ -1,4 +1,4 @@
-"""``monitor-flow``: look again and again, at a polite pace, until the run has ended."""
+"""``monitor-flow``: look at a run again and again, at the cluster's pace, until the run has ended."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
-# So many looks in a row at a run of which nothing moves by itself any more.
+# Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
 
 
 class MonitorFlowRequest(RunScoped):
-    """How long to look, and how often."""
+    """The run, the time between two looks, and the failures to submit again."""
 
     poll_interval_seconds: Annotated[
         PositiveFloat | None, doc("first pause between two looks; the cluster's min_poll_sec is the least")
     ] = None
     wall_clock_budget_seconds: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
     auto_resubmit: Annotated[
-        bool, doc("submit failed tasks again as 'resubmit' does, until only those are left that need a person")
+        bool, doc("submit failed tasks again as 'resubmit' does, until the remaining failures need a person")
     ] = False
     max_resubmits: Annotated[
         Positive | None,
@@ -42,8 +42,8 @@ class MonitorFlowResult(Result):
     lifecycle_state: Annotated[
         str,
         doc(
-            "complete, failed, abandoned, timeout (the budget was used up), or stuck: what is left waits for "
-            "something that does not come by itself, see waiting"
+            "complete, failed, abandoned, timeout (the budget was used up), or stuck: the waiting tasks need a "
+            "person, see waiting"
         ),
     ]
     last_status: dict[str, Any]
@@ -53,10 +53,8 @@ class MonitorFlowResult(Result):
     elapsed_seconds: float
     next_step: str
     resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
-    blocked: Annotated[
-        list[dict[str, Any]], doc("failures that were left for a person: class, why, remedy, tasks, sample")
-    ] = []
-    waiting: Annotated[list[dict[str, Any]], doc("why tasks wait, as of the last look")] = []
+    blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
+    waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
 
 
 @primitive(
@@ -68,10 +66,9 @@ class MonitorFlowResult(Result):
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    Never faster than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is repeated; ten
-    in a row end the watch with their error. The run itself does not depend on being watched, but for two things that a
-    watch does: it submits arrays that a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks
-    that can be mended.
+    The pause is never shorter than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is
+    repeated; ten in a row end the watch with their error. A run goes on without a watch. The watch submits the arrays that
+    a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks that need no person.
     """
     run = known_run(world, request)
     pace = PollInterval(run.node.cluster, request.poll_interval_seconds)
@@ -106,7 +103,7 @@ def _counts(seen: StatusResult) -> dict[str, int]:
 
 
 def _is_stuck(seen: StatusResult) -> bool:
-    """Whether all that is left waits for somebody to do something."""
+    """Return True when every task that is left waits for a person."""
     counts = seen.last_status
     return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
 

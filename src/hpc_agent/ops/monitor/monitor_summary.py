@@ -1,4 +1,4 @@
-"""``monitor-summary``: the last look at a run in words; the same journal gives the same bytes."""
+"""``monitor-summary``: the last look at a run as text; the same journal gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hpc_agent.world import World
 
 
 class MonitorSummaryRequest(RunScoped):
-    """Whose summary."""
+    """The run to summarize."""
 
 
 class MonitorSummaryResult(Result):
     run_id: str
     lifecycle_state: str
     headline: str
-    body: Annotated[str, doc("a few lines of plain text, without anything that depends on the time of asking")]
-    armed_hint: Annotated[str, doc("what comes next, with its command")]
-    journal_missing: Annotated[bool, doc("true: this machine knows nothing of the run")]
+    body: Annotated[str, doc("a few lines of plain text, the same at any time of asking")]
+    armed_hint: Annotated[str, doc("the next command")]
+    journal_missing: Annotated[bool, doc("true: the journal of this machine does not have the run")]
 
 
 @primitive(stage="monitor", errors=[JournalCorrupt, PreconditionFailed])
 def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSummaryResult:
-    """The canonical summary of the last look, from the journal alone; byte-stable. Asks no cluster."""
+    """Summarize the last look from the journal, with the same bytes each time. Asks no cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
     try:
@@ -43,19 +43,15 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
             armed_hint=f"hpc-agent reconcile --remote --cluster NAME --run-id {request.run_id}",
             journal_missing=True,
         )
+    done = int(record.last_status.get("complete", 0))
     return MonitorSummaryResult(
         run_id=record.run_id,
         lifecycle_state=record.status,
-        headline=headline(record),
+        headline=f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete",
         body="\n".join(_body(record)),
         armed_hint=_hint(record),
         journal_missing=False,
     )
-
-
-def headline(record: RunRecord) -> str:
-    done = int(record.last_status.get("complete", 0))
-    return f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete"
 
 
 def _body(record: RunRecord) -> list[str]:

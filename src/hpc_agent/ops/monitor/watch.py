@@ -23,7 +23,7 @@ FRAME_SEC = 0.5
 
 
 class WatchRequest(RunScoped):
-    """What to look at, and for how long."""
+    """The runs to look at, and the time to look."""
 
     all_runs: Annotated[bool, doc("every run of the repo that has not ended")] = False
     poll_interval_seconds: Annotated[
@@ -42,10 +42,10 @@ class WatchResult(Result):
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, progress=True)
 def watch(request: WatchRequest, world: World) -> WatchResult:
-    """A live view: waves, pace, failures by cause, why the rest waits, estimated end. Only looks, never submits.
+    """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere it prints a JSON record for each look. Ends with the last run, with the
-    budget, or with Control-C; the runs themselves go on.
+    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with the last run,
+    the budget, or Control-C; the runs go on.
     """
     runs = _chosen(request, world)
     watched = [_Watched(run, request.poll_interval_seconds, world) for run in runs]
@@ -80,7 +80,7 @@ def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
 
 
 class _Watched:
-    """One run, looked at at its own pace."""
+    """A run, the pause until its next look, and its view."""
 
     def __init__(self, run: KnownRun, first: float | None, world: World) -> None:
         from hpc_agent.view.live import RunView
@@ -101,14 +101,14 @@ class _Watched:
             return
         self.ticks += 1
         try:
-            self._learn(ask_status(self.run), now)
+            self._update(ask_status(self.run), now)
         except (SshUnreachable, ClusterTimeout) as error:
             self.view.stale = error.message
             if self.pace.missed():
                 raise
         self._due = self._world.now() + self.pace.seconds()
 
-    def _learn(self, seen: StatusResult, now: float) -> None:
+    def _update(self, seen: StatusResult, now: float) -> None:
         view = self.view
         counts = {name: int(seen.last_status[name]) for name in ("complete", "running", "pending", "failed", "unknown")}
         if seen.lifecycle_state != view.state:
@@ -131,7 +131,7 @@ class _Watched:
 
 
 def _records(world: World) -> Any:
-    """A JSON record when something changed."""
+    """Return a function that writes a JSON record for each change."""
     shown: dict[str, Any] = {}
 
     def show(views: list[RunView] | None) -> None:
@@ -145,7 +145,7 @@ def _records(world: World) -> Any:
 
 
 def _terminal(world: World) -> Any:
-    """rich, in place; what is shown last stays on the terminal."""
+    """Return a function that draws the views in place; the last picture stays on the terminal."""
     try:
         from rich.console import Console
         from rich.live import Live

@@ -13,7 +13,9 @@ from hpc_agent.state.journal import Journal, RunRecord
 class StatusResult(Result):
     run_id: str
     cluster: str
-    lifecycle_state: Annotated[str, doc("in_flight, complete, failed, or abandoned (nobody knows the rest)")]
+    lifecycle_state: Annotated[
+        str, doc("in_flight, complete, failed, or abandoned (nothing is known of the other tasks)")
+    ]
     total_tasks: int
     last_status: Annotated[dict[str, Any], doc("complete, running, pending, failed, unknown, checked_at, waves")]
     failed_tasks: Annotated[dict[str, Any], doc("count, ranges (bounded), truncated")]
@@ -24,7 +26,7 @@ class StatusResult(Result):
     reasons: Annotated[dict[str, int], doc("why tasks are pending or held, in the scheduler's words, with counts")]
     waiting: Annotated[
         list[dict[str, Any]],
-        doc("state, reason, count, a sentence, and whether it passes by itself; what does not comes first"),
+        doc("state, reason, count, a sentence, and passes_by_itself; the reasons that need a person come first"),
     ] = []
     stuck: Annotated[int, doc("tasks that wait for something that does not come by itself")] = 0
     to_submit: Annotated[int, doc("arrays that are planned and not submitted yet")] = 0
@@ -37,41 +39,37 @@ class StatusResult(Result):
     next_step: str = ""
 
 
+# Fields that the node side's answer and the result share; a run of an older version has no answer for the second part.
+SAME = ("lifecycle_state", "failed_tasks", "running_tasks", "unknown_tasks", "failures_by_cause", "samples", "reasons",
+        "mean_task_seconds", "stale", "job_ids")  # fmt: skip
+NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted")
+
+
 def ask_status(run: KnownRun) -> StatusResult:
-    """Ask once and remember the answer."""
+    """Ask the cluster once, and write the answer into the journal."""
     answer = run.node.ask("report", run.record.run_id, {"measure": lacks_measurements(run)})
-    counts = answer["counts"]
     journal_status(run.journal, run.record, answer)
     keep_measurements(run, answer)
-    stale = answer["stale"]
     return StatusResult(
         run_id=run.record.run_id,
         cluster=run.record.cluster,
-        lifecycle_state=answer["lifecycle_state"],
         total_tasks=answer["total"],
-        last_status={**counts, "checked_at": answer["checked_at"], "waves": answer["waves"]},
-        failed_tasks=answer["failed_tasks"],
-        running_tasks=answer["running_tasks"],
-        unknown_tasks=answer["unknown_tasks"],
-        failures_by_cause=answer["failures_by_cause"],
-        samples=answer["samples"],
-        reasons=answer["reasons"],
-        waiting=answer.get("waiting", []),
-        stuck=answer.get("stuck", 0),
-        to_submit=answer.get("to_submit", 0),
-        held_for_canary=answer.get("held_for_canary", 0),
-        resubmitted=answer.get("resubmitted", 0),
-        stale=stale,
-        mean_task_seconds=answer["mean_task_seconds"],
+        last_status={**answer["counts"], "checked_at": answer["checked_at"], "waves": answer["waves"]},
         eta_seconds=_eta(answer),
-        job_ids=answer["job_ids"],
         next_step=_next_step(run.record.run_id, answer),
-        partial_errors=[PartialError(code=stale["code"], detail=stale["error"])] if stale else [],
+        partial_errors=stale_errors(answer["stale"]),
+        **{name: answer[name] for name in SAME},
+        **{name: answer[name] for name in NEWER if name in answer},
     )
 
 
+def stale_errors(stale: dict[str, Any] | None) -> list[PartialError]:
+    """Return the error of a scheduler that could not be asked."""
+    return [PartialError(code=stale["code"], detail=stale["error"])] if stale else []
+
+
 def journal_status(journal: Journal, record: RunRecord, answer: dict[str, Any]) -> None:
-    """Write down a look, unless nothing changed since the last one."""
+    """Write an answer into the journal if the state or a count changed."""
     counts = answer["counts"]
     if record.status != answer["lifecycle_state"] or record.last_status != counts:
         journal.append(record.run_id, "status", lifecycle_state=answer["lifecycle_state"], counts=counts)
@@ -79,6 +77,7 @@ def journal_status(journal: Journal, record: RunRecord, answer: dict[str, Any]) 
 
 
 def _eta(answer: dict[str, Any]) -> float | None:
+    """Return the seconds that the open tasks take at the present number of running tasks."""
     counts, mean = answer["counts"], answer["mean_task_seconds"]
     left = counts["running"] + counts["pending"]
     if not mean or not counts["running"] or not left:
