@@ -45,7 +45,7 @@ class AggregateResult(Result):
     failed_tasks: Annotated[str, doc("ranges of failed tasks")]
     without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
     metrics_problems: Annotated[
-        list[dict[str, Any]], doc("the first tasks whose metrics file could not be read: task, message")
+        list[dict[str, Any]], doc("the first tasks with an unreadable metrics file: task, message")
     ]
     combined_waves: list[int]
     waves_combined_this_call: list[int]

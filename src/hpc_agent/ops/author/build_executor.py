@@ -28,12 +28,12 @@ class BuildExecutorRequest(Request):
 
     name: Annotated[str, doc("of the file and its function: letters, digits and '_'")]
     output_dir: Annotated[str, doc("folder of the file, below experiment_dir")] = "executors"
-    shape: Annotated[
-        Shape, doc("argparse: standard library only; register-run: a decorated function; notebook: the same as .ipynb")
-    ] = "register-run"
+    shape: Annotated[Shape, doc("argparse: standard library; register-run: a decorated function; notebook: .ipynb")] = (
+        "register-run"
+    )
     flags: Annotated[
         list[str] | None,
-        doc('name:type=default of int, float, str or bool, required without a default: "horizon:int=5,name:str"'),
+        doc('name:type=default (int, float, str, bool); no default: required: "horizon:int=5,name:str"'),
     ] = None
     force: Annotated[bool, doc("replace a file that was edited")] = False
     experiment_dir: ExperimentDir = "."

@@ -27,7 +27,7 @@ class BuildTemplateRequest(Request):
 
     repo_dir: Annotated[str, doc("folder of the experiment; made where it is missing")] = "."
     shape: Annotated[
-        Literal["script", "notebook"], doc("a task is executors/train.py, or a function of notebooks/train.ipynb")
+        Literal["script", "notebook"], doc("a task is executors/train.py, or a function of a notebook")
     ] = "script"
     force: Annotated[bool, doc("replace files that were edited")] = False
 
@@ -36,7 +36,7 @@ class SkeletonFile(msgspec.Struct, frozen=True):
     path: str
     state: Annotated[
         Literal["written", "kept", "differs"],
-        doc("kept: there already, byte for byte; differs: there with other content, left alone"),
+        doc("kept: the same bytes were there; differs: other content was there and stays"),
     ]
 
 

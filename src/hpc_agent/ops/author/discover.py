@@ -21,12 +21,10 @@ class DiscoverExecutorsRequest(Request):
 
     experiment_dir: ExperimentDir = "."
     search_dirs: Annotated[
-        list[str], doc("folders; executors/, scripts/, src/, experiments/, bin/, else all, by default")
+        list[str], doc("folders; by default executors/, scripts/, src/, experiments/, bin/, else all")
     ] = []
     name: Annotated[str | None, doc("only the executor of this name or path")] = None
-    check_help: Annotated[
-        bool, doc("also run each with --help, in a child with a time limit, and compare the options")
-    ] = False
+    check_help: Annotated[bool, doc("also run each with --help, with a time limit, and compare the options")] = False
     python: Annotated[str | None, doc("interpreter for --help; this one by default")] = None
     help_timeout_sec: Annotated[float, doc("limit of one --help", gt=0, le=600)] = 10.0
 
@@ -35,9 +33,7 @@ class DiscoverExecutorsResult(Result):
     executors: list[ExecutorFacts]
     notes: Annotated[list[str], doc("files that could not be read, with their line")]
     next_step: str
-    help: Annotated[
-        dict[str, dict[str, Any]], doc("with check_help: path -> options missing in the source or in the help")
-    ] = {}
+    help: Annotated[dict[str, dict[str, Any]], doc("with check_help: path -> options missing in source or help")] = {}
 
 
 @primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])

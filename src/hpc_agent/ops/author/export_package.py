@@ -43,7 +43,7 @@ class ExportedNotebook(msgspec.Struct, frozen=True):
     module: str
     state: Annotated[
         Literal["written", "cached", "edited"],
-        doc("cached: neither has changed; edited: the module was, the notebook was not; it is left alone"),
+        doc("cached: nothing changed; edited: the module was changed by hand and stays"),
     ]
 
 

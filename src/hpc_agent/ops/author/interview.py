@@ -55,8 +55,7 @@ class InterviewRequest(TaskWishes, kw_only=True):
     goal: Annotated[str, doc("what is to be found out, in a sentence", min_length=1)]
     task_count: Annotated[int, doc("how many tasks it must be; nothing is written otherwise", gt=0)]
     entry_point: Annotated[
-        EntryPoint | None,
-        doc("what a task starts, where executors does not say: register_run, python_module or shell_command"),
+        EntryPoint | None, doc("instead of executors: register_run, python_module or shell_command")
     ] = None
     task_kind: Annotated[str | None, doc("a word for this kind of work, for recall")] = None
     produced_by: Annotated[ProducedBy | None, doc("who wants it: a human or an agent")] = None
@@ -66,9 +65,7 @@ class InterviewRequest(TaskWishes, kw_only=True):
     transcript: Annotated[list[Said], doc("the conversation")] = []
     notes: Annotated[str, doc("anything else")] = ""
     campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
-    allow_cli: Annotated[
-        bool, doc("let Claude Code run hpc-agent here unasked: a rule in .claude/settings.json of this project")
-    ] = False
+    allow_cli: Annotated[bool, doc("allow Claude Code to run hpc-agent here: a rule in .claude/settings.json")] = False
     force: Annotated[bool, doc("overwrite files that somebody edited")] = False
 
 

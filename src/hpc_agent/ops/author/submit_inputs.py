@@ -41,16 +41,12 @@ class ResolveSubmitInputsRequest(Request):
     run_name: Annotated[Name | None, doc("first part of the run id")] = None
     campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
     conda_env: Annotated[str | None, doc("conda environment")] = None
-    shared_paths: Annotated[
-        list[str] | None, doc("big folders that are linked, not frozen; [] to freeze all of them")
-    ] = None
+    shared_paths: Annotated[list[str] | None, doc("big folders to link and not freeze; [] freezes all of them")] = None
     partition: Annotated[str | None, doc("partition (SLURM) or queue (Grid Engine)")] = None
     account: Annotated[str | None, doc("account (SLURM) or project (Grid Engine)")] = None
     resources: Resources = field(default_factory=Resources)
     est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task")] = None
-    canary: Annotated[
-        bool | None, doc("task 0 first, alone; the result points out an executor that has never run there")
-    ] = None
+    canary: Annotated[bool | None, doc("task 0 first, alone; recommended for an executor that never ran there")] = None
     accept_defaults: Annotated[bool, doc("take the safe default of every unclear field")] = False
 
 

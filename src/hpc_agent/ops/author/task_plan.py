@@ -36,13 +36,13 @@ class TaskWishes(Request):
     """The executors to run, and their parameters."""
 
     executors: Annotated[
-        list[str], doc("scripts or functions: stem, path, function or path:function; the only one there is by default")
+        list[str], doc("scripts or functions: stem, path, function or path:function; default: the only one")
     ] = []
     axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
     task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
     fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
     data_axis: Annotated[
-        ChunkedAxis | None, doc("split a series of so many rows into chunks: every task gets start, end and halo")
+        ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
     ] = None
     python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
 

@@ -28,9 +28,7 @@ from hpc_agent.world import World
 class SubmitAndVerifyRequest(SubmitRequest):
     """A submission, and what its canary must show before the rest goes."""
 
-    expect_output: Annotated[
-        str | None, doc("a file that the canary must have written, relative to its result folder")
-    ] = None
+    expect_output: Annotated[str | None, doc("a file that the canary must write into its result folder")] = None
     poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
     wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0
 

@@ -19,9 +19,7 @@ class ListInFlightRequest(Request):
     experiment_dir: ExperimentDir = "."
     campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
     all_states: Annotated[bool, doc("also the runs that have ended")] = False
-    refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each cluster")] = (
-        False
-    )
+    refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each")] = False
 
 
 class ListInFlightResult(Result):

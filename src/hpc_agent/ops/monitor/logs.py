@@ -17,17 +17,14 @@ class LogsRequest(RunScoped):
     task_id: Annotated[list[int], doc("task ids, from 0")] = []
     all_failed: Annotated[bool, doc("every failed task, up to limit")] = False
     lines: Annotated[int, doc("last lines of each", gt=0, le=10000)] = 50
-    follow: Annotated[bool, doc("show what is added, on standard error, until the tasks have ended or Control-C")] = (
-        False
-    )
+    follow: Annotated[bool, doc("show new lines on standard error until the tasks have ended, or Control-C")] = False
     limit: Annotated[int, doc("most tasks that all_failed shows", gt=0, le=1000)] = 20
 
 
 class LogsResult(Result):
     run_id: str
     logs: Annotated[
-        list[dict[str, Any]],
-        doc("task, content, state, cause, message, host, path, scheduler_output; missing: it wrote none"),
+        list[dict[str, Any]], doc("task, content, state, cause, message, host, path, scheduler_output, missing")
     ]
     failed: Annotated[int | None, doc("how many tasks have failed in all (with all_failed)")] = None
 

@@ -22,18 +22,17 @@ class MonitorFlowRequest(RunScoped):
     """The run, the time between two looks, and the failures to submit again."""
 
     poll_interval_seconds: Annotated[
-        PositiveFloat | None, doc("first pause between two looks; the cluster's min_poll_sec is the least")
+        PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")
     ] = None
     wall_clock_budget_seconds: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
     auto_resubmit: Annotated[
-        bool, doc("submit failed tasks again as 'resubmit' does, until the remaining failures need a person")
+        bool, doc("submit failed tasks again as 'resubmit' does, except those that need a person")
     ] = False
     max_resubmits: Annotated[
-        Positive | None,
-        doc("with auto_resubmit: tasks submitted again at most, each time counted; by default all tasks once"),
+        Positive | None, doc("with auto_resubmit: limit for all tasks together; by default all tasks once")
     ] = None
     max_attempts: Annotated[
-        Positive | None, doc("with auto_resubmit: resubmissions of one task at most; by default its class says")
+        Positive | None, doc("with auto_resubmit: limit for one task; by default from its class")
     ] = None
 
 

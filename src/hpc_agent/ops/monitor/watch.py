@@ -27,14 +27,14 @@ class WatchRequest(RunScoped):
 
     all_runs: Annotated[bool, doc("every run of the repo that has not ended")] = False
     poll_interval_seconds: Annotated[
-        PositiveFloat | None, doc("first pause between two looks; min_poll_sec is the least")
+        PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")
     ] = None
     wall_clock_budget_seconds: Annotated[float, doc("stop looking after so long; runs go on", gt=0)] = 86400.0
 
 
 class WatchResult(Result):
     runs: Annotated[
-        list[dict[str, Any]], doc("run_id, lifecycle_state (timeout: under way), last_status, failures_by_cause")
+        list[dict[str, Any]], doc("run_id, lifecycle_state (timeout: in flight), last_status, failures_by_cause")
     ]
     ticks: Annotated[int, doc("looks taken")]
     elapsed_seconds: float

@@ -24,7 +24,7 @@ class PlanThroughputRequest(Request):
     cluster: ClusterName
     total_tasks: Annotated[int, doc("number of tasks", gt=0)]
     est_task_sec: Annotated[
-        PositiveFloat | None, doc("expected seconds of a task; without it nothing is estimated")
+        PositiveFloat | None, doc("expected seconds of a task; without it there is no estimate")
     ] = None
     pack: Annotated[Positive | None, doc("tasks of one element, in turn; else chosen")] = None
     cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1

@@ -54,7 +54,7 @@ class RecommendPartitionRequest(Request):
     total_tasks: Annotated[int, doc("how many elements there are", gt=0)] = 1
     user_preferred_partition: Annotated[str | None, doc("taken when it fits")] = None
     partitions: Annotated[
-        list[dict[str, Any]], doc("facts to rank instead of asking the cluster: name, state, cpus_idle, ...")
+        list[dict[str, Any]], doc("rank these instead of asking the cluster: name, state, cpus_idle, ...")
     ] = []
     experiment_dir: ExperimentDir = "."
 

@@ -21,9 +21,7 @@ class ResubmitRequest(RunScoped):
     """Which failed tasks, and what to change. Without anything: all that can be mended without a person."""
 
     task_id: Annotated[list[int], doc("only these tasks, also of classes that are otherwise left alone")] = []
-    classes: Annotated[
-        list[str], doc("only failures of these classes, also of those that are otherwise left alone")
-    ] = []
+    classes: Annotated[list[str], doc("only failures of these classes, also of those that are otherwise left out")] = []
     mem_mb: Annotated[Positive | None, doc("memory of an element, MiB, instead of a multiple")] = None
     walltime_sec: Annotated[Positive | None, doc("limit of an element, seconds, instead of a multiple")] = None
     cpus: Annotated[Positive | None, doc("CPUs of an element")] = None

@@ -22,6 +22,9 @@ SEGMENT_OVERHEAD_SEC = 30
 MOST_SEGMENTS = 50
 
 
+GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")]
+
+
 class Resources(Request):
     """What one array element asks for."""
 
@@ -29,9 +32,7 @@ class Resources(Request):
     mem_mb: Annotated[Positive | None, doc("memory of one element, MiB, all its CPUs together")] = None
     cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
     gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
-    gpu_type: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] | None, doc("kind of GPU, as the site names it")
-    ] = None
+    gpu_type: Annotated[GpuType | None, doc("kind of GPU, as the site names it")] = None
     nodes: Annotated[int, doc("nodes of one element", gt=0)] = 1
     exclusive: Annotated[bool, doc("no other job on the node")] = False
 

@@ -20,9 +20,7 @@ class ResubmitResult(Result):
     deduped: Annotated[bool, doc("true: this very resubmission had been begun before; it was finished now")]
     resubmitted: Annotated[int, doc("tasks that were submitted again")]
     groups: Annotated[list[dict[str, Any]], doc("tasks (ranges), classes, and what the new attempt asks for")]
-    blocked: Annotated[
-        list[dict[str, Any]], doc("failed tasks that were left alone: class, why, remedy, tasks, sample")
-    ]
+    blocked: Annotated[list[dict[str, Any]], doc("failed tasks that were left out: class, why, remedy, tasks, sample")]
     job_ids: list[str]
     lifecycle_state: str
     next_step: str

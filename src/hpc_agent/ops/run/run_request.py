@@ -11,6 +11,7 @@ from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")]
 SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$")]
 
 
@@ -18,8 +19,7 @@ class Results(Request):
     """Where a task's numbers are. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if it is there."""
 
     metrics_file: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")] | None,
-        doc("a JSON object or CSV table in $HPC_RESULT_DIR; a task that does not write it is failed"),
+        MetricsFile | None, doc("a JSON object or CSV table in $HPC_RESULT_DIR that each task must write")
     ] = None
     weight: Annotated[str | None, doc("name of the metric that weights the task, such as n_samples")] = None
 
@@ -29,19 +29,19 @@ class RunRequest(Request):
 
     cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")]
     executor: Annotated[
-        str, doc('shell command of a task; kwargs are variables: python3 train.py --lr "$LR"', min_length=1)
+        str, doc('shell command of a task; parameters are variables: train.py --lr "$LR"', min_length=1)
     ]
     experiment_dir: ExperimentDir = "."
     run_name: Annotated[Name | None, doc("first part of the run id; the repo's name by default")] = None
-    result_dir_template: Annotated[
-        str, doc("result folder of a task below the run's; fields: task_id, run_id, every kwarg")
-    ] = "results/{task_id}"
+    result_dir_template: Annotated[str, doc("result folder of a task; fields: task_id, run_id, parameters")] = (
+        "results/{task_id}"
+    )
     results: Results = field(default_factory=Results)
-    outputs: Annotated[
-        list[str], doc("folders that tasks write to by a relative path; they lie in the run's own folder")
-    ] = field(default_factory=lambda: ["results", "logs"])
+    outputs: Annotated[list[str], doc("folders of the repo that tasks write to; each run has its own")] = field(
+        default_factory=lambda: ["results", "logs"]
+    )
     shared_paths: Annotated[
-        list[str], doc("big folders such as data: linked, not frozen; NAME=/path/on/cluster for what is there already")
+        list[str], doc("big folders to link and not freeze; NAME=/path/on/cluster where one is there already")
     ] = []
     env: Annotated[dict[str, str], doc("variables for every task (no secrets: they are recorded)")] = {}
     modules: Annotated[list[str] | None, doc("environment modules; the cluster's by default")] = None
@@ -61,7 +61,7 @@ class SubmitRequest(RunRequest):
     constraint: Annotated[SiteWord | None, doc("node features")] = None
     exclude_nodes: Annotated[list[SiteWord], doc("nodes not to use")] = []
     extra_flags: Annotated[
-        list[str], doc("further options for sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
+        list[str], doc("further options of sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
     ] = []
     pack: Annotated[Positive | None, doc("tasks that one array element runs in turn")] = None
     est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task, for packing and estimates")] = None

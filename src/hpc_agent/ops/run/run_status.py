@@ -13,9 +13,7 @@ from hpc_agent.state.journal import Journal, RunRecord
 class StatusResult(Result):
     run_id: str
     cluster: str
-    lifecycle_state: Annotated[
-        str, doc("in_flight, complete, failed, or abandoned (nothing is known of the other tasks)")
-    ]
+    lifecycle_state: Annotated[str, doc("in_flight, complete, failed, or abandoned (the other tasks are lost)")]
     total_tasks: int
     last_status: Annotated[dict[str, Any], doc("complete, running, pending, failed, unknown, checked_at, waves")]
     failed_tasks: Annotated[dict[str, Any], doc("count, ranges (bounded), truncated")]
@@ -25,8 +23,7 @@ class StatusResult(Result):
     samples: Annotated[list[dict[str, Any]], doc("one failed task for each cause, with the evidence")]
     reasons: Annotated[dict[str, int], doc("why tasks are pending or held, in the scheduler's words, with counts")]
     waiting: Annotated[
-        list[dict[str, Any]],
-        doc("state, reason, count, a sentence, and passes_by_itself; the reasons that need a person come first"),
+        list[dict[str, Any]], doc("state, reason, count, sentence, passes_by_itself; those for a person come first")
     ] = []
     stuck: Annotated[int, doc("tasks that wait for something that does not come by itself")] = 0
     to_submit: Annotated[int, doc("arrays that are planned and not submitted yet")] = 0

@@ -48,9 +48,7 @@ class SubmitResult(Result):
     lifecycle_state: str
     plan: Annotated[dict[str, Any], doc("arrays, waves, estimate, resources and where each number came from")]
     pushed_files: int = 0
-    waiting: Annotated[
-        int, doc("arrays that a limit on submitted jobs or the canary keeps back; monitor-flow sends them")
-    ] = 0
+    waiting: Annotated[int, doc("arrays that a limit or the canary keeps back; monitor-flow submits them")] = 0
     notes: Annotated[list[str], doc("what a person would want to be told")] = []
     next_step: NextStep = "monitor-flow"
 

@@ -20,9 +20,7 @@ SLOWEST_POLL_SEC = 60.0
 class VerifyCanaryRequest(RunScoped):
     """Whose canary, what it must have written, and how long to wait for it."""
 
-    expect_output: Annotated[
-        str | None, doc("a file that the canary must have written, relative to its result folder")
-    ] = None
+    expect_output: Annotated[str | None, doc("a file that the canary must write into its result folder")] = None
     release: Annotated[bool, doc("submit the rest when the canary is in order")] = True
     poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
     wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0

@@ -45,7 +45,7 @@ class ValidateInputDatasetRequest(Request):
 
     dataset_path: Annotated[str, doc("CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
     loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, doc("by the file's name by default")] = None
-    row_indices: Annotated[list[int], doc("rows that must exist, counted from 0")] = field(default_factory=list)
+    row_indices: Annotated[list[int], doc("rows that must exist, counted from 0")] = []
     required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = field(
         default_factory=list
     )
