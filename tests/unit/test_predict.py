@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.ops.run.evidence import from_rows
-from hpc_agent.ops.run.predict import predict
+from hpc_agent.ops.run.evidence import predict
 
 
 def rows(values, **names):

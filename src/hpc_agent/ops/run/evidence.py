@@ -1,14 +1,164 @@
-"""What a run should ask for, going by what its executor used before on the same cluster."""
+"""Predict the needs of tasks from the measurements of earlier tasks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from hpc_agent.experiment.tasks import ResolvedTasks
-from hpc_agent.ops.run.predict import Prediction, Row, predict
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
+
+Row = dict[str, Any]
+# A model has to explain so much of the variance (of logarithms) before it is believed.
+CLEAR = 0.8
+FEWEST_ROWS = 6
+MOST_GROUPS = 24
+# Values that differ by less than about a tenth are not worth a model.
+FLAT = 0.1
+# Beyond so many times the largest value that was measured, nothing is promised.
+FAR = 4.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """log(value) = base[group] + slope * log(number); without either, one base for all."""
+
+    group: str | None
+    number: str | None
+    bases: dict[Any, float]
+    slope: float
+    residuals: list[float]
+    largest: float = 0.0
+
+    def at(self, kwargs: Row) -> float | None:
+        """The logarithm of the expected value; None for a group that was never measured or a number that is none."""
+        base = self.bases.get(_key(kwargs.get(self.group)) if self.group else None)
+        if base is None or self.number is None:
+            return base
+        x = _positive(kwargs.get(self.number))
+        return None if x is None else base + self.slope * math.log(x)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``worst``: what the most demanding of the tasks needs, without margin; ``typical``: the mean over the tasks."""
+
+    worst: float
+    typical: float
+    rows: int
+    by: str
+    beyond: bool
+
+
+def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float = 0.95) -> Prediction | None:
+    """The need of ``tasks`` (their kwargs), from rows with ``kwargs`` and a positive ``metric``; None without any.
+
+    Of one number (log-log regression), one category (means of logarithms) and both, the simplest model that explains
+    80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum.
+    """
+    data = [(row.get("kwargs") or {}, math.log(value)) for row in rows if (value := _positive(row.get(metric)))]
+    if not data:
+        return None
+    model = _best(data)
+    spread = _quantile(model.residuals, 1.0 if len(data) < 20 else quantile)
+    most = max(y for _, y in data)
+    expected, beyond = [], False
+    for kwargs in tasks:
+        y = model.at(kwargs)
+        beyond = beyond or y is None or _beyond(model, kwargs)
+        expected.append(most - spread if y is None else y)
+    if not expected:
+        return None
+    typical = sum(math.exp(y) for y in expected) / len(expected)
+    return Prediction(math.exp(max(expected) + spread), typical, len(data), _words(model), beyond)
+
+
+def _best(data: list[tuple[Row, float]]) -> Model:
+    ys = [y for _, y in data]
+    flat = Model(None, None, {None: _mean(ys)}, 0.0, [y - _mean(ys) for y in ys])
+    total = _squares(flat.residuals)
+    if len(data) < FEWEST_ROWS or math.sqrt(total / len(data)) < FLAT:
+        return flat
+    numbers, groups = _candidates(data)
+    fits = [[_fit(data, None, x) for x in numbers], [_fit(data, g, None) for g in groups]]
+    fits.append([_fit(data, g, x) for g in groups for x in numbers if g != x])
+    for simplest in fits:
+        found = [model for model in simplest if model is not None and 1 - _squares(model.residuals) / total >= CLEAR]
+        if found:
+            return min(found, key=lambda model: _squares(model.residuals))
+    return flat
+
+
+def _candidates(data: list[tuple[Row, float]]) -> tuple[list[str], list[str]]:
+    """Parameters that could be a number (three or more positive values) or a category (few values, each measured twice)."""
+    numbers, groups = [], []
+    for name in sorted({name for kwargs, _ in data for name in kwargs}):
+        values = [kwargs.get(name) for kwargs, _ in data]
+        distinct = set(map(_key, values))
+        if len(distinct) < 2:
+            continue
+        if len(distinct) >= 3 and all(_positive(value) for value in values):
+            numbers.append(name)
+        counts = [sum(_key(value) == one for value in values) for one in distinct]
+        if len(distinct) <= MOST_GROUPS and min(counts) >= 2:
+            groups.append(name)
+    return numbers, groups
+
+
+def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -> Model | None:
+    """Least squares; within groups the slope is common (analysis of covariance)."""
+    members: dict[Any, list[tuple[float, float]]] = {}
+    for kwargs, y in data:
+        x = math.log(kwargs[number]) if number else 0.0
+        members.setdefault(_key(kwargs.get(group)) if group else None, []).append((x, y))
+    centres = {key: (_mean([x for x, _ in pairs]), _mean([y for _, y in pairs])) for key, pairs in members.items()}
+    sxx = sum((x - centres[key][0]) ** 2 for key, pairs in members.items() for x, _ in pairs)
+    sxy = sum((x - centres[key][0]) * (y - centres[key][1]) for key, pairs in members.items() for x, y in pairs)
+    if number and sxx < 1e-12:
+        return None
+    slope = sxy / sxx if number else 0.0
+    bases = {key: y - slope * x for key, (x, y) in centres.items()}
+    residuals = [y - bases[key] - slope * x for key, pairs in members.items() for x, y in pairs]
+    largest = max(float(kwargs[number]) for kwargs, _ in data) if number else 0.0
+    return Model(group, number, bases, slope, residuals, largest)
+
+
+def _beyond(model: Model, kwargs: Row) -> bool:
+    return bool(model.number) and float(kwargs[model.number or ""]) > model.largest * FAR
+
+
+def _words(model: Model) -> str:
+    if model.number:
+        power = f"{model.number}^{model.slope:.1f}"
+        return f"{model.group} and {power}" if model.group else power
+    return model.group or ""
+
+
+def _key(value: Any) -> Any:
+    """Something hashable; True is not 1."""
+    return (type(value).__name__, value) if isinstance(value, (bool, str)) else value
+
+
+def _positive(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) and value > 0 else None
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _squares(values: list[float]) -> float:
+    return math.fsum(value * value for value in values)
+
+
+def _quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1]
+
 
 START_UP_SEC = 60
 MEMORY_FLOOR_MB = 64

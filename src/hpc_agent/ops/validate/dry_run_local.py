@@ -25,8 +25,8 @@ from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.ops.run.checks import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.findings import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World

@@ -6,15 +6,22 @@ from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable
-from hpc_agent.ops.run.checks import LOCAL_VALIDATORS, check_remote_inputs, local_findings
+from hpc_agent.ops.run.checks import (
+    LOCAL_VALIDATORS,
+    Finding,
+    ValidationResult,
+    check_remote_inputs,
+    local_findings,
+    refuse,
+    verdict,
+)
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.findings import Finding, ValidationResult, refuse, verdict
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
-from hpc_agent.ops.validate.validate_self_qos_limit import QOS, room_for
+from hpc_agent.ops.validate.validators import QOS, room_for
 from hpc_agent.world import World
 
 
