@@ -26,18 +26,18 @@ from hpc_agent.world import World
 
 
 class SubmitAndVerifyRequest(SubmitRequest):
-    """A submission, and what its canary must show before the rest goes."""
+    """A submission, and the output that its canary must write."""
 
     expect_output: Annotated[str | None, doc("a file that the canary must write into its result folder")] = None
     poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
-    wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0
+    wait_budget_sec: Annotated[float, doc("limit of the wait for the canary", gt=0)] = 1800.0
 
 
 class SubmitAndVerifyResult(Result):
     run_id: str
     deduped: Annotated[bool, doc("true: this run was there already")]
     verified: bool
-    canary: Annotated[dict[str, Any] | None, doc("what verify-canary found; null with dry_run")]
+    canary: Annotated[dict[str, Any] | None, doc("the result of verify-canary; null with dry_run")]
     plan: dict[str, Any]
     total_tasks: int
     cluster: str
@@ -53,24 +53,14 @@ class SubmitAndVerifyResult(Result):
     progress=True,
 )  # fmt: skip
 def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
-    """Submit with a canary: task 0 runs first, alone; when it is in order the rest follows, without a second push.
+    """Submit task 0 first, alone, and the other tasks when its result is in order, without a second push.
 
-    The same command again goes on where it stopped; a broken canary submits nothing more.
+    The same command again goes on where it stopped. After a broken canary no other task is submitted.
     """
     given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
     sent = submit(SubmitRequest(**{**given, "canary": True}), world)
-    verified = None
-    if not request.dry_run:
-        verified = verify_canary(
-            VerifyCanaryRequest(
-                run_id=sent.run_id,
-                experiment_dir=request.experiment_dir,
-                expect_output=request.expect_output,
-                poll_interval_sec=request.poll_interval_sec,
-                wait_budget_sec=request.wait_budget_sec,
-            ),
-            world,
-        )
+    wait = {name: getattr(request, name) for name in ("experiment_dir", *SubmitAndVerifyRequest.__annotations__)}
+    verified = None if request.dry_run else verify_canary(VerifyCanaryRequest(run_id=sent.run_id, **wait), world)
     return SubmitAndVerifyResult(
         run_id=sent.run_id,
         deduped=sent.deduped,

@@ -1,4 +1,4 @@
-"""``verify-submitted``, ``mark-run-terminal``, ``prune-orphan-sidecars``: the small repairs of what is remembered."""
+"""``verify-submitted``, ``mark-run-terminal``, ``prune-orphan-sidecars``: check and repair the record of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hpc_agent.world import World
 
 
 class VerifySubmittedRequest(RunScoped):
-    """Whose arrays to look for."""
+    """The run whose arrays to look for."""
 
 
 class VerifySubmittedResult(Result):
@@ -24,20 +24,20 @@ class VerifySubmittedResult(Result):
     ok: bool
     arrays: Annotated[dict[str, Any], doc("array -> job_id, state: a queue state, ended, or the ledger's own")]
     states: Annotated[dict[str, int], doc("how many arrays are in each state")]
-    held: Annotated[list[str], doc("arrays on hold or in error: somebody has to act")]
+    held: Annotated[list[str], doc("arrays on hold or in error; they need a person")]
 
 
 @primitive(stage="submit", effects=[Effect.SSH], errors=[*RUN_ERRORS, SubmissionUnknown])
 def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
-    """Ask the scheduler for every array of a run: queued, ended, or nobody knows it (then an error)."""
+    """Ask the scheduler for every array of a run. An array that is neither queued nor ended is an error."""
     run = known_run(world, request)
     arrays = run.node.ask("verify", run.record.run_id, {})["arrays"]
     missing = [f"{name} (job {facts['job_id']})" for name, facts in arrays.items() if facts["state"] == "missing"]
     if missing:
         raise SubmissionUnknown(
             f"the scheduler does not know {', '.join(missing[:5])} of {run.record.run_id}",
-            remediation=f"Run 'hpc-agent status --run-id {run.record.run_id}': it says what became of the tasks; "
-            "'hpc-agent resubmit' sends those that never ran.",
+            remediation=f"Run 'hpc-agent status --run-id {run.record.run_id}': it shows the state of the tasks; "
+            "'hpc-agent resubmit' submits those that never ran.",
             details={"arrays": arrays},
         )
     states: dict[str, int] = {}
@@ -48,10 +48,10 @@ def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySub
 
 
 class MarkRunTerminalRequest(Request):
-    """A run that nobody is to wait for any more."""
+    """The run to take off the list, and its final status."""
 
     run_id: RunId
-    status: Annotated[Literal["failed", "abandoned"], doc("complete is not for a person to say")] = "abandoned"
+    status: Annotated[Literal["failed", "abandoned"], doc("only records make a run complete")] = "abandoned"
     reason: Annotated[str, doc("why, for the journal", max_length=500)] = ""
     experiment_dir: ExperimentDir = "."
 
@@ -65,9 +65,9 @@ class MarkRunTerminalResult(Result):
 
 @primitive(stage="recover", effects=[Effect.JOURNAL], errors=[RunNotFound, JournalCorrupt])
 def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunTerminalResult:
-    """Take a run off the list of those in flight, in this machine's journal only; its jobs are not touched.
+    """Take a run off the list of runs in flight, in this machine's journal only. The jobs go on.
 
-    A later status asks the cluster again and says what is true then.
+    A later status asks the cluster again.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)
@@ -81,25 +81,25 @@ def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunT
 
 
 class PruneOrphanSidecarsRequest(Request):
-    """Which sidecars may go."""
+    """The sidecars to remove."""
 
     experiment_dir: ExperimentDir = "."
-    min_age_sec: Annotated[float, doc("younger ones may belong to a submission under way", ge=0)] = 300.0
+    min_age_sec: Annotated[float, doc("keep younger ones: a submission may still write them", ge=0)] = 300.0
     exclude: Annotated[list[str], doc("run ids to keep")] = []
     dry_run: Annotated[bool, doc("list only")] = False
 
 
 class PruneOrphanSidecarsResult(Result):
     removed: Annotated[list[str], doc("run ids whose sidecar was removed (with dry_run: would be)")]
-    kept: Annotated[dict[str, str], doc("orphans that were kept, and why")]
+    kept: Annotated[dict[str, str], doc("orphans that were kept, with the reason")]
 
 
 @primitive(stage="recover", effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH])
 def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> PruneOrphanSidecarsResult:
     """Remove the sidecars of submissions that never reached a scheduler.
 
-    An orphan has no job ids here; the cluster is asked as well, for the ledger there may know jobs that this machine
-    never heard of. What cannot be asked is kept.
+    An orphan has no job ids here. The verb also asks the cluster, because its ledger may have the jobs. Without an answer
+    the sidecar is kept.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     journal = Journal(world, repo)

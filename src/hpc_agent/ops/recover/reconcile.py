@@ -1,4 +1,4 @@
-"""``reconcile`` and ``submit-spec``: what this machine remembers, made to agree with the cluster."""
+"""``reconcile`` and ``submit-spec``: bring the journal of this machine up to date with the cluster."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ EVERY_ERROR = (*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIn
 class ReconcileRequest(RunScoped):
     """One run, or with ``remote`` every run of this repo that lies on a cluster."""
 
-    remote: Annotated[bool, doc("look on the cluster for runs of this repo that this machine does not know")] = False
+    remote: Annotated[bool, doc("find runs of this repo on the cluster that this machine does not have")] = False
     cluster: Annotated[str | None, doc("with remote: where to look")] = None
     dry_run: Annotated[bool, doc("with remote: list only")] = False
 
 
 class ReconcileResult(Result):
-    run_id: Annotated[str | None, doc("null when several runs were looked at")]
+    run_id: Annotated[str | None, doc("null for several runs")]
     lifecycle_state: str | None
     last_status: dict[str, Any]
-    changed: Annotated[list[str], doc("what this machine had wrong, in sentences")]
-    adopted: Annotated[list[dict[str, Any]], doc("runs that this machine did not know: run_id, cluster, tasks")]
+    changed: Annotated[list[str], doc("corrections of the journal, in sentences")]
+    adopted: Annotated[list[dict[str, Any]], doc("runs that are new to this machine: run_id, cluster, tasks")]
     next_step: str
 
 
 @primitive(stage="recover", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=EVERY_ERROR)
 def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
-    """Make this machine's memory of a run agree with the cluster, which is always right.
+    """Correct the journal and the sidecar of a run by the cluster's ledger.
 
-    With ``remote`` runs of this repo that another machine submitted (or this one, before its home was lost) are adopted:
-    the sidecar and the journal are written from what lies with the run, and every verb works as if it had been
-    submitted here. A repo is recognised by the name of its folder.
+    With ``remote`` the verb adopts runs of this repo that another machine submitted (or this one, before its home was
+    lost): it writes sidecar and journal from the run's folder, and every verb works as for a run of this machine. The
+    name of the repo's folder identifies the repo.
     """
     if request.remote:
         return _from_cluster(request, world)
@@ -79,7 +79,7 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
     repo = experiment_root(world.cwd, request.experiment_dir)
     if request.cluster is None:
         raise SpecInvalid(
-            "with remote, say which cluster to look on",
+            "--remote needs the name of a cluster",
             field="cluster",
             remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
         )
@@ -115,7 +115,7 @@ def _whole(node: Node, repo: RepoLayout, found: dict[str, Any]) -> dict[str, Any
 
 
 def _sidecar(document: dict[str, Any]) -> Sidecar:
-    """Raises SchemaIncompat for a run of another version of hpc-agent."""
+    """Return the sidecar in a run's document. Raises SchemaIncompat for another version of hpc-agent."""
     version = document.get("sidecar_schema_version")
     if version != SIDECAR_VERSION:
         raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
@@ -126,7 +126,7 @@ def _sidecar(document: dict[str, Any]) -> Sidecar:
 
 
 def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, Any]) -> None:
-    """Write sidecar and journal of a run from what lies with it on the cluster."""
+    """Write the sidecar and the journal of a run from its document on the cluster."""
     sidecar = _sidecar(document)
     remote_path = f"{document['root']}/runs/{sidecar.run_id}"
     write_run_sidecar(repo, sidecar)
@@ -137,7 +137,7 @@ def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, 
 
 
 class SubmitSpecRequest(Request):
-    """A submission that somebody else made."""
+    """A submission of another machine or person."""
 
     cluster: ClusterName
     run_id: Annotated[str, doc("the run's id")]
@@ -148,7 +148,7 @@ class SubmitSpecRequest(Request):
 
 class SubmitSpecResult(Result):
     run_id: str
-    deduped: Annotated[bool, doc("true: this machine knew the run already")]
+    deduped: Annotated[bool, doc("true: the journal had the run already")]
     job_ids: list[str]
     total_tasks: int
     remote_path: str
@@ -159,9 +159,9 @@ class SubmitSpecResult(Result):
     stage="submit", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=[*EVERY_ERROR, PreconditionFailed]
 )
 def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
-    """Record a submission that another machine or person made; submits nothing.
+    """Record a submission of another machine or person; submits nothing.
 
-    The run's folder on the cluster says everything; ``job_ids``, if given, must be the ones in its ledger.
+    The facts come from the run's folder on the cluster. ``job_ids`` must be in its ledger.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     node = node_of(world, repo, request.cluster)

@@ -1,4 +1,4 @@
-"""``resubmit``: run what failed again, with more of what it lacked, and never what finished."""
+"""``resubmit``: submit failed tasks again, with more of the resource that they lacked."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CLASSES = tuple(kind.name for kind in CATALOGUE)
 
 
 class ResubmitRequest(RunScoped):
-    """Which failed tasks, and what to change. Without anything: all that can be mended without a person."""
+    """The failed tasks and their new resources. By default all failures that need no person."""
 
-    task_id: Annotated[list[int], doc("only these tasks, also of classes that are otherwise left alone")] = []
+    task_id: Annotated[list[int], doc("only these tasks, also of classes that are otherwise left out")] = []
     classes: Annotated[list[str], doc("only failures of these classes, also of those that are otherwise left out")] = []
     mem_mb: Annotated[Positive | None, doc("memory of an element, MiB, instead of a multiple")] = None
     walltime_sec: Annotated[Positive | None, doc("limit of an element, seconds, instead of a multiple")] = None
     cpus: Annotated[Positive | None, doc("CPUs of an element")] = None
     gpus: Annotated[Annotated[int, Meta(ge=0)] | None, doc("GPUs of an element")] = None
-    max_attempts: Annotated[Positive | None, doc("resubmissions of a task at most; by default its class says")] = None
-    force: Annotated[bool, doc("also what failed in the same way before, or has no attempts left")] = False
-    dry_run: Annotated[bool, doc("decide only: nothing is submitted")] = False
+    max_attempts: Annotated[Positive | None, doc("resubmissions of a task at most; by default from its class")] = None
+    force: Annotated[bool, doc("also tasks with a repeated failure, or without attempts left")] = False
+    dry_run: Annotated[bool, doc("decide only, submit nothing")] = False
 
 
 @primitive(
@@ -40,9 +40,9 @@ class ResubmitRequest(RunScoped):
 def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
     """Submit the failed tasks again, exactly once; tasks that finished never run again.
 
-    Tasks that ran out of memory or time ask for more (up to the cluster's limits), those that lost their node avoid it,
-    preempted ones go as they are. Failures of the code are left alone: the same failure would come back. When nothing
-    can be mended without a person the answer is ``needs_resolution``. Killed at any point, the same command goes on.
+    Tasks that ran out of memory or time ask for more (up to the cluster's limits), tasks that lost their node avoid that
+    node, preempted tasks keep their request. Failures of the code are left out: they would fail again. When every failure
+    needs a person the error is ``needs_resolution``. After a kill the same command goes on where it stopped.
     """
     run = known_run(world, request)
     _check(request)
@@ -63,7 +63,7 @@ def _check(request: ResubmitRequest) -> None:
 
 
 def policy_of(run: KnownRun, request: ResubmitRequest) -> dict[str, Any]:
-    """The request and the cluster's limits as the node side takes them."""
+    """Return the request and the cluster's limits in the form that the node side reads."""
     overrides = {name: getattr(request, name) for name in ("mem_mb", "walltime_sec", "cpus", "gpus")}
     return {
         "tasks": request.task_id,
@@ -80,7 +80,7 @@ def needs_resolution(answer: ResubmitResult) -> NeedsResolution:
     tasks = sum(refusal["count"] for refusal in answer.blocked)
     line = first["sample"].get("line") or first["sample"].get("message") or ""
     return NeedsResolution(
-        f"{tasks} failed tasks were left alone; {first['count']} of them are {first['class']} ({line[:200]}): {first['why']}",
+        f"{tasks} failed tasks need a person; {first['count']} of them are {first['class']} ({line[:200]}): {first['why']}",
         remediation=first["remedy"],
         details={"blocked": answer.blocked[:20], "run_id": answer.run_id},
     )

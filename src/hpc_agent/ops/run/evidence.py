@@ -12,13 +12,13 @@ from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
 
 Row = dict[str, Any]
-# A model has to explain so much of the variance (of logarithms) before it is believed.
+# Share of the variance (of logarithms) that a model must explain.
 CLEAR = 0.8
 FEWEST_ROWS = 6
 MOST_GROUPS = 24
-# Values that differ by less than about a tenth are not worth a model.
+# Below this spread of logarithms the values count as equal.
 FLAT = 0.1
-# Beyond so many times the largest value that was measured, nothing is promised.
+# Above this multiple of the largest measured value, a prediction is marked as beyond.
 FAR = 4.0
 
 
@@ -34,7 +34,7 @@ class Model:
     largest: float = 0.0
 
     def at(self, kwargs: Row) -> float | None:
-        """The logarithm of the expected value; None for a group that was never measured or a number that is none."""
+        """Return the logarithm of the expected value; None for a group or a number without measurements."""
         base = self.bases.get(_key(kwargs.get(self.group)) if self.group else None)
         if base is None or self.number is None:
             return base
@@ -44,7 +44,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prediction:
-    """``worst``: what the most demanding of the tasks needs, without margin; ``typical``: the mean over the tasks."""
+    """``worst``: the largest need of a task, without margin. ``typical``: the mean over the tasks."""
 
     worst: float
     typical: float
@@ -54,7 +54,7 @@ class Prediction:
 
 
 def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float = 0.95) -> Prediction | None:
-    """The need of ``tasks`` (their kwargs), from rows with ``kwargs`` and a positive ``metric``; None without any.
+    """Predict the need of ``tasks`` from rows with ``kwargs`` and a positive ``metric``. Return None without such rows.
 
     Of one number (log-log regression), one category (means of logarithms) and both, the simplest model that explains
     80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum.
@@ -93,7 +93,7 @@ def _best(data: list[tuple[Row, float]]) -> Model:
 
 
 def _candidates(data: list[tuple[Row, float]]) -> tuple[list[str], list[str]]:
-    """Parameters that could be a number (three or more positive values) or a category (few values, each measured twice)."""
+    """Return the parameters that fit as a number (three positive values) and as a category (few values, each twice)."""
     numbers, groups = [], []
     for name in sorted({name for kwargs, _ in data for name in kwargs}):
         values = [kwargs.get(name) for kwargs, _ in data]
@@ -109,7 +109,7 @@ def _candidates(data: list[tuple[Row, float]]) -> tuple[list[str], list[str]]:
 
 
 def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -> Model | None:
-    """Least squares; within groups the slope is common (analysis of covariance)."""
+    """Fit by least squares; the groups share one slope (analysis of covariance)."""
     members: dict[Any, list[tuple[float, float]]] = {}
     for kwargs, y in data:
         x = math.log(kwargs[number]) if number else 0.0
@@ -138,7 +138,7 @@ def _words(model: Model) -> str:
 
 
 def _key(value: Any) -> Any:
-    """Something hashable; True is not 1."""
+    """Return a hashable key in which True differs from 1."""
     return (type(value).__name__, value) if isinstance(value, (bool, str)) else value
 
 
@@ -163,15 +163,13 @@ def _quantile(values: list[float], share: float) -> float:
 START_UP_SEC = 60
 MEMORY_FLOOR_MB = 64
 MEMORY_STEP_MB = 16
-# Beyond so many tasks only some are looked at: the most demanding values of a grid occur over and over.
+# Above this number only a sample of the tasks is read: the largest values of a grid repeat.
 MOST_TASKS = 50_000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Needs of one task and the sentence that says where they come from. ``task_sec`` and ``mem_mb`` have their margin;
-    ``worst_sec`` and ``typical_sec`` have none.
-    """
+    """The needs of one task and their origins. ``task_sec`` and ``mem_mb`` include a margin, the other numbers none."""
 
     task_sec: float
     worst_sec: float
@@ -181,15 +179,17 @@ class Evidence:
     memory_origin: str
 
     def walltime_sec(self, pack: int) -> int:
-        """Seconds of an element that runs ``pack`` tasks in turn: one of them the worst, the others typical."""
-        others = math.sqrt(self.typical_sec * self.task_sec)  # between the typical one and the worst with its margin
+        """Return the seconds of an element with ``pack`` tasks in turn: one worst task, the others typical."""
+        others = math.sqrt(
+            self.typical_sec * self.task_sec
+        )  # between the typical need and the worst one with its margin
         return math.ceil((self.task_sec + (pack - 1) * others + START_UP_SEC) / 60) * 60
 
 
 def measured(
     repo: RepoLayout, cluster: str, executors: list[str], command: str, gpu_type: str | None, tasks: ResolvedTasks
 ) -> Evidence | None:
-    """The evidence for these tasks; None when nothing of the kind was measured."""
+    """Return the evidence for these tasks; None without measurements of their executors."""
     samples = load_samples(repo, cluster)
     if not samples.runs:
         return None
@@ -201,7 +201,7 @@ def measured(
 
 
 def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
-    """Pure: rows of earlier tasks and the kwargs of the new ones."""
+    """Return the evidence in rows of earlier tasks for new tasks with these parameters. Pure."""
     seconds = predict(rows, "seconds", kwargs)
     if seconds is None:
         return None
@@ -217,7 +217,7 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
 
 
 def _margin(prediction: Prediction) -> float:
-    """The fewer tasks were measured, the more is added."""
+    """Return the factor of the margin: larger for fewer measured tasks."""
     margin = 2.0 if prediction.rows < 5 else 1.5 if prediction.rows < 20 else 1.25
     return margin * 1.5 if prediction.beyond else margin
 

@@ -17,26 +17,26 @@ from hpc_agent.state.runs import read_run_sidecar
 class ResubmitResult(Result):
     run_id: str
     request_id: str
-    deduped: Annotated[bool, doc("true: this very resubmission had been begun before; it was finished now")]
+    deduped: Annotated[bool, doc("true: this resubmission was begun before and finished now")]
     resubmitted: Annotated[int, doc("tasks that were submitted again")]
-    groups: Annotated[list[dict[str, Any]], doc("tasks (ranges), classes, and what the new attempt asks for")]
+    groups: Annotated[list[dict[str, Any]], doc("tasks (ranges), classes, and the new resources")]
     blocked: Annotated[list[dict[str, Any]], doc("failed tasks that were left out: class, why, remedy, tasks, sample")]
     job_ids: list[str]
     lifecycle_state: str
     next_step: str
-    waiting: Annotated[int, doc("arrays that a limit keeps back; monitor-flow sends them")] = 0
+    waiting: Annotated[int, doc("arrays that a limit keeps back; monitor-flow submits them")] = 0
 
 
 def limits_of(run: KnownRun) -> dict[str, Any]:
-    """The most that an element may ask for on the run's cluster."""
+    """Return the largest memory and walltime of an element on the run's cluster."""
     cluster = run.node.cluster
     return {"mem_mb": cluster.max_node_mem_mb, "walltime_sec": cluster.max_walltime_sec}
 
 
 def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False) -> ResubmitResult:
-    """Journal the intent, let the cluster decide and submit, journal the outcome.
+    """Journal the intent, decide and submit on the cluster, journal the outcome.
 
-    An intent without an outcome was cut off: its request id is used again, so the cluster finishes that one first.
+    An intent without an outcome is used again with its request id: the cluster finishes that resubmission first.
     """
     run_id = run.record.run_id
     policy_sha = hashlib.sha256(repr(sorted(policy.items())).encode()).hexdigest()[:8]
@@ -73,6 +73,6 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
 
 
 def max_array_size(run: KnownRun) -> int:
-    """As when the run was submitted; another machine that adopted it has the sidecar too."""
+    """Return the largest array size as of the run's submission."""
     sidecar = read_run_sidecar(run.repo, run.record.run_id)
     return int(sidecar.constraints.get("max_array_size") or 1000)

@@ -16,7 +16,7 @@ SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$")]
 
 
 class Results(Request):
-    """Where a task's numbers are. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if it is there."""
+    """The file with a task's metrics. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if the file exists."""
 
     metrics_file: Annotated[
         MetricsFile | None, doc("a JSON object or CSV table in $HPC_RESULT_DIR that each task must write")
@@ -25,7 +25,7 @@ class Results(Request):
 
 
 class RunRequest(Request):
-    """What makes a run what it is: these fields, tasks.py and the code are its identity."""
+    """The fields that, with tasks.py and the code, identify a run."""
 
     cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")]
     executor: Annotated[
@@ -47,12 +47,12 @@ class RunRequest(Request):
     modules: Annotated[list[str] | None, doc("environment modules; the cluster's by default")] = None
     conda_env: Annotated[str | None, doc("conda environment; the cluster's first by default")] = None
     campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
-    rerun: Annotated[bool, doc("run it again although the same run exists")] = False
+    rerun: Annotated[bool, doc("run again although the same run exists")] = False
     resolve_timeout_sec: Annotated[float, doc("limit for reading tasks.py", gt=0, le=3600)] = 60.0
 
 
 class SubmitRequest(RunRequest):
-    """A run, and how it is to be placed on the cluster."""
+    """A run, and its placement on the cluster."""
 
     resources: Resources = field(default_factory=Resources)
     partition: Annotated[SiteWord | None, doc("partition (SLURM) or queue (Grid Engine)")] = None
@@ -65,7 +65,7 @@ class SubmitRequest(RunRequest):
     ] = []
     pack: Annotated[Positive | None, doc("tasks that one array element runs in turn")] = None
     est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task, for packing and estimates")] = None
-    max_running: Annotated[Positive | None, doc("at most so many elements at once")] = None
-    canary: Annotated[bool, doc("task 0 runs first, alone; the rest goes when verify-canary finds it in order")] = False
-    skip_validation: Annotated[bool, doc("submit although a check found an error; see validate-campaign")] = False
+    max_running: Annotated[Positive | None, doc("limit of elements that run at once")] = None
+    canary: Annotated[bool, doc("task 0 runs first, alone; the rest when verify-canary finds it in order")] = False
+    skip_validation: Annotated[bool, doc("submit in spite of errors of the checks; see validate-campaign")] = False
     dry_run: Annotated[bool, doc("plan only: nothing is pushed or submitted")] = False

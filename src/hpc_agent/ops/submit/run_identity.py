@@ -1,4 +1,4 @@
-"""``compute-run-id`` and ``find-prior-run``: which run this is, and whether it was there before."""
+"""``compute-run-id`` and ``find-prior-run``: the id of a run, and earlier runs with the same parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hpc_agent.world import World
 
 
 class ComputeRunIdRequest(RunRequest):
-    """The fields of submit that make a run what it is."""
+    """The fields of submit that identify a run."""
 
     cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")] = "local"
     executor: Annotated[str, doc("shell command of a task", min_length=1)] = "true"
@@ -38,7 +38,7 @@ class ComputeRunIdResult(Result):
 
 @primitive(stage="submit", errors=FREEZE_ERRORS)
 def compute_run_id(request: ComputeRunIdRequest, world: World) -> ComputeRunIdResult:
-    """Resolve and hash every task and the code, and say what the run would be called. Submits nothing."""
+    """Resolve and hash every task and the code, and return the run id. Submits nothing."""
     with freeze(world, request) as frozen:
         return ComputeRunIdResult(
             run_id=frozen.run_id(),
@@ -63,7 +63,7 @@ class FindPriorRunResult(Result):
     found: bool
     prior_run_id: str | None = None
     status: Annotated[str | None, doc("as of the last look")] = None
-    is_orphan: Annotated[bool, doc("a sidecar whose arrays were never accepted")] = False
+    is_orphan: Annotated[bool, doc("a sidecar without accepted arrays")] = False
     cluster: str | None = None
     job_ids: list[str] = []
     campaign_id: str | None = None
@@ -74,7 +74,7 @@ class FindPriorRunResult(Result):
 
 @primitive(stage="submit", errors=[SpecInvalid])
 def find_prior_run(request: FindPriorRunRequest, world: World) -> FindPriorRunResult:
-    """The newest run with these parameters, from the sidecars in .hpc/runs/ and the journal."""
+    """Find the newest run with these parameters in the sidecars of .hpc/runs/ and the journal."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     sidecars, problems = find_existing_runs(repo)
     errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]

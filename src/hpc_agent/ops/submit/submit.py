@@ -37,8 +37,8 @@ NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
 
 class SubmitResult(Result):
     run_id: str
-    deduped: Annotated[bool, doc("true: this run was there already, nothing was submitted now")]
-    submitted: Annotated[bool, doc("every array that may go now has been accepted")]
+    deduped: Annotated[bool, doc("true: the run was submitted before; nothing was submitted now")]
+    submitted: Annotated[bool, doc("the scheduler has accepted every array that may go now")]
     cluster: str
     job_ids: list[str]
     total_tasks: int
@@ -49,7 +49,7 @@ class SubmitResult(Result):
     plan: Annotated[dict[str, Any], doc("arrays, waves, estimate, resources and where each number came from")]
     pushed_files: int = 0
     waiting: Annotated[int, doc("arrays that a limit or the canary keeps back; monitor-flow submits them")] = 0
-    notes: Annotated[list[str], doc("what a person would want to be told")] = []
+    notes: Annotated[list[str], doc("notes for a person")] = []
     next_step: NextStep = "monitor-flow"
 
 
@@ -74,9 +74,8 @@ class SubmitResult(Result):
 def submit(request: SubmitRequest, world: World) -> SubmitResult:
     """Freeze and push the code, and submit every task of .hpc/tasks.py as job arrays, exactly once.
 
-    The same request again finds the run that is there and returns it (``deduped``). Changed parameters, code or
-    executor make a new run. A run that failed is only run again with ``rerun``. Killed at any point, the same command
-    goes on where it stopped.
+    The same request again returns the run that was submitted before (``deduped``). Changed parameters, code or executor
+    make a new run. A failed run needs ``rerun`` to run again. After a kill the same command goes on where it stopped.
     """
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:

@@ -1,4 +1,4 @@
-"""``verify-canary`` and ``submit-and-verify``: one real task first, looked at closely; then the rest."""
+"""``verify-canary``: check the result of the first task, then submit the other tasks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_r
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
-# Beyond these shares of what was asked for, the rest of the tasks may not fit.
+# Above these shares of the request, the other tasks may exceed the request.
 TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
 WASTEFUL = 0.1
 SLOWEST_POLL_SEC = 60.0
 
 
 class VerifyCanaryRequest(RunScoped):
-    """Whose canary, what it must have written, and how long to wait for it."""
+    """The run, the output that its canary must write, and the time to wait."""
 
     expect_output: Annotated[str | None, doc("a file that the canary must write into its result folder")] = None
-    release: Annotated[bool, doc("submit the rest when the canary is in order")] = True
+    release: Annotated[bool, doc("submit the other arrays when the canary is in order")] = True
     poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
-    wait_budget_sec: Annotated[float, doc("wait so long for the canary to end", gt=0)] = 1800.0
+    wait_budget_sec: Annotated[float, doc("limit of the wait for the canary", gt=0)] = 1800.0
 
 
 class VerifyCanaryResult(Result):
@@ -46,10 +46,10 @@ class VerifyCanaryResult(Result):
     progress=True,
 )
 def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryResult:
-    """Wait for the canary, look at it closely, and submit the rest if it is in order.
+    """Wait for the canary, check its result, and submit the other arrays if the result is in order.
 
-    In order means: finished with its own record, metrics readable, the expected output there. Its walltime and memory
-    are held against the request. A broken canary submits nothing more and is an error with its cause.
+    In order means: finished with its own record, readable metrics, the expected output. The verb compares its walltime
+    and memory with the request. After a broken canary no array is submitted; the error names the cause.
     """
     run = known_run(world, request)
     started = world.now()
@@ -84,18 +84,18 @@ def _too_late(run: KnownRun, seen: dict[str, Any], budget: float) -> ClusterTime
     why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
     return ClusterTimeout(
         f"the canary of {run.record.run_id} is {seen['state']} after {budget:.0f} s{why}",
-        remediation=f"Call 'hpc-agent verify-canary --run-id {run.record.run_id}' again later; the rest waits for it.",
+        remediation=f"Call 'hpc-agent verify-canary --run-id {run.record.run_id}' again later; the other arrays wait for it.",
         details={"state": seen["state"], "waiting": seen["waiting"]},
     )
 
 
 def _stopped_early(seen: dict[str, Any]) -> bool:
-    """A canary that went on until its walltime and left a checkpoint is in order: a chain carries it on."""
+    """Return True for a canary that left a checkpoint at its walltime: the next segment of the chain continues it."""
     return bool(seen["failure"]) and seen["failure"]["class"] == "checkpointed"
 
 
 def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
-    """Raises CanaryFailed with the cause."""
+    """Raise CanaryFailed with the cause when the canary is not in order."""
     run_id = run.record.run_id
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
@@ -124,19 +124,19 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
 
 
 def warnings(seen: dict[str, Any]) -> list[str]:
-    """What the canary says of the requests, and of what is missing."""
+    """Return warnings about a tight or wasteful request, and about missing metrics."""
     found = ["the canary stopped with a checkpoint; it goes on in the next segment"] if _stopped_early(seen) else []
     measured, asked = seen["measured"], seen["asked"]
-    for what, used, given, unit, tight in (
+    for name, used, given, unit, tight in (
         ("walltime", measured["seconds"], asked["walltime_sec"], "s", TIGHT_TIME),
         ("memory", measured["max_rss_mb"], asked["mem_mb"], "MiB", TIGHT_MEMORY),
     ):
         if not used or not given:
             continue
         if used > tight * given:
-            found.append(f"{what} is tight: the canary used {used:.0f} of {given} {unit}")
+            found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given:
-            found.append(f"{what} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
+            found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     return found
