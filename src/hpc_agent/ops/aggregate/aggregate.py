@@ -28,18 +28,18 @@ ROWS_IN_ANSWER = 200
 
 
 class AggregateRequest(RunScoped):
-    """Which waves, and what counts as a replicate."""
+    """The run, its waves, and the parameters that only repeat."""
 
     wave: Annotated[list[int], doc("only these waves; all by default")] = []
-    replicates: Annotated[list[str], doc("kwargs that only repeat (seeds): grouped into one row")] = []
+    replicates: Annotated[list[str], doc("parameters that only repeat (seeds): grouped into one row")] = []
     require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
-    output_dir: Annotated[str | None, doc("where the table goes; results/<run_id> in the repo by default")] = None
+    output_dir: Annotated[str | None, doc("folder of the table; results/<run_id> in the repo by default")] = None
 
 
 class AggregateResult(Result):
     run_id: str
-    complete: Annotated[bool, doc("every task of the asked waves is in the table")]
-    total_tasks: Annotated[int, doc("tasks of the asked waves")]
+    complete: Annotated[bool, doc("every task of these waves is in the table")]
+    total_tasks: Annotated[int, doc("tasks of these waves")]
     included_tasks: int
     missing_tasks: Annotated[str, doc("ranges of tasks without a record")]
     failed_tasks: Annotated[str, doc("ranges of failed tasks")]
@@ -70,7 +70,7 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """Fold the records of complete tasks into one table, JSON and CSV: a row for each grid point.
 
     The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats
-    do not change a digit. What is not complete is named in the answer and is not in the table.
+    do not change a digit. The answer names the tasks that are not complete; the table leaves them out.
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)

@@ -1,4 +1,4 @@
-"""``build-executor``: one starter script or notebook that runs as it is."""
+"""``build-executor``: write a script or notebook to start from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpc_agent.world import World
 
 
 class BuildExecutorRequest(Request):
-    """What the starter is called, where it goes, and its flags."""
+    """The name, the folder and the flags of the starter."""
 
     name: Annotated[str, doc("of the file and its function: letters, digits and '_'")]
     output_dir: Annotated[str, doc("folder of the file, below experiment_dir")] = "executors"
@@ -52,10 +52,10 @@ class BuildExecutorResult(Result):
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="name")
 def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutorResult:
-    """Write one starter executor with the flags you name; it runs as it is.
+    """Write one starter executor with the flags you name. The starter runs without changes.
 
-    It fits a small forecast on made-up data: replace the computation with your own. A file with other content is never
-    overwritten without --force.
+    The starter fits a small forecast on made-up data: replace the computation with your own. A file with other content
+    is overwritten only with --force.
     """
     name = check_module_name(request.name, "name", TAKEN)
     flags = parse_flags(DEFAULT_FLAGS if request.flags is None else request.flags)

@@ -33,7 +33,7 @@ def build_tasks_command(executors: str) -> str:
     return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
 
 
-class TaskWishes(Request):
+class TaskRequest(Request):
     """The executors to run, and their parameters."""
 
     executors: Annotated[
@@ -82,16 +82,16 @@ def preview(source: TaskSource) -> dict[str, dict[str, Any]]:
 
 
 def plan_tasks_file(
-    repo: RepoLayout, wishes: TaskWishes, count: int | None, force: bool, wrapped: Wrapped | None = None
+    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, wrapped: Wrapped | None = None
 ) -> TaskPlan:
     """Plan the tasks and the files. ``wrapped`` is an executor that is known already.
 
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
-    entries = [wrapped.entry] if wrapped else _entries(repo, wishes)
-    source = make_source(_generator(wishes, entries), repo.root, wishes.fixed_params)
-    if wishes.data_axis is not None:
-        source = split_series(source, wishes.data_axis)
+    entries = [wrapped.entry] if wrapped else _entries(repo, wanted)
+    source = make_source(_generator(wanted, entries), repo.root, wanted.fixed_params)
+    if wanted.data_axis is not None:
+        source = split_series(source, wanted.data_axis)
     if count is not None and source.count != count:
         raise SpecInvalid(
             f"{source.about} makes {source.count:,} tasks, not {count:,}",
@@ -109,20 +109,20 @@ def plan_tasks_file(
             details={"problems": [msgspec.to_builtins(problem) for problem in problems[:20]]},
         )
     flags = {entry.key: flags_of(entry) for entry in entries}
-    files = plan_files(repo, source, flags, wishes.python, force)
+    files = plan_files(repo, source, flags, wanted.python, force)
     notes = [problem.message for problem in problems] + _notes(source, entries)
-    return TaskPlan(source, entries, flags, files, notes, wishes.python)
+    return TaskPlan(source, entries, flags, files, notes, wanted.python)
 
 
-def _entries(repo: RepoLayout, wishes: TaskWishes) -> list[Entry]:
-    entries = choose_entries(repo.root, wishes.executors or _named_by_axis(wishes))
+def _entries(repo: RepoLayout, wanted: TaskRequest) -> list[Entry]:
+    entries = choose_entries(repo.root, wanted.executors or _named_by_axis(wanted))
     if not entries:
         raise ExecutorNotFound(
             f"there is no executor in {repo.root}",
             field="executors",
             remediation="Write a script, or start with 'hpc-agent build-executor --name NAME'.",
         )
-    if len(entries) > 1 and not wishes.executors and not _named_by_axis(wishes):
+    if len(entries) > 1 and not wanted.executors and not _named_by_axis(wanted):
         raise PreconditionFailed(
             f"there are {len(entries)} executors: {', '.join(entry.name for entry in entries[:10])}",
             field="executors",
@@ -134,37 +134,37 @@ def _entries(repo: RepoLayout, wishes: TaskWishes) -> list[Entry]:
     return entries
 
 
-def _named_by_axis(wishes: TaskWishes) -> list[str]:
+def _named_by_axis(wanted: TaskRequest) -> list[str]:
     """Return the executors that the parameter ``executor`` names."""
-    values = list(wishes.axes.get(CHOOSER, []))
-    if not values and wishes.task_generator is not None:
-        params = wishes.task_generator.params
+    values = list(wanted.axes.get(CHOOSER, []))
+    if not values and wanted.task_generator is not None:
+        params = wanted.task_generator.params
         values = list((params.get("axes") or {}).get(CHOOSER, [])) if isinstance(params.get("axes"), dict) else []
         items = params.get("items") or []
         values += [item[CHOOSER] for item in items if isinstance(item, dict) and CHOOSER in item]
-    if CHOOSER in wishes.fixed_params:
-        values.append(wishes.fixed_params[CHOOSER])
+    if CHOOSER in wanted.fixed_params:
+        values.append(wanted.fixed_params[CHOOSER])
     return [str(value) for value in dict.fromkeys(map(str, values))]
 
 
-def _generator(wishes: TaskWishes, entries: list[Entry]) -> TaskGenerator:
+def _generator(wanted: TaskRequest, entries: list[Entry]) -> TaskGenerator:
     """Return the generator of the tasks. Several executors become the first axis."""
-    if wishes.axes and wishes.task_generator is not None:
+    if wanted.axes and wanted.task_generator is not None:
         raise SpecInvalid("give either axes or task_generator", field="task_generator")
-    chooses = len(entries) > 1 and not _named_by_axis(wishes)
+    chooses = len(entries) > 1 and not _named_by_axis(wanted)
     names = [entry.name for entry in entries]
-    if wishes.task_generator is None:
-        axes = {CHOOSER: names, **wishes.axes} if chooses else dict(wishes.axes)
+    if wanted.task_generator is None:
+        axes = {CHOOSER: names, **wanted.axes} if chooses else dict(wanted.axes)
         if not axes:
             return TaskGenerator("enumerated", {"items": [{}]})
         return TaskGenerator("cartesian_product", {"axes": axes})
     if not chooses:
-        return wishes.task_generator
-    if wishes.task_generator.kind == "cartesian_product" and isinstance(wishes.task_generator.params.get("axes"), dict):
-        axes = {CHOOSER: names, **wishes.task_generator.params["axes"]}
-        return TaskGenerator("cartesian_product", {**wishes.task_generator.params, "axes": axes})
+        return wanted.task_generator
+    if wanted.task_generator.kind == "cartesian_product" and isinstance(wanted.task_generator.params.get("axes"), dict):
+        axes = {CHOOSER: names, **wanted.task_generator.params["axes"]}
+        return TaskGenerator("cartesian_product", {**wanted.task_generator.params, "axes": axes})
     raise SpecInvalid(
-        f"a {wishes.task_generator.kind} generator for {len(entries)} executors must say which one each task is for",
+        f"a {wanted.task_generator.kind} generator for {len(entries)} executors must say which one each task is for",
         field="task_generator",
         remediation="Give every item the parameter 'executor', or name one executor; then call again.",
     )
@@ -200,16 +200,16 @@ def _notes(source: TaskSource, entries: list[Entry]) -> list[str]:
     ]
 
 
-class BuildTasksPyRequest(TaskWishes):
-    """What to run, with what."""
+class BuildTasksPyRequest(TaskRequest):
+    """The executors, their parameters, and the expected number of tasks."""
 
-    task_count: Annotated[Positive | None, doc("how many tasks it must be; nothing is written otherwise")] = None
+    task_count: Annotated[Positive | None, doc("expected number of tasks; another number is an error")] = None
     experiment_dir: ExperimentDir = "."
     force: Annotated[bool, doc("overwrite files that somebody edited")] = False
 
 
 class BuildTasksPyResult(Result):
-    files: Annotated[dict[str, str], doc("path -> written, or kept because it was so already")]
+    files: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
     total_tasks: int
     executor: Annotated[str, doc("the command of a task, for submit")]
     executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
@@ -223,9 +223,9 @@ class BuildTasksPyResult(Result):
 def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyResult:
     """Write .hpc/tasks.py (the grid) and .hpc/cli.py (how a task starts its executor) for the executors found.
 
-    Axes make their product; task_generator has the other shapes. Parameters are held against the flags of the executors, and
-    counts are checked, before anything is written. The same request gives the same bytes; a file that somebody edited is
-    never overwritten without force.
+    Axes make their product; task_generator has the other shapes. The verb checks parameters against the flags of the
+    executors, and the number of tasks, before a file is written. The same request gives the same bytes. Only force
+    overwrites a file that was edited.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     plan = plan_tasks_file(repo, request, request.task_count, request.force)

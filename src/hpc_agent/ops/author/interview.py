@@ -1,4 +1,4 @@
-"""``interview``: what somebody wants, written down next to the tasks that were made from it."""
+"""``interview``: write a campaign's intent, and the tasks that follow from the intent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc_agent.experiment.entry_points import EntryPoint, entry_of
 from hpc_agent.experiment.tasks_file import refuse_edited, write_files
 from hpc_agent.experiment.written import write_generated
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.author.build_tasks_py import TaskPlan, TaskWishes, plan_tasks_file
+from hpc_agent.ops.author.build_tasks_py import TaskPlan, TaskRequest, plan_tasks_file
 from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
@@ -26,7 +26,7 @@ DENIED = ("Bash(scancel:*)", "Bash(qdel:*)")
 
 
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Who spoke: a person, or an agent."""
+    """The author of the intent: a person or an agent."""
 
     kind: Annotated[Literal["human", "agent"], doc("who")] = "human"
     operator: Annotated[str | None, doc("the person")] = None
@@ -35,7 +35,7 @@ class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where it is to run; resolve-submit-inputs takes it from here."""
+    """The cluster of the campaign, for resolve-submit-inputs."""
 
     cluster: ClusterName
     constraint: Annotated[str | None, doc("node feature")] = None
@@ -49,11 +49,11 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     at: Annotated[str | None, doc("when")] = None
 
 
-class InterviewRequest(TaskWishes, kw_only=True):
-    """The intent of a campaign, and the tasks that follow from it."""
+class InterviewRequest(TaskRequest, kw_only=True):
+    """The intent of a campaign, and its tasks."""
 
-    goal: Annotated[str, doc("what is to be found out, in a sentence", min_length=1)]
-    task_count: Annotated[int, doc("how many tasks it must be; nothing is written otherwise", gt=0)]
+    goal: Annotated[str, doc("the question of the campaign, in a sentence", min_length=1)]
+    task_count: Annotated[int, doc("expected number of tasks; another number is an error", gt=0)]
     entry_point: Annotated[
         EntryPoint | None, doc("instead of executors: register_run, python_module or shell_command")
     ] = None
@@ -71,7 +71,7 @@ class InterviewRequest(TaskWishes, kw_only=True):
 
 class InterviewResult(Result):
     campaign_dir: str
-    artifacts: Annotated[dict[str, str], doc("path -> written, or kept because it was so already")]
+    artifacts: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
     total_tasks: int
     cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
     executor: Annotated[str, doc("the command of a task, for submit")]
@@ -113,7 +113,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
 
 
 def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, world: World) -> str:
-    """interview.json is the intent as given, and what was made of it; an equal intent keeps its time."""
+    """Write interview.json: the intent and the facts of its tasks. An equal intent keeps its time."""
     given = msgspec.to_builtins(request)
     for name in ("campaign_dir", "allow_cli", "force"):
         del given[name]
@@ -136,7 +136,7 @@ def _timeless(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(repo: RepoLayout) -> tuple[Path, str]:
-    """The project's settings with the rule added; everything else in them stays. Raises SpecInvalid for broken ones."""
+    """Return the project's settings with the rule added. Raises SpecInvalid for broken settings."""
     path = repo.root / ".claude" / "settings.json"
     document: Any = {}
     if path.exists():
@@ -159,5 +159,5 @@ def _settings(repo: RepoLayout) -> tuple[Path, str]:
 
 def _unused(request: InterviewRequest) -> list[str]:
     if request.budget or request.abort_if:
-        return ["budget and abort_if are remembered for recall; a run does not enforce them"]
+        return ["budget and abort_if are kept for recall; a run does not enforce them"]
     return []

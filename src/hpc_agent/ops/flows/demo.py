@@ -1,4 +1,4 @@
-"""``demo``: a small real experiment from nothing to its table, on this machine."""
+"""``demo``: write, run and aggregate a small experiment on this machine."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metr
 
 
 class DemoRequest(Request):
-    """Where to put the experiment, and where to run it."""
+    """The folder and the cluster of the experiment."""
 
-    experiment_dir: Annotated[str, doc("folder that is made for the demo")] = "hpc-agent-demo"
+    experiment_dir: Annotated[str, doc("folder for the demo")] = "hpc-agent-demo"
     cluster: ClusterName = "local"
     python: Annotated[str | None, doc("interpreter of the executors; this one on local, python3 elsewhere")] = None
 
@@ -49,8 +49,7 @@ class DemoResult(Result):
 def demo(request: DemoRequest, world: World) -> DemoResult:
     """Make a small ridge-regression experiment, run its 25 tasks, and print the table.
 
-    The experiment is a repo like yours: a plain script, and .hpc/tasks.py with the grid. Running it again submits
-    nothing twice.
+    The experiment is a repo with a plain script, and .hpc/tasks.py with the grid. A second call submits nothing twice.
     """
     folder = (world.cwd / request.experiment_dir).resolve()
     _make(folder)
@@ -81,23 +80,21 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without the statistics that nobody looks at on a terminal; the files have them all."""
+    """Return a row with count, mean and std only; the files have all statistics."""
     metrics = {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in row["metrics"].items()}
     return {"kwargs": row["kwargs"], "metrics": metrics}
 
 
 def _make(folder: Path) -> None:
-    """Write the experiment; a folder with other things in it is left alone."""
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / ".hpc" / "tasks.py").is_file())
-    ):
+    """Write the experiment. Raises SpecInvalid for a folder with other files."""
+    if (folder / ".hpc" / "tasks.py").is_file():
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpecInvalid(
             f"{folder} exists and is not a demo",
             field="experiment_dir",
             remediation="Name another folder: 'hpc-agent demo my-demo'.",
         )
-    if (folder / ".hpc" / "tasks.py").is_file():
-        return
     shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 

@@ -1,4 +1,4 @@
-"""``capabilities`` and ``describe``: the catalogue, for agents that read before they act."""
+"""``capabilities`` and ``describe``: the catalogue of the verbs, for agents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc_agent.world import World
 
 
 class CapabilitiesRequest(Request):
-    """Nothing to ask."""
+    """A request without fields."""
 
 
 class CapabilitiesResult(Result):
@@ -24,7 +24,7 @@ class CapabilitiesResult(Result):
     journal_dir: str
     cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")]
     error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")]
-    environment: Annotated[dict[str, str], doc("environment variables that change what hpc-agent does")]
+    environment: Annotated[dict[str, str], doc("environment variables of hpc-agent")]
     operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")]
 
 
@@ -43,7 +43,7 @@ ENVIRONMENT = {
 
 @primitive(stage="introspect")
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
-    """Version, schedulers, configuration keys, error codes and every operation."""
+    """Show version, schedulers, configuration keys, error codes and every verb."""
     import hpc_agent
     from hpc_agent.infra.backends import backend_names
     from hpc_agent.infra.clusters import cluster_keys
@@ -85,7 +85,7 @@ class DescribeResult(Result):
 
 @primitive(stage="introspect", positional="name", errors=[SpecInvalid])
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
-    """One verb, whole: what it does, its request and result schemas, flags, errors and side effects."""
+    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
     registry = load_all()
     aliases = {alias: p for p in registry.values() for alias in p.aliases}
     found = registry.get(request.name) or aliases.get(request.name)

@@ -1,4 +1,4 @@
-"""``load-context``: where this repo stands, for an agent that has just arrived."""
+"""``load-context``: the state of this repo, for an agent at the start of a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoadContextResult(Result):
 
 @primitive(stage="memory")
 def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
-    """The repo's latest run, what is in flight, its campaigns, and what to do next. Asks no cluster."""
+    """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     records, problems = Journal(world, repo).all()
     latest = records[0] if records else None

@@ -1,4 +1,4 @@
-"""``plan-throughput``: the shape that a number of tasks takes under a cluster's limits, and how long it would take."""
+"""``plan-throughput``: arrays, waves and expected time of a number of tasks under a cluster's limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 100
 
 
 class PlanThroughputRequest(Request):
-    """How many tasks of what length, and where."""
+    """The number of tasks, their length, and the cluster."""
 
     cluster: ClusterName
     total_tasks: Annotated[int, doc("number of tasks", gt=0)]
@@ -28,13 +28,13 @@ class PlanThroughputRequest(Request):
     ] = None
     pack: Annotated[Positive | None, doc("tasks of one element, in turn; else chosen")] = None
     cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
-    max_running: Annotated[Positive | None, doc("at most so many elements at once")] = None
+    max_running: Annotated[Positive | None, doc("limit of elements that run at once")] = None
     walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
 
 
 class PlanThroughputResult(Result):
     cluster: str
-    strategy: Annotated[str, doc("what was chosen and why, in a sentence")]
+    strategy: Annotated[str, doc("the choice and its reason, in a sentence")]
     total_tasks: int
     elements: Annotated[int, doc("array elements in all")]
     pack: Annotated[int, doc("tasks that one element runs in turn")]
@@ -50,24 +50,20 @@ class PlanThroughputResult(Result):
 
 @primitive(stage="plan", errors=[SpecInvalid, ClusterUnknown, ConfigInvalid])
 def plan_throughput(request: PlanThroughputRequest, world: World) -> PlanThroughputResult:
-    """Arrays and waves for so many tasks under a cluster's limits, with the estimate beside its lower bound.
+    """Plan arrays and waves under a cluster's limits, with an estimate of the time and its lower bound.
 
-    The same planner as submit's; nothing is asked of the cluster.
+    The planner is submit's. Asks no cluster.
     """
     cluster = get_cluster(request.cluster, world.env, world.home)
     constraints = parse_constraints(cluster.constraints)
     wanted = Resources(walltime_sec=request.walltime_sec, cpus=request.cpus)
-    ask = resolve_resources(cluster, wanted, {}, constraints.max_walltime_sec)
+    resolved = resolve_resources(cluster, wanted, {}, constraints.max_walltime_sec)
     most = constraints.max_array_size * constraints.max_concurrent_jobs
-    pack = request.pack or choose_pack(request.total_tasks, request.est_task_sec, ask.resources["walltime_sec"], most)
-    workload = WorkloadSpec(
-        total_tasks=request.total_tasks,
-        est_task_sec=request.est_task_sec,
-        pack=pack,
-        cpus=request.cpus,
-        max_running=request.max_running,
+    pack = request.pack or choose_pack(
+        request.total_tasks, request.est_task_sec, resolved.resources["walltime_sec"], most
     )
-    plan = compute_submission_plan(workload, constraints)
+    asked = {name: getattr(request, name) for name in ("total_tasks", "est_task_sec", "cpus", "max_running")}
+    plan = compute_submission_plan(WorkloadSpec(pack=pack, **asked), constraints)
     return PlanThroughputResult(
         cluster=cluster.name,
         strategy=plan.strategy,

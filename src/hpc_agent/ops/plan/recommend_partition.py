@@ -1,4 +1,4 @@
-"""``recommend-partition``: which partition or queue would start the work soonest, asked of the live cluster."""
+"""``recommend-partition``: rank the partitions or queues of the live cluster for a piece of work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEBUG_WORDS = ("debug", "test", "short", "express", "interactive")
 
 
 class Wanted(msgspec.Struct, kw_only=True):
-    """What one element needs, and how many there are."""
+    """The resources of one element, and the number of elements."""
 
     walltime_sec: int | None = None
     mem_mb: int | None = None
@@ -32,7 +32,7 @@ class Wanted(msgspec.Struct, kw_only=True):
 
 
 class Candidate(msgspec.Struct, kw_only=True):
-    """A partition, whether it fits, and how it ranks (higher starts sooner)."""
+    """A partition with its score (higher starts sooner), and the reason why it does not fit."""
 
     partition: str
     fits: bool
@@ -43,7 +43,7 @@ class Candidate(msgspec.Struct, kw_only=True):
 
 
 class RecommendPartitionRequest(Request):
-    """What one element needs."""
+    """The resources of one element."""
 
     cluster: ClusterName
     walltime_sec: Annotated[Positive | None, doc("seconds of one element")] = None
@@ -51,8 +51,8 @@ class RecommendPartitionRequest(Request):
     cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
     gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
     gpu_type: Annotated[str | None, doc("kind of GPU, as the site names it")] = None
-    total_tasks: Annotated[int, doc("how many elements there are", gt=0)] = 1
-    user_preferred_partition: Annotated[str | None, doc("taken when it fits")] = None
+    total_tasks: Annotated[int, doc("number of elements", gt=0)] = 1
+    user_preferred_partition: Annotated[str | None, doc("recommended if it fits")] = None
     partitions: Annotated[
         list[dict[str, Any]], doc("rank these instead of asking the cluster: name, state, cpus_idle, ...")
     ] = []
@@ -64,26 +64,20 @@ class RecommendPartitionResult(Result):
     rationale: Annotated[str, doc("user_preferred, only_fit, best_fit or none_fit")]
     message: str
     gpu_type: str | None
-    candidates: Annotated[list[Candidate], doc("every partition, the best first, and why others do not fit")]
+    candidates: Annotated[list[Candidate], doc("every partition, the best first, with the reason why it does not fit")]
 
 
 @primitive(stage="plan", effects=[Effect.SSH], errors=SITE_ERRORS)
 def recommend_partition(request: RecommendPartitionRequest, world: World) -> RecommendPartitionResult:
-    """The partition or queue that fits and is likely to start the work soonest, and why the others are not it.
+    """Recommend the partition or queue that fits and probably starts the work first, with reasons for the others.
 
-    Reads sinfo, squeue and sacctmgr, or qstat -g c, qconf and qhost: one SSH command. Fits means state, walltime, memory and
-    CPUs of a node, GPUs. Then idle capacity counts, then the queue, then priority.
+    Reads sinfo, squeue and sacctmgr, or qstat -g c, qconf and qhost: one SSH command. State, walltime, memory
+    and CPUs of a node, and GPUs must fit. Then idle capacity counts, then the queue, then priority.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     node = node_of(world, repo, request.cluster)
-    wanted = Wanted(
-        walltime_sec=request.walltime_sec,
-        mem_mb=request.mem_mb,
-        cpus=request.cpus,
-        gpus=request.gpus,
-        gpu_type=request.gpu_type,
-        elements=request.total_tasks,
-    )
+    asked = {name: getattr(request, name) for name in ("walltime_sec", "mem_mb", "cpus", "gpus", "gpu_type")}
+    wanted = Wanted(elements=request.total_tasks, **asked)
     facts = _given(node.cluster.scheduler, request.partitions) if request.partitions else ask_site(node)
     ranked = rank(facts, wanted, node.cluster)
     chosen, rationale, message = _choose(ranked, request.user_preferred_partition)
@@ -130,8 +124,10 @@ def _choose(ranked: list[Candidate], preferred: str | None) -> tuple[Candidate |
 
 
 def rank(facts: SiteFacts, wanted: Wanted, cluster: Cluster) -> list[Candidate]:
-    """Every partition, the best first: those that fit, by how much of the work could start at once, then by a short queue,
-    then by priority; the cluster's default wins a tie.
+    """Return every partition, the best first.
+
+    Partitions that fit come first, by the share of the work that starts at once, then by queue, then by priority. The
+    cluster's default wins a tie.
     """
     found = [_judge(partition, wanted, cluster) for partition in facts.partitions]
     order = {partition.name: partition for partition in facts.partitions}
@@ -159,7 +155,7 @@ def _judge(partition: PartitionFacts, wanted: Wanted, cluster: Cluster) -> Candi
     share = min(1.0, slots / wanted.elements)
     crowd = 1 / (1 + (partition.pending_jobs or 0) / max(1, partition.nodes))
     speed = _speed(cluster, gpu.type) if gpu else 1.0
-    # A debug partition is for trying things; on long or large work it is abused.
+    # A debug partition is for tests, not for long or large work.
     debug = any(word in partition.name.lower() for word in DEBUG_WORDS)
     small = (wanted.walltime_sec or DEBUG_SEC + 1) <= DEBUG_SEC and wanted.elements <= DEBUG_ELEMENTS
     score = (share + 0.25 * crowd) * speed * (0.5 if debug and not small else 1.0)
@@ -191,12 +187,12 @@ def _why_not(partition: PartitionFacts, wanted: Wanted, cluster: Cluster, gpu: G
 
 
 def _gpu(partition: PartitionFacts, wanted: Wanted, cluster: Cluster) -> Gpu | None:
-    """The kind of GPU with the most free slots times relative speed; with none free, the largest stock."""
+    """Return the type of GPU with the most free slots times relative speed, or the largest stock if none is free."""
     if not wanted.gpus:
         return None
     stock = list(partition.gpus)
     queue: GpuQueue | None = cluster.gpu_queues.get(partition.name)
-    if queue is not None and not stock:  # Grid Engine does not tell GPUs; the site's own map does
+    if queue is not None and not stock:  # Grid Engine does not name GPUs; clusters.yaml does
         stock = [Gpu(queue.name, partition.cpus_total, partition.cpus_idle)]
     fitting = [g for g in stock if wanted.gpu_type is None or g.type.lower() == wanted.gpu_type.lower()]
     return max(fitting, key=lambda g: ((g.idle or 0) * _speed(cluster, g.type), g.total, g.type), default=None)

@@ -1,4 +1,4 @@
-"""``clusters-list`` and ``clusters-describe``: what is configured, and what is wrong with it."""
+"""``clusters-list`` and ``clusters-describe``: show the configured clusters and their problems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc_agent.world import World
 
 
 class ClustersListRequest(Request):
-    """Nothing to ask."""
+    """A request without fields."""
 
 
 class ClusterRow(msgspec.Struct):
@@ -22,7 +22,7 @@ class ClusterRow(msgspec.Struct):
     scheduler: str | None
     host: str | None
     ready: bool
-    problems: Annotated[list[str], doc("file, cluster, key and what is wrong")]
+    problems: Annotated[list[str], doc("file, cluster, key and the problem")]
 
 
 class ClustersListResult(Result):
@@ -31,7 +31,7 @@ class ClustersListResult(Result):
 
 @primitive(stage="setup", errors=[ConfigInvalid])
 def clusters_list(request: ClustersListRequest, world: World) -> ClustersListResult:  # noqa: ARG001
-    """Every configured cluster and whether it is ready to use."""
+    """List every configured cluster, with the problems of those that are not ready."""
     rows = []
     clusters = load_clusters(world.env, world.home)
     for name, raw in sorted(clusters.items()):
@@ -60,7 +60,7 @@ class ClustersDescribeResult(Result):
 
 @primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
 def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
-    """One cluster's whole configuration, and which file each key comes from."""
+    """Show the whole configuration of a cluster, with the file of each key."""
     cluster = get_cluster(request.name, world.env, world.home)
     raw = load_clusters(world.env, world.home)[request.name]
     return ClustersDescribeResult(

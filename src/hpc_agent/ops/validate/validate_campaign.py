@@ -1,4 +1,4 @@
-"""``validate-campaign``: every check of a submission in one call; and the cheap ones, as submit runs them."""
+"""``validate-campaign``: every check of a submission in one call."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from hpc_agent.world import World
 
 
 class ValidateCampaignRequest(SubmitRequest):
-    """The fields of submit, and how far to go."""
+    """The fields of submit, and the checks to run."""
 
-    remote: Annotated[bool, doc("ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")] = False
-    smoke: Annotated[bool, doc("really run the first, middle and last task here")] = False
+    remote: Annotated[bool, doc("ask the cluster for limits, your jobs and inputs (one or two SSH)")] = False
+    smoke: Annotated[bool, doc("run the first, middle and last task here")] = False
     smoke_timeout_sec: Annotated[float, doc("limit for those tasks together", gt=0, le=86400)] = 120.0
 
 
@@ -40,9 +40,9 @@ class ValidateCampaignResult(ValidationResult):
 
 @primitive(stage="validate", effects=[Effect.SSH, Effect.FILES], errors=FREEZE_ERRORS, progress=True)
 def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
-    """All findings about a submission before it is made; an error among them is the call's own error.
+    """Return all findings about a submission before it is made. An error among them is the error of the call.
 
-    Without ``remote`` and ``smoke`` it is what submit does by itself. A validator that cannot do its work is a finding too.
+    Without ``remote`` and ``smoke`` the checks are those of submit. A check that cannot run is a finding.
     """
     with freeze(world, request) as frozen:
         planned = plan_run(frozen, request)

@@ -37,10 +37,11 @@ from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
 
 QOS = "validate-self-qos-limit"
+LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}
 
 
 class ValidateSelfQosLimitRequest(Request):
-    """How many elements would be submitted."""
+    """The number of elements to submit."""
 
     cluster: Annotated[str, doc("name in clusters.yaml; its limits and your jobs are read live")]
     new_array_size: Annotated[int, doc("elements that are to be submitted", gt=0)]
@@ -50,17 +51,17 @@ class ValidateSelfQosLimitRequest(Request):
 
 @primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
-    """Whether the scheduler's own limits leave room for so many more elements, with all of your jobs counted."""
+    """Check that the scheduler's own limits leave room for more elements, with all of your jobs counted."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     return result_of(room_for(node_of(world, repo, request.cluster), request.new_array_size, request.warn_at_pct))
 
 
 def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
-    """Findings from the live limits. A limit on submitted jobs is no error: what is above it is sent later."""
+    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later."""
     found = []
     for row in headroom(ask_site(node), elements, warn_at):
         severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
-        fix = "Set max_submitted of the cluster's constraints: the rest is then sent when there is room."
+        fix = "Set max_submitted of the cluster's constraints: the other arrays then go when there is room."
         found.append(
             Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row)
         )
@@ -68,24 +69,22 @@ def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
 
 
 def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7) -> list[dict[str, Any]]:
-    """Each limit against what is there and what would come: state ok, warn or over, and a sentence."""
+    """Compare each limit with the present and the new elements: state ok, warn or over, and a sentence."""
     rows = []
     for limit in facts.limits:
         used = 0 if limit.kind == "array_size" else facts.submitted or 0
         after = used + elements
         state = "over" if after > limit.limit else "warn" if after > limit.limit * warn_at else "ok"
         there = f"{used} are there and " if limit.kind != "array_size" else ""
-        what = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}.get(
-            limit.kind, limit.kind
-        )
-        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {what}; {there}{elements} would come"
+        verb = LIMITED.get(limit.kind, limit.kind)
+        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{elements} would come"
         rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": elements,
                      "most": limit.limit, "state": state, "sentence": sentence})  # fmt: skip
     return rows
 
 
 class ValidateExecutorSignaturesRequest(RunRequest):
-    """The fields of submit that make a run what it is."""
+    """The fields of submit that identify a run."""
 
     cluster: ClusterName = "local"
     executor: Annotated[str, doc("shell command of a task", min_length=1)] = "python3 .hpc/cli.py"
@@ -93,7 +92,7 @@ class ValidateExecutorSignaturesRequest(RunRequest):
 
 @primitive(stage="validate", errors=FREEZE_ERRORS)
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
-    """Every task's parameters against the flags or the signature of its executor, read from the source as it is now."""
+    """Compare every task's parameters with the flags or the signature in the source of its executor."""
     with freeze(world, request) as frozen:
         return result_of(check_signatures(frozen))
 
@@ -107,13 +106,13 @@ class ValidateInputDatasetRequest(Request):
     required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = field(
         default_factory=list
     )
-    cluster: Annotated[str | None, doc("look whether the file is on this cluster, too")] = None
+    cluster: Annotated[str | None, doc("also check that the file is on this cluster")] = None
     experiment_dir: ExperimentDir = "."
 
 
 @primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
-    """Whether a table is there, has the rows that tasks want, and has values in the columns that they need."""
+    """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
     root = experiment_root(world.cwd, request.experiment_dir).root
     path = root / request.dataset_path
     findings = []
@@ -137,7 +136,7 @@ def _on_cluster(request: ValidateInputDatasetRequest, world: World) -> list[Find
     if there.get("readable"):
         return [Finding(DATASET, "info", "input_on_cluster", f"{path} is on '{node.cluster.name}'", "", there)]
     if not absolute and (repo.root / request.dataset_path).exists():
-        return []  # it travels with the run
+        return []  # the file is pushed with the run
     message = f"{path} is not readable on '{node.cluster.name}'"
     fix = "Copy it there, or submit with --shared-paths."
     return [Finding(DATASET, "error", "input_missing", message, fix, {**there, "field": "dataset_path"})]
@@ -193,11 +192,11 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class ValidateWalltimeAgainstHistoryRequest(Request):
-    """A walltime, and whose."""
+    """A walltime, and the executors that need it."""
 
     cluster: ClusterName
-    requested_walltime_sec: Annotated[int, doc("what one element would ask for, seconds", gt=0)]
-    executors: Annotated[list[str], doc("as tasks.py names them; all that were measured by default")] = field(
+    requested_walltime_sec: Annotated[int, doc("walltime of one element", gt=0)]
+    executors: Annotated[list[str], doc("as tasks.py names them; default: all with measurements")] = field(
         default_factory=list
     )
     kwargs: Annotated[dict[str, Any], doc("parameters of the task, where they predict its time")] = {}
@@ -207,7 +206,7 @@ class ValidateWalltimeAgainstHistoryRequest(Request):
 
 @primitive(stage="validate", errors=[SpecInvalid])
 def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryRequest, world: World) -> ValidationResult:
-    """A walltime against what tasks of these executors took on this cluster."""
+    """Compare a walltime with the measured time of tasks of these executors on this cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     samples = load_samples(repo, request.cluster)
     names = set(request.executors) or {str(row.get("executor")) for run in samples.runs for row in run.rows}
@@ -226,7 +225,7 @@ class ValidateStochasticMarkerRequest(Request):
 
 @primitive(stage="validate", errors=[SpecInvalid])
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
-    """Whether an earlier iteration of the campaign had these very parameters: an optimiser that picks a point twice."""
+    """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     runs = Journal(world, repo).all()[0]
     known = next(
