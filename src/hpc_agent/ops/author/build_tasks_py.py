@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,7 +163,7 @@ def _generator(wanted: TaskRequest, entries: list[Entry]) -> TaskGenerator:
         axes = {CHOOSER: names, **wanted.task_generator.params["axes"]}
         return TaskGenerator("cartesian_product", {**wanted.task_generator.params, "axes": axes})
     raise SpecInvalid(
-        f"a {wanted.task_generator.kind} generator for {len(entries)} executors must say which one each task is for",
+        f"a {wanted.task_generator.kind} generator for {len(entries)} executors must name the executor of each task",
         field="task_generator",
         remediation="Give every item the parameter 'executor', or name one executor; then call again.",
     )
@@ -174,16 +173,12 @@ def _problems(source: TaskSource, entries: list[Entry]) -> list[Problem]:
     """Return the problems of a sample of tasks, each different problem once."""
     by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
     found: dict[str, Problem] = {}
-    for kwargs in _sampled(source):
+    step = max(1, source.count // CHECKED_TASKS)
+    for kwargs in itertools.islice(source.make(), 0, None, step):
         entry = by_name.get(str(kwargs.get(CHOOSER, entries[0].name)), entries[0])
         for problem in check_kwargs(entry, kwargs):
             found.setdefault(problem.message, problem)
     return list(found.values())
-
-
-def _sampled(source: TaskSource) -> Iterable[dict[str, Any]]:
-    step = max(1, source.count // CHECKED_TASKS)
-    return itertools.islice(source.make(), 0, None, step)
 
 
 def _notes(source: TaskSource, entries: list[Entry]) -> list[str]:
@@ -205,7 +200,7 @@ class BuildTasksPyRequest(TaskRequest):
 
     task_count: Annotated[Positive | None, doc("expected number of tasks; another number is an error")] = None
     experiment_dir: ExperimentDir = "."
-    force: Annotated[bool, doc("overwrite files that somebody edited")] = False
+    force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
 class BuildTasksPyResult(Result):

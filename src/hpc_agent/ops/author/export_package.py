@@ -83,7 +83,8 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
     unchanged notebook is not converted again.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    package = _package(repo, request.package)
+    name = _identifier(repo.root.name) if request.package is None else request.package
+    package = check_module_name(name, "package", PACKAGE_TAKEN)
     compare_generated(repo.hpc / CACHE, "", repo.root)
     known = _load(repo.hpc / CACHE)
     plans = [
@@ -106,10 +107,6 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
         inits=inits,
         deduped=not inits and all(plan.text is None for plan in plans),
     )
-
-
-def _package(repo: RepoLayout, asked: str | None) -> str:
-    return check_module_name(asked if asked is not None else _identifier(repo.root.name), "package", PACKAGE_TAKEN)
 
 
 def _identifier(name: str) -> str:

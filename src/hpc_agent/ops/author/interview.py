@@ -45,7 +45,7 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One turn of the conversation."""
 
     role: Annotated[Literal["agent", "operator", "system"], doc("who spoke")]
-    text: Annotated[str, doc("what was said")]
+    text: Annotated[str, doc("the words")]
     at: Annotated[str | None, doc("when")] = None
 
 
@@ -66,7 +66,7 @@ class InterviewRequest(TaskRequest, kw_only=True):
     notes: Annotated[str, doc("anything else")] = ""
     campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
     allow_cli: Annotated[bool, doc("allow Claude Code to run hpc-agent here: a rule in .claude/settings.json")] = False
-    force: Annotated[bool, doc("overwrite files that somebody edited")] = False
+    force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
 class InterviewResult(Result):
@@ -102,7 +102,8 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     if settings:
         written[settings[0].relative_to(repo.root).as_posix()] = write_generated(*settings, True, repo.root)
     facts = plan.facts()
-    facts["notes"] = facts["notes"] + _unused(request)
+    if request.budget or request.abort_if:
+        facts["notes"] = [*facts["notes"], "budget and abort_if are kept for recall; a run does not enforce them"]
     return InterviewResult(
         campaign_dir=str(repo.root),
         artifacts=written,
@@ -155,9 +156,3 @@ def _settings(repo: RepoLayout) -> tuple[Path, str]:
     lists[0] += [ALLOWED] if ALLOWED not in lists[0] else []
     lists[1] += [rule for rule in DENIED if rule not in lists[1]]
     return path, json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _unused(request: InterviewRequest) -> list[str]:
-    if request.budget or request.abort_if:
-        return ["budget and abort_if are kept for recall; a run does not enforce them"]
-    return []

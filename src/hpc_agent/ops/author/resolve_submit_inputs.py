@@ -276,7 +276,7 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
     """Complete a submit spec from the given fields; an unclear field is ``needs_resolution`` with its candidates.
 
     Reads tasks.py, interview.json, earlier runs, clusters.yaml and the measured samples; asks no cluster and writes
-    nothing. Every ambiguity names its candidates, what it depends on, a safe default and the evidence.
+    nothing. Every ambiguity names its candidates, the fields that it depends on, a safe default and the evidence.
     """
     found = SubmitInputs(world, request)
     found.look_up()

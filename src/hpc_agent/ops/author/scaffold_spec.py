@@ -72,7 +72,8 @@ def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecRes
         if name not in spec and field.required:
             spec[name] = _example(chosen.request, name) if name in EXAMPLES else _smallest(field.type)
         elif name not in spec and request.full:
-            spec[name] = _default(field)
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            spec[name] = msgspec.to_builtins(default)
     # The verb must accept its own example.
     convert(spec, chosen.request, chosen.name)
     return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
@@ -100,12 +101,6 @@ def _find(verb: str) -> Primitive:
         if verb in (one.name, *one.aliases):
             return one
     raise SpecInvalid(f"there is no verb '{verb}'", field="verb", remediation="See 'hpc-agent --help'.")
-
-
-def _default(field: mi.Field) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default)
-    return msgspec.to_builtins(field.default_factory())
 
 
 def _smallest(kind: mi.Type) -> Any:

@@ -73,16 +73,15 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     return DemoResult(
         experiment_dir=str(folder),
         run_id=sent.run_id,
-        table=[_brief(row) for row in table.rows],
+        table=[{"kwargs": row["kwargs"], "metrics": _brief(row["metrics"])} for row in table.rows],
         table_csv=table.table_csv,
         next_steps=steps,
     )
 
 
-def _brief(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with count, mean and std only; the files have all statistics."""
-    metrics = {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in row["metrics"].items()}
-    return {"kwargs": row["kwargs"], "metrics": metrics}
+def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return count, mean and std of each metric; the files have all statistics."""
+    return {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in metrics.items()}
 
 
 def _make(folder: Path) -> None:
@@ -107,12 +106,6 @@ def _failed(folder: Path, run_id: str, watched: MonitorFlowResult) -> OutputsMis
 
 
 def _story(run_id: str, rows: list[dict[str, Any]], csv_path: str, steps: list[str]) -> str:
-    lines = [
-        "",
-        f"Ridge regression, mean and spread over five folds (run {run_id}):",
-        "",
-        as_text(rows),
-        "",
-        f"Table: {csv_path}",
-    ]
-    return "\n".join([*lines, "", "Next:", *(f"  {step}" for step in steps), ""])
+    title = f"Ridge regression, mean and spread over five folds (run {run_id}):"
+    shown = "\n".join(f"  {step}" for step in steps)
+    return f"\n{title}\n\n{as_text(rows)}\n\nTable: {csv_path}\n\nNext:\n{shown}\n"

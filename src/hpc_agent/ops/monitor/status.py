@@ -14,7 +14,7 @@ class StatusRequest(RunScoped):
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, aliases=["poll-run-status"])
 def status(request: StatusRequest, world: World) -> StatusResult:
-    """One snapshot of a run: counts, waves, failed tasks with their cause, why the rest is waiting.
+    """Show the state of a run: counts, waves, failed tasks with causes, reasons of waiting.
 
     One SSH command, whatever the number of tasks. A task is complete only by its own record.
     """

@@ -59,20 +59,16 @@ def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
     if not run.repo.sidecar(run.record.run_id).exists():
         write_run_sidecar(run.repo, _sidecar(mine[0]))
     status = ask_status(run)
+    names = ("job ids", "state", "arrays that wait")
     after = (run.record.job_ids, status.lifecycle_state, status.to_submit)
     return ReconcileResult(
         run_id=run.record.run_id,
         lifecycle_state=status.lifecycle_state,
         last_status=status.last_status,
-        changed=_changes(before, after),
+        changed=[f"{name}: {old} -> {new}" for name, old, new in zip(names, before, after, strict=True) if old != new],
         adopted=[],
         next_step=status.next_step,
     )
-
-
-def _changes(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
-    names = ("job ids", "state", "arrays that wait")
-    return [f"{name}: {old} -> {new}" for name, old, new in zip(names, before, after, strict=True) if old != new]
 
 
 def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:

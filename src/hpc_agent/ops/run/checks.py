@@ -110,17 +110,18 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
     files = frozen.tree.files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
     findings: dict[str, Finding] = {}
-    for task, name, value in named_paths(frozen):
+    for task, parameter, value in named_paths(frozen):
         path = value.removeprefix("./")
-        if not path.startswith("/") and path not in files and path not in folders and not _shared(frozen, path):
+        shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
+        if not path.startswith("/") and path not in files and path not in folders and not shared:
             here = (frozen.repo.root / path).exists()
-            why = "is left out of what is pushed" if here else "does not exist"
+            why = "is not pushed with the code" if here else "does not exist"
             fix = (
                 f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
                 if here
                 else "Correct the path."
             )
-            message = f"'{name}' of task {task} is {value}, which {why}"
+            message = f"'{parameter}' of task {task} is {value}, which {why}"
             findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
     return list(findings.values())[:20]
 
@@ -152,10 +153,6 @@ def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
             if (name, value) not in seen:
                 seen.add((name, value))
                 yield task, name, value
-
-
-def _shared(frozen: FrozenRun, path: str) -> bool:
-    return any(path == name or path.startswith(name + "/") for name in frozen.shared)
 
 
 def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int = 1) -> list[Finding]:

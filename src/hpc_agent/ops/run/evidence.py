@@ -12,6 +12,11 @@ from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
 
 Row = dict[str, Any]
+START_UP_SEC = 60
+MEMORY_FLOOR_MB = 64
+MEMORY_STEP_MB = 16
+# Above this number only a sample of the tasks is read: the largest values of a grid repeat.
+MOST_TASKS = 50_000
 # Share of the variance (of logarithms) that a model must explain.
 CLEAR = 0.8
 FEWEST_ROWS = 6
@@ -41,6 +46,10 @@ class Model:
         x = _positive(kwargs.get(self.number))
         return None if x is None else base + self.slope * math.log(x)
 
+    def is_beyond(self, kwargs: Row) -> bool:
+        """Return True for a number far above the largest measured one."""
+        return bool(self.number) and float(kwargs[self.number or ""]) > self.largest * FAR
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -68,7 +77,7 @@ def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float 
     expected, beyond = [], False
     for kwargs in tasks:
         y = model.at(kwargs)
-        beyond = beyond or y is None or _beyond(model, kwargs)
+        beyond = beyond or y is None or model.is_beyond(kwargs)
         expected.append(most - spread if y is None else y)
     if not expected:
         return None
@@ -126,10 +135,6 @@ def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -
     return Model(group, number, bases, slope, residuals, largest)
 
 
-def _beyond(model: Model, kwargs: Row) -> bool:
-    return bool(model.number) and float(kwargs[model.number or ""]) > model.largest * FAR
-
-
 def _words(model: Model) -> str:
     if model.number:
         power = f"{model.number}^{model.slope:.1f}"
@@ -158,13 +163,6 @@ def _squares(values: list[float]) -> float:
 def _quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[math.ceil(share * len(ordered)) - 1]
-
-
-START_UP_SEC = 60
-MEMORY_FLOOR_MB = 64
-MEMORY_STEP_MB = 16
-# Above this number only a sample of the tasks is read: the largest values of a grid repeat.
-MOST_TASKS = 50_000
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,7 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
         task_sec=seconds.worst * _margin(seconds),
         worst_sec=seconds.worst,
         typical_sec=seconds.typical,
-        mem_mb=_rounded(memory.worst * _margin(memory)) if memory else None,
+        mem_mb=_memory_mb(memory.worst * _margin(memory)) if memory else None,
         time_origin=_origin(rows, seconds, "s"),
         memory_origin=_origin(rows, memory, "MiB") if memory else "",
     )
@@ -222,7 +220,7 @@ def _margin(prediction: Prediction) -> float:
     return margin * 1.5 if prediction.beyond else margin
 
 
-def _rounded(megabytes: float) -> int:
+def _memory_mb(megabytes: float) -> int:
     return max(MEMORY_FLOOR_MB, math.ceil(megabytes / MEMORY_STEP_MB) * MEMORY_STEP_MB)
 
 

@@ -82,6 +82,9 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
         tree = scan_tree(repo.root, list(shared), cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
+        name = (
+            check_identifier(request.run_name, "run_name") if request.run_name else repo.remote_name.rpartition("-")[0]
+        )
         yield FrozenRun(
             request=request,
             repo=repo,
@@ -91,7 +94,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
             tasks=tasks,
             tree=tree,
             identity=_identity(repo, request, tasks, tree, shared),
-            run_name=_run_name(repo, request),
+            run_name=name,
             shared=shared,
             notes=notes,
             executors=read_static(repo.tasks).executors,
@@ -117,12 +120,6 @@ def _identity(
         "conda_env": request.conda_env,
         "campaign_id": request.campaign_id,
     }
-
-
-def _run_name(repo: RepoLayout, request: RunRequest) -> str:
-    if request.run_name:
-        return check_identifier(request.run_name, "run_name")
-    return repo.remote_name.rpartition("-")[0]
 
 
 def _check_env(env: dict[str, str]) -> None:

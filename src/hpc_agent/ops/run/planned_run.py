@@ -36,7 +36,7 @@ class PlannedRun:
 
     @property
     def has_canary(self) -> bool:
-        """A plan that begins with task 1 has a canary in front: task 0, alone."""
+        """Return True for a plan that begins with task 1: task 0 runs first, alone."""
         return self.arrays.arrays[0].first_task == 1
 
     @property
@@ -74,7 +74,7 @@ class PlannedRun:
 
 
 def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
-    """Choose resources, arrays and waves. What the request leaves open follows from the measured tasks.
+    """Choose resources, arrays and waves. Open fields of the request follow from the measured tasks.
 
     Raises SpecInvalid for a request that exceeds the cluster's limits.
     """
