@@ -7,17 +7,9 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import (
-    CanaryFailed,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    SchedulerRefused,
-    SpecInvalid,
-    StorageFull,
-    SubmissionUnknown,
-)
+from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.known_run import RUN_ERRORS
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
@@ -48,10 +40,9 @@ class SubmitAndVerifyResult(Result):
 @primitive(
     stage="submit",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, CanaryFailed, SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid, SchedulerRefused,
-            SubmissionUnknown, StorageFull],
+    errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, SubmissionUnknown, StorageFull],
     progress=True,
-)  # fmt: skip
+)
 def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
     """Submit task 0 first, alone, and the other tasks when its result is in order, without a second push.
 
@@ -59,8 +50,8 @@ def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAn
     """
     given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
     sent = submit(SubmitRequest(**{**given, "canary": True}), world)
-    wait = {name: getattr(request, name) for name in ("experiment_dir", *SubmitAndVerifyRequest.__annotations__)}
-    verified = None if request.dry_run else verify_canary(VerifyCanaryRequest(run_id=sent.run_id, **wait), world)
+    canary = {name: getattr(request, name) for name in ("experiment_dir", *SubmitAndVerifyRequest.__annotations__)}
+    verified = None if request.dry_run else verify_canary(VerifyCanaryRequest(run_id=sent.run_id, **canary), world)
     return SubmitAndVerifyResult(
         run_id=sent.run_id,
         deduped=sent.deduped,

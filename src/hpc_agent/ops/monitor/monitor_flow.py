@@ -79,9 +79,9 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         acted = False
         try:
             seen = ask_status(run)
-            world.progress.update("status", total=seen.total_tasks, **_counts(seen))
+            world.progress.update("status", total=seen.total_tasks, **seen.counts())
             acted = follow_up.act(seen)
-            pace.saw(changed=acted or latest is None or _counts(latest) != _counts(seen))
+            pace.saw(changed=acted or latest is None or latest.counts() != seen.counts())
             latest = seen
         except (SshUnreachable, ClusterTimeout) as error:
             used_up = latest is None and world.now() - started >= request.wall_clock_budget_seconds
@@ -95,10 +95,6 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_seconds):
             return _result(latest, ticks, elapsed, follow_up, stuck >= STUCK_LOOKS)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_seconds - elapsed)))
-
-
-def _counts(seen: StatusResult) -> dict[str, int]:
-    return {name: seen.last_status[name] for name in ("complete", "running", "pending", "failed", "unknown")}
 
 
 def _is_stuck(seen: StatusResult) -> bool:

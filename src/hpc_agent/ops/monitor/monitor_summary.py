@@ -9,6 +9,7 @@ from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.errors import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RunScoped, load_record
+from hpc_agent.ops.run.run_status import STATES
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
@@ -55,11 +56,8 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
 
 
 def _body(record: RunRecord) -> list[str]:
-    counts = ", ".join(
-        f"{record.last_status[name]} {name}"
-        for name in ("complete", "running", "pending", "failed", "unknown")
-        if record.last_status.get(name)
-    )
+    seen = record.last_status
+    counts = ", ".join(f"{seen[name]} {name}" for name in STATES if seen.get(name))
     lines = [f"last look {iso(record.last_status_at)}: {counts}" if record.last_status_at else "no look yet"]
     if record.submitted_at:
         jobs = len(record.job_ids)

@@ -110,7 +110,7 @@ class _Watched:
 
     def _update(self, seen: StatusResult, now: float) -> None:
         view = self.view
-        counts = {name: int(seen.last_status[name]) for name in ("complete", "running", "pending", "failed", "unknown")}
+        counts = seen.counts()
         if seen.lifecycle_state != view.state:
             stamp = time.strftime("%H:%M:%S", time.localtime(now))
             view.events.append(f"{stamp} {seen.lifecycle_state.replace('_', ' ')}")

@@ -9,6 +9,8 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, keep_measurements, lacks_measurements
 from hpc_agent.state.journal import Journal, RunRecord
 
+STATES = ("complete", "running", "pending", "failed", "unknown")
+
 
 class StatusResult(Result):
     run_id: str
@@ -34,6 +36,10 @@ class StatusResult(Result):
     eta_seconds: Annotated[float | None, doc("at the present number of running tasks")] = None
     job_ids: list[str] = []
     next_step: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of tasks in each state."""
+        return {name: int(self.last_status[name]) for name in STATES}
 
 
 # Fields that the node side's answer and the result share; a run of an older version has no answer for the second part.

@@ -6,13 +6,9 @@ from typing import Annotated, Any, Literal
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import (
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
     PreconditionFailed,
     RemoteCommandFailed,
     SchedulerRefused,
-    SpecInvalid,
     SshUnreachable,
     StorageFull,
     SubmissionUnknown,
@@ -20,7 +16,7 @@ from hpc_agent.errors import (
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.freeze import FrozenRun, freeze
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -57,10 +53,7 @@ class SubmitResult(Result):
     stage="submit",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=[
-        SpecInvalid,
-        ExecutorNotFound,
-        ClusterUnknown,
-        ConfigInvalid,
+        *FREEZE_ERRORS,
         PreconditionFailed,
         SshUnreachable,
         SchedulerRefused,
