@@ -12,10 +12,11 @@ from hpc_agent.experiment.entries import find_entries
 from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.journal import TERMINAL, RunRecord
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
 
 Action = Literal["monitor", "reuse", "interview", "fresh"]
@@ -70,8 +71,8 @@ class SuggestSetupActionResult(Result):
 @primitive(stage="author", errors=[SpecInvalid])
 def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> SuggestSetupActionResult:
     """Suggest the first step in this repo: watch runs in flight, use the tasks, write tasks, or write an executor."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
+    repo, journal = journal_of(world, request.experiment_dir)
+    records, problems = journal.all()
     priority, action, candidates, reason, command = _suggestion(records, repo)
     return SuggestSetupActionResult(
         priority=priority,

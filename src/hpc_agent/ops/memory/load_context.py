@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.ops.run.known_run import journal_of
+from hpc_agent.state.journal import TERMINAL, RunRecord
 from hpc_agent.world import World
 
 
@@ -30,8 +30,8 @@ class LoadContextResult(Result):
 @primitive(stage="memory")
 def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
     """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
+    repo, journal = journal_of(world, request.experiment_dir)
+    records, problems = journal.all()
     latest = records[0] if records else None
     in_flight = [record for record in records if record.status not in TERMINAL]
     hint, command = _next(latest, in_flight, repo.tasks.is_file())

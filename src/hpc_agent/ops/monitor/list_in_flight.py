@@ -8,10 +8,10 @@ from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, 
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.remote import root_of
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.known_run import node_of
+from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
 
 
@@ -29,8 +29,7 @@ class ListInFlightResult(Result):
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
     """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    repo, journal = journal_of(world, request.experiment_dir)
     records, problems = journal.all()
     errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     if request.refresh:

@@ -8,10 +8,9 @@ from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.errors import iso
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import RunScoped, load_record
+from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record
 from hpc_agent.ops.run.run_status import STATES
-from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.journal import RunRecord
 from hpc_agent.world import World
 
 
@@ -31,8 +30,7 @@ class MonitorSummaryResult(Result):
 @primitive(stage="monitor", errors=[JournalCorrupt, PreconditionFailed])
 def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSummaryResult:
     """Summarize the last look from the journal, with the same bytes each time. Asks no cluster."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    repo, journal = journal_of(world, request.experiment_dir)
     try:
         record = load_record(journal, repo, request.run_id)
     except RunNotFound:

@@ -10,10 +10,9 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
 from hpc_agent.ops.monitor.poll_interval import PollInterval
 from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, journal_of, known_run
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
-from hpc_agent.state.journal import TERMINAL, Journal
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
 def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
     if not request.all_runs:
         return [known_run(world, request)]
-    records, _ = Journal(world, experiment_root(world.cwd, request.experiment_dir)).all()
+    records, _ = journal_of(world, request.experiment_dir)[1].all()
     wanted = [record for record in records if record.status not in TERMINAL and record.submitted_at]
     if not wanted:
         raise PreconditionFailed(

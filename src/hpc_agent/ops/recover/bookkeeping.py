@@ -8,9 +8,9 @@ from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, 
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, known_run, node_of
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, journal_of, known_run, node_of
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.runs import Sidecar, find_existing_runs
 from hpc_agent.world import World
 
@@ -69,8 +69,7 @@ def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunT
 
     A later status asks the cluster again.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    journal = journal_of(world, request.experiment_dir)[1]
     record = journal.load(request.run_id)
     was = record.status
     if was != request.status:
@@ -101,8 +100,7 @@ def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> 
     An orphan has no job ids here. The verb also asks the cluster, because its ledger may have the jobs. Without an answer
     the sidecar is kept.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    repo, journal = journal_of(world, request.experiment_dir)
     sidecars, problems = find_existing_runs(repo)
     removed, kept = [], {}
     for sidecar in sidecars:

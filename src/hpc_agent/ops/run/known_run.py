@@ -52,6 +52,12 @@ class KnownRun:
     node: Node
 
 
+def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:
+    """Return the repo in a folder, and the journal of its runs."""
+    repo = experiment_root(world.cwd, experiment_dir)
+    return repo, Journal(world, repo)
+
+
 def node_of(world: World, repo: RepoLayout, cluster: str, root: str | None = None) -> Node:
     """Return the node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
     return Node(get_cluster(cluster, world.env, world.home), world.env, world.home, repo.remote_name, root)
@@ -67,8 +73,7 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
 
     Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    repo, journal = journal_of(world, request.experiment_dir)
     record = load_record(journal, repo, request.run_id)
     if not record.job_ids and not record.submitted_at:
         raise PreconditionFailed(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
@@ -67,38 +68,22 @@ def resolve_resources(
     walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack)
     memory = _memory(cluster, wanted, origin, evidence)
     gpu_type, queue = _gpu(cluster, wanted)
+    constraint = cluster.gpu_constraint if wanted.gpus else None
     place = {
         **placement,
         "partition": _first(
-            "partition",
-            origin,
-            request=placement.get("partition"),
-            gpu_queues=queue,
-            default_partition=cluster.default_partition,
+            placement, "partition", origin, gpu_queues=queue, default_partition=cluster.default_partition
         ),
-        "account": _first("account", origin, request=placement.get("account"), cluster=cluster.account),
-        "constraint": _first(
-            "constraint",
-            origin,
-            request=placement.get("constraint"),
-            gpu_constraint=cluster.gpu_constraint if wanted.gpus else None,
-        ),
+        "account": _first(placement, "account", origin, cluster=cluster.account),
+        "constraint": _first(placement, "constraint", origin, gpu_constraint=constraint),
     }
-    resources = {
-        "walltime_sec": walltime,
-        "mem_mb": memory,
-        "cpus": wanted.cpus,
-        "gpus": wanted.gpus,
-        "gpu_type": gpu_type,
-        "nodes": wanted.nodes,
-        "exclusive": wanted.exclusive,
-    }
+    resources = {**msgspec.to_builtins(wanted), "walltime_sec": walltime, "mem_mb": memory, "gpu_type": gpu_type}
     return ResolvedResources(resources, place, origin, segments)
 
 
-def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
-    """Return the first candidate that is set, and write its name into ``origin``."""
-    for source, value in candidates.items():
+def _first(placement: dict[str, Any], name: str, origin: dict[str, str], **defaults: Any) -> Any:
+    """Return the request's value, or the first default that is set, and write the source into ``origin``."""
+    for source, value in {"request": placement.get(name), **defaults}.items():
         if value is not None:
             origin[name] = source
             return value

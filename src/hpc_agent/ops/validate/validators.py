@@ -29,9 +29,8 @@ from hpc_agent.ops.run.checks import (
 from hpc_agent.ops.run.evidence import from_rows
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
-from hpc_agent.ops.run.known_run import SITE_ERRORS, node_of
+from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
 from hpc_agent.ops.run.run_request import Name, RunRequest
-from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
@@ -226,8 +225,7 @@ class ValidateStochasticMarkerRequest(Request):
 @primitive(stage="validate", errors=[SpecInvalid])
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
     """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    runs = Journal(world, repo).all()[0]
+    runs = journal_of(world, request.experiment_dir)[1].all()[0]
     known = next(
         (run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)), request.expected_cmd_sha
     )
