@@ -93,24 +93,18 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
             details={"failed_tasks": failed, "missing_tasks": missing},
             remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
         )
-    table = Table(replicates=request.replicates)
+    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
+    return _write_table(run, folder, waves, request.replicates)
+
+
+def _write_table(run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str]) -> AggregateResult:
+    """Merge the partials, write the table as JSON and CSV, and journal the aggregation."""
+    table = Table(replicates=replicates)
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
-    return _finish(run, request, world, waves, table, total, included)
-
-
-def _finish(
-    run: KnownRun,
-    request: AggregateRequest,
-    world: World,
-    waves: list[dict[str, Any]],
-    table: Table,
-    total: int,
-    included: int,
-) -> AggregateResult:
+    total, included = sum(wave["tasks"] for wave in waves), sum(count(wave["included"]) for wave in waves)
     rows = table.rows()
     kwargs, metrics = columns_of(rows)
-    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
     result = AggregateResult(
         run_id=run.record.run_id,
         complete=included == total,
