@@ -7,7 +7,8 @@ from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.scaffolds import (
+from hpc_agent.experiment.writing.generated_file import write_generated
+from hpc_agent.experiment.writing.scaffolds import (
     DEFAULT_FLAGS,
     TAKEN,
     Shape,
@@ -16,7 +17,6 @@ from hpc_agent.experiment.scaffolds import (
     executor_source,
     parse_flags,
 )
-from hpc_agent.experiment.written import write_generated
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root

@@ -8,7 +8,7 @@ import msgspec
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.entries import find_entries
+from hpc_agent.experiment.reading.entries import find_entries
 from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze

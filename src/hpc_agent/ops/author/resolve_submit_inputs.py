@@ -22,9 +22,9 @@ from hpc_agent.errors import (
     SchemaIncompat,
     SpecInvalid,
 )
-from hpc_agent.experiment.entries import find_entries, metrics_file_of
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks_file import CLI, command_of
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.entries import find_entries, metrics_file_of
+from hpc_agent.experiment.writing.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.author.interview import INTERVIEW

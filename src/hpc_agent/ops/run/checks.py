@@ -10,10 +10,10 @@ import msgspec
 
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.entries import CHOOSER, entry_for
-from hpc_agent.experiment.signatures import check_kwargs
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks_file import CLI
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.entries import CHOOSER, entry_for
+from hpc_agent.experiment.reading.parameter_checks import check_kwargs
+from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.ops.run.evidence import Evidence
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hpc_agent.experiment.tasks import ResolvedTasks
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
 

@@ -15,7 +15,7 @@ import msgspec
 
 from hpc_agent._version import __version__
 from hpc_agent.errors import HpcError, StorageFull
-from hpc_agent.experiment.tree import Entry, shared_files
+from hpc_agent.experiment.reading.pushed_tree import Entry, shared_files
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, identity_of, journal_ledger, kept_back, owner
 from hpc_agent.state.files import save
