@@ -212,7 +212,7 @@ def test_submit_refuses_what_a_cheap_check_finds(call, repo):
     script.write_text(script.read_text().replace("--steps", "--horizon").replace("options.steps", "options.horizon"))
     (repo / ".hpcignore").write_text("data.csv\n")
     refused = call(*words)
-    assert "left out of what is pushed" in refused.envelope["message"], refused.envelope
+    assert "not pushed with the code" in refused.envelope["message"], refused.envelope
 
 
 def test_a_dry_run_runs_what_would_be_pushed(call, repo):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
-from hpc_agent.ops.monitor.pace import SLOWEST_SEC, Pace
+from hpc_agent.ops.monitor.poll_interval import SLOWEST_SEC, PollInterval
 from hpc_agent.view.live import RunView, bar, render
 from hpc_agent.world import World
 
@@ -58,7 +58,7 @@ def test_a_cron_line_never_comes_too_often(cadence):
 
 
 def test_looks_become_rarer_and_never_too_frequent():
-    pace = Pace(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30), 5)
+    pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30), 5)
     seen = []
     for _ in range(9):
         pace.saw(changed=False)
@@ -123,14 +123,14 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     def poll(_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
-            next_step="", waiting=[], stuck=0, stale=None,
+            next_step="", waiting=[], stuck=0, stale=None, counts=lambda: counts,
         )  # fmt: skip
 
     node = SimpleNamespace(cluster=Cluster(name="c", scheduler="local", scratch="/s"))
     run = SimpleNamespace(node=node, record=SimpleNamespace(total_tasks=1))
     monkeypatch.setattr(module, "known_run", lambda *_: run)
-    monkeypatch.setattr(module, "poll", poll)
-    monkeypatch.setattr(module, "act", lambda *_: False)
+    monkeypatch.setattr(module, "ask_status", poll)
+    monkeypatch.setattr(module.FollowUp, "act", lambda *_: False)
     world = World(now=lambda: clock["now"], awake=lambda: clock["awake"], sleep=sleep)
     ended = module.monitor_flow(module.MonitorFlowRequest(wall_clock_budget_sec=3600), world)
     assert (ended.lifecycle_state, ended.ticks) == ("complete", 2)

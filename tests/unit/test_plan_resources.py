@@ -2,7 +2,7 @@ import pytest
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster, GpuQueue
-from hpc_agent.ops.plan.resources import Resources, resolve_resources
+from hpc_agent.ops.run.resources import Resources, resolve_resources
 
 DAY = 86400
 

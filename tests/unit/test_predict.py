@@ -6,8 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.ops.plan.evidence import from_rows
-from hpc_agent.ops.plan.predict import predict
+from hpc_agent.ops.run.evidence import from_rows, predict
 
 
 def rows(values, **names):

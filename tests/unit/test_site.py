@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.site import Gpu, Limit, PartitionFacts, SiteFacts
 from hpc_agent.node.schedulers import site_parsers as parsers
-from hpc_agent.ops.plan.partitions import Wanted, headroom, rank
+from hpc_agent.ops.plan.recommend_partition import Wanted, rank
+from hpc_agent.ops.validate.validators import headroom
 
 BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
 short|up|10:00|5:00|4|0/256/0/256|65536|gpu:fake:2|20

@@ -1,1 +1,1 @@
-"""The primitives, one package per stage of a run's life."""
+"""Hold the primitives: a package for each stage, flows above the stages, run below the stages."""

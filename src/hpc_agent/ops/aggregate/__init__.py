@@ -1,1 +1,1 @@
-"""From task records to one table."""
+"""Fold the records of tasks into one table."""

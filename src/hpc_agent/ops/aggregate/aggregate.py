@@ -6,15 +6,20 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run, learn, unmeasured
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import (
+    RUN_ERRORS,
+    KnownRun,
+    RunScoped,
+    keep_measurements,
+    known_run,
+    lacks_measurements,
+)
 from hpc_agent.state.files import save
 from hpc_agent.world import World
 
@@ -23,37 +28,33 @@ ROWS_IN_ANSWER = 200
 
 
 class AggregateRequest(RunScoped):
-    """Which waves, and what counts as a replicate."""
+    """The run, its waves, and the parameters that only repeat."""
 
-    wave: Annotated[list[int], Meta(description="only these waves; all by default")] = []
-    replicates: Annotated[list[str], Meta(description="kwargs that only repeat (seeds): grouped into one row")] = []
-    require_complete: Annotated[bool, Meta(description="fail when a task is not complete")] = False
-    output_dir: Annotated[
-        str | None, Meta(description="where the table goes; results/<run_id> in the repo by default")
-    ] = None
+    wave: Annotated[list[int], doc("only these waves; all by default")] = []
+    replicates: Annotated[list[str], doc("parameters that only repeat (seeds): grouped into one row")] = []
+    require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
+    output_dir: Annotated[str | None, doc("folder of the table; results/<run_id> in the repo by default")] = None
 
 
 class AggregateResult(Result):
     run_id: str
-    complete: Annotated[bool, Meta(description="every task of the asked waves is in the table")]
-    total_tasks: Annotated[int, Meta(description="tasks of the asked waves")]
+    complete: Annotated[bool, doc("every task of these waves is in the table")]
+    total_tasks: Annotated[int, doc("tasks of these waves")]
     included_tasks: int
-    missing_tasks: Annotated[str, Meta(description="ranges of tasks without a record")]
-    failed_tasks: Annotated[str, Meta(description="ranges of failed tasks")]
-    without_metrics: Annotated[str, Meta(description="ranges of complete tasks that wrote no numbers")]
+    missing_tasks: Annotated[str, doc("ranges of tasks without a record")]
+    failed_tasks: Annotated[str, doc("ranges of failed tasks")]
+    without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
     metrics_problems: Annotated[
-        list[dict[str, Any]], Meta(description="the first tasks whose metrics file could not be read: task, message")
+        list[dict[str, Any]], doc("the first tasks with an unreadable metrics file: task, message")
     ]
     combined_waves: list[int]
     waves_combined_this_call: list[int]
-    kwargs: Annotated[list[str], Meta(description="columns that name a grid point")]
+    kwargs: Annotated[list[str], doc("columns that name a grid point")]
     metrics: list[str]
-    rows: Annotated[
-        list[dict[str, Any]], Meta(description="the first 200 rows: kwargs, count, metrics with their statistics")
-    ]
+    rows: Annotated[list[dict[str, Any]], doc("the first 200 rows: kwargs, count, metrics with their statistics")]
     row_count: int
-    overall: Annotated[dict[str, Any], Meta(description="each metric over all tasks: count, sum, mean, min, max, ...")]
-    usage: Annotated[dict[str, float], Meta(description="cpu_seconds and task_seconds of the included tasks")]
+    overall: Annotated[dict[str, Any], doc("each metric over all tasks: count, sum, mean, min, max, ...")]
+    usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
     table_json: str
     table_csv: str
 
@@ -61,7 +62,7 @@ class AggregateResult(Result):
 @primitive(
     stage="aggregate",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
-    errors=[*ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
 )
@@ -69,13 +70,13 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """Fold the records of complete tasks into one table, JSON and CSV: a row for each grid point.
 
     The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats
-    do not change a digit. What is not complete is named in the answer and is not in the table.
+    do not change a digit. The answer names the tasks that are not complete; the table leaves them out.
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": unmeasured(run)}
+    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": lacks_measurements(run)}
     answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
-    learn(run, answer)
+    keep_measurements(run, answer)
     waves = list(answer["waves"].values())
     included = sum(count(wave["included"]) for wave in waves)
     total = sum(wave["tasks"] for wave in waves)
@@ -92,24 +93,18 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
             details={"failed_tasks": failed, "missing_tasks": missing},
             remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
         )
-    table = Table(replicates=request.replicates)
+    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
+    return _write_table(run, folder, waves, request.replicates)
+
+
+def _write_table(run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str]) -> AggregateResult:
+    """Merge the partials, write the table as JSON and CSV, and journal the aggregation."""
+    table = Table(replicates=replicates)
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
-    return _finish(run, request, world, waves, table, total, included)
-
-
-def _finish(
-    run: KnownRun,
-    request: AggregateRequest,
-    world: World,
-    waves: list[dict[str, Any]],
-    table: Table,
-    total: int,
-    included: int,
-) -> AggregateResult:
+    total, included = sum(wave["tasks"] for wave in waves), sum(count(wave["included"]) for wave in waves)
     rows = table.rows()
     kwargs, metrics = columns_of(rows)
-    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
     result = AggregateResult(
         run_id=run.record.run_id,
         complete=included == total,

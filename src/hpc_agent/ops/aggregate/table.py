@@ -1,4 +1,4 @@
-"""The table of a run as rows, CSV and readable text."""
+"""Write the table of a run as rows, CSV and text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ SPREAD = ("count", "mean", "std", "min", "max")
 
 
 def columns_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Names of the kwargs and of the metrics, in the order in which rows bring them."""
+    """Return the names of the parameters and of the metrics, in the order of their first row."""
     kwargs = dict.fromkeys(name for row in rows for name in row["kwargs"])
     metrics = dict.fromkeys(name for row in rows for name in row["metrics"])
     return list(kwargs), list(metrics)
 
 
 def flat_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Header and cells: a metric seen once per row is one column, one with replicates gets its count, mean, std, min,
-    max.
-    """
+    """Return header and cells. A metric with replicates has five columns, another one has one."""
     kwargs, metrics = columns_of(rows)
     spread = {m: any(row["metrics"].get(m, {}).get("count", 0) > 1 for row in rows) for m in metrics}
     header = list(kwargs)
@@ -41,7 +39,7 @@ def _cell(value: Any) -> Any:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """RFC 4180 text; floats in their shortest exact form, nothing for a missing value."""
+    """Return RFC 4180 text with floats in their shortest exact form and empty cells for missing values."""
     header, cells = flat_rows(rows)
     out = io.StringIO()
     writer = csv.writer(out)
@@ -51,7 +49,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:
-    """Columns aligned for a terminal, six significant digits, ``mean ± std`` where a row stands for several values."""
+    """Return aligned columns with six significant digits, and ``mean ± std`` for rows with replicates."""
     kwargs, metrics = columns_of(rows)
     lines = [[*kwargs, *metrics]]
     for row in rows[:limit]:

@@ -1,1 +1,1 @@
-"""From somebody's repo to a planned run: discovery, tasks, interview, axes."""
+"""Write tasks, executors and submit specs from a user's repo."""

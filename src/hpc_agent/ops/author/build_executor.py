@@ -1,11 +1,9 @@
-"""``build-executor``: one starter script or notebook that runs as it is."""
+"""``build-executor``: write a script or notebook to start from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
-
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
@@ -20,48 +18,44 @@ from hpc_agent.experiment.writing.scaffolds import (
     parse_flags,
 )
 from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
 
 class BuildExecutorRequest(Request):
-    """What the starter is called, where it goes, and its flags."""
+    """The name, the folder and the flags of the starter."""
 
-    name: Annotated[str, Meta(description="of the file and its function: letters, digits and '_'")]
-    output_dir: Annotated[str, Meta(description="folder of the file, below experiment_dir")] = "executors"
-    shape: Annotated[
-        Shape,
-        Meta(
-            description="argparse: standard library only; register-run: a decorated function; notebook: the same as .ipynb"
-        ),
-    ] = "register-run"
+    name: Annotated[str, doc("of the file and its function: letters, digits and '_'")]
+    output_dir: Annotated[str, doc("folder of the file, below experiment_dir")] = "executors"
+    shape: Annotated[Shape, doc("argparse: standard library; register-run: a decorated function; notebook: .ipynb")] = (
+        "register-run"
+    )
     flags: Annotated[
         list[str] | None,
-        Meta(
-            description='name:type=default of int, float, str or bool, required without a default: "horizon:int=5,name:str"'
-        ),
+        doc('name:type=default (int, float, str, bool); no default: required: "horizon:int=5,name:str"'),
     ] = None
-    force: Annotated[bool, Meta(description="replace a file that was edited")] = False
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    force: Annotated[bool, doc("replace a file that was edited")] = False
+    experiment_dir: ExperimentDir = "."
 
 
 class BuildExecutorResult(Result):
-    path: Annotated[str, Meta(description="relative to experiment_dir where it lies inside")]
+    path: Annotated[str, doc("relative to experiment_dir where it lies inside")]
     shape: str
-    state: Annotated[str, Meta(description="written, or kept: it was there already, byte for byte")]
-    flags: Annotated[list[str], Meta(description="the options of its command line")]
-    command: Annotated[str | None, Meta(description="value for submit's executor; none for a notebook")]
-    entry: Annotated[str | None, Meta(description="file:function of the registered function; none for argparse")]
-    source: Annotated[str, Meta(description="the text of the file")]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    state: Annotated[str, doc("written, or kept: it was there already, byte for byte")]
+    flags: Annotated[list[str], doc("the options of its command line")]
+    command: Annotated[str | None, doc("value for submit's executor; none for a notebook")]
+    entry: Annotated[str | None, doc("file:function of the registered function; none for argparse")]
+    source: Annotated[str, doc("the text of the file")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="name")
 def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutorResult:
-    """Write one starter executor with the flags you name; it runs as it is.
+    """Write one starter executor with the flags you name. The starter runs without changes.
 
-    It fits a small forecast on made-up data: replace the computation with your own. A file with other content is never
-    overwritten without --force.
+    The starter fits a small forecast on made-up data: replace the computation with your own. A file with other content
+    is overwritten only with --force.
     """
     name = check_module_name(request.name, "name", TAKEN)
     flags = parse_flags(DEFAULT_FLAGS if request.flags is None else request.flags)

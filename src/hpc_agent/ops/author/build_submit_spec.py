@@ -1,22 +1,25 @@
-"""``build-submit-spec`` and ``suggest-setup-action``: a checked spec from resolved values, and what to do first."""
+"""``build-submit-spec`` and ``suggest-setup-action``: a checked spec from given values, and the first step in a repo."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.entries import find_entries
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.layout import plan_facts
-from hpc_agent.ops.submit.planned import plan_run
-from hpc_agent.ops.submit.spec import SubmitRequest
-from hpc_agent.state.journal import TERMINAL, Journal
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.known_run import journal_of
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.state.journal import TERMINAL, RunRecord
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
+
+Action = Literal["monitor", "reuse", "interview", "fresh"]
 
 
 class BuildSubmitSpecRequest(SubmitRequest):
@@ -24,21 +27,20 @@ class BuildSubmitSpecRequest(SubmitRequest):
 
 
 class BuildSubmitSpecResult(Result):
-    spec: Annotated[dict[str, Any], Meta(description="every field that differs from its default; valid for submit")]
+    spec: Annotated[dict[str, Any], doc("every field that differs from its default; valid for submit")]
     run_id: str
     total_tasks: int
-    plan: Annotated[dict[str, Any], Meta(description="arrays, waves, resources, and where each number came from")]
+    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
     notes: list[str]
 
 
-@primitive(stage="author", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="author", errors=FREEZE_ERRORS)
 def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSubmitSpecResult:
-    """Values that somebody decided on, as a spec that submit accepts: tasks, files, limits and command are checked.
+    """Write given values as a spec for submit, after a check of tasks, files, limits and command.
 
     Writes nothing and asks no cluster.
     """
     with freeze(world, request) as frozen:
-        planned = plan_run(frozen, request)
         document = msgspec.to_builtins(request)
         default = msgspec.to_builtins(SubmitRequest(cluster=request.cluster, executor=request.executor))
         kept = {
@@ -48,70 +50,53 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
             spec={**kept, "experiment_dir": str(frozen.repo.root)},
             run_id=frozen.run_id(),
             total_tasks=frozen.tasks.total,
-            plan=plan_facts(planned.plan, planned.ask),
+            plan=plan_run(frozen, request).facts(),
             notes=frozen.notes,
         )
 
 
 class SuggestSetupActionRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class SuggestSetupActionResult(Result):
-    priority: Annotated[int, Meta(description="0: something is in flight ... 3: nothing is there yet")]
-    action: Literal["monitor", "reuse", "interview", "fresh"]
+    priority: Annotated[int, doc("0: a run is in flight ... 3: the repo has no executor")]
+    action: Action
     recommended_run_id: str | None
-    candidates: Annotated[list[str], Meta(description="runs in flight, runs to reuse, or executors")]
+    candidates: Annotated[list[str], doc("runs in flight, runs to reuse, or executors")]
     reason: str
     next_command: str
 
 
 @primitive(stage="author", errors=[SpecInvalid])
 def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> SuggestSetupActionResult:
-    """What to do first in this repo: watch what is in flight, use the tasks that are there, make some, or start afresh."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
-    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    """Suggest the first step in this repo: watch runs in flight, use the tasks, write tasks, or write an executor."""
+    repo, journal = journal_of(world, request.experiment_dir)
+    records, problems = journal.all()
+    priority, action, candidates, reason, command = _suggestion(records, repo)
+    return SuggestSetupActionResult(
+        priority=priority,
+        action=action,
+        recommended_run_id=candidates[0] if action in ("monitor", "reuse") and candidates else None,
+        candidates=candidates,
+        reason=reason,
+        next_command=command,
+        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
+    )
+
+
+def _suggestion(records: list[RunRecord], repo: RepoLayout) -> tuple[int, Action, list[str], str, str]:
+    """Return priority, action, candidates, reason and command of the first thing to do."""
     live = [record.run_id for record in records if record.status not in TERMINAL]
     if live:
-        return SuggestSetupActionResult(
-            priority=0,
-            action="monitor",
-            recommended_run_id=live[0],
-            candidates=live,
-            reason=f"{len(live)} run{'s are' if len(live) > 1 else ' is'} in flight",
-            next_command=f"hpc-agent monitor-flow --run-id {live[0]}",
-            partial_errors=errors,
-        )
+        reason = f"{len(live)} run{'s are' if len(live) > 1 else ' is'} in flight"
+        return 0, "monitor", live, reason, f"hpc-agent monitor-flow --run-id {live[0]}"
     if repo.tasks.is_file():
-        latest = records[0].run_id if records else None
-        return SuggestSetupActionResult(
-            priority=1,
-            action="reuse",
-            recommended_run_id=latest,
-            candidates=[record.run_id for record in records[:10]],
-            reason=".hpc/tasks.py is there"
-            + (f"; its last run is {latest}" if latest else "; it was never run from here"),
-            next_command="hpc-agent resolve-submit-inputs",
-            partial_errors=errors,
-        )
+        last = f"; its last run is {records[0].run_id}" if records else "; it was never run from here"
+        ids = [record.run_id for record in records[:10]]
+        return 1, "reuse", ids, ".hpc/tasks.py is there" + last, "hpc-agent resolve-submit-inputs"
     names = [entry.name for entry in find_entries(repo.root)[0]]
     if names:
-        return SuggestSetupActionResult(
-            priority=2,
-            action="interview",
-            recommended_run_id=None,
-            candidates=names[:50],
-            reason=f"there are executors ({', '.join(names[:5])}), but no tasks yet",
-            next_command=f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'",
-            partial_errors=errors,
-        )
-    return SuggestSetupActionResult(
-        priority=3,
-        action="fresh",
-        recommended_run_id=None,
-        candidates=[],
-        reason="there is neither a task nor an executor",
-        next_command="hpc-agent build-executor --name NAME",
-        partial_errors=errors,
-    )
+        reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
+        return 2, "interview", names[:50], reason, build_tasks_command(names[0])
+    return 3, "fresh", [], "there is neither a task nor an executor", BUILD_EXECUTOR

@@ -1,4 +1,4 @@
-"""``build-template``: the skeleton of an experiment, ready to be tested and submitted."""
+"""``build-template``: write the skeleton of an experiment."""
 
 from __future__ import annotations
 
@@ -7,55 +7,54 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
 from hpc_agent.experiment.writing.scaffolds import SCAFFOLDS
 from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
-# The notebook's skeleton is the script's with these files instead.
+# The skeleton for notebooks replaces some files of the script's skeleton.
 LAYERS = {"script": ("template_script",), "notebook": ("template_script", "template_notebook")}
 PLACEHOLDER = "EXPERIMENT_NAME"
 CACHES = frozenset(("__pycache__", ".ipynb_checkpoints", ".ruff_cache", ".pytest_cache"))
 
 
 class BuildTemplateRequest(Request):
-    """Where the skeleton goes, and what a task is."""
+    """The folder of the skeleton, and the form of a task."""
 
-    repo_dir: Annotated[str, Meta(description="folder of the experiment; made where it is missing")] = "."
+    repo_dir: Annotated[str, doc("folder of the experiment; made where it is missing")] = "."
     shape: Annotated[
-        Literal["script", "notebook"],
-        Meta(description="a task is executors/train.py, or a function of notebooks/train.ipynb"),
+        Literal["script", "notebook"], doc("a task is executors/train.py, or a function of a notebook")
     ] = "script"
-    force: Annotated[bool, Meta(description="replace files that were edited")] = False
+    force: Annotated[bool, doc("replace files that were edited")] = False
 
 
 class SkeletonFile(msgspec.Struct, frozen=True):
     path: str
     state: Annotated[
         Literal["written", "kept", "differs"],
-        Meta(description="kept: there already, byte for byte; differs: there with other content, left alone"),
+        doc("kept: the same bytes were there; differs: other content was there and stays"),
     ]
 
 
 class BuildTemplateResult(Result):
     repo_dir: str
     shape: str
-    files: Annotated[list[SkeletonFile], Meta(description="every file of the skeleton, by path")]
-    differing: Annotated[int, Meta(description="files that were left alone; --force replaces them")]
+    files: Annotated[list[SkeletonFile], doc("every file of the skeleton, by path")]
+    differing: Annotated[int, doc("files that were kept with other content; --force replaces them")]
     next_steps: list[str]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="repo_dir")
 def build_template(request: BuildTemplateRequest, world: World) -> BuildTemplateResult:
     """Write the skeleton of an experiment: a script or notebook, its grid, tests, Makefile and CI.
 
-    It runs as it is: pytest passes, and its six tasks can be submitted. Files of yours are never overwritten without
-    --force.
+    The skeleton runs without changes: pytest passes, and its six tasks can be submitted. Your files are overwritten only
+    with --force.
     """
     root = (world.cwd / Path(request.repo_dir).expanduser()).resolve()
     texts = skeleton(request.shape, _project_name(root))
@@ -77,7 +76,7 @@ def build_template(request: BuildTemplateRequest, world: World) -> BuildTemplate
 
 
 def skeleton(shape: str, project: str) -> dict[str, str]:
-    """Path in the repo -> text, for every file, sorted by path."""
+    """Return path in the repo -> text for every file, sorted by path."""
     texts = {}
     for layer in LAYERS[shape]:
         folder = SCAFFOLDS / layer
@@ -90,10 +89,10 @@ def skeleton(shape: str, project: str) -> dict[str, str]:
 
 
 def _target(stored: Path) -> str:
-    """``dot_hpc/tasks.py`` is written as ``.hpc/tasks.py``; ``.txt`` hides pyproject.toml from this package's own tools."""
+    """Return ``.hpc/tasks.py`` for ``dot_hpc/tasks.py``, without the ``.txt`` that hides pyproject.toml from our tools."""
     return "/".join(re.sub("^dot_", ".", part) for part in stored.parts).removesuffix(".txt")
 
 
 def _project_name(root: Path) -> str:
-    """The folder's name as the name of a Python project."""
+    """Return the folder's name as the name of a Python project."""
     return re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-").lower() or "experiment"

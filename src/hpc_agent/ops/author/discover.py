@@ -1,49 +1,44 @@
-"""``discover-executors``, ``discover-runs``, ``discover-reducers``: what somebody's repo has, read and not imported."""
+"""``discover-executors``, ``discover-runs``, ``discover-reducers``: find them in the source, without an import."""
 
 from __future__ import annotations
 
 import sys
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.help_text import compare_with_help
+from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 
 
 class DiscoverExecutorsRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
     search_dirs: Annotated[
-        list[str], Meta(description="folders; executors/, scripts/, src/, experiments/, bin/, else all, by default")
+        list[str], doc("folders; by default executors/, scripts/, src/, experiments/, bin/, else all")
     ] = []
-    name: Annotated[str | None, Meta(description="only the executor of this name or path")] = None
-    check_help: Annotated[
-        bool, Meta(description="also run each with --help, in a child with a time limit, and compare the options")
-    ] = False
-    python: Annotated[str | None, Meta(description="interpreter for --help; this one by default")] = None
-    help_timeout_sec: Annotated[float, Meta(gt=0, le=600, description="limit of one --help")] = 10.0
+    name: Annotated[str | None, doc("only the executor of this name or path")] = None
+    check_help: Annotated[bool, doc("also run each with --help, with a time limit, and compare the options")] = False
+    python: Annotated[str | None, doc("interpreter for --help; this one by default")] = None
+    help_timeout_sec: Annotated[float, doc("limit of one --help", gt=0, le=600)] = 10.0
 
 
 class DiscoverExecutorsResult(Result):
     executors: list[ExecutorFacts]
-    notes: Annotated[list[str], Meta(description="files that could not be read, with their line")]
+    notes: Annotated[list[str], doc("files that could not be read, with their line")]
     next_step: str
-    help: Annotated[
-        dict[str, dict[str, Any]],
-        Meta(description="with check_help: path -> options missing in the source or in the help"),
-    ] = {}
+    help: Annotated[dict[str, dict[str, Any]], doc("with check_help: path -> options missing in source or help")] = {}
 
 
 @primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
-    """Scripts that can be run, with the flags that their source tells: argparse, optparse, click, typer, fire.
+    """List scripts with the flags in their source: argparse, optparse, click, typer, fire.
 
     The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
@@ -60,18 +55,14 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         for facts in found:
             helped[facts.path] = compare_with_help(root, facts, python, request.help_timeout_sec, world.env)
     names = [facts.name for facts in found]
-    step = (
-        f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'"
-        if names
-        else "hpc-agent build-executor --name NAME"
-    )
+    step = build_tasks_command(names[0]) if names else BUILD_EXECUTOR
     return DiscoverExecutorsResult(executors=found, help=helped, notes=notes, next_step=step)
 
 
 class DiscoverRunsRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class DiscoverRunsResult(Result):
@@ -82,19 +73,17 @@ class DiscoverRunsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
-    """Functions decorated with @register_run, in scripts, modules of packages and notebooks, with their signature as flags."""
+    """List functions with @register_run in scripts, packages and notebooks, with their signature as flags."""
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
     names = [run.name for run in found]
-    step = (
-        f"hpc-agent build-tasks-py --executors {names[0]} --axes '{{...}}'" if names else "hpc-agent discover-executors"
-    )
+    step = build_tasks_command(names[0]) if names else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
 
 
 class DiscoverReducersRequest(Request):
-    """Where to look."""
+    """The repo to read."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class DiscoverReducersResult(Result):
@@ -104,6 +93,6 @@ class DiscoverReducersResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_reducers(request: DiscoverReducersRequest, world: World) -> DiscoverReducersResult:
-    """Scripts of the repo that look as if they reduced results, the likeliest first, and why."""
+    """List scripts that seem to reduce results, the most likely first, with the reasons."""
     found, notes = find_reducers(experiment_root(world.cwd, request.experiment_dir).root)
     return DiscoverReducersResult(reducers=found, notes=notes)

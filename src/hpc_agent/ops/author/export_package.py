@@ -1,4 +1,4 @@
-"""``export-package``: notebooks as the modules of a package."""
+"""``export-package``: write notebooks as the modules of a package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
@@ -20,22 +19,23 @@ from hpc_agent.experiment.writing.generated_file import compare_generated, edite
 from hpc_agent.experiment.writing.notebook_modules import module_source
 from hpc_agent.experiment.writing.scaffolds import check_module_name
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World
 
 FOLDERS = ("pipeline", "executors", "scripts")
 CACHE = ".build-cache.json"
 PACKAGE_TAKEN = frozenset(("hpc_agent",))
-# A part of every key: raise it when the same notebook becomes another text.
+# A part of every key; raise this number when the conversion changes.
 CONVERTER = "1"
 
 
 class ExportPackageRequest(Request):
-    """Which repo, and the name of the package."""
+    """The repo, and the name of the package."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    package: Annotated[str | None, Meta(description="package below src/; the repo's name made an identifier")] = None
-    force: Annotated[bool, Meta(description="replace modules that were edited by hand")] = False
+    experiment_dir: ExperimentDir = "."
+    package: Annotated[str | None, doc("package below src/; the repo's name made an identifier")] = None
+    force: Annotated[bool, doc("replace modules that were edited by hand")] = False
 
 
 class ExportedNotebook(msgspec.Struct, frozen=True):
@@ -43,20 +43,20 @@ class ExportedNotebook(msgspec.Struct, frozen=True):
     module: str
     state: Annotated[
         Literal["written", "cached", "edited"],
-        Meta(description="cached: neither has changed; edited: the module was, the notebook was not; it is left alone"),
+        doc("cached: nothing changed; edited: the module was changed by hand and stays"),
     ]
 
 
 class ExportPackageResult(Result):
     package: str
-    notebooks: Annotated[list[ExportedNotebook], Meta(description="every notebook, by path")]
-    orphaned: Annotated[list[str], Meta(description="modules whose notebook is gone; they are not deleted")]
-    inits: Annotated[list[str], Meta(description="__init__.py files that were made now; others are left alone")]
-    deduped: Annotated[bool, Meta(description="true: nothing was written now")]
+    notebooks: Annotated[list[ExportedNotebook], doc("every notebook, by path")]
+    orphaned: Annotated[list[str], doc("modules whose notebook is gone; they are not deleted")]
+    inits: Annotated[list[str], doc("__init__.py files that were made now; others are left alone")]
+    deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What is remembered of a module: its notebook, the notebook's key, and the text that was last written."""
+    """A module in the cache: its notebook, the notebook's key, and the hash of the written text."""
 
     notebook: str
     key: str
@@ -65,7 +65,7 @@ class Exported(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Plan:
-    """One notebook; ``text`` is None where nothing has to be written."""
+    """The plan for one notebook; ``text`` is None when nothing is to be written."""
 
     notebook: str
     module: str
@@ -78,12 +78,13 @@ class Plan:
 def export_package(request: ExportPackageRequest, world: World) -> ExportPackageResult:
     """Build src/<package>/ from notebooks/{pipeline,executors,scripts}/*.ipynb.
 
-    Each notebook becomes a module: cells in order, markdown as comments, magics, shell lines and cells tagged
-    hpc-skip left out. All are checked before any is written. A module that was edited by hand is replaced only
-    with --force; an unchanged notebook is not converted again.
+    Each notebook becomes a module: cells in order, markdown as comments, without magics, shell lines and cells tagged
+    hpc-skip. Every notebook is checked before a module is written. --force replaces a module that was edited by hand; an
+    unchanged notebook is not converted again.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    package = _package(repo, request.package)
+    name = _identifier(repo.root.name) if request.package is None else request.package
+    package = check_module_name(name, "package", PACKAGE_TAKEN)
     compare_generated(repo.hpc / CACHE, "", repo.root)
     known = _load(repo.hpc / CACHE)
     plans = [
@@ -108,19 +109,15 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
     )
 
 
-def _package(repo: RepoLayout, asked: str | None) -> str:
-    return check_module_name(asked if asked is not None else _identifier(repo.root.name), "package", PACKAGE_TAKEN)
-
-
 def _identifier(name: str) -> str:
-    """The name with what Python cannot have in one replaced by ``_``: ``01-load data`` -> ``n01_load_data``."""
+    """Return the name as a Python identifier: ``01-load data`` -> ``n01_load_data``."""
     plain = re.sub(r"[^A-Za-z0-9_]+", "_", name)
     plain = "n" + plain if plain[:1].isdigit() else plain
     return plain + "_" if keyword.iskeyword(plain) else plain
 
 
 def _targets(repo: RepoLayout, package: str) -> dict[str, str]:
-    """Module -> notebook, as paths in the repo. Raises SpecInvalid where two notebooks would become one module."""
+    """Return module -> notebook, as paths in the repo. Raises SpecInvalid when two notebooks make one module."""
     targets: dict[str, str] = {}
     for folder, notebook in _notebooks(repo.root):
         name = notebook.relative_to(repo.root).as_posix()
@@ -147,7 +144,7 @@ def _notebooks(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _plan(repo: RepoLayout, notebook: str, module: str, known: Exported | None, force: bool) -> Plan:
-    """What to do about one notebook. Raises SpecInvalid for a bad notebook, or a module edited by hand that would change."""
+    """Plan one notebook. Raises SpecInvalid for a bad notebook, and for a module edited by hand that would change."""
     content = (repo.root / notebook).read_bytes()
     key = _sha(CONVERTER.encode() + notebook.encode() + b"\0" + content)
     target = repo.root / module
@@ -178,29 +175,29 @@ def _missing_inits(repo: RepoLayout, package: str, plans: list[Plan]) -> list[st
 
 
 def _write(repo: RepoLayout, plans: list[Plan], inits: list[str], known: dict[str, Exported]) -> None:
-    """Write and remember, one module after the other: a kill in between leaves a memory that is true."""
+    """Write each module and then its cache entry: a kill in between leaves a correct cache."""
     for path in inits:
         write_generated(repo.root / path, "", False, repo.root)
-    memory = {module: entry for module, entry in known.items() if (repo.root / module).is_file()}
+    cache = {module: entry for module, entry in known.items() if (repo.root / module).is_file()}
     for plan in plans:
         target = repo.root / plan.module
         if plan.text is not None:
             write_generated(target, plan.text, True, repo.root)
         if plan.state != "edited":
-            memory[plan.module] = Exported(plan.notebook, plan.key, _sha(target.read_bytes()))
+            cache[plan.module] = Exported(plan.notebook, plan.key, _sha(target.read_bytes()))
         if plan.text is not None:
-            _save(repo, memory)
-    if memory != known:
-        _save(repo, memory)
+            _save(repo, cache)
+    if cache != known:
+        _save(repo, cache)
 
 
-def _save(repo: RepoLayout, memory: dict[str, Exported]) -> None:
-    document = {"modules": msgspec.to_builtins(memory)}
+def _save(repo: RepoLayout, cache: dict[str, Exported]) -> None:
+    document = {"modules": msgspec.to_builtins(cache)}
     write_generated(repo.hpc / CACHE, json.dumps(document, indent=1, sort_keys=True) + "\n", True, repo.root)
 
 
 def _load(path: Path) -> dict[str, Exported]:
-    """What was exported before; a memory that cannot be read is none, so that what differs counts as edited."""
+    """Return the cache. An unreadable cache is empty, so that a differing module counts as edited."""
     try:
         document: Any = read_json(str(path), {})
         return msgspec.convert(document.get("modules", {}), dict[str, Exported])

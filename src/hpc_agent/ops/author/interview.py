@@ -1,4 +1,4 @@
-"""``interview``: what somebody wants, written down next to the tasks that were made from it."""
+"""``interview``: write a campaign's intent, and the tasks that follow from the intent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
@@ -15,7 +14,8 @@ from hpc_agent.experiment.writing.entry_points import EntryPoint, entry_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import refuse_edited, write_files
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
+from hpc_agent.ops.author.build_tasks_py import TaskPlan, TaskRequest, plan_tasks_file
+from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.world import World
@@ -26,64 +26,58 @@ DENIED = ("Bash(scancel:*)", "Bash(qdel:*)")
 
 
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Who spoke: a person, or an agent."""
+    """The author of the intent: a person or an agent."""
 
-    kind: Annotated[Literal["human", "agent"], Meta(description="who")] = "human"
-    operator: Annotated[str | None, Meta(description="the person")] = None
-    session_sha: Annotated[str | None, Meta(description="the agent's session")] = None
-    at: Annotated[str | None, Meta(description="when")] = None
+    kind: Annotated[Literal["human", "agent"], doc("who")] = "human"
+    operator: Annotated[str | None, doc("the person")] = None
+    session_sha: Annotated[str | None, doc("the agent's session")] = None
+    at: Annotated[str | None, doc("when")] = None
 
 
 class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Where it is to run; resolve-submit-inputs takes it from here."""
+    """The cluster of the campaign, for resolve-submit-inputs."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    constraint: Annotated[str | None, Meta(description="node feature")] = None
+    cluster: ClusterName
+    constraint: Annotated[str | None, doc("node feature")] = None
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One turn of the conversation."""
 
-    role: Annotated[Literal["agent", "operator", "system"], Meta(description="who spoke")]
-    text: Annotated[str, Meta(description="what was said")]
-    at: Annotated[str | None, Meta(description="when")] = None
+    role: Annotated[Literal["agent", "operator", "system"], doc("who spoke")]
+    text: Annotated[str, doc("the words")]
+    at: Annotated[str | None, doc("when")] = None
 
 
-class InterviewRequest(TaskWishes, kw_only=True):
-    """The intent of a campaign, and the tasks that follow from it."""
+class InterviewRequest(TaskRequest, kw_only=True):
+    """The intent of a campaign, and its tasks."""
 
-    goal: Annotated[str, Meta(min_length=1, description="what is to be found out, in a sentence")]
-    task_count: Annotated[int, Meta(gt=0, description="how many tasks it must be; nothing is written otherwise")]
+    goal: Annotated[str, doc("the question of the campaign, in a sentence", min_length=1)]
+    task_count: Annotated[int, doc("expected number of tasks; another number is an error", gt=0)]
     entry_point: Annotated[
-        EntryPoint | None,
-        Meta(
-            description="what a task starts, where executors does not say: register_run, python_module or shell_command"
-        ),
+        EntryPoint | None, doc("instead of executors: register_run, python_module or shell_command")
     ] = None
-    task_kind: Annotated[str | None, Meta(description="a word for this kind of work, for recall")] = None
-    produced_by: Annotated[ProducedBy | None, Meta(description="who wants it: a human or an agent")] = None
-    budget: Annotated[dict[str, Any], Meta(description="limits such as wall_clock_max_h")] = {}
-    abort_if: Annotated[dict[str, Any], Meta(description="when to give up: metric, after_tasks, ...")] = {}
-    cluster_target: Annotated[ClusterTarget | None, Meta(description="where it is to run")] = None
-    transcript: Annotated[list[Said], Meta(description="the conversation")] = []
-    notes: Annotated[str, Meta(description="anything else")] = ""
-    campaign_dir: Annotated[str, Meta(description="the experiment repo; interview.json lies there")] = "."
-    allow_cli: Annotated[
-        bool,
-        Meta(description="let Claude Code run hpc-agent here unasked: a rule in .claude/settings.json of this project"),
-    ] = False
-    force: Annotated[bool, Meta(description="overwrite files that somebody edited")] = False
+    task_kind: Annotated[str | None, doc("a word for this kind of work, for recall")] = None
+    produced_by: Annotated[ProducedBy | None, doc("who wants it: a human or an agent")] = None
+    budget: Annotated[dict[str, Any], doc("limits such as wall_clock_max_h")] = {}
+    abort_if: Annotated[dict[str, Any], doc("when to give up: metric, after_tasks, ...")] = {}
+    cluster_target: Annotated[ClusterTarget | None, doc("where it is to run")] = None
+    transcript: Annotated[list[Said], doc("the conversation")] = []
+    notes: Annotated[str, doc("anything else")] = ""
+    campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
+    allow_cli: Annotated[bool, doc("allow Claude Code to run hpc-agent here: a rule in .claude/settings.json")] = False
+    force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
 class InterviewResult(Result):
     campaign_dir: str
-    artifacts: Annotated[dict[str, str], Meta(description="path -> written, or kept because it was so already")]
+    artifacts: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
     total_tasks: int
-    cmd_sha: Annotated[str, Meta(description="SHA-256 of all parameters, as submit will have it")]
-    executor: Annotated[str, Meta(description="the command of a task, for submit")]
-    executors: Annotated[dict[str, str], Meta(description="value of the parameter 'executor' -> script or function")]
+    cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
+    executor: Annotated[str, doc("the command of a task, for submit")]
+    executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
     metrics_file: str | None
-    preview: Annotated[dict[str, dict[str, Any]], Meta(description="parameters of the first, middle and last task")]
+    preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
     notes: list[str]
     next_step: str
 
@@ -108,7 +102,8 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     if settings:
         written[settings[0].relative_to(repo.root).as_posix()] = write_generated(*settings, True, repo.root)
     facts = plan.facts()
-    facts["notes"] = facts["notes"] + _unused(request)
+    if request.budget or request.abort_if:
+        facts["notes"] = [*facts["notes"], "budget and abort_if are kept for recall; a run does not enforce them"]
     return InterviewResult(
         campaign_dir=str(repo.root),
         artifacts=written,
@@ -119,7 +114,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
 
 
 def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, world: World) -> str:
-    """interview.json is the intent as given, and what was made of it; an equal intent keeps its time."""
+    """Write interview.json: the intent and the facts of its tasks. An equal intent keeps its time."""
     given = msgspec.to_builtins(request)
     for name in ("campaign_dir", "allow_cli", "force"):
         del given[name]
@@ -142,7 +137,7 @@ def _timeless(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(repo: RepoLayout) -> tuple[Path, str]:
-    """The project's settings with the rule added; everything else in them stays. Raises SpecInvalid for broken ones."""
+    """Return the project's settings with the rule added. Raises SpecInvalid for broken settings."""
     path = repo.root / ".claude" / "settings.json"
     document: Any = {}
     if path.exists():
@@ -161,9 +156,3 @@ def _settings(repo: RepoLayout) -> tuple[Path, str]:
     lists[0] += [ALLOWED] if ALLOWED not in lists[0] else []
     lists[1] += [rule for rule in DENIED if rule not in lists[1]]
     return path, json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _unused(request: InterviewRequest) -> list[str]:
-    if request.budget or request.abort_if:
-        return ["budget and abort_if are remembered for recall; a run does not enforce them"]
-    return []

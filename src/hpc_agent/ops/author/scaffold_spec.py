@@ -1,19 +1,19 @@
-"""``scaffold-spec``: a valid request of any verb, to start from."""
+"""``scaffold-spec``: write a valid example request of a verb."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 from msgspec import inspect as mi
 
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import Primitive, Request, Result, load_all, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
-# What a person would write; fields that are not here get the smallest value that their type allows.
+# Example values of fields; the other fields get the smallest value of their type.
 EXAMPLES: dict[str, Any] = {
     "cluster": "local",
     "executor": "python3 .hpc/cli.py",
@@ -31,7 +31,7 @@ EXAMPLES: dict[str, Any] = {
     "run_signature_sha": "0" * 64,
     "expected_cmd_sha": "0" * 64,
 }
-# Verbs whose smallest request would do nothing, or needs an example of its own.
+# Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {
     "build-tasks-py": {"executors": ["ridge"], "axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}, "task_count": 6},
     "interview": {
@@ -48,23 +48,21 @@ WHOLE: dict[str, dict[str, Any]] = {
 
 
 class ScaffoldSpecRequest(Request):
-    """Which verb."""
+    """The verb, and the fields to write."""
 
-    verb: Annotated[str, Meta(description="a verb, as capabilities lists it")]
-    full: Annotated[bool, Meta(description="with every field, at its default")] = False
+    verb: Annotated[str, doc("a verb, as capabilities lists it")]
+    full: Annotated[bool, doc("with every field, at its default")] = False
 
 
 class ScaffoldSpecResult(Result):
     verb: str
-    spec: Annotated[
-        dict[str, Any], Meta(description="for 'hpc-agent VERB --spec -'; checked against the verb's schema")
-    ]
+    spec: Annotated[dict[str, Any], doc("for 'hpc-agent VERB --spec -'; checked against the verb's schema")]
     required: list[str]
 
 
 @primitive(stage="author", errors=[SpecInvalid], positional="verb")
 def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
-    """A valid example request for any verb: the fields that it needs, or all of them."""
+    """Write a valid example request for a verb, with the required fields or with all fields."""
     chosen = _find(request.verb)
     fields = _fields(chosen.request)
     required = [field.encode_name for field in fields if field.required]
@@ -74,14 +72,15 @@ def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecRes
         if name not in spec and field.required:
             spec[name] = _example(chosen.request, name) if name in EXAMPLES else _smallest(field.type)
         elif name not in spec and request.full:
-            spec[name] = _default(field)
-    # A scaffold that its own verb refuses would be worse than none.
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            spec[name] = msgspec.to_builtins(default)
+    # The verb must accept its own example.
     convert(spec, chosen.request, chosen.name)
     return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
 
 
 def _example(request: type[Request], name: str) -> Any:
-    """What a person would write, unless the verb means something else by that name."""
+    """Return the example value of a field, or the smallest value if the example has another type."""
     kinds = {field.encode_name: field.type for field in msgspec.structs.fields(request)}
     try:
         msgspec.convert(EXAMPLES[name], kinds[name])
@@ -104,14 +103,8 @@ def _find(verb: str) -> Primitive:
     raise SpecInvalid(f"there is no verb '{verb}'", field="verb", remediation="See 'hpc-agent --help'.")
 
 
-def _default(field: mi.Field) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default)
-    return msgspec.to_builtins(field.default_factory())
-
-
 def _smallest(kind: mi.Type) -> Any:
-    """A value of the type: the first choice, one, an empty list."""
+    """Return a value of the type: the first choice, one, an empty list."""
     if isinstance(kind, mi.Metadata):
         return _smallest(kind.type)
     if isinstance(kind, mi.UnionType):

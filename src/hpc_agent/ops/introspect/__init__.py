@@ -1,1 +1,1 @@
-"""What hpc-agent can do, as data."""
+"""Describe the verbs of hpc-agent as data."""

@@ -1,4 +1,4 @@
-"""``capabilities`` and ``describe``: the catalogue, for agents that read before they act."""
+"""``capabilities`` and ``describe``: the catalogue of the verbs, for agents."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.catalogue import row, schema
 from hpc_agent.contract.primitive import Request, Result, load_all, primitive
 from hpc_agent.errors import EXIT_CODES, SpecInvalid, by_code
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 
 class CapabilitiesRequest(Request):
-    """Nothing to ask."""
+    """A request without fields."""
 
 
 class CapabilitiesResult(Result):
     version: str
-    schedulers: Annotated[list[str], Meta(description="schedulers that a cluster may name")]
-    schemas_dir: Annotated[
-        str, Meta(description="folder of the JSON Schemas of every request, result and the envelope")
-    ]
+    schedulers: Annotated[list[str], doc("schedulers that a cluster may name")]
+    schemas_dir: Annotated[str, doc("folder of the JSON Schemas of every request, result and the envelope")]
     journal_dir: str
-    cluster_yaml_keys: Annotated[list[dict[str, Any]], Meta(description="every key of clusters.yaml")]
-    error_codes: Annotated[
-        list[dict[str, Any]], Meta(description="error_code, exit code, retry_safe, meaning, remediation")
-    ]
-    environment: Annotated[dict[str, str], Meta(description="environment variables that change what hpc-agent does")]
-    operations: Annotated[list[dict[str, Any]], Meta(description="the whole catalogue")]
+    cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")]
+    error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")]
+    environment: Annotated[dict[str, str], doc("environment variables of hpc-agent")]
+    operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")]
 
 
 ENVIRONMENT = {
@@ -48,7 +43,7 @@ ENVIRONMENT = {
 
 @primitive(stage="introspect")
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
-    """Version, schedulers, configuration keys, error codes and every operation."""
+    """Show version, schedulers, configuration keys, error codes and every verb."""
     import hpc_agent
     from hpc_agent.infra.backends import backend_names
     from hpc_agent.infra.clusters import cluster_keys
@@ -75,7 +70,7 @@ def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResu
 
 
 class DescribeRequest(Request):
-    name: Annotated[str, Meta(description="a verb or one of its aliases")]
+    name: Annotated[str, doc("a verb or one of its aliases")]
 
 
 class DescribeResult(Result):
@@ -83,14 +78,14 @@ class DescribeResult(Result):
     kind: str
     summary: str
     description: str
-    entry: Annotated[dict[str, Any], Meta(description="the catalogue row: effects, errors, flags")]
+    entry: Annotated[dict[str, Any], doc("the catalogue row: effects, errors, flags")]
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
 
 
 @primitive(stage="introspect", positional="name", errors=[SpecInvalid])
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
-    """One verb, whole: what it does, its request and result schemas, flags, errors and side effects."""
+    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
     registry = load_all()
     aliases = {alias: p for p in registry.values() for alias in p.aliases}
     found = registry.get(request.name) or aliases.get(request.name)

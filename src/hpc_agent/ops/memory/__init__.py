@@ -1,1 +1,1 @@
-"""What happened before."""
+"""Recall the earlier runs of a repo."""

@@ -1,20 +1,19 @@
-"""``load-context``: where this repo stands, for an agent that has just arrived."""
+"""``load-context``: the state of this repo, for an agent at the start of a session."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.infra.transport import quote
-from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.known_run import journal_of
+from hpc_agent.state.journal import TERMINAL, RunRecord
 from hpc_agent.world import World
 
 
 class LoadContextRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class LoadContextResult(Result):
@@ -23,16 +22,16 @@ class LoadContextResult(Result):
     has_tasks_py: bool
     latest_run: RunRecord | None
     in_flight: list[RunRecord]
-    campaigns: Annotated[dict[str, int], Meta(description="campaign id -> number of runs")]
+    campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
     next_step_hint: Literal["onboard", "submit", "monitor", "aggregate", "decide"]
-    next_command: Annotated[str, Meta(description="the command that fits the hint")]
+    next_command: Annotated[str, doc("the command that fits the hint")]
 
 
 @primitive(stage="memory")
 def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
-    """The repo's latest run, what is in flight, its campaigns, and what to do next. Asks no cluster."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
+    """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
+    repo, journal = journal_of(world, request.experiment_dir)
+    records, problems = journal.all()
     latest = records[0] if records else None
     in_flight = [record for record in records if record.status not in TERMINAL]
     hint, command = _next(latest, in_flight, repo.tasks.is_file())

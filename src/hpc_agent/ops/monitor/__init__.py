@@ -1,1 +1,1 @@
-"""What is going on, and why."""
+"""Show the state of runs, and the reasons of it."""

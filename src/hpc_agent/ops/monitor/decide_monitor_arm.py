@@ -1,4 +1,4 @@
-"""``decide-monitor-arm``: how the next look at a run should come about, and when."""
+"""``decide-monitor-arm``: the way and the time of the next look at a run."""
 
 from __future__ import annotations
 
@@ -10,62 +10,61 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.ops.runs import RunId
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RunId
 from hpc_agent.world import World
 
 HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 
 
+TaskCount = Annotated[int, doc("tasks in this state", ge=0)]
+
+
 class Counts(Request):
     """Tasks in each state, as status counts them."""
 
-    complete: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    running: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    pending: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    failed: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
-    unknown: Annotated[int, Meta(ge=0, description="tasks in this state")] = 0
+    complete: TaskCount = 0
+    running: TaskCount = 0
+    pending: TaskCount = 0
+    failed: TaskCount = 0
+    unknown: TaskCount = 0
 
 
 class DecideMonitorArmRequest(Request):
-    """What is known of a run, and who asks."""
+    """The last status of a run, and the command that looks at the run."""
 
     run_id: RunId
-    summary: Annotated[Counts, Meta(description="last_status of status")]
-    total_tasks: Annotated[int, Meta(ge=0, description="tasks of the run")]
-    invocation_argv: Annotated[list[str], Meta(description="the command to give again at the next look")] = []
-    user_invoked_via_loop: Annotated[bool, Meta(description="a loop is looking already")] = False
-    eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="eta_seconds of status")] = None
-    pace_unstable: Annotated[bool, Meta(description="the estimate jumps from look to look")] = False
-    queue_wait_sec: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="expected wait in the queue")] = (
-        None
-    )
+    summary: Annotated[Counts, doc("last_status of status")]
+    total_tasks: Annotated[int, doc("tasks of the run", ge=0)]
+    invocation_argv: Annotated[list[str], doc("the command to give again at the next look")] = []
+    user_invoked_via_loop: Annotated[bool, doc("a loop is looking already")] = False
+    eta_sec: Annotated[Annotated[float, Meta(ge=0)] | None, doc("eta_seconds of status")] = None
+    pace_unstable: Annotated[bool, doc("the estimate jumps from look to look")] = False
+    queue_wait_sec: Annotated[Annotated[float, Meta(ge=0)] | None, doc("expected wait in the queue")] = None
 
 
 class DecideMonitorArmResult(Result):
-    arm: Annotated[Literal["cron", "loop", "none"], Meta(description="none: nothing is left to look at")]
+    arm: Annotated[Literal["cron", "loop", "none"], doc("none: the run needs no further look")]
     cadence_sec: int | None
     reason: str
-    schedule: Annotated[str | None, Meta(description="a cron line")]
-    cron_create_args: Annotated[dict[str, Any] | None, Meta(description="schedule, prompt, reason")]
+    schedule: Annotated[str | None, doc("a cron line")]
+    cron_create_args: Annotated[dict[str, Any] | None, doc("schedule, prompt, reason")]
 
 
 @primitive(stage="monitor", errors=[SpecInvalid])
 def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:
-    """Choose cron, loop or nothing for the next look at a run, and how long to wait for it. Pure."""
+    """Choose cron, loop or nothing for the next look at a run, and the pause before the look. Pure."""
     del world
     ended = _ended(request)
-    if ended:
-        return DecideMonitorArmResult(arm="none", cadence_sec=None, reason=ended, schedule=None, cron_create_args=None)
-    cadence, reason = _cadence(request)
-    if request.user_invoked_via_loop:
-        return DecideMonitorArmResult(
-            arm="loop", cadence_sec=cadence, reason=reason, schedule=None, cron_create_args=None
-        )
-    schedule = cron_line(cadence)
-    argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
-    arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
+    cadence, reason = (None, ended) if ended else _cadence(request)
+    arm: Literal["cron", "loop", "none"] = "none" if ended else "loop" if request.user_invoked_via_loop else "cron"
+    schedule, arguments = None, None
+    if arm == "cron" and cadence:
+        schedule = cron_line(cadence)
+        argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
+        arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
     return DecideMonitorArmResult(
-        arm="cron", cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
+        arm=arm, cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
     )
 
 
@@ -99,7 +98,7 @@ def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
 
 
 def cron_line(cadence_sec: int) -> str:
-    """A cron line that comes at least so seldom: ``* * * * *``, ``*/N * * * *`` or ``0 */H * * *``."""
+    """Return the cron line with at least this pause: ``* * * * *``, ``*/N * * * *`` or ``0 */H * * *``."""
     minutes = max(1, math.ceil(cadence_sec / 60))
     if minutes >= 60:
         return f"0 */{math.ceil(minutes / 60)} * * *"

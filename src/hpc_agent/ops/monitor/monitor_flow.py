@@ -1,47 +1,38 @@
-"""``monitor-flow``: look again and again, at a polite pace, until the run has ended."""
+"""``monitor-flow``: look at a run again and again, at the cluster's pace, until the run has ended."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
-from hpc_agent.ops.monitor.pace import Pace
-from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
-from hpc_agent.ops.recover.tick import Budget, act
-from hpc_agent.ops.runs import RunScoped, known_run
+from hpc_agent.ops.monitor.follow_up import FollowUp
+from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
-# So many looks in a row at a run of which nothing moves by itself any more.
+# Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
 
 
 class MonitorFlowRequest(RunScoped):
-    """How long to look, and how often."""
+    """The run, the time between two looks, and the failures to submit again."""
 
-    poll_interval_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="first pause between two looks; the cluster's min_poll_sec is the least"),
-    ] = None
-    wall_clock_budget_sec: Annotated[float, Meta(gt=0, description="stop looking after so long; the run goes on")] = (
-        86400.0
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")] = (
+        None
     )
+    wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
     auto_resubmit: Annotated[
-        bool,
-        Meta(description="submit failed tasks again as 'resubmit' does, until only those are left that need a person"),
+        bool, doc("submit failed tasks again as 'resubmit' does, except those that need a person")
     ] = False
     max_resubmits: Annotated[
-        Annotated[int, Meta(gt=0)] | None,
-        Meta(
-            description="with auto_resubmit: tasks submitted again at most, each time counted; by default all tasks once"
-        ),
+        Positive | None, doc("with auto_resubmit: limit for all tasks together; by default all tasks once")
     ] = None
     max_attempts: Annotated[
-        Annotated[int, Meta(gt=0)] | None,
-        Meta(description="with auto_resubmit: resubmissions of one task at most; by default its class says"),
+        Positive | None, doc("with auto_resubmit: limit for one task; by default from its class")
     ] = None
 
 
@@ -49,51 +40,48 @@ class MonitorFlowResult(Result):
     run_id: str
     lifecycle_state: Annotated[
         str,
-        Meta(
-            description="complete, failed, abandoned, timeout (the budget was used up), or stuck: what is left waits for "
-            "something that does not come by itself, see waiting"
+        doc(
+            "complete, failed, abandoned, timeout (the budget was used up), or stuck: the waiting tasks need a "
+            "person, see waiting"
         ),
     ]
     last_status: dict[str, Any]
     failures_by_cause: dict[str, int]
     samples: list[dict[str, Any]]
-    ticks: Annotated[int, Meta(description="looks taken")]
+    ticks: Annotated[int, doc("looks taken")]
     elapsed_seconds: float
     next_step: str
-    resubmitted: Annotated[int, Meta(description="tasks that this watch submitted again")] = 0
-    blocked: Annotated[
-        list[dict[str, Any]],
-        Meta(description="failures that were left for a person: class, why, remedy, tasks, sample"),
-    ] = []
-    waiting: Annotated[list[dict[str, Any]], Meta(description="why tasks wait, as of the last look")] = []
+    resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
+    blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
+    waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
 
 
 @primitive(
     stage="monitor",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*ERRORS, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SchedulerRefused, SubmissionUnknown],
     progress=True,
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    Never faster than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is repeated; ten
-    in a row end the watch with their error. The run itself does not depend on being watched, but for two things that a
-    watch does: it submits arrays that a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks
-    that can be mended.
+    The pause is never shorter than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is
+    repeated; ten in a row end the watch with their error. A run goes on without a watch. The watch submits the arrays that
+    a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks that need no person.
     """
     run = known_run(world, request)
-    pace = Pace(run.node.cluster, request.poll_interval_sec)
+    pace = PollInterval(run.node.cluster, request.poll_interval_sec)
     started, ticks, stuck = world.awake(), 0, 0
     latest: StatusResult | None = None
-    budget = Budget(request.auto_resubmit, request.max_resubmits or run.record.total_tasks, request.max_attempts)
+    most = request.max_resubmits or run.record.total_tasks
+    follow_up = FollowUp(run, request.auto_resubmit, most, request.max_attempts)
     while True:
         acted = False
         try:
-            seen = poll(run)
-            world.progress.update("status", total=seen.total_tasks, **_counts(seen))
-            acted = act(run, seen, budget)
-            pace.saw(changed=acted or latest is None or _counts(latest) != _counts(seen))
+            seen = ask_status(run)
+            world.progress.update("status", total=seen.total_tasks, **seen.counts())
+            acted = follow_up.act(seen)
+            pace.saw(changed=acted or latest is None or latest.counts() != seen.counts())
             latest = seen
         except (SshUnreachable, ClusterTimeout) as error:
             used_up = latest is None and world.awake() - started >= request.wall_clock_budget_sec
@@ -105,21 +93,17 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
-            return _result(latest, ticks, elapsed, budget, stuck >= STUCK_LOOKS)
+            return _result(latest, ticks, elapsed, follow_up, stuck >= STUCK_LOOKS)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
 
 
-def _counts(seen: StatusResult) -> dict[str, int]:
-    return {name: seen.last_status[name] for name in ("complete", "running", "pending", "failed", "unknown")}
-
-
 def _is_stuck(seen: StatusResult) -> bool:
-    """Whether all that is left waits for somebody to do something."""
+    """Return True when every task that is left waits for a person."""
     counts = seen.last_status
     return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
 
 
-def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget, stuck: bool) -> MonitorFlowResult:
+def _result(latest: StatusResult, ticks: int, elapsed: float, follow_up: FollowUp, stuck: bool) -> MonitorFlowResult:
     ended = latest.lifecycle_state in TERMINAL
     return MonitorFlowResult(
         run_id=latest.run_id,
@@ -130,7 +114,7 @@ def _result(latest: StatusResult, ticks: int, elapsed: float, budget: Budget, st
         ticks=ticks,
         elapsed_seconds=round(elapsed, 3),
         next_step=latest.next_step,
-        resubmitted=budget.resubmitted,
-        blocked=budget.blocked,
+        resubmitted=follow_up.resubmitted,
+        blocked=follow_up.blocked,
         waiting=latest.waiting,
     )

@@ -1,42 +1,38 @@
-"""``monitor-summary``: the last look at a run in words; the same journal gives the same bytes."""
+"""``monitor-summary``: the last look at a run as text; the same journal gives the same bytes."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.runs import RunScoped, latest_run
-from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record
+from hpc_agent.ops.run.run_status import STATES
+from hpc_agent.state.journal import RunRecord
 from hpc_agent.world import World
 
 
 class MonitorSummaryRequest(RunScoped):
-    """Whose summary."""
+    """The run to summarize."""
 
 
 class MonitorSummaryResult(Result):
     run_id: str
     lifecycle_state: str
     headline: str
-    body: Annotated[
-        str, Meta(description="a few lines of plain text, without anything that depends on the time of asking")
-    ]
-    armed_hint: Annotated[str, Meta(description="what comes next, with its command")]
-    journal_missing: Annotated[bool, Meta(description="true: this machine knows nothing of the run")]
+    body: Annotated[str, doc("a few lines of plain text, the same at any time of asking")]
+    armed_hint: Annotated[str, doc("the next command")]
+    journal_missing: Annotated[bool, doc("true: the journal of this machine does not have the run")]
 
 
 @primitive(stage="monitor", errors=[JournalCorrupt, PreconditionFailed])
 def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSummaryResult:
-    """The canonical summary of the last look, from the journal alone; byte-stable. Asks no cluster."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    """Summarize the last look from the journal, with the same bytes each time. Asks no cluster."""
+    repo, journal = journal_of(world, request.experiment_dir)
     try:
-        record = latest_run(journal, repo) if request.run_id == "latest" else journal.load(request.run_id)
+        record = load_record(journal, repo, request.run_id)
     except RunNotFound:
         return MonitorSummaryResult(
             run_id=request.run_id,
@@ -46,27 +42,20 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
             armed_hint=f"hpc-agent reconcile --remote --cluster NAME --run-id {request.run_id}",
             journal_missing=True,
         )
+    done = int(record.last_status.get("complete", 0))
     return MonitorSummaryResult(
         run_id=record.run_id,
         lifecycle_state=record.status,
-        headline=headline(record),
+        headline=f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete",
         body="\n".join(_body(record)),
         armed_hint=_hint(record),
         journal_missing=False,
     )
 
 
-def headline(record: RunRecord) -> str:
-    done = int(record.last_status.get("complete", 0))
-    return f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete"
-
-
 def _body(record: RunRecord) -> list[str]:
-    counts = ", ".join(
-        f"{record.last_status[name]} {name}"
-        for name in ("complete", "running", "pending", "failed", "unknown")
-        if record.last_status.get(name)
-    )
+    seen = record.last_status
+    counts = ", ".join(f"{seen[name]} {name}" for name in STATES if seen.get(name))
     lines = [f"last look {iso(record.last_status_at)}: {counts}" if record.last_status_at else "no look yet"]
     if record.submitted_at:
         jobs = len(record.job_ids)

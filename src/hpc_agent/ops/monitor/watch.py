@@ -7,15 +7,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
-from hpc_agent.ops.monitor.pace import Pace
-from hpc_agent.ops.monitor.status import ERRORS, StatusResult, poll
-from hpc_agent.ops.runs import KnownRun, RunScoped, known_run
-from hpc_agent.state.journal import TERMINAL, Journal
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.run.fields import PositiveFloat, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, journal_of, known_run
+from hpc_agent.ops.run.run_status import StatusResult, ask_status
+from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
 if TYPE_CHECKING:
@@ -25,31 +23,29 @@ FRAME_SEC = 0.5
 
 
 class WatchRequest(RunScoped):
-    """What to look at, and for how long."""
+    """The runs to look at, and the time to look."""
 
-    all_runs: Annotated[bool, Meta(description="every run of the repo that has not ended")] = False
-    poll_interval_sec: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="first pause between two looks; min_poll_sec is the least"),
-    ] = None
-    wall_clock_budget_sec: Annotated[float, Meta(gt=0, description="stop looking after so long; runs go on")] = 86400.0
+    all_runs: Annotated[bool, doc("every run of the repo that has not ended")] = False
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")] = (
+        None
+    )
+    wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; runs go on", gt=0)] = 86400.0
 
 
 class WatchResult(Result):
     runs: Annotated[
-        list[dict[str, Any]],
-        Meta(description="run_id, lifecycle_state (timeout: under way), last_status, failures_by_cause"),
+        list[dict[str, Any]], doc("run_id, lifecycle_state (timeout: in flight), last_status, failures_by_cause")
     ]
-    ticks: Annotated[int, Meta(description="looks taken")]
+    ticks: Annotated[int, doc("looks taken")]
     elapsed_seconds: float
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=ERRORS, progress=True)
+@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, progress=True)
 def watch(request: WatchRequest, world: World) -> WatchResult:
-    """A live view: waves, pace, failures by cause, why the rest waits, estimated end. Only looks, never submits.
+    """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere it prints a JSON record for each look. Ends with the last run, with the
-    budget, or with Control-C; the runs themselves go on.
+    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with the last run,
+    the budget, or Control-C; the runs go on.
     """
     runs = _chosen(request, world)
     watched = [_Watched(run, request.poll_interval_sec, world) for run in runs]
@@ -74,7 +70,7 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
 def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
     if not request.all_runs:
         return [known_run(world, request)]
-    records, _ = Journal(world, experiment_root(world.cwd, request.experiment_dir)).all()
+    records, _ = journal_of(world, request.experiment_dir)[1].all()
     wanted = [record for record in records if record.status not in TERMINAL and record.submitted_at]
     if not wanted:
         raise PreconditionFailed(
@@ -84,13 +80,13 @@ def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
 
 
 class _Watched:
-    """One run, looked at at its own pace."""
+    """A run, the pause until its next look, and its view."""
 
     def __init__(self, run: KnownRun, first: float | None, world: World) -> None:
         from hpc_agent.view.live import RunView
 
         self.run, self._world = run, world
-        self.pace = Pace(run.node.cluster, first)
+        self.pace = PollInterval(run.node.cluster, first)
         self.view: RunView = RunView(run.record.run_id, run.record.cluster, run.record.total_tasks)
         self.ticks = 0
         self._due = -math.inf
@@ -105,16 +101,16 @@ class _Watched:
             return
         self.ticks += 1
         try:
-            self._learn(poll(self.run), now)
+            self._update(ask_status(self.run), now)
         except (SshUnreachable, ClusterTimeout) as error:
             self.view.stale = error.message
             if self.pace.missed():
                 raise
         self._due = self._world.awake() + self.pace.seconds()
 
-    def _learn(self, seen: StatusResult, now: float) -> None:
+    def _update(self, seen: StatusResult, now: float) -> None:
         view = self.view
-        counts = {name: int(seen.last_status[name]) for name in ("complete", "running", "pending", "failed", "unknown")}
+        counts = seen.counts()
         if seen.lifecycle_state != view.state:
             stamp = time.strftime("%H:%M:%S", time.localtime(now))
             view.events.append(f"{stamp} {seen.lifecycle_state.replace('_', ' ')}")
@@ -135,7 +131,7 @@ class _Watched:
 
 
 def _records(world: World) -> Any:
-    """A JSON record when something changed."""
+    """Return a function that writes a JSON record for each change."""
     shown: dict[str, Any] = {}
 
     def show(views: list[RunView] | None) -> None:
@@ -149,7 +145,7 @@ def _records(world: World) -> Any:
 
 
 def _terminal(world: World) -> Any:
-    """rich, in place; what is shown last stays on the terminal."""
+    """Return a function that draws the views in place; the last picture stays on the terminal."""
     try:
         from rich.console import Console
         from rich.live import Live

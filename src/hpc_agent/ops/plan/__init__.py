@@ -1,1 +1,1 @@
-"""Resources and arrays of a run, decided before it is submitted."""
+"""Plan arrays and partitions before a submission."""

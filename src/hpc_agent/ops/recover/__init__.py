@@ -1,1 +1,1 @@
-"""Failures into remedies: resubmit, reconcile."""
+"""Repair runs and the journal."""

@@ -1,46 +1,43 @@
-"""``verify-submitted``, ``mark-run-terminal``, ``prune-orphan-sidecars``: the small repairs of what is remembered."""
+"""``verify-submitted``, ``mark-run-terminal``, ``prune-orphan-sidecars``: check and repair the record of a run."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
-from hpc_agent.ops.monitor.status import ERRORS
-from hpc_agent.ops.runs import RunId, RunScoped, known_run, node_of
+from hpc_agent.infra.remote import Node
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, journal_of, known_run, node_of
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.runs import Sidecar, find_existing_runs
 from hpc_agent.world import World
 
 
 class VerifySubmittedRequest(RunScoped):
-    """Whose arrays to look for."""
+    """The run whose arrays to look for."""
 
 
 class VerifySubmittedResult(Result):
     run_id: str
     ok: bool
-    arrays: Annotated[
-        dict[str, Any], Meta(description="array -> job_id, state: a queue state, ended, or the ledger's own")
-    ]
-    states: Annotated[dict[str, int], Meta(description="how many arrays are in each state")]
-    held: Annotated[list[str], Meta(description="arrays on hold or in error: somebody has to act")]
+    arrays: Annotated[dict[str, Any], doc("array -> job_id, state: a queue state, ended, or the ledger's own")]
+    states: Annotated[dict[str, int], doc("how many arrays are in each state")]
+    held: Annotated[list[str], doc("arrays on hold or in error; they need a person")]
 
 
-@primitive(stage="submit", effects=[Effect.SSH], errors=[*ERRORS, SubmissionUnknown])
+@primitive(stage="submit", effects=[Effect.SSH], errors=[*RUN_ERRORS, SubmissionUnknown])
 def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
-    """Ask the scheduler for every array of a run: queued, ended, or nobody knows it (then an error)."""
+    """Ask the scheduler for every array of a run. An array that is neither queued nor ended is an error."""
     run = known_run(world, request)
     arrays = run.node.ask("verify", run.record.run_id, {})["arrays"]
     missing = [f"{name} (job {facts['job_id']})" for name, facts in arrays.items() if facts["state"] == "missing"]
     if missing:
         raise SubmissionUnknown(
             f"the scheduler does not know {', '.join(missing[:5])} of {run.record.run_id}",
-            remediation=f"Run 'hpc-agent status --run-id {run.record.run_id}': it says what became of the tasks; "
-            "'hpc-agent resubmit' sends those that never ran.",
+            remediation=f"Run 'hpc-agent status --run-id {run.record.run_id}': it shows the state of the tasks; "
+            "'hpc-agent resubmit' submits those that never ran.",
             details={"arrays": arrays},
         )
     states: dict[str, int] = {}
@@ -51,14 +48,12 @@ def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySub
 
 
 class MarkRunTerminalRequest(Request):
-    """A run that nobody is to wait for any more."""
+    """The run to take off the list, and its final status."""
 
     run_id: RunId
-    status: Annotated[Literal["failed", "abandoned"], Meta(description="complete is not for a person to say")] = (
-        "abandoned"
-    )
-    reason: Annotated[str, Meta(max_length=500, description="why, for the journal")] = ""
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    status: Annotated[Literal["failed", "abandoned"], doc("only records make a run complete")] = "abandoned"
+    reason: Annotated[str, doc("why, for the journal", max_length=500)] = ""
+    experiment_dir: ExperimentDir = "."
 
 
 class MarkRunTerminalResult(Result):
@@ -70,47 +65,42 @@ class MarkRunTerminalResult(Result):
 
 @primitive(stage="recover", effects=[Effect.JOURNAL], errors=[RunNotFound, JournalCorrupt])
 def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunTerminalResult:
-    """Take a run off the list of those in flight, in this machine's journal only; its jobs are not touched.
+    """Take a run off the list of runs in flight, in this machine's journal only. The jobs go on.
 
-    A later status asks the cluster again and says what is true then.
+    A later status asks the cluster again.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    journal = journal_of(world, request.experiment_dir)[1]
     record = journal.load(request.run_id)
     was = record.status
     if was != request.status:
         journal.append(record.run_id, "marked", status=request.status, reason=request.reason)
     return MarkRunTerminalResult(
-        run_id=record.run_id,
-        status=request.status,
-        was=was,
-        next_step=f"hpc-agent status --run-id {record.run_id}",
+        run_id=record.run_id, status=request.status, was=was, next_step=f"hpc-agent status --run-id {record.run_id}"
     )
 
 
 class PruneOrphanSidecarsRequest(Request):
-    """Which sidecars may go."""
+    """The sidecars to remove."""
 
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    min_age_sec: Annotated[float, Meta(ge=0, description="younger ones may belong to a submission under way")] = 300.0
-    exclude: Annotated[list[str], Meta(description="run ids to keep")] = []
-    dry_run: Annotated[bool, Meta(description="list only")] = False
+    experiment_dir: ExperimentDir = "."
+    min_age_sec: Annotated[float, doc("keep younger ones: a submission may still write them", ge=0)] = 300.0
+    exclude: Annotated[list[str], doc("run ids to keep")] = []
+    dry_run: Annotated[bool, doc("list only")] = False
 
 
 class PruneOrphanSidecarsResult(Result):
-    removed: Annotated[list[str], Meta(description="run ids whose sidecar was removed (with dry_run: would be)")]
-    kept: Annotated[dict[str, str], Meta(description="orphans that were kept, and why")]
+    removed: Annotated[list[str], doc("run ids whose sidecar was removed (with dry_run: would be)")]
+    kept: Annotated[dict[str, str], doc("orphans that were kept, with the reason")]
 
 
 @primitive(stage="recover", effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH])
 def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> PruneOrphanSidecarsResult:
     """Remove the sidecars of submissions that never reached a scheduler.
 
-    An orphan has no job ids here; the cluster is asked as well, for the ledger there may know jobs that this machine
-    never heard of. What cannot be asked is kept.
+    An orphan has no job ids here. The verb also asks the cluster, because its ledger may have the jobs. Without an answer
+    the sidecar is kept.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    repo, journal = journal_of(world, request.experiment_dir)
     sidecars, problems = find_existing_runs(repo)
     removed, kept = [], {}
     for sidecar in sidecars:
@@ -145,12 +135,7 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
         return f"written {age:.0f} s ago"
     try:
         node = node_of(world, repo, sidecar.cluster)
-        question = {
-            "parent": f"{node.scratch}/hpc-agent",
-            "name": repo.remote_name.rpartition("-")[0],
-            "run_id": sidecar.run_id,
-        }
-        runs = node.bootstrap("adoptable", question)["runs"]
+        runs = runs_on_cluster(node, repo, sidecar.run_id)
     except HpcError as error:
         return f"the cluster could not be asked: {error.message}"
     begun = [name for run in runs for name, entry in run["arrays"].items() if entry["state"] != "planned"]
@@ -159,3 +144,10 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
         if begun
         else ""
     )
+
+
+def runs_on_cluster(node: Node, repo: RepoLayout, run_id: str | None) -> list[dict[str, Any]]:
+    """Return the documents of this repo's runs (or of one run) in every client's folder on the cluster."""
+    question = {"parent": f"{node.scratch}/hpc-agent", "name": repo.remote_name.rpartition("-")[0], "run_id": run_id}
+    found: list[dict[str, Any]] = node.bootstrap("adoptable", question)["runs"]
+    return found

@@ -1,103 +1,88 @@
-"""``reconcile`` and ``submit-spec``: what this machine remembers, made to agree with the cluster."""
+"""``reconcile`` and ``submit-spec``: bring the journal of this machine up to date with the cluster."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.infra.remote import Node
-from hpc_agent.ops.monitor.status import ERRORS, poll
-from hpc_agent.ops.runs import RunScoped, known_run, node_of
-from hpc_agent.ops.submit.answers import job_ids_of, journal_arrays
+from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run, node_of
+from hpc_agent.ops.run.run_status import ask_status
+from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
-EVERY_ERROR = (*ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIncompat)
+EVERY_ERROR = (*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIncompat)
 
 
 class ReconcileRequest(RunScoped):
     """One run, or with ``remote`` every run of this repo that lies on a cluster."""
 
-    remote: Annotated[
-        bool, Meta(description="look on the cluster for runs of this repo that this machine does not know")
-    ] = False
-    cluster: Annotated[str | None, Meta(description="with remote: where to look")] = None
-    dry_run: Annotated[bool, Meta(description="with remote: list only")] = False
+    remote: Annotated[bool, doc("find runs of this repo on the cluster that this machine does not have")] = False
+    cluster: Annotated[str | None, doc("with remote: where to look")] = None
+    dry_run: Annotated[bool, doc("with remote: list only")] = False
 
 
 class ReconcileResult(Result):
-    run_id: Annotated[str | None, Meta(description="null when several runs were looked at")]
+    run_id: Annotated[str | None, doc("null for several runs")]
     lifecycle_state: str | None
     last_status: dict[str, Any]
-    changed: Annotated[list[str], Meta(description="what this machine had wrong, in sentences")]
-    adopted: Annotated[
-        list[dict[str, Any]], Meta(description="runs that this machine did not know: run_id, cluster, tasks")
-    ]
+    changed: Annotated[list[str], doc("corrections of the journal, in sentences")]
+    adopted: Annotated[list[dict[str, Any]], doc("runs that are new to this machine: run_id, cluster, tasks")]
     next_step: str
 
 
 @primitive(stage="recover", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=EVERY_ERROR)
 def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
-    """Make this machine's memory of a run agree with the cluster, which is always right.
+    """Correct the journal and the sidecar of a run by the cluster's ledger.
 
-    With ``remote`` runs of this repo that another machine submitted (or this one, before its home was lost) are adopted:
-    the sidecar and the journal are written from what lies with the run, and every verb works as if it had been
-    submitted here. A repo is recognised by the name of its folder.
+    With ``remote`` the verb adopts runs of this repo that another machine submitted (or this one, before its home was
+    lost): it writes sidecar and journal from the run's folder, and every verb works as for a run of this machine. The
+    name of the repo's folder identifies the repo.
     """
     if request.remote:
         return _from_cluster(request, world)
     run = known_run(world, request)
     before = (list(run.record.job_ids), run.record.status, run.record.waiting)
-    answer = _lookup(run.node, run.repo, run.record.run_id)
+    answer = runs_on_cluster(run.node, run.repo, run.record.run_id)
     mine = [found for found in answer if found["root"] == run.node.root]
     if not mine:
         raise RunNotFound(f"{run.record.run_id} is not on '{run.record.cluster}' any more", field="run_id")
-    run.record.job_ids = journal_arrays(
-        run.journal, run.record.run_id, run.record.remote_path, mine[0]["arrays"], accepted=True
-    )
+    journal_arrays(run, mine[0]["arrays"])
     if not run.repo.sidecar(run.record.run_id).exists():
         write_run_sidecar(run.repo, _sidecar(mine[0]))
-    status = poll(run)
+    status = ask_status(run)
+    names = ("job ids", "state", "arrays that wait")
     after = (run.record.job_ids, status.lifecycle_state, status.to_submit)
     return ReconcileResult(
         run_id=run.record.run_id,
         lifecycle_state=status.lifecycle_state,
         last_status=status.last_status,
-        changed=_changes(before, after),
+        changed=[f"{name}: {old} -> {new}" for name, old, new in zip(names, before, after, strict=True) if old != new],
         adopted=[],
         next_step=status.next_step,
     )
-
-
-def _changes(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
-    names = ("job ids", "state", "arrays that wait")
-    return [f"{name}: {old} -> {new}" for name, old, new in zip(names, before, after, strict=True) if old != new]
-
-
-def _lookup(node: Node, repo: RepoLayout, run_id: str | None) -> list[dict[str, Any]]:
-    question = {"parent": f"{node.scratch}/hpc-agent", "name": repo.remote_name.rpartition("-")[0], "run_id": run_id}
-    found: list[dict[str, Any]] = node.bootstrap("adoptable", question)["runs"]
-    return found
 
 
 def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
     repo = experiment_root(world.cwd, request.experiment_dir)
     if request.cluster is None:
         raise SpecInvalid(
-            "with remote, say which cluster to look on",
+            "--remote needs the name of a cluster",
             field="cluster",
             remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
         )
     node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     one = request.run_id if request.run_id != "latest" else None
-    fresh = [found for found in _lookup(node, repo, one) if not _known(journal, found["run_id"])]
+    fresh = [found for found in runs_on_cluster(node, repo, one) if not _known(journal, found["run_id"])]
     if one and not fresh and not _known(journal, one):
         raise RunNotFound(f"no run {one} of this repo lies on '{node.cluster.name}'", field="run_id")
     adopted = []
@@ -122,11 +107,11 @@ def _known(journal: Journal, run_id: str) -> bool:
 
 
 def _whole(node: Node, repo: RepoLayout, found: dict[str, Any]) -> dict[str, Any]:
-    return next(run for run in _lookup(node, repo, found["run_id"]) if run["root"] == found["root"])
+    return next(run for run in runs_on_cluster(node, repo, found["run_id"]) if run["root"] == found["root"])
 
 
 def _sidecar(document: dict[str, Any]) -> Sidecar:
-    """Raises SchemaIncompat for a run of another version of hpc-agent."""
+    """Return the sidecar in a run's document. Raises SchemaIncompat for another version of hpc-agent."""
     version = document.get("sidecar_schema_version")
     if version != SIDECAR_VERSION:
         raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
@@ -137,42 +122,29 @@ def _sidecar(document: dict[str, Any]) -> Sidecar:
 
 
 def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, Any]) -> None:
-    """Write sidecar and journal of a run from what lies with it on the cluster."""
+    """Write the sidecar and the journal of a run from its document on the cluster."""
     sidecar = _sidecar(document)
     remote_path = f"{document['root']}/runs/{sidecar.run_id}"
     write_run_sidecar(repo, sidecar)
-    journal.append(
-        sidecar.run_id,
-        "submitting",
-        run_name=sidecar.run_name,
-        cluster=cluster,
-        cmd_sha=sidecar.cmd_sha,
-        tree_sha=sidecar.tree_sha,
-        total_tasks=sidecar.task_count,
-        executor=sidecar.executor,
-        remote_path=remote_path,
-        campaign_id=sidecar.campaign_id,
-        content_sha=sidecar.content_sha,
-        adopted=document["root"].rpartition("/")[2] != repo.remote_name,
-    )
-    journal_arrays(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
+    known = msgspec.structs.replace(sidecar, cluster=cluster, remote_path=remote_path)
+    elsewhere = document["root"].rpartition("/")[2] != repo.remote_name
+    journal.append(sidecar.run_id, "submitting", **identity_of(known), adopted=elsewhere)
+    journal_ledger(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
 
 
 class SubmitSpecRequest(Request):
-    """A submission that somebody else made."""
+    """A submission of another machine or person."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    run_id: Annotated[str, Meta(description="the run's id")]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    remote_path: Annotated[
-        str | None, Meta(description="the run's folder on the cluster, where several have its id")
-    ] = None
-    job_ids: Annotated[list[str], Meta(description="job ids that the run must have; checked against its ledger")] = []
+    cluster: ClusterName
+    run_id: Annotated[str, doc("the run's id")]
+    experiment_dir: ExperimentDir = "."
+    remote_path: Annotated[str | None, doc("the run's folder on the cluster, where several have its id")] = None
+    job_ids: Annotated[list[str], doc("job ids that the run must have; checked against its ledger")] = []
 
 
 class SubmitSpecResult(Result):
     run_id: str
-    deduped: Annotated[bool, Meta(description="true: this machine knew the run already")]
+    deduped: Annotated[bool, doc("true: the journal had the run already")]
     job_ids: list[str]
     total_tasks: int
     remote_path: str
@@ -183,15 +155,15 @@ class SubmitSpecResult(Result):
     stage="submit", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=[*EVERY_ERROR, PreconditionFailed]
 )
 def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
-    """Record a submission that another machine or person made; submits nothing.
+    """Record a submission of another machine or person; submits nothing.
 
-    The run's folder on the cluster says everything; ``job_ids``, if given, must be the ones in its ledger.
+    The facts come from the run's folder on the cluster. ``job_ids`` must be in its ledger.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     node = node_of(world, repo, request.cluster)
     journal = Journal(world, repo)
     deduped = _known(journal, request.run_id)
-    found = _lookup(node, repo, request.run_id)
+    found = runs_on_cluster(node, repo, request.run_id)
     if request.remote_path:
         found = [run for run in found if f"{run['root']}/runs/{request.run_id}" == request.remote_path.rstrip("/")]
     if not found:

@@ -1,1 +1,1 @@
-"""Clusters of this user, and the demo."""
+"""Show the configured clusters."""

@@ -1,1 +1,1 @@
-"""From a request to accepted arrays, exactly once."""
+"""Submit the arrays of a run, exactly once."""

@@ -1,1 +1,1 @@
-"""What could go wrong with a submission, found before it is made: findings with severity, evidence and a fix."""
+"""Check a run before its submission."""

@@ -1,4 +1,4 @@
-"""``dry-run-local``: a few tasks of the frozen run, really run on this machine by the run's own runtime."""
+"""``dry-run-local``: run a few tasks of the frozen run on this machine, with the run's own runtime."""
 
 from __future__ import annotations
 
@@ -12,57 +12,52 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import field
 
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
 from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.spec import RunRequest
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.checks import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
+from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World
 
 VALIDATOR = "dry-run-local"
+KEPT = ("kwargs", "seconds", "max_rss_mb", "exit_code", "metrics")
 
 
 class DryRunLocalRequest(RunRequest, kw_only=True):
-    """The fields of submit that make a run what it is, and how long to try."""
+    """The fields of submit that identify a run, the tasks to run, and their time limit."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; the tasks run here all the same")] = "local"
-    task_ids: Annotated[list[int], Meta(description="tasks to run; the first, the middle and the last by default")] = (
-        field(default_factory=list)
+    cluster: Annotated[str, doc("name in clusters.yaml; the tasks run here")] = "local"
+    task_ids: Annotated[list[int], doc("tasks to run; the first, the middle and the last by default")] = field(
+        default_factory=list
     )
-    timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for all of them together")] = 120.0
+    timeout_sec: Annotated[float, doc("limit for all of them together", gt=0, le=86400)] = 120.0
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.FILES],
-    errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid],
-    progress=True,
-)
+@primitive(stage="validate", effects=[Effect.FILES], errors=FREEZE_ERRORS, progress=True)
 def dry_run_local(request: DryRunLocalRequest, world: World) -> ValidationResult:
-    """Run the first, the middle and the last task here, in a frozen copy of the repo, and say how they ended.
+    """Run the first, the middle and the last task here, in a frozen copy of the repo, and report their ends.
 
-    The copy holds what would be pushed and nothing else, so a file that is left out is missed here and not on the cluster. A
-    task that fails makes the call fail, with the end of its log. Nothing is submitted or remembered.
+    The copy holds exactly the files of a push, so a missing file shows here and not on the cluster. The call fails when a
+    task fails, with the end of the task's log. Submits nothing.
     """
     with freeze(world, request) as frozen:
-        return result_of(try_tasks(frozen, request, request.task_ids, request.timeout_sec, world))
+        return result_of(try_tasks(frozen, request.task_ids, request.timeout_sec, world))
 
 
-def try_tasks(
-    frozen: Frozen, request: RunRequest, task_ids: list[int], timeout_sec: float, world: World
-) -> list[Finding]:
-    """Findings of running these tasks (by default first, middle, last) in a folder that is removed again."""
+def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world: World) -> list[Finding]:
+    """Run these tasks (by default first, middle, last) in a temporary folder, and return findings."""
     total = frozen.tasks.total
     tasks = sorted(set(task_ids)) or sorted({0, total // 2, total - 1})
     if tasks[-1] >= total or tasks[0] < 0:
@@ -74,15 +69,15 @@ def try_tasks(
     world.progress.update("trying", tasks=len(tasks))
     with tempfile.TemporaryDirectory(prefix="hpc-agent-dry-") as place:
         folder = RunFolder(str(Path(place) / "hpc-agent" / frozen.repo.remote_name / "runs" / "dry"))
-        _assemble(folder, frozen, request, tasks)
+        _assemble(folder, frozen, tasks)
         started = time.monotonic()
-        noise = _run(folder, timeout_sec, world)
-        return [_finding(folder, task, noise, time.monotonic() - started, timeout_sec) for task in tasks]
+        stderr = _run(folder, timeout_sec, world)
+        return [_finding(folder, task, stderr, time.monotonic() - started, timeout_sec) for task in tasks]
 
 
-def _assemble(folder: RunFolder, frozen: Frozen, request: RunRequest, tasks: list[int]) -> None:
-    """The run's folder as the cluster would have it: work folder, document, digests, one array."""
-    work = Path(folder.work)
+def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
+    """Write the run's folder as on the cluster: work folder, document, digests, one array."""
+    request, work = frozen.request, Path(folder.work)
     for entry in frozen.tree.entries:
         target = work / entry[1]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +113,7 @@ def _assemble(folder: RunFolder, frozen: Frozen, request: RunRequest, tasks: lis
 
 
 def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
-    """Start the dispatcher as a job template does; what it said on stderr."""
+    """Start the dispatcher as a job template does. Return the end of its standard error."""
     env = {**world.env, "HPC_RUN_DIR": folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "dry"}
     child = subprocess.Popen(
         [sys.executable, str(Path(folder.work) / ".hpc" / LAUNCHER), "task"],
@@ -130,45 +125,38 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
         start_new_session=True,
     )
     try:
-        _, noise = child.communicate(timeout=timeout_sec)
+        _, stderr = child.communicate(timeout=timeout_sec)
     except subprocess.TimeoutExpired:
-        # The dispatcher hands SIGTERM on to the executor's own group, gives it its grace, and ends.
+        # The dispatcher passes SIGTERM to the executor's process group, waits for its grace, and ends.
         child.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(15)
         end_group(child)
-        _, noise = child.communicate()
-    return noise.decode(errors="replace")[-2000:]
+        _, stderr = child.communicate()
+    return stderr.decode(errors="replace")[-2000:]
 
 
-def _finding(folder: RunFolder, task: int, noise: str, seconds: float, timeout_sec: float) -> Finding:
+def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_sec: float) -> Finding:
+    """Return the finding about one task's record."""
     record = records.read(folder, task)
     if record is None or record.get("cause") == "terminated":
         if seconds >= timeout_sec:
             message = f"task {task} had not ended after {timeout_sec:.0f} s; that may be right for a long task"
             return Finding(VALIDATOR, "warning", "not_ended", message, "Allow more with --timeout-sec.", {"task": task})
-        message = f"task {task} left no record"
-        return Finding(VALIDATOR, "error", "no_record", message, "Read the evidence.", {"task": task, "stderr": noise})
-    evidence = {"task": task, **_kept(record)}
+        evidence = {"task": task, "stderr": stderr}
+        return Finding(VALIDATOR, "error", "no_record", f"task {task} left no record", "Read the evidence.", evidence)
+    evidence = {"task": task, **{name: record[name] for name in KEPT if record.get(name) is not None}}
     if record["state"] != "complete":
         message = f"task {task} failed: {record.get('message')}"
         fix = "Correct what its log says; then run 'hpc-agent dry-run-local' again."
-        return Finding(
-            VALIDATOR, "error", "task_failed", message, fix, {**evidence, "log_tail": record.get("log_tail")}
-        )
+        evidence["log_tail"] = record.get("log_tail")
+        return Finding(VALIDATOR, "error", "task_failed", message, fix, evidence)
     if record.get("metrics_problem"):
-        return Finding(
-            VALIDATOR, "warning", "metrics_unreadable", f"task {task}: {record['metrics_problem']}", "", evidence
-        )
+        message = f"task {task}: {record['metrics_problem']}"
+        return Finding(VALIDATOR, "warning", "metrics_unreadable", message, "", evidence)
     if not record.get("metrics"):
         message = f"task {task} ended well but wrote no metrics: the table will have none"
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
         return Finding(VALIDATOR, "warning", "no_metrics", message, fix, evidence)
-    return Finding(
-        VALIDATOR, "info", "task_complete", f"task {task} ended well in {record['seconds']:.1f} s", "", evidence
-    )
-
-
-def _kept(record: dict[str, Any]) -> dict[str, Any]:
-    names = ("kwargs", "seconds", "max_rss_mb", "exit_code", "metrics")
-    return {name: record.get(name) for name in names if record.get(name) is not None}
+    message = f"task {task} ended well in {record['seconds']:.1f} s"
+    return Finding(VALIDATOR, "info", "task_complete", message, "", evidence)

@@ -1,42 +1,36 @@
-"""``validate-campaign``: every check of a submission in one call; and the cheap ones, as submit runs them."""
+"""``validate-campaign``: every check of a submission in one call."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    HpcError,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
+from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable
+from hpc_agent.ops.run.checks import (
+    LOCAL_VALIDATORS,
+    Finding,
+    ValidationResult,
+    check_remote_inputs,
+    local_findings,
+    refuse,
+    verdict,
 )
-from hpc_agent.ops.submit.freeze import Frozen, freeze
-from hpc_agent.ops.submit.planned import Planned, plan_run
-from hpc_agent.ops.submit.spec import SubmitRequest
-from hpc_agent.ops.validate.cheap import cheap_findings
-from hpc_agent.ops.validate.checks import check_remote_inputs
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.validate.dry_run_local import VALIDATOR as DRY_RUN
 from hpc_agent.ops.validate.dry_run_local import try_tasks
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, refuse, verdict
-from hpc_agent.ops.validate.limits import QOS, room_for
+from hpc_agent.ops.validate.validators import QOS, room_for
 from hpc_agent.world import World
 
 
 class ValidateCampaignRequest(SubmitRequest):
-    """The fields of submit, and how far to go."""
+    """The fields of submit, and the checks to run."""
 
-    remote: Annotated[
-        bool, Meta(description="ask the cluster: limits, your jobs, inputs that are there (one or two SSH)")
-    ] = False
-    smoke: Annotated[bool, Meta(description="really run the first, middle and last task here")] = False
-    smoke_timeout_sec: Annotated[float, Meta(gt=0, le=86400, description="limit for those tasks together")] = 120.0
+    remote: Annotated[bool, doc("ask the cluster for limits, your jobs and inputs (one or two SSH)")] = False
+    smoke: Annotated[bool, doc("run the first, middle and last task here")] = False
+    smoke_timeout_sec: Annotated[float, doc("limit for those tasks together", gt=0, le=86400)] = 120.0
 
 
 class ValidateCampaignResult(ValidationResult):
@@ -44,25 +38,20 @@ class ValidateCampaignResult(ValidationResult):
     validators_run: list[str]
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH, Effect.FILES],
-    errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid],
-    progress=True,
-)
+@primitive(stage="validate", effects=[Effect.SSH, Effect.FILES], errors=FREEZE_ERRORS, progress=True)
 def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
-    """All findings about a submission before it is made; an error among them is the call's own error.
+    """Return all findings about a submission before it is made. An error among them is the error of the call.
 
-    Without ``remote`` and ``smoke`` it is what submit does by itself. A validator that cannot do its work is a finding too.
+    Without ``remote`` and ``smoke`` the checks are those of submit. A check that cannot run is a finding.
     """
     with freeze(world, request) as frozen:
         planned = plan_run(frozen, request)
-        findings, names = cheap_findings(world, frozen, request, planned)
+        findings, names = local_findings(world, planned), list(LOCAL_VALIDATORS)
         if request.remote:
-            findings += _remote(frozen, planned)
+            findings += _remote_findings(planned)
             names += [QOS]
         if request.smoke:
-            findings += try_tasks(frozen, request, [], request.smoke_timeout_sec, world)
+            findings += try_tasks(frozen, [], request.smoke_timeout_sec, world)
             names += [DRY_RUN]
         refuse(findings)
         return ValidateCampaignResult(
@@ -70,15 +59,13 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
         )
 
 
-def _remote(frozen: Frozen, planned: Planned) -> list[Finding]:
+def _remote_findings(planned: PlannedRun) -> list[Finding]:
+    """Ask the cluster about inputs and limits. A cluster that does not answer is a finding."""
     findings = []
     try:
-        findings += check_remote_inputs(frozen)
-        findings += room_for(frozen.node, planned.plan.total_elements, 0.7)
+        findings += check_remote_inputs(planned.frozen)
+        findings += room_for(planned.frozen.node, planned.arrays.total_elements, 0.7)
     except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
-        findings.append(_unasked(error))
+        message = f"the cluster could not be asked: {error.message}"
+        findings.append(Finding(QOS, "warning", "not_asked", message, error.remediation))
     return findings
-
-
-def _unasked(error: HpcError) -> Finding:
-    return Finding(QOS, "warning", "not_asked", f"the cluster could not be asked: {error.message}", error.remediation)

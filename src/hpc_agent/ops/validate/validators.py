@@ -1,4 +1,4 @@
-"""The checks as verbs of their own."""
+"""Run the checks of a submission as verbs of their own."""
 
 from __future__ import annotations
 
@@ -12,74 +12,106 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    ExecutorNotFound,
-    RemoteCommandFailed,
-    SpecInvalid,
-    SshUnreachable,
-)
-from hpc_agent.ops.plan.evidence import from_rows
-from hpc_agent.ops.runs import node_of
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.spec import Name, RunRequest
-from hpc_agent.ops.validate.checks import (
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.infra.remote import Node
+from hpc_agent.infra.site import SiteFacts, ask_site
+from hpc_agent.ops.run.checks import (
     DATASET,
     HISTORY,
     STOCHASTIC,
+    Finding,
+    ValidationResult,
     check_history,
     check_signatures,
     check_stochastic,
+    result_of,
 )
-from hpc_agent.ops.validate.findings import Finding, ValidationResult, result_of
-from hpc_agent.state.journal import Journal
+from hpc_agent.ops.run.evidence import from_rows
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
+from hpc_agent.ops.run.run_request import Name, RunRequest
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.samples import load_samples
 from hpc_agent.world import World
 
-FROZEN = [SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid]
+QOS = "validate-self-qos-limit"
+LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}
+
+
+class ValidateSelfQosLimitRequest(Request):
+    """The number of elements to submit."""
+
+    cluster: Annotated[str, doc("name in clusters.yaml; its limits and your jobs are read live")]
+    new_array_size: Annotated[int, doc("elements that are to be submitted", gt=0)]
+    warn_at_pct: Annotated[float, doc("share of a limit from which on to warn", gt=0, le=1)] = 0.7
+    experiment_dir: ExperimentDir = "."
+
+
+@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
+def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
+    """Check that the scheduler's own limits leave room for more elements, with all of your jobs counted."""
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    return result_of(room_for(node_of(world, repo, request.cluster), request.new_array_size, request.warn_at_pct))
+
+
+def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
+    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later."""
+    found = []
+    for row in headroom(ask_site(node), elements, warn_at):
+        severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
+        fix = "Set max_submitted of the cluster's constraints: the other arrays then go when there is room."
+        found.append(
+            Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row)
+        )
+    return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
+
+
+def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7) -> list[dict[str, Any]]:
+    """Compare each limit with the present and the new elements: state ok, warn or over, and a sentence."""
+    rows = []
+    for limit in facts.limits:
+        used = 0 if limit.kind == "array_size" else facts.submitted or 0
+        after = used + elements
+        state = "over" if after > limit.limit else "warn" if after > limit.limit * warn_at else "ok"
+        there = f"{used} are there and " if limit.kind != "array_size" else ""
+        verb = LIMITED.get(limit.kind, limit.kind)
+        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{elements} would come"
+        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": elements,
+                     "most": limit.limit, "state": state, "sentence": sentence})  # fmt: skip
+    return rows
 
 
 class ValidateExecutorSignaturesRequest(RunRequest):
-    """The fields of submit that make a run what it is."""
+    """The fields of submit that identify a run."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")] = "local"
-    executor: Annotated[str, Meta(min_length=1, description="shell command of a task")] = "python3 .hpc/cli.py"
+    cluster: ClusterName = "local"
+    executor: Annotated[str, doc("shell command of a task", min_length=1)] = "python3 .hpc/cli.py"
 
 
-@primitive(stage="validate", errors=FROZEN)
+@primitive(stage="validate", errors=FREEZE_ERRORS)
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
-    """Every task's parameters against the flags or the signature of its executor, read from the source as it is now."""
+    """Compare every task's parameters with the flags or the signature in the source of its executor."""
     with freeze(world, request) as frozen:
-        return result_of(check_signatures(frozen, request.executor))
+        return result_of(check_signatures(frozen))
 
 
 class ValidateInputDatasetRequest(Request):
     """A table that tasks read."""
 
-    dataset_path: Annotated[str, Meta(description="CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
-    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, Meta(description="by the file's name by default")] = (
-        None
-    )
-    row_indices: Annotated[list[int], Meta(description="rows that must exist, counted from 0")] = field(
+    dataset_path: Annotated[str, doc("CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
+    loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, doc("by the file's name by default")] = None
+    row_indices: Annotated[list[int], doc("rows that must exist, counted from 0")] = []
+    required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = field(
         default_factory=list
     )
-    required_non_null_cols: Annotated[list[str], Meta(description="columns that must have a value in those rows")] = (
-        field(default_factory=list)
-    )
-    cluster: Annotated[str | None, Meta(description="look whether the file is on this cluster, too")] = None
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    cluster: Annotated[str | None, doc("also check that the file is on this cluster")] = None
+    experiment_dir: ExperimentDir = "."
 
 
-@primitive(
-    stage="validate",
-    effects=[Effect.SSH],
-    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed],
-)
+@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
-    """Whether a table is there, has the rows that tasks want, and has values in the columns that they need."""
+    """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
     root = experiment_root(world.cwd, request.experiment_dir).root
     path = root / request.dataset_path
     findings = []
@@ -103,7 +135,7 @@ def _on_cluster(request: ValidateInputDatasetRequest, world: World) -> list[Find
     if there.get("readable"):
         return [Finding(DATASET, "info", "input_on_cluster", f"{path} is on '{node.cluster.name}'", "", there)]
     if not absolute and (repo.root / request.dataset_path).exists():
-        return []  # it travels with the run
+        return []  # the file is pushed with the run
     message = f"{path} is not readable on '{node.cluster.name}'"
     fix = "Copy it there, or submit with --shared-paths."
     return [Finding(DATASET, "error", "input_missing", message, fix, {**there, "field": "dataset_path"})]
@@ -159,21 +191,21 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class ValidateWalltimeAgainstHistoryRequest(Request):
-    """A walltime, and whose."""
+    """A walltime, and the executors that need it."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")]
-    requested_walltime_sec: Annotated[int, Meta(gt=0, description="what one element would ask for, seconds")]
-    executors: Annotated[list[str], Meta(description="as tasks.py names them; all that were measured by default")] = (
-        field(default_factory=list)
+    cluster: ClusterName
+    requested_walltime_sec: Annotated[int, doc("walltime of one element", gt=0)]
+    executors: Annotated[list[str], doc("as tasks.py names them; default: all with measurements")] = field(
+        default_factory=list
     )
-    kwargs: Annotated[dict[str, Any], Meta(description="parameters of the task, where they predict its time")] = {}
-    gpu_type: Annotated[str | None, Meta(description="kind of GPU")] = None
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    kwargs: Annotated[dict[str, Any], doc("parameters of the task, where they predict its time")] = {}
+    gpu_type: Annotated[str | None, doc("kind of GPU")] = None
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(stage="validate", errors=[SpecInvalid])
 def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryRequest, world: World) -> ValidationResult:
-    """A walltime against what tasks of these executors took on this cluster."""
+    """Compare a walltime with the measured time of tasks of these executors on this cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     samples = load_samples(repo, request.cluster)
     names = set(request.executors) or {str(row.get("executor")) for run in samples.runs for row in run.rows}
@@ -185,16 +217,15 @@ def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryReq
 class ValidateStochasticMarkerRequest(Request):
     """An iteration of a campaign."""
 
-    campaign_id: Annotated[Name, Meta(description="tag of the series of runs")]
+    campaign_id: Annotated[Name, doc("tag of the series of runs")]
     expected_cmd_sha: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it")]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 @primitive(stage="validate", errors=[SpecInvalid])
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
-    """Whether an earlier iteration of the campaign had these very parameters: an optimiser that picks a point twice."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    runs = Journal(world, repo).all()[0]
+    """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
+    runs = journal_of(world, request.experiment_dir)[1].all()[0]
     known = next(
         (run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)), request.expected_cmd_sha
     )

@@ -1,39 +1,35 @@
-"""``list-in-flight``: the runs of this repo, from the journal alone."""
+"""``list-in-flight``: the runs of this repo that have not ended, from the journal."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.remote import root_of
-from hpc_agent.ops.monitor.status import remember
-from hpc_agent.ops.runs import node_of
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.known_run import journal_of, node_of
+from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
 
 
 class ListInFlightRequest(Request):
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
-    campaign_id: Annotated[str | None, Meta(description="only the runs of this campaign")] = None
-    all_states: Annotated[bool, Meta(description="also the runs that have ended")] = False
-    refresh: Annotated[
-        bool, Meta(description="ask the clusters first: one SSH command and one queue query each, however many runs")
-    ] = False
+    experiment_dir: ExperimentDir = "."
+    campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
+    all_states: Annotated[bool, doc("also the runs that have ended")] = False
+    refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each")] = False
 
 
 class ListInFlightResult(Result):
-    runs: Annotated[list[RunRecord], Meta(description="newest first; last_status is as of the last look")]
+    runs: Annotated[list[RunRecord], doc("newest first; last_status is as of the last look")]
 
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
-    """The runs that have not ended, as this machine last saw them; with ``refresh`` as the clusters see them now."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    journal = Journal(world, repo)
+    """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
+    repo, journal = journal_of(world, request.experiment_dir)
     records, problems = journal.all()
     errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     if request.refresh:
@@ -48,7 +44,7 @@ def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightRe
 
 
 def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[RunRecord]) -> list[PartialError]:
-    """Bring the records up to date; a cluster that does not answer leaves its runs as they were last seen."""
+    """Update the records from one question to each cluster. Return the errors of clusters that did not answer."""
     errors = []
     for name in sorted({record.cluster for record in records}):
         mine = [record for record in records if record.cluster == name]
@@ -64,5 +60,5 @@ def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[Run
             if "error" in answer:
                 errors.append(PartialError(code=answer["code"], detail=answer["error"]))
             else:
-                remember(journal, record, answer)
+                journal_status(journal, record, answer)
     return errors

@@ -1,4 +1,4 @@
-"""``demo``: a small real experiment from nothing to its table, on this machine."""
+"""``demo``: write, run and aggregate a small experiment on this machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.infra.templates import TEMPLATES
@@ -16,7 +14,8 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
 from hpc_agent.ops.aggregate.table import as_text
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
-from hpc_agent.ops.submit.spec import SubmitRequest
+from hpc_agent.ops.run.fields import ClusterName, doc
+from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.world import World
 
@@ -25,19 +24,17 @@ ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metr
 
 
 class DemoRequest(Request):
-    """Where to put the experiment, and where to run it."""
+    """The folder and the cluster of the experiment."""
 
-    experiment_dir: Annotated[str, Meta(description="folder that is made for the demo")] = "hpc-agent-demo"
-    cluster: Annotated[str, Meta(description="name in clusters.yaml")] = "local"
-    python: Annotated[
-        str | None, Meta(description="interpreter of the executors; this one on local, python3 elsewhere")
-    ] = None
+    experiment_dir: Annotated[str, doc("folder for the demo")] = "hpc-agent-demo"
+    cluster: ClusterName = "local"
+    python: Annotated[str | None, doc("interpreter of the executors; this one on local, python3 elsewhere")] = None
 
 
 class DemoResult(Result):
     experiment_dir: str
     run_id: str
-    table: Annotated[list[dict[str, Any]], Meta(description="a row for each penalty, over its five folds")]
+    table: Annotated[list[dict[str, Any]], doc("a row for each penalty, over its five folds")]
     table_csv: str
     next_steps: list[str]
 
@@ -52,8 +49,7 @@ class DemoResult(Result):
 def demo(request: DemoRequest, world: World) -> DemoResult:
     """Make a small ridge-regression experiment, run its 25 tasks, and print the table.
 
-    The experiment is a repo like yours: a plain script, and .hpc/tasks.py with the grid. Running it again submits
-    nothing twice.
+    The experiment is a repo with a plain script, and .hpc/tasks.py with the grid. A second call submits nothing twice.
     """
     folder = (world.cwd / request.experiment_dir).resolve()
     _make(folder)
@@ -77,30 +73,27 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     return DemoResult(
         experiment_dir=str(folder),
         run_id=sent.run_id,
-        table=[_brief(row) for row in table.rows],
+        table=[{"kwargs": row["kwargs"], "metrics": _brief(row["metrics"])} for row in table.rows],
         table_csv=table.table_csv,
         next_steps=steps,
     )
 
 
-def _brief(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without the statistics that nobody looks at on a terminal; the files have them all."""
-    metrics = {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in row["metrics"].items()}
-    return {"kwargs": row["kwargs"], "metrics": metrics}
+def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return count, mean and std of each metric; the files have all statistics."""
+    return {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in metrics.items()}
 
 
 def _make(folder: Path) -> None:
-    """Write the experiment; a folder with other things in it is left alone."""
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / ".hpc" / "tasks.py").is_file())
-    ):
+    """Write the experiment. Raises SpecInvalid for a folder with other files."""
+    if (folder / ".hpc" / "tasks.py").is_file():
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpecInvalid(
             f"{folder} exists and is not a demo",
             field="experiment_dir",
             remediation="Name another folder: 'hpc-agent demo my-demo'.",
         )
-    if (folder / ".hpc" / "tasks.py").is_file():
-        return
     shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
@@ -113,12 +106,6 @@ def _failed(folder: Path, run_id: str, watched: MonitorFlowResult) -> OutputsMis
 
 
 def _story(run_id: str, rows: list[dict[str, Any]], csv_path: str, steps: list[str]) -> str:
-    lines = [
-        "",
-        f"Ridge regression, mean and spread over five folds (run {run_id}):",
-        "",
-        as_text(rows),
-        "",
-        f"Table: {csv_path}",
-    ]
-    return "\n".join([*lines, "", "Next:", *(f"  {step}" for step in steps), ""])
+    title = f"Ridge regression, mean and spread over five folds (run {run_id}):"
+    shown = "\n".join(f"  {step}" for step in steps)
+    return f"\n{title}\n\n{as_text(rows)}\n\nTable: {csv_path}\n\nNext:\n{shown}\n"

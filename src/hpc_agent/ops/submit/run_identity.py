@@ -1,4 +1,4 @@
-"""``compute-run-id`` and ``find-prior-run``: which run this is, and whether it was there before."""
+"""``compute-run-id`` and ``find-prior-run``: the id of a run, and earlier runs with the same parameters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.errors import iso
-from hpc_agent.ops.submit.freeze import freeze
-from hpc_agent.ops.submit.spec import RunRequest
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.state.runs import find_existing_runs
@@ -18,10 +19,10 @@ from hpc_agent.world import World
 
 
 class ComputeRunIdRequest(RunRequest):
-    """The fields of submit that make a run what it is."""
+    """The fields of submit that identify a run."""
 
-    cluster: Annotated[str, Meta(description="name in clusters.yaml; see clusters-list")] = "local"
-    executor: Annotated[str, Meta(min_length=1, description="shell command of a task")] = "true"
+    cluster: Annotated[str, doc("name in clusters.yaml; see clusters-list")] = "local"
+    executor: Annotated[str, doc("shell command of a task", min_length=1)] = "true"
 
 
 class ComputeRunIdResult(Result):
@@ -30,14 +31,14 @@ class ComputeRunIdResult(Result):
     tasks_py_sha: str
     tree_sha: str
     total_tasks: int
-    preview: Annotated[list[dict[str, Any]], Meta(description="the kwargs of the first tasks")]
-    files: Annotated[int, Meta(description="files that would be pushed to an empty cluster")]
+    preview: Annotated[list[dict[str, Any]], doc("the kwargs of the first tasks")]
+    files: Annotated[int, doc("files that would be pushed to an empty cluster")]
     notes: list[str]
 
 
-@primitive(stage="submit", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="submit", errors=FREEZE_ERRORS)
 def compute_run_id(request: ComputeRunIdRequest, world: World) -> ComputeRunIdResult:
-    """Resolve and hash every task and the code, and say what the run would be called. Submits nothing."""
+    """Resolve and hash every task and the code, and return the run id. Submits nothing."""
     with freeze(world, request) as frozen:
         return ComputeRunIdResult(
             run_id=frozen.run_id(),
@@ -55,25 +56,25 @@ class FindPriorRunRequest(Request):
     cmd_sha: Annotated[
         str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it, or its first digits")
     ]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    experiment_dir: ExperimentDir = "."
 
 
 class FindPriorRunResult(Result):
     found: bool
     prior_run_id: str | None = None
-    status: Annotated[str | None, Meta(description="as of the last look")] = None
-    is_orphan: Annotated[bool, Meta(description="a sidecar whose arrays were never accepted")] = False
+    status: Annotated[str | None, doc("as of the last look")] = None
+    is_orphan: Annotated[bool, doc("a sidecar without accepted arrays")] = False
     cluster: str | None = None
     job_ids: list[str] = []
     campaign_id: str | None = None
     submitted_at: str | None = None
     age_sec: float | None = None
-    others: Annotated[list[str], Meta(description="older runs with the same parameters")] = []
+    others: Annotated[list[str], doc("older runs with the same parameters")] = []
 
 
 @primitive(stage="submit", errors=[SpecInvalid])
 def find_prior_run(request: FindPriorRunRequest, world: World) -> FindPriorRunResult:
-    """The newest run with these parameters, from the sidecars in .hpc/runs/ and the journal."""
+    """Find the newest run with these parameters in the sidecars of .hpc/runs/ and the journal."""
     repo = experiment_root(world.cwd, request.experiment_dir)
     sidecars, problems = find_existing_runs(repo)
     errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]

@@ -1,37 +1,87 @@
-"""The checks themselves, on a frozen run; each gives findings. None but ``check_remote_inputs`` asks the cluster."""
+"""Check a frozen run; each check returns findings. Only ``check_remote_inputs`` asks the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
+
+from hpc_agent.contract.primitive import Result
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_static
 from hpc_agent.experiment.reading.entries import CHOOSER, entry_for
 from hpc_agent.experiment.reading.parameter_checks import check_kwargs
 from hpc_agent.experiment.writing.tasks_file import CLI
-from hpc_agent.ops.plan.evidence import Evidence
-from hpc_agent.ops.submit.freeze import Frozen
-from hpc_agent.ops.validate.findings import Finding
-from hpc_agent.state.journal import RunRecord
+from hpc_agent.ops.run.evidence import Evidence
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.freeze import FrozenRun
+from hpc_agent.ops.run.planned_run import PlannedRun
+from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.world import World
+
+Severity = Literal["error", "warning", "info"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One observation of a validator."""
+
+    validator: str
+    severity: Severity
+    code: str
+    message: str
+    suggested_fix: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class ValidationResult(Result):
+    overall: Annotated[Literal["pass", "warn", "fail"], doc("the worst finding decides; infos do not count")]
+    findings: list[Finding]
+
+
+def verdict(findings: list[Finding]) -> Literal["pass", "warn", "fail"]:
+    """Return the verdict over all findings: the worst one decides."""
+    severities = {finding.severity for finding in findings}
+    return "fail" if "error" in severities else "warn" if "warning" in severities else "pass"
+
+
+def result_of(findings: list[Finding]) -> ValidationResult:
+    """Return the result of one validator. Raises SpecInvalid for an error among the findings."""
+    refuse(findings)
+    return ValidationResult(overall=verdict(findings), findings=findings)
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Raise SpecInvalid with all findings when one of them is an error."""
+    first = next((finding for finding in findings if finding.severity == "error"), None)
+    if first is not None:
+        raise SpecInvalid(
+            first.message,
+            field=str(first.evidence.get("field") or first.validator),
+            remediation=f"{first.suggested_fix} All findings: 'hpc-agent validate-campaign'.".strip(),
+            details={"findings": msgspec.to_builtins(findings)[:50]},
+        )
+
 
 MOST_TASKS = 20_000
 PATH_NAMES = ("_path", "_file", "_dir", "_csv", "_folder")
 OUTPUT_WORDS = ("out", "result", "save", "log", "checkpoint", "ckpt", "metrics")
 SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
+LOCAL_VALIDATORS = [SIGNATURES, DATASET, HISTORY, STOCHASTIC]
 TOO_GENEROUS = 20
 
 
-def sampled_tasks(frozen: Frozen) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and kwargs of at most 20,000 tasks, spread over all of them."""
+def sampled_tasks(frozen: FrozenRun) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return number and parameters of at most 20,000 tasks, spread over all of them."""
     return frozen.tasks.every(max(1, -(-frozen.tasks.total // MOST_TASKS)))
 
 
-def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
-    """Every task's kwargs against the executor as it is now; only where .hpc/cli.py starts it by its flags."""
+def check_signatures(frozen: FrozenRun) -> list[Finding]:
+    """Compare every task's parameters with the executor's flags, where .hpc/cli.py starts the executor."""
     static = read_static(frozen.repo.tasks)
-    if not static.flags or f".hpc/{CLI}" not in command:
+    if not static.flags or f".hpc/{CLI}" not in frozen.request.executor:
         return [Finding(SIGNATURES, "info", "not_checked", "the command passes the parameters on by itself")]
     entries = {}
     findings: dict[str, Finding] = {}
@@ -55,28 +105,29 @@ def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def check_inputs(frozen: Frozen) -> list[Finding]:
-    """Files that kwargs name by a relative path: they must travel with the code or be shared."""
+def check_inputs(frozen: FrozenRun) -> list[Finding]:
+    """Find relative paths in parameters that are neither pushed with the code nor shared."""
     files = frozen.tree.files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
     findings: dict[str, Finding] = {}
-    for task, name, value in named_paths(frozen):
+    for task, parameter, value in named_paths(frozen):
         path = value.removeprefix("./")
-        if not path.startswith("/") and path not in files and path not in folders and not _shared(frozen, path):
+        shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
+        if not path.startswith("/") and path not in files and path not in folders and not shared:
             here = (frozen.repo.root / path).exists()
-            why = "is left out of what is pushed" if here else "does not exist"
+            why = "is not pushed with the code" if here else "does not exist"
             fix = (
                 f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
                 if here
                 else "Correct the path."
             )
-            message = f"'{name}' of task {task} is {value}, which {why}"
+            message = f"'{parameter}' of task {task} is {value}, which {why}"
             findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
     return list(findings.values())[:20]
 
 
-def check_remote_inputs(frozen: Frozen) -> list[Finding]:
-    """Files that kwargs name by an absolute path: they must be on the cluster, which is asked for all of them at once."""
+def check_remote_inputs(frozen: FrozenRun) -> list[Finding]:
+    """Find absolute paths in parameters that are missing on the cluster, in one SSH command."""
     named = [(task, name, path) for task, name, path in named_paths(frozen) if path.startswith("/")]
     if not named:
         return []
@@ -90,8 +141,8 @@ def check_remote_inputs(frozen: Frozen) -> list[Finding]:
     return list(findings.values())[:20]
 
 
-def named_paths(frozen: Frozen) -> Iterator[tuple[int, str, str]]:
-    """(task, parameter, path) for parameters that clearly name an input: data_path, config_file, train_csv ..."""
+def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
+    """Yield (task, parameter, path) for parameters that name an input: data_path, config_file, train_csv ..."""
     seen: set[tuple[str, str]] = set()
     for task, kwargs in sampled_tasks(frozen):
         for name, value in kwargs.items():
@@ -104,12 +155,8 @@ def named_paths(frozen: Frozen) -> Iterator[tuple[int, str, str]]:
                 yield task, name, value
 
 
-def _shared(frozen: Frozen, path: str) -> bool:
-    return any(path == name or path.startswith(name + "/") for name in frozen.shared)
-
-
 def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int = 1) -> list[Finding]:
-    """The asked walltime against what such tasks took."""
+    """Compare the requested walltime with the measured time of such tasks."""
     if evidence is None:
         message = "no task of this executor was measured on this cluster yet"
         fix = "Try one task first: 'hpc-agent submit-and-verify'."
@@ -141,7 +188,7 @@ def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int
 
 
 def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord], mine: str | None) -> list[Finding]:
-    """An earlier iteration of the campaign had these very parameters: an optimiser that picks the same point again."""
+    """Find earlier iterations of the campaign with these parameters: an optimiser picked the same point again."""
     if not campaign_id:
         return []
     same = [
@@ -152,3 +199,23 @@ def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord
     message = f"campaign {campaign_id} has run these very parameters before, as {same[0]}"
     fix = "Add a seed or an iteration number to the parameters if it is meant; else the strategy has come to its end."
     return [Finding(STOCHASTIC, "warning", "parameters_repeated", message, fix, {"runs": same[:10]})]
+
+
+def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
+    """Return the findings of every check that needs neither the cluster nor a task's run."""
+    frozen, request = planned.frozen, planned.request
+    runs = Journal(world, frozen.repo).all()[0] if request.campaign_id else []
+    return [
+        *check_signatures(frozen),
+        *check_inputs(frozen),
+        *check_history(request.resources.walltime_sec, planned.evidence, planned.arrays.pack),
+        *check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id()),
+    ]
+
+
+def warnings_of(world: World, planned: PlannedRun) -> list[str]:
+    """Return the messages that submit shows. Raises SpecInvalid for an error, except with skip_validation."""
+    findings = local_findings(world, planned)
+    if not planned.request.skip_validation:
+        refuse(findings)
+    return [finding.message for finding in findings if finding.severity != "info"]

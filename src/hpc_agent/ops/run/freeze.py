@@ -1,4 +1,4 @@
-"""Everything of a run that is decided on this machine, before the cluster hears of it."""
+"""Freeze a run: resolve its tasks, hash its files, and check both on this machine."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hpc_agent.errors import SpecInvalid
+from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolved
 from hpc_agent.experiment.grid.tasks_file_facts import read_static
 from hpc_agent.experiment.reading.executor_command import check_command, check_program
 from hpc_agent.experiment.reading.pushed_tree import Tree, scan_tree
-from hpc_agent.infra.clusters import Cluster
+from hpc_agent.infra.clusters import Cluster, get_cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
-from hpc_agent.ops.submit.spec import RunRequest
+from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.layout import RepoLayout, check_identifier, experiment_root
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
 
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 MAX_TASKS = 1_000_000
+FREEZE_ERRORS = (SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid)
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A run's parts: where it goes, its tasks, its files, its identity."""
+class FrozenRun:
+    """A run with its cluster, its tasks, its files and its identity."""
 
+    request: RunRequest
     repo: RepoLayout
     cluster: Cluster
     constraints: ClusterConstraints
@@ -46,8 +48,10 @@ class Frozen:
 
     @property
     def snapshot(self) -> str:
-        """The snapshot's name on the cluster. It holds the runtime too, which is no part of the run's identity: an update
-        of hpc-agent must not make a new run of an old one.
+        """Return the snapshot's name on the cluster.
+
+        The snapshot holds the runtime too. The run's identity leaves the runtime out: an update of hpc-agent makes no
+        new run.
         """
         return hashlib.sha256(f"{self.tree.sha}:{runtime_sha(self.node.backend)}".encode()).hexdigest()
 
@@ -60,12 +64,11 @@ class Frozen:
 
 
 @contextlib.contextmanager
-def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
-    """Resolve, hash and check. Raises SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid; touches no
-    network.
-    """
-    from hpc_agent.infra.clusters import get_cluster
+def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
+    """Resolve the tasks, hash the files and check the request, without a network.
 
+    Raises the FREEZE_ERRORS.
+    """
     repo = experiment_root(world.cwd, request.experiment_dir)
     cluster = get_cluster(request.cluster, world.env, world.home)
     constraints = parse_constraints(cluster.constraints)
@@ -79,7 +82,11 @@ def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
         tree = scan_tree(repo.root, list(shared), cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
-        yield Frozen(
+        name = (
+            check_identifier(request.run_name, "run_name") if request.run_name else repo.remote_name.rpartition("-")[0]
+        )
+        yield FrozenRun(
+            request=request,
             repo=repo,
             cluster=cluster,
             constraints=constraints,
@@ -87,7 +94,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[Frozen]:
             tasks=tasks,
             tree=tree,
             identity=_identity(repo, request, tasks, tree, shared),
-            run_name=_run_name(repo, request),
+            run_name=name,
             shared=shared,
             notes=notes,
             executors=read_static(repo.tasks).executors,
@@ -115,12 +122,6 @@ def _identity(
     }
 
 
-def _run_name(repo: RepoLayout, request: RunRequest) -> str:
-    if request.run_name:
-        return check_identifier(request.run_name, "run_name")
-    return repo.remote_name.rpartition("-")[0]
-
-
 def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not task_environment.ENV_NAME.match(name) or "\0" in value:
@@ -138,16 +139,12 @@ def _check_env(env: dict[str, str]) -> None:
 
 
 def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str, str | None]:
-    """Shared name -> its absolute path on the cluster; None for what is pushed to the repo's shared folder there."""
+    """Return shared name -> absolute path on the cluster. A path is None when this machine pushes the folder."""
     found: dict[str, str | None] = {}
     for text in [*request.shared_paths, *request.outputs]:
         name = text.partition("=")[0]
-        if (
-            not name
-            or PurePosixPath(name).is_absolute()
-            or ".." in PurePosixPath(name).parts
-            or name.startswith(".hpc")
-        ):
+        path = PurePosixPath(name)
+        if not name or path.is_absolute() or ".." in path.parts or name.startswith(".hpc"):
             raise SpecInvalid(f"{name!r} is not a path inside the repo", field="shared_paths")
     for text in request.shared_paths:
         name, _, target = text.partition("=")
@@ -162,7 +159,10 @@ def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str
 
 
 def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
-    """Result folders must differ. Returns notes about kwargs that reach the task under their HPC_KW_ name only."""
+    """Return notes about parameters that reach the task under their HPC_KW_ name only.
+
+    Raises SpecInvalid when two tasks have one result folder.
+    """
     folders: dict[bytes, int] = {}
     namespaced: set[str] = set()
     document = {"run_id": "run", "result_dir_template": request.result_dir_template}
@@ -179,10 +179,10 @@ def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
                 field="result_dir_template",
                 remediation=f"Use task_id, run_id or a kwarg of the task ({', '.join(kwargs)}).",
             ) from error
-        twin = folders.setdefault(folder, task)
-        if twin != task:
+        other = folders.setdefault(folder, task)
+        if other != task:
             raise SpecInvalid(
-                f"tasks {twin} and {task} would share the result folder {folder.decode()}",
+                f"tasks {other} and {task} would share the result folder {folder.decode()}",
                 field="result_dir_template",
                 remediation="Add {task_id} or another kwarg to the template.",
             )

@@ -1,4 +1,4 @@
-"""What a task will use, from what earlier ones used: a quantile, scaled by the parameters that clearly predict it."""
+"""Predict the needs of tasks from the measurements of earlier tasks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
+from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.samples import load_samples
+
 Row = dict[str, Any]
-# A model has to explain so much of the variance (of logarithms) before it is believed.
+START_UP_SEC = 60
+MEMORY_FLOOR_MB = 64
+MEMORY_STEP_MB = 16
+# Above this number only a sample of the tasks is read: the largest values of a grid repeat.
+MOST_TASKS = 50_000
+# Share of the variance (of logarithms) that a model must explain.
 CLEAR = 0.8
 FEWEST_ROWS = 6
 MOST_GROUPS = 24
-# Values that differ by less than about a tenth are not worth a model.
+# Below this spread of logarithms the values count as equal.
 FLAT = 0.1
-# Beyond so many times the largest value that was measured, nothing is promised.
+# Above this multiple of the largest measured value, a prediction is marked as beyond.
 FAR = 4.0
 
 
@@ -30,17 +39,21 @@ class Model:
     largest: float = 0.0
 
     def at(self, kwargs: Row) -> float | None:
-        """The logarithm of the expected value; None for a group that was never measured or a number that is none."""
+        """Return the logarithm of the expected value; None for a group or a number without measurements."""
         base = self.bases.get(_key(kwargs.get(self.group)) if self.group else None)
         if base is None or self.number is None:
             return base
         x = _positive(kwargs.get(self.number))
         return None if x is None else base + self.slope * math.log(x)
 
+    def is_beyond(self, kwargs: Row) -> bool:
+        """Return True for a number far above the largest measured one."""
+        return bool(self.number) and float(kwargs[self.number or ""]) > self.largest * FAR
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """``worst``: what the most demanding of the tasks needs, without margin; ``typical``: the mean over the tasks."""
+    """``worst``: the largest need of a task, without margin. ``typical``: the mean over the tasks."""
 
     worst: float
     typical: float
@@ -50,7 +63,7 @@ class Prediction:
 
 
 def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float = 0.95) -> Prediction | None:
-    """The need of ``tasks`` (their kwargs), from rows with ``kwargs`` and a positive ``metric``; None without any.
+    """Predict the need of ``tasks`` from rows with ``kwargs`` and a positive ``metric``. Return None without such rows.
 
     Of one number (log-log regression), one category (means of logarithms) and both, the simplest model that explains
     80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum.
@@ -64,7 +77,7 @@ def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float 
     expected, beyond = [], False
     for kwargs in tasks:
         y = model.at(kwargs)
-        beyond = beyond or y is None or _beyond(model, kwargs)
+        beyond = beyond or y is None or model.is_beyond(kwargs)
         expected.append(most - spread if y is None else y)
     if not expected:
         return None
@@ -89,7 +102,7 @@ def _best(data: list[tuple[Row, float]]) -> Model:
 
 
 def _candidates(data: list[tuple[Row, float]]) -> tuple[list[str], list[str]]:
-    """Parameters that could be a number (three or more positive values) or a category (few values, each measured twice)."""
+    """Return the parameters that fit as a number (three positive values) and as a category (few values, each twice)."""
     numbers, groups = [], []
     for name in sorted({name for kwargs, _ in data for name in kwargs}):
         values = [kwargs.get(name) for kwargs, _ in data]
@@ -105,7 +118,7 @@ def _candidates(data: list[tuple[Row, float]]) -> tuple[list[str], list[str]]:
 
 
 def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -> Model | None:
-    """Least squares; within groups the slope is common (analysis of covariance)."""
+    """Fit by least squares; the groups share one slope (analysis of covariance)."""
     members: dict[Any, list[tuple[float, float]]] = {}
     for kwargs, y in data:
         x = math.log(kwargs[number]) if number else 0.0
@@ -122,10 +135,6 @@ def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -
     return Model(group, number, bases, slope, residuals, largest)
 
 
-def _beyond(model: Model, kwargs: Row) -> bool:
-    return bool(model.number) and float(kwargs[model.number or ""]) > model.largest * FAR
-
-
 def _words(model: Model) -> str:
     if model.number:
         power = f"{model.number}^{model.slope:.1f}"
@@ -134,7 +143,7 @@ def _words(model: Model) -> str:
 
 
 def _key(value: Any) -> Any:
-    """Something hashable; True is not 1."""
+    """Return a hashable key in which True differs from 1."""
     return (type(value).__name__, value) if isinstance(value, (bool, str)) else value
 
 
@@ -154,3 +163,71 @@ def _squares(values: list[float]) -> float:
 def _quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[math.ceil(share * len(ordered)) - 1]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The needs of one task and their origins. ``task_sec`` and ``mem_mb`` include a margin, the other numbers none."""
+
+    task_sec: float
+    worst_sec: float
+    typical_sec: float
+    mem_mb: int | None
+    time_origin: str
+    memory_origin: str
+
+    def walltime_sec(self, pack: int) -> int:
+        """Return the seconds of an element with ``pack`` tasks in turn: one worst task, the others typical."""
+        others = math.sqrt(
+            self.typical_sec * self.task_sec
+        )  # between the typical need and the worst one with its margin
+        return math.ceil((self.task_sec + (pack - 1) * others + START_UP_SEC) / 60) * 60
+
+
+def measured(
+    repo: RepoLayout, cluster: str, executors: list[str], command: str, gpu_type: str | None, tasks: ResolvedTasks
+) -> Evidence | None:
+    """Return the evidence for these tasks; None without measurements of their executors."""
+    samples = load_samples(repo, cluster)
+    if not samples.runs:
+        return None
+    step = max(1, tasks.total // MOST_TASKS)
+    kwargs = [one for _, one in tasks.every(step)]
+    chosen = {str(one["executor"]) for one in kwargs if one.get("executor")}
+    rows = samples.rows_of(chosen or ({executors[0]} if len(executors) == 1 else {command}), gpu_type)
+    return from_rows(rows, kwargs)
+
+
+def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
+    """Return the evidence in rows of earlier tasks for new tasks with these parameters. Pure."""
+    seconds = predict(rows, "seconds", kwargs)
+    if seconds is None:
+        return None
+    memory = predict(rows, "max_rss_mb", kwargs)
+    return Evidence(
+        task_sec=seconds.worst * _margin(seconds),
+        worst_sec=seconds.worst,
+        typical_sec=seconds.typical,
+        mem_mb=_memory_mb(memory.worst * _margin(memory)) if memory else None,
+        time_origin=_origin(rows, seconds, "s"),
+        memory_origin=_origin(rows, memory, "MiB") if memory else "",
+    )
+
+
+def _margin(prediction: Prediction) -> float:
+    """Return the factor of the margin: larger for fewer measured tasks."""
+    margin = 2.0 if prediction.rows < 5 else 1.5 if prediction.rows < 20 else 1.25
+    return margin * 1.5 if prediction.beyond else margin
+
+
+def _memory_mb(megabytes: float) -> int:
+    return max(MEMORY_FLOOR_MB, math.ceil(megabytes / MEMORY_STEP_MB) * MEMORY_STEP_MB)
+
+
+def _origin(rows: list[Row], prediction: Prediction, unit: str) -> str:
+    runs = list(dict.fromkeys(str(row["run_id"]) for row in rows if "run_id" in row))
+    which = runs[0] if len(runs) == 1 else f"{len(runs)} runs, last {runs[0]}" if runs else "earlier runs"
+    text = f"measured: {prediction.worst:.3g} {unit} at most, by {prediction.rows} tasks of {which}"
+    text += f", by {prediction.by}" if prediction.by else ""
+    text += "; beyond what was measured" if prediction.beyond else ""
+    return f"{text}; with a margin of {_margin(prediction) - 1:.0%}"

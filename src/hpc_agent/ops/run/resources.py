@@ -1,4 +1,4 @@
-"""What each task may use, and where every number came from: the request, the cluster's defaults, or the scheduler."""
+"""Choose the resources of an element, with the origin of every number."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.ops.plan.evidence import Evidence
+from hpc_agent.ops.run.evidence import Evidence
+from hpc_agent.ops.run.fields import Positive, doc
 
 DEFAULT_WALLTIME_SEC = 4 * 3600
 ARBITRAGE_SEC = 15 * 60
 ARBITRAGE_STEP_SEC = 5 * 60
-# Of each segment of a chain, the grace for a checkpoint and the start-up do no work.
+# Start-up and checkpoint of a segment of a chain, in which the tasks do no work.
 SEGMENT_OVERHEAD_SEC = 30
 MOST_SEGMENTS = 50
 
 
-class Resources(Request):
-    """What one array element asks for."""
+GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")]
 
-    walltime_sec: Annotated[Annotated[int, Meta(gt=0)] | None, Meta(description="limit of one element, seconds")] = None
-    mem_mb: Annotated[
-        Annotated[int, Meta(gt=0)] | None, Meta(description="memory of one element, MiB, all its CPUs together")
-    ] = None
-    cpus: Annotated[int, Meta(gt=0, description="CPUs of one element")] = 1
-    gpus: Annotated[int, Meta(ge=0, description="GPUs of one element")] = 0
-    gpu_type: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] | None,
-        Meta(description="kind of GPU, as the site names it"),
-    ] = None
-    nodes: Annotated[int, Meta(gt=0, description="nodes of one element")] = 1
-    exclusive: Annotated[bool, Meta(description="no other job on the node")] = False
+
+class Resources(Request):
+    """The request of one array element."""
+
+    walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
+    mem_mb: Annotated[Positive | None, doc("memory of one element, MiB, all its CPUs together")] = None
+    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
+    gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
+    gpu_type: Annotated[GpuType | None, doc("kind of GPU, as the site names it")] = None
+    nodes: Annotated[int, doc("nodes of one element", gt=0)] = 1
+    exclusive: Annotated[bool, doc("no other job on the node")] = False
 
 
 @dataclass(frozen=True)
-class Ask:
-    """The resources and the placement as they go to the scheduler, with the origin of each."""
+class ResolvedResources:
+    """Resources and placement for the scheduler, with the origin of each."""
 
     resources: dict[str, Any]
     placement: dict[str, Any]
@@ -59,47 +59,31 @@ def resolve_resources(
     max_walltime_sec: int,
     evidence: Evidence | None = None,
     pack: int = 1,
-) -> Ask:
-    """Fill in what the request leaves open: by what earlier tasks used, else by the cluster's defaults.
+) -> ResolvedResources:
+    """Complete the request from measurements of earlier tasks, else from the cluster's defaults.
 
-    Raises SpecInvalid for what the cluster cannot give.
+    Raises SpecInvalid for a request above the cluster's limits.
     """
     origin: dict[str, str] = {}
     walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack)
     memory = _memory(cluster, wanted, origin, evidence)
     gpu_type, queue = _gpu(cluster, wanted)
+    constraint = cluster.gpu_constraint if wanted.gpus else None
     place = {
         **placement,
         "partition": _first(
-            "partition",
-            origin,
-            request=placement.get("partition"),
-            gpu_queues=queue,
-            default_partition=cluster.default_partition,
+            placement, "partition", origin, gpu_queues=queue, default_partition=cluster.default_partition
         ),
-        "account": _first("account", origin, request=placement.get("account"), cluster=cluster.account),
-        "constraint": _first(
-            "constraint",
-            origin,
-            request=placement.get("constraint"),
-            gpu_constraint=cluster.gpu_constraint if wanted.gpus else None,
-        ),
+        "account": _first(placement, "account", origin, cluster=cluster.account),
+        "constraint": _first(placement, "constraint", origin, gpu_constraint=constraint),
     }
-    resources = {
-        "walltime_sec": walltime,
-        "mem_mb": memory,
-        "cpus": wanted.cpus,
-        "gpus": wanted.gpus,
-        "gpu_type": gpu_type,
-        "nodes": wanted.nodes,
-        "exclusive": wanted.exclusive,
-    }
-    return Ask(resources, place, origin, segments)
+    resources = {**msgspec.to_builtins(wanted), "walltime_sec": walltime, "mem_mb": memory, "gpu_type": gpu_type}
+    return ResolvedResources(resources, place, origin, segments)
 
 
-def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
-    """The first candidate that is set; ``origin`` learns which one it was."""
-    for source, value in candidates.items():
+def _first(placement: dict[str, Any], name: str, origin: dict[str, str], **defaults: Any) -> Any:
+    """Return the request's value, or the first default that is set, and write the source into ``origin``."""
+    for source, value in {"request": placement.get(name), **defaults}.items():
         if value is not None:
             origin[name] = source
             return value
@@ -109,7 +93,7 @@ def _first(name: str, origin: dict[str, str], **candidates: Any) -> Any:
 def _walltime(
     cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str], evidence: Evidence | None, pack: int
 ) -> tuple[int, int]:
-    """Seconds of one element, and how many of them in a row (segments of a chain)."""
+    """Return the seconds of one element, and the number of segments of its chain."""
     if wanted.walltime_sec is not None:
         origin["walltime_sec"] = "request"
         if wanted.walltime_sec > ceiling:
@@ -124,16 +108,16 @@ def _walltime(
     asked = cluster.default_walltime_sec or DEFAULT_WALLTIME_SEC
     origin["walltime_sec"] = "default_walltime_sec" if cluster.default_walltime_sec else "built-in default of 4 h"
     if asked >= ceiling and cluster.walltime_arbitrage and ceiling > 2 * ARBITRAGE_SEC:
-        # An ask a little below the ceiling fits into gaps that the ceiling itself never does (back-fill).
+        # A request a little below the limit fits into gaps of the schedule (back-fill).
         origin["walltime_sec"] += ", trimmed below the cluster's limit for back-fill"
         return (ceiling - ARBITRAGE_SEC) // ARBITRAGE_STEP_SEC * ARBITRAGE_STEP_SEC, 1
     return min(asked, ceiling), 1
 
 
 def _segments(cluster: Cluster, wanted: int, ceiling: int, origin: dict[str, str]) -> int:
-    """How many elements of the longest walltime do the work of one that would be too long.
+    """Return the number of segments of the longest walltime that do the work of a longer element.
 
-    Raises SpecInvalid where the cluster has no chains, or the chain would be absurd.
+    Raises SpecInvalid for a cluster without chains, and for a chain above MOST_SEGMENTS.
     """
     segments = math.ceil(wanted / max(1, ceiling - SEGMENT_OVERHEAD_SEC))
     if not cluster.auto_daisy_chain:
@@ -177,7 +161,7 @@ def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidenc
 
 
 def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:
-    """The GPU type and, where the site maps queues to GPUs, the fastest queue that has it."""
+    """Return the GPU type, and the fastest queue with that type for a site that maps queues to GPUs."""
     if not wanted.gpus:
         return None, None
     if wanted.gpu_type and cluster.gpu_types and wanted.gpu_type.lower() not in (t.lower() for t in cluster.gpu_types):

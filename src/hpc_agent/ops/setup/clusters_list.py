@@ -1,20 +1,20 @@
-"""``clusters-list`` and ``clusters-describe``: what is configured, and what is wrong with it."""
+"""``clusters-list`` and ``clusters-describe``: show the configured clusters and their problems."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 
 class ClustersListRequest(Request):
-    """Nothing to ask."""
+    """A request without fields."""
 
 
 class ClusterRow(msgspec.Struct):
@@ -22,7 +22,7 @@ class ClusterRow(msgspec.Struct):
     scheduler: str | None
     host: str | None
     ready: bool
-    problems: Annotated[list[str], Meta(description="file, cluster, key and what is wrong")]
+    problems: Annotated[list[str], doc("file, cluster, key and the problem")]
 
 
 class ClustersListResult(Result):
@@ -31,7 +31,7 @@ class ClustersListResult(Result):
 
 @primitive(stage="setup", errors=[ConfigInvalid])
 def clusters_list(request: ClustersListRequest, world: World) -> ClustersListResult:  # noqa: ARG001
-    """Every configured cluster and whether it is ready to use."""
+    """List every configured cluster, with the problems of those that are not ready."""
     rows = []
     clusters = load_clusters(world.env, world.home)
     for name, raw in sorted(clusters.items()):
@@ -49,20 +49,18 @@ def clusters_list(request: ClustersListRequest, world: World) -> ClustersListRes
 
 
 class ClustersDescribeRequest(Request):
-    name: Annotated[str, Meta(description="as clusters-list shows it")]
+    name: Annotated[str, doc("as clusters-list shows it")]
 
 
 class ClustersDescribeResult(Result):
     name: str
-    config: Annotated[dict[str, Any], Meta(description="every key with the value in force")]
-    sources: Annotated[
-        dict[str, str], Meta(description="key -> the file that set it; the other keys have their default")
-    ]
+    config: Annotated[dict[str, Any], doc("every key with the value in force")]
+    sources: Annotated[dict[str, str], doc("key -> the file that set it; the other keys have their default")]
 
 
 @primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
 def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
-    """One cluster's whole configuration, and which file each key comes from."""
+    """Show the whole configuration of a cluster, with the file of each key."""
     cluster = get_cluster(request.name, world.env, world.home)
     raw = load_clusters(world.env, world.home)[request.name]
     return ClustersDescribeResult(

@@ -1,16 +1,18 @@
-"""``summarize-submit-plan``: what a submit would do, in the words in which a person is asked to confirm it."""
+"""``summarize-submit-plan``: the plan of a submission as text, and the question that a person confirms."""
 
 from __future__ import annotations
 
+import collections
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import Meta
-
 from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.ops.submit.spec import SubmitRequest, SubmitResult
-from hpc_agent.ops.submit.submit import preview, submit
+from hpc_agent.infra.extra_flags import check_extra_flags
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.ops.submit.submit import SubmitResult, dry_run, which_run
+from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 
 MANY_TASKS = 1000
@@ -24,24 +26,28 @@ class SummarizeSubmitPlanRequest(SubmitRequest):
 class SummarizeSubmitPlanResult(Result):
     run_id: str
     headline: str
-    body: Annotated[str, Meta(description="a few lines of plain text")]
-    confirm_prompt: Annotated[
-        str, Meta(description="the one question; it names size, GPUs and core hours when they are large")
-    ]
+    body: Annotated[str, doc("a few lines of plain text")]
+    confirm_prompt: Annotated[str, doc("the question; large sizes, GPUs and core hours are in it")]
     total_tasks: int
-    deduped: Annotated[bool, Meta(description="true: this very run was submitted already")]
+    deduped: Annotated[bool, doc("true: this run was submitted before")]
     plan: dict[str, Any]
 
 
-@primitive(stage="plan", errors=[SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid])
+@primitive(stage="plan", errors=FREEZE_ERRORS)
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
-    """The canonical summary before a submission; the same request gives the same bytes. Submits nothing."""
-    planned = submit(msgspec.structs.replace(request, dry_run=True), world)
-    first, last, known = preview(request, world)
+    """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
+    with freeze(world, request) as frozen:
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        planned = dry_run(world, plan_run(frozen, request))
+        earlier = which_run(Journal(world, frozen.repo), frozen, request.rerun)[1]
+        known = bool(earlier and earlier.submitted_at)
+        kwargs = frozen.tasks.kwargs()
+        first = next(kwargs)
+        last = collections.deque(kwargs, maxlen=1)
     return SummarizeSubmitPlanResult(
         run_id=planned.run_id,
-        headline=headline(planned),
-        body="\n".join(_body(request, planned, first, last)),
+        headline=f"{planned.run_id}: {_plural(planned.total_tasks, 'task')} on {planned.cluster}",
+        body="\n".join(_body(request, planned, first, last[0] if last else first)),
         confirm_prompt=_question(planned, known),
         total_tasks=planned.total_tasks,
         deduped=known,
@@ -49,9 +55,8 @@ def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> 
     )
 
 
-def headline(planned: SubmitResult) -> str:
-    tasks = f"{planned.total_tasks:,} task" + ("" if planned.total_tasks == 1 else "s")
-    return f"{planned.run_id}: {tasks} on {planned.cluster}"
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], last: dict[str, Any]) -> list[str]:
@@ -80,9 +85,9 @@ def _resources(plan: dict[str, Any]) -> list[str]:
     asked, origin = plan["resources"], plan["origin"]
     lines = [f"walltime {_clock(asked['walltime_sec'])} ({origin['walltime_sec']})"]
     memory = f"{asked['mem_mb']} MiB" if asked["mem_mb"] else "memory"
-    lines.append(f"{memory} ({origin['mem_mb']}), {asked['cpus']} CPU" + ("" if asked["cpus"] == 1 else "s"))
+    lines.append(f"{memory} ({origin['mem_mb']}), {_plural(asked['cpus'], 'CPU')}")
     if asked["gpus"]:
-        lines.append(f"{asked['gpus']} GPU{'' if asked['gpus'] == 1 else 's'} {asked['gpu_type'] or ''}".rstrip())
+        lines.append(f"{_plural(asked['gpus'], 'GPU')} {asked['gpu_type'] or ''}".rstrip())
     lines += [f"{name} {value} ({origin.get(name, 'request')})" for name, value in sorted(plan["placement"].items())]
     return lines
 

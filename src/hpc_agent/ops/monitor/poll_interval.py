@@ -1,4 +1,4 @@
-"""How long to wait between two looks: polite, slower while nothing changes, slower still while nobody answers."""
+"""Compute the pause between two looks: longer while nothing changes, and after failed looks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ UNCHANGED_BEFORE_SLOWER = 2
 FAILED_POLLS_TOLERATED = 10
 
 
-class Pace:
-    """The pause before the next look; ``first`` is what was asked for, ``min_poll_sec`` of the cluster the least."""
+class PollInterval:
+    """The pause before the next look. ``first`` is the requested pause; the cluster's ``min_poll_sec`` is the minimum."""
 
     def __init__(self, cluster: Cluster, first: float | None = None) -> None:
         least = 0.5 if cluster.scheduler == "local" else float(cluster.min_poll_sec)
@@ -19,15 +19,16 @@ class Pace:
         self.failed = 0
 
     def saw(self, changed: bool) -> None:
-        """A look that was answered."""
+        """Count a look that was answered."""
         self.failed = 0
         self._unchanged = 0 if changed else self._unchanged + 1
 
     def missed(self) -> bool:
-        """A look that was not answered; whether it was one too many."""
+        """Count a look that failed. Return True when too many looks in a row have failed."""
         self.failed += 1
         return self.failed >= FAILED_POLLS_TOLERATED
 
     def seconds(self) -> float:
+        """Return the pause before the next look."""
         slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
         return min(max(slower, 2.0**self.failed if self.failed else 0.0), max(SLOWEST_SEC, self._first))

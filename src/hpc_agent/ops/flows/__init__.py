@@ -1,0 +1,1 @@
+"""Hold the verbs that call verbs of several stages."""

@@ -1,0 +1,115 @@
+"""Find a run that was submitted before, and the node side of its cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from hpc_agent.contract.primitive import Request
+from hpc_agent.errors import (
+    ClusterTimeout,
+    ClusterUnknown,
+    ConfigInvalid,
+    HpcError,
+    JournalCorrupt,
+    PreconditionFailed,
+    RemoteCommandFailed,
+    RunNotFound,
+    SpecInvalid,
+    SshUnreachable,
+)
+from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.state.samples import has_samples, keep_samples
+from hpc_agent.world import World
+
+RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]
+
+# Errors of the verbs that ask a cluster about itself, and of those that ask it about a run.
+SITE_ERRORS = (SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
+RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
+
+
+class RunScoped(Request):
+    """A request about one run of the repo in ``experiment_dir``."""
+
+    run_id: RunId = "latest"
+    experiment_dir: ExperimentDir = "."
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run of this repo with its journal and the node side of its cluster."""
+
+    repo: RepoLayout
+    journal: Journal
+    record: RunRecord
+    node: Node
+
+
+def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:
+    """Return the repo in a folder, and the journal of its runs."""
+    repo = experiment_root(world.cwd, experiment_dir)
+    return repo, Journal(world, repo)
+
+
+def node_of(world: World, repo: RepoLayout, cluster: str, root: str | None = None) -> Node:
+    """Return the node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
+    return Node(get_cluster(cluster, world.env, world.home), world.env, world.home, repo.remote_name, root)
+
+
+def node_of_record(world: World, repo: RepoLayout, record: RunRecord) -> Node:
+    """Return the node side of a run: its folder may be another machine's."""
+    return node_of(world, repo, record.cluster, root_of(record.remote_path) or None)
+
+
+def known_run(world: World, request: RunScoped) -> KnownRun:
+    """Find the run of a request.
+
+    Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid.
+    """
+    repo, journal = journal_of(world, request.experiment_dir)
+    record = load_record(journal, repo, request.run_id)
+    if not record.job_ids and not record.submitted_at:
+        raise PreconditionFailed(
+            f"the submission of {record.run_id} has not reached the scheduler",
+            field="run_id",
+            remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
+        )
+    return KnownRun(repo, journal, record, node_of_record(world, repo, record))
+
+
+def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
+    """Return the record of a run, or of the newest run for "latest".
+
+    Raises RunNotFound, JournalCorrupt, and PreconditionFailed for "latest" in a repo without runs.
+    """
+    if run_id != "latest":
+        return journal.load(run_id)
+    records, problems = journal.all()
+    if problems and not records:
+        raise JournalCorrupt(problems[0], details={"problems": problems})
+    if not records:
+        raise PreconditionFailed(
+            f"no run has been submitted from {repo.root}",
+            field="run_id",
+            remediation="Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'.",
+        )
+    return records[0]
+
+
+def lacks_measurements(run: KnownRun) -> bool:
+    """Return True when this machine has no measurements of the run's tasks yet."""
+    return not has_samples(run.repo, run.record.cluster, run.record.run_id)
+
+
+def keep_measurements(run: KnownRun, answer: dict[str, Any]) -> None:
+    """Keep the time and memory of an ended run's tasks for the next plan. An error here is ignored."""
+    with contextlib.suppress(HpcError, OSError):
+        if rows := answer.get("measured"):
+            keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)

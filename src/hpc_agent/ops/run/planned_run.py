@@ -1,0 +1,167 @@
+"""Plan a frozen run: the resources of an element, the arrays, the waves, and their entries in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hpc_agent.infra.throughput import (
+    ArrayPlan,
+    SubmissionPlan,
+    WorkloadSpec,
+    build_wave_map,
+    choose_pack,
+    compute_submission_plan,
+)
+from hpc_agent.ops.run.evidence import Evidence, measured
+from hpc_agent.ops.run.freeze import FrozenRun
+from hpc_agent.ops.run.resources import ResolvedResources, resolve_resources
+from hpc_agent.ops.run.run_request import SubmitRequest
+
+PLACEMENT = ("partition", "account", "qos", "constraint", "exclude_nodes", "extra_flags")
+MOST_ARRAYS_IN_WAVE_MAP = 20
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A frozen run with its request, the resources of an element, the arrays, and the measurements behind them."""
+
+    frozen: FrozenRun
+    request: SubmitRequest
+    resolved: ResolvedResources
+    arrays: SubmissionPlan
+    evidence: Evidence | None
+
+    @property
+    def has_canary(self) -> bool:
+        """Return True for a plan that begins with task 1: task 0 runs first, alone."""
+        return self.arrays.arrays[0].first_task == 1
+
+    @property
+    def chain_mode(self) -> str | None:
+        """Return "detect" or "ahead" for a chain of segments, None for a run without a chain."""
+        if not self.resolved.chained:
+            return None
+        return "detect" if self.frozen.cluster.auto_daisy_chain == "detect" else "ahead"
+
+    def wave_map(self) -> dict[str, str]:
+        """Return wave -> ranges of task ids. The canary belongs to the first wave."""
+        waves = build_wave_map(self.arrays)
+        if self.has_canary:
+            first = waves["0"]
+            waves["0"] = f"0-{first.partition('-')[2] or first}"
+        return waves
+
+    def facts(self) -> dict[str, Any]:
+        """Return the plan as verbs show it: of the same size for every number of tasks."""
+        facts = msgspec.to_builtins(self.arrays)
+        arrays = facts.pop("arrays")
+        return {
+            **facts,
+            "total_tasks": self.frozen.tasks.total,
+            "canary": self.has_canary,
+            "arrays": len(arrays),
+            "elements_per_array": arrays[0]["elements"],
+            "pack": arrays[0]["pack"],
+            "resources": self.resolved.resources,
+            "placement": {key: value for key, value in self.resolved.placement.items() if value},
+            "origin": self.resolved.origin,
+            "segments": self.resolved.segments,
+            "wave_map": self.wave_map() if len(arrays) <= MOST_ARRAYS_IN_WAVE_MAP else {},
+        }
+
+
+def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
+    """Choose resources, arrays and waves. Open fields of the request follow from the measured tasks.
+
+    Raises SpecInvalid for a request that exceeds the cluster's limits.
+    """
+    wanted, limits, total = request.resources, frozen.constraints, frozen.tasks.total
+    gpu_type = wanted.gpu_type if wanted.gpus else None
+    evidence = measured(frozen.repo, frozen.cluster.name, frozen.executors, request.executor, gpu_type, frozen.tasks)
+    est_task_sec = request.est_task_sec or (evidence.typical_sec if evidence else None)
+    pack = request.pack or choose_pack(
+        total,
+        est_task_sec,
+        wanted.walltime_sec or limits.max_walltime_sec,
+        limits.max_array_size * limits.max_concurrent_jobs,
+    )
+    placement = {name: getattr(request, name) for name in PLACEMENT}
+    resolved = resolve_resources(frozen.cluster, wanted, placement, limits.max_walltime_sec, evidence, pack)
+    # A run of one task is its own canary.
+    first = 1 if request.canary and total > 1 else 0
+    workload = WorkloadSpec(
+        total_tasks=total - first,
+        est_task_sec=est_task_sec,
+        pack=pack,
+        cpus=resolved.resources["cpus"],
+        max_running=request.max_running,
+        first_task=first,
+    )
+    return PlannedRun(frozen, request, resolved, compute_submission_plan(workload, limits), evidence)
+
+
+def ledger_entries(run_id: str, planned: PlannedRun) -> list[dict[str, Any]]:
+    """Return one entry for each array. An array waits for every array of the wave before its own.
+
+    With the chain mode "ahead" each array is followed by its further segments: the same tasks, one generation later,
+    after the segment before. A canary comes first, and holds back all other arrays.
+    """
+    resolved, arrays = planned.resolved, planned.arrays.arrays
+    segments = resolved.segments if planned.chain_mode == "ahead" else 1
+    by_wave: dict[int, list[str]] = {}
+    for array in arrays:
+        by_wave.setdefault(array.wave, []).append(_segment_name(array.name, segments))
+    entries = []
+    if planned.has_canary:
+        first = msgspec.structs.replace(arrays[0], name="c0", first_task=0, task_count=1, elements=1, pack=1)
+        entries += _chain(run_id, first, resolved, segments, [])
+    for array in arrays:
+        entries += _chain(run_id, array, resolved, segments, by_wave.get(array.wave - 1, []))
+    if planned.has_canary:
+        entries[1:] = [{**entry, "held": "canary"} for entry in entries[1:]]
+    return entries
+
+
+def _chain(
+    run_id: str, array: ArrayPlan, resolved: ResolvedResources, segments: int, after: list[str]
+) -> list[dict[str, Any]]:
+    """Return the entries of an array and of its further segments."""
+    entries = []
+    for segment in range(1, segments + 1):
+        entries.append(_entry(run_id, array, resolved, segment, after))
+        after = [_segment_name(array.name, segment)]
+    return entries
+
+
+def _segment_name(array: str, segment: int) -> str:
+    return array if segment == 1 else f"s{segment}-{array}"
+
+
+def _entry(
+    run_id: str, array: ArrayPlan, resolved: ResolvedResources, segment: int, after: list[str]
+) -> dict[str, Any]:
+    name = _segment_name(array.name, segment)
+    entry = {
+        "array": name,
+        "name": job_name(run_id, name),
+        "tasks": array.tasks,
+        "elements": array.elements,
+        "pack": array.pack,
+        "wave": array.wave,
+        "generation": segment,
+        "after": after,
+        "max_running": array.max_running,
+        "resources": resolved.resources,
+        "placement": resolved.placement,
+        "chain": resolved.chained,
+    }
+    return {**entry, "segment": segment} if segment > 1 else entry
+
+
+def job_name(run_id: str, array: str) -> str:
+    """Return the name of an array's job for the scheduler. Grid Engine wants a letter first."""
+    name = f"{run_id}.{array}"
+    return name if name[0].isalpha() else "h" + name

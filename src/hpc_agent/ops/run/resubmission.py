@@ -1,0 +1,78 @@
+"""Submit failed tasks of a run again, exactly once."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Annotated, Any
+
+from hpc_agent.contract.primitive import Result
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import KnownRun
+from hpc_agent.ops.run.planned_run import job_name
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, owner
+from hpc_agent.state.runs import read_run_sidecar
+
+
+class ResubmitResult(Result):
+    run_id: str
+    request_id: str
+    deduped: Annotated[bool, doc("true: this resubmission was begun before and finished now")]
+    resubmitted: Annotated[int, doc("tasks that were submitted again")]
+    groups: Annotated[list[dict[str, Any]], doc("tasks (ranges), classes, and the new resources")]
+    blocked: Annotated[list[dict[str, Any]], doc("failed tasks that were left out: class, why, remedy, tasks, sample")]
+    job_ids: list[str]
+    lifecycle_state: str
+    next_step: str
+    waiting: Annotated[int, doc("arrays that a limit keeps back; monitor-flow submits them")] = 0
+
+
+def limits_of(run: KnownRun) -> dict[str, Any]:
+    """Return the largest memory and walltime of an element on the run's cluster."""
+    cluster = run.node.cluster
+    return {"mem_mb": cluster.max_node_mem_mb, "walltime_sec": cluster.max_walltime_sec}
+
+
+def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False) -> ResubmitResult:
+    """Journal the intent, decide and submit on the cluster, journal the outcome.
+
+    An intent without an outcome is used again with its request id: the cluster finishes that resubmission first.
+    """
+    run_id = run.record.run_id
+    policy_sha = hashlib.sha256(repr(sorted(policy.items())).encode()).hexdigest()[:8]
+    request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
+    if not dry_run and not run.record.open_resubmit:
+        run.journal.append(run_id, "resubmitting", request_id=request_id)
+    question = {
+        "request_id": request_id,
+        "owner": owner(),
+        "policy": policy,
+        "dry_run": dry_run,
+        "job_prefix": job_name(run_id, ""),
+        "max_array_size": max_array_size(run),
+    }
+    answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
+    jobs = [str(job) for job in answer["jobs"].values() if job]
+    if not dry_run:
+        run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs)
+    for refusal in answer["blocked"]:
+        refusal["remedy"] = refusal["remedy"].replace("RUN", run_id)
+    count = sum(group["count"] for group in answer["groups"])
+    return ResubmitResult(
+        run_id=run_id,
+        request_id=request_id,
+        deduped=answer["deduped"],
+        resubmitted=0 if dry_run else count,
+        groups=answer["groups"],
+        blocked=answer["blocked"],
+        job_ids=jobs,
+        waiting=answer["waiting"],
+        lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
+        next_step=f"hpc-agent monitor-flow --run-id {run_id}" if count else f"hpc-agent failures --run-id {run_id}",
+    )
+
+
+def max_array_size(run: KnownRun) -> int:
+    """Return the largest array size as of the run's submission."""
+    sidecar = read_run_sidecar(run.repo, run.record.run_id)
+    return int(sidecar.constraints.get("max_array_size") or 1000)

@@ -1,0 +1,196 @@
+"""Submit a new run: journal the intent, push the files, submit the arrays, journal the outcome."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+import time
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hpc_agent._version import __version__
+from hpc_agent.errors import HpcError, StorageFull
+from hpc_agent.experiment.reading.pushed_tree import Entry, shared_files
+from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, identity_of, journal_ledger, kept_back, owner
+from hpc_agent.state.files import save
+from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.state.runs import Sidecar, write_run_sidecar
+from hpc_agent.world import World
+
+KEPT_MANIFESTS = 5
+
+
+class Submitted(NamedTuple):
+    """The record of a run after its submission, the number of pushed files, and notes."""
+
+    record: RunRecord
+    pushed_files: int
+    notes: list[str]
+
+
+class NewRun:
+    """A planned run and its place on the cluster."""
+
+    def __init__(self, world: World, journal: Journal, planned: PlannedRun, run_id: str) -> None:
+        self.world, self.journal, self.planned, self.run_id = world, journal, planned, run_id
+        self.frozen, self.request = planned.frozen, planned.request
+        self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
+        self.sidecar = self._sidecar()
+        self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
+
+    def record(self, status: str) -> RunRecord:
+        """Return the journal's record of this run before its submission."""
+        return RunRecord(run_id=self.run_id, status=status, **identity_of(self.sidecar))
+
+    def submit(self) -> Submitted:
+        """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
+        frozen = self.frozen
+        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar))
+        write_run_sidecar(frozen.repo, self.sidecar)
+        self.world.progress.update("asking", cluster=frozen.cluster.name)
+        there = self._prepare()
+        pushed = self._push(there)
+        self.world.progress.update("submitting", arrays=len(self.planned.arrays.arrays))
+        try:
+            answer = frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
+        except HpcError as error:
+            self._journal_ledger(error.details.get("arrays") or {}, accepted=False)
+            raise
+        job_ids = self._journal_ledger(answer["arrays"], accepted=True)
+        write_run_sidecar(frozen.repo, msgspec.structs.replace(self.sidecar, job_ids=job_ids))
+        self.manifests.keep(frozen.snapshot, frozen.tree.entries)
+        record = self.journal.load(self.run_id)
+        record.status = "in_flight"
+        return Submitted(record, pushed, kept_back(answer))
+
+    def _journal_ledger(self, arrays: dict[str, Any], accepted: bool) -> list[str]:
+        return journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted)
+
+    def _prepare(self) -> dict[str, Any]:
+        """Ask for the snapshot that the push can build on, and for the free room."""
+        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
+        question = {
+            "root": self.frozen.node.root,
+            "run_id": self.run_id,
+            "snapshot": self.frozen.snapshot,
+            "bases": self.manifests.names(),
+            "incoming": f"{self.frozen.snapshot[:16]}-{client}",
+        }
+        return self.frozen.node.bootstrap("prepare", question)
+
+    def _push(self, there: dict[str, Any]) -> int:
+        """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
+        frozen = self.frozen
+        files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
+        shared = shared_files(frozen.repo.root, self._pushed_shared())
+        size = sum(frozen.tree.sizes[name] for name in files)
+        if size > there["free_bytes"]:
+            raise StorageFull(
+                f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
+                remediation="Free some space there, or list what is not needed in .hpcignore; then 'hpc-agent submit' again.",
+            )
+        if files or shared:
+            self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
+            frozen.node.push(frozen.repo.root, files + shared, there["incoming"])
+        return len(files) + len(shared)
+
+    def _pushed_shared(self) -> list[str]:
+        """Return the names of the shared paths that are pushed from this machine."""
+        return [name for name, path in self.frozen.shared.items() if path is None]
+
+    def _question(self, there: dict[str, Any]) -> dict[str, Any]:
+        frozen, cluster, node, sidecar = self.frozen, self.frozen.cluster, self.frozen.node, self.sidecar
+        manifest = json.dumps(frozen.tree.entries).encode()
+        environment = {
+            "HPC_PYTHON": node.python,
+            "HPC_SHELL_INIT": cluster.shell_init or "",
+            "HPC_MODULES": " ".join(sidecar.modules),
+            "HPC_CONDA_SOURCE": cluster.conda_source or "",
+            "HPC_CONDA_ENV": sidecar.conda_env or "",
+            "HPC_PREEMPT_GRACE_SEC": self.request.env.get("HPC_PREEMPT_GRACE_SEC", "10"),
+        }
+        return {
+            "root": node.root,
+            "run": msgspec.to_builtins(sidecar),
+            "owner": owner(),
+            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
+            "base": there["base"],
+            "incoming": there["incoming"],
+            "digests": frozen.tasks.digests(),
+            "scheduler": cluster.scheduler,
+            "site": node.site,
+            "template": node.backend.template(self.planned.resolved.resources["gpus"]).name,
+            "job_environment": environment,
+            "arrays": ledger_entries(self.run_id, self.planned),
+            "shared_pushed": self._pushed_shared(),
+        }
+
+    def _sidecar(self) -> Sidecar:
+        frozen, request, planned = self.frozen, self.request, self.planned
+        cluster, resolved, mode = frozen.cluster, planned.resolved, planned.chain_mode
+        return Sidecar(
+            run_id=self.run_id,
+            run_name=frozen.run_name,
+            cmd_sha=frozen.tasks.cmd_sha,
+            tasks_py_sha=frozen.tasks.tasks_py_sha,
+            tree_sha=frozen.tree.sha,
+            snapshot=frozen.snapshot,
+            hpc_agent_version=__version__,
+            submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
+            executor=request.executor,
+            result_dir_template=request.result_dir_template,
+            task_count=frozen.tasks.total,
+            executors=frozen.executors,
+            wave_map=planned.wave_map(),
+            cluster=cluster.name,
+            scheduler=cluster.scheduler,
+            remote_path=self.run_path,
+            campaign_id=request.campaign_id,
+            resources=resolved.resources,
+            placement=resolved.placement,
+            env=request.env,
+            modules=cluster.modules if request.modules is None else request.modules,
+            conda_env=request.conda_env or next(iter(cluster.conda_envs), None),
+            constraints=msgspec.to_builtins(frozen.constraints),
+            results=msgspec.to_builtins(request.results),
+            outputs=request.outputs,
+            shared={name: path or f"{frozen.node.root}/shared/{name}" for name, path in frozen.shared.items()},
+            nfs_data_dir=cluster.nfs_data_dir,
+            content_sha=frozen.content_sha,
+            chain={"mode": mode, "segments": resolved.segments} if mode else None,
+            canary=planned.has_canary,
+        )
+
+
+class Manifests:
+    """The manifests of the last snapshots on a cluster: a push copies only the files that are not in one of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """Return the names of the snapshots, the newest first."""
+        paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)]
+
+    def entries(self, snapshot: str | None) -> list[Entry] | None:
+        """Return the files of a snapshot; None for a snapshot that is not known here."""
+        if snapshot is None:
+            return None
+        try:
+            entries: list[Entry] = json.loads((self.folder / f"{snapshot}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return entries
+
+    def keep(self, snapshot: str, entries: list[Entry]) -> None:
+        """Remember a snapshot, and drop the oldest ones."""
+        save(self.folder / f"{snapshot}.json", entries)
+        for old in self.names()[KEPT_MANIFESTS:]:
+            (self.folder / f"{old}.json").unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""``verify-canary``: check the result of the first task, then submit the other tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
+from hpc_agent.ops.run.fields import PositiveFloat, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.submission import advance
+from hpc_agent.world import World
+
+# Above these shares of the request, the other tasks may exceed the request.
+TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
+WASTEFUL = 0.1
+SLOWEST_POLL_SEC = 60.0
+
+
+class VerifyCanaryRequest(RunScoped):
+    """The run, the output that its canary must write, and the time to wait."""
+
+    expect_output: Annotated[str | None, doc("a file that the canary must write into its result folder")] = None
+    release: Annotated[bool, doc("submit the other arrays when the canary is in order")] = True
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("pause between looks; min_poll_sec is the least")] = None
+    wait_budget_sec: Annotated[float, doc("limit of the wait for the canary", gt=0)] = 1800.0
+
+
+class VerifyCanaryResult(Result):
+    run_id: str
+    ok: bool
+    state: str
+    measured: Annotated[dict[str, Any], doc("seconds, max_rss_mb, cpu_seconds, host")]
+    asked: Annotated[dict[str, Any], doc("walltime_sec, mem_mb, cpus")]
+    metrics: dict[str, Any] | None
+    warnings: Annotated[list[str], doc("tight or wasteful requests, missing metrics")]
+    released: Annotated[int, doc("arrays submitted now")]
+    waited_seconds: float
+    next_step: str
+
+
+@primitive(
+    stage="submit",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
+    errors=[*RUN_ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
+    progress=True,
+)
+def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryResult:
+    """Wait for the canary, check its result, and submit the other arrays if the result is in order.
+
+    In order means: finished with its own record, readable metrics, the expected output. The verb compares its walltime
+    and memory with the request. After a broken canary no array is submitted; the error names the cause.
+    """
+    run = known_run(world, request)
+    started = world.awake()
+    least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
+    pause = max(least, request.poll_interval_sec or min(least, 10.0))
+    while True:
+        seen = run.node.ask("canary", run.record.run_id, {"expect_output": request.expect_output})
+        world.progress.update("canary", state=seen["state"])
+        if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
+            break
+        if world.awake() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
+            raise _too_late(run, seen, request.wait_budget_sec)
+        world.sleep(pause)
+        pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
+    _judge(run, seen, request)
+    released = advance(run, release_canary=True).submitted if request.release and seen["held"] else 0
+    return VerifyCanaryResult(
+        run_id=run.record.run_id,
+        ok=True,
+        state=seen["state"],
+        measured=seen["measured"],
+        asked=seen["asked"],
+        metrics=seen["metrics"],
+        warnings=warnings(seen),
+        released=released,
+        waited_seconds=round(world.awake() - started, 3),
+        next_step=f"hpc-agent monitor-flow --run-id {run.record.run_id}",
+    )
+
+
+def _too_late(run: KnownRun, seen: dict[str, Any], budget: float) -> ClusterTimeout:
+    why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
+    return ClusterTimeout(
+        f"the canary of {run.record.run_id} is {seen['state']} after {budget:.0f} s{why}",
+        remediation=f"Call 'hpc-agent verify-canary --run-id {run.record.run_id}' again later; the other arrays wait for it.",
+        details={"state": seen["state"], "waiting": seen["waiting"]},
+    )
+
+
+def _stopped_early(seen: dict[str, Any]) -> bool:
+    """Return True for a canary that left a checkpoint at its walltime: the next segment of the chain continues it."""
+    return bool(seen["failure"]) and seen["failure"]["class"] == "checkpointed"
+
+
+def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
+    """Raise CanaryFailed with the cause when the canary is not in order."""
+    run_id = run.record.run_id
+    kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
+    nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
+    if _stopped_early(seen):
+        return
+    if seen["state"] == "failed":
+        failure = seen["failure"]
+        sample = failure["sample"]
+        line = sample["line"] or sample["message"]
+        raise CanaryFailed(
+            f"the canary of {run_id} failed ({failure['class']}): {line}; {nothing_else}",
+            remediation=failure["remedy"].replace("RUN", run_id),
+            details={"failure_kind": failure["class"], "failure": failure, **kept},
+        )
+    if seen["metrics_problem"]:
+        problem, kind = f"its metrics cannot be read: {seen['metrics_problem']}", "metrics_unreadable"
+    elif seen["missing_output"]:
+        problem, kind = f"it did not write {request.expect_output}", "missing_output"
+    else:
+        return
+    raise CanaryFailed(
+        f"the canary of {run_id} ended well, but {problem}; {nothing_else}",
+        remediation=f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed.",
+        details={"failure_kind": kind, **kept},
+    )
+
+
+def warnings(seen: dict[str, Any]) -> list[str]:
+    """Return warnings about a tight or wasteful request, and about missing metrics."""
+    found = ["the canary stopped with a checkpoint; it goes on in the next segment"] if _stopped_early(seen) else []
+    measured, asked = seen["measured"], seen["asked"]
+    for name, used, given, unit, tight in (
+        ("walltime", measured["seconds"], asked["walltime_sec"], "s", TIGHT_TIME),
+        ("memory", measured["max_rss_mb"], asked["mem_mb"], "MiB", TIGHT_MEMORY),
+    ):
+        if not used or not given:
+            continue
+        if used > tight * given:
+            found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
+        elif used < WASTEFUL * given:
+            found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
+    if seen["metrics"] in (None, {}) and not _stopped_early(seen):
+        found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
+    return found
