@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.classify_axis import classify
+from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit.series import check_elision, evaluate_rows, plan_tasks
 
 IMPORTS = """

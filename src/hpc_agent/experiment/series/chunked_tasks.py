@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.axes_file import DataAxis
+from hpc_agent.experiment.series.axes_file import DataAxis
 from hpc_agent.experiment.literals import literal
 from hpc_agent.experiment.task_source import TaskSource, bad, listed
 from hpc_agent.experiment_kit.series import plan_tasks
