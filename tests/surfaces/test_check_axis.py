@@ -71,7 +71,7 @@ FOUND = {
         "def run(x, k):\n    return pd.Series(np.asarray(x)).rolling(k).max().rolling(k).max().to_numpy()\n",
         {"k": 5}, "bounded_halo", "2 * k - 2", None,
     ),
-    "hidden number": ("def run(x):\n    return x.rolling(150).max().fillna(0)\n", {}, "bounded_halo", 149, None),
+    "hidden number": ("def run(x):\n    return x.rolling(150).max().fillna(0)\n", {}, "bounded_halo", "149", None),
     "running sum": ("def run(x):\n    return np.cumsum(np.asarray(x))\n", {}, "associative", None, None),
 }  # fmt: skip
 

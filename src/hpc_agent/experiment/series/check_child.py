@@ -6,11 +6,13 @@ package. stdin: the request as JSON; argv: the file that the answer is written t
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
 import os
 import random
+import re
 import sys
 import time
 from typing import Any, Callable, NamedTuple
@@ -36,7 +38,8 @@ class Reach(NamedTuple):
     decay: float = 0.0
 
 
-class Rows(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Rows:
     """A series as columns (a single one has the name ""), and the object that a function is given of it."""
 
     columns: dict[str, list[Any]]
@@ -89,7 +92,7 @@ def is_numeric(values: list[Any]) -> bool:
 
 def variant(rows: Rows, kind: str, length: int, rng: random.Random) -> Rows:
     """Return ``length`` rows of the same columns and kind of values, arranged as ``kind`` says."""
-    return rows._replace(columns={name: _arranged(values, kind, length, rng) for name, values in rows.columns.items()})
+    return dataclasses.replace(rows, columns={name: _arranged(values, kind, length, rng) for name, values in rows.columns.items()})
 
 
 def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
@@ -97,7 +100,7 @@ def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> 
     if not is_numeric(values):
         different = list(dict.fromkeys(values))
         if len(different) == len(values) > 2:  # dates, or names of rows
-            return [values[n] if n < len(values) else values[-1] for n in range(length)]
+            return [*values[:length], *_later(values, length - len(values))]
         return _repeated(different, kind, length, rng)
     finite = sorted(value for value in values if math.isfinite(value)) or [0.0]
     drawn = [rng.choice(finite) + (0 if whole else rng.random() * 1e-3 * (abs(finite[-1]) or 1)) for _ in range(length)]
@@ -118,6 +121,14 @@ def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> 
     if kind == "gaps" and not whole:
         return [math.nan if n % 11 == 3 or length // 3 < n < length * 3 // 5 else value for n, value in enumerate(drawn)]
     return [value * 1_000_000 for value in drawn] if kind == "large" else drawn
+
+
+def _later(values: list[Any], count: int) -> list[Any]:
+    """Return dates that go on as the last two do; other texts are repeated."""
+    try:
+        return [values[-1] + (values[-1] - values[-2]) * (n + 1) for n in range(count)]
+    except TypeError:
+        return [values[-1]] * max(0, count)
 
 
 def _repeated(different: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
@@ -207,13 +218,13 @@ class Check:
         back = ahead = 0
         decay = 0.0
         for row in sorted({0, 1, length // 3, length // 2, length * 2 // 3, length - 2, length - 1}):
-            for step in (1, 2):
-                changed = rows._replace(columns={n: _changed(v, row, step) for n, v in rows.columns.items()})
+            for step in range(3):
+                changed = dataclasses.replace(rows, columns={n: _changed(v, row, step) for n, v in rows.columns.items()})
                 other = self.run(changed, params)
                 touched, _ = differences(whole, other)
                 if touched:
                     back, ahead = max(back, touched[-1] - row), max(ahead, row - touched[0])
-                if row == length // 3 and step == 1:
+                if row == length // 3 and step == 0:
                     decay = fading(whole, other, row)
         return Reach(back, ahead, decay)
 
@@ -251,10 +262,9 @@ def _changed(values: list[Any], row: int, step: int) -> list[Any]:
         if len(different) == len(values) or len(different) < 2:
             return values
         return [*values[:row], next(v for v in different if v != values[row]), *values[row + 1 :]]
-    finite = [value for value in values if math.isfinite(value)]
-    far = max(finite, default=1) * (3 if step == 1 else 1) + 1 if step == 1 else min(finite, default=0) - 1
-    if step == 1 and all(isinstance(value, int) for value in values):
-        far = next((value for value in values if value != values[row]), far)
+    finite = [value for value in values if math.isfinite(value)] or [0]
+    others = [value for value in finite if value != values[row]] or [finite[0] + 1]
+    far = (3 * max(map(abs, finite)) + 1, min(finite) - 1, others[len(others) // 2])[step]
     return [*values[:row], far, *values[row + 1 :]]
 
 
@@ -308,12 +318,13 @@ def given_rows(check: Check) -> tuple[Rows, bool]:
                 check.run(rows, request["params"])
                 return rows, False
             except KeyError as error:
-                name = error.args[0] if error.args else None
-                if container != "frame" or not isinstance(name, str) or name in rows.columns:
+                named = re.search(r"'(\w+)'|(\w+)$", str(error.args[0] if error.args else ""))
+                name = (named.group(1) or named.group(2)) if named else ""
+                if container != "frame" or not name or name in rows.columns:
                     reasons.append("%s: %r" % (container, error))
                     break
                 rows = Rows({**rows.columns, name: _column(name, rng)}, "frame")
-            except Refused:
+            except (Refused, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - the user's function may raise anything
                 reasons.append("%s: %s: %s" % (container, type(error).__name__, error))
@@ -405,8 +416,7 @@ def decide(check: Check) -> dict[str, Any]:
             for length in (base, base * 2 + 7):
                 _round(check, rows, point, kind, length, reach)
     if own:
-        whole = variant(rows, "as they are", 0, check.rng)._replace(columns=rows.columns)
-        check.split(whole, params, found.back, found.ahead, "your rows")
+        check.split(rows, params, found.back, found.ahead, "your rows")
         check.rounds.append("your rows")
     return _axis(check, proposals)
 
@@ -424,7 +434,7 @@ def monoid_of(check: Check, rows: Rows, point: dict[str, Any], base: int) -> str
         for kind in ("random", "sorted", "falling", "few values"):
             series = variant(rows, kind, base, check.rng)
             columns = {n: [float(round(v * 8)) for v in c] if is_numeric(c) else c for n, c in series.columns.items()}
-            made = series._replace(columns=columns).made()
+            made = dataclasses.replace(series, columns=columns).made()
             try:
                 equal = equal and all(
                     check_elision(lambda part, **p: function()(**{str(name): part}, **p), made, axis, count, **point).equal

@@ -95,6 +95,7 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     if answer["kind"] == "needs_params":
         raise SpecInvalid(answer["reason"], field="params")
     if axes and answer["kind"] in SPLITTABLE:
+        answer["not_tried"] = [note for note in answer["not_tried"] if not note.startswith("other values")]
         answer.update(halo=found.halo_expr or 0, ahead=found.ahead_expr or 0, kind=found.kind)
     return _result(request, answer, reads, "source" if axes else "perturbation")
 
