@@ -16,7 +16,7 @@ from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
 from hpc_agent.experiment.entry_points import Wrapped
 from hpc_agent.experiment.generators import TaskGenerator, make_source
-from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series
+from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.signatures import Problem, check_kwargs
 from hpc_agent.experiment.task_source import TaskSource
 from hpc_agent.experiment.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
@@ -93,7 +93,7 @@ def plan_tasks_file(
     entries = [wrapped.entry] if wrapped else _entries(repo, wishes)
     source = make_source(_generator(wishes, entries), repo.root, wishes.fixed_params)
     if wishes.data_axis is not None:
-        source = split_series(source, wishes.data_axis)
+        source = split_series(source, with_recorded(wishes.data_axis, repo, entries))
     if count is not None and source.count != count:
         raise SpecInvalid(
             f"{source.about} makes {source.count:,} tasks, not {count:,}",

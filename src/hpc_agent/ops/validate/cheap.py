@@ -12,6 +12,7 @@ from hpc_agent.ops.validate.checks import (
     STOCHASTIC,
     check_history,
     check_inputs,
+    check_series_axes,
     check_signatures,
     check_stochastic,
 )
@@ -27,7 +28,7 @@ def cheap_findings(
     runs = Journal(world, frozen.repo).all()[0] if request.campaign_id else []
     pack = planned.plan.pack
     findings = check_signatures(frozen, request.executor)
-    findings += check_inputs(frozen)
+    findings += check_inputs(frozen) + check_series_axes(frozen)
     findings += check_history(request.resources.walltime_sec, planned.evidence, pack)
     findings += check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id())
     return findings, [SIGNATURES, DATASET, HISTORY, STOCHASTIC]

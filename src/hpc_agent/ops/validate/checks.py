@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.experiment.entries import CHOOSER, entry_for
+from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.signatures import check_kwargs
 from hpc_agent.experiment.static_tasks import read_static
 from hpc_agent.experiment.tasks_file import CLI
+from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
 from hpc_agent.ops.plan.evidence import Evidence
 from hpc_agent.ops.submit.freeze import Frozen
 from hpc_agent.ops.validate.findings import Finding
@@ -20,6 +22,7 @@ PATH_NAMES = ("_path", "_file", "_dir", "_csv", "_folder")
 OUTPUT_WORDS = ("out", "result", "save", "log", "checkpoint", "ckpt", "metrics")
 SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
+SERIES = "axes-file"
 TOO_GENEROUS = 20
 
 
@@ -53,6 +56,44 @@ def check_signatures(frozen: Frozen, command: str) -> list[Finding]:
             finding = Finding(SIGNATURES, problem.severity, problem.code, problem.message, problem.fix, evidence)
             findings.setdefault(problem.message, finding)
     return list(findings.values())[:20]
+
+
+def check_series_axes(frozen: Frozen) -> list[Finding]:
+    """Return findings for tasks that see fewer rows than .hpc/axes.yaml records for their executor, and for other grids."""
+    file = read_axes(path_of(frozen.repo))
+    if file is None:
+        return []
+    findings: dict[str, Finding] = {}
+    values: dict[str, set[str]] = {axis.name: set() for axis in file.axes}
+    only = frozen.executors[0] if len(frozen.executors) == 1 else ""
+    for task, kwargs in sampled_tasks(frozen):
+        for name in values.keys() & kwargs.keys():
+            values[name].add(repr(kwargs[name]))
+        record = file.executors.get(str(kwargs.get(CHOOSER) or only))
+        if record and "start" in kwargs and "end" in kwargs:
+            for message in _too_few_rows(kwargs, record.data_axis):
+                fix = "Run 'hpc-agent build-tasks-py' with the recorded data_axis, or correct the record: 'hpc-agent classify-axis'."
+                findings.setdefault(message, Finding(SERIES, "error", "halo_too_small", message, fix, {"task": task}))
+    for axis in file.axes:
+        if values[axis.name] and len(values[axis.name]) != axis.size:
+            message = f"{path_of(frozen.repo)} has {axis.size} values of '{axis.name}', and the tasks {len(values[axis.name])}"
+            fix = "Write the axes anew: 'hpc-agent axes-init --force'."
+            findings[axis.name] = Finding(SERIES, "warning", "other_grid", message, fix)
+    return list(findings.values())[:20]
+
+
+def _too_few_rows(kwargs: dict[str, Any], axis: dict[str, Any]) -> Iterator[str]:
+    recorded = data_axis(axis)
+    if recorded.kind == "sequential" and kwargs["start"] > 0:
+        yield "a task has a part of a series whose recorded axis is sequential: one task has to see all of it"
+    for name, rows in (("halo", recorded.halo), ("ahead", recorded.ahead)):
+        try:
+            needed = evaluate_rows(name, rows, kwargs)
+        except ValueError as error:
+            yield f"the recorded {error}"
+            continue
+        if int(kwargs.get(name) or 0) < needed:
+            yield f"a task has {name} {kwargs.get(name) or 0}, and the recorded axis needs {needed}"
 
 
 def check_inputs(frozen: Frozen) -> list[Finding]:
