@@ -17,10 +17,10 @@ from hpc_agent.experiment.series.column_methods import (
     Fold,
 )
 from hpc_agent.experiment.series.columns import ONE, OPERATORS, Columns
-from hpc_agent.experiment.series.reach import Linear, Reach, named, rows
+from hpc_agent.experiment.series.reach import ZERO, Linear, Reach, named, rows
 from hpc_agent.experiment.series.values import Container, Doubt, Frame, Number, Series, Stateful, Value
 
-ZERO = Linear()
+
 BITS = 128
 
 
@@ -74,6 +74,7 @@ class Loop:
 
     reader: Columns
     series: str
+    node: ast.AST
     item: str | None = None
     index: str | None = None
     first: Linear = ZERO  # the loop's first row
@@ -110,20 +111,21 @@ def _finished(loop: Loop, node: ast.AST) -> Series:
 def _loop(reader: Columns, target: ast.expr, source: ast.expr) -> Loop:
     """Read the head of a loop. Raises Doubt for any other than over x, enumerate(x) or range(first, len(x) - last)."""
     if isinstance(source, ast.Name) and isinstance(target, ast.Name):
-        return Loop(reader, _series_name(reader, source), item=target.id)
+        return Loop(reader, _series_name(reader, source), source, item=target.id)
     path = reader.names.path_of(source.func) if isinstance(source, ast.Call) else None
     arguments = source.args if isinstance(source, ast.Call) and not source.keywords else []
     if path == "builtins.enumerate" and len(arguments) == 1 and isinstance(target, ast.Tuple):
         names = [item.id for item in target.elts if isinstance(item, ast.Name)]
         if len(names) == 2:
-            return Loop(reader, _series_name(reader, arguments[0]), item=names[1], index=names[0])
+            return Loop(reader, _series_name(reader, arguments[0]), source, item=names[1], index=names[0])
     if path == "builtins.range" and len(arguments) in (1, 2) and isinstance(target, ast.Name):
         first = reader.rows_of(arguments[0]) if len(arguments) == 2 else ZERO
         series, last = _length(reader, arguments[-1])
-        if (first.value or 0) < 0 or (last.value or 0) < 0:
+        if _below_first(first) or _below_first(last):
             raise Doubt(source, "the loop begins before the first row, or ends after the last")
-        loop = Loop(reader, series, index=target.id, first=first, last=last)
-        loop.back, loop.ahead = rows(first.positive_part()), rows(last.positive_part())
+        loop = Loop(reader, series, source, index=target.id, first=first, last=last)
+        loop.back, loop.ahead = rows(first), rows(last)
+        _not_negative(loop, first.plus(last))
         return loop
     raise Doubt(source, "no template has this loop")
 
@@ -212,15 +214,31 @@ def _cell(loop: Loop, node: ast.Subscript) -> None:
     if not (isinstance(node.value, ast.Name) and node.value.id == loop.series and loop.index):
         raise Doubt(node, "only rows of the series that is looped over are known here")
     offset = _offset(loop, node.slice)
-    lowest = loop.first.plus(offset)
-    if lowest.value is None or lowest.value < 0:
+    if _below_first(loop.first.plus(offset)):
         raise Doubt(node, "the row's number may be negative here, which is read from the end of the series")
     _reached(loop, offset)
 
 
 def _reached(loop: Loop, offset: Linear) -> None:
-    loop.back = loop.back.or_more(rows(offset.times(-1).positive_part()))
-    loop.ahead = loop.ahead.or_more(rows(offset.positive_part()))
+    """Take in the row ``offset`` rows after the loop's own. A parameter in it counts as not negative."""
+    signs = {count > 0 for _, count in offset.terms}
+    if len(signs) > 1:
+        raise Doubt(loop.node, "whether this row is before or after the loop's own depends on the parameters")
+    if signs:
+        _not_negative(loop, offset)
+    before = offset.times(-1)
+    loop.back = loop.back.or_more(rows(before if signs == {False} else max(0, before.constant)))
+    loop.ahead = loop.ahead.or_more(rows(offset if signs == {True} else max(0, offset.constant)))
+
+
+def _not_negative(loop: Loop, linear: Linear) -> None:
+    for name, _ in linear.terms:
+        loop.reader.notes.require(f"the halo holds where {name} is not negative")
+
+
+def _below_first(linear: Linear) -> bool:
+    """Return False where a row's number is at least 0 for parameters that are not negative."""
+    return linear.constant < 0 or any(count < 0 for _, count in linear.terms)
 
 
 def _slice(loop: Loop, node: ast.Subscript, part: ast.Slice) -> None:
@@ -231,18 +249,12 @@ def _slice(loop: Loop, node: ast.Subscript, part: ast.Slice) -> None:
         raise Doubt(node, "the slice grows with the series, or leaves rows out")
     lower, upper = _bounded(loop, part.lower, "max"), _bounded(loop, part.upper, "min")
     start, end = _offset(loop, lower), _offset(loop, upper)
-    first = loop.first.plus(start)
-    if lower is part.lower and (first.value is None or first.value < 0):
+    if lower is part.lower and _below_first(loop.first.plus(start)):
         raise Doubt(node, "the slice may begin before the first row, which is read from the end: use max(0, ...)")
-    final = loop.first.plus(end)
-    if final.value is None or final.value < 0:
-        low = end.value is None and all(count > 0 for _, count in end.terms) and end.constant >= 0
-        if not low:
-            raise Doubt(node, "the slice may end before the first row, which is read from the end")
+    if _below_first(loop.first.plus(end)):
+        raise Doubt(node, "the slice may end before the first row, which is read from the end")
     _reached(loop, start)
-    _reached(loop, end)
-    if upper is part.upper and end.value is None:
-        loop.reader.notes.show(node, "the slice ends where the series ends")
+    _reached(loop, end.plus(ONE, -1))
 
 
 def _bounded(loop: Loop, node: ast.expr, name: str) -> ast.expr:
@@ -274,7 +286,10 @@ def _choice(loop: Loop, node: ast.IfExp) -> None:
         raise Doubt(node, "no rule for this condition on the row's number")
     later, earlier = (node.body, node.orelse) if isinstance(operator, ast.Gt | ast.GtE) else (node.orelse, node.body)
     begins = bound.plus(ONE) if isinstance(operator, ast.Gt | ast.LtE) else bound
-    loop.back = loop.back.or_more(rows(begins.positive_part()))
+    if _below_first(begins):
+        raise Doubt(node, "the condition holds from a row before the first one on")
+    loop.back = loop.back.or_more(rows(begins))
+    _not_negative(loop, begins)
     _row_value(loop, earlier)
     before, loop.first = loop.first, begins
     _row_value(loop, later)
@@ -329,7 +344,7 @@ def run(reader: Columns, node: ast.For) -> None:
 
 def _skips_halo(loop: Loop) -> bool:
     """Return True where the loop begins after its halo and ends before the rows ahead: only own rows are folded."""
-    own = (rows(loop.first.positive_part()), rows(loop.last.positive_part()))
+    own = (rows(loop.first), rows(loop.last))
     return (loop.back, loop.ahead) == own
 
 

@@ -91,3 +91,6 @@ def rows(linear: Linear | int) -> Reach:
     """Return the reach of so many rows; 0 rows are no reach."""
     linear = Linear(linear) if isinstance(linear, int) else linear
     return Reach() if linear.value == 0 else Reach(frozenset({linear}))
+
+
+NONE, ZERO = Reach(), Linear()

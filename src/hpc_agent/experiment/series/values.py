@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 
 from hpc_agent.experiment.series.column_methods import Fold
-from hpc_agent.experiment.series.reach import Linear, Reach
+from hpc_agent.experiment.series.reach import NONE, ZERO, Linear, Reach
 
 
 class Doubt(Exception):
@@ -33,8 +33,8 @@ class Number:
 class Series:
     """A value for each row, from so many rows before and after it; or a fold of all rows."""
 
-    back: Reach = Reach()
-    ahead: Reach = Reach()
+    back: Reach = NONE
+    ahead: Reach = NONE
     fold: Fold | None = None
     trimmed: bool = False  # without the rows of the halo
 
@@ -70,7 +70,7 @@ class Container:
     """What a loop fills or carries: a list (``list``), an array as long as the series (``filled``), a deque, a first row."""
 
     kind: str
-    size: Linear = Linear()
+    size: Linear = ZERO
 
 
 Value = Number | Series | Frame | Group | Container
@@ -86,5 +86,9 @@ class Notes:
 
     def show(self, node: ast.AST, text: str, caveat: str | None = None) -> None:
         self.evidence.append((getattr(node, "lineno", 1), text))
-        if caveat and caveat not in self.caveats:
+        if caveat:
+            self.require(caveat)
+
+    def require(self, caveat: str) -> None:
+        if caveat not in self.caveats:
             self.caveats.append(caveat)
