@@ -94,7 +94,9 @@ def test_an_average_gets_the_halo_after_which_it_has_forgotten(check):
         return out
     """
     found = check(source, params={"alpha": 0.5}).data
-    assert (found["kind"], found["data_axis"]) == ("bounded_halo", {"kind": "bounded_halo", "halo": {"expr": 129}}), found
+    assert (found["kind"], found["data_axis"]) == ("bounded_halo", {"kind": "bounded_halo", "halo": {"expr": 129}}), (
+        found
+    )
 
 
 REFUSED = {
@@ -191,7 +193,9 @@ def test_your_own_rows_and_load_series(check, tmp_path):
 
 
 def test_a_file_that_is_read_as_a_whole_is_named(check):
-    found = check("def run(window):\n    return pd.read_csv('p.csv').rolling(window).max()\n", params={"window": 3}).data
+    found = check(
+        "def run(window):\n    return pd.read_csv('p.csv').rolling(window).max()\n", params={"window": 3}
+    ).data
     assert found["kind"] == "unclassifiable"
     assert found["reason"] == "pd.read_csv on line 5 reads the whole file in every chunk; use load_series"
 

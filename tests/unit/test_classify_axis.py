@@ -239,7 +239,8 @@ UNSAFE = [
     "df['a'].rank()", "df['a'].quantile(0.5)", "df['a'].sort_values()", "df['a'].dropna()", "df[df['a'] > 0]", "df.sum(axis=1)",
     "df['a'].clip(df['a'].min(), 1)", "df['a'].where(df['a'] > df['a'].mean(), 0)", "df['a'].map(k)", "df['a'].apply(k)",
     "np.log(df['a'], df['b'])", "np.roll(df['a'], 1)", "np.gradient(df['a'])", "df['a'].values[::-1]", "df.T", "df.index * 2",
-    "pd.Series(df['a'].to_numpy()).shift(1)", "df['a'].reset_index(drop=True)", "df['a'].shift(**k)", "df['a'].expanding(3).max()",
+    "pd.Series(df['a'].to_numpy()).shift(1)", "df['a'].reset_index(drop=True)", "df['a'].shift(**k)",
+    "df['a'].expanding(3).max()",
     "df.pipe(k)", "df.eval('a + b')", "(lambda: df)()", "df['a'].diff(k, 1)", "pd.read_csv('f.csv')['a']", "np.load('f.npy') * 2",
 ]  # fmt: skip
 
@@ -294,6 +295,9 @@ def test_a_file_that_is_read_as_a_whole_is_named(tmp_path):
         called = reader.partition("(")[0]
         assert found.kind == "unclassifiable"
         line = found.evidence[-1]["line"]
-        assert found.evidence[-1]["shows"] == f"{called} on line {line} reads the whole file in every chunk; use load_series"
+        assert (
+            found.evidence[-1]["shows"]
+            == f"{called} on line {line} reads the whole file in every chunk; use load_series"
+        )
     sliced = "def run(window):\n    return load_series('p.csv', pd.read_csv).rolling(window).max()\n"
     assert told(classified(tmp_path, sliced)) == halo("window - 1")

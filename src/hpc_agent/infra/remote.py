@@ -26,7 +26,13 @@ from hpc_agent.world import journal_root
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
 # What executors may import over there. It goes before an installed hpc-agent, of whatever version, and hides nothing else of it.
-KIT_PACKAGES = ("hpc_agent", "hpc_agent/models", "hpc_agent/models/mapreduce", "hpc_agent/node", "hpc_agent/node/shared")
+KIT_PACKAGES = (
+    "hpc_agent",
+    "hpc_agent/models",
+    "hpc_agent/models/mapreduce",
+    "hpc_agent/node",
+    "hpc_agent/node/shared",
+)
 KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 LAUNCHER = "_hpc_dispatch.py"

@@ -7,6 +7,8 @@ package. stdin: the request as JSON; argv: the file that the answer is written t
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import inspect
 import json
 import math
@@ -19,7 +21,18 @@ from typing import Any, Callable, NamedTuple
 
 RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a value, and of its column's largest one
 LONGEST = 20_000  # rows of a series made here
-ROUNDS = ("random", "positive", "sorted", "falling", "constant", "few values", "rare value", "rare spikes", "gaps", "large")
+ROUNDS = (
+    "random",
+    "positive",
+    "sorted",
+    "falling",
+    "constant",
+    "few values",
+    "rare value",
+    "rare spikes",
+    "gaps",
+    "large",
+)
 
 
 class Refused(Exception):
@@ -92,7 +105,9 @@ def is_numeric(values: list[Any]) -> bool:
 
 def variant(rows: Rows, kind: str, length: int, rng: random.Random) -> Rows:
     """Return ``length`` rows of the same columns and kind of values, arranged as ``kind`` says."""
-    return dataclasses.replace(rows, columns={name: _arranged(values, kind, length, rng) for name, values in rows.columns.items()})
+    return dataclasses.replace(
+        rows, columns={name: _arranged(values, kind, length, rng) for name, values in rows.columns.items()}
+    )
 
 
 def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
@@ -119,7 +134,9 @@ def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> 
             calm[place] = largest * 1000
         return calm
     if kind == "gaps" and not whole:
-        return [math.nan if n % 11 == 3 or length // 3 < n < length * 3 // 5 else value for n, value in enumerate(drawn)]
+        return [
+            math.nan if n % 11 == 3 or length // 3 < n < length * 3 // 5 else value for n, value in enumerate(drawn)
+        ]
     return [value * 1_000_000 for value in drawn] if kind == "large" else drawn
 
 
@@ -152,12 +169,14 @@ def table(output: Any) -> list[tuple[Any, ...]]:
     return [tuple(row) if isinstance(row, (list, tuple)) else (row,) for row in plain]
 
 
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def differences(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> tuple[list[int], float]:
     """Return the rows that differ by more than rounding, and the largest difference of the others."""
     width = len(whole[0]) if whole else 0
-    scales = [
-        max((abs(r[c]) for r in whole if isinstance(r[c], (int, float)) and math.isfinite(r[c])), default=0.0) for c in range(width)
-    ]
+    scales = [max((abs(row[c]) for row in whole if _finite(row[c])), default=0.0) for c in range(width)]
     found, largest = [], 0.0
     for number, (mine, theirs) in enumerate(zip(whole, other)):
         for scale, left, right in zip(scales, mine, theirs):
@@ -187,7 +206,9 @@ class Check:
         self.function, self.argument = load(request)
         self.substitute: Any = None
 
-    def run(self, rows: Rows, params: dict[str, Any], piece: tuple[int, int, int, int] | None = None) -> list[tuple[Any, ...]]:
+    def run(
+        self, rows: Rows, params: dict[str, Any], piece: tuple[int, int, int, int] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Return the output of the whole series, or of the own rows of a piece (start, end, halo, ahead)."""
         from hpc_agent.experiment_kit import slices
 
@@ -219,7 +240,9 @@ class Check:
         decay = 0.0
         for row in sorted({0, 1, length // 3, length // 2, length * 2 // 3, length - 2, length - 1}):
             for step in range(3):
-                changed = dataclasses.replace(rows, columns={n: _changed(v, row, step) for n, v in rows.columns.items()})
+                changed = dataclasses.replace(
+                    rows, columns={n: _changed(v, row, step) for n, v in rows.columns.items()}
+                )
                 other = self.run(changed, params)
                 touched, _ = differences(whole, other)
                 if touched:
@@ -268,6 +291,15 @@ def _changed(values: list[Any], row: int, step: int) -> list[Any]:
     return [*values[:row], far, *values[row + 1 :]]
 
 
+class _Holder:
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+
+def _method(owner: Any, params: dict[str, Any], name: str) -> Callable[..., Any]:
+    return getattr(owner(**params), name)  # type: ignore[no-any-return]
+
+
 def load(request: dict[str, Any]) -> tuple[Callable[[], Callable[..., Any]], str | None]:
     """Return a maker of the function (a method's object is new for each call), and the name of its series' parameter."""
     from hpc_agent.experiment_kit.loading import load_function
@@ -275,10 +307,14 @@ def load(request: dict[str, Any]) -> tuple[Callable[[], Callable[..., Any]], str
     dotted = request["function"].split(".")
     owner = load_function("%s:%s" % (request["path"], dotted[0]), request["root"])
     if len(dotted) == 1:
-        maker: Callable[[], Callable[..., Any]] = lambda: owner
+        maker: Callable[[], Callable[..., Any]] = functools.partial(getattr, _Holder(owner), "function")
     else:
-        maker = lambda: getattr(owner(**request["init_params"]), dotted[1])
-    names = [p for p in inspect.signature(maker()).parameters.values() if p.kind != p.VAR_KEYWORD and p.kind != p.VAR_POSITIONAL]
+        maker = functools.partial(_method, owner, request["init_params"], dotted[1])
+    names = [
+        p
+        for p in inspect.signature(maker()).parameters.values()
+        if p.kind != p.VAR_KEYWORD and p.kind != p.VAR_POSITIONAL
+    ]
     given = set(request["params"])
     free = [p.name for p in names if p.name not in given and p.default is p.empty]
     if len(free) > 1:
@@ -301,8 +337,6 @@ def literals(function: Any) -> int:
 
 def given_rows(check: Check) -> tuple[Rows, bool]:
     """Return the user's rows, or random ones in the first container that the function takes; True for the user's."""
-    from hpc_agent.experiment_kit import slices
-
     request = check.request
     if check.argument is None:
         return _loaded(check)
@@ -344,8 +378,7 @@ def _column(name: str, rng: random.Random) -> list[Any]:
 
 def _loaded(check: Check) -> tuple[Rows, bool]:
     """Run the function once with its own file; the rows that load_series gave it are the series from then on."""
-    from hpc_agent.experiment_kit import slices
-
+    slices: Any = importlib.import_module("hpc_agent.experiment_kit.slices")
     seen: list[Any] = []
     original = slices.rows_between
 
@@ -369,13 +402,13 @@ def _file(path: str, column: str | None) -> Any:
     try:
         import pandas
     except ImportError:
-        pandas = None  # type: ignore[assignment]
+        pandas = None
     if path.endswith(".npy"):
         import numpy
 
         return numpy.load(path)
     if pandas is None or path.endswith((".jsonl", ".ndjson")):
-        from hpc_agent.experiment_kit.slices import rows_between
+        from hpc_agent.experiment_kit.series_files import rows_between
 
         return rows_between(path, 0, None)
     read = pandas.read_parquet if path.endswith(".parquet") else pandas.read_csv
@@ -400,7 +433,9 @@ def decide(check: Check) -> dict[str, Any]:
     sizes = [value for value in params.values() if type(value) is int] + [literals(check.function()), 20]
     base = min(LONGEST // 4, max(120, 3 * max(sizes) + 40))
     if max(sizes) * 3 + 40 > base:
-        check.not_tried.append("series longer than %d rows, though a number in the function is %d" % (4 * base, max(sizes)))
+        check.not_tried.append(
+            "series longer than %d rows, though a number in the function is %d" % (4 * base, max(sizes))
+        )
     probe = variant(rows, "random", base, check.rng)
     if differences(check.run(probe, params), check.run(probe, params))[0]:
         raise Refused("unclassifiable", "two runs on the same rows differ: chance, the clock, or a state that stays")
@@ -409,7 +444,9 @@ def decide(check: Check) -> dict[str, Any]:
         if monoid:
             check.lengths.add(base)
             return {"kind": "associative", "halo": 0, "ahead": 0, "monoid": monoid}
-    proposals = [(point, _of_point(check, rows, point, base, request["axes"].get(_key(point)))) for point in points_of(params)]
+    proposals = [
+        (point, _of_point(check, rows, point, base, request["axes"].get(_key(point)))) for point in points_of(params)
+    ]
     found = proposals[0][1]
     for point, reach in proposals:
         for kind in ROUNDS:
@@ -437,7 +474,9 @@ def monoid_of(check: Check, rows: Rows, point: dict[str, Any], base: int) -> str
             made = dataclasses.replace(series, columns=columns).made()
             try:
                 equal = equal and all(
-                    check_elision(lambda part, **p: function()(**{str(name): part}, **p), made, axis, count, **point).equal
+                    check_elision(
+                        lambda part, **p: function()(**{str(name): part}, **p), made, axis, count, **point
+                    ).equal
                     for count in (2, 7)
                 )
             except Exception:  # noqa: BLE001 - the user's function may raise anything
@@ -502,7 +541,9 @@ def _round(check: Check, rows: Rows, point: dict[str, Any], kind: str, length: i
             reason = "a row's output depends on its position in the series, or on more rows than single changes show"
         raise Refused("data_dependent" if data else "unclassifiable", reason, **refused.evidence) from None
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-        raise Refused("unclassifiable", "a part of the series raises %s: %s" % (type(error).__name__, error), rows=kind) from None
+        raise Refused(
+            "unclassifiable", "a part of the series raises %s: %s" % (type(error).__name__, error), rows=kind
+        ) from None
 
 
 def _axis(check: Check, proposals: list[tuple[dict[str, Any], Reach]]) -> dict[str, Any]:
@@ -514,7 +555,11 @@ def _axis(check: Check, proposals: list[tuple[dict[str, Any], Reach]]) -> dict[s
             expressions[name] = max(getattr(reach, name) for _, reach in proposals)
             check.not_tried.append("other values of the parameters: no expression fits the rows %s" % name)
     wide = any(value not in (0, "0") for value in expressions.values())
-    return {"kind": "bounded_halo" if wide else "independent", "halo": expressions["back"], "ahead": expressions["ahead"]}
+    return {
+        "kind": "bounded_halo" if wide else "independent",
+        "halo": expressions["back"],
+        "ahead": expressions["ahead"],
+    }
 
 
 def _expression(found: list[tuple[dict[str, Any], int]]) -> Any:
@@ -552,7 +597,10 @@ def main() -> None:
     except Refused as refused:
         answer = {"kind": refused.kind, "reason": refused.reason, "evidence": refused.evidence}
     except MemoryError:
-        answer = {"kind": "unclassifiable", "reason": "it needs more than the %d MB of memory_mb" % request["memory_mb"]}
+        answer = {
+            "kind": "unclassifiable",
+            "reason": "it needs more than the %d MB of memory_mb" % request["memory_mb"],
+        }
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit too
         answer = {"kind": "unclassifiable", "reason": "it raises %s: %s" % (type(error).__name__, str(error)[:300])}
     if check is not None:

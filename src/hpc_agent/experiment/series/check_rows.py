@@ -42,7 +42,9 @@ def check_rows(request: Answer, python: str, env: dict[str, str]) -> Answer:
             found: Answer = json.loads(answer.read_text(encoding="utf-8"))
             return found
         tail = log.read_bytes()[-300:].decode(errors="replace").strip()
-        reason = f"it took more than {request['seconds']:g} s" if code is None else f"the process ended with {code}: {tail}"
+        reason = (
+            f"it took more than {request['seconds']:g} s" if code is None else f"the process ended with {code}: {tail}"
+        )
         return {"kind": "unclassifiable", "reason": reason}
 
 

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
-from hpc_agent.experiment.signature_flags import signature_sha
 from hpc_agent.experiment.entries import Entry
 from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
+from hpc_agent.experiment.signature_flags import signature_sha
 from hpc_agent.experiment.task_source import TaskSource, bad, listed
 from hpc_agent.experiment_kit.series import plan_tasks
 from hpc_agent.state.layout import RepoLayout
@@ -24,8 +24,10 @@ class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
 
     kind: Annotated[
         Literal["independent", "bounded_halo", "associative", "sequential"] | None,
-        Meta(description="see check-axis; without it kind, halo, ahead and monoid are those recorded in .hpc/axes.yaml"),
-    ] = None
+        Meta(
+            description="see check-axis; without it kind, halo, ahead and monoid are those recorded in .hpc/axes.yaml"
+        ),
+    ] = None  # type: ignore[assignment]
     chunks: Annotated[int, Meta(gt=0, description="tasks for each point of the sweep")]
     series_length: Annotated[int, Meta(gt=0, description="rows of the series")]
 
@@ -44,7 +46,9 @@ def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Entry]) -> 
         if record is None:
             raise _no_record(f"data_axis has no kind, and {path_of(repo)} has no record of '{entry.name}'")
         if entry.is_function and not signature_sha(entry.flags).startswith(record.run_signature_sha):
-            raise _no_record(f"the signature of '{entry.name}' has changed since its axis was recorded in {path_of(repo)}")
+            raise _no_record(
+                f"the signature of '{entry.name}' has changed since its axis was recorded in {path_of(repo)}"
+            )
         found.append(record.data_axis)
     if any(one != found[0] for one in found):
         raise _no_record("the recorded axes of the executors differ: build the tasks of one executor at a time")

@@ -72,6 +72,8 @@ READERS = frozenset(
 READING_MODULES = frozenset("pandas numpy polars pyarrow".split())
 WRITERS = frozenset("to_csv to_parquet to_json to_pickle to_feather write_csv write_parquet".split())
 DECAY = "89 // {share} + 1"  # rows after which an average has forgotten all but 2 ** -128 of where it started
-ROUNDING = "pandas' rolling sums and averages round differently in parts: check-axis (or check_elision) tells by how much"
+ROUNDING = (
+    "pandas' rolling sums and averages round differently in parts: check-axis (or check_elision) tells by how much"
+)
 FADES = "an average forgets, but never wholly: check_elision or check-axis has to agree on your rows, without long runs of NaN"
 EXACT = "a sum of rounded numbers differs in its last digits: emit SUM.of(terms) or SUM.cumulative(terms); rows must have no NaN"

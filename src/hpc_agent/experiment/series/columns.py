@@ -31,6 +31,7 @@ from hpc_agent.experiment.series.values import Container, Doubt, Frame, Group, N
 
 KIT = "hpc_agent.experiment_kit.series."
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr, ast.BitXor)
+COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 ONE = Linear(1)
 
 
@@ -54,6 +55,7 @@ class Columns:
         """Take in one assignment. Raises Doubt for any other statement."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             return
+        targets: list[ast.expr]
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
         elif isinstance(node, ast.Assign):
@@ -108,24 +110,25 @@ class Columns:
     def value(self, node: ast.AST) -> Value:
         """Return what an expression stands for. Raises Doubt for one that no rule covers."""
         if isinstance(node, ast.Constant):
-            whole = type(node.value) in (int, float) and node.value == node.value // 1
-            return Number(Linear(int(node.value)) if whole else None)  # type: ignore[arg-type]
+            constant = node.value if isinstance(node.value, int | float) and not isinstance(node.value, bool) else 0.5
+            return Number(Linear(int(constant)) if constant == constant // 1 else None)
         if isinstance(node, ast.Name):
             return self._name(node)
         if isinstance(node, ast.BinOp):
             return self._operation(node)
         if isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not):
             return self._negated(node)
-        if isinstance(node, ast.Compare):
-            if all(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE | ast.Eq | ast.NotEq) for op in node.ops):
-                if len(node.ops) == 1:
-                    return self.row_by_row(node, [node.left, *node.comparators])
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], COMPARISONS):
+            return self.row_by_row(node, [node.left, *node.comparators])
         if isinstance(node, ast.Subscript):
             return self._subscript(node)
         if isinstance(node, ast.Attribute):
             return self._attribute(node)
         if isinstance(node, ast.Call):
             return self._call(node)
+        return self._group(node)
+
+    def _group(self, node: ast.AST) -> Group:
         if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
             return Group(tuple(map(self.value, node.values)))
         if isinstance(node, ast.Tuple | ast.List):
@@ -260,31 +263,36 @@ class Columns:
             raise Doubt(node, f"no rule for .{name}() of this")
         if isinstance(value, Series) and value.trimmed and name in ("tolist", "to_list", "to_numpy") and not node.args:
             return value
-        if name in TOTALS and not node.args and not words:
-            return self._fold(node, method.value, TOTALS[name])
-        if name in RUNNING and not node.args and not words:
-            return self._fold(node, method.value, RUNNING[name])
+        fold = TOTALS.get(name) or RUNNING.get(name)
+        if fold and not node.args and not words:
+            return self._fold(node, method.value, fold)
         if name == "cumprod":
             raise Stateful(node, "a running product carries a state that no monoid holds exactly")
         if name == "copy" and isinstance(value, Frame) and not node.args and not words:
             return Frame(value.rest, dict(value.columns))
         series = self.series(node, value)
-        if name in UNARY_METHODS and not node.args and not words:
-            return series
-        if name == "astype" and len(node.args) == 1 and not words:
-            _check_type(self.names, node.args[0])
-            return series
-        if name in SERIES_ARGUMENTS and len(node.args) == 1 and not words:
-            return self.row_by_row(node, [method.value, node.args[0]])
-        if name in CHOICES and len(node.args) == 2 and not words:
-            return self.row_by_row(node, [method.value, *node.args])
-        if name == "isin" and len(node.args) == 1 and not words and _constants(node.args[0]):
-            return series
-        if len(node.args) <= NUMBER_ARGUMENTS.get(name, -1) and set(words) <= NUMBER_KEYWORDS.get(name, set()):
+        found = self._same_row(node, method, series, words)
+        return found or self._moved(node, name, series, words)
+
+    def _same_row(
+        self, node: ast.Call, method: ast.Attribute, series: Series, words: dict[str | None, ast.expr]
+    ) -> Series | None:
+        """Return the series of an elementwise method, None for another one."""
+        name = method.attr
+        if set(words) <= NUMBER_KEYWORDS.get(name, set()) and len(node.args) <= NUMBER_ARGUMENTS.get(name, -1):
             for part in [*node.args, *words.values()]:
                 self.number(part)
             return series
-        return self._moved(node, name, series, words)
+        if words:
+            return None
+        if name in UNARY_METHODS and not node.args:
+            return series
+        if name == "astype" and len(node.args) == 1:
+            _check_type(self.names, node.args[0])
+            return series
+        if (name in SERIES_ARGUMENTS and len(node.args) == 1) or (name in CHOICES and len(node.args) == 2):
+            return self.series(node, self.row_by_row(node, [method.value, *node.args]))
+        return series if name == "isin" and len(node.args) == 1 and _constants(node.args[0]) else None
 
     def _moved(self, node: ast.Call, name: str, series: Series, words: dict[str | None, ast.expr]) -> Series:
         """Return the series of shift, diff, pct_change, ffill or bfill. Raises Doubt for any other method."""

@@ -20,7 +20,6 @@ from hpc_agent.experiment.series.columns import ONE, OPERATORS, Columns
 from hpc_agent.experiment.series.reach import ZERO, Linear, Reach, named, rows
 from hpc_agent.experiment.series.values import Container, Doubt, Frame, Number, Series, Stateful, Value
 
-
 BITS = 128
 
 
@@ -47,10 +46,10 @@ def _container(reader: Columns, node: ast.expr) -> Container | None:
     path = reader.names.path_of(node.func) if isinstance(node, ast.Call) else None
     if isinstance(node, ast.List) and not node.elts:
         return Container("list")
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.List):
-        if len(node.left.elts) == 1 and _length(reader, node.right)[1] == ZERO:
-            reader.number(node.left.elts[0])
-            return Container("filled")
+    repeated = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.List)
+    if repeated and len(node.left.elts) == 1 and _length(reader, node.right)[1] == ZERO:  # type: ignore[attr-defined]
+        reader.number(node.left.elts[0])  # type: ignore[attr-defined]
+        return Container("filled")
     if isinstance(node, ast.Call) and path in ("numpy.zeros", "numpy.ones", "numpy.zeros_like", "numpy.full"):
         if path == "numpy.zeros_like":
             _series_name(reader, node.args[0])
@@ -60,9 +59,9 @@ def _container(reader: Columns, node: ast.expr) -> Container | None:
             for part in node.args[1:]:
                 reader.number(part)
             return Container("filled")
-    if isinstance(node, ast.Call) and path == "collections.deque":
-        if not node.args and [keyword.arg for keyword in node.keywords] == ["maxlen"]:
-            return Container("deque", reader.rows_of(node.keywords[0].value))
+    if isinstance(node, ast.Call) and path == "collections.deque" and not node.args:
+        words = [keyword.arg for keyword in node.keywords]
+        return Container("deque", reader.rows_of(node.keywords[0].value)) if words == ["maxlen"] else None
     if isinstance(node, ast.Subscript) and ast.unparse(node.slice) == "0" and isinstance(node.value, ast.Name):
         return Container("first") if isinstance(reader.known.get(node.value.id), Series | Frame) else None
     return None
@@ -323,7 +322,7 @@ def run(reader: Columns, node: ast.For) -> None:
         body.pop(0)
     outputs = [_output(loop, statement) for statement in body]
     if len(outputs) > 1 or (not outputs and (state is None or state.fold is None)):
-        raise _carried(node, "no template has this loop")
+        raise _carried(node, node.body, "no template has this loop")
     found = state or Series()
     back, ahead = loop.back.then(found.back), loop.ahead
     source = reader.series(node, reader.known[loop.series], folds=True)
@@ -348,10 +347,10 @@ def _skips_halo(loop: Loop) -> bool:
     return (loop.back, loop.ahead) == own
 
 
-def _carried(node: ast.For, why: str) -> Doubt:
+def _carried(node: ast.stmt, body: list[ast.stmt], why: str) -> Doubt:
     """Return the Doubt about a loop: Stateful where a name is read before the loop sets it."""
     seen: set[str] = set()
-    for part in ast.walk(ast.Module(node.body, [])):
+    for part in ast.walk(ast.Module(body, [])):
         if isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
             return Stateful(part, f"'{part.target.id}' carries a state from row to row")
         if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
@@ -372,14 +371,14 @@ def _output(loop: Loop, node: ast.stmt) -> str:
             if loop.first != ZERO or loop.last != ZERO:
                 raise Doubt(node, "the list needs an item for each row")
             _output_value(loop, call.args[0])
-            return owner.id  # type: ignore[attr-defined]
+            return str(owner.id)  # type: ignore[attr-defined]
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Subscript):
         cell = node.targets[0]
         own = isinstance(cell.slice, ast.Name) and cell.slice.id == loop.index and isinstance(cell.value, ast.Name)
         if own and reader.known.get(cell.value.id) == Container("filled"):  # type: ignore[attr-defined]
             _output_value(loop, node.value)
-            return cell.value.id  # type: ignore[attr-defined]
-    raise _carried(ast.For(body=[node], lineno=node.lineno), "no template has this statement of a loop")
+            return str(cell.value.id)  # type: ignore[attr-defined]
+    raise _carried(node, [node], "no template has this statement of a loop")
 
 
 def _output_value(loop: Loop, node: ast.expr) -> None:
@@ -492,9 +491,8 @@ def _corrected(loop: Loop, node: ast.expr, name: str) -> tuple[Reach | None, lis
 
 def _fading(loop: Loop, node: ast.expr, share: bool) -> Reach | None:
     """Return the rows until ``factor ** rows`` is below 2 ** -128; ``share``: of 1 - factor. None where it does not fade."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant):
-        if node.left.value == 1:
-            return _fading(loop, node.right, not share)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and ast.unparse(node.left) in ("1", "1.0"):
+        return _fading(loop, node.right, not share)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         factor = abs(1 - node.value if share else node.value)
         if factor >= 1:

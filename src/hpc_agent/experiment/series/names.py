@@ -47,7 +47,9 @@ class Names:
                 self._bound[root.id] += 1
         elif isinstance(node, ast.arg):
             self._bound[node.arg] += 1
-        elif not isinstance(node, ast.alias) and isinstance(getattr(node, "name", None), str):  # def, class, except ... as, match ... as
+        elif not isinstance(node, ast.alias) and isinstance(
+            getattr(node, "name", None), str
+        ):  # def, class, except ... as, match ... as
             self._bound[node.name] += 1  # type: ignore[attr-defined]
         elif isinstance(node, ast.Global | ast.Nonlocal):
             self._bound.update(node.names)

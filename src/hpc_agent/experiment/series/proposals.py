@@ -14,7 +14,7 @@ from hpc_agent.experiment.series.column_methods import WRITERS
 from hpc_agent.experiment.series.loops import Reader
 from hpc_agent.experiment.series.names import Source, parameters, read_source, reads_whole_file
 from hpc_agent.experiment.series.reach import Reach, TooManyRows
-from hpc_agent.experiment.series.values import Doubt, Frame, Group, Notes, Number, Series, Stateful, Value
+from hpc_agent.experiment.series.values import Doubt, Frame, Group, Notes, Series, Stateful, Value
 
 SPLITTABLE = ("independent", "bounded_halo", "associative")
 REGISTER = "hpc_agent.experiment_kit"

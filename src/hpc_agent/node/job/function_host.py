@@ -198,7 +198,9 @@ def _statements(path: str, function: str) -> Iterator[ast.AST]:
 
 
 def _cells(text: str) -> List[str]:
-    notebooks = importlib.import_module("hpc_agent.experiment_kit.notebooks")  # the frozen copy of it, beside the runtime
+    notebooks = importlib.import_module(
+        "hpc_agent.experiment_kit.notebooks"
+    )  # the frozen copy of it, beside the runtime
     return [source for _, source in notebooks.code_cells(text)]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpc_agent.experiment.tasks import ResolvedTasks
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
+from hpc_agent.experiment.tasks import ResolvedTasks
 from hpc_agent.ops.plan.predict import Prediction, Row, predict
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
@@ -49,7 +49,9 @@ def measured(
     chosen = {str(one["executor"]) for one in kwargs if one.get("executor")}
     rows = samples.rows_of(chosen or ({executors[0]} if len(executors) == 1 else {command}), gpu_type)
     recorded = read_axes(path_of(repo))
-    if recorded and recorded.homogeneous_axes:  # along these tasks take the same time, whatever the measurements suggest
+    if (
+        recorded and recorded.homogeneous_axes
+    ):  # along these tasks take the same time, whatever the measurements suggest
         alike = set(recorded.homogeneous_axes)
         kwargs = [_without(alike, one) for one in kwargs]
         rows = [{**row, "kwargs": _without(alike, row.get("kwargs") or {})} for row in rows]

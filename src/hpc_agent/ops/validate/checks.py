@@ -72,7 +72,7 @@ def check_series_axes(frozen: Frozen) -> list[Finding]:
         record = file.executors.get(str(kwargs.get(CHOOSER) or only))
         if record and "start" in kwargs and "end" in kwargs:
             for message in _too_few_rows(kwargs, record.data_axis):
-                fix = "Run 'hpc-agent build-tasks-py' with the recorded data_axis, or correct the record: 'hpc-agent classify-axis'."
+                fix = "Run 'hpc-agent build-tasks-py' with the recorded axis, or correct it: 'hpc-agent classify-axis'."
                 findings.setdefault(message, Finding(SERIES, "error", "halo_too_small", message, fix, {"task": task}))
     for axis in file.axes:
         if values[axis.name] and len(values[axis.name]) != axis.size:
