@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.children import end_group
+from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.experiment.series.proposals import Classification
 from hpc_agent.experiment_kit.axis import evaluate_rows
 from hpc_agent.infra.remote import kit_files

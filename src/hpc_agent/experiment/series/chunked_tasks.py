@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.entries import Entry
-from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
+from hpc_agent.experiment.reading.entries import Entry
+from hpc_agent.experiment.reading.signature_flags import signature_sha
 from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
-from hpc_agent.experiment.signature_flags import signature_sha
-from hpc_agent.experiment.task_source import TaskSource, bad, listed
 from hpc_agent.experiment_kit.series import plan_tasks
 from hpc_agent.state.layout import RepoLayout
 

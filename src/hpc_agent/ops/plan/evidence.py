@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
-from hpc_agent.experiment.tasks import ResolvedTasks
 from hpc_agent.ops.plan.predict import Prediction, Row, predict
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
