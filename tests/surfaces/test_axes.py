@@ -178,13 +178,65 @@ def test_classify_axis_easy_reads_scripts_and_notebooks(run_cli, repo):
     assert (missing["kind"], missing["tried"]) == ("function_not_found", ["function train"])
 
 
-def test_what_was_classified_splits_the_tasks(run_cli, repo):
-    (repo / "means.py").write_text(
-        "import pandas as pd\nfrom hpc_agent.experiment_kit.runs import register_run\n\n\n@register_run\n"
-        "def means(window: int):\n    return pd.read_csv('p.csv').rolling(window).max()\n"
-    )
-    found = run_cli("classify-axis-easy", "--source-path", "means.py", "--run-name", "means", cwd=repo).data
-    spec = {"axes": {"window": [20]}, "data_axis": {**found["data_axis"], "chunks": 4, "series_length": 100}}
-    assert run_cli("build-tasks-py", "--spec", "-", stdin=json.dumps(spec), cwd=repo).data
+MEANS = """import pandas as pd
+from hpc_agent.experiment_kit.runs import register_run
+from hpc_agent.experiment_kit.series import load_series, trim_emission
+
+
+@register_run
+def means(window: int):
+    return trim_emission(load_series('p.csv', pd.read_csv).rolling(window).max())
+"""
+
+
+def record(run_cli, repo, axis, sha=None):
+    sha = sha or run_cli("discover-runs", cwd=repo).data["runs"][0]["run_signature_sha"]
+    spec = {"run_name": "means", "run_signature_sha": sha, "data_axis": axis, "classified_by": "check-axis"}
+    assert run_cli("classify-axis", "--spec", "-", stdin=json.dumps(spec), cwd=repo).data["entry"]
+
+
+def build(run_cli, repo, **axis):
+    spec = {"axes": {"window": [20]}, "data_axis": {"chunks": 4, "series_length": 100, **axis}}
+    return run_cli("build-tasks-py", "--spec", "-", stdin=json.dumps(spec), cwd=repo)
+
+
+def halos(repo):
     tasks = runpy.run_path(str(repo / ".hpc" / "tasks.py"))
-    assert [tasks["resolve"](i)["halo"] for i in range(tasks["total"]())] == [19, 19, 19, 19]
+    return [tasks["resolve"](i)["halo"] for i in range(tasks["total"]())]
+
+
+def test_what_was_classified_splits_the_tasks(run_cli, repo):
+    (repo / "means.py").write_text(MEANS)
+    found = run_cli("classify-axis-easy", "--source-path", "means.py", "--run-name", "means", cwd=repo).data
+    assert build(run_cli, repo, **found["data_axis"]).data
+    assert halos(repo) == [19, 19, 19, 19]
+
+
+def test_build_tasks_py_takes_the_recorded_axis(run_cli, repo):
+    (repo / "means.py").write_text(MEANS)
+    missing = build(run_cli, repo).envelope
+    assert (missing["error_code"], missing["field"]) == ("spec_invalid", "data_axis.kind")
+    assert "check-axis" in missing["remediation"]
+    record(run_cli, repo, {"kind": "bounded_halo", "halo": {"expr": "window + 1"}})
+    assert build(run_cli, repo).data
+    assert halos(repo) == [21, 21, 21, 21]
+    record(run_cli, repo, {"kind": "bounded_halo", "halo": 3}, SHA)
+    assert "has changed since" in build(run_cli, repo).envelope["message"]
+
+
+def test_submit_refuses_tasks_with_fewer_rows_than_recorded(run_cli, repo):
+    (repo / "means.py").write_text(MEANS)
+    assert build(run_cli, repo, kind="bounded_halo", halo="window - 1").data
+    words = ("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py", "--dry-run")
+    assert run_cli(*words, cwd=repo).data
+    record(run_cli, repo, {"kind": "bounded_halo", "halo": {"expr": "window"}})
+    refused = run_cli(*words, cwd=repo).envelope
+    assert (refused["error_code"], refused["message"]) == (
+        "spec_invalid", "a task has halo 19, and the recorded axis needs 20",
+    )  # fmt: skip
+    assert run_cli(*words, "--skip-validation", cwd=repo).data
+    record(run_cli, repo, {"kind": "sequential"})
+    assert "sequential" in run_cli(*words, cwd=repo).envelope["message"]
+    record(run_cli, repo, {"kind": "bounded_halo", "halo": {"expr": "window - 1"}})
+    run_cli("axes-init", "--axes", "window:2", cwd=repo)
+    assert any("2 values of 'window', and the tasks 1" in note for note in run_cli(*words, cwd=repo).data["notes"])

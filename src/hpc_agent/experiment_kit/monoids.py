@@ -1,9 +1,166 @@
-"""Partials of chunks that merge without rounding: SUM, MOMENTS, MIN, MAX; sums are exact, as ``folds`` tells."""
+"""Partials of chunks that merge without rounding: SUM, MOMENTS, MIN, MAX.
+
+A sum of floats is kept exactly (``moments.Exact``) and rounded once, at the end. Therefore the answer does not depend on the
+split of the series: it is the exact sum, rounded correctly (half to even), as ``math.fsum`` gives it.
+"""
 
 import math
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
-from .folds import UNIT, Fold, Greatest, Least, Moments, Number, Partial, Sum, ratio, read_units, units_of
+from ..node.shared.moments import Dyadic, Exact, dyadic, ratio
+
+Number = Union[int, float]
+Partial = Dict[str, Any]
+
+INFINITIES = {math.inf: "inf", -math.inf: "-inf"}
+SPELLED = {text: number for number, text in INFINITIES.items()}
+
+
+class Fold(object):
+    """The rows that were folded so far."""
+
+    figures: Tuple[str, ...] = ()
+
+    def add(self, value: Number) -> None:
+        raise NotImplementedError
+
+    def merge(self, partial: Mapping[str, Any]) -> None:
+        """Take in the partial of the rows that follow."""
+        raise NotImplementedError
+
+    def state(self) -> Partial:
+        """Return JSON that ``merge`` reads; equal for equal rows, however they were split."""
+        raise NotImplementedError
+
+    def value(self, _figure: Optional[str] = None) -> Any:
+        raise NotImplementedError
+
+
+class Sum(Fold):
+    def __init__(self) -> None:
+        self.count, self.total, self.whole = 0, Exact(), True
+        self.nan, self.above, self.below = 0, 0, 0
+
+    def add(self, value: Number) -> None:
+        self.count += 1
+        self.whole = self.whole and isinstance(value, int)
+        if isinstance(value, int) or math.isfinite(value):
+            self._add(*dyadic(value))
+        else:
+            self.nan += math.isnan(value)
+            self.above += value == math.inf
+            self.below += value == -math.inf
+
+    def _add(self, mantissa: int, exponent: int) -> None:
+        self.total.add(mantissa, exponent)
+
+    def merge(self, partial: Mapping[str, Any]) -> None:
+        self.count += partial["count"]
+        self.total.add(*Exact.from_json(partial["sum"]).pair)
+        self.whole = self.whole and partial["whole"]
+        self.nan += partial["nan"]
+        self.above += partial["inf"]
+        self.below += partial["-inf"]
+
+    def state(self) -> Partial:
+        return {
+            "count": self.count, "sum": self.total.to_text(), "whole": self.whole,
+            "nan": self.nan, "inf": self.above, "-inf": self.below,
+        }  # fmt: skip
+
+    def special(self) -> Optional[float]:
+        """Return the sum where it is not finite: NaN, or an infinity."""
+        if self.nan or (self.above and self.below):
+            return math.nan
+        return math.inf if self.above else -math.inf if self.below else None
+
+    def value(self, _figure: Optional[str] = None) -> Any:
+        special = self.special()
+        if special is not None:
+            return special
+        mantissa, exponent = self.total.pair
+        if self.whole:
+            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
+        return quotient(self.total.pair, (1, 0))
+
+
+class Moments(Sum):
+    figures = ("count", "mean", "m2", "variance", "std")
+
+    def __init__(self) -> None:
+        super(Moments, self).__init__()
+        self.squares = Exact()
+
+    def _add(self, mantissa: int, exponent: int) -> None:
+        super(Moments, self)._add(mantissa, exponent)
+        self.squares.add(mantissa * mantissa, 2 * exponent)
+
+    def merge(self, partial: Mapping[str, Any]) -> None:
+        super(Moments, self).merge(partial)
+        self.squares.add(*Exact.from_json(partial["squares"]).pair)
+
+    def state(self) -> Partial:
+        return dict(super(Moments, self).state(), squares=self.squares.to_text())
+
+    def value(self, _figure: Optional[str] = None) -> Any:
+        return self.figure(_figure) if _figure else {name: self.figure(name) for name in self.figures}
+
+    def figure(self, name: str) -> Optional[Number]:
+        """Return one figure, None where it is not defined: ``m2`` is the sum of squares about the mean, ``variance`` is m2
+        over count - 1.
+        """
+        if name == "count":
+            return self.count
+        if self.count < (2 if name in ("variance", "std") else 1):
+            return None
+        special = self.special()
+        if special is not None:
+            return special if name == "mean" else math.nan
+        if name == "mean":
+            return quotient(self.total.pair, (self.count, 0))
+        squares = Exact(self.squares.mantissa * self.count, self.squares.exponent)
+        squares.add(-self.total.mantissa * self.total.mantissa, 2 * self.total.exponent)
+        if name == "m2":
+            return quotient(squares.pair, (self.count, 0))
+        variance = quotient(squares.pair, (self.count * (self.count - 1), 0))
+        return variance if name == "variance" else math.sqrt(variance)
+
+
+class Greatest(Fold):
+    """Of equal values the first; NaN as soon as there is one, as numpy.maximum.accumulate has it."""
+
+    sign = 1
+
+    def __init__(self) -> None:
+        self.best: Optional[Number] = None
+
+    def add(self, value: Number) -> None:
+        if self.best is None or value != value or self.sign * value > self.sign * self.best:
+            self.best = value
+
+    def merge(self, partial: Mapping[str, Any]) -> None:
+        best = partial["best"]
+        if best is not None:
+            self.add(math.nan if best == "nan" else SPELLED.get(best, best))
+
+    def state(self) -> Partial:
+        best = self.best
+        if best is not None and best != best:
+            return {"best": "nan"}
+        return {"best": INFINITIES.get(best, best) if isinstance(best, float) else best}
+
+    def value(self, _figure: Optional[str] = None) -> Optional[Number]:
+        return self.best
+
+
+class Least(Greatest):
+    sign = -1
+
+
+def quotient(top: Dyadic, bottom: Dyadic) -> float:
+    """Return the correctly rounded quotient, infinite beyond the range of a float."""
+    found = ratio(top, bottom)
+    return (math.inf if top[0] > 0 else -math.inf) if found is None else found
 
 
 class Monoid(object):
@@ -64,7 +221,7 @@ class Monoid(object):
         value = self.value(partial)
         if self.name != "sum" or isinstance(value, int) or not math.isfinite(value):
             return [] if value is None else [value]
-        return _expansion(read_units(partial["sum"], UNIT))
+        return _expansion(Exact.from_json(partial["sum"]))
 
     def _check(self, figure: Optional[str]) -> None:
         if figure is not None and figure not in self._fold.figures:
@@ -138,10 +295,11 @@ def _plain(value: Any) -> Number:
     return number
 
 
-def _expansion(units: int) -> List[float]:
+def _expansion(rest: Exact) -> List[float]:
     parts: List[float] = []
-    while units or not parts:
-        part = ratio(units, 1 << UNIT)
+    while rest.mantissa or not parts:
+        part = quotient(rest.pair, (1, 0))
         parts.append(part)
-        units -= units_of(part)
+        mantissa, exponent = dyadic(part)
+        rest.add(-mantissa, exponent)
     return parts

@@ -26,10 +26,26 @@ from hpc_agent.world import journal_root
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
 # What executors may import over there. It goes before an installed hpc-agent, of whatever version, and hides nothing else of it.
-KIT_PACKAGES = ("hpc_agent", "hpc_agent/models", "hpc_agent/models/mapreduce")
+KIT_PACKAGES = (
+    "hpc_agent",
+    "hpc_agent/models",
+    "hpc_agent/models/mapreduce",
+    "hpc_agent/node",
+    "hpc_agent/node/shared",
+)
+KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 LAUNCHER = "_hpc_dispatch.py"
 SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
+
+
+@functools.cache
+def kit_files() -> dict[str, str]:
+    """Return what an executor may import of hpc-agent: relative path -> text."""
+    files = {f"{name}/__init__.py": KIT_INIT for name in KIT_PACKAGES}
+    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]:
+        files[f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
+    return files
 
 
 @functools.cache
@@ -39,10 +55,7 @@ def runtime_files(backend: Backend) -> dict[str, str]:
     for path in sorted(RUNTIME.rglob("*.py")):
         if path.name not in ("launcher.py", "bootstrap.py"):
             files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
-    for name in KIT_PACKAGES:
-        files[f"_hpc_kit/{name}/__init__.py"] = KIT_INIT
-    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), PACKAGE / "models/mapreduce/metrics_io.py"]:
-        files[f"_hpc_kit/hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
+    files.update({f"_hpc_kit/{name}": text for name, text in kit_files().items()})
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
         files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")
     if backend.adapter:

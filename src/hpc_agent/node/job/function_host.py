@@ -198,9 +198,10 @@ def _statements(path: str, function: str) -> Iterator[ast.AST]:
 
 
 def _cells(text: str) -> List[str]:
-    from hpc_agent.experiment_kit.notebooks import code_cells  # the frozen copy of it, beside the runtime
-
-    return [source for _, source in code_cells(text)]
+    notebooks = importlib.import_module(
+        "hpc_agent.experiment_kit.notebooks"
+    )  # the frozen copy of it, beside the runtime
+    return [source for _, source in notebooks.code_cells(text)]
 
 
 def _own_files(root: str, path: str, name: str, attribute: str, level: int) -> List[str]:

@@ -29,13 +29,20 @@ class Exact(object):
 
     def to_json(self) -> Union[int, str]:
         """A small int; else the odd mantissa in hex and the exponent as text, which no JSON reader rounds."""
-        if self.mantissa == 0:
-            return 0
-        zeros = (self.mantissa & -self.mantissa).bit_length() - 1
-        mantissa, exponent = self.mantissa >> zeros, self.exponent + zeros
+        mantissa, exponent = self._reduced()
         if exponent >= 0 and mantissa.bit_length() + exponent <= 53:
             return mantissa << exponent
-        return "%xp%d" % (mantissa, exponent)
+        return self.to_text()
+
+    def to_text(self) -> str:
+        """Return the odd mantissa in hex and the exponent, ``0p0`` for zero."""
+        return "%xp%d" % self._reduced()
+
+    def _reduced(self) -> Dyadic:
+        if self.mantissa == 0:
+            return 0, 0
+        zeros = (self.mantissa & -self.mantissa).bit_length() - 1
+        return self.mantissa >> zeros, self.exponent + zeros
 
     @classmethod
     def from_json(cls, document: Union[int, str]) -> "Exact":

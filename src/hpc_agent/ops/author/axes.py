@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SchemaIncompat, SpecInvalid
-from hpc_agent.experiment.axes_file import (
+from hpc_agent.experiment.series.axes_file import (
     AxesFile,
     Axis,
     DataAxis,
@@ -19,7 +19,7 @@ from hpc_agent.experiment.axes_file import (
     read_axes,
     write_axes,
 )
-from hpc_agent.experiment.classify_axis import classify
+from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
 from hpc_agent.state.files import locked
 from hpc_agent.state.layout import RepoLayout, experiment_root

@@ -15,7 +15,7 @@ from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
 from hpc_agent.experiment.grid.task_source import TaskSource
 from hpc_agent.experiment.reading.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
 from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
-from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
+from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import Wrapped
 from hpc_agent.experiment.writing.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files, write_files
 from hpc_agent.node.shared import task_environment
@@ -90,7 +90,7 @@ def plan_tasks_file(
     entries = [wrapped.entry] if wrapped else _entries(repo, wanted)
     source = make_source(_generator(wanted, entries), repo.root, wanted.fixed_params)
     if wanted.data_axis is not None:
-        source = split_series(source, wanted.data_axis)
+        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
     if count is not None and source.count != count:
         raise SpecInvalid(
             f"{source.about} makes {source.count:,} tasks, not {count:,}",

@@ -13,7 +13,9 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_static
 from hpc_agent.experiment.reading.entries import CHOOSER, entry_for
 from hpc_agent.experiment.reading.parameter_checks import check_kwargs
+from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
+from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
 from hpc_agent.ops.run.evidence import Evidence
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun
@@ -70,6 +72,7 @@ OUTPUT_WORDS = ("out", "result", "save", "log", "checkpoint", "ckpt", "metrics")
 SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
 LOCAL_VALIDATORS = [SIGNATURES, DATASET, HISTORY, STOCHASTIC]
+SERIES = "axes-file"
 TOO_GENEROUS = 20
 
 
@@ -103,6 +106,44 @@ def check_signatures(frozen: FrozenRun) -> list[Finding]:
             finding = Finding(SIGNATURES, problem.severity, problem.code, problem.message, problem.fix, evidence)
             findings.setdefault(problem.message, finding)
     return list(findings.values())[:20]
+
+
+def check_series_axes(frozen: FrozenRun) -> list[Finding]:
+    """Return findings for tasks that see fewer rows than .hpc/axes.yaml records for their executor, and for other grids."""
+    file = read_axes(path_of(frozen.repo))
+    if file is None:
+        return []
+    findings: dict[str, Finding] = {}
+    values: dict[str, set[str]] = {axis.name: set() for axis in file.axes}
+    only = frozen.executors[0] if len(frozen.executors) == 1 else ""
+    for task, kwargs in sampled_tasks(frozen):
+        for name in values.keys() & kwargs.keys():
+            values[name].add(repr(kwargs[name]))
+        record = file.executors.get(str(kwargs.get(CHOOSER) or only))
+        if record and "start" in kwargs and "end" in kwargs:
+            for message in _too_few_rows(kwargs, record.data_axis):
+                fix = "Run 'hpc-agent build-tasks-py' with the recorded axis, or correct it: 'hpc-agent classify-axis'."
+                findings.setdefault(message, Finding(SERIES, "error", "halo_too_small", message, fix, {"task": task}))
+    for axis in file.axes:
+        if values[axis.name] and len(values[axis.name]) != axis.size:
+            message = f"{path_of(frozen.repo)} has {axis.size} values of '{axis.name}', and the tasks {len(values[axis.name])}"
+            fix = "Write the axes anew: 'hpc-agent axes-init --force'."
+            findings[axis.name] = Finding(SERIES, "warning", "other_grid", message, fix)
+    return list(findings.values())[:20]
+
+
+def _too_few_rows(kwargs: dict[str, Any], axis: dict[str, Any]) -> Iterator[str]:
+    recorded = data_axis(axis)
+    if recorded.kind == "sequential" and kwargs["start"] > 0:
+        yield "a task has a part of a series whose recorded axis is sequential: one task has to see all of it"
+    for name, rows in (("halo", recorded.halo), ("ahead", recorded.ahead)):
+        try:
+            needed = evaluate_rows(name, rows, kwargs)
+        except ValueError as error:
+            yield f"the recorded {error}"
+            continue
+        if int(kwargs.get(name) or 0) < needed:
+            yield f"a task has {name} {kwargs.get(name) or 0}, and the recorded axis needs {needed}"
 
 
 def check_inputs(frozen: FrozenRun) -> list[Finding]:
@@ -208,6 +249,7 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
     return [
         *check_signatures(frozen),
         *check_inputs(frozen),
+        *check_series_axes(frozen),
         *check_history(request.resources.walltime_sec, planned.evidence, planned.arrays.pack),
         *check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id()),
     ]

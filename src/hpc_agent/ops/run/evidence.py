@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
+from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples
 
@@ -195,7 +196,16 @@ def measured(
     kwargs = [one for _, one in tasks.every(step)]
     chosen = {str(one["executor"]) for one in kwargs if one.get("executor")}
     rows = samples.rows_of(chosen or ({executors[0]} if len(executors) == 1 else {command}), gpu_type)
+    recorded = read_axes(path_of(repo))
+    if recorded and recorded.homogeneous_axes:  # tasks along these axes take the same time
+        alike = set(recorded.homogeneous_axes)
+        kwargs = [_without(alike, one) for one in kwargs]
+        rows = [{**row, "kwargs": _without(alike, row.get("kwargs") or {})} for row in rows]
     return from_rows(rows, kwargs)
+
+
+def _without(names: set[str], kwargs: Row) -> Row:
+    return {name: value for name, value in kwargs.items() if name not in names}
 
 
 def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:

@@ -8,10 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.axes_file import DataAxis
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
+from hpc_agent.experiment.reading.entries import Entry
+from hpc_agent.experiment.reading.signature_flags import signature_sha
+from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
 from hpc_agent.experiment_kit.series import plan_tasks
+from hpc_agent.state.layout import RepoLayout
 
 REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."
 
@@ -20,10 +23,41 @@ class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
     """How a series of ``series_length`` rows is cut, and how many rows a chunk has to see besides its own."""
 
     kind: Annotated[
-        Literal["independent", "bounded_halo", "associative", "sequential"], Meta(description="see classify-axis-easy")
-    ]
+        Literal["independent", "bounded_halo", "associative", "sequential"] | None,
+        Meta(
+            description="see check-axis; without it kind, halo, ahead and monoid are those recorded in .hpc/axes.yaml"
+        ),
+    ] = None  # type: ignore[assignment]
     chunks: Annotated[int, Meta(gt=0, description="tasks for each point of the sweep")]
     series_length: Annotated[int, Meta(gt=0, description="rows of the series")]
+
+
+def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Entry]) -> ChunkedAxis:
+    """Return ``axis`` with the kind and halo that classify-axis recorded, where it has no kind of its own.
+
+    Raises SpecInvalid where an executor has no record, the records differ, or the signature is another one by now.
+    """
+    if axis.kind is not None:
+        return axis
+    file = read_axes(path_of(repo)) or AxesFile()
+    found = []
+    for entry in entries:
+        record = file.executors.get(entry.name)
+        if record is None:
+            raise _no_record(f"data_axis has no kind, and {path_of(repo)} has no record of '{entry.name}'")
+        if entry.is_function and not signature_sha(entry.flags).startswith(record.run_signature_sha):
+            raise _no_record(
+                f"the signature of '{entry.name}' has changed since its axis was recorded in {path_of(repo)}"
+            )
+        found.append(record.data_axis)
+    if any(one != found[0] for one in found):
+        raise _no_record("the recorded axes of the executors differ: build the tasks of one executor at a time")
+    return msgspec.convert({**found[0], "chunks": axis.chunks, "series_length": axis.series_length}, ChunkedAxis)
+
+
+def _no_record(message: str) -> SpecInvalid:
+    remedy = "Give data_axis its kind and halo, or record them: 'hpc-agent check-axis', then 'hpc-agent classify-axis'."
+    return SpecInvalid(message, field="data_axis.kind", remediation=remedy)
 
 
 def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
