@@ -38,7 +38,7 @@ def main(arguments: List[str]) -> int:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        sys.stderr.write("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", os.strerror(error.errno)))
+        sys.stderr.write("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", error.strerror))
         return DISK_FULL_EXIT
 
 

@@ -9,12 +9,8 @@ from typing import Any, Dict, List
 from .run_document import RunDocument
 
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+THREAD_VARIABLES = tuple(
+    "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS VECLIB_MAXIMUM_THREADS".split()
 )
 # Variables that the system, the scheduler or hpc-agent itself needs: a kwarg of that name arrives as HPC_KW_* only.
 RESERVED = frozenset(
