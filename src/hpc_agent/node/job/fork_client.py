@@ -41,7 +41,7 @@ class ForkServer(object):
         python = interpreter_of(command)
         if not python or not functions or env.get(NO_FORK):
             return
-        self._channel, other = socket.socketpair()
+        self.channel, other = socket.socketpair()
         words = "exec %s %s %d" % (python, PROGRAM, other.fileno())
         self._process = subprocess.Popen(
             ["/bin/bash", "-c", '%s "$PWD"' % words],
@@ -54,7 +54,7 @@ class ForkServer(object):
         )
         other.close()
         try:
-            send(self._channel, {"functions": functions})
+            send(self.channel, {"functions": functions})
         except OSError:
             pass  # the server has ended; the first task finds that out
 
@@ -64,7 +64,7 @@ class ForkServer(object):
             return None
         output, theirs = os.pipe()
         try:
-            send(self._channel, {"env": env, "kwargs": parameters}, theirs)
+            send(self.channel, {"env": env, "kwargs": parameters}, theirs)
             answer = self.receive()
         except OSError:
             answer = None
@@ -78,18 +78,14 @@ class ForkServer(object):
 
     def receive(self) -> Optional[Dict[str, Any]]:
         """Return the next message; None when the server has ended."""
-        message = receive(self._channel)
+        message = receive(self.channel)
         return message[0] if message else None
-
-    @property
-    def descriptor(self) -> int:
-        return self._channel.fileno()
 
     def close(self) -> None:
         """Close the channel, at which the server ends."""
         if self._process is None:
             return
-        self._channel.close()
+        self.channel.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -105,7 +101,7 @@ class ForkedTask(Process):
         self._server = server
         self.pid = pid
         self.output = output
-        self.wakes = [server.descriptor]
+        self.wakes = [server.channel.fileno()]
 
     def ended(self) -> Optional[Ended]:
         if not select.select(self.wakes, [], [], 0)[0]:
