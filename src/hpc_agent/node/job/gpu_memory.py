@@ -38,9 +38,7 @@ class GpuWatch(object):
             if time.monotonic() > self._next - EVERY_SEC + LIMIT_SEC:
                 query.kill()
             return
-        assert query.stdout is not None
-        used = self._used(query.stdout.read().decode("ascii", "replace"))
-        query.stdout.close()
+        used = self._used(query.communicate()[0].decode("ascii", "replace"))
         self._query = None
         if used is not None:
             self.peak_mb = max(self.peak_mb or 0.0, used)
