@@ -67,10 +67,10 @@ def _run_task(element: Element, task: int) -> bool:
     if element.array.segment and record and record.cause != "checkpointed":
         return False  # the segment before failed in a way that another segment cannot mend
     if superseded(element, task):
-        _log(task, "skipped: the task was submitted again and a newer array has begun it")
+        _log(task, "skipped: the task was submitted again, and an element of the later submission has claimed it")
         return True
     if not claim(element, task):
-        _log(task, "skipped: another array element has claimed the task and runs it")
+        _log(task, "skipped: another array element has claimed the task")
         return True
     try:
         kwargs = element.parameters(task)
@@ -86,8 +86,8 @@ def _run_task(element: Element, task: int) -> bool:
     except Exception as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise
-        message = "hpc-agent failed around the executor: %s: %s" % (type(error).__name__, error)
-        _record_failure(element, task, "code_error", message)
+        # why/classify.py reads the exception's name after these words
+        _record_failure(element, task, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
         return False
 
 
