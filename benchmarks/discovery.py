@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpc_agent.experiment.discovery import find_executors, find_reducers, find_runs
+from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 
 FILES, FOLDERS = 10_000, 100
 SCRIPT = """import argparse

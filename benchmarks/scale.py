@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpc_agent.experiment.tasks_file import CLI_SOURCE
+from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.remote import runtime_files

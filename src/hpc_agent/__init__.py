@@ -12,17 +12,17 @@ TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hpc_agent.experiment.layout import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
+    from hpc_agent.experiment.grid.tasks_module import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
     from hpc_agent.infra.clusters import load_clusters_config
     from hpc_agent.infra.templates import get_template_path
 
     _PACKAGE_ROOT: Path
 
 _HOMES = {
-    "RUNS_SUBDIR": "hpc_agent.experiment.layout",
-    "TASKS_FILENAME": "hpc_agent.experiment.layout",
-    "RepoLayout": "hpc_agent.experiment.layout",
-    "load_tasks_module": "hpc_agent.experiment.layout",
+    "RUNS_SUBDIR": "hpc_agent.experiment.grid.tasks_module",
+    "TASKS_FILENAME": "hpc_agent.experiment.grid.tasks_module",
+    "RepoLayout": "hpc_agent.experiment.grid.tasks_module",
+    "load_tasks_module": "hpc_agent.experiment.grid.tasks_module",
     "get_template_path": "hpc_agent.infra.templates",
     "load_clusters_config": "hpc_agent.infra.clusters",
 }

@@ -20,7 +20,7 @@ from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.contract.catalogue import envelope_schema
 from hpc_agent.contract.envelope import convert
 from hpc_agent.errors import EXIT_CODES, by_code
-from hpc_agent.experiment.tree import DEFAULT_IGNORES
+from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_document import RunDocument

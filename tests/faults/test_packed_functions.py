@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_agent.experiment.tasks_file import CLI_SOURCE
+from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
 from hpc_agent.node.job.fork_client import interpreter_of

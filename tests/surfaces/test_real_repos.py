@@ -16,14 +16,20 @@ from urllib.parse import urljoin
 
 import pytest
 
-from hpc_agent.experiment.discovery import NO_EXECUTORS, executor_facts, find_executors, find_reducers, find_runs
-from hpc_agent.experiment.entries import entry_for, flags_of
-from hpc_agent.experiment.generators import TaskGenerator, make_source
-from hpc_agent.experiment.help_text import options_from_help
-from hpc_agent.experiment.signatures import check_kwargs
-from hpc_agent.experiment.sources import python_sources
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks_file import render
+from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.discovery import (
+    NO_EXECUTORS,
+    executor_facts,
+    find_executors,
+    find_reducers,
+    find_runs,
+)
+from hpc_agent.experiment.reading.entries import entry_for, flags_of
+from hpc_agent.experiment.reading.help_text import options_from_help
+from hpc_agent.experiment.reading.parameter_checks import check_kwargs
+from hpc_agent.experiment.reading.sources import python_sources
+from hpc_agent.experiment.writing.tasks_file import render
 
 SIMPLE = "application/vnd.pypi.simple.v1+json"
 # The newest scikit-learn leaves its examples out of the distribution; this one has them.

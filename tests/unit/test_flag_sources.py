@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from hpc_agent.experiment.discovery import find_executors, script_facts
+from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 
 
 def facts_of(tmp_path, source, **others):

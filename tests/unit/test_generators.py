@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.generators import TaskGenerator, make_source
-from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
+from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
-from hpc_agent.experiment.tasks_file import render, sign, untouched
+from hpc_agent.experiment.writing.tasks_file import render, sign, untouched
 
 SCALARS = (
     st.none()

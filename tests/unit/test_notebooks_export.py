@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.notebooks_export import module_source
+from hpc_agent.experiment.writing.notebook_modules import module_source
 
 NAME = "notebooks/pipeline/load.ipynb"
 

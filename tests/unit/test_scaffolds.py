@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.scaffolds import (
+from hpc_agent.experiment.writing.scaffolds import (
     DEFAULT_FLAGS,
     SCAFFOLDS,
     TAKEN,

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.tree import scan_tree, shared_files
+from hpc_agent.experiment.reading.pushed_tree import scan_tree, shared_files
 
 
 def write(root, *names):
@@ -61,7 +61,9 @@ def test_the_cache_saves_hashing_and_never_lies(repo, monkeypatch):
     write(repo, "a.py", "b.py")
     first = scan(repo)
     hashed = []
-    monkeypatch.setattr("hpc_agent.experiment.tree._sha256", lambda path: hashed.append(path.name) or "0" * 64)
+    monkeypatch.setattr(
+        "hpc_agent.experiment.reading.pushed_tree._sha256", lambda path: hashed.append(path.name) or "0" * 64
+    )
     assert scan(repo).sha == first.sha
     assert hashed == []
     (repo / "b.py").write_text("changed")

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.written import compare_generated, write_generated
+from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.axes_file import DataAxis
-from hpc_agent.experiment.literals import literal
-from hpc_agent.experiment.task_source import TaskSource, bad, listed
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
 from hpc_agent.experiment_kit.series import plan_tasks
 
 REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."

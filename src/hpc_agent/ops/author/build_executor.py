@@ -9,7 +9,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.scaffolds import (
+from hpc_agent.experiment.writing.generated_file import write_generated
+from hpc_agent.experiment.writing.scaffolds import (
     DEFAULT_FLAGS,
     TAKEN,
     Shape,
@@ -18,7 +19,6 @@ from hpc_agent.experiment.scaffolds import (
     executor_source,
     parse_flags,
 )
-from hpc_agent.experiment.written import write_generated
 from hpc_agent.infra.transport import quote
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World

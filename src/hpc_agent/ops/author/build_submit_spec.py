@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.entries import find_entries
+from hpc_agent.experiment.reading.entries import find_entries
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.layout import plan_facts
 from hpc_agent.ops.submit.planned import plan_run

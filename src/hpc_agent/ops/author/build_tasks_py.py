@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.tasks_file import write_files
+from hpc_agent.experiment.writing.tasks_file import write_files
 from hpc_agent.ops.author.task_plan import TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.scaffolds import SCAFFOLDS
-from hpc_agent.experiment.written import compare_generated, write_generated
+from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
+from hpc_agent.experiment.writing.scaffolds import SCAFFOLDS
 from hpc_agent.infra.transport import quote
 from hpc_agent.world import World
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hpc_agent.errors import ConfigInvalid, JournalCorrupt, RunNotFound, SchemaIncompat
-from hpc_agent.experiment.entries import find_entries, metrics_file_of
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks_file import CLI, command_of
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.entries import find_entries, metrics_file_of
+from hpc_agent.experiment.writing.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.interview import INTERVIEW
 from hpc_agent.state.journal import Journal, RunRecord

@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.discovery import find_executors, find_reducers, find_runs
-from hpc_agent.experiment.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.experiment.help_text import compare_with_help
+from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.help_text import compare_with_help
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
 

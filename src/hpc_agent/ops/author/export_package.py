@@ -16,9 +16,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.notebooks_export import module_source
-from hpc_agent.experiment.scaffolds import check_module_name
-from hpc_agent.experiment.written import compare_generated, edited, write_generated
+from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
+from hpc_agent.experiment.writing.notebook_modules import module_source
+from hpc_agent.experiment.writing.scaffolds import check_module_name
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.world import World

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.entry_points import EntryPoint, entry_of
-from hpc_agent.experiment.tasks_file import refuse_edited, write_files
-from hpc_agent.experiment.written import write_generated
+from hpc_agent.experiment.writing.entry_points import EntryPoint, entry_of
+from hpc_agent.experiment.writing.generated_file import write_generated
+from hpc_agent.experiment.writing.tasks_file import refuse_edited, write_files
 from hpc_agent.node.shared.errors import iso
 from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import RepoLayout, experiment_root

@@ -13,13 +13,13 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
-from hpc_agent.experiment.entry_points import Wrapped
-from hpc_agent.experiment.generators import TaskGenerator, make_source
+from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
+from hpc_agent.experiment.grid.task_source import TaskSource
+from hpc_agent.experiment.reading.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
+from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
 from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
-from hpc_agent.experiment.signatures import Problem, check_kwargs
-from hpc_agent.experiment.task_source import TaskSource
-from hpc_agent.experiment.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
+from hpc_agent.experiment.writing.entry_points import Wrapped
+from hpc_agent.experiment.writing.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files
 from hpc_agent.node.shared import task_environment
 from hpc_agent.state.layout import RepoLayout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpc_agent.experiment.tasks import ResolvedTasks
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
 from hpc_agent.ops.plan.predict import Prediction, Row, predict
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.state.samples import load_samples

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.executor import check_command, check_program
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks import ResolvedTasks, resolved
-from hpc_agent.experiment.tree import Tree, scan_tree
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolved
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.executor_command import check_command, check_program
+from hpc_agent.experiment.reading.pushed_tree import Tree, scan_tree
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha

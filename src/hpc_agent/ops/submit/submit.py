@@ -29,7 +29,7 @@ from hpc_agent.errors import (
     StorageFull,
     SubmissionUnknown,
 )
-from hpc_agent.experiment.tree import Entry, shared_files
+from hpc_agent.experiment.reading.pushed_tree import Entry, shared_files
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.submit.answers import (
     SUBMIT_TIMEOUT_SEC,

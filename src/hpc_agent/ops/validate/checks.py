@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpc_agent.experiment.entries import CHOOSER, entry_for
-from hpc_agent.experiment.signatures import check_kwargs
-from hpc_agent.experiment.static_tasks import read_static
-from hpc_agent.experiment.tasks_file import CLI
+from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.reading.entries import CHOOSER, entry_for
+from hpc_agent.experiment.reading.parameter_checks import check_kwargs
+from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.ops.plan.evidence import Evidence
 from hpc_agent.ops.submit.freeze import Frozen
 from hpc_agent.ops.validate.findings import Finding

@@ -19,7 +19,7 @@ from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.children import end_group
+from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
 from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json

@@ -6,7 +6,16 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hpc_agent.experiment.flag_facts import Action, FlagFacts, FlagType, Scope, Unknown, as_json, dotted, text_of
+from hpc_agent.experiment.reading.flag_facts import (
+    Action,
+    FlagFacts,
+    FlagType,
+    Scope,
+    Unknown,
+    as_json,
+    dotted,
+    text_of,
+)
 
 ADDERS = ("add_argument", "add_option")
 _ACTIONS: dict[str, Action] = {

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
+from hpc_agent.experiment.grid.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
 
 
 class Range(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpc_agent.experiment.entries import Entry, output_flag
-from hpc_agent.experiment.flag_facts import FlagFacts
+from hpc_agent.experiment.reading.entries import Entry, output_flag
+from hpc_agent.experiment.reading.flag_facts import FlagFacts
 from hpc_agent.experiment_kit.runs import PLACING
 
 _NUMBERS = {"int": (int,), "float": (int, float)}

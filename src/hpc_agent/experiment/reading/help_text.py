@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc_agent.experiment.children import end_group
-from hpc_agent.experiment.flag_facts import ExecutorFacts
+from hpc_agent.experiment.reading.child_process import end_group
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts
 
 # argparse and click begin a line with them; typer's boxes begin it with a bar and may mark it with a star.
 _LINE = re.compile(r"^[ \u2502|]{1,6}(?:\*\s+)?(-{1,2}[A-Za-z0-9][^\n]*)$", re.MULTILINE)

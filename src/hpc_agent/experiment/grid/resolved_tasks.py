@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.children import end_group
+from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.node.shared.tasks_module import DIGEST_BYTES
 from hpc_agent.state.layout import RepoLayout
 from hpc_agent.world import World
@@ -117,7 +117,7 @@ class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH", "")]))
         # Not -m: it would look for our own imports in the repo first, where a json.py or types.py may lie.
         code = "import sys; sys.path[:] = filter(None, sys.path)\n"
-        code += "from hpc_agent.experiment.resolve_child import main; main(*sys.argv[1:])"
+        code += "from hpc_agent.experiment.grid.resolve_child import main; main(*sys.argv[1:])"
         words = [sys.executable, "-c", code]
         return subprocess.Popen(
             [*words, str(self._repo.tasks), str(output), str(self._limit)],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from hpc_agent.experiment.flag_facts import ExecutorFacts, FlagFacts, FlagType, Scope, Unknown, as_json, dotted
-from hpc_agent.experiment.signature_flags import Function, flags_of_function
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, FlagType, Scope, Unknown, as_json, dotted
+from hpc_agent.experiment.reading.signature_flags import Function, flags_of_function
 
 _CLICK_TYPES: dict[str, FlagType] = {
     "int": "int", "INT": "int", "IntRange": "int", "float": "float", "FLOAT": "float", "FloatRange": "float", "str": "str",

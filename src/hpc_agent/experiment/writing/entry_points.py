@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.discovery import function_facts
-from hpc_agent.experiment.entries import Entry, choose_entries
-from hpc_agent.experiment.flag_facts import FlagFacts
-from hpc_agent.experiment.literals import literal
-from hpc_agent.experiment.tasks_file import sign
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.reading.discovery import function_facts
+from hpc_agent.experiment.reading.entries import Entry, choose_entries
+from hpc_agent.experiment.reading.flag_facts import FlagFacts
+from hpc_agent.experiment.writing.tasks_file import sign
 from hpc_agent.experiment_kit.runs import option_of
 from hpc_agent.state.layout import RepoLayout
 

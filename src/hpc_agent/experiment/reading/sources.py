@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc_agent.experiment.tree import DEFAULT_IGNORES, IGNORE_FILE
+from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES, IGNORE_FILE
 from hpc_agent.experiment_kit.notebooks import code_cells
 
 if TYPE_CHECKING:

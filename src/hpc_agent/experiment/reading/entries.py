@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.discovery import find_executors, find_runs, function_facts, script_facts
-from hpc_agent.experiment.flag_facts import ExecutorFacts, FlagFacts, RunFacts
+from hpc_agent.experiment.reading.discovery import find_executors, find_runs, function_facts, script_facts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, RunFacts
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "

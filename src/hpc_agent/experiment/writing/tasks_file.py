@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_agent.experiment.literals import literal
-from hpc_agent.experiment.task_source import MANIFEST, TaskSource
-from hpc_agent.experiment.written import compare_generated, edited, write_generated
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.grid.task_source import MANIFEST, TaskSource
+from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
 from hpc_agent.infra.templates import TEMPLATES
 from hpc_agent.state.layout import RepoLayout
 

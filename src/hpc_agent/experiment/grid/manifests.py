@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.literals import literal
-from hpc_agent.experiment.task_source import (
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.grid.task_source import (
     HERE,
     Kwargs,
     TaskSource,

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.experiment.flag_facts import FlagFacts, FlagType, Scope, Unknown, as_json, dotted, text_of
+from hpc_agent.experiment.reading.flag_facts import FlagFacts, FlagType, Scope, Unknown, as_json, dotted, text_of
 from hpc_agent.experiment_kit.runs import option_of
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

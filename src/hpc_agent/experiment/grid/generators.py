@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.experiment.literals import literal
-from hpc_agent.experiment.manifests import from_manifest
-from hpc_agent.experiment.sampled import latin_hypercube, sobol
-from hpc_agent.experiment.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
+from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.grid.manifests import from_manifest
+from hpc_agent.experiment.grid.sampled_points import latin_hypercube, sobol
+from hpc_agent.experiment.grid.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
 from hpc_agent.node.shared import task_environment
 
 

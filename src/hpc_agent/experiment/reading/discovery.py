@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpc_agent.experiment.flag_facts import ExecutorFacts, ReducerFacts, RunFacts, Scope, dotted, first_line
-from hpc_agent.experiment.frameworks.argparse_source import ParserReading
-from hpc_agent.experiment.frameworks.decorated import functions, read_click, read_fire, read_typer
-from hpc_agent.experiment.signature_flags import Function, flags_of_function, signature_sha
-from hpc_agent.experiment.sources import Source, python_sources
+from hpc_agent.experiment.reading.argparse_flags import ParserReading
+from hpc_agent.experiment.reading.decorated_flags import functions, read_click, read_fire, read_typer
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts, Scope, dotted, first_line
+from hpc_agent.experiment.reading.signature_flags import Function, flags_of_function, signature_sha
+from hpc_agent.experiment.reading.sources import Source, python_sources
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.literals import literal
+from hpc_agent.experiment.grid.literals import literal
 
 Kwargs = dict[str, Any]
 MAX_TASKS = 1_000_000
