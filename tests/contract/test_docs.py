@@ -23,6 +23,7 @@ from hpc_agent.errors import EXIT_CODES, by_code
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.node.shared import task_environment
+from hpc_agent.node.shared.run_document import RunDocument
 from hpc_agent.ops.introspect.describe import ENVIRONMENT
 from hpc_agent.ops.run.run_request import SubmitRequest
 
@@ -210,8 +211,7 @@ def test_every_variable_of_the_process_is_named():
 
 def test_every_variable_of_a_task_is_named():
     text = BOUNDARY.read_text(encoding="utf-8")
-    document = {"run_id": "run", "task_count": 1, "cmd_sha": "0"}
-    env = task_environment.build(document, "/run", 0, {}, "/run/results/0", {})
+    env = task_environment.build(RunDocument(run_id="run", task_count=1), "/run", 0, {}, "/run/results/0", {})
     names = {*env, *task_environment.RESERVED, *task_environment.RESERVED_PREFIXES}
     assert sorted(name for name in names if not re.search(rf"`{name}[`=]", text)) == []
 

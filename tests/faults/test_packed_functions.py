@@ -15,7 +15,7 @@ import pytest
 from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
-from hpc_agent.node.job.function_tasks import interpreter_of
+from hpc_agent.node.job.fork_client import interpreter_of
 from hpc_agent.node.shared.files import make_folder, read_json, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.shared.tasks_module import digest
@@ -176,7 +176,7 @@ def test_random_numbers_are_drawn_anew_unless_they_are_seeded(element):
     [
         'CHOICE = os.environ.get("X", "none")',
         "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()",
-        "import sys\nif 'train' not in str(sys.argv) and 'host' in sys.argv: os.kill(os.getpid(), 9)",
+        "import sys\nif 'train' not in str(sys.argv) and 'fork-server' in sys.argv: os.kill(os.getpid(), 9)",
         "import sys, types\nsys.modules['tensorflow'] = types.ModuleType('tensorflow')",
     ],
     ids=["reads-a-parameter", "has-a-thread", "kills-the-host", "unsafe"],

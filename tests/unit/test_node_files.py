@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hpc_agent.node.job import dispatch, execute
+from hpc_agent.node.job import claims, execute
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
@@ -155,16 +155,16 @@ def run(command, tmp_path, **env):
 
 
 def test_what_an_executor_leaves(tmp_path):
-    assert run("exit 0", tmp_path)["state"] == "complete"
-    assert (run("exit 7", tmp_path)["exit_code"], run("kill -9 $$", tmp_path)["signal"]) == (7, 9)
+    assert run("exit 0", tmp_path).state == "complete"
+    assert (run("exit 7", tmp_path).exit_code, run("kill -9 $$", tmp_path).signal) == (7, 9)
     busy = run("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done", tmp_path)
-    assert busy["cpu_seconds"] > 0
-    assert busy["max_rss_mb"] > 1
+    assert busy.cpu_seconds > 0
+    assert busy.max_rss_mb > 1
 
 
 @pytest.mark.timeout(60)
 def test_a_background_child_that_keeps_the_pipe_does_not_hold_the_task(tmp_path):
-    assert run("sleep 300 & echo done", tmp_path)["state"] == "complete"
+    assert run("sleep 300 & echo done", tmp_path).state == "complete"
     assert tail(str(tmp_path / "log"), 1, 100) == "done"
 
 
@@ -172,7 +172,7 @@ def test_sigterm_gives_the_executor_its_grace(tmp_path):
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), 15))
     timer.start()
     outcome = run("trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", tmp_path)
-    assert (outcome["state"], outcome["cause"]) == ("failed", "terminated")
+    assert (outcome.state, outcome.cause) == ("failed", "terminated")
     assert "saved" in tail(str(tmp_path / "log"), 5, 400)
 
 
@@ -184,17 +184,17 @@ class Fence:
 
 
 def test_of_two_arrays_one_claims_a_task_and_may_come_back(tmp_path):
-    assert dispatch.claim(Fence(tmp_path, "7:a0:3"), 3)
-    assert not dispatch.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
-    assert dispatch.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
-    assert dispatch.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
+    assert claims.claim(Fence(tmp_path, "7:a0:3"), 3)
+    assert not claims.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
+    assert claims.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
+    assert claims.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
     assert len(os.listdir(tmp_path / "claims" / "00000")) == 2
 
 
 def test_of_many_at_once_one_claims_a_task(tmp_path):
     won = []
     threads = [
-        threading.Thread(target=lambda n=n: won.append(n) if dispatch.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
+        threading.Thread(target=lambda n=n: won.append(n) if claims.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
         for n in range(16)
     ]
     for thread in threads:

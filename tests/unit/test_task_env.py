@@ -4,11 +4,9 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.job import metrics
 from hpc_agent.node.shared import task_environment
+from hpc_agent.node.shared.run_document import RunDocument
 
-DOCUMENT = {
-    "run_id": "r", "task_count": 1, "cmd_sha": "s", "result_dir_template": "results/{x}", "resources": {"cpus": 3},
-    "env": {"MINE": "1"},
-}  # fmt: skip
+RUN = RunDocument(run_id="r", task_count=1, cmd_sha="s", resources={"cpus": 3}, env={"MINE": "1"})
 
 
 @given(st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,8}\Z"), st.text(max_size=20), max_size=5))
@@ -16,7 +14,7 @@ def test_no_kwarg_replaces_what_the_system_needs(kwargs):
     inherited = {"PATH": "/bin", "HOME": "/h", "SLURM_JOB_ID": "4", "LD_LIBRARY_PATH": "/l"}
     if task_environment.problems(kwargs):
         return
-    env = task_environment.build(DOCUMENT, "/run", 0, kwargs, "/run/res", inherited)
+    env = task_environment.build(RUN, "/run", 0, kwargs, "/run/res", inherited)
     for name, value in inherited.items():
         assert env[name] == value
     for name, value in kwargs.items():
@@ -24,13 +22,13 @@ def test_no_kwarg_replaces_what_the_system_needs(kwargs):
 
 
 def test_threads_follow_the_cpus_unless_asked_otherwise():
-    env = task_environment.build({**DOCUMENT, "env": {"OMP_NUM_THREADS": "1"}}, "/run", 0, {}, "/r", {})
+    env = task_environment.build(RUN._replace(env={"OMP_NUM_THREADS": "1"}), "/run", 0, {}, "/r", {})
     assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("1", "3")
 
 
 @given(st.text(max_size=30))
 def test_a_result_folder_never_leaves_the_run(value):
-    folder = task_environment.result_folder(DOCUMENT, 0, {"x": value})
+    folder = task_environment.result_folder("results/{x}", "r", 0, {"x": value})
     assert folder.startswith("results/")
     assert ".." not in folder.split("/")
     assert len(folder.split("/")) == 2
@@ -39,7 +37,7 @@ def test_a_result_folder_never_leaves_the_run(value):
 @pytest.mark.parametrize("template", ["/abs/{x}", "../{x}", "a/../..", "."])
 def test_a_template_that_leads_out_is_refused(template):
     with pytest.raises(ValueError, match="not inside"):
-        task_environment.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+        task_environment.result_folder(template, "r", 0, {"x": "v"})
 
 
 def test_numbers_of_a_document():
@@ -54,11 +52,8 @@ def test_numbers_of_a_document():
 )  # fmt: skip
 def test_a_template_keeps_to_plain_fields_and_out_of_the_machinery(template):
     with pytest.raises(ValueError, match=r"plain name|belongs to|longer than"):
-        task_environment.result_folder({**DOCUMENT, "result_dir_template": template}, 0, {"x": "v"})
+        task_environment.result_folder(template, "r", 0, {"x": "v"})
 
 
 def test_the_tasks_own_number_wins_over_a_kwarg():
-    assert (
-        task_environment.result_folder({**DOCUMENT, "result_dir_template": "results/{task_id}"}, 4, {"task_id": 9})
-        == "results/4"
-    )
+    assert task_environment.result_folder("results/{task_id}", "r", 4, {"task_id": 9}) == "results/4"

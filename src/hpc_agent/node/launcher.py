@@ -14,8 +14,8 @@ if sys.argv[1:2] == ["task"]:  # the way that every array element goes: as few i
 
     sys.exit(main(sys.argv[2:]))
 
-if sys.argv[1:2] == ["host"]:
-    from _hpc_runtime.job.function_host import main  # type: ignore[import-not-found]
+if sys.argv[1:2] == ["fork-server"]:
+    from _hpc_runtime.job.fork_server import main  # type: ignore[import-not-found]
 
     sys.exit(main(sys.argv[2:]))
 

@@ -1,16 +1,16 @@
-"""Run one executor: its own process group, a bounded log, the rusage of what it did."""
+"""Run one executor: its own process group, a bounded log, and what it used."""
 
-import errno
 import os
 import resource  # noqa: F401 - wait4 imports it late, when a repo's own resource.py would be found
 import select
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ..shared.task_record import COMPLETE, FAILED, is_disk_full
 
 if TYPE_CHECKING:
-    from .function_tasks import Copy
     from .gpu_memory import GpuWatch
 
 HEAD_BYTES = 32 << 20
@@ -19,12 +19,34 @@ CHUNK = 1 << 16
 # Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
-# status as wait() has it, seconds of all its processes, and the peak of the largest
-Ended = NamedTuple("Ended", [("status", int), ("cpu_seconds", float), ("max_rss_kib", float)])
+
+class Ended(NamedTuple):
+    """How a process ended, with all its children."""
+
+    status: int  # as wait() has it
+    cpu_seconds: float
+    max_rss_kib: float  # of the largest process
+
+
+class Outcome(NamedTuple):
+    """How an executor ended; the fields have the names and units of a task's record."""
+
+    state: str
+    cause: Optional[str]
+    message: str
+    exit_code: Optional[int]
+    signal: Optional[int]
+    seconds: float
+    started_at: float
+    ended_at: float
+    cpu_seconds: Optional[float] = None
+    max_rss_mb: Optional[float] = None
+    gpu_mem_mb: Optional[float] = None
+    stopped: bool = False  # by a signal of the scheduler, or shortly before the walltime
 
 
 class Log(object):
-    """A log that keeps its first 32 MiB and its last 8 to 16 MiB: an executor that prints a gigabyte fills no disk.
+    """A log that keeps its first 32 MiB and its last 8 to 16 MiB, so that an executor cannot fill the disk with output.
 
     Beyond the head, output goes to ``<log>.tail``, which becomes ``<log>.tail.old`` whenever it is full; so the end is
     on disk even when this process is killed.
@@ -45,8 +67,8 @@ class Log(object):
                 self._handle.write(part)
                 self._handle.flush()
             except OSError as error:
-                # A full disk must not stop the executor: the output is lost, the task is not.
-                self._full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                # On a full disk the output is lost, and the executor goes on.
+                self._full = is_disk_full(error)
                 if not self._full:
                     raise
             self._room -= len(part)
@@ -66,56 +88,23 @@ class Log(object):
             pass
 
 
-def run(
-    command: str,
-    env: Dict[str, str],
-    cwd: str,
-    log_path: str,
-    grace: float,
-    stop_at: Optional[float] = None,
-    gpus: int = 0,
-    copy: "Optional[Copy]" = None,
-) -> Dict[str, Any]:
-    """Run the user's shell command, or watch the ``copy`` that does so already.
+class Process(object):
+    """A running executor: the leader of its own process group, with its output in a pipe."""
 
-    Returns state, cause, exit_code, signal, seconds, cpu_seconds, max_rss_mb, times, whether it was ``stopped``, and
-    gpu_mem_mb where it has ``gpus``.
+    pid = 0
+    output = -1  # the descriptor of the pipe
+    wakes: List[int] = []  # descriptors that become readable when the executor ends
 
-    SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
-    ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
-    """
-    log = Log(log_path)
-    started = time.time()
-    clock = time.monotonic()
-    stop = _StopSignal()
-    try:
-        process = copy or Child(command, env, cwd)
-    except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
-        stop.restore()
-        log.close()
-        return dict(
-            _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error), stopped=False
-        )
-    deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-    watch = _gpu_watch(process.pid, env) if gpus else None
-    ended = _pump(process, log, stop, grace, deadline, watch)
-    process.close()
-    stop.restore()
-    log.close()
-    exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
-    killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
-    outcome["cpu_seconds"] = round(ended.cpu_seconds, 3)
-    outcome["max_rss_mb"] = round(ended.max_rss_kib / 1024.0, 1)
-    outcome["stopped"] = stop.received
-    if watch is not None:
-        watch.close()
-        outcome["gpu_mem_mb"] = watch.peak_mb
-    return outcome
+    def ended(self) -> Optional[Ended]:
+        """Return how the executor ended, once; None while it runs."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
 
 
-class Child(object):
-    """The user's shell command as a process of ours: leader of its own group, its output in a pipe."""
+class Child(Process):
+    """The user's shell command as a child of this process."""
 
     def __init__(self, command: str, env: Dict[str, str], cwd: str) -> None:
         self._process = subprocess.Popen(
@@ -128,31 +117,93 @@ class Child(object):
             start_new_session=True,
         )
         assert self._process.stdout is not None
+        self._pipe = self._process.stdout
         self.pid = self._process.pid
-        self.output = self._process.stdout.fileno()
-        self.wakes: List[int] = []
+        self.output = self._pipe.fileno()
 
     def ended(self) -> Optional[Ended]:
-        """How it ended, and reaped; None while it runs."""
         done, status, usage = os.wait4(self.pid, os.WNOHANG)
         if not done:
             return None
-        self._process.returncode = 0  # keeps Popen from waiting for a process id that is no longer ours
+        self._process.returncode = 0  # Popen must not wait for this process id, which may belong to another process now
         return Ended(status, usage.ru_utime + usage.ru_stime, float(usage.ru_maxrss))
 
     def close(self) -> None:
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._pipe.close()
+
+
+def run(
+    command: str,
+    env: Dict[str, str],
+    cwd: str,
+    log_path: str,
+    grace: float,
+    stop_at: Optional[float] = None,
+    gpus: int = 0,
+    process: Optional[Process] = None,
+) -> Outcome:
+    """Run the user's shell command, or watch the ``process`` that runs it already. Return how it ended.
+
+    SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
+    ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
+    """
+    log = Log(log_path)
+    started, clock = time.time(), time.monotonic()
+    stop = _StopSignal()
+    try:
+        try:
+            process = process or Child(command, env, cwd)
+        except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
+            return _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error)
+        deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
+        watch = _gpu_watch(process.pid, env) if gpus else None
+        ended = _pump(process, log, stop, grace, deadline, watch)
+        process.close()
+    finally:
+        stop.restore()
+        log.close()
+    exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
+    killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
+    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
+    if watch is not None:
+        watch.close()
+    return outcome._replace(
+        cpu_seconds=round(ended.cpu_seconds, 3),
+        max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+        gpu_mem_mb=watch.peak_mb if watch is not None else None,
+        stopped=stop.received,
+    )
+
+
+def _outcome(
+    started: float, clock: float, exit_code: Optional[int], killed_by: Optional[int], cause: Optional[str], message: str
+) -> Outcome:
+    state = COMPLETE if exit_code == 0 and cause is None else FAILED
+    seconds = round(time.monotonic() - clock, 4)
+    return Outcome(state, cause, message, exit_code, killed_by, seconds, round(started, 3), round(time.time(), 3))
+
+
+def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
+    """Return the cause of a failure and its message; None and an empty message for success."""
+    if stopped:
+        return "terminated", "stopped before its walltime, or by a signal from the scheduler"
+    if exit_code == 0:
+        return None, ""
+    if killed_by is not None:
+        return "signal", "killed by signal %d" % killed_by
+    if exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
+        return "signal", "exit code %d: a program it started was killed by signal %d" % (exit_code, exit_code - 128)
+    return "code_error", "exit code %s" % exit_code
 
 
 def _gpu_watch(session: int, env: Dict[str, str]) -> "GpuWatch":
-    from .gpu_memory import GpuWatch  # most tasks have no GPU, and every element pays for its imports
+    from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
     return GpuWatch(session, env)
 
 
 class _StopSignal(object):
-    """Remembers that SIGTERM arrived, and wakes the select loop."""
+    """Remembers a stop signal, and wakes the select loop."""
 
     def __init__(self) -> None:
         self.received = False
@@ -165,7 +216,7 @@ class _StopSignal(object):
         try:
             os.write(self._write, b"!")
         except BlockingIOError:
-            pass  # it is awake
+            pass  # the pipe is full, so the loop is awake
 
     def restore(self) -> None:
         for number, earlier in self._earlier.items():
@@ -175,14 +226,14 @@ class _StopSignal(object):
 
 
 def _pump(
-    process: "Union[Child, Copy]",
+    process: Process,
     log: Log,
     stop: _StopSignal,
     grace: float,
     stop_at: Optional[float],
     watch: "Optional[GpuWatch]",
 ) -> Ended:
-    """Copy output to the log until the executor has ended; a background child that keeps the pipe cannot hold us."""
+    """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open."""
     deadline: Optional[float] = None
     ended: Optional[Ended] = None
     pipe, open_pipe = process.output, True
@@ -198,68 +249,29 @@ def _pump(
             stop.handle()
         if stop.wake in ready:
             os.read(stop.wake, 16)
-            _signal_group(process.pid, signal.SIGTERM)
+            signal_group(process.pid, signal.SIGTERM)
             deadline = deadline or time.monotonic() + grace
         if pipe in ready:
-            data = os.read(pipe, CHUNK)
-            log.write(data)
-            open_pipe = bool(data)
-            if data:
+            open_pipe = _copy_output(pipe, log)
+            if open_pipe:
                 continue
         if deadline is not None and time.monotonic() > deadline:
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         ended = process.ended()
     while open_pipe and select.select([pipe], [], [], 0)[0]:
-        data = os.read(pipe, CHUNK)
-        log.write(data)
-        open_pipe = bool(data)
+        open_pipe = _copy_output(pipe, log)
     return ended
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _copy_output(pipe: int, log: Log) -> bool:
+    """Copy the output that has arrived. Return False at its end."""
+    data = os.read(pipe, CHUNK)
+    log.write(data)
+    return bool(data)
+
+
+def signal_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except OSError:
         pass
-
-
-def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
-    if exit_code == 0 and not stopped:
-        return None, ""
-    if stopped:
-        return "terminated", "stopped before its walltime, or by a signal from the scheduler"
-    if killed_by is not None:
-        return "signal", "killed by signal %d" % killed_by
-    if exit_code is not None and 128 < exit_code < 128 + signal.NSIG:
-        return "signal", "exit code %d: a program it started was killed by signal %d" % (exit_code, exit_code - 128)
-    if exit_code == 0:
-        return None, ""
-    return "code_error", "exit code %s" % exit_code
-
-
-def process_start() -> float:
-    """When this process began (epoch seconds): the job template becomes the dispatcher, so about when the job did."""
-    try:
-        with open("/proc/self/stat", "rb") as handle:
-            ticks = float(handle.read().rpartition(b")")[2].split()[19])
-        with open("/proc/uptime", "rb") as handle:
-            uptime = float(handle.read().split()[0])
-        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError):
-        return time.time()
-
-
-def _outcome(
-    started: float, clock: float, exit_code: Optional[int], killed_by: Optional[int], cause: Optional[str], message: str
-) -> Dict[str, Any]:
-    complete = exit_code == 0 and cause is None
-    return {
-        "state": "complete" if complete else "failed",
-        "cause": cause,
-        "message": message,
-        "exit_code": exit_code,
-        "signal": killed_by,
-        "seconds": round(time.monotonic() - clock, 4),
-        "started_at": round(started, 3),
-        "ended_at": round(time.time(), 3),
-    }

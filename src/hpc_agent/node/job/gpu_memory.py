@@ -1,4 +1,4 @@
-"""The GPU memory that an executor uses, as nvidia-smi tells it now and then, where there is one."""
+"""Measure the GPU memory of an executor with nvidia-smi, every 15 seconds."""
 
 import os
 import subprocess
@@ -11,17 +11,17 @@ QUERY = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noh
 
 
 class GpuWatch(object):
-    """Asks without waiting for the answer; ``peak_mb`` (MiB) is the largest sum over the executor's processes."""
+    """The GPU memory of one executor; ``peak_mb`` (MiB) is the largest sum over its processes that was measured."""
 
     def __init__(self, session: int, env: Dict[str, str]) -> None:
         self._session = session
         self._env = env
         self._query: Optional["subprocess.Popen[bytes]"] = None
-        self._next = time.monotonic() + 1.0  # soon: short tasks count too
+        self._next = time.monotonic() + 1.0  # early, so that short tasks are measured too
         self.peak_mb: Optional[float] = None
 
     def look(self) -> None:
-        """Called often: starts a query when it is time, and takes in its answer when that is there."""
+        """Start a query when one is due, and read its answer once there is one. Does not wait."""
         if self._query is not None:
             self._take(self._query)
         elif time.monotonic() >= self._next:
@@ -31,16 +31,14 @@ class GpuWatch(object):
                     QUERY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self._env
                 )
             except OSError:
-                self._next = float("inf")  # no nvidia-smi: never again
+                self._next = float("inf")  # this node has no nvidia-smi
 
     def _take(self, query: "subprocess.Popen[bytes]") -> None:
         if query.poll() is None:
             if time.monotonic() > self._next - EVERY_SEC + LIMIT_SEC:
                 query.kill()
             return
-        assert query.stdout is not None
-        used = self._used(query.stdout.read().decode("ascii", "replace"))
-        query.stdout.close()
+        used = self._used(query.communicate()[0].decode("ascii", "replace"))
         self._query = None
         if used is not None:
             self.peak_mb = max(self.peak_mb or 0.0, used)

@@ -1,4 +1,4 @@
-"""Copies a cluster's ``nfs_data_dir`` to node-local disk once per node; tasks see it as LOCAL_DATA_DIR."""
+"""Copy a cluster's ``nfs_data_dir`` to node-local disk once per node. Tasks find the copy in LOCAL_DATA_DIR."""
 
 import fcntl
 import hashlib
@@ -7,9 +7,7 @@ import shutil
 
 
 def local_copy(source: str) -> str:
-    """The node-local copy of ``source``, made by the first task on the node; ``source`` itself when it cannot be
-    copied.
-    """
+    """Return the node-local copy of ``source``, which the first task on a node makes; ``source`` when copying fails."""
     base = os.environ.get("HPC_LOCAL_SCRATCH") or "/tmp"
     name = hashlib.sha256(source.encode("utf-8")).hexdigest()[:16]
     parent = os.path.join(base, "hpc-agent-data-%d" % os.getuid())

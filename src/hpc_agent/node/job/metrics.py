@@ -1,43 +1,40 @@
-"""A task's metrics: ``metrics.json`` in its result folder, or the JSON or CSV file that the run names."""
+"""Read the metrics of a task: ``metrics.json`` in its result folder, or the JSON or CSV file that the run names."""
 
-import csv
 import json
 import math
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 DEFAULT_FILE = "metrics.json"
 MAX_BYTES = 4 << 20
 MAX_ROWS = 10000
 
-Problem = Dict[str, Any]
+
+class Problem(NamedTuple):
+    """Why the metrics could not be read; ``fatal``: the task is not complete without them."""
+
+    message: str
+    fatal: bool
 
 
 def read(folder: str, results: Dict[str, Any]) -> Tuple[Dict[str, Any], Optional[Problem]]:
-    """Numbers by name (a list for several observations), and what was wrong.
+    """Return numbers by name (a list for several observations), and the problem of the file, if there is one.
 
-    A problem is fatal when the run names its file: then a task without it is not complete. The default file may be
-    missing, and a broken one is only reported.
+    A problem is fatal when the run names its file. The default file may be missing, and a damaged one is only reported.
     """
     name = results.get("metrics_file") or DEFAULT_FILE
     declared = bool(results.get("metrics_file"))
     path = os.path.join(folder, name)
     try:
         if os.path.getsize(path) > MAX_BYTES:
-            return {}, {"fatal": declared, "message": "%s is larger than %d bytes" % (name, MAX_BYTES)}
-        values = _read_csv(path) if name.lower().endswith(".csv") else _read_json(path)
+            return {}, Problem("%s is larger than %d bytes" % (name, MAX_BYTES), declared)
+        return (_read_csv(path) if name.lower().endswith(".csv") else _read_json(path)), None
     except OSError as error:
-        missing = "the executor ended with exit code 0 but wrote no %s into $HPC_RESULT_DIR" % name
-        return {}, {"fatal": True, "message": missing} if declared else None if error.errno == 2 else _broken(
-            name, error, False
-        )
-    except (ValueError, TypeError, RecursionError, csv.Error) as error:
-        return {}, _broken(name, error, declared)
-    return values, None
-
-
-def _broken(name: str, error: Exception, fatal: bool) -> Problem:
-    return {"fatal": fatal, "message": "%s cannot be read: %s" % (name, error)}
+        if declared:
+            return {}, Problem("the executor ended with exit code 0 but wrote no %s into $HPC_RESULT_DIR" % name, True)
+        return {}, None if error.errno == 2 else Problem("%s cannot be read: %s" % (name, error), False)
+    except (ValueError, TypeError, RecursionError) as error:
+        return {}, Problem("%s cannot be read: %s" % (name, error), declared)
 
 
 def _read_json(path: str) -> Dict[str, Any]:
@@ -49,7 +46,7 @@ def _read_json(path: str) -> Dict[str, Any]:
 
 
 def numbers_of(document: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
-    """Numbers, and lists of numbers, of an object; nested names are joined by a dot. Everything else is left out."""
+    """Return the numbers, and lists of numbers, of an object; nested names are joined by a dot. All else is left out."""
     values: Dict[str, Any] = {}
     for key, value in document.items():
         name = prefix + str(key)
@@ -67,30 +64,33 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinities as text: the record stays strict JSON, and the combiner counts them."""
+    """Return the value, NaN and infinities as text: the record stays strict JSON, and the combiner counts them."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
 
 
 def _read_csv(path: str) -> Dict[str, Any]:
-    """Numeric columns; one row gives a number, several rows give a list of observations."""
+    """Return the numeric columns: a number for a file of one row, else a list of observations."""
+    import csv  # most tasks write JSON
+
     columns: Dict[str, List[Any]] = {}
     with open(path, "r", encoding="utf-8", newline="") as handle:
-        for number, row in enumerate(csv.DictReader(handle)):
-            if number >= MAX_ROWS:
-                raise ValueError("it has more than %d rows" % MAX_ROWS)
-            for name, text in row.items():
-                if isinstance(name, str) and isinstance(text, str):
-                    try:
-                        columns.setdefault(name, []).append(_plain(_number(text)))
-                    except ValueError:
-                        continue
+        try:
+            for number, row in enumerate(csv.DictReader(handle)):
+                if number >= MAX_ROWS:
+                    raise ValueError("it has more than %d rows" % MAX_ROWS)
+                for name, text in row.items():
+                    if isinstance(name, str) and isinstance(text, str):
+                        _add_number(columns.setdefault(name, []), text)
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
     return {name: values[0] if len(values) == 1 else values for name, values in columns.items()}
 
 
-def _number(text: str) -> Any:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def _add_number(values: List[Any], text: str) -> None:
+    for kind in (int, float):
+        try:
+            return values.append(_plain(kind(text)))
+        except ValueError:
+            continue

@@ -1,12 +1,12 @@
-"""Exact, mergeable statistics: the combiner folds records on the cluster, the client merges the partials.
+"""Fold metrics into exact statistics: the combiner folds records on the cluster, the client merges the partials.
 
-The same observations give the same digits, in whatever order and grouping they were added, merged and
-written. Up to 512 observations are kept as they are; beyond that their sums are kept exactly (``moments``) and
-their distribution as a sketch (``quantiles``). The switch depends on the count alone.
+The same observations give the same digits in every order and grouping. Up to 512 observations are kept as they are;
+beyond that, their exact sums (``moments``) and a sketch of their distribution (``quantiles``) are kept.
 """
 
 import json
 import math
+from collections import defaultdict
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .moments import Moments, canonical, number_in, number_out
@@ -22,9 +22,8 @@ PERCENTS = (5, 25, 50, 75, 95)
 class Metric(object):
     """The statistics of one metric.
 
-    Weights must be finite and positive. NaN, and a value whose weight is not usable, is counted in
-    ``nan_count``; an infinity, and an int beyond the range of a float, in ``inf_count``. Neither changes
-    anything else.
+    ``nan_count`` counts NaN, and values whose weight is not finite and positive; ``inf_count`` counts infinities, and
+    ints beyond the range of a float. Neither changes another figure.
     """
 
     __slots__ = ("_folded", "_observations", "inf_count", "nan_count")
@@ -37,7 +36,7 @@ class Metric(object):
 
     @property
     def count(self) -> int:
-        """Finite observations."""
+        """Return the number of finite observations."""
         return self._folded[0].count if self._folded else len(self._observations)
 
     def add(self, value: float, weight: float = 1.0) -> None:
@@ -67,7 +66,7 @@ class Metric(object):
         return self._folded
 
     def merge(self, other: "Metric") -> None:
-        """Take in another part's observations. The same part twice counts twice."""
+        """Add the observations of another part. The same part twice counts twice."""
         observations, folded = list(other._observations), other._folded
         self.nan_count += other.nan_count
         self.inf_count += other.inf_count
@@ -79,7 +78,7 @@ class Metric(object):
             sketch.merge(folded[1])
 
     def summary(self) -> Dict[str, Any]:
-        """JSON-ready figures; None for one that does not exist or is beyond the range of a float."""
+        """Return figures for JSON; None for one that does not exist or is beyond the range of a float."""
         figures: Dict[str, Any] = {
             "count": self.count, "nan_count": self.nan_count, "inf_count": self.inf_count,
             "quantiles": "sketch" if self._folded else "exact",
@@ -112,13 +111,16 @@ class Metric(object):
         return [clamp(value, moments.low, moments.high) for value in found]
 
     def to_json(self) -> Any:
-        """The bare number for a single one; a list of numbers (or [number, weight]); else an object."""
+        """Return the bare number for a single one; a list of numbers (or [number, weight]); else an object."""
         counts = {"nan": self.nan_count, "inf": self.inf_count}
         document: Dict[str, Any] = {name: number for name, number in counts.items() if number}
         if self._folded:
             document.update(self._folded[0].to_json(), bins=self._folded[1].to_json())
             return document
-        values = [_observation_out(value, weight) for value, weight in sorted(self._observations)]
+        values = [
+            number_out(value) if weight == 1 else [number_out(value), number_out(weight)]
+            for value, weight in sorted(self._observations)
+        ]
         if document:
             return dict(document, values=values)
         return values[0] if len(values) == 1 and not isinstance(values[0], list) else values
@@ -139,15 +141,11 @@ class Metric(object):
 
 
 def _finite(number: float) -> float:
-    """The number in its one spelling; beyond the range of a float it counts as infinite."""
+    """Return the number in canonical form; infinity for a number beyond the range of a float."""
     try:
         return canonical(number)
     except OverflowError:
         return math.inf
-
-
-def _observation_out(value: float, weight: float) -> Any:
-    return number_out(value) if weight == 1 else [number_out(value), number_out(weight)]
 
 
 class Group(object):
@@ -157,53 +155,43 @@ class Group(object):
 
     def __init__(self) -> None:
         self.count = 0
-        self.metrics: Dict[str, Metric] = {}
+        self.metrics: Dict[str, Metric] = defaultdict(Metric)
 
-    def metric(self, name: str) -> Metric:
-        found = self.metrics.get(name)
-        if found is None:
-            found = self.metrics[name] = Metric()
-        return found
+    def merge(self, other: "Group") -> None:
+        self.count += other.count
+        for name, metric in other.metrics.items():
+            self.metrics[name].merge(metric)
 
     def summaries(self) -> Dict[str, Dict[str, Any]]:
         return {name: metric.summary() for name, metric in sorted(self.metrics.items())}
 
 
 class Table(object):
-    """Metrics per grid point: the kwargs of its tasks, less the replicate axes (seeds, folds)."""
+    """Metrics by grid point: the kwargs of its tasks without the replicate axes (seeds, folds)."""
 
     def __init__(self, replicates: Iterable[str] = ()) -> None:
         self.replicates = sorted(set(replicates))
-        self._groups: Dict[str, Group] = {}
+        self._groups: Dict[str, Group] = defaultdict(Group)
 
     def add_task(self, kwargs: Dict[str, Any], metrics: Dict[str, Any], weight: float = 1.0) -> None:
-        """One task's numbers (a list holds several observations); whatever is no number is left out."""
+        """Add the numbers of one task (a list holds several observations); any other value is left out."""
         point = {name: value for name, value in kwargs.items() if name not in self.replicates}
-        group = self._group(json.dumps(point, sort_keys=True, separators=(",", ":")))
+        group = self._groups[json.dumps(point, sort_keys=True, separators=(",", ":"))]
         group.count += 1
         for name, values in metrics.items():
             for value in values if isinstance(values, list) else [values]:
                 if _is_number(value):
-                    group.metric(name).add(value, weight)
-
-    def _group(self, key: str) -> Group:
-        found = self._groups.get(key)
-        if found is None:
-            found = self._groups[key] = Group()
-        return found
+                    group.metrics[name].add(value, weight)
 
     def merge(self, other: "Table") -> None:
         """Raises ValueError when the other table has other replicate axes."""
         if other.replicates != self.replicates:
             raise ValueError("different replicate axes: %s and %s" % (self.replicates, other.replicates))
-        for key, theirs in other._groups.items():
-            mine = self._group(key)
-            mine.count += theirs.count
-            for name, metric in theirs.metrics.items():
-                mine.metric(name).merge(metric)
+        for key, group in other._groups.items():
+            self._groups[key].merge(group)
 
     def to_json(self) -> Dict[str, Any]:
-        """Grid point (canonical JSON text) -> [number of tasks, {metric: partial}]."""
+        """Return, for each grid point (canonical JSON text), [number of tasks, {metric: partial}]."""
         groups = {
             key: [group.count, {name: metric.to_json() for name, metric in sorted(group.metrics.items())}]
             for key, group in sorted(self._groups.items())
@@ -215,13 +203,13 @@ class Table(object):
         """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
         table = cls(document["replicates"])
         for key, (count, metrics) in document["groups"].items():
-            group = table._group(key)
+            group = table._groups[key]
             group.count = int(count)
-            group.metrics = {name: Metric.from_json(partial) for name, partial in metrics.items()}
+            group.metrics.update((name, Metric.from_json(partial)) for name, partial in metrics.items())
         return table
 
     def rows(self) -> List[Dict[str, Any]]:
-        """One row a grid point, by its kwargs in the order of their names: numbers numerically, then text."""
+        """Return a row for each grid point, sorted by kwargs in the order of their names: numbers first, then text."""
         points = sorted(((json.loads(key), key) for key in self._groups), key=_row_order)
         return [
             {"kwargs": point, "count": self._groups[key].count, "metrics": self._groups[key].summaries()}
@@ -229,11 +217,10 @@ class Table(object):
         ]
 
     def overall(self) -> Dict[str, Dict[str, Any]]:
-        """Every metric's summary over all grid points."""
+        """Return the summary of each metric over all grid points."""
         total = Group()
         for group in self._groups.values():
-            for name, metric in group.metrics.items():
-                total.metric(name).merge(metric)
+            total.merge(group)
         return total.summaries()
 
 

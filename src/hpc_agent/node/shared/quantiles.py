@@ -1,4 +1,4 @@
-"""Quantiles of kept observations, and of a mergeable sketch when there are too many to keep."""
+"""Compute quantiles of kept observations, and of a mergeable sketch where there are too many to keep."""
 
 import math
 from typing import Any, Dict, List, Sequence, Tuple
@@ -9,7 +9,7 @@ Observation = Tuple[float, float]
 
 
 def exact_quantiles(observations: Sequence[Observation], percents: Sequence[int]) -> List[float]:
-    """Quantiles of sorted (value, weight) pairs by linear interpolation, as numpy's default ("type 7").
+    """Return quantiles of sorted (value, weight) pairs by linear interpolation, as numpy's default ("type 7").
 
     Unequal weights follow A. Akinshin, "Weighted quantile estimators", arXiv:2304.07265 (2023): the mean of the
     quantile function over a window as wide as one observation of Kish's effective sample size.
@@ -50,7 +50,7 @@ def _weighted(observations: Sequence[Observation], percent: int) -> float:
 
 
 def clamp(value: float, low: float, high: float) -> float:
-    """Keeps rounding from carrying a quantile beyond its neighbours."""
+    """Return the value within its neighbours, which rounding may have left."""
     return min(max(value, low), high)
 
 
@@ -93,7 +93,7 @@ class Sketch(object):
             self.bins.setdefault(number, Exact()).add(*weight.pair)
 
     def quantiles(self, percents: Sequence[int], count: int) -> List[float]:
-        """The values at rank q * (n - 1), n being ``count``: where the weight so far exceeds that share."""
+        """Return the values at rank q * (n - 1), n being ``count``: where the cumulative weight exceeds that share."""
         base = min(weight.exponent for weight in self.bins.values())
         bins = [(number, weight.mantissa << (weight.exponent - base)) for number, weight in sorted(self.bins.items())]
         total = sum(weight for _, weight in bins)

@@ -1,6 +1,4 @@
-"""What a task sees: its variables, its result folder. Also used on the client to check them before anything is
-pushed.
-"""
+"""The variables and the result folder of a task. The client checks both with this module before it pushes anything."""
 
 import json
 import os
@@ -8,13 +6,11 @@ import re
 import string
 from typing import Any, Dict, List
 
+from .run_document import RunDocument
+
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+THREAD_VARIABLES = tuple(
+    "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS VECLIB_MAXIMUM_THREADS".split()
 )
 # Variables that the system, the scheduler or hpc-agent itself needs: a kwarg of that name arrives as HPC_KW_* only.
 RESERVED = frozenset(
@@ -23,14 +19,14 @@ RESERVED = frozenset(
     "SSH_AUTH_SOCK MODULEPATH LOADEDMODULES RESTARTED ARC QUEUE REQUEST NHOSTS NQUEUES PE PE_HOSTFILE".split()
 ) | frozenset(THREAD_VARIABLES)
 RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "CONDA_", "LD_", "DYLD_", "BASH_")
-# What a run's env may set although it is reserved: it speaks to hpc-agent, or to the libraries that count threads.
+# Reserved variables that a run's env may set: those for hpc-agent, and those for libraries that start threads.
 NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
 # A file name holds 255 bytes; an attempt's folder has a longer name than the task's.
 MAX_NAME_BYTES = 200
-# What lies in a run's folder beside the results.
+# Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
     "_combiner checkpoints claims digests.bin jobs logs outputs resubmits run.json status_cache.json submission.json submit.lock "
     "tasks work".split()
@@ -38,13 +34,13 @@ OWN_NAMES = frozenset(
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a kwarg called ``name`` may not become a bare variable."""
+    """Return True when a kwarg called ``name`` may not become a variable of that name."""
     upper = name.upper()
     return upper in RESERVED or upper.startswith(RESERVED_PREFIXES)
 
 
 def text_of(value: Any) -> str:
-    """A kwarg as the text of its variable: str() for scalars, nothing for None, JSON for lists and objects."""
+    """Return a kwarg as the text of its variable: str() for scalars, nothing for None, JSON for lists and objects."""
     if value is None:
         return ""
     if isinstance(value, (dict, list, tuple)):
@@ -53,16 +49,16 @@ def text_of(value: Any) -> str:
 
 
 def problems(kwargs: Dict[str, Any]) -> List[str]:
-    """Why these kwargs cannot become variables; empty when they can."""
+    """Return the reasons why these kwargs cannot become variables; an empty list when they can."""
     found: List[str] = []
     seen: Dict[str, str] = {}
     for name, value in kwargs.items():
         if not isinstance(name, str) or not ENV_NAME.match(name):
             found.append("%r is not a valid variable name (letters, digits and _, not starting with a digit)" % (name,))
             continue
-        twin = seen.setdefault(name.upper(), name)
-        if twin != name:
-            found.append("%r and %r are the same variable in capitals" % (twin, name))
+        first = seen.setdefault(name.upper(), name)
+        if first != name:
+            found.append("%r and %r are the same variable in capitals" % (first, name))
         text = text_of(value)
         if "\0" in text:
             found.append("%r holds a NUL character, which no environment variable can" % name)
@@ -72,41 +68,34 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
 
 
 def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
-    """All kwargs together are one variable too (HPC_KW_JSON), and every text must be real Unicode."""
+    """Return the problems of all kwargs as one variable (HPC_KW_JSON)."""
     try:
         json.dumps(kwargs, ensure_ascii=False).encode("utf-8")
         size = len(json.dumps(kwargs))
     except UnicodeEncodeError:
         return ["a value holds half of a surrogate pair, which is no text that a variable can carry"]
     except (TypeError, ValueError):
-        return []  # said better by whoever makes the canonical JSON
-    if size > MAX_VALUE_BYTES:
-        return [
-            "all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES
-        ]
-    return []
-
-
-def _kit(work: str) -> str:
-    """What an executor may import of hpc-agent: as it was when the run was frozen, whatever is installed there."""
-    return os.path.join(work, ".hpc", "_hpc_kit")
+        return []  # the canonical JSON of the parameters fails with a clearer message
+    if size <= MAX_VALUE_BYTES:
+        return []
+    return ["all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES]
 
 
 def safe_path_text(value: Any) -> str:
-    """A kwarg as part of a folder name: no separators, no leading dot."""
+    """Return a kwarg as part of a folder name: no separators, no leading dot."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "_", text_of(value)).lstrip(".") or "_"
 
 
-def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -> str:
-    """The task's result folder, relative to the run's folder. Raises KeyError, IndexError or ValueError for a bad
-    template.
+def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any]) -> str:
+    """Return the result folder of a task, relative to the run's folder.
+
+    Raises KeyError, IndexError or ValueError for a bad template.
     """
-    template = str(document["result_dir_template"])
     for _, field, spec, conversion in string.Formatter().parse(template):
         if field is not None and (not ENV_NAME.match(field) or spec or conversion):
             raise ValueError("{%s} is not the plain name of a field" % field)
     names = {key: safe_path_text(value) for key, value in kwargs.items()}
-    names.update(task_id=str(task), run_id=str(document["run_id"]))
+    names.update(task_id=str(task), run_id=run_id)
     folder = os.path.normpath(template.format(**names))
     if os.path.isabs(folder) or folder.startswith("..") or folder == ".":
         raise ValueError("the result folder %r is not inside the run's folder" % folder)
@@ -119,27 +108,21 @@ def result_folder(document: Dict[str, Any], task: int, kwargs: Dict[str, Any]) -
 
 
 def build(
-    document: Dict[str, Any],
-    run_path: str,
-    task: int,
-    kwargs: Dict[str, Any],
-    result_dir: str,
-    inherited: Dict[str, str],
+    run: RunDocument, run_path: str, task: int, kwargs: Dict[str, Any], result_dir: str, inherited: Dict[str, str]
 ) -> Dict[str, str]:
-    """The executor's whole environment."""
+    """Return every variable of the executor, those that the job ``inherited`` included."""
     env = dict(inherited)
     work = os.path.join(run_path, "work")
-    cpus = str((document.get("resources") or {}).get("cpus") or 1)
-    for name in THREAD_VARIABLES:
-        env[name] = cpus
+    kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
+    env.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
     env.update(
         PYTHONUNBUFFERED="1",
         PYTHONHASHSEED="0",
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONIOENCODING="utf-8",
-        PYTHONPATH=os.pathsep.join(p for p in (work, _kit(work), inherited.get("PYTHONPATH", "")) if p),
+        PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p),
     )
-    env.update({str(k): str(v) for k, v in (document.get("env") or {}).items()})
+    env.update({str(k): str(v) for k, v in run.env.items()})
     for name, value in kwargs.items():
         env["HPC_KW_" + name.upper()] = text_of(value)
         if not is_reserved(name):
@@ -147,13 +130,13 @@ def build(
     env.update(
         HPC_KW_JSON=json.dumps(kwargs, sort_keys=True),
         HPC_TASK_ID=str(task),
-        HPC_RUN_ID=str(document["run_id"]),
-        HPC_TASK_COUNT=str(document["task_count"]),
+        HPC_RUN_ID=run.run_id,
+        HPC_TASK_COUNT=str(run.task_count),
         HPC_RUN_DIR=run_path,
         HPC_RESULT_DIR=result_dir,
         RESULT_DIR=result_dir,
         REPO_DIR=work,
-        HPC_CMD_SHA=str(document["cmd_sha"]),
-        HPC_CAMPAIGN_ID=str(document.get("campaign_id") or ""),
+        HPC_CMD_SHA=run.cmd_sha,
+        HPC_CAMPAIGN_ID=run.campaign_id or "",
     )
     return env

@@ -1,11 +1,14 @@
 """The record of a task: one file a task, written when an attempt ends. A task is complete only by its record."""
 
+import errno
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .files import read_json
 from .run_folder import RunFolder
 
 COMPLETE, FAILED = "complete", "failed"
+# Fields that are written as null; any other field without a value is left out of the file.
+NULLABLE = ("kwargs", "cause", "exit_code", "signal")
 
 
 class TaskRecord(NamedTuple):
@@ -31,7 +34,6 @@ class TaskRecord(NamedTuple):
     cpu_seconds: Optional[float] = None
     max_rss_mb: Optional[float] = None  # of the largest process
     gpu_mem_mb: Optional[float] = None
-    times: Any = None
     log: Optional[str] = None  # below the run's folder, as result_dir
     log_tail: Optional[str] = None
     result_dir: Optional[str] = None
@@ -44,13 +46,26 @@ class TaskRecord(NamedTuple):
         return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
+        return {key: value for key, value in self._asdict().items() if value is not None or key in NULLABLE}
 
 
-def read_record(folder: RunFolder, task: int) -> Optional[TaskRecord]:
-    """Return the record, or None where it is missing or not yet whole on this client of the file system."""
+def load_record(folder: RunFolder, task: int) -> Optional[TaskRecord]:
+    """Return the record, or None where it is missing or torn. Raises OSError when the file cannot be read."""
     try:
         document = read_json(folder.record(task))
         return TaskRecord.from_json(document) if isinstance(document, dict) else None
-    except (OSError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return None
+
+
+def read_record(folder: RunFolder, task: int) -> Optional[TaskRecord]:
+    """Return the record, or None where it is missing, torn, or cannot be read by this machine now."""
+    try:
+        return load_record(folder, task)
+    except OSError:
+        return None
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return True for a full disk and for an exhausted quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

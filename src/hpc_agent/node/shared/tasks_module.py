@@ -10,7 +10,7 @@ DIGEST_BYTES = 4
 
 
 def load_tasks(path: str) -> Any:
-    """The module at ``path``, imported from its own folder and not cached as bytecode."""
+    """Import the file ``path`` as the module ``tasks``, without a bytecode cache. Its folder and repo are importable."""
     import importlib.util
 
     sys.dont_write_bytecode = True
@@ -27,7 +27,7 @@ def load_tasks(path: str) -> Any:
 
 
 def canonical(kwargs: Dict[str, Any]) -> bytes:
-    """The bytes that identify a task's parameters: compact JSON with sorted keys."""
+    """Return the bytes that identify the parameters of a task: compact JSON with sorted keys."""
     return json.dumps(kwargs, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 

@@ -39,5 +39,6 @@ def _missing(survey: Survey, record: Dict[str, Any], expected: Any) -> bool:
     """Whether a file that was asked for is not in the task's result folder."""
     if not expected or survey.state[0] != task_states.COMPLETE:
         return False
-    folder = os.path.join(survey.folder.path, task_environment.result_folder(survey.run, 0, record.get("kwargs") or {}))
-    return not os.path.exists(os.path.join(folder, os.path.normpath("/" + expected).lstrip("/")))
+    template, run_id = survey.run["result_dir_template"], survey.run["run_id"]
+    folder = task_environment.result_folder(template, run_id, 0, record.get("kwargs") or {})
+    return not os.path.exists(os.path.join(survey.folder.path, folder, os.path.normpath("/" + expected).lstrip("/")))

@@ -165,14 +165,13 @@ def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
     """
     folders: dict[bytes, int] = {}
     namespaced: set[str] = set()
-    document = {"run_id": "run", "result_dir_template": request.result_dir_template}
     default = request.result_dir_template == "results/{task_id}"
     for task, kwargs in enumerate(tasks.kwargs()):
         namespaced.update(name for name in kwargs if task_environment.is_reserved(name))
         if default:
             continue
         try:
-            folder = task_environment.result_folder(document, task, kwargs).encode()
+            folder = task_environment.result_folder(request.result_dir_template, "run", task, kwargs).encode()
         except (KeyError, IndexError, ValueError) as error:
             raise SpecInvalid(
                 f"result_dir_template {request.result_dir_template!r} does not fit task {task}: {error}",

@@ -1,4 +1,4 @@
-# Sourced by every job template: modules, conda, then the dispatcher in place of the shell, so that signals reach it.
+# Every job template sources this file: it loads modules and conda, and defines hpc_dispatch, which replaces the shell, so that signals reach the dispatcher.
 # Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_SHELL_INIT, HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
 # shellcheck shell=bash
 
@@ -27,7 +27,7 @@ hpc_load_modules() {
         # Environment Modules before version 4 exits with 0 when a module does not exist.
         case ":${LOADEDMODULES:-}:" in
             *":$name:"* | *":$name/"*) ;;
-            *) hpc_environment_failed "module load $name did not load it" ;;
+            *) hpc_environment_failed "module load $name ended with exit code 0, but the module is not loaded" ;;
         esac
     done
 }

@@ -1,4 +1,4 @@
-# Sourced by the GPU templates after preamble.sh: reproducible kernels, memory that is not grabbed whole, and a device that is there.
+# The GPU templates source this file after preamble.sh. It asks for reproducible kernels and for memory on demand, and checks the GPU.
 # shellcheck shell=bash
 
 export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG-:4096:8}"

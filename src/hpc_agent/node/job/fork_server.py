@@ -1,10 +1,10 @@
-"""Tasks of one element as copies of one interpreter: the libraries that they need are imported once, not once a task.
+"""Import the libraries of an element's tasks once, then fork a process for each task.
 
-    python3 .hpc/_hpc_dispatch.py host DESCRIPTOR REPO
+    python3 .hpc/_hpc_dispatch.py fork-server DESCRIPTOR REPO
 
-The dispatcher sends a task's variables and the pipe for its output over the socket DESCRIPTOR; a copy of this process
-then runs .hpc/cli.py as if it had been started afresh: the repo's own modules are imported by each copy, only what lies
-outside of the repo is there already. Linux; Python 3.6 and the standard library.
+The dispatcher sends the variables of a task and the pipe for its output over the socket DESCRIPTOR. A fork of this
+process then runs .hpc/cli.py as a new interpreter would: each fork imports the modules of the repo, and finds the
+libraries outside of the repo imported.
 """
 
 import ast
@@ -24,47 +24,48 @@ import time
 import warnings
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
-from .host_messages import receive, send
+from .fork_messages import receive, send
 
-# They hold threads, devices or connections from the moment they are imported, which a copy of the process would share.
+# Libraries that hold threads, devices or connections once they are imported, which a fork would share.
 UNSAFE = frozenset("cupy cuda dask_cuda jax jaxlib juliacall julia mpi4py pycuda pyspark ray rpy2 tensorflow".split())
-# What .hpc/cli.py itself imports, frozen with the run.
+# The module that .hpc/cli.py imports, frozen with the run.
 KIT = "hpc_agent.experiment_kit.task"
 
 
 def main(arguments: List[str]) -> int:
-    """Serve until the dispatcher hangs up; returns only in a copy, when its task is over."""
+    """Fork a process for each task until the dispatcher closes the socket. Return 0, also in a fork whose task has ended."""
     channel = socket.socket(fileno=int(arguments[0]))
     root = arguments[1]
     os.set_inheritable(channel.fileno(), False)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the scheduler's warnings are for the dispatcher
-    hello = receive(channel)
-    if hello is None:
+    first = receive(channel)
+    if first is None:
         return 0
     before = dict(os.environ)
-    seen = import_libraries(root, list(hello[0]["functions"]))
+    seen = import_libraries(root, list(first[0]["functions"]))
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
     if threading.active_count() > 1 or UNSAFE & set(sys.modules):
         return 0
     freeze = getattr(gc, "freeze", None)  # Python 3.7
     if freeze is not None:
-        freeze()  # the collector of a copy would touch, and so copy, every page of the libraries
+        freeze()  # the garbage collector of a fork would write to, and so copy, every page of the libraries
     while True:
         request = receive(channel)
         if request is None:
             return 0
         task, output = request
         if seen & set(task["kwargs"]):
-            send(channel, {"alone": True})  # a library went by a variable that is a parameter of this task
+            send(channel, {"refused": True})  # a library has read a variable that is a parameter of this task
             os.close(output)
-        elif run_copy(channel, dict(task["env"], **changed), output):
-            become_task()
+        elif fork_task(channel, dict(task["env"], **changed), output):
+            sys.argv[:] = [os.path.join(".hpc", "cli.py")]
+            runpy.run_path(sys.argv[0], run_name="__main__")
             return 0
 
 
-def run_copy(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
-    """True in the copy; False here, once the copy has ended and the dispatcher was told how."""
+def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
+    """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher."""
     ready, begun = os.pipe()
     try:
         with warnings.catch_warnings():
@@ -74,12 +75,12 @@ def run_copy(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
     except OSError:  # too many processes just now
         for descriptor in (ready, begun, output):
             os.close(descriptor)
-        send(channel, {"alone": True})
+        send(channel, {"refused": True})
         return False
     if pid:
         os.close(begun)
         os.close(output)
-        os.read(ready, 1)  # until it leads a group of its own, which the dispatcher may then signal
+        os.read(ready, 1)  # returns once the fork leads a process group, which the dispatcher may then signal
         os.close(ready)
         send(channel, {"pid": pid})
         _, status, usage = os.wait4(pid, 0)
@@ -87,9 +88,15 @@ def run_copy(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
         send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": usage.ru_maxrss})
         return False
     os.setsid()
-    for descriptor in (ready, begun):
-        os.close(descriptor)
+    os.close(ready)
+    os.close(begun)
     channel.close()
+    _become_new_process(env, output)
+    return True
+
+
+def _become_new_process(env: Dict[str, str], output: int) -> None:
+    """Set signals, descriptors, environment and random numbers as a new interpreter has them."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -103,22 +110,11 @@ def run_copy(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # else every task draws the same numbers
-    return True
-
-
-def become_task() -> None:
-    """Run .hpc/cli.py as the interpreter would; this process ends as that does."""
-    program = os.path.join(".hpc", "cli.py")
-    sys.argv[:] = [program]
-    runpy.run_path(program, run_name="__main__")
-
-
-# -- what is imported before --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def variables_read() -> Iterator[Set[str]]:
-    """The names of the environment variables that are looked at meanwhile."""
+    """Collect the names of the environment variables that are read in the block."""
     names: Set[str] = set()
     plain: Any = type(os.environ)
 
@@ -135,9 +131,9 @@ def variables_read() -> Iterator[Set[str]]:
 
 
 def import_libraries(root: str, entries: List[str]) -> Set[str]:
-    """Import what these entries (``path.py:function``) need from outside of the repo; the variables that were looked at.
+    """Import the libraries of these entries (``path.py:function``). Return the environment variables that were read.
 
-    What cannot be imported is left to the task, which says so better.
+    A library that cannot be imported is skipped here; the task that imports it fails with the error.
     """
     earlier = list(sys.path)
     with variables_read() as seen:
@@ -153,7 +149,7 @@ def import_libraries(root: str, entries: List[str]) -> Set[str]:
 
 
 def libraries(root: str, entries: List[str]) -> List[Tuple[str, str]]:
-    """(module, attribute or nothing) for every import of the entries' files, and of the repo's modules that they import."""
+    """Return (module, attribute or nothing) for each library that the entries' files and the repo's modules import."""
     found: Dict[Tuple[str, str], None] = {}
     done: Set[str] = set()
     waiting = [(os.path.join(root, *e.rpartition(":")[0].split("/")), e.rpartition(":")[2]) for e in entries]
@@ -171,7 +167,7 @@ def libraries(root: str, entries: List[str]) -> List[Tuple[str, str]]:
 
 
 def _imports(path: str, function: str) -> Iterator[Tuple[str, str, int]]:
-    """(module, attribute, dots) for the imports at the top of a file, and for those within ``function``."""
+    """Yield (module, attribute, dots) for the imports at the top of a file, and for those within ``function``."""
     for node in _statements(path, function):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -198,14 +194,12 @@ def _statements(path: str, function: str) -> Iterator[ast.AST]:
 
 
 def _cells(text: str) -> List[str]:
-    notebooks = importlib.import_module(
-        "hpc_agent.experiment_kit.notebooks"
-    )  # the frozen copy of it, beside the runtime
+    notebooks = importlib.import_module("hpc_agent.experiment_kit.notebooks")  # frozen with the run
     return [source for _, source in notebooks.code_cells(text)]
 
 
 def _own_files(root: str, path: str, name: str, attribute: str, level: int) -> List[str]:
-    """The repo's files behind an import; none when it names a library."""
+    """Return the repo's files that an import loads; none for a library."""
     folder = os.path.dirname(path)
     for _ in range(level - 1):
         folder = os.path.dirname(folder)

@@ -1,4 +1,4 @@
-"""JSON documents over a socket between the dispatcher and its host, each with at most one descriptor."""
+"""Send JSON documents over a socket between the dispatcher and its fork server, each with at most one descriptor."""
 
 import array
 import json
@@ -10,7 +10,7 @@ HEADER = struct.Struct("!I")
 
 
 def send(channel: socket.socket, message: Dict[str, Any], descriptor: Optional[int] = None) -> None:
-    """One JSON document, and a descriptor with it. Raises OSError when the other side is gone."""
+    """Send a JSON document, and a descriptor with it. Raises OSError when the other side has ended."""
     data = json.dumps(message).encode("utf-8")
     extra = [] if descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
     channel.sendmsg([HEADER.pack(len(data))], extra)
@@ -18,7 +18,7 @@ def send(channel: socket.socket, message: Dict[str, Any], descriptor: Optional[i
 
 
 def receive(channel: socket.socket) -> Optional[Tuple[Dict[str, Any], int]]:
-    """The next document and the descriptor that came with it (-1: none); None when the other side hung up."""
+    """Return the next document and the descriptor that came with it (-1: none); None when the other side has ended."""
     numbers = array.array("i")
     try:
         head, extra, _, _ = channel.recvmsg(HEADER.size, socket.CMSG_SPACE(numbers.itemsize))

@@ -1,0 +1,73 @@
+"""One array element: the tasks that it runs, the parameters of each, and its name in the scheduler."""
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+from ..shared.errors import NodeError
+from ..shared.ledger import read_array
+from ..shared.ranges import slice_ranges
+from ..shared.run_document import read_run
+from ..shared.run_folder import RunFolder
+from ..shared.tasks_module import DIGEST_BYTES, digest, load_tasks
+
+if TYPE_CHECKING:
+    from .fork_client import ForkServer
+
+
+class Element(object):
+    """One array element, as the environment of the job names it."""
+
+    def __init__(self, environ: Dict[str, str]) -> None:
+        self.run = RunFolder(environ["HPC_RUN_DIR"])
+        array = read_array(self.run, environ["HPC_ARRAY"])
+        if array is None:
+            raise NodeError("run_not_found", "the ledger of %s has no array %s" % (self.run.path, environ["HPC_ARRAY"]))
+        document = read_run(self.run)
+        self.document = document._replace(resources=array.resources or document.resources)
+        self.gpus = int(self.document.resources.get("gpus") or 0)
+        self.array = array
+        self.index = int(environ["HPC_ELEMENT"])
+        self.tasks = slice_ranges(array.tasks, self.index * array.pack, array.pack)
+        self.generation = array.generation
+        self.job_id = environ.get("HPC_JOB_ID", "")
+        self.host = environ.get("SLURMD_NODENAME") or os.uname()[1]
+        self.pid = os.getpid()
+        self.stopped = False  # True once the scheduler or the walltime has stopped a task
+        walltime = array.resources.get("walltime_sec")
+        # Only an executor that can go on from a checkpoint is stopped early, while there is time to write one.
+        self.stop_at = process_start() + float(walltime) if walltime and array.chain else None
+        self.fork_server: "Optional[ForkServer]" = None  # started by the first task that can be forked
+        self._module: Any = None
+
+    @property
+    def owner(self) -> str:
+        return "%s:%s:%d" % (self.job_id, self.array.array, self.index)
+
+    def parameters(self, task: int) -> Dict[str, Any]:
+        """Return ``resolve(task)`` of the frozen tasks.py. Raises ValueError when its digest differs from the submitted one."""
+        if self._module is None:
+            self._module = load_tasks(os.path.join(self.run.work, ".hpc", "tasks.py"))
+        kwargs = self._module.resolve(task)
+        found = digest(kwargs)
+        with open(self.run.digests, "rb") as handle:
+            handle.seek(task * DIGEST_BYTES)
+            if handle.read(DIGEST_BYTES) != found:
+                raise ValueError("resolve(%d) gives other parameters on %s than at submission" % (task, self.host))
+        return dict(kwargs)
+
+    def functions(self) -> List[str]:
+        """Return the registered functions (``path.py:name``) that .hpc/cli.py may call; none for scripts."""
+        return [key for key in getattr(self._module, "FLAGS", None) or {} if ":" in key]
+
+
+def process_start() -> float:
+    """Return when this process began (epoch seconds). The shell of the job became this process, so the job began then."""
+    try:
+        with open("/proc/self/stat", "rb") as handle:
+            ticks = float(handle.read().rpartition(b")")[2].split()[19])
+        with open("/proc/uptime", "rb") as handle:
+            uptime = float(handle.read().split()[0])
+        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.time()
