@@ -17,9 +17,9 @@ from .shared.errors import PROTOCOL, NodeError
 COMPRESS_ABOVE = 16 << 10
 # verb (and function) -> module
 VERBS = {
-    "prepare": "submission.submission",
-    "submit": "submission.submission",
-    "advance": "submission.submission",
+    "prepare": "submission.run_submission",
+    "submit": "submission.run_submission",
+    "advance": "submission.run_submission",
     "resubmit": "submission.resubmission",
     "report": "look.report",
     "overview": "look.known_runs",

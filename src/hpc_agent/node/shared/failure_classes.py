@@ -1,35 +1,25 @@
-"""The catalogue of failures: what a failed task is called, what gives it away, and what helps."""
+"""The catalogue of failures: the name of each class, its signs, and its remedy."""
 
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 
 _RESUBMIT = "hpc-agent resubmit --run-id RUN --classes "
 _LOGS = "hpc-agent logs --run-id RUN --task-id N"
 
 
-class FailureClass(object):
+class FailureClass(NamedTuple):
     """One kind of failure.
 
-    ``action``: "continue", "more_memory", "more_time", "resubmit" and "other_nodes" are done without asking, at most
-    ``attempts`` times a task, with the limit times ``multiplier``; "fix" needs new code or settings, "ask" a decision.
+    Recovery acts by itself on "continue", "more_memory", "more_time", "resubmit" and "other_nodes", at most ``attempts``
+    times a task, with the limit times ``multiplier``. "fix" needs new code or settings, "ask" a decision.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        signs: str,
-        remedy: str,
-        action: str,
-        attempts: int = 0,
-        multiplier: Optional[float] = None,
-    ) -> None:
-        self.name = name
-        self.title = title
-        self.signs = signs
-        self.remedy = remedy
-        self.action = action
-        self.attempts = attempts
-        self.multiplier = multiplier
+    name: str
+    title: str
+    signs: str
+    remedy: str
+    action: str
+    attempts: int = 0
+    multiplier: Optional[float] = None
 
 
 # In order of precedence. A remedy ends with the command to type.
@@ -151,8 +141,8 @@ CATALOGUE: List[FailureClass] = [
     ),
     FailureClass(
         "unknown", "Unknown",
-        "Neither record, accounting nor logs tell why.",
-        "See what little there is: " + _LOGS,
+        "Neither record, accounting nor logs show the cause.",
+        "Read the log, if there is one: " + _LOGS,
         "ask",
     ),
 ]  # fmt: skip
@@ -161,5 +151,5 @@ _BY_NAME = {entry.name: entry for entry in CATALOGUE}
 
 
 def by_name(name: str) -> FailureClass:
-    """The class called ``name``. Raises KeyError when there is none."""
+    """Return the class called ``name``. Raises KeyError when there is none."""
     return _BY_NAME[name]

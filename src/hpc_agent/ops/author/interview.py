@@ -14,7 +14,7 @@ from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.entry_points import EntryPoint, entry_of
 from hpc_agent.experiment.tasks_file import refuse_edited, write_files
 from hpc_agent.experiment.written import write_generated
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.author.task_plan import TaskPlan, TaskWishes, plan_tasks_file
 from hpc_agent.state.layout import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.runs import RunScoped, latest_run
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.layout import experiment_root

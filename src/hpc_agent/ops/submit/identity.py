@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.submit.freeze import freeze
 from hpc_agent.ops.submit.spec import RunRequest
 from hpc_agent.state.journal import Journal
