@@ -1,14 +1,20 @@
 """What schedulers say of themselves (recorded on the test bed, and modelled on larger sites), and what follows from it."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.site import Gpu, Limit, PartitionFacts, SiteFacts
+from hpc_agent.node.look import site_facts
+from hpc_agent.node.schedulers import load
 from hpc_agent.node.schedulers.sge import site as sge
 from hpc_agent.node.schedulers.site import Gpus, parse_config, walltime_seconds
 from hpc_agent.node.schedulers.slurm import site as slurm
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.ops.plan.partitions import Wanted, headroom, rank
 
 BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
@@ -61,9 +67,9 @@ def test_sinfo_of_the_bed_and_of_a_larger_site():
     assert large["gpu"].max_walltime_sec is None
     assert [(g.type, g.total) for g in large["gpu"].gpus] == [("a100", 16), ("v100", 8)]
     assert slurm.gpus_of("gpu:3,shard:4") == [("gpu", 3)]
-    assert slurm.parse_gpus_used(
-        "batch*  gpu:fake:2  gpu:fake:1(IDX:0)\nbatch* gpu:fake:2 gpu:fake:2(IDX:0-1)\n"
-    ) == {("batch", "fake"): 3}
+    assert slurm.parse_gpus_used("batch*  gpu:fake:2  gpu:fake:1(IDX:0)\nbatch* gpu:fake:2 gpu:fake:2(IDX:0-1)\n") == {
+        ("batch", "fake"): 3
+    }
 
 
 def test_limits_are_those_of_the_user():
@@ -177,3 +183,26 @@ def test_headroom_counts_all_of_the_users_jobs():
     assert [row["state"] for row in headroom(facts, 5)] == ["over", "ok"]
     assert [row["state"] for row in headroom(facts, 2)] == ["warn", "ok"]
     assert "6 are there and 2 would come" in headroom(facts, 2)[0]["sentence"]
+
+
+def test_an_adapter_of_another_package_needs_no_partitions(tmp_path, monkeypatch):
+    lines = ["from hpc_agent.node.schedulers.base import Scheduler", "class PBS(Scheduler):", "    pass"]
+    lines += ["def scheduler(site):", "    return PBS()"]
+    (tmp_path / "_hpc_backend.py").write_text("\n".join(lines) + "\n")
+    with pytest.raises(NodeError, match="no scheduler adapter 'pbs'"):
+        load("pbs", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    adapter = load("pbs", {})
+    del sys.modules["_hpc_backend"]
+    assert (type(adapter).__name__, adapter.partitions_and_limits(str)) == ("PBS", ([], []))
+
+
+def test_a_command_that_fails_leaves_the_rest_of_the_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    facts = site_facts.site({"scheduler": "slurm"})
+    assert (facts["partitions"], facts["limits"], facts["user"]["submitted"]) == ([], [], None)
+    assert [error["code"] for error in facts["errors"]][:1] == ["sinfo_failed"]
+    assert facts["errors"][-1]["code"] == "queue_failed"
+    local = site_facts.site({"scheduler": "local", "site": {"local_state": str(tmp_path)}})
+    assert local["partitions"][0]["cpus_total"] == len(os.sched_getaffinity(0))
+    assert (local["user"]["submitted"], local["errors"]) == (0, [])

@@ -45,9 +45,7 @@ class Bed:
         })  # fmt: skip
 
     def queued(self, state, elements="0-2", job="7", reason="", name="r.a0"):
-        self.scheduler.rows = [
-            QueueRow(job, elements, state, reason, state, name=name)
-        ]
+        self.scheduler.rows = [QueueRow(job, elements, state, reason, state, name=name)]
 
     def record(self, task, state, generation=1, cause=None):
         path = self.folder.record(task)

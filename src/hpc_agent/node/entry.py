@@ -1,6 +1,4 @@
-"""One verb of the node side: JSON request on stdin, one framed JSON answer on stdout, whatever banners stand around
-it.
-"""
+"""Run one verb of the node side: JSON request on stdin, one JSON answer on stdout, framed so that banners do not matter."""
 
 import base64
 import errno
@@ -10,12 +8,12 @@ import os
 import sys
 import traceback
 import zlib
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from .shared.errors import PROTOCOL, NodeError
 
 COMPRESS_ABOVE = 16 << 10
-# verb (and function) -> module
+# Module by verb; the function in the module has the verb's name.
 VERBS = {
     "prepare": "submission.run_submission",
     "submit": "submission.run_submission",
@@ -35,7 +33,7 @@ VERBS = {
 
 
 def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
-    """The function behind a verb; only its module is imported."""
+    """Import the verb's module, and no other, and return the function."""
     if name not in VERBS:
         raise NodeError("spec_invalid", "the node side has no verb %r" % name)
     module = importlib.import_module("." + VERBS[name], __package__)
@@ -43,8 +41,8 @@ def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     return function
 
 
-def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    """The verb's answer, or its error, as one document. Never raises."""
+def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the verb's data or its error as one document. Never raises."""
     try:
         return {"ok": True, "protocol": PROTOCOL, "data": _verb(name)(request)}
     except NodeError as error:
@@ -52,16 +50,17 @@ def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
-        return _failed("storage_full" if full else "remote_command_failed", message, None, _trace())
+        return _failed("storage_full" if full else "remote_command_failed", message)
     except Exception as error:  # noqa: BLE001 - the answer must be JSON whatever happens
-        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _trace())
+        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error))
 
 
-def _trace() -> Dict[str, Any]:
-    return {"traceback": traceback.format_exc()[-3000:]}
-
-
-def _failed(code: str, message: str, remediation: Any, details: Dict[str, Any]) -> Dict[str, Any]:
+def _failed(
+    code: str, message: str, remediation: Optional[str] = None, details: Optional[Dict[str, Any]] = None
+) -> Dict[str, Any]:
+    """Return the document of an error; without ``details`` the traceback of the exception stands there."""
+    if details is None:
+        details = {"traceback": traceback.format_exc()[-3000:]}
     return {
         "ok": False,
         "protocol": PROTOCOL,
@@ -80,11 +79,11 @@ def frame(document: Dict[str, Any], nonce: str) -> str:
 
 
 def main(arguments: List[str]) -> int:
-    """``VERB NONCE < request``."""
+    """Run ``VERB NONCE < request``."""
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    document = answer(arguments[0], request)
+    document = run_verb(arguments[0], request)
     data = frame(document, arguments[1]).encode("utf-8")
     while data:
         data = data[os.write(output, data) :]
