@@ -172,7 +172,7 @@ REFUSED = {
     "refused-qos-limit": "as many jobs", "refused-account-limit": "as many jobs", "refused-memory": "Ask for less",
     "refused-gpus": "Ask for less", "refused-gputype": "Ask for less", "refused-node-config-array": "Ask for less",
     "refused-gres": "%G", "refused-account": "sacctmgr", "refused-qos": "sacctmgr", "refused-constraint": "constraint",
-    "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "does not understand",
+    "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "sbatch rejects",
     "refused-script": "names", "refused-notscript": "names", "refused-dependency": "names", "refused-reservation": "names",
 }  # fmt: skip
 

@@ -28,15 +28,23 @@ _HIGHEST_INDEX = 5000000
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
 
-# One line of an adapter's table of refusals: pattern, error code, true where waiting helps, remedy.
-Rule = Tuple[str, str, bool, str]
+_THEN = ", then run 'hpc-agent submit' again."
+
+
+class Rule(NamedTuple):
+    """A message of a submission tool that printed no job id: its pattern, what to do, and the error it stands for."""
+
+    pattern: str
+    remedy: str
+    retry_later: bool = False  # True where waiting, not correcting, is the remedy
+    code: str = "scheduler_refused"
 
 
 class Job(NamedTuple):
     """One array to submit."""
 
     name: str  # unique token of the array; stands in the scheduler's job name and, where there is one, its comment
-    count: int  # number of elements
+    count: int  # type: ignore[assignment]  # number of elements
     script: str  # absolute path of the job script, which takes no arguments
     log_folder: str  # absolute folder for the scheduler's own output
     working_directory: str  # absolute folder in which an element starts
@@ -184,29 +192,24 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
 
 
 def submitted_job(
-    tool: str, ids: Set[str], code: int, message: str, summarize: Callable[[str], str], rules: Sequence[Rule]
+    tool: str, ids: Set[str], code: int, output: str, summarize: Callable[[str], str], rules: Sequence[Rule]
 ) -> str:
-    """Return the one id that ``tool`` printed. Raises the NodeError of ``refusal``, or ``submission_unknown``."""
-    if code == 0 and len(ids) == 1:
-        return ids.pop()
-    if code == 0 or ids:
-        outcome = "%s ended with exit code %d and named %d jobs" % (tool, code, len(ids))
-        raise NodeError("submission_unknown", "%s: %s" % (outcome, summarize(message)))
-    summary = summarize(message) or "exit code %d without a message" % code
-    raise refusal(rules, message, "%s: %s" % (tool, summary))
-
-
-def refusal(rules: Sequence[Rule], scheduler_message: str, message: str) -> NodeError:
-    """Return the error of a submission that gave no job id: that of the first rule whose pattern occurs.
+    """Return the one id that ``tool`` printed. Raises the NodeError of the first rule whose pattern occurs in ``output``.
 
     Without a rule the outcome is not known: ``submission_unknown``, which calls for a look-up before another attempt.
-    ``details`` has the scheduler's message and ``retry_later``: true where waiting, not correcting, is the remedy.
     """
-    for pattern, code, retry_later, remediation in rules:
-        if re.search(pattern, scheduler_message, re.IGNORECASE | re.MULTILINE):
-            details = {"scheduler": scheduler_message, "retry_later": retry_later}
-            return NodeError(code, message, remediation, details)
-    return NodeError("submission_unknown", message, None, {"scheduler": scheduler_message, "retry_later": True})
+    if code == 0 and len(ids) == 1:
+        return ids.pop()
+    summary = summarize(output)
+    if code == 0 or ids:
+        outcome = "%s ended with exit code %d and named %d jobs" % (tool, code, len(ids))
+        raise NodeError("submission_unknown", "%s: %s" % (outcome, summary))
+    message = "%s: %s" % (tool, summary or "exit code %d without a message" % code)
+    for rule in rules:
+        if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
+            details = {"scheduler": output, "retry_later": rule.retry_later}
+            raise NodeError(rule.code, message, rule.remedy + _THEN, details)
+    raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
 
 
 def query_error(tool: str, code: int, err: str, summary: str, unreachable: Pattern[str]) -> NodeError:

@@ -15,7 +15,7 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import decode_ranges, encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow
+from ..base import AccountingRow, QueueRow, Rule
 from ..site import Limit, Partition, Query
 from . import qacct, site
 
@@ -36,29 +36,25 @@ _REASON_STAMP = re.compile(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: *(error: *)?")
 # A pending job's reason is not worth a longer wait.
 _DETAIL_TIMEOUT = 15.0
 
-_THEN = ", then run 'hpc-agent submit' again."
-_RULES: Tuple[base.Rule, ...] = (
-    (r"got read error|receiving gdi request|no response|timeout", "submission_unknown", True,
-     "Run the same 'hpc-agent submit' again in a minute: it looks the job up before it acts."),
-    (r"unable to (send message to|contact) qmaster|commlib error|got send error", "cluster_timeout", True,
-     "The qmaster does not answer (see 'qstat' on the cluster): wait" + _THEN),
-    (r"only [0-9]+ jobs are allowed", "scheduler_refused", True,
-     "The limit on jobs is reached: wait until some have ended ('qstat' lists them), or lower "
-     "max_concurrent_jobs in clusters.yaml" + _THEN),
-    (r"more than [0-9]+ tasks", "scheduler_refused", False,
-     "Set max_array_size in clusters.yaml to that number" + _THEN),
-    (r"unknown queue", "scheduler_refused", False, "Name a queue that 'qconf -sql' on the cluster lists" + _THEN),
-    (r"parallel environment", "scheduler_refused", False,
-     "Set parallel_environment in clusters.yaml to one that 'qconf -spl' on the cluster lists" + _THEN),
-    (r"unknown resource|is not a \w+ value", "scheduler_refused", False,
-     "Ask for resources that 'qconf -sc' on the cluster lists (sge_memory_resource and sge_gpu_request in "
-     "clusters.yaml name those for memory and GPUs)" + _THEN),
-    (r"requested project", "scheduler_refused", False,
-     "Name a project, as the account, that 'qconf -sprjl' on the cluster lists" + _THEN),
-    (r"no suitable queues", "scheduler_refused", False, "Ask for less: no queue could ever run this" + _THEN),
-    (r"invalid option", "scheduler_refused", False, "Correct extra_flags: qsub does not know one" + _THEN),
-    (r"Unable to (run job|read script)|denied|^qsub: |rejected", "scheduler_refused", False,
-     "Correct what the scheduler names" + _THEN),
+_RULES = (
+    Rule(r"got read error|receiving gdi request|no response|timeout",
+         "The job may have been submitted: wait a minute", True, "submission_unknown"),
+    Rule(r"unable to (send message to|contact) qmaster|commlib error|got send error",
+         "The qmaster does not answer (see 'qstat' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"only [0-9]+ jobs are allowed",
+         "The limit on jobs is reached: wait until some have ended ('qstat' lists them), or lower max_concurrent_jobs in "
+         "clusters.yaml", True),
+    Rule(r"more than [0-9]+ tasks", "Set max_array_size in clusters.yaml to that number"),
+    Rule(r"unknown queue", "Name a queue that 'qconf -sql' on the cluster lists"),
+    Rule(r"parallel environment",
+         "Set parallel_environment in clusters.yaml to one that 'qconf -spl' on the cluster lists"),
+    Rule(r"unknown resource|is not a \w+ value",
+         "Ask for resources that 'qconf -sc' on the cluster lists (sge_memory_resource and sge_gpu_request in "
+         "clusters.yaml name those for memory and GPUs)"),
+    Rule(r"requested project", "Name a project, as the account, that 'qconf -sprjl' on the cluster lists"),
+    Rule(r"no suitable queues", "Ask for less: no queue could ever run this"),
+    Rule(r"invalid option", "Correct extra_flags: qsub does not know one"),
+    Rule(r"Unable to (run job|read script)|denied|^qsub: |rejected", "Correct the setting that the scheduler names"),
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow
+from ..base import AccountingRow, QueueRow, Rule
 from ..site import Limit, Partition, Query
 from . import site
 
@@ -55,39 +55,34 @@ _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
 _SEARCHED_STATES = "CA,CD,F,TO,NF,PR,R,PD,S"
 _DAY = 86400.0
 
-_THEN = ", then run 'hpc-agent submit' again."
-_RULES: Tuple[base.Rule, ...] = (
-    (r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
-     "submission_unknown", True,
-     "Run the same 'hpc-agent submit' again in a minute: it looks the job up before it acts."),
-    (r"rate limit|temporarily unable to accept|Resource temporarily unavailable", "scheduler_throttled", True,
-     "The controller limits the rate of requests: wait a minute" + _THEN),
-    (r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed", "cluster_timeout", True,
-     "The controller or munge is down (see 'scontrol ping' on the cluster): wait" + _THEN),
-    (r"(Max|Grp)\w*Submit", "scheduler_refused", True,
-     "You have as many jobs submitted as you may: wait until some have ended ('squeue --me' lists them), or "
-     "lower max_concurrent_jobs in clusters.yaml" + _THEN),
-    (r"invalid partition|group not permitted", "scheduler_refused", False,
-     "Name a partition that you may use ('sinfo -s' on the cluster lists them)" + _THEN),
-    (r"Invalid job array", "scheduler_refused", False,
-     "Set max_array_size in clusters.yaml to the value of 'scontrol show config | grep MaxArraySize'" + _THEN),
-    (r"Invalid account|account/partition", "scheduler_refused", False,
-     "Name an account that 'sacctmgr show assoc user=$USER format=account,partition' lists" + _THEN),
-    (r"Invalid qos", "scheduler_refused", False,
-     "Name a QOS that 'sacctmgr show assoc user=$USER format=account,qos' lists" + _THEN),
-    (r"generic resource", "scheduler_refused", False,
-     "Ask for GPUs as 'sinfo -o \"%P %G\"' on the cluster names them" + _THEN),
-    (r"Invalid feature|Invalid node name", "scheduler_refused", False,
-     "Correct the constraint or the excluded nodes ('sinfo -N -o \"%N %f\"' lists both)" + _THEN),
-    (r"time limit|violates accounting/QOS", "scheduler_refused", False,
-     "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits" + _THEN),
-    (r"node configuration|Memory specification|CPU count|More proc|Node count", "scheduler_refused", False,
-     "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs" + _THEN),
-    (r"unrecognized option|invalid option|Invalid -", "scheduler_refused", False,
-     "Correct the option that sbatch does not understand, in extra_flags or the resources" + _THEN),
-    (r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
-     "scheduler_refused", False,
-     "Correct what the scheduler names" + _THEN),
+_RULES = (
+    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
+         "The job may have been submitted: wait a minute", True, "submission_unknown"),
+    Rule(r"rate limit|temporarily unable to accept|Resource temporarily unavailable",
+         "The controller limits the rate of requests: wait a minute", True, "scheduler_throttled"),
+    Rule(r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed",
+         "The controller or munge is down (see 'scontrol ping' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"(Max|Grp)\w*Submit",
+         "You have as many jobs submitted as you may: wait until some have ended ('squeue --me' lists them), or lower "
+         "max_concurrent_jobs in clusters.yaml", True),
+    Rule(r"invalid partition|group not permitted",
+         "Name a partition that you may use ('sinfo -s' on the cluster lists them)"),
+    Rule(r"Invalid job array",
+         "Set max_array_size in clusters.yaml to the value of 'scontrol show config | grep MaxArraySize'"),
+    Rule(r"Invalid account|account/partition",
+         "Name an account that 'sacctmgr show assoc user=$USER format=account,partition' lists"),
+    Rule(r"Invalid qos", "Name a QOS that 'sacctmgr show assoc user=$USER format=account,qos' lists"),
+    Rule(r"generic resource", "Ask for GPUs as 'sinfo -o \"%P %G\"' on the cluster names them"),
+    Rule(r"Invalid feature|Invalid node name",
+         "Correct the constraint or the excluded nodes ('sinfo -N -o \"%N %f\"' lists both)"),
+    Rule(r"time limit|violates accounting/QOS",
+         "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits"),
+    Rule(r"node configuration|Memory specification|CPU count|More proc|Node count",
+         "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs"),
+    Rule(r"unrecognized option|invalid option|Invalid -",
+         "Correct the option that sbatch rejects, in extra_flags or the resources"),
+    Rule(r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
+         "Correct the setting that the scheduler names"),
 )  # fmt: skip
 
 
@@ -116,11 +111,11 @@ class Slurm(base.Scheduler):
         argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i|%T|%N|name=%j|%r"]
         wanted = set(job_ids)
         try:
-            return parse_queue(_query(argv, self.command_timeout), wanted)
-        except ValueError:
+            return parse_queue(self._query(argv), wanted)
+        except ValueError:  # an index list was cut short; the next query prints a row for each element
             pass
         try:
-            return parse_queue(_query([*argv, "--array"], self.command_timeout), wanted)
+            return parse_queue(self._query([*argv, "--array"]), wanted)
         except ValueError as error:
             raise NodeError("remote_command_failed", "squeue: %s" % error) from error
 
@@ -131,16 +126,16 @@ class Slurm(base.Scheduler):
         argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs=" + ",".join(job_ids)]
         argv += ["--starttime=" + _start(since)]
         argv += ["--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"]
-        return parse_accounting(_query(argv, self.command_timeout), since)
+        return parse_accounting(self._query(argv), since)
 
     def submitted_elements(self) -> int:
         argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i"]
-        rows = (_ROW_ID.match(line) for line in _query(argv, self.command_timeout).splitlines())
+        rows = (_ROW_ID.match(line) for line in self._query(argv).splitlines())
         return sum(len(_elements(match)) for match in rows if match)
 
     def usable_nodes(self) -> List[str]:
         argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
-        lines = _query(argv, self.command_timeout).splitlines()
+        lines = self._query(argv).splitlines()
         return sorted({line.partition("|")[0] for line in lines if line})
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
@@ -150,17 +145,28 @@ class Slurm(base.Scheduler):
         user = "--user=%d" % os.getuid()
         # All states: a short job ends before accounting has it, and stays in the queue for minutes (MinJobAge).
         argv = ["squeue", "--noheader", "--all", "--states=all", user, "--name=" + name, "--format=%i|%T|%N|%V|%j"]
-        found = parse_named(_query(argv, self.command_timeout), name, since)
+        found = parse_named(self._query(argv), name, since)
         argv = ["sacct", "--noheader", "--parsable2", "--allocations", user, "--name=" + name]
         argv += ["--starttime=" + _start(since)]
         argv += ["--endtime=" + _local_time(time.time() + _DAY), "--state=" + _SEARCHED_STATES]
         argv += ["--format=JobID,State,NodeList,Submit,JobName"]
         try:
-            found.update(parse_named(_query(argv, self.command_timeout), name, since))
+            found.update(parse_named(self._query(argv), name, since))
         except NodeError:
             if not found:
                 raise
         return sorted(found, key=lambda job: (found[job], int(job)))
+
+    def _query(self, argv: List[str]) -> str:
+        """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
+        code, out, err = run_command(argv, self.command_timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
+        if code == 0 and not _UNREACHABLE.search(err):
+            return out
+        error = base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
+        if "accounting storage is disabled" in err:
+            error.code = "remote_command_failed"
+            error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
+        raise error
 
 
 def _resource_flags(resources: Dict[str, Any]) -> List[str]:
@@ -190,18 +196,6 @@ def _summary(err: str) -> str:
     """Return the lines of a tool's standard error as one line, without their prefixes."""
     lines = [_PREFIX.sub("", line.strip()) for line in err.splitlines() if line.strip()]
     return "; ".join(dict.fromkeys(lines))[:500]
-
-
-def _query(argv: List[str], timeout: float) -> str:
-    """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
-    code, out, err = run_command(argv, timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
-    if code == 0 and not _UNREACHABLE.search(err):
-        return out
-    error = base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
-    if "accounting storage is disabled" in err:
-        error.code = "remote_command_failed"
-        error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
-    raise error
 
 
 def _elements(match: Match[str]) -> List[int]:
