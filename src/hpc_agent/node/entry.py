@@ -8,28 +8,18 @@ import os
 import sys
 import traceback
 import zlib
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List
 
 from .shared.errors import PROTOCOL, NodeError
 
 COMPRESS_ABOVE = 16 << 10
 # Module by verb; the function in the module has the verb's name.
 VERBS = {
-    "prepare": "submission.run_submission",
-    "submit": "submission.run_submission",
-    "advance": "submission.run_submission",
-    "resubmit": "submission.resubmission",
-    "report": "look.report",
-    "overview": "look.known_runs",
-    "adoptable": "look.known_runs",
-    "verify": "look.known_runs",
-    "logs": "look.logs",
-    "paths": "look.input_paths",
-    "site": "look.site_facts",
-    "canary": "why.canary",
-    "failures": "why.failure_groups",
-    "combine": "fold.combine",
-}
+    "prepare": "submission.run_submission", "submit": "submission.run_submission", "advance": "submission.run_submission",
+    "resubmit": "submission.resubmission", "report": "look.report", "overview": "look.known_runs",
+    "adoptable": "look.known_runs", "verify": "look.known_runs", "logs": "look.logs", "paths": "look.input_paths",
+    "site": "look.site_facts", "canary": "why.canary", "failures": "why.failure_groups", "combine": "fold.combine",
+}  # fmt: skip
 
 
 def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
@@ -46,29 +36,19 @@ def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     try:
         return {"ok": True, "protocol": PROTOCOL, "data": _verb(name)(request)}
     except NodeError as error:
-        return _failed(error.code, error.message, error.remediation, error.details)
+        failure = error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
-        return _failed("storage_full" if full else "remote_command_failed", message)
-    except Exception as error:  # noqa: BLE001 - the answer must be JSON whatever happens
-        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error))
+        failure = NodeError("storage_full" if full else "remote_command_failed", message, None, _traceback())
+    except Exception as error:  # noqa: BLE001 - the answer must be JSON after any error
+        failure = NodeError("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _traceback())
+    fields = ("code", "message", "remediation", "details")
+    return dict({field: getattr(failure, field) for field in fields}, ok=False, protocol=PROTOCOL)
 
 
-def _failed(
-    code: str, message: str, remediation: Optional[str] = None, details: Optional[Dict[str, Any]] = None
-) -> Dict[str, Any]:
-    """Return the document of an error; without ``details`` the traceback of the exception stands there."""
-    if details is None:
-        details = {"traceback": traceback.format_exc()[-3000:]}
-    return {
-        "ok": False,
-        "protocol": PROTOCOL,
-        "code": code,
-        "message": message,
-        "remediation": remediation,
-        "details": details,
-    }
+def _traceback() -> Dict[str, Any]:
+    return {"traceback": traceback.format_exc()[-3000:]}
 
 
 def frame(document: Dict[str, Any], nonce: str) -> str:

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
@@ -33,8 +33,8 @@ class RunLock(object):
             if time.monotonic() > deadline:
                 raise NodeError(
                     "precondition_failed",
-                    "this run is being submitted by %s" % self._holder(),
-                    "Wait for it, then run the same 'hpc-agent submit' again: it returns what was submitted.",
+                    "this run is being submitted by %s" % self._holder_name(),
+                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
                 )
             time.sleep(0.1)
         threading.Thread(target=self._renew_until_released, daemon=True).start()
@@ -63,12 +63,15 @@ class RunLock(object):
     def _owner_file(self) -> str:
         return os.path.join(self._path, "owner.json")
 
-    def _holder(self) -> str:
+    def _holder(self) -> Dict[str, Any]:
+        """Return the holder's owner, host, pid and start; empty where the file is missing or cannot be read."""
         try:
-            document = read_json(self._owner_file, {})
-        except ValueError:
-            document = {}
-        return str(document.get("owner", "unknown")).rsplit(" ", 1)[0]
+            return dict(read_json(self._owner_file, {}))
+        except (OSError, ValueError):
+            return {}
+
+    def _holder_name(self) -> str:
+        return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
 
     def _age(self) -> Optional[float]:
         """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
@@ -99,27 +102,20 @@ class RunLock(object):
 
     def _holder_is_dead(self) -> bool:
         """Return True when the holder ran on this host and has ended; its start time tells it from a later process."""
-        try:
-            known = read_json(self._owner_file, {})
-        except (OSError, ValueError):
-            return False
+        known = self._holder()
         if known.get("host") != socket.gethostname() or not known.get("started"):
             return False
         return bool(_started(int(known.get("pid") or 0)) != known["started"])
 
     def check(self) -> None:
         """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
-        document = read_json(self._owner_file, {})
-        if document.get("owner") != self._owner:
-            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder())
+        if read_json(self._owner_file, {}).get("owner") != self._owner:
+            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder_name())
 
     def __exit__(self, *_: Any) -> None:
         self._released.set()
-        try:
-            if read_json(self._owner_file, {}).get("owner") == self._owner:
-                _remove_folder(self._path)
-        except (OSError, ValueError):
-            pass  # an unreadable lock is left to its lease
+        if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
+            _remove_folder(self._path)
 
 
 def _started(pid: int) -> str:

@@ -108,54 +108,55 @@ class Slurm(base.Scheduler):
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         # Not --jobs: squeue fails when the only job of the list is no longer there.
-        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i|%T|%N|name=%j|%r"]
+        form = "--format=%i|%T|%N|name=%j|%r"
         wanted = set(job_ids)
         try:
-            return parse_queue(self._query(argv), wanted)
+            return parse_queue(self._squeue(form), wanted)
         except ValueError:  # an index list was cut short; the next query prints a row for each element
             pass
         try:
-            return parse_queue(self._query([*argv, "--array"]), wanted)
+            return parse_queue(self._squeue(form, "--array"), wanted)
         except ValueError as error:
             raise NodeError("remote_command_failed", "squeue: %s" % error) from error
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         if not job_ids:
             return []
-        # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs=" + ",".join(job_ids)]
-        argv += ["--starttime=" + _start(since)]
-        argv += ["--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"]
-        return parse_accounting(self._query(argv), since)
+        columns = "--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"
+        return parse_accounting(self._sacct(since, "--jobs=" + ",".join(job_ids), columns), since)
 
     def submitted_elements(self) -> int:
-        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i"]
-        rows = (_ROW_ID.match(line) for line in self._query(argv).splitlines())
+        rows = (_ROW_ID.match(line) for line in self._squeue("--format=%i").splitlines())
         return sum(len(_elements(match)) for match in rows if match)
 
     def usable_nodes(self) -> List[str]:
         argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
-        lines = self._query(argv).splitlines()
-        return sorted({line.partition("|")[0] for line in lines if line})
+        return sorted({line.partition("|")[0] for line in self._query(argv).splitlines() if line})
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
         return site.partitions(query), site.limits(query, pwd.getpwuid(os.getuid()).pw_name)
 
     def find(self, name: str, since: float) -> List[str]:
-        user = "--user=%d" % os.getuid()
         # All states: a short job ends before accounting has it, and stays in the queue for minutes (MinJobAge).
-        argv = ["squeue", "--noheader", "--all", "--states=all", user, "--name=" + name, "--format=%i|%T|%N|%V|%j"]
-        found = parse_named(self._query(argv), name, since)
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", user, "--name=" + name]
-        argv += ["--starttime=" + _start(since)]
-        argv += ["--endtime=" + _local_time(time.time() + _DAY), "--state=" + _SEARCHED_STATES]
-        argv += ["--format=JobID,State,NodeList,Submit,JobName"]
+        queued = self._squeue("--states=all", "--name=" + name, "--format=%i|%T|%N|%V|%j")
+        found = parse_named(queued, name, since)
+        end = "--endtime=" + _local_time(time.time() + _DAY)
+        options = ["--user=%d" % os.getuid(), "--name=" + name, end, "--state=" + _SEARCHED_STATES]
         try:
-            found.update(parse_named(self._query(argv), name, since))
+            ended = self._sacct(since, *options, "--format=JobID,State,NodeList,Submit,JobName")
+            found.update(parse_named(ended, name, since))
         except NodeError:
             if not found:
                 raise
         return sorted(found, key=lambda job: (found[job], int(job)))
+
+    def _squeue(self, *options: str) -> str:
+        return self._query(["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), *options])
+
+    def _sacct(self, since: float, *options: str) -> str:
+        # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
+        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=" + _start(since)]
+        return self._query(argv + list(options))
 
     def _query(self, argv: List[str]) -> str:
         """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
