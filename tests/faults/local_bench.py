@@ -34,7 +34,7 @@ class Bench:
         return {**basic, "log_folder": str(self.root / "log"), "working_directory": str(self.root), **fields}
 
     def submit(self, script: str, **fields: Any) -> str:
-        return self.scheduler.submit(Job(self.document(script, **fields)))
+        return self.scheduler.submit(Job(**self.document(script, **fields)))
 
     def wait(self, *jobs: str, timeout: float = 60) -> dict[int, dict[str, Any]]:
         """Ask until the jobs are over; the accounting of the last one."""
@@ -42,7 +42,7 @@ class Bench:
         return self.rows(jobs[-1])
 
     def rows(self, job: str) -> dict[int, dict[str, Any]]:
-        return {row["element"]: row for row in self.scheduler.accounting([job], 0)}
+        return {row.element: {**row._asdict(), "state": row.state} for row in self.scheduler.accounting([job], 0)}
 
     def events(self, job: str) -> list[dict[str, Any]]:
         log = self.state / "jobs" / job / "events.jsonl"

@@ -80,7 +80,7 @@ def test_what_cannot_start_says_why(bench: Bench) -> None:
         assert word in row["raw"]
     gone = bench.document("true\n")
     Path(gone["script"]).unlink()
-    assert bench.wait(bench.scheduler.submit(Job(gone)))[0]["exit_code"] == 127
+    assert bench.wait(bench.scheduler.submit(Job(**gone)))[0]["exit_code"] == 127
 
 
 def test_what_an_element_leaves_running_ends_with_it(bench: Bench) -> None:
@@ -99,7 +99,7 @@ def test_walltime_ends_gently_then_hard(bench: Bench) -> None:
     limits = {"resources": {"walltime_sec": 1}, "environment": {"HPC_PREEMPT_GRACE_SEC": "1"}}
     jobs = [bench.submit(script, **limits) for script in (stubborn, gentle)]
     bench.start_event(jobs[1])
-    until(lambda: [row["state"] for row in bench.scheduler.queue([jobs[0]])] == ["completing"])
+    until(lambda: [row.state for row in bench.scheduler.queue([jobs[0]])] == ["completing"])
     bench.wait(*jobs)
     hard, soft = (bench.rows(job)[0] for job in jobs)
     assert (hard["cause"], hard["signal"]) == ("timeout", 9)
@@ -178,7 +178,7 @@ def test_order_throttle_and_reasons(bench: Bench) -> None:
     second = bench.submit('echo b >>"$OUT"; exit 1\n', count=2, after=[first])
     third = bench.submit('echo c >>"$OUT"\n', after=[second, "999", "no-number"])
     wide, last = (bench.submit(f'echo {name} >>"$OUT"\n', resources={"cpus": 2}) for name in "wl")
-    rows = {(row["job"], row["state"]): row for row in bench.scheduler.queue([first, second, third, wide, last])}
+    rows = {(row.job, row.state): row for row in bench.scheduler.queue([first, second, third, wide, last])}
     assert rows[first, "running"]["elements"] == "0"
     assert (rows[first, "pending"]["elements"], rows[first, "pending"]["reason"]) == ("1-2", "ThrottleLimit")
     assert (rows[second, "pending"]["elements"], rows[second, "pending"]["reason"]) == ("0-1", "Dependency")

@@ -46,7 +46,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def test_a_caller_is_not_held_and_the_supervisor_leaves(bench: Bench) -> None:
     document = bench.document("sleep 7\n")
-    code = CLIENT + "print(scheduler.submit(Job(json.loads(sys.argv[4]))))\n"
+    code = CLIENT + "print(scheduler.submit(Job(**json.loads(sys.argv[4]))))\n"
     argv = [sys.executable, "-c", code, MAPREDUCE, str(bench.state), "2", json.dumps(document)]
     inner, outer = os.pipe()  # a caller may leak more than the three usual pipes, as ssh daemons do
     leaked = {"pass_fds": [outer], "start_new_session": True}
@@ -166,7 +166,7 @@ def test_an_adopted_element_keeps_its_limits_and_its_end(bench: Bench) -> None:
     bench.start_event(slow)
     bench.kill_supervisor()
     more = bench.submit("true\n", count=2)
-    rows = {(row["job"], row["state"]) for row in bench.scheduler.queue([patient, slow, more])}
+    rows = {(row.job, row.state) for row in bench.scheduler.queue([patient, slow, more])}
     assert {(patient, "running"), (slow, "running"), (more, "pending")} <= rows, "adopted elements keep their cores"
     gate.write_text("")
     bench.wait(patient, slow, more)
@@ -377,7 +377,7 @@ def counted(function):
 for name in ("mkdir", "open", "replace", "fsync", "close", "mkfifo", "write"):
     setattr(os, name, counted(getattr(os, name)))
 subprocess.Popen = counted(subprocess.Popen)
-print(scheduler.submit(Job(json.loads(sys.argv[4]))))
+print(scheduler.submit(Job(**json.loads(sys.argv[4]))))
 """
 )
 
@@ -404,7 +404,7 @@ def test_a_killed_submission_leaves_a_whole_job_or_none(bench: Bench) -> None:
 
 def test_submitters_at_once_share_one_supervisor(bench: Bench) -> None:
     document = json.dumps(bench.document("sleep 3\n"))
-    code = CLIENT + "print(scheduler.submit(Job(json.loads(sys.argv[4]))))\n"
+    code = CLIENT + "print(scheduler.submit(Job(**json.loads(sys.argv[4]))))\n"
     argv = [sys.executable, "-c", code, MAPREDUCE, str(bench.state), "2", document]
     clients = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(5)]
     ids = [client.communicate(timeout=30)[0].decode().strip() for client in clients]
@@ -471,9 +471,9 @@ def test_under_python_3_6(bench: Bench) -> None:
     document = bench.document('[ "$HPC_LOCAL_INDEX" != 1 ] || exit 2\n', count=20)
     code = CLIENT + (
         "import time\n"
-        "job = scheduler.submit(Job(json.loads(sys.argv[4])))\n"
+        "job = scheduler.submit(Job(**json.loads(sys.argv[4])))\n"
         "while scheduler.queue([job]):\n    time.sleep(0.05)\n"
-        "print(json.dumps(scheduler.accounting([job], 0)))\n"
+        "print(json.dumps([row._asdict() for row in scheduler.accounting([job], 0)]))\n"
     )
     folder = bench.root / "_hpc_runtime_parent"
     shutil.copytree(Path(MAPREDUCE) / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))

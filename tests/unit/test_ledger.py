@@ -63,11 +63,11 @@ ANSWERS = [
 def make_run(path):
     folder = run_folder.RunFolder(str(path))
     make_folder(folder.jobs)
-    write_json(folder.document, {"constraints": {}})
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "constraints": {}})
     write_json(folder.submission, {"template": "t", "job_environment": {}})
     entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
     arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
-    submission.plan(folder, [Array.from_json(array) for array in arrays])
+    submission.write_planned_arrays(folder, [Array.from_json(array) for array in arrays])
     return folder
 
 
@@ -95,7 +95,7 @@ def test_never_twice_never_lost(answers, kill_at):
         with mock.patch.object(ledger, "write_json", dying):
             for _ in range(30):
                 try:
-                    outcome = submitter(folder, scheduler).go()
+                    outcome = submitter(folder, scheduler).submit_open_arrays()
                 except (Killed, NodeError):
                     continue
                 if not outcome["waiting"] and not scheduler.answers:
@@ -115,10 +115,10 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
 
     scheduler.find, honest = down, scheduler.find
     with pytest.raises(NodeError) as caught:
-        submitter(folder, scheduler).go()
+        submitter(folder, scheduler).submit_open_arrays()
     assert caught.value.code == "submission_unknown"
     scheduler.find = honest
-    submitter(folder, scheduler).go()
+    submitter(folder, scheduler).submit_open_arrays()
     assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
 
 
@@ -126,9 +126,9 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
     folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers = ["ok", "refused"]
     with pytest.raises(NodeError):
-        submitter(folder, scheduler).go()
+        submitter(folder, scheduler).submit_open_arrays()
     arrays = [dict(read_array(folder, f"a{n}").to_json(), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
-    submission.plan(folder, [Array.from_json(array) for array in arrays])
+    submission.write_planned_arrays(folder, [Array.from_json(array) for array in arrays])
     assert [read_array(folder, f"a{n}").resources for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
     assert os.path.basename(folder.job("a0")) == "a0.json"
 
@@ -136,7 +136,7 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
 def test_a_limit_whose_jobs_ended_meanwhile_is_tried_again(tmp_path):
     folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers, scheduler.others = ["full"], 0
-    assert submitter(folder, scheduler).go()["waiting"] == 0
+    assert submitter(folder, scheduler).submit_open_arrays()["waiting"] == 0
     assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
 
 
@@ -144,6 +144,6 @@ def test_a_limit_that_refuses_in_an_empty_queue_is_no_matter_of_waiting(tmp_path
     folder, scheduler = make_run(tmp_path), FakeScheduler()
     scheduler.answers, scheduler.others = ["full", "full"], 0
     with pytest.raises(NodeError) as raised:
-        submitter(folder, scheduler).go()
+        submitter(folder, scheduler).submit_open_arrays()
     assert "max_array_size" in raised.value.remediation
     assert scheduler.accepted == []

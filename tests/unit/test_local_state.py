@@ -276,7 +276,7 @@ def test_processes_are_recognised(with_proc: bool, monkeypatch: pytest.MonkeyPat
 
 def make_job(**fields) -> base.Job:
     document = {"name": "n", "count": 1, "script": "/s", "log_folder": "/l", "working_directory": "/", **fields}
-    return base.Job(document)
+    return base.Job(**document)
 
 
 @pytest.mark.parametrize(

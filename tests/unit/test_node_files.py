@@ -15,7 +15,7 @@ from hpc_agent.node.shared.files import make_folder, read_json, write_json
 from hpc_agent.node.shared.log_tail import tail
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
 from hpc_agent.node.submission import snapshot
-from hpc_agent.node.submission.run_lock import Lock
+from hpc_agent.node.submission.run_lock import RunLock
 
 
 def push(folder, **files):
@@ -108,14 +108,14 @@ def test_a_torn_record_is_no_record(tmp_path):
 
 def test_the_lock_excludes_names_its_holder_and_outlives_no_one(tmp_path):
     path = str(tmp_path / "lock")
-    with Lock(path, "me@here", wait=1), pytest.raises(NodeError, match="me@here"), Lock(path, "you", wait=0.2):
+    with RunLock(path, "me@here", wait=1), pytest.raises(NodeError, match="me@here"), RunLock(path, "you", wait=0.2):
         pass
-    with Lock(path, "you", wait=0.2):
+    with RunLock(path, "you", wait=0.2):
         pass
     os.mkdir(path)
     past = time.time() - 500
     os.utime(path, (past, past))
-    with Lock(path, "next", wait=2, lease=100) as lock:
+    with RunLock(path, "next", wait=2, lease=100) as lock:
         lock.check()
     assert os.listdir(tmp_path) == []
 
@@ -124,7 +124,7 @@ def test_of_many_at_once_only_one_holds_the_lock(tmp_path):
     inside, most = [], []
 
     def hold():
-        with Lock(str(tmp_path / "lock"), "x", wait=20):
+        with RunLock(str(tmp_path / "lock"), "x", wait=20):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)

@@ -27,7 +27,7 @@ def failed(task, kind, fingerprint="f", resubmits=(), **facts):
 def test_each_class_gets_what_it_lacked():
     diagnoses = [failed(0, "out_of_memory"), failed(1, "walltime"), failed(2, "preempted"), failed(3, "out_of_memory")]
     groups, blocked = decide(diagnoses, Policy({}), [])
-    asked = {tuple(g["ids"]): (g["resources"]["mem_mb"], g["resources"]["walltime_sec"]) for g in groups}
+    asked = {tuple(g.ids): (g.resources["mem_mb"], g.resources["walltime_sec"]) for g in groups}
     assert asked == {(0, 3): (2048, 600), (1,): (1000, 1200), (2,): (1000, 600)}
     assert blocked == []
 
@@ -35,20 +35,20 @@ def test_each_class_gets_what_it_lacked():
 def test_caps_are_kept_and_the_cap_itself_is_no_reason_to_try_again():
     policy = {"caps": {"mem_mb": 1500, "walltime_sec": 600}}
     groups, blocked = decide([failed(0, "out_of_memory"), failed(1, "walltime")], Policy(policy), [])
-    assert [g["resources"]["mem_mb"] for g in groups] == [1500]
+    assert [g.resources["mem_mb"] for g in groups] == [1500]
     assert [(b["class"], b["tasks"]) for b in blocked] == [("walltime", "1")]
     assert "all that the cluster allows" in blocked[0]["why"]
 
 
 def test_memory_that_nobody_asked_for_starts_somewhere():
     diagnosis = {**failed(0, "out_of_memory"), "resources": {"mem_mb": None}}
-    assert decide([diagnosis], Policy({}), [])[0][0]["resources"]["mem_mb"] == 2048
+    assert decide([diagnosis], Policy({}), [])[0][0].resources["mem_mb"] == 2048
 
 
 @pytest.mark.parametrize(("usable", "excluded"), [(["n1", "n2"], ["n1"]), (["n1"], []), ([], [])])
 def test_a_bad_node_is_avoided_only_where_others_are_left(usable, excluded):
     groups, _ = decide([failed(0, "node_failure")], Policy({}), usable)
-    assert groups[0]["placement"]["exclude_nodes"] == excluded
+    assert groups[0].placement["exclude_nodes"] == excluded
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_every_wanted_task_is_in_one_group_or_refused(tasks, document):
     policy = Policy(document)
     wanted = {d["task"] for d in diagnoses if policy.wants(d)}
     groups, blocked = decide(diagnoses, Policy(document), ["n1", "n2"])
-    sent = [task for group in groups for task in group["ids"]]
+    sent = [task for group in groups for task in group.ids]
     refused = [task for refusal in blocked for task in decode_ranges(refusal["tasks"])]
     assert sorted(sent + refused) == sorted(wanted)
     assert len(sent) <= document.get("max_tasks", len(sent))
     caps = document.get("caps")
     for group in groups:
-        assert caps is None or group["resources"]["mem_mb"] <= max(1000, caps["mem_mb"])
-        assert caps is None or group["resources"]["walltime_sec"] <= max(600, caps["walltime_sec"])
+        assert caps is None or group.resources["mem_mb"] <= max(1000, caps["mem_mb"])
+        assert caps is None or group.resources["walltime_sec"] <= max(600, caps["walltime_sec"])

@@ -3,6 +3,7 @@
 import pytest
 
 from hpc_agent.node.look import survey
+from hpc_agent.node.schedulers.base import AccountingRow
 from hpc_agent.node.shared import run_folder
 from hpc_agent.node.shared.files import make_folder, write_json
 
@@ -17,10 +18,9 @@ class Scheduler:
         return []
 
     def accounting(self, jobs, since):
-        row = {"job": "7", "exit_code": 0, "signal": None, "host": "n1", "seconds": 1.0}
         return [
-            {**row, "element": 0, "state": "complete", "cause": None, "raw": "COMPLETED"},
-            {**row, "element": 1, "state": "failed", "cause": "out_of_memory", "raw": "OUT_OF_MEMORY"},
+            AccountingRow("7", 0, None, "COMPLETED", 0, None, "n1", 1.0),
+            AccountingRow("7", 1, "out_of_memory", "OUT_OF_MEMORY", 0, None, "n1", 1.0),
         ]
 
 

@@ -66,7 +66,7 @@ def job(**changes):
         "name": "hpc-r1-a0", "count": 10, "script": "/scratch/run/job.sh", "environment": {"B": "1,2 3", "A": "x"},
         "log_folder": "/scratch/run/logs", "working_directory": "/scratch/run/work",
     }  # fmt: skip
-    return base.Job({**document, **changes})
+    return base.Job(**{**document, **changes})
 
 
 def flags(**changes):
@@ -224,7 +224,7 @@ def queue(answers, name, jobs, details="qstat-j-unknown"):
     answers["qstat -u"] = recorded(name)
     answers["qstat -j"] = recorded(details)
     rows = sge.GridEngine().queue(jobs)
-    return {(r["job"], r["elements"]): (r["state"], r["reason"], r["raw"], r["host"]) for r in rows}
+    return {(r.job, r.elements): (r.state, r.reason, r.raw, r.host) for r in rows}
 
 
 def test_queue_reads_every_recorded_state(answers):
@@ -262,18 +262,16 @@ def test_a_job_that_is_no_array_has_element_0(answers):
 def test_why_a_job_waits(answers):
     rows = queue(answers, "qstat-xml", ["7"], "qstat-j-pending")
     assert rows["7", "0-3"] == ("pending", "waits for job 5", "hqw", "")
-    waiting = {"job": "38", "elements": "0-1", "state": "pending", "reason": ""}
-    sge.explain([waiting], sge.parse_details(recorded("qstat-j-pending")[1]))
-    assert "cannot run in queue" in waiting["reason"]
+    (waiting,) = sge.explain([base.QueueRow("38", "0-1", "pending")], sge.parse_details(recorded("qstat-j-pending")[1]))
+    assert "cannot run in queue" in waiting.reason
 
 
 def test_error_reasons_belong_to_their_element():
     text = (
         "job_number: 9\nerror reason    1:   11/23/2026 15:09:31 [1002:16350]: error: one\nerror reason    12:  two\n"
     )
-    rows = [{"job": "9", "elements": elements, "state": "error", "reason": ""} for elements in ("0", "11", "5")]
-    sge.explain(rows, sge.parse_details(text))
-    assert [row["reason"] for row in rows] == ["one", "two", ""]
+    rows = [base.QueueRow("9", elements, "error") for elements in ("0", "11", "5")]
+    assert [row.reason for row in sge.explain(rows, sge.parse_details(text))] == ["one", "two", ""]
 
 
 def test_one_query_is_enough_while_everything_runs(answers):
@@ -285,7 +283,7 @@ def test_reasons_are_dispensable(answers):
     answers["qstat -u"] = recorded("qstat-xml")
     answers["qstat -j"] = NodeError("cluster_timeout", "qstat did not answer within 15 s")
     (row,) = sge.GridEngine().queue(["5"])
-    assert (row["state"], row["reason"]) == ("held", "")
+    assert (row.state, row.reason) == ("held", "")
 
 
 def test_queue_asks_for_the_user_not_for_the_jobs(answers):
@@ -335,12 +333,12 @@ def test_states_of_the_manual_page(raw, state):
 
 
 def ends(name, job_id, since=RECORDED_FROM):
-    return {r["element"]: r for r in qacct.parse(recorded(name)[1], job_id, since)}
+    return {r.element: r for r in qacct.parse(recorded(name)[1], job_id, since)}
 
 
 def test_exit_codes_signals_and_rescheduling():
     rows = ends("qacct-exits", "24")
-    told = {element: (r["state"], r["cause"], r["exit_code"], r["signal"]) for element, r in rows.items()}
+    told = {element: (r.state, r.cause, r.exit_code, r.signal) for element, r in rows.items()}
     assert told == {
         0: ("complete", None, 0, None),
         1: ("failed", "exit", 7, None),
@@ -353,10 +351,10 @@ def test_exit_codes_signals_and_rescheduling():
 
 
 def test_a_limit_on_time_and_one_on_memory():
-    assert {r["cause"] for r in ends("qacct-rt", "27").values()} == {"timeout"}
+    assert {r.cause for r in ends("qacct-rt", "27").values()} == {"timeout"}
     (row,) = ends("qacct-vmem", "41").values()
-    assert row["cause"] == "out_of_memory"
-    assert row["max_rss_mb"] == pytest.approx(519.055)
+    assert row.cause == "out_of_memory"
+    assert row.max_rss_mb == pytest.approx(519.055)
 
 
 @pytest.mark.parametrize(
@@ -378,23 +376,23 @@ def test_which_limit_was_enforced(category, wall, maxvmem, cause):
 def test_what_could_not_start_is_the_environment(name, job_id):
     rows = ends(name, job_id)
     assert sorted(rows) == [0, 1]
-    assert {(r["state"], r["cause"], r["exit_code"]) for r in rows.values()} == {("failed", "environment", None)}
+    assert {(r.state, r.cause, r.exit_code) for r in rows.values()} == {("failed", "environment", None)}
 
 
 def test_memory_limits_that_are_rlimits_leave_no_trace():
-    assert {(r["cause"], r["exit_code"]) for r in ends("qacct-memd", "25").values()} == {("exit", 1)}
+    assert {(r.cause, r.exit_code) for r in ends("qacct-memd", "25").values()} == {("exit", 1)}
 
 
 def test_deleted_elements():
     rows = ends("qacct-kill", "33")
-    assert (rows[0]["cause"], rows[0]["exit_code"]) == ("cancelled", 137)
-    assert rows[1]["state"] == "complete"
+    assert (rows[0].cause, rows[0].exit_code) == ("cancelled", 137)
+    assert rows[1].state == "complete"
     assert 4 not in rows
 
 
 def test_a_restarted_element_counts_once_with_its_last_attempt():
     rows = ends("qacct-rerun", "45")
-    assert {element: (r["cause"], r["seconds"]) for element, r in rows.items()} == {
+    assert {element: (r.cause, r.seconds) for element, r in rows.items()} == {
         0: ("cancelled", 14.0),
         1: ("cancelled", 14.0),
         2: ("cancelled", 44.0),
@@ -404,21 +402,21 @@ def test_a_restarted_element_counts_once_with_its_last_attempt():
 def test_an_element_that_went_back_to_the_queue_has_not_ended():
     text = recorded("qacct-exits")[1].replace("failed       25  : rescheduling", "failed       0    ", 1)
     assert text != recorded("qacct-exits")[1]
-    assert 4 not in {r["element"] for r in qacct.parse(text, "24", RECORDED_FROM)}
+    assert 4 not in {r.element for r in qacct.parse(text, "24", RECORDED_FROM)}
 
 
 def test_a_job_that_is_no_array_ends_as_element_0():
     (row,) = qacct.parse(recorded("qacct-plain")[1], "3", RECORDED_FROM)
-    assert row == {
+    assert {**row._asdict(), "state": row.state} == {
         "job": "3", "element": 0, "state": "complete", "cause": None, "raw": "failed 0, exit_status 0", "exit_code": 0,
         "signal": None, "host": "vm", "seconds": 30.0, "max_rss_mb": 4.379,
     }  # fmt: skip
 
 
 def test_resident_memory_is_in_kilobytes_whatever_the_suffix():
-    assert ends("qacct-big", "42")[0]["max_rss_mb"] == pytest.approx(257.93)
+    assert ends("qacct-big", "42")[0].max_rss_mb == pytest.approx(257.93)
     plain = recorded("qacct-big")[1].replace("257.930KB", "264120")
-    assert qacct.parse(plain, "42", RECORDED_FROM)[0]["max_rss_mb"] == pytest.approx(257.93, abs=0.01)
+    assert qacct.parse(plain, "42", RECORDED_FROM)[0].max_rss_mb == pytest.approx(257.93, abs=0.01)
 
 
 def test_records_of_an_earlier_job_with_the_same_id_do_not_count():
@@ -460,7 +458,7 @@ def test_a_damaged_record_is_left_out_and_spoils_no_other(old, new):
     text = recorded("qacct-exits")[1]
     assert old in text
     rows = qacct.parse(text.replace(old, new, 1), "24", RECORDED_FROM)
-    assert {r["element"] for r in rows} == {0, 2, 3, 5, 6}
+    assert {r.element for r in rows} == {0, 2, 3, 5, 6}
 
 
 @given(st.integers(min_value=0, max_value=9000))
@@ -468,14 +466,14 @@ def test_any_cut_through_the_output_leaves_whole_records(cut):
     text = recorded("qacct-exits")[1]
     whole = ends("qacct-exits", "24")
     for row in qacct.parse(text[:cut], "24", 0.0):
-        assert row["cause"] == whole[row["element"]]["cause"]
+        assert row.cause == whole[row.element].cause
 
 
 def test_an_unknown_job_is_an_empty_answer(answers):
     answers["qacct -j 999999"] = recorded("qacct-unknown")
     answers["qacct -j 27"] = recorded("qacct-rt")
     rows = sge.GridEngine().accounting(["999999", "27"], RECORDED_FROM)
-    assert [(r["job"], r["element"]) for r in rows] == [("27", 0), ("27", 1)]
+    assert [(r.job, r.element) for r in rows] == [("27", 0), ("27", 1)]
 
 
 def test_accounting_that_is_down_is_no_empty_answer(answers):
@@ -554,7 +552,7 @@ def test_lists_of_ranges_with_steps_are_read(parts):
         text.append(str(first) if length == 0 else f"{first}-{first + length}:{step}")
         expected.update(range(first - 1, first + length, step))
     (row,) = sge.parse_queue(xml(",".join(text)), {"77"})
-    assert decode_ranges(row["elements"]) == sorted(expected)
+    assert decode_ranges(row.elements) == sorted(expected)
 
 
 @given(st.text(alphabet="0123456789-,:. ", min_size=1, max_size=7))
@@ -564,7 +562,7 @@ def test_a_list_that_makes_no_sense_is_a_failed_query(text):
     except NodeError as error:
         outcome = error.code
     else:
-        outcome = str(min(decode_ranges(row["elements"]), default=0) >= 0)
+        outcome = str(min(decode_ranges(row.elements), default=0) >= 0)
     assert outcome in ("remote_command_failed", "True")
 
 

@@ -1,12 +1,20 @@
 """What schedulers say of themselves (recorded on the test bed, and modelled on larger sites), and what follows from it."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.site import Gpu, Limit, PartitionFacts, SiteFacts
-from hpc_agent.node.schedulers import site_parsers as parsers
+from hpc_agent.node.look import site_facts
+from hpc_agent.node.schedulers import load
+from hpc_agent.node.schedulers.sge import site as sge
+from hpc_agent.node.schedulers.site import Gpus, parse_config, walltime_seconds
+from hpc_agent.node.schedulers.slurm import site as slurm
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.ops.plan.recommend_partition import Wanted, rank
 from hpc_agent.ops.validate.validators import headroom
 
@@ -44,48 +52,47 @@ big                     lx-amd64        2    1    2    2  0.32    1.5T  871.6M  
      ("INFINITY", None), ("24:00:00", 86400), ("", None)],
 )  # fmt: skip
 def test_walltimes(text, seconds):
-    assert parsers.seconds(text) == seconds
+    assert walltime_seconds(text) == seconds
 
 
 def test_sinfo_of_the_bed_and_of_a_larger_site():
-    bed = parsers.parse_sinfo(BED)
-    assert [(p["name"], p["state"], p["default"]) for p in bed.values()] == [
+    bed = slurm.parse_sinfo(BED)
+    assert [(p.name, p.state, p.default) for p in bed.values()] == [
         ("batch", "up", True), ("short", "up", False), ("closed", "down", False)
     ]  # fmt: skip
-    assert bed["batch"]["gpus"] == [{"type": "fake", "total": 8, "idle": None}]
-    large = parsers.parse_sinfo(LARGE)
-    assert {k: large["main"][k] for k in ("nodes", "cpus_total", "cpus_idle", "mem_mb", "cpus_node")} == {
+    assert bed["batch"].gpus == [Gpus("fake", 8, None)]
+    large = slurm.parse_sinfo(LARGE)
+    assert {k: getattr(large["main"], k) for k in ("nodes", "cpus_total", "cpus_idle", "mem_mb", "cpus_node")} == {
         "nodes": 12, "cpus_total": 288, "cpus_idle": 60, "mem_mb": 1031000, "cpus_node": 64
     }  # fmt: skip
-    assert large["gpu"]["max_walltime_sec"] is None
-    assert [(g["type"], g["total"]) for g in large["gpu"]["gpus"]] == [("a100", 16), ("v100", 8)]
-    assert parsers.gpus_of("gpu:3,shard:4") == [("gpu", 3)]
-    assert parsers.parse_gpus_used(
-        "batch*  gpu:fake:2  gpu:fake:1(IDX:0)\nbatch* gpu:fake:2 gpu:fake:2(IDX:0-1)\n"
-    ) == {("batch", "fake"): 3}
+    assert large["gpu"].max_walltime_sec is None
+    assert [(g.type, g.total) for g in large["gpu"].gpus] == [("a100", 16), ("v100", 8)]
+    assert slurm.gpus_of("gpu:3,shard:4") == [("gpu", 3)]
+    assert slurm.parse_gpus_used("batch*  gpu:fake:2  gpu:fake:1(IDX:0)\nbatch* gpu:fake:2 gpu:fake:2(IDX:0-1)\n") == {
+        ("batch", "fake"): 3
+    }
 
 
 def test_limits_are_those_of_the_user():
-    limits = parsers.slurm_limits(
+    limits = slurm.parse_limits(
         "MaxArraySize            = 100001\n",
         "normal||\ntiny|10|4\nother|1|1\n",
         "research|normal,tiny||\nlimited|normal|5|\n",
     )
-    assert [(row["scope"], row["kind"], row["limit"]) for row in limits] == [
+    assert [(row.scope, row.kind, row.limit) for row in limits] == [
         ("cluster", "array_size", 100000), ("account limited", "submitted", 5),
         ("qos tiny", "submitted", 10), ("qos tiny", "running", 4),
     ]  # fmt: skip
 
 
 def test_grid_engine():
-    queues = parsers.parse_queues(GRID)
-    parsers.parse_queue_settings(QUEUES, queues)
-    assert {k: queues["all.q"][k] for k in ("state", "cpus_idle", "cpus_total", "max_walltime_sec", "cpus_node")} == {
+    queues = sge.parse_queue_settings(QUEUES, sge.parse_queues(GRID))
+    assert {k: getattr(queues["all.q"], k) for k in ("state", "cpus_idle", "cpus_total", "max_walltime_sec", "cpus_node")} == {
         "state": "up", "cpus_idle": 61, "cpus_total": 64, "max_walltime_sec": None, "cpus_node": 64
     }  # fmt: skip
-    assert (queues["gpu_a100.q"]["state"], queues["gpu_a100.q"]["max_walltime_sec"]) == ("down", 86400)
-    assert parsers.parse_host_memory(HOSTS) == int(1.5 * 1024 * 1024)
-    assert parsers.parse_config("max_u_jobs   0\nexecd_params  NONE\n") == {"max_u_jobs": "0", "execd_params": "NONE"}
+    assert (queues["gpu_a100.q"].state, queues["gpu_a100.q"].max_walltime_sec) == ("down", 86400)
+    assert sge.parse_host_memory(HOSTS) == int(1.5 * 1024 * 1024)
+    assert parse_config("max_u_jobs   0\nexecd_params  NONE\n") == {"max_u_jobs": "0", "execd_params": "NONE"}
 
 
 def cluster(**settings):
@@ -177,3 +184,26 @@ def test_headroom_counts_all_of_the_users_jobs():
     assert [row["state"] for row in headroom(facts, 5)] == ["over", "ok"]
     assert [row["state"] for row in headroom(facts, 2)] == ["warn", "ok"]
     assert "6 are there and 2 would come" in headroom(facts, 2)[0]["sentence"]
+
+
+def test_an_adapter_of_another_package_needs_no_partitions(tmp_path, monkeypatch):
+    lines = ["from hpc_agent.node.schedulers.base import Scheduler", "class PBS(Scheduler):", "    pass"]
+    lines += ["def scheduler(site):", "    return PBS()"]
+    (tmp_path / "_hpc_backend.py").write_text("\n".join(lines) + "\n")
+    with pytest.raises(NodeError, match="no scheduler adapter 'pbs'"):
+        load("pbs", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    adapter = load("pbs", {})
+    del sys.modules["_hpc_backend"]
+    assert (type(adapter).__name__, adapter.partitions_and_limits(str)) == ("PBS", ([], []))
+
+
+def test_a_command_that_fails_leaves_the_rest_of_the_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    facts = site_facts.site({"scheduler": "slurm"})
+    assert (facts["partitions"], facts["limits"], facts["user"]["submitted"]) == ([], [], None)
+    assert [error["code"] for error in facts["errors"]][:1] == ["sinfo_failed"]
+    assert facts["errors"][-1]["code"] == "queue_failed"
+    local = site_facts.site({"scheduler": "local", "site": {"local_state": str(tmp_path)}})
+    assert local["partitions"][0]["cpus_total"] == len(os.sched_getaffinity(0))
+    assert (local["user"]["submitted"], local["errors"]) == (0, [])

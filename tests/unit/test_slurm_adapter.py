@@ -52,7 +52,7 @@ def job(**changes):
         "name": "hpc-r1-a0", "count": 10, "script": "/scratch/run/job.sh", "environment": {"A": "1,2 3"},
         "log_folder": "/scratch/run/logs", "working_directory": "/scratch/run/work",
     }  # fmt: skip
-    return base.Job({**document, **changes})
+    return base.Job(**{**document, **changes})
 
 
 def flags(**changes):
@@ -172,7 +172,7 @@ REFUSED = {
     "refused-qos-limit": "as many jobs", "refused-account-limit": "as many jobs", "refused-memory": "Ask for less",
     "refused-gpus": "Ask for less", "refused-gputype": "Ask for less", "refused-node-config-array": "Ask for less",
     "refused-gres": "%G", "refused-account": "sacctmgr", "refused-qos": "sacctmgr", "refused-constraint": "constraint",
-    "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "does not understand",
+    "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "sbatch rejects",
     "refused-script": "names", "refused-notscript": "names", "refused-dependency": "names", "refused-reservation": "names",
 }  # fmt: skip
 
@@ -223,7 +223,7 @@ def test_rate_limit_is_throttling():
 def test_queue_reads_every_recorded_state(answers):
     answers["squeue"] = [recorded("squeue-states")]
     rows = slurm.Slurm().queue([str(number) for number in range(169, 183)])
-    seen = {(r["job"], r["elements"]): (r["state"], r["reason"], r["host"]) for r in rows}
+    seen = {(r.job, r.elements): (r.state, r.reason, r.host) for r in rows}
     assert seen == {
         ("182", "0-1,4-7"): ("pending", "BeginTime", ""),
         ("170", "0"): ("pending", "Resources", ""),
@@ -242,20 +242,20 @@ def test_queue_reads_every_recorded_state(answers):
         ("178", "0-2"): ("pending", "PartitionDown", ""),
         ("179", encode_ranges(range(0, 2997, 7))): ("pending", "PartitionTimeLimit", ""),
     }
-    assert {r["state"] for r in rows} <= set(base.QUEUE_STATES)
-    assert {r["raw"] for r in rows} == {"PENDING", "RUNNING", "SUSPENDED"}
+    assert {r.state for r in rows} <= set(base.QUEUE_STATES)
+    assert {r.raw for r in rows} == {"PENDING", "RUNNING", "SUSPENDED"}
 
 
 def test_reason_may_hold_commas_and_bars():
     text = recorded("squeue-mixed")[1] + "7_1|PENDING||a|b\n"
-    reasons = {r["job"]: r["reason"] for r in slurm.parse_queue(text, {"58", "7"})}
+    reasons = {r.job: r.reason for r in slurm.parse_queue(text, {"58", "7"})}
     assert reasons["58"].startswith("Nodes required for job are DOWN, DRAINED or reserved")
     assert reasons["7"] == "a|b"
 
 
 def test_a_row_that_is_held_in_part_is_pending():
     (row,) = slurm.parse_queue("5_[1-3]|PENDING||JobHeldUser,JobArrayTaskLimit\n", {"5"})
-    assert row["state"] == "pending"
+    assert row.state == "pending"
 
 
 def test_a_job_that_is_gone_is_an_empty_answer_and_no_failure(answers):
@@ -293,7 +293,7 @@ def test_queries_ask_for_whole_lists_and_ignore_the_users_settings(answers, monk
 def test_a_list_cut_short_is_asked_for_element_by_element(answers):
     answers["squeue"] = [recorded("squeue-cut"), (0, "189_12|PENDING||JobHeldUser\n189_17|PENDING||JobHeldUser\n", "")]
     rows = slurm.Slurm().queue(["189"])
-    assert [r["elements"] for r in rows] == ["12", "17"]
+    assert [r.elements for r in rows] == ["12", "17"]
     assert "--array" in answers.calls[1][0]
 
 
@@ -306,7 +306,7 @@ def test_a_list_that_stays_cut_short_is_a_failed_query(answers):
 
 def test_long_list_is_whole_with_the_environment_that_we_set():
     (row,) = slurm.parse_queue(recorded("squeue-whole")[1], {"189"})
-    assert len(decode_ranges(row["elements"])) == 400
+    assert len(decode_ranges(row.elements)) == 400
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_long_list_is_whole_with_the_environment_that_we_set():
 )  # fmt: skip
 def test_states_that_are_hard_to_record(raw, state):
     (row,) = slurm.parse_queue(f"5_1|{raw}|n1|None\n", {"5"})
-    assert (row["state"], row["raw"]) == (state, raw)
+    assert (row.state, row.raw) == (state, raw)
 
 
 @pytest.mark.parametrize("raw", sorted(slurm._CAUSES))
@@ -332,12 +332,12 @@ def test_final_states_that_linger_are_no_rows(raw):
 
 def accounting(name, jobs, answers, since=RECORDED_FROM):
     answers["sacct"] = [recorded(name)]
-    return {(r["job"], r["element"]): r for r in slurm.Slurm().accounting(jobs, since)}
+    return {(r.job, r.element): r for r in slurm.Slurm().accounting(jobs, since)}
 
 
 def test_accounting_says_how_everything_ended(answers):
     rows = accounting("sacct-ends", ["30", "31", "42"], answers)
-    causes = {key: (r["state"], r["cause"], r["exit_code"], r["signal"]) for key, r in rows.items()}
+    causes = {key: (r.state, r.cause, r.exit_code, r.signal) for key, r in rows.items()}
     assert causes["42", 0] == ("complete", None, 0, None)
     assert causes["42", 1] == ("failed", "exit", 7, None)
     assert causes["42", 2] == ("failed", "signal", None, 9)
@@ -357,11 +357,11 @@ def test_accounting_says_how_everything_ended(answers):
 
 def test_accounting_row_is_complete(answers):
     row = accounting("sacct-ends", ["44"], answers)["44", 0]
-    assert row == {
+    assert {**row._asdict(), "state": row.state} == {
         "job": "44", "element": 0, "state": "failed", "cause": "timeout", "raw": "TIMEOUT 0:0", "exit_code": None,
         "signal": None, "host": "node1", "seconds": 87.0, "max_rss_mb": None,
     }  # fmt: skip
-    assert accounting("sacct-ends", ["31"], answers)["31", 0]["host"] == ""
+    assert accounting("sacct-ends", ["31"], answers)["31", 0].host == ""
 
 
 def test_records_of_an_earlier_job_with_the_same_id_do_not_count(answers):
@@ -373,7 +373,7 @@ def test_the_newest_attempt_wins_in_any_order():
     old, new = "5_0|NODE_FAIL|0:0|1000|9|n1", "5_0|COMPLETED|0:0|2000|9|n2"
     for text in (f"{old}\n{new}\n", f"{new}\n{old}\n"):
         (row,) = slurm.parse_accounting(text, 900.0)
-        assert row["state"] == "complete"
+        assert row.state == "complete"
 
 
 def test_local_times_are_understood_where_the_format_variable_is_not_heeded(monkeypatch):
@@ -406,7 +406,7 @@ def test_cancelled_array_with_a_scattered_list():
 )
 def test_ends_that_are_hard_to_record(line, cause, signal):
     (row,) = slurm.parse_accounting(line, 1000.0)
-    assert (row["cause"], row["signal"], row["exit_code"]) == (cause, signal, None)
+    assert (row.cause, row.signal, row.exit_code) == (cause, signal, None)
 
 
 def test_unfinished_and_foreign_lines_are_no_ends():
@@ -511,7 +511,7 @@ def test_pending_rows_with_and_without_throttle(elements, throttle):
     tail = "" if throttle is None else f"%{throttle}"
     line = f"77_[{encode_ranges(elements)}{tail}]|PENDING||Priority"
     (row,) = slurm.parse_queue(line, {"77"})
-    assert decode_ranges(row["elements"]) == sorted(elements)
+    assert decode_ranges(row.elements) == sorted(elements)
 
 
 @given(indices, st.data())

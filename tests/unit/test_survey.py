@@ -6,6 +6,7 @@ import pytest
 
 from hpc_agent.node.look import survey
 from hpc_agent.node.look.report import describe
+from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
 from hpc_agent.node.shared import run_folder, task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
@@ -18,12 +19,12 @@ class Scheduler:
     def queue(self, jobs):
         if self.broken == "queue":
             raise NodeError("cluster_timeout", "no answer")
-        return [row for row in self.rows if row["job"] in jobs]
+        return [row for row in self.rows if row.job in jobs]
 
     def accounting(self, jobs, since):
         if self.broken == "accounting":
             raise NodeError("cluster_timeout", "no answer")
-        return [row for row in self.ended if row["job"] in jobs]
+        return [row for row in self.ended if row.job in jobs]
 
 
 class Bed:
@@ -44,9 +45,7 @@ class Bed:
         })  # fmt: skip
 
     def queued(self, state, elements="0-2", job="7", reason="", name="r.a0"):
-        self.scheduler.rows = [
-            {"job": job, "elements": elements, "state": state, "reason": reason, "raw": state, "name": name}
-        ]
+        self.scheduler.rows = [QueueRow(job, elements, state, reason, state, name=name)]
 
     def record(self, task, state, generation=1, cause=None):
         path = self.folder.record(task)
@@ -130,7 +129,7 @@ def test_a_newer_generation_speaks_for_its_tasks(bed):
     assert task_states.NAMES[bed.look()[0].state[1]] == "pending"
     bed.scheduler.rows = []
     assert task_states.NAMES[bed.look()[0].state[1]] == "unknown", "the old record says nothing of the new attempt"
-    bed.scheduler.ended = [{"job": "8", "element": 0, "state": "failed", "cause": "timeout", "raw": "TIMEOUT"}]
+    bed.scheduler.ended = [AccountingRow("8", 0, "timeout", "TIMEOUT")]
     found, answer = bed.look()
     assert (answer["failures_by_cause"], found.scan.failed[1]["generation"]) == ({"timeout": 1}, 2)
 

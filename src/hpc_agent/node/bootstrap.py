@@ -1,4 +1,4 @@
-"""Sent as ``python3 -c`` with every submission: puts the runtime in place, then answers the verb with it.
+"""Install the runtime on the cluster, then run a verb with it. Sent as ``python3 -c``.
 
 stdin: one JSON line {"root", "sha", "files": {relative path: text}}, then the verb's request. argv: VERB NONCE.
 """
@@ -13,14 +13,14 @@ from typing import Dict
 
 
 def install(root: str, sha: str, files: Dict[str, str]) -> str:
-    """Write the runtime to ``<root>/runtime/<sha>`` unless it is there; return that folder."""
+    """Write the runtime to ``<root>/runtime/<sha>`` unless it is there, and return that folder."""
     root = os.path.normpath(os.path.expanduser(root))
     if os.path.basename(os.path.dirname(root)) != "hpc-agent":
         raise SystemExit("refusing to work in %r: not a folder <scratch>/hpc-agent/<repo>" % root)
     final = os.path.join(root, "runtime", sha)
     if os.path.isdir(final):
         return final
-    # The files, the same again compiled, and folders in whole pages.
+    # Room for the files, the compiled files, and folders in whole pages.
     _check_room(root, 3 * sum(map(len, files.values())) + (1 << 18))
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
     try:
@@ -35,7 +35,7 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
 
 
 def _check_room(root: str, needed: int) -> None:
-    """Compiled files are written without a check by some versions of Python: on a full disk they end up cut short."""
+    """Refuse a full disk: some versions of Python leave compiled files cut short there, without an error."""
     os.makedirs(root, exist_ok=True)
     space = os.statvfs(root)
     if space.f_bavail * space.f_frsize < needed:
@@ -49,7 +49,7 @@ def _write(building: str, final: str, files: Dict[str, str]) -> None:
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(files[name])
         os.chmod(path, 0o444)
-    # Compiled once here, not by every array element; a node with another Python ignores it.
+    # Compiled once here, not by every array element; a node with another version of Python ignores these files.
     compileall.compile_dir(building, ddir=final, quiet=2)
 
 

@@ -1,6 +1,4 @@
-"""One verb of the node side: JSON request on stdin, one framed JSON answer on stdout, whatever banners stand around
-it.
-"""
+"""Run one verb of the node side: JSON request on stdin, one JSON answer on stdout, framed so that banners do not matter."""
 
 import base64
 import errno
@@ -15,27 +13,17 @@ from typing import Any, Callable, Dict, List
 from .shared.errors import PROTOCOL, NodeError
 
 COMPRESS_ABOVE = 16 << 10
-# verb (and function) -> module
+# Module by verb; the function in the module has the verb's name.
 VERBS = {
-    "prepare": "submission.submission",
-    "submit": "submission.submission",
-    "advance": "submission.submission",
-    "resubmit": "submission.resubmission",
-    "report": "look.report",
-    "overview": "look.known_runs",
-    "adoptable": "look.known_runs",
-    "verify": "look.known_runs",
-    "logs": "look.logs",
-    "paths": "look.input_paths",
-    "site": "look.site_facts",
-    "canary": "why.canary",
-    "failures": "why.failure_groups",
-    "combine": "fold.combine",
-}
+    "prepare": "submission.run_submission", "submit": "submission.run_submission", "advance": "submission.run_submission",
+    "resubmit": "submission.resubmission", "report": "look.report", "overview": "look.known_runs",
+    "adoptable": "look.known_runs", "verify": "look.known_runs", "logs": "look.logs", "paths": "look.input_paths",
+    "site": "look.site_facts", "canary": "why.canary", "failures": "why.failure_groups", "combine": "fold.combine",
+}  # fmt: skip
 
 
 def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
-    """The function behind a verb; only its module is imported."""
+    """Import the verb's module, and no other, and return the function."""
     if name not in VERBS:
         raise NodeError("spec_invalid", "the node side has no verb %r" % name)
     module = importlib.import_module("." + VERBS[name], __package__)
@@ -43,33 +31,24 @@ def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     return function
 
 
-def answer(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    """The verb's answer, or its error, as one document. Never raises."""
+def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the verb's data or its error as one document. Never raises."""
     try:
         return {"ok": True, "protocol": PROTOCOL, "data": _verb(name)(request)}
     except NodeError as error:
-        return _failed(error.code, error.message, error.remediation, error.details)
+        failure = error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
-        return _failed("storage_full" if full else "remote_command_failed", message, None, _trace())
-    except Exception as error:  # noqa: BLE001 - the answer must be JSON whatever happens
-        return _failed("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _trace())
+        failure = NodeError("storage_full" if full else "remote_command_failed", message, None, _traceback())
+    except Exception as error:  # noqa: BLE001 - the answer must be JSON after any error
+        failure = NodeError("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _traceback())
+    fields = ("code", "message", "remediation", "details")
+    return dict({field: getattr(failure, field) for field in fields}, ok=False, protocol=PROTOCOL)
 
 
-def _trace() -> Dict[str, Any]:
+def _traceback() -> Dict[str, Any]:
     return {"traceback": traceback.format_exc()[-3000:]}
-
-
-def _failed(code: str, message: str, remediation: Any, details: Dict[str, Any]) -> Dict[str, Any]:
-    return {
-        "ok": False,
-        "protocol": PROTOCOL,
-        "code": code,
-        "message": message,
-        "remediation": remediation,
-        "details": details,
-    }
 
 
 def frame(document: Dict[str, Any], nonce: str) -> str:
@@ -80,11 +59,11 @@ def frame(document: Dict[str, Any], nonce: str) -> str:
 
 
 def main(arguments: List[str]) -> int:
-    """``VERB NONCE < request``."""
+    """Run ``VERB NONCE < request``."""
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    document = answer(arguments[0], request)
+    document = run_verb(arguments[0], request)
     data = frame(document, arguments[1]).encode("utf-8")
     while data:
         data = data[os.write(output, data) :]

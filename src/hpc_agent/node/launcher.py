@@ -1,4 +1,4 @@
-"""hpc-agent on the cluster: runs one array element, or answers one question of the client.
+"""Start hpc-agent on the cluster: one array element, or one verb for the client.
 
 Deployed as ``.hpc/_hpc_dispatch.py``; standard library only.
 """
@@ -9,7 +9,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-if sys.argv[1:2] == ["task"]:  # the way that every array element goes: as few imports as can be
+if sys.argv[1:2] == ["task"]:  # every array element starts here: as few imports as possible
     from _hpc_runtime.job.dispatch import main  # type: ignore[import-not-found]
 
     sys.exit(main(sys.argv[2:]))

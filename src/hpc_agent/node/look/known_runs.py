@@ -4,6 +4,7 @@ import os
 from typing import Any, Dict, List, Sequence
 
 from ..schedulers import load
+from ..schedulers.base import QueueRow
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
@@ -23,7 +24,7 @@ class OneQuery(object):
         self._job_ids = list(job_ids)
         self._rows: Any = None
 
-    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
+    def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         if self._rows is None:
             try:
                 self._rows = self._scheduler.queue(self._job_ids)
@@ -32,7 +33,7 @@ class OneQuery(object):
         if isinstance(self._rows, NodeError):
             raise self._rows
         wanted = set(job_ids)
-        return [row for row in self._rows if str(row["job"]) in wanted]
+        return [row for row in self._rows if row.job in wanted]
 
     def accounting(self, job_ids: Sequence[str], since: float) -> Any:
         return self._scheduler.accounting(job_ids, since)
@@ -113,12 +114,12 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
     scheduler = load(read_json(folder.document)["scheduler"], request.get("site") or {})
     entries = arrays_of(folder)
     submitted = {str(entry.job_id): entry for entry in entries if entry.job_id}
-    queued = {str(row["job"]): row["state"] for row in scheduler.queue(sorted(submitted))}
+    queued = {row.job: row.state for row in scheduler.queue(sorted(submitted))}
     unseen = [job for job in submitted if job not in queued]
     ended = set()
     if unseen:
         since = min(submitted[job].at for job in unseen)
-        ended = {str(row["job"]) for row in scheduler.accounting(sorted(unseen), since)}
+        ended = {row.job for row in scheduler.accounting(sorted(unseen), since)}
     states = {}
     for entry in entries:
         job = str(entry.job_id or "")

@@ -14,6 +14,7 @@ import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from ..schedulers import load
+from ..schedulers.base import AccountingRow, QueueRow
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.errors import NodeError
 from ..shared.files import read_json, write_json
@@ -159,24 +160,24 @@ class Survey(object):
         count = sum(self._mark(entry, start, stop, PENDING, live) for start, stop in spans(entry.tasks))
         self._count_waiting("not submitted", reason, count)
 
-    def _apply_queue(self, rows: List[Dict[str, Any]], submitted: List[Array], live: bytearray) -> None:
+    def _apply_queue(self, rows: List[QueueRow], submitted: List[Array], live: bytearray) -> None:
         by_job = {str(a.job_id): a for a in submitted}
         for row in rows:
-            entry = by_job.get(str(row["job"]))
+            entry = by_job.get(row.job)
             # Job ids are used again: another name is another job.
-            if entry is None or (row.get("name") or entry.name) != entry.name:
+            if entry is None or (row.name or entry.name) != entry.name:
                 continue
-            active = row["state"] in ACTIVE
+            active = row.state in ACTIVE
             touched = 0
-            for first, stop in spans(row["elements"]):
+            for first, stop in spans(row.elements):
                 pack = entry.pack
                 for start, end in slice_spans(entry.tasks, first * pack, (stop - first) * pack):
                     if active and pack > 1:
                         touched += self._mark_packed(entry, start, end, live)
                     else:
                         touched += self._mark(entry, start, end, RUNNING if active else PENDING, live)
-            if not active or row["state"] == "suspended":
-                self._count_waiting(row["state"], str(row.get("reason") or ""), touched)
+            if not active or row.state == "suspended":
+                self._count_waiting(row.state, row.reason, touched)
 
     def _count_waiting(self, state: str, reason: str, count: int) -> None:
         if count:
@@ -265,9 +266,8 @@ class Survey(object):
         wanted = {str(a.job_id): a for a in self.arrays if a in lost or str(a.job_id) in jobs}
         if wanted:
             since = min(a.at for a in wanted.values())
-            found: Dict[Tuple[str, int], Dict[str, Any]] = {}
-            for row in scheduler.accounting(sorted(wanted), since):
-                found[(str(row["job"]), int(row["element"]))] = row
+            rows: List[AccountingRow] = scheduler.accounting(sorted(wanted), since)
+            found = {(row.job, row.element): row for row in rows}
             self._apply_accounting(lost, found)
             self._refine(to_refine, found)
         self._apply_refined()
@@ -277,11 +277,11 @@ class Survey(object):
             for task in to_refine
         )
 
-    def _apply_accounting(self, lost: List[Array], found: Dict[Tuple[str, int], Dict[str, Any]]) -> None:
+    def _apply_accounting(self, lost: List[Array], found: Dict[Tuple[str, int], AccountingRow]) -> None:
         positions = {id(entry): _Positions(entry) for entry in lost}
         for task, entry in list(self._lost(lost)):
             row = found.get((str(entry.job_id), positions[id(entry)].element(task)))
-            if row is None or (row["state"] != "failed" and not self._record_overdue(task)):
+            if row is None or (not row.cause and not self._record_overdue(task)):
                 continue
             self.state[task] = LOST
             self.scan.failed[task] = _lost_facts(entry, row)
@@ -308,18 +308,18 @@ class Survey(object):
         facts = self.scan.failed[task]
         return self.state[task] == task_states.FAILED and facts.get("cause") in REFINED and not self._refined(task)
 
-    def _refine(self, tasks: List[int], found: Dict[Tuple[str, int], Dict[str, Any]]) -> None:
+    def _refine(self, tasks: List[int], found: Dict[Tuple[str, int], AccountingRow]) -> None:
         refined = self.cache.setdefault("refined", {})
         for task in tasks:
             facts = self.scan.failed[task]
             row = found.get((str(facts.get("job")), int(facts.get("element") or 0)))
             if row is not None:
-                better = row.get("cause") not in (None, "exit", "signal")
+                better = row.cause not in (None, "exit", "signal")
                 refined[str(task)] = {
                     "generation": facts.get("generation"),
                     "attempt": facts.get("attempt"),
-                    "cause": row["cause"] if better else facts.get("cause"),
-                    "raw": row["raw"] if better else None,
+                    "cause": row.cause if better else facts.get("cause"),
+                    "raw": row.raw if better else None,
                 }
 
     def _refined(self, task: int) -> bool:
@@ -396,13 +396,10 @@ def _stale(source: str, error: NodeError, since: Any) -> Dict[str, Any]:
     return {"source": source, "since": since, "error": error.message, "code": error.code}
 
 
-def _lost_facts(entry: Array, row: Dict[str, Any]) -> Dict[str, Any]:
-    words = "the scheduler says %s; the task left no record" % row["raw"]
-    kept = {
-        key: row.get(key) for key in ("exit_code", "signal", "host", "job", "element", "seconds", "max_rss_mb", "raw")
-    }
-    cause = row.get("cause") or ("no_record" if row["state"] == "complete" else "unknown")
-    return dict(kept, generation=entry.generation, cause=cause, message=words, evidence="accounting")
+def _lost_facts(entry: Array, row: AccountingRow) -> Dict[str, Any]:
+    words = "the scheduler says %s; the task left no record" % row.raw
+    return dict(row._asdict(), generation=entry.generation, cause=row.cause or "no_record", message=words,
+                evidence="accounting")  # fmt: skip
 
 
 def _vanished_facts(entry: Array) -> Dict[str, Any]:

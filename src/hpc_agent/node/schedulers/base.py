@@ -1,21 +1,20 @@
-"""What a scheduler adapter answers. One class per scheduler; it runs on the cluster, under Python 3.6, standard library
-only.
+"""The interface of a scheduler adapter: one class per scheduler, which runs on the cluster (Python 3.6, standard library).
 
-Element indices are 0-based here and everywhere above; an adapter alone knows what its scheduler counts from.
+Element indices count from 0 here and in every module above; only an adapter knows its scheduler's own first index.
 """
 
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from ..shared.commands import run_command
 from ..shared.errors import NodeError
+from .site import Limit, Partition, Query
 
-# States of an element that the queue still knows.
+# States of an element in the queue.
 QUEUE_STATES = ("pending", "held", "running", "suspended", "completing", "error")
 
-# Variables that would change what the scheduler's tools print or default to, or leak the caller's environment into
-# jobs.
+# Variables that change the output or the defaults of the scheduler's tools, or leak the caller's environment into jobs.
 _DROPPED = re.compile(
     r"^(S(LURM|BATCH|QUEUE|ACCT|INFO|CONTROL|RUN)_|SGE_O_|SGE_TASK|JOB_|CONDA_|_CE_|VIRTUAL_ENV|PYTHON(PATH|HOME|STARTUP)$|BASH_FUNC_)"
 )
@@ -23,67 +22,96 @@ _KEPT = ("SLURM_CONF",)
 
 _INDICES = re.compile(r"^([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?$")
 
-# Above what any scheduler allows: a damaged list must not fill the memory.
+# Above the limit of any scheduler: a damaged list must not fill the memory.
 _HIGHEST_INDEX = 5000000
 
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
 
-# One line of an adapter's table of refusals: pattern, error code, whether waiting helps, what to do.
-Rule = Tuple[str, str, bool, str]
+_THEN = ", then run 'hpc-agent submit' again."
 
 
-class Job(object):
-    """One array to submit. Every field is plain data that the client validated.
+class Rule(NamedTuple):
+    """A message of a submission tool that printed no job id: its pattern, what to do, and the error it stands for."""
 
-    name         unique token of the array; stands in the scheduler's job name and, where there is one, its comment
-    count        number of elements, 0..count-1
-    script       absolute path of the job script; takes no arguments
-    environment  variables the script needs (values may hold commas and spaces, never NUL or newline)
-    log_folder   absolute folder for the scheduler's own output
-    after        ids of jobs that must have ended, in whatever state, before this one starts
-    max_running  at most so many elements at once; None is no limit
-    resources    walltime_sec, mem_mb (of an element, all cores together), cpus, gpus, gpu_type, nodes, exclusive;
-                 missing or None is not asked for
-    placement    partition (or queue), account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
-    site         knobs of the cluster from clusters.yaml (parallel_environment, sge_memory_resource, ...)
-    working_directory  absolute folder the element starts in
+    pattern: str
+    remedy: str
+    retry_later: bool = False  # True where waiting, not correcting, is the remedy
+    code: str = "scheduler_refused"
+
+
+class Job(NamedTuple):
+    """One array to submit."""
+
+    name: str  # unique token of the array; stands in the scheduler's job name and, where there is one, its comment
+    count: int  # type: ignore[assignment]  # number of elements
+    script: str  # absolute path of the job script, which takes no arguments
+    log_folder: str  # absolute folder for the scheduler's own output
+    working_directory: str  # absolute folder in which an element starts
+    environment: Dict[str, str] = {}  # for the script; values may hold commas and spaces, never NUL or newline
+    after: List[str] = []  # ids of jobs that must have ended, in any state, before this one starts
+    max_running: Optional[int] = None  # elements that may run at once; None is no limit
+    # walltime_sec, mem_mb (of an element, all cores together), cpus, gpus, gpu_type, nodes, exclusive; None: no request
+    resources: Dict[str, Any] = {}
+    placement: Dict[
+        str, Any
+    ] = {}  # partition, account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    site: Dict[str, Any] = {}  # settings of clusters.yaml (parallel_environment, sge_memory_resource, ...)
+    barrier: Optional[int] = None  # a descriptor that the submission tool keeps open for as long as it lives
+
+
+class QueueRow(NamedTuple):
+    """Elements of a job that are queued or running. All pending elements of an array are one row."""
+
+    job: str
+    elements: str  # ranges, "0-9,12"
+    state: str  # one of QUEUE_STATES
+    reason: str = ""
+    raw: str = ""  # the scheduler's word for the state
+    host: str = ""
+    name: str = ""  # the job's name
+
+
+class AccountingRow(NamedTuple):
+    """The end of the newest attempt of an element.
+
+    ``cause`` is None for an element that ended well, else one of "timeout", "out_of_memory", "node_failure", "preempted",
+    "cancelled", "environment", "never_started", "exit", "signal", "unknown".
     """
 
-    def __init__(self, document: Dict[str, Any]) -> None:
-        self.name = str(document["name"])
-        self.count = int(document["count"])
-        self.script = str(document["script"])
-        self.environment: Dict[str, str] = dict(document.get("environment") or {})
-        self.log_folder = str(document["log_folder"])
-        self.after: List[str] = [str(job) for job in document.get("after") or []]
-        self.max_running: Optional[int] = document.get("max_running")
-        self.resources: Dict[str, Any] = dict(document.get("resources") or {})
-        self.placement: Dict[str, Any] = dict(document.get("placement") or {})
-        self.site: Dict[str, Any] = dict(document.get("site") or {})
-        self.working_directory = str(document["working_directory"])
-        # A descriptor that the submission tool keeps open for as long as it lives; None: nobody waits for that.
-        self.barrier: Optional[int] = None
+    job: str
+    element: int
+    cause: Optional[str]
+    raw: str  # the scheduler's words
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+    host: str = ""
+    seconds: Optional[float] = None
+    max_rss_mb: Optional[float] = None
+
+    @property
+    def state(self) -> str:
+        return "failed" if self.cause else "complete"
 
 
 class Scheduler(object):
-    """The questions a run asks of a scheduler. Pure builders and parsers, and the few methods that run them."""
+    """Builds commands, parses their output, and runs them."""
 
     name = ""
     command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)
 
     @classmethod
     def for_site(cls, site: Dict[str, Any]) -> "Scheduler":
-        """The adapter set up with the cluster's own knobs (clusters.yaml)."""
+        """Return the adapter, set up with the cluster's settings (clusters.yaml)."""
         del site
         return cls()
 
     def submit_command(self, job: Job) -> List[str]:
-        """Argv of the submission; the job's environment variables are in the process environment."""
+        """Return the argv of the submission; the job's environment variables are in the process environment."""
         raise NotImplementedError
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
-        """The job id.
+        """Return the job id.
 
         Raises NodeError ``scheduler_refused`` or ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the
         scheduler cannot be reached) or ``submission_unknown``; the last two call for a look-up before another attempt.
@@ -92,14 +120,11 @@ class Scheduler(object):
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
-        command = self.submit_command(job)
+        inherit = [job.barrier] if job.barrier is not None else []
+        env = clean_environment(job.environment)
         try:
             code, out, err = run_command(
-                command,
-                self.command_timeout,
-                env=clean_environment(job.environment),
-                cwd=job.working_directory,
-                inherit=[job.barrier] if job.barrier is not None else [],
+                self.submit_command(job), self.command_timeout, env=env, cwd=job.working_directory, inherit=inherit
             )
         except NodeError as error:
             if error.code != "cluster_timeout":
@@ -108,44 +133,40 @@ class Scheduler(object):
             raise NodeError("submission_unknown", error.message) from error
         return self.parse_submit(code, out, err)
 
-    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
-        """Rows of what is still queued or running.
+    def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
+        """Return the rows of the jobs that are queued or running; the queue does not hold a job without a row.
 
-        Each row: {"job": id, "elements": "0-9,12" (ranges), "state": one of QUEUE_STATES, "reason": text or "",
-        "raw": the scheduler's own state, "host": text or "", "name": the job's name}. Pending elements of an array come as
-        one row, however many they are. An answer without a job means the queue does not have it. Raises NodeError when the query
-        itself failed.
+        Raises NodeError when the query failed.
         """
         raise NotImplementedError
 
-    def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
-        """Rows of what accounting says has ended, submitted at or after ``since`` (epoch seconds).
+    def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
+        """Return the elements that have ended, of jobs submitted at or after ``since`` (epoch seconds).
 
-        Each row: {"job": id, "element": int, "state": "complete" | "failed", "cause": None | "timeout" |
-        "out_of_memory" | "node_failure" | "preempted" | "cancelled" | "environment" | "never_started" | "exit" |
-        "signal", "raw": the scheduler's own words, "exit_code": int or None, "signal": int or None, "host": text,
-        "seconds": float or None, "max_rss_mb": float or None}. Only the newest attempt of an element. Raises
-        NodeError when the query itself failed (a database that is down is not an empty answer).
+        Raises NodeError when the query failed (a database that is down is not an empty answer).
         """
         raise NotImplementedError
 
     def find(self, name: str, since: float) -> List[str]:
-        """Ids of the user's jobs called ``name``, in the queue or in accounting, submitted at or after ``since``;
-        newest last.
-        """
+        """Return the ids of the user's jobs called ``name``, queued or ended, submitted at or after ``since``; newest last."""
         raise NotImplementedError
 
     def submitted_elements(self) -> int:
-        """How many elements of all of the user's jobs are pending or running. Raises NodeError."""
+        """Count the pending and running elements of all of the user's jobs. Raises NodeError."""
         raise NotImplementedError
 
     def usable_nodes(self) -> List[str]:
-        """Names of the nodes that take jobs now; empty where that is not known. Raises NodeError."""
+        """Return the names of the nodes that take jobs now; empty where they are not known. Raises NodeError."""
         return []
+
+    def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
+        """Return the partitions of the cluster and the limits that hold for the user; ``query`` runs the commands."""
+        del query
+        return [], []
 
 
 def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
-    """The caller's environment without what would change the scheduler's answers or leak into a job."""
+    """Return the environment without variables that change the scheduler's output or leak into a job."""
     env = {k: v for k, v in os.environ.items() if k in _KEPT or not _DROPPED.match(k)}
     env["LC_ALL"] = "C"
     env.update(extra or {})
@@ -153,9 +174,9 @@ def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
 
 
 def parse_indices(text: str, first: int = 0) -> List[int]:
-    """``"3,7,12-14"`` or ``"1-2999:2"`` as element indices from 0, where the scheduler counts from ``first``.
+    """Return ``"3,7,12-14"`` or ``"1-2999:2"`` as element indices from 0, where the scheduler counts from ``first``.
 
-    Raises ValueError on anything else, and so on a list that the scheduler's tool cut short.
+    Raises ValueError on anything else, such as a list that the scheduler's tool cut short.
     """
     elements: List[int] = []
     for part in text.split(","):
@@ -170,21 +191,29 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
     return elements
 
 
-def refusal(rules: Sequence[Rule], said: str, message: str) -> NodeError:
-    """The error for a submission that gave no job id: the first rule whose pattern occurs in what was ``said``.
+def submitted_job(
+    tool: str, ids: Set[str], code: int, output: str, summarize: Callable[[str], str], rules: Sequence[Rule]
+) -> str:
+    """Return the one id that ``tool`` printed. Raises the NodeError of the first rule whose pattern occurs in ``output``.
 
-    Without a rule it is not known what happened: ``submission_unknown``, never an invitation to send it again.
-    ``details`` has the scheduler's words and ``retry_later``: true where waiting, not correcting, is the remedy.
+    Without a rule the outcome is not known: ``submission_unknown``, which calls for a look-up before another attempt.
     """
-    for pattern, code, retry_later, remediation in rules:
-        if re.search(pattern, said, re.IGNORECASE | re.MULTILINE):
-            return NodeError(code, message, remediation, {"scheduler": said, "retry_later": retry_later})
-    return NodeError("submission_unknown", message, None, {"scheduler": said, "retry_later": True})
+    if code == 0 and len(ids) == 1:
+        return ids.pop()
+    summary = summarize(output)
+    if code == 0 or ids:
+        outcome = "%s ended with exit code %d and named %d jobs" % (tool, code, len(ids))
+        raise NodeError("submission_unknown", "%s: %s" % (outcome, summary))
+    message = "%s: %s" % (tool, summary or "exit code %d without a message" % code)
+    for rule in rules:
+        if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
+            details = {"scheduler": output, "retry_later": rule.retry_later}
+            raise NodeError(rule.code, message, rule.remedy + _THEN, details)
+    raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
 
 
-def first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else ""
-
-
-Parsed = Tuple[int, str, str]
+def query_error(tool: str, code: int, err: str, summary: str, unreachable: Pattern[str]) -> NodeError:
+    """Return the error of a query that failed: ``cluster_timeout`` where the scheduler could not be reached."""
+    kind = "cluster_timeout" if unreachable.search(err) else "remote_command_failed"
+    message = "%s: %s" % (tool, summary or "exit code %d" % code)
+    return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from subprocess import PIPE
 from typing import Dict, Optional, Sequence, Tuple
 
 from .errors import NodeError
@@ -11,31 +12,23 @@ from .errors import NodeError
 def run_command(
     argv: Sequence[str],
     timeout: float,
-    stdin: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     cwd: Optional[str] = None,
     inherit: Sequence[int] = (),
 ) -> Tuple[int, str, str]:
-    """Run ``argv`` for at most ``timeout`` seconds; its whole process group dies with it. It keeps the descriptors ``inherit``.
+    """Run ``argv`` and return (exit code, stdout, stderr); the command keeps the descriptors ``inherit``.
 
-    Returns (exit code, stdout, stderr). Raises NodeError ``cluster_timeout`` or ``remote_command_failed`` when the
-    program is missing.
+    After ``timeout`` seconds the whole process group is killed. Raises NodeError ``cluster_timeout``, or
+    ``remote_command_failed`` when the program is missing.
     """
     try:
         process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-            pass_fds=list(inherit),
+            argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd, start_new_session=True, pass_fds=inherit
         )
     except OSError as error:
         raise NodeError("remote_command_failed", "cannot run %s: %s" % (argv[0], error.strerror)) from error
     try:
-        out, err = process.communicate(stdin.encode("utf-8") if stdin else None, timeout=timeout)
+        out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as expired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

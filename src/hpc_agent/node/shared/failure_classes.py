@@ -1,165 +1,98 @@
-"""The catalogue of failures: what a failed task is called, what gives it away, and what helps."""
+"""The catalogue of failures: the name of each class, its signs, and its remedy."""
 
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 
 _RESUBMIT = "hpc-agent resubmit --run-id RUN --classes "
 _LOGS = "hpc-agent logs --run-id RUN --task-id N"
 
 
-class FailureClass(object):
+class FailureClass(NamedTuple):
     """One kind of failure.
 
-    ``action``: "continue", "more_memory", "more_time", "resubmit" and "other_nodes" are done without asking, at most
-    ``attempts`` times a task, with the limit times ``multiplier``; "fix" needs new code or settings, "ask" a decision.
+    Recovery acts by itself on "continue", "more_memory", "more_time", "resubmit" and "other_nodes", at most ``attempts``
+    times a task, with the limit times ``multiplier``. "fix" needs new code or settings, "ask" a decision.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        signs: str,
-        remedy: str,
-        action: str,
-        attempts: int = 0,
-        multiplier: Optional[float] = None,
-    ) -> None:
-        self.name = name
-        self.title = title
-        self.signs = signs
-        self.remedy = remedy
-        self.action = action
-        self.attempts = attempts
-        self.multiplier = multiplier
+    name: str
+    title: str
+    action: str
+    signs: str
+    remedy: str
+    attempts: int = 0
+    multiplier: Optional[float] = None
 
 
 # In order of precedence. A remedy ends with the command to type.
 CATALOGUE: List[FailureClass] = [
-    FailureClass(
-        "checkpointed", "Stopped with a checkpoint",
-        "The executor stopped itself, or was stopped at its time limit or by preemption, and left files in its "
+    FailureClass("checkpointed", "Stopped with a checkpoint", action="continue", attempts=100,
+        signs="The executor stopped itself, or was stopped at its time limit or by preemption, and left files in its "
         "checkpoint folder.",
-        "Let the tasks go on from their checkpoints: " + _RESUBMIT + "checkpointed",
-        "continue", attempts=100,
-    ),
-    FailureClass(
-        "gpu_memory", "Out of GPU memory",
-        "The log ends with 'CUDA out of memory', CUDA_ERROR_OUT_OF_MEMORY, cudaErrorMemoryAllocation, 'HIP out of "
+        remedy="Let the tasks go on from their checkpoints: " + _RESUBMIT + "checkpointed"),
+    FailureClass("gpu_memory", "Out of GPU memory", action="ask",
+        signs="The log ends with 'CUDA out of memory', CUDA_ERROR_OUT_OF_MEMORY, cudaErrorMemoryAllocation, 'HIP out of "
         "memory' or RESOURCE_EXHAUSTED.",
-        "More host memory does not help: use a smaller batch or another GPU type and submit again: hpc-agent submit",
-        "ask",
-    ),
-    FailureClass(
-        "out_of_memory", "Out of memory",
-        "The scheduler says so, slurmstepd reports an oom-kill event, a kill came with at least 90 % of the memory in "
+        remedy="More host memory does not help: use a smaller batch or another GPU type and submit again: hpc-agent submit"),
+    FailureClass("out_of_memory", "Out of memory", action="more_memory", attempts=3, multiplier=2.0,
+        signs="The scheduler reports it, slurmstepd reports an oom-kill event, a kill came with at least 90 % of the memory in "
         "use, or the program could not allocate (MemoryError, std::bad_alloc).",
-        "Give the tasks more memory: " + _RESUBMIT + "out_of_memory --mem-mb N",
-        "more_memory", attempts=3, multiplier=2.0,
-    ),
-    FailureClass(
-        "walltime", "Out of time",
-        "The scheduler says TIMEOUT or 'DUE TO TIME LIMIT', or the task was stopped when its time was nearly used up.",
-        "Give the tasks more time: " + _RESUBMIT + "walltime --walltime-sec N",
-        "more_time", attempts=2, multiplier=2.0,
-    ),
-    FailureClass(
-        "preempted", "Preempted",
-        "The scheduler says PREEMPTED or 'DUE TO PREEMPTION'.",
-        "The nodes were needed for a job of higher priority, so send the tasks again: " + _RESUBMIT + "preempted",
-        "resubmit", attempts=10,
-    ),
-    FailureClass(
-        "node_failure", "A node or its file system failed",
-        "The scheduler says NODE_FAIL, or the log ends with a stale file handle, an input/output error, a lost "
+        remedy="Give the tasks more memory: " + _RESUBMIT + "out_of_memory --mem-mb N"),
+    FailureClass("walltime", "Out of time", action="more_time", attempts=2, multiplier=2.0,
+        signs="The scheduler reports TIMEOUT or 'DUE TO TIME LIMIT', or the task was stopped when its time was nearly used up.",
+        remedy="Give the tasks more time: " + _RESUBMIT + "walltime --walltime-sec N"),
+    FailureClass("preempted", "Preempted", action="resubmit", attempts=10,
+        signs="The scheduler reports PREEMPTED or 'DUE TO PREEMPTION'.",
+        remedy="The nodes were needed for a job of higher priority, so send the tasks again: " + _RESUBMIT + "preempted"),
+    FailureClass("node_failure", "A node or its file system failed", action="other_nodes", attempts=3,
+        signs="The scheduler reports NODE_FAIL, or the log ends with a stale file handle, an input/output error, a lost "
         "connection, a bus error or a broken GPU.",
-        "Nothing is wrong with the tasks, so send them to other nodes: " + _RESUBMIT + "node_failure",
-        "other_nodes", attempts=3,
-    ),
-    FailureClass(
-        "disk_full", "No room on a disk",
-        "The log ends with 'No space left on device' or 'Disk quota exceeded' (errno 28 or 122).",
-        "Make room where the log says it is missing, then send the tasks again: " + _RESUBMIT + "disk_full",
-        "ask",
-    ),
-    FailureClass(
-        "environment", "The environment could not be set up",
-        "A module, conda environment or shell_init did not load on the node, the scheduler could not start the job, or "
+        remedy="Nothing is wrong with the tasks, so send them to other nodes: " + _RESUBMIT + "node_failure"),
+    FailureClass("disk_full", "No room on a disk", action="ask",
+        signs="The log ends with 'No space left on device' or 'Disk quota exceeded' (errno 28 or 122).",
+        remedy="Make room where the log shows that it is missing, then send the tasks again: " + _RESUBMIT + "disk_full"),
+    FailureClass("environment", "The environment could not be set up", action="fix",
+        signs="A module, conda environment or shell_init did not load on the node, the scheduler could not start the job, or "
         "a shared library is missing.",
-        "Correct modules, conda_env or shell_init in clusters.yaml, then submit again: hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "missing_module", "A package is not installed",
-        "Python ends with ModuleNotFoundError or ImportError, R with 'there is no package called'.",
-        "Install the package in the environment of the tasks or name another environment, then submit again: "
-        "hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "command_not_found", "A command does not exist",
-        "The shell says 'command not found' or ends with exit code 127.",
-        "Correct the command, or load the module that brings it, then submit again: hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "missing_file", "A file is missing",
-        "The log ends with FileNotFoundError or 'No such file or directory'.",
-        "Put the file among those that are pushed (or in shared_paths) or correct its path, then submit again: "
-        "hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "permission", "Permission denied",
-        "The log ends with PermissionError or 'Permission denied', or the shell with exit code 126.",
-        "Correct the permissions, or write to the task's result folder instead, then submit again: hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "cancelled", "Cancelled",
-        "The scheduler says that a user or an administrator cancelled the job.",
-        "Nothing is sent again unless you ask for it: " + _RESUBMIT + "cancelled",
-        "ask",
-    ),
-    FailureClass(
-        "never_started", "Never started",
-        "The scheduler says that the job was deleted or lost while it was pending.",
-        "Send the tasks again: " + _RESUBMIT + "never_started",
-        "resubmit", attempts=1,
-    ),
-    FailureClass(
-        "no_output", "Ended without its metrics",
-        "The executor ended with exit code 0, and the metrics it declared are missing or cannot be read.",
-        "See in the log what the executor wrote and where, and correct it or the declared results: " + _LOGS,
-        "fix",
-    ),
-    FailureClass(
-        "no_record", "Ended without a record",
-        "The scheduler says that the job ended well, and no record of the task arrived.",
-        "Send the tasks again: " + _RESUBMIT + "no_record",
-        "resubmit", attempts=1,
-    ),
-    FailureClass(
-        "code_error", "The program failed",
-        "The log ends with a traceback or another error message, or the program with an exit code that is not 0.",
-        "Correct the code at the line that the log names, then submit it: hpc-agent submit",
-        "fix",
-    ),
-    FailureClass(
-        "signal", "Killed by a signal",
-        "The program was killed by a signal, such as SIGSEGV or SIGKILL, that nothing explains.",
-        "See what the program did last, and whether it happens again on another node: " + _LOGS,
-        "ask",
-    ),
-    FailureClass(
-        "unknown", "Unknown",
-        "Neither record, accounting nor logs tell why.",
-        "See what little there is: " + _LOGS,
-        "ask",
-    ),
+        remedy="Correct modules, conda_env or shell_init in clusters.yaml, then submit again: hpc-agent submit"),
+    FailureClass("missing_module", "A package is not installed", action="fix",
+        signs="Python ends with ModuleNotFoundError or ImportError, R with 'there is no package called'.",
+        remedy="Install the package in the environment of the tasks or name another environment, then submit again: "
+        "hpc-agent submit"),
+    FailureClass("command_not_found", "A command does not exist", action="fix",
+        signs="The shell prints 'command not found' or ends with exit code 127.",
+        remedy="Correct the command, or load the module that brings it, then submit again: hpc-agent submit"),
+    FailureClass("missing_file", "A file is missing", action="fix",
+        signs="The log ends with FileNotFoundError or 'No such file or directory'.",
+        remedy="Put the file among those that are pushed (or in shared_paths) or correct its path, then submit again: "
+        "hpc-agent submit"),
+    FailureClass("permission", "Permission denied", action="fix",
+        signs="The log ends with PermissionError or 'Permission denied', or the shell with exit code 126.",
+        remedy="Correct the permissions, or write to the task's result folder instead, then submit again: hpc-agent submit"),
+    FailureClass("cancelled", "Cancelled", action="ask",
+        signs="The scheduler reports that a user or an administrator cancelled the job.",
+        remedy="Nothing is sent again unless you ask for it: " + _RESUBMIT + "cancelled"),
+    FailureClass("never_started", "Never started", action="resubmit", attempts=1,
+        signs="The scheduler reports that the job was deleted or lost while it was pending.",
+        remedy="Send the tasks again: " + _RESUBMIT + "never_started"),
+    FailureClass("no_output", "Ended without its metrics", action="fix",
+        signs="The executor ended with exit code 0, and the metrics it declared are missing or cannot be read.",
+        remedy="See in the log what the executor wrote and where, and correct it or the declared results: " + _LOGS),
+    FailureClass("no_record", "Ended without a record", action="resubmit", attempts=1,
+        signs="The scheduler reports that the job ended well, and no record of the task arrived.",
+        remedy="Send the tasks again: " + _RESUBMIT + "no_record"),
+    FailureClass("code_error", "The program failed", action="fix",
+        signs="The log ends with a traceback or another error message, or the program with an exit code that is not 0.",
+        remedy="Correct the code at the line that the log names, then submit it: hpc-agent submit"),
+    FailureClass("signal", "Killed by a signal", action="ask",
+        signs="The program was killed by a signal, such as SIGSEGV or SIGKILL, that nothing explains.",
+        remedy="See what the program did last, and whether it happens again on another node: " + _LOGS),
+    FailureClass("unknown", "Unknown", action="ask",
+        signs="Neither record, accounting nor logs show the cause.",
+        remedy="Read the log, if there is one: " + _LOGS),
 ]  # fmt: skip
 
 _BY_NAME = {entry.name: entry for entry in CATALOGUE}
 
 
 def by_name(name: str) -> FailureClass:
-    """The class called ``name``. Raises KeyError when there is none."""
+    """Return the class called ``name``. Raises KeyError when there is none."""
     return _BY_NAME[name]

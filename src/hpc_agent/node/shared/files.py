@@ -1,4 +1,4 @@
-"""Read and write small files so that a reader sees the old content or the new one, never half of either."""
+"""Read and write small JSON files."""
 
 import errno
 import json
@@ -9,7 +9,7 @@ from typing import Any
 def write_json(path: str, value: Any, sync: bool = True) -> None:
     """Write ``value`` so that a reader sees the old file or the new one, never half of either.
 
-    With ``sync`` the bytes and the folder entry are on disk before this returns.
+    With ``sync`` the bytes and the folder entry are on disk when the function returns.
     """
     data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
     temporary = "%s.%d.%s.tmp" % (path, os.getpid(), os.urandom(4).hex())
@@ -29,7 +29,7 @@ def write_json(path: str, value: Any, sync: bool = True) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Make renames inside ``folder`` durable; file systems that cannot (some NFS) are left alone."""
+    """Make renames inside ``folder`` durable where the file system can (some NFS cannot)."""
     try:
         descriptor = os.open(folder or ".", os.O_RDONLY)
     except OSError:
@@ -44,7 +44,7 @@ def sync_folder(folder: str) -> None:
 
 
 def read_json(path: str, default: Any = None) -> Any:
-    """The JSON document at ``path``; ``default`` where the file is missing. Raises ValueError when it is torn."""
+    """Return the JSON document at ``path``, or ``default`` where the file is missing. Raises ValueError for a torn file."""
     try:
         with open(path, "rb") as handle:
             data = handle.read()

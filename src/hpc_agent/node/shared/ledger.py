@@ -52,6 +52,7 @@ class Array(NamedTuple):
         return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
 
     def to_json(self) -> Dict[str, Any]:
+        """Return the document, without fields that are None."""
         return {key: value for key, value in self._asdict().items() if value is not None}
 
 
@@ -80,7 +81,7 @@ def write_array(folder: RunFolder, array: Array) -> Array:
     return array
 
 
-def summary(folder: RunFolder) -> Dict[str, Any]:
-    """Return, for each array, the fields that the client keeps."""
+def summary(folder: RunFolder) -> Dict[str, Dict[str, Any]]:
+    """Return the fields that the client keeps, by array."""
     kept = ("order", "state", "job_id", "message", "at", "held", "generation", "adopted")
     return {array.array: {key: getattr(array, key) for key in kept} for array in arrays_of(folder)}

@@ -1,4 +1,4 @@
-"""The document of a run, ``run.json``: what was submitted, as the client wrote it."""
+"""The document of a run, ``run.json``, as the client wrote it."""
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -18,7 +18,7 @@ class RunDocument(NamedTuple):
     campaign_id: Optional[str] = None
     snapshot: str = ""
     outputs: List[str] = []
-    shared: List[str] = []
+    shared: Dict[str, str] = {}  # name in the work folder -> path of data that is not copied
     env: Dict[str, str] = {}
     resources: Dict[str, Any] = {}
     results: Dict[str, Any] = {}
@@ -29,6 +29,7 @@ class RunDocument(NamedTuple):
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "RunDocument":
+        """Return the document; fields that only the client reads are dropped."""
         return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
 
 

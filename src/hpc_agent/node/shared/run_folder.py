@@ -1,4 +1,4 @@
-"""Where things lie below a remote root. The only place that spells these names."""
+"""Paths below a remote root. No other module spells these names."""
 
 import os
 import re
@@ -7,20 +7,16 @@ from typing import List
 from .errors import NodeError
 
 SHARD_SIZE = 1000
-
-
-def shard_of(task_id: int) -> str:
-    """The folder of a task's record: about 1,000 tasks share one, so a poll re-reads only what changed."""
-    return "%05d" % (task_id // SHARD_SIZE)
-
-
 IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
+def shard_of(task_id: int) -> str:
+    """Return the folder of a task's record; 1,000 tasks share one, so that a status re-reads only changed folders."""
+    return "%05d" % (task_id // SHARD_SIZE)
+
+
 def check_root(root: str) -> str:
-    """A remote root, absolute and normalised. Refuses ``/``, ``$HOME`` and anything that is not
-    ``.../hpc-agent/<repo>``.
-    """
+    """Return a remote root, absolute and normalised. Refuses every path but ``.../hpc-agent/<repo>``."""
     path = os.path.normpath(os.path.expanduser(root))
     parent, name = os.path.split(path)
     home = os.path.normpath(os.path.expanduser("~"))
@@ -72,7 +68,7 @@ class RunFolder(object):
         return os.path.join(self.logs, shard_of(task), "%d.g%d.log" % (task, generation))
 
     def arrays(self) -> List[str]:
-        """Names of the arrays in the ledger."""
+        """Return the names of the arrays in the ledger."""
         try:
             return sorted(name[:-5] for name in os.listdir(self.jobs) if name.endswith(".json"))
         except OSError:
@@ -83,12 +79,12 @@ class RunFolder(object):
 
 
 def run_folder(root: str, run_id: str) -> RunFolder:
-    """The run's folder; it need not exist."""
+    """Return the run's folder, which need not exist."""
     return RunFolder(os.path.join(check_root(root), "runs", check_id(run_id)))
 
 
 def existing_run(root: str, run_id: str) -> RunFolder:
-    """The run's folder. Raises NodeError ``run_not_found``."""
+    """Return the folder of a run. Raises NodeError ``run_not_found``."""
     folder = run_folder(root, run_id)
     if not os.path.isfile(folder.document):
         raise NodeError("run_not_found", "no run %s below %s on the cluster" % (run_id, root))

@@ -1,20 +1,20 @@
-"""Why a task waits, in a sentence: the schedulers' reason words, and our own.
+"""Sentences for the reasons of waiting tasks.
 
-The words are those of the squeue manual page ("JOB REASON CODES") and of ``qstat -j``.
+The reasons are those of the squeue manual page ("JOB REASON CODES") and of ``qstat -j``, and those of this package.
 """
 
 import re
 from typing import Any, Dict, List, Tuple
 
-# Why an array has no job id yet, by the state of its entry in the ledger (or by what holds it).
+# Reasons of an array without a job id, by its state in the ledger, or "canary".
 UNSUBMITTED = {
     "planned": "not submitted yet",
-    "intent": "its submission was cut off; the next 'hpc-agent submit' or 'hpc-agent monitor-flow' settles it",
+    "intent": "its submission was interrupted; the next 'hpc-agent submit' or 'hpc-agent monitor-flow' completes it",
     "refused": "the scheduler refused it",
     "canary": "waits until 'hpc-agent verify-canary' finds the canary in order",
 }
 
-# word -> (sentence, does it end by itself?)
+# Reason -> (sentence, True where the wait ends by itself).
 SENTENCES: Dict[str, Tuple[str, bool]] = {
     "Priority": ("jobs of higher priority come first", True),
     "Resources": ("waits for free nodes, cores or memory", True),
@@ -31,13 +31,13 @@ SENTENCES: Dict[str, Tuple[str, bool]] = {
     "FrontEndDown": ("the front end node is down", True),
     "InvalidQOS": ("its QOS does not exist any more", False),
     "InvalidAccount": ("its account is not valid any more", False),
-    "DependencyNeverSatisfied": ("it waits for a job that cannot end as it should", False),
+    "DependencyNeverSatisfied": ("it waits for a job that cannot end successfully", False),
     "PartitionTimeLimit": ("it asks for more time than the partition allows", False),
     "PartitionNodeLimit": ("it asks for more nodes than the partition has or allows", False),
     "PartitionDown": ("the partition is closed: jobs queue, none starts", False),
     "PartitionInactive": ("the partition is closed: nothing is accepted or started", False),
-    "PartitionConfig": ("it asks for what the partition does not have", False),
-    "BadConstraints": ("no node has what it asks for", False),
+    "PartitionConfig": ("the partition lacks a resource that it requests", False),
+    "BadConstraints": ("no node has the resources that it requests", False),
     "JobHeldUser": ("you put it on hold ('scontrol release' lets it go)", False),
     "JobHeldAdmin": ("an administrator put it on hold", False),
     "JobHoldMaxRequeue": ("it was requeued too often and is on hold", False),
@@ -50,12 +50,12 @@ SENTENCES: Dict[str, Tuple[str, bool]] = {
     "SupervisorDown": ("the local scheduler's supervisor could not be started", False),
 }  # fmt: skip
 _ABOVE = re.compile(r"^(QOS|Assoc|Association)?(Max|Grp|MaxJobs|Job)\w*(Limit|PerUser|PerAccount|PerJob|PerNode)\w*$")
-# A limit on one job alone never lets it start; a limit on all of them together does, once others have ended.
+# A job above a limit for one job never starts; a limit on all jobs together ends when others have ended.
 _ONE_JOB = re.compile(r"PerJob|PerNode|WallDuration")
 
 
 def sentence(state: str, reason: str) -> Tuple[str, bool]:
-    """The reason for people, and whether it will pass without anybody doing something."""
+    """Return the reason as a sentence, and True where the wait ends by itself."""
     word = reason.strip("()").partition(",")[0].strip()
     known = SENTENCES.get(word) or SENTENCES.get(word.partition(" ")[0])
     if known:
@@ -69,16 +69,16 @@ def sentence(state: str, reason: str) -> Tuple[str, bool]:
     if state == "error":
         return "the scheduler could not start it: %s" % (reason or "see qstat -j"), False
     if state == "held":
-        return "on hold: %s" % (reason or "somebody has to release it"), False
+        return "on hold: %s" % (reason or "it has to be released"), False
     if state == "suspended":
-        return "suspended: it keeps its place and stands still", True
+        return "suspended: it keeps its node and does not run", True
     return reason or "the scheduler gives no reason yet", True
 
 
 def explain(waiting: Dict[Tuple[str, str], int]) -> List[Dict[str, Any]]:
-    """Each reason with its count and sentence; what does not end by itself comes first."""
+    """Return each reason with its count and sentence; those that do not end by themselves come first."""
     rows: List[Dict[str, Any]] = []
     for (state, reason), count in waiting.items():
-        words, passes = sentence(state, reason)
-        rows.append({"state": state, "reason": reason, "count": count, "sentence": words, "passes": passes})
+        text, passes = sentence(state, reason)
+        rows.append({"state": state, "reason": reason, "count": count, "sentence": text, "passes": passes})
     return sorted(rows, key=lambda row: (row["passes"], -int(row["count"]), row["reason"]))[:20]

@@ -1,80 +1,102 @@
-"""Submit failed tasks again, exactly once for a request: decide, write the decision down, submit, all under the lock.
+"""Submit failed tasks again, once for a request: decide, write the decision, submit, all under the run's lock.
 
-The decision of a request is one file, ``resubmits/<request_id>.json``; the same request again finds it and only
-finishes what it says. The new arrays are a generation of their own, so that claims and records of older attempts cannot
-be mistaken for theirs.
+The decision of a request is one file, ``resubmits/<request_id>.json``; a repeated request finds the file and only finishes
+that decision. The new arrays are a generation of their own, so that claims and records of older attempts cannot be mistaken
+for theirs.
 """
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..look.report import describe
 from ..look.survey import Survey
 from ..schedulers import load
+from ..schedulers.base import Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, remove_quietly, write_json
 from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
 from ..shared.ranges import encode_ranges
+from ..shared.run_document import read_run
+from ..shared.run_folder import RunFolder
 from ..why.failure_groups import diagnose
-from ..why.recovery_policy import Policy, decide
-from .run_lock import Lock
-from .submitter import Submitter, plan
+from ..why.recovery_policy import Group, Policy, decide
+from .run_lock import RunLock
+from .submitter import Submitter, write_planned_arrays
+
+
+class Decision(NamedTuple):
+    """The decision of one request."""
+
+    groups: List[Dict[str, Any]]  # tasks to submit again, as the client shows them
+    blocked: List[Dict[str, Any]]  # tasks that are not submitted again, with the reason
+    arrays: List[Array]
+    left: Dict[str, int]  # tasks that are running, pending or unknown
+    lifecycle_state: str
+    stale: Optional[Dict[str, Any]]  # a query that failed
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> "Decision":
+        return cls(**dict(document, arrays=[Array.from_json(array) for array in document["arrays"]]))
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), arrays=[array.to_json() for array in self.arrays])
+
+    def answer(self, deduped: bool, waiting: int, jobs: Dict[str, Optional[str]]) -> Dict[str, Any]:
+        document = dict(self._asdict(), deduped=deduped, waiting=waiting, jobs=jobs)
+        del document["arrays"]
+        return document
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
-    """``request_id``, ``owner``, ``policy`` (see recovery.Policy), ``job_prefix``, ``max_array_size``; ``dry_run``."""
+    """Submit failed tasks again.
+
+    Request: ``request_id``, ``owner``, ``policy`` (see recovery_policy.Policy), ``job_prefix``, ``max_array_size``; ``dry_run``.
+    """
     folder = run_folder.existing_run(request["root"], request["run_id"])
     site = request.get("site") or {}
-    with Lock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
-        scheduler = load(read_json(folder.document)["scheduler"], site)
+    path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
+    with RunLock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
+        scheduler = load(read_run(folder).scheduler, site)
         submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
-        path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
-        decision = read_json(path)
-        deduped = decision is not None
-        if decision is None:
-            decision = _decide(folder, site, scheduler, request)
+        document = read_json(path)
+        decision = _decide(folder, site, scheduler, request) if document is None else Decision.from_json(document)
+        if document is None:
             if request.get("dry_run"):
-                return dict(_told(decision), deduped=False, waiting=0, jobs={})
+                return decision.answer(deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
-            write_json(path, decision)
-        plan(folder, [Array.from_json(array) for array in decision["arrays"]])
+            write_json(path, decision.to_json())
+        write_planned_arrays(folder, decision.arrays)
         try:
-            outcome = submitter.go()
+            outcome = submitter.submit_open_arrays()
         except NodeError as error:
             if error.code == "scheduler_refused":
                 _withdraw(folder, decision, path)
             raise
-        return dict(_told(decision), deduped=deduped, waiting=outcome["waiting"], jobs=_jobs(folder, decision))
+        return decision.answer(document is not None, outcome["waiting"], _jobs(folder, decision))
 
 
-def _withdraw(folder: run_folder.RunFolder, decision: Dict[str, Any], path: str) -> None:
-    """What the scheduler does not want is taken back, so that the tasks are failed again and another decision can be made."""
+def _withdraw(folder: RunFolder, decision: Decision, path: str) -> None:
+    """Remove the arrays that the scheduler refused: their tasks are failed again, and another decision can be made."""
     kept = []
-    for array in decision["arrays"]:
-        known = read_array(folder, array["array"])
+    for array in decision.arrays:
+        known = read_array(folder, array.array)
         if known is not None and known.state in (PLANNED, REFUSED):
-            remove_quietly(folder.job(array["array"]))
+            remove_quietly(folder.job(array.array))
         else:
             kept.append(array)
     if kept:
-        write_json(path, dict(decision, arrays=kept))
+        write_json(path, decision._replace(arrays=kept).to_json())
     else:
         remove_quietly(path)
 
 
-def _jobs(folder: run_folder.RunFolder, decision: Dict[str, Any]) -> Dict[str, Any]:
+def _jobs(folder: RunFolder, decision: Decision) -> Dict[str, Optional[str]]:
     known = summary(folder)
-    return {array["array"]: known.get(array["array"], {}).get("job_id") for array in decision["arrays"]}
+    return {array.array: known.get(array.array, {}).get("job_id") for array in decision.arrays}
 
 
-def _told(decision: Dict[str, Any]) -> Dict[str, Any]:
-    return {key: decision[key] for key in ("groups", "blocked", "lifecycle_state", "left", "stale")}
-
-
-def _decide(
-    folder: run_folder.RunFolder, site: Dict[str, Any], scheduler: Any, request: Dict[str, Any]
-) -> Dict[str, Any]:
+def _decide(folder: RunFolder, site: Dict[str, Any], scheduler: Scheduler, request: Dict[str, Any]) -> Decision:
     survey = Survey(folder, site, scheduler)
     status = describe(survey)
     survey.save()
@@ -84,54 +106,53 @@ def _decide(
         candidates = sorted(set(candidates) | {t for t in policy.select if survey.state[t] == 0})
     diagnoses = diagnose(survey, candidates)
     groups, blocked = decide(diagnoses, policy, _usable_nodes(scheduler, diagnoses))
-    arrays = _arrays(survey, groups, request)
-    return {
-        "groups": [_group_facts(group) for group in groups],
-        "blocked": blocked,
-        "arrays": arrays,
-        "left": {name: status["counts"][name] for name in ("running", "pending", "unknown")},
-        "lifecycle_state": status["lifecycle_state"],
-        "stale": survey.stale,
-    }
+    return Decision(
+        groups=[_shown(group) for group in groups],
+        blocked=blocked,
+        arrays=_arrays(survey, groups, request),
+        left={name: status["counts"][name] for name in ("running", "pending", "unknown")},
+        lifecycle_state=status["lifecycle_state"],
+        stale=survey.stale,
+    )
 
 
-def _usable_nodes(scheduler: Any, diagnoses: List[Dict[str, Any]]) -> List[str]:
-    """Asked for only when a node is to be avoided; a question that fails avoids none."""
+def _usable_nodes(scheduler: Scheduler, diagnoses: List[Dict[str, Any]]) -> List[str]:
+    """Return the usable nodes, queried only when a node is to be avoided; a failed query avoids none."""
     if not any(diagnosis["class"] == "node_failure" for diagnosis in diagnoses):
         return []
     try:
-        return list(scheduler.usable_nodes())
+        return scheduler.usable_nodes()
     except NodeError:
         return []
 
 
-def _group_facts(group: Dict[str, Any]) -> Dict[str, Any]:
+def _shown(group: Group) -> Dict[str, Any]:
     return {
-        "tasks": encode_ranges(group["ids"])[:2000],
-        "count": len(group["ids"]),
-        "classes": group["classes"],
-        "resources": group["resources"],
-        "exclude_nodes": group["placement"].get("exclude_nodes") or [],
+        "tasks": encode_ranges(group.ids)[:2000],
+        "count": len(group.ids),
+        "classes": group.classes,
+        "resources": group.resources,
+        "exclude_nodes": group.placement.get("exclude_nodes") or [],
     }
 
 
-def _arrays(survey: Survey, groups: List[Dict[str, Any]], request: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Ledger entries of a new generation, none above the cluster's array size."""
+def _arrays(survey: Survey, groups: List[Group], request: Dict[str, Any]) -> List[Array]:
+    """Return the arrays of a new generation, none above the cluster's array size."""
     generation = max(array.generation for array in survey.arrays) + 1
     size = int(request["max_array_size"])
-    arrays: List[Dict[str, Any]] = []
+    chain = read_run(survey.folder).chain
+    arrays: List[Array] = []
     for group in groups:
-        ids = sorted(group["ids"])
+        ids = sorted(group.ids)
         # Short tasks that were packed are packed again only where there are many of them.
-        pack = group["pack"] if len(ids) > size else 1
+        pack = group.pack if len(ids) > size else 1
         for first in range(0, len(ids), size * pack):
             part = ids[first : first + size * pack]
             name = "r%d-%d" % (generation, len(arrays))
-            arrays.append({
-                "array": name, "name": request["job_prefix"] + name, "tasks": encode_ranges(part),
-                "elements": -(-len(part) // pack), "pack": pack, "wave": 0, "generation": generation, "after": [],
-                "max_running": request.get("max_running"), "resources": group["resources"],
-                "placement": group["placement"], "resubmit": request["request_id"], "classes": group["classes"],
-                "fingerprints": group["fingerprints"], "chain": survey.run.get("chain"),
-            })  # fmt: skip
+            arrays.append(Array(
+                name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, generation=generation,
+                max_running=request.get("max_running"), resources=group.resources, placement=group.placement,
+                chain=chain, resubmit=request["request_id"], classes=group.classes,
+                fingerprints=group.fingerprints,
+            ))  # fmt: skip
     return arrays

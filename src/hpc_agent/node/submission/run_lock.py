@@ -1,13 +1,11 @@
-"""A lock on the cluster's file system with an owner and a lease. A folder is made atomically even on NFS, where flock
-may not work.
-"""
+"""A lock on a run with an owner and a lease. The lock is a folder: mkdir is atomic on NFS too, where flock may not work."""
 
 import errno
 import os
 import socket
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
@@ -15,12 +13,11 @@ from ..shared.files import read_json, remove_quietly, write_json
 LEASE_SEC = 30.0
 
 
-class Lock(object):
-    """``with Lock(path, owner, wait)``. Raises NodeError ``precondition_failed`` naming the holder after ``wait``
-    seconds.
+class RunLock(object):
+    """``with RunLock(path, owner, wait)``. Raises NodeError ``precondition_failed`` with the holder after ``wait`` seconds.
 
-    A thread of the holder renews its lease; a holder that was killed is superseded at once on its own host, elsewhere when
-    its lease is over.
+    A thread of the holder renews its lease. The lock of a holder that was killed is taken over at once on the holder's own
+    host, elsewhere when the lease is over.
     """
 
     def __init__(self, path: str, owner: str, wait: float, lease: float = LEASE_SEC) -> None:
@@ -30,14 +27,14 @@ class Lock(object):
         self._lease = lease
         self._released = threading.Event()
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> "RunLock":
         deadline = time.monotonic() + self._wait
         while not self._try():
             if time.monotonic() > deadline:
                 raise NodeError(
                     "precondition_failed",
-                    "this run is being submitted by %s" % self._holder(),
-                    "Wait for it, then run the same 'hpc-agent submit' again: it returns what was submitted.",
+                    "this run is being submitted by %s" % self._holder_name(),
+                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
                 )
             time.sleep(0.1)
         threading.Thread(target=self._renew_until_released, daemon=True).start()
@@ -66,27 +63,26 @@ class Lock(object):
     def _owner_file(self) -> str:
         return os.path.join(self._path, "owner.json")
 
-    def _holder(self) -> str:
+    def _holder(self) -> Dict[str, Any]:
+        """Return the holder's owner, host, pid and start; empty where the file is missing or cannot be read."""
         try:
-            document = read_json(self._owner_file, {})
-        except ValueError:
-            document = {}
-        return str(document.get("owner", "somebody")).rsplit(" ", 1)[0]
+            return dict(read_json(self._owner_file, {}))
+        except (OSError, ValueError):
+            return {}
+
+    def _holder_name(self) -> str:
+        return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
 
     def _age(self) -> Optional[float]:
-        """Seconds since the last renewal by the file server's own clock, so that clock skew between hosts does not
-        count.
-        """
+        """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
         probe = "%s.%d.probe" % (self._path, os.getpid())
         try:
             with open(probe, "w"):
                 pass
             now = os.stat(probe).st_mtime
             newest = os.stat(self._path).st_mtime
-            try:
+            if os.path.exists(self._owner_file):
                 newest = max(newest, os.stat(self._owner_file).st_mtime)
-            except OSError:
-                pass
             return now - newest
         except OSError:
             return None
@@ -105,34 +101,25 @@ class Lock(object):
         _remove_folder(grave)
 
     def _holder_is_dead(self) -> bool:
-        """Whether the holder ran on this very host and does not any more; process ids are used again, so its start
-        time counts too.
-        """
-        try:
-            known = read_json(self._owner_file, {})
-        except (OSError, ValueError):
-            return False
+        """Return True when the holder ran on this host and has ended; its start time tells it from a later process."""
+        known = self._holder()
         if known.get("host") != socket.gethostname() or not known.get("started"):
             return False
         return bool(_started(int(known.get("pid") or 0)) != known["started"])
 
     def check(self) -> None:
-        """Raises NodeError when the lease was lost to somebody else (this process was stopped for longer than it)."""
-        document = read_json(self._owner_file, {})
-        if document.get("owner") != self._owner:
-            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder())
+        """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
+        if read_json(self._owner_file, {}).get("owner") != self._owner:
+            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder_name())
 
     def __exit__(self, *_: Any) -> None:
         self._released.set()
-        try:
-            if read_json(self._owner_file, {}).get("owner") == self._owner:
-                _remove_folder(self._path)
-        except (OSError, ValueError):
-            pass  # an unreadable lock is left to its lease
+        if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
+            _remove_folder(self._path)
 
 
 def _started(pid: int) -> str:
-    """When a process of this host was started, in the kernel's ticks; empty when there is none."""
+    """Return the start of a process of this host, in the kernel's ticks; empty when there is none."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as handle:
             fields = handle.read().rpartition(b")")[2].split()

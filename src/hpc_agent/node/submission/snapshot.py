@@ -1,5 +1,4 @@
-"""Immutable snapshots: what was pushed, plus hard links to an earlier snapshot, checked by content and put in place by
-one rename.
+"""Immutable snapshots: pushed files and hard links to an earlier snapshot, checked by content, put in place by one rename.
 
 A manifest is a list of entries: ["f", path, sha256, executable] or ["l", path, target].
 """
@@ -14,6 +13,7 @@ from ..shared.errors import NodeError
 from ..shared.files import make_folder, sync_folder
 
 Entry = List[Any]
+_AGAIN = "Run the same 'hpc-agent submit' again."
 
 
 def snapshot_path(root: str, name: str) -> str:
@@ -27,9 +27,8 @@ def incoming_path(root: str, name: str) -> str:
 def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
     """Make ``snapshots/<name>`` unless it is there.
 
-    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Every pushed file
-    is hashed: one that changed between hashing and pushing is refused. Raises NodeError ``precondition_failed``
-    naming the file.
+    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Raises NodeError
+    ``precondition_failed`` for a file that is missing, or that changed between hashing and pushing.
     """
     final = snapshot_path(root, name)
     if os.path.isdir(final):
@@ -61,24 +60,18 @@ def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> N
     pushed = os.path.join(incoming, path)
     if os.path.isfile(pushed):
         if _sha256(pushed) != entry[2]:
-            raise NodeError(
-                "precondition_failed",
-                "%s changed while it was being pushed" % path,
-                "Run the same 'hpc-agent submit' again.",
-            )
-        # Copied by link, not moved: a killed install leaves the pushed files for the next one.
+            raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, _AGAIN)
+        # Linked, not moved: after a killed install the next one still has the pushed files.
         _link(pushed, target)
         os.chmod(target, 0o555 if entry[3] else 0o444)
         return
     if base is None or not os.path.isfile(os.path.join(base, path)):
-        raise NodeError(
-            "precondition_failed", "%s did not arrive on the cluster" % path, "Run the same 'hpc-agent submit' again."
-        )
+        raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
     _link(os.path.join(base, path), target)
 
 
 def safe_parts(path: str) -> List[str]:
-    """The parts of a relative path. Raises NodeError for an absolute one or one with ``..``."""
+    """Return the parts of a relative path. Raises NodeError for an absolute path or one with ``..``."""
     parts = path.split("/")
     if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise NodeError("spec_invalid", "not a path inside the repo: %r" % path)
@@ -94,7 +87,7 @@ def _sha256(path: str) -> str:
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link where the file system gives one, else a copy (too many links, another device)."""
+    """Make a hard link, or a copy where the file system refuses (too many links, another device)."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -120,13 +113,10 @@ def copy_tree(source: str, target: str, place: Callable[[str, str], Any] = _link
 
 
 def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], shared: Dict[str, str]) -> None:
-    """The folder that the run's tasks start in: a copy of the snapshot with the run's own output folders in it.
+    """Make the folder in which the run's tasks start: a copy of the snapshot with links to folders outside of the copy.
 
-    A real copy: a hard link would let a task that may change modes (chmod, root) write into the snapshot, and through it
-    into other runs.
-
-    ``results`` and every declared output folder lead into the run's folder; ``shared`` names lead to data that is not
-    copied.
+    ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
+    Files are real copies: through a hard link a task that may change modes (chmod, root) could write into the snapshot.
     """
     work = os.path.join(run_path, "work")
     if os.path.isdir(work):
@@ -137,15 +127,16 @@ def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], sh
         for name in outputs:
             target = os.path.join(run_path, "results" if name == "results" else os.path.join("outputs", name))
             make_folder(target)
-            _lead(building, name, target)
+            _link_folder(building, name, target)
         for name, target in shared.items():
-            _lead(building, name, target)
+            _link_folder(building, name, target)
         os.rename(building, work)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _lead(work: str, name: str, target: str) -> None:
+def _link_folder(work: str, name: str, target: str) -> None:
+    """Make ``name`` below ``work`` a symbolic link to ``target``, in place of a file or folder of that name."""
     link = os.path.join(work, *safe_parts(name))
     make_folder(os.path.dirname(link))
     if os.path.islink(link) or os.path.isfile(link):

@@ -1,7 +1,7 @@
-"""Bring the arrays of a run to the scheduler, each of them once.
+"""Submit the arrays of a run to the scheduler, each of them once.
 
-An intent without a job id means that the submitter was killed, or that the scheduler's answer was lost or wrong. Before such an
-array is submitted again, the scheduler is asked for a job of the array's unique name.
+An intent without a job id means that the submission was killed, or that the scheduler's response was lost or wrong. Before
+such an array is submitted again, the scheduler is queried for a job of the array's unique name.
 """
 
 import fcntl
@@ -14,24 +14,25 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import slice_ranges
+from ..shared.run_document import read_run
 from ..shared.run_folder import RunFolder
 
 # How long a scheduler may take to show a job that it has accepted.
 SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
-# A clear "no" is doubted as well, but for a shorter time.
+# A clear refusal may be wrong too, but a shorter wait is enough.
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
-CLAIMS_LOOKED_AT = 200
+CLAIMS_READ_AT_MOST = 200
 OPEN_STATES = (PLANNED, INTENT, REFUSED)
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
-_PLANNED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
-                   "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+_REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
+                     "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
 
 
-def plan(folder: RunFolder, arrays: List[Array]) -> None:
-    """Write down the arrays to submit.
+def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
+    """Write the arrays to submit into the ledger.
 
-    An array that the scheduler may have keeps its shape. One that the scheduler refused, or never saw, takes the resources
-    and the placement of ``arrays``.
+    An array that the scheduler may have stays as it is. An array that the scheduler refused, or that was never sent,
+    takes the resources and the placement of ``arrays``.
     """
     known = {array.array: array for array in arrays_of(folder)}
     untouched = all(array.state in (PLANNED, REFUSED) for array in known.values())
@@ -45,13 +46,14 @@ def plan(folder: RunFolder, arrays: List[Array]) -> None:
             write_array(folder, array._replace(state=PLANNED, order=order))
             order += 1
         elif old.state in (PLANNED, REFUSED):
-            asked = {key: getattr(array, key) for key in (_PLANNED_FIELDS if untouched else _PLANNED_FIELDS[-3:])}
-            if any(getattr(old, key) != value for key, value in asked.items()):
-                write_array(folder, old._replace(**asked))
+            fields = _REQUESTED_FIELDS if untouched else _REQUESTED_FIELDS[-3:]
+            new = old._replace(**{field: getattr(array, field) for field in fields})
+            if new != old:
+                write_array(folder, new)
 
 
 class Submitter(object):
-    """Submits the open entries of one run, under the run's lock."""
+    """Submits the open arrays of one run, under the run's lock."""
 
     def __init__(
         self,
@@ -69,41 +71,35 @@ class Submitter(object):
         self.check_lock = check_lock
         self.settle = SETTLE_SEC if settle is None else settle
         self.submission = read_json(folder.submission)
-        run = read_json(folder.document)
-        self.max_submitted = (run.get("constraints") or {}).get("max_submitted")
+        self.max_submitted = read_run(folder).constraints.get("max_submitted")
 
-    def go(self) -> Dict[str, Any]:
+    def submit_open_arrays(self) -> Dict[str, Any]:
         """Submit every open array that may go now.
 
-        Returns {"waiting": n, "message": why}: entries that a limit on submitted jobs keeps back for later. Raises
+        Returns {"waiting": n, "message": reason}: arrays that a limit on submitted jobs keeps back for later. Raises
         NodeError ``scheduler_refused``, ``scheduler_throttled``, ``submission_unknown``, ``cluster_timeout``.
         """
         known = arrays_of(self.folder)
         job_ids = {array.array: str(array.job_id) for array in known if array.state == SUBMITTED}
-        waiting, message = 0, ""
-        for array in known:
-            if array.state not in OPEN_STATES or array.held:
-                continue
-            if waiting:
-                waiting += 1
-                continue
+        ready = [array for array in known if array.state in OPEN_STATES and not array.held]
+        for position, array in enumerate(ready):
             self.check_lock()
-            refused = self._submit(array, job_ids)
-            if refused is not None:
-                waiting, message = 1, refused
-        return {"waiting": waiting, "message": message}
+            message = self._submit(array, job_ids)
+            if message is not None:
+                return {"waiting": len(ready) - position, "message": message}
+        return {"waiting": 0, "message": ""}
 
-    def _submit(self, array: Array, job_ids: Dict[str, str], in_empty_queue: bool = False) -> Optional[str]:
-        """Bring one array to the scheduler, or adopt its job; the reason when it has to wait for room.
+    def _submit(self, array: Array, job_ids: Dict[str, str], queue_was_empty: bool = False) -> Optional[str]:
+        """Submit one array, or adopt its job. Returns the reason when the array has to wait for room.
 
-        A limit on submitted jobs is waited for, unless it refuses with nothing of the user's in the queue.
+        A limit on submitted jobs makes the array wait, unless none of the user's jobs is in the queue.
         """
         try:
-            job_id = self._adopt(array, self.settle) if array.state != PLANNED else None
+            job_id = self._existing_job(array, self.settle) if array.state != PLANNED else None
             if job_id is None:
-                full = self._no_room(array)
-                if full:
-                    return self._keep_back(array, full)
+                limit = self._reached_limit(array)
+                if limit:
+                    return self._keep_back(array, limit)
                 job_id = self._send(array, job_ids)
         except NodeError as error:
             error.details.update(arrays=summary(self.folder), array=array.array)
@@ -111,8 +107,8 @@ class Submitter(object):
                 raise
             if self.scheduler.submitted_elements() != 0:
                 return self._keep_back(array, error.message)
-            if not in_empty_queue:  # jobs that filled it may have ended since the refusal
-                return self._submit(array._replace(state=PLANNED), job_ids, in_empty_queue=True)
+            if not queue_was_empty:  # the jobs that reached the limit may have ended since the refusal
+                return self._submit(array._replace(state=PLANNED), job_ids, queue_was_empty=True)
             error.remediation = (
                 "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
                 "that limit, then run 'hpc-agent submit' again."
@@ -124,32 +120,33 @@ class Submitter(object):
     def _send(self, array: Array, job_ids: Dict[str, str]) -> str:
         after_jobs = [job_ids[name] for name in array.after if name in job_ids]
         array = self._write(array, state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
-        job = Job(self._job(array))
         try:
             with open(self.folder.barrier(array.array), "a") as barrier:
-                _lock_quietly(barrier.fileno())
-                job.barrier = barrier.fileno()
-                job_id = self.scheduler.submit(job)
+                try:
+                    fcntl.flock(barrier, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    pass  # a file system without locks: only the settle time protects
+                job_id = self.scheduler.submit(self._job(array, barrier.fileno()))
         except NodeError as error:
-            return self._doubt(array, error)
+            return self._job_despite(error, array)
         return self._submitted(array, job_id, adopted=False)
 
-    def _doubt(self, array: Array, error: NodeError) -> str:
-        """The scheduler said no, or nothing: it may have accepted all the same, so it is asked for the job's name."""
+    def _job_despite(self, error: NodeError, array: Array) -> str:
+        """Return the job of an array whose submission failed: the scheduler may have accepted the job all the same."""
         if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
             raise error
         definite = error.code != "submission_unknown"
-        found = self._adopt(array, REFUSAL_SETTLE_SEC if definite else self.settle)
+        found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
         if found is not None:
             return found
         if definite:
             self._write(array, state=REFUSED, message=error.message)
         raise error
 
-    def _adopt(self, array: Array, settle: float) -> Optional[str]:
-        """The job of an unfinished intent, if the scheduler has it.
+    def _existing_job(self, array: Array, settle: float) -> Optional[str]:
+        """Return the job of an unfinished intent, if the scheduler has one.
 
-        Raises NodeError ``submission_unknown`` when the scheduler cannot be asked: then nothing is submitted.
+        Raises NodeError ``submission_unknown`` when the scheduler cannot be queried: then nothing is submitted.
         """
         ended = self._await_sender(array)
         time.sleep(min(settle, max(0.0, settle - (time.time() - max(ended, array.at)))))
@@ -158,7 +155,7 @@ class Submitter(object):
         except NodeError as error:
             raise NodeError(
                 "submission_unknown",
-                "array %s may or may not be in the queue, and the scheduler cannot be asked: %s"
+                "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
                 % (array.array, error.message),
                 "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for "
                 "a run under way): it looks the job up before it acts.",
@@ -167,10 +164,10 @@ class Submitter(object):
         return self._submitted(array, job_id, adopted=True) if job_id else None
 
     def _await_sender(self, array: Array) -> float:
-        """Wait until no sbatch or qsub of an earlier attempt lives on this host: one that outlived its killed caller may
-        still be accepted. When it ended (epoch seconds), 0 when there was none.
+        """Wait until no sbatch or qsub of an earlier attempt runs on this host, for its job may still be accepted.
 
-        Raises NodeError ``submission_unknown`` when it does not end.
+        Returns the time at which it ended (epoch seconds), 0 when there was none. Raises NodeError
+        ``submission_unknown`` when it does not end.
         """
         deadline = time.monotonic() + self.scheduler.command_timeout + 5.0
         ended = 0.0
@@ -182,7 +179,7 @@ class Submitter(object):
                 except BlockingIOError:
                     pass
                 except OSError:
-                    return ended  # a file system without locks: the settle time has to do
+                    return ended  # a file system without locks: only the settle time protects
                 if time.monotonic() > deadline:
                     raise NodeError(
                         "submission_unknown", "an earlier attempt to submit array %s has not ended yet" % array.array
@@ -191,8 +188,8 @@ class Submitter(object):
                 ended = time.time()
 
     def _claimed_by(self, array: Array) -> Optional[str]:
-        """The job whose elements have claimed tasks of the array: it ran, whatever the scheduler remembers of it."""
-        for task in slice_ranges(array.tasks, 0, CLAIMS_LOOKED_AT):
+        """Return the job whose elements have claimed tasks of the array; the scheduler may have forgotten that job."""
+        for task in slice_ranges(array.tasks, 0, CLAIMS_READ_AT_MOST):
             try:
                 with open(self.folder.claim(task, array.generation)) as handle:
                     job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
@@ -206,8 +203,8 @@ class Submitter(object):
         self._write(array, state=SUBMITTED, job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
         return job_id
 
-    def _no_room(self, array: Array) -> str:
-        """Why the array has to wait: the limit on submitted elements counts *all* of the user's jobs."""
+    def _reached_limit(self, array: Array) -> str:
+        """Return why the array has to wait: the limit on submitted elements counts *all* of the user's jobs."""
         if not self.max_submitted:
             return ""
         there = self.scheduler.submitted_elements()
@@ -216,32 +213,25 @@ class Submitter(object):
         return ""
 
     def _keep_back(self, array: Array, message: str) -> str:
-        # Not "refused": this is no outcome, and the look-up by name was made already.
+        # Not "refused": the array is still to be submitted, and the look-up by name was made already.
         self._write(array, state=PLANNED, message=message)
         return message
 
     def _write(self, array: Array, **changed: Any) -> Array:
         return write_array(self.folder, array._replace(**changed))
 
-    def _job(self, array: Array) -> Dict[str, Any]:
-        environment = dict(self.submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array)
-        return {
-            "name": array.name,
-            "count": array.elements,
-            "environment": environment,
-            "script": os.path.join(self.folder.work, ".hpc", "templates", self.submission["template"]),
-            "log_folder": self.folder.scheduler_logs,
-            "after": array.after_jobs,
-            "max_running": array.max_running,
-            "resources": array.resources,
-            "placement": array.placement,
-            "site": self.site,
-            "working_directory": self.folder.work,
-        }
-
-
-def _lock_quietly(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pass  # a file system without locks: the settle time has to do
+    def _job(self, array: Array, barrier: int) -> Job:
+        return Job(
+            name=array.name,
+            count=array.elements,
+            script=os.path.join(self.folder.work, ".hpc", "templates", self.submission["template"]),
+            log_folder=self.folder.scheduler_logs,
+            working_directory=self.folder.work,
+            environment=dict(self.submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array),
+            after=array.after_jobs,
+            max_running=array.max_running,
+            resources=array.resources,
+            placement=array.placement,
+            site=self.site,
+            barrier=barrier,
+        )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..shared.failure_classes import FailureClass, by_name
 from ..shared.ranges import encode_ranges
@@ -48,16 +48,27 @@ class Policy(object):
         return self.select is not None or self.classes is not None
 
 
+class Group(NamedTuple):
+    """Tasks to submit again with the same resources and placement."""
+
+    ids: List[int]
+    resources: Dict[str, Any]
+    placement: Dict[str, Any]
+    pack: int
+    classes: Dict[str, int]  # number of tasks by class of failure
+    fingerprints: List[str]
+
+
 def decide(
     diagnoses: List[Dict[str, Any]], policy: Policy, usable_nodes: List[str]
-) -> Tuple[List[Dict[str, Any]], List[Dict[str, Any]]]:
+) -> Tuple[List[Group], List[Dict[str, Any]]]:
     """(groups, blocked): groups of tasks to submit again with the same resources, and refusals with their reason."""
     wanted = [d for d in diagnoses if policy.wants(d)]
     alike: Dict[str, int] = {}
     for diagnosis in wanted:
         alike[diagnosis["fingerprint"]] = alike.get(diagnosis["fingerprint"], 0) + 1
     bad_nodes = _bad_nodes(wanted, usable_nodes)
-    groups: Dict[str, Dict[str, Any]] = {}
+    groups: Dict[str, Group] = {}
     refusals: Dict[Tuple[str, str], Dict[str, Any]] = {}
     for diagnosis in wanted:
         kind = by_name(diagnosis["class"])
@@ -75,14 +86,11 @@ def decide(
         exclude = sorted(set(diagnosis["placement"].get("exclude_nodes") or []) | set(bad_nodes))
         placement = dict(diagnosis["placement"], exclude_nodes=exclude)
         key = json.dumps([resources, placement, diagnosis["pack"]], sort_keys=True)
-        group = groups.setdefault(
-            key, {"ids": [], "resources": resources, "placement": placement, "pack": diagnosis["pack"],
-                  "classes": {}, "fingerprints": []}
-        )  # fmt: skip
-        group["ids"].append(diagnosis["task"])
-        group["classes"][kind.name] = group["classes"].get(kind.name, 0) + 1
-        if diagnosis["fingerprint"] not in group["fingerprints"][:KEPT_FINGERPRINTS]:
-            group["fingerprints"].append(diagnosis["fingerprint"])
+        group = groups.setdefault(key, Group([], resources, placement, diagnosis["pack"], {}, []))
+        group.ids.append(diagnosis["task"])
+        group.classes[kind.name] = group.classes.get(kind.name, 0) + 1
+        if diagnosis["fingerprint"] not in group.fingerprints[:KEPT_FINGERPRINTS]:
+            group.fingerprints.append(diagnosis["fingerprint"])
     return list(groups.values()), [_close(refusal) for refusal in refusals.values()]
 
 

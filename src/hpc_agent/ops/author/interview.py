@@ -13,7 +13,7 @@ from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.writing.entry_points import EntryPoint, entry_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import refuse_edited, write_files
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.author.build_tasks_py import TaskPlan, TaskRequest, plan_tasks_file
 from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record
 from hpc_agent.ops.run.run_status import STATES

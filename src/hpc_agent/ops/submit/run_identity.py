@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.node.shared.errors import iso
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.run_request import RunRequest

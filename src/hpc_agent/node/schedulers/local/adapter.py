@@ -13,10 +13,13 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...shared.commands import run_command
-from ...shared.errors import NodeError, iso
+from ...shared.errors import NodeError
 from ...shared.files import read_json, write_json
 from ...shared.ranges import decode_ranges, encode_ranges
+from ...shared.timestamps import iso
 from .. import base
+from ..base import AccountingRow, QueueRow
+from ..site import Limit, Partition, Query
 from . import local_state
 from .local_state import Fold, JobFolder, StateFolder
 
@@ -62,7 +65,7 @@ class Local(base.Scheduler):
         self.ensure_supervisor()
         return str(job_id)
 
-    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
+    def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         unfinished = [job for job in self._jobs(job_ids) if not os.path.exists(job[1].done)]
         if not unfinished:
             return []
@@ -70,26 +73,24 @@ class Local(base.Scheduler):
         folds = {number: folder.fold() for number, folder, _ in unfinished}
         why = self._reasons(unfinished, folds) if alive else {}
         host = socket.gethostname()
-        rows: List[Dict[str, Any]] = []
+        rows: List[QueueRow] = []
         for number, _, spec in unfinished:
-            first = len(rows)
+            name = spec["name"]
             pending = folds[number].pending(int(spec["count"]))
             if pending:
                 reason = why.get(number, "") if alive else "SupervisorDown (see %s)" % self.state.log
-                rows.append(_row(number, pending, "pending", reason, ""))
+                rows.append(_row(number, pending, "pending", reason, "", name))
             started = folds[number].started
             for state, ids in (
                 ("running", [index for index, event in started.items() if "kill" not in event]),
                 ("completing", [index for index, event in started.items() if "kill" in event]),
             ):
                 if ids:
-                    rows.append(_row(number, ids, state, "", host))
-            for row in rows[first:]:
-                row["name"] = spec["name"]
+                    rows.append(_row(number, ids, state, "", host, name))
         return rows
 
-    def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
-        rows: List[Dict[str, Any]] = []
+    def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
+        rows: List[AccountingRow] = []
         for number, folder, spec in self._jobs(job_ids):
             if float(spec["submitted"]) >= since:
                 ended = folder.fold().ended
@@ -98,10 +99,17 @@ class Local(base.Scheduler):
 
     def submitted_elements(self) -> int:
         rows = self.queue([str(number) for number in self.state.active_ids()])
-        return sum(len(decode_ranges(row["elements"])) for row in rows)
+        return sum(len(decode_ranges(row.elements)) for row in rows)
 
     def usable_nodes(self) -> List[str]:
         return [socket.gethostname()]
+
+    def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
+        del query
+        cores = len(os.sched_getaffinity(0))
+        free = max(0, int(cores - os.getloadavg()[0]))
+        memory = int(physical_memory_mb())
+        return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
 
     def find(self, name: str, since: float) -> List[str]:
         found = []
@@ -279,25 +287,14 @@ def gpu_count() -> int:
     return sum(line.startswith("GPU ") for line in out.splitlines()) if code == 0 else 0
 
 
-def _row(job: int, ids: List[int], state: str, reason: str, host: str) -> Dict[str, Any]:
-    row = {"job": str(job), "elements": encode_ranges(ids), "state": state}
-    return dict(row, reason=reason, raw=state.upper(), host=host)
+def _row(job: int, ids: List[int], state: str, reason: str, host: str, name: str) -> QueueRow:
+    return QueueRow(str(job), encode_ranges(ids), state, reason, state.upper(), host, name)
 
 
-def _ended_row(job: int, event: Dict[str, Any]) -> Dict[str, Any]:
-    cause = event.get("cause")
-    return {
-        "job": str(job),
-        "element": event["element"],
-        "state": "failed" if cause else "complete",
-        "cause": cause,
-        "raw": _words(event),
-        "exit_code": event.get("exit_code"),
-        "signal": event.get("signal"),
-        "host": event.get("host", ""),
-        "seconds": event.get("seconds"),
-        "max_rss_mb": event.get("max_rss_mb"),
-    }
+def _ended_row(job: int, event: Dict[str, Any]) -> AccountingRow:
+    measured = {key: event.get(key) for key in ("exit_code", "signal", "seconds", "max_rss_mb")}
+    host = event.get("host", "")
+    return AccountingRow(str(job), event["element"], event.get("cause"), _words(event), host=host, **measured)
 
 
 def _words(event: Dict[str, Any]) -> str:

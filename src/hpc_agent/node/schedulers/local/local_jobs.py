@@ -8,8 +8,8 @@ import sys
 import time
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
-from ...shared.errors import iso
 from ...shared.files import remove_quietly
+from ...shared.timestamps import iso
 from . import local_state, processes
 
 # Waits to be let go, so that nothing runs that is not in the event log: a supervisor that dies first closes

@@ -15,13 +15,15 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import decode_ranges, encode_ranges
 from .. import base
-from . import qacct
+from ..base import AccountingRow, QueueRow, Rule
+from ..site import Limit, Partition, Query
+from . import qacct, site
 
 _JOB_ID = re.compile(
     r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("
 )
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found")
-_NO_ANSWER = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
+_UNREACHABLE = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|scheduling info): *(.*)$", re.MULTILINE)
 # The letters of a state, by precedence: "Eqw" is an error though it waits, "dr" a deletion though it runs.
 _STATES = (
@@ -31,32 +33,28 @@ _STATES = (
 _UNUSABLE = re.compile(r" [a-zA-Z]*[uEdaADs][a-zA-Z]*\s*$")
 _REASON_STAMP = re.compile(r"^[0-9/]+ [0-9:.]+ \[[0-9:]+\]: *(error: *)?")
 
-# Words of a pending reason do not matter enough to wait for them.
+# A pending job's reason is not worth a longer wait.
 _DETAIL_TIMEOUT = 15.0
 
-_THEN = ", then run 'hpc-agent submit' again."
-_RULES: Tuple[base.Rule, ...] = (
-    (r"got read error|receiving gdi request|no response|timeout", "submission_unknown", True,
-     "Run the same 'hpc-agent submit' again in a minute: it looks the job up before it acts."),
-    (r"unable to (send message to|contact) qmaster|commlib error|got send error", "cluster_timeout", True,
-     "The qmaster does not answer ('qstat' on the cluster tells): wait" + _THEN),
-    (r"only [0-9]+ jobs are allowed", "scheduler_refused", True,
-     "The limit on jobs is reached: wait until some have ended ('qstat' lists them), or lower "
-     "max_concurrent_jobs in clusters.yaml" + _THEN),
-    (r"more than [0-9]+ tasks", "scheduler_refused", False,
-     "Set max_array_size in clusters.yaml to that number" + _THEN),
-    (r"unknown queue", "scheduler_refused", False, "Name a queue that 'qconf -sql' on the cluster lists" + _THEN),
-    (r"parallel environment", "scheduler_refused", False,
-     "Set parallel_environment in clusters.yaml to one that 'qconf -spl' on the cluster lists" + _THEN),
-    (r"unknown resource|is not a \w+ value", "scheduler_refused", False,
-     "Ask for resources that 'qconf -sc' on the cluster lists (sge_memory_resource and sge_gpu_request in "
-     "clusters.yaml name those for memory and GPUs)" + _THEN),
-    (r"requested project", "scheduler_refused", False,
-     "Name a project, as the account, that 'qconf -sprjl' on the cluster lists" + _THEN),
-    (r"no suitable queues", "scheduler_refused", False, "Ask for less: no queue could ever run this" + _THEN),
-    (r"invalid option", "scheduler_refused", False, "Correct extra_flags: qsub does not know one" + _THEN),
-    (r"Unable to (run job|read script)|denied|^qsub: |rejected", "scheduler_refused", False,
-     "Correct what the scheduler names" + _THEN),
+_RULES = (
+    Rule(r"got read error|receiving gdi request|no response|timeout",
+         "The job may have been submitted: wait a minute", True, "submission_unknown"),
+    Rule(r"unable to (send message to|contact) qmaster|commlib error|got send error",
+         "The qmaster does not answer (see 'qstat' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"only [0-9]+ jobs are allowed",
+         "The limit on jobs is reached: wait until some have ended ('qstat' lists them), or lower max_concurrent_jobs in "
+         "clusters.yaml", True),
+    Rule(r"more than [0-9]+ tasks", "Set max_array_size in clusters.yaml to that number"),
+    Rule(r"unknown queue", "Name a queue that 'qconf -sql' on the cluster lists"),
+    Rule(r"parallel environment",
+         "Set parallel_environment in clusters.yaml to one that 'qconf -spl' on the cluster lists"),
+    Rule(r"unknown resource|is not a \w+ value",
+         "Ask for resources that 'qconf -sc' on the cluster lists (sge_memory_resource and sge_gpu_request in "
+         "clusters.yaml name those for memory and GPUs)"),
+    Rule(r"requested project", "Name a project, as the account, that 'qconf -sprjl' on the cluster lists"),
+    Rule(r"no suitable queues", "Ask for less: no queue could ever run this"),
+    Rule(r"invalid option", "Correct extra_flags: qsub does not know one"),
+    Rule(r"Unable to (run job|read script)|denied|^qsub: |rejected", "Correct the setting that the scheduler names"),
 )  # fmt: skip
 
 
@@ -81,53 +79,47 @@ class GridEngine(base.Scheduler):
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
         ids = {match.group(1) or match.group(2) for match in map(_JOB_ID.match, out.splitlines()) if match}
-        if code == 0 and len(ids) == 1:
-            return ids.pop()
-        said = err.strip() or out.strip()
-        if code == 0 or ids:
-            outcome = "qsub ended with exit code %d and named %d jobs" % (code, len(ids))
-            raise NodeError("submission_unknown", "%s: %s" % (outcome, _sentence(said)))
-        message = "qsub: %s" % (_sentence(said) or "exit code %d and not a word" % code)
-        raise base.refusal(_RULES, said, message)
+        return base.submitted_job("qsub", ids, code, err.strip() or out.strip(), _summary, _RULES)
 
-    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
-        rows = parse_queue(_ask(["qstat", "-u", _user(), "-xml"], self.command_timeout), set(job_ids))
-        running = {row["job"] for row in rows if row["state"] == "running"}
-        # Why a job waits is asked for only while none of it runs: qstat -j has a line for every running task.
-        waiting = {row["job"] for row in rows if row["state"] == "pending"} - running
-        puzzling = waiting | {row["job"] for row in rows if row["state"] in ("held", "error")}
-        if puzzling:
-            explain(rows, _details(sorted(puzzling)))
-        return rows
+    def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
+        rows = parse_queue(_query(["qstat", "-u", _user(), "-xml"], self.command_timeout), set(job_ids))
+        running = {row.job for row in rows if row.state == "running"}
+        # A pending job is explained only while none of its elements run: qstat -j has a line for every running task.
+        waiting = {row.job for row in rows if row.state == "pending"} - running
+        unexplained = waiting | {row.job for row in rows if row.state in ("held", "error")}
+        return explain(rows, _details(sorted(unexplained))) if unexplained else rows
 
-    def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
-        rows: List[Dict[str, Any]] = []
+    def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
+        rows: List[AccountingRow] = []
         deadline = time.monotonic() + self.command_timeout
         for job in job_ids:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NodeError("cluster_timeout", "qacct took too long to reach job %s" % job)
-            rows += qacct.parse(_ask(["qacct", "-j", job], left), job, since)
+            rows += qacct.parse(_query(["qacct", "-j", job], left), job, since)
         return rows
 
     def submitted_elements(self) -> int:
         return sum(
             len(base.parse_indices(entry.findtext("tasks") or "1", first=1))
-            for entry in _job_list(_ask(["qstat", "-u", _user(), "-xml"], self.command_timeout))
+            for entry in _job_list(_query(["qstat", "-u", _user(), "-xml"], self.command_timeout))
         )
 
     def usable_nodes(self) -> List[str]:
         found = set()
-        for line in _ask(["qstat", "-f"], self.command_timeout).splitlines():
+        for line in _query(["qstat", "-f"], self.command_timeout).splitlines():
             queue, _, host = line.partition(" ")[0].partition("@")
             if queue and host and not _UNUSABLE.search(line):
                 found.add(host)
         return sorted(found)
 
+    def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
+        return site.queues(query), site.limits(query)
+
     def find(self, name: str, since: float) -> List[str]:
-        found = parse_named(_ask(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout), name, since)
+        found = parse_named(_query(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout), name, since)
         try:
-            ended = _ask(["qacct", "-o", _user(), "-j", name], self.command_timeout)
+            ended = _query(["qacct", "-o", _user(), "-j", name], self.command_timeout)
         except NodeError:
             if not found:
                 raise
@@ -139,33 +131,36 @@ class GridEngine(base.Scheduler):
         return sorted(found, key=lambda job: (found[job], int(job)))
 
 
-def _resource_flags(ask: Dict[str, Any], site: Dict[str, Any]) -> List[str]:
-    cpus = int(ask.get("cpus") or 1)
+def _resource_flags(resources: Dict[str, Any], settings: Dict[str, Any]) -> List[str]:
+    cpus = int(resources.get("cpus") or 1)
     flags: List[str] = []
-    if ask.get("walltime_sec"):
-        flags += ["-l", "h_rt=%d" % math.ceil(float(ask["walltime_sec"]))]
-    if ask.get("mem_mb"):
+    if resources.get("walltime_sec"):
+        flags += ["-l", "h_rt=%d" % math.ceil(float(resources["walltime_sec"]))]
+    if resources.get("mem_mb"):
         # Grid Engine counts memory per slot, and there is a slot for each core.
-        resource = site.get("sge_memory_resource") or "h_data"
-        flags += ["-l", "%s=%dM" % (resource, math.ceil(float(ask["mem_mb"]) / cpus))]
+        resource = settings.get("sge_memory_resource") or "h_data"
+        flags += ["-l", "%s=%dM" % (resource, math.ceil(float(resources["mem_mb"]) / cpus))]
     if cpus > 1:
-        flags += ["-pe", str(site.get("parallel_environment") or "shared"), "%d" % cpus]
-    if ask.get("gpus"):
-        flags += ["-l", _gpu_request(site.get("sge_gpu_request") or "cuda={count}", ask)]
-    return flags + (["-l", "exclusive=true"] if ask.get("exclusive") else [])
+        flags += ["-pe", str(settings.get("parallel_environment") or "shared"), "%d" % cpus]
+    if resources.get("gpus"):
+        flags += ["-l", _gpu_request(settings.get("sge_gpu_request") or "cuda={count}", resources)]
+    return flags + (["-l", "exclusive=true"] if resources.get("exclusive") else [])
 
 
-def _gpu_request(template: str, ask: Dict[str, Any]) -> str:
-    """The site's request for GPUs, such as ``gpu,{type},cuda={count}``; a type that it has no place for is a resource."""
-    kind = ask.get("gpu_type")
+def _gpu_request(template: str, resources: Dict[str, Any]) -> str:
+    """Return the site's request for GPUs, such as ``gpu,{type},cuda={count}``.
+
+    A template without ``{type}`` gets the type as a resource of its own.
+    """
+    kind = resources.get("gpu_type")
     parts = [part for part in template.split(",") if kind or "{type}" not in part]
     if kind and "{type}" not in template:
         parts.append("{type}")
-    return ",".join(parts).replace("{type}", str(kind)).replace("{count}", "%d" % int(ask["gpus"]))
+    return ",".join(parts).replace("{type}", str(kind)).replace("{count}", "%d" % int(resources["gpus"]))
 
 
 def _placement_flags(placement: Dict[str, Any]) -> List[str]:
-    """Queue, project and resources. There is no QOS here: a resource stands for it (``highp`` on some sites)."""
+    """Return the flags for queue, project and resources; a resource takes the place of a QOS (``highp`` on some sites)."""
     names = (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l"))
     flags: List[str] = []
     for name, flag in names:
@@ -180,25 +175,23 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _sentence(err: str) -> str:
+def _summary(err: str) -> str:
     lines = [line.strip() for line in err.splitlines() if line.strip() not in ("", "Exiting.")]
     return "; ".join(re.sub(r"^(Unable to run job: |qsub: |error: )", "", line) for line in lines)[:500]
 
 
-def _ask(argv: List[str], timeout: float) -> str:
-    """Standard output of a query; empty for a job that is not known. Raises NodeError when the query failed."""
+def _query(argv: List[str], timeout: float) -> str:
+    """Return the standard output of a query; empty for an unknown job. Raises NodeError when the query failed."""
     code, out, err = run_command(argv, timeout, env=base.clean_environment())
     if code == 0:
         return out
     if _NOT_FOUND.search(err):
         return ""
-    kind = "cluster_timeout" if _NO_ANSWER.search(err) else "remote_command_failed"
-    said = "%s: %s" % (argv[0], _sentence(err) or "exit code %d" % code)
-    raise NodeError(kind, said, None, {"command": argv[0], "stderr_tail": err[-2000:]})
+    raise base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
 
 
 def _job_list(text: str) -> List[ElementTree.Element]:
-    """The jobs in ``qstat -xml``. Raises NodeError where the document is cut short or is none."""
+    """Return the jobs in ``qstat -xml``. Raises NodeError where the document is cut short or missing."""
     start, end = text.find("<?xml"), text.rfind("</job_info>")
     document = text[max(0, start) : end + len("</job_info>")]
     try:
@@ -208,8 +201,8 @@ def _job_list(text: str) -> List[ElementTree.Element]:
         raise NodeError("remote_command_failed", "qstat -xml printed no document: %s" % error) from error
 
 
-def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
-    """Rows of ``qstat -xml``; reasons are empty. Raises NodeError where it cannot be read."""
+def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
+    """Return the rows of ``qstat -xml``, without reasons. Raises NodeError where the document cannot be read."""
     rows = []
     for entry in _job_list(text):
         job, raw, tasks = (entry.findtext(tag) or "" for tag in ("JB_job_number", "state", "tasks"))
@@ -219,20 +212,19 @@ def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
             elements = base.parse_indices(tasks or "1", first=1)
         except ValueError as error:
             raise NodeError("remote_command_failed", "qstat -xml: job %s: %s" % (job, error)) from error
-        rows.append({
-            "job": job, "elements": encode_ranges(elements), "state": _state(raw), "reason": "", "raw": raw,
-            "host": (entry.findtext("queue_name") or "").partition("@")[2], "name": entry.findtext("JB_name") or "",
-        })  # fmt: skip
+        host = (entry.findtext("queue_name") or "").partition("@")[2]
+        name = entry.findtext("JB_name") or ""
+        rows.append(QueueRow(job, encode_ranges(elements), _state(raw), "", raw, host, name))
     return rows
 
 
 def _state(letters: str) -> str:
-    """``Eqw``, ``hqw``, ``Rr``, ``dt``, ``tS`` ... as one of QUEUE_STATES."""
+    """Return ``Eqw``, ``hqw``, ``Rr``, ``dt``, ``tS`` ... as one of QUEUE_STATES."""
     return next((state for signs, state in _STATES if not signs.isdisjoint(letters)), "pending")
 
 
 def _details(jobs: List[str]) -> Dict[str, Dict[str, str]]:
-    """What ``qstat -j`` says of the jobs; nothing where it does not answer, for only reasons depend on it."""
+    """Return the details of the jobs in ``qstat -j``; nothing where the query fails, for only reasons depend on it."""
     try:
         _, out, _ = run_command(["qstat", "-j", ",".join(jobs)], _DETAIL_TIMEOUT, env=base.clean_environment())
     except NodeError:
@@ -241,7 +233,7 @@ def _details(jobs: List[str]) -> Dict[str, Dict[str, str]]:
 
 
 def parse_details(text: str) -> Dict[str, Dict[str, str]]:
-    """Job id -> {"error reason N", "jid_predecessor_list", "scheduling info"}, from ``qstat -j``."""
+    """Return {"error reason N", "jid_predecessor_list", "scheduling info"} by job id, from ``qstat -j``."""
     found: Dict[str, Dict[str, str]] = {}
     job: Dict[str, str] = {}
     for key, value in _DETAIL.findall(text):
@@ -252,21 +244,22 @@ def parse_details(text: str) -> Dict[str, Dict[str, str]]:
     return found
 
 
-def explain(rows: List[Dict[str, Any]], details: Dict[str, Dict[str, str]]) -> None:
-    """Fill in the reasons. A hold that only waits for other jobs is no hold for a person to release: pending."""
-    for row in rows:
-        words = details.get(row["job"], {})
-        if row["state"] == "error":
-            first = decode_ranges(row["elements"])[0] + 1
-            row["reason"] = _REASON_STAMP.sub("", words.get("error reason %d" % first, ""))
-        elif row["state"] == "held" and words.get("jid_predecessor_list"):
-            row.update(state="pending", reason="waits for job %s" % words["jid_predecessor_list"])
-        elif row["state"] in ("held", "pending"):
-            row["reason"] = words.get("scheduling info", "")
+def explain(rows: List[QueueRow], details: Dict[str, Dict[str, str]]) -> List[QueueRow]:
+    """Return the rows with their reasons; a job that is held only until other jobs end is pending."""
+    return [_explained(row, details.get(row.job, {})) for row in rows]
+
+
+def _explained(row: QueueRow, details: Dict[str, str]) -> QueueRow:
+    if row.state == "error":
+        first = decode_ranges(row.elements)[0] + 1
+        return row._replace(reason=_REASON_STAMP.sub("", details.get("error reason %d" % first, "")))
+    if row.state == "held" and details.get("jid_predecessor_list"):
+        return row._replace(state="pending", reason="waits for job %s" % details["jid_predecessor_list"])
+    return row._replace(reason=details.get("scheduling info", "")) if row.state in ("held", "pending") else row
 
 
 def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
-    """Job id -> time of submission (of start, once it runs) of the jobs called ``name`` in ``qstat -r -xml``."""
+    """Return the time of submission (of start, once it runs) by id of the jobs ``name`` in ``qstat -r -xml``."""
     found: Dict[str, float] = {}
     for entry in _job_list(text):
         stamp = entry.findtext("JB_submission_time") or entry.findtext("JAT_start_time") or ""

@@ -7,9 +7,10 @@ time format of Univa's qacct is accepted too.
 import re
 import time
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from .. import base
+from ..base import AccountingRow
 
 _BLOCK_FIELD = re.compile(
     r"^(={20,}|(?:jobname|jobnumber|taskid|hostname|qsub_time|failed|exit_status|ru_wallclock|ru_maxrss|maxvmem"
@@ -30,7 +31,7 @@ _SIGNALLED = (17, 100)
 
 
 def blocks(text: str) -> Iterator[Dict[str, str]]:
-    """The records in qacct's output; one that was cut off lacks fields."""
+    """Yield the records in qacct's output; one that was cut off lacks fields."""
     block: Dict[str, str] = {}
     for key, value in _BLOCK_FIELD.findall(text):
         if key.startswith("="):
@@ -43,12 +44,12 @@ def blocks(text: str) -> Iterator[Dict[str, str]]:
         yield block
 
 
-def parse(text: str, job: str, since: float) -> List[Dict[str, Any]]:
-    """Rows of ``qacct -j``: the newest record of an element, unless it then went back to the queue.
+def parse(text: str, job: str, since: float) -> List[AccountingRow]:
+    """Return the rows of ``qacct -j``: the newest record of an element, unless the element went back to the queue.
 
-    Nothing submitted before ``since`` (epoch seconds) counts, for job ids are used again; damaged records are left out.
+    Records of jobs submitted before ``since`` (epoch seconds) are left out, for job ids are used again; damaged ones too.
     """
-    newest: Dict[int, Dict[str, Any]] = {}
+    newest: Dict[int, AccountingRow] = {}
     for block in blocks(text):
         if block["jobnumber"] != job or epoch(block.get("qsub_time", ""), since) < since - base.CLOCK_SKEW:
             continue
@@ -60,26 +61,24 @@ def parse(text: str, job: str, since: float) -> List[Dict[str, Any]]:
             continue
         newest.pop(element, None)
         if failed not in _REQUEUED:
-            newest[element] = dict(_ended(block, failed, status), job=job, element=element)
+            newest[element] = _accounting_row(job, element, block, failed, status)
     return list(newest.values())
 
 
-def _ended(block: Dict[str, str], failed: int, status: int) -> Dict[str, Any]:
+def _accounting_row(job: str, element: int, block: Dict[str, str], failed: int, status: int) -> AccountingRow:
     cause, signal = _cause(block, failed, status)
     # ru_maxrss counts KB, whatever suffix qacct puts after it (8.1.9 prints 258 MB as "257.930KB"); of a killed job it
     # lacks the children, so there the virtual size stands in.
     resident = 0.0 if signal else _size(block.get("ru_maxrss", "")) / 1024.0
     memory = resident or _size(block.get("maxvmem", "")) / _UNITS["M"]
-    return {
-        "state": "failed" if cause else "complete", "cause": cause, "signal": signal,
-        "exit_code": None if cause and not status else status,
-        "raw": "failed %s, exit_status %s" % (" ".join(block["failed"].split()), " ".join(block["exit_status"].split())),
-        "host": block.get("hostname", ""), "seconds": _wall(block), "max_rss_mb": round(memory, 3) or None,
-    }  # fmt: skip
+    raw = "failed %s, exit_status %s" % (" ".join(block["failed"].split()), " ".join(block["exit_status"].split()))
+    exit_code = None if cause and not status else status
+    host = block.get("hostname", "")
+    return AccountingRow(job, element, cause, raw, exit_code, signal, host, _wall(block), round(memory, 3) or None)
 
 
 def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[str], Optional[int]]:
-    """Why it ended, and the signal. qdel and a kill from inside look the same here: both are "cancelled"."""
+    """Return the cause of the end, and the signal. qdel and a kill from inside look the same: both are "cancelled"."""
     signal = status - 128 if status > 128 else None
     if failed == 0:
         return ("exit" if status else None), None
@@ -93,14 +92,14 @@ def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[st
 
 
 def _limit(block: Dict[str, str]) -> str:
-    """Which limit "qmaster enforced h_rt, h_cpu, or h_vmem limit" means: the category has the request, if one was made.
+    """Return the cause behind "qmaster enforced h_rt, h_cpu, or h_vmem limit"; the category holds the job's requests.
 
     Time, when h_rt was used up or nothing is known; memory, when there was time left and no limit on CPU time.
     """
-    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
-    if "h_rt" in asked and "h_cpu" not in asked:
-        return "timeout" if _wall(block) >= _size(asked["h_rt"]) else "out_of_memory"
-    memory = _size(asked.get("h_vmem") or asked.get("h_data") or "")
+    requests = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
+    if "h_rt" in requests and "h_cpu" not in requests:
+        return "timeout" if _wall(block) >= _size(requests["h_rt"]) else "out_of_memory"
+    memory = _size(requests.get("h_vmem") or requests.get("h_data") or "")
     return "out_of_memory" if memory and _size(block.get("maxvmem", "")) >= memory else "timeout"
 
 
@@ -109,14 +108,14 @@ def _wall(block: Dict[str, str]) -> float:
 
 
 def _size(text: str) -> float:
-    """A number with a binary suffix (``4.5KB``, ``400M``, ``11``); 0 for anything else."""
+    """Return a number with a binary suffix (``4.5KB``, ``400M``, ``11``); 0 for anything else."""
     match = _SIZE.match(text)
     return float(match.group(1)) * _UNITS[match.group(2).upper()] if match else 0.0
 
 
 @lru_cache(maxsize=4096)
 def epoch(text: str, otherwise: float) -> float:
-    """Seconds since the epoch, of a local time in qacct's or qstat's form."""
+    """Return the seconds since the epoch of a local time in the form of qacct or qstat."""
     for form in _TIME_FORMATS:
         try:
             return time.mktime(time.strptime(text.partition(".")[0], form))

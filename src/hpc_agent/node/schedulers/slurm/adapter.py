@@ -5,6 +5,7 @@ Meanings of states and exit codes are those of the squeue, sacct and sbatch manu
 
 import math
 import os
+import pwd
 import re
 import time
 from typing import Any, Dict, List, Match, Optional, Sequence, Set, Tuple
@@ -13,8 +14,11 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import encode_ranges
 from .. import base
+from ..base import AccountingRow, QueueRow, Rule
+from ..site import Limit, Partition, Query
+from . import site
 
-# squeue's long states. One that is neither here nor in _CAUSES is new to us: still there, so pending.
+# squeue's long states. One that is neither here nor in _CAUSES is new: the job is still there, so pending.
 _QUEUE_STATES = {
     "PENDING": "pending", "REQUEUED": "pending", "REQUEUE_FED": "pending", "EXPEDITING": "pending",
     "REQUEUE_HOLD": "held", "RESV_DEL_HOLD": "held", "SPECIAL_EXIT": "held",
@@ -24,7 +28,7 @@ _QUEUE_STATES = {
 }  # fmt: skip
 _HELD_REASON = re.compile(r"^JobHeld\w+$|\bheld\b", re.IGNORECASE)
 
-# sacct's final states; one that is not here is no end.
+# sacct's final states. A job in any other state has not ended.
 _CAUSES: Dict[str, Optional[str]] = {
     "COMPLETED": None, "TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "out_of_memory",
     "NODE_FAIL": "node_failure", "BOOT_FAIL": "node_failure", "LAUNCH_FAILED": "node_failure",
@@ -32,14 +36,14 @@ _CAUSES: Dict[str, Optional[str]] = {
     "REVOKED": "cancelled", "FAILED": "exit",
 }  # fmt: skip
 
-# "FAILED 0:53" is slurmd's way to say that it could not open the output file. Above 64 there are no signals.
+# slurmd reports "FAILED 0:53" when it could not open the output file. Above 64 there are no signals.
 _LAUNCH_SIGNAL = 53
 _HIGHEST_SIGNAL = 64
 
 _JOB_ID = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
 _ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
 _PREFIX = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
-_NO_ANSWER = re.compile(
+_UNREACHABLE = re.compile(
     r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
     r"|Zero Bytes were|Problem talking to the database|rate limit",
     re.IGNORECASE,
@@ -51,39 +55,34 @@ _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
 _SEARCHED_STATES = "CA,CD,F,TO,NF,PR,R,PD,S"
 _DAY = 86400.0
 
-_THEN = ", then run 'hpc-agent submit' again."
-_RULES: Tuple[base.Rule, ...] = (
-    (r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
-     "submission_unknown", True,
-     "Run the same 'hpc-agent submit' again in a minute: it looks the job up before it acts."),
-    (r"rate limit|temporarily unable to accept|Resource temporarily unavailable", "scheduler_throttled", True,
-     "The controller asks for fewer requests: wait a minute" + _THEN),
-    (r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed", "cluster_timeout", True,
-     "The controller or munge is down ('scontrol ping' on the cluster tells): wait" + _THEN),
-    (r"(Max|Grp)\w*Submit", "scheduler_refused", True,
-     "You have as many jobs submitted as you may: wait until some have ended ('squeue --me' lists them), or "
-     "lower max_concurrent_jobs in clusters.yaml" + _THEN),
-    (r"invalid partition|group not permitted", "scheduler_refused", False,
-     "Name a partition that you may use ('sinfo -s' on the cluster lists them)" + _THEN),
-    (r"Invalid job array", "scheduler_refused", False,
-     "Set max_array_size in clusters.yaml to what 'scontrol show config | grep MaxArraySize' says" + _THEN),
-    (r"Invalid account|account/partition", "scheduler_refused", False,
-     "Name an account that 'sacctmgr show assoc user=$USER format=account,partition' lists" + _THEN),
-    (r"Invalid qos", "scheduler_refused", False,
-     "Name a QOS that 'sacctmgr show assoc user=$USER format=account,qos' lists" + _THEN),
-    (r"generic resource", "scheduler_refused", False,
-     "Ask for GPUs as 'sinfo -o \"%P %G\"' on the cluster names them" + _THEN),
-    (r"Invalid feature|Invalid node name", "scheduler_refused", False,
-     "Correct the constraint or the excluded nodes ('sinfo -N -o \"%N %f\"' lists both)" + _THEN),
-    (r"time limit|violates accounting/QOS", "scheduler_refused", False,
-     "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits" + _THEN),
-    (r"node configuration|Memory specification|CPU count|More proc|Node count", "scheduler_refused", False,
-     "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs" + _THEN),
-    (r"unrecognized option|invalid option|Invalid -", "scheduler_refused", False,
-     "Correct the option that sbatch does not understand, in extra_flags or the resources" + _THEN),
-    (r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
-     "scheduler_refused", False,
-     "Correct what the scheduler names" + _THEN),
+_RULES = (
+    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
+         "The job may have been submitted: wait a minute", True, "submission_unknown"),
+    Rule(r"rate limit|temporarily unable to accept|Resource temporarily unavailable",
+         "The controller limits the rate of requests: wait a minute", True, "scheduler_throttled"),
+    Rule(r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed",
+         "The controller or munge is down (see 'scontrol ping' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"(Max|Grp)\w*Submit",
+         "You have as many jobs submitted as you may: wait until some have ended ('squeue --me' lists them), or lower "
+         "max_concurrent_jobs in clusters.yaml", True),
+    Rule(r"invalid partition|group not permitted",
+         "Name a partition that you may use ('sinfo -s' on the cluster lists them)"),
+    Rule(r"Invalid job array",
+         "Set max_array_size in clusters.yaml to the value of 'scontrol show config | grep MaxArraySize'"),
+    Rule(r"Invalid account|account/partition",
+         "Name an account that 'sacctmgr show assoc user=$USER format=account,partition' lists"),
+    Rule(r"Invalid qos", "Name a QOS that 'sacctmgr show assoc user=$USER format=account,qos' lists"),
+    Rule(r"generic resource", "Ask for GPUs as 'sinfo -o \"%P %G\"' on the cluster names them"),
+    Rule(r"Invalid feature|Invalid node name",
+         "Correct the constraint or the excluded nodes ('sinfo -N -o \"%N %f\"' lists both)"),
+    Rule(r"time limit|violates accounting/QOS",
+         "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits"),
+    Rule(r"node configuration|Memory specification|CPU count|More proc|Node count",
+         "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs"),
+    Rule(r"unrecognized option|invalid option|Invalid -",
+         "Correct the option that sbatch rejects, in extra_flags or the resources"),
+    Rule(r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
+         "Correct the setting that the scheduler names"),
 )  # fmt: skip
 
 
@@ -105,77 +104,85 @@ class Slurm(base.Scheduler):
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
         ids = {match.group(1) for match in map(_JOB_ID.match, out.splitlines()) if match}
-        if code == 0 and len(ids) == 1:
-            return ids.pop()
-        said = err.strip() or out.strip()
-        if code == 0 or ids:
-            outcome = "sbatch ended with exit code %d and named %d jobs" % (code, len(ids))
-            raise NodeError("submission_unknown", "%s: %s" % (outcome, _sentence(said)))
-        message = "sbatch: %s" % (_sentence(said) or "exit code %d and not a word" % code)
-        raise base.refusal(_RULES, said, message)
+        return base.submitted_job("sbatch", ids, code, err.strip() or out.strip(), _summary, _RULES)
 
-    def queue(self, job_ids: Sequence[str]) -> List[Dict[str, Any]]:
-        # Not --jobs: squeue fails when the only job asked for is no longer there.
-        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i|%T|%N|name=%j|%r"]
+    def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
+        # Not --jobs: squeue fails when the only job of the list is no longer there.
+        form = "--format=%i|%T|%N|name=%j|%r"
         wanted = set(job_ids)
         try:
-            return parse_queue(_ask(argv, self.command_timeout), wanted)
-        except ValueError:
+            return parse_queue(self._squeue(form), wanted)
+        except ValueError:  # an index list was cut short; the next query prints a row for each element
             pass
         try:
-            return parse_queue(_ask([*argv, "--array"], self.command_timeout), wanted)
+            return parse_queue(self._squeue(form, "--array"), wanted)
         except ValueError as error:
             raise NodeError("remote_command_failed", "squeue: %s" % error) from error
 
-    def accounting(self, job_ids: Sequence[str], since: float) -> List[Dict[str, Any]]:
+    def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         if not job_ids:
             return []
-        # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs=" + ",".join(job_ids)]
-        argv += ["--starttime=" + _start(since)]
-        argv += ["--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"]
-        return parse_accounting(_ask(argv, self.command_timeout), since)
+        columns = "--format=JobID,State,ExitCode,Submit,ElapsedRaw,NodeList"
+        return parse_accounting(self._sacct(since, "--jobs=" + ",".join(job_ids), columns), since)
 
     def submitted_elements(self) -> int:
-        argv = ["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), "--format=%i"]
-        rows = (_ROW_ID.match(line) for line in _ask(argv, self.command_timeout).splitlines())
+        rows = (_ROW_ID.match(line) for line in self._squeue("--format=%i").splitlines())
         return sum(len(_elements(match)) for match in rows if match)
 
     def usable_nodes(self) -> List[str]:
         argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
-        lines = _ask(argv, self.command_timeout).splitlines()
-        return sorted({line.partition("|")[0] for line in lines if line})
+        return sorted({line.partition("|")[0] for line in self._query(argv).splitlines() if line})
+
+    def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
+        return site.partitions(query), site.limits(query, pwd.getpwuid(os.getuid()).pw_name)
 
     def find(self, name: str, since: float) -> List[str]:
-        user = "--user=%d" % os.getuid()
-        # All states: a short job has ended before accounting knows of it, and stays here for minutes (MinJobAge).
-        argv = ["squeue", "--noheader", "--all", "--states=all", user, "--name=" + name, "--format=%i|%T|%N|%V|%j"]
-        found = parse_named(_ask(argv, self.command_timeout), name, since)
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", user, "--name=" + name]
-        argv += ["--starttime=" + _start(since)]
-        argv += ["--endtime=" + _local_time(time.time() + _DAY), "--state=" + _SEARCHED_STATES]
-        argv += ["--format=JobID,State,NodeList,Submit,JobName"]
+        # All states: a short job ends before accounting has it, and stays in the queue for minutes (MinJobAge).
+        queued = self._squeue("--states=all", "--name=" + name, "--format=%i|%T|%N|%V|%j")
+        found = parse_named(queued, name, since)
+        end = "--endtime=" + _local_time(time.time() + _DAY)
+        options = ["--user=%d" % os.getuid(), "--name=" + name, end, "--state=" + _SEARCHED_STATES]
         try:
-            found.update(parse_named(_ask(argv, self.command_timeout), name, since))
+            ended = self._sacct(since, *options, "--format=JobID,State,NodeList,Submit,JobName")
+            found.update(parse_named(ended, name, since))
         except NodeError:
             if not found:
                 raise
         return sorted(found, key=lambda job: (found[job], int(job)))
 
+    def _squeue(self, *options: str) -> str:
+        return self._query(["squeue", "--noheader", "--all", "--user=%d" % os.getuid(), *options])
 
-def _resource_flags(ask: Dict[str, Any]) -> List[str]:
-    nodes = int(ask.get("nodes") or 1)
+    def _sacct(self, since: float, *options: str) -> str:
+        # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
+        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=" + _start(since)]
+        return self._query(argv + list(options))
+
+    def _query(self, argv: List[str]) -> str:
+        """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
+        code, out, err = run_command(argv, self.command_timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
+        if code == 0 and not _UNREACHABLE.search(err):
+            return out
+        error = base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
+        if "accounting storage is disabled" in err:
+            error.code = "remote_command_failed"
+            error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
+        raise error
+
+
+def _resource_flags(resources: Dict[str, Any]) -> List[str]:
+    nodes = int(resources.get("nodes") or 1)
     flags = ["--nodes=%d" % nodes, "--ntasks=%d" % nodes]
-    if ask.get("walltime_sec"):
-        flags.append("--time=%02d:%02d:00" % divmod(math.ceil(float(ask["walltime_sec"]) / 60), 60))
-    if ask.get("mem_mb"):
-        flags.append("--mem=%dM" % math.ceil(float(ask["mem_mb"])))
-    if ask.get("cpus"):
-        flags.append("--cpus-per-task=%d" % int(ask["cpus"]))
-    if ask.get("gpus"):
-        kind = ":%s" % ask["gpu_type"] if ask.get("gpu_type") else ""
-        flags.append("--gres=gpu%s:%d" % (kind, int(ask["gpus"])))
-    return flags + (["--exclusive"] if ask.get("exclusive") else [])
+    if resources.get("walltime_sec"):
+        flags.append("--time=%02d:%02d:00" % divmod(math.ceil(float(resources["walltime_sec"]) / 60), 60))
+    if resources.get("mem_mb"):
+        flags.append("--mem=%dM" % math.ceil(float(resources["mem_mb"])))
+    if resources.get("cpus"):
+        flags.append("--cpus-per-task=%d" % int(resources["cpus"]))
+    if resources.get("gpus"):
+        kind = ":%s" % resources["gpu_type"] if resources.get("gpu_type") else ""
+        flags.append("--gres=gpu%s:%d" % (kind, int(resources["gpus"])))
+    return flags + (["--exclusive"] if resources.get("exclusive") else [])
 
 
 def _placement_flags(placement: Dict[str, Any]) -> List[str]:
@@ -186,35 +193,21 @@ def _placement_flags(placement: Dict[str, Any]) -> List[str]:
     return flags
 
 
-def _sentence(err: str) -> str:
-    """What a tool said on its standard error, without the prefixes, as one line."""
+def _summary(err: str) -> str:
+    """Return the lines of a tool's standard error as one line, without their prefixes."""
     lines = [_PREFIX.sub("", line.strip()) for line in err.splitlines() if line.strip()]
     return "; ".join(dict.fromkeys(lines))[:500]
 
 
-def _ask(argv: List[str], timeout: float) -> str:
-    """Standard output of a query. Raises NodeError when it failed, whatever its exit code."""
-    code, out, err = run_command(argv, timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
-    no_answer = _NO_ANSWER.search(err)
-    if code == 0 and not no_answer:
-        return out
-    said = "%s: %s" % (argv[0], _sentence(err) or "exit code %d" % code)
-    details = {"command": argv[0], "stderr_tail": err[-2000:]}
-    if "accounting storage is disabled" in err:
-        remedy = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
-        raise NodeError("remote_command_failed", said, remedy, details)
-    raise NodeError("cluster_timeout" if no_answer else "remote_command_failed", said, None, details)
-
-
 def _elements(match: Match[str]) -> List[int]:
-    """Indices in a row's job id; a job that is no array has element 0. Raises ValueError for a cut list."""
+    """Return the indices in a row's job id; a job that is no array has element 0. Raises ValueError for a cut list."""
     if match.group(3) is not None:
         return base.parse_indices(match.group(3))
     return [int(match.group(2) or 0)]
 
 
-def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
-    """Rows of ``squeue --format=%i|%T|%N|name=%j|%r`` (older recordings have no name).
+def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
+    """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``; the name may be missing.
 
     Raises ValueError where squeue cut an index list short.
     """
@@ -232,14 +225,13 @@ def parse_queue(text: str, wanted: Set[str]) -> List[Dict[str, Any]]:
         if state == "pending" and _HELD_REASON.search(reason):
             state = "held"
         elements = encode_ranges(_elements(match))
-        rows.append({"job": match.group(1), "elements": elements, "state": state, "reason": reason,
-                     "raw": fields[1], "host": fields[2], "name": name})  # fmt: skip
+        rows.append(QueueRow(match.group(1), elements, state, reason, fields[1], fields[2], name))
     return rows
 
 
-def parse_accounting(text: str, since: float) -> List[Dict[str, Any]]:
-    """Rows of sacct; the newest where an element has several, none of a job submitted before ``since``."""
-    newest: Dict[Tuple[str, int], Tuple[float, Dict[str, Any]]] = {}
+def parse_accounting(text: str, since: float) -> List[AccountingRow]:
+    """Return the rows of sacct: the newest of each element, none of a job submitted before ``since``."""
+    newest: Dict[Tuple[str, int], Tuple[float, AccountingRow]] = {}
     for line in text.splitlines():
         fields = line.split("|")
         match = _ROW_ID.match(fields[0])
@@ -252,16 +244,16 @@ def parse_accounting(text: str, since: float) -> List[Dict[str, Any]]:
             elements = _elements(match)
         except ValueError:
             continue
-        ended = _ended(fields)
+        row = _accounting_row(match.group(1), fields)
         for element in elements:
-            key = (match.group(1), element)
+            key = (row.job, element)
             if key not in newest or newest[key][0] <= submitted:
-                newest[key] = (submitted, dict(ended, job=key[0], element=element))
+                newest[key] = (submitted, row._replace(element=element))
     return [row for _, row in newest.values()]
 
 
-def _ended(fields: List[str]) -> Dict[str, Any]:
-    """How an element ended, from the columns JobID, State, ExitCode, Submit, ElapsedRaw and NodeList."""
+def _accounting_row(job: str, fields: List[str]) -> AccountingRow:
+    """Return the row of element 0, from the columns JobID, State, ExitCode, Submit, ElapsedRaw and NodeList."""
     cause = _CAUSES[fields[1].split(" ")[0]]
     code, _, number = fields[2].partition(":")
     signal = int(number) if number.isdigit() and 0 < int(number) <= _HIGHEST_SIGNAL else None
@@ -271,15 +263,14 @@ def _ended(fields: List[str]) -> Dict[str, Any]:
         cause, signal = ("environment", None) if signal == _LAUNCH_SIGNAL else ("signal", signal)
     if cause in ("exit", "cancelled", "timeout") and not started:
         cause, exit_code = "never_started", None
-    return {
-        "state": "failed" if cause else "complete", "cause": cause, "raw": "%s %s" % (fields[1], fields[2]),
-        "exit_code": exit_code, "signal": signal, "host": fields[5] if started else "", "max_rss_mb": None,
-        "seconds": float(fields[4]) if fields[4].isdigit() else None,
-    }  # fmt: skip
+    return AccountingRow(
+        job, 0, cause, "%s %s" % (fields[1], fields[2]), exit_code, signal,
+        host=fields[5] if started else "", seconds=float(fields[4]) if fields[4].isdigit() else None,
+    )  # fmt: skip
 
 
 def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
-    """Job id -> submit time, from rows of id, state, nodes, submit time and name.
+    """Return the submit time by job id, from rows of id, state, nodes, submit time and name.
 
     A refused submission may leave a FAILED record without nodes behind: that is no job.
     """
@@ -297,7 +288,7 @@ def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
 
 
 def _epoch(text: str, otherwise: float) -> float:
-    """Seconds since the epoch, from a number or (where SLURM_TIME_FORMAT is not heeded) from local time."""
+    """Return the seconds since the epoch, from a number or (where SLURM_TIME_FORMAT is not heeded) from local time."""
     try:
         return float(text) if text.isdigit() else time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
@@ -305,7 +296,7 @@ def _epoch(text: str, otherwise: float) -> float:
 
 
 def _start(since: float) -> str:
-    """Start of a search. sacct refuses one in the future, which ``since`` may be where clocks disagree."""
+    """Return the start of a search. sacct refuses a start in the future, which ``since`` may be where clocks disagree."""
     return _local_time(min(since, time.time()) - base.CLOCK_SKEW)
 
 

@@ -1,0 +1,69 @@
+"""Queues and limits of a Grid Engine cluster, from qstat, qconf and qhost."""
+
+import re
+from typing import Dict, List, Optional
+
+from ..site import Limit, Partition, Query, parse_config, walltime_seconds
+
+_UNITS = {"K": 1.0 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024}
+_LIMITS = {"max_u_jobs": "submitted", "max_aj_tasks": "array_size"}
+
+
+def queues(query: Query) -> List[Partition]:
+    """Return every queue; memory and waiting jobs are those of the cluster, for a waiting job is in no queue yet."""
+    found = parse_queues(query("qstat", "-g", "c"))
+    if found:
+        found = parse_queue_settings(query("qconf", "-sq", *found), found)
+    memory = parse_host_memory(query("qhost"))
+    waiting = len(query("qstat", "-u", "*", "-s", "p").splitlines()[2:])
+    return [queue._replace(mem_mb=memory, pending_jobs=waiting) for queue in found.values()]
+
+
+def limits(query: Query) -> List[Limit]:
+    """Return the limits of the global configuration; 0 is no limit."""
+    config = parse_config(query("qconf", "-sconf", "global"))
+    stated = [(name, kind, config.get(name, "")) for name, kind in _LIMITS.items()]
+    return [Limit(name, "cluster", kind, int(text)) for name, kind, text in stated if text.isdigit() and int(text)]
+
+
+def parse_queues(text: str) -> Dict[str, Partition]:
+    """Return the queues in ``qstat -g c``.
+
+    Columns: name, load, used, reserved, available, total, and two columns of slots that cannot be used.
+    """
+    found = {}
+    for line in text.splitlines()[2:]:
+        words = line.split()
+        if len(words) < 8:
+            continue
+        _, _, available, total, disabled, errors = [int(word) if word.isdigit() else 0 for word in words[-6:]]
+        state = "up" if total > disabled + errors else "down"
+        found[words[0]] = Partition(words[0], state, cpus_total=total, cpus_idle=max(0, available))
+    return found
+
+
+def parse_queue_settings(text: str, known: Dict[str, Partition]) -> Dict[str, Partition]:
+    """Return the queues with the walltime limit and the most slots of one host, from ``qconf -sq``."""
+    found = dict(known)
+    queue = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        name, value = (line.split(None, 1) + ["", ""])[:2]
+        if name == "qname":
+            queue = value.strip()
+        elif queue in found and name == "h_rt":
+            found[queue] = found[queue]._replace(max_walltime_sec=walltime_seconds(value.split(",")[0]))
+        elif queue in found and name == "slots":
+            slots = [int(number) for number in re.findall(r"(?<![\w.])\d+", value)]
+            found[queue] = found[queue]._replace(cpus_node=max(slots or [1]))
+    return found
+
+
+def parse_host_memory(text: str) -> Optional[int]:
+    """Return the memory of the largest host in ``qhost``, in MiB."""
+    sizes = []
+    for line in text.splitlines():
+        for word in line.split()[7:8] or line.split()[4:5]:
+            match = re.match(r"^([\d.]+)([KMGT])$", word)
+            if match:
+                sizes.append(int(float(match.group(1)) * _UNITS[match.group(2)]))
+    return max(sizes) if sizes else None
