@@ -1,4 +1,4 @@
-"""The combiner: folds the records of one wave into one partial, on the cluster. Only partials travel."""
+"""Fold the records of each wave into one partial, on the cluster. The client receives the partials only."""
 
 import os
 from typing import Any, Dict, List
@@ -9,13 +9,12 @@ from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
 from ..shared.ledger import arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
-from ..shared.ranges import count, encode_ranges, spans
+from ..shared.ranges import count, decode_ranges, encode_ranges
+from ..shared.task_record import read_record
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Partials of the asked waves (all by default), made anew only where more tasks are complete than the kept one
-    holds.
-    """
+    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete."""
     folder = run_folder.existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
     total = int(run["task_count"])
@@ -36,7 +35,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
-    """Wave -> ranges of its tasks, from the first generation's arrays."""
+    """Return the ranges of each wave's tasks, from the arrays of the first generation."""
     waves: Dict[str, List[str]] = {}
     for array in arrays_of(folder):
         if array.generation == 1:
@@ -45,9 +44,9 @@ def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
 
 
 def _wave(
-    folder: run_folder.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.Scan, replicates: List[str]
+    folder: run_folder.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.RecordScan, replicates: List[str]
 ) -> Dict[str, Any]:
-    members = [task for start, stop in spans(tasks) for task in range(start, stop)]
+    members = decode_ranges(tasks)
     complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)
@@ -73,25 +72,25 @@ def _wave(
 
 
 def _fold(folder: run_folder.RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
-    """The table of the tasks, what they cost, and which of them had no metrics."""
+    """Return the table of the tasks, their usage, and the tasks without metrics."""
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
     problems: List[Dict[str, Any]] = []
     cpu = wall = 0.0
     for task in tasks:
-        record = records.read(folder, task)
+        record = read_record(folder, task)
         if record is None:
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
-        values = {name: _value(value) for name, value in (record.get("metrics") or {}).items()}
+        values = {name: _value(value) for name, value in (record.metrics or {}).items()}
         weight = values.get(weight_name, 1.0) if weight_name else 1.0
         if not values:
             empty.append(task)
-        if record.get("metrics_problem") and len(problems) < PROBLEMS_SHOWN:
-            problems.append({"task": task, "message": str(record["metrics_problem"])[:300]})
-        table.add_task(record.get("kwargs") or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
-        cpu += float(record.get("cpu_seconds") or 0.0)
-        wall += float(record.get("seconds") or 0.0)
+        if record.metrics_problem and len(problems) < PROBLEMS_SHOWN:
+            problems.append({"task": task, "message": record.metrics_problem[:300]})
+        table.add_task(record.kwargs or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
+        cpu += record.cpu_seconds or 0.0
+        wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
         "without_metrics": encode_ranges(empty),
@@ -101,7 +100,7 @@ def _fold(folder: run_folder.RunFolder, run: Dict[str, Any], tasks: List[int], r
 
 
 def _value(value: Any) -> Any:
-    """Records hold non-finite numbers as text, to stay strict JSON."""
+    """Return the value of a record as a number: records hold non-finite numbers as text, to stay strict JSON."""
     if isinstance(value, list):
         return [_value(item) for item in value]
     return float(value) if isinstance(value, str) else value

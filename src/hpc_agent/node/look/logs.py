@@ -57,7 +57,7 @@ def _log_of_task(
         "scheduler_output": scheduler_output(folder, arrays, task, lines),
         "state": record.state if record else None,
         "cause": record.cause if record else None,
-        "message": record.message if record else None,
+        "message": record.message or None if record else None,
         "host": record.host if record else None,
     }
 

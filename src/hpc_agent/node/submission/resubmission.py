@@ -8,16 +8,16 @@ be mistaken for theirs.
 import os
 from typing import Any, Dict, List
 
-from ..look.report import describe
-from ..look.survey import Survey
+from ..look.report import status_answer
+from ..look.run_status import RunStatus
 from ..schedulers import load
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, remove_quietly, write_json
 from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
 from ..shared.ranges import encode_ranges
-from ..why.failure_groups import diagnose
-from ..why.recovery_policy import Policy, decide
+from ..why.diagnosis import Diagnosis, diagnose
+from ..why.recovery_policy import Group, Policy, decide
 from .run_lock import Lock
 from .submitter import Submitter, plan
 
@@ -75,8 +75,8 @@ def _told(decision: Dict[str, Any]) -> Dict[str, Any]:
 def _decide(
     folder: run_folder.RunFolder, site: Dict[str, Any], scheduler: Any, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    survey = Survey(folder, site, scheduler)
-    status = describe(survey)
+    survey = RunStatus(folder, site, scheduler)
+    status = status_answer(survey)
     survey.save()
     policy = Policy(request.get("policy") or {})
     candidates = survey.failed()
@@ -87,7 +87,7 @@ def _decide(
     arrays = _arrays(survey, groups, request)
     return {
         "groups": [_group_facts(group) for group in groups],
-        "blocked": blocked,
+        "blocked": [refusal.to_json() for refusal in blocked],
         "arrays": arrays,
         "left": {name: status["counts"][name] for name in ("running", "pending", "unknown")},
         "lifecycle_state": status["lifecycle_state"],
@@ -95,9 +95,9 @@ def _decide(
     }
 
 
-def _usable_nodes(scheduler: Any, diagnoses: List[Dict[str, Any]]) -> List[str]:
+def _usable_nodes(scheduler: Any, diagnoses: List[Diagnosis]) -> List[str]:
     """Asked for only when a node is to be avoided; a question that fails avoids none."""
-    if not any(diagnosis["class"] == "node_failure" for diagnosis in diagnoses):
+    if not any(diagnosis.found.name == "node_failure" for diagnosis in diagnoses):
         return []
     try:
         return list(scheduler.usable_nodes())
@@ -105,33 +105,33 @@ def _usable_nodes(scheduler: Any, diagnoses: List[Dict[str, Any]]) -> List[str]:
         return []
 
 
-def _group_facts(group: Dict[str, Any]) -> Dict[str, Any]:
+def _group_facts(group: Group) -> Dict[str, Any]:
     return {
-        "tasks": encode_ranges(group["ids"])[:2000],
-        "count": len(group["ids"]),
-        "classes": group["classes"],
-        "resources": group["resources"],
-        "exclude_nodes": group["placement"].get("exclude_nodes") or [],
+        "tasks": encode_ranges(group.ids)[:2000],
+        "count": len(group.ids),
+        "classes": group.classes,
+        "resources": group.resources,
+        "exclude_nodes": group.placement.get("exclude_nodes") or [],
     }
 
 
-def _arrays(survey: Survey, groups: List[Dict[str, Any]], request: Dict[str, Any]) -> List[Dict[str, Any]]:
+def _arrays(survey: RunStatus, groups: List[Group], request: Dict[str, Any]) -> List[Dict[str, Any]]:
     """Ledger entries of a new generation, none above the cluster's array size."""
     generation = max(array.generation for array in survey.arrays) + 1
     size = int(request["max_array_size"])
     arrays: List[Dict[str, Any]] = []
     for group in groups:
-        ids = sorted(group["ids"])
+        ids = sorted(group.ids)
         # Short tasks that were packed are packed again only where there are many of them.
-        pack = group["pack"] if len(ids) > size else 1
+        pack = group.pack if len(ids) > size else 1
         for first in range(0, len(ids), size * pack):
             part = ids[first : first + size * pack]
             name = "r%d-%d" % (generation, len(arrays))
             arrays.append({
                 "array": name, "name": request["job_prefix"] + name, "tasks": encode_ranges(part),
                 "elements": -(-len(part) // pack), "pack": pack, "wave": 0, "generation": generation, "after": [],
-                "max_running": request.get("max_running"), "resources": group["resources"],
-                "placement": group["placement"], "resubmit": request["request_id"], "classes": group["classes"],
-                "fingerprints": group["fingerprints"], "chain": survey.run.get("chain"),
+                "max_running": request.get("max_running"), "resources": group.resources,
+                "placement": group.placement, "resubmit": request["request_id"], "classes": group.classes,
+                "fingerprints": group.fingerprints, "chain": survey.run.chain,
             })  # fmt: skip
     return arrays
