@@ -41,5 +41,6 @@ def _is_missing(status: RunStatus, record: Optional[TaskRecord], expected: Any) 
     if not expected or status.state[0] != task_states.COMPLETE:
         return False
     kwargs = (record and record.kwargs) or {}
-    folder = os.path.join(status.folder.path, task_environment.result_folder(status.run, 0, kwargs))
-    return not os.path.exists(os.path.join(folder, os.path.normpath("/" + expected).lstrip("/")))
+    run = {"result_dir_template": status.run.result_dir_template, "run_id": status.run.run_id}
+    folder = task_environment.result_folder(run, 0, kwargs)
+    return not os.path.exists(os.path.join(status.folder.path, folder, os.path.normpath("/" + expected).lstrip("/")))
