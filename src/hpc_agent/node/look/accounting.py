@@ -138,6 +138,4 @@ def _lost_facts(entry: Array, row: Dict[str, Any]) -> FailureFacts:
 
 def _vanished_facts(entry: Array) -> FailureFacts:
     message = "it left the queue without having started, and accounting knows nothing of it: deleted while it waited"
-    return FailureFacts(
-        "never_started", message, generation=entry.generation, job=entry.job_id, evidence="absence"
-    )
+    return FailureFacts("never_started", message, generation=entry.generation, job=entry.job_id, evidence="absence")

@@ -63,7 +63,7 @@ class Attempts(object):
     def has_ended(self, entry: Array, task: int) -> bool:
         """Return True if the task's failed record is final for this array."""
         facts = self.records.failed[task]
-        return facts.generation >= entry.generation or bool(entry.segment) and facts.cause != CONTINUED
+        return facts.generation >= entry.generation or (bool(entry.segment) and facts.cause != CONTINUED)
 
     def may_be_requeued(self, entry: Array, task: int) -> bool:
         facts = self.records.failed[task]

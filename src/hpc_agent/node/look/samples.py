@@ -27,7 +27,9 @@ def collect(folder: RunFolder, total: int) -> List[Dict[str, Any]]:
 
 
 def _row(record: TaskRecord, submitted_at: Optional[float]) -> Dict[str, Any]:
-    row: Dict[str, Any] = {name: getattr(record, name) for name in ("task", "seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
+    row: Dict[str, Any] = {
+        name: getattr(record, name) for name in ("task", "seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")
+    }
     if submitted_at is not None and record.started_at:
         row["wait_sec"] = round(max(0.0, record.started_at - submitted_at), 1)
     row["kwargs"] = {

@@ -60,7 +60,9 @@ def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
 
 
 def _sample(sample: Diagnosis, lines: int) -> Dict[str, Any]:
-    facts = {key: getattr(sample.facts, key) for key in ("host", "exit_code", "signal", "message", "max_rss_mb", "seconds")}
+    facts = {
+        key: getattr(sample.facts, key) for key in ("host", "exit_code", "signal", "message", "max_rss_mb", "seconds")
+    }
     return dict(
         facts,
         task=sample.task,

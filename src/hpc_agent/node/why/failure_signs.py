@@ -21,7 +21,7 @@ class Match(NamedTuple):
 
 
 def _sign(name: str, confidence: str, *patterns: str) -> Sign:
-    return Sign(name, confidence, re.compile("|".join(patterns))
+    return Sign(name, confidence, re.compile("|".join(patterns)))
 
 
 # Messages of a scheduler that ends a job.

@@ -84,9 +84,7 @@ class Refusal(NamedTuple):
                 "sample": sample, "count": len(self.ids), "tasks": encode_ranges(self.ids)[:2000]}  # fmt: skip
 
 
-def decide(
-    diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]
-) -> Tuple[List[Group], List[Refusal]]:
+def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) -> Tuple[List[Group], List[Refusal]]:
     """Return the groups of tasks to submit again, and the refusals."""
     wanted = [d for d in diagnoses if policy.wants(d)]
     alike = Counter(d.found.fingerprint for d in wanted)
