@@ -85,10 +85,10 @@ class RunStatus(Attempts):
         return requeueable or not self.has_ended(entry, task)
 
     def _restore_last_good(self, error: NodeError) -> None:
-        earlier = self.cache.get("last_good")
-        self.stale = _stale("queue", error, earlier["at"] if earlier else None)
-        for name, value in _ACTIVE if earlier else ():
-            for start, stop in spans(earlier["state"].get(name, "")):
+        earlier = self.cache.get("last_good") or {}
+        self.stale = _stale("queue", error, earlier.get("at"))
+        for name, value in _ACTIVE:
+            for start, stop in spans(earlier.get("state", {}).get(name, "")):
                 for task in range(start, min(stop, self.total)):
                     if self.records.state[task] == UNKNOWN:
                         self.state[task] = value
