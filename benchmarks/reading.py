@@ -17,12 +17,12 @@ from hpc_agent.node.schedulers.sge import adapter as sge
 from hpc_agent.node.schedulers.sge import qacct
 from hpc_agent.node.schedulers.slurm import adapter as slurm
 from hpc_agent.node.shared.metric_table import Table
-from hpc_agent.node.why.classify import classify, fingerprint
+from hpc_agent.node.why.fingerprints import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
-from test_classify import FAILED, HOSTILE  # noqa: E402
+from test_classify import FAILED, HOSTILE, classify_facts  # noqa: E402
 from test_sge_adapter import RECORDED_FROM, recorded  # noqa: E402
 
 ROWS, POINTS, TAIL_BYTES = 10_000, 100_000, 64 << 10
@@ -62,7 +62,7 @@ def sge_accounting() -> object:
 
 def read_tail(unit: str) -> None:
     tail = (unit * (1 + TAIL_BYTES // len(unit)))[:TAIL_BYTES]
-    classify(FAILED, tail, tail)
+    classify_facts(FAILED, tail, tail)
     fingerprint(tail)
 
 

@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc_agent.node.look.failure_facts import FailureFacts
 from hpc_agent.node.shared.failure_classes import CATALOGUE, by_name
-from hpc_agent.node.why.classify import classify, fingerprint
+from hpc_agent.node.why.classify import Limits, classify
+from hpc_agent.node.why.fingerprints import fingerprint
 
 FAILED = {"cause": "code_error", "message": "exit code 1", "exit_code": 1, "signal": None, "host": "cn017"}
 KILLED = {"cause": "signal", "message": "killed by signal 9", "exit_code": None, "signal": 9, "host": "cn017"}
 STOPPED = {"cause": "terminated", "message": "stopped by SIGTERM from the scheduler", "exit_code": 143, "signal": None}
+
+
+def classify_facts(facts, log, scheduler=""):
+    limits = {key: value for key, value in facts.items() if key in Limits._fields}
+    return classify(FailureFacts.from_json(facts), Limits(**limits), log, scheduler)
 
 
 def said(cause, raw, **more):
@@ -291,11 +298,11 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_class(row):
-    found = classify(row.facts, row.log, row.scheduler)
-    assert (found["class"], found["confidence"]) == (row.expected, row.confidence), found
+    found = classify_facts(row.facts, row.log, row.scheduler)
+    assert (found.name, found.confidence) == (row.expected, row.confidence), found
     if row.exception:
-        assert (found["exception"], found["frame"]) == (row.exception, row.frame)
-    assert by_name(found["class"]) and json.dumps(found)
+        assert (found.exception, found.frame) == (row.exception, row.frame)
+    assert by_name(found.name) and json.dumps(found)
 
 
 def test_every_class_has_a_row():
@@ -332,7 +339,7 @@ def test_base_names_stay_and_the_host_goes():
 
 def test_same_line_other_parameters_is_one_fingerprint_and_another_line_is_not():
     def of(last, line=42, host="cn017"):
-        return classify({**FAILED, "host": host}, python(last, f"/s/{host}/exp/train.py", line))["fingerprint"]
+        return classify_facts({**FAILED, "host": host}, python(last, f"/s/{host}/exp/train.py", line)).fingerprint
 
     assert of("ValueError: lr=0.1 diverged") == of("ValueError: lr=3 diverged", host="cn018")
     assert of("ValueError: lr=0.1 diverged") == "code_error|ValueError|train.py:42 in train|lr=<n> diverged"
@@ -341,7 +348,7 @@ def test_same_line_other_parameters_is_one_fingerprint_and_another_line_is_not()
 
 def test_evidence_names_its_source():
     sources = [
-        {item["source"] for item in classify(row.facts, row.log, row.scheduler)["evidence"]}
+        {item["source"] for item in classify_facts(row.facts, row.log, row.scheduler).evidence}
         for row in ROWS
         if row.name in ("sacct timeout", "sklearn", "time limit")
     ]
@@ -350,7 +357,7 @@ def test_evidence_names_its_source():
 
 def test_a_progress_bar_is_one_line():
     bar = "\r".join(f"epoch: {n}%|####" for n in range(100))
-    assert classify(ended(2), f"bad input\n{bar}\ndiverged\n")["line"] == "diverged"
+    assert classify_facts(ended(2), f"bad input\n{bar}\ndiverged\n").line == "diverged"
 
 
 WORDS = st.sampled_from([
@@ -378,10 +385,10 @@ def test_fingerprints_are_short_and_settled(text):
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUE), TEXT, TEXT)
 def test_nothing_raises(facts, log, scheduler):
-    found = classify(facts, log, scheduler)
-    assert by_name(found["class"])
-    assert found["confidence"] in ("certain", "likely", "guess")
-    assert len(found["line"]) <= 300 and len(found["fingerprint"]) <= 200
+    found = classify_facts(facts, log, scheduler)
+    assert by_name(found.name)
+    assert found.confidence in ("certain", "likely", "guess")
+    assert len(found.line) <= 300 and len(found.fingerprint) <= 200
     assert json.dumps(found)
 
 
@@ -398,5 +405,5 @@ HOSTILE = [
 def test_a_hostile_tail_is_read_to_its_end(unit):
     """A pattern that backtracks would meet the time limit of a test; benchmarks/reading.py measures."""
     tail = (unit * (1 + (64 << 10) // len(unit)))[: 64 << 10]
-    classify(FAILED, tail, tail)
+    classify_facts(FAILED, tail, tail)
     fingerprint(tail)

@@ -11,7 +11,7 @@ from hpc_agent.node.job import claims, execute
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.node.shared.files import make_folder, read_json, write_json
+from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.log_tail import tail
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
 from hpc_agent.node.submission import snapshot
@@ -89,13 +89,14 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     assert list(seen.failed) == [1]
 
     read = []
-    monkeypatch.setattr(records, "_readable", lambda path: read.append(path) or read_json(path))
+    real = records.read_record
+    monkeypatch.setattr(records, "read_record", lambda folder, task: read.append(task) or real(folder, task))
     assert records.scan(folder, 3000, cache).state == seen.state
     assert read == []
     write_record(folder, 1, state="complete")
     again = records.scan(folder, 3000, cache)
     assert again.state[1] == task_states.COMPLETE
-    assert [os.path.basename(path) for path in read] == ["1.json"], "complete records are final"
+    assert read == [1], "complete records are final"
 
 
 def test_a_torn_record_is_no_record(tmp_path):

@@ -4,24 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_agent.node.look.failure_facts import FailureFacts
 from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.ranges import decode_ranges
+from hpc_agent.node.why.classify import Classification
+from hpc_agent.node.why.diagnosis import Diagnosis
 from hpc_agent.node.why.recovery_policy import SAME_FAILURE_THRESHOLD, Policy, decide
 
 
-def failed(task, kind, fingerprint="f", resubmits=(), **facts):
-    return {
-        "task": task,
-        "class": kind,
-        "fingerprint": fingerprint,
-        "host": facts.pop("host", "n1"),
-        "resources": {"mem_mb": 1000, "walltime_sec": 600, "cpus": 1},
-        "placement": {"partition": "batch"},
-        "pack": 1,
-        "resubmits": [Array("r2-0", "0", **array) for array in resubmits],
-        **facts,
-    }
+def failed(task, kind, fingerprint="f", resubmits=(), mem_mb=1000):
+    resources = {"mem_mb": mem_mb, "walltime_sec": 600, "cpus": 1}
+    found = Classification(kind, "certain", [], fingerprint, None, None, "")
+    array = Array("a0", "0", resources=resources, placement={"partition": "batch"})
+    again = [Array("r2-0", "0", **more) for more in resubmits]
+    return Diagnosis(task, found, FailureFacts(host="n1"), array, again)
+
+
+def refused(blocked):
+    return [(refusal.kind.name, refusal.ids) for refusal in blocked]
 
 
 def test_each_class_gets_what_it_lacked():
@@ -36,12 +37,12 @@ def test_caps_are_kept_and_the_cap_itself_is_no_reason_to_try_again():
     policy = {"caps": {"mem_mb": 1500, "walltime_sec": 600}}
     groups, blocked = decide([failed(0, "out_of_memory"), failed(1, "walltime")], Policy(policy), [])
     assert [g.resources["mem_mb"] for g in groups] == [1500]
-    assert [(b["class"], b["tasks"]) for b in blocked] == [("walltime", "1")]
-    assert "all that the cluster allows" in blocked[0]["why"]
+    assert refused(blocked) == [("walltime", [1])]
+    assert "all that the cluster allows" in blocked[0].why
 
 
 def test_memory_that_nobody_asked_for_starts_somewhere():
-    diagnosis = {**failed(0, "out_of_memory"), "resources": {"mem_mb": None}}
+    diagnosis = failed(0, "out_of_memory", mem_mb=None)
     assert decide([diagnosis], Policy({}), [])[0][0].resources["mem_mb"] == 2048
 
 
@@ -56,7 +57,7 @@ def test_a_bad_node_is_avoided_only_where_others_are_left(usable, excluded):
 )
 def test_what_needs_a_person_is_left_alone_unless_it_is_named(kind):
     groups, blocked = decide([failed(0, kind)], Policy({}), [])
-    assert (groups, [b["class"] for b in blocked]) == ([], [kind])
+    assert (groups, refused(blocked)) == ([], [(kind, [0])])
     for named in ({"classes": [kind]}, {"tasks": [0]}, {"force": True}):
         assert decide([failed(0, kind)], Policy(named), [])[1] == []
 
@@ -64,19 +65,19 @@ def test_what_needs_a_person_is_left_alone_unless_it_is_named(kind):
 def test_the_same_failure_of_the_code_is_not_tried_again():
     again = failed(0, "code_error", "bug", [{"fingerprints": ["bug"]}])
     _, blocked = decide([again], Policy({"classes": ["code_error"]}), [])
-    assert "same way" in blocked[0]["why"]
+    assert "same way" in blocked[0].why
     assert decide([again], Policy({"classes": ["code_error"], "force": True}), [])[1] == []
 
 
 def test_many_alike_are_a_bug():
     alike = [failed(task, "code_error", "bug") for task in range(SAME_FAILURE_THRESHOLD + 1)]
     groups, blocked = decide(alike, Policy({"classes": ["code_error"]}), [])
-    assert (groups, blocked[0]["count"]) == ([], SAME_FAILURE_THRESHOLD + 1)
+    assert (groups, blocked[0].to_json()["count"]) == ([], SAME_FAILURE_THRESHOLD + 1)
 
 
 def test_attempts_are_counted():
     worn = failed(0, "walltime", resubmits=[{}, {}])
-    assert "2 times already" in decide([worn], Policy({}), [])[1][0]["why"]
+    assert "2 times already" in decide([worn], Policy({}), [])[1][0].why
     assert decide([worn], Policy({"max_attempts": 3}), [])[1] == []
 
 
@@ -100,10 +101,10 @@ KINDS = st.sampled_from([kind.name for kind in CATALOGUE])
 def test_every_wanted_task_is_in_one_group_or_refused(tasks, document):
     diagnoses = [failed(n, kind, print_, [{}] * tries) for n, (kind, print_, tries) in enumerate(tasks)]
     policy = Policy(document)
-    wanted = {d["task"] for d in diagnoses if policy.wants(d)}
+    wanted = {d.task for d in diagnoses if policy.wants(d)}
     groups, blocked = decide(diagnoses, Policy(document), ["n1", "n2"])
     sent = [task for group in groups for task in group.ids]
-    refused = [task for refusal in blocked for task in decode_ranges(refusal["tasks"])]
+    refused = [task for refusal in blocked for task in decode_ranges(refusal.to_json()["tasks"])]
     assert sorted(sent + refused) == sorted(wanted)
     assert len(sent) <= document.get("max_tasks", len(sent))
     caps = document.get("caps")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hpc_agent.node.look import survey
+from hpc_agent.node.look import accounting
+from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow
 from hpc_agent.node.shared import run_folder
 from hpc_agent.node.shared.files import make_folder, write_json
@@ -32,16 +33,16 @@ def look(tmp_path):
     write_json(folder.job("a0"), ENTRY)
 
     def causes():
-        seen = survey.Survey(folder, {}, Scheduler())
+        seen = RunStatus(folder, {}, Scheduler())
         seen.save()
-        return {task: seen.scan.failed[task]["cause"] for task in seen.failed()}
+        return {task: seen.records.failed[task].cause for task in seen.failed()}
 
     return causes
 
 
 def test_an_end_without_a_record_waits_and_is_then_a_failure(monkeypatch, look):
     now = [1000.0]
-    monkeypatch.setattr(survey.time, "time", lambda: now[0])
+    monkeypatch.setattr(accounting.time, "time", lambda: now[0])
     assert look() == {1: "out_of_memory"}, "the record of task 0 may only be late; of task 2 nobody knows anything"
-    now[0] += survey.RECORD_LATE_SEC + 1
+    now[0] += accounting.RECORD_LATE_SEC + 1
     assert look() == {0: "no_record", 1: "out_of_memory", 2: "never_started"}

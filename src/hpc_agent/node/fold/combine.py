@@ -44,7 +44,12 @@ def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
 
 
 def _wave(
-    folder: run_folder.RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.Scan, replicates: List[str]
+    folder: run_folder.RunFolder,
+    run: Dict[str, Any],
+    wave: str,
+    tasks: str,
+    scan: records.RecordScan,
+    replicates: List[str],
 ) -> Dict[str, Any]:
     members = decode_ranges(tasks)
     complete = [task for task in members if scan.state[task] == task_states.COMPLETE]

@@ -1,15 +1,15 @@
-"""What is at some paths of the cluster."""
+"""Report the existence and kind of paths on the cluster."""
 
 import os
 from typing import Any, Dict
 
-MOST = 1000
+MAX_PATHS = 1000
 
 
 def paths(request: Dict[str, Any]) -> Dict[str, Any]:
-    """``paths``: each with exists, kind (file, folder), readable, and bytes of a file. One stat a path."""
+    """Return for each of ``paths``: exists, kind (file, folder), readable, and bytes of a file."""
     found = {}
-    for path in list(request.get("paths") or [])[:MOST]:
+    for path in list(request.get("paths") or [])[:MAX_PATHS]:
         full = os.path.expanduser(str(path))
         exists = os.path.exists(full)
         facts: Dict[str, Any] = {"exists": exists}

@@ -1,4 +1,4 @@
-"""Questions about many runs at once, and about what the ledger and the scheduler know of a run's arrays."""
+"""Answer questions about many runs at once, and about the arrays of a run."""
 
 import os
 from typing import Any, Dict, List, Sequence
@@ -10,14 +10,15 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import Array, arrays_of, summary
 from ..shared.ranges import spans
-from .report import describe
-from .survey import Survey
+from ..shared.run_document import read_run
+from .report import status_answer
+from .run_status import RunStatus
 
 ADOPTABLE_AT_MOST = 200
 
 
-class OneQuery(object):
-    """A scheduler whose queue is asked once for all runs of a look."""
+class SharedQueue(object):
+    """A scheduler whose queue is asked once for all runs of a request."""
 
     def __init__(self, scheduler: Any, job_ids: Sequence[str]) -> None:
         self._scheduler = scheduler
@@ -40,7 +41,7 @@ class OneQuery(object):
 
 
 def overview(request: Dict[str, Any]) -> Dict[str, Any]:
-    """``runs``: [{root, run_id}]. Run id -> its status, or its error."""
+    """Return the status or the error of each run. Request: ``runs`` = [{root, run_id}]."""
     site = request.get("site") or {}
     folders: Dict[str, run_folder.RunFolder] = {}
     answers: Dict[str, Any] = {}
@@ -50,24 +51,24 @@ def overview(request: Dict[str, Any]) -> Dict[str, Any]:
         except NodeError as error:
             answers[run["run_id"]] = {"error": error.message, "code": error.code}
     jobs = [str(e.job_id) for folder in folders.values() for e in arrays_of(folder) if e.job_id]
-    schedulers: Dict[str, OneQuery] = {}
+    schedulers: Dict[str, SharedQueue] = {}
     for run_id, folder in folders.items():
-        name = read_json(folder.document)["scheduler"]
+        name = read_run(folder).scheduler
         if name not in schedulers:
-            schedulers[name] = OneQuery(load(name, site), jobs)
+            schedulers[name] = SharedQueue(load(name, site), jobs)
         try:
-            survey = Survey(folder, site, schedulers[name])
-            answers[run_id] = describe(survey)
-            survey.save()
+            status = RunStatus(folder, site, schedulers[name])
+            answers[run_id] = status_answer(status)
+            status.save()
         except NodeError as error:
             answers[run_id] = {"error": error.message, "code": error.code}
     return {"runs": answers}
 
 
 def adoptable(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Runs of a repo below ``parent``, whichever machine submitted them: folders called ``name``-HASH, newest first.
+    """Return the runs of a repo that any machine submitted: folders called ``name``-HASH below ``parent``, newest first.
 
-    With ``run_id`` the whole document of that run.
+    With ``run_id`` the answer has the whole document of that run only.
     """
     found: List[Dict[str, Any]] = []
     parent = os.path.expanduser(request["parent"])
@@ -79,7 +80,7 @@ def adoptable(request: Dict[str, Any]) -> Dict[str, Any]:
             if request.get("run_id") not in (None, run_id) or not run_folder.IDENTIFIER.match(run_id):
                 continue
             folder = run_folder.run_folder(root, run_id)
-            document = _readable(folder.document)
+            document = _document_of(folder.document)
             if document:
                 kept = document if request.get("run_id") else {key: document.get(key) for key in _SHOWN}
                 found.append(dict(kept, root=root, arrays=summary(folder)))
@@ -98,7 +99,7 @@ def _folders(path: str) -> List[str]:
         return []
 
 
-def _readable(path: str) -> Dict[str, Any]:
+def _document_of(path: str) -> Dict[str, Any]:
     try:
         return read_json(path) or {}
     except (OSError, ValueError):
@@ -106,12 +107,13 @@ def _readable(path: str) -> Dict[str, Any]:
 
 
 def verify(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Whether every array that the ledger calls submitted is known to the scheduler, or has left its traces.
+    """Check the submitted arrays of the ledger against the scheduler and the claims.
 
-    Array -> {job_id, state}: a queue state, ``ended``, ``missing`` (nobody knows the job), or the ledger's own state.
+    Return for each array {job_id, state}: a queue state, ``ended``, ``missing`` (neither the scheduler nor a claim has the
+    job), or the ledger's own state.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
-    scheduler = load(read_json(folder.document)["scheduler"], request.get("site") or {})
+    scheduler = load(read_run(folder).scheduler, request.get("site") or {})
     entries = arrays_of(folder)
     submitted = {str(entry.job_id): entry for entry in entries if entry.job_id}
     queued = {row.job: row.state for row in scheduler.queue(sorted(submitted))}
@@ -123,16 +125,15 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
     states = {}
     for entry in entries:
         job = str(entry.job_id or "")
-        state = queued.get(job) or ("ended" if job in ended or _has_traces(folder, entry) else "missing")
+        state = queued.get(job) or ("ended" if job in ended or _has_claims(folder, entry) else "missing")
         states[entry.array] = {"job_id": entry.job_id, "state": state if job else entry.state}
     return {"arrays": states}
 
 
-def _has_traces(folder: run_folder.RunFolder, entry: Array) -> bool:
-    """Whether one of the array's tasks was claimed."""
-    generation = entry.generation
+def _has_claims(folder: run_folder.RunFolder, entry: Array) -> bool:
+    """Return True if a task of the array was claimed."""
     return any(
-        os.path.exists(folder.claim(task, generation))
+        os.path.exists(folder.claim(task, entry.generation))
         for start, stop in spans(entry.tasks)
         for task in range(start, stop)
     )

@@ -1,4 +1,4 @@
-"""The ends of task logs, and the scheduler's own words where a task wrote none."""
+"""Read the ends of task logs, and the output of the scheduler for tasks without a log."""
 
 import glob
 import os
@@ -6,19 +6,22 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import read_json
 from ..shared.ledger import Array, arrays_of
 from ..shared.log_tail import tail
 from ..shared.ranges import spans
+from ..shared.run_document import read_run
+from ..shared.task_record import read_record
 from . import records
 
 LINE_LIMIT = 64 << 10
+# Names of the scheduler's files and the number of an array's first element: SLURM and local, Grid Engine.
+_OUTPUTS = (("%s_%d.out", 0), ("*.o%s.%d", 1))
 
 
 def logs(request: Dict[str, Any]) -> Dict[str, Any]:
-    """``tasks`` (ids) or ``all_failed`` (at most ``limit`` of them); ``lines`` of each."""
+    """Return the last ``lines`` of the logs of ``tasks`` (ids), or of ``limit`` failed tasks with ``all_failed``."""
     folder = run_folder.existing_run(request["root"], request["run_id"])
-    total = int(read_json(folder.document)["task_count"])
+    total = read_run(folder).task_count
     wanted = [int(task) for task in request.get("tasks") or []]
     failed: Optional[int] = None
     if request.get("all_failed"):
@@ -29,38 +32,40 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
         raise NodeError("spec_invalid", "there is no task %d: the run has tasks 0 to %d" % (outside[0], total - 1))
     arrays = arrays_of(folder)
     since = request.get("since") or {}
-    shown = [_one(folder, arrays, task, int(request["lines"]), since.get(str(task))) for task in wanted]
+    shown = [_log_of_task(folder, arrays, task, int(request["lines"]), since.get(str(task))) for task in wanted]
     return {"logs": shown, "failed": failed}
 
 
-def _one(
+def _log_of_task(
     folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int, since: Optional[int]
 ) -> Dict[str, Any]:
-    record = records.read(folder, task)
     generations = sorted({a.generation for a in arrays}, reverse=True) or [1]
-    for generation in generations:
-        path = folder.log(task, generation)
-        if os.path.exists(path):
-            size = os.path.getsize(path)
-            if since is None:
-                content = tail(path, lines, LINE_LIMIT)
-            else:
-                content, size = _added(path, since)
-            entry = {"task": task, "path": path, "content": content, "size": size, "missing": False}
-            break
-    else:
-        entry = {"task": task, "path": None, "content": "", "size": None, "missing": True}
-    entry["scheduler_output"] = scheduler_output(folder, arrays, task, lines)
-    entry["state"] = record.get("state") if record else None
-    entry["cause"] = record.get("cause") if record else None
-    entry["message"] = record.get("message") if record else None
-    entry["host"] = record.get("host") if record else None
-    return entry
+    path = next((p for p in (folder.log(task, g) for g in generations) if os.path.exists(p)), None)
+    content, size = "", None
+    if path is not None and since is None:
+        size = os.path.getsize(path)
+        content = tail(path, lines, LINE_LIMIT)
+    elif path is not None and since is not None:
+        content, size = _added(path, since)
+    record = read_record(folder, task)
+    return {
+        "task": task,
+        "path": path,
+        "content": content,
+        "size": size,
+        "missing": path is None,
+        "scheduler_output": scheduler_output(folder, arrays, task, lines),
+        "state": record.state if record else None,
+        "cause": record.cause if record else None,
+        "message": record.message or None if record else None,
+        "host": record.host if record else None,
+    }
 
 
 def _added(path: str, since: int) -> Tuple[str, int]:
-    """What was added to a log after byte ``since``, in whole lines, and where it ends. Beyond its head a log is turned
-    (execute.Log) and is not followed.
+    """Return the whole lines after byte ``since`` of a log, and the offset of their end.
+
+    A log that is longer than its head goes on in other files (execute.Log), which are not followed.
     """
     with open(path, "rb") as handle:
         handle.seek(since)
@@ -70,20 +75,15 @@ def _added(path: str, since: int) -> Tuple[str, int]:
 
 
 def scheduler_output(folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int) -> str:
-    """What the scheduler wrote for the task's element: a module that did not load, a kill, a full node disk."""
+    """Return the scheduler's output for the task's element: a module that did not load, a kill, a full node disk."""
+    parent = glob.escape(folder.scheduler_logs)
     for array in reversed(arrays):
         position = _position(array.tasks, task)
         if position is None or not array.job_id:
             continue
-        element = position // array.pack
-        for index in (element, element + 1):
-            for pattern in ("%s_%d.out", "*.o%s.%d"):
-                for path in glob.glob(
-                    os.path.join(glob.escape(folder.scheduler_logs), pattern % (array.job_id, index))
-                ):
-                    is_sge = pattern.startswith("*")
-                    if (index == element + 1) == is_sge:
-                        return tail(path, lines, LINE_LIMIT)
+        for pattern, first in _OUTPUTS:
+            for path in glob.glob(os.path.join(parent, pattern % (array.job_id, position // array.pack + first))):
+                return tail(path, lines, LINE_LIMIT)
     return ""
 
 

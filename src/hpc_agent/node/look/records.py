@@ -1,54 +1,58 @@
-"""Which tasks have a record: a scan that re-reads only the shards that changed since the last one."""
+"""Scan the records of a run. A scan reads only the shards that changed since the last one."""
 
 import os
 import time
 from typing import Any, Dict, List, Optional
 
-from ..shared.files import read_json
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
-from ..shared.task_states import COMPLETE, FAILED
+from ..shared.task_record import COMPLETE, read_record
+from ..shared.task_states import COMPLETE as COMPLETE_STATE
+from ..shared.task_states import FAILED as FAILED_STATE
+from .failure_facts import FailureFacts
 
-# A shard touched so recently may change again within the same time stamp (file systems with coarse times): look again.
+# File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
 CACHE_VERSION = 2
-# Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
-REQUEUEABLE = ("terminated", "signal", "checkpointed")
 
 
-class Scan(object):
-    """``state`` has one byte a task; ``failed`` the compact facts of each failed record."""
+class RecordScan(object):
+    """The records of a run: ``state`` has one byte for each task, ``failed`` the facts of each failed record."""
 
     def __init__(self, total: int) -> None:
         self.state = bytearray(total)
-        self.failed: Dict[int, Dict[str, Any]] = {}
-        self.seconds: List[float] = [0.0, 0]
+        self.failed: Dict[int, FailureFacts] = {}
+        self.seconds = 0.0
+        self.timed = 0
+
+    def mean_seconds(self) -> Optional[float]:
+        """Return the mean duration of the complete tasks."""
+        return self.seconds / self.timed if self.timed else None
 
 
-def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> Scan:
-    """All records of a run. ``cache`` is updated in place: shard -> {mtime, complete: ranges, failed, seconds}."""
-    result = Scan(total)
+def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
+    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds}."""
+    result = RecordScan(total)
     shards = cache.setdefault("shards", {})
-    parent = os.path.join(folder.path, "tasks")
     try:
-        names = sorted(os.listdir(parent))
+        names = sorted(os.listdir(os.path.join(folder.path, "tasks")))
     except OSError:
         return result
     for name in names:
-        shards[name] = _shard(folder, name, shards.get(name))
-        for task in decode_ranges(shards[name]["complete"]):
+        shard = shards[name] = _scan_shard(folder, name, shards.get(name))
+        for task in decode_ranges(shard["complete"]):
             if task < total:
-                result.state[task] = COMPLETE
-        for text, facts in shards[name]["failed"].items():
+                result.state[task] = COMPLETE_STATE
+        for text, facts in shard["failed"].items():
             if int(text) < total:
-                result.state[int(text)] = FAILED
-                result.failed[int(text)] = facts
-        result.seconds[0] += shards[name]["seconds"]
-        result.seconds[1] += shards[name]["timed"]
+                result.state[int(text)] = FAILED_STATE
+                result.failed[int(text)] = FailureFacts.from_json(facts)
+        result.seconds += shard["seconds"]
+        result.timed += shard["timed"]
     return result
 
 
-def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     path = folder.records(name)
     changed = os.stat(path).st_mtime_ns
     if cached and cached["mtime"] == changed and cached["settled"]:
@@ -56,20 +60,17 @@ def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Di
     complete = set(decode_ranges(cached["complete"])) if cached else set()
     seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
     failed: Dict[str, Any] = {}
-    for entry in os.listdir(path):
-        stem, dot, kind = entry.partition(".")
+    for task in _recorded_tasks(path):
         # A complete record is final; a failed one may be replaced by a later attempt, so it is read again.
-        if kind != "json" or not stem.isdigit() or int(stem) in complete:
-            continue
-        record = _readable(os.path.join(path, entry))
+        record = None if task in complete else read_record(folder, task)
         if record is None:
             continue
-        if record.get("state") == "complete":
-            complete.add(int(stem))
-            seconds += float(record.get("seconds") or 0.0)
+        if record.state == COMPLETE:
+            complete.add(task)
+            seconds += record.seconds or 0.0
             timed += 1
         else:
-            failed[stem] = failed_facts(record)
+            failed[str(task)] = FailureFacts.from_record(record).to_json()
     return {
         "mtime": changed,
         "settled": int(time.time() * 1e9) - changed > SETTLED_NS,
@@ -80,24 +81,6 @@ def _shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Di
     }
 
 
-def failed_facts(record: Dict[str, Any]) -> Dict[str, Any]:
-    """What a status needs of a failed record."""
-    kept = ("generation", "cause", "message", "exit_code", "signal", "host", "job", "element", "attempt", "ended_at",
-            "seconds", "max_rss_mb")  # fmt: skip
-    facts = {key: record.get(key) for key in kept}
-    facts["message"] = str(facts.get("message") or "")[:300]
-    return facts
-
-
-def _readable(path: str) -> Optional[Dict[str, Any]]:
-    """A record, or None when it vanished or is not yet whole on this client of the file system."""
-    try:
-        record = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def read(folder: RunFolder, task: int) -> Optional[Dict[str, Any]]:
-    """One task's record, whole."""
-    return _readable(folder.record(task))
+def _recorded_tasks(path: str) -> List[int]:
+    split = (name.partition(".") for name in os.listdir(path))
+    return [int(stem) for stem, _, kind in split if kind == "json" and stem.isdigit()]

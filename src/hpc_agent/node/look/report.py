@@ -1,4 +1,4 @@
-"""Status of a run in one answer: counts, ranges, waves, failures by cause, and why what waits is waiting."""
+"""Report the status of a run: counts, ranges, waves, failures by cause, and the reasons of waiting tasks."""
 
 import time
 from typing import Any, Dict, List
@@ -8,48 +8,51 @@ from ..shared.ledger import Array
 from ..shared.ranges import count, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
 from . import samples
-from .survey import Survey, ranges_of
+from .run_status import RunStatus, ranges_of
 
 RANGES_LIMIT = 2000
 ABANDONED_SEC = 300.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
-    """One run: ``root`` and ``run_id``; with ``measure``, what its tasks used, once the run has ended."""
+    """Return the status of the run (``root``, ``run_id``).
+
+    With ``measure`` the answer of a run that has ended has the resources that its tasks used.
+    """
     folder = run_folder.existing_run(request["root"], request["run_id"])
-    survey = Survey(folder, request.get("site") or {})
-    answer = describe(survey)
-    survey.save()
+    status = RunStatus(folder, request.get("site") or {})
+    answer = status_answer(status)
+    status.save()
     if request.get("measure") and answer["lifecycle_state"] != "in_flight":
-        answer["measured"] = samples.collect(folder, survey.total)
+        answer["measured"] = samples.collect(folder, status.total)
     return answer
 
 
-def describe(survey: Survey) -> Dict[str, Any]:
-    """What a status says of a look."""
-    scan, state, arrays = survey.scan, survey.state, survey.arrays
-    counts = _counts(state, 0, survey.total)
+def status_answer(status: RunStatus) -> Dict[str, Any]:
+    """Return the answer to the client."""
+    state, arrays = status.state, status.arrays
+    counts = _counts(state, 0, status.total)
     causes: Dict[str, int] = {}
-    for task in survey.failed():
-        cause = scan.failed[task].get("cause") or "unknown"
+    for task in status.failed():
+        cause = status.records.failed[task].cause or "unknown"
         causes[cause] = causes.get(cause, 0) + 1
-    waiting = waiting_reasons.explain(survey.waiting)
+    waiting = waiting_reasons.explain(status.waiting)
     return {
-        "run_id": survey.run["run_id"],
-        "total": survey.total,
+        "run_id": status.run.run_id,
+        "total": status.total,
         "counts": counts,
-        "lifecycle_state": _lifecycle(counts, survey),
+        "lifecycle_state": _lifecycle(counts, status),
         "failed_tasks": _bounded(ranges_of(state, task_states.FAILED, LOST)),
         "unknown_tasks": _bounded(ranges_of(state, task_states.UNKNOWN)),
         "running_tasks": _bounded(ranges_of(state, RUNNING)),
         "failures_by_cause": causes,
-        "samples": _samples(survey),
+        "samples": _samples(status),
         "waiting": waiting,
-        "reasons": _labels(survey),
+        "reasons": _reasons(status),
         "stuck": sum(int(row["count"]) for row in waiting if not row["passes"]),
-        "stale": survey.stale,
+        "stale": status.stale,
         "waves": _waves(arrays, state),
-        "mean_task_seconds": scan.seconds[0] / scan.seconds[1] if scan.seconds[1] else None,
+        "mean_task_seconds": status.records.mean_seconds(),
         "checked_at": time.time(),
         "arrays": {a.array: {"job_id": a.job_id, "state": a.state} for a in arrays[:200]},
         "job_ids": [a.job_id for a in arrays if a.job_id][:1000],
@@ -59,10 +62,10 @@ def describe(survey: Survey) -> Dict[str, Any]:
     }
 
 
-def _labels(survey: Survey) -> Dict[str, int]:
-    """Reasons in the scheduler's own words."""
+def _reasons(status: RunStatus) -> Dict[str, int]:
+    """Return the number of waiting tasks by the scheduler's own reason."""
     labels: Dict[str, int] = {}
-    for (state, reason), number in survey.waiting.items():
+    for (state, reason), number in status.waiting.items():
         label = "%s: %s" % (state, reason) if reason else state
         labels[label] = labels.get(label, 0) + number
     return labels
@@ -92,31 +95,31 @@ def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
 
 
 def _bounded(text: str) -> Dict[str, Any]:
-    """Ranges, cut after about 2,000 characters so that an answer stays small; ``count`` is always whole."""
+    """Return the ranges, cut after about 2,000 characters; ``count`` is of all of them."""
     whole = count(text)
     if len(text) <= RANGES_LIMIT:
         return {"count": whole, "ranges": text, "truncated": False}
     return {"count": whole, "ranges": text[:RANGES_LIMIT].rpartition(",")[0], "truncated": True}
 
 
-def _samples(survey: Survey) -> List[Dict[str, Any]]:
-    """One failed task for each cause, the lowest id."""
+def _samples(status: RunStatus) -> List[Dict[str, Any]]:
+    """Return for each cause the failed task with the lowest id."""
     seen: Dict[str, Dict[str, Any]] = {}
-    for task in survey.failed():
-        facts = survey.scan.failed[task]
-        if facts.get("cause") not in seen:
-            seen[str(facts.get("cause"))] = dict(facts, task=task)
+    for task in status.failed():
+        facts = status.records.failed[task]
+        if facts.cause not in seen:
+            seen[str(facts.cause)] = dict(facts.to_json(), task=task)
     return list(seen.values())[:12]
 
 
-def _lifecycle(counts: Dict[str, int], survey: Survey) -> str:
+def _lifecycle(counts: Dict[str, int], status: RunStatus) -> str:
     if not counts["failed"] and not counts["unknown"] and not counts["running"] and not counts["pending"]:
         return "complete"
-    if survey.stale or survey.unexplained or counts["running"] or counts["pending"]:
-        survey.cache.pop("unknown_since", None)
+    if status.stale or status.unexplained or counts["running"] or counts["pending"]:
+        status.cache.pop("unknown_since", None)
         return "in_flight"
     if not counts["unknown"]:
         return "failed"
-    # Neither record, queue nor accounting: they may be late; after five minutes of it nobody will bring news any more.
-    since = survey.cache.setdefault("unknown_since", time.time())
+    # Records, queue and accounting may be late, but not by five minutes.
+    since = status.cache.setdefault("unknown_since", time.time())
     return "abandoned" if time.time() - float(since) > ABANDONED_SEC else "in_flight"

@@ -3,12 +3,12 @@
 import os
 from typing import List
 
-# The dispatcher ends so when not even a record can be written: ENOSPC, which accounting then tells.
+# The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
 DISK_FULL_EXIT = 28
 
 
 def tail(path: str, lines: int, limit: int) -> str:
-    """The last ``lines`` lines of a log, at most ``limit`` bytes; empty when there is none."""
+    """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log."""
     pieces: List[bytes] = []
     missing = limit
     for name in (path + ".tail", path + ".tail.old", path):

@@ -1,11 +1,11 @@
-"""The states of a task, and what moves it from one to another. ``docs/reference/task-states.md`` is made from this file.
+"""Define the states of a task and their transitions. ``docs/reference/task-states.md`` is made from this file.
 
-A state is worked out anew in every look (survey.py), from what lies on the cluster; nothing remembers it.
+Every status works out the states anew (look/run_status.py) from the files on the cluster; no file keeps them.
 """
 
 from typing import List, Tuple
 
-# One byte a task in a look. LOST is shown as failed: only the scheduler knows of its end.
+# One byte for each task. LOST is shown as failed: the task left no record, and only the scheduler knows its end.
 UNKNOWN, COMPLETE, FAILED, PENDING, RUNNING, LOST = range(6)
 
 NAMES = {
@@ -30,8 +30,11 @@ MEANINGS: List[Tuple[str, str]] = [
         "complete",
         "its own success record is there. Nothing else makes a task complete, and a complete task stays complete",
     ),
-    ("failed", "its own record says so, or accounting does where the task could not write one; `failures` says why"),
-    ("unknown", "neither record, queue nor accounting knows it (any more, or yet)"),
+    (
+        "failed",
+        "its own record says so, or accounting does where the task could not write one; `failures` shows the reason",
+    ),
+    ("unknown", "it has no record, and neither the queue nor accounting has it (any more, or yet)"),
 ]
 
 TRANSITIONS: List[Tuple[str, str, str]] = [
@@ -39,7 +42,7 @@ TRANSITIONS: List[Tuple[str, str, str]] = [
     (
         "pending",
         "failed",
-        "the scheduler refuses to start it, or it was deleted while it waited and nobody knows it after a minute",
+        "the scheduler refuses to start it, or it was deleted while it waited: for a minute there is no trace of it",
     ),
     ("pending", "unknown", "it left the queue and its end is not known yet"),
     ("running", "complete", "the executor ended well, its results are in place, and the record was written"),
@@ -55,8 +58,8 @@ TRANSITIONS: List[Tuple[str, str, str]] = [
     ("unknown", "running", "the queue shows it again (it answered with a part, or was restarted)"),
     ("unknown", "pending", "the queue shows it again, or it was submitted again"),
     ("failed", "pending", "it was submitted again (resubmit, a segment of a chain), or put back by the scheduler"),
-    ("failed", "running", "the new attempt was claimed between two looks"),
-    ("failed", "complete", "the new attempt ended between two looks, or the record arrived after all"),
+    ("failed", "running", "the new attempt was claimed between two polls"),
+    ("failed", "complete", "the new attempt ended between two polls, or the record arrived after all"),
 ]
 
 # The states of a run, and when it is in them.
@@ -65,5 +68,5 @@ LIFECYCLE: List[Tuple[str, str]] = [
     ("in_flight", "a task is pending or running, is being explained, or the scheduler could not be asked (`stale`)"),
     ("complete", "every task is complete"),
     ("failed", "nothing is pending or running, and at least one task has failed"),
-    ("abandoned", "nothing is pending or running, and for five minutes nobody has known what became of some task"),
+    ("abandoned", "nothing is pending or running, and some task has been unknown for five minutes"),
 ]

@@ -8,8 +8,8 @@ for theirs.
 import os
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from ..look.report import describe
-from ..look.survey import Survey
+from ..look.report import status_answer
+from ..look.run_status import RunStatus
 from ..schedulers import load
 from ..schedulers.base import Scheduler
 from ..shared import run_folder
@@ -19,7 +19,7 @@ from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
 from ..shared.ranges import encode_ranges
 from ..shared.run_document import read_run
 from ..shared.run_folder import RunFolder
-from ..why.failure_groups import diagnose
+from ..why.diagnosis import Diagnosis, diagnose
 from ..why.recovery_policy import Group, Policy, decide
 from .run_lock import RunLock
 from .submitter import Submitter, write_planned_arrays
@@ -97,28 +97,28 @@ def _jobs(folder: RunFolder, decision: Decision) -> Dict[str, Optional[str]]:
 
 
 def _decide(folder: RunFolder, site: Dict[str, Any], scheduler: Scheduler, request: Dict[str, Any]) -> Decision:
-    survey = Survey(folder, site, scheduler)
-    status = describe(survey)
-    survey.save()
+    status = RunStatus(folder, site, scheduler)
+    answer = status_answer(status)
+    status.save()
     policy = Policy(request.get("policy") or {})
-    candidates = survey.failed()
-    if policy.select is not None and status["lifecycle_state"] == "abandoned":
-        candidates = sorted(set(candidates) | {t for t in policy.select if survey.state[t] == 0})
-    diagnoses = diagnose(survey, candidates)
+    candidates = status.failed()
+    if policy.select is not None and answer["lifecycle_state"] == "abandoned":
+        candidates = sorted(set(candidates) | {t for t in policy.select if status.state[t] == 0})
+    diagnoses = diagnose(status, candidates)
     groups, blocked = decide(diagnoses, policy, _usable_nodes(scheduler, diagnoses))
     return Decision(
         groups=[_shown(group) for group in groups],
-        blocked=blocked,
-        arrays=_arrays(survey, groups, request),
-        left={name: status["counts"][name] for name in ("running", "pending", "unknown")},
-        lifecycle_state=status["lifecycle_state"],
-        stale=survey.stale,
+        blocked=[refusal.to_json() for refusal in blocked],
+        arrays=_arrays(status, groups, request),
+        left={name: answer["counts"][name] for name in ("running", "pending", "unknown")},
+        lifecycle_state=answer["lifecycle_state"],
+        stale=status.stale,
     )
 
 
-def _usable_nodes(scheduler: Scheduler, diagnoses: List[Dict[str, Any]]) -> List[str]:
+def _usable_nodes(scheduler: Scheduler, diagnoses: List[Diagnosis]) -> List[str]:
     """Return the usable nodes, queried only when a node is to be avoided; a failed query avoids none."""
-    if not any(diagnosis["class"] == "node_failure" for diagnosis in diagnoses):
+    if not any(diagnosis.found.name == "node_failure" for diagnosis in diagnoses):
         return []
     try:
         return scheduler.usable_nodes()
@@ -136,11 +136,11 @@ def _shown(group: Group) -> Dict[str, Any]:
     }
 
 
-def _arrays(survey: Survey, groups: List[Group], request: Dict[str, Any]) -> List[Array]:
+def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> List[Array]:
     """Return the arrays of a new generation, none above the cluster's array size."""
-    generation = max(array.generation for array in survey.arrays) + 1
+    generation = max(array.generation for array in status.arrays) + 1
     size = int(request["max_array_size"])
-    chain = read_run(survey.folder).chain
+    chain = status.run.chain
     arrays: List[Array] = []
     for group in groups:
         ids = sorted(group.ids)

@@ -1,44 +1,46 @@
-"""What a look says of the canary: the one task that was sent first."""
+"""Report the canary: the one task that is submitted before the others."""
 
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
-from ..look import records
-from ..look.report import describe
-from ..look.survey import Survey
+from ..look.report import status_answer
+from ..look.run_status import RunStatus
 from ..shared import run_folder, task_environment, task_states
-from ..shared.ledger import arrays_of
-from .failure_groups import cluster, diagnose
+from ..shared.task_record import TaskRecord, read_record
+from .diagnosis import diagnose
+from .failure_groups import group_answers
 
 
 def canary(request: Dict[str, Any]) -> Dict[str, Any]:
-    """State of task 0, what it measured beside what it asked for, its metrics, and why it failed."""
-    survey = Survey(run_folder.existing_run(request["root"], request["run_id"]), request.get("site") or {})
-    status = describe(survey)
-    survey.save()
-    state = task_states.NAMES[survey.state[0]]
-    record = records.read(survey.folder, 0) or {}
-    entry = survey.covering(0)[0]
+    """Return the state of task 0, its resources as requested and as measured, its metrics, and its failure."""
+    status = RunStatus(run_folder.existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    answer = status_answer(status)
+    status.save()
+    state = task_states.NAMES[status.state[0]]
+    record = read_record(status.folder, 0)
+    asked = status.arrays_with(0)[0].resources
+    measured = ("seconds", "max_rss_mb", "cpu_seconds", "host")
     return {
         "state": state,
-        "unexplained": survey.unexplained,
-        "stale": survey.stale,
-        "waiting": status["waiting"],
-        "lifecycle_state": status["lifecycle_state"],
-        "held": sum(1 for other in arrays_of(survey.folder) if other.held),
-        "asked": {key: (entry.resources).get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
-        "measured": {key: record.get(key) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
-        "metrics": record.get("metrics"),
-        "metrics_problem": record.get("metrics_problem"),
-        "missing_output": _missing(survey, record, request.get("expect_output")),
-        "failure": cluster(diagnose(survey, [0]), 50)[0] if state == "failed" else None,
+        "unexplained": status.unexplained,
+        "stale": status.stale,
+        "waiting": answer["waiting"],
+        "lifecycle_state": answer["lifecycle_state"],
+        "held": answer["held_for_canary"],
+        "asked": {key: asked.get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
+        "measured": {key: getattr(record, key, None) for key in measured},
+        "metrics": record.metrics if record else None,
+        "metrics_problem": record.metrics_problem if record else None,
+        "missing_output": _is_missing(status, record, request.get("expect_output")),
+        "failure": group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
     }
 
 
-def _missing(survey: Survey, record: Dict[str, Any], expected: Any) -> bool:
-    """Whether a file that was asked for is not in the task's result folder."""
-    if not expected or survey.state[0] != task_states.COMPLETE:
+def _is_missing(status: RunStatus, record: Optional[TaskRecord], expected: Any) -> bool:
+    """Return True if the requested file is not in the result folder of the complete task."""
+    if not expected or status.state[0] != task_states.COMPLETE:
         return False
-    template, run_id = survey.run["result_dir_template"], survey.run["run_id"]
-    folder = task_environment.result_folder(template, run_id, 0, record.get("kwargs") or {})
-    return not os.path.exists(os.path.join(survey.folder.path, folder, os.path.normpath("/" + expected).lstrip("/")))
+    kwargs = (record and record.kwargs) or {}
+    run = status.run
+    folder = task_environment.result_folder(run.result_dir_template, run.run_id, 0, kwargs)
+    return not os.path.exists(os.path.join(status.folder.path, folder, os.path.normpath("/" + expected).lstrip("/")))

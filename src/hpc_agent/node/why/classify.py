@@ -1,18 +1,29 @@
-"""Why a task failed: one class of the catalogue, from its record, the scheduler's word and the ends of its logs.
+"""Classify a failed task: one class of the catalogue, from its record, accounting and the ends of its logs.
 
-Pure. The scheduler is believed about limits, nodes and cancellations; a traceback at the end of the log about the rest;
-then come messages near the end, then signals and exit codes. Patterns are simple on purpose: logs are hostile input.
+Pure. The scheduler decides about limits, nodes and cancellations; a traceback at the end of the log about the rest;
+then come messages near the end, then signals and exit codes.
 """
 
 import re
 import signal
-from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ..look.failure_facts import FailureFacts
 from ..shared.log_tail import DISK_FULL_EXIT
+from .failure_signs import (
+    CERTAIN,
+    GUESS,
+    JOB_END_SIGNS,
+    LIKELY,
+    MEMORY_SIGN,
+    SIGNS,
+    Match,
+    Sign,
+    first_match,
+)
 from .fingerprints import FINGERPRINT_LIMIT, fingerprint, without_numbers
 from .log_traces import LAUNCHERS, Trace, clean, ending_of, last_trace, lines_of, text_of
 
-CERTAIN, LIKELY, GUESS = "certain", "likely", "guess"
 LINE_LIMIT = 300
 EVIDENCE_LIMIT = 200
 # Lines that count as the end of a log. Indented ones are not counted: they belong to the message above.
@@ -26,7 +37,7 @@ _BY_CAUSE = {
     "checkpointed": "checkpointed", "timeout": "walltime", "out_of_memory": "out_of_memory", "preempted": "preempted",
     "node_failure": "node_failure", "cancelled": "cancelled", "never_started": "never_started",
 }  # fmt: skip
-# The dispatcher saw the program end by itself: what the scheduler did to the job later is no explanation.
+# The program ended by itself: a later action of the scheduler is no explanation.
 _ENDED_BY_ITSELF = ("code_error", "no_output")
 # Exceptions that a program raises because something else was killed.
 _AFTERMATH = frozenset([
@@ -36,69 +47,7 @@ _AFTERMATH = frozenset([
     "TerminatedWorkerError", "WorkerCrashedError",
 ])  # fmt: skip
 
-_Sign = Tuple[str, str, Pattern[str]]
-
-
-def _sign(name: str, confidence: str, *patterns: str) -> _Sign:
-    return name, confidence, re.compile("|".join(patterns))
-
-
-# What a scheduler writes when it ends a job.
-_JOB_WORDS: Tuple[_Sign, ...] = (
-    _sign("walltime", CERTAIN, "DUE TO TIME LIMIT", "exceeded hard wallclock time", "walltime [0-9]+ exceeded limit",
-          'exceeds job (?:hard|soft) limit "?[hs]_rt', "TERM_RUNLIMIT"),
-    _sign("preempted", CERTAIN, "DUE TO PREEMPTION", "DUE TO JOB REQUEUE"),
-    _sign("node_failure", CERTAIN, "DUE TO NODE FAIL", "NODE[_ ]FAIL", "error: Node failure on"),
-    _sign("cancelled", LIKELY, r"\*\*\* JOB [0-9_.]+ ON \S{1,200} CANCELLED AT"),
-)  # fmt: skip
-_MEMORY_WORDS = _sign(
-    "out_of_memory", LIKELY, "oom[-_ ]kill", "OOM Killed", "[Ee]xceeded (?:job |step )?memory limit", "Out Of Memory",
-    "[Oo]ut of memory: Kill", "Memory cgroup out of memory", "mem [0-9.]+[kmgt]?b exceeded limit",
-    'exceeds job (?:hard|soft) limit "?(?:[hs]_vmem|[hs]_rss|[hs]_data)', "TERM_MEMLIMIT",
-)  # fmt: skip
-
-# What programs and shells write, in order of precedence.
-_SIGNS: Tuple[_Sign, ...] = (
-    _sign("out_of_memory", LIKELY, "OOM when allocating.{0,400}(?:device:CPU|allocator cpu)"),
-    _sign("gpu_memory", CERTAIN, "(?:CUDA|HIP|XPU) out of memory", "(?:CUDA|HIP) error: out of memory",
-          "CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory", "MPS backend out of memory",
-          "cudaMalloc failed: out of memory", "Cuda failure.{0,20}out of memory", r"cupy\S{0,40}OutOfMemoryError",
-          r"torch\.(?:cuda\.)?OutOfMemoryError"),
-    _sign("gpu_memory", LIKELY, "RESOURCE_EXHAUSTED.{0,400}(?:[Oo]ut of memory|OOM|allocat)", "GPU allocator",
-          "OOM when allocating.{0,400}GPU", "CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED", "CL_MEM_OBJECT_ALLOCATION_FAILURE"),
-    _MEMORY_WORDS,
-    _sign("out_of_memory", LIKELY, r"MemoryError\b", "[Cc]annot allocate memory", r"std::bad_alloc",
-          r"Unable to allocate [0-9.]+ \w{0,3}B", "DefaultCPUAllocator: (?:can't allocate|not enough) memory",
-          r"\[Errno 12\]", "cannot allocate vector of size", r"\bOutOfMemoryError\b", "nsufficient virtual memory",
-          "virtual memory exhausted", "Error allocating [0-9]+ bytes", r"Out of memory\b"),
-    _sign("out_of_memory", GUESS, r"\(pid.{1,40} killed by signal: Killed", r"SIGKILL\(-9\)", "out of shared memory",
-          r"died with <Signals\.SIGKILL"),
-    _sign("node_failure", LIKELY, "[Ss]tale (?:NFS )?file handle", "Transport endpoint is not connected",
-          "transport endpoint shutdown", "Input/output error", r"\[Errno (?:5|107|108|116)\]", "uncorrectable ECC",
-          "fallen off the bus", "Driver/library version mismatch"),
-    _sign("node_failure", GUESS, "[Cc]onnection reset", "ConnectionResetError", r"\b[Bb]us error", "ncclRemoteError",
-          r"CUDA-capable device\(s\) is/are busy"),
-    _sign("disk_full", CERTAIN, "[Nn]o space left on device", "[Dd]isk quota exceeded", r"\[Errno (?:28|122)\]",
-          r"\bENOSPC\b", r"\bEDQUOT\b"),
-    _sign("environment", LIKELY, "Lmod has detected the following error", "Unable to locate a modulefile",
-          "(?:module|conda|mamba|ml): command not found", "EnvironmentNameNotFound", "EnvironmentLocationNotFound",
-          "Could not find conda environment", "shell has not been properly configured", "Run 'conda init' before",
-          "hpc-agent: (?:module load|conda|shell_init|this node has no 'module')", "Exec format error",
-          "error while loading shared libraries", "version `GLIBC"),
-    _sign("missing_module", CERTAIN, "No module named", "ModuleNotFoundError", "there is no package called",
-          r"ArgumentError: Package \S{1,200} (?:not found|does not have)"),
-    _sign("command_not_found", CERTAIN, "[Cc]ommand not found", r"^\S{0,100}sh: (?:(?:line )?[0-9]+: )?\S{1,200}: not found",
-          "^(?:/usr/bin/)?env: .{1,200}: No such file", "bad interpreter", r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file"),
-    _sign("missing_file", CERTAIN, "can't open file '", "FileNotFoundError"),
-    _sign("missing_file", LIKELY, "[Nn]o such file or directory"),
-    _sign("permission", CERTAIN, "PermissionError"),
-    _sign("permission", LIKELY, "[Pp]ermission denied", "Operation not permitted", "Read-only file system"),
-    _sign("signal", LIKELY, "[Ss]egmentation fault", "Fatal Python error", r"\bSIGSEGV\b", r"Aborted \(core dumped\)",
-          "Illegal instruction", "Floating point exception", "exited on signal [0-9]+", "killed by signal",
-          "BAD TERMINATION OF ONE"),
-)  # fmt: skip
-
-# First lines of the last words of R, Julia, MATLAB, C++, Fortran, argparse.
+# First lines of the error messages of R, Julia, MATLAB, C++, Fortran, argparse.
 _ERROR_START = re.compile(
     r"^Error in |^Error: |^Error using |^ERROR: |^terminate called |Fortran runtime error|^At line [0-9]+ of file"
     r"|^forrtl: |^ERROR STOP|^(?!srun|slurmstepd|mpirun)[^\s:]{1,100}: error: "
@@ -109,7 +58,7 @@ _TASKS_ERROR = re.compile(r"^(?:tasks\.py|after the executor): ([A-Za-z_][\w.]*)
 
 
 class Verdict(NamedTuple):
-    """A class, how sure it is, and the line that gave it away. ``fixed``: the line says nothing about the task."""
+    """A class, the confidence in it, and the line that shows it. ``fixed``: the line is the same for every task."""
 
     name: str
     confidence: str
@@ -119,19 +68,39 @@ class Verdict(NamedTuple):
     fixed: bool
 
 
-class _Case(object):
-    """Facts made safe, and logs as clean lines."""
+class Limits(NamedTuple):
+    """The limits of the attempt that failed. ``checkpoint``: it left files in its checkpoint folder."""
 
-    def __init__(self, facts: Dict[str, Any], log_tail: str, scheduler_tail: str) -> None:
-        self.cause = text_of(facts.get("cause"))
-        self.message = clean(text_of(facts.get("message")))
-        self.host = text_of(facts.get("host"))
-        self.checkpoint = facts.get("checkpoint") is True
-        self.exit_code = _integer(facts.get("exit_code"))
-        self.signal = _signal(_integer(facts.get("signal")), self.exit_code, self.cause)
-        self.rss, self.memory = _number(facts.get("max_rss_mb")), _number(facts.get("mem_mb"))
-        self.seconds, self.walltime = _number(facts.get("seconds")), _number(facts.get("walltime_sec"))
-        from_accounting = facts.get("evidence") == "accounting" or (self.cause in _BY_CAUSE)
+    mem_mb: Optional[float] = None
+    walltime_sec: Optional[float] = None
+    checkpoint: bool = False
+
+
+class Classification(NamedTuple):
+    """The class of a failed task."""
+
+    name: str  # of the catalogue
+    confidence: str
+    evidence: List[Dict[str, str]]  # of {source, text}
+    fingerprint: str  # equal for tasks that failed in the same way
+    exception: Optional[str]
+    frame: Optional[str]
+    line: str  # the decisive one
+
+
+class _Case(object):
+    """Facts with checked types, and logs as clean lines."""
+
+    def __init__(self, facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str) -> None:
+        self.cause = text_of(facts.cause)
+        self.message = clean(text_of(facts.message))
+        self.host = text_of(facts.host)
+        self.checkpoint = limits.checkpoint is True
+        self.exit_code = _integer(facts.exit_code)
+        self.signal = _signal(_integer(facts.signal), self.exit_code, self.cause)
+        self.rss, self.memory = _number(facts.max_rss_mb), _number(limits.mem_mb)
+        self.seconds, self.walltime = _number(facts.seconds), _number(limits.walltime_sec)
+        from_accounting = facts.evidence == "accounting" or (self.cause in _BY_CAUSE)
         self.source = "accounting" if from_accounting and self.cause != "checkpointed" else "record"
         self.log, self.scheduler = lines_of(log_tail), lines_of(scheduler_tail)
         # A pack of tasks shares one scheduler log: a task with a log of its own is not explained by it.
@@ -151,24 +120,20 @@ class _Case(object):
         return self.seconds >= self.walltime - slack
 
 
-def classify(facts: Dict[str, Any], log_tail: str, scheduler_tail: str = "") -> Dict[str, Any]:
-    """Class, confidence, evidence, fingerprint, exception, frame and decisive line of one failed task.
-
-    ``facts`` are those of a failed record or of the scheduler's accounting; the tails are the ends of the task's own
-    log and of what the scheduler wrote.
-    """
-    case = _Case(facts, log_tail, scheduler_tail)
+def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str = "") -> Classification:
+    """Return the class of a failed task. The tails are the ends of the task's own log and of the scheduler's output."""
+    case = _Case(facts, limits, log_tail, scheduler_tail)
     verdict = _continued(case, _decide(case))
     trace = verdict.trace
-    return {
-        "class": verdict.name,
-        "confidence": verdict.confidence,
-        "evidence": _evidence(case, verdict),
-        "fingerprint": _whole_fingerprint(case, verdict),
-        "exception": trace.kind if trace else None,
-        "frame": trace.frame(2) if trace else None,
-        "line": verdict.line[:LINE_LIMIT],
-    }
+    return Classification(
+        verdict.name,
+        verdict.confidence,
+        evidence=_evidence(case, verdict),
+        fingerprint=_whole_fingerprint(case, verdict),
+        exception=trace.kind if trace else None,
+        frame=trace.frame(2) if trace else None,
+        line=verdict.line[:LINE_LIMIT],
+    )
 
 
 def _whole_fingerprint(case: _Case, verdict: Verdict) -> str:
@@ -199,12 +164,9 @@ def _evidence(case: _Case, verdict: Verdict) -> List[Dict[str, str]]:
     return found
 
 
-# ----------------------------------------------------------------------------------------------------- decisions
-
-
 def _decide(case: _Case) -> Verdict:
     rules = (
-        _by_cause, _by_environment, _by_good_end, _by_job_words, _by_memory_words, _by_limits, _by_traceback,
+        _by_cause, _by_environment, _by_good_end, _by_job_end, _by_memory_sign, _by_limits, _by_traceback,
         _by_message, _by_signs, _by_signal, _by_exit_code,
     )  # fmt: skip
     for rule in rules:
@@ -215,7 +177,7 @@ def _decide(case: _Case) -> Verdict:
 
 
 def _continued(case: _Case, verdict: Verdict) -> Verdict:
-    """A task that was stopped with a checkpoint goes on from it, with the limits it had."""
+    """Call a task with a checkpoint that was stopped "checkpointed": it goes on with the same limits."""
     stopped = verdict.name in ("walltime", "preempted") or (verdict.name == "signal" and case.cause == "terminated")
     if not case.checkpoint or not stopped:
         return verdict
@@ -231,7 +193,7 @@ def _by_cause(case: _Case) -> Optional[Verdict]:
 def _by_environment(case: _Case) -> Optional[Verdict]:
     if case.cause != "environment":
         return None
-    found = _search(case, _SIGNS) or Verdict("", GUESS, case.source, case.message, None, False)
+    found = _search(case, SIGNS) or Verdict("", GUESS, case.source, case.message, None, False)
     if found.name == "disk_full":
         return found._replace(confidence=LIKELY)
     if found.name == "environment":
@@ -240,10 +202,10 @@ def _by_environment(case: _Case) -> Optional[Verdict]:
 
 
 def _by_good_end(case: _Case) -> Optional[Verdict]:
-    """A program that ends with 0 may have failed all the same: a pipe or a script hides the exit code."""
+    """Classify a program that ended with 0: it may have failed, because a pipe or a script hides the exit code."""
     if case.cause not in ("no_output", "no_record"):
         return None
-    found = _by_traceback(case) or _search(case, _SIGNS)
+    found = _by_traceback(case) or _search(case, SIGNS)
     hidden = ("disk_full",) if case.cause == "no_record" else (
         "gpu_memory", "out_of_memory", "disk_full", "missing_module", "command_not_found", "missing_file", "permission",
     )  # fmt: skip
@@ -255,18 +217,18 @@ def _by_good_end(case: _Case) -> Optional[Verdict]:
     return Verdict(case.cause, CERTAIN, source, words, trace, case.cause == "no_record")
 
 
-def _by_job_words(case: _Case) -> Optional[Verdict]:
-    """What the scheduler wrote when it ended the job; not for a program that had failed before by itself."""
+def _by_job_end(case: _Case) -> Optional[Verdict]:
+    """Classify by the scheduler's message at the end of the job, unless the program had failed before by itself."""
     traced = _by_traceback(case)
     own = traced is not None and traced.trace is not None and traced.trace.short_kind() not in _AFTERMATH
     if own and case.cause in _ENDED_BY_ITSELF:
         return None
-    found = _search_all(case, _JOB_WORDS)
+    found = _search_all(case, JOB_END_SIGNS)
     return found._replace(fixed=True) if found else None
 
 
-def _by_memory_words(case: _Case) -> Optional[Verdict]:
-    found = _search_all(case, (_MEMORY_WORDS,))
+def _by_memory_sign(case: _Case) -> Optional[Verdict]:
+    found = _search_all(case, (MEMORY_SIGN,))
     if found is None:
         return None
     traced = _by_traceback(case)
@@ -280,7 +242,7 @@ def _by_memory_words(case: _Case) -> Optional[Verdict]:
 
 
 def _by_limits(case: _Case) -> Optional[Verdict]:
-    """A stop near the end of the time, or a kill near the end of the memory."""
+    """Classify a stop near the end of the time, or a kill near the end of the memory."""
     words = case.message or _named(case.signal)
     if case.signal == signal.SIGKILL and case.near_memory():
         return Verdict("out_of_memory", LIKELY, case.source, words, None, True)
@@ -291,14 +253,14 @@ def _by_limits(case: _Case) -> Optional[Verdict]:
 
 
 def _by_traceback(case: _Case) -> Optional[Verdict]:
-    """What the last traceback says, if the log ends with one."""
+    """Classify by the last traceback, if the log ends with one."""
     for source, trace in case.traces:
         name, confidence = _exception_class(trace, case)
         # No exception ends in SIGKILL or SIGTERM: it was handled, or is what the signal did.
         if name == "code_error" and case.signal in (signal.SIGKILL, signal.SIGTERM):
             continue
         if name == "code_error" and trace.short_kind() in LAUNCHERS:
-            behind = _search(case, _SIGNS)
+            behind = _search(case, SIGNS)
             if behind is not None and behind.name not in _WEAK:
                 return behind
         return Verdict(name, confidence, source, trace.message[0], trace, False)
@@ -315,23 +277,23 @@ def _exception_class(trace: Trace, case: _Case) -> Tuple[str, str]:
         return ("command_not_found", LIKELY) if started else ("missing_file", CERTAIN)
     if kind == "KeyboardInterrupt":
         return "signal", GUESS
-    found = _match(trace.message, _SIGNS)
-    if found is not None and found[0] not in ("command_not_found", "environment", "missing_module"):
-        name, confidence, _ = found
-        return name, LIKELY if name == "out_of_memory" and case.near_memory() else confidence
+    found = first_match(trace.message, SIGNS)
+    if found is not None and found.name not in ("command_not_found", "environment", "missing_module"):
+        near = found.name == "out_of_memory" and case.near_memory()
+        return found.name, LIKELY if near else found.confidence
     if kind in ("BrokenProcessPool", "ProcessExitedException", "WorkerCrashedError"):
         return ("out_of_memory", LIKELY) if case.near_memory() else ("signal", GUESS)
     return "code_error", CERTAIN if case.signal is None else LIKELY
 
 
 def _by_message(case: _Case) -> Optional[Verdict]:
-    """tasks.py or the steps after the executor failed in the dispatcher: the record has only the exception's line."""
+    """Classify by the record's message: an error of tasks.py or after the executor has only the exception's line."""
     match = _TASKS_ERROR.match(case.message)
     if match is None and not case.message.startswith("cannot start the executor"):
         return None
     if match is None:
-        found = _match([case.message], _SIGNS)
-        name = found[0] if found and found[0] in ("out_of_memory", "permission") else "code_error"
+        found = first_match([case.message], SIGNS)
+        name = found.name if found and found.name in ("out_of_memory", "permission") else "code_error"
         return Verdict(name, LIKELY, case.source, case.message, None, False)
     trace = Trace(match.group(1), "", "", "", [case.message.partition(": ")[2]], 0)
     name, confidence = _exception_class(trace, case)
@@ -339,8 +301,8 @@ def _by_message(case: _Case) -> Optional[Verdict]:
 
 
 def _by_signs(case: _Case) -> Optional[Verdict]:
-    """Messages of shells and of other languages near the end of a log."""
-    found = _search(case, _SIGNS)
+    """Classify by messages of shells and of other languages near the end of a log."""
+    found = _search(case, SIGNS)
     if found is None:
         return None
     killed = case.signal is not None and case.signal != signal.SIGABRT
@@ -364,7 +326,7 @@ def _by_signal(case: _Case) -> Optional[Verdict]:
 
 
 def _disk_full(case: _Case) -> str:
-    """The dispatcher's own word for a disk on which not even a record can be written."""
+    """Return the class of the exit code with which the dispatcher reports a full disk."""
     return "disk_full" if case.source == "accounting" else "code_error"
 
 
@@ -381,45 +343,33 @@ def _by_exit_code(case: _Case) -> Optional[Verdict]:
     return Verdict(name, LIKELY if sure else GUESS, source, line, None, False)
 
 
-# ------------------------------------------------------------------------------------------------- what logs say
-
-
-def _search_all(case: _Case, signs: Tuple[_Sign, ...]) -> Optional[Verdict]:
-    """The scheduler's words at the end of either log: sruns of the executor write them into the task's own."""
+def _search_all(case: _Case, signs: Tuple[Sign, ...]) -> Optional[Verdict]:
+    """Search the ends of both logs for the scheduler's messages: an srun of the executor writes to the task's own log."""
     for source, lines in (("scheduler_log", case.scheduler), ("log", case.log)):
-        found = _match(ending_of(lines, _WINDOW), signs)
+        found = first_match(ending_of(lines, _WINDOW), signs)
         if found is not None:
-            return Verdict(found[0], found[1], source, found[2], None, False)
+            return Verdict(found.name, found.confidence, source, found.line, None, False)
     return None
 
 
-def _search(case: _Case, signs: Tuple[_Sign, ...]) -> Optional[Verdict]:
-    """The sign nearest to the top of the table, in the last error message if there is one, else near the end."""
+def _search(case: _Case, signs: Tuple[Sign, ...]) -> Optional[Verdict]:
+    """Return the first sign of the table in the last error message, or else near the end."""
     for source, lines in case.logs:
         ending = ending_of(lines, _WINDOW)
         block = _error_block(ending)
-        found = _match(block or ending, signs)
-        if found is not None and found[0] in _WEAK and not block:
-            strong = tuple(sign for sign in signs if sign[0] not in _WEAK)
-            found = _match(ending_of(lines, _WEAK_WINDOW), signs) or _match(ending, strong)
+        found = first_match(block or ending, signs)
+        if found is not None and found.name in _WEAK and not block:
+            strong = tuple(sign for sign in signs if sign.name not in _WEAK)
+            found = first_match(ending_of(lines, _WEAK_WINDOW), signs) or first_match(ending, strong)
         if found is None and block:
-            found = ("code_error", LIKELY, _joined(block))
+            found = Match("code_error", LIKELY, _joined(block))
         if found is not None:
-            return Verdict(found[0], found[1], source, found[2], None, False)
-    return None
-
-
-def _match(lines: List[str], signs: Tuple[_Sign, ...]) -> Optional[Tuple[str, str, str]]:
-    """(class, confidence, line) of the first sign that any line has; its last line."""
-    for name, confidence, pattern in signs:
-        for line in reversed(lines):
-            if pattern.search(line):
-                return name, confidence, line.strip()
+            return Verdict(found.name, found.confidence, source, found.line, None, False)
     return None
 
 
 def _error_block(lines: List[str]) -> List[str]:
-    """From the last line that begins an error message on; from an earlier one where they follow closely."""
+    """Return the lines from the start of the last error message; messages close to one another are one."""
     starts = [index for index, line in enumerate(lines) if _ERROR_START.search(line)]
     if not starts:
         return []
@@ -430,14 +380,14 @@ def _error_block(lines: List[str]) -> List[str]:
 
 
 def _joined(block: List[str]) -> str:
-    """The first line of an error message, with the next where that one says what it is."""
+    """Return the first line of an error message, with the second where the first one is only a heading."""
     continues = len(block) > 1 and (block[0].rstrip().endswith(":") or block[1].startswith((" ", "\t")))
     follows = continues or (len(block) > 1 and block[0].startswith(("At line", "Error using")))
     return " ".join(line.strip() for line in block[: 2 if follows else 1])
 
 
 def _last_line(case: _Case) -> str:
-    """The last line near the end of a log that speaks of an error, or else the last one."""
+    """Return the last line near the end of a log with a word for an error, or else the last line."""
     for _, lines in case.logs:
         ending = [line for line in ending_of(lines, _WEAK_WINDOW) if not _LAUNCHER_LINE.match(line)]
         if ending:
@@ -446,7 +396,7 @@ def _last_line(case: _Case) -> str:
 
 
 def _number(value: Any) -> Optional[float]:
-    """A finite number that is not negative."""
+    """Return a finite number that is not negative, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 <= value < 1e300 else None
@@ -459,7 +409,7 @@ def _integer(value: Any) -> Optional[int]:
 
 
 def _signal(number: Optional[int], exit_code: Optional[int], cause: str) -> Optional[int]:
-    """The signal that ended the task, whether it was seen, or told by an exit code of 128 and more."""
+    """Return the signal that ended the task, from the record or from an exit code of 128 and more."""
     if number is None and exit_code is not None:
         if 128 < exit_code < 128 + signal.NSIG:
             number = exit_code - 128
@@ -471,7 +421,7 @@ def _signal(number: Optional[int], exit_code: Optional[int], cause: str) -> Opti
 
 
 def _named(number: Optional[int]) -> str:
-    """Names, not numbers: those are lost in a fingerprint."""
+    """Return the signal's name: a number would be lost in a fingerprint."""
     try:
         return "killed by %s" % signal.Signals(number or 0).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is the same of a message from task to task."""
+"""Reduce a message to the part that is the same from task to task."""
 
 import re
 
@@ -23,7 +23,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
 def fingerprint(text: str, host: str = "") -> str:
-    """The line without what differs from task to task: times, paths (base names stay), hex, ids, numbers, the host."""
+    """Return the line without times, folders, hexadecimal ids, numbers and the host, which differ from task to task."""
     text = " ".join(clean(text[: 4 * WIDTH]).split())
     for name in (host, host.partition(".")[0]):
         if name:

@@ -1,4 +1,4 @@
-"""Logs as clean lines, their ends, and the Python tracebacks in them."""
+"""Read logs as clean lines; find their ends and their Python tracebacks."""
 
 import re
 from typing import Any, List, NamedTuple, Optional, Tuple
@@ -8,7 +8,7 @@ TAIL_LIMIT = 64 << 10
 WIDTH = 2000
 # Lines that count as the end of a log, for a traceback.
 _TRACE_WINDOW = 25
-# Launchers, whose own traceback says only that a child failed.
+# Exceptions of launchers: their traceback shows only that a child failed.
 LAUNCHERS = ("ChildFailedError", "CalledProcessError", "ProcessRaisedException", "ProcessExitedException")
 # Tracebacks after these words are by-products of the end, or of a thread.
 _SECONDARY = ("Exception ignored in", "--- Logging error ---", "Error in atexit", "Exception in thread")
@@ -35,7 +35,7 @@ class Trace(NamedTuple):
         return self.kind.rpartition(".")[2]
 
     def frame(self, components: int) -> Optional[str]:
-        """``file.py:42 in train``, the path shortened to its last components."""
+        """Return ``file.py:42 in train``, the path shortened to its last components."""
         if not self.file:
             return None
         place = "%s:%s" % ("/".join(self.file.replace("\\", "/").split("/")[-components:]), self.line)
@@ -43,7 +43,7 @@ class Trace(NamedTuple):
 
 
 def lines_of(tail: Any) -> List[str]:
-    """Lines as a terminal would show them: without colours, and of a progress bar only its last state."""
+    """Return the lines as a terminal shows them: without colours, and only the last state of a progress bar."""
     text = _ANSI.sub("", text_of(tail)[-TAIL_LIMIT:])
     shown = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return [_CONTROL.sub("", line[:WIDTH]).rstrip() for line in shown]
@@ -60,7 +60,7 @@ def text_of(value: Any) -> str:
 
 
 def ending_of(lines: List[str], count: int) -> List[str]:
-    """The last ``count`` lines that are neither blank nor indented, with the indented ones between them."""
+    """Return the last ``count`` lines that are neither blank nor indented, with the indented ones between them."""
     kept: List[str] = []
     for line in reversed(lines[-10 * count :]):
         if not line.strip():
@@ -73,7 +73,7 @@ def ending_of(lines: List[str], count: int) -> List[str]:
 
 
 def last_trace(lines: List[str]) -> Optional[Trace]:
-    """The traceback that ends the log; one of a launcher or of the interpreter's end only when there is no other."""
+    """Return the last traceback at the end of the log. A launcher's traceback counts only when there is no other."""
     nearest = _end_index(lines)
     traces = [found for found in _traces(lines) if found.end >= nearest]
     own = [found for found in traces if found.short_kind() not in LAUNCHERS] or traces
@@ -81,7 +81,7 @@ def last_trace(lines: List[str]) -> Optional[Trace]:
 
 
 def _end_index(lines: List[str]) -> int:
-    """The first line that still counts as the end of the log."""
+    """Return the index of the first line that counts as the end of the log."""
     left = _TRACE_WINDOW
     for index in range(len(lines) - 1, -1, -1):
         left -= bool(lines[index].strip()) and not lines[index][0].isspace()
@@ -91,7 +91,7 @@ def _end_index(lines: List[str]) -> int:
 
 
 def _traces(lines: List[str]) -> List[Trace]:
-    """All tracebacks; those that are by-products only when there is nothing else."""
+    """Return all tracebacks. By-products count only when there is no other."""
     primary: List[Trace] = []
     secondary: List[Trace] = []
     reader = _TraceReader()
@@ -107,7 +107,7 @@ def _traces(lines: List[str]) -> List[Trace]:
 
 
 class _TraceReader(object):
-    """Follows one traceback, line by line, behind whatever a launcher puts before each of its lines."""
+    """Reads one traceback line by line and drops the prefix that a launcher puts before each line."""
 
     def __init__(self) -> None:
         self.open = False
@@ -121,7 +121,7 @@ class _TraceReader(object):
         self.prefix = line[: line.index(mark)].replace("+ Exception Group ", "| ")
 
     def read(self, line: str) -> bool:
-        """Whether the line is the exception's."""
+        """Read the next line. Return True if it is the line of the exception."""
         if _FRAME_START in line:
             if not self.open:  # a syntax error has no header, and the tail of a long one begins below it
                 self.begin(line, _FRAME_START)

@@ -1,15 +1,17 @@
-"""What is to be done about failed tasks: a pure decision, from diagnoses and a policy to groups and refusals."""
+"""Decide about failed tasks. Pure: diagnoses and a policy give groups to submit again and refusals."""
 
 import json
 import math
+from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..shared.failure_classes import FailureClass, by_name
 from ..shared.ranges import encode_ranges
+from .diagnosis import Diagnosis
 
-# So many tasks with the very same failure of the user's program are taken for a bug, not for bad luck.
+# More tasks than this with the same failure of the user's program have a bug in common.
 SAME_FAILURE_THRESHOLD = 3
-# A memory request that nobody made cannot be multiplied: the first one that is made.
+# The first memory request of tasks that had none.
 FIRST_MEMORY_MB = 2048
 MEMORY_STEP_MB, TIME_STEP_SEC = 64, 60
 EXCLUDED_AT_MOST = 20
@@ -38,94 +40,99 @@ class Policy(object):
         self.max_tasks: Optional[int] = document.get("max_tasks")
         self.force = bool(document.get("force"))
 
-    def wants(self, diagnosis: Dict[str, Any]) -> bool:
-        by_id = self.select is None or diagnosis["task"] in self.select
-        return by_id and (self.classes is None or diagnosis["class"] in self.classes)
+    def wants(self, diagnosis: Diagnosis) -> bool:
+        by_id = self.select is None or diagnosis.task in self.select
+        return by_id and (self.classes is None or diagnosis.found.name in self.classes)
 
     @property
     def explicit(self) -> bool:
-        """Somebody chose: then classes that are otherwise left alone may go once more."""
+        """Return True if the request names tasks or classes: then classes that need a decision may run once more."""
         return self.select is not None or self.classes is not None
 
 
 class Group(NamedTuple):
     """Tasks to submit again with the same resources and placement."""
 
-    ids: List[int]
     resources: Dict[str, Any]
     placement: Dict[str, Any]
     pack: int
-    classes: Dict[str, int]  # number of tasks by class of failure
+    ids: List[int]
+    classes: Dict[str, int]  # class -> tasks
     fingerprints: List[str]
 
+    def add(self, diagnosis: Diagnosis) -> None:
+        name, fingerprint = diagnosis.found.name, diagnosis.found.fingerprint
+        self.ids.append(diagnosis.task)
+        self.classes[name] = self.classes.get(name, 0) + 1
+        if fingerprint not in self.fingerprints[:KEPT_FINGERPRINTS]:
+            self.fingerprints.append(fingerprint)
 
-def decide(
-    diagnoses: List[Dict[str, Any]], policy: Policy, usable_nodes: List[str]
-) -> Tuple[List[Group], List[Dict[str, Any]]]:
-    """(groups, blocked): groups of tasks to submit again with the same resources, and refusals with their reason."""
+
+class Refusal(NamedTuple):
+    """Tasks of one class that are not submitted again, and the reason."""
+
+    kind: FailureClass
+    why: str
+    sample: Diagnosis
+    ids: List[int]
+
+    def to_json(self) -> Dict[str, Any]:
+        found = self.sample.found
+        sample = {"task": self.sample.task, "line": found.line, "exception": found.exception, "frame": found.frame,
+                  "message": self.sample.facts.message}  # fmt: skip
+        return {"class": self.kind.name, "why": self.why, "remedy": self.kind.remedy, "action": self.kind.action,
+                "sample": sample, "count": len(self.ids), "tasks": encode_ranges(self.ids)[:2000]}  # fmt: skip
+
+
+def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) -> Tuple[List[Group], List[Refusal]]:
+    """Return the groups of tasks to submit again, and the refusals."""
     wanted = [d for d in diagnoses if policy.wants(d)]
-    alike: Dict[str, int] = {}
-    for diagnosis in wanted:
-        alike[diagnosis["fingerprint"]] = alike.get(diagnosis["fingerprint"], 0) + 1
+    alike = Counter(d.found.fingerprint for d in wanted)
     bad_nodes = _bad_nodes(wanted, usable_nodes)
     groups: Dict[str, Group] = {}
-    refusals: Dict[Tuple[str, str], Dict[str, Any]] = {}
+    refusals: Dict[Tuple[str, str], Refusal] = {}
     for diagnosis in wanted:
-        kind = by_name(diagnosis["class"])
+        kind = by_name(diagnosis.found.name)
         resources: Dict[str, Any] = {}
-        why = _permission(diagnosis, kind, policy, alike[diagnosis["fingerprint"]])
+        why = _permission(diagnosis, kind, policy, alike[diagnosis.found.fingerprint])
         if why is None:
             why, resources = _resources(diagnosis, kind, policy)
         if why is None and policy.max_tasks is not None:
             policy.max_tasks -= 1
             why = "the budget for resubmissions is used up" if policy.max_tasks < 0 else None
         if why is not None:
-            refusal = refusals.setdefault((kind.name, why), _refusal(kind, why, diagnosis))
-            refusal["ids"].append(diagnosis["task"])
+            refusals.setdefault((kind.name, why), Refusal(kind, why, diagnosis, [])).ids.append(diagnosis.task)
             continue
-        exclude = sorted(set(diagnosis["placement"].get("exclude_nodes") or []) | set(bad_nodes))
-        placement = dict(diagnosis["placement"], exclude_nodes=exclude)
-        key = json.dumps([resources, placement, diagnosis["pack"]], sort_keys=True)
-        group = groups.setdefault(key, Group([], resources, placement, diagnosis["pack"], {}, []))
-        group.ids.append(diagnosis["task"])
-        group.classes[kind.name] = group.classes.get(kind.name, 0) + 1
-        if diagnosis["fingerprint"] not in group.fingerprints[:KEPT_FINGERPRINTS]:
-            group.fingerprints.append(diagnosis["fingerprint"])
-    return list(groups.values()), [_close(refusal) for refusal in refusals.values()]
+        array = diagnosis.array
+        exclude = sorted(set(array.placement.get("exclude_nodes") or []) | set(bad_nodes))
+        placement = dict(array.placement, exclude_nodes=exclude)
+        key = json.dumps([resources, placement, array.pack], sort_keys=True)
+        groups.setdefault(key, Group(resources, placement, array.pack, [], {}, [])).add(diagnosis)
+    return list(groups.values()), list(refusals.values())
 
 
-def _refusal(kind: FailureClass, why: str, diagnosis: Dict[str, Any]) -> Dict[str, Any]:
-    sample = {key: diagnosis.get(key) for key in ("task", "line", "exception", "frame", "message")}
-    return {"class": kind.name, "why": why, "remedy": kind.remedy, "action": kind.action, "ids": [], "sample": sample}
-
-
-def _close(refusal: Dict[str, Any]) -> Dict[str, Any]:
-    ids = refusal.pop("ids")
-    return dict(refusal, count=len(ids), tasks=encode_ranges(ids)[:2000])
-
-
-def _permission(diagnosis: Dict[str, Any], kind: FailureClass, policy: Policy, alike: int) -> Optional[str]:
-    """Why this task may not be submitted again; None when it may."""
+def _permission(diagnosis: Diagnosis, kind: FailureClass, policy: Policy, alike: int) -> Optional[str]:
+    """Return the reason against another submission of the task, or None."""
     if policy.force:
         return None
-    earlier = [fingerprint for array in diagnosis["resubmits"] for fingerprint in array.fingerprints]
-    if kind.action == "fix" and diagnosis["fingerprint"] in earlier:
+    earlier = [fingerprint for array in diagnosis.resubmits for fingerprint in array.fingerprints]
+    if kind.action == "fix" and diagnosis.found.fingerprint in earlier:
         return "it failed in the same way before it was submitted again"
     if kind.action in ("fix", "ask") and not policy.explicit:
         return "running it again as it is would not help" if kind.action == "fix" else "a person has to decide"
     if kind.action == "fix" and alike > SAME_FAILURE_THRESHOLD:
         return "%d tasks failed in the very same way: that is a bug, not bad luck" % alike
     allowed = policy.max_attempts if policy.max_attempts is not None else max(kind.attempts, 1)
-    if len(diagnosis["resubmits"]) >= allowed:
-        return "it was submitted again %d times already" % len(diagnosis["resubmits"])
+    if len(diagnosis.resubmits) >= allowed:
+        return "it was submitted again %d times already" % len(diagnosis.resubmits)
     return None
 
 
-def _resources(diagnosis: Dict[str, Any], kind: FailureClass, policy: Policy) -> Tuple[Optional[str], Dict[str, Any]]:
-    """What the next attempt asks for, or why it cannot ask for enough."""
-    asked = dict(diagnosis["resources"])
+def _resources(diagnosis: Diagnosis, kind: FailureClass, policy: Policy) -> Tuple[Optional[str], Dict[str, Any]]:
+    """Return the reason why the next attempt cannot request enough, or None, and the resources that it requests."""
+    asked = dict(diagnosis.array.resources)
     if kind.action == "more_memory" and not policy.overrides.get("mem_mb"):
-        used = float(diagnosis.get("max_rss_mb") or 0.0)
+        used = float(diagnosis.facts.max_rss_mb or 0.0)
         base = max(float(asked.get("mem_mb") or 0.0), used)
         more = _more(base, kind.multiplier, MEMORY_STEP_MB) if base else FIRST_MEMORY_MB
         cap = policy.caps.get("mem_mb")
@@ -146,12 +153,12 @@ def _more(base: float, multiplier: Optional[float], step: int) -> int:
     return math.ceil(base * (multiplier or 1.0) / step) * step
 
 
-def _bad_nodes(diagnoses: List[Dict[str, Any]], usable: List[str]) -> List[str]:
-    """Nodes that lost tasks, as long as others are left to run them."""
+def _bad_nodes(diagnoses: List[Diagnosis], usable: List[str]) -> List[str]:
+    """Return the nodes that lost tasks, as long as other nodes are left."""
     bad: List[str] = []
     for diagnosis in diagnoses:
-        host = diagnosis.get("host")
-        if by_name(diagnosis["class"]).action == "other_nodes" and host and host not in bad:
+        host = diagnosis.facts.host
+        if by_name(diagnosis.found.name).action == "other_nodes" and host and host not in bad:
             bad.append(host)
     bad = bad[:EXCLUDED_AT_MOST]
     return bad if set(usable) - set(bad) else []

@@ -21,10 +21,10 @@ from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
-from hpc_agent.node.look import records
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.task_record import read_record
 from hpc_agent.ops.run.checks import Finding, ValidationResult, result_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
@@ -138,25 +138,25 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
 
 def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_sec: float) -> Finding:
     """Return the finding about one task's record."""
-    record = records.read(folder, task)
-    if record is None or record.get("cause") == "terminated":
+    record = read_record(folder, task)
+    if record is None or record.cause == "terminated":
         if seconds >= timeout_sec:
             message = f"task {task} had not ended after {timeout_sec:.0f} s; that may be right for a long task"
             return Finding(VALIDATOR, "warning", "not_ended", message, "Allow more with --timeout-sec.", {"task": task})
         evidence = {"task": task, "stderr": stderr}
         return Finding(VALIDATOR, "error", "no_record", f"task {task} left no record", "Read the evidence.", evidence)
-    evidence = {"task": task, **{name: record[name] for name in KEPT if record.get(name) is not None}}
-    if record["state"] != "complete":
-        message = f"task {task} failed: {record.get('message')}"
+    evidence = {"task": task, **{name: value for name in KEPT if (value := getattr(record, name)) is not None}}
+    if record.state != "complete":
+        message = f"task {task} failed: {record.message}"
         fix = "Correct what its log says; then run 'hpc-agent dry-run-local' again."
-        evidence["log_tail"] = record.get("log_tail")
+        evidence["log_tail"] = record.log_tail
         return Finding(VALIDATOR, "error", "task_failed", message, fix, evidence)
-    if record.get("metrics_problem"):
-        message = f"task {task}: {record['metrics_problem']}"
+    if record.metrics_problem:
+        message = f"task {task}: {record.metrics_problem}"
         return Finding(VALIDATOR, "warning", "metrics_unreadable", message, "", evidence)
-    if not record.get("metrics"):
+    if not record.metrics:
         message = f"task {task} ended well but wrote no metrics: the table will have none"
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
         return Finding(VALIDATOR, "warning", "no_metrics", message, fix, evidence)
-    message = f"task {task} ended well in {record['seconds']:.1f} s"
+    message = f"task {task} ended well in {record.seconds or 0.0:.1f} s"
     return Finding(VALIDATOR, "info", "task_complete", message, "", evidence)

@@ -1,11 +1,12 @@
-"""What a look makes of records, queue and accounting; every move of a task is one that the table of transitions has."""
+"""The state of tasks from records, queue and accounting; every change is one of the table of transitions."""
 
 import os
 
 import pytest
 
-from hpc_agent.node.look import survey
-from hpc_agent.node.look.report import describe
+from hpc_agent.node.look import accounting
+from hpc_agent.node.look.report import status_answer
+from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
 from hpc_agent.node.shared import run_folder, task_states
 from hpc_agent.node.shared.errors import NodeError
@@ -62,8 +63,8 @@ class Bed:
             handle.write("owner\nhost 1\n")
 
     def look(self):
-        found = survey.Survey(self.folder, {}, self.scheduler)
-        answer = describe(found)
+        found = RunStatus(self.folder, {}, self.scheduler)
+        answer = status_answer(found)
         found.save()
         states = {task: task_states.NAMES[found.state[task]] for task in range(3)}
         known = {(a, b) for a, b, _ in task_states.TRANSITIONS} | {(s, s) for s in states.values()}
@@ -131,7 +132,7 @@ def test_a_newer_generation_speaks_for_its_tasks(bed):
     assert task_states.NAMES[bed.look()[0].state[1]] == "unknown", "the old record says nothing of the new attempt"
     bed.scheduler.ended = [AccountingRow("8", 0, "timeout", "TIMEOUT")]
     found, answer = bed.look()
-    assert (answer["failures_by_cause"], found.scan.failed[1]["generation"]) == ({"timeout": 1}, 2)
+    assert (answer["failures_by_cause"], found.records.failed[1].generation) == ({"timeout": 1}, 2)
 
 
 def test_a_segment_does_not_wait_for_a_task_that_failed_for_good(bed):
@@ -145,10 +146,10 @@ def test_a_segment_does_not_wait_for_a_task_that_failed_for_good(bed):
 
 def test_deleted_while_pending_is_told_after_a_minute_and_a_claimed_task_is_not(bed, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(survey.time, "time", lambda: now[0])
+    monkeypatch.setattr(accounting.time, "time", lambda: now[0])
     bed.claim(2)
     assert bed.look()[1]["counts"]["unknown"] == 3
-    now[0] += survey.VANISHED_SEC + 1
+    now[0] += accounting.VANISHED_SEC + 1
     answer = bed.look()[1]
     assert (answer["failures_by_cause"], answer["counts"]["unknown"]) == ({"never_started": 2}, 1)
     bed.record(0, "complete")
