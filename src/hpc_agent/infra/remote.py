@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
-from hpc_agent.infra.backends import Backend, get_backend
-from hpc_agent.infra.breaker import GuardedTransport
+from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend, get_backend
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.infra.ssh import SshTransport
-from hpc_agent.infra.templates import RUNTIME_TEMPLATES
+from hpc_agent.infra.ssh import PausingTransport, SshTransport
 from hpc_agent.infra.transport import Completed, LocalTransport, Transport
 from hpc_agent.node.shared.errors import PROTOCOL
 from hpc_agent.world import journal_root
@@ -124,7 +122,7 @@ def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Tran
     if cluster.ssh_target is None:
         return LocalTransport(env, cluster.shell_init)
     ssh = SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
-    return GuardedTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
+    return PausingTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:

@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound
-from hpc_agent.state.files import save
-from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 from hpc_agent.world import World
 
 TERMINAL = ("complete", "failed", "abandoned")

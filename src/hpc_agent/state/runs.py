@@ -9,8 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat
-from hpc_agent.state.files import save
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout, save
 
 SIDECAR_VERSION = 3
 

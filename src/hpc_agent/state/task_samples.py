@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.state.files import locked, save
-from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, locked, save
 from hpc_agent.state.runs import Sidecar
 
 RUNTIMES = "runtimes"
