@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders, unknown_key
-from hpc_agent.infra.constraints import constraint_keys, parse_constraints, parse_duration
+from hpc_agent.infra.constraints import ConfigKey, constraint_keys, parse_constraints, parse_duration
 
 PACKAGED = Path(__file__).resolve().parents[1] / "config" / "clusters.yaml"
 
@@ -277,24 +277,22 @@ def _unknown(name: str, raws: Mapping[str, RawCluster]) -> ClusterUnknown:
     )
 
 
-def cluster_keys() -> list[dict[str, Any]]:
-    """Every key of clusters.yaml: key, type, default, required, description."""
-    rows = []
-    for field in msgspec.structs.fields(Cluster):
-        if field.name == "name":
-            continue
+def cluster_keys() -> list[ConfigKey]:
+    """Return every key of clusters.yaml."""
+    keys = []
+    for field in msgspec.structs.fields(Cluster)[1:]:  # the name is the key of the mapping
         schema = msgspec.json.schema(field.type)
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        rows.append(
-            {
-                "key": field.name,
-                "type": "duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
-                "default": None if field.required else default,
-                "required": field.required,
-                "description": schema["description"],
-            }
+        keys.append(
+            ConfigKey(
+                key=field.name,
+                type="duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
+                default=None if field.required else default,
+                required=field.required,
+                description=schema["description"],
+            )
         )
-    return rows + constraint_keys()
+    return keys + constraint_keys()
 
 
 def _type_text(schema: dict[str, Any]) -> str:

@@ -110,15 +110,25 @@ def _short(name: str) -> str:
     return next((short for short, full in _SPELLINGS.items() if full == name), name)
 
 
-def constraint_keys() -> list[dict[str, Any]]:
-    """Every key of the ``constraints`` block: key, type, default, required, description."""
+class ConfigKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of clusters.yaml as the reference page and ``capabilities`` show it."""
+
+    key: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+
+
+def constraint_keys() -> list[ConfigKey]:
+    """Return every key of the ``constraints`` block."""
     return [
-        {
-            "key": f"constraints.{_short(info.name)}",
-            "type": "duration" if info.name.endswith("_sec") else "integer",
-            "default": info.default,
-            "required": False,
-            "description": info.type.extra_json_schema["description"],
-        }
+        ConfigKey(
+            key=f"constraints.{_short(info.name)}",
+            type="duration" if info.name.endswith("_sec") else "integer",
+            default=info.default,
+            required=False,
+            description=info.type.extra_json_schema["description"],
+        )
         for info in msgspec.inspect.type_info(ClusterConstraints).fields  # type: ignore[attr-defined]
     ]
