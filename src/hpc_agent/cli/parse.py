@@ -131,7 +131,7 @@ def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
     lines = ["usage: hpc-agent VERB [--spec FILE|-] [options]      hpc-agent VERB --help", ""]
     stages: dict[str, list[str]] = {}
     for name, entry in catalogue.items():
-        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry['summary']}")
+        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
     lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.")

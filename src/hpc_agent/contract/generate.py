@@ -1,4 +1,4 @@
-"""``python -m hpc_agent.contract.generate [--check]``: write every derived file, or say which are stale.
+"""``python -m hpc_agent.contract.generate [--check]``: write every derived file, or name the stale ones.
 
 From a checkout: the CLI catalogue, ``hpc_agent/schemas/``, ``docs/primitives/``, ``docs/generated/operations.md`` and
 ``docs/reference/cli-spec.md``.
@@ -34,7 +34,7 @@ _ACTIONS = {
 
 
 def derived() -> dict[Path, str]:
-    """Every derived file and its text."""
+    """Return every derived file and its text."""
     registry = load_all()
     rows = {name: msgspec.to_builtins(catalogue_entry(primitive)) for name, primitive in registry.items()}
     files = {

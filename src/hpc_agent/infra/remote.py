@@ -1,4 +1,4 @@
-"""Questions to the node side, one round trip each, and the runtime that answers them."""
+"""Requests to the node side, one round trip each, and the runtime that is deployed there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hpc_agent.world import journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
-# What executors may import over there. It goes before an installed hpc-agent, of whatever version, and hides nothing else of it.
+# Modules that executors may import on the cluster. They precede an installed hpc-agent and hide none of its other modules.
 KIT_PACKAGES = (
     "hpc_agent",
     "hpc_agent/models",
@@ -39,7 +39,7 @@ SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "
 
 @functools.cache
 def kit_files() -> dict[str, str]:
-    """Return what an executor may import of hpc-agent: relative path -> text."""
+    """Return the modules of hpc-agent that an executor may import: relative path -> text."""
     files = {f"{name}/__init__.py": KIT_INIT for name in KIT_PACKAGES}
     for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]:
         files[f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def kit_files() -> dict[str, str]:
 
 @functools.cache
 def runtime_files(backend: Backend) -> dict[str, str]:
-    """What is deployed into ``.hpc/``: relative path -> text."""
+    """Return the files that are deployed into ``.hpc/``: relative path -> text."""
     files = {LAUNCHER: (RUNTIME / "launcher.py").read_text(encoding="utf-8")}
     for path in sorted(RUNTIME.rglob("*.py")):
         if path.name not in ("launcher.py", "bootstrap.py"):
@@ -81,25 +81,25 @@ class Node:
 
     @property
     def python(self) -> str:
-        """The interpreter over there; this one where everything runs on this machine."""
+        """Return the interpreter on the cluster; this one where everything runs on this machine."""
         everything_here = self.cluster.ssh_target is None and self.cluster.scheduler == "local"
         return sys.executable if everything_here and self.cluster.python == "python3" else self.cluster.python
 
     @property
     def site(self) -> dict[str, Any]:
-        """The cluster's knobs that its scheduler adapter reads."""
-        knobs = {key: getattr(self.cluster, key) for key in SITE_KEYS}
-        return {**knobs, "local_state": f"{self.scratch}/hpc-agent/.local-scheduler"}
+        """Return the settings of the cluster that its scheduler adapter reads."""
+        settings = {key: getattr(self.cluster, key) for key in SITE_KEYS}
+        return {**settings, "local_state": f"{self.scratch}/hpc-agent/.local-scheduler"}
 
     def bootstrap(self, verb: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask with this version's runtime, which is put in place first."""
+        """Send a request to this version's runtime, which is put in place first. Returns the answer."""
         header = {"root": self.root, "sha": runtime_sha(self.backend), "files": runtime_files(self.backend)}
         source = (RUNTIME / "bootstrap.py").read_text(encoding="utf-8")
         stdin = json.dumps(header).encode() + b"\n" + json.dumps(request).encode()
         return self._ask([self.python, "-c", source], verb, stdin, timeout)
 
     def ask(self, verb: str, run_id: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask with the run's own frozen runtime. Raises RunNotFound when its folder is gone."""
+        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone."""
         document = {"root": self.root, "run_id": run_id, "site": self.site, **request}
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
         return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
@@ -114,7 +114,7 @@ class Node:
 
 
 def root_of(remote_path: str) -> str:
-    """The repo's folder on the cluster, from a run's: ``<root>/runs/<run_id>``."""
+    """Return the repo's folder on the cluster from a run's, which is ``<root>/runs/<run_id>``."""
     return remote_path.rpartition("/runs/")[0]
 
 
@@ -126,7 +126,7 @@ def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Tran
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
-    """The answer between the sentinels. Raises the error that it carries, or what its absence means."""
+    """Return the answer between the sentinels. Raises the error in the answer, or one that explains its absence."""
     text = done.stdout.decode(errors="replace")
     _, begun, rest = text.partition(f"HPC-AGENT-BEGIN {nonce}\n")
     body, ended, _ = rest.partition(f"\nHPC-AGENT-END {nonce}")
@@ -137,8 +137,8 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
         document = json.loads(zlib.decompress(base64.b64decode(document["z"])))
     if document["protocol"] != PROTOCOL:
         raise SchemaIncompat(
-            f"the run's runtime on '{cluster}' speaks protocol {document['protocol']}, this hpc-agent {PROTOCOL}",
-            remediation="Use the hpc-agent version that submitted the run ('hpc-agent --version').",
+            f"the run's runtime on '{cluster}' uses protocol {document['protocol']}, this hpc-agent protocol {PROTOCOL}",
+            remediation="Install the hpc-agent version that submitted the run (its sidecar names it), and check with 'hpc-agent --version'.",
         )
     if document["ok"]:
         return document["data"]  # type: ignore[no-any-return]
@@ -167,13 +167,11 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
 
 
 def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:
-    """Put the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster, for library use; returns the
-    files.
+    """Write the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster. Returns the file names.
 
-    Submitting does this by itself, inside the run's snapshot.
+    For library use: ``submit`` does the same inside the run's snapshot.
     """
-    backend = get_backend(cluster.scheduler)
-    files = runtime_files(backend)
+    files = runtime_files(get_backend(cluster.scheduler))
     source = (
         "import json,os,sys\n"
         "d=json.load(sys.stdin)\n"

@@ -1,6 +1,4 @@
-"""OpenSSH with a private ControlMaster, and rsync over it. ~/.ssh/config, agents, jump hosts and Kerberos work as the
-user has them.
-"""
+"""OpenSSH with a private ControlMaster, rsync over it, and pauses after failures. The user's own ~/.ssh/config holds."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ FORGOTTEN_SEC = 3600.0
 
 
 class SshTransport:
-    """One host. Never a password prompt (BatchMode), never a host key check turned off, never a wait without a
-    limit.
-    """
+    """Commands and files to one host: no password prompt (BatchMode), host keys checked, every wait limited."""
 
     def __init__(self, target: str, env: Mapping[str, str], ssh_config: str | None, shell_init: str | None) -> None:
         self._target = target
@@ -98,7 +94,7 @@ class SshTransport:
 
     @property
     def _socket(self) -> Path | None:
-        """The private master's socket: short, because a path over about 100 bytes is refused by the kernel."""
+        """Return the private master's socket. The kernel refuses a path over about 100 bytes, so the name is a hash."""
         if self._env.get("HPC_NO_SSH_MULTIPLEX"):
             return None
         folder = _private_folder(self._env)
@@ -106,7 +102,7 @@ class SshTransport:
         return folder / name if folder else None
 
     def _drop_dead_master(self) -> None:
-        """A master whose process hangs or is gone would hold up every command: forget its socket."""
+        """Remove the socket of a master that hangs or has ended; every command would wait for it."""
         socket = self._socket
         if socket is None or not socket.exists():
             return
@@ -135,7 +131,7 @@ class SshTransport:
 
 
 def _private_folder(env: Mapping[str, str]) -> Path | None:
-    """A folder of ours alone for sockets; None (no multiplexing) where it cannot be had safely."""
+    """Return a folder for sockets that only this user can enter; None (no multiplexing) where that is impossible."""
     runtime = env.get("XDG_RUNTIME_DIR", "")
     base = Path(runtime) if runtime and len(runtime) < 40 and Path(runtime).is_dir() else Path("/tmp")  # noqa: S108
     folder = base / f"hpc-agent-{os.getuid()}"
@@ -203,7 +199,7 @@ class PausingTransport:
         above = failures - FAILURES_BEFORE_OPEN
         pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
         document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
-        # A full disk must not turn an unreachable host into another error.
+        # A full disk must not hide that the host is unreachable.
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(str(self._path), document, sync=False)
