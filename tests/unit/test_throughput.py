@@ -128,7 +128,7 @@ def test_the_strategy_says_what_and_why():
     assert "20 tasks to an element (5 elements)" in plan_of(100, pack=20).strategy
     throttled = plan_of(5000, max_running=2).strategy
     assert "no more than 2 elements may run at once" in throttled
-    assert "keeps it at 2 running" in throttled
+    assert "allows 2 elements to run at once" in throttled
 
 
 @pytest.mark.parametrize("field", ["total_tasks", "pack", "cpus", "max_running"])

@@ -48,18 +48,8 @@ def success(primitive: Primitive, result: Result) -> bytes:
 
 
 def failure(error: HpcError) -> bytes:
-    return encode(
-        Failure(
-            ok=False,
-            error_code=error.error_code,
-            message=error.message,
-            category=error.category,
-            retry_safe=error.retry_safe,
-            remediation=error.remediation,
-            field=error.field,
-            details=error.details,
-        )
-    )
+    names = ("error_code", "message", "category", "retry_safe", "remediation", "field", "details")
+    return encode(Failure(ok=False, **{name: getattr(error, name) for name in names}))
 
 
 def encode(value: Any) -> bytes:

@@ -107,6 +107,7 @@ def _type_text(facts: dict[str, object]) -> str:
 def _primitive_page(primitive: Primitive) -> str:
     also = f" (also `{'`, `'.join(primitive.aliases)}`)" if primitive.aliases else ""
     effects = "; ".join(sorted(effect.value for effect in primitive.effects)) or "none"
+    repeated = "Repeating the call is safe." if primitive.idempotent else "Repeating the call acts again."
     lines = [
         "---",
         f"name: {primitive.name}",
@@ -124,7 +125,7 @@ def _primitive_page(primitive: Primitive) -> str:
     ]
     if primitive.description:
         lines += [primitive.description, ""]
-    lines += [f"Side effects: {effects}. {_repeat_sentence(primitive)}", "", "## Request", ""]
+    lines += [f"Side effects: {effects}. {repeated}", "", "## Request", ""]
     lines += [*_field_table(primitive.request), "", "## Result (`data`)", "", *_field_table(primitive.result), ""]
     if primitive.errors:
         lines += ["## Errors", ""]
@@ -132,10 +133,6 @@ def _primitive_page(primitive: Primitive) -> str:
             lines.append(f"- `{error.error_code}` (exit {EXIT_CODES[error.category]}): {(error.__doc__ or '').strip()}")
         lines.append("")
     return "\n".join(lines)
-
-
-def _repeat_sentence(primitive: Primitive) -> str:
-    return "Repeating the call is safe." if primitive.idempotent else "Repeating the call acts again."
 
 
 def _catalogue_page(registry: dict[str, Primitive]) -> str:

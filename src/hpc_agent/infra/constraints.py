@@ -60,7 +60,7 @@ def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "c
 
 
 def parse_duration(value: Any, field: str) -> int:
-    """Return the seconds of a number of seconds, ``24:00:00``, ``1-12:00:00`` (also ``1-12``) or ``90s``, ``5m``, ``1h30m``, ``7d``.
+    """Return the seconds of a number, ``24:00:00``, ``1-12:00:00`` (also ``1-12``) or ``90s``, ``5m``, ``1h30m``, ``7d``.
 
     ``30:00`` is refused: it is 30 minutes to SLURM and 30 hours to some readers. Raises SpecInvalid naming ``field``.
     """

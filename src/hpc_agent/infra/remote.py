@@ -138,7 +138,7 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
     if document["protocol"] != PROTOCOL:
         raise SchemaIncompat(
             f"the run's runtime on '{cluster}' uses protocol {document['protocol']}, this hpc-agent protocol {PROTOCOL}",
-            remediation="Install the hpc-agent version that submitted the run (its sidecar names it), and check with 'hpc-agent --version'.",
+            remediation="Install the hpc-agent that submitted the run (the sidecar names it); check with 'hpc-agent --version'.",
         )
     if document["ok"]:
         return document["data"]  # type: ignore[no-any-return]

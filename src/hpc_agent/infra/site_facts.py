@@ -54,7 +54,7 @@ class SiteFacts(msgspec.Struct, kw_only=True):
 
 
 def ask_site(node: Node) -> SiteFacts:
-    """Return the facts of the node's cluster, with one SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
+    """Return the facts of a cluster, with one SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
     question = {"root": node.root, "scheduler": node.cluster.scheduler, "site": node.site}
     answer: dict[str, Any] = node.bootstrap("site", question)
     answer["submitted"] = answer.pop("user")["submitted"]
