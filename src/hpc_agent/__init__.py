@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
     _PACKAGE_ROOT: Path
 
+_TASKS_MODULE = "hpc_agent.experiment.grid.tasks_module"
 _HOMES = {
-    "RUNS_SUBDIR": "hpc_agent.experiment.grid.tasks_module",
-    "TASKS_FILENAME": "hpc_agent.experiment.grid.tasks_module",
-    "RepoLayout": "hpc_agent.experiment.grid.tasks_module",
-    "load_tasks_module": "hpc_agent.experiment.grid.tasks_module",
+    **dict.fromkeys(("RUNS_SUBDIR", "TASKS_FILENAME", "RepoLayout", "load_tasks_module"), _TASKS_MODULE),
     "get_template_path": "hpc_agent.infra.backends",
     "load_clusters_config": "hpc_agent.infra.clusters",
 }

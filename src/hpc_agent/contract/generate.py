@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -27,9 +28,9 @@ _ACTIONS = {
     "more_memory": "submitted again with more memory",
     "more_time": "submitted again with more walltime",
     "other_nodes": "submitted again, avoiding the node",
-    "continue": "submitted again; it goes on from its checkpoint",
-    "fix": "left alone: the same failure would come back",
-    "ask": "left alone: a person has to decide",
+    "continue": "submitted again; the task continues from its checkpoint",
+    "fix": "not submitted: the same failure would come back",
+    "ask": "not submitted: a person has to decide",
 }
 
 
@@ -37,20 +38,22 @@ def derived() -> dict[Path, str]:
     """Return every derived file and its text."""
     registry = load_all()
     rows = {name: msgspec.to_builtins(catalogue_entry(primitive)) for name, primitive in registry.items()}
-    files = {
-        PACKAGE / "cli" / "catalogue.json": _json({"verbs": rows}, indent=None),
-        PACKAGE / "schemas" / "envelope.json": _json(envelope_schema()),
-        CHECKOUT / "docs" / "primitives" / "README.md": _catalogue_page(registry),
-        CHECKOUT / "docs" / "generated" / "operations.md": _operations_page(registry),
-        CHECKOUT / "docs" / "reference" / "cli-spec.md": _cli_page(registry),
-        CHECKOUT / "docs" / "reference" / "cluster-keys.md": _cluster_keys_page(),
-        CHECKOUT / "docs" / "reference" / "failures.md": _failures_page(),
-        CHECKOUT / "docs" / "reference" / "task-states.md": _states_page(),
+    docs = CHECKOUT / "docs"
+    pages = {
+        docs / "primitives" / "README.md": _catalogue_page(registry),
+        docs / "generated" / "operations.md": _operations_page(registry),
+        docs / "reference" / "cli-spec.md": _cli_page(registry),
+        docs / "reference" / "cluster-keys.md": _cluster_keys_page(),
+        docs / "reference" / "failures.md": _failures_page(),
+        docs / "reference" / "task-states.md": _states_page(),
     }
+    files = {path: "\n".join([NOTICE, *lines]) for path, lines in pages.items()}
+    files[PACKAGE / "cli" / "catalogue.json"] = _json({"verbs": rows}, indent=None)
+    files[PACKAGE / "schemas" / "envelope.json"] = _json(envelope_schema())
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):
             files[PACKAGE / "schemas" / f"{name}.{kind}.json"] = _json(schema(struct, f"{name} {kind}"))
-        files[CHECKOUT / "docs" / "primitives" / f"{name}.md"] = _primitive_page(primitive)
+        files[docs / "primitives" / f"{name}.md"] = _primitive_page(name, primitive)
     return files
 
 
@@ -61,7 +64,7 @@ def _json(document: object, indent: int | None = 1) -> str:
 def _field_table(struct: type) -> list[str]:
     document = schema(struct, "")
     definitions = document.get("$defs", {})
-    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    rows = []
 
     def walk(name: str, prefix: str, depth: int) -> None:
         body = definitions.get(name, {})
@@ -69,13 +72,13 @@ def _field_table(struct: type) -> list[str]:
             if not prefix and field == "partial_errors":
                 continue
             default = "required" if field in body.get("required", []) else f"`{json.dumps(facts.get('default'))}`"
-            lines.append(f"| `{prefix}{field}` | {_type_text(facts)} | {default} | {_description(facts)} |")
+            rows.append((f"`{prefix}{field}`", _type_text(facts), default, _description(facts)))
             inner = _reference(facts)
             if inner and depth < 2:
                 walk(inner, f"{prefix}{field}{'[]' if 'items' in facts else ''}.", depth + 1)
 
     walk(struct.__name__, "", 0)
-    return lines
+    return _table("field, type, default, meaning", rows)
 
 
 def _description(facts: dict[str, object]) -> str:
@@ -104,61 +107,49 @@ def _type_text(facts: dict[str, object]) -> str:
     return ", ".join(kind) if isinstance(kind, list) else str(kind)
 
 
-def _primitive_page(primitive: Primitive) -> str:
-    also = f" (also `{'`, `'.join(primitive.aliases)}`)" if primitive.aliases else ""
+def _primitive_page(name: str, primitive: Primitive) -> str:
+    entry = catalogue_entry(primitive)
+    also = f" (also `{'`, `'.join(entry.aliases)}`)" if entry.aliases else ""
     effects = "; ".join(sorted(effect.value for effect in primitive.effects)) or "none"
-    repeated = "Repeating the call is safe." if primitive.idempotent else "Repeating the call acts again."
-    lines = [
-        "---",
-        f"name: {primitive.name}",
-        f"stage: {primitive.stage}",
-        f"idempotent: {str(primitive.idempotent).lower()}",
-        f"effects: [{', '.join(sorted(e.name.lower() for e in primitive.effects))}]",
-        f"errors: [{', '.join(sorted(e.error_code for e in primitive.errors))}]",
-        f"schemas: [{primitive.name}.input.json, {primitive.name}.output.json]",
-        "---",
-        NOTICE,
-        f"# {primitive.name}",
-        "",
-        f"`hpc-agent {primitive.name}`{also}: {primitive.summary}",
-        "",
-    ]
-    if primitive.description:
-        lines += [primitive.description, ""]
-    lines += [f"Side effects: {effects}. {repeated}", "", "## Request", ""]
-    lines += [*_field_table(primitive.request), "", "## Result (`data`)", "", *_field_table(primitive.result), ""]
-    if primitive.errors:
-        lines += ["## Errors", ""]
-        for error in sorted(primitive.errors, key=lambda e: e.error_code):
-            lines.append(f"- `{error.error_code}` (exit {EXIT_CODES[error.category]}): {(error.__doc__ or '').strip()}")
-        lines.append("")
-    return "\n".join(lines)
+    repeated = "Repeating the call is safe." if entry.idempotent else "Repeating the call acts again."
+    lines = ["---", f"name: {name}", f"stage: {entry.stage}", f"idempotent: {str(entry.idempotent).lower()}"]
+    lines += [f"effects: [{', '.join(entry.effects)}]", f"errors: [{', '.join(entry.errors)}]"]
+    lines += [f"schemas: [{entry.input_schema}, {entry.output_schema}]", "---", NOTICE, f"# {name}", ""]
+    lines += [f"`hpc-agent {name}`{also}: {entry.summary}", ""]
+    lines += [primitive.description, ""] if primitive.description else []
+    lines += [f"Side effects: {effects}. {repeated}", "", "## Request", "", *_field_table(primitive.request)]
+    lines += ["## Result (`data`)", "", *_field_table(primitive.result)]
+    errors = sorted(primitive.errors, key=lambda error: error.error_code)
+    lines += ["## Errors", ""] if errors else []
+    for error in errors:
+        lines.append(f"- `{error.error_code}` (exit {EXIT_CODES[error.category]}): {(error.__doc__ or '').strip()}")
+    return "\n".join([*lines, ""] if errors else lines)
 
 
-def _catalogue_page(registry: dict[str, Primitive]) -> str:
-    lines = [NOTICE, "# Primitives", "", "One page each; `hpc-agent describe NAME` prints the same facts.", ""]
+def _table(head: str, rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return a Markdown table; ``head`` has the column names, separated by commas."""
+    columns = head.split(", ")
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|" for line in lines] + [""]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _catalogue_page(registry: dict[str, Primitive]) -> list[str]:
+    lines = ["# Primitives", "", "One page each; `hpc-agent describe NAME` prints the same facts.", ""]
     for stage in dict.fromkeys(p.stage for p in registry.values()):
-        lines += [f"## {stage}", "", "| primitive | what it does |", "|---|---|"]
-        lines += [f"| [`{p.name}`]({p.name}.md) | {p.summary} |" for p in registry.values() if p.stage == stage]
-        lines.append("")
-    return "\n".join(lines)
+        rows = [(f"[`{p.name}`]({p.name}.md)", p.summary) for p in registry.values() if p.stage == stage]
+        lines += [f"## {stage}", "", *_table("primitive, purpose", rows)]
+    return lines
 
 
-def _operations_page(registry: dict[str, Primitive]) -> str:
-    lines = [
-        NOTICE,
-        "# Operations",
-        "",
-        "| name | stage | effects | idempotent | request | result |",
-        "|---|---|---|---|---|---|",
-    ]
-    for p in registry.values():
-        effects = ", ".join(sorted(e.name.lower() for e in p.effects)) or "none"
-        lines.append(
-            f"| `{p.name}` | {p.stage} | {effects} | {'yes' if p.idempotent else 'no'} "
-            f"| `{p.name}.input.json` | `{p.name}.output.json` |"
-        )
-    return "\n".join([*lines, ""])
+def _operations_page(registry: dict[str, Primitive]) -> list[str]:
+    entries = {name: catalogue_entry(p) for name, p in registry.items()}
+    rows = [(f"`{name}`", e.stage, ", ".join(e.effects) or "none", _yes(e.idempotent), f"`{e.input_schema}`",
+             f"`{e.output_schema}`") for name, e in entries.items()]  # fmt: skip
+    return ["# Operations", "", *_table("name, stage, effects, idempotent, request, result", rows)]
 
 
 _CLI_INTRODUCTION = """\
@@ -168,93 +159,75 @@ _CLI_INTRODUCTION = """\
 stdout is one line: `{"ok": true, "idempotent": ..., "data": {...}}` or
 `{"ok": false, "error_code": ..., "message": ..., "retry_safe": ..., "remediation": ...}` (`schemas/envelope.json`).
 stderr has progress: readable on a terminal, one JSON record a line otherwise (`HPC_PROGRESS=auto|json|none`).
-
-| exit | category |
-|---|---|
-| 0 | ok |
-| 1 | user |
-| 2 | cluster, network |
-| 3 | internal |
-
-## Errors
-
-| error_code | exit | retry_safe | meaning | remedy |
-|---|---|---|---|---|"""
+"""
 
 
-def _cli_page(registry: dict[str, Primitive]) -> str:
-    lines = [NOTICE, *_CLI_INTRODUCTION.splitlines()]
-    for code, error in sorted(by_code().items()):
-        safe = "yes" if error.retry_safe else "no"
-        meaning = (error.__doc__ or "").strip().replace("\n    ", " ")
-        lines.append(f"| `{code}` | {EXIT_CODES[error.category]} | {safe} | {meaning} | {error.default_remediation} |")
-    lines += ["", "## Verbs and flags", ""]
+def _cli_page(registry: dict[str, Primitive]) -> list[str]:
+    exits = [(0, "ok"), (1, "user"), (2, "cluster, network"), (3, "internal")]
+    errors = [(f"`{code}`", EXIT_CODES[error.category], _yes(error.retry_safe), (error.__doc__ or "").strip(),
+               error.default_remediation) for code, error in sorted(by_code().items())]  # fmt: skip
+    lines = [*_CLI_INTRODUCTION.splitlines(), "", *_table("exit, category", exits), "## Errors", ""]
+    lines += [*_table("error_code, exit, retry_safe, meaning, remedy", errors), "## Verbs and flags", ""]
     for p in registry.values():
         lines += [f"### {p.name}", "", p.summary, ""]
         lines += [f"- `{flag.flag}` {flag.kind}: {flag.help}" for flag in catalogue_entry(p).flags] + [""]
-    return "\n".join(lines)
+    return lines
 
 
-def _cluster_keys_page() -> str:
-    lines = [NOTICE, "# Keys of clusters.yaml", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-    for key in import_module("hpc_agent.infra.clusters").cluster_keys():
-        default = "required" if key.required else f"`{json.dumps(key.default)}`"
-        lines.append(f"| `{key.key}` | {key.type} | {default} | {key.description.replace('|', chr(92) + '|')} |")
-    return "\n".join([*lines, ""])
+def _cluster_keys_page() -> list[str]:
+    keys = import_module("hpc_agent.infra.clusters").cluster_keys()
+    rows = [(f"`{key.key}`", key.type, "required" if key.required else f"`{json.dumps(key.default)}`",
+             key.description.replace("|", "\\|")) for key in keys]  # fmt: skip
+    return ["# Keys of clusters.yaml", "", *_table("key, type, default, meaning", rows)]
 
 
-def _failures_page() -> str:
-    """Return the page of failure classes, in the order in which they are tried."""
-    lines = [
-        NOTICE,
-        "# The failure catalogue",
-        "",
-        "`hpc-agent failures` names the class of every failed task, with its evidence and its confidence; `hpc-agent resubmit`",
-        "acts on it. Classes are tried in this order.",
-        "",
-        "| class | what gives it away | what `resubmit` does by itself | times |",
-        "|---|---|---|---|",
-    ]
+_FAILURES_INTRODUCTION = """\
+# The failure catalogue
+
+`hpc-agent failures` names the class of every failed task, with its evidence and its confidence; `hpc-agent resubmit`
+acts on it. Classes are tried in this order.
+"""
+_CONFIDENCE = """\
+## Confidence
+
+- `certain`: the scheduler's accounting or the task's own record says it, or the message cannot mean anything else
+- `likely`: the log or the numbers fit, and nothing contradicts them
+- `guess`: only an exit code or a signal is known
+"""
+
+
+def _failures_page() -> list[str]:
+    rows = []
     for kind in CATALOGUE:
         action = _ACTIONS[kind.action] + (f" ({kind.multiplier:g} times as much)" if kind.multiplier else "")
-        lines.append(f"| [`{kind.name}`](#{kind.name}) | {kind.signs} | {action} | {kind.attempts or '-'} |")
-    lines += ["", "## Remedies", ""]
+        rows.append((f"[`{kind.name}`](#{kind.name})", kind.signs, action, kind.attempts or "-"))
+    lines = [*_FAILURES_INTRODUCTION.splitlines(), "", *_table("class, signs, action of `resubmit`, times", rows)]
+    lines += ["## Remedies", ""]
     for kind in CATALOGUE:
         lines += [f"### {kind.name}", "", f"{kind.title}. {kind.remedy}", ""]
-    lines += [
-        "## Confidence",
-        "",
-        "- `certain`: the scheduler's accounting or the task's own record says it, or the message cannot mean anything else",
-        "- `likely`: the log or the numbers fit, and nothing contradicts them",
-        "- `guess`: only an exit code or a signal is known",
-        "",
-    ]
-    return "\n".join(lines)
+    return [*lines, *_CONFIDENCE.splitlines(), ""]
 
 
-def _states_page() -> str:
-    """Return the page of task states, their transitions, a run's states, and the reasons of waiting."""
-    lines = [NOTICE, "# The life of a task", "", "| state | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {meaning} |" for name, meaning in task_states.MEANINGS]
-    lines += ["", "```mermaid", "stateDiagram-v2", "    [*] --> pending"]
-    lines += [f"    {start} --> {end}" for start, end, _ in task_states.TRANSITIONS]
-    lines += ["    complete --> [*]", "```", "", "| from | to | when |", "|---|---|---|"]
-    lines += [f"| `{start}` | `{end}` | {when} |" for start, end, when in task_states.TRANSITIONS]
-    lines += ["", "## The life of a run", "", "| lifecycle_state | when |", "|---|---|"]
-    lines += [f"| `{name}` | {when} |" for name, when in task_states.LIFECYCLE]
-    lines += [
-        "",
-        "## Why tasks wait",
-        "",
-        "`status` puts the scheduler's reason into a sentence (`waiting`) and counts the tasks that wait for something that",
-        "does not come by itself (`stuck`).",
-        "",
-        "| reason | sentence | passes by itself |",
-        "|---|---|---|",
-    ]
-    for word, (sentence, passes) in sorted(waiting_reasons.SENTENCES.items()):
-        lines.append(f"| {word} | {sentence} | {'yes' if passes else 'no'} |")
-    return "\n".join([*lines, ""])
+_WAITING_INTRODUCTION = """\
+## Why tasks wait
+
+`status` puts the scheduler's reason into a sentence (`waiting`) and counts the tasks whose reason does not pass by
+itself (`stuck`).
+"""
+
+
+def _states_page() -> list[str]:
+    moves = task_states.TRANSITIONS
+    lines = ["# The life of a task", ""]
+    lines += _table("state, meaning", [(f"`{name}`", meaning) for name, meaning in task_states.MEANINGS])
+    lines += ["```mermaid", "stateDiagram-v2", "    [*] --> pending"]
+    lines += [f"    {start} --> {end}" for start, end, _ in moves] + ["    complete --> [*]", "```", ""]
+    lines += _table("from, to, when", [(f"`{start}`", f"`{end}`", when) for start, end, when in moves])
+    lines += ["## The life of a run", ""]
+    lines += _table("lifecycle_state, when", [(f"`{name}`", when) for name, when in task_states.LIFECYCLE])
+    reasons = sorted(waiting_reasons.SENTENCES.items())
+    rows = [(word, sentence, _yes(passes)) for word, (sentence, passes) in reasons]
+    return [*lines, *_WAITING_INTRODUCTION.splitlines(), "", *_table("reason, sentence, passes by itself", rows)]
 
 
 def main(arguments: list[str]) -> int:

@@ -21,7 +21,7 @@ class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class PartialError(msgspec.Struct, frozen=True):
-    """A source that did not answer, while the rest of the call succeeded."""
+    """A source that did not answer while the rest of the call succeeded."""
 
     code: str
     detail: str

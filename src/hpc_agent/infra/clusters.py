@@ -155,19 +155,14 @@ def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
 def _overlay(below: RawCluster | None, name: Any, values: Any, file: Path, user_file: Path) -> RawCluster:
     broken = None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        broken = (
-            f"{file}: {name!r} cannot be a cluster's name; use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
-        )
+        advice = "use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
+        broken = f"{file}: {name!r} cannot be a cluster's name; {advice}"
     elif not isinstance(values, dict):
         broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
     fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-    return RawCluster(
-        name=str(name),
-        values={**(below.values if below else {}), **fresh},
-        source={**(below.source if below else {}), **dict.fromkeys(fresh, file)},
-        user_file=user_file,
-        broken=broken,
-    )
+    old_values, old_source = (below.values, below.source) if below else ({}, {})
+    source = {**old_source, **dict.fromkeys(fresh, file)}
+    return RawCluster(str(name), {**old_values, **fresh}, source, user_file, broken)
 
 
 def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:

@@ -8,15 +8,18 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, RemoteCommandFailed, SshUnreachable, StorageFull
 from hpc_agent.infra.transport import Completed, Transport, quote, run_bounded, shell_text
-from hpc_agent.node.shared.files import read_json, write_json
+from hpc_agent.node.shared.files import write_json
 
 CONNECT_SEC = 8
+OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SEC}", "ConnectionAttempts=1", "ServerAliveInterval=5",
+           "ServerAliveCountMax=2", "LogLevel=ERROR")  # fmt: skip
 PERSIST = "10m"
 MASTER_CHECK_SEC = 3.0
 SSH_FAILED = 255
@@ -78,18 +81,11 @@ class SshTransport:
         words = [self._binary]
         if self._config:
             words += ["-F", self._config]
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": str(CONNECT_SEC),
-            "ConnectionAttempts": "1",
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "2",
-            "LogLevel": "ERROR",
-        }
+        options = [*OPTIONS]
         if self._socket is not None:
-            options |= {"ControlMaster": "auto", "ControlPath": str(self._socket), "ControlPersist": PERSIST}
-        for name, value in options.items():
-            words += ["-o", f"{name}={value}"]
+            options += ["ControlMaster=auto", f"ControlPath={self._socket}", f"ControlPersist={PERSIST}"]
+        for option in options:
+            words += ["-o", option]
         return words
 
     @property
@@ -146,6 +142,14 @@ def _private_folder(env: Mapping[str, str]) -> Path | None:
     return folder if safe else None
 
 
+class _HostFailures(msgspec.Struct, frozen=True):
+    """The failures of a host in a row, the time of the last one, and the end of the pause."""
+
+    failures: int = 0
+    last: float = 0.0
+    open_until: float = 0.0
+
+
 class PausingTransport:
     """A transport that pauses after repeated failures, for every process of this user: sites ban addresses that retry."""
 
@@ -164,38 +168,35 @@ class PausingTransport:
             self._inner.push(source, files, destination, already, timeout)
 
     @contextlib.contextmanager
-    def _guarded(self) -> Any:
-        state = self._state()
-        self._refuse_while_paused(state)
+    def _guarded(self) -> Iterator[None]:
+        past = self._past()
+        left = past.open_until - time.time()
+        if left > 0 and not self._off:
+            raise self._paused(past.failures, left)
         try:
             yield
         except SshUnreachable:
-            self._failed(state)
+            self._record_failure(past.failures + 1)
             raise
-        if state:
+        if past.failures:
             self._path.unlink(missing_ok=True)
 
-    def _state(self) -> dict[str, Any]:
+    def _past(self) -> _HostFailures:
         try:
-            state = read_json(str(self._path), {})
-        except (OSError, ValueError):
-            return {}
-        fresh = isinstance(state, dict) and 0 <= time.time() - float(state.get("last", 0)) < FORGOTTEN_SEC
-        return state if fresh else {}
+            past = msgspec.json.decode(self._path.read_bytes(), type=_HostFailures)
+        except (OSError, msgspec.MsgspecError):
+            return _HostFailures()
+        return past if 0 <= time.time() - past.last < FORGOTTEN_SEC else _HostFailures()
 
-    def _refuse_while_paused(self, state: dict[str, Any]) -> None:
-        left = float(state.get("open_until", 0)) - time.time()
-        if self._off or left <= 0:
-            return
-        raise SshUnreachable(
-            f"{self._target} did not answer {state['failures']} times in a row; no process tries it for {left:.0f} s more",
+    def _paused(self, failures: int, left: float) -> SshUnreachable:
+        return SshUnreachable(
+            f"{self._target} did not answer {failures} times in a row; no process tries it for {left:.0f} s more",
             remediation=f"Check that 'ssh -o BatchMode=yes {self._target} true' works, wait {left:.0f} s, then call again "
             "(HPC_NO_BREAKER=1 in the environment tries at once).",
-            details={"host": self._target, "retry_after_sec": round(left), "failures": state["failures"]},
+            details={"host": self._target, "retry_after_sec": round(left), "failures": failures},
         )
 
-    def _failed(self, state: dict[str, Any]) -> None:
-        failures = int(state.get("failures", 0)) + 1
+    def _record_failure(self, failures: int) -> None:
         above = failures - FAILURES_BEFORE_OPEN
         pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
         document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
