@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.infra.clusters import Cluster, GpuQueue
-from hpc_agent.infra.site_facts import Gpu, Limit, PartitionFacts, SiteFacts
+from hpc_agent.infra.partitions import Gpu, Limit, PartitionFacts, SiteFacts
 from hpc_agent.node.schedulers import site_parsers as parsers
 from hpc_agent.ops.plan.recommend_partition import Wanted, rank
 from hpc_agent.ops.validate.validators import headroom

@@ -285,6 +285,6 @@ def test_every_spelling_of_a_duration_agrees(days, hours, minutes, seconds):
 
 def test_every_constraint_is_listed_under_the_key_that_is_accepted():
     for row in constraint_keys():
-        key = row["key"].removeprefix("constraints.")
-        assert parse_constraints({key: row["default"]}) == ClusterConstraints()
+        key = row.key.removeprefix("constraints.")
+        assert parse_constraints({key: row.default}) == ClusterConstraints()
     assert len(constraint_keys()) == len(ClusterConstraints.__struct_fields__)

@@ -43,7 +43,7 @@ class Asking(object):
 
 
 def site(request: Dict[str, Any]) -> Dict[str, Any]:
-    """``scheduler`` and ``site``: {partitions, limits, user, errors}; see infra/site.py for the fields."""
+    """``scheduler`` and ``site``: {partitions, limits, user, errors}; see infra/partitions.py for the fields."""
     ask = Asking()
     name = str(request["scheduler"])
     readers: Dict[str, Callable[[Asking], Dict[str, Any]]] = {"slurm": _slurm, "sge": _grid_engine, "local": _local}

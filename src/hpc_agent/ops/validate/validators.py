@@ -13,8 +13,8 @@ from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.infra.partitions import SiteFacts, ask_site
 from hpc_agent.infra.remote import Node
-from hpc_agent.infra.site_facts import SiteFacts, ask_site
 from hpc_agent.ops.run.checks import (
     DATASET,
     HISTORY,
