@@ -53,7 +53,7 @@ def expand(path: str, home: Path) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
-    return f"is not a known key; did you mean '{close[0]}'?" if close else "is not a known key"
+    return "is not a known key" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 def refuse_placeholders(value: Any) -> None:

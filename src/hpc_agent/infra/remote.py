@@ -24,13 +24,7 @@ from hpc_agent.world import journal_root
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
 # Modules that executors may import on the cluster. They precede an installed hpc-agent and hide none of its other modules.
-KIT_PACKAGES = (
-    "hpc_agent",
-    "hpc_agent/models",
-    "hpc_agent/models/mapreduce",
-    "hpc_agent/node",
-    "hpc_agent/node/shared",
-)
+KIT_PACKAGES = ("hpc_agent", *(f"hpc_agent/{name}" for name in ("models", "models/mapreduce", "node", "node/shared")))
 KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 LAUNCHER = "_hpc_dispatch.py"
@@ -40,25 +34,28 @@ SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "
 @functools.cache
 def kit_files() -> dict[str, str]:
     """Return the modules of hpc-agent that an executor may import: relative path -> text."""
+    paths = [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]
     files = {f"{name}/__init__.py": KIT_INIT for name in KIT_PACKAGES}
-    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]:
-        files[f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
-    return files
+    return files | {f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}": _text(path) for path in paths}
 
 
 @functools.cache
 def runtime_files(backend: Backend) -> dict[str, str]:
     """Return the files that are deployed into ``.hpc/``: relative path -> text."""
-    files = {LAUNCHER: (RUNTIME / "launcher.py").read_text(encoding="utf-8")}
+    files = {LAUNCHER: _text(RUNTIME / "launcher.py")}
     for path in sorted(RUNTIME.rglob("*.py")):
         if path.name not in ("launcher.py", "bootstrap.py"):
-            files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
-    files.update({f"_hpc_kit/{name}": text for name, text in kit_files().items()})
+            files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = _text(path)
+    files |= {f"_hpc_kit/{name}": text for name, text in kit_files().items()}
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
-        files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")
+        files[f"templates/{path.name}"] = _text(path)
     if backend.adapter:
-        files["_hpc_backend.py"] = backend.adapter.read_text(encoding="utf-8")
+        files["_hpc_backend.py"] = _text(backend.adapter)
     return files
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def runtime_sha(backend: Backend) -> str:
@@ -149,21 +146,17 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
 def _no_answer(done: Completed, cluster: str) -> HpcError:
     tail = done.stderr_tail
     details = {"exit_code": done.code, "stderr_tail": tail, "stdout_tail": done.stdout[-500:].decode(errors="replace")}
+    kind: type[HpcError] = RemoteCommandFailed
+    message, remedy = f"'{cluster}' gave no answer (exit code {done.code})", None
     if "No space left on device" in tail or "Disk quota exceeded" in tail:
-        return StorageFull(f"{cluster}: no space on the cluster's disk", details=details)
-    if "can't open file" in tail and LAUNCHER in tail:
-        return RunNotFound(
-            f"the run's folder is not on '{cluster}' any more",
-            details=details,
-            remediation="Run 'hpc-agent submit --rerun' to run it anew.",
-        )
-    if done.code in (126, 127):
-        return RemoteCommandFailed(
-            f"'{cluster}' cannot start its Python",
-            details=details,
-            remediation=f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer.",
-        )
-    return RemoteCommandFailed(f"'{cluster}' gave no answer (exit code {done.code})", details=details)
+        kind, message = StorageFull, f"{cluster}: no space on the cluster's disk"
+    elif "can't open file" in tail and LAUNCHER in tail:
+        kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
+        remedy = "Run 'hpc-agent submit --rerun' to run it anew."
+    elif done.code in (126, 127):
+        message = f"'{cluster}' cannot start its Python"
+        remedy = f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer."
+    return kind(message, details=details, remediation=remedy)
 
 
 def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:

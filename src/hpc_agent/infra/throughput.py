@@ -157,17 +157,10 @@ def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) ->
     for index in range(n_arrays):
         count = size + (index < larger)
         tasks = min(count * workload.pack, workload.first_task + workload.total_tasks - first)
-        arrays.append(
-            ArrayPlan(
-                name=f"a{index}",
-                first_task=first,
-                task_count=tasks,
-                elements=count,
-                pack=workload.pack,
-                wave=index // width,
-                max_running=_throttle(workload.max_running, index, n_arrays, width),
-            )
-        )
+        throttle = _throttle(workload.max_running, index, n_arrays, width)
+        array = ArrayPlan(name=f"a{index}", first_task=first, task_count=tasks, elements=count, pack=workload.pack,
+                          wave=index // width, max_running=throttle)  # fmt: skip
+        arrays.append(array)
         first += tasks
     return tuple(arrays)
 
@@ -203,22 +196,24 @@ def _estimates(
 def _strategy(
     workload: WorkloadSpec, constraints: ClusterConstraints, elements: int, n_arrays: int, n_waves: int
 ) -> str:
-    parts = [f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"]
+    limit = workload.max_running
+    head = f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"
     if workload.pack > 1:
-        parts[0] += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+        head += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+    parts = [head]
     if n_arrays > 1:
         parts.append(f"an array may have {constraints.max_array_size:,} elements, so the tasks are spread evenly")
     if n_waves > 1:
         cause = f"{constraints.max_concurrent_jobs:,} arrays may be queued at once"
-        if workload.max_running and workload.max_running < constraints.max_concurrent_jobs:
-            cause = f"no more than {_count(workload.max_running, 'element')} may run at once"
+        if limit and limit < constraints.max_concurrent_jobs:
+            cause = f"no more than {_count(limit, 'element')} may run at once"
         parts.append(
             f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
         )
     else:
         parts.append("one wave, nothing waits")
-    if workload.max_running:
-        parts.append(f"the scheduler's throttle allows {workload.max_running:,} elements to run at once")
+    if limit:
+        parts.append(f"the scheduler's throttle allows {_count(limit, 'element')} to run at once")
     return "; ".join(parts) + "."
 
 

@@ -77,14 +77,8 @@ class RichBar:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Live
 
-        self._live = Live(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
+        self._live = Live(*columns, TimeElapsedColumn(), console=Console(stderr=True))
         self._task = self._live.add_task("starting", total=None)
         self._live.start()
 
