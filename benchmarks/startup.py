@@ -20,7 +20,7 @@ RUNS_IN_JOURNAL = 20
 
 def fill_journal(world: Path, repo: Path) -> None:
     from hpc_agent.state.journal import Journal
-    from hpc_agent.state.layout import RepoLayout
+    from hpc_agent.state.repo_files import RepoLayout
     from hpc_agent.world import World
 
     journal = Journal(World(cwd=repo, env={"HPC_JOURNAL_DIR": str(world)}), RepoLayout(repo))

@@ -13,17 +13,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hpc_agent.experiment.grid.tasks_module import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
+    from hpc_agent.infra.backends import get_template_path
     from hpc_agent.infra.clusters import load_clusters_config
-    from hpc_agent.infra.templates import get_template_path
 
     _PACKAGE_ROOT: Path
 
+_TASKS_MODULE = "hpc_agent.experiment.grid.tasks_module"
 _HOMES = {
-    "RUNS_SUBDIR": "hpc_agent.experiment.grid.tasks_module",
-    "TASKS_FILENAME": "hpc_agent.experiment.grid.tasks_module",
-    "RepoLayout": "hpc_agent.experiment.grid.tasks_module",
-    "load_tasks_module": "hpc_agent.experiment.grid.tasks_module",
-    "get_template_path": "hpc_agent.infra.templates",
+    **dict.fromkeys(("RUNS_SUBDIR", "TASKS_FILENAME", "RepoLayout", "load_tasks_module"), _TASKS_MODULE),
+    "get_template_path": "hpc_agent.infra.backends",
     "load_clusters_config": "hpc_agent.infra.clusters",
 }
 

@@ -1,4 +1,4 @@
-"""What a test replaces: the clock, the home folder, the working folder, the environment, and progress output."""
+"""The surroundings of a call, which tests replace: clock, folders, environment, standard input, progress output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Where long work reports to: a terminal bar, JSON records on stderr, or nothing."""
+    """The receiver of progress: a terminal bar, JSON records on stderr, or nothing."""
 
     def update(self, event: str, **facts: Any) -> None: ...
 
@@ -21,8 +21,8 @@ class Progress(Protocol):
     def close(self) -> None: ...
 
 
-class Silent:
-    """Progress that goes nowhere."""
+class NoProgress:
+    """Progress that is not shown."""
 
     def update(self, event: str, **facts: Any) -> None: ...
 
@@ -33,15 +33,15 @@ class Silent:
 
 @dataclass(frozen=True)
 class World:
-    """Everything a primitive takes from outside its request. Nothing below reads these globally."""
+    """Everything that a primitive takes from outside its request. No module reads these globally."""
 
     cwd: Path = field(default_factory=Path.cwd)
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     now: Callable[[], float] = time.time
-    awake: Callable[[], float] = time.monotonic  # seconds that do not count while the machine sleeps
+    awake: Callable[[], float] = time.monotonic  # seconds, without those that the machine slept
     sleep: Callable[[float], None] = time.sleep
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=NoProgress)
 
     @property
     def home(self) -> Path:
@@ -53,6 +53,6 @@ class World:
 
 
 def journal_root(env: Mapping[str, str], home: Path) -> Path:
-    """``HPC_JOURNAL_DIR``, else ``~/.claude/hpc``."""
+    """Return ``HPC_JOURNAL_DIR``, else ``~/.claude/hpc``."""
     override = env.get("HPC_JOURNAL_DIR")
     return Path(override) if override else home / ".claude" / "hpc"

@@ -181,9 +181,9 @@ def test_json_snippets_fit(page, block):
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_verbs_and_flags_exist(page):
     catalogue = load_catalogue()
-    verbs = {*catalogue, *(alias for entry in catalogue.values() for alias in entry["aliases"])}
+    verbs = {*catalogue, *(alias for entry in catalogue.values() for alias in entry.aliases)}
     flags = {"--spec", "--help", "--version"}
-    flags |= {flag["flag"] for entry in catalogue.values() for flag in entry["flags"]}
+    flags |= {flag.flag for entry in catalogue.values() for flag in entry.flags}
     text = page.read_text(encoding="utf-8")
     for command in re.findall(r"(?:^ *|[`|] ?)hpc-agent ([^`\n]*)", "\n".join(code_of(text)), re.MULTILINE):
         words = command.split(" #")[0].split()

@@ -173,7 +173,7 @@ def test_every_public_name_is_exported():
 
 
 def test_the_scaffold_of_tasks_py_shows_three_patterns():
-    from hpc_agent.infra.templates import TEMPLATES
+    from hpc_agent.infra.backends import TEMPLATES
     from hpc_agent.node.shared.tasks_module import load_tasks
 
     module = load_tasks(str(TEMPLATES / "scaffolds" / "tasks_example.py"))

@@ -11,7 +11,7 @@ from faults import SCHEDULERS, Outcome, fault
 
 from hpc_agent.errors import JournalCorrupt
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 EVERYWHERE = ("local", *SCHEDULERS)

@@ -3,7 +3,7 @@
 import pytest
 
 from hpc_agent.errors import SshUnreachable
-from hpc_agent.infra import breaker
+from hpc_agent.infra import ssh
 from hpc_agent.infra.transport import Completed
 
 
@@ -21,12 +21,12 @@ class Host:
 @pytest.fixture
 def now(monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(breaker.time, "time", lambda: clock[0])
+    monkeypatch.setattr(ssh.time, "time", lambda: clock[0])
     return clock
 
 
 def guarded(host, folder, **env):
-    return breaker.GuardedTransport(host, "ada@login", folder, env)
+    return ssh.PausingTransport(host, "ada@login", folder, env)
 
 
 def ask(transport):
@@ -35,17 +35,17 @@ def ask(transport):
 
 def test_after_five_failures_the_host_is_left_alone_and_then_tried_again(tmp_path, now):
     host = Host()
-    for _ in range(breaker.FAILURES_BEFORE_OPEN):
+    for _ in range(ssh.FAILURES_BEFORE_OPEN):
         with pytest.raises(SshUnreachable):
             ask(guarded(host, tmp_path))
-    with pytest.raises(SshUnreachable, match="left alone") as refused:
+    with pytest.raises(SshUnreachable, match="no process tries") as refused:
         ask(guarded(host, tmp_path))
     assert (host.asked, refused.value.details["retry_after_sec"]) == (5, 30)
     now[0] += 31
     with pytest.raises(SshUnreachable, match="no answer"):
         ask(guarded(host, tmp_path))
     now[0] += 31
-    with pytest.raises(SshUnreachable, match="left alone"):
+    with pytest.raises(SshUnreachable, match="no process tries"):
         ask(guarded(host, tmp_path))
     now[0] += 30
     host.up = True
@@ -68,7 +68,7 @@ def test_failures_of_yesterday_do_not_count(tmp_path, now):
     for _ in range(4):
         with pytest.raises(SshUnreachable):
             ask(guarded(host, tmp_path))
-    now[0] += breaker.FORGOTTEN_SEC + 1
+    now[0] += ssh.FORGOTTEN_SEC + 1
     for _ in range(2):
         with pytest.raises(SshUnreachable, match="no answer"):
             ask(guarded(host, tmp_path))

@@ -364,14 +364,14 @@ def test_no_accepted_remote_scratch_climbs_or_is_a_root(path):
 
 
 def test_keys_describe_themselves():
-    rows = {row["key"]: row for row in cluster_keys()}
+    rows = {row.key: row for row in cluster_keys()}
     assert {name for name in rows if "." not in name} == set(Cluster.__struct_fields__) - {"name"}
-    assert all(row["description"] for row in rows.values())
-    assert [name for name, row in rows.items() if row["required"]] == ["scheduler", "scratch"]
-    assert rows["auto_daisy_chain"]["type"] == "boolean or 'detect'"
-    assert rows["modules"]["type"] == "list of string"
-    assert rows["python"]["default"] == "python3"
-    assert rows["constraints.max_array_size"]["default"] == 1000
+    assert all(row.description for row in rows.values())
+    assert [name for name, row in rows.items() if row.required] == ["scheduler", "scratch"]
+    assert rows["auto_daisy_chain"].type == "boolean or 'detect'"
+    assert rows["modules"].type == "list of string"
+    assert rows["python"].default == "python3"
+    assert rows["constraints.max_array_size"].default == 1000
 
 
 def test_importing_it_loads_neither_yaml_nor_the_search_for_entry_points():

@@ -4,7 +4,7 @@ import pytest
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SpecInvalid
 from hpc_agent.state.journal import Journal, fold, read_events
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.infra.clusters import Cluster, GpuQueue
-from hpc_agent.infra.site import Gpu, Limit, PartitionFacts, SiteFacts
+from hpc_agent.infra.partitions import Gpu, Limit, PartitionFacts, SiteFacts
 from hpc_agent.node.look import site_facts
 from hpc_agent.node.schedulers import load
 from hpc_agent.node.schedulers.sge import site as sge

@@ -128,7 +128,7 @@ def test_the_strategy_says_what_and_why():
     assert "20 tasks to an element (5 elements)" in plan_of(100, pack=20).strategy
     throttled = plan_of(5000, max_running=2).strategy
     assert "no more than 2 elements may run at once" in throttled
-    assert "keeps it at 2 running" in throttled
+    assert "allows 2 elements to run at once" in throttled
 
 
 @pytest.mark.parametrize("field", ["total_tasks", "pack", "cpus", "max_running"])
@@ -285,6 +285,6 @@ def test_every_spelling_of_a_duration_agrees(days, hours, minutes, seconds):
 
 def test_every_constraint_is_listed_under_the_key_that_is_accepted():
     for row in constraint_keys():
-        key = row["key"].removeprefix("constraints.")
-        assert parse_constraints({key: row["default"]}) == ClusterConstraints()
+        key = row.key.removeprefix("constraints.")
+        assert parse_constraints({key: row.default}) == ClusterConstraints()
     assert len(constraint_keys()) == len(ClusterConstraints.__struct_fields__)

@@ -1,6 +1,6 @@
 """``hpc-agent VERB``: argv -> primitive -> envelope -> exit code.
 
-Importing this module costs nothing: the verb's own module and everything heavy are imported after the verb is known.
+The verb's module and every heavy import are loaded after the verb is known, so that start-up stays short.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of the console script; returns the exit code."""
+    """Run the command line. Returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments in (["--version"], ["-V"]):
         from hpc_agent._version import __version__

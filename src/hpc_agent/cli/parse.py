@@ -1,4 +1,4 @@
-"""argparse fed from the generated catalogue: only the chosen verb's options are ever built."""
+"""Parse a command line with the generated catalogue. Only the options of the chosen verb are built."""
 
 from __future__ import annotations
 
@@ -9,95 +9,97 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpc_agent.contract.flags import parse_value
+import msgspec
+
+from hpc_agent.contract.catalogue import Catalogue, CatalogueEntry, parse_value
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
-# Verbs that seed documents spell as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
+# First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors become envelopes; its own would go to stderr with exit code 2."""
+    """A parser that raises SpecInvalid for an error, where argparse itself would write to stderr and exit with 2."""
 
     def error(self, message: str) -> NoReturn:
         raise SpecInvalid(message, remediation=f"Run '{self.prog} --help'.")
 
 
-def load_catalogue() -> dict[str, dict[str, Any]]:
-    return json.loads(CATALOGUE.read_bytes())["verbs"]  # type: ignore[no-any-return]
+def load_catalogue() -> dict[str, CatalogueEntry]:
+    return msgspec.json.decode(CATALOGUE.read_bytes(), type=Catalogue).verbs
 
 
-def find_verb(arguments: list[str], catalogue: dict[str, dict[str, Any]]) -> tuple[str, list[str]]:
-    """The canonical verb name and what is left of the arguments. Raises SpecInvalid for an unknown verb."""
+def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tuple[str, list[str]]:
+    """Return the verb's canonical name and the arguments after it. Raises SpecInvalid for an unknown verb."""
     word, rest = arguments[0], arguments[1:]
-    if word in GROUPS and rest and not rest[0].startswith("-"):
-        joined = f"{word}-{rest[0]}"
-        if joined in catalogue or rest[0] in catalogue:
-            return (joined if joined in catalogue else rest[0]), rest[1:]
-    if word in catalogue:
-        return word, rest
-    for name, entry in catalogue.items():
-        if word in entry["aliases"]:
-            return name, rest
-    names = [*catalogue, *(alias for entry in catalogue.values() for alias in entry["aliases"])]
-    close = difflib.get_close_matches(word, names, n=1)
-    hint = f"Did you mean 'hpc-agent {close[0]}'? " if close else ""
-    raise SpecInvalid(f"unknown command '{word}'", remediation=hint + "Run 'hpc-agent --help' to see them all.")
+    if word in GROUPS and rest:
+        for name in (f"{word}-{rest[0]}", rest[0]):
+            if name in catalogue:
+                return name, rest[1:]
+    names = {alias: name for name, entry in catalogue.items() for alias in entry.aliases}
+    names |= {name: name for name in catalogue}
+    if word in names:
+        return names[word], rest
+    hint = _nearest(word, list(names), "'hpc-agent {}'")
+    raise SpecInvalid(f"unknown command '{word}'", remediation=f"{hint}Run 'hpc-agent --help' to see every command.")
 
 
-def build_parser(verb: str, entry: dict[str, Any]) -> argparse.ArgumentParser:
+def _nearest(word: str, known: list[str], form: str) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {form.format(close[0])}? " if close else ""
+
+
+def build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"hpc-agent {verb}",
-        description=entry["summary"],
+        description=entry.summary,
         epilog=f"Every field: hpc-agent describe {verb}",
         allow_abbrev=False,
     )
     parser.add_argument("--spec", metavar="FILE", help="the whole request as JSON; - reads standard input")
-    for number, flag in enumerate(entry["flags"]):
-        text = (flag["help"] or "").replace("%", "%%")
-        if flag["default"] not in (None, [], {}, "", False):
-            text += f" [{json.dumps(flag['default'])}]"
-        if flag["kind"] == "bool":
-            parser.add_argument(flag["flag"], dest=f"f{number}", action=argparse.BooleanOptionalAction, help=text)
-        elif flag["choices"]:
-            parser.add_argument(flag["flag"], dest=f"f{number}", choices=flag["choices"], help=text)
-        else:
-            metavar = {"ints": "N,N", "strs": "A,B"}.get(flag["kind"], flag["kind"].upper())
-            parser.add_argument(flag["flag"], dest=f"f{number}", metavar=metavar, help=text)
-    positional = entry.get("positional")
-    if positional:
-        parser.add_argument("positional", nargs="?", metavar=positional.upper(), help=argparse.SUPPRESS)
+    for number, flag in enumerate(entry.flags):
+        text = (flag.help or "").replace("%", "%%")
+        if flag.default not in (None, [], {}, "", False):
+            text += f" [{json.dumps(flag.default)}]"
+        extra: dict[str, Any] = {"metavar": {"ints": "N,N", "strs": "A,B"}.get(flag.kind, flag.kind.upper())}
+        if flag.kind == "bool":
+            extra = {"action": argparse.BooleanOptionalAction}
+        elif flag.choices:
+            extra = {"choices": flag.choices}
+        parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
+    if entry.positional:
+        parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
     return parser
 
 
 def parse_request(
-    verb: str, entry: dict[str, Any], arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
+    verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
-    """The request document: --spec first, flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
+    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
     options, unknown = build_parser(verb, entry).parse_known_args(_short_spellings(arguments, entry))
     if unknown:
         raise _unknown_argument(verb, entry, unknown[0].partition("=")[0])
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
-    if entry.get("positional") and options.positional is not None:
-        document[entry["positional"]] = options.positional
-    for number, flag in enumerate(entry["flags"]):
+    if entry.positional and options.positional is not None:
+        document[entry.positional] = options.positional
+    for number, flag in enumerate(entry.flags):
         value = getattr(options, f"f{number}")
         if value is None:
             continue
         target = document
-        for name in flag["path"][:-1]:
+        for name in flag.path[:-1]:
             target = target.setdefault(name, {})
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
-        target.pop(flag["path"][-1] + "onds", None)
-        target[flag["path"][-1]] = value if isinstance(value, bool) else parse_value(flag, value)
+        target.pop(flag.path[-1] + "onds", None)
+        target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
 
 
-def _short_spellings(arguments: list[str], entry: dict[str, Any]) -> list[str]:
+def _short_spellings(arguments: list[str], entry: CatalogueEntry) -> list[str]:
     """Return the arguments with ``--x-seconds`` written as ``--x-sec`` where the verb has that flag."""
-    flags = {flag["flag"] for flag in entry["flags"]}
+    flags = {flag.flag for flag in entry.flags}
     words = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -106,9 +108,8 @@ def _short_spellings(arguments: list[str], entry: dict[str, Any]) -> list[str]:
     return words
 
 
-def _unknown_argument(verb: str, entry: dict[str, Any], name: str) -> SpecInvalid:
-    close = difflib.get_close_matches(name, ["--spec", *(flag["flag"] for flag in entry["flags"])], n=1)
-    hint = f"Did you mean {close[0]}? " if close else ""
+def _unknown_argument(verb: str, entry: CatalogueEntry, name: str) -> SpecInvalid:
+    hint = _nearest(name, ["--spec", *(flag.flag for flag in entry.flags)], "{}")
     return SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
 
 
@@ -125,12 +126,12 @@ def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[st
     return document
 
 
-def overview(catalogue: dict[str, dict[str, Any]]) -> str:
-    """The text of ``hpc-agent --help``: verbs by stage."""
+def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
+    """Return the text of ``hpc-agent --help``: the verbs by stage."""
     lines = ["usage: hpc-agent VERB [--spec FILE|-] [options]      hpc-agent VERB --help", ""]
     stages: dict[str, list[str]] = {}
     for name, entry in catalogue.items():
-        stages.setdefault(entry["stage"], []).append(f"  {name:<22} {entry['summary']}")
+        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
     lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.")

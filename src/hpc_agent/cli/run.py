@@ -11,8 +11,9 @@ import sys
 import traceback
 from dataclasses import replace
 
-from hpc_agent.cli.parse import find_verb, load_catalogue, overview, parse_request
+from hpc_agent.cli.parse import find_verb, help_text, load_catalogue, parse_request
 from hpc_agent.contract import envelope
+from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY
 from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
 from hpc_agent.world import World
@@ -21,39 +22,42 @@ from hpc_agent.world import World
 def run(arguments: list[str]) -> int:
     catalogue = load_catalogue()
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        sys.stdout.write(overview(catalogue))
+        sys.stdout.write(help_text(catalogue))
         return 0
+    failed: HpcError
     try:
         line = _call(arguments, catalogue)
-        code = 0
     except HpcError as error:
-        line, code = envelope.failure(error), error.exit_code
+        failed = error
     except KeyboardInterrupt:
-        stopped = Interrupted("interrupted")
-        line, code = envelope.failure(stopped), stopped.exit_code
+        failed = Interrupted("interrupted")
     except OSError as error:
-        known = _from_os(error)
-        line, code = envelope.failure(known), known.exit_code
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug becomes an envelope, not a traceback
-        bug = InternalError(f"{type(error).__name__}: {error}", details={"traceback": traceback.format_exc()[-4000:]})
-        line, code = envelope.failure(bug), bug.exit_code
-    return _emit(line, code)
+        failed = _from_os(error)
+    except Exception as error:  # noqa: BLE001 - a bug is answered with an envelope and not with a traceback
+        failed = _bug(f"{type(error).__name__}: {error}")
+    else:
+        return _write_answer(line, 0)
+    return _write_answer(envelope.failure(failed), failed.exit_code)
 
 
-def _call(arguments: list[str], catalogue: dict[str, dict[str, object]]) -> bytes:
+def _bug(message: str) -> InternalError:
+    return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
+
+
+def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
     verb, rest = find_verb(arguments, catalogue)
     entry = catalogue[verb]
     world = World()
     document = parse_request(verb, entry, rest, world.stdin, world.cwd)
-    importlib.import_module(str(entry["module"]))
+    importlib.import_module(entry.module)
     primitive = REGISTRY[verb]
     request = envelope.convert(document, primitive.request, verb)
-    if entry.get("progress"):
+    if entry.progress:
         from hpc_agent.view.progress import for_stderr
 
         world = replace(world, progress=for_stderr(world.env))
     try:
-        # A primitive's stray print must not break the one line of JSON.
+        # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
     finally:
@@ -68,12 +72,12 @@ def _from_os(error: OSError) -> HpcError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PreconditionFailed(
             f"{where}{error.strerror}",
-            remediation="Make it accessible (the journal's place is HPC_JOURNAL_DIR), then run the same 'hpc-agent' command.",
+            remediation="Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command.",
         )
-    return InternalError(f"{where}{error.strerror}", details={"traceback": traceback.format_exc()[-4000:]})
+    return _bug(f"{where}{error.strerror}")
 
 
-def _emit(line: bytes, code: int) -> int:
+def _write_answer(line: bytes, code: int) -> int:
     try:
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()

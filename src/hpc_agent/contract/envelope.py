@@ -19,7 +19,7 @@ _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
 class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """``idempotent`` is true when this call changed nothing that an earlier one had not changed already."""
+    """The answer of a call that succeeded. ``idempotent``: this call changed nothing."""
 
     ok: bool = msgspec.field()
     idempotent: bool = msgspec.field()
@@ -28,9 +28,7 @@ class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """``retry_safe``: the same call may be repeated as it is. ``field`` and ``details`` where there is something to
-    name.
-    """
+    """The answer of a call that failed. ``retry_safe``: the same call may be repeated as it is."""
 
     ok: bool = msgspec.field()
     error_code: str = msgspec.field()
@@ -50,18 +48,8 @@ def success(primitive: Primitive, result: Result) -> bytes:
 
 
 def failure(error: HpcError) -> bytes:
-    return encode(
-        Failure(
-            ok=False,
-            error_code=error.error_code,
-            message=error.message,
-            category=error.category,
-            retry_safe=error.retry_safe,
-            remediation=error.remediation,
-            field=error.field,
-            details=error.details,
-        )
-    )
+    names = ("error_code", "message", "category", "retry_safe", "remediation", "field", "details")
+    return encode(Failure(ok=False, **{name: getattr(error, name) for name in names}))
 
 
 def encode(value: Any) -> bytes:
@@ -69,7 +57,7 @@ def encode(value: Any) -> bytes:
 
 
 def convert(document: Any, request: type[R], verb: str) -> R:
-    """The typed request. Raises SpecInvalid that names the field and what would be right."""
+    """Return the typed request. Raises SpecInvalid, which names the field and the accepted values."""
     if not isinstance(document, dict):
         raise SpecInvalid(f"the request of '{verb}' must be a JSON object, not {type(document).__name__}")
     try:
@@ -107,7 +95,7 @@ def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
 
 
 def known_fields(request: type[Request], prefix: str) -> list[str]:
-    """Field names of the (nested) struct at ``prefix``."""
+    """Return the field names of the (nested) struct at ``prefix``."""
     current: Any = msgspec.inspect.type_info(request)
     for name in filter(None, prefix.split(".")):
         current = next((f.type for f in getattr(current, "fields", ()) if f.encode_name == name), None)

@@ -1,6 +1,4 @@
-"""The primitive: one typed function from which the CLI, the JSON Schemas, the docs and every other surface are
-derived.
-"""
+"""The primitive: one typed function, from which the CLI, the JSON Schemas and the docs are derived."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from hpc_agent.world import World
 
 
 class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Base of every request: unknown fields are refused, never ignored."""
+    """Base of every request. An unknown field is an error."""
 
 
 class PartialError(msgspec.Struct, frozen=True):
@@ -36,7 +34,7 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Effect(enum.Enum):
-    """What a call touches outside its own process."""
+    """An effect of a call outside its own process."""
 
     FILES = "writes files in the experiment folder"
     JOURNAL = "appends to the journal on this machine"
@@ -88,9 +86,8 @@ def primitive(
 ) -> Callable[[F], F]:
     """Register ``function(request, world) -> result`` under its own name with dashes.
 
-    ``idempotent`` says that repeating the same call is safe and has no second effect; ``positional`` names the field
-    that may be given without its flag, ``progress`` that the call may be long. The first line of the docstring
-    is the help text; the rest is the page's description.
+    ``idempotent``: repeating the call has no second effect. ``positional``: the field that may be given without its
+    flag. ``progress``: the call may be long. The docstring's first line is the help text, the rest the description.
     """
 
     def register(function: F) -> F:

@@ -1,4 +1,4 @@
-"""What a value of clusters.yaml may look like. Many of them end up in a command line on the cluster."""
+"""Check the values of clusters.yaml. Many of them become part of a command line on the cluster."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHAPES = {
 
 
 def expand(path: str, home: Path) -> str:
-    """``~`` against ``home``; duplicate slashes and the one at the end removed."""
+    """Return the path with ``~`` replaced by ``home``, without duplicate slashes and the one at the end."""
     if path == "~" or path.startswith("~/"):
         path = f"{home}{path[1:]}"
     whole = posixpath.normpath(path)
@@ -53,11 +53,11 @@ def expand(path: str, home: Path) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
-    return f"is not a known key; did you mean '{close[0]}'?" if close else "is not a known key"
+    return "is not a known key" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 def refuse_placeholders(value: Any) -> None:
-    """Raises ValueError for a placeholder such as ``<your_user>`` or a control character anywhere in the value."""
+    """Raises ValueError when a text in the value has a placeholder such as ``<your_user>`` or a control character."""
     for text in _texts(value):
         found = _PLACEHOLDER.search(text)
         if found:
@@ -69,17 +69,14 @@ def refuse_placeholders(value: Any) -> None:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
+    elif isinstance(value, (dict, list)):
+        items = [part for pair in value.items() for part in pair] if isinstance(value, dict) else value
+        for item in items:
             yield from _texts(item)
 
 
 def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) for every value of the right type but of no use."""
+    """Return (key, complaint) for every value that has the right type and cannot be used."""
     for key, (shape, wanted) in _SHAPES.items():
         odd = next((text for text in _words(values.get(key, [])) if not shape.fullmatch(text)), None)
         if odd is not None:
@@ -93,14 +90,14 @@ def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, 
 
 
 def _words(value: Any) -> list[str]:
-    """The value, the items of a list, or the queues of a mapping and the names of their GPUs."""
+    """Return the value, the items of a list, or the queues of a mapping and the names of their GPUs."""
     if isinstance(value, dict):
         return [*value, *(queue.name for queue in value.values())]
     return [value] if isinstance(value, str) else list(value)
 
 
 def _scheduler(name: str) -> Iterator[tuple[str, str]]:
-    """Other packages' entry points are only read for a name that is not built in: it is slow."""
+    """Check the name. Entry points of other packages are slow to read, so only a name that is not built in needs them."""
     from hpc_agent.node.shared.scheduler_names import BUILT_IN
 
     if name in BUILT_IN:

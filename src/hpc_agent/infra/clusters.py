@@ -1,4 +1,4 @@
-"""clusters.yaml: how each cluster is reached and what it allows. The user's file is merged over the packaged one."""
+"""clusters.yaml: the address and the limits of each cluster. The user's file is merged over the packaged one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders, unknown_key
-from hpc_agent.infra.constraints import constraint_keys, parse_constraints, parse_duration
+from hpc_agent.infra.constraints import ConfigKey, constraint_keys, parse_constraints, parse_duration
 
 PACKAGED = Path(__file__).resolve().parents[1] / "config" / "clusters.yaml"
 
@@ -23,14 +23,14 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class GpuQueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a GPU queue has: the GPU's name as the site spells it, and its speed relative to the others."""
+    """The GPU of a queue: its name as the site spells it, and its speed relative to the others."""
 
     name: str
     perf: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """One cluster, checked. Memory is in MiB, time in seconds; ``constraints`` and ``max_walltime_sec`` are those in force."""
+    """One cluster, checked. Memory is in MiB, time in seconds; ``constraints`` and ``max_walltime_sec`` agree."""
 
     name: str
     scheduler: Annotated[
@@ -101,7 +101,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawCluster(msgspec.Struct, frozen=True):
-    """A cluster as the files have it, unchecked; ``source`` names the file of each key, ``broken`` says why it is none."""
+    """A cluster as the files have it, unchecked. ``source`` has the file of each key, ``broken`` an error of the whole entry."""
 
     name: str
     values: dict[str, Any]
@@ -111,7 +111,7 @@ class RawCluster(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with one key of one cluster."""
+    """An error in one key of one cluster."""
 
     key: str
     file: Path
@@ -119,7 +119,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def load_clusters_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Every cluster's keys, unchecked: the packaged file with ``path`` (default: the user's own file) merged over it.
+    """Return every cluster's keys, unchecked: the packaged file with ``path`` (default: the user's own file) merged over it.
 
     Raises ConfigInvalid when a file cannot be read or is no mapping.
     """
@@ -129,15 +129,14 @@ def load_clusters_config(path: Path | None = None, env: Mapping[str, str] | None
 
 
 def load_clusters(env: Mapping[str, str], home: Path) -> dict[str, RawCluster]:
-    """Every cluster, unchecked, with the file of each key.
+    """Return every cluster, unchecked, with the file of each key.
 
-    The user's file is ``HPC_CLUSTERS_CONFIG``, which must exist, else ``~/.hpc-agent/clusters.yaml``, which need not.
-    Raises ConfigInvalid when a file cannot be read or is no mapping.
+    The user's file is ``HPC_CLUSTERS_CONFIG``, which must exist, else ``~/.hpc-agent/clusters.yaml``, which may be
+    missing. Raises ConfigInvalid when a file cannot be read or is no mapping.
     """
     override = env.get("HPC_CLUSTERS_CONFIG")
-    if override:
-        return _merged(Path(expand(override, home)), required=True)
-    return _merged(home / ".hpc-agent" / "clusters.yaml", required=False)
+    user_file = Path(expand(override, home)) if override else home / ".hpc-agent" / "clusters.yaml"
+    return _merged(user_file, required=bool(override))
 
 
 def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
@@ -156,30 +155,22 @@ def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
 def _overlay(below: RawCluster | None, name: Any, values: Any, file: Path, user_file: Path) -> RawCluster:
     broken = None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        broken = (
-            f"{file}: {name!r} cannot be a cluster's name; use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
-        )
+        advice = "use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
+        broken = f"{file}: {name!r} cannot be a cluster's name; {advice}"
     elif not isinstance(values, dict):
         broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
     fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-    return RawCluster(
-        name=str(name),
-        values={**(below.values if below else {}), **fresh},
-        source={**(below.source if below else {}), **dict.fromkeys(fresh, file)},
-        user_file=user_file,
-        broken=broken,
-    )
+    old_values, old_source = (below.values, below.source) if below else ({}, {})
+    source = {**old_source, **dict.fromkeys(fresh, file)}
+    return RawCluster(str(name), {**old_values, **fresh}, source, user_file, broken)
 
 
 def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:
-    """The cluster called ``name``, checked.
+    """Return the cluster called ``name``, checked.
 
     Raises ClusterUnknown with the names there are, ConfigInvalid with the file, the cluster and the key.
     """
-    raws = load_clusters(env, home)
-    if name not in raws:
-        raise _unknown(name, raws)
-    raw = raws[name]
+    raw = _named(name, load_clusters(env, home))
     cluster, problems = _checked(raw, home)
     if cluster is None:
         raise _config_invalid(raw, problems)
@@ -189,14 +180,12 @@ def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:
 def cluster_problems(
     name: str, env: Mapping[str, str], home: Path, clusters: Mapping[str, RawCluster] | None = None
 ) -> list[str]:
-    """What keeps ``name`` from being used, one sentence a problem; empty when it is ready.
+    """Return the problems of the cluster called ``name``, a sentence each; none when it is ready.
 
-    ``clusters`` saves reading the files again. Raises ClusterUnknown, and ConfigInvalid for an unreadable file.
+    The files are read only when ``clusters`` is not given. Raises ClusterUnknown, and ConfigInvalid for an unreadable file.
     """
-    raws = load_clusters(env, home) if clusters is None else clusters
-    if name not in raws:
-        raise _unknown(name, raws)
-    return [problem.sentence for problem in _checked(raws[name], home)[1]]
+    raw = _named(name, load_clusters(env, home) if clusters is None else clusters)
+    return [problem.sentence for problem in _checked(raw, home)[1]]
 
 
 def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]]:
@@ -223,7 +212,7 @@ def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]
 
 
 def _converted(key: str, value: Any, kind: Any) -> Any:
-    """The value in its type. Raises ValueError or SpecInvalid saying what it should be; placeholders come first."""
+    """Return the value in its type. Raises ValueError or SpecInvalid; placeholders are looked for first."""
     refuse_placeholders(value)
     if key.endswith("_walltime_sec"):
         return parse_duration(value, key)
@@ -233,7 +222,7 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
 
 
 def _in_force(raw: RawCluster, values: dict[str, Any]) -> Cluster:
-    """The two places for a walltime limit agree, and a relative ssh_config lies beside the file that names it."""
+    """Return the cluster, with one walltime limit from both keys, and ssh_config relative to the file that names it."""
     limits = values.setdefault("constraints", msgspec.to_builtins(parse_constraints()))
     default = limits["max_walltime_sec"]
     stated = [default] if {"max_walltime", "max_walltime_sec"} & set(raw.values.get("constraints") or {}) else []
@@ -267,34 +256,34 @@ def _config_invalid(raw: RawCluster, problems: list[Problem]) -> ConfigInvalid:
     )
 
 
-def _unknown(name: str, raws: Mapping[str, RawCluster]) -> ClusterUnknown:
+def _named(name: str, raws: Mapping[str, RawCluster]) -> RawCluster:
+    if name in raws:
+        return raws[name]
     close = difflib.get_close_matches(name, raws, n=3)
     hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    return ClusterUnknown(
+    raise ClusterUnknown(
         f"there is no cluster '{name}'{hint} (configured: {', '.join(sorted(raws))})",
         field="cluster",
         details={"known": sorted(raws), "closest": close},
     )
 
 
-def cluster_keys() -> list[dict[str, Any]]:
-    """Every key of clusters.yaml: key, type, default, required, description."""
-    rows = []
-    for field in msgspec.structs.fields(Cluster):
-        if field.name == "name":
-            continue
+def cluster_keys() -> list[ConfigKey]:
+    """Return every key of clusters.yaml."""
+    keys = []
+    for field in msgspec.structs.fields(Cluster)[1:]:  # the name is the key of the mapping
         schema = msgspec.json.schema(field.type)
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        rows.append(
-            {
-                "key": field.name,
-                "type": "duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
-                "default": None if field.required else default,
-                "required": field.required,
-                "description": schema["description"],
-            }
+        keys.append(
+            ConfigKey(
+                key=field.name,
+                type="duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
+                default=None if field.required else default,
+                required=field.required,
+                description=schema["description"],
+            )
         )
-    return rows + constraint_keys()
+    return keys + constraint_keys()
 
 
 def _type_text(schema: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a cluster allows: the ``constraints`` block of clusters.yaml, and durations as people write them."""
+"""The limits of a cluster (the ``constraints`` block of clusters.yaml), and durations as people write them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ class ClusterConstraints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "constraints") -> ClusterConstraints:
-    """The constraints of a mapping; what it leaves out keeps its default.
+    """Return the constraints of a mapping; a limit that is left out has its default.
 
     ``max_walltime`` and ``est_spin_up`` are durations (``parse_duration``), also accepted under the field's full name.
     Raises SpecInvalid, naming ``field`` and the key, for an unknown key, a wrong type, or a value below one.
     """
-    if document is None:
-        document = {}
+    document = {} if document is None else document
     if not isinstance(document, Mapping):
         raise _invalid(field, f"must be a mapping of limits, not {_kind(document)}")
     values: dict[str, int] = {}
@@ -61,7 +60,7 @@ def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "c
 
 
 def parse_duration(value: Any, field: str) -> int:
-    """Seconds from a number of seconds, ``24:00:00``, ``1-12:00:00`` (also ``1-12``) or ``90s``, ``5m``, ``1h30m``, ``7d``.
+    """Return the seconds of a number, ``24:00:00``, ``1-12:00:00`` (also ``1-12``) or ``90s``, ``5m``, ``1h30m``, ``7d``.
 
     ``30:00`` is refused: it is 30 minutes to SLURM and 30 hours to some readers. Raises SpecInvalid naming ``field``.
     """
@@ -110,15 +109,25 @@ def _short(name: str) -> str:
     return next((short for short, full in _SPELLINGS.items() if full == name), name)
 
 
-def constraint_keys() -> list[dict[str, Any]]:
-    """Every key of the ``constraints`` block: key, type, default, required, description."""
+class ConfigKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of clusters.yaml as the reference page and ``capabilities`` show it."""
+
+    key: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+
+
+def constraint_keys() -> list[ConfigKey]:
+    """Return every key of the ``constraints`` block."""
     return [
-        {
-            "key": f"constraints.{_short(info.name)}",
-            "type": "duration" if info.name.endswith("_sec") else "integer",
-            "default": info.default,
-            "required": False,
-            "description": info.type.extra_json_schema["description"],
-        }
+        ConfigKey(
+            key=f"constraints.{_short(info.name)}",
+            type="duration" if info.name.endswith("_sec") else "integer",
+            default=info.default,
+            required=False,
+            description=info.type.extra_json_schema["description"],
+        )
         for info in msgspec.inspect.type_info(ClusterConstraints).fields  # type: ignore[attr-defined]
     ]

@@ -1,7 +1,7 @@
-"""``extra_flags``: what a user may add to the submission's command line, and what belongs to hpc-agent.
+"""Check ``extra_flags``, the words that a user adds to the command line of sbatch or qsub.
 
-A word that hpc-agent sets itself (the array, the job's name, its environment, its output) would take the ground from
-under exactly-once submission and status; a word that is no option would be taken for the job script.
+An option that hpc-agent sets itself (array, job name, environment, output) would break exactly-once submission and
+status; the scheduler would take a word that is no option for the job script.
 """
 
 from __future__ import annotations
@@ -21,49 +21,46 @@ SGE_OWNED = tuple(
 )
 
 
+_OWNED = "hpc-agent sets it, or it changes the answer of {}"
+
+
 def check_extra_flags(scheduler: str, words: Sequence[str]) -> None:
-    """Raises SpecInvalid naming the word. Another package's scheduler judges its own."""
-    if any("\0" in word or "\n" in word for word in words):
-        raise _refused("a word with NUL or newline", "no option holds one")
+    """Raises SpecInvalid, which names the word. A scheduler of another package checks its own flags."""
+    odd = next(((word, "no option holds NUL or newline") for word in words if "\0" in word or "\n" in word), None)
     if scheduler == "local" and words:
-        raise _refused(words[0], "the local scheduler has no further flags")
-    if scheduler == "slurm":
-        _check_slurm(words)
-    if scheduler == "sge":
-        _check_sge(words)
+        odd = words[0], "the local scheduler has no further flags"
+    checks = {"slurm": _odd_slurm_word, "sge": _odd_sge_word}
+    if odd is None and scheduler in checks:
+        odd = checks[scheduler](words)
+    if odd is not None:
+        raise SpecInvalid(
+            f"extra_flags: {odd[0]!r} is not allowed: {odd[1]}",
+            field="extra_flags",
+            remediation="Take the word out of extra_flags; 'hpc-agent describe submit' has fields for partition, account, "
+            "time, memory and more.",
+        )
 
 
-def _check_slurm(words: Sequence[str]) -> None:
-    """One word an option (``--reservation=x``, ``-Cbig``), so that none can be taken for the script."""
+def _odd_slurm_word(words: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first word that may not be given, and why. Each word is one option: ``--reservation=x``, ``-Cbig``."""
     for word in words:
         if not word.startswith("-") or word in ("-", "--"):
-            raise _refused(word, "write an option and its value as one word: --reservation=x")
-        if word.startswith("--"):
-            name = word[2:].partition("=")[0]
-            # sbatch takes any unambiguous beginning of a long option for the whole of it
-            if any(owned.startswith(name) for owned in SLURM_LONG):
-                raise _refused(word, "hpc-agent sets it, or it changes what sbatch answers")
-        elif word[1] in SLURM_SHORT:
-            raise _refused(word, "hpc-agent sets it, or it changes what sbatch answers")
+            return word, "write an option and its value as one word: --reservation=x"
+        # sbatch takes any unambiguous beginning of a long option for the whole option
+        long = word.startswith("--") and any(owned.startswith(word[2:].partition("=")[0]) for owned in SLURM_LONG)
+        if long or word[1] in SLURM_SHORT:
+            return word, _OWNED.format("sbatch")
+    return None
 
 
-def _check_sge(words: Sequence[str]) -> None:
-    """An option may be followed by one value; a value may not be a path, which could be the script."""
+def _odd_sge_word(words: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first word that may not be given, and why. One value may follow an option, and it may not be a path."""
     follows_option = False
     for word in words:
-        if word.startswith("-"):
-            if word in SGE_OWNED:
-                raise _refused(word, "hpc-agent sets it, or it changes what qsub answers")
-            follows_option = True
-            continue
-        if not follows_option or "/" in word:
-            raise _refused(word, "it would be taken for the job script")
-        follows_option = False
-
-
-def _refused(word: str, why: str) -> SpecInvalid:
-    return SpecInvalid(
-        f"extra_flags: {word!r} is not allowed: {why}",
-        field="extra_flags",
-        remediation="Take it out; 'hpc-agent describe submit' has fields for partition, account, time, memory and more.",
-    )
+        option = word.startswith("-")
+        if option and word in SGE_OWNED:
+            return word, _OWNED.format("qsub")
+        if not option and (not follows_option or "/" in word):
+            return word, "qsub would take it for the job script"
+        follows_option = option
+    return None

@@ -1,4 +1,4 @@
-"""Questions to the node side, one round trip each, and the runtime that answers them."""
+"""Requests to the node side, one round trip each, and the runtime that is deployed there."""
 
 from __future__ import annotations
 
@@ -14,25 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
-from hpc_agent.infra.backends import Backend, get_backend
-from hpc_agent.infra.breaker import GuardedTransport
+from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend, get_backend
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.infra.ssh import SshTransport
-from hpc_agent.infra.templates import RUNTIME_TEMPLATES
+from hpc_agent.infra.ssh import PausingTransport, SshTransport
 from hpc_agent.infra.transport import Completed, LocalTransport, Transport
 from hpc_agent.node.shared.errors import PROTOCOL
 from hpc_agent.world import journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
-# What executors may import over there. It goes before an installed hpc-agent, of whatever version, and hides nothing else of it.
-KIT_PACKAGES = (
-    "hpc_agent",
-    "hpc_agent/models",
-    "hpc_agent/models/mapreduce",
-    "hpc_agent/node",
-    "hpc_agent/node/shared",
-)
+# Modules that executors may import on the cluster. They precede an installed hpc-agent and hide none of its other modules.
+KIT_PACKAGES = ("hpc_agent", *(f"hpc_agent/{name}" for name in ("models", "models/mapreduce", "node", "node/shared")))
 KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 LAUNCHER = "_hpc_dispatch.py"
@@ -41,26 +33,29 @@ SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "
 
 @functools.cache
 def kit_files() -> dict[str, str]:
-    """Return what an executor may import of hpc-agent: relative path -> text."""
+    """Return the modules of hpc-agent that an executor may import: relative path -> text."""
+    paths = [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]
     files = {f"{name}/__init__.py": KIT_INIT for name in KIT_PACKAGES}
-    for path in [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]:
-        files[f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}"] = path.read_text(encoding="utf-8")
-    return files
+    return files | {f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}": _text(path) for path in paths}
 
 
 @functools.cache
 def runtime_files(backend: Backend) -> dict[str, str]:
-    """What is deployed into ``.hpc/``: relative path -> text."""
-    files = {LAUNCHER: (RUNTIME / "launcher.py").read_text(encoding="utf-8")}
+    """Return the files that are deployed into ``.hpc/``: relative path -> text."""
+    files = {LAUNCHER: _text(RUNTIME / "launcher.py")}
     for path in sorted(RUNTIME.rglob("*.py")):
         if path.name not in ("launcher.py", "bootstrap.py"):
-            files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = path.read_text(encoding="utf-8")
-    files.update({f"_hpc_kit/{name}": text for name, text in kit_files().items()})
+            files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = _text(path)
+    files |= {f"_hpc_kit/{name}": text for name, text in kit_files().items()}
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:
-        files[f"templates/{path.name}"] = path.read_text(encoding="utf-8")
+        files[f"templates/{path.name}"] = _text(path)
     if backend.adapter:
-        files["_hpc_backend.py"] = backend.adapter.read_text(encoding="utf-8")
+        files["_hpc_backend.py"] = _text(backend.adapter)
     return files
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def runtime_sha(backend: Backend) -> str:
@@ -83,25 +78,25 @@ class Node:
 
     @property
     def python(self) -> str:
-        """The interpreter over there; this one where everything runs on this machine."""
+        """Return the interpreter on the cluster; this one where everything runs on this machine."""
         everything_here = self.cluster.ssh_target is None and self.cluster.scheduler == "local"
         return sys.executable if everything_here and self.cluster.python == "python3" else self.cluster.python
 
     @property
     def site(self) -> dict[str, Any]:
-        """The cluster's knobs that its scheduler adapter reads."""
-        knobs = {key: getattr(self.cluster, key) for key in SITE_KEYS}
-        return {**knobs, "local_state": f"{self.scratch}/hpc-agent/.local-scheduler"}
+        """Return the settings of the cluster that its scheduler adapter reads."""
+        settings = {key: getattr(self.cluster, key) for key in SITE_KEYS}
+        return {**settings, "local_state": f"{self.scratch}/hpc-agent/.local-scheduler"}
 
     def bootstrap(self, verb: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask with this version's runtime, which is put in place first."""
+        """Send a request to this version's runtime, which is put in place first. Returns the answer."""
         header = {"root": self.root, "sha": runtime_sha(self.backend), "files": runtime_files(self.backend)}
         source = (RUNTIME / "bootstrap.py").read_text(encoding="utf-8")
         stdin = json.dumps(header).encode() + b"\n" + json.dumps(request).encode()
         return self._ask([self.python, "-c", source], verb, stdin, timeout)
 
     def ask(self, verb: str, run_id: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask with the run's own frozen runtime. Raises RunNotFound when its folder is gone."""
+        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone."""
         document = {"root": self.root, "run_id": run_id, "site": self.site, **request}
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
         return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
@@ -116,7 +111,7 @@ class Node:
 
 
 def root_of(remote_path: str) -> str:
-    """The repo's folder on the cluster, from a run's: ``<root>/runs/<run_id>``."""
+    """Return the repo's folder on the cluster from a run's, which is ``<root>/runs/<run_id>``."""
     return remote_path.rpartition("/runs/")[0]
 
 
@@ -124,11 +119,11 @@ def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Tran
     if cluster.ssh_target is None:
         return LocalTransport(env, cluster.shell_init)
     ssh = SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
-    return GuardedTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
+    return PausingTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
-    """The answer between the sentinels. Raises the error that it carries, or what its absence means."""
+    """Return the answer between the sentinels. Raises the error in the answer, or one that explains its absence."""
     text = done.stdout.decode(errors="replace")
     _, begun, rest = text.partition(f"HPC-AGENT-BEGIN {nonce}\n")
     body, ended, _ = rest.partition(f"\nHPC-AGENT-END {nonce}")
@@ -139,8 +134,8 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
         document = json.loads(zlib.decompress(base64.b64decode(document["z"])))
     if document["protocol"] != PROTOCOL:
         raise SchemaIncompat(
-            f"the run's runtime on '{cluster}' speaks protocol {document['protocol']}, this hpc-agent {PROTOCOL}",
-            remediation="Use the hpc-agent version that submitted the run ('hpc-agent --version').",
+            f"the run's runtime on '{cluster}' uses protocol {document['protocol']}, this hpc-agent protocol {PROTOCOL}",
+            remediation="Install the hpc-agent that submitted the run (the sidecar names it); check with 'hpc-agent --version'.",
         )
     if document["ok"]:
         return document["data"]  # type: ignore[no-any-return]
@@ -151,31 +146,25 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
 def _no_answer(done: Completed, cluster: str) -> HpcError:
     tail = done.stderr_tail
     details = {"exit_code": done.code, "stderr_tail": tail, "stdout_tail": done.stdout[-500:].decode(errors="replace")}
+    kind: type[HpcError] = RemoteCommandFailed
+    message, remedy = f"'{cluster}' gave no answer (exit code {done.code})", None
     if "No space left on device" in tail or "Disk quota exceeded" in tail:
-        return StorageFull(f"{cluster}: no space on the cluster's disk", details=details)
-    if "can't open file" in tail and LAUNCHER in tail:
-        return RunNotFound(
-            f"the run's folder is not on '{cluster}' any more",
-            details=details,
-            remediation="Run 'hpc-agent submit --rerun' to run it anew.",
-        )
-    if done.code in (126, 127):
-        return RemoteCommandFailed(
-            f"'{cluster}' cannot start its Python",
-            details=details,
-            remediation=f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer.",
-        )
-    return RemoteCommandFailed(f"'{cluster}' gave no answer (exit code {done.code})", details=details)
+        kind, message = StorageFull, f"{cluster}: no space on the cluster's disk"
+    elif "can't open file" in tail and LAUNCHER in tail:
+        kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
+        remedy = "Run 'hpc-agent submit --rerun' to run it anew."
+    elif done.code in (126, 127):
+        message = f"'{cluster}' cannot start its Python"
+        remedy = f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer."
+    return kind(message, details=details, remediation=remedy)
 
 
 def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:
-    """Put the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster, for library use; returns the
-    files.
+    """Write the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster. Returns the file names.
 
-    Submitting does this by itself, inside the run's snapshot.
+    For library use: ``submit`` does the same inside the run's snapshot.
     """
-    backend = get_backend(cluster.scheduler)
-    files = runtime_files(backend)
+    files = runtime_files(get_backend(cluster.scheduler))
     source = (
         "import json,os,sys\n"
         "d=json.load(sys.stdin)\n"

@@ -1,29 +1,35 @@
-"""OpenSSH with a private ControlMaster, and rsync over it. ~/.ssh/config, agents, jump hosts and Kerberos work as the
-user has them.
-"""
+"""OpenSSH with a private ControlMaster, rsync over it, and pauses after failures. The user's own ~/.ssh/config holds."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, RemoteCommandFailed, SshUnreachable, StorageFull
-from hpc_agent.infra.transport import Completed, quote, run_bounded, shell_text
+from hpc_agent.infra.transport import Completed, Transport, quote, run_bounded, shell_text
+from hpc_agent.node.shared.files import write_json
 
 CONNECT_SEC = 8
+OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SEC}", "ConnectionAttempts=1", "ServerAliveInterval=5",
+           "ServerAliveCountMax=2", "LogLevel=ERROR")  # fmt: skip
 PERSIST = "10m"
 MASTER_CHECK_SEC = 3.0
 SSH_FAILED = 255
+FAILURES_BEFORE_OPEN = 5
+FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 30.0, 600.0
+FORGOTTEN_SEC = 3600.0
 
 
 class SshTransport:
-    """One host. Never a password prompt (BatchMode), never a host key check turned off, never a wait without a
-    limit.
-    """
+    """Commands and files to one host: no password prompt (BatchMode), host keys checked, every wait limited."""
 
     def __init__(self, target: str, env: Mapping[str, str], ssh_config: str | None, shell_init: str | None) -> None:
         self._target = target
@@ -75,23 +81,16 @@ class SshTransport:
         words = [self._binary]
         if self._config:
             words += ["-F", self._config]
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": str(CONNECT_SEC),
-            "ConnectionAttempts": "1",
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "2",
-            "LogLevel": "ERROR",
-        }
+        options = [*OPTIONS]
         if self._socket is not None:
-            options |= {"ControlMaster": "auto", "ControlPath": str(self._socket), "ControlPersist": PERSIST}
-        for name, value in options.items():
-            words += ["-o", f"{name}={value}"]
+            options += ["ControlMaster=auto", f"ControlPath={self._socket}", f"ControlPersist={PERSIST}"]
+        for option in options:
+            words += ["-o", option]
         return words
 
     @property
     def _socket(self) -> Path | None:
-        """The private master's socket: short, because a path over about 100 bytes is refused by the kernel."""
+        """Return the private master's socket. The kernel refuses a path over about 100 bytes, so the name is a hash."""
         if self._env.get("HPC_NO_SSH_MULTIPLEX"):
             return None
         folder = _private_folder(self._env)
@@ -99,7 +98,7 @@ class SshTransport:
         return folder / name if folder else None
 
     def _drop_dead_master(self) -> None:
-        """A master whose process hangs or is gone would hold up every command: forget its socket."""
+        """Remove the socket of a master that hangs or has ended; every command would wait for it."""
         socket = self._socket
         if socket is None or not socket.exists():
             return
@@ -128,7 +127,7 @@ class SshTransport:
 
 
 def _private_folder(env: Mapping[str, str]) -> Path | None:
-    """A folder of ours alone for sockets; None (no multiplexing) where it cannot be had safely."""
+    """Return a folder for sockets that only this user can enter; None (no multiplexing) where that is impossible."""
     runtime = env.get("XDG_RUNTIME_DIR", "")
     base = Path(runtime) if runtime and len(runtime) < 40 and Path(runtime).is_dir() else Path("/tmp")  # noqa: S108
     folder = base / f"hpc-agent-{os.getuid()}"
@@ -141,3 +140,67 @@ def _private_folder(env: Mapping[str, str]) -> Path | None:
         raise
     safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077
     return folder if safe else None
+
+
+class _HostFailures(msgspec.Struct, frozen=True):
+    """The failures of a host in a row, the time of the last one, and the end of the pause."""
+
+    failures: int = 0
+    last: float = 0.0
+    open_until: float = 0.0
+
+
+class PausingTransport:
+    """A transport that pauses after repeated failures, for every process of this user: sites ban addresses that retry."""
+
+    def __init__(self, inner: Transport, target: str, folder: Path, env: Mapping[str, str]) -> None:
+        self._inner = inner
+        self._target = target
+        self._path = folder / (hashlib.sha256(target.encode()).hexdigest()[:16] + ".json")
+        self._off = bool(env.get("HPC_NO_BREAKER"))
+
+    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        with self._guarded():
+            return self._inner.run(words, stdin, timeout)
+
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+        with self._guarded():
+            self._inner.push(source, files, destination, already, timeout)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        past = self._past()
+        left = past.open_until - time.time()
+        if left > 0 and not self._off:
+            raise self._paused(past.failures, left)
+        try:
+            yield
+        except SshUnreachable:
+            self._record_failure(past.failures + 1)
+            raise
+        if past.failures:
+            self._path.unlink(missing_ok=True)
+
+    def _past(self) -> _HostFailures:
+        try:
+            past = msgspec.json.decode(self._path.read_bytes(), type=_HostFailures)
+        except (OSError, msgspec.MsgspecError):
+            return _HostFailures()
+        return past if 0 <= time.time() - past.last < FORGOTTEN_SEC else _HostFailures()
+
+    def _paused(self, failures: int, left: float) -> SshUnreachable:
+        return SshUnreachable(
+            f"{self._target} did not answer {failures} times in a row; no process tries it for {left:.0f} s more",
+            remediation=f"Check that 'ssh -o BatchMode=yes {self._target} true' works, wait {left:.0f} s, then call again "
+            "(HPC_NO_BREAKER=1 in the environment tries at once).",
+            details={"host": self._target, "retry_after_sec": round(left), "failures": failures},
+        )
+
+    def _record_failure(self, failures: int) -> None:
+        above = failures - FAILURES_BEFORE_OPEN
+        pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
+        document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
+        # A full disk must not hide that the host is unreachable.
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(str(self._path), document, sync=False)

@@ -19,7 +19,7 @@ WALLTIME_SHARE = 0.5
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to run. A task's duration is in seconds; without it nothing is estimated."""
+    """The tasks of a run. ``est_task_sec`` is the duration of a task in seconds; without a duration, no time is estimated."""
 
     total_tasks: int
     est_task_sec: float | None = None
@@ -42,12 +42,12 @@ class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tasks(self) -> str:
-        """The array's task ids as a range, ``0-999``."""
+        """Return the array's task ids as a range, ``0-999``."""
         return _span(self.first_task, self.first_task + self.task_count - 1)
 
 
 class SubmissionPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Arrays in the order of submission, and why they have this shape. Times are in seconds."""
+    """The arrays in the order of submission; ``strategy`` explains their shape. Times are in seconds."""
 
     total_tasks: int
     total_elements: int
@@ -87,7 +87,7 @@ def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstrai
 
 
 def build_wave_map(plan: SubmissionPlan) -> dict[str, str]:
-    """Wave -> its task ids as a range: ``{"0": "0-999", "1": "1000-1999"}``."""
+    """Return the task ids of each wave as a range: ``{"0": "0-999", "1": "1000-1999"}``."""
     spans: dict[int, tuple[int, int]] = {}
     for array in plan.arrays:
         first, _ = spans.get(array.wave, (array.first_task, 0))
@@ -96,11 +96,11 @@ def build_wave_map(plan: SubmissionPlan) -> dict[str, str]:
 
 
 def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int, max_elements: int) -> int:
-    """How many tasks an element should run, one after the other, so that it works for about five minutes.
+    """Return the number of tasks that one element runs, so that an element lasts about five minutes.
 
-    One when the duration is unknown or a minute and more. Otherwise at least 100 elements stay where there are that many
-    tasks, so that packing does not leave the cluster idle; at most ``max_elements`` are made; and above both,
-    an element fills no more than half of ``walltime_sec``.
+    The number is 1 when a task lasts a minute or longer, or for an unknown time. Otherwise at least 100 elements stay
+    (so that the cluster is not idle), at most ``max_elements`` are made, and, above both, an element fills at most half
+    of ``walltime_sec``.
     """
     if est_task_sec is None or est_task_sec >= SHORT_TASK_SEC:
         return 1
@@ -114,11 +114,7 @@ def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
     for field in ("total_tasks", "pack", "cpus", "max_running"):
         value = getattr(workload, field)
         if value is not None and value < 1:
-            raise SpecInvalid(
-                f"{field} is {value}: it must be at least 1",
-                field=field,
-                remediation=f"Correct {field}, then run 'hpc-agent plan-throughput' again.",
-            )
+            raise _invalid(field, f"{field} is {value}: it must be at least 1", f"Correct {field}")
     if workload.total_tasks > constraints.max_tasks:
         raise SpecInvalid(
             f"{workload.total_tasks:,} tasks are more than the {constraints.max_tasks:,} that one run may have",
@@ -132,29 +128,26 @@ def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
 
 def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: ClusterConstraints) -> None:
     if not 0 <= task_sec < math.inf:
-        raise SpecInvalid(
-            f"est_task_sec is {task_sec}: it must be a number of seconds, zero or more",
-            field="est_task_sec",
-            remediation="Correct est_task_sec, then run 'hpc-agent plan-throughput' again.",
-        )
+        message = f"est_task_sec is {task_sec}: it must be a number of seconds, zero or more"
+        raise _invalid("est_task_sec", message, "Correct est_task_sec")
     limit, spin_up = constraints.max_walltime_sec, constraints.est_spin_up_sec
     pack = min(workload.pack, workload.total_tasks)
     if pack * task_sec + spin_up <= limit:
         return
-    alone = task_sec + spin_up > limit
-    what = "a task" if alone else f"an element of {pack} tasks"
-    needed = (task_sec if alone else pack * task_sec) + spin_up
-    advice = (
-        "Divide the task into shorter ones, or raise constraints.max_walltime in clusters.yaml"
-        if alone
-        else f"Set pack to at most {int((limit - spin_up) / task_sec)}"
-    )
-    raise SpecInvalid(
-        f"{what} needs about {_clock(needed)} with the spin-up; the cluster's walltime ends at {_clock(limit)}",
-        field="est_task_sec" if alone else "pack",
-        remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.",
-        details={"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up},
-    )
+    if task_sec + spin_up > limit:
+        field, subject, needed = "est_task_sec", "a task", task_sec + spin_up
+        advice = "Divide the task into shorter ones, or raise constraints.max_walltime in clusters.yaml"
+    else:
+        field, subject, needed = "pack", f"an element of {pack} tasks", pack * task_sec + spin_up
+        advice = f"Set pack to at most {int((limit - spin_up) / task_sec)}"
+    message = f"{subject} needs about {_clock(needed)} with the spin-up; the cluster's walltime ends at {_clock(limit)}"
+    error = _invalid(field, message, advice)
+    error.details = {"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up}
+    raise error
+
+
+def _invalid(field: str, message: str, advice: str) -> SpecInvalid:
+    return SpecInvalid(message, field=field, remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.")
 
 
 def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) -> tuple[ArrayPlan, ...]:
@@ -164,23 +157,16 @@ def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) ->
     for index in range(n_arrays):
         count = size + (index < larger)
         tasks = min(count * workload.pack, workload.first_task + workload.total_tasks - first)
-        arrays.append(
-            ArrayPlan(
-                name=f"a{index}",
-                first_task=first,
-                task_count=tasks,
-                elements=count,
-                pack=workload.pack,
-                wave=index // width,
-                max_running=_throttle(workload.max_running, index, n_arrays, width),
-            )
-        )
+        throttle = _throttle(workload.max_running, index, n_arrays, width)
+        array = ArrayPlan(name=f"a{index}", first_task=first, task_count=tasks, elements=count, pack=workload.pack,
+                          wave=index // width, max_running=throttle)  # fmt: skip
+        arrays.append(array)
         first += tasks
     return tuple(arrays)
 
 
 def _throttle(max_running: int | None, index: int, n_arrays: int, width: int) -> int | None:
-    """An array's share of the run's limit: a scheduler throttles each array by itself, and a wave's run side by side."""
+    """Return an array's share of the run's limit: the scheduler throttles each array, and arrays of a wave run together."""
     if max_running is None:
         return None
     beside = min(width, n_arrays - index // width * width)
@@ -191,7 +177,7 @@ def _throttle(max_running: int | None, index: int, n_arrays: int, width: int) ->
 def _estimates(
     workload: WorkloadSpec, constraints: ClusterConstraints, arrays: tuple[ArrayPlan, ...], width: int
 ) -> tuple[float | None, float | None, float | None]:
-    """Makespan, its lower bound (seconds) and core hours; each wave waits for the slowest array of the one before."""
+    """Return makespan, its lower bound (seconds) and core hours. A wave waits for the slowest array of the one before."""
     if workload.est_task_sec is None:
         return None, None, None
     waves: dict[int, float] = {}
@@ -210,22 +196,24 @@ def _estimates(
 def _strategy(
     workload: WorkloadSpec, constraints: ClusterConstraints, elements: int, n_arrays: int, n_waves: int
 ) -> str:
-    parts = [f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"]
+    limit = workload.max_running
+    head = f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"
     if workload.pack > 1:
-        parts[0] += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+        head += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+    parts = [head]
     if n_arrays > 1:
-        parts.append(f"an array may have {constraints.max_array_size:,} elements, so they are spread evenly")
+        parts.append(f"an array may have {constraints.max_array_size:,} elements, so the tasks are spread evenly")
     if n_waves > 1:
         cause = f"{constraints.max_concurrent_jobs:,} arrays may be queued at once"
-        if workload.max_running and workload.max_running < constraints.max_concurrent_jobs:
-            cause = f"no more than {_count(workload.max_running, 'element')} may run at once"
+        if limit and limit < constraints.max_concurrent_jobs:
+            cause = f"no more than {_count(limit, 'element')} may run at once"
         parts.append(
             f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
         )
     else:
         parts.append("one wave, nothing waits")
-    if workload.max_running:
-        parts.append(f"the scheduler's own throttle keeps it at {workload.max_running:,} running")
+    if limit:
+        parts.append(f"the scheduler's throttle allows {_count(limit, 'element')} to run at once")
     return "; ".join(parts) + "."
 
 

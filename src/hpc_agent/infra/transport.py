@@ -1,4 +1,4 @@
-"""How a cluster is reached: ``ssh`` (OpenSSH's own client and rsync) or ``local`` (this machine is the login node)."""
+"""Transports to a cluster: the protocol, and the one for clusters whose login node is this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpc_agent.errors import ClusterTimeout
 
 @dataclass(frozen=True)
 class Completed:
-    """What a command left: exit code, stdout and stderr."""
+    """The exit code, stdout and stderr of a command."""
 
     code: int
     stdout: bytes
@@ -30,7 +30,7 @@ class Completed:
 
 
 class Transport(Protocol):
-    """Runs a command over there and copies files there."""
+    """Runs commands on a cluster and copies files to it."""
 
     def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
         """Run one command. Raises SshUnreachable, ClusterTimeout."""
@@ -46,20 +46,20 @@ class Transport(Protocol):
 
 
 def quote(words: Sequence[str]) -> str:
-    """The one function that turns words into shell text. Raises ValueError for a NUL, which no shell can carry."""
+    """Return words as shell text; no other function quotes. Raises ValueError for NUL, which no shell accepts."""
     if any("\0" in word for word in words):
         raise ValueError("a command may not hold a NUL character")
     return shlex.join(words)
 
 
 def shell_text(words: Sequence[str], init: str | None) -> str:
-    """``words`` for /bin/sh, after sourcing the site's ``shell_init`` file."""
+    """Return ``words`` as a command for /bin/sh, which first sources the site's ``shell_init`` file."""
     text = "exec " + quote(words)
     return f". {quote([init])} >/dev/null 2>&1; {text}" if init else text
 
 
 def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:
-    """Run a local process for at most ``timeout`` seconds; raises ClusterTimeout and leaves nothing of it behind.
+    """Run a local process. Raises ClusterTimeout after ``timeout`` seconds, when the whole process group is killed.
 
     Output goes to files and not to pipes: a ControlMaster that stays in the background would hold a pipe open for ever.
     """
@@ -84,7 +84,7 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
 
 
 class LocalTransport:
-    """No host: commands run here."""
+    """Runs commands and copies files on this machine."""
 
     def __init__(self, env: Mapping[str, str], shell_init: str | None) -> None:
         self._env = env
@@ -94,7 +94,7 @@ class LocalTransport:
         return run_bounded(["/bin/sh", "-c", shell_text(words, self._init)], stdin, timeout, self._env)
 
     def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
-        """Plain copies: a link would let an edit of the repo reach the snapshot."""
+        """Copy the files. Links would let an edit of the repo change the snapshot."""
         del already, timeout
         for name in files:
             target = Path(destination) / name

@@ -1,4 +1,4 @@
-"""YAML files that people write: strict about duplicate keys, precise about the line."""
+"""Read YAML files that people write: a key that is given twice is an error, and errors name the line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hpc_agent.errors import ConfigInvalid
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
-    """The mapping in a file, empty for an empty file.
+    """Return the mapping in a file; it is empty for an empty file.
 
-    Raises ConfigInvalid, naming the file and where there is one the line, when the file cannot be read, is no YAML, is
-    no mapping, or has a key twice (PyYAML would silently take the last one).
+    Raises ConfigInvalid, which names file and line, when the file cannot be read, is no YAML, is no mapping, or has a
+    key twice (PyYAML would take the last one and say nothing).
     """
     import yaml
 
@@ -21,7 +21,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         loader = loader_type(path.read_bytes())
         try:
             node = loader.get_single_node()
-            _refuse_twins(path, node)
+            _refuse_duplicate_keys(path, node)
             document = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -37,8 +37,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     return document or {}
 
 
-def _refuse_twins(path: Path, root: Any) -> None:
-    """Look at the nodes before they become dicts, in which the first of two equal keys is already lost."""
+def _refuse_duplicate_keys(path: Path, root: Any) -> None:
+    """Check the nodes before they become dicts, which would keep only one of two equal keys."""
     waiting, known = [root], set()
     while waiting:
         node = waiting.pop()

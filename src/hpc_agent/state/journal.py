@@ -1,6 +1,4 @@
-"""What this machine remembers of runs: append-only events, one fsynced JSON line each; the state is a fold over
-them.
-"""
+"""The journal of runs on this machine: one fsynced JSON line for each event; a run's state is the fold of its events."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound
-from hpc_agent.state.files import save
-from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 from hpc_agent.world import World
 
 TERMINAL = ("complete", "failed", "abandoned")
@@ -64,9 +61,7 @@ class Journal:
         return self.runs / f"{check_identifier(run_id, 'run_id')}.jsonl"
 
     def append(self, run_id: str, event: str, **facts: Any) -> None:
-        """Add one event; it is on disk when this returns. A torn last line, never acknowledged to anybody, is cut off
-        first.
-        """
+        """Add one event and sync it to disk. A torn last line, which an append that never returned left, is cut off."""
         path = self.path(run_id)
         if not path.exists():
             self.runs.mkdir(parents=True, exist_ok=True)
@@ -84,13 +79,12 @@ class Journal:
             os.close(descriptor)
 
     def load(self, run_id: str) -> RunRecord:
-        """The fold of a run's events. Raises RunNotFound or JournalCorrupt."""
+        """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
             known = ", ".join(sorted(self.run_ids())[:5]) or "none"
             raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root} (known: {known})", field="run_id")
-        events, _ = read_events(path)
-        return fold(run_id, events)
+        return fold(run_id, read_events(path)[0])
 
     def find(self, run_id: str) -> RunRecord | None:
         return self.load(run_id) if self.path(run_id).exists() else None
@@ -99,7 +93,7 @@ class Journal:
         return [path.stem for path in self.runs.glob("*.jsonl")] if self.runs.is_dir() else []
 
     def all(self) -> tuple[list[RunRecord], list[str]]:
-        """Every readable run, newest first, and a sentence for each that is not."""
+        """Return every readable run, newest first, and a sentence for each unreadable one."""
         records, problems = [], []
         for run_id in self.run_ids():
             try:
@@ -118,7 +112,7 @@ def _cut_torn_line(descriptor: int) -> None:
 
 
 def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The events of a journal, and whether its last line was torn (and left out). Raises JournalCorrupt."""
+    """Return the events of a journal, and True when its last line is torn (and left out). Raises JournalCorrupt."""
     lines = path.read_bytes().split(b"\n")
     torn = bool(lines.pop())
     events = []
@@ -130,49 +124,47 @@ def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise JournalCorrupt(
                 f"line {number} of {path} is not a journal event",
-                remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: it finds the run on the "
-                "cluster and submits nothing twice.",
+                remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: the run is found "
+                "on the cluster, and no task is submitted twice.",
                 details={"path": str(path), "line": number},
             )
         events.append(event)
     return events, torn
 
 
-def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
-    """The state that the events add up to."""
-    record = RunRecord(run_id=run_id)
-    for event in events:
-        kind = event["event"]
-        if kind == "submitting":
-            known = {key: event[key] for key in _IDENTITY if key in event}
-            for key, value in known.items():
-                setattr(record, key, value)
-            record.started_at = record.started_at or event["at"]
-        elif kind == "submitted":
-            record.job_ids = list(event["job_ids"])
-            record.remote_path = event.get("remote_path", record.remote_path)
-            record.waiting = event.get("waiting", 0)
-            if event.get("whole", True):
-                record.submitted_at = record.submitted_at or event["at"]
-                record.status = "in_flight" if record.status == "submitting" else record.status
-        elif kind == "status":
-            record.status = event["lifecycle_state"]
-            record.last_status = event["counts"]
-            record.last_status_at = event["at"]
-        elif kind == "marked":
-            record.status = event["status"]
-        elif kind == "resubmitting":
-            record.open_resubmit = event["request_id"]
-        elif kind == "resubmitted":
-            record.open_resubmit = None
-            record.resubmits += 1
-            record.status = "in_flight" if event["jobs"] else record.status
-            record.job_ids = [*record.job_ids, *(job for job in event["jobs"] if job not in record.job_ids)]
-        elif kind == "aggregated":
-            record.combined_waves = sorted({*record.combined_waves, *event["waves"]})
-            record.output = event["output"]
-    return record
-
-
 _IDENTITY = ("run_name", "cluster", "campaign_id", "total_tasks", "cmd_sha", "tree_sha", "executor", "remote_path",
              "content_sha", "adopted")  # fmt: skip
+
+
+def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
+    """Return the state of a run after its events."""
+    record = RunRecord(run_id=run_id)
+    for event in events:
+        match event["event"]:
+            case "submitting":
+                for key in _IDENTITY:
+                    setattr(record, key, event.get(key, getattr(record, key)))
+                record.started_at = record.started_at or event["at"]
+            case "submitted":
+                record.job_ids = list(event["job_ids"])
+                record.remote_path = event.get("remote_path", record.remote_path)
+                record.waiting = event.get("waiting", 0)
+                if event.get("whole", True):
+                    record.submitted_at = record.submitted_at or event["at"]
+                    record.status = "in_flight" if record.status == "submitting" else record.status
+            case "status":
+                record.status, record.last_status = event["lifecycle_state"], event["counts"]
+                record.last_status_at = event["at"]
+            case "marked":
+                record.status = event["status"]
+            case "resubmitting":
+                record.open_resubmit = event["request_id"]
+            case "resubmitted":
+                record.open_resubmit = None
+                record.resubmits += 1
+                record.status = "in_flight" if event["jobs"] else record.status
+                record.job_ids = list(dict.fromkeys([*record.job_ids, *event["jobs"]]))
+            case "aggregated":
+                record.combined_waves = sorted({*record.combined_waves, *event["waves"]})
+                record.output = event["output"]
+    return record

@@ -11,9 +11,7 @@ from hpc_agent.node.shared.tasks_module import canonical
 
 
 def compute_cmd_sha(all_kwargs: Iterable[dict[str, Any]]) -> str:
-    """SHA-256 over ``resolve(0..total-1)``, each as compact JSON with sorted keys, joined by newlines. Parameters
-    only.
-    """
+    """Return the SHA-256 of the parameters of all tasks, each as compact JSON with sorted keys, joined by newlines."""
     digest = hashlib.sha256()
     for number, kwargs in enumerate(all_kwargs):
         if number:
@@ -23,14 +21,12 @@ def compute_cmd_sha(all_kwargs: Iterable[dict[str, Any]]) -> str:
 
 
 def compute_content_sha(identity: dict[str, Any]) -> str:
-    """The identity without the place of the repo: the same on another machine, or in another clone."""
+    """Return the hash of the identity without the repo's path: clones and other machines get the same."""
     content = {key: value for key, value in identity.items() if key != "repo"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def compute_run_id(run_name: str, identity: dict[str, Any], rerun: int = 0) -> str:
-    """``<run-name>-<8 hex>``: the identity covers parameters, tasks.py, executor, code and cluster; ``-rN`` marks a
-    repeat.
-    """
+    """Return ``<run-name>-<8 hex>``, from parameters, tasks.py, executor, code and cluster; ``-rN`` marks a repeat."""
     sha = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{run_name}-{sha[:8]}" + (f"-r{rerun}" if rerun else "")

@@ -1,4 +1,4 @@
-"""Run sidecars: ``.hpc/runs/<run_id>.json``, the record of one submission beside the code."""
+"""Run sidecars, ``.hpc/runs/<run_id>.json``: the record of one submission, beside the code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat
-from hpc_agent.state.files import save
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout, save
 
 SIDECAR_VERSION = 3
 
 
 class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
-    """What was submitted: also ``run.json`` in the run's folder on the cluster."""
+    """The record of a submission; ``run.json`` in the run's folder on the cluster holds the same."""
 
     sidecar_schema_version: int = SIDECAR_VERSION
     run_id: str
@@ -53,7 +52,7 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def write_run_sidecar(repo: RepoLayout, sidecar: Sidecar) -> Path:
-    """Write it atomically; ``.hpc/.gitignore`` keeps ``runs/`` and ``runtimes/`` out of version control."""
+    """Write the sidecar. ``.hpc/.gitignore`` keeps ``runs/`` and ``runtimes/`` out of version control."""
     path = repo.sidecar(sidecar.run_id)
     save(path, sidecar)
     ignore = repo.hpc / ".gitignore"
@@ -63,7 +62,7 @@ def write_run_sidecar(repo: RepoLayout, sidecar: Sidecar) -> Path:
 
 
 def read_run_sidecar(repo: RepoLayout, run_id: str) -> Sidecar:
-    """Raises RunNotFound, JournalCorrupt (unreadable) or SchemaIncompat (a newer version wrote it)."""
+    """Return a run's sidecar. Raises RunNotFound, JournalCorrupt (unreadable) or SchemaIncompat (another version)."""
     path = repo.sidecar(run_id)
     try:
         document = msgspec.json.decode(path.read_bytes())
@@ -76,14 +75,14 @@ def read_run_sidecar(repo: RepoLayout, run_id: str) -> Sidecar:
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
         raise JournalCorrupt(
             f"the sidecar {path} cannot be read: {error}",
-            remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: it writes the sidecar anew and "
-            "submits nothing twice.",
+            remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: the sidecar is written "
+            "anew, and no task is submitted twice.",
             details={"path": str(path)},
         ) from error
 
 
 def find_existing_runs(repo: RepoLayout) -> tuple[list[Sidecar], list[str]]:
-    """Every readable sidecar, newest first, and a sentence for each that is not."""
+    """Return every readable sidecar, newest first, and a sentence for each unreadable one."""
     found, problems = [], []
     for path in repo.runs.glob("*.json") if repo.runs.is_dir() else ():
         try:
@@ -94,6 +93,6 @@ def find_existing_runs(repo: RepoLayout) -> tuple[list[Sidecar], list[str]]:
 
 
 def find_run_by_cmd_sha(repo: RepoLayout, cmd_sha: str) -> Sidecar | None:
-    """The newest run with these parameters; a prefix of at least 8 hex digits is enough."""
+    """Return the newest run with these parameters. ``cmd_sha`` may be a prefix of at least 8 hex digits."""
     runs, _ = find_existing_runs(repo)
     return next((s for s in runs if len(cmd_sha) >= 8 and s.cmd_sha.startswith(cmd_sha)), None)

@@ -1,4 +1,4 @@
-"""What ``watch`` shows: runs with their waves, pace, failures and reasons. Rendering is a pure function of the model."""
+"""Render the picture of ``watch``: runs with their waves, pace, failures and reasons. Rendering has no side effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REASONS_SHOWN, CLASSES_SHOWN = 3, 5
 
 @dataclass
 class RunView:
-    """What is known of one run; ``ends`` are (seconds since the epoch, tasks that have ended) of the last looks."""
+    """The last known state of one run; ``ends`` has (seconds since the epoch, ended tasks) of the last looks."""
 
     run_id: str
     cluster: str
@@ -38,7 +38,7 @@ class RunView:
     ends: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_LOOKS))
 
     def pace(self) -> float | None:
-        """Tasks that end in a second, over the last looks."""
+        """Return the tasks that end in a second, over the last looks."""
         if len(self.ends) < 2 or self.ends[-1][0] <= self.ends[0][0]:
             return None
         rate = (self.ends[-1][1] - self.ends[0][1]) / (self.ends[-1][0] - self.ends[0][0])
@@ -46,7 +46,7 @@ class RunView:
 
 
 def render(runs: list[RunView], now: float, width: int) -> RenderableType:
-    """Every run in a frame of its own, at most ``width`` columns wide."""
+    """Return a frame for each run, at most ``width`` columns wide."""
     return Group(*(_frame(run, now, min(width, 110)) for run in runs))
 
 
@@ -82,7 +82,7 @@ def _head(run: RunView, now: float) -> Text:
 
 
 def bar(counts: dict[str, int], total: int, width: int) -> Text:
-    """One line of ``width`` columns; a state with any task has at least one column."""
+    """Return a bar of ``width`` columns; a state that has any task has at least one column."""
     text = Text(no_wrap=True)
     for name, columns in _columns(counts, total, width).items():
         text.append(MARKS[name] * columns, STYLES[name])
@@ -115,7 +115,7 @@ def _counts(run: RunView, width: int) -> Text:
 
 
 def _waves(run: RunView, width: int) -> Table | None:
-    """A line for each wave that is not finished; the finished ones, and what does not fit, are one line each."""
+    """Return a line for each unfinished wave, one line for all finished waves, and one for those that do not fit."""
     if len(run.waves) < 2:
         return None
     rows = [(name, facts, sum(facts.values())) for name, facts in run.waves.items()]
@@ -143,7 +143,7 @@ def _failures(run: RunView) -> Text:
 
 
 def ago(seconds: float) -> str:
-    """``7 s``, ``3 min``, ``2 h``."""
+    """Return a duration as ``7 s``, ``3 min`` or ``2 h``."""
     if seconds < 90:
         return f"{max(0, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"

@@ -8,16 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from hpc_agent.world import Progress
+from hpc_agent.world import NoProgress, Progress
 
 
 def for_stderr(env: Mapping[str, str]) -> Progress:
-    """The progress reporter that fits standard error and ``HPC_PROGRESS`` (auto, json, none)."""
+    """Return the progress reporter for standard error and ``HPC_PROGRESS`` (auto, json, none)."""
     wanted = env.get("HPC_PROGRESS", "auto")
     if wanted == "none":
-        from hpc_agent.world import Silent
-
-        return Silent()
+        return NoProgress()
     if wanted == "auto" and sys.stderr.isatty():
         try:
             return RichBar()
@@ -27,7 +25,7 @@ def for_stderr(env: Mapping[str, str]) -> Progress:
 
 
 class JsonRecords:
-    """One JSON object a line."""
+    """Progress as one JSON object a line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -44,7 +42,7 @@ class JsonRecords:
 
 
 def sentence(event: str, facts: Mapping[str, Any]) -> str:
-    """``pushing (files=12)`` for people; counts of tasks get their own words."""
+    """Return progress as a sentence: ``pushing: files 12``, or ``3/8 complete, 5 running`` for counts of tasks."""
     if "total" in facts:
         parts = [f"{facts.get('complete', 0)}/{facts['total']} complete"]
         parts += [f"{facts[name]} {name}" for name in ("running", "pending", "failed", "unknown") if facts.get(name)]
@@ -54,7 +52,7 @@ def sentence(event: str, facts: Mapping[str, Any]) -> str:
 
 
 class PlainLine:
-    """One line, rewritten in place."""
+    """Progress as one line, rewritten in place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -72,21 +70,15 @@ class PlainLine:
 
 
 class RichBar:
-    """A live bar of finished tasks, with the step before it while there is none yet."""
+    """A live bar of finished tasks; before the first count, the name of the current step."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Live
 
-        self._live = Live(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
+        self._live = Live(*columns, TimeElapsedColumn(), console=Console(stderr=True))
         self._task = self._live.add_task("starting", total=None)
         self._live.start()
 

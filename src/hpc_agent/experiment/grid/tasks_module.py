@@ -7,7 +7,7 @@ from types import ModuleType
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.tasks_module import load_tasks
-from hpc_agent.state.layout import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout
+from hpc_agent.state.repo_files import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout
 
 __all__ = ["RUNS_SUBDIR", "TASKS_FILENAME", "RepoLayout", "load_tasks_module"]
 

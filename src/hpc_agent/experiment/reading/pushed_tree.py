@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.state.files import save
+from hpc_agent.state.repo_files import save
 
 if TYPE_CHECKING:
     import pathspec

@@ -12,7 +12,7 @@ from msgspec import Meta
 from hpc_agent.errors import ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.experiment_kit.axis import data_axis
 from hpc_agent.infra.yaml_file import read_mapping
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 
 VERSION = 2
 FILENAME = "axes.yaml"

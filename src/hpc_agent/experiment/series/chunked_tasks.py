@@ -14,7 +14,7 @@ from hpc_agent.experiment.reading.entries import Entry
 from hpc_agent.experiment.reading.signature_flags import signature_sha
 from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
 from hpc_agent.experiment_kit.series import plan_tasks
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 
 REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."
 

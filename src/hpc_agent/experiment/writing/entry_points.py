@@ -18,7 +18,7 @@ from hpc_agent.experiment.reading.entries import Entry, choose_entries
 from hpc_agent.experiment.reading.flag_facts import FlagFacts
 from hpc_agent.experiment.writing.tasks_file import sign
 from hpc_agent.experiment_kit.runs import option_of
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
 

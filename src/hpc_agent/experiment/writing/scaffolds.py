@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment_kit.runs import option_of
-from hpc_agent.infra.templates import TEMPLATES
+from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.node.shared.task_environment import is_reserved, problems
 
 Shape = Literal["argparse", "register-run", "notebook"]

@@ -11,8 +11,8 @@ from typing import Any
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.grid.task_source import MANIFEST, TaskSource
 from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
-from hpc_agent.infra.templates import TEMPLATES
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.infra.backends import TEMPLATES
+from hpc_agent.state.repo_files import RepoLayout
 
 CLI = "cli.py"
 CLI_SOURCE = TEMPLATES / "scaffolds" / "cli.py"

@@ -1,17 +1,16 @@
-"""Schedulers by name: the built-in ones, and those of other packages under the entry-point group
-``hpc_agent.backends``.
-"""
+"""Schedulers by name (built-in, or of another package's entry point ``hpc_agent.backends``), and their templates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_agent.errors import ConfigInvalid
-from hpc_agent.infra.templates import RUNTIME_TEMPLATES
+from hpc_agent.errors import ConfigInvalid, SpecInvalid
 from hpc_agent.node.shared.scheduler_names import BUILT_IN
 
 ENTRY_POINTS = "hpc_agent.backends"
+TEMPLATES = Path(__file__).resolve().parents[2] / "models" / "mapreduce" / "templates"
+RUNTIME_TEMPLATES = TEMPLATES / "runtime"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Backend:
     adapter: Path | None = None
 
     def template(self, gpus: int) -> Path:
-        """The job template for this many GPUs. Raises ConfigInvalid when the backend ships none."""
+        """Return the job template for this many GPUs. Raises ConfigInvalid when the backend ships none."""
         stem = "gpu_array" if gpus else "cpu_array"
         found = sorted(self.templates.glob(stem + ".*"))
         if not found:
@@ -37,19 +36,20 @@ class Backend:
 
 
 def backend_names() -> list[str]:
-    """Names a cluster may give as its scheduler, built-in first."""
+    """Return the names that a cluster may give as its scheduler, built-in ones first."""
     from importlib.metadata import entry_points
 
     found = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    built_in = list(_built_in())
+    built_in = list(BUILT_IN)
     return built_in + sorted(found - set(built_in))
 
 
 def get_backend(name: str) -> Backend:
-    """The backend called ``name``. Raises ConfigInvalid naming the known ones; other packages are only searched if
-    needed.
+    """Return the backend called ``name``. Raises ConfigInvalid, which names the known ones, for any other name.
+
+    Entry points of other packages are read only when the name is not built in.
     """
-    if name in _built_in():
+    if name in BUILT_IN:
         return Backend(name, RUNTIME_TEMPLATES / name)
     from importlib.metadata import entry_points
 
@@ -64,5 +64,13 @@ def get_backend(name: str) -> Backend:
     raise ConfigInvalid(f"unknown scheduler '{name}' (known: {', '.join(backend_names())})", field="scheduler")
 
 
-def _built_in() -> dict[str, str]:
-    return BUILT_IN
+def get_template_path(scheduler: str, template: str) -> Path:
+    """Return the path of a job template, such as ``("slurm", "cpu_array")``; with or without its ending. Raises SpecInvalid."""
+    folder = RUNTIME_TEMPLATES / scheduler
+    found = [path for path in sorted(folder.glob("*")) if template in (path.name, path.stem)] if folder.is_dir() else []
+    if not found:
+        known = sorted(f"{path.parent.name}/{path.stem}" for path in RUNTIME_TEMPLATES.glob("*/*"))
+        raise SpecInvalid(
+            f"there is no template {scheduler}/{template} (there are {', '.join(known)})", field="template"
+        )
+    return found[0]

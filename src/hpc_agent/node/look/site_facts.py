@@ -37,7 +37,7 @@ class SiteQuery(object):
 def site(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return partitions, limits, the user's submitted elements, and the errors of commands that failed.
 
-    Request: ``scheduler`` and ``site``. The fields are described in infra/site.py.
+    Request: ``scheduler`` and ``site``. The fields are described in infra/partitions.py.
     """
     query = SiteQuery()
     partitions: List[Partition] = []

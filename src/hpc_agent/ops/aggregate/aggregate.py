@@ -20,7 +20,7 @@ from hpc_agent.ops.run.known_run import (
     known_run,
     lacks_measurements,
 )
-from hpc_agent.state.files import save
+from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0

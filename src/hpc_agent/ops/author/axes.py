@@ -21,8 +21,7 @@ from hpc_agent.experiment.series.axes_file import (
 )
 from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
-from hpc_agent.state.files import locked
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root, locked
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 10.0

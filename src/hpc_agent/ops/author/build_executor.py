@@ -19,7 +19,7 @@ from hpc_agent.experiment.writing.scaffolds import (
 )
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
 
 

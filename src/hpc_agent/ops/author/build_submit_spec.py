@@ -16,7 +16,7 @@ from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.state.journal import TERMINAL, RunRecord
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 Action = Literal["monitor", "reuse", "interview", "fresh"]

@@ -20,7 +20,7 @@ from hpc_agent.experiment.writing.entry_points import Wrapped
 from hpc_agent.experiment.writing.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files, write_files
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, doc
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000

@@ -20,7 +20,7 @@ from hpc_agent.experiment.writing.notebook_modules import module_source
 from hpc_agent.experiment.writing.scaffolds import check_module_name
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.world import World
 
 FOLDERS = ("pipeline", "executors", "scripts")

@@ -16,7 +16,7 @@ from hpc_agent.experiment.writing.tasks_file import refuse_edited, write_files
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.author.build_tasks_py import TaskPlan, TaskRequest, plan_tasks_file
 from hpc_agent.ops.run.fields import ClusterName, doc
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.world import World
 

@@ -34,9 +34,9 @@ from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, SubmitRequest
 from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.state.runs import read_run_sidecar
-from hpc_agent.state.samples import load_samples
+from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
 BIG_FOLDER_MIB = 200

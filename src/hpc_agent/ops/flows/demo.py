@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
-from hpc_agent.infra.templates import TEMPLATES
+from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
 from hpc_agent.ops.aggregate.table import as_text

@@ -6,7 +6,9 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
-from hpc_agent.contract.catalogue import row, schema
+import msgspec
+
+from hpc_agent.contract.catalogue import catalogue_entry, schema
 from hpc_agent.contract.primitive import Request, Result, load_all, primitive
 from hpc_agent.errors import EXIT_CODES, SpecInvalid, by_code
 from hpc_agent.ops.run.fields import doc
@@ -53,7 +55,7 @@ def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResu
         schedulers=backend_names(),
         schemas_dir=str(Path(hpc_agent.__file__).parent / "schemas"),
         journal_dir=str(world.journal_root),
-        cluster_yaml_keys=cluster_keys(),
+        cluster_yaml_keys=msgspec.to_builtins(cluster_keys()),
         error_codes=[
             {
                 "error_code": code,
@@ -65,7 +67,7 @@ def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResu
             for code, error in sorted(by_code().items())
         ],
         environment=ENVIRONMENT,
-        operations=[{"name": name, **row(p)} for name, p in load_all().items()],
+        operations=[{"name": name, **msgspec.to_builtins(catalogue_entry(p))} for name, p in load_all().items()],
     )
 
 
@@ -102,7 +104,7 @@ def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa:
         kind="primitive",
         summary=found.summary,
         description=found.description,
-        entry=row(found),
+        entry=msgspec.to_builtins(catalogue_entry(found)),
         input_schema=schema(found.request, f"{found.name} input"),
         output_schema=schema(found.result, f"{found.name} output"),
     )

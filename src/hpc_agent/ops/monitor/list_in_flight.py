@@ -11,7 +11,7 @@ from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 

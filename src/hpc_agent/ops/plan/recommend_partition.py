@@ -9,10 +9,10 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster, GpuQueue
-from hpc_agent.infra.site import Gpu, PartitionFacts, SiteFacts, ask_site
+from hpc_agent.infra.partitions import Gpu, PartitionFacts, SiteFacts, ask_site
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.ops.run.known_run import SITE_ERRORS, node_of
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
 
 DEBUG_SEC = 1800

@@ -10,7 +10,7 @@ from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, journal_of, known_run, node_of
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, find_existing_runs
 from hpc_agent.world import World
 

@@ -15,7 +15,7 @@ from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run, node_o
 from hpc_agent.ops.run.run_status import ask_status
 from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
 from hpc_agent.world import World
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
-from hpc_agent.state.layout import RepoLayout
-from hpc_agent.state.samples import load_samples
+from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.state.task_samples import load_samples
 
 Row = dict[str, Any]
 START_UP_SEC = 60

@@ -20,7 +20,7 @@ from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.run_request import RunRequest
-from hpc_agent.state.layout import RepoLayout, check_identifier, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
 

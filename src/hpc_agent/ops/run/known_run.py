@@ -23,9 +23,9 @@ from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.layout import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.runs import read_run_sidecar
-from hpc_agent.state.samples import has_samples, keep_samples
+from hpc_agent.state.task_samples import has_samples, keep_samples
 from hpc_agent.world import World
 
 RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]

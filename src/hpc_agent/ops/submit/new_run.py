@@ -18,8 +18,8 @@ from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.pushed_tree import Entry, shared_files
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, identity_of, journal_ledger, kept_back, owner
-from hpc_agent.state.files import save
 from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.state.repo_files import save
 from hpc_agent.state.runs import Sidecar, write_run_sidecar
 from hpc_agent.world import World
 

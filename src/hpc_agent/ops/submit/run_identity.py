@@ -13,7 +13,7 @@ from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.layout import experiment_root
+from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.state.runs import find_existing_runs
 from hpc_agent.world import World
 

@@ -22,8 +22,8 @@ from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.ops.submit.new_run import NewRun
-from hpc_agent.state.files import locked
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
+from hpc_agent.state.repo_files import locked
 from hpc_agent.state.runs import find_run_by_cmd_sha
 from hpc_agent.world import World
 

@@ -13,8 +13,8 @@ from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.infra.partitions import SiteFacts, ask_site
 from hpc_agent.infra.remote import Node
-from hpc_agent.infra.site import SiteFacts, ask_site
 from hpc_agent.ops.run.checks import (
     DATASET,
     HISTORY,
@@ -31,8 +31,8 @@ from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
 from hpc_agent.ops.run.run_request import Name, RunRequest
-from hpc_agent.state.layout import experiment_root
-from hpc_agent.state.samples import load_samples
+from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
 QOS = "validate-self-qos-limit"

@@ -1,4 +1,4 @@
-"""The live cluster as it answers right now."""
+"""Partitions, GPUs and limits of a cluster, as its scheduler reports them now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpc_agent.infra.remote import Node
 
 
 class Gpu(msgspec.Struct):
-    """GPUs of one kind in a partition; ``idle`` where the scheduler tells."""
+    """GPUs of one kind in a partition; ``idle`` where the scheduler reports it."""
 
     type: str
     total: int
@@ -54,7 +54,7 @@ class SiteFacts(msgspec.Struct, kw_only=True):
 
 
 def ask_site(node: Node) -> SiteFacts:
-    """One SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
+    """Return the facts of a cluster, with one SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
     question = {"root": node.root, "scheduler": node.cluster.scheduler, "site": node.site}
     answer: dict[str, Any] = node.bootstrap("site", question)
     answer["submitted"] = answer.pop("user")["submitted"]

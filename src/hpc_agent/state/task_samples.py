@@ -1,4 +1,4 @@
-"""What earlier tasks used: rows of finished runs, in ``.hpc/runtimes/<cluster>.json``. They say what the next run asks for."""
+"""Samples of time and memory that finished tasks used, in ``.hpc/runtimes/<cluster>.json``: requests derive from them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.state.files import locked, save
-from hpc_agent.state.layout import RepoLayout, check_identifier
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, locked, save
 from hpc_agent.state.runs import Sidecar
 
 RUNTIMES = "runtimes"
 VERSION = 1
-# For each executor, the newest runs count: code changes, and so does what it needs.
+# For each executor, the newest runs are kept: the needs of code change with the code.
 KEPT_RUNS = 10
 
 
 class RunSamples(msgspec.Struct, kw_only=True):
-    """The rows of one run; each has ``executor``, what the task started."""
+    """The rows of one run; each names the ``executor`` that the task started."""
 
     run_id: str
     at: str
@@ -36,7 +35,7 @@ class Samples(msgspec.Struct, kw_only=True):
     runs: list[RunSamples] = []
 
     def rows_of(self, executors: set[str], gpu_type: str | None) -> list[dict[str, Any]]:
-        """Rows of these executors on this kind of GPU, newest run first; ``run_id`` is added."""
+        """Return the rows of these executors on this kind of GPU, newest run first, with their ``run_id``."""
         return [
             {**row, "run_id": run.run_id}
             for run in self.runs
@@ -51,7 +50,7 @@ def samples_path(repo: RepoLayout, cluster: str) -> Path:
 
 
 def load_samples(repo: RepoLayout, cluster: str) -> Samples:
-    """What is known; nothing when there is no readable file, for it can be measured again."""
+    """Return the samples of a cluster; none when the file is missing or unreadable, since they can be measured again."""
     try:
         found = msgspec.json.decode(samples_path(repo, cluster).read_bytes(), type=Samples)
     except (OSError, msgspec.MsgspecError):
@@ -60,7 +59,7 @@ def load_samples(repo: RepoLayout, cluster: str) -> Samples:
 
 
 def has_samples(repo: RepoLayout, cluster: str, run_id: str) -> bool:
-    """Whether the rows of a run are known; a look at the file's text, for it is asked at every status."""
+    """Return True when the file holds rows of the run. Only its text is searched, because every status calls this."""
     try:
         return json.dumps(run_id).encode() in samples_path(repo, cluster).read_bytes()
     except OSError:
@@ -68,7 +67,7 @@ def has_samples(repo: RepoLayout, cluster: str, run_id: str) -> bool:
 
 
 def keep_samples(repo: RepoLayout, sidecar: Sidecar, rows: list[dict[str, Any]]) -> None:
-    """Add the rows of a run, in place of those that it had."""
+    """Replace the rows of a run by these."""
     only = sidecar.executors[0] if len(sidecar.executors) == 1 else sidecar.executor
     named = [{**row, "executor": str((row.get("kwargs") or {}).get("executor") or only)} for row in rows]
     run = RunSamples(

@@ -1,0 +1,103 @@
+"""The files of an experiment repo that hpc-agent keeps: their paths, atomic writes, locks."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.node.shared.files import write_json
+
+HPC_DIR = ".hpc"
+RUNS_SUBDIR = "runs"
+TASKS_FILENAME = "tasks.py"
+IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+
+@dataclass(frozen=True)
+class RepoLayout:
+    """The files that hpc-agent knows in an experiment repo."""
+
+    root: Path
+
+    @property
+    def hpc(self) -> Path:
+        return self.root / HPC_DIR
+
+    @property
+    def tasks(self) -> Path:
+        return self.hpc / TASKS_FILENAME
+
+    @property
+    def runs(self) -> Path:
+        return self.hpc / RUNS_SUBDIR
+
+    def sidecar(self, run_id: str) -> Path:
+        return self.runs / f"{check_identifier(run_id, 'run_id')}.json"
+
+    def aggregate(self, run_id: str) -> Path:
+        return self.root / "results" / check_identifier(run_id, "run_id")
+
+    @property
+    def repo_hash(self) -> str:
+        """Return the first 12 hex digits of the SHA-256 of the resolved path."""
+        return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:12]
+
+    @property
+    def remote_name(self) -> str:
+        """Return the repo's folder name on a cluster: ASCII, with 8 hex digits of the path's hash."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.root.resolve().name).strip("-.")[:40] or "repo"
+        return f"{name}-{self.repo_hash[:8]}"
+
+
+def check_identifier(value: str, field: str) -> str:
+    """Return ``value`` when paths and job names may hold it. Raises SpecInvalid."""
+    if not IDENTIFIER.fullmatch(value):
+        raise SpecInvalid(
+            f"{value!r} is not an identifier: letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit",
+            field=field,
+        )
+    return value
+
+
+def experiment_root(cwd: Path, experiment_dir: str) -> RepoLayout:
+    """Return the repo at ``experiment_dir`` below ``cwd``. Raises SpecInvalid when the folder does not exist."""
+    root = (cwd / Path(experiment_dir).expanduser()).resolve()
+    if not root.is_dir():
+        raise SpecInvalid(f"there is no folder {root}", field="experiment_dir")
+    return RepoLayout(root)
+
+
+def save(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, durably: a reader gets the old document or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(str(path), msgspec.to_builtins(value))
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_sec: float, purpose: str) -> Iterator[None]:
+    """Hold an exclusive lock. Raises PreconditionFailed, which names ``purpose``, after ``wait_sec`` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        deadline = time.monotonic() + wait_sec
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise PreconditionFailed(
+                        f"another process has been busy with {purpose} for {wait_sec:.0f} s",
+                        remediation="Wait until that process has ended, then run the same 'hpc-agent' command again.",
+                    ) from None
+                time.sleep(0.05)
+        yield
