@@ -12,17 +12,18 @@ TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hpc_agent.experiment.grid.tasks_module import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
+    from hpc_agent.experiment.grid.tasks_file_facts import load_tasks_module
     from hpc_agent.infra.clusters import load_clusters_config
     from hpc_agent.infra.templates import get_template_path
+    from hpc_agent.state.layout import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout
 
     _PACKAGE_ROOT: Path
 
 _HOMES = {
-    "RUNS_SUBDIR": "hpc_agent.experiment.grid.tasks_module",
-    "TASKS_FILENAME": "hpc_agent.experiment.grid.tasks_module",
-    "RepoLayout": "hpc_agent.experiment.grid.tasks_module",
-    "load_tasks_module": "hpc_agent.experiment.grid.tasks_module",
+    "RUNS_SUBDIR": "hpc_agent.state.layout",
+    "TASKS_FILENAME": "hpc_agent.state.layout",
+    "RepoLayout": "hpc_agent.state.layout",
+    "load_tasks_module": "hpc_agent.experiment.grid.tasks_file_facts",
     "get_template_path": "hpc_agent.infra.templates",
     "load_clusters_config": "hpc_agent.infra.clusters",
 }

@@ -180,7 +180,7 @@ def test_classify_axis_easy_reads_scripts_and_notebooks(run_cli, repo):
 
 def test_what_was_classified_splits_the_tasks(run_cli, repo):
     (repo / "means.py").write_text(
-        "import pandas as pd\nfrom hpc_agent.experiment_kit.runs import register_run\n\n\n@register_run\n"
+        "import pandas as pd\nfrom hpc_agent.experiment_kit.registered_functions import register_run\n\n\n@register_run\n"
         "def means(window: int):\n    return pd.read_csv('p.csv').rolling(window).max()\n"
     )
     found = run_cli("classify-axis-easy", "--source-path", "means.py", "--run-name", "means", cwd=repo).data

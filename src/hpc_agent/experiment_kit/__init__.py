@@ -2,6 +2,6 @@
 travels with every run; it imports nothing from the rest of the package.
 """
 
-from .runs import main, read_kw_env, register_run, write_metrics
+from .registered_functions import main, read_kw_env, register_run, write_metrics
 
 __all__ = ["main", "read_kw_env", "register_run", "write_metrics"]

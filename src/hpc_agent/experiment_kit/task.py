@@ -3,7 +3,7 @@
 from typing import Any, Dict
 
 from .loading import load_function
-from .runs import call, write_metrics
+from .registered_functions import call, write_metrics
 
 
 def run_function(entry: str, root: str, kwargs: Dict[str, Any]) -> int:

@@ -1,178 +1,153 @@
-"""click, typer and fire: flags from decorators and signatures."""
+"""Flags of click, typer and fire, from decorators and signatures."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, FlagType, Scope, Unknown, as_json, dotted
-from hpc_agent.experiment.reading.signature_flags import Function, flags_of_function
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, FlagType, type_of_value
+from hpc_agent.experiment.reading.signature_flags import Parameter, flag_of_parameter, flags_of_function, parameters_of
+from hpc_agent.experiment.reading.syntax import (
+    Function,
+    Scope,
+    Unknown,
+    called,
+    dotted,
+    functions_of,
+    keywords_of,
+    last_name,
+)
 
 _CLICK_TYPES: dict[str, FlagType] = {
     "int": "int", "INT": "int", "IntRange": "int", "float": "float", "FLOAT": "float", "FloatRange": "float", "str": "str",
     "bool": "bool", "BOOL": "bool", "Path": "path", "File": "path",
 }  # fmt: skip
-
-
-def functions(tree: ast.Module) -> Iterator[Function]:
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node
+_WITHOUT_FLAGS = ("command", "group", "pass_context", "pass_obj", "version_option")
 
 
 def read_click(tree: ast.Module, scope: Scope, facts: ExecutorFacts) -> None:
-    """Options and arguments of every command; with several commands their names are ``subcommands``."""
-    for function in functions(tree):
-        words = [dotted(_called(decorator)).rpartition(".")[2] for decorator in function.decorator_list]
-        if "command" not in words and "group" not in words:
+    """Add the options and arguments of every command, and the names of commands of a group as ``subcommands``."""
+    for function in functions_of(tree):
+        decorators = [(last_name(decorator), decorator) for decorator in function.decorator_list]
+        commands = [dotted(called(decorator)) for word, decorator in decorators if word in ("command", "group")]
+        if not commands:
             continue
-        if "command" in words and any(isinstance(_called(d), ast.Attribute) and dotted(_called(d)).split(".")[0] != "click"
-                                      for d in function.decorator_list if dotted(_called(d)).endswith("command")):  # fmt: skip
-            facts.subcommands.append(function.name.replace("_", "-"))
-        for decorator in function.decorator_list:
-            word = dotted(_called(decorator)).rpartition(".")[2]
-            if isinstance(decorator, ast.Call) and word in ("option", "argument"):
+        if any(name.endswith(".command") and not name.startswith("click.") for name in commands):
+            facts.subcommands.append(_command_name(function))
+        for word, decorator in decorators:
+            if word in ("option", "argument") and isinstance(decorator, ast.Call):
                 flag = _click_flag(decorator, scope, word == "argument")
-                if flag is None:
-                    facts.complete = False
-                else:
-                    facts.flags.append(flag)
-            elif word not in ("command", "group", "option", "argument", "pass_context", "pass_obj", "version_option"):
-                facts.complete = False  # a decorator of their own may add anything
+                facts.flags += [flag] if flag else []
+                facts.complete = facts.complete and flag is not None
+            elif word not in (*_WITHOUT_FLAGS, "option", "argument"):
+                facts.complete = False  # another decorator may add any flag
 
 
-def _called(decorator: ast.expr) -> ast.expr:
-    return decorator.func if isinstance(decorator, ast.Call) else decorator
+def _command_name(function: Function) -> str:
+    return function.name.replace("_", "-")
 
 
 def _click_flag(node: ast.Call, scope: Scope, positional: bool) -> FlagFacts | None:
-    given = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+    given = keywords_of(node)
     try:
         names = [str(scope.value(argument)) for argument in node.args]
     except Unknown:
         return None
-    spelt = [part for name in names if name.startswith("-") for part in name.split("/")]
+    options = [part for name in names if name.startswith("-") for part in name.split("/")]
     plain = [name for name in names if not name.startswith("-")]
-    long = [option for option in spelt if option.startswith("--")]
-    name = plain[0] if plain else (long or spelt)[0].lstrip("-").replace("-", "_")
-    facts = FlagFacts(name=name.lower(), options=spelt, required=positional)
-    truth = {key: _true(given.get(key)) for key in ("is_flag", "multiple", "count", "required", "hidden")}
-    facts.hidden = truth["hidden"]
-    if any("/" in option for option in names):
+    long = [option for option in options if option.startswith("--")]
+    name = plain[0] if plain else (long or options)[0].lstrip("-").replace("-", "_")
+    facts = FlagFacts(name=name.lower(), options=options, required=positional, hidden=_is(True, given.get("hidden")))
+    if any("/" in name for name in names):
         facts.action, facts.type, facts.default = "boolean_optional", "bool", False
-    elif truth["is_flag"]:
+    elif _is(True, given.get("is_flag")):
         facts.action, facts.type, facts.default = "store_true", "bool", False
-    elif truth["count"]:
+    elif _is(True, given.get("count")):
         facts.action, facts.type = "count", "int"
-    elif truth["multiple"]:
+    elif _is(True, given.get("multiple")):
         facts.action = "append"
-    _click_values(facts, given, scope)
-    facts.required = (positional and "default" not in given and not _is_false(given.get("required"))) or truth[
-        "required"
-    ]
+    _set_click_type(facts, given.get("type"), scope)
+    _set_click_values(facts, given, scope)
+    needed = positional and "default" not in given and not _is(False, given.get("required"))
+    facts.required = needed or _is(True, given.get("required"))
     return facts
 
 
-def _click_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:
-    kind = given.get("type")
-    called = kind.func if isinstance(kind, ast.Call) else kind
-    word = dotted(called).rpartition(".")[2] if called is not None else ""
-    if word == "Choice" and isinstance(kind, ast.Call) and kind.args:
+def _is(value: bool, node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+def _set_click_type(facts: FlagFacts, kind: ast.expr | None, scope: Scope) -> None:
+    if last_name(kind) == "Choice" and isinstance(kind, ast.Call) and kind.args:
         try:
-            facts.choices = as_json(list(scope.value(kind.args[0])))
-        except (Unknown, TypeError):
+            facts.choices = scope.json_list(kind.args[0])
+        except Unknown:
             facts.dynamic = True
-    elif word:
-        facts.type = _CLICK_TYPES.get(word, facts.type)
+    else:
+        facts.type = _CLICK_TYPES.get(last_name(kind), facts.type)
+
+
+def _set_click_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:
     for name in ("default", "nargs", "help"):
-        if name in given:
-            try:
-                value = as_json(scope.value(given[name]))
-            except Unknown:
-                continue
-            if name == "nargs":
-                facts.nargs = "*" if value == -1 else value
-                facts.required = facts.required and value != -1
-            else:
-                setattr(facts, name, value if name == "default" else str(value))
-    if not word and facts.action == "store" and "default" in given:
-        kinds: dict[type, FlagType] = {bool: "bool", int: "int", float: "float"}
-        facts.type = kinds.get(type(facts.default), facts.type)
-
-
-def _true(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is True
-
-
-def _is_false(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is False
+        try:
+            value = scope.json(given.get(name))
+        except Unknown:
+            continue
+        if name == "nargs":
+            facts.nargs = "*" if value == -1 else value
+        else:
+            setattr(facts, name, value if name == "default" else str(value))
+    if not last_name(given.get("type")) and facts.action == "store" and isinstance(facts.default, (bool, int, float)):
+        facts.type = type_of_value(facts.default)
 
 
 def read_typer(tree: ast.Module, scope: Scope, facts: ExecutorFacts) -> None:
-    """``typer.run(f)`` and ``@app.command()``: the signature, with typer.Option and typer.Argument."""
-    enums = _enums(tree, scope)
+    """Add the parameters of the functions behind ``typer.run(f)`` and ``@app.command()``."""
+    choices = _enum_values(tree, scope)
     for function in _typer_functions(tree, facts):
-        plain, _ = flags_of_function(function, scope)
-        arguments = [*function.args.args, *function.args.kwonlyargs]
-        missing = len(function.args.args) - len(function.args.defaults)
-        defaults = [*[None] * missing, *function.args.defaults, *function.args.kw_defaults]
-        for flag, argument, default in zip(plain, arguments, defaults, strict=False):
-            if not dotted(argument.annotation or ast.Constant(None)).endswith("Context"):
-                facts.flags.append(_typer_flag(flag, argument, default, scope, enums))
+        for parameter in parameters_of(function):
+            if not dotted(parameter[0].annotation).endswith("Context"):
+                facts.flags.append(_typer_flag(parameter, scope, choices))
 
 
 def _typer_functions(tree: ast.Module, facts: ExecutorFacts) -> list[Function]:
-    by_name = {function.name: function for function in functions(tree)}
-    commands = [
-        function
-        for function in by_name.values()
-        if any(dotted(_called(d)).endswith((".command", ".callback")) for d in function.decorator_list)
-    ]
-    named = [f for f in commands if any(dotted(_called(d)).endswith(".command") for d in f.decorator_list)]
-    if len(named) > 1:
-        facts.subcommands += [function.name.replace("_", "-") for function in named]
-    run = [
-        by_name[node.args[0].id]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and dotted(node.func) in ("typer.run", "run") and node.args
-        and isinstance(node.args[0], ast.Name) and node.args[0].id in by_name
-    ]  # fmt: skip
-    return commands or run
+    by_name = {function.name: function for function in functions_of(tree)}
+    decorators = {name: [dotted(called(d)) for d in function.decorator_list] for name, function in by_name.items()}
+    commands = [name for name, words in decorators.items() if any(word.endswith(".command") for word in words)]
+    callbacks = [name for name, words in decorators.items() if any(word.endswith(".callback") for word in words)]
+    if len(commands) > 1:
+        facts.subcommands += [_command_name(by_name[name]) for name in commands]
+    started = [name for name in by_name if name in (*commands, *callbacks)]
+    if not started:
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+        started = [dotted(call.args[0]) for call in calls if dotted(call.func) in ("typer.run", "run")]
+    return [by_name[name] for name in started if name in by_name]
 
 
-def _typer_flag(
-    flag: FlagFacts, argument: ast.arg, default: ast.expr | None, scope: Scope, enums: dict[str, list[str]]
-) -> FlagFacts:
-    """typer: no default is a positional argument, a default an option; Option and Argument say otherwise."""
+def _typer_flag(parameter: Parameter, scope: Scope, choices: dict[str, list[str]]) -> FlagFacts:
+    """Return the flag of one parameter: positional without a default, an option with one, else as its marker says.
+
+    The marker is ``typer.Option(...)`` or ``typer.Argument(...)``, as the default or in ``Annotated``.
+    """
+    argument, default = parameter
+    flag = flag_of_parameter(parameter, scope)
     marker = default if isinstance(default, ast.Call) else None
-    annotation = argument.annotation
-    if (
-        isinstance(annotation, ast.Subscript)
-        and dotted(annotation.value).endswith("Annotated")
-        and isinstance(annotation.slice, ast.Tuple)
-    ):
-        marker = next((part for part in annotation.slice.elts if isinstance(part, ast.Call)), marker)
-        annotation = annotation.slice.elts[0]
-    word = dotted(marker.func).rpartition(".")[2] if marker is not None else ""
-    flag.choices = enums.get(dotted(annotation) if annotation is not None else "", flag.choices)
+    annotation: ast.AST | None = argument.annotation
+    if isinstance(annotation, ast.Subscript) and dotted(annotation.value).endswith("Annotated"):
+        parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation]
+        marker = next((part for part in parts if isinstance(part, ast.Call)), marker)
+        annotation = parts[0]
+    flag.choices = choices.get(dotted(annotation), flag.choices)
     if flag.choices:
         flag.type = "str"
     flag.dynamic, flag.default_text = False, None
+    word = last_name(marker)
     names: list[str] = []
     if marker is not None and word in ("Option", "Argument"):
-        names = _typer_marker(flag, marker, default, scope)
-    positional = word == "Argument" or (default is None and word != "Option")
-    if positional:
-        flag.options = []
-        flag.nargs = "*" if flag.nargs else None
+        names = _read_marker(flag, marker, marker is default, scope)
+    if word == "Argument" or (default is None and word != "Option"):
+        flag.options, flag.nargs = [], "*" if flag.nargs else None
     elif flag.type == "bool":
-        base = [n for n in names if n.startswith("--")] or flag.options
-        flag.action = "boolean_optional"
-        flag.options = [part for name in base for part in name.split("/")]
-        if len(flag.options) == 1 and not names:
-            flag.options.append("--no-" + flag.options[0][2:])
-        elif len(flag.options) == 1:
-            flag.action = "store_true"
+        _set_boolean(flag, names)
     else:
         flag.options = names or flag.options
         if flag.nargs:
@@ -180,57 +155,55 @@ def _typer_flag(
     return flag
 
 
-def _typer_marker(flag: FlagFacts, marker: ast.Call, default: ast.expr | None, scope: Scope) -> list[str]:
-    """Default, names and help of typer.Option(...); the first word is the default where it is not in Annotated."""
-    values: list[object] = []
-    for part in marker.args:
-        try:
-            values.append(scope.value(part))
-        except Unknown:
-            values.append(None)
-    if marker is default:
+def _set_boolean(flag: FlagFacts, names: list[str]) -> None:
+    """Set the options ``--name`` and ``--no-name``; a single given name is an option without its opposite."""
+    long = [name for name in names if name.startswith("--")] or flag.options
+    flag.options = [part for name in long for part in name.split("/")]
+    flag.action = "boolean_optional"
+    if len(flag.options) == 1 and names:
+        flag.action = "store_true"
+    elif len(flag.options) == 1:
+        flag.options.append("--no-" + flag.options[0][2:])
+
+
+def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: Scope) -> list[str]:
+    """Set the default and the help of a marker. Return its option names.
+
+    The first argument of a marker that ``is_default`` (and so not in ``Annotated``) is the default.
+    """
+    values = [scope.value_or(part, None) for part in marker.args]
+    if is_default:
         first = values.pop(0) if values else None
         flag.required = first is Ellipsis
         flag.default = None if first is Ellipsis else first
-    for keyword in marker.keywords:
-        if keyword.arg in ("help", "default"):
-            try:
-                value = scope.value(keyword.value)
-            except Unknown:
-                continue
-            setattr(flag, keyword.arg, None if value is Ellipsis else value)
-    return [str(value) for value in values if isinstance(value, str) and value.startswith("-")]
+    for name, node in keywords_of(marker).items():
+        if name in ("help", "default"):
+            value = scope.value_or(node, getattr(flag, name))
+            setattr(flag, name, None if value is Ellipsis else value)
+    return [value for value in values if isinstance(value, str) and value.startswith("-")]
 
 
-def _enums(tree: ast.Module, scope: Scope) -> dict[str, list[str]]:
-    """Values of the Enum classes of the file."""
+def _enum_values(tree: ast.Module, scope: Scope) -> dict[str, list[str]]:
+    """Return the values of each Enum class of the file."""
     found = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and any(dotted(base).endswith("Enum") for base in node.bases):
-            values = []
-            for item in node.body:
-                if isinstance(item, ast.Assign):
-                    try:
-                        values.append(str(scope.value(item.value)))
-                    except Unknown:
-                        continue
-            found[node.name] = values
+            values = [scope.value_or(item.value, None) for item in node.body if isinstance(item, ast.Assign)]
+            found[node.name] = [str(value) for value in values if value is not None]
     return found
 
 
 def read_fire(tree: ast.Module, scope: Scope, facts: ExecutorFacts) -> None:
-    """``fire.Fire(function)``: every parameter is an option ``--name``. Other components tell no flags."""
-    by_name = {function.name: function for function in functions(tree)}
+    """Add every parameter of ``fire.Fire(function)`` as an option ``--name``; flags of other components are unknown."""
+    by_name = {function.name: function for function in functions_of(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and dotted(node.func) in ("fire.Fire", "Fire"):
-            target = node.args[0] if node.args else None
-            function = by_name.get(target.id) if isinstance(target, ast.Name) else None
+            function = by_name.get(dotted(node.args[0])) if node.args else None
             if function is None:
                 facts.complete = False
                 continue
-            flags, anything = flags_of_function(function, scope)
+            flags, accepts_any = flags_of_function(function, scope)
             for flag in flags:
-                flag.options, flag.action = ["--" + flag.name], "store"
-                flag.nargs = None
+                flag.options, flag.action, flag.nargs = ["--" + flag.name], "store", None
             facts.flags += flags
-            facts.complete = facts.complete and not anything
+            facts.complete = facts.complete and not accepts_any

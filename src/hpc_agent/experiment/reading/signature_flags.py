@@ -5,59 +5,58 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from typing import Any
 
 import msgspec
 
-from hpc_agent.experiment.reading.flag_facts import FlagFacts, FlagType, Scope, Unknown, as_json, dotted, text_of
-from hpc_agent.experiment_kit.runs import option_of
+from hpc_agent.experiment.reading.flag_facts import FlagFacts, FlagType, type_of_value
+from hpc_agent.experiment.reading.syntax import Function, Scope, Unknown, last_name, source_of
+from hpc_agent.experiment_kit.registered_functions import option_of
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SIMPLE: dict[str, FlagType] = {
-    "str": "str",
-    "int": "int",
-    "float": "float",
-    "bool": "bool",
-    "Path": "path",
-    "PathLike": "path",
-}
+    "str": "str", "int": "int", "float": "float", "bool": "bool", "Path": "path", "PathLike": "path",
+}  # fmt: skip
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
+Parameter = tuple[ast.arg, ast.expr | None]
+
+
+def parameters_of(function: Function) -> list[Parameter]:
+    """Return each parameter that can be given by name, with its default."""
+    arguments = function.args
+    missing = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+    defaults = ([None] * missing + list(arguments.defaults))[len(arguments.posonlyargs) :]
+    pairs = [
+        *zip(arguments.args, defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return [pair for pair in pairs if pair[0].arg not in ("self", "cls")]
 
 
 def flags_of_function(function: Function, scope: Scope) -> tuple[list[FlagFacts], bool]:
-    """A flag for each parameter that can be given by name, and whether any other name is taken too (``**kwargs``)."""
-    arguments = function.args
-    pairs = list(zip(arguments.args, _padded(arguments), strict=True))
-    pairs += list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-    flags = [_flag(argument, default, scope) for argument, default in pairs if argument.arg not in ("self", "cls")]
-    return flags, arguments.kwarg is not None
+    """Return a flag for each parameter, and True when the function has ``**kwargs``."""
+    flags = [flag_of_parameter(parameter, scope) for parameter in parameters_of(function)]
+    return flags, function.args.kwarg is not None
 
 
-def _padded(arguments: ast.arguments) -> list[ast.expr | None]:
-    """A default, or None, for each ordinary parameter; those of positional-only ones are left out."""
-    missing = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
-    return ([None] * missing + list(arguments.defaults))[len(arguments.posonlyargs) :]
-
-
-def _flag(argument: ast.arg, default: ast.expr | None, scope: Scope) -> FlagFacts:
+def flag_of_parameter(parameter: Parameter, scope: Scope) -> FlagFacts:
+    argument, default = parameter
     facts = FlagFacts(name=argument.arg, options=[option_of(argument.arg)], required=default is None)
     if default is not None:
         try:
-            facts.default = as_json(scope.value(default))
+            facts.default = scope.json(default)
         except Unknown:
-            facts.default_text, facts.dynamic = text_of(default), True
+            facts.default_text, facts.dynamic = source_of(default), True
     annotation = _unquoted(argument.annotation)
     if annotation is None:
-        facts.type = _type_of_value(facts.default)
+        facts.type = type_of_value(facts.default)
     else:
-        _annotate(facts, annotation, scope)
+        _set_type(facts, annotation, scope)
     if facts.type == "bool" and facts.nargs is None:
         facts.action = "store_true" if facts.default is False else "boolean_optional"
     return facts
 
 
 def _unquoted(node: ast.expr | None) -> ast.expr | None:
-    """An annotation that is written as text, as what it says."""
+    """Return the expression in a quoted annotation."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         try:
             return ast.parse(node.value, mode="eval").body
@@ -66,47 +65,46 @@ def _unquoted(node: ast.expr | None) -> ast.expr | None:
     return node
 
 
-def _annotate(facts: FlagFacts, node: ast.expr, scope: Scope) -> None:
+def _set_type(facts: FlagFacts, node: ast.expr, scope: Scope) -> None:
+    """Set the type, choices and nargs that an annotation names."""
     node = _without_none(node)
-    name = dotted(node.value if isinstance(node, ast.Subscript) else node).rpartition(".")[2]
+    inner = _inner_types(node)
+    name = last_name(node.value if isinstance(node, ast.Subscript) else node)
     if name in _SIMPLE:
         facts.type = _SIMPLE[name]
-    elif name == "Annotated" and isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
-        _annotate(facts, node.slice.elts[0], scope)
-    elif name == "Literal" and isinstance(node, ast.Subscript):
-        values = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    elif name == "Annotated" and len(inner) > 1:
+        _set_type(facts, inner[0], scope)
+    elif name == "Literal" and inner:
         try:
-            facts.choices = [as_json(scope.value(value)) for value in values]
-            facts.type = _type_of_value(facts.choices[0])
+            facts.choices = [scope.json(value) for value in inner]
+            facts.type = type_of_value(facts.choices[0])
         except Unknown:
             facts.dynamic = True
     elif name in _LISTS:
         facts.nargs = "+"
-        item = node.slice if isinstance(node, ast.Subscript) else None
-        item = item.elts[0] if isinstance(item, ast.Tuple) and item.elts else item
-        facts.type = _SIMPLE.get(dotted(item).rpartition(".")[2], "str") if item is not None else "str"
+        facts.type = _SIMPLE.get(last_name(inner[0]), "str") if inner else "str"
     else:
         facts.type = "json"
 
 
+def _inner_types(node: ast.expr) -> list[ast.expr]:
+    """Return ``A`` and ``B`` for ``Outer[A, B]``."""
+    if not isinstance(node, ast.Subscript):
+        return []
+    return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
+
+
 def _without_none(node: ast.expr) -> ast.expr:
-    """``Optional[T]``, ``Union[T, None]`` and ``T | None`` as T; a union of several types stays."""
+    """Return T for ``Optional[T]``, ``Union[T, None]`` and ``T | None``; a union of several types as it is."""
     options: list[ast.expr] = []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         options = [node.left, node.right]
-    elif isinstance(node, ast.Subscript) and dotted(node.value).rpartition(".")[2] in ("Optional", "Union"):
-        options = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    elif isinstance(node, ast.Subscript) and last_name(node.value) in ("Optional", "Union"):
+        options = _inner_types(node)
     real = [option for option in options if not (isinstance(option, ast.Constant) and option.value is None)]
     return _without_none(real[0]) if len(real) == 1 else node
 
 
-def _type_of_value(value: Any) -> FlagType:
-    if isinstance(value, (dict, list)):
-        return "json"
-    kinds: dict[type, FlagType] = {bool: "bool", int: "int", float: "float"}
-    return kinds.get(type(value), "str")
-
-
 def signature_sha(flags: list[FlagFacts]) -> str:
-    """SHA-256 over the flags as canonical JSON; their order counts."""
+    """Return the SHA-256 of the flags as canonical JSON; their order counts."""
     return hashlib.sha256(json.dumps(msgspec.to_builtins(flags), sort_keys=True).encode()).hexdigest()

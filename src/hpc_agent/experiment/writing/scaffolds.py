@@ -14,7 +14,7 @@ from string import Template
 from typing import Any, Literal
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment_kit.runs import option_of
+from hpc_agent.experiment_kit.registered_functions import option_of
 from hpc_agent.infra.templates import TEMPLATES
 from hpc_agent.node.shared.task_environment import is_reserved, problems
 
