@@ -1,7 +1,8 @@
-"""Task generators: what a list of tasks is made from, checked, counted, and as the Python that makes it."""
+"""Task generators: each kind checks its params and returns the tasks, their number and the Python that makes them."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -12,15 +13,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.grid.manifests import from_manifest
-from hpc_agent.experiment.grid.sampled_points import latin_hypercube, sobol
 from hpc_agent.experiment.grid.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
 from hpc_agent.node.shared import task_environment
 
 
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
-    """What makes the tasks: its kind, and the params of that kind."""
+    """The kind of a generator, and the params of that kind."""
 
     kind: Annotated[Literal[
         "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
@@ -32,7 +33,7 @@ class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:
-    """The tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid naming what is wrong."""
+    """Return the tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid with the wrong param."""
     fixed = dict(fixed or {})
     source = _KINDS[generator.kind](generator.params, root, fixed)
     if source.count < 1:
@@ -45,7 +46,7 @@ def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = Non
 
 
 def _check(kwargs: Kwargs, where: str) -> None:
-    """Names must be variable names and values must survive the way to the task."""
+    """Raises SpecInvalid for a name that is no variable name, and for a value that JSON cannot hold."""
     try:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -125,13 +126,58 @@ def _check_range(low: float, high: float, n: int) -> None:
 
 
 def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> TaskSource:
-    """Twelve digits: a value like 0.001 is written as such, and reads the same on every machine."""
+    """Return tasks with these values, rounded to twelve digits: a value like 0.001 is written as such."""
     no_clash(fixed, {param})
     tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
     if len(tidy) != len(values):
         raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
     source = _cartesian({"axes": {param: tidy}}, Path(), fixed)
     return TaskSource(source.count, source.make, source.python, about, source.imports)
+
+
+class Range(msgspec.Struct, forbid_unknown_fields=True):
+    """The range of a sampled parameter; ``log`` spreads the values over the orders of magnitude, ``integer`` rounds them."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def at(self, share: float) -> float | int:
+        """Return the value at a share of the range, from 0 to 1."""
+        low, high = self.low, self.high
+        value = low * (high / low) ** share if self.log else low + (high - low) * share
+        if self.integer:
+            return min(int(high), int(low) + int(share * (int(high) - int(low) + 1))) if not self.log else round(value)
+        return float(f"{value:.12g}")
+
+
+def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    """Return points of scipy.stats.qmc as listed tasks: a run must not depend on the version of SciPy."""
+    ranges, n, seed = take(params, ranges=dict[str, Range], n=int, seed=(int, 0))
+    no_clash(fixed, set(ranges))
+    if not ranges or not 1 <= n <= MAX_TASKS or seed < 0:
+        raise bad(f"name at least one range, n from 1 to {MAX_TASKS:,}, and a seed from 0 on")
+    for name, span in ranges.items():
+        if not (math.isfinite(span.low) and math.isfinite(span.high) and span.low < span.high):
+            raise bad(f"{name}: low must be below high", f"task_generator.params.ranges.{name}")
+        if span.log and span.low <= 0:
+            raise bad(f"{name}: low must be positive on a log scale", f"task_generator.params.ranges.{name}")
+    try:
+        from scipy.stats import qmc  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise SpecInvalid(
+            f"{called} points are drawn by SciPy, which is not installed here",
+            field="task_generator.kind",
+            remediation="Run \"pip install 'hpc-agent[sampling]'\", then the same hpc-agent command.",
+        ) from None
+    drawn = getattr(qmc, engine)(d=len(ranges), seed=seed)
+    points = drawn.random_base2(math.ceil(math.log2(n)))[:n] if engine == "Sobol" else drawn.random(n)
+    tasks = [
+        {**{name: span.at(float(share)) for (name, span), share in zip(ranges.items(), point, strict=True)}, **fixed}
+        for point in points
+    ]
+    return listed(tasks, f"{n} points of a {called} over {', '.join(ranges)} (seed {seed})")
 
 
 _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
@@ -141,6 +187,6 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
     "numeric_logspace": _logspace,
     "numeric_linspace": _linspace,
     "from_manifest": from_manifest,
-    "latin_hypercube": latin_hypercube,
-    "sobol": sobol,
+    "latin_hypercube": functools.partial(_sampled, "LatinHypercube", "latin hypercube"),
+    "sobol": functools.partial(_sampled, "Sobol", "Sobol"),
 }

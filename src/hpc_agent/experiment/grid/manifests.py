@@ -1,4 +1,4 @@
-"""The generator that reads a CSV or JSONL file of the repo: a task a row."""
+"""The generator from_manifest: a task for each row of a CSV or JSONL file of the repo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpc_agent.experiment.grid.task_source import (
 
 
 def from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
-    """A CSV or JSONL file of the repo, a task a row; it stays where it is and travels with the code."""
+    """Return a task for each row of a file. The file itself is pushed with the code."""
     name, columns = take(params, path=str, columns=(list[str], []))
     path = (root / name).resolve()
     if not path.is_relative_to(root) or not path.is_file():
@@ -33,14 +33,10 @@ def from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSour
             field="task_generator.params.path",
             remediation="Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo.",
         )
-    relative = path.relative_to(root).as_posix()
+    is_csv = path.suffix.lower() == ".csv"
     try:
         with path.open(encoding="utf-8", newline="") as handle:
-            rows = (
-                _csv_rows(handle)
-                if path.suffix.lower() == ".csv"
-                else [json.loads(line) for line in handle if line.strip()]
-            )
+            rows = _csv_rows(handle) if is_csv else [json.loads(line) for line in handle if line.strip()]
     except (ValueError, csv.Error) as error:
         raise bad(f"{name}: {error}", "task_generator.params.path") from error
     if not all(isinstance(row, dict) for row in rows):
@@ -51,14 +47,14 @@ def from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSour
     for row in rows[:1]:
         no_clash(fixed, set(columns or row))
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
-    text = _reading_csv if path.suffix.lower() == ".csv" else reading_jsonl
-    python = text(f"../{relative}", fixed, columns)
-    imports = ("csv", "io", "json", "os") if path.suffix.lower() == ".csv" else ("io", "json", "os")
+    relative = path.relative_to(root).as_posix()
+    python = (_reading_csv if is_csv else reading_jsonl)(f"../{relative}", fixed, columns)
+    imports = (*(["csv"] if is_csv else []), "io", "json", "os")
     return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
 
 
 def number_or_text(text: str) -> Any:
-    """A cell of a CSV file: a JSON scalar (number, true, false, null) where it reads as one, else its text."""
+    """Return the cell of a CSV file as a number, true, false or null if it is one in JSON, else as text."""
     try:
         value = json.loads(text)
     except ValueError:

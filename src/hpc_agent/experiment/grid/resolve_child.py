@@ -1,6 +1,6 @@
-"""Runs in a child process: imports the user's tasks.py, resolves every task, writes one JSON line a task to a file.
+"""The child process that imports the user's tasks.py and writes the parameters of each task as a line of JSON.
 
-argv: tasks.py, output file, task limit. The last line of the output is the verdict: {"total": n} or {"error": {...}}.
+argv: tasks.py, output file, task limit. The last line of the output is {"total": n} or {"error": {...}}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hpc_agent.node.shared.tasks_module import canonical, load_tasks
 
 
 class Refused(Exception):
-    """What is wrong with tasks.py, and with which task."""
+    """An error of tasks.py, with the number of the task."""
 
     def __init__(self, message: str, task: int | None = None, trace: str = "") -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ def _guarded(call: Any, what: str, task: int | None) -> Any:
     try:
         result = call()
         if os.getpid() != mine:
-            os._exit(0)  # tasks.py forked: the copy must not write into the same file
+            os._exit(0)  # a process that tasks.py forked must not write into the same file
         return result
     except Refused:
         raise
@@ -71,8 +71,8 @@ def main(path: str, output: str, limit: str) -> int:
     os.dup2(2, 1)  # the user's prints go to stderr
     with open(output, "wb", buffering=1 << 20) as handle:  # noqa: PTH123 - a plain path from the parent
         try:
-            verdict: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
+            outcome: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
         except Refused as refused:
-            verdict = {"error": refused.facts}
-        handle.write(json.dumps(verdict).encode() + b"\n")
+            outcome = {"error": refused.facts}
+        handle.write(json.dumps(outcome).encode() + b"\n")
     return 0

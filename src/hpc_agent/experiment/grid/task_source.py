@@ -1,4 +1,4 @@
-"""The tasks of a generator: how many, which, and the Python that makes them."""
+"""The tasks of a generator and the Python that makes them, with helpers for the generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc_agent.experiment.grid.literals import literal
 
 Kwargs = dict[str, Any]
 MAX_TASKS = 1_000_000
-# More tasks than this are no reading matter: they are kept in a file of their own.
+# More listed tasks than this are written into MANIFEST instead of tasks.py.
 INLINE_TASKS = 1000
 MANIFEST = "tasks.jsonl"
 HERE = "HERE = os.path.dirname(os.path.abspath(__file__))\n"
@@ -33,7 +33,7 @@ class TaskSource:
     manifest: str | None = None
 
     def names(self) -> set[str]:
-        """Every parameter that some task has."""
+        """Return the names of all parameters."""
         return {name for kwargs in self.make() for name in kwargs}
 
 
@@ -42,7 +42,10 @@ def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
 
 
 def take(params: dict[str, Any], **kinds: Any) -> list[Any]:
-    """The named params in their types. Raises SpecInvalid for one that is missing, unknown, or of a wrong type."""
+    """Return the params with these names and types; a pair is a type and a default.
+
+    Raises SpecInvalid for a param that is missing, unknown, or of a wrong type.
+    """
     unknown = sorted(set(params) - set(kinds))
     if unknown:
         raise bad(
@@ -67,7 +70,7 @@ def no_clash(fixed: Kwargs, names: set[str]) -> None:
 
 
 def listed(tasks: list[Kwargs], about: str) -> TaskSource:
-    """Tasks that are written out: in tasks.py, or in a file of their own when they are many."""
+    """Return tasks that are written one by one, into tasks.py or into MANIFEST."""
     if len(tasks) <= INLINE_TASKS:
         return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about)
     text = "".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks)

@@ -15,37 +15,10 @@ from hpc_agent.state.files import save
 
 IGNORE_FILE = ".hpcignore"
 DEFAULT_IGNORES = """
-.git/
-.hg/
-.svn/
-.claude/
-.venv/
-venv/
-.tox/
-.nox/
-node_modules/
-__pycache__/
-*.pyc
-.mypy_cache/
-.ruff_cache/
-.pytest_cache/
-.ipynb_checkpoints/
-*.egg-info/
-.DS_Store
-.env
-/results/
-/_combiner/
-/clusters.yaml
-/.hpc/runs/
-/.hpc/.gitignore
-/.hpc/_hpc_dispatch.py
-/.hpc/_hpc_runtime/
-/.hpc/_hpc_kit/
-/.hpc/runtimes/
-/.hpc/.build-cache.json
-/.hpc/templates/
-/interview.json
-*.swp
+.git/ .hg/ .svn/ .claude/ .venv/ venv/ .tox/ .nox/ node_modules/ __pycache__/ *.pyc .mypy_cache/ .ruff_cache/
+.pytest_cache/ .ipynb_checkpoints/ *.egg-info/ .DS_Store .env /results/ /_combiner/ /clusters.yaml /.hpc/runs/
+/.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
+/.hpc/templates/ /interview.json *.swp
 """
 
 # ["f", path, sha256, executable] for a file, ["l", path, target] for a symbolic link; a line of the run's manifest.
@@ -109,7 +82,7 @@ def shared_files(root: Path, names: list[str]) -> list[str]:
 
 def _push_rules(root: Path, shared: list[str]) -> IgnoreRules:
     own = root / IGNORE_FILE
-    lines = DEFAULT_IGNORES.splitlines()
+    lines = DEFAULT_IGNORES.split()
     lines += own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
     try:
         return ignore_rules("", [*lines, *(f"/{name}" for name in shared)])

@@ -60,7 +60,7 @@ def python_sources(root: Path, notes: list[str], words: tuple[bytes, ...] = (), 
     The rules of .gitignore (of every folder, as in git), .hpcignore and the built-in list apply. Virtual environments,
     vendored trees, caches and hidden folders are left out, and symbolic links to folders are not followed.
     """
-    default = _readable_rules("", [*DEFAULT_IGNORES.splitlines(), *_lines(root / IGNORE_FILE)])
+    default = _readable_rules("", [*DEFAULT_IGNORES.split(), *_lines(root / IGNORE_FILE)])
     rules = _rules_inside(str(root / start), start, [default])
     for item, relative in walk(root, start, rules, _enter, (".py", ".ipynb")) if rules else ():
         try:

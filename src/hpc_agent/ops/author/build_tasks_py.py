@@ -13,11 +13,12 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
 from hpc_agent.experiment.grid.task_source import TaskSource
+from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.reading.executors import CHOOSER, Executor, flag_rows, metrics_file_of, named_executors
 from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
 from hpc_agent.experiment.series_tasks import ChunkedAxis, split_series
 from hpc_agent.experiment.writing.entry_points import EntryPointExecutor
-from hpc_agent.experiment.writing.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files, write_files
+from hpc_agent.experiment.writing.tasks_file import Flags, command_of, plan_files, write_files
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, doc
 from hpc_agent.state.layout import RepoLayout, experiment_root
