@@ -1,5 +1,6 @@
-"""What experiments import: ``@register_run`` and the helpers for series. Standard library of Python 3.6 only, because it
-travels with every run; it imports nothing from the rest of the package.
+"""The helpers that experiments import: ``@register_run`` and the helpers for series.
+
+They travel with every run: Python 3.6, standard library only, no import from the rest of the package.
 """
 
 from .registered_functions import main, read_kw_env, register_run, write_metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -44,28 +45,25 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     The folders executors/, scripts/, src/, experiments/ and bin/ are searched, and the whole repo when they hold none.
     """
     notes: list[str] = []
-    folders = search_dirs or [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
-    found = _executors(root, folders, notes)
+
+    def facts_in(folders: list[str]) -> list[ExecutorFacts]:
+        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
+        return [facts for source in sources if (facts := executor_facts(source, notes))]
+
+    found = facts_in(search_dirs or [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()])
     if not found and not search_dirs:
-        found = _executors(root, [""], notes)
-    return [found[path] for path in sorted(found)], list(dict.fromkeys(notes))
+        found = facts_in([""])
+    return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
 
 
-def _executors(root: Path, folders: list[str], notes: list[str]) -> dict[str, ExecutorFacts]:
-    found: dict[str, ExecutorFacts] = {}
+def _scripts(root: Path, folders: list[str], notes: list[str], words: tuple[bytes, ...]) -> Iterator[Source]:
+    """Yield each script of the folders once, without tests, notebooks and files of tools."""
     seen: set[str] = set()
     for folder in folders:
-        for source in python_sources(root, notes, EXECUTOR_WORDS, folder.strip("/")):
-            if source.path not in seen and _may_be_started(source):
+        for source in python_sources(root, notes, words, folder.strip("/")):
+            if source.path not in seen and not source.is_notebook and not NO_EXECUTORS.search(source.path):
                 seen.add(source.path)
-                facts = executor_facts(source, notes)
-                if facts is not None:
-                    found[source.path] = facts
-    return found
-
-
-def _may_be_started(source: Source) -> bool:
-    return not source.is_notebook and not NO_EXECUTORS.search(source.path)
+                yield source
 
 
 def script_facts(root: Path, path: str) -> ExecutorFacts | None:
@@ -246,14 +244,11 @@ def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
     A script's name, folder and functions count. Outside of the usual folders only the files of the root are read.
     """
     notes: list[str] = []
-    found: dict[str, ReducerFacts] = {}
-    for folder in [*(folder for folder in REDUCER_FOLDERS if (root / folder).is_dir()), ""]:
-        for source in python_sources(root, notes, (), folder):
-            if source.path not in found and _may_be_started(source) and (folder or "/" not in source.path):
-                facts = _reducer(source, notes)
-                if facts is not None:
-                    found[source.path] = facts
-    return sorted(found.values(), key=lambda facts: (-facts.score, facts.path)), list(dict.fromkeys(notes))
+    folders = [folder for folder in REDUCER_FOLDERS if (root / folder).is_dir()]
+    sources = _scripts(root, [*folders, ""], notes, ())
+    usual = (source for source in sources if "/" not in source.path or source.path.split("/")[0] in folders)
+    found = [facts for source in usual if (facts := _reducer(source, notes))]
+    return sorted(found, key=lambda facts: (-facts.score, facts.path)), list(dict.fromkeys(notes))
 
 
 def _reducer(source: Source, notes: list[str]) -> ReducerFacts | None:

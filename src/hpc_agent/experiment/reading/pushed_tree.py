@@ -1,17 +1,20 @@
-"""The files of a repo that are pushed, hashed by content; ignored files are left out."""
+"""The walk over a repo without its ignored files, and the manifest of the files that are pushed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.tree_walk import IgnoreRules, ignore_rules, walk
 from hpc_agent.state.files import save
+
+if TYPE_CHECKING:
+    import pathspec
 
 IGNORE_FILE = ".hpcignore"
 DEFAULT_IGNORES = """
@@ -20,6 +23,52 @@ DEFAULT_IGNORES = """
 /.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
 /.hpc/templates/ /interview.json *.swp
 """
+
+
+class IgnoreRules(NamedTuple):
+    """Patterns in the syntax of .gitignore for the paths below ``folder``, which is relative to the repo."""
+
+    folder: str
+    patterns: pathspec.GitIgnoreSpec
+
+    def match(self, path: str, is_folder: bool) -> bool:
+        below = path[len(self.folder) + 1 :] if self.folder else path
+        return bool(self.patterns.match_file(below + ("/" if is_folder else "")))
+
+
+# (folder, its path from the root, the rules around it) -> the rules inside; None for a folder that is left out.
+EnterFolder = Callable[[str, str, list[IgnoreRules]], list[IgnoreRules] | None]
+
+
+def ignore_rules(folder: str, lines: list[str]) -> IgnoreRules:
+    """Return the rules that these lines are. Raises ValueError for a line that is no pattern."""
+    import pathspec
+
+    return IgnoreRules(folder, pathspec.GitIgnoreSpec.from_lines(lines))
+
+
+def walk(
+    root: Path,
+    start: str,
+    rules: list[IgnoreRules],
+    enter: EnterFolder = lambda _folder, _relative, rules: rules,
+    suffixes: tuple[str, ...] = ("",),
+) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Yield each file and symbolic link below ``start``, with its path from ``root``, in the order of names."""
+    for item in sorted(os.scandir(root / start), key=lambda item: item.name):
+        relative = f"{start}/{item.name}" if start else item.name
+        is_folder = item.is_dir(follow_symlinks=False)
+        if not is_folder and not item.name.endswith(suffixes):
+            continue
+        if any(rule.match(relative, is_folder) for rule in rules):
+            continue
+        if not is_folder:
+            yield item, relative
+            continue
+        inner = enter(item.path, relative, rules)
+        if inner is not None:
+            yield from walk(root, relative, inner, enter, suffixes)
+
 
 # ["f", path, sha256, executable] for a file, ["l", path, target] for a symbolic link; a line of the run's manifest.
 TreeEntry = list[Any]

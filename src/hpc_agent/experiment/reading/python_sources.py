@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES, IGNORE_FILE
-from hpc_agent.experiment.reading.tree_walk import IgnoreRules, ignore_rules, walk
+from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES, IGNORE_FILE, IgnoreRules, ignore_rules, walk
 from hpc_agent.experiment_kit.notebooks import code_cells
 
 MAX_BYTES = 2 << 20
