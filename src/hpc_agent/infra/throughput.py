@@ -150,7 +150,7 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
         else f"Set pack to at most {int((limit - spin_up) / task_sec)}"
     )
     raise SpecInvalid(
-        f"{what} needs about {_clock(needed)} with the spin-up; the cluster's walltime ends at {_clock(limit)}",
+        f"{what} needs about {format_duration(needed)} with the spin-up; the cluster's walltime ends at {format_duration(limit)}",
         field="est_task_sec" if alone else "pack",
         remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.",
         details={"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up},
@@ -237,6 +237,7 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return hours:minutes:seconds, rounded up to a second."""
     whole = math.ceil(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import itertools
 import json
@@ -15,8 +16,16 @@ from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.manifests import from_manifest
-from hpc_agent.experiment.grid.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
+from hpc_agent.experiment.grid.task_source import (
+    MAX_TASKS,
+    Kwargs,
+    TaskSource,
+    bad,
+    listed,
+    no_clash,
+    python_reading_rows,
+    take,
+)
 from hpc_agent.node.shared import task_environment
 
 
@@ -135,6 +144,56 @@ def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> Task
     return TaskSource(source.count, source.make, source.python, about, source.imports)
 
 
+def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
+    """Return a task for each row of a file. The file itself is pushed with the code."""
+    name, columns = take(params, path=str, columns=(list[str], []))
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise SpecInvalid(
+            f"there is no file {name} in {root}",
+            field="task_generator.params.path",
+            remediation="Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo.",
+        )
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = _csv_rows(handle) if is_csv else [json.loads(line) for line in handle if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise bad(f"{name}: {error}", "task_generator.params.path") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise bad(f"{name}: every line must be a JSON object", "task_generator.params.path")
+    missing = sorted(set(columns) - set().union(*rows)) if rows else []
+    if missing:
+        raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
+    for row in rows[:1]:
+        no_clash(fixed, set(columns or row))
+    tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
+    relative = path.relative_to(root).as_posix()
+    python = python_reading_rows(f"../{relative}", fixed, columns, is_csv)
+    imports = (*(["csv"] if is_csv else []), "io", "json", "os")
+    return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
+
+
+def number_or_text(text: str) -> Any:
+    """Return the cell of a CSV file as a number, true, false or null if it is one in JSON, else as text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and not isinstance(value, (dict, list, str)) else text
+
+
+def _csv_rows(handle: Any) -> list[Kwargs]:
+    reader = csv.DictReader(handle)
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} has another number of columns than the header")
+        rows.append({name: number_or_text(text) for name, text in row.items()})
+    return rows
+
+
 class Range(msgspec.Struct, forbid_unknown_fields=True):
     """The range of a sampled parameter; ``log`` spreads the values over the orders of magnitude, ``integer`` rounds them."""
 
@@ -186,7 +245,7 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
     "items_x_seeds": _items_x_seeds,
     "numeric_logspace": _logspace,
     "numeric_linspace": _linspace,
-    "from_manifest": from_manifest,
+    "from_manifest": _from_manifest,
     "latin_hypercube": functools.partial(_sampled, "LatinHypercube", "latin hypercube"),
     "sobol": functools.partial(_sampled, "Sobol", "Sobol"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,18 @@ MAX_TASKS = 1_000_000
 # More listed tasks than this are written into MANIFEST instead of tasks.py.
 INLINE_TASKS = 1000
 MANIFEST = "tasks.jsonl"
-HERE = "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+CELL = '''
+def cell(text):
+    """A number, true, false or null where it reads as one; else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    finite = value == value and value not in (float("inf"), float("-inf"))
+    return value if finite and not isinstance(value, (dict, list, str)) else text
+
+
+'''
 REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
 
 
@@ -74,27 +85,22 @@ def listed(tasks: list[Kwargs], about: str) -> TaskSource:
     if len(tasks) <= INLINE_TASKS:
         return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about)
     text = "".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks)
-    source = reading_jsonl(MANIFEST, {})
+    source = python_reading_rows(MANIFEST, {})
     return TaskSource(len(tasks), lambda: iter(tasks), source, about, ("io", "json", "os"), text)
 
 
-def chosen_columns(row: str, columns: list[str] | None, fixed: Kwargs, convert: str = "{}") -> str:
-    value = convert.format("row[name]")
-    names = f"COLUMNS if name in {row}" if columns else row
-    chosen = f"{{name: {value} for name in {names}}}"
-    return f"dict({chosen}, **FIXED)" if fixed else chosen
-
-
-def constants(columns: list[str] | None, fixed: Kwargs) -> str:
-    text = f"COLUMNS = {literal(columns)}\n" if columns else ""
-    return text + (f"FIXED = {literal(fixed)}\n" if fixed else "")
-
-
-def reading_jsonl(path: str, fixed: Kwargs, columns: list[str] | None = None) -> str:
+def python_reading_rows(path: str, fixed: Kwargs, columns: Sequence[str] = (), is_csv: bool = False) -> str:
+    """Return the Python that makes TASKS from the rows of a CSV or JSONL file beside tasks.py."""
+    newline = ', newline=""' if is_csv else ""
+    rows = "list(csv.DictReader(lines))" if is_csv else "[json.loads(line) for line in lines if line.strip()]"
+    value = "cell(row[name])" if is_csv else "row[name]"
+    task = f"{{name: {value} for name in {'COLUMNS if name in row' if columns else 'row'}}}"
     return (
-        constants(columns, fixed)
-        + HERE
-        + f'with io.open(os.path.join(HERE, {literal(path)}), encoding="utf-8") as lines:\n'
-        + "    ROWS = [json.loads(line) for line in lines if line.strip()]\n"
-        + f"TASKS = [{chosen_columns('row', columns, fixed)} for row in ROWS]\n"
+        (CELL if is_csv else "")
+        + (f"COLUMNS = {literal(columns)}\n" if columns else "")
+        + (f"FIXED = {literal(fixed)}\n" if fixed else "")
+        + "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+        + f'with io.open(os.path.join(HERE, {literal(path)}), encoding="utf-8"{newline}) as lines:\n'
+        + f"    ROWS = {rows}\n"
+        + f"TASKS = [{f'dict({task}, **FIXED)' if fixed else task} for row in ROWS]\n"
     )

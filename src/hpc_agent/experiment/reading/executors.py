@@ -171,9 +171,9 @@ def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
 
     None stands for the default file, and for executors that differ.
     """
-    found = {None} if any(":" in key for key in flags) else set()
-    for rows in flags.values():
+    found: set[str | None] = set()
+    for key, rows in flags.items():
         values = [row["value"] for row in rows if "value" in row and row["value"] != RESULT_DIR]
-        found.add(Path(values[0]).name if values else None)
+        found |= {Path(values[0]).name if values else None} | ({None} if ":" in key else set())
     name = found.pop() if len(found) == 1 else None
     return name if name and name.endswith((".json", ".csv")) else None

@@ -194,7 +194,7 @@ def _cells(parts: dict[str, str], flags: list[Flag]) -> list[dict[str, Any]]:
 
 def _cell(identity: str, kind: str, source: str, tags: list[str] | None = None) -> dict[str, Any]:
     cell = {"id": identity, "cell_type": kind, "metadata": {"tags": tags} if tags else {}}
-    results = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    results: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
     return {**cell, "source": source.splitlines(keepends=True), **results}
 
 
