@@ -71,9 +71,8 @@ def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], 
     lines += [f"resources  {line}" for line in _resources(plan)]
     if plan["est_total_wall_sec"] is not None:
         bound = format_duration(round(plan["lower_bound_sec"]))
-        lines.append(
-            f"estimate   {format_duration(round(plan['est_total_wall_sec']))} (at least {bound}), {plan['est_core_hours']:.1f} core hours"
-        )
+        estimate = format_duration(round(plan["est_total_wall_sec"]))
+        lines.append(f"estimate   {estimate} (at least {bound}), {plan['est_core_hours']:.1f} core hours")
     return lines
 
 
