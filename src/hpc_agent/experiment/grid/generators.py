@@ -21,10 +21,10 @@ from hpc_agent.experiment.grid.task_source import (
     Kwargs,
     TaskSource,
     bad,
+    check_fixed,
     listed,
-    no_clash,
     python_reading_rows,
-    take,
+    typed_params,
 )
 from hpc_agent.node.shared import task_environment
 
@@ -66,14 +66,14 @@ def _check(kwargs: Kwargs, where: str) -> None:
 
 
 def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    [items] = take(params, items=list[dict[str, Any]])
+    [items] = typed_params(params, items=list[dict[str, Any]])
     for item in items:
-        no_clash(fixed, set(item))
+        check_fixed(fixed, set(item))
     return listed([{**item, **fixed} for item in items], f"{len(items)} listed task" + ("" if len(items) == 1 else "s"))
 
 
 def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    [axes] = take(params, axes=dict[str, list[Any]])
+    [axes] = typed_params(params, axes=dict[str, list[Any]])
     if not axes:
         raise bad("axes is empty: name at least one parameter with its values", "task_generator.params.axes")
     for name, values in axes.items():
@@ -82,7 +82,7 @@ def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
         twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
         if twice is not None:
             raise bad(f"axis {name!r} has {twice!r} twice", f"task_generator.params.axes.{name}")
-    no_clash(fixed, set(axes))
+    check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
     python = f"AXES = {_axes_text(all_axes)}\n"
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
@@ -97,9 +97,9 @@ def _axes_text(axes: dict[str, list[Any]]) -> str:
 
 
 def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    items, seeds = take(params, items=list[dict[str, Any]], seeds=list[int])
+    items, seeds = typed_params(params, items=list[dict[str, Any]], seeds=list[int])
     for item in items:
-        no_clash(fixed, set(item))
+        check_fixed(fixed, set(item))
         if "seed" in item:
             raise bad("an item has a 'seed' of its own", "task_generator.params.items")
     whole = [{**item, **fixed} for item in items]
@@ -111,7 +111,7 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
 
 
 def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n, base = take(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
+    param, low, high, n, base = typed_params(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
     _check_range(low, high, n)
     if low <= 0 or base <= 0 or base == 1:
         raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
@@ -121,7 +121,7 @@ def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
 
 
 def _linspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n = take(params, param=str, low=float, high=float, n=int)
+    param, low, high, n = typed_params(params, param=str, low=float, high=float, n=int)
     _check_range(low, high, n)
     values = [low + (high - low) * i / (n - 1) for i in range(n)]
     return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}")
@@ -136,7 +136,7 @@ def _check_range(low: float, high: float, n: int) -> None:
 
 def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> TaskSource:
     """Return tasks with these values, rounded to twelve digits: a value like 0.001 is written as such."""
-    no_clash(fixed, {param})
+    check_fixed(fixed, {param})
     tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
     if len(tidy) != len(values):
         raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
@@ -146,7 +146,7 @@ def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> Task
 
 def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
     """Return a task for each row of a file. The file itself is pushed with the code."""
-    name, columns = take(params, path=str, columns=(list[str], []))
+    name, columns = typed_params(params, path=str, columns=(list[str], []))
     path = (root / name).resolve()
     if not path.is_relative_to(root) or not path.is_file():
         raise SpecInvalid(
@@ -166,7 +166,7 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     if missing:
         raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
     for row in rows[:1]:
-        no_clash(fixed, set(columns or row))
+        check_fixed(fixed, set(columns or row))
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
     relative = path.relative_to(root).as_posix()
     python = python_reading_rows(f"../{relative}", fixed, columns, is_csv)
@@ -213,8 +213,8 @@ class Range(msgspec.Struct, forbid_unknown_fields=True):
 
 def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     """Return points of scipy.stats.qmc as listed tasks: a run must not depend on the version of SciPy."""
-    ranges, n, seed = take(params, ranges=dict[str, Range], n=int, seed=(int, 0))
-    no_clash(fixed, set(ranges))
+    ranges, n, seed = typed_params(params, ranges=dict[str, Range], n=int, seed=(int, 0))
+    check_fixed(fixed, set(ranges))
     if not ranges or not 1 <= n <= MAX_TASKS or seed < 0:
         raise bad(f"name at least one range, n from 1 to {MAX_TASKS:,}, and a seed from 0 on")
     for name, span in ranges.items():

@@ -52,7 +52,7 @@ def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
     return SpecInvalid(message, field=where, remediation=REMEDY)
 
 
-def take(params: dict[str, Any], **kinds: Any) -> list[Any]:
+def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
     """Return the params with these names and types; a pair is a type and a default.
 
     Raises SpecInvalid for a param that is missing, unknown, or of a wrong type.
@@ -74,7 +74,7 @@ def take(params: dict[str, Any], **kinds: Any) -> list[Any]:
     return values
 
 
-def no_clash(fixed: Kwargs, names: set[str]) -> None:
+def check_fixed(fixed: Kwargs, names: set[str]) -> None:
     both = sorted(set(fixed) & names)
     if both:
         raise bad(f"{both[0]!r} is both fixed and varied", "fixed_params")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hpc_agent.experiment.reading.flag_facts import Action, FlagFacts, FlagType
+from hpc_agent.experiment.reading.signature_flags import set_choices
 from hpc_agent.experiment.reading.syntax import Scope, Unknown, dotted, keywords_of, last_name, source_of
 
 ADDERS = ("add_argument", "add_option")
@@ -79,7 +80,9 @@ class ParserReader:
         if name in ADDERS and isinstance(node.func, ast.Attribute):
             self._add(node, scope, name == "add_option")
         elif name == "add_parser" and node.args:
-            self._subcommand(node, scope)
+            name = scope.value_or(node.args[0], None)
+            self.subcommands += [] if name is None else [str(name)]
+            self.complete = self.complete and name is not None
         elif name == "set_defaults":
             self._set_defaults(node, scope)
         elif name and _gets_parser(node):
@@ -91,12 +94,6 @@ class ParserReader:
             if key not in self._seen and _adds_flags(function):
                 self._seen.add(key)
                 self._statements(function.body, scope)
-
-    def _subcommand(self, node: ast.Call, scope: Scope) -> None:
-        try:
-            self.subcommands.append(str(scope.value(node.args[0])))
-        except Unknown:
-            self.complete = False
 
     def _set_defaults(self, node: ast.Call, scope: Scope) -> None:
         for name, value in keywords_of(node).items():
@@ -178,10 +175,7 @@ def _set_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> N
             suppressed = dotted(given["default"]).endswith("SUPPRESS")
             facts.default_text = None if suppressed else source_of(given["default"])
     if "choices" in given:
-        try:
-            facts.choices = scope.json_list(given["choices"])
-        except Unknown:
-            facts.dynamic = True
+        set_choices(facts, given["choices"], scope)
     if "required" in given:
         facts.required = bool(getattr(given["required"], "value", False))
     if "help" in given:

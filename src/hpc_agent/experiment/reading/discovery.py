@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.decorated_flags import read_click, read_fire, read_typer
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.python_sources import Cell, Source, python_sources
-from hpc_agent.experiment.reading.signature_flags import flags_of_function, signature_sha
+from hpc_agent.experiment.reading.signature_flags import (
+    flags_of_function,
+    read_click,
+    read_fire,
+    read_typer,
+    signature_sha,
+)
 from hpc_agent.experiment.reading.syntax import (
     Function,
     Scope,

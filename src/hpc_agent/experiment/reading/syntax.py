@@ -85,13 +85,6 @@ class Scope:
         """Return the value of an expression in JSON's types. Raises Unknown."""
         return as_json(self.value(node))
 
-    def json_list(self, node: ast.AST | None) -> list[Any]:
-        """Return the items of an expression in JSON's types. Raises Unknown."""
-        try:
-            return list(as_json(list(self.value(node))))
-        except TypeError as error:
-            raise Unknown from error
-
     def _expression(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Name):
             return self.names[node.id]
