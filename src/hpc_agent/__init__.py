@@ -12,15 +12,18 @@ TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hpc_agent.experiment.grid.tasks_module import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout, load_tasks_module
+    from hpc_agent.experiment.grid.tasks_file_facts import load_tasks_module
     from hpc_agent.infra.backends import get_template_path
     from hpc_agent.infra.clusters import load_clusters_config
+    from hpc_agent.state.repo_files import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout
 
     _PACKAGE_ROOT: Path
 
-_TASKS_MODULE = "hpc_agent.experiment.grid.tasks_module"
 _HOMES = {
-    **dict.fromkeys(("RUNS_SUBDIR", "TASKS_FILENAME", "RepoLayout", "load_tasks_module"), _TASKS_MODULE),
+    "RUNS_SUBDIR": "hpc_agent.state.repo_files",
+    "TASKS_FILENAME": "hpc_agent.state.repo_files",
+    "RepoLayout": "hpc_agent.state.repo_files",
+    "load_tasks_module": "hpc_agent.experiment.grid.tasks_file_facts",
     "get_template_path": "hpc_agent.infra.backends",
     "load_clusters_config": "hpc_agent.infra.clusters",
 }

@@ -179,7 +179,7 @@ def test_classify_axis_easy_reads_scripts_and_notebooks(run_cli, repo):
 
 
 MEANS = """import pandas as pd
-from hpc_agent.experiment_kit.runs import register_run
+from hpc_agent.experiment_kit import register_run
 from hpc_agent.experiment_kit.series import load_series, trim_emission
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 import pytest
 
 from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
-from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.discovery import (
     NO_EXECUTORS,
     executor_facts,
@@ -25,10 +25,10 @@ from hpc_agent.experiment.reading.discovery import (
     find_reducers,
     find_runs,
 )
-from hpc_agent.experiment.reading.entries import entry_for, flags_of
+from hpc_agent.experiment.reading.executors import executor_at, flag_rows
 from hpc_agent.experiment.reading.help_text import options_from_help
 from hpc_agent.experiment.reading.parameter_checks import check_kwargs
-from hpc_agent.experiment.reading.sources import python_sources
+from hpc_agent.experiment.reading.python_sources import python_sources
 from hpc_agent.experiment.writing.tasks_file import render
 
 SIMPLE = "application/vnd.pypi.simple.v1+json"
@@ -120,7 +120,7 @@ def test_tasks_can_be_planned_for_them(repos, tmp_path):
     planned = 0
     for root in repos.values():
         for facts in _with_flags(root):
-            entry = entry_for(root, facts.path)
+            entry = executor_at(root, facts.path)
             numbers = [
                 f
                 for f in entry.flags
@@ -134,9 +134,9 @@ def test_tasks_can_be_planned_for_them(repos, tmp_path):
             )
             problems = [problem for kwargs in source.make() for problem in check_kwargs(entry, kwargs)]
             assert {problem.code for problem in problems} <= {"wrong_value"}, (facts.path, problems)
-            text = render(source, {entry.key: flags_of(entry)}, "python3")
+            text = render(source, {entry.key: flag_rows(entry)}, "python3")
             (tmp_path / "tasks.py").write_text(text)
-            assert read_static(tmp_path / "tasks.py").flags == {entry.key: flags_of(entry)}
+            assert read_tasks_file(tmp_path / "tasks.py").flags == {entry.key: flag_rows(entry)}
             planned += 1
     assert planned >= 5
 

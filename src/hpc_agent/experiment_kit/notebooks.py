@@ -1,22 +1,22 @@
-"""A notebook as Python source: magics and shell lines left out, line numbers per cell kept."""
+"""The Python source of a notebook's cells, without magics and shell lines; each line keeps its number in the cell."""
 
 import json
 import re
 from typing import Any, Dict, List, Tuple
 
-# Cell magics whose body is Python of the notebook's own session; the cell of any other (%%bash, %%html) is left out.
+# Cell magics whose body is Python in the notebook's session; a cell with another one (%%bash, %%html) is left out.
 PYTHON_CELLS = ("time", "timeit", "capture", "prun", "memit", "mprun")
 SKIP_TAG = "hpc-skip"
 _ASSIGNED = re.compile(r"^(\s*)([\w.,\s\[\]'\"]+?)\s*=\s*[!%]")
 _TRAILING_HELP = re.compile(r"^[\w.]+\?{1,2}$")
 
 Cell = Tuple[int, str]
-# The triple quote that is open, the number of open brackets, and whether the line goes on after a backslash.
+# The open triple quote, the number of open brackets, and True when a backslash continues the line.
 Within = Tuple[str, int, bool]
 
 
 def code_cells(text: str) -> List[Cell]:
-    """(number of the cell, its Python source) for each code cell that is not tagged ``hpc-skip``.
+    """Return number and Python source of each code cell without the tag ``hpc-skip``.
 
     Raises ValueError when the text is no notebook.
     """
@@ -31,7 +31,7 @@ def code_cells(text: str) -> List[Cell]:
 
 
 def python_of(source: str) -> str:
-    """The cell's Python; each magic or shell line becomes an empty one (or ``name = None``), so lines keep their numbers."""
+    """Return the Python of a cell. A magic or shell line becomes an empty line, ``pass`` or ``name = None``."""
     lines = source.split("\n")
     first = next((line for line in lines if line.strip()), "")
     if first.startswith("%%"):
@@ -58,7 +58,7 @@ def _plain(line: str) -> str:
 
 
 def _after(line: str, within: Within) -> Within:
-    """Where the next line stands: within a text, brackets or a statement that goes on, it may begin with anything."""
+    """Return the state after a line: a line inside of a text, brackets or a statement is no magic."""
     block, depth, _ = within
     position = 0
     while position < len(line):

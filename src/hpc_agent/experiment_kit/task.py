@@ -1,13 +1,13 @@
-"""A task whose executor is a function: call it and leave its metrics where the dispatcher looks for them."""
+"""The start of a task whose executor is a function."""
 
 from typing import Any, Dict
 
 from .loading import load_function
-from .runs import call, write_metrics
+from .registered_functions import call, write_metrics
 
 
 def run_function(entry: str, root: str, kwargs: Dict[str, Any]) -> int:
-    """Call the function ``path.py:name`` with ``kwargs`` and write metrics.json; 0, or whatever it raises."""
+    """Call the function ``path.py:name`` with ``kwargs`` and write metrics.json. Return the exit code 0."""
     metrics = call(load_function(entry, root), kwargs)
     if metrics:
         write_metrics(metrics)

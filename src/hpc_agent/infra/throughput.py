@@ -140,7 +140,8 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
     else:
         field, subject, needed = "pack", f"an element of {pack} tasks", pack * task_sec + spin_up
         advice = f"Set pack to at most {int((limit - spin_up) / task_sec)}"
-    message = f"{subject} needs about {_clock(needed)} with the spin-up; the cluster's walltime ends at {_clock(limit)}"
+    about, end = format_duration(needed), format_duration(limit)
+    message = f"{subject} needs about {about} with the spin-up; the cluster's walltime ends at {end}"
     error = _invalid(field, message, advice)
     error.details = {"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up}
     raise error
@@ -225,6 +226,7 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return hours:minutes:seconds, rounded up to a second."""
     whole = math.ceil(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -77,7 +77,7 @@ def _head(run: RunView, now: float) -> Text:
     pace = run.pace()
     left = run.total - run.counts.get("complete", 0) - run.counts.get("failed", 0)
     if pace and left:
-        text.append(f", {pace * 60:.3g} tasks/min, ends about {_clock(now + left / pace, now)}")
+        text.append(f", {pace * 60:.3g} tasks/min, ends about {_time_of_day(now + left / pace, now)}")
     return text
 
 
@@ -149,6 +149,6 @@ def ago(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
-def _clock(at: float, now: float) -> str:
+def _time_of_day(at: float, now: float) -> str:
     form = "%H:%M" if at - now < 20 * 3600 else "%a %H:%M"
     return time.strftime(form, time.localtime(at))

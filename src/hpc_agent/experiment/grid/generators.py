@@ -1,7 +1,9 @@
-"""Task generators: what a list of tasks is made from, checked, counted, and as the Python that makes it."""
+"""Task generators: each kind checks its params and returns the tasks, their number and the Python that makes them."""
 
 from __future__ import annotations
 
+import csv
+import functools
 import itertools
 import json
 import math
@@ -12,15 +14,23 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.manifests import from_manifest
-from hpc_agent.experiment.grid.sampled_points import latin_hypercube, sobol
-from hpc_agent.experiment.grid.task_source import MAX_TASKS, Kwargs, TaskSource, bad, listed, no_clash, take
+from hpc_agent.experiment.grid.task_source import (
+    MAX_TASKS,
+    Kwargs,
+    TaskSource,
+    bad,
+    check_fixed,
+    listed,
+    python_reading_rows,
+    typed_params,
+)
 from hpc_agent.node.shared import task_environment
 
 
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
-    """What makes the tasks: its kind, and the params of that kind."""
+    """The kind of a generator, and the params of that kind."""
 
     kind: Annotated[Literal[
         "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
@@ -32,7 +42,7 @@ class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:
-    """The tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid naming what is wrong."""
+    """Return the tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid with the wrong param."""
     fixed = dict(fixed or {})
     source = _KINDS[generator.kind](generator.params, root, fixed)
     if source.count < 1:
@@ -45,7 +55,7 @@ def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = Non
 
 
 def _check(kwargs: Kwargs, where: str) -> None:
-    """Names must be variable names and values must survive the way to the task."""
+    """Raises SpecInvalid for a name that is no variable name, and for a value that JSON cannot hold."""
     try:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -56,14 +66,14 @@ def _check(kwargs: Kwargs, where: str) -> None:
 
 
 def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    [items] = take(params, items=list[dict[str, Any]])
+    [items] = typed_params(params, items=list[dict[str, Any]])
     for item in items:
-        no_clash(fixed, set(item))
+        check_fixed(fixed, set(item))
     return listed([{**item, **fixed} for item in items], f"{len(items)} listed task" + ("" if len(items) == 1 else "s"))
 
 
 def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    [axes] = take(params, axes=dict[str, list[Any]])
+    [axes] = typed_params(params, axes=dict[str, list[Any]])
     if not axes:
         raise bad("axes is empty: name at least one parameter with its values", "task_generator.params.axes")
     for name, values in axes.items():
@@ -72,7 +82,7 @@ def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
         twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
         if twice is not None:
             raise bad(f"axis {name!r} has {twice!r} twice", f"task_generator.params.axes.{name}")
-    no_clash(fixed, set(axes))
+    check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
     python = f"AXES = {_axes_text(all_axes)}\n"
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
@@ -87,9 +97,9 @@ def _axes_text(axes: dict[str, list[Any]]) -> str:
 
 
 def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    items, seeds = take(params, items=list[dict[str, Any]], seeds=list[int])
+    items, seeds = typed_params(params, items=list[dict[str, Any]], seeds=list[int])
     for item in items:
-        no_clash(fixed, set(item))
+        check_fixed(fixed, set(item))
         if "seed" in item:
             raise bad("an item has a 'seed' of its own", "task_generator.params.items")
     whole = [{**item, **fixed} for item in items]
@@ -101,7 +111,7 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
 
 
 def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n, base = take(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
+    param, low, high, n, base = typed_params(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
     _check_range(low, high, n)
     if low <= 0 or base <= 0 or base == 1:
         raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
@@ -111,7 +121,7 @@ def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
 
 
 def _linspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n = take(params, param=str, low=float, high=float, n=int)
+    param, low, high, n = typed_params(params, param=str, low=float, high=float, n=int)
     _check_range(low, high, n)
     values = [low + (high - low) * i / (n - 1) for i in range(n)]
     return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}")
@@ -125,13 +135,108 @@ def _check_range(low: float, high: float, n: int) -> None:
 
 
 def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> TaskSource:
-    """Twelve digits: a value like 0.001 is written as such, and reads the same on every machine."""
-    no_clash(fixed, {param})
+    """Return tasks with these values, rounded to twelve digits: a value like 0.001 is written as such."""
+    check_fixed(fixed, {param})
     tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
     if len(tidy) != len(values):
         raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
     source = _cartesian({"axes": {param: tidy}}, Path(), fixed)
     return TaskSource(source.count, source.make, source.python, about, source.imports)
+
+
+def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
+    """Return a task for each row of a file. The file itself is pushed with the code."""
+    name, columns = typed_params(params, path=str, columns=(list[str], []))
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise SpecInvalid(
+            f"there is no file {name} in {root}",
+            field="task_generator.params.path",
+            remediation="Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo.",
+        )
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = _csv_rows(handle) if is_csv else [json.loads(line) for line in handle if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise bad(f"{name}: {error}", "task_generator.params.path") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise bad(f"{name}: every line must be a JSON object", "task_generator.params.path")
+    missing = sorted(set(columns) - set().union(*rows)) if rows else []
+    if missing:
+        raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
+    for row in rows[:1]:
+        check_fixed(fixed, set(columns or row))
+    tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
+    relative = path.relative_to(root).as_posix()
+    python = python_reading_rows(f"../{relative}", fixed, columns, is_csv)
+    imports = (*(["csv"] if is_csv else []), "io", "json", "os")
+    return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
+
+
+def number_or_text(text: str) -> Any:
+    """Return the cell of a CSV file as a number, true, false or null if it is one in JSON, else as text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and not isinstance(value, (dict, list, str)) else text
+
+
+def _csv_rows(handle: Any) -> list[Kwargs]:
+    reader = csv.DictReader(handle)
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} has another number of columns than the header")
+        rows.append({name: number_or_text(text) for name, text in row.items()})
+    return rows
+
+
+class Range(msgspec.Struct, forbid_unknown_fields=True):
+    """The range of a sampled parameter; ``log`` spreads the values over the orders of magnitude, ``integer`` rounds them."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def at(self, share: float) -> float | int:
+        """Return the value at a share of the range, from 0 to 1."""
+        low, high = self.low, self.high
+        value = low * (high / low) ** share if self.log else low + (high - low) * share
+        if self.integer:
+            return min(int(high), int(low) + int(share * (int(high) - int(low) + 1))) if not self.log else round(value)
+        return float(f"{value:.12g}")
+
+
+def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
+    """Return points of scipy.stats.qmc as listed tasks: a run must not depend on the version of SciPy."""
+    ranges, n, seed = typed_params(params, ranges=dict[str, Range], n=int, seed=(int, 0))
+    check_fixed(fixed, set(ranges))
+    if not ranges or not 1 <= n <= MAX_TASKS or seed < 0:
+        raise bad(f"name at least one range, n from 1 to {MAX_TASKS:,}, and a seed from 0 on")
+    for name, span in ranges.items():
+        if not (math.isfinite(span.low) and math.isfinite(span.high) and span.low < span.high):
+            raise bad(f"{name}: low must be below high", f"task_generator.params.ranges.{name}")
+        if span.log and span.low <= 0:
+            raise bad(f"{name}: low must be positive on a log scale", f"task_generator.params.ranges.{name}")
+    try:
+        from scipy.stats import qmc  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise SpecInvalid(
+            f"{called} points are drawn by SciPy, which is not installed here",
+            field="task_generator.kind",
+            remediation="Run \"pip install 'hpc-agent[sampling]'\", then the same hpc-agent command.",
+        ) from None
+    drawn = getattr(qmc, engine)(d=len(ranges), seed=seed)
+    points = drawn.random_base2(math.ceil(math.log2(n)))[:n] if engine == "Sobol" else drawn.random(n)
+    tasks = [
+        {**{name: span.at(float(share)) for (name, span), share in zip(ranges.items(), point, strict=True)}, **fixed}
+        for point in points
+    ]
+    return listed(tasks, f"{n} points of a {called} over {', '.join(ranges)} (seed {seed})")
 
 
 _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
@@ -140,7 +245,7 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
     "items_x_seeds": _items_x_seeds,
     "numeric_logspace": _logspace,
     "numeric_linspace": _linspace,
-    "from_manifest": from_manifest,
-    "latin_hypercube": latin_hypercube,
-    "sobol": sobol,
+    "from_manifest": _from_manifest,
+    "latin_hypercube": functools.partial(_sampled, "LatinHypercube", "latin hypercube"),
+    "sobol": functools.partial(_sampled, "Sobol", "Sobol"),
 }

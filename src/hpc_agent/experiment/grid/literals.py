@@ -1,4 +1,4 @@
-"""Python literals as a person would write them, and the Python that makes a list of tasks."""
+"""Values as Python literals, wrapped as a person would wrap them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ WIDTH = 110
 
 
 def literal(value: Any, indent: int = 0, prefix: int = 0) -> str:
-    """``value`` (text, numbers, booleans, None, lists, dicts) as source; on one line where it fits.
+    """Return ``value`` (text, numbers, booleans, None, lists, dicts) as source, on one line if it fits.
 
-    ``indent`` is that of the line it begins on, ``prefix`` what stands before it there, in characters.
+    ``indent`` is the indent of the first line, and ``prefix`` the number of characters before the literal on it.
     """
     line = _line(value)
     if len(line) + indent + prefix <= WIDTH or not isinstance(value, (dict, list)) or not value:
@@ -39,7 +39,7 @@ def _line(value: Any) -> str:
 
 
 def _filled(rows: list[str], indent: int) -> list[str]:
-    """Many short items: as many a line as fit."""
+    """Return lines that hold as many of the items as fit."""
     lines: list[str] = []
     for row in rows:
         if lines and len(lines[-1]) + len(row) + 2 + indent <= WIDTH:

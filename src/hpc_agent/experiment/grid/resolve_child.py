@@ -1,6 +1,6 @@
-"""Runs in a child process: imports the user's tasks.py, resolves every task, writes one JSON line a task to a file.
+"""The child process that imports the user's tasks.py and writes the parameters of each task as a line of JSON.
 
-argv: tasks.py, output file, task limit. The last line of the output is the verdict: {"total": n} or {"error": {...}}.
+argv: tasks.py, output file, task limit. The last line of the output is {"total": n} or {"error": {...}}.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from hpc_agent.node.shared.task_environment import problems
 from hpc_agent.node.shared.tasks_module import canonical, load_tasks
 
 
-class Refused(Exception):
-    """What is wrong with tasks.py, and with which task."""
+class TasksFileError(Exception):
+    """An error of tasks.py, with the number of the task."""
 
     def __init__(self, message: str, task: int | None = None, trace: str = "") -> None:
         super().__init__(message)
@@ -26,14 +26,14 @@ def resolve_all(path: str, limit: int, write: Any) -> int:
     module = _guarded(lambda: load_tasks(path), "importing tasks.py", None)
     for name in ("total", "resolve"):
         if not callable(getattr(module, name, None)):
-            raise Refused(f"tasks.py has no function {name}()")
+            raise TasksFileError(f"tasks.py has no function {name}()")
     total = _guarded(module.total, "total()", None)
     if isinstance(total, bool) or not isinstance(total, int):
-        raise Refused(f"total() must return an int, not {type(total).__name__}")
+        raise TasksFileError(f"total() must return an int, not {type(total).__name__}")
     if total < 1:
-        raise Refused(f"total() is {total}: there is nothing to run")
+        raise TasksFileError(f"total() is {total}: there is nothing to run")
     if total > limit:
-        raise Refused(
+        raise TasksFileError(
             f"total() is {total:,}: more than the {limit:,} tasks that one run may have (constraints.max_tasks)"
         )
     for task in range(total):
@@ -44,14 +44,14 @@ def resolve_all(path: str, limit: int, write: Any) -> int:
 def _resolve_one(module: Any, task: int) -> bytes:
     kwargs = _guarded(lambda: module.resolve(task), f"resolve({task})", task)
     if not isinstance(kwargs, dict):
-        raise Refused(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
+        raise TasksFileError(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
     found = problems(kwargs)
     if found:
-        raise Refused(f"resolve({task}): {found[0]}", task)
+        raise TasksFileError(f"resolve({task}): {found[0]}", task)
     try:
         return canonical(kwargs)
     except (TypeError, ValueError) as error:
-        raise Refused(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
+        raise TasksFileError(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
 
 
 def _guarded(call: Any, what: str, task: int | None) -> Any:
@@ -59,20 +59,22 @@ def _guarded(call: Any, what: str, task: int | None) -> Any:
     try:
         result = call()
         if os.getpid() != mine:
-            os._exit(0)  # tasks.py forked: the copy must not write into the same file
+            os._exit(0)  # a process that tasks.py forked must not write into the same file
         return result
-    except Refused:
+    except TasksFileError:
         raise
     except BaseException as error:
-        raise Refused(f"{what} raised {type(error).__name__}: {error}", task, traceback.format_exc()[-3000:]) from error
+        raise TasksFileError(
+            f"{what} raised {type(error).__name__}: {error}", task, traceback.format_exc()[-3000:]
+        ) from error
 
 
 def main(path: str, output: str, limit: str) -> int:
     os.dup2(2, 1)  # the user's prints go to stderr
     with open(output, "wb", buffering=1 << 20) as handle:  # noqa: PTH123 - a plain path from the parent
         try:
-            verdict: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
-        except Refused as refused:
-            verdict = {"error": refused.facts}
-        handle.write(json.dumps(verdict).encode() + b"\n")
+            outcome: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
+        except TasksFileError as refused:
+            outcome = {"error": refused.facts}
+        handle.write(json.dumps(outcome).encode() + b"\n")
     return 0

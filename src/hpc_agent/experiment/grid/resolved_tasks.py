@@ -1,8 +1,9 @@
-"""Resolve every task of a repo, in a child process with a time limit, twice, and refuse what is not reproducible."""
+"""The parameters of every task of a repo, resolved twice in child processes with a time limit, and compared."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
@@ -27,7 +28,7 @@ PREVIEW = 3
 
 @dataclass(frozen=True)
 class ResolvedTasks:
-    """Every task's parameters, on disk; ``kwargs()`` reads them one by one, so a million tasks need no memory."""
+    """The parameters of every task, in a file with one line for each task."""
 
     path: Path
     total: int
@@ -43,12 +44,12 @@ class ResolvedTasks:
         return map(json.loads, self.lines())
 
     def every(self, step: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Number and kwargs of every ``step``-th task; the others are not even parsed."""
+        """Yield number and parameters of every ``step``-th task."""
         for task, line in itertools.islice(enumerate(self.lines()), 0, None, step):
             yield task, json.loads(line)
 
     def digests(self) -> str:
-        """Four bytes of SHA-256 a task, compressed and as base64: what the node holds ``resolve`` against."""
+        """Return four bytes of SHA-256 for each task, compressed and as base64; a task compares its parameters with them."""
         data = b"".join(hashlib.sha256(line).digest()[:DIGEST_BYTES] for line in self.lines())
         return base64.b64encode(zlib.compress(data)).decode()
 
@@ -56,118 +57,99 @@ class ResolvedTasks:
         return [kwargs for kwargs, _ in zip(self.kwargs(), range(PREVIEW), strict=False)]
 
 
-class resolved:  # noqa: N801 - used as ``with resolved(...) as tasks``
-    """Context of the resolved tasks; the files vanish with it.
+@contextlib.contextmanager
+def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float) -> Iterator[ResolvedTasks]:
+    """Resolve every task, in files that are deleted at the end of the ``with``.
 
     Raises SpecInvalid with the task's number: tasks.py missing, raising, of a wrong type, too slow, not reproducible.
     """
-
-    def __init__(self, world: World, repo: RepoLayout, limit: int, timeout_sec: float) -> None:
-        self._world = world
-        self._repo = repo
-        self._limit = limit
-        self._timeout = timeout_sec
-        self._folder = tempfile.TemporaryDirectory(prefix="hpc-agent-")
-
-    def __enter__(self) -> ResolvedTasks:
-        try:
-            return self._resolve()
-        except BaseException:
-            self._folder.cleanup()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
-
-    def _resolve(self) -> ResolvedTasks:
-        if not self._repo.tasks.is_file():
-            raise SpecInvalid(
-                f"there is no {self._repo.tasks}",
-                field="experiment_dir",
-                remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
-                "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
-            )
-        before = hashlib.sha256(self._repo.tasks.read_bytes()).hexdigest()
-        first, second = (Path(self._folder.name) / name for name in ("first", "second"))
-        # Two processes with different hash seeds: what depends on the order of a set, the clock or chance differs.
-        children = [self._start(first, "0"), self._start(second, "1")]
-        try:
-            for child in children:
-                child.wait(timeout=self._timeout)
-        except subprocess.TimeoutExpired:
-            raise SpecInvalid(
-                f"resolving the tasks took more than {self._timeout:.0f} s",
-                field="tasks.py",
-                remediation="Make import, total() and resolve() quick, or allow more: "
-                "'hpc-agent submit --resolve-timeout-sec N'.",
-            ) from None
-        finally:
-            for child in children:
-                end_group(child)
-        total = self._verdict(first, children[0])
-        self._verdict(second, children[1])
-        cmd_sha = self._compare(first, second, total)
-        if hashlib.sha256(self._repo.tasks.read_bytes()).hexdigest() != before:
-            raise SpecInvalid("tasks.py changed while it was being read", field="tasks.py")
-        return ResolvedTasks(first, total, cmd_sha, before)
-
-    def _start(self, output: Path, seed: str) -> subprocess.Popen[bytes]:
-        env = {**self._world.env, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
-        package = str(Path(__file__).resolve().parents[3])
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH", "")]))
-        # Not -m: it would look for our own imports in the repo first, where a json.py or types.py may lie.
-        code = "import sys; sys.path[:] = filter(None, sys.path)\n"
-        code += "from hpc_agent.experiment.grid.resolve_child import main; main(*sys.argv[1:])"
-        words = [sys.executable, "-c", code]
-        return subprocess.Popen(
-            [*words, str(self._repo.tasks), str(output), str(self._limit)],
-            cwd=self._repo.root,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=output.with_suffix(".err").open("wb"),
-            start_new_session=True,
+    if not repo.tasks.is_file():
+        raise SpecInvalid(
+            f"there is no {repo.tasks}",
+            field="experiment_dir",
+            remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
+            "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
         )
+    with tempfile.TemporaryDirectory(prefix="hpc-agent-") as folder:
+        yield _resolve(world, repo.tasks, Path(folder), limit, timeout_sec)
 
-    def _verdict(self, output: Path, child: subprocess.Popen[bytes]) -> int:
-        try:
-            verdict = json.loads(_last_line(output))
-        except (OSError, ValueError):
-            verdict = {}
-        if error := verdict.get("error"):
-            details = {key: value for key, value in error.items() if value not in (None, "")}
-            raise SpecInvalid(
-                error["message"],
-                field="tasks.py",
-                details=details,
-                remediation=f"Correct {self._repo.tasks}, then run 'hpc-agent compute-run-id' to check it.",
-            )
-        if "total" not in verdict:
-            noise = output.with_suffix(".err").read_bytes()[-1500:].decode(errors="replace")
-            raise SpecInvalid(
-                f"tasks.py ended the process that read it (exit code {child.returncode})",
-                field="tasks.py",
-                details={"stderr_tail": noise},
-                remediation=f"Correct {self._repo.tasks}, then run 'hpc-agent compute-run-id' to check it.",
-            )
-        return int(verdict["total"])
 
-    def _compare(self, first: Path, second: Path, total: int) -> str:
-        digest = hashlib.sha256()
-        with first.open("rb") as one, second.open("rb") as two:
-            for task in range(total):
-                line = one.readline()
-                if line != two.readline():
-                    raise SpecInvalid(
-                        f"resolve({task}) gives other parameters each time it is called",
-                        field="tasks.py",
-                        details={"task": task},
-                        remediation=f"Make {self._repo.tasks} deterministic (no clock, no chance), then 'hpc-agent submit'.",
-                    )
-                digest.update((b"\n" if task else b"") + line.rstrip(b"\n"))
-            if one.readline() != two.readline():
-                raise SpecInvalid("total() gives another number each time it is called", field="tasks.py")
-        return digest.hexdigest()
+def _resolve(world: World, tasks_py: Path, folder: Path, limit: int, timeout_sec: float) -> ResolvedTasks:
+    before = hashlib.sha256(tasks_py.read_bytes()).hexdigest()
+    first, second = folder / "first", folder / "second"
+    # Different hash seeds show a dependence on the order of a set; two processes one on the clock or on chance.
+    children = [_start(world, tasks_py, output, limit, seed) for output, seed in ((first, "0"), (second, "1"))]
+    try:
+        for child in children:
+            child.wait(timeout=timeout_sec)
+    except subprocess.TimeoutExpired:
+        raise _invalid(
+            f"resolving the tasks took more than {timeout_sec:.0f} s",
+            "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'.",
+        ) from None
+    finally:
+        for child in children:
+            end_group(child)
+    total, _ = (_total(output, child, tasks_py) for output, child in zip((first, second), children, strict=True))
+    cmd_sha = _compare(first, second, total, tasks_py)
+    if hashlib.sha256(tasks_py.read_bytes()).hexdigest() != before:
+        raise _invalid("tasks.py changed while it was being read")
+    return ResolvedTasks(first, total, cmd_sha, before)
+
+
+def _start(world: World, tasks_py: Path, output: Path, limit: int, seed: str) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[3]), world.env.get("PYTHONPATH", "")]))
+    # With -m, Python would import json.py or types.py of the repo instead of its own modules.
+    code = "import sys; sys.path[:] = filter(None, sys.path)\n"
+    code += "from hpc_agent.experiment.grid.resolve_child import main; main(*sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(tasks_py), str(output), str(limit)],
+        cwd=tasks_py.parents[1],
+        env={**world.env, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=output.with_suffix(".err").open("wb"),
+        start_new_session=True,
+    )
+
+
+def _total(output: Path, child: subprocess.Popen[bytes], tasks_py: Path) -> int:
+    """Return the number of tasks that the child wrote. Raises SpecInvalid with the error of tasks.py."""
+    remediation = f"Correct {tasks_py}, then run 'hpc-agent compute-run-id' to check it."
+    try:
+        outcome = json.loads(_last_line(output))
+    except (OSError, ValueError):
+        outcome = {}
+    if error := outcome.get("error"):
+        details = {key: value for key, value in error.items() if value not in (None, "")}
+        raise _invalid(error["message"], remediation, details)
+    if "total" not in outcome:
+        tail = output.with_suffix(".err").read_bytes()[-1500:].decode(errors="replace")
+        message = f"tasks.py ended the process that read it (exit code {child.returncode})"
+        raise _invalid(message, remediation, {"stderr_tail": tail})
+    return int(outcome["total"])
+
+
+def _compare(first: Path, second: Path, total: int, tasks_py: Path) -> str:
+    """Return the SHA-256 of all parameters. Raises SpecInvalid when the two files differ."""
+    digest = hashlib.sha256()
+    with first.open("rb") as one, second.open("rb") as two:
+        for task in range(total):
+            line = one.readline()
+            if line != two.readline():
+                raise _invalid(
+                    f"resolve({task}) gives other parameters each time it is called",
+                    f"Make {tasks_py} deterministic (no clock, no chance), then 'hpc-agent submit'.",
+                    {"task": task},
+                )
+            digest.update((b"\n" if task else b"") + line.rstrip(b"\n"))
+        if one.readline() != two.readline():
+            raise _invalid("total() gives another number each time it is called")
+    return digest.hexdigest()
+
+
+def _invalid(message: str, remediation: str | None = None, details: dict[str, Any] | None = None) -> SpecInvalid:
+    return SpecInvalid(message, field="tasks.py", remediation=remediation, details=details)
 
 
 def _last_line(path: Path) -> bytes:

@@ -1,46 +1,57 @@
-"""What tasks.py says about itself without being run: its FLAGS and its interpreter."""
+"""Readers of tasks.py: its FLAGS and its interpreter from its source, and the module itself for library use."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.reading.syntax import Scope
+from hpc_agent.node.shared.tasks_module import load_tasks
+from hpc_agent.state.repo_files import RepoLayout
+
+DEFAULT_PYTHON = "python3"
 
 
 @dataclass(frozen=True)
-class StaticTasks:
-    """``flags`` is empty where tasks.py has none, or computes them."""
+class TasksFileFacts:
+    """``flags`` is empty for a tasks.py without FLAGS, or with FLAGS that are not constant."""
 
     flags: dict[str, list[dict[str, Any]]]
     python: str
 
     @property
     def executors(self) -> list[str]:
-        """What the parameter ``executor`` may be: short names where they are unique, as .hpc/cli.py reads them."""
+        """Values of the parameter ``executor``: short names where they are unique, as .hpc/cli.py reads them."""
         names = [key.rpartition(":")[2] if ":" in key else Path(key).stem for key in self.flags]
         return [name if names.count(name) == 1 else key for name, key in zip(names, self.flags, strict=True)]
 
 
-def read_static(path: Path) -> StaticTasks:
-    """Never raises for what a person may have written; a file that does not parse says nothing."""
+def read_tasks_file(path: Path) -> TasksFileFacts:
+    """Return the facts that the source of tasks.py shows; none for a file that does not parse."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return StaticTasks({}, "python3")
-    found = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("FLAGS", "PYTHON")
-    }
-    values = {}
-    for name, node in found.items():
-        try:
-            values[name] = ast.literal_eval(node)
-        except (ValueError, TypeError, SyntaxError, RecursionError):
-            continue
-    flags, python = values.get("FLAGS"), values.get("PYTHON")
+        return TasksFileFacts({}, DEFAULT_PYTHON)
+    tree.body = [node for node in tree.body if isinstance(node, ast.Assign) and _assigns(node, "FLAGS", "PYTHON")]
+    known = Scope(tree).names
+    flags, python = known.get("FLAGS"), known.get("PYTHON")
     usable = isinstance(flags, dict) and all(isinstance(rows, list) for rows in flags.values())
-    return StaticTasks(flags if usable and flags else {}, python if isinstance(python, str) else "python3")
+    return TasksFileFacts(flags if usable and flags else {}, python if isinstance(python, str) else DEFAULT_PYTHON)
+
+
+def _assigns(node: ast.Assign, *names: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id in names for target in node.targets)
+
+
+def load_tasks_module(experiment_dir: str | Path) -> ModuleType:
+    """Import ``.hpc/tasks.py`` into this process; the CLI uses a child process. Raises SpecInvalid without a file."""
+    path = RepoLayout(Path(experiment_dir).resolve()).tasks
+    if not path.is_file():
+        raise SpecInvalid(f"there is no {path}", field="experiment_dir")
+    module = load_tasks(str(path))
+    assert isinstance(module, ModuleType)
+    return module

@@ -1,4 +1,4 @@
-"""Foreign code runs in a child process with a session of its own, so that all of it can be ended."""
+"""The end of a child process that runs the user's code in a session of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """Kill the child and whatever it left running in its process group, and take in its exit code."""
+    """Kill the child and every process of its group, and collect its exit code."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -1,6 +1,4 @@
-"""Checks of the per-task command before anything is pushed: the program it names must be among the files that
-travel.
-"""
+"""Checks of the command of a task before the push: the program must be among the pushed files."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ _LIMIT = 1000
 
 
 def check_command(executor: str) -> None:
-    """Raises SpecInvalid for a command that no shell could run."""
+    """Raises SpecInvalid for an empty command, and for one with a NUL character."""
     if not executor.strip():
         raise SpecInvalid("the executor is empty", field="executor")
     if "\0" in executor:
@@ -26,44 +24,39 @@ def check_command(executor: str) -> None:
 
 
 def check_program(executor: str, all_kwargs: Iterable[dict[str, Any]], files: dict[str, bool]) -> None:
-    """Raises ExecutorNotFound when the script that a task would start is not in the repo, or cannot be executed.
+    """Check the script that each task would start. Raises ExecutorNotFound when it is not pushed or not executable.
 
-    Only what can be known is checked: a relative path, with the task's variables filled in. A program on the
-    cluster's PATH or an absolute path is left to the cluster.
+    Only relative paths are checked, with the task's variables filled in: the files of the cluster are not known here.
     """
     word, direct = _program(executor)
-    if word is None:
-        return
     seen: set[str] = set()
-    for task, kwargs in enumerate(all_kwargs):
-        path = _filled(word, kwargs)
+    for task, kwargs in enumerate(all_kwargs if word else ()):
+        path = _filled(word or "", kwargs)
         if path is None or path.startswith(("/", "~")) or ("/" not in path and "." not in path) or path in seen:
             continue
         seen.add(path)
-        _check_one(path.removeprefix("./"), direct and "/" in path, files, task)
+        _check_file(path.removeprefix("./"), direct and "/" in path, files, task)
         if len(seen) >= _LIMIT:
             return
 
 
-def _check_one(path: str, direct: bool, files: dict[str, bool], task: int) -> None:
+def _check_file(path: str, direct: bool, files: dict[str, bool], task: int) -> None:
     if path not in files:
-        raise ExecutorNotFound(
-            f"the executor's {path} is not among the files that would be pushed",
-            field="executor",
-            details={"path": path, "task": task},
-            remediation="Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again.",
-        )
-    if direct and not files[path]:
-        raise ExecutorNotFound(
-            f"the executor's {path} may not be executed",
-            field="executor",
-            details={"path": path, "task": task},
-            remediation=f"Run 'chmod +x {path}' or start it with its interpreter (python3 {path}), then submit again.",
-        )
+        problem = "is not among the files that would be pushed"
+        remediation = "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
+    elif direct and not files[path]:
+        problem = "may not be executed"
+        remediation = f"Run 'chmod +x {path}' or start it with its interpreter (python3 {path}), then submit again."
+    else:
+        return
+    details = {"path": path, "task": task}
+    raise ExecutorNotFound(
+        f"the executor's {path} {problem}", field="executor", details=details, remediation=remediation
+    )
 
 
 def _program(executor: str) -> tuple[str | None, bool]:
-    """The word that names the script, and whether it is started directly. None where only the cluster can tell."""
+    """Return the word that names the script (None for a program of the cluster), and True when no interpreter starts it."""
     try:
         words = shlex.split(executor)
     except ValueError:
@@ -83,7 +76,7 @@ def _program(executor: str) -> tuple[str | None, bool]:
 
 
 def _filled(word: str, kwargs: dict[str, Any]) -> str | None:
-    """The word with the task's variables in it; None when it needs one that is not a kwarg."""
+    """Return the word with the task's variables filled in; None when it holds a variable of the environment or a pattern."""
     values = {"HPC_KW_" + key.upper(): text_of(value) for key, value in kwargs.items()}
     values.update({key.upper(): text_of(value) for key, value in kwargs.items() if not is_reserved(key)})
     names = [a or b for a, b in _VARIABLE.findall(word)]

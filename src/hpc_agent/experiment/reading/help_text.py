@@ -1,4 +1,4 @@
-"""The options that a script's own ``--help`` names."""
+"""The options in the ``--help`` of a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts
 
-# argparse and click begin a line with them; typer's boxes begin it with a bar and may mark it with a star.
+# A line of argparse or click begins with the option; typer draws a bar before it, and a star when it is required.
 _LINE = re.compile(r"^[ \u2502|]{1,6}(?:\*\s+)?(-{1,2}[A-Za-z0-9][^\n]*)$", re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z0-9][\w.-]*)")
 _ALWAYS = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
@@ -21,19 +21,12 @@ MOST_BYTES = 200_000
 def options_from_help(
     root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str]
 ) -> tuple[set[str], str]:
-    """The option strings, and why there are none. The child has a session of its own, which ends with the time limit."""
-    child_env = {
-        **env,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MPLBACKEND": "Agg",
-        "COLUMNS": "200",
-        "NO_COLOR": "1",
-        "TERM": "dumb",
-    }
+    """Run the script with --help in a session of its own. Return the options, and the problem when there are none."""
+    plain = {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     child = subprocess.Popen(
         [python, str(root / path), "--help"],
         cwd=root,
-        env=child_env,
+        env={**env, **plain},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,10 +47,10 @@ def options_from_help(
 
 
 def options_in(text: str) -> set[str]:
-    """Option strings of a help text, without --help and the like."""
+    """Return the option strings of a help text, without --help and --version."""
     found: set[str] = set()
     for line in _LINE.findall(text):
-        # What follows two blanks is the description.
+        # The description follows after two blanks.
         head = re.split(r"\s{2,}(?!-)", line.strip(), maxsplit=1)[0]
         for part in re.split(r",\s+|\s{2,}|/", head):
             match = _OPTION.match(part.strip())
@@ -69,9 +62,9 @@ def options_in(text: str) -> set[str]:
 def compare_with_help(
     root: Path, facts: ExecutorFacts, python: str, timeout_sec: float, env: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What only the source has, and what only the help has; or why it could not be asked."""
-    told, problem = options_from_help(root, facts.path, python, timeout_sec, env)
+    """Return the options that only the source has and those that only the help has, or the error of the help."""
+    helped, problem = options_from_help(root, facts.path, python, timeout_sec, env)
     if problem:
         return {"error": problem}
     read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
-    return {"only_in_source": sorted(read - told), "only_in_help": sorted(told - read), "same": read == told}
+    return {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read), "same": read == helped}

@@ -10,7 +10,7 @@ from msgspec import Meta
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
-from hpc_agent.experiment.reading.entries import Entry
+from hpc_agent.experiment.reading.executors import Executor
 from hpc_agent.experiment.reading.signature_flags import signature_sha
 from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
 from hpc_agent.experiment_kit.series import plan_tasks
@@ -32,7 +32,7 @@ class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
     series_length: Annotated[int, Meta(gt=0, description="rows of the series")]
 
 
-def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Entry]) -> ChunkedAxis:
+def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Executor]) -> ChunkedAxis:
     """Return ``axis`` with the kind and halo that classify-axis recorded, where it has no kind of its own.
 
     Raises SpecInvalid where an executor has no record, the records differ, or the signature is another one by now.

@@ -1,4 +1,4 @@
-"""What a task starts when it is not among the executors found: any function of a module, or a shell command in a wrapper."""
+"""Executors of an interview's entry point: a registered function, any function of a module, a shell command in a wrapper."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from msgspec import Meta
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.reading.discovery import function_facts
-from hpc_agent.experiment.reading.entries import Entry, choose_entries
+from hpc_agent.experiment.reading.executors import Executor, named_executors
 from hpc_agent.experiment.reading.flag_facts import FlagFacts
+from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.writing.tasks_file import sign
-from hpc_agent.experiment_kit.runs import option_of
+from hpc_agent.experiment_kit.registered_functions import option_of
 from hpc_agent.state.repo_files import RepoLayout
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
 
 
 class RegisterRun(msgspec.Struct, tag="register_run", tag_field="kind", forbid_unknown_fields=True):
-    """A function decorated with @register_run, by its name."""
+    """A function with @register_run, by its name."""
 
     run_name: Annotated[str, Meta(description="the name of its run, or of the function")]
 
 
 class PythonModule(msgspec.Struct, tag="python_module", tag_field="kind", forbid_unknown_fields=True):
-    """Any function of a module of the repo: ``pkg.models`` and ``fit``. It is read, not imported."""
+    """Any function of a module of the repo, such as ``fit`` of ``pkg.models``. The module is not imported."""
 
     module: Annotated[
         str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="dotted name, from the repo or its src/")
@@ -39,7 +40,7 @@ class PythonModule(msgspec.Struct, tag="python_module", tag_field="kind", forbid
 
 
 class ShellCommand(msgspec.Struct, tag="shell_command", tag_field="kind", forbid_unknown_fields=True):
-    """A command with ``{param}`` in its words; no shell reads them. ``signature`` gives each parameter its type."""
+    """A command with ``{param}`` in its words, started without a shell. ``signature`` gives each parameter its type."""
 
     run_name: Annotated[Identifier, Meta(description="name of the wrapper and its function")]
     argv: Annotated[list[str], Meta(min_length=1, description="the words of the command; {parameter} is filled in")]
@@ -52,62 +53,64 @@ EntryPoint = RegisterRun | PythonModule | ShellCommand
 
 
 @dataclass(frozen=True)
-class Wrapped:
-    """An entry, and the wrapper that has to be written for it (none when ``path`` is empty)."""
+class EntryPointExecutor:
+    """The executor of an entry point, and the wrapper to write for it; an empty ``path`` stands for none."""
 
-    entry: Entry
+    executor: Executor
     path: str = ""
     text: str = ""
 
 
-def entry_of(repo: RepoLayout, point: EntryPoint) -> Wrapped:
-    """Raises ExecutorNotFound for a function that is not there, SpecInvalid for a command whose parameters do not fit."""
+def executor_of(repo: RepoLayout, point: EntryPoint) -> EntryPointExecutor:
+    """Return the executor of an entry point.
+
+    Raises ExecutorNotFound for a function that does not exist, SpecInvalid for a command whose parameters do not fit.
+    """
     if isinstance(point, RegisterRun):
-        return Wrapped(choose_entries(repo.root, [point.run_name])[0])
+        return EntryPointExecutor(named_executors(repo.root, [point.run_name])[0])
     if isinstance(point, PythonModule):
-        return Wrapped(_function(repo.root, point))
+        return EntryPointExecutor(_function(repo.root, point))
     return _wrapper(point)
 
 
-def _function(root: Path, point: PythonModule) -> Entry:
-    parts = point.module.split(".")
-    places = [Path(*base, *parts[:-1], parts[-1] + ".py") for base in ((), ("src",))]
-    places += [Path(*base, *parts, "__init__.py") for base in ((), ("src",))]
-    for place in places:
-        if (root / place).is_file():
-            found = function_facts(root, place.as_posix(), point.function)
-            if found is not None:
-                name = f"{place.as_posix()}:{point.function}"
-                return Entry(name, point.function, "python_module", found.flags, True, found.accepts_any)
-            raise ExecutorNotFound(
-                f"{place} has no function {point.function}()",
-                field="entry_point.function",
-                remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
-            )
-    raise ExecutorNotFound(
-        f"there is no module {point.module} in {root}",
-        field="entry_point.module",
-        details={"looked_for": [place.as_posix() for place in places]},
-        remediation="See what there is with 'hpc-agent discover-executors'.",
-    )
+def _function(root: Path, point: PythonModule) -> Executor:
+    places = [base + path for path in module_paths(point.module) for base in ("", "src/")]
+    place = next((place for place in places if (root / place).is_file()), None)
+    if place is None:
+        raise ExecutorNotFound(
+            f"there is no module {point.module} in {root}",
+            field="entry_point.module",
+            details={"looked_for": places},
+            remediation="See what there is with 'hpc-agent discover-executors'.",
+        )
+    found = function_facts(root, place, point.function)
+    if found is None:
+        raise ExecutorNotFound(
+            f"{place} has no function {point.function}()",
+            field="entry_point.function",
+            remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
+        )
+    return Executor(f"{place}:{point.function}", point.function, "python_module", found.flags, True, found.accepts_any)
 
 
-def _wrapper(point: ShellCommand) -> Wrapped:
+def _wrapper(point: ShellCommand) -> EntryPointExecutor:
     used = {name for word in point.argv for name in _fields(word)}
     unknown, unused = sorted(used - set(point.signature)), sorted(set(point.signature) - used)
     if unknown or unused:
-        what = f"{{{unknown[0]}}} is not in the signature" if unknown else f"{unused[0]!r} of the signature is not used"
+        problem = (
+            f"{{{unknown[0]}}} is not in the signature" if unknown else f"{unused[0]!r} of the signature is not used"
+        )
         raise SpecInvalid(
-            f"argv: {what}",
+            f"argv: {problem}",
             field="entry_point.argv",
             remediation="Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again.",
         )
     for name in (*point.signature, point.run_name):
         if keyword.iskeyword(name):
             raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")
-    path = f".hpc/wrappers/{point.run_name}.py"
+    name, path = point.run_name, f".hpc/wrappers/{point.run_name}.py"
     flags = [FlagFacts(name=n, options=[option_of(n)], type=t, required=True) for n, t in point.signature.items()]
-    return Wrapped(Entry(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, _text(point))
+    return EntryPointExecutor(Executor(f"{path}:{name}", name, "shell_command", flags, True), path, _text(point))
 
 
 def _fields(word: str) -> list[str]:

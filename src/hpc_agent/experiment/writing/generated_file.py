@@ -1,4 +1,4 @@
-"""Files that a verb writes and a person may edit: written once, kept while equal, never overwritten unasked."""
+"""Files that a verb writes and a person may edit: an equal file is kept, an edited one is replaced only with force."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Compared = Literal["missing", "same", "differs"]
 
 
 def write_generated(path: Path, text: str, force: bool, root: Path | None = None) -> Literal["written", "kept"]:
-    """Write ``text`` as UTF-8 unless the file holds it already; missing folders are made, an existing mode is kept.
+    """Write ``text`` as UTF-8 unless the file is equal; missing folders are made, and an existing mode is kept.
 
     A symbolic link inside the repo is followed. ``root`` is the repo; by default the nearest folder above ``path`` that
-    holds ``.hpc`` or ``.git``, else the nearest that exists.
+    holds ``.hpc`` or ``.git``, else the nearest that exists. The file is replaced by a rename.
     Raises SpecInvalid when the file differs and ``force`` is false, when the path is a folder or lies below a file, and
-    when a link leads out of the repo. Readers see the old file or the new one.
+    when a link leads out of the repo.
     """
     state = compare_generated(path, text, root)
     if state == "same":
@@ -32,18 +32,20 @@ def write_generated(path: Path, text: str, force: bool, root: Path | None = None
 
 
 def compare_generated(path: Path, text: str, root: Path | None = None) -> Compared:
-    """How the file stands to ``text``; nothing is written. Raises SpecInvalid as ``write_generated`` does for bad paths."""
-    target = _inside(path, root or _repo_of(path))
+    """Compare the file with ``text``. Raises SpecInvalid for the paths that ``write_generated`` refuses."""
+    target = _target(path, root or _repo_of(path))
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir():
+        raise _bad_path(f"{path} cannot be made: {above} is a file", above)
     if not target.exists():
-        _check_parents(path, target)
         return "missing"
     if not target.is_file():
-        raise SpecInvalid(f"{path} is not a regular file", field="path", remediation=_elsewhere(path))
+        raise _bad_path(f"{path} is not a regular file", path)
     return "same" if target.read_bytes() == text.encode() else "differs"
 
 
 def edited(path: Path) -> SpecInvalid:
-    """The refusal to overwrite what somebody may have edited."""
+    """Return the error for a file that a person may have edited."""
     return SpecInvalid(
         f"{path} exists with other content; it is replaced only with --force",
         field="force",
@@ -57,30 +59,21 @@ def _repo_of(path: Path) -> Path:
     return next((f for f in folders if (f / ".hpc").is_dir() or (f / ".git").exists()), folders[0])
 
 
-def _inside(path: Path, root: Path) -> Path:
-    """Where ``path`` leads, links followed. Raises SpecInvalid when that is not below ``root``."""
+def _target(path: Path, root: Path) -> Path:
+    """Return ``path`` with its links followed. Raises SpecInvalid for a target that is not below ``root``."""
     try:
         target = path.resolve()
     except (RuntimeError, OSError) as error:  # a loop of links; a RuntimeError before Python 3.13
-        raise SpecInvalid(f"{path} cannot be followed: {error}", field="path", remediation=_elsewhere(path)) from error
+        raise _bad_path(f"{path} cannot be followed: {error}", path) from error
     if target.is_symlink() or not target.is_relative_to(root.resolve()):
-        raise SpecInvalid(
-            f"{path} leads to {target}, outside {root}",
-            field="path",
-            remediation=_elsewhere(path),
-            details={"path": str(path), "target": str(target)},
-        )
+        details = {"path": str(path), "target": str(target)}
+        raise _bad_path(f"{path} leads to {target}, outside {root}", path, details)
     return target
 
 
-def _check_parents(path: Path, target: Path) -> None:
-    above = next(folder for folder in target.parents if folder.exists())
-    if not above.is_dir():
-        raise SpecInvalid(f"{path} cannot be made: {above} is a file", field="path", remediation=_elsewhere(above))
-
-
-def _elsewhere(path: Path) -> str:
-    return f"Move {path} away, then run the same 'hpc-agent' command again."
+def _bad_path(message: str, path: Path, details: dict[str, str] | None = None) -> SpecInvalid:
+    remediation = f"Move {path} away, then run the same 'hpc-agent' command again."
+    return SpecInvalid(message, field="path", remediation=remediation, details=details)
 
 
 def _replace(target: Path, data: bytes) -> None:

@@ -7,6 +7,8 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,33 +20,34 @@ _MARKER = re.compile(r"^# %% cell (\d+)$")
 
 @dataclass(frozen=True)
 class Notebook:
-    """Which notebook a problem is in; ``name`` is its path in the repo."""
+    """The notebook that an error is about; ``name`` is its path in the repo."""
 
     name: str
 
-    def problem(self, what: str, cell: int | None = None, line: int | None = None) -> SpecInvalid:
+    def problem(self, message: str, cell: int | None = None, line: int | None = None) -> SpecInvalid:
         place = "".join(f", {word} {n}" for word, n in (("cell", cell), ("line", line)) if n is not None)
         return SpecInvalid(
-            f"{self.name}{place}: {what}",
+            f"{self.name}{place}: {message}",
             field="experiment_dir",
-            remediation=(
-                f"Correct {self.name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
-                "nothing was written."
-            ),
+            remediation=f"Correct {self.name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
+            "nothing was written.",
             details={"notebook": self.name, "cell": cell, "line": line},
         )
 
 
 def module_source(name: str, content: bytes) -> str:
-    """The module's text; ``# %% cell N`` counts all cells from 0, as the errors do; lines of a cell count from 1, here and
-    below that mark alike.
+    """Return the text of the module.
 
-    Raises SpecInvalid for what is no notebook and for Python that does not compile, naming notebook, cell and line.
+    ``# %% cell N`` counts all cells from 0, as the errors do; the lines of a cell count from 1, below the mark too.
+    Raises SpecInvalid, with notebook, cell and line, for a file that is no notebook and for Python that does not compile.
     """
     notebook = Notebook(name)
-    text = _decoded(notebook, content)
+    text = content.decode("utf-8-sig", "replace")
     futures: set[str] = set()
-    blocks = {number: _comment(number, cell) for number, cell in _markdown(notebook, text)}
+    blocks = {}
+    for number, cell in enumerate(_checked_cells(notebook, content)):
+        if cell.get("cell_type") == "markdown" and SKIP_TAG not in _tags(cell):
+            blocks[number] = _comment(notebook, number, "".join(cell.get("source", "")))
     for number, source in code_cells(text):
         blocks[number] = f"# %% cell {number}\n" + _code(notebook, number, source, futures)
     shown = re.sub(r"[^\w ./()+-]", "?", name)
@@ -55,46 +58,31 @@ def module_source(name: str, content: bytes) -> str:
     return module
 
 
-def _decoded(notebook: Notebook, content: bytes) -> str:
-    """The JSON text. Raises SpecInvalid unless every cell is such as ``code_cells`` may be given."""
+def _checked_cells(notebook: Notebook, content: bytes) -> list[dict[str, Any]]:
+    """Return every cell. Raises SpecInvalid unless each has the shape that ``code_cells`` needs."""
     try:
-        text = content.decode("utf-8-sig")
-        document = json.loads(text)
+        document = json.loads(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise notebook.problem(f"is not JSON: {error.msg}", line=error.lineno) from error
     except (ValueError, RecursionError) as error:
         raise notebook.problem(f"is not JSON: {error}") from error
-    cells = document.get("cells") if isinstance(document, dict) else None
+    cells = _dict(document).get("cells")
     if not isinstance(cells, list):
         raise notebook.problem("is not a notebook: it has no list of cells (nbformat 4)")
-    language = _dict(_dict(document.get("metadata")).get("language_info")).get("name", "python")
+    language = _dict(_dict(_dict(document).get("metadata")).get("language_info")).get("name", "python")
     if language not in ("python", "ipython"):
         raise notebook.problem(f"is written in {language}, not in Python")
     for number, cell in enumerate(cells):
-        if not _is_cell(cell):
+        source = _dict(cell).get("source", "")
+        lines = source if isinstance(source, list) else [source]
+        fits = isinstance(cell, dict) and isinstance(cell.get("metadata", {}), dict)
+        if not fits or not all(isinstance(line, str) for line in lines):
             raise notebook.problem("is not a cell of nbformat 4", cell=number)
-    return text
+    return cells
 
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _is_cell(cell: Any) -> bool:
-    if not isinstance(cell, dict) or not isinstance(cell.get("metadata", {}), dict):
-        return False
-    source = cell.get("source", "")
-    return isinstance(source, str) or (isinstance(source, list) and all(isinstance(line, str) for line in source))
-
-
-def _markdown(notebook: Notebook, text: str) -> list[tuple[int, str]]:
-    cells = enumerate(json.loads(text)["cells"])
-    shown = [(n, c) for n, c in cells if c.get("cell_type") == "markdown" and SKIP_TAG not in _tags(c)]
-    found = [(number, "".join(cell.get("source", ""))) for number, cell in shown]
-    for number, source in found:
-        if re.search("[\0\ud800-\udfff]", source):
-            raise notebook.problem("holds a NUL or half of a surrogate pair, which no source file can", cell=number)
-    return found
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:
@@ -102,19 +90,27 @@ def _tags(cell: dict[str, Any]) -> list[str]:
     return tags if isinstance(tags, list) else []
 
 
-def _comment(number: int, markdown: str) -> str:
+def _comment(notebook: Notebook, number: int, markdown: str) -> str:
+    if re.search("[\0\ud800-\udfff]", markdown):
+        raise notebook.problem("holds a NUL or half of a surrogate pair, which no source file can", cell=number)
     lines = [f"# {line}".rstrip() for line in markdown.splitlines()]
     return "\n".join([f"# %% cell {number} [markdown]", *lines])
 
 
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _code(notebook: Notebook, number: int, source: str, futures: set[str]) -> str:
-    """The cell's code without its ``from __future__`` imports, whose names are added to ``futures``."""
+    """Return the cell's code without its ``from __future__`` imports, and add their names to ``futures``."""
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-            found = [node for node in tree.body if isinstance(node, ast.ImportFrom) and _is_future(node)]
+        with _no_warnings():
+            imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+            found = [node for node in imports if node.module == "__future__" and node.level == 0]
             rest = _without(source, found)
             compile(rest, notebook.name, "exec", dont_inherit=True)
     except SyntaxError as error:
@@ -122,26 +118,16 @@ def _code(notebook: Notebook, number: int, source: str, futures: set[str]) -> st
     except (ValueError, RecursionError, MemoryError) as error:
         raise notebook.problem(str(error) or "is nested too deeply", number) from error
     for node in found:
-        futures.update(_features(notebook, number, node))
+        unknown = [alias.name for alias in node.names if alias.name not in __future__.all_feature_names]
+        if unknown or any(alias.asname for alias in node.names):
+            message = f"__future__ has no {unknown[0]}" if unknown else "renames a feature"
+            raise notebook.problem(message, number, node.lineno)
+        futures.update(alias.name for alias in node.names)
     return rest
 
 
-def _is_future(node: ast.ImportFrom) -> bool:
-    return node.module == "__future__" and node.level == 0
-
-
-def _features(notebook: Notebook, number: int, node: ast.ImportFrom) -> list[str]:
-    names = [alias.name for alias in node.names]
-    unknown = [name for name in names if name not in __future__.all_feature_names]
-    if unknown or any(alias.asname for alias in node.names):
-        raise notebook.problem(
-            f"__future__ has no {unknown[0]}" if unknown else "renames a feature", number, node.lineno
-        )
-    return names
-
-
 def _without(source: str, nodes: list[ast.ImportFrom]) -> str:
-    """The source without these statements: a line of its own becomes empty, one among others ``pass``."""
+    """Return the source without these statements: a whole line becomes empty, a part of a line becomes ``pass``."""
     lines = [line.encode() for line in source.split("\n")]  # columns count bytes
     for node in reversed(nodes):
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
@@ -152,10 +138,9 @@ def _without(source: str, nodes: list[ast.ImportFrom]) -> str:
 
 
 def _check_whole(notebook: Notebook, module: str) -> None:
-    """Cells that compile one by one may not do so together, such as a ``global`` for a name that an earlier one uses."""
+    """Compile the module: cells that compile alone may fail together, such as a late ``global``. Raises SpecInvalid."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _no_warnings():
             compile(module, notebook.name, "exec", dont_inherit=True)
     except SyntaxError as error:
         above = enumerate(module.split("\n")[: error.lineno], start=1)

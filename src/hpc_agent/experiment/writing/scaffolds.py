@@ -1,4 +1,4 @@
-"""Starters of executors: a script or a notebook that runs as it is, with the flags that were asked for."""
+"""Starters of executors: a script or a notebook that runs without a change, with the requested flags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from string import Template
 from typing import Any, Literal
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment_kit.runs import option_of
+from hpc_agent.experiment_kit.registered_functions import option_of
 from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.node.shared.task_environment import is_reserved, problems
 
@@ -23,20 +23,20 @@ Shape = Literal["argparse", "register-run", "notebook"]
 SCAFFOLDS = TEMPLATES / "scaffolds"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 KINDS = ("int", "float", "str", "bool")
-# A script or function of that name would hide what the starter imports, calls or names itself.
+# Names that the starter imports, calls or uses itself.
 TAKEN = frozenset(
     ("hpc_agent", "main", "register_run", "options", "parser", "output", "metrics", "handle", *dir(builtins))
 )
 TAKEN_FLAGS = frozenset(("help", "output_file"))
 DEFAULT_FLAGS = ["horizon:int=5", "alpha:float=0.1"]
-WIDTH = 88  # ruff's own default: what fits is clean under every longer limit too
+WIDTH = 88  # the default of ruff
 SUMMARY = "Error of a ridge forecast on a made-up series."
 EXAMPLES = {"int": "1", "float": "0.1", "str": '"a"', "bool": "True"}
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A parameter of an executor; ``default`` is Python source, None where the flag is required."""
+    """A parameter of an executor; ``default`` is Python source, or None for a required flag."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Flag:
 
     @property
     def variable(self) -> str:
-        """The variable in which a task finds the value."""
+        """The environment variable that holds the value in a task."""
         return "HPC_KW_" + self.name.upper() if is_reserved(self.name) else self.name.upper()
 
     @property
@@ -57,7 +57,7 @@ class Flag:
 
 
 def check_module_name(name: str, field: str, taken: frozenset[str]) -> str:
-    """``name`` if a module may be called so. Raises SpecInvalid; also for Python's own modules, which it would hide."""
+    """Return ``name``. Raises SpecInvalid for a name that no module can have, or that would hide another module."""
     if not NAME.fullmatch(name):
         problem = "is not a name: letters, digits and '_', at most 60, starting with a letter"
     elif keyword.iskeyword(name):
@@ -77,7 +77,7 @@ def check_module_name(name: str, field: str, taken: frozenset[str]) -> str:
 
 
 def parse_flags(words: list[str]) -> list[Flag]:
-    """``horizon:int=5`` as a flag; those without a default come first, because Python wants it so. Raises SpecInvalid."""
+    """Return ``horizon:int=5`` as a flag. Flags without a default come first, as in a signature. Raises SpecInvalid."""
     flags = [_flag(word) for word in words]
     names = [flag.name for flag in flags]
     doubled = next((name for name in names if names.count(name) > 1), None)
@@ -96,13 +96,15 @@ def _flag(word: str) -> Flag:
         raise _bad_flag(f"{word!r}: the script has a --{name.replace('_', '-')} of its own")
     if kind not in KINDS:
         raise _bad_flag(f"{word!r}: the type must be one of {', '.join(KINDS)}")
-    return Flag(name, kind, _literal(word, kind, value) if given else None)
+    return Flag(name, kind, _default(word, kind, value) if given else None)
 
 
-def _literal(word: str, kind: str, value: str) -> str:
-    """The default as Python source, as ruff would format it."""
+def _default(word: str, kind: str, value: str) -> str:
+    """Return the default as Python source in the format of ruff."""
     if kind == "str":
-        return _quoted(word, value)
+        if not value.isprintable():
+            raise _bad_flag(f"{word!r}: a default may not hold control characters")
+        return repr(value) if value.count('"') > value.count("'") else json.dumps(value, ensure_ascii=False)
     if kind == "bool":
         if value.strip().lower() not in ("true", "false"):
             raise _bad_flag(f"{word!r}: {value!r} is neither true nor false")
@@ -116,12 +118,6 @@ def _literal(word: str, kind: str, value: str) -> str:
     return repr(number)
 
 
-def _quoted(word: str, value: str) -> str:
-    if not value.isprintable():
-        raise _bad_flag(f"{word!r}: a default may not hold control characters")
-    return repr(value) if value.count('"') > value.count("'") else json.dumps(value, ensure_ascii=False)
-
-
 def _bad_flag(message: str) -> SpecInvalid:
     return SpecInvalid(
         message,
@@ -131,10 +127,16 @@ def _bad_flag(message: str) -> SpecInvalid:
 
 
 def executor_source(name: str, shape: Shape, flags: list[Flag]) -> str:
-    """The text of a starter; the same request gives the same bytes."""
+    """Return the text of a starter; the same request gives the same bytes."""
+    parts = {
+        "name": name,
+        "signature": _call(f"def {name}", [flag.parameter for flag in flags], len(" -> dict:")),
+        "summary": SUMMARY,
+        "body": _body(flags),
+        "computation": _read("computation.py"),
+    }
     if shape == "notebook":
-        return _notebook(name, flags)
-    parts = {**_parts(name, flags), "name": name}
+        return notebook_text(_cells(parts, flags))
     if shape == "argparse":
         if any(flag.kind == "bool" for flag in flags):
             parts["computation"] += "\n\n" + _read("boolean.py")
@@ -143,7 +145,7 @@ def executor_source(name: str, shape: Shape, flags: list[Flag]) -> str:
 
 
 def command_of(path: str, flags: list[Flag]) -> str:
-    """The shell command of a task: ``python3 executors/ridge.py --horizon "$HORIZON" ...``."""
+    """Return the shell command of a task: ``python3 executors/ridge.py --horizon "$HORIZON" ...``."""
     values = [f'{flag.option} "${flag.variable}"' for flag in flags]
     return " ".join(["python3", path, *values, '--output-file "$HPC_RESULT_DIR/metrics.json"'])
 
@@ -152,27 +154,9 @@ def _read(name: str) -> str:
     return (SCAFFOLDS / "executor" / name).read_text(encoding="utf-8")
 
 
-def _parts(name: str, flags: list[Flag]) -> dict[str, str]:
-    return {
-        "signature": _signature(name, flags),
-        "summary": SUMMARY,
-        "body": _body(flags),
-        "computation": _read("computation.py"),
-    }
-
-
-def _used(flags: list[Flag]) -> list[Flag]:
-    """The flags that the starter's own computation understands."""
-    return [flag for flag in flags if (flag.name, flag.kind) in (("horizon", "int"), ("alpha", "float"))]
-
-
-def _signature(name: str, flags: list[Flag]) -> str:
-    """``def name(...)``, a line for each parameter where one line would be too long; the caller adds what follows."""
-    return _call(f"def {name}", [flag.parameter for flag in flags], len(" -> dict:"))
-
-
 def _body(flags: list[Flag]) -> str:
-    used = _used(flags)
+    """Return the body of the function. A comment names the flags that its computation does not use."""
+    used = [flag for flag in flags if (flag.name, flag.kind) in (("horizon", "int"), ("alpha", "float"))]
     spare = ", ".join(flag.name for flag in flags if flag not in used)
     note = f"The starter does not need {spare}: that is for your own experiment." if spare else ""
     lines = textwrap.wrap(note, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
@@ -188,38 +172,34 @@ def _argument(flag: Flag) -> str:
 
 
 def _call(name: str, arguments: list[str], more: int = 0) -> str:
-    """``name(...)``, a line for each argument where one line would be too long with ``more`` characters around it."""
+    """Return ``name(...)``, with a line for each argument if one line and ``more`` characters are too long."""
     short = f"{name}({', '.join(arguments)})"
     if len(short) + more <= WIDTH:
         return short
     return "\n".join([f"{name}(", *(f"    {argument}," for argument in arguments), ")"])
 
 
-def _notebook(name: str, flags: list[Flag]) -> str:
-    parts = _parts(name, flags)
+def _cells(parts: dict[str, str], flags: list[Flag]) -> list[dict[str, Any]]:
+    name, summary = parts["name"], parts["summary"]
     values = [f"{flag.name}={EXAMPLES[flag.kind]}" for flag in flags if flag.default is None]
-    cells = [
-        _cell("about", "markdown", f"# {name}\n\n{parts['summary']} Everything down to `{name}` runs in each task."),
+    run = f'@register_run\n{parts["signature"]} -> dict:\n    """{summary}"""\n{parts["body"]}'
+    return [
+        _cell("about", "markdown", f"# {name}\n\n{summary} Everything down to `{name}` runs in each task."),
         _cell("imports", "code", "import random\n\nfrom hpc_agent.experiment_kit import register_run"),
         _cell("computation", "code", parts["computation"].rstrip()),
-        _cell(
-            "run",
-            "code",
-            f'@register_run\n{parts["signature"]} -> dict:\n    """{parts["summary"]}"""\n{parts["body"]}',
-        ),
+        _cell("run", "code", run),
         _cell("try", "code", _call(name, values), tags=["hpc-skip"]),
     ]
-    return notebook_text(cells)
 
 
 def _cell(identity: str, kind: str, source: str, tags: list[str] | None = None) -> dict[str, Any]:
     cell = {"id": identity, "cell_type": kind, "metadata": {"tags": tags} if tags else {}}
-    lines = source.splitlines(keepends=True)
-    return {**cell, "source": lines, **({"execution_count": None, "outputs": []} if kind == "code" else {})}
+    results: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {**cell, "source": source.splitlines(keepends=True), **results}
 
 
 def notebook_text(cells: list[dict[str, Any]]) -> str:
-    """An nbformat 4.5 document as Jupyter writes it."""
+    """Return an nbformat 4.5 document in the format of Jupyter."""
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

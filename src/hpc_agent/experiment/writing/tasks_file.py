@@ -1,22 +1,21 @@
-"""``.hpc/tasks.py`` as hpc-agent writes it: readable, the same bytes every time, and told apart from what a person edited."""
+"""The text of ``.hpc/tasks.py``, signed with its hash, so that an edited file is recognised."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.grid.task_source import MANIFEST, TaskSource
+from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
 from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.state.repo_files import RepoLayout
 
 CLI = "cli.py"
 CLI_SOURCE = TEMPLATES / "scaffolds" / "cli.py"
-DEFAULT_PYTHON = "python3"
 _SIGNATURE = re.compile(r"^# Written by hpc-agent \(([0-9a-f]{12})\)[^\n]*\n", re.MULTILINE)
 _ENDING = """
 
@@ -32,7 +31,7 @@ Flags = dict[str, list[dict[str, Any]]]
 
 
 def render(source: TaskSource, flags: Flags, python: str) -> str:
-    """The text of tasks.py, signed: as long as the signature fits, nobody has edited the file."""
+    """Return the signed text of tasks.py."""
     tasks = f"{source.count:,} task" + ("" if source.count == 1 else "s")
     about = source.about if source.about.startswith(str(source.count)) else f"{source.about} = {tasks}"
     text = f'"""What to run: {_plain(about)}."""\n\n'
@@ -46,19 +45,19 @@ def render(source: TaskSource, flags: Flags, python: str) -> str:
 
 
 def command_of(python: str) -> str:
-    """The executor of a run whose tasks.py has FLAGS."""
+    """Return the executor of a run whose tasks.py has FLAGS."""
     return f"{python} .hpc/{CLI}"
 
 
 def sign(text: str) -> str:
-    """``text`` with a line under its docstring that names its hash."""
+    """Return ``text`` with a line under its docstring that has its hash."""
     head, _, rest = text.partition("\n")
     line = f"# Written by hpc-agent ({_digest(text)}), which writes it anew as long as nobody has edited it."
     return f"{head}\n{line}\n{rest}"
 
 
 def untouched(text: str) -> bool:
-    """Whether a file is still as ``sign`` left it."""
+    """Return True when nobody edited the text after ``sign``."""
     found = _SIGNATURE.search(text)
     return found is not None and _digest(_SIGNATURE.sub("", text, count=1)) == found[1]
 
@@ -68,23 +67,20 @@ def _digest(text: str) -> str:
 
 
 def _plain(about: str) -> str:
-    """Text that may stand in a docstring."""
+    """Return the text without the characters that end a docstring."""
     return about.replace("\\", "/").replace('"', "'").replace("\n", " ")
 
 
 def _flags_text(flags: Flags) -> str:
-    rows = []
-    for key, entries in flags.items():
-        inner = "".join(f"        {literal(entry, 8)},\n" for entry in entries)
-        rows.append(f"    {literal(key)}: [\n{inner}    ],\n" if entries else f"    {literal(key)}: [],\n")
-    return "{\n" + "".join(rows) + "}"
+    text = ""
+    for key, rows in flags.items():
+        inner = "".join(f"        {literal(row, 8)},\n" for row in rows)
+        text += f"    {literal(key)}: [" + (f"\n{inner}    " if rows else "") + "],\n"
+    return "{\n" + text + "}"
 
 
 def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, force: bool) -> dict[Path, str]:
-    """Path -> text of everything that is to be written; nothing is written yet.
-
-    Raises SpecInvalid for a file that somebody edited, unless ``force``.
-    """
+    """Return path -> text of each file to write. Raises SpecInvalid for a file that was edited, unless ``force``."""
     files = {repo.tasks: render(source, flags, python)}
     if flags:
         files[repo.hpc / CLI] = sign(CLI_SOURCE.read_text(encoding="utf-8"))
@@ -96,7 +92,7 @@ def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, 
 
 
 def refuse_edited(repo: RepoLayout, path: Path, text: str, force: bool) -> None:
-    """Raises SpecInvalid when ``text`` would overwrite what somebody edited, unless ``force``."""
+    """Raises SpecInvalid when ``text`` would replace an edited file, unless ``force``."""
     if compare_generated(path, text, repo.root) == "differs" and not force and not _ours(path):
         raise edited(path)
 
@@ -109,8 +105,7 @@ def _ours(path: Path) -> bool:
 
 
 def write_files(repo: RepoLayout, files: dict[Path, str]) -> dict[str, str]:
-    """Write them, tasks.py last: it is what makes the others count. Relative path -> written or kept."""
-    order: Sequence[Path] = sorted(files, key=lambda path: path == repo.tasks)
-    return {
-        path.relative_to(repo.root).as_posix(): write_generated(path, files[path], True, repo.root) for path in order
-    }
+    """Write the files, tasks.py last: a run needs the others. Return relative path -> written or kept."""
+    order = sorted(files, key=lambda path: path == repo.tasks)
+    outcomes = ((path, write_generated(path, files[path], True, repo.root)) for path in order)
+    return {path.relative_to(repo.root).as_posix(): outcome for path, outcome in outcomes}

@@ -8,7 +8,7 @@ import msgspec
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.entries import find_entries
+from hpc_agent.experiment.reading.executors import all_executors
 from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
@@ -95,7 +95,7 @@ def _suggestion(records: list[RunRecord], repo: RepoLayout) -> tuple[int, Action
         last = f"; its last run is {records[0].run_id}" if records else "; it was never run from here"
         ids = [record.run_id for record in records[:10]]
         return 1, "reuse", ids, ".hpc/tasks.py is there" + last, "hpc-agent resolve-submit-inputs"
-    names = [entry.name for entry in find_entries(repo.root)[0]]
+    names = [entry.name for entry in all_executors(repo.root)[0]]
     if names:
         reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
         return 2, "interview", names[:50], reason, build_tasks_command(names[0])

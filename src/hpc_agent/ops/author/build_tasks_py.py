@@ -13,11 +13,12 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
 from hpc_agent.experiment.grid.task_source import TaskSource
-from hpc_agent.experiment.reading.entries import CHOOSER, Entry, choose_entries, flags_of, metrics_file_of
+from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
+from hpc_agent.experiment.reading.executors import CHOOSER, Executor, flag_rows, metrics_file_of, named_executors
 from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
-from hpc_agent.experiment.writing.entry_points import Wrapped
-from hpc_agent.experiment.writing.tasks_file import DEFAULT_PYTHON, Flags, command_of, plan_files, write_files
+from hpc_agent.experiment.writing.entry_points import EntryPointExecutor
+from hpc_agent.experiment.writing.tasks_file import Flags, command_of, plan_files, write_files
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, doc
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
@@ -52,7 +53,7 @@ class TaskPlan:
     """Checked tasks and the files that make them."""
 
     source: TaskSource
-    entries: list[Entry]
+    entries: list[Executor]
     flags: Flags
     files: dict[Path, str]
     notes: list[str]
@@ -81,13 +82,13 @@ def preview(source: TaskSource) -> dict[str, dict[str, Any]]:
 
 
 def plan_tasks_file(
-    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, wrapped: Wrapped | None = None
+    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, wrapped: EntryPointExecutor | None = None
 ) -> TaskPlan:
     """Plan the tasks and the files. ``wrapped`` is an executor that is known already.
 
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
-    entries = [wrapped.entry] if wrapped else _entries(repo, wanted)
+    entries = [wrapped.executor] if wrapped else _entries(repo, wanted)
     source = make_source(_generator(wanted, entries), repo.root, wanted.fixed_params)
     if wanted.data_axis is not None:
         source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
@@ -107,14 +108,14 @@ def plan_tasks_file(
             remediation=errors[0].fix,
             details={"problems": [msgspec.to_builtins(problem) for problem in problems[:20]]},
         )
-    flags = {entry.key: flags_of(entry) for entry in entries}
+    flags = {entry.key: flag_rows(entry) for entry in entries}
     files = plan_files(repo, source, flags, wanted.python, force)
     notes = [problem.message for problem in problems] + _notes(source, entries)
     return TaskPlan(source, entries, flags, files, notes, wanted.python)
 
 
-def _entries(repo: RepoLayout, wanted: TaskRequest) -> list[Entry]:
-    entries = choose_entries(repo.root, wanted.executors or _named_by_axis(wanted))
+def _entries(repo: RepoLayout, wanted: TaskRequest) -> list[Executor]:
+    entries = named_executors(repo.root, wanted.executors or _named_by_axis(wanted))
     if not entries:
         raise ExecutorNotFound(
             f"there is no executor in {repo.root}",
@@ -146,7 +147,7 @@ def _named_by_axis(wanted: TaskRequest) -> list[str]:
     return [str(value) for value in dict.fromkeys(map(str, values))]
 
 
-def _generator(wanted: TaskRequest, entries: list[Entry]) -> TaskGenerator:
+def _generator(wanted: TaskRequest, entries: list[Executor]) -> TaskGenerator:
     """Return the generator of the tasks. Several executors become the first axis."""
     if wanted.axes and wanted.task_generator is not None:
         raise SpecInvalid("give either axes or task_generator", field="task_generator")
@@ -169,7 +170,7 @@ def _generator(wanted: TaskRequest, entries: list[Entry]) -> TaskGenerator:
     )
 
 
-def _problems(source: TaskSource, entries: list[Entry]) -> list[Problem]:
+def _problems(source: TaskSource, entries: list[Executor]) -> list[Problem]:
     """Return the problems of a sample of tasks, each different problem once."""
     by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
     found: dict[str, Problem] = {}
@@ -181,7 +182,7 @@ def _problems(source: TaskSource, entries: list[Entry]) -> list[Problem]:
     return list(found.values())
 
 
-def _notes(source: TaskSource, entries: list[Entry]) -> list[str]:
+def _notes(source: TaskSource, entries: list[Executor]) -> list[str]:
     first = next(source.make())
     notes = [
         f"parameter '{name}' reaches the task's environment as HPC_KW_{name.upper()} only: {name.upper()} is reserved"

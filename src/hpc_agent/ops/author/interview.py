@@ -10,7 +10,7 @@ import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.writing.entry_points import EntryPoint, entry_of
+from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import refuse_edited, write_files
 from hpc_agent.node.shared.timestamps import iso
@@ -89,7 +89,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     Names, values and the count are checked before anything is written. The same request changes nothing.
     """
     repo = experiment_root(world.cwd, request.campaign_dir)
-    wrapped = entry_of(repo, request.entry_point) if request.entry_point else None
+    wrapped = executor_of(repo, request.entry_point) if request.entry_point else None
     plan = plan_tasks_file(repo, request, request.task_count, request.force, wrapped)
     settings = _settings(repo) if request.allow_cli else None
     files = dict(plan.files)

@@ -22,8 +22,8 @@ from hpc_agent.errors import (
     SchemaIncompat,
     SpecInvalid,
 )
-from hpc_agent.experiment.grid.tasks_file_facts import read_static
-from hpc_agent.experiment.reading.entries import find_entries, metrics_file_of
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.executors import all_executors, metrics_file_of
 from hpc_agent.experiment.writing.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.author.build_tasks_py import BUILD_EXECUTOR, build_tasks_command
@@ -87,7 +87,7 @@ class SubmitInputs:
     def __init__(self, world: World, request: ResolveSubmitInputsRequest) -> None:
         self.world, self.request = world, request
         self.repo = experiment_root(world.cwd, request.experiment_dir)
-        self.static = read_static(self.repo.tasks)
+        self.static = read_tasks_file(self.repo.tasks)
         self.interview = _interview(self.repo.root / INTERVIEW)
         self.runs: list[RunRecord] = Journal(world, self.repo).all()[0]
         self.spec: dict[str, Any] = {}
@@ -133,7 +133,7 @@ class SubmitInputs:
     def _tasks(self) -> None:
         if self.repo.tasks.is_file():
             return
-        found, _ = find_entries(self.repo.root)
+        found, _ = all_executors(self.repo.root)
         names = [entry.name for entry in found]
         context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
         command = build_tasks_command("A,B") if names else BUILD_EXECUTOR
@@ -173,7 +173,7 @@ class SubmitInputs:
         for run in self.runs:
             if run.executor:
                 return self._resolve("executor", run.executor, f"the last run, {run.run_id}")
-        found, _ = find_entries(self.repo.root)
+        found, _ = all_executors(self.repo.root)
         commands = [f"python3 {entry.key}" for entry in found if not entry.is_function]
         context = "tasks.py has no FLAGS, and nothing was run from here yet"
         self._leave_open(

@@ -10,8 +10,8 @@ import msgspec
 
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.grid.tasks_file_facts import read_static
-from hpc_agent.experiment.reading.entries import CHOOSER, entry_for
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.executors import CHOOSER, executor_at
 from hpc_agent.experiment.reading.parameter_checks import check_kwargs
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
@@ -83,13 +83,13 @@ def sampled_tasks(frozen: FrozenRun) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def check_signatures(frozen: FrozenRun) -> list[Finding]:
     """Compare every task's parameters with the executor's flags, where .hpc/cli.py starts the executor."""
-    static = read_static(frozen.repo.tasks)
+    static = read_tasks_file(frozen.repo.tasks)
     if not static.flags or f".hpc/{CLI}" not in frozen.request.executor:
         return [Finding(SIGNATURES, "info", "not_checked", "the command passes the parameters on by itself")]
     entries = {}
     findings: dict[str, Finding] = {}
     for name, key in zip(static.executors, static.flags, strict=True):
-        entry = entry_for(frozen.repo.root, key)
+        entry = executor_at(frozen.repo.root, key)
         if entry is None:
             message = f"FLAGS of tasks.py names {key}, which is not in the repo"
             return [Finding(SIGNATURES, "error", "executor_missing", message, "Run 'hpc-agent build-tasks-py' again.")]

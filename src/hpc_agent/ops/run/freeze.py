@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolved
-from hpc_agent.experiment.grid.tasks_file_facts import read_static
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolve_tasks
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executor_command import check_command, check_program
 from hpc_agent.experiment.reading.pushed_tree import Tree, scan_tree
 from hpc_agent.infra.clusters import Cluster, get_cluster
@@ -77,7 +77,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     _check_env(request.env)
     shared = _shared(repo, request, cluster)
     limit = min(constraints.max_tasks, MAX_TASKS)
-    with resolved(world, repo, limit, request.resolve_timeout_sec) as tasks:
+    with resolve_tasks(world, repo, limit, request.resolve_timeout_sec) as tasks:
         cache = world.journal_root / repo.repo_hash / "files.json"
         tree = scan_tree(repo.root, list(shared), cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
@@ -97,7 +97,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
             run_name=name,
             shared=shared,
             notes=notes,
-            executors=read_static(repo.tasks).executors,
+            executors=read_tasks_file(repo.tasks).executors,
         )
 
 

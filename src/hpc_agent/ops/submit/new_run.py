@@ -15,7 +15,7 @@ import msgspec
 
 from hpc_agent._version import __version__
 from hpc_agent.errors import HpcError, StorageFull
-from hpc_agent.experiment.reading.pushed_tree import Entry, shared_files
+from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, identity_of, journal_ledger, kept_back, owner
 from hpc_agent.state.journal import Journal, RunRecord
@@ -179,17 +179,17 @@ class Manifests:
         paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)]
 
-    def entries(self, snapshot: str | None) -> list[Entry] | None:
+    def entries(self, snapshot: str | None) -> list[TreeEntry] | None:
         """Return the files of a snapshot; None for a snapshot that is not known here."""
         if snapshot is None:
             return None
         try:
-            entries: list[Entry] = json.loads((self.folder / f"{snapshot}.json").read_bytes())
+            entries: list[TreeEntry] = json.loads((self.folder / f"{snapshot}.json").read_bytes())
         except (OSError, ValueError):
             return None
         return entries
 
-    def keep(self, snapshot: str, entries: list[Entry]) -> None:
+    def keep(self, snapshot: str, entries: list[TreeEntry]) -> None:
         """Remember a snapshot, and drop the oldest ones."""
         save(self.folder / f"{snapshot}.json", entries)
         for old in self.names()[KEPT_MANIFESTS:]:

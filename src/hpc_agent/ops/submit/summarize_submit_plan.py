@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
+from hpc_agent.infra.throughput import format_duration
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import plan_run
@@ -69,10 +70,9 @@ def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], 
         lines.append("canary     task 0 runs first, alone; the rest follows when it is in order")
     lines += [f"resources  {line}" for line in _resources(plan)]
     if plan["est_total_wall_sec"] is not None:
-        bound = _clock(plan["lower_bound_sec"])
-        lines.append(
-            f"estimate   {_clock(plan['est_total_wall_sec'])} (at least {bound}), {plan['est_core_hours']:.1f} core hours"
-        )
+        bound = format_duration(round(plan["lower_bound_sec"]))
+        estimate = format_duration(round(plan["est_total_wall_sec"]))
+        lines.append(f"estimate   {estimate} (at least {bound}), {plan['est_core_hours']:.1f} core hours")
     return lines
 
 
@@ -83,7 +83,7 @@ def _kwargs(kwargs: dict[str, Any]) -> str:
 
 def _resources(plan: dict[str, Any]) -> list[str]:
     asked, origin = plan["resources"], plan["origin"]
-    lines = [f"walltime {_clock(asked['walltime_sec'])} ({origin['walltime_sec']})"]
+    lines = [f"walltime {format_duration(round(asked['walltime_sec']))} ({origin['walltime_sec']})"]
     memory = f"{asked['mem_mb']} MiB" if asked["mem_mb"] else "memory"
     lines.append(f"{memory} ({origin['mem_mb']}), {_plural(asked['cpus'], 'CPU')}")
     if asked["gpus"]:
@@ -104,8 +104,3 @@ def _question(planned: SubmitResult, known: bool) -> str:
     if hours is not None and hours > MANY_CORE_HOURS:
         large.append(f"{hours:,.0f} core hours")
     return f"Submit {planned.run_id} to {planned.cluster}" + (f" ({'; '.join(large)})" if large else "") + "?"
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,10 +1,10 @@
-"""Starts the executor of a task with the task's parameters. Written by hpc-agent; needs Python 3.6 and nothing else.
+"""Start the executor of a task with the task's parameters. Written by hpc-agent; needs Python 3.6 and nothing else.
 
     python3 .hpc/cli.py                                         # in a task: the parameters come from HPC_KW_JSON
     python3 .hpc/cli.py executors/ridge.py '{"horizon": 5}'     # by hand
 
 FLAGS in tasks.py says how each parameter is spelt on the command line of each executor. A name with a colon,
-"train.py:fit", is a function: it is called with the parameters, and what it returns becomes the task's metrics.
+"train.py:fit", is a function: it is called with the parameters, and its result becomes the task's metrics.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ def main(words):
 
 
 def load_flags():
-    """FLAGS of the tasks.py beside this file."""
+    """Return FLAGS of the tasks.py beside this file."""
     sys.path[0:1] = [ROOT, HERE, os.path.join(HERE, "_hpc_kit")]
     spec = importlib.util.spec_from_file_location("tasks", os.path.join(HERE, "tasks.py"))
     tasks = importlib.util.module_from_spec(spec)
@@ -41,7 +41,7 @@ def load_flags():
 
 
 def choose(flags, name):
-    """The executor by its path or short name; the only one needs no name."""
+    """Return the key of the executor with this path or short name; a single executor needs no name."""
     short = {key: os.path.splitext(os.path.basename(key.partition(":")[0]))[0] for key in flags}
     found = [key for key in flags if name in (None, key, short[key], key.rpartition(":")[2])]
     if len(found) != 1:
@@ -50,7 +50,7 @@ def choose(flags, name):
 
 
 def command_line(flags, kwargs):
-    """The words for these parameters: positional ones first, and nothing for those that are None."""
+    """Return the words for these parameters, positional ones first; a parameter that is None gets no word."""
     positional, options = [], []
     for flag in flags:
         value = os.path.expandvars(flag["value"]) if "value" in flag else kwargs.get(flag["name"])
@@ -76,7 +76,7 @@ def words_of(flag, value):
 
 
 def spelt(option, words):
-    """--name=value, so that a value may begin with a dash; several values follow the option."""
+    """Return --name=value, so that a value may begin with a dash; several values follow the option."""
     if option.startswith("--") and len(words) == 1:
         return [option + "=" + words[0]]
     return ([option] if option else []) + words
@@ -86,7 +86,7 @@ def text(flag, value):
     if flag.get("type") == "json" or isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
     if value is False and flag.get("type") == "bool":
-        return ""  # what argparse's type=bool takes for false
+        return ""  # argparse's type=bool reads an empty text as false
     return str(value)
 
 

@@ -1,5 +1,5 @@
 def _forecast_error(horizon=5, alpha=0.1):
-    """Root mean squared error of ridge regression on the last value of a made-up series.
+    """Return the root mean squared error of ridge regression on the last value of a made-up series.
 
     ``horizon`` is the number of steps ahead, ``alpha`` the penalty on the slope.
     """

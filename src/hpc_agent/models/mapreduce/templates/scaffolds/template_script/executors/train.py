@@ -1,6 +1,6 @@
-"""Ridge regression on the last value of a series: how well is the value --horizon steps ahead known?
+"""Ridge regression on the last value of a series, and its error --horizon steps ahead.
 
-A plain script that knows nothing of clusters. Python 3.6 or newer.
+A plain script for Python 3.6 or newer; it needs nothing of hpc-agent.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from lib.loading import load_series
 
 
 def train(horizon, alpha):
-    """Fit on the first three quarters of the series with the penalty ``alpha``; the metrics on the rest."""
+    """Fit on the first three quarters of the series with the penalty ``alpha``. Return the metrics of the rest."""
     series = load_series()
     pairs = list(zip(series, series[horizon:]))
     cut = len(pairs) * 3 // 4

@@ -1,4 +1,4 @@
-"""``@register_run``: a function with typed parameters becomes the task of a run; its returned dict, the task's metrics."""
+"""``@register_run``: the parameters of a function are the parameters of a task, and its returned dict the task's metrics."""
 
 import argparse
 import inspect
@@ -9,7 +9,7 @@ import sys
 from typing import Any, Callable, Dict, List, Optional
 
 METRICS_FILE = "metrics.json"
-# What says which part of the work a task is, and not how: passed on only to a function that asks for it by name.
+# Parameters that select the task's part of the work; a function gets only those that it names.
 PLACING = ("executor", "start", "end", "halo", "ahead")
 
 
@@ -36,9 +36,9 @@ def register_run(function: Optional[Callable[..., Any]] = None, **options: Any) 
 
 
 def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    """The metrics of one call. Raises TypeError for a parameter that is missing or unknown, or a result that is no metrics.
+    """Call the function. Return its metrics. Raises TypeError for a wrong parameter, or a result that is no metrics.
 
-    A function that walks along a series and does not ask for ``start`` and ``end`` itself runs inside that slice.
+    A function without parameters ``start`` and ``end`` runs inside that slice of a series.
     """
     taken = {p.name for p in _parameters(function)}
     any_name = any(p.kind == p.VAR_KEYWORD for p in _parameters(function))
@@ -56,7 +56,7 @@ def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]
 
 
 def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
-    """What the function returned as a dict of JSON values: a dict as it is, one number as ``value``, nothing as nothing."""
+    """Return the result of a function as a dict of JSON values; a single number gets the name ``value``."""
     if result is None:
         return {}
     plain = plain_value(result)
@@ -70,7 +70,7 @@ def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """NumPy's and pandas' scalars and arrays as Python's own; what JSON cannot hold becomes its text."""
+    """Return a value in JSON's types: scalars and arrays of NumPy and pandas are converted, any other object becomes text."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, dict):
@@ -84,7 +84,7 @@ def plain_value(value: Any) -> Any:
 
 
 def write_metrics(metrics: Dict[str, Any], result_dir: Optional[str] = None) -> str:
-    """Write ``metrics.json`` into ``result_dir`` (``$HPC_RESULT_DIR``, else here), whole or not at all; its path."""
+    """Write ``metrics.json`` into ``result_dir`` (else ``$HPC_RESULT_DIR``, else here) by a rename. Return its path."""
     path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", METRICS_FILE)
     temporary = "%s.%d.tmp" % (path, os.getpid())
     with open(temporary, "w", encoding="utf-8") as handle:
@@ -95,23 +95,23 @@ def write_metrics(metrics: Dict[str, Any], result_dir: Optional[str] = None) -> 
 
 
 def read_kw_env(environ: Optional[Dict[str, str]] = None) -> Dict[str, Any]:
-    """The task's parameters with their types; nothing outside a task."""
+    """Return the task's parameters with their types; outside of a task an empty dict."""
     text = (os.environ if environ is None else environ).get("HPC_KW_JSON")
     return dict(json.loads(text)) if text else {}
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """The command line of a file with registered functions: flags from the signature, the metrics as JSON on stdout.
+    """Run the command line of a file with registered functions: flags from the signature, metrics as JSON on stdout.
 
-    With several functions the first word names one. ``--output-file`` writes the metrics there instead.
+    With several functions the first word names one. ``--output-file`` writes the metrics into a file instead.
     """
     runs = sys.modules["__main__"].__dict__.get("_RUNS") or {}
     if not runs:
         raise SystemExit("no function of this file is decorated with @register_run")
     words = list(sys.argv[1:] if argv is None else argv)
-    name = words.pop(0) if len(runs) > 1 and words and words[0] in runs else next(iter(runs))
-    if len(runs) > 1 and (argv or sys.argv[1:])[:1] != [name]:
+    if len(runs) > 1 and (not words or words[0] not in runs):
         raise SystemExit("name one of %s" % ", ".join(runs))
+    name = words.pop(0) if len(runs) > 1 else next(iter(runs))
     options = vars(parser_of(runs[name]).parse_args(words))
     output = options.pop("output_file", None) if "output_file" not in _names(runs[name]) else None
     text = json.dumps(plain_value(call(runs[name], options)), sort_keys=True)
@@ -124,7 +124,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def parser_of(function: Callable[..., Any]) -> argparse.ArgumentParser:
-    """Flags from the signature; see ``flag_of`` for the types."""
+    """Return a parser with a flag for each parameter of the function."""
     about = (inspect.getdoc(function) or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=about.replace("%", "%%"))
     for parameter in _parameters(function):
@@ -140,7 +140,7 @@ def option_of(name: str) -> str:
 
 
 def flag_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Dict[str, Any]:
-    """What ``add_argument`` is told: int, float, str, bool, list[T], Literal; anything else is read as JSON."""
+    """Return the settings of ``add_argument`` for int, float, str, bool, list[T] and Literal; other types are JSON."""
     required = parameter.default is parameter.empty
     settings = {"required": required} if required else {"default": parameter.default}  # type: Dict[str, Any]
     kind = _annotation(function, parameter)
@@ -156,12 +156,12 @@ def flag_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Dict[
 
 
 def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """The parameter's type without Optional; that of its default when it has none."""
+    """Return the parameter's type without Optional, or the type of its default."""
     import typing
 
     try:
         kind = typing.get_type_hints(function).get(parameter.name)
-    except Exception:  # noqa: BLE001 - an annotation may name anything, even what is not imported
+    except Exception:  # noqa: BLE001 - an annotation may name something that is not imported
         kind = None
     options = [option for option in getattr(kind, "__args__", None) or () if option is not type(None)]
     is_union = getattr(kind, "__origin__", None) is typing.Union or type(kind).__name__ == "UnionType"
@@ -178,11 +178,9 @@ def _literal(kind: Any) -> List[Any]:
 
 
 def _item(kind: Any) -> Any:
-    """The type of a list's items; None when it is no list."""
+    """Return the type of a list's items; None for another type."""
     origin = getattr(kind, "__origin__", None)
-    if kind is not list and (
-        origin is None or str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence")
-    ):
+    if kind is not list and str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence"):
         return None
     items = [item for item in getattr(kind, "__args__", None) or () if item in (int, float, str)]
     return items[0] if items else str

@@ -1,0 +1,187 @@
+"""Readers of syntax trees: values of constant expressions, dotted names, decorators, functions, imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+MOST_ITEMS = 1000
+
+
+class Unknown(Exception):
+    """The value of an expression cannot be read from the source."""
+
+
+def _product(left: Any, right: Any) -> Any:
+    if isinstance(left, (str, list)) or isinstance(right, (str, list)):
+        raise Unknown
+    return left * right
+
+
+def _power(left: Any, right: Any) -> Any:
+    if abs(left) > 1000 or abs(right) > 64:
+        raise Unknown
+    return left**right
+
+
+def _percent(left: Any, right: Any) -> Any:
+    if not isinstance(left, str):
+        raise Unknown
+    return left % (tuple(right) if isinstance(right, list) else right)
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Div: operator.truediv,
+    ast.Mult: _product, ast.Pow: _power, ast.Mod: _percent,
+}  # fmt: skip
+_CALLS: dict[str, Callable[..., list[Any]]] = {
+    "range": lambda *bounds: list(range(*bounds)[:MOST_ITEMS]), "list": list, "tuple": list, "set": list, "sorted": sorted,
+}  # fmt: skip
+
+
+class Scope:
+    """Constants of a module, for values that are written as names."""
+
+    def __init__(self, tree: ast.Module, known: dict[str, Any] | None = None) -> None:
+        self.names: dict[str, Any] = dict(known or {})
+        for node in tree.body:
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        self._assign(target.id, node.value)
+
+    def _assign(self, name: str, node: ast.expr) -> None:
+        try:
+            self.names[name] = self.value(node)
+        except Unknown:
+            self.names.pop(name, None)
+
+    def value(self, node: ast.AST | None) -> Any:
+        """Return the value of a literal, or of a plain expression of literals and module constants. Raises Unknown."""
+        if node is None:
+            raise Unknown
+        try:
+            return ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            pass
+        try:
+            return self._expression(node)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise Unknown from error
+
+    def value_or(self, node: ast.AST | None, otherwise: Any) -> Any:
+        """Return the value of an expression, or ``otherwise`` when the value cannot be read."""
+        try:
+            return self.value(node)
+        except Unknown:
+            return otherwise
+
+    def json(self, node: ast.AST | None) -> Any:
+        """Return the value of an expression in JSON's types. Raises Unknown."""
+        return as_json(self.value(node))
+
+    def _expression(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Name):
+            return self.names[node.id]
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
+            return "".join(str(self.value(part)) for part in parts)
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return [self.value(item) for item in node.elts]
+        if isinstance(node, ast.BinOp):
+            return _ARITHMETIC[type(node.op)](self.value(node.left), self.value(node.right))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -self.value(node.operand)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.Subscript):
+            return self.value(node.value)[self.value(node.slice)]
+        raise Unknown
+
+    def _call(self, node: ast.Call) -> Any:
+        """Return the result of range, list, tuple, set, sorted, ``dict.keys()`` or ``text.format()`` of known values."""
+        given = [self.value(argument) for argument in node.args]
+        named = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
+        if isinstance(node.func, ast.Name) and not named and len(given) <= 3:
+            return _CALLS[node.func.id](*given)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("keys", "format"):
+            owner = self.value(node.func.value)
+            return owner.format(*given, **named) if node.func.attr == "format" else list(owner.keys(*given))
+        raise Unknown
+
+
+def as_json(value: Any) -> Any:
+    """Return the value in JSON's types. Raises Unknown for a value that JSON cannot hold."""
+    if isinstance(value, (tuple, set, frozenset)):
+        value = list(value)
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise Unknown from error
+
+
+def source_of(node: ast.AST | None) -> str:
+    """Return the source of an expression on one line, at most 200 characters of it."""
+    return "" if node is None else " ".join(ast.unparse(node).split())[:200]
+
+
+def first_line(node: ast.Module | Function) -> str:
+    """Return the first line of a docstring."""
+    lines = (ast.get_docstring(node) or "").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def dotted(node: ast.AST | None) -> str:
+    """Return ``a.b.c`` for a name or an attribute, and an empty text for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return ""
+
+
+def last_name(node: ast.AST | None) -> str:
+    """Return ``c`` for ``a.b.c`` and for a call of ``a.b.c``."""
+    return dotted(called(node)).rpartition(".")[2]
+
+
+def called(node: ast.AST | None) -> ast.AST | None:
+    """Return the function of a call; any other expression as it is, such as a decorator without arguments."""
+    return node.func if isinstance(node, ast.Call) else node
+
+
+def keywords_of(node: ast.Call) -> dict[str, ast.expr]:
+    return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+
+
+def functions_of(tree: ast.Module) -> Iterator[Function]:
+    """Yield the functions at the top level of a module."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+def imports_of(tree: ast.Module) -> dict[str, str]:
+    """Return the full name that each imported local name stands for."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                found[alias.asname or first] = alias.name if alias.asname else first
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+    return found
+
+
+def module_paths(module: str) -> tuple[str, ...]:
+    """Return the files in which Python looks for a module, relative to a folder of its path."""
+    path = "/".join(part for part in module.split(".") if part)
+    return (f"{path}.py", f"{path}/__init__.py") if path else ()
