@@ -27,7 +27,7 @@ class Event(NamedTuple):
     host: str = ""
     gpus: Sequence[int] = ()
     at: float = 0.0
-    next: int = 1
+    next: Optional[int] = None
     exit_code: Optional[int] = None
     signal: Optional[int] = None
     seconds: Optional[float] = None
@@ -41,10 +41,10 @@ _USUAL = Event("", -1)._asdict()
 def append(path: str, event: Event) -> None:
     """Write one event by one write. Raises OSError.
 
-    The line break comes first, so that a torn line before it, left by a killed writer, does not spoil this event.
+    A line break comes first too, so that a torn line before it, left by a killed writer, does not spoil this event.
     """
     document = {name: value for name, value in event._asdict().items() if value != _USUAL[name] or name == "attempt"}
-    data = ("\n" + json.dumps(document, sort_keys=True, separators=(",", ":"))).encode("utf-8")
+    data = ("\n%s\n" % json.dumps(document, sort_keys=True, separators=(",", ":"))).encode("utf-8")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         if os.write(descriptor, data) != len(data):
@@ -78,7 +78,7 @@ class ElementStates(object):
             if event.event == "end":
                 self.ended[index] = event
             else:
-                self.attempts[index] = event.next
+                self.attempts[index] = event.next or event.attempt
 
 
 def read(path: str) -> ElementStates:
