@@ -4,7 +4,6 @@ A detached supervisor runs them. Everything is in one state folder (``state_fold
 use. Submitting and asking start the supervisor when there is work and none is alive.
 """
 
-import contextlib
 import os
 import signal
 import socket
@@ -126,12 +125,7 @@ class Local(base.Scheduler):
                 return _spawn(self.state, lock)
             finally:
                 os.close(lock)
-        with contextlib.suppress(OSError):  # without a FIFO the supervisor looks by itself every two seconds
-            wake = os.open(self.state.wake, os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(wake, b"!")
-            finally:
-                os.close(wake)
+        self.state.wake_supervisor()
         return True
 
     def _jobs(self, job_ids: Sequence[str]) -> Iterator[Tuple[int, JobFolder, StoredJob]]:

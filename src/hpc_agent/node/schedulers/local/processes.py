@@ -140,3 +140,14 @@ def kill_all(members: Dict[int, str]) -> None:
 def signal_group(leader: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(leader, number)
+
+
+def signal_pipe() -> int:
+    """Return a descriptor that becomes readable when a child ends. Makes SIGHUP harmless, but not for the children."""
+    wake, write = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return wake

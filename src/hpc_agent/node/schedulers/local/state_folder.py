@@ -54,6 +54,21 @@ class StateFolder(object):
         with contextlib.suppress(OSError):  # without a FIFO the supervisor still looks every two seconds
             os.mkfifo(self.wake, 0o600)
 
+    def open_wake(self) -> List[int]:
+        """Return the supervisor's end of the FIFO, if there is a FIFO."""
+        try:
+            return [os.open(self.wake, os.O_RDWR | os.O_NONBLOCK)]
+        except OSError:
+            return []
+
+    def wake_supervisor(self) -> None:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(descriptor, b"!")
+            finally:
+                os.close(descriptor)
+
     def job(self, job_id: int) -> "JobFolder":
         return JobFolder(os.path.join(self.jobs, str(job_id)))
 

@@ -11,10 +11,9 @@ import errno
 import os
 import select
 import shutil
-import signal
 import socket
 import time
-from typing import Iterator, List, Set, Tuple
+from typing import Iterator, Set, Tuple
 
 from ...shared.errors import NodeError
 from ...shared.files import remove_quietly, write_json
@@ -50,8 +49,8 @@ class Supervisor(object):
         self.arrays: "collections.OrderedDict[int, Array]" = collections.OrderedDict()
         self.broken: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
-        self.wake = _signal_pipe()
-        self.inputs = [self.wake] + _open_fifo(state.wake)
+        self.signals = processes.signal_pipe()
+        self.inputs = [self.signals] + state.open_wake()
         self.next_look = self.next_scan = self.next_poll = self.hold_until = 0.0
         self.idle_since = time.monotonic()
 
@@ -259,7 +258,7 @@ class Supervisor(object):
         ready, _, _ = select.select(self.inputs, [], [], max(0.001, wake_at - time.monotonic()))
         for descriptor in ready:
             os.read(descriptor, 4096)
-            if descriptor != self.wake:
+            if descriptor != self.signals:
                 self.next_look = 0.0
 
     def leave(self) -> bool:
@@ -285,24 +284,6 @@ class Supervisor(object):
 
     def unfinished_ids(self) -> Set[int]:
         return {job_id for job_id in self.state.active_ids() if self.is_open(job_id)}
-
-
-def _signal_pipe() -> int:
-    """Return a descriptor that becomes readable when a child ends. Makes SIGHUP harmless, but not for the children."""
-    wake, write = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)
-    for number in (signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    return wake
-
-
-def _open_fifo(path: str) -> List[int]:
-    try:
-        return [os.open(path, os.O_RDWR | os.O_NONBLOCK)]
-    except OSError:
-        return []
 
 
 def main(folder: str, lock: int) -> None:
