@@ -136,8 +136,10 @@ class Array(object):
         del self.running[index]
         code, number = element.exit or Exit(None, None)
         cause, number = events.classify(code, number, cause or element.killed_for)
-        end = Event("end", index, attempt, cause, exit_code=code, signal=number, max_rss_mb=round(element.peak_mb, 1))
-        if self.end(end._replace(seconds=round(element.seconds(), 3))):
+        seconds, peak_mb = round(element.seconds(), 3), round(element.peak_mb, 1)
+        if self.end(
+            Event("end", index, attempt, cause, exit_code=code, signal=number, seconds=seconds, max_rss_mb=peak_mb)
+        ):
             remove_quietly(self.folder.exit_file(index, attempt))
 
     def end(self, end: Event) -> bool:

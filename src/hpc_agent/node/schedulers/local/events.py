@@ -35,7 +35,8 @@ class Event(NamedTuple):
     message: Optional[str] = None
 
 
-_USUAL = Event("", -1)._asdict()
+# Values that a line may leave out; the former version reads ``attempt`` without a default.
+_USUAL = Event("", -1, attempt=-1)
 
 
 def append(path: str, event: Event) -> None:
@@ -43,7 +44,7 @@ def append(path: str, event: Event) -> None:
 
     A line break comes first too, so that a torn line before it, left by a killed writer, does not spoil this event.
     """
-    document = {name: value for name, value in event._asdict().items() if value != _USUAL[name] or name == "attempt"}
+    document = {name: value for name, value, usual in zip(Event._fields, event, _USUAL) if value != usual}
     data = ("\n%s\n" % json.dumps(document, sort_keys=True, separators=(",", ":"))).encode("utf-8")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -96,9 +97,10 @@ def add_up(text: str) -> ElementStates:
     """Add up events. Lines that are no event (torn by a kill) count for nothing."""
     states = ElementStates()
     for line in text.split("\n"):
+        if not line:
+            continue
         try:
-            document = json.loads(line)
-            states.add(Event(**{name: document[name] for name in Event._fields if name in document}))
+            states.add(Event(**json.loads(line)))
         except (ValueError, TypeError):
             pass
     return states
