@@ -107,12 +107,12 @@ def until(condition: Callable[[], Any], timeout: float = 20) -> None:
 
 
 def patched_boot(monkeypatch: pytest.MonkeyPatch, statements: str) -> None:
-    """Let the supervisor run ``statements`` first; ``supervise`` and ``local_state`` are its own modules."""
+    """Let the supervisor run ``statements`` first, with its own modules as names."""
     lines = [
         "import importlib, sys",
         "sys.path.append(sys.argv[1])",
-        "supervise = importlib.import_module(sys.argv[2] + '.supervise')",
-        "from runtime import local_jobs, local_state, processes",
+        "for name in ('supervise', 'arrays', 'events', 'state_folder', 'processes'):",
+        "    globals()[name] = importlib.import_module(sys.argv[2] + '.' + name)",
         statements,
         "supervise.main(sys.argv[3], int(sys.argv[4]))",
     ]

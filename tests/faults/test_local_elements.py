@@ -179,12 +179,12 @@ def test_order_throttle_and_reasons(bench: Bench) -> None:
     third = bench.submit('echo c >>"$OUT"\n', after=[second, "999", "no-number"])
     wide, last = (bench.submit(f'echo {name} >>"$OUT"\n', resources={"cpus": 2}) for name in "wl")
     rows = {(row.job, row.state): row for row in bench.scheduler.queue([first, second, third, wide, last])}
-    assert rows[first, "running"]["elements"] == "0"
-    assert (rows[first, "pending"]["elements"], rows[first, "pending"]["reason"]) == ("1-2", "ThrottleLimit")
-    assert (rows[second, "pending"]["elements"], rows[second, "pending"]["reason"]) == ("0-1", "Dependency")
-    assert rows[third, "pending"]["reason"] == "Dependency"
-    assert rows[wide, "pending"]["reason"] == "Resources"
-    assert rows[last, "pending"]["reason"] == "Priority"
+    assert rows[first, "running"].elements == "0"
+    assert (rows[first, "pending"].elements, rows[first, "pending"].reason) == ("1-2", "ThrottleLimit")
+    assert (rows[second, "pending"].elements, rows[second, "pending"].reason) == ("0-1", "Dependency")
+    assert rows[third, "pending"].reason == "Dependency"
+    assert rows[wide, "pending"].reason == "Resources"
+    assert rows[last, "pending"].reason == "Priority"
     gate.write_text("")
     bench.wait(first, second, third, wide, last)
     assert bench.lines() == ["a", "a", "a", "b", "b", "c", "w", "l"]

@@ -20,18 +20,18 @@ from local_bench import Bench, patched_boot, until
 from hpc_agent.node.schedulers.local import adapter as local_module
 from hpc_agent.node.schedulers.local import processes
 
-pytestmark = [pytest.mark.local, pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")]
+pytestmark = pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")
 
 OLD_PYTHON = Path.home() / ".pyenv" / "versions" / "3.6.15" / "bin" / "python"
 # Imports the runtime as a cluster does, beside nothing else of the package; works under Python 3.6.
 CLIENT = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
-from runtime.schedulers.base import Job
-from runtime.schedulers.local import Local
+sys.path.append(sys.argv[1])
+from node.schedulers.base import Job
+from node.schedulers.local.adapter import Local
 scheduler = Local(sys.argv[2], int(sys.argv[3]), 4000)
 """
-MAPREDUCE = str(Path(local_module.__file__).parents[2])
+NODE_PARENT = str(Path(local_module.__file__).parents[3])
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_a_caller_is_not_held_and_the_supervisor_leaves(bench: Bench) -> None:
     document = bench.document("sleep 7\n")
     code = CLIENT + "print(scheduler.submit(Job(**json.loads(sys.argv[4]))))\n"
-    argv = [sys.executable, "-c", code, MAPREDUCE, str(bench.state), "2", json.dumps(document)]
+    argv = [sys.executable, "-c", code, NODE_PARENT, str(bench.state), "2", json.dumps(document)]
     inner, outer = os.pipe()  # a caller may leak more than the three usual pipes, as ssh daemons do
     leaked = {"pass_fds": [outer], "start_new_session": True}
     done = subprocess.run(argv, capture_output=True, timeout=30, check=True, **leaked)
@@ -289,7 +289,7 @@ def test_a_full_disk_delays_and_loses_nothing(bench: Bench, monkeypatch: pytest.
         monkeypatch,
         """
 import errno, os, random
-real, dice = local_state.append_event, random.Random(3)
+real, dice = events.append, random.Random(3)
 supervise.RETRY_SEC = 0.05
 def failing(path, event):
     if dice.random() < 0.3:
@@ -297,7 +297,7 @@ def failing(path, event):
             log.write(b'{"event":"end","element":0,"ca')
         raise OSError(errno.ENOSPC, "full")
     real(path, event)
-local_state.append_event = failing
+events.append = failing
 """,
     )
     job = bench.submit('echo "$HPC_LOCAL_INDEX" >>"$OUT"\n', count=40)
@@ -308,10 +308,8 @@ local_state.append_event = failing
 
 
 def test_an_end_that_was_never_written_is_not_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse = (
-        "def refuse(path, event):\n    if event['event'] == 'end': raise OSError(28, 'full')\n    real(path, event)\n"
-    )
-    patched_boot(monkeypatch, "real = local_state.append_event\n" + refuse + "local_state.append_event = refuse\n")
+    refuse = "def refuse(path, event):\n    if event.event == 'end': raise OSError(28, 'full')\n    real(path, event)\n"
+    patched_boot(monkeypatch, "real = events.append\n" + refuse + "events.append = refuse\n")
     job = bench.submit('echo ran >>"$OUT"; exit 6\n')
     until(lambda: "full" in (bench.state / "supervisor.log").read_text())
     bench.kill_supervisor()
@@ -387,7 +385,7 @@ def test_a_killed_submission_leaves_a_whole_job_or_none(bench: Bench) -> None:
     whole = set()
     for steps in range(1, 200):
         named = json.dumps({**document, "name": f"token{steps}"})
-        argv = [sys.executable, "-c", KILLED_CLIENT, MAPREDUCE, str(bench.state), "2", named, str(steps)]
+        argv = [sys.executable, "-c", KILLED_CLIENT, NODE_PARENT, str(bench.state), "2", named, str(steps)]
         done = subprocess.run(argv, capture_output=True, timeout=30, check=False)
         found = bench.scheduler.find(f"token{steps}", 0)
         assert len(found) <= 1
@@ -405,7 +403,7 @@ def test_a_killed_submission_leaves_a_whole_job_or_none(bench: Bench) -> None:
 def test_submitters_at_once_share_one_supervisor(bench: Bench) -> None:
     document = json.dumps(bench.document("sleep 3\n"))
     code = CLIENT + "print(scheduler.submit(Job(**json.loads(sys.argv[4]))))\n"
-    argv = [sys.executable, "-c", code, MAPREDUCE, str(bench.state), "2", document]
+    argv = [sys.executable, "-c", code, NODE_PARENT, str(bench.state), "2", document]
     clients = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(5)]
     ids = [client.communicate(timeout=30)[0].decode().strip() for client in clients]
     assert sorted(ids) == ["1", "2", "3", "4", "5"]
@@ -414,13 +412,13 @@ def test_submitters_at_once_share_one_supervisor(bench: Bench) -> None:
 
 
 def test_no_job_is_forgotten_as_the_supervisor_leaves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pauses where a submission could slip through: before it takes the start lock, and before it lets its own go.
+    # Pauses where a submission could slip through: after each look for jobs, before the lock is let go, before it is taken back.
     patched_boot(
         monkeypatch,
         """
 import time
 supervise.IDLE_EXIT_SEC = 0.001
-take, remove = local_state.take_lock, supervise.common.remove_quietly
+take, remove, ids = state_folder.take_lock, supervise.remove_quietly, supervise.Supervisor.unfinished_ids
 def slow_take(path, wait):
     time.sleep(0.03)
     return take(path, wait)
@@ -428,7 +426,12 @@ def slow_remove(path):
     if path.endswith("supervisor.json"):
         time.sleep(0.03)
     remove(path)
-local_state.take_lock, supervise.common.remove_quietly = slow_take, slow_remove
+def slow_ids(self):
+    found = ids(self)
+    time.sleep(0.03)
+    return found
+state_folder.take_lock, supervise.remove_quietly = slow_take, slow_remove
+supervise.Supervisor.unfinished_ids = slow_ids
 """,
     )
     dice = random.Random(4)
@@ -459,8 +462,8 @@ def test_a_supervisor_that_cannot_start_is_told(bench: Bench, monkeypatch: pytes
     monkeypatch.setattr(local_module, "_BOOT", "raise SystemExit('broken python')")
     job = bench.submit("true\n")
     (row,) = bench.scheduler.queue([job])
-    assert row["state"] == "pending"
-    assert row["reason"].startswith("SupervisorDown")
+    assert row.state == "pending"
+    assert row.reason.startswith("SupervisorDown")
     assert "broken python" in (bench.state / "supervisor.log").read_text()
     monkeypatch.undo()
     assert bench.wait(job)[0]["state"] == "complete"
@@ -476,7 +479,7 @@ def test_under_python_3_6(bench: Bench) -> None:
         "print(json.dumps([row._asdict() for row in scheduler.accounting([job], 0)]))\n"
     )
     folder = bench.root / "_hpc_runtime_parent"
-    shutil.copytree(Path(MAPREDUCE) / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(NODE_PARENT) / "node", folder / "node", ignore=shutil.ignore_patterns("__pycache__"))
     argv = [str(OLD_PYTHON), "-c", code, str(folder), str(bench.state), "2", json.dumps(document)]
     done = subprocess.run(argv, capture_output=True, timeout=60, check=True)
     rows = json.loads(done.stdout)

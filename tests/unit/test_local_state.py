@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.schedulers import base, load
 from hpc_agent.node.schedulers.local import adapter as local_module
-from hpc_agent.node.schedulers.local import local_state, processes
+from hpc_agent.node.schedulers.local import capacity, elements, events, processes, state_folder
 from hpc_agent.node.schedulers.local.adapter import Local
-from hpc_agent.node.schedulers.local.local_state import Amount, Demand, StateFolder, fold, plan
+from hpc_agent.node.schedulers.local.capacity import Amount, Demand, Waiting, plan
+from hpc_agent.node.schedulers.local.events import ElementStates, Event, add_up
 from hpc_agent.node.schedulers.local.processes import Process
+from hpc_agent.node.schedulers.local.state_folder import StateFolder, StoredJob
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import read_json
 
@@ -33,13 +35,13 @@ def text_of(events: list[dict]) -> str:
     return "".join(json.dumps(event) + "\n" for event in events)
 
 
-def facts(state: local_state.Fold) -> tuple:
+def facts(state: ElementStates) -> tuple:
     return state.started, state.ended, state.attempts
 
 
 @given(st.lists(EVENTS, max_size=12))
 def test_each_element_is_pending_started_or_ended(events: list[dict]) -> None:
-    state = fold(text_of(events))
+    state = add_up(text_of(events))
     everywhere = [*state.pending(COUNT), *state.started, *state.ended]
     assert sorted(everywhere) == list(range(COUNT))
 
@@ -49,27 +51,27 @@ def test_a_log_cut_anywhere_is_a_shorter_log(events: list[dict], data: st.DataOb
     text = text_of(events)
     cut = data.draw(st.integers(0, len(text)))
     whole_lines = text[:cut].count("\n")
-    allowed = [facts(fold(text_of(events[:whole_lines])))]
+    allowed = [facts(add_up(text_of(events[:whole_lines])))]
     if cut < len(text) and text[cut] == "\n":
-        allowed.append(facts(fold(text_of(events[: whole_lines + 1]))))
-    assert facts(fold(text[:cut])) in allowed
+        allowed.append(facts(add_up(text_of(events[: whole_lines + 1]))))
+    assert facts(add_up(text[:cut])) in allowed
 
 
 @given(st.lists(EVENTS, max_size=8), st.lists(EVENTS, max_size=4), st.text(max_size=5))
 def test_a_torn_line_in_the_middle_counts_for_nothing(before: list[dict], after: list[dict], noise: str) -> None:
     torn = '{"event":"end","element":0,"cau' + noise.replace("\n", "")
-    assert facts(fold(text_of(before) + torn + "\n" + text_of(after))) == facts(fold(text_of(before + after)))
+    assert facts(add_up(text_of(before) + torn + "\n" + text_of(after))) == facts(add_up(text_of(before + after)))
 
 
 def test_an_end_is_final() -> None:
     end = {"event": "end", "element": 1, "cause": "exit"}
-    state = fold(text_of([end, {"event": "start", "element": 1, "attempt": 2}, {"event": "end", "element": 1}]))
-    assert state.ended == {1: end}
+    state = add_up(text_of([end, {"event": "start", "element": 1, "attempt": 2}, {"event": "end", "element": 1}]))
+    assert state.ended == {1: Event(**end)}
     assert state.started == {}
 
 
 def test_a_requeued_element_is_pending_with_its_next_attempt() -> None:
-    state = fold(
+    state = add_up(
         text_of([{"event": "start", "element": 2, "attempt": 1}, {"event": "requeue", "element": 2, "next": 2}])
     )
     assert state.pending(3) == [0, 1, 2]
@@ -81,22 +83,20 @@ def test_why_it_was_killed_survives_the_killer() -> None:
         {"event": "start", "element": 0, "attempt": 1},
         {"event": "kill", "element": 0, "cause": "out_of_memory"},
     ]
-    assert fold(text_of(events)).started[0]["kill"] == "out_of_memory"
+    assert add_up(text_of(events)).started[0].cause == "out_of_memory"
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "1", '"x"', "{}", '{"event":"end"}', "null", "\x00\x00"])
 def test_lines_that_are_no_event(line: str) -> None:
-    assert facts(fold(line + "\n")) == ({}, {}, {})
+    assert facts(add_up(line + "\n")) == ({}, {}, {})
 
 
-def test_mending_keeps_the_next_event_whole(tmp_path: Path) -> None:
+def test_a_torn_line_does_not_spoil_the_next_event(tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     log.write_text('{"event":"end","elem')
-    local_state.mend_tail(str(log))
-    local_state.mend_tail(str(log))
-    local_state.append_event(str(log), {"event": "end", "element": 3, "cause": None})
-    assert list(fold(log.read_text()).ended) == [3]
-    assert log.read_text().count("\n") == 2
+    events.append(str(log), Event("end", 3))
+    events.append(str(log), Event("end", 4))
+    assert list(events.read(str(log)).ended) == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_mending_keeps_the_next_event_whole(tmp_path: Path) -> None:
     ],
 )
 def test_cause_of_an_end(code, number, killed_for, expected) -> None:
-    assert local_state.classify(code, number, killed_for) == expected
+    assert events.classify(code, number, killed_for) == expected
 
 
 AMOUNTS = st.builds(Amount, st.integers(1, 6), st.integers(0, 60).map(float), st.integers(0, 2))
@@ -169,29 +169,30 @@ def test_first_come_first_served() -> None:
 
 
 def test_needs_of_an_exclusive_job() -> None:
-    assert local_state.needs({"exclusive": True, "cpus": 1}, Amount(8, 1.0, 0)).cores == 8
-    assert local_state.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
+    assert capacity.needs({"exclusive": True, "cpus": 1}, Amount(8, 1.0, 0)).cores == 8
+    assert capacity.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
 
 
 def test_reasons() -> None:
-    waiting = [(1, True, False), (2, False, True), (3, False, False), (4, False, False)]
-    assert local_state.reasons(waiting) == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
+    waiting = [Waiting(1, True, False), Waiting(2, False, True), Waiting(3, False, False), Waiting(4, False, False)]
+    assert capacity.reasons(waiting) == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
 
 
 def test_secrets_stay_out_of_the_state_folder() -> None:
     environment = {"WANDB_API_KEY": "k", "HF_TOKEN": "t", "db_password": "p", "SSH_AUTH_SOCK": "s", "PATH": "/bin"}
-    assert local_state.without_secrets(environment) == {"PATH": "/bin"}
-    spec = {"inherited": {"PATH": "/bin", "A": "1"}, "environment": {"A": "2"}}
+    assert elements.without_secrets(environment) == {"PATH": "/bin"}
+    stored = StoredJob(make_job(environment={"A": "2"}), {"PATH": "/bin", "A": "1"}, 0.0)
     own = {"HF_TOKEN": "t", "PATH": "/elsewhere", "OTHER": "x"}
-    assert local_state.element_environment(spec, own) == {"HF_TOKEN": "t", "PATH": "/bin", "A": "2"}
+    assert elements.job_environment(stored, own) == {"HF_TOKEN": "t", "PATH": "/bin", "A": "2"}
 
 
 def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
     state = StateFolder(str(tmp_path / "s"))
     state.create()
-    assert [state.allocate({"name": "a"}), state.allocate({"name": "b"})] == [1, 2]
+    stored = StoredJob(make_job(), {}, 0.0)
+    assert [state.allocate(stored), state.allocate(stored)] == [1, 2]
     Path(state.job(3).path).mkdir()
-    assert state.allocate({"name": "c"}) == 4
+    assert state.allocate(stored) == 4
     assert state.active_ids() == [1, 2, 4]
     assert read_json(state.job(3).spec) is None
     assert Path(state.path).stat().st_mode & 0o077 == 0
@@ -200,18 +201,18 @@ def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
 def test_ten_comes_after_nine(tmp_path: Path) -> None:
     state = StateFolder(str(tmp_path))
     state.create()
-    assert [state.allocate({}) for _ in range(11)] == list(range(1, 12))
+    assert [state.allocate(StoredJob(make_job(), {}, 0.0)) for _ in range(11)] == list(range(1, 12))
 
 
 def test_a_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    held = local_state.take_lock(path, 0.0)
+    held = state_folder.take_lock(path, 0.0)
     assert held is not None
     before = time.monotonic()
-    assert local_state.take_lock(path, 0.1) is None
+    assert state_folder.take_lock(path, 0.1) is None
     assert time.monotonic() - before >= 0.1
     os.close(held)
-    again = local_state.take_lock(path, 0.0)
+    again = state_folder.take_lock(path, 0.0)
     assert again is not None
     os.close(again)
 
@@ -307,10 +308,10 @@ def test_gpus_are_counted_by_the_driver(tmp_path, monkeypatch) -> None:
 def test_limits_from_the_site_and_by_default(tmp_path) -> None:
     scheduler = load("local", {"local_state": str(tmp_path), "local_cores": 3, "local_memory_mb": 500})
     assert isinstance(scheduler, Local)
-    assert scheduler._accept(make_job()) == {"cores": 3, "memory_mb": 500.0}
+    assert scheduler._accept(make_job()) == Amount(3, 500.0, 0)
     limits = Local(str(tmp_path))._accept(make_job())
-    assert limits["cores"] == os.cpu_count()
-    assert limits["memory_mb"] == pytest.approx(0.8 * local_module.physical_memory_mb())
+    assert limits.cores == os.cpu_count()
+    assert limits.memory_mb == pytest.approx(0.8 * local_module.physical_memory_mb())
 
 
 def test_unknown_and_foreign_ids_are_no_jobs(tmp_path) -> None:
@@ -318,3 +319,22 @@ def test_unknown_and_foreign_ids_are_no_jobs(tmp_path) -> None:
     assert scheduler.queue(["7", "x", "../1"]) == []
     assert scheduler.accounting(["7"], 0) == []
     assert scheduler.find("n", 0) == []
+
+
+def test_a_job_of_the_former_version_is_read(tmp_path: Path) -> None:
+    state = StateFolder(str(tmp_path))
+    state.create()
+    folder = state.job(1)
+    Path(folder.path).mkdir()
+    names = {"name": "n", "count": 3, "script": "/s", "log_folder": "/l", "working_directory": "/"}
+    Path(folder.spec).write_text(json.dumps({**names, "inherited": {}, "submitted": 1.0, "after": [], "resources": {}}))
+    start = {"event": "start", "attempt": 1, "pid": 5, "born": "7", "boot": "b", "host": "h", "gpus": [], "at": 2.0}
+    kill = {"event": "kill", "attempt": 1, "cause": "timeout"}
+    end = {"event": "end", "attempt": 1, "cause": "exit", "exit_code": 3, "signal": None, "seconds": 1.5}
+    lines = [{**start, "element": 0}, {**start, "element": 1}, {**end, "element": 0}, {**kill, "element": 1}]
+    Path(folder.events).write_text(text_of(lines))
+    Path(folder.done).write_text("{}")
+    scheduler = Local(str(tmp_path))
+    assert scheduler.find("n", 0) == ["1"]
+    assert [(row.cause, row.raw) for row in scheduler.accounting(["1"], 0)] == [("exit", "EXITED 3")]
+    assert events.read(folder.events).started[1] == Event(**{**start, "element": 1, "cause": "timeout"})

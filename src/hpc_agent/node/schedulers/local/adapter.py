@@ -1,6 +1,6 @@
 """The embedded scheduler: array elements on this machine, within its cores and memory.
 
-A detached supervisor runs them. Everything is in one state folder (``local_state``), which no other machine may
+A detached supervisor runs them. Everything is in one state folder (``state_folder``), which no other machine may
 use. Submitting and asking start the supervisor when there is work and none is alive.
 """
 
@@ -14,14 +14,16 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...shared.commands import run_command
 from ...shared.errors import NodeError
-from ...shared.files import read_json, write_json
+from ...shared.files import write_json
 from ...shared.ranges import decode_ranges, encode_ranges
 from ...shared.timestamps import iso
 from .. import base
 from ..base import AccountingRow, QueueRow
 from ..site import Limit, Partition, Query
-from . import local_state
-from .local_state import Fold, JobFolder, StateFolder
+from . import capacity, elements, events, state_folder
+from .capacity import Amount, Waiting
+from .events import ElementStates, Event
+from .state_folder import JobFolder, StateFolder, StoredJob
 
 START_WAIT_SEC = 15.0
 GPU_TIMEOUT = 30.0
@@ -53,47 +55,49 @@ class Local(base.Scheduler):
 
     @classmethod
     def for_site(cls, site: Dict[str, Any]) -> "Local":
-        """``local_state`` (a folder, one below it for each host), ``local_cores``, ``local_memory_mb``."""
+        """Read ``local_state`` (a folder, one below it for each host), ``local_cores`` and ``local_memory_mb``."""
         folder = os.path.join(site.get("local_state") or os.path.join("~", ".hpc-agent", "local"), socket.gethostname())
         return cls(folder, site.get("local_cores"), site.get("local_memory_mb"))
 
     def submit(self, job: base.Job) -> str:
         """Store the job and see that a supervisor is alive. Raises NodeError ``scheduler_refused``."""
         self.state.create()
-        self._write_limits(self._accept(job))
-        job_id = self.state.allocate(_document(job))
+        limits = self._accept(job)
+        if limits != self._stored_limits():
+            write_json(self.state.limits, limits._asdict())
+        inherited = elements.without_secrets(_caller_environment())
+        job_id = self.state.allocate(StoredJob(job, inherited, time.time()))
         self.ensure_supervisor()
         return str(job_id)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        unfinished = [job for job in self._jobs(job_ids) if not os.path.exists(job[1].done)]
+        unfinished = [found for found in self._jobs(job_ids) if not os.path.exists(found[1].done)]
         if not unfinished:
             return []
         alive = self.ensure_supervisor()
-        folds = {number: folder.fold() for number, folder, _ in unfinished}
-        why = self._reasons(unfinished, folds) if alive else {}
+        states = {number: events.read(folder.events) for number, folder, _ in unfinished}
+        why = self._reasons(max(states), states) if alive else {}
+        down = "" if alive else "SupervisorDown (see %s)" % self.state.log
         host = socket.gethostname()
         rows: List[QueueRow] = []
-        for number, _, spec in unfinished:
-            name = spec["name"]
-            pending = folds[number].pending(int(spec["count"]))
-            if pending:
-                reason = why.get(number, "") if alive else "SupervisorDown (see %s)" % self.state.log
-                rows.append(_row(number, pending, "pending", reason, "", name))
-            started = folds[number].started
-            for state, ids in (
-                ("running", [index for index, event in started.items() if "kill" not in event]),
-                ("completing", [index for index, event in started.items() if "kill" in event]),
+        for number, _, stored in unfinished:
+            started = states[number].started.values()
+            for state, ids, reason, where in (
+                ("pending", states[number].pending(stored.job.count), why.get(number, down), ""),
+                ("running", [start.element for start in started if not start.cause], "", host),
+                ("completing", [start.element for start in started if start.cause], "", host),
             ):
                 if ids:
-                    rows.append(_row(number, ids, state, "", host, name))
+                    rows.append(
+                        QueueRow(str(number), encode_ranges(ids), state, reason, state.upper(), where, stored.job.name)
+                    )
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
-        for number, folder, spec in self._jobs(job_ids):
-            if float(spec["submitted"]) >= since:
-                ended = folder.fold().ended
+        for number, folder, stored in self._jobs(job_ids):
+            if stored.submitted >= since:
+                ended = events.read(folder.events).ended
                 rows.extend(_ended_row(number, ended[index]) for index in sorted(ended))
         return rows
 
@@ -113,129 +117,80 @@ class Local(base.Scheduler):
 
     def find(self, name: str, since: float) -> List[str]:
         found = []
-        for number in reversed(self.state.job_ids()):
-            spec = self._spec(number)
-            if spec is None:
-                continue
-            if float(spec["submitted"]) < since:
+        for number, _, stored in self._jobs([str(number) for number in reversed(self.state.job_ids())]):
+            if stored.submitted < since:
                 break
-            if spec["name"] == name:
+            if stored.job.name == name:
                 found.append(str(number))
         return found[::-1]
 
     def ensure_supervisor(self) -> bool:
-        """Wake the supervisor, or start one; whether there is one now.
+        """Wake the supervisor, or start one; return whether there is one now.
 
-        The start lock makes this exclusive with another start and with a supervisor that is about to leave. The
-        supervisor's own lock is taken here and handed to it, so at no moment is a starting supervisor without it.
+        The supervisor's own lock is taken here and handed over, so at no moment is a starting supervisor without it.
         """
         self.state.create()
-        guard = local_state.take_lock(self.state.start_lock, START_WAIT_SEC)
-        if guard is None:
-            return False
-        try:
-            lock = local_state.take_lock(self.state.supervisor_lock, 0.0)
-            if lock is None:
-                self._wake()
-                return True
+        lock = state_folder.take_lock(self.state.lock, 0.0)
+        if lock is not None:
             try:
                 return _spawn(self.state, lock)
             finally:
                 os.close(lock)
-        finally:
-            os.close(guard)
+        self.state.wake_supervisor()
+        return True
 
-    def _wake(self) -> None:
-        try:
-            descriptor = os.open(self.state.wake, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            return  # no FIFO here: the supervisor looks by itself every two seconds
-        try:
-            os.write(descriptor, b"!")
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
-
-    def _jobs(self, job_ids: Sequence[str]) -> Iterator[Tuple[int, JobFolder, Dict[str, Any]]]:
+    def _jobs(self, job_ids: Sequence[str]) -> Iterator[Tuple[int, JobFolder, StoredJob]]:
+        """Yield the jobs among ``job_ids`` that this machine has."""
         for job_id in job_ids:
-            spec = self._spec(int(job_id)) if str(job_id).isdigit() else None
-            if spec is not None:
-                yield int(job_id), self.state.job(int(job_id)), spec
+            if str(job_id).isdigit():
+                folder = self.state.job(int(job_id))
+                stored = folder.read()
+                if stored is not None:
+                    yield int(job_id), folder, stored
 
-    def _spec(self, number: int) -> Optional[Dict[str, Any]]:
-        folder = self.state.job(number)
-        try:
-            spec = read_json(folder.spec)
-        except ValueError as error:
-            raise NodeError("schema_incompat", "%s is damaged: %s" % (folder.spec, error)) from error
-        return spec  # type: ignore[no-any-return]
-
-    def _accept(self, job: base.Job) -> Dict[str, Any]:
-        """The machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
+    def _accept(self, job: base.Job) -> Amount:
+        """Return the machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
         cores = self.cores or job.site.get("local_cores") or os.cpu_count() or 1
         memory = self.memory_mb or job.site.get("local_memory_mb") or MEMORY_SHARE * physical_memory_mb()
-        limits: Dict[str, Any] = {"cores": int(cores), "memory_mb": float(memory)}
-        if job.resources.get("gpus"):
-            limits["gpus"] = gpu_count()
-        asked = local_state.needs(job.resources, local_state.limits_of(limits))
-        for what, wanted, there in (
-            ("cores", asked.cores, limits["cores"]),
-            ("MB of memory", asked.memory_mb, limits["memory_mb"]),
-            ("GPUs", asked.gpus, limits.get("gpus", 0)),
+        gpus = gpu_count() if job.resources.get("gpus") else self._stored_limits().gpus
+        limits = Amount(int(cores), float(memory), gpus)
+        asked = capacity.needs(job.resources, limits)
+        for unit, wanted, there in (
+            ("cores", asked.cores, limits.cores),
+            ("MB of memory", asked.memory_mb, limits.memory_mb),
+            ("GPUs", asked.gpus, limits.gpus),
             ("nodes", int(job.resources.get("nodes") or 1), 1),
         ):
             if wanted > there:
-                message = "a task asks for %d %s; this machine gives %d" % (wanted, what, there)
+                message = "a task asks for %d %s; this machine gives %d" % (wanted, unit, there)
                 raise NodeError("scheduler_refused", message, FIX_LIMITS)
         return limits
 
-    def _write_limits(self, limits: Dict[str, Any]) -> None:
+    def _stored_limits(self) -> Amount:
         try:
-            earlier = read_json(self.state.limits, {})
-        except ValueError:
-            earlier = {}
-        if "gpus" in earlier:
-            limits.setdefault("gpus", earlier["gpus"])
-        if limits != earlier:
-            write_json(self.state.limits, limits)
+            return self.state.read_limits()
+        except (ValueError, KeyError, TypeError):  # none yet, or damaged
+            return Amount(0, 0.0, 0)
 
-    def _reasons(self, asked: List[Tuple[int, JobFolder, Dict[str, Any]]], folds: Dict[int, Fold]) -> Dict[int, str]:
-        """Reasons of the asked jobs; unfinished jobs before them count, for they come first."""
-        last = max(number for number, _, _ in asked)
-        active = set(self.state.active_ids())
+    def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
+        """Return why the elements of jobs wait; all unfinished jobs up to ``last`` count, for they come first."""
+        active = self.state.active_ids()
         waiting = []
-        for number, folder, spec in self._jobs([str(job) for job in sorted(active) if job <= last]):
-            fold = folds.get(number) or folder.fold()
-            if fold.pending(int(spec["count"])):
-                depends = any(str(job).isdigit() and int(job) in active for job in spec["after"])
-                limit = spec.get("max_running")
-                waiting.append((number, depends, limit is not None and len(fold.started) >= limit))
-        return local_state.reasons(waiting)
-
-
-def _document(job: base.Job) -> Dict[str, Any]:
-    return {
-        "name": job.name,
-        "count": job.count,
-        "script": job.script,
-        "environment": job.environment,
-        "log_folder": job.log_folder,
-        "after": job.after,
-        "max_running": job.max_running,
-        "resources": job.resources,
-        "working_directory": job.working_directory,
-        "inherited": local_state.without_secrets(_clean()),
-        "submitted": time.time(),
-    }
+        for number, folder, stored in self._jobs([str(job) for job in active if job <= last]):
+            now = states.get(number) or events.read(folder.events)
+            if now.pending(stored.job.count):
+                depends = any(job.isdigit() and int(job) in active for job in stored.job.after)
+                limit = stored.job.max_running
+                waiting.append(Waiting(number, depends, limit is not None and len(now.started) >= limit))
+        return capacity.reasons(waiting)
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:
-    """Start the supervisor with ``lock`` as its own; whether it has started.
+    """Start the supervisor with ``lock`` as its own; return whether it has started.
 
     A fresh interpreter in its own session that forks once more: it holds no pipe, terminal or folder of the caller.
     """
-    runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(local_state.__file__))))
+    runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
@@ -247,7 +202,7 @@ def _spawn(state: StateFolder, lock: int) -> bool:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_clean(),
+                env=_caller_environment(),
                 pass_fds=[lock],
                 start_new_session=True,
             )
@@ -262,8 +217,8 @@ def _spawn(state: StateFolder, lock: int) -> bool:
         return False
 
 
-def _clean() -> Dict[str, str]:
-    """The caller's clean environment, in the caller's own language."""
+def _caller_environment() -> Dict[str, str]:
+    """Return the caller's clean environment, in the caller's own language."""
     environment = base.clean_environment()
     del environment["LC_ALL"]
     if "LC_ALL" in os.environ:
@@ -276,7 +231,7 @@ def physical_memory_mb() -> float:
 
 
 def gpu_count() -> int:
-    """GPUs of this machine; HPC_LOCAL_GPUS overrides what the driver says."""
+    """Return the number of GPUs of this machine; HPC_LOCAL_GPUS overrides the driver's answer."""
     stated = os.environ.get("HPC_LOCAL_GPUS", "")
     if stated.isdigit():
         return int(stated)
@@ -287,21 +242,14 @@ def gpu_count() -> int:
     return sum(line.startswith("GPU ") for line in out.splitlines()) if code == 0 else 0
 
 
-def _row(job: int, ids: List[int], state: str, reason: str, host: str, name: str) -> QueueRow:
-    return QueueRow(str(job), encode_ranges(ids), state, reason, state.upper(), host, name)
-
-
-def _ended_row(job: int, event: Dict[str, Any]) -> AccountingRow:
-    measured = {key: event.get(key) for key in ("exit_code", "signal", "seconds", "max_rss_mb")}
-    host = event.get("host", "")
-    return AccountingRow(str(job), event["element"], event.get("cause"), _words(event), host=host, **measured)
-
-
-def _words(event: Dict[str, Any]) -> str:
-    """The end of an element in this scheduler's own words."""
-    words = _CAUSES.get(str(event.get("cause")), "EXITED")
-    if event.get("message"):
-        return "%s: %s" % (words, event["message"])
-    if event.get("signal") is not None:
-        return "%s, signal %d" % (words, event["signal"])
-    return words if event.get("exit_code") is None else "%s %d" % (words, event["exit_code"])
+def _ended_row(job: int, end: Event) -> AccountingRow:
+    words = _CAUSES.get(str(end.cause), "EXITED")
+    if end.message:
+        words = "%s: %s" % (words, end.message)
+    elif end.signal is not None:
+        words = "%s, signal %d" % (words, end.signal)
+    elif end.exit_code is not None:
+        words = "%s %d" % (words, end.exit_code)
+    return AccountingRow(
+        str(job), end.element, end.cause, words, end.exit_code, end.signal, end.host, end.seconds, end.max_rss_mb
+    )

@@ -1,8 +1,9 @@
-"""What the kernel says about processes: identity, family, memory.
+"""Processes of this machine: identity, family, memory.
 
 /proc on Linux; ``ps`` elsewhere, slower and coarser.
 """
 
+import contextlib
 import os
 import signal
 from typing import Dict, Iterable, List, NamedTuple, Optional
@@ -27,7 +28,7 @@ class Process(NamedTuple):
 
 
 def boot_id() -> str:
-    """A text that changes with every boot of this machine; empty where the system tells none."""
+    """Return a text that changes with every boot of this machine; empty where the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as handle:
             return handle.read().strip()
@@ -40,19 +41,14 @@ def boot_id() -> str:
     return out.strip()
 
 
-def find(pid: int) -> Optional[Process]:
-    """The process, or None when it has ended (a zombie has)."""
-    return _from_proc(pid) if HAVE_PROC else _from_ps(["-p", str(pid)]).get(pid)
-
-
 def born(pid: int) -> Optional[str]:
-    """When the process started, in the kernel's own words; None when it has ended."""
-    process = find(pid)
+    """Return the start time of a process, in the kernel's own words; None when it has ended (a zombie has)."""
+    process = _from_proc(pid) if HAVE_PROC else _from_ps(["-p", str(pid)]).get(pid)
     return process.born if process else None
 
 
 def table() -> Dict[int, Process]:
-    """Every live process of this machine."""
+    """Return every live process of this machine."""
     if not HAVE_PROC:
         return _from_ps(["-ax"])
     found = (_from_proc(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -90,9 +86,9 @@ def _from_ps(selection: List[str]) -> Dict[int, Process]:
 
 
 def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) -> Dict[int, str]:
-    """What belongs to the session ``leader``, as pid -> born.
+    """Return the processes that belong to the session ``leader``, as pid -> born.
 
-    That is its session and group, whatever of ``known`` still lives, and all descendants of these, in sessions
+    They are its session and group, whatever of ``known`` still lives, and all descendants of these, in sessions
     of their own or not.
     """
     children: Dict[int, List[int]] = {}
@@ -114,42 +110,44 @@ def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) ->
 
 
 def rss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
-    """Resident memory in MB; pages that several processes share count once for each."""
+    """Return the resident memory in MB; pages that several processes share count once for each."""
     return sum(processes[pid].rss_mb for pid in pids if pid in processes)
 
 
 def pss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
-    """Resident memory in MB with shared pages divided among their users; plain where the kernel tells no better.
+    """Return the resident memory in MB with shared pages divided among their users; ``rss_mb`` on other kernels.
 
     Costs the kernel a walk over the page tables, so ask only when ``rss_mb`` gives a reason to.
     """
-    return sum(_pss_mb(pid, processes) for pid in pids)
-
-
-def _pss_mb(pid: int, processes: Dict[int, Process]) -> float:
-    try:
-        with open("/proc/%d/smaps_rollup" % pid) as handle:
-            return next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024.0
-    except (OSError, StopIteration):
-        return rss_mb(processes, [pid])
+    total = 0.0
+    for pid in pids:
+        try:
+            with open("/proc/%d/smaps_rollup" % pid) as handle:
+                total += next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024.0
+        except (OSError, StopIteration):
+            total += rss_mb(processes, [pid])
+    return total
 
 
 def kill_all(members: Dict[int, str]) -> None:
-    """SIGKILL to each process that is still the one it was."""
+    """Send SIGKILL to each process that is still the same one."""
     for pid, since in members.items():
         if born(pid) == since:
-            signal_process(pid, signal.SIGKILL)
-
-
-def signal_process(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except OSError:
-        pass
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def signal_group(leader: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(leader, number)
-    except OSError:
-        pass
+
+
+def signal_pipe() -> int:
+    """Return a descriptor that becomes readable when a child ends. Makes SIGHUP harmless, but not for the children."""
+    wake, write = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return wake
