@@ -17,9 +17,12 @@ import random
 import re
 import sys
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a value, and of its column's largest one
+FORMS = {
+    "series": "pandas Series", "array": "numpy array", "list": "list", "frame": "pandas DataFrame", "records": "list of dicts"
+}  # fmt: skip
 LONGEST = 20_000  # rows of a series made here
 ROUNDS = (
     "random",
@@ -202,6 +205,7 @@ class Check:
         self.rounds: list[str] = []
         self.not_tried: list[str] = []
         self.largest = 0.0
+        self.form = ""
         self.calls = 0
         self.function, self.argument = load(request)
         self.substitute: Any = None
@@ -318,7 +322,8 @@ def load(request: dict[str, Any]) -> tuple[Callable[[], Callable[..., Any]], str
     given = set(request["params"])
     free = [p.name for p in names if p.name not in given and p.default is p.empty]
     if len(free) > 1:
-        raise Refused("needs_params", "give values of its parameters in params: %s" % ", ".join(free[1:]))
+        text = "give values of its parameters in params: %s"
+        raise Refused("needs_params", text % ", ".join(free[1:]), missing=free[1:])
     return maker, free[0] if free else None
 
 
@@ -336,34 +341,61 @@ def literals(function: Any) -> int:
 
 
 def given_rows(check: Check) -> tuple[Rows, bool]:
-    """Return the user's rows, or random ones in the first container that the function takes; True for the user's."""
-    request = check.request
+    """Return the user's rows, or random ones, in the first container that the function takes; True for the user's."""
+    request, rng = check.request, check.rng
     if check.argument is None:
         return _loaded(check)
     if request["series"]:
-        return rows_of(_file(request["series"], request["column"])), True
-    rng = check.rng
-    values = [rng.gauss(0, 1) for _ in range(200)]
-    reasons = []
-    for container in ("series", "array", "list", "frame"):
-        rows = Rows({"": values} if container != "frame" else {"value": values}, container)
-        for _ in range(20):
-            try:
-                check.run(rows, request["params"])
+        rows = rows_of(_file(request["series"], request["column"]))
+        single = list(rows.columns) == [""] and rows.container == "series"
+        forms = (
+            [dataclasses.replace(rows, container=name) for name in ("series", "array", "list")] if single else [rows]
+        )
+    else:
+        values = [rng.gauss(0, 1) for _ in range(200)]
+        forms = [Rows({"": values}, name) for name in ("series", "array", "list")] + [Rows({"value": values}, "frame")]
+    whole_only: Optional[Rows] = None
+    reasons: list[str] = []
+    for rows in forms:
+        taken, on_a_part = _taken(check, rows, reasons)
+        if taken and not on_a_part:
+            check.not_tried += ["rows as a %s" % reason for reason in reasons]
+            return taken, bool(request["series"])
+        whole_only = whole_only or taken
+    if whole_only:
+        return whole_only, bool(request["series"])
+    raise Refused(
+        "unclassifiable", "it runs on none of the rows; give its own in series (%s)" % "; ".join(reasons)[:500]
+    )
+
+
+def _taken(check: Check, rows: Rows, reasons: list[str]) -> tuple[Optional[Rows], bool]:
+    """Return the rows that the function runs on, with the columns that it asks for, and True where a part raises an error."""
+    third, taken = len(rows) // 3, None
+    for _ in range(20):
+        try:
+            check.run(rows, check.request["params"])
+            taken = rows
+            check.run(rows, check.request["params"], (third, 2 * third, min(9, third), 0))
+            return rows, False
+        except Refused:
+            if taken:
                 return rows, False
-            except KeyError as error:
-                named = re.search(r"'(\w+)'|(\w+)$", str(error.args[0] if error.args else ""))
-                name = (named.group(1) or named.group(2)) if named else ""
-                if container != "frame" or not name or name in rows.columns:
-                    reasons.append("%s: %r" % (container, error))
-                    break
-                rows = Rows({**rows.columns, name: _column(name, rng)}, "frame")
-            except (Refused, MemoryError):
-                raise
-            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-                reasons.append("%s: %s: %s" % (container, type(error).__name__, error))
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            name = _missing_column(error) if isinstance(error, KeyError) else ""
+            if check.request["series"] or rows.container != "frame" or not name or name in rows.columns:
+                reasons.append("%s: %s: %s" % (FORMS[rows.container], type(error).__name__, error))
                 break
-    raise Refused("unclassifiable", "it runs on no random rows; give its own in series (%s)" % "; ".join(reasons)[:500])
+            rows = Rows({**rows.columns, name: _column(name, check.rng)}, "frame")
+    return taken, True
+
+
+def _missing_column(error: KeyError) -> str:
+    named = re.search(r"'(\w+)'|(\w+)$", str(error.args[0] if error.args else ""))
+    return (named.group(1) or named.group(2)) if named else ""
 
 
 def _column(name: str, rng: random.Random) -> list[Any]:
@@ -429,6 +461,7 @@ def decide(check: Check) -> dict[str, Any]:
     """Return the axis and the evidence. Raises Refused."""
     request = check.request
     rows, own = given_rows(check)
+    check.form = FORMS[rows.container]
     params = request["params"]
     sizes = [value for value in params.values() if type(value) is int] + [literals(check.function()), 20]
     base = min(LONGEST // 4, max(120, 3 * max(sizes) + 40))
@@ -604,7 +637,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit too
         answer = {"kind": "unclassifiable", "reason": "it raises %s: %s" % (type(error).__name__, str(error)[:300])}
     if check is not None:
-        answer.update(lengths=sorted(check.lengths), rounds=sorted(set(check.rounds)), calls=check.calls,
+        answer.update(lengths=sorted(check.lengths), rounds=sorted(set(check.rounds)), calls=check.calls, form=check.form,
                       max_difference=check.largest, not_tried=check.not_tried[:8])  # fmt: skip
     with open(sys.argv[1], "w", encoding="utf-8") as handle:
         json.dump(answer, handle, default=str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from typing import Annotated, Any, Literal
 
@@ -50,7 +52,9 @@ class CheckAxisResult(Result):
     ]
     evidence: Annotated[
         dict[str, Any],
-        Meta(description="lengths, kinds of rows, parameter values, max_difference (rounding), first differing row"),
+        Meta(
+            description="lengths, kinds and form of rows, parameter values, max_difference (rounding), first differing row"
+        ),
     ]
     reads_whole_file: Annotated[list[str], Meta(description="calls that read a file by themselves in every chunk")]
     not_tried: list[str]
@@ -93,11 +97,20 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     }  # fmt: skip
     answer = check_rows(document, request.python or sys.executable, dict(world.env))
     if answer["kind"] == "needs_params":
-        raise SpecInvalid(answer["reason"], field="params")
+        raise SpecInvalid(
+            answer["reason"], field="params", remediation=_with_params(request, answer["evidence"]["missing"])
+        )
     if axes and answer["kind"] in SPLITTABLE:
         answer["not_tried"] = [note for note in answer["not_tried"] if not note.startswith("other values")]
         answer.update(halo=found.halo_expr or 0, ahead=found.ahead_expr or 0, kind=found.kind)
     return _result(request, answer, reads, "source" if axes else "perturbation")
+
+
+def _with_params(request: CheckAxisRequest, missing: list[str]) -> str:
+    """Return a whole command with a value for every missing parameter."""
+    params = json.dumps({**request.params, **dict.fromkeys(missing, 3)})
+    words = ["--source-path", request.source_path, "--run-name", request.run_name, "--params", params]
+    return f"Call with values of your own: hpc-agent check-axis {shlex.join(words)}"
 
 
 def _takes_no_rows(arguments: list[Any], params: dict[str, Any]) -> bool:
@@ -111,7 +124,7 @@ def _result(request: CheckAxisRequest, answer: dict[str, Any], reads: list[str],
         axis = {"kind": answer["kind"], **{name: {"expr": value} for name, value in rows.items()}}
         if answer.get("monoid"):
             axis["monoid"] = answer["monoid"]
-    kept = ("lengths", "rounds", "calls", "max_difference")
+    kept = ("lengths", "rounds", "calls", "form", "max_difference")
     evidence = {**{name: answer[name] for name in kept if name in answer}, **answer.get("evidence", {})}
     return CheckAxisResult(
         kind=answer["kind"],
