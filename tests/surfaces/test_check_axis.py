@@ -234,7 +234,7 @@ def test_a_function_that_cannot_take_a_part_of_a_pandas_series_is_given_another_
     found = check(source, params={"window": 4}).data
     assert (found["kind"], found["data_axis"]["halo"]["expr"]) == ("bounded_halo", "window - 1"), found
     assert found["evidence"]["form"] == form
-    assert any("pandas Series: KeyError" in note for note in found["not_tried"])
+    assert any("pandas Series: " in note for note in found["not_tried"])
     (tmp_path / "repo" / "p.csv").write_text("close\n" + "".join(f"{(n * n) % 97}.5\n" for n in range(200)))
     found = check(source, params={"window": 4}, series="p.csv", column="close").data
     assert (found["kind"], found["evidence"]["form"]) == ("bounded_halo", form), found

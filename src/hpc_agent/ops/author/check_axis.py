@@ -13,7 +13,7 @@ from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.series.check_child import points_of
 from hpc_agent.experiment.series.check_rows import absolute, check_rows, proposed_rows
-from hpc_agent.experiment.series.names import read_source, reads_whole_file
+from hpc_agent.experiment.series.function_source import read_source, reads_whole_file
 from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.state.layout import experiment_root
 from hpc_agent.world import World
