@@ -206,11 +206,11 @@ class Columns:
 
     def _method(self, node: ast.Call, method: ast.Attribute, words: Words) -> Value:
         inner, name = method.value, method.attr
-        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
-            if inner.func.attr in ("rolling", "ewm", "expanding") and self.names.path_of(inner.func) is None:
-                if node.args or words:
-                    raise Doubt(node, f"no rule for .{name} of a window with arguments")
-                return self._window_method(inner, name, self.value(inner.func.value))
+        window = inner.func if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) else method
+        if window.attr in ("rolling", "ewm", "expanding") and self.names.path_of(window) is None:
+            if node.args or words or not isinstance(inner, ast.Call):
+                raise Doubt(node, f"no rule for .{name} with these arguments")
+            return self._window_method(inner, name, self.value(window.value))
         value = self.value(inner)
         if name == "cumprod":
             raise Stateful(node, "a running product carries a state that no monoid holds exactly")
@@ -219,11 +219,10 @@ class Columns:
         if name in METHOD_FOLDS and not node.args and not words:
             return self.folded(node, value, METHOD_FOLDS[name])
         series = self.series(node, value)
-        if name in NUMBER_ARGUMENTS and len(node.args) <= NUMBER_ARGUMENTS[name]:
-            if set(words) <= NUMBER_KEYWORDS.get(name, set()):
-                for part in [*node.args, *words.values()]:
-                    self.number(part)
-                return series.beside(Series())
+        if len(node.args) <= NUMBER_ARGUMENTS.get(name, -1) and set(words) <= NUMBER_KEYWORDS.get(name, set()):
+            for part in [*node.args, *words.values()]:
+                self.number(part)
+            return series.beside(Series())
         if name == "astype" and len(node.args) == 1 and not words and self.names.path_of(node.args[0]) in TYPES:
             return series.beside(Series())
         if SERIES_ARGUMENTS.get(name) == len(node.args) and not words:

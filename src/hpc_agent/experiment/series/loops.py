@@ -102,12 +102,23 @@ def _loop(reader: Columns, target: ast.expr, source: ast.expr) -> Loop:
     """Read the head of a loop. Raises Doubt for any other than over x or range(len(x))."""
     if isinstance(target, ast.Name) and isinstance(source, ast.Name):
         return Loop(reader, _series_name(reader, source), source, item=target.id)
-    if isinstance(target, ast.Name) and isinstance(source, ast.Call) and len(source.args) == 1 and not source.keywords:
-        length = source.args[0]
-        if reader.names.path_of(source.func) == "builtins.range" and isinstance(length, ast.Call):
-            if reader.names.path_of(length.func) == "builtins.len" and len(length.args) == 1:
-                return Loop(reader, _series_name(reader, length.args[0]), source, index=target.id)
+    length = _only_argument(reader, source, "builtins.range")
+    series = _only_argument(reader, length, "builtins.len")
+    if isinstance(target, ast.Name) and series is not None:
+        return Loop(reader, _series_name(reader, series), source, index=target.id)
     raise Doubt(source, "no template has this loop")
+
+
+def _only_argument(reader: Columns, node: ast.expr | None, path: str) -> ast.expr | None:
+    """Return x of ``path(x)``, None for another expression."""
+    if (
+        isinstance(node, ast.Call)
+        and len(node.args) == 1
+        and not node.keywords
+        and reader.names.path_of(node.func) == path
+    ):
+        return node.args[0]
+    return None
 
 
 def _series_name(reader: Columns, node: ast.AST) -> str:
@@ -219,9 +230,9 @@ def _slice(loop: Loop, node: ast.Subscript, part: ast.Slice) -> None:
     if part.lower is None or part.upper is None or part.step is not None:
         raise Doubt(node, "the slice grows with the series, or leaves rows out")
     lower, clipped = part.lower, False
-    if isinstance(lower, ast.Call) and loop.reader.names.path_of(lower.func) == "builtins.max" and len(lower.args) == 2:
-        if ast.unparse(lower.args[0]) == "0":
-            lower, clipped = lower.args[1], True
+    if isinstance(lower, ast.Call) and loop.reader.names.path_of(lower.func) == "builtins.max":
+        clipped = len(lower.args) == 2 and ast.unparse(lower.args[0]) == "0"
+        lower = lower.args[1] if clipped else lower
     start, end = _offset(loop, lower), _offset(loop, part.upper)
     if (not clipped and _below_first(loop.first.plus(start))) or _below_first(loop.first.plus(end)):
         raise Doubt(node, "the slice may reach before the first row, which is read from the end: use max(0, ...)")
@@ -295,9 +306,9 @@ def _output(loop: Loop, node: ast.stmt) -> str:
 def _appended(node: ast.stmt) -> tuple[str, ast.expr | None]:
     """Return the names of ``owner.append(value)``; no value for another statement."""
     call = node.value if isinstance(node, ast.Expr) else None
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
-        if call.func.attr == "append" and len(call.args) == 1 and not call.keywords:
-            return call.func.value.id, call.args[0]
+    method = call.func if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
+    if isinstance(method, ast.Attribute) and method.attr == "append" and isinstance(method.value, ast.Name):
+        return method.value.id, call.args[0]  # type: ignore[union-attr]
     return "", None
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.experiment.series.column_methods import WRITERS
-from hpc_agent.experiment.series.loops import Reader
 from hpc_agent.experiment.series.function_source import Source, parameters, read_source, reads_whole_file
+from hpc_agent.experiment.series.loops import Reader
 from hpc_agent.experiment.series.rows_needed import Doubt, Group, Notes, Reach, Series, Stateful, Value
 
 SPLITTABLE = ("independent", "bounded_halo", "associative")

@@ -189,7 +189,10 @@ class ClassifyAxisEasyResult(Result):
     evidence: Annotated[
         list[dict[str, Any]], Meta(description="line (and cell of a notebook), its text, what it shows; the doubt last")
     ]
-    caveats: Annotated[list[str], Meta(description="what check_elision should verify on your data, or the check-axis command that decides")]
+    caveats: Annotated[
+        list[str],
+        Meta(description="what to verify with check_elision, or the check-axis command that decides"),
+    ]
     tried: Annotated[list[str], Meta(description="functions that were found, cells that could not be read")]
 
 

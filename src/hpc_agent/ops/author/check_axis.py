@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from typing import Annotated, Any, Literal
@@ -11,8 +12,7 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.series.check_child import points_of
-from hpc_agent.experiment.series.check_rows import absolute, check_rows, proposed_rows
+from hpc_agent.experiment.series.check_rows import check_rows, points_of, proposed_rows
 from hpc_agent.experiment.series.function_source import read_source, reads_whole_file
 from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.state.layout import experiment_root
@@ -87,13 +87,13 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
         return _result(request, {"kind": "unclassifiable", "reason": reads[0]}, reads, "nothing")
     found = classify(path, name) if "." not in name else Classification("unclassifiable")
     points = points_of(request.params)
-    proposed = proposed_rows(found, points)
-    axes = proposed if len(proposed) == len(points) else {}
+    axes = proposed_rows(found, points)
+    series = None if request.series is None else os.path.normpath(repo.root.resolve() / request.series)
     document = {
         "path": request.source_path, "root": str(repo.root.resolve()), "function": function.name if "." not in name else name,
-        "series": absolute(repo.root.resolve(), request.series), "column": request.column, "params": request.params,
+        "series": series, "column": request.column, "params": request.params,
         "init_params": request.init_params, "seed": request.seed, "seconds": request.time_limit_sec,
-        "memory_mb": request.memory_mb, "axes": axes,
+        "memory_mb": request.memory_mb, "axes": axes, "points": points,
     }  # fmt: skip
     answer = check_rows(document, request.python or sys.executable, dict(world.env))
     if answer["kind"] == "needs_params":
