@@ -208,7 +208,7 @@ class Columns:
         inner, name = method.value, method.attr
         window = inner.func if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) else method
         if window.attr in ("rolling", "ewm", "expanding") and self.names.path_of(window) is None:
-            if node.args or words or not isinstance(inner, ast.Call):
+            if node.args or words or window is method or not isinstance(inner, ast.Call):
                 raise Doubt(node, f"no rule for .{name} with these arguments")
             return self._window_method(inner, name, self.value(window.value))
         value = self.value(inner)
