@@ -228,7 +228,8 @@ def test_every_column_method_that_is_called_safe_is_safe(tmp_path, expression):
 
 
 UNSAFE = [
-    "df['a'].isin([1.0, 2.0])", "df[['a', 'b']].shift(k)", "df['a'].rolling_mean(3)", "abs(df['a']).expanding()", "df['a'].rolling(3)", "df['a'].rolling(2 * k).max()",
+    "df['a'].isin([1.0, 2.0])", "df[['a', 'b']].shift(k)", "df['a'].rolling_mean(3)",
+    "abs(df['a']).expanding()", "df['a'].rolling(3)", "df['a'].rolling(2 * k).max()",
     "df['a'].isin(df['b'])", "df.a.isin(df.b)", "df['a'].astype('category').cat.codes", "df['a'] / np.sqrt(df['a'] @ df['a'])",
     "df['a'].shift(1, fill_value=df['a'].mean())", "np.cumsum(df, 1)", "df['a'].shift(1, freq='D')", "df['a'].shift(1, 'D')",
     "df['a'].rolling('5D').mean()", "df['a'].rolling(3, on='b').mean()", "df['a'].rolling(3, win_type='gaussian').mean(std=2)",
