@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -213,6 +214,39 @@ def test_the_child_is_bounded(check, source, words):
     found = check(source, time_limit_sec=2 if "sleep" in source else 60).data
     assert found["kind"] == "unclassifiable"
     assert words in found["reason"], found
+
+
+PLAIN = """
+def run(x, window):
+    out = []
+    for i in range(len(x)):
+        total = 0.0
+        for j in range(max(0, i - window + 1), i + 1):
+            total += x[j]
+        out.append(total{lists})
+    return out
+"""
+
+
+@pytest.mark.parametrize(("lists", "form"), [("", "numpy array"), (" + 0 * x[:1].count(0.0)", "list")])
+def test_a_function_that_cannot_take_a_part_of_a_pandas_series_is_given_another_form(check, tmp_path, lists, form):
+    source = PLAIN.replace("{lists}", lists)
+    found = check(source, params={"window": 4}).data
+    assert (found["kind"], found["data_axis"]["halo"]["expr"]) == ("bounded_halo", "window - 1"), found
+    assert found["evidence"]["form"] == form
+    assert any("pandas Series: " in note for note in found["not_tried"])
+    (tmp_path / "repo" / "p.csv").write_text("close\n" + "".join(f"{(n * n) % 97}.5\n" for n in range(200)))
+    found = check(source, params={"window": 4}, series="p.csv", column="close").data
+    assert (found["kind"], found["evidence"]["form"]) == ("bounded_halo", form), found
+
+
+def test_missing_params_are_answered_with_a_command_that_runs(check, run_cli, tmp_path):
+    refused = check("def run(x, window):\n    return x.rolling(window).max()\n").envelope
+    assert refused["field"] == "params"
+    command = refused["remediation"].partition("hpc-agent ")[2]
+    assert command == """check-axis --source-path features.py --run-name run --params '{"window": 3}'"""
+    done = run_cli(*shlex.split(command), cwd=tmp_path / "repo", timeout=120)
+    assert done.data["data_axis"]["halo"] == {"expr": "window - 1"}
 
 
 def test_bad_requests(check):

@@ -179,9 +179,9 @@ STAGES = [
     "[v * 2 for v in x]",
     "[x[i] - x[i - k] if i >= k else 0.0 for i in range(len(x))]",
     "[max(x[max(0, i - k):i + 1]) for i in range(len(x))]",
-    "[sum(x[max(0, i - 1):min(len(x), i + k)]) for i in range(len(x))]",
-    "[x[i] * x[i - 1] if i > 0 else 1.0 for i in range(len(x))]",
-    "[abs(x[i]) if i < k else math.sqrt(abs(x[i - k])) for i in range(len(x))]",
+    "[sum(x[max(0, i - 1):i + k]) for i in range(len(x))]",
+    "[x[i] * x[i - 1] if i >= 1 else 1.0 for i in range(len(x))]",
+    "[math.sqrt(abs(x[i - k])) if i >= k else abs(x[i]) for i in range(len(x))]",
 ]
 
 
@@ -207,7 +207,7 @@ COLUMNS = [
     "df['a'].bfill(limit=1)", "df['a'].pct_change(2, fill_method=None)", "df['a'].clip(-1, 1).shift(k)",
     "(df['a'] > df['b'].shift(k)).astype(int)", "np.where(df['a'] > 0, df['b'], df['a'].shift(1))",
     "df['a'].where(df['b'] > 0, 0)", "np.maximum(df['a'], df['b'].rolling(k).max())", "df['a'].fillna(0) - df['b'].fillna(1)",
-    "df['a'].isin([1.0, 2.0])", "df['a'].between(-1, 1)", "np.diff(df['a'], prepend=0.0)", "df[['a', 'b']].shift(k)",
+    "df['a'].between(-1, 1)", "np.diff(df['a'], prepend=0.0)",
     "df['a'].rolling(k).max().shift(1).rolling(3).min()", "df['a'].abs().round(3).mul(df['b'])",
 ]  # fmt: skip
 
@@ -228,6 +228,8 @@ def test_every_column_method_that_is_called_safe_is_safe(tmp_path, expression):
 
 
 UNSAFE = [
+    "df['a'].isin([1.0, 2.0])", "df[['a', 'b']].shift(k)", "df['a'].rolling_mean(3)",
+    "abs(df['a']).expanding()", "df['a'].rolling(3)", "df['a'].rolling(2 * k).max()",
     "df['a'].isin(df['b'])", "df.a.isin(df.b)", "df['a'].astype('category').cat.codes", "df['a'] / np.sqrt(df['a'] @ df['a'])",
     "df['a'].shift(1, fill_value=df['a'].mean())", "np.cumsum(df, 1)", "df['a'].shift(1, freq='D')", "df['a'].shift(1, 'D')",
     "df['a'].rolling('5D').mean()", "df['a'].rolling(3, on='b').mean()", "df['a'].rolling(3, win_type='gaussian').mean(std=2)",
@@ -286,7 +288,31 @@ def test_aliases_and_rebound_names_are_followed(tmp_path):
         same['b'] = same['a'].rolling(w).max()
         return same['b']
     """
-    assert told(classified(tmp_path, source)) == halo("2 * w + 4")
+    assert classified(tmp_path, source).kind == "unclassifiable"
+    plain = """
+    def run(df, w):
+        same = df
+        a = df['p'].shift(5)
+        w = w + 2
+        b = a
+        return b.rolling(w).max() + same['p']
+    """
+    assert told(classified(tmp_path, plain)) == halo("w + 6")
+
+
+TRACED = [
+    "    y = np.cumsum(x)\n    out = []\n    for v in y:\n        out.append(v * 2)\n    return out\n",
+    "    y = trim_emission(x.diff())\n    out = []\n    for v in y:\n        out.append(v)\n    return out\n",
+    "    y = x.shift(9)\n    z = load_series(y)\n    return z.shift(1)\n",
+    "    y = x.shift(9)\n    return y['a']\n",
+]
+
+
+@pytest.mark.parametrize("body", TRACED)
+def test_a_total_or_trimmed_rows_that_go_on_are_refused(tmp_path, body):
+    found = classified(tmp_path, f"def run(x):\n{body}")
+    assert found.kind == "unclassifiable", found
+    assert any("hpc-agent check-axis --source-path" in caveat for caveat in found.caveats)
 
 
 def test_a_file_that_is_read_as_a_whole_is_named(tmp_path):

@@ -18,15 +18,19 @@ LARGEST_VALUE = 10**15
 
 Rows = Union[int, str]
 Number = Union[int, float]
-DataAxis = NamedTuple("DataAxis", [("kind", str), ("halo", Rows), ("ahead", Rows), ("monoid", Optional[str])])
-DataAxis.__new__.__defaults__ = (0, 0, None)
-DataAxis.__doc__ = (
+
+
+class DataAxis(NamedTuple):
     """``halo`` and ``ahead``: rows before and after a task's own, an int or an expression over parameters."""
-)
+
+    kind: str
+    halo: Rows = 0
+    ahead: Rows = 0
+    monoid: Optional[str] = None
 
 
 def data_axis(axis: Union[DataAxis, Mapping[str, Any]]) -> DataAxis:
-    """The checked axis of a mapping: kind, halo, ahead, monoid; ``halo`` may be {"expr": ...} as in axes.yaml.
+    """Return the checked axis of a mapping: kind, halo, ahead, monoid; ``halo`` may be {"expr": ...} as in axes.yaml.
 
     Raises ValueError for an unknown key or kind, and for a part that the kind does not have.
     """
@@ -86,7 +90,7 @@ _CALLS: Dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
 def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
-    """The rows that an expression over the parameters of ``point`` stands for.
+    """Return the number of rows that an expression gives for the parameters of ``point``.
 
     The expression has whole and decimal numbers, names, ``+ - * //``, ``min``, ``max`` and brackets; nothing is executed.
     Raises ValueError when it is something else, names no parameter, or is not a whole number of at least 0.
@@ -124,7 +128,7 @@ def _check(node: ast.AST, depth: int = 0) -> None:
 
 
 def _parts(node: ast.AST) -> Iterable[ast.AST]:
-    """The operands of a node. Raises ValueError for whatever is not part of the small language."""
+    """Return the operands of a node. Raises ValueError for a node that is not part of the small language."""
     if isinstance(node, ast.Name):
         return ()
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -177,7 +181,7 @@ def _parameter(name: str, point: Mapping[str, Any]) -> Number:
 
 
 def ema_halo(alpha: float, bits: int = 128) -> int:
-    """Rows after which y = alpha * x + (1 - alpha) * y remembers less than 2 ** -bits of where it started.
+    """Return the rows after which y = alpha * x + (1 - alpha) * y remembers less than 2 ** -bits of where it started.
 
     Of the 128 bits, 53 make the remaining difference smaller than half a unit in the last place, 11 allow for values of
     different size, and 64 let the rounding errors of the two runs, which also shrink by 1 - alpha a row, meet: two runs
@@ -191,7 +195,7 @@ def ema_halo(alpha: float, bits: int = 128) -> int:
 
 
 def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
-    """(start, end) of at most ``chunks`` chunks whose lengths differ by at most one row; none is empty."""
+    """Return (start, end) of at most ``chunks`` chunks whose lengths differ by at most one row; none is empty."""
     for name, value in (("series_length", series_length), ("chunks", chunks)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError("%s is %r; it must be a whole number of at least 1" % (name, value))
@@ -202,7 +206,7 @@ def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
 def plan_tasks(
     sweep: Iterable[Mapping[str, Any]], axis: Union[DataAxis, Mapping[str, Any]], chunks: int, series_length: int
 ) -> List[Dict[str, Any]]:
-    """The kwargs of every task: each point of the sweep with each chunk, points first.
+    """Return the kwargs of every task: each point of the sweep with each chunk, points first.
 
     ``start`` and ``end`` are the task's own rows, ``end`` exclusive; ``halo`` (and ``ahead``, for an axis that looks ahead)
     the rows around them that it must also see, not yet clipped at the ends of the series. A cartesian axis gives the

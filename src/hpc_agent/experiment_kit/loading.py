@@ -1,4 +1,4 @@
-"""The module behind an entry ``path.py:function``: a script, a module of a package, or a notebook."""
+"""Import the module of an entry ``path.py:function``: a script, a module of a package, or a notebook."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ from .notebooks import code_cells
 
 
 def load_function(entry: str, root: str) -> Callable[..., Any]:
-    """``executors/ridge.py:train``, ``src/pkg/models.py:fit`` or ``study.ipynb:train``, paths relative to ``root``.
+    """Load ``executors/ridge.py:train``, ``src/pkg/models.py:fit`` or ``study.ipynb:train``, paths relative to ``root``.
 
     A script is imported, not run as ``__main__``. Of a notebook everything runs down to the cell that defines the function.
     Raises ImportError when there is no such file or function.
@@ -32,7 +32,7 @@ def load_function(entry: str, root: str) -> Callable[..., Any]:
 
 
 def _module(full: str) -> Any:
-    """A module of a package by its dotted name, so that its relative imports work; a lone script by its path."""
+    """Import a module of a package by its dotted name, so that its relative imports work; a lone script by its path."""
     folder, dotted = package_of(full)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -49,7 +49,7 @@ def _module(full: str) -> Any:
 
 
 def package_of(full: str) -> Tuple[str, str]:
-    """The folder that has to be on the path, and the module's dotted name from there."""
+    """Return the folder that has to be on the path, and the module's dotted name from there."""
     folder, stem = os.path.dirname(full), os.path.splitext(os.path.basename(full))[0]
     names = [stem]
     while os.path.isfile(os.path.join(folder, "__init__.py")):
@@ -77,7 +77,7 @@ def _notebook(full: str, name: str) -> Any:
 
 
 def defines(tree: ast.Module, name: str) -> bool:
-    """Whether a cell has the function, under its own name or that of its @register_run."""
+    """Return True where a cell has the function, under its own name or that of its @register_run."""
     functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     named = [
         keyword.value

@@ -17,7 +17,7 @@ SPELLED = {text: number for number, text in INFINITIES.items()}
 
 
 class Fold(object):
-    """The rows that were folded so far."""
+    """Fold rows one after the other; ``state`` is JSON, equal for equal rows however they were split, that ``merge`` reads."""
 
     figures: Tuple[str, ...] = ()
 
@@ -25,11 +25,9 @@ class Fold(object):
         raise NotImplementedError
 
     def merge(self, partial: Mapping[str, Any]) -> None:
-        """Take in the partial of the rows that follow."""
         raise NotImplementedError
 
     def state(self) -> Partial:
-        """Return JSON that ``merge`` reads; equal for equal rows, however they were split."""
         raise NotImplementedError
 
     def value(self, _figure: Optional[str] = None) -> Any:
@@ -174,18 +172,21 @@ class Monoid(object):
         return "<monoid %s>" % self.name
 
     def of(self, values: Iterable[Any]) -> Partial:
-        """The partial of some numbers. Raises ValueError for what is no int or float."""
-        return self._partial(self._folded(values))
+        """Return the partial of some numbers. Raises ValueError for what is no int or float."""
+        fold = self._fold()
+        for value in numbers(values):
+            fold.add(value)
+        return dict(fold.state(), monoid=self.name)
 
     def merge(self, partials: Iterable[Mapping[str, Any]]) -> Partial:
-        """One partial of several, given in the order of their rows. Raises ValueError for another monoid's."""
+        """Return one partial of several, given in the order of their rows. Raises ValueError for another monoid's."""
         fold = self._fold()
         for partial in partials:
             self._take(fold, partial)
-        return self._partial(fold)
+        return dict(fold.state(), monoid=self.name)
 
     def value(self, partial: Mapping[str, Any], figure: Optional[str] = None) -> Any:
-        """The number it stands for, None for no rows at all; for MOMENTS a dict, or the one ``figure`` of it."""
+        """Return the number of a partial, None for no rows at all; for MOMENTS a dict, or the one ``figure`` of it."""
         self._check(figure)
         fold = self._fold()
         self._take(fold, partial)
@@ -194,7 +195,7 @@ class Monoid(object):
     def scan(
         self, values: Iterable[Any], carry: Optional[Mapping[str, Any]] = None, figure: Optional[str] = None
     ) -> List[Any]:
-        """The value after each number, each rounded once from the exact one; ``carry``: the partial of all rows before."""
+        """Return the value after each number, each rounded once from the exact one; ``carry``: the partial of all rows before."""
         self._check(figure)
         fold = self._fold()
         if carry is not None:
@@ -206,13 +207,13 @@ class Monoid(object):
         return found
 
     def cumulative(self, values: Iterable[Any], figure: Optional[str] = None) -> Dict[str, Any]:
-        """What a task emits of a cumulative sum, extreme or moment: its terms and their partial; ``join`` adds the carries."""
+        """Return the terms of a cumulative sum, extreme or moment and their partial, for ``join``, which adds the carries."""
         self._check(figure)
         terms = list(numbers(values))
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
 
     def metric(self, partial: Mapping[str, Any]) -> List[Number]:
-        """A sum as numbers for metrics.json that add up to it exactly, as ``hpc-agent aggregate`` adds: few, the first near it.
+        """Return a sum as few numbers for metrics.json that add up exactly in ``hpc-agent aggregate``; the first is near the sum.
 
         Raises ValueError for MOMENTS, whose figures are not sums of its parts'.
         """
@@ -227,15 +228,6 @@ class Monoid(object):
         if figure is not None and figure not in self._fold.figures:
             known = ", ".join(self._fold.figures) or "none"
             raise ValueError("%s has no figure %r; it has: %s" % (self.name, figure, known))
-
-    def _folded(self, values: Iterable[Any]) -> Fold:
-        fold = self._fold()
-        for value in numbers(values):
-            fold.add(value)
-        return fold
-
-    def _partial(self, fold: Fold) -> Partial:
-        return dict(fold.state(), monoid=self.name)
 
     def _take(self, fold: Fold, partial: Mapping[str, Any]) -> None:
         if partial.get("monoid") != self.name:
@@ -259,7 +251,7 @@ def is_cumulative(emission: Any) -> bool:
 
 
 def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
-    """The cumulative values of all rows, from what ``cumulative`` gave for chunks that follow each other."""
+    """Return the cumulative values of all rows, from those that ``cumulative`` gave for chunks that follow each other."""
     kinds = {(emission["cumulative"], emission["figure"]) for emission in emissions}
     if len(kinds) != 1:
         raise ValueError("the parts are cumulative in different ways: %s" % sorted(map(str, kinds)))
@@ -272,7 +264,7 @@ def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
 
 
 def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
-    """For each chunk the partial of all chunks before it, so that a second round of tasks can ``scan`` in parallel."""
+    """Return for each chunk the partial of all chunks before it, for a second round of tasks that ``scan`` in parallel."""
     monoid = MONOIDS[partials[0]["monoid"]]
     found = [monoid.of(())]
     for partial in partials[:-1]:
@@ -281,7 +273,7 @@ def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
 
 
 def numbers(values: Iterable[Any]) -> Iterable[Number]:
-    """Python ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
+    """Return the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
     plain = values.tolist() if hasattr(values, "tolist") else values
     return map(_plain, plain)
 

@@ -9,33 +9,12 @@ docs/series.md has the whole story.
 """
 
 from .axis import DataAxis, chunk_bounds, data_axis, ema_halo, evaluate_rows, plan_tasks
-from .elision import Elision, check_elision, find_halo, first_difference
 from .monoids import MAX, MIN, MOMENTS, SUM, Monoid, carries
-from .series_files import series_length
-from .slices import Slice, active_slice, join, load_series, series_slice, trim_emission
+from .slices import Slice, active_slice, join, load_series, series_length, series_slice, trim_emission
+from .split_check import Elision, check_elision, find_halo, first_difference
 
 __all__ = [
-    "MAX",
-    "MIN",
-    "MOMENTS",
-    "SUM",
-    "DataAxis",
-    "Elision",
-    "Monoid",
-    "Slice",
-    "active_slice",
-    "carries",
-    "check_elision",
-    "chunk_bounds",
-    "data_axis",
-    "ema_halo",
-    "evaluate_rows",
-    "find_halo",
-    "first_difference",
-    "join",
-    "load_series",
-    "plan_tasks",
-    "series_length",
-    "series_slice",
-    "trim_emission",
-]
+    "MAX", "MIN", "MOMENTS", "SUM", "DataAxis", "Elision", "Monoid", "Slice", "active_slice", "carries",
+    "check_elision", "chunk_bounds", "data_axis", "ema_halo", "evaluate_rows", "find_halo", "first_difference", "join",
+    "load_series", "plan_tasks", "series_length", "series_slice", "trim_emission",
+]  # fmt: skip

@@ -1,15 +1,72 @@
-"""The rows of the running task: what it loads, what it may emit, and how the parts become one again."""
+"""The rows of the running task: load them from an object or a file, trim the output to them, join the parts."""
 
 import contextlib
+import csv
+import itertools
 import json
 import os
 import sys
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from .monoids import is_cumulative, is_partial, join_cumulative
-from .series_files import Loader, rows_between
 
 ENVIRONMENT = "HPC_KW_JSON"
+Loader = Callable[[Any], Any]
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def series_length(source: Any, loader: Optional[Loader] = None) -> int:
+    """Return the number of rows of a series, for ``plan_tasks``. Raises ValueError for what has no rows, OSError for a file."""
+    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
+        return sum(1 for _ in _records(source, _ending(source)))
+    return len(_series(source, loader))
+
+
+def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[Loader] = None) -> Any:
+    """Return the rows start..end (exclusive; None: to the last), clipped at the end of the series.
+
+    A CSV gives a list of dicts of text, JSON Lines a list of values, .npy an array; only these rows are kept in memory.
+    An object is sliced (pandas by position), so an array gives a view.
+    """
+    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
+        ending = _ending(source)
+        decode = json.loads if ending in JSON_LINES else dict
+        return [decode(record) for record in itertools.islice(_records(source, ending), start, end)]
+    series = _series(source, loader)
+    return series.iloc[start:end] if hasattr(series, "iloc") else series[start:end]
+
+
+def _series(source: Any, loader: Optional[Loader]) -> Any:
+    if loader is None and isinstance(source, (str, os.PathLike)):
+        return _mapped(source)
+    series = loader(source) if loader else source
+    if isinstance(series, dict) or not hasattr(series, "__len__") or not hasattr(series, "__getitem__"):
+        raise ValueError("%s is no series: it has no rows that can be sliced" % type(series).__name__)
+    return series
+
+
+def _ending(source: Any) -> str:
+    ending: str = os.path.splitext(os.fspath(source))[1].lower()
+    if ending not in (".csv", ".npy") + JSON_LINES:
+        raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % source)
+    return ending
+
+
+def _records(source: Any, ending: str) -> Iterator[Any]:
+    """Yield undecoded records. Blank lines are none."""
+    with open(os.fspath(source), "r", encoding="utf-8-sig", newline="") as handle:
+        if ending == ".csv":
+            yield from csv.DictReader(handle)
+        else:
+            yield from (line for line in handle if line.strip())
+
+
+def _mapped(source: Any) -> Any:
+    try:
+        import numpy
+    except ImportError:
+        raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % source) from None
+    return numpy.load(os.fspath(source), mmap_mode="r")
 
 
 class Slice(object):
@@ -66,7 +123,7 @@ _from_environment: Dict[str, Slice] = {}
 
 @contextlib.contextmanager
 def series_slice(start: int, end: int, halo: int = 0, ahead: int = 0) -> Iterator[Slice]:
-    """Makes these rows the active slice of the process. Raises ValueError for numbers that are no slice."""
+    """Make these rows the active slice of the process. Raises ValueError for numbers that are no slice."""
     _active.append(Slice(start, end, halo, ahead))
     try:
         yield _active[-1]
@@ -75,7 +132,7 @@ def series_slice(start: int, end: int, halo: int = 0, ahead: int = 0) -> Iterato
 
 
 def active_slice() -> Optional[Slice]:
-    """The innermost ``series_slice``, else that of the task this process runs (HPC_KW_JSON), else None.
+    """Return the innermost ``series_slice``, else that of the task this process runs (HPC_KW_JSON), else None.
 
     A task has a slice when its kwargs hold whole numbers ``start`` and ``end``. Raises ValueError when they are others
     although there is a ``halo``.
@@ -96,7 +153,7 @@ def _slice_of_task(text: str) -> Optional[Slice]:
 
 
 def load_series(source: Any, loader: Optional[Loader] = None) -> Any:
-    """The rows the task may see: its own, the halo before and the rows ahead, clipped at the ends of the series.
+    """Return the rows the task may see: its own, the halo before and the rows ahead, clipped at the ends of the series.
 
     ``source`` is a list, an array, a pandas object, or the path of a .csv (list of dicts of text), .jsonl or .npy file;
     ``loader(source)`` reads anything else. Without an active slice the whole series. Raises ValueError when the series
@@ -107,7 +164,7 @@ def load_series(source: Any, loader: Optional[Loader] = None) -> Any:
 
 
 def trim_emission(values: Any) -> Any:
-    """The output of the task's own rows: drops what was computed for the halo and for the rows ahead.
+    """Return the output of the task's own rows, without that of the halo and of the rows ahead.
 
     ``values`` has one row for each row loaded: a list, an array, a pandas object, or a dict of such columns. Without an
     active slice it is returned as it is. Raises ValueError when the lengths differ.
@@ -117,7 +174,7 @@ def trim_emission(values: Any) -> Any:
 
 
 def join(parts: Iterable[Any], series_length: Optional[int] = None) -> Any:
-    """The emissions of all tasks as one, in the order of their rows.
+    """Return the emissions of all tasks as one, in the order of their rows.
 
     A part is (start, emission) or a mapping with ``start`` and ``values``. Emissions are lists, arrays, pandas objects, dicts of
     such columns, or what a monoid's ``cumulative`` gives, whose exact carries are added here. Raises ValueError when rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +14,8 @@ from hpc_agent.experiment.series.proposals import Classification
 from hpc_agent.experiment_kit.axis import evaluate_rows
 from hpc_agent.infra.remote import kit_files
 
-CHILD = Path(__file__).with_name("check_child.py")
+ROOM = Path(__file__).parent
+CHILD = ROOM / "check_child.py"
 Answer = dict[str, Any]
 
 
@@ -27,7 +27,13 @@ def check_rows(request: Answer, python: str, env: dict[str, str]) -> Answer:
     """
     with tempfile.TemporaryDirectory(prefix="hpc-agent-check-") as name:
         folder = Path(name)
-        for relative, text in {**kit_files(), "hpc_check_child.py": CHILD.read_text(encoding="utf-8")}.items():
+        package = "hpc_agent/experiment/"
+        own = {
+            "hpc_check_child.py": CHILD.read_text(encoding="utf-8"),
+            package + "series/sample_rows.py": (ROOM / "sample_rows.py").read_text(encoding="utf-8"),
+            package + "__init__.py": "", package + "series/__init__.py": "",
+        }  # fmt: skip
+        for relative, text in {**kit_files(), **own}.items():
             path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -66,17 +72,21 @@ def _run(words: list[str], stdin: bytes, cwd: str, env: dict[str, str], errors: 
         end_group(child)
 
 
-def proposed_rows(found: Classification, points: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Return (rows before, rows after) of a proposal for each point it can be evaluated at, by the point's JSON."""
-    rows = {}
-    for point in points:
-        try:
-            counts = [evaluate_rows("halo", text or 0, point) for text in (found.halo_expr, found.ahead_expr)]
-        except ValueError:
-            continue
-        rows[json.dumps(point, sort_keys=True)] = counts
-    return rows if found.kind in ("independent", "bounded_halo") else {}
+def points_of(params: Answer) -> list[Answer]:
+    """Return the given values, and for each whole number among them two other ones."""
+    found = [params]
+    for name, value in params.items():
+        if type(value) is int and value >= 1:
+            found += [{**params, name: other} for other in (value + 3, max(1, value // 2)) if other != value]
+    return found
 
 
-def absolute(root: Path, name: str | None) -> str | None:
-    return None if name is None else os.path.normpath(root / name)
+def proposed_rows(found: Classification, points: list[Answer]) -> list[list[int]] | None:
+    """Return (rows before, rows after) of a proposal for each point. None without a proposal that fits all points."""
+    if found.kind not in ("independent", "bounded_halo"):
+        return None
+    texts = (found.halo_expr or 0, found.ahead_expr or 0)
+    try:
+        return [[evaluate_rows("halo", text, point) for text in texts] for point in points]
+    except ValueError:
+        return None

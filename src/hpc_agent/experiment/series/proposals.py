@@ -6,15 +6,15 @@ A proposal comes from the table of column methods or from a loop template. Anyth
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpc_agent.experiment.series.column_methods import WRITERS
+from hpc_agent.experiment.series.function_source import Source, parameters, read_source, reads_whole_file
 from hpc_agent.experiment.series.loops import Reader
-from hpc_agent.experiment.series.names import Source, parameters, read_source, reads_whole_file
-from hpc_agent.experiment.series.reach import Reach, TooManyRows
-from hpc_agent.experiment.series.values import Doubt, Frame, Group, Notes, Series, Stateful, Value
+from hpc_agent.experiment.series.rows_needed import Doubt, Group, Notes, Reach, Series, Stateful, Value
 
 SPLITTABLE = ("independent", "bounded_halo", "associative")
 REGISTER = "hpc_agent.experiment_kit"
@@ -52,29 +52,21 @@ def classify(path: Path, run_name: str) -> Classification:
     source = read_source(path)
     function = source.function(run_name)
     if function is None:
-        return Classification(
-            "function_not_found", tried=[f"function {name}" for name in source.known()] + source.unread
-        )
+        return Classification("function_not_found", tried=[*map("function {}".format, source.known()), *source.unread])
     notes = Notes()
     try:
         for line, text in reads_whole_file(function, source.names):
             raise Doubt(line, text)
         found = _verdict(_run(function, source, notes), notes)
-    except Doubt as doubt:
+        caveats = notes.caveats if found.kind in SPLITTABLE else []
+    except (Doubt, RecursionError) as error:
+        doubt = error if isinstance(error, Doubt) else Doubt(function, "the expression is nested too deeply")
         notes.evidence.append((doubt.line, doubt.why))
         found = Classification("sequential" if isinstance(doubt, Stateful) else "unclassifiable")
-    except (TooManyRows, RecursionError):
-        notes.evidence.append((function.lineno, "the rows that it needs make too long an expression"))
-        found = Classification("unclassifiable")
-    return Classification(
-        found.kind,
-        found.halo_expr,
-        found.ahead_expr,
-        found.monoid,
-        source.evidence(function, notes.evidence),
-        [f"function {function.name}", *source.unread],
-        notes.caveats if found.kind in SPLITTABLE else [],
-    )
+        command = shlex.join(["--source-path", str(path), "--run-name", run_name])
+        caveats = [f"reading does not decide; running does: hpc-agent check-axis {command}"]
+    evidence = source.evidence(function, notes.evidence)
+    return replace(found, evidence=evidence, tried=[f"function {function.name}", *source.unread], caveats=caveats)
 
 
 def _run(function: ast.FunctionDef, source: Source, notes: Notes) -> list[tuple[ast.AST, Value]]:
@@ -83,7 +75,7 @@ def _run(function: ast.FunctionDef, source: Source, notes: Notes) -> list[tuple[
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
         if not (source.names.path_of(target) or "").startswith(REGISTER):
             raise Doubt(decorator, "a decorator may change the function")
-    reader = Reader(source.names, notes, parameters(function, source.names))
+    reader = Reader(source.names, notes, *parameters(function, source.names))
     body = [node for node in function.body if not _is_docstring(node)]
     returned: list[tuple[ast.AST, Value]] = []
     while body:
@@ -149,6 +141,4 @@ def _associative(node: ast.AST | int, folds: set[Any], texts: list[str | None]) 
 def _flat(value: Value) -> list[Series]:
     if isinstance(value, Group):
         return [part for item in value.items for part in _flat(item)]
-    if isinstance(value, Frame):
-        return value.parts()
     return [value] if isinstance(value, Series) else []

@@ -1,4 +1,4 @@
-"""``axes-init``, ``classify-axis``, ``classify-axis-easy``: what the tasks' grid is, and how a series may be split."""
+"""``axes-init``, ``classify-axis``, ``classify-axis-easy``: the axes of the task grid, and the parts of a series."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _axis(text: str) -> Axis:
 
 
 def _existing(repo: RepoLayout, force: bool) -> AxesFile | None:
-    """What the file says; a broken one counts as none where it may be replaced."""
+    """Return the axes of the file. A broken file counts as none where it may be replaced."""
     try:
         return read_axes(path_of(repo))
     except SpecInvalid:
@@ -119,7 +119,7 @@ def _locked(repo: RepoLayout) -> Any:
 
 
 class ClassifyAxisRequest(Request):
-    """What is known of one run's series."""
+    """The axis of one run's series."""
 
     run_name: Annotated[Name, Meta(description="the run, as discover-runs names it")]
     run_signature_sha: Annotated[
@@ -188,7 +188,10 @@ class ClassifyAxisEasyResult(Result):
     evidence: Annotated[
         list[dict[str, Any]], Meta(description="line (and cell of a notebook), its text, what it shows; the doubt last")
     ]
-    caveats: Annotated[list[str], Meta(description="what check_elision should verify on your data")]
+    caveats: Annotated[
+        list[str],
+        Meta(description="what to verify with check_elision, or the check-axis command that decides"),
+    ]
     tried: Annotated[list[str], Meta(description="functions that were found, cells that could not be read")]
 
 
@@ -196,9 +199,9 @@ class ClassifyAxisEasyResult(Result):
 def classify_axis_easy(request: ClassifyAxisEasyRequest, world: World) -> ClassifyAxisEasyResult:
     """Read off a function's source how its series may be split.
 
-    Nothing is run. Known are rolling windows, shifts and differences of pandas and polars, stencils over indices and
-    slices, deques of a fixed length, exponential averages, running and whole totals, and functions of each row alone.
-    A halo is never smaller than the truth: in doubt the kind is unclassifiable, and the evidence names the line.
+    Nothing is run. Known are rolling windows, shifts and differences of pandas, stencils over indices and slices, deques
+    of a fixed length, exponential averages, running and whole totals, and functions of each row alone. A halo is never
+    smaller than the truth: in doubt the kind is unclassifiable, the evidence names the line, and check-axis decides.
     """
     found = classify(world.cwd / request.source_path, request.run_name)
     return ClassifyAxisEasyResult(

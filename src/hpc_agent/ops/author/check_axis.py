@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import sys
 from typing import Annotated, Any, Literal
 
@@ -9,9 +12,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.series.check_child import points_of
-from hpc_agent.experiment.series.check_rows import absolute, check_rows, proposed_rows
-from hpc_agent.experiment.series.names import read_source, reads_whole_file
+from hpc_agent.experiment.series.check_rows import check_rows, points_of, proposed_rows
+from hpc_agent.experiment.series.function_source import read_source, reads_whole_file
 from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
@@ -50,7 +52,9 @@ class CheckAxisResult(Result):
     ]
     evidence: Annotated[
         dict[str, Any],
-        Meta(description="lengths, kinds of rows, parameter values, max_difference (rounding), first differing row"),
+        Meta(
+            description="lengths, kinds and form of rows, parameter values, max_difference (rounding), first differing row"
+        ),
     ]
     reads_whole_file: Annotated[list[str], Meta(description="calls that read a file by themselves in every chunk")]
     not_tried: list[str]
@@ -83,21 +87,30 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
         return _result(request, {"kind": "unclassifiable", "reason": reads[0]}, reads, "nothing")
     found = classify(path, name) if "." not in name else Classification("unclassifiable")
     points = points_of(request.params)
-    proposed = proposed_rows(found, points)
-    axes = proposed if len(proposed) == len(points) else {}
+    axes = proposed_rows(found, points)
+    series = None if request.series is None else os.path.normpath(repo.root.resolve() / request.series)
     document = {
         "path": request.source_path, "root": str(repo.root.resolve()), "function": function.name if "." not in name else name,
-        "series": absolute(repo.root.resolve(), request.series), "column": request.column, "params": request.params,
+        "series": series, "column": request.column, "params": request.params,
         "init_params": request.init_params, "seed": request.seed, "seconds": request.time_limit_sec,
-        "memory_mb": request.memory_mb, "axes": axes,
+        "memory_mb": request.memory_mb, "axes": axes, "points": points,
     }  # fmt: skip
     answer = check_rows(document, request.python or sys.executable, dict(world.env))
     if answer["kind"] == "needs_params":
-        raise SpecInvalid(answer["reason"], field="params")
+        raise SpecInvalid(
+            answer["reason"], field="params", remediation=_with_params(request, answer["evidence"]["missing"])
+        )
     if axes and answer["kind"] in SPLITTABLE:
         answer["not_tried"] = [note for note in answer["not_tried"] if not note.startswith("other values")]
         answer.update(halo=found.halo_expr or 0, ahead=found.ahead_expr or 0, kind=found.kind)
     return _result(request, answer, reads, "source" if axes else "perturbation")
+
+
+def _with_params(request: CheckAxisRequest, missing: list[str]) -> str:
+    """Return a whole command with a value for every missing parameter."""
+    params = json.dumps({**request.params, **dict.fromkeys(missing, 3)})
+    words = ["--source-path", request.source_path, "--run-name", request.run_name, "--params", params]
+    return f"Call with values of your own: hpc-agent check-axis {shlex.join(words)}"
 
 
 def _takes_no_rows(arguments: list[Any], params: dict[str, Any]) -> bool:
@@ -111,7 +124,7 @@ def _result(request: CheckAxisRequest, answer: dict[str, Any], reads: list[str],
         axis = {"kind": answer["kind"], **{name: {"expr": value} for name, value in rows.items()}}
         if answer.get("monoid"):
             axis["monoid"] = answer["monoid"]
-    kept = ("lengths", "rounds", "calls", "max_difference")
+    kept = ("lengths", "rounds", "calls", "form", "max_difference")
     evidence = {**{name: answer[name] for name in kept if name in answer}, **answer.get("evidence", {})}
     return CheckAxisResult(
         kind=answer["kind"],

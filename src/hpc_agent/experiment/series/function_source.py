@@ -12,8 +12,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.series.column_methods import READERS, READING_MODULES
-from hpc_agent.experiment.series.reach import Linear
-from hpc_agent.experiment.series.values import Doubt
+from hpc_agent.experiment.series.rows_needed import Doubt
 from hpc_agent.experiment_kit.notebooks import code_cells
 
 Body = list[tuple[int | None, ast.Module]]
@@ -24,7 +23,7 @@ class Names:
 
     def __init__(self, body: Body) -> None:
         self.imports: dict[str, str] = {}
-        self.constants: dict[str, Linear] = {}
+        self.constants: dict[str, int] = {}
         self.unsure = False
         self._bound: Counter[str] = Counter()
         for _, tree in body:
@@ -69,9 +68,9 @@ class Names:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = node.value
             if isinstance(value, ast.Constant) and type(value.value) is int:
-                self.constants[node.targets[0].id] = Linear(value.value)
+                self.constants[node.targets[0].id] = value.value
 
-    def constant(self, name: str) -> Linear | None:
+    def constant(self, name: str) -> int | None:
         return self.constants.get(name) if self._bound[name] == 1 and not self.unsure else None
 
     def path_of(self, node: ast.AST) -> str | None:

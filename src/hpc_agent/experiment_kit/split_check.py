@@ -1,4 +1,4 @@
-"""Whether a split may be left out of the reckoning: the joined parts equal the whole to the last digit, or where not."""
+"""Check that the joined parts of a split series equal the whole to the last digit, and find the first difference."""
 
 import copy
 import struct
@@ -6,26 +6,21 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from .axis import DataAxis, data_axis, evaluate_rows, plan_tasks
 from .monoids import MONOIDS, is_cumulative, is_partial, numbers
-from .series_files import series_length
-from .slices import join, series_slice
+from .slices import join, series_length, series_slice
 
 Axis = Union[DataAxis, Mapping[str, Any]]
 Found = Dict[str, Any]
 
-Elision = NamedTuple(
-    "Elision",
-    [
-        ("equal", bool),
-        ("first_difference", Optional[Found]),
-        ("halo", int),
-        ("ahead", int),
-        ("chunks", int),
-        ("rows", int),
-    ],
-)
-Elision.__doc__ = (
+
+class Elision(NamedTuple):
     """``first_difference``: where (row, column or figure), the value of the whole and that of the parts."""
-)
+
+    equal: bool
+    first_difference: Optional[Found]
+    halo: int
+    ahead: int
+    chunks: int
+    rows: int
 
 
 def check_elision(function: Callable[..., Any], series: Any, axis: Axis, chunks: int = 7, **params: Any) -> Elision:
@@ -57,7 +52,7 @@ def check_elision(function: Callable[..., Any], series: Any, axis: Axis, chunks:
 def find_halo(
     function: Callable[..., Any], series: Any, axis: Axis, chunks: int = 7, most: Optional[int] = None, **params: Any
 ) -> DataAxis:
-    """The axis with the first of its halo, twice, four times ... it with which the split equals the whole on this series.
+    """Return the axis with the first of its halo, twice, four times ... it with which the split equals the whole on this series.
 
     For functions whose memory fades, as that of a moving average does. Raises ValueError when no halo up to ``most`` rows
     (half the series by default) is enough: the series must then stay whole.
@@ -99,27 +94,24 @@ def _compared(axis: DataAxis, whole: Any, parts: List[Tuple[int, Any]], length: 
 
 
 def _carried(name: str, parts: List[Tuple[int, Any]]) -> List[Tuple[int, Any]]:
-    """Each chunk's own cumulative values, with the last value of the chunks before added to them."""
+    """Return each chunk's own cumulative values, with the last value of the chunks before added to them."""
     if name == "moments":
         raise ValueError("cumulative moments cannot be joined from their values: return MOMENTS.cumulative(terms)")
     found: List[Tuple[int, Any]] = []
     carry: List[Any] = []
     for start, emission in parts:
         values = list(numbers(emission))
-        values = [_with_carry(name, carry, value) for value in values]
+        if carry and name == "sum":
+            values = [carry[0] + value for value in values]
+        elif carry:
+            values = [MONOIDS[name].scan(carry + [value])[-1] for value in values]
         found.append((start, values))
         carry = values[-1:]
     return found
 
 
-def _with_carry(name: str, carry: List[Any], value: Any) -> Any:
-    if not carry:
-        return value
-    return carry[0] + value if name == "sum" else MONOIDS[name].scan(carry + [value])[-1]
-
-
 def first_difference(whole: Any, parts: Any) -> Optional[Found]:
-    """None when both are equal to the last digit; else the way to the first difference and both values."""
+    """Return None when both are equal to the last digit, else the way to the first difference and both values."""
     if isinstance(whole, dict) or isinstance(parts, dict):
         return _first_of(_by_name(whole, parts), "column")
     left, right = _plain(whole), _plain(parts)
@@ -151,7 +143,7 @@ def _first_of(triples: Iterator[Tuple[Any, Any, Any]], what: str) -> Optional[Fo
 
 
 def _plain(values: Any) -> Any:
-    """Python's own lists, dicts and numbers, of arrays and pandas objects."""
+    """Return Python's own lists, dicts and numbers of arrays and pandas objects."""
     if hasattr(values, "columns") and hasattr(values, "to_dict"):
         return values.to_dict("list")
     for method in ("tolist", "to_list"):

@@ -1,0 +1,195 @@
+"""Rows to run a function on: the user's or random ones, arranged in several ways, and the comparison of outputs.
+
+Runs under the user's interpreter (Python 3.7 or newer) beside the kit, and imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from typing import Any
+
+RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a value, and of its column's largest one
+LONGEST = 20_000  # rows of a series made here
+FORMS = {
+    "series": "pandas Series", "array": "numpy array", "list": "list", "frame": "pandas DataFrame", "records": "list of dicts"
+}  # fmt: skip
+ROUNDS = (
+    "random", "positive", "sorted", "falling", "constant", "large", "few values", "rare value", "rare spikes", "gaps",
+)  # fmt: skip
+GROUPS = ("id", "group", "symbol", "ticker", "asset", "key", "label", "class")
+
+
+class Refused(Exception):
+    """Why the function cannot be split, or not be run."""
+
+    def __init__(self, kind: str, reason: str, **evidence: Any) -> None:
+        super().__init__(reason)
+        self.kind, self.reason, self.evidence = kind, reason, evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A series as columns (a single one has the name ""), and the kind of object that a function is given of it."""
+
+    columns: dict[str, list[Any]]
+    container: str
+
+    def made(self) -> Any:
+        values = list(self.columns.values())
+        if self.container == "list":
+            return list(values[0])
+        if self.container == "records":
+            return [dict(zip(self.columns, row)) for row in zip(*values)]
+        if self.container == "array":
+            import numpy
+
+            return numpy.array(values[0] if list(self.columns) == [""] else list(zip(*values)))
+        import pandas
+
+        return pandas.Series(self.columns[""]) if self.container == "series" else pandas.DataFrame(self.columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def rows_of(series: Any) -> Rows:
+    """Return the columns of a list, an array or a pandas object."""
+    if hasattr(series, "columns"):
+        return Rows({str(name): series[name].tolist() for name in series.columns}, "frame")
+    if getattr(series, "ndim", 1) == 2:
+        return Rows({str(n): series[:, n].tolist() for n in range(series.shape[1])}, "array")
+    if hasattr(series, "tolist"):
+        return Rows({"": series.tolist()}, "series" if hasattr(series, "iloc") else "array")
+    if series and isinstance(series[0], dict):
+        return Rows({name: [_number(row[name]) for row in series] for name in series[0]}, "records")
+    return Rows({"": list(series)}, "list")
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def random_column(name: str, rng: random.Random, count: int = 200) -> list[Any]:
+    """Return values for a column of that name: dates, a few group numbers, or decimal numbers."""
+    if "date" in name.lower() or "time" in name.lower():
+        import pandas
+
+        return list(pandas.date_range("2000-01-01", periods=count, freq="D"))
+    return [rng.randrange(4) if any(word in name.lower() for word in GROUPS) else rng.gauss(0, 1) for _ in range(count)]
+
+
+def is_numeric(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def arranged(rows: Rows, kind: str, length: int, rng: random.Random) -> Rows:
+    """Return ``length`` rows with the same columns and kind of values, arranged as ``kind`` says."""
+    return dataclasses.replace(rows, columns={n: _arranged(v, kind, length, rng) for n, v in rows.columns.items()})
+
+
+def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
+    whole = all(isinstance(value, int) for value in values)
+    if not is_numeric(values):
+        different = list(dict.fromkeys(values))
+        if len(different) == len(values) > 2:  # dates, or names of rows
+            return [*values[:length], *_later(values, length - len(values))]
+        return _repeated(different, kind, length, rng)
+    finite = sorted(value for value in values if math.isfinite(value)) or [0.0]
+    noise = 0 if whole else 1e-3 * (abs(finite[-1]) or 1)
+    drawn = [rng.choice(finite) + (noise and noise * rng.random()) for _ in range(length)]
+    largest = max(map(abs, drawn)) or 1
+    if kind == "rare spikes":
+        spikes = (length // 10, length // 2, length * 9 // 10)
+        return [largest * 1000 if n in spikes else v if whole else v * 1e-3 for n, v in enumerate(drawn)]
+    if kind == "gaps" and not whole:
+        return [math.nan if n % 11 == 3 or length // 3 < n < length * 3 // 5 else v for n, v in enumerate(drawn)]
+    if kind in ("few values", "rare value"):
+        return _repeated([finite[0], finite[len(finite) // 2], finite[-1]], kind, length, rng)
+    if kind in ("sorted", "falling"):
+        return sorted(drawn, reverse=kind == "falling")
+    if kind == "constant":
+        return [finite[len(finite) // 2]] * length
+    changes = {"positive": lambda value: abs(value) or largest, "large": lambda value: value * 1_000_000}
+    return list(map(changes[kind], drawn)) if kind in changes else drawn
+
+
+def _later(values: list[Any], count: int) -> list[Any]:
+    """Return dates that go on as the last two do; other texts are repeated."""
+    try:
+        return [values[-1] + (values[-1] - values[-2]) * (n + 1) for n in range(count)]
+    except TypeError:
+        return [values[-1]] * max(0, count)
+
+
+def _repeated(different: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
+    if kind == "rare value":
+        return [different[0] if n in (0, length - 1) else different[-1] for n in range(length)]
+    in_order = kind in ("sorted", "constant")
+    return [different[n * len(different) // length] if in_order else rng.choice(different) for n in range(length)]
+
+
+def with_changed_row(rows: Rows, row: int, step: int) -> Rows:
+    """Return the rows with other values in one row: far above, below, or a common one."""
+    return dataclasses.replace(rows, columns={name: _changed(v, row, step) for name, v in rows.columns.items()})
+
+
+def _changed(values: list[Any], row: int, step: int) -> list[Any]:
+    if is_numeric(values):
+        finite = [value for value in values if math.isfinite(value)] or [0]
+        others = [value for value in finite if value != values[row]] or [finite[0] + 1]
+        new = (3 * max(map(abs, finite)) + 1, min(finite) - 1, others[len(others) // 2])[step]
+    else:
+        different = list(dict.fromkeys(values))
+        if len(different) == len(values) or len(different) < 2:
+            return values
+        new = next(v for v in different if v != values[row])
+    return [*values[:row], new, *values[row + 1 :]]
+
+
+def table(output: Any) -> list[tuple[Any, ...]]:
+    """Return an output as rows of values. Raises Refused when it has no rows."""
+    if isinstance(output, dict):
+        columns = [table(column) for column in output.values()]
+        return [tuple(value for part in row for value in part) for row in zip(*columns)]
+    if hasattr(output, "columns"):
+        return [tuple(row) for row in zip(*(output[name].tolist() for name in output.columns))]
+    plain = output.tolist() if hasattr(output, "tolist") else output
+    if not isinstance(plain, (list, tuple)):
+        raise Refused("unclassifiable", "the function gives %s, and not a value for each row" % type(output).__name__)
+    return [tuple(row) if isinstance(row, (list, tuple)) else (row,) for row in plain]
+
+
+def differences(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> tuple[list[int], float]:
+    """Return the rows that differ by more than rounding, and the largest difference of the others."""
+    columns = zip(*whole)
+    scales = [
+        max((abs(v) for v in c if isinstance(v, (int, float)) and math.isfinite(v)), default=0.0) for c in columns
+    ]
+    found, largest = [], 0.0
+    for number, (mine, theirs) in enumerate(zip(whole, other)):
+        for scale, left, right in zip(scales, mine, theirs):
+            if left is right or left == right or (left != left and right != right):
+                continue
+            numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+            gap = abs(left - right) if numbers else math.inf
+            if not gap <= RELATIVE * abs(left) + ABSOLUTE * scale:
+                found.append(number)
+                break
+            largest = max(largest, gap)
+    return found, largest
+
+
+def fading(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]], row: int) -> float:
+    """Return the constant factor by which a change of one row fades from row to row, 0.0 where there is none."""
+    gaps = []
+    for mine, theirs in list(zip(whole, other))[row + 2 : row + 8]:
+        gaps.append(max((abs(a - b) for a, b in zip(mine, theirs) if isinstance(a, float)), default=0.0))
+    if len(gaps) < 6 or not all(gap > 0 and math.isfinite(gap) for gap in gaps):
+        return 0.0
+    ratios = [gaps[n + 1] / gaps[n] for n in range(5)]
+    return ratios[0] if max(ratios) < 0.9999 and max(ratios) - min(ratios) < 1e-4 * max(ratios) else 0.0
