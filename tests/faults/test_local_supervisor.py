@@ -20,7 +20,7 @@ from local_bench import Bench, patched_boot, until
 from hpc_agent.node.schedulers.local import adapter as local_module
 from hpc_agent.node.schedulers.local import processes
 
-pytestmark = pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")
+pytestmark = [pytest.mark.local, pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")]
 
 OLD_PYTHON = Path.home() / ".pyenv" / "versions" / "3.6.15" / "bin" / "python"
 # Imports the runtime as a cluster does, beside nothing else of the package; works under Python 3.6.

@@ -89,6 +89,8 @@ def test_capabilities_are_the_whole_contract(run_cli):
     assert all((schemas / row["input_schema"]).is_file() for row in data["operations"])
 
 
+@pytest.mark.local
+@pytest.mark.slow(reason="25 tasks that fit a model, on two cores")
 def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
     first = run_cli("demo", cwd=tmp_path, timeout=180)
     table = first.data["table"]
@@ -111,6 +113,8 @@ def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
     assert run_cli("demo", "mine", cwd=tmp_path).envelope["error_code"] == "spec_invalid"
 
 
+@pytest.mark.local
+@pytest.mark.slow(reason="25 tasks that fit a model, on two cores")
 def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
     """A real terminal: readable progress and the table on it; stdout is still one line of JSON."""
     controller, terminal = pty.openpty()

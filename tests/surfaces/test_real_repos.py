@@ -31,6 +31,8 @@ from hpc_agent.experiment.reading.parameter_checks import check_kwargs
 from hpc_agent.experiment.reading.python_sources import python_sources
 from hpc_agent.experiment.writing.tasks_file import render
 
+pytestmark = pytest.mark.slow(reason="source distributions are downloaded and their scripts run with --help")
+
 SIMPLE = "application/vnd.pypi.simple.v1+json"
 # The newest scikit-learn leaves its examples out of the distribution; this one has them.
 PROJECTS = ("scikit-learn", "scikit-learn==1.0.2", "optuna")
