@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from hpc_agent.contract.catalogue import Catalogue, CatalogueEntry, parse_value
+from hpc_agent.contract.envelope import current_name
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
@@ -103,8 +104,7 @@ def _short_spellings(arguments: list[str], entry: CatalogueEntry) -> list[str]:
     words = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        short = name[: -len("onds")] if name.endswith("-seconds") else name
-        words.append(short + equals + value if short in flags and name not in flags else argument)
+        words.append(current_name(name, flags) + equals + value)
     return words
 
 

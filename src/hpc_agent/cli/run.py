@@ -67,7 +67,9 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
 
 def _from_os(error: OSError) -> HpcError:
     where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    from hpc_agent.node.shared.files import is_disk_full
+
+    if is_disk_full(error):
         return StorageFull(f"{where}{error.strerror} (on this machine)")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PreconditionFailed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Container
 from typing import Any, TypeVar
 
 import msgspec
@@ -63,17 +64,17 @@ def convert(document: Any, request: type[R], verb: str) -> R:
     try:
         return msgspec.convert(document, request)
     except msgspec.ValidationError as error:
-        current = {_short_spelling(key, document, request): value for key, value in document.items()}
+        named = ((current_name(key, request.__struct_fields__), key, value) for key, value in document.items())
+        current = {key if name in document else name: value for name, key, value in named}
         if current != document:
             return convert(current, request, verb)
         raise _explained(str(error), request, verb) from error
 
 
-def _short_spelling(key: str, document: dict[str, Any], request: type[Request]) -> str:
-    """Return the field's name for a key that spells ``_sec`` out as ``_seconds``."""
-    short = key[: -len("onds")] if key.endswith("_seconds") else key
-    fields = request.__struct_fields__
-    return short if short in fields and key not in fields and short not in document else key
+def current_name(name: str, known: Container[str]) -> str:
+    """Return the flag or field that ``name`` means: one that ends in ``sec`` may be spelled out as ``seconds``."""
+    short = name[: -len("onds")] if name.endswith(("-seconds", "_seconds")) else name
+    return short if short in known and name not in known else name
 
 
 def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:

@@ -1,7 +1,6 @@
 """Run one verb of the node side: JSON request on stdin, one JSON answer on stdout, framed so that banners do not matter."""
 
 import base64
-import errno
 import importlib
 import json
 import os
@@ -11,6 +10,7 @@ import zlib
 from typing import Any, Callable, Dict, List
 
 from .shared.errors import PROTOCOL, NodeError
+from .shared.files import is_disk_full
 
 COMPRESS_ABOVE = 16 << 10
 # Module by verb; the function in the module has the verb's name.
@@ -38,7 +38,7 @@ def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     except NodeError as error:
         failure = error
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = is_disk_full(error)
         message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
         failure = NodeError("storage_full" if full else "remote_command_failed", message, None, _traceback())
     except Exception as error:  # noqa: BLE001 - the answer must be JSON after any error

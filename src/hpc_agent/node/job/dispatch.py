@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared import task_environment
-from ..shared.files import make_folder, write_json
+from ..shared.files import is_disk_full, make_folder, write_json
 from ..shared.log_tail import DISK_FULL_EXIT, tail
-from ..shared.task_record import COMPLETE, FAILED, TaskRecord, is_disk_full, load_record
+from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
 from .claims import attempts, claim, superseded
 from .element import Element

@@ -8,7 +8,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
-from ..shared.task_record import COMPLETE, FAILED, is_disk_full
+from ..shared.files import is_disk_full
+from ..shared.task_record import COMPLETE, FAILED
 
 if TYPE_CHECKING:
     from .gpu_memory import GpuWatch

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, NamedTuple, Optional
 
+from ..shared.files import known_fields
 from ..shared.task_record import TaskRecord
 
 MESSAGE_LIMIT = 300
@@ -34,7 +35,7 @@ class FailureFacts(NamedTuple):
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "FailureFacts":
-        return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
+        return cls(**known_fields(cls._fields, document))
 
     def to_json(self) -> Dict[str, Any]:
         optional = ("raw", "evidence")

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from typing import Any
+from typing import Any, Dict, Sequence
 
 
 def write_json(path: str, value: Any, sync: bool = True) -> None:
@@ -53,6 +53,16 @@ def read_json(path: str, default: Any = None) -> Any:
             return default
         raise
     return json.loads(data.decode("utf-8"))
+
+
+def known_fields(names: Sequence[str], document: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the fields of a document that a class has and that have a value: a file of another version may have others."""
+    return {name: value for name, value in document.items() if name in names and value is not None}
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return True for a full disk and for an exhausted quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_quietly(path: str) -> None:

@@ -6,7 +6,7 @@ An array goes ``planned`` -> ``intent`` -> ``submitted``; ``refused`` is a plann
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .errors import NodeError
-from .files import read_json, write_json
+from .files import known_fields, read_json, write_json
 from .run_folder import RunFolder
 
 # States of an array that has no job yet.
@@ -49,7 +49,7 @@ class Array(NamedTuple):
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "Array":
         """Return the array of a document; keys that this version does not know are dropped."""
-        return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
+        return cls(**known_fields(cls._fields, document))
 
     def to_json(self) -> Dict[str, Any]:
         """Return the document, without fields that are None."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from .files import read_json
+from .files import known_fields, read_json
 from .run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ class RunDocument(NamedTuple):
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "RunDocument":
         """Return the document; fields that only the client reads are dropped."""
-        return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
+        return cls(**known_fields(cls._fields, document))
 
 
 def read_run(folder: RunFolder) -> RunDocument:

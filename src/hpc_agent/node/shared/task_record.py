@@ -1,9 +1,8 @@
 """The record of a task: one file a task, written when an attempt ends. A task is complete only by its record."""
 
-import errno
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from .files import read_json
+from .files import known_fields, read_json
 from .run_folder import RunFolder
 
 COMPLETE, FAILED = "complete", "failed"
@@ -43,7 +42,7 @@ class TaskRecord(NamedTuple):
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "TaskRecord":
         """Return the record of a document; keys that this version does not know are dropped."""
-        return cls(**{key: value for key, value in document.items() if key in cls._fields and value is not None})
+        return cls(**known_fields(cls._fields, document))
 
     def to_json(self) -> Dict[str, Any]:
         return {key: value for key, value in self._asdict().items() if value is not None or key in NULLABLE}
@@ -64,8 +63,3 @@ def read_record(folder: RunFolder, task: int) -> Optional[TaskRecord]:
         return load_record(folder, task)
     except OSError:
         return None
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Return True for a full disk and for an exhausted quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
