@@ -148,21 +148,18 @@ def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
     raws: dict[str, RawCluster] = {}
     for file, document in layers:
         for name, values in document.items():
-            raws[str(name)] = _overlay(raws.get(str(name)), name, values, file, user_file)
+            broken = None
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                advice = "use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
+                broken = f"{file}: {name!r} cannot be a cluster's name; {advice}"
+            elif not isinstance(values, dict):
+                broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
+            below = raws.get(str(name))
+            fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+            merged = {**below.values, **fresh} if below else fresh
+            source = {**(below.source if below else {}), **dict.fromkeys(fresh, file)}
+            raws[str(name)] = RawCluster(str(name), merged, source, user_file, broken)
     return raws
-
-
-def _overlay(below: RawCluster | None, name: Any, values: Any, file: Path, user_file: Path) -> RawCluster:
-    broken = None
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        advice = "use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
-        broken = f"{file}: {name!r} cannot be a cluster's name; {advice}"
-    elif not isinstance(values, dict):
-        broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
-    fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-    old_values, old_source = (below.values, below.source) if below else ({}, {})
-    source = {**old_source, **dict.fromkeys(fresh, file)}
-    return RawCluster(str(name), {**old_values, **fresh}, source, user_file, broken)
 
 
 def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:
@@ -172,9 +169,18 @@ def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:
     """
     raw = _named(name, load_clusters(env, home))
     cluster, problems = _checked(raw, home)
-    if cluster is None:
-        raise _config_invalid(raw, problems)
-    return cluster
+    if cluster is not None:
+        return cluster
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    where = f"Correct {first.file}" if first.file != PACKAGED else f"Set it under '{raw.name}:' in {raw.user_file}"
+    sentences = [problem.sentence for problem in problems]
+    raise ConfigInvalid(
+        first.sentence + more,
+        field=f"{raw.name}.{first.key}" if first.key else raw.name,
+        remediation=f"{where}, then run 'hpc-agent clusters-describe {raw.name}'.",
+        details={"file": str(first.file), "cluster": raw.name, "key": first.key, "problems": sentences},
+    )
 
 
 def cluster_problems(
@@ -207,7 +213,8 @@ def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]
     complaints += complaints_about(values, home)
     complaints += [(key, "is missing") for key in ("scheduler", "scratch") if raw.values.get(key) is None]
     if complaints:
-        return None, [_problem(raw, key, complaint) for key, complaint in complaints]
+        places = [(key, raw.source.get(key, raw.user_file), complaint) for key, complaint in complaints]
+        return None, [Problem(key, at, f"{at}: cluster '{raw.name}': {key}: {text}") for key, at, text in places]
     return _in_force(raw, values), []
 
 
@@ -232,28 +239,6 @@ def _in_force(raw: RawCluster, values: dict[str, Any]) -> Cluster:
     if ssh_config and not ssh_config.startswith(("/", "~")):
         values["ssh_config"] = str(raw.source["ssh_config"].resolve().parent / ssh_config)
     return Cluster(name=raw.name, **values)
-
-
-def _problem(raw: RawCluster, key: str, complaint: str) -> Problem:
-    file = raw.source.get(key, raw.user_file)
-    return Problem(key, file, f"{file}: cluster '{raw.name}': {key}: {complaint}")
-
-
-def _config_invalid(raw: RawCluster, problems: list[Problem]) -> ConfigInvalid:
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    where = f"Correct {first.file}" if first.file != PACKAGED else f"Set it under '{raw.name}:' in {raw.user_file}"
-    return ConfigInvalid(
-        first.sentence + more,
-        field=f"{raw.name}.{first.key}" if first.key else raw.name,
-        remediation=f"{where}, then run 'hpc-agent clusters-describe {raw.name}'.",
-        details={
-            "file": str(first.file),
-            "cluster": raw.name,
-            "key": first.key,
-            "problems": [problem.sentence for problem in problems],
-        },
-    )
 
 
 def _named(name: str, raws: Mapping[str, RawCluster]) -> RawCluster:
@@ -287,13 +272,13 @@ def cluster_keys() -> list[ConfigKey]:
 
 
 def _type_text(schema: dict[str, Any]) -> str:
-    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
-    return " or ".join(_one_type(option) for option in options)
-
-
-def _one_type(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(repr(value) for value in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {schema['items']['type']}"
-    return "mapping" if schema.get("type") == "object" else str(schema["type"])
+    words = []
+    for option in schema.get("anyOf", [schema]):
+        kind = option.get("type")
+        if "enum" in option:
+            words += [repr(value) for value in option["enum"]]
+        elif kind != "null":
+            words.append(
+                {"array": f"list of {option.get('items', {}).get('type')}", "object": "mapping"}.get(kind, kind)
+            )
+    return " or ".join(words)

@@ -169,38 +169,29 @@ class PausingTransport:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        past = self._past()
+        past = _HostFailures()
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            read = msgspec.json.decode(self._path.read_bytes(), type=_HostFailures)
+            past = read if 0 <= time.time() - read.last < FORGOTTEN_SEC else past
         left = past.open_until - time.time()
         if left > 0 and not self._off:
-            raise self._paused(past.failures, left)
+            raise SshUnreachable(
+                f"{self._target} did not answer {past.failures} times in a row; no process tries it for {left:.0f} s more",
+                remediation=f"Check that 'ssh -o BatchMode=yes {self._target} true' works, wait {left:.0f} s, then call again "
+                "(HPC_NO_BREAKER=1 in the environment tries at once).",
+                details={"host": self._target, "retry_after_sec": round(left), "failures": past.failures},
+            )
         try:
             yield
         except SshUnreachable:
-            self._record_failure(past.failures + 1)
+            failures = past.failures + 1
+            above = failures - FAILURES_BEFORE_OPEN
+            pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
+            document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
+            # A full disk must not hide that the host is unreachable.
+            with contextlib.suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(str(self._path), document, sync=False)
             raise
         if past.failures:
             self._path.unlink(missing_ok=True)
-
-    def _past(self) -> _HostFailures:
-        try:
-            past = msgspec.json.decode(self._path.read_bytes(), type=_HostFailures)
-        except (OSError, msgspec.MsgspecError):
-            return _HostFailures()
-        return past if 0 <= time.time() - past.last < FORGOTTEN_SEC else _HostFailures()
-
-    def _paused(self, failures: int, left: float) -> SshUnreachable:
-        return SshUnreachable(
-            f"{self._target} did not answer {failures} times in a row; no process tries it for {left:.0f} s more",
-            remediation=f"Check that 'ssh -o BatchMode=yes {self._target} true' works, wait {left:.0f} s, then call again "
-            "(HPC_NO_BREAKER=1 in the environment tries at once).",
-            details={"host": self._target, "retry_after_sec": round(left), "failures": failures},
-        )
-
-    def _record_failure(self, failures: int) -> None:
-        above = failures - FAILURES_BEFORE_OPEN
-        pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
-        document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
-        # A full disk must not hide that the host is unreachable.
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(str(self._path), document, sync=False)

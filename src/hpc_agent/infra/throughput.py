@@ -158,21 +158,16 @@ def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) ->
     for index in range(n_arrays):
         count = size + (index < larger)
         tasks = min(count * workload.pack, workload.first_task + workload.total_tasks - first)
-        throttle = _throttle(workload.max_running, index, n_arrays, width)
+        throttle = None
+        if workload.max_running is not None:
+            # The scheduler throttles each array, and the arrays of a wave run together: each has its share.
+            share, more = divmod(workload.max_running, min(width, n_arrays - index // width * width))
+            throttle = share + (index % width < more)
         array = ArrayPlan(name=f"a{index}", first_task=first, task_count=tasks, elements=count, pack=workload.pack,
                           wave=index // width, max_running=throttle)  # fmt: skip
         arrays.append(array)
         first += tasks
     return tuple(arrays)
-
-
-def _throttle(max_running: int | None, index: int, n_arrays: int, width: int) -> int | None:
-    """Return an array's share of the run's limit: the scheduler throttles each array, and arrays of a wave run together."""
-    if max_running is None:
-        return None
-    beside = min(width, n_arrays - index // width * width)
-    share, more = divmod(max_running, beside)
-    return share + (index % width < more)
 
 
 def _estimates(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
+
+import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
@@ -125,21 +126,14 @@ def _write_table(run: KnownRun, folder: Path, waves: list[dict[str, Any]], repli
         table_json=str(folder / "table.json"),
         table_csv=str(folder / "table.csv"),
     )
-    _write(folder, result, rows)
-    run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
-    return result
-
-
-def _write(folder: Path, result: AggregateResult, rows: list[dict[str, Any]]) -> None:
-    import msgspec
-
-    document = msgspec.to_builtins(result)
-    document.update(rows=rows)
-    document.pop("partial_errors")
-    save(folder / "table.json", json.loads(json.dumps(document)))
+    document = {**msgspec.to_builtins(result), "rows": rows}
+    del document["partial_errors"]
+    save(folder / "table.json", document)
     temporary = folder / "table.csv.tmp"
     temporary.write_text(as_csv(rows), encoding="utf-8", newline="")
     temporary.replace(folder / "table.csv")
+    run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
+    return result
 
 
 def _joined(waves: list[dict[str, Any]], name: str) -> str:

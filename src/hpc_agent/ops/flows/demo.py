@@ -13,13 +13,14 @@ from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
 from hpc_agent.ops.aggregate.table import as_text
-from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
+from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, monitor_flow
 from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.world import World
 
 SCAFFOLD = TEMPLATES / "scaffolds" / "demo"
+BRIEF = ("count", "mean", "std")  # the files have all statistics
 ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metrics.json"'
 
 
@@ -60,7 +61,11 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     )
     watched = monitor_flow(MonitorFlowRequest(run_id=sent.run_id, experiment_dir=str(folder)), world)
     if watched.lifecycle_state != "complete":
-        raise _failed(folder, sent.run_id, watched)
+        raise OutputsMissing(
+            f"the demo run {sent.run_id} ended as {watched.lifecycle_state}",
+            details={"last_status": watched.last_status, "samples": watched.samples},
+            remediation=f"Run 'hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed'.",
+        )
     table = aggregate(AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), replicates=["fold"]), world)
     steps = [
         f"cd {quote([str(folder)])}",
@@ -69,19 +74,22 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         f"hpc-agent submit --cluster {request.cluster} --run-name demo --executor {quote([executor])}   # submits nothing twice",
         "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
     ]
-    world.progress.say(_story(sent.run_id, table.rows, table.table_csv, steps))
+    title = f"Ridge regression, mean and spread over five folds (run {sent.run_id}):"
+    shown = "\n".join(f"  {step}" for step in steps)
+    world.progress.say(f"\n{title}\n\n{as_text(table.rows)}\n\nTable: {table.table_csv}\n\nNext:\n{shown}\n")
     return DemoResult(
         experiment_dir=str(folder),
         run_id=sent.run_id,
-        table=[{"kwargs": row["kwargs"], "metrics": _brief(row["metrics"])} for row in table.rows],
+        table=[
+            {
+                "kwargs": row["kwargs"],
+                "metrics": {name: {part: facts[part] for part in BRIEF} for name, facts in row["metrics"].items()},
+            }
+            for row in table.rows
+        ],
         table_csv=table.table_csv,
         next_steps=steps,
     )
-
-
-def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return count, mean and std of each metric; the files have all statistics."""
-    return {name: {part: facts[part] for part in ("count", "mean", "std")} for name, facts in metrics.items()}
 
 
 def _make(folder: Path) -> None:
@@ -95,17 +103,3 @@ def _make(folder: Path) -> None:
             remediation="Name another folder: 'hpc-agent demo my-demo'.",
         )
     shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def _failed(folder: Path, run_id: str, watched: MonitorFlowResult) -> OutputsMissing:
-    return OutputsMissing(
-        f"the demo run {run_id} ended as {watched.lifecycle_state}",
-        details={"last_status": watched.last_status, "samples": watched.samples},
-        remediation=f"Run 'hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {run_id} --all-failed'.",
-    )
-
-
-def _story(run_id: str, rows: list[dict[str, Any]], csv_path: str, steps: list[str]) -> str:
-    title = f"Ridge regression, mean and spread over five folds (run {run_id}):"
-    shown = "\n".join(f"  {step}" for step in steps)
-    return f"\n{title}\n\n{as_text(rows)}\n\nTable: {csv_path}\n\nNext:\n{shown}\n"

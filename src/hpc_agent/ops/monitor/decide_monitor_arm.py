@@ -82,11 +82,8 @@ def _ended(request: DecideMonitorArmRequest) -> str:
 def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
     wait, eta = request.queue_wait_sec, request.eta_sec
     if wait is not None and wait >= HALF_HOUR:
-        return (
-            (HOUR, "the queue is an hour long or more")
-            if wait >= HOUR
-            else (HALF_HOUR, "the queue is half an hour long")
-        )
+        long = wait >= HOUR
+        return (HOUR, "the queue is an hour long or more") if long else (HALF_HOUR, "the queue is half an hour long")
     if eta is not None:
         if eta < TEN_MINUTES:
             return 60, "it ends within ten minutes"

@@ -32,20 +32,17 @@ class FollowUp:
         if self.run.record.open_resubmit:
             return self._submit(self._policy())
         if seen.to_submit and not seen.stale:
-            return advance(self.run).submitted > 0
+            return advance(self.run)[0] > 0
         if not seen.last_status["failed"] or seen.stale:
             return False
-        if seen.failures_by_cause.get("checkpointed") and self._continue_chain():
-            return True
+        if seen.failures_by_cause.get("checkpointed"):
+            chain = read_run_sidecar(self.run.repo, self.run.record.run_id).chain
+            if chain and chain["mode"] == "detect":  # the next segment follows the checkpoint
+                attempts = int(chain["segments"]) - 1
+                policy = {"classes": ["checkpointed"], "max_attempts": attempts, "caps": limits_of(self.run)}
+                if self._submit(policy):
+                    return True
         return self._resubmit(seen)
-
-    def _continue_chain(self) -> bool:
-        """Submit the next segment of a chain with ``auto_daisy_chain: detect``, after a checkpoint was found."""
-        chain = read_run_sidecar(self.run.repo, self.run.record.run_id).chain
-        if not chain or chain["mode"] != "detect":
-            return False
-        attempts = int(chain["segments"]) - 1
-        return self._submit({"classes": ["checkpointed"], "max_attempts": attempts, "caps": limits_of(self.run)})
 
     def _resubmit(self, seen: StatusResult) -> bool:
         if not self.auto_resubmit or self.tasks_left <= 0:

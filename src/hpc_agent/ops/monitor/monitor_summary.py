@@ -9,7 +9,7 @@ from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record
-from hpc_agent.ops.run.run_status import STATES
+from hpc_agent.ops.run.run_status import STATES, next_step
 from hpc_agent.state.journal import RunRecord
 from hpc_agent.world import World
 
@@ -48,7 +48,9 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
         lifecycle_state=record.status,
         headline=f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete",
         body="\n".join(_body(record)),
-        armed_hint=_hint(record),
+        armed_hint="give the same 'hpc-agent submit' again: it goes on where it stopped"
+        if record.status == "submitting"
+        else next_step(record.run_id, record.status, record.last_status),
         journal_missing=False,
     )
 
@@ -67,13 +69,3 @@ def _body(record: RunRecord) -> list[str]:
     if record.output:
         lines.append(f"aggregated into {record.output}")
     return lines
-
-
-def _hint(record: RunRecord) -> str:
-    if record.status == "complete":
-        return f"hpc-agent aggregate --run-id {record.run_id}"
-    if record.status == "submitting":
-        return "give the same 'hpc-agent submit' again: it goes on where it stopped"
-    if record.last_status.get("failed"):
-        return f"hpc-agent failures --run-id {record.run_id}"
-    return f"hpc-agent monitor-flow --run-id {record.run_id}"

@@ -96,12 +96,11 @@ class _Watched:
         return self.view.state in TERMINAL
 
     def look_if_due(self) -> None:
-        now = self._world.now()
         if self.ended or self._world.awake() < self._due:
             return
         self.ticks += 1
         try:
-            self._update(ask_status(self.run), now)
+            self._update(ask_status(self.run), self._world.now())
         except (SshUnreachable, ClusterTimeout) as error:
             self.view.stale = error.message
             if self.pace.missed():

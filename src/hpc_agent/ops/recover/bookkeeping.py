@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
@@ -40,9 +41,7 @@ def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySub
             "'hpc-agent resubmit' submits those that never ran.",
             details={"arrays": arrays},
         )
-    states: dict[str, int] = {}
-    for facts in arrays.values():
-        states[facts["state"]] = states.get(facts["state"], 0) + 1
+    states = dict(Counter(facts["state"] for facts in arrays.values()))
     held = [name for name, facts in arrays.items() if facts["state"] in ("held", "error", "refused")]
     return VerifySubmittedResult(run_id=run.record.run_id, ok=True, arrays=arrays, states=states, held=held)
 
@@ -114,9 +113,8 @@ def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> 
         if not request.dry_run:
             repo.sidecar(sidecar.run_id).unlink(missing_ok=True)
             if journal.find(sidecar.run_id):
-                journal.append(
-                    sidecar.run_id, "marked", status="abandoned", reason="pruned: it never reached a scheduler"
-                )
+                reason = "pruned: it never reached a scheduler"
+                journal.append(sidecar.run_id, "marked", status="abandoned", reason=reason)
     errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     return PruneOrphanSidecarsResult(removed=removed, kept=kept, partial_errors=errors)
 
@@ -139,11 +137,9 @@ def _why_kept(world: World, repo: RepoLayout, sidecar: Sidecar, min_age: float) 
     except HpcError as error:
         return f"the cluster could not be asked: {error.message}"
     begun = [name for run in runs for name, entry in run["arrays"].items() if entry["state"] != "planned"]
-    return (
-        f"the ledger on '{sidecar.cluster}' has {begun[0]}; 'hpc-agent reconcile --remote' adopts the run"
-        if begun
-        else ""
-    )
+    if not begun:
+        return ""
+    return f"the ledger on '{sidecar.cluster}' has {begun[0]}; 'hpc-agent reconcile --remote' adopts the run"
 
 
 def runs_on_cluster(node: Node, repo: RepoLayout, run_id: str | None) -> list[dict[str, Any]]:

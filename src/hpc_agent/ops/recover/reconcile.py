@@ -8,7 +8,6 @@ import msgspec
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
-from hpc_agent.infra.remote import Node
 from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run, node_of
@@ -87,8 +86,9 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
         raise RunNotFound(f"no run {one} of this repo lies on '{node.cluster.name}'", field="run_id")
     adopted = []
     for found in fresh:
-        if not request.dry_run:
-            adopt(journal, repo, node.cluster.name, _whole(node, repo, found) if one is None else found)
+        if not request.dry_run:  # the answer about all runs has no ledgers
+            whole = [found] if one else runs_on_cluster(node, repo, found["run_id"])
+            adopt(journal, repo, node.cluster.name, next(run for run in whole if run["root"] == found["root"]))
         adopted.append({"run_id": found["run_id"], "cluster": node.cluster.name, "total_tasks": found["task_count"],
                         "submitted_at": found["submitted_at"], "remote_path": found["remote_path"]})  # fmt: skip
     return ReconcileResult(
@@ -106,19 +106,13 @@ def _known(journal: Journal, run_id: str) -> bool:
     return record is not None and bool(record.submitted_at)
 
 
-def _whole(node: Node, repo: RepoLayout, found: dict[str, Any]) -> dict[str, Any]:
-    return next(run for run in runs_on_cluster(node, repo, found["run_id"]) if run["root"] == found["root"])
-
-
 def _sidecar(document: dict[str, Any]) -> Sidecar:
     """Return the sidecar in a run's document. Raises SchemaIncompat for another version of hpc-agent."""
     version = document.get("sidecar_schema_version")
     if version != SIDECAR_VERSION:
         raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
-    arrays = document.get("arrays") or {}
-    job_ids = job_ids_of(arrays)
     known = {name: document[name] for name in Sidecar.__struct_fields__ if name in document}
-    return msgspec.convert({**known, "job_ids": job_ids}, Sidecar)
+    return msgspec.convert({**known, "job_ids": job_ids_of(document.get("arrays") or {})}, Sidecar)
 
 
 def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, Any]) -> None:

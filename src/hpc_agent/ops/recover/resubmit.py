@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -10,7 +10,7 @@ from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import NeedsResolution, SchedulerRefused, SpecInvalid, SubmissionUnknown
 from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.ops.run.fields import Positive, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
 from hpc_agent.ops.run.resubmission import ResubmitResult, limits_of, resubmit_failed
 from hpc_agent.world import World
 
@@ -45,14 +45,6 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
     needs a person the error is ``needs_resolution``. After a kill the same command goes on where it stopped.
     """
     run = known_run(world, request)
-    _check(request)
-    answer = resubmit_failed(run, policy_of(run, request), request.dry_run)
-    if not answer.groups and answer.blocked and not answer.deduped:
-        raise needs_resolution(answer)
-    return answer
-
-
-def _check(request: ResubmitRequest) -> None:
     unknown = [name for name in request.classes if name not in CLASSES]
     if unknown:
         raise SpecInvalid(
@@ -60,12 +52,8 @@ def _check(request: ResubmitRequest) -> None:
             field="classes",
             remediation="'hpc-agent failures' names the class of each failure.",
         )
-
-
-def policy_of(run: KnownRun, request: ResubmitRequest) -> dict[str, Any]:
-    """Return the request and the cluster's limits in the form that the node side reads."""
     overrides = {name: getattr(request, name) for name in ("mem_mb", "walltime_sec", "cpus", "gpus")}
-    return {
+    policy = {
         "tasks": request.task_id,
         "classes": request.classes,
         "overrides": {name: value for name, value in overrides.items() if value is not None},
@@ -73,6 +61,10 @@ def policy_of(run: KnownRun, request: ResubmitRequest) -> dict[str, Any]:
         "max_attempts": request.max_attempts,
         "force": request.force,
     }
+    answer = resubmit_failed(run, policy, request.dry_run)
+    if not answer.groups and answer.blocked and not answer.deduped:
+        raise needs_resolution(answer)
+    return answer
 
 
 def needs_resolution(answer: ResubmitResult) -> NeedsResolution:

@@ -155,13 +155,10 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
         path = value.removeprefix("./")
         shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
         if not path.startswith("/") and path not in files and path not in folders and not shared:
-            here = (frozen.repo.root / path).exists()
-            why = "is not pushed with the code" if here else "does not exist"
-            fix = (
-                f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
-                if here
-                else "Correct the path."
-            )
+            why, fix = "does not exist", "Correct the path."
+            if (frozen.repo.root / path).exists():
+                why = "is not pushed with the code"
+                fix = f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
             message = f"'{parameter}' of task {task} is {value}, which {why}"
             findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
     return list(findings.values())[:20]
@@ -202,40 +199,30 @@ def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int
         message = "no task of this executor was measured on this cluster yet"
         fix = "Try one task first: 'hpc-agent submit-and-verify'."
         return [Finding(HISTORY, "info", "no_history", message, fix)]
-    needed = evidence.worst_sec * pack
-    facts = {
-        "field": "resources.walltime_sec",
-        "asked": walltime_sec,
-        "needed_sec": round(needed, 1),
-        "origin": evidence.time_origin,
-    }
     if walltime_sec is None:
         return []
-    fix = f"Ask for --walltime-sec {evidence.walltime_sec(pack)}, or leave it out: then it follows the measurements."
+    severity: Severity = "warning"
+    needed, origin = evidence.worst_sec * pack, evidence.time_origin
     if walltime_sec < needed:
-        message = (
-            f"walltime {walltime_sec} s is less than the {needed:.0f} s that such tasks take ({evidence.time_origin})"
-        )
-        return [Finding(HISTORY, "error", "walltime_too_short", message, fix, facts)]
-    if walltime_sec < evidence.task_sec * pack:
-        message = f"walltime {walltime_sec} s leaves little room: such tasks take up to {needed:.0f} s"
-        return [Finding(HISTORY, "warning", "walltime_tight", message, fix, facts)]
-    if walltime_sec > TOO_GENEROUS * evidence.walltime_sec(pack):
-        message = (
-            f"walltime {walltime_sec} s is far more than the {needed:.0f} s that such tasks take, and waits longer"
-        )
-        return [Finding(HISTORY, "warning", "walltime_generous", message, fix, facts)]
-    return []
+        severity, code = "error", "walltime_too_short"
+        message = f"is less than the {needed:.0f} s that such tasks take ({origin})"
+    elif walltime_sec < evidence.task_sec * pack:
+        code, message = "walltime_tight", f"leaves little room: such tasks take up to {needed:.0f} s"
+    elif walltime_sec > TOO_GENEROUS * evidence.walltime_sec(pack):
+        code = "walltime_generous"
+        message = f"is far more than the {needed:.0f} s that such tasks take, and waits longer"
+    else:
+        return []
+    facts = {"field": "resources.walltime_sec", "asked": walltime_sec, "needed_sec": round(needed, 1), "origin": origin}
+    fix = f"Ask for --walltime-sec {evidence.walltime_sec(pack)}, or leave it out: then it follows the measurements."
+    return [Finding(HISTORY, severity, code, f"walltime {walltime_sec} s {message}", fix, facts)]
 
 
 def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord], mine: str | None) -> list[Finding]:
     """Find earlier iterations of the campaign with these parameters: an optimiser picked the same point again."""
-    if not campaign_id:
-        return []
-    same = [
-        run.run_id for run in runs if run.campaign_id == campaign_id and run.cmd_sha == cmd_sha and run.run_id != mine
-    ]
-    if not same:
+    wanted = (campaign_id, cmd_sha)
+    same = [run.run_id for run in runs if (run.campaign_id, run.cmd_sha) == wanted and run.run_id != mine]
+    if not campaign_id or not same:
         return []
     message = f"campaign {campaign_id} has run these very parameters before, as {same[0]}"
     fix = "Add a seed or an iteration number to the parameters if it is meant; else the strategy has come to its end."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks
@@ -47,9 +48,10 @@ class Model:
         x = _positive(kwargs.get(self.number))
         return None if x is None else base + self.slope * math.log(x)
 
-    def is_beyond(self, kwargs: Row) -> bool:
-        """Return True for a number far above the largest measured one."""
-        return bool(self.number) and float(kwargs[self.number or ""]) > self.largest * FAR
+    def words(self) -> str:
+        """Return the parameters of the model, as in "model and n^1.9"."""
+        power = f"{self.number}^{self.slope:.1f}" if self.number else None
+        return " and ".join(filter(None, (self.group, power)))
 
 
 @dataclass(frozen=True)
@@ -73,22 +75,26 @@ def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float 
     if not data:
         return None
     model = _best(data)
-    spread = _quantile(model.residuals, 1.0 if len(data) < 20 else quantile)
+    share = 1.0 if len(data) < 20 else quantile
+    spread = sorted(model.residuals)[math.ceil(share * len(data)) - 1]
     most = max(y for _, y in data)
     expected, beyond = [], False
     for kwargs in tasks:
         y = model.at(kwargs)
-        beyond = beyond or y is None or model.is_beyond(kwargs)
+        far = model.number is not None and float(kwargs[model.number]) > model.largest * FAR
+        beyond = beyond or y is None or far
         expected.append(most - spread if y is None else y)
     if not expected:
         return None
-    typical = sum(math.exp(y) for y in expected) / len(expected)
-    return Prediction(math.exp(max(expected) + spread), typical, len(data), _words(model), beyond)
+    return Prediction(
+        math.exp(max(expected) + spread), fmean(map(math.exp, expected)), len(data), model.words(), beyond
+    )
 
 
 def _best(data: list[tuple[Row, float]]) -> Model:
     ys = [y for _, y in data]
-    flat = Model(None, None, {None: _mean(ys)}, 0.0, [y - _mean(ys) for y in ys])
+    mean = fmean(ys)
+    flat = Model(None, None, {None: mean}, 0.0, [y - mean for y in ys])
     total = _squares(flat.residuals)
     if len(data) < FEWEST_ROWS or math.sqrt(total / len(data)) < FLAT:
         return flat
@@ -124,7 +130,7 @@ def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -
     for kwargs, y in data:
         x = math.log(kwargs[number]) if number else 0.0
         members.setdefault(_key(kwargs.get(group)) if group else None, []).append((x, y))
-    centres = {key: (_mean([x for x, _ in pairs]), _mean([y for _, y in pairs])) for key, pairs in members.items()}
+    centres = {key: (fmean(x for x, _ in pairs), fmean(y for _, y in pairs)) for key, pairs in members.items()}
     sxx = sum((x - centres[key][0]) ** 2 for key, pairs in members.items() for x, _ in pairs)
     sxy = sum((x - centres[key][0]) * (y - centres[key][1]) for key, pairs in members.items() for x, y in pairs)
     if number and sxx < 1e-12:
@@ -134,13 +140,6 @@ def _fit(data: list[tuple[Row, float]], group: str | None, number: str | None) -
     residuals = [y - bases[key] - slope * x for key, pairs in members.items() for x, y in pairs]
     largest = max(float(kwargs[number]) for kwargs, _ in data) if number else 0.0
     return Model(group, number, bases, slope, residuals, largest)
-
-
-def _words(model: Model) -> str:
-    if model.number:
-        power = f"{model.number}^{model.slope:.1f}"
-        return f"{model.group} and {power}" if model.group else power
-    return model.group or ""
 
 
 def _key(value: Any) -> Any:
@@ -153,17 +152,8 @@ def _positive(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) and value > 0 else None
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _squares(values: list[float]) -> float:
     return math.fsum(value * value for value in values)
-
-
-def _quantile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 @dataclass(frozen=True)
@@ -179,9 +169,8 @@ class Evidence:
 
     def walltime_sec(self, pack: int) -> int:
         """Return the seconds of an element with ``pack`` tasks in turn: one worst task, the others typical."""
-        others = math.sqrt(
-            self.typical_sec * self.task_sec
-        )  # between the typical need and the worst one with its margin
+        # between the typical need and the worst one with its margin
+        others = math.sqrt(self.typical_sec * self.task_sec)
         return math.ceil((self.task_sec + (pack - 1) * others + START_UP_SEC) / 60) * 60
 
 
@@ -214,11 +203,12 @@ def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
     if seconds is None:
         return None
     memory = predict(rows, "max_rss_mb", kwargs)
+    steps = math.ceil(memory.worst * _margin(memory) / MEMORY_STEP_MB) if memory else 0
     return Evidence(
         task_sec=seconds.worst * _margin(seconds),
         worst_sec=seconds.worst,
         typical_sec=seconds.typical,
-        mem_mb=_memory_mb(memory.worst * _margin(memory)) if memory else None,
+        mem_mb=max(MEMORY_FLOOR_MB, steps * MEMORY_STEP_MB) if memory else None,
         time_origin=_origin(rows, seconds, "s"),
         memory_origin=_origin(rows, memory, "MiB") if memory else "",
     )
@@ -228,10 +218,6 @@ def _margin(prediction: Prediction) -> float:
     """Return the factor of the margin: larger for fewer measured tasks."""
     margin = 2.0 if prediction.rows < 5 else 1.5 if prediction.rows < 20 else 1.25
     return margin * 1.5 if prediction.beyond else margin
-
-
-def _memory_mb(megabytes: float) -> int:
-    return max(MEMORY_FLOOR_MB, math.ceil(megabytes / MEMORY_STEP_MB) * MEMORY_STEP_MB)
 
 
 def _origin(rows: list[Row], prediction: Prediction, unit: str) -> str:

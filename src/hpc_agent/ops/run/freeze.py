@@ -82,9 +82,8 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
         tree = scan_tree(repo.root, list(shared), cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
-        name = (
-            check_identifier(request.run_name, "run_name") if request.run_name else repo.remote_name.rpartition("-")[0]
-        )
+        name = request.run_name
+        name = check_identifier(name, "run_name") if name else repo.remote_name.rpartition("-")[0]
         yield FrozenRun(
             request=request,
             repo=repo,
@@ -93,33 +92,27 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
             node=node,
             tasks=tasks,
             tree=tree,
-            identity=_identity(repo, request, tasks, tree, shared),
+            identity={
+                "repo": repo.repo_hash,
+                "cluster": request.cluster,
+                "cmd_sha": tasks.cmd_sha,
+                "tasks_py_sha": tasks.tasks_py_sha,
+                "tree_sha": tree.sha,
+                "executor": request.executor,
+                "result_dir_template": request.result_dir_template,
+                "results": [request.results.metrics_file, request.results.weight],
+                "env": request.env,
+                "outputs": request.outputs,
+                "shared": shared,
+                "modules": request.modules,
+                "conda_env": request.conda_env,
+                "campaign_id": request.campaign_id,
+            },
             run_name=name,
             shared=shared,
             notes=notes,
             executors=read_tasks_file(repo.tasks).executors,
         )
-
-
-def _identity(
-    repo: RepoLayout, request: RunRequest, tasks: ResolvedTasks, tree: Tree, shared: dict[str, str | None]
-) -> dict[str, Any]:
-    return {
-        "repo": repo.repo_hash,
-        "cluster": request.cluster,
-        "cmd_sha": tasks.cmd_sha,
-        "tasks_py_sha": tasks.tasks_py_sha,
-        "tree_sha": tree.sha,
-        "executor": request.executor,
-        "result_dir_template": request.result_dir_template,
-        "results": [request.results.metrics_file, request.results.weight],
-        "env": request.env,
-        "outputs": request.outputs,
-        "shared": shared,
-        "modules": request.modules,
-        "conda_env": request.conda_env,
-        "campaign_id": request.campaign_id,
-    }
 
 
 def _check_env(env: dict[str, str]) -> None:

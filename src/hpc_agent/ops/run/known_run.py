@@ -6,19 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from hpc_agent import errors
 from hpc_agent.contract.primitive import Request
-from hpc_agent.errors import (
-    ClusterTimeout,
-    ClusterUnknown,
-    ConfigInvalid,
-    HpcError,
-    JournalCorrupt,
-    PreconditionFailed,
-    RemoteCommandFailed,
-    RunNotFound,
-    SpecInvalid,
-    SshUnreachable,
-)
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.ops.run.fields import ExperimentDir, doc
@@ -31,8 +20,9 @@ from hpc_agent.world import World
 RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]
 
 # Errors of the verbs that ask a cluster about itself, and of those that ask it about a run.
-SITE_ERRORS = (SpecInvalid, ClusterUnknown, ConfigInvalid, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
-RUN_ERRORS = (RunNotFound, PreconditionFailed, JournalCorrupt, SshUnreachable, ClusterTimeout, RemoteCommandFailed)
+_CONNECTION = (errors.SshUnreachable, errors.ClusterTimeout, errors.RemoteCommandFailed)
+SITE_ERRORS = (errors.SpecInvalid, errors.ClusterUnknown, errors.ConfigInvalid, *_CONNECTION)
+RUN_ERRORS = (errors.RunNotFound, errors.PreconditionFailed, errors.JournalCorrupt, *_CONNECTION)
 
 
 class RunScoped(Request):
@@ -76,7 +66,7 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     repo, journal = journal_of(world, request.experiment_dir)
     record = load_record(journal, repo, request.run_id)
     if not record.job_ids and not record.submitted_at:
-        raise PreconditionFailed(
+        raise errors.PreconditionFailed(
             f"the submission of {record.run_id} has not reached the scheduler",
             field="run_id",
             remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
@@ -93,9 +83,9 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
         return journal.load(run_id)
     records, problems = journal.all()
     if problems and not records:
-        raise JournalCorrupt(problems[0], details={"problems": problems})
+        raise errors.JournalCorrupt(problems[0], details={"problems": problems})
     if not records:
-        raise PreconditionFailed(
+        raise errors.PreconditionFailed(
             f"no run has been submitted from {repo.root}",
             field="run_id",
             remediation="Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'.",
@@ -110,6 +100,6 @@ def lacks_measurements(run: KnownRun) -> bool:
 
 def keep_measurements(run: KnownRun, answer: dict[str, Any]) -> None:
     """Keep the time and memory of an ended run's tasks for the next plan. An error here is ignored."""
-    with contextlib.suppress(HpcError, OSError):
+    with contextlib.suppress(errors.HpcError, OSError):
         if rows := answer.get("measured"):
             keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)

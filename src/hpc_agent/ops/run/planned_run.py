@@ -131,34 +131,28 @@ def _chain(
     """Return the entries of an array and of its further segments."""
     entries = []
     for segment in range(1, segments + 1):
-        entries.append(_entry(run_id, array, resolved, segment, after))
-        after = [_segment_name(array.name, segment)]
+        name = _segment_name(array.name, segment)
+        entry = {
+            "array": name,
+            "name": job_name(run_id, name),
+            "tasks": array.tasks,
+            "elements": array.elements,
+            "pack": array.pack,
+            "wave": array.wave,
+            "generation": segment,
+            "after": after,
+            "max_running": array.max_running,
+            "resources": resolved.resources,
+            "placement": resolved.placement,
+            "chain": resolved.chained,
+        }
+        entries.append({**entry, "segment": segment} if segment > 1 else entry)
+        after = [name]
     return entries
 
 
 def _segment_name(array: str, segment: int) -> str:
     return array if segment == 1 else f"s{segment}-{array}"
-
-
-def _entry(
-    run_id: str, array: ArrayPlan, resolved: ResolvedResources, segment: int, after: list[str]
-) -> dict[str, Any]:
-    name = _segment_name(array.name, segment)
-    entry = {
-        "array": name,
-        "name": job_name(run_id, name),
-        "tasks": array.tasks,
-        "elements": array.elements,
-        "pack": array.pack,
-        "wave": array.wave,
-        "generation": segment,
-        "after": after,
-        "max_running": array.max_running,
-        "resources": resolved.resources,
-        "placement": resolved.placement,
-        "chain": resolved.chained,
-    }
-    return {**entry, "segment": segment} if segment > 1 else entry
 
 
 def job_name(run_id: str, array: str) -> str:

@@ -50,16 +50,19 @@ NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted")
 
 def ask_status(run: KnownRun) -> StatusResult:
     """Ask the cluster once, and write the answer into the journal."""
-    answer = run.node.ask("report", run.record.run_id, {"measure": lacks_measurements(run)})
+    run_id = run.record.run_id
+    answer = run.node.ask("report", run_id, {"measure": lacks_measurements(run)})
     journal_status(run.journal, run.record, answer)
     keep_measurements(run, answer)
+    counts, mean = answer["counts"], answer["mean_task_seconds"]
+    left = counts["running"] + counts["pending"]
     return StatusResult(
-        run_id=run.record.run_id,
+        run_id=run_id,
         cluster=run.record.cluster,
         total_tasks=answer["total"],
-        last_status={**answer["counts"], "checked_at": answer["checked_at"], "waves": answer["waves"]},
-        eta_seconds=_eta(answer),
-        next_step=_next_step(run.record.run_id, answer),
+        last_status={**counts, "checked_at": answer["checked_at"], "waves": answer["waves"]},
+        eta_seconds=round(mean * left / counts["running"], 1) if mean and counts["running"] else None,
+        next_step=next_step(run_id, answer["lifecycle_state"], counts, bool(answer.get("held_for_canary"))),
         partial_errors=stale_errors(answer["stale"]),
         **{name: answer[name] for name in SAME},
         **{name: answer[name] for name in NEWER if name in answer},
@@ -79,20 +82,12 @@ def journal_status(journal: Journal, record: RunRecord, answer: dict[str, Any]) 
         record.status, record.last_status = answer["lifecycle_state"], counts
 
 
-def _eta(answer: dict[str, Any]) -> float | None:
-    """Return the seconds that the open tasks take at the present number of running tasks."""
-    counts, mean = answer["counts"], answer["mean_task_seconds"]
-    left = counts["running"] + counts["pending"]
-    if not mean or not counts["running"] or not left:
-        return None
-    return round(float(mean) * float(left) / float(counts["running"]), 1)
-
-
-def _next_step(run_id: str, answer: dict[str, Any]) -> str:
-    if answer["lifecycle_state"] == "complete":
-        return f"hpc-agent aggregate --run-id {run_id}"
-    if answer["counts"]["failed"]:
-        return f"hpc-agent failures --run-id {run_id}"
-    if answer.get("held_for_canary"):
-        return f"hpc-agent verify-canary --run-id {run_id}"
-    return f"hpc-agent monitor-flow --run-id {run_id}"
+def next_step(run_id: str, state: str, counts: dict[str, int], held_for_canary: bool = False) -> str:
+    """Return the command that fits the state of a run."""
+    if state == "complete":
+        verb = "aggregate"
+    elif counts.get("failed"):
+        verb = "failures"
+    else:
+        verb = "verify-canary" if held_for_canary else "monitor-flow"
+    return f"hpc-agent {verb} --run-id {run_id}"

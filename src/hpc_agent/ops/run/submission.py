@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from typing import Any, NamedTuple
+from typing import Any
 
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.state.journal import Journal
@@ -56,13 +56,6 @@ def arrays_left(arrays: dict[str, Any]) -> int:
     return sum(1 for entry in arrays.values() if not entry.get("job_id"))
 
 
-class Advance(NamedTuple):
-    """Which arrays an ``advance`` submitted, and a note about those that still wait."""
-
-    submitted: int
-    notes: list[str]
-
-
 def kept_back(answer: dict[str, Any]) -> list[str]:
     """Return a note about the arrays that wait for room."""
     if not answer.get("waiting"):
@@ -72,13 +65,16 @@ def kept_back(answer: dict[str, Any]) -> list[str]:
     ]
 
 
-def advance(run: KnownRun, release_canary: bool = False) -> Advance:
-    """Submit the planned arrays that may go now; update the run's record and the journal."""
+def advance(run: KnownRun, release_canary: bool = False) -> tuple[int, list[str]]:
+    """Submit the planned arrays that may go now; update the run's record and the journal.
+
+    Return the number of arrays that were submitted, and a note about those that still wait.
+    """
     question = {"owner": owner(), "release_canary": release_canary}
     answer = run.node.ask("advance", run.record.run_id, question, SUBMIT_TIMEOUT_SEC)
     before = set(run.record.job_ids)
     journal_arrays(run, answer["arrays"])
-    return Advance(len(set(run.record.job_ids) - before), kept_back(answer))
+    return len(set(run.record.job_ids) - before), kept_back(answer)
 
 
 def journal_arrays(run: KnownRun, arrays: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class NewRun:
         self.frozen, self.request = planned.frozen, planned.request
         self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
         self.sidecar = self._sidecar()
+        self.pushed_shared = [name for name, path in self.frozen.shared.items() if path is None]
         self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
 
     def record(self, status: str) -> RunRecord:
@@ -54,41 +55,36 @@ class NewRun:
         self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar))
         write_run_sidecar(frozen.repo, self.sidecar)
         self.world.progress.update("asking", cluster=frozen.cluster.name)
-        there = self._prepare()
+        # The cluster names the snapshot that the push can build on, and the free room.
+        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
+        question = {
+            "root": frozen.node.root,
+            "run_id": self.run_id,
+            "snapshot": frozen.snapshot,
+            "bases": self.manifests.names(),
+            "incoming": f"{frozen.snapshot[:16]}-{client}",
+        }
+        there = frozen.node.bootstrap("prepare", question)
         pushed = self._push(there)
         self.world.progress.update("submitting", arrays=len(self.planned.arrays.arrays))
         try:
             answer = frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
         except HpcError as error:
-            self._journal_ledger(error.details.get("arrays") or {}, accepted=False)
+            arrays = error.details.get("arrays") or {}
+            journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted=False)
             raise
-        job_ids = self._journal_ledger(answer["arrays"], accepted=True)
+        job_ids = journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
         write_run_sidecar(frozen.repo, msgspec.structs.replace(self.sidecar, job_ids=job_ids))
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
         return Submitted(record, pushed, kept_back(answer))
 
-    def _journal_ledger(self, arrays: dict[str, Any], accepted: bool) -> list[str]:
-        return journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted)
-
-    def _prepare(self) -> dict[str, Any]:
-        """Ask for the snapshot that the push can build on, and for the free room."""
-        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
-        question = {
-            "root": self.frozen.node.root,
-            "run_id": self.run_id,
-            "snapshot": self.frozen.snapshot,
-            "bases": self.manifests.names(),
-            "incoming": f"{self.frozen.snapshot[:16]}-{client}",
-        }
-        return self.frozen.node.bootstrap("prepare", question)
-
     def _push(self, there: dict[str, Any]) -> int:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
         frozen = self.frozen
         files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
-        shared = shared_files(frozen.repo.root, self._pushed_shared())
+        shared = shared_files(frozen.repo.root, self.pushed_shared)
         size = sum(frozen.tree.sizes[name] for name in files)
         if size > there["free_bytes"]:
             raise StorageFull(
@@ -99,10 +95,6 @@ class NewRun:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"])
         return len(files) + len(shared)
-
-    def _pushed_shared(self) -> list[str]:
-        """Return the names of the shared paths that are pushed from this machine."""
-        return [name for name, path in self.frozen.shared.items() if path is None]
 
     def _question(self, there: dict[str, Any]) -> dict[str, Any]:
         frozen, cluster, node, sidecar = self.frozen, self.frozen.cluster, self.frozen.node, self.sidecar
@@ -128,7 +120,7 @@ class NewRun:
             "template": node.backend.template(self.planned.resolved.resources["gpus"]).name,
             "job_environment": environment,
             "arrays": ledger_entries(self.run_id, self.planned),
-            "shared_pushed": self._pushed_shared(),
+            "shared_pushed": self.pushed_shared,
         }
 
     def _sidecar(self) -> Sidecar:

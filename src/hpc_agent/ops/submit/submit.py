@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import (
-    PreconditionFailed,
-    RemoteCommandFailed,
-    SchedulerRefused,
-    SshUnreachable,
-    StorageFull,
-    SubmissionUnknown,
-)
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
 from hpc_agent.ops.run.fields import doc
@@ -28,6 +21,8 @@ from hpc_agent.state.runs import find_run_by_cmd_sha
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 120.0
+SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.RemoteCommandFailed, errors.StorageFull)
+SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
 
 
@@ -52,15 +47,7 @@ class SubmitResult(Result):
 @primitive(
     stage="submit",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
-    errors=[
-        *FREEZE_ERRORS,
-        PreconditionFailed,
-        SshUnreachable,
-        SchedulerRefused,
-        SubmissionUnknown,
-        RemoteCommandFailed,
-        StorageFull,
-    ],
+    errors=SUBMIT_ERRORS,
     aliases=["submit-flow"],
     progress=True,
 )
@@ -79,7 +66,9 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
         journal = Journal(world, frozen.repo)
         with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
             run_id, earlier = which_run(journal, frozen, request.rerun)
-            if earlier and (earlier.submitted_at or _began_elsewhere(frozen, earlier)):
+            # A run that another machine began goes on in that machine's folder.
+            here = f"{frozen.node.root}/"
+            if earlier and (earlier.submitted_at or not (earlier.remote_path or here).startswith(here)):
                 return _submitted_before(world, planned, journal, earlier)
             notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
             sent = NewRun(world, journal, planned, run_id).submit()
@@ -142,17 +131,12 @@ def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, Ru
         if rerun and not following and record.status not in TERMINAL:
             if record.submitted_at is None:
                 return run_id, record
-            raise PreconditionFailed(
+            raise errors.PreconditionFailed(
                 f"{run_id} is still {record.status}",
                 field="rerun",
                 remediation=f"Wait for it with 'hpc-agent monitor-flow --run-id {run_id}', then call again.",
             )
         number += 1
-
-
-def _began_elsewhere(frozen: FrozenRun, record: RunRecord) -> bool:
-    """Return True for a run that another machine began in its own folder: this machine goes on in that folder."""
-    return bool(record.remote_path) and not record.remote_path.startswith(frozen.node.root + "/")
 
 
 def _submitted_before(world: World, planned: PlannedRun, journal: Journal, record: RunRecord) -> SubmitResult:
@@ -161,9 +145,9 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
     notes = [*frozen.notes, f"{record.run_id} was submitted already; nothing was submitted now"]
     if record.waiting or not record.submitted_at:
         node = node_of_record(world, frozen.repo, record)
-        late = advance(KnownRun(frozen.repo, journal, record, node))
+        submitted, waiting = advance(KnownRun(frozen.repo, journal, record, node))
         record.status = journal.load(record.run_id).status
-        notes = [*frozen.notes, f"{record.run_id} goes on: {late.submitted} arrays were submitted now", *late.notes]
+        notes = [*frozen.notes, f"{record.run_id} goes on: {submitted} arrays were submitted now", *waiting]
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
     return _result(planned, record, notes, "aggregate" if record.status == "complete" else "monitor-flow", deduped=True)

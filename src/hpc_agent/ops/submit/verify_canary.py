@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
@@ -52,22 +52,27 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     and memory with the request. After a broken canary no array is submitted; the error names the cause.
     """
     run = known_run(world, request)
-    started = world.awake()
+    run_id, started = run.record.run_id, world.awake()
     least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
     pause = max(least, request.poll_interval_sec or min(least, 10.0))
     while True:
-        seen = run.node.ask("canary", run.record.run_id, {"expect_output": request.expect_output})
+        seen = run.node.ask("canary", run_id, {"expect_output": request.expect_output})
         world.progress.update("canary", state=seen["state"])
         if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
             break
         if world.awake() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
-            raise _too_late(run, seen, request.wait_budget_sec)
+            why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
+            raise ClusterTimeout(
+                f"the canary of {run_id} is {seen['state']} after {request.wait_budget_sec:.0f} s{why}",
+                remediation=f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it.",
+                details={"state": seen["state"], "waiting": seen["waiting"]},
+            )
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
-    _judge(run, seen, request)
-    released = advance(run, release_canary=True).submitted if request.release and seen["held"] else 0
+    _judge(run_id, seen, request)
+    released = advance(run, release_canary=True)[0] if request.release and seen["held"] else 0
     return VerifyCanaryResult(
-        run_id=run.record.run_id,
+        run_id=run_id,
         ok=True,
         state=seen["state"],
         measured=seen["measured"],
@@ -76,16 +81,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
         warnings=warnings(seen),
         released=released,
         waited_seconds=round(world.awake() - started, 3),
-        next_step=f"hpc-agent monitor-flow --run-id {run.record.run_id}",
-    )
-
-
-def _too_late(run: KnownRun, seen: dict[str, Any], budget: float) -> ClusterTimeout:
-    why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
-    return ClusterTimeout(
-        f"the canary of {run.record.run_id} is {seen['state']} after {budget:.0f} s{why}",
-        remediation=f"Call 'hpc-agent verify-canary --run-id {run.record.run_id}' again later; the other arrays wait for it.",
-        details={"state": seen["state"], "waiting": seen["waiting"]},
+        next_step=f"hpc-agent monitor-flow --run-id {run_id}",
     )
 
 
@@ -94,9 +90,8 @@ def _stopped_early(seen: dict[str, Any]) -> bool:
     return bool(seen["failure"]) and seen["failure"]["class"] == "checkpointed"
 
 
-def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
+def _judge(run_id: str, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
     """Raise CanaryFailed with the cause when the canary is not in order."""
-    run_id = run.record.run_id
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
     if _stopped_early(seen):
