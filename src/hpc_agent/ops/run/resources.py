@@ -68,26 +68,19 @@ def resolve_resources(
     walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack)
     memory = _memory(cluster, wanted, origin, evidence)
     gpu_type, queue = _gpu(cluster, wanted)
-    constraint = cluster.gpu_constraint if wanted.gpus else None
-    place = {
-        **placement,
-        "partition": _first(
-            placement, "partition", origin, gpu_queues=queue, default_partition=cluster.default_partition
-        ),
-        "account": _first(placement, "account", origin, cluster=cluster.account),
-        "constraint": _first(placement, "constraint", origin, gpu_constraint=constraint),
+    defaults = {
+        "partition": {"gpu_queues": queue, "default_partition": cluster.default_partition},
+        "account": {"cluster": cluster.account},
+        "constraint": {"gpu_constraint": cluster.gpu_constraint if wanted.gpus else None},
     }
+    place = dict(placement)
+    for name, others in defaults.items():
+        for source, value in {"request": placement.get(name), **others}.items():
+            if value is not None:
+                place[name], origin[name] = value, source
+                break
     resources = {**msgspec.to_builtins(wanted), "walltime_sec": walltime, "mem_mb": memory, "gpu_type": gpu_type}
     return ResolvedResources(resources, place, origin, segments)
-
-
-def _first(placement: dict[str, Any], name: str, origin: dict[str, str], **defaults: Any) -> Any:
-    """Return the request's value, or the first default that is set, and write the source into ``origin``."""
-    for source, value in {"request": placement.get(name), **defaults}.items():
-        if value is not None:
-            origin[name] = source
-            return value
-    return None
 
 
 def _walltime(
