@@ -1,0 +1,325 @@
+"""``build-tasks-py`` and ``interview``: write the tasks of named executors, and the intent of a campaign with its tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from hpc_agent.contract.primitive import Effect, Request, Result, primitive
+from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
+from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
+from hpc_agent.experiment.grid.task_source import TaskSource
+from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
+from hpc_agent.experiment.reading.executors import CHOOSER, Executor, flag_rows, metrics_file_of, named_executors
+from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
+from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
+from hpc_agent.experiment.writing.entry_points import EntryPoint, EntryPointExecutor, executor_of
+from hpc_agent.experiment.writing.generated_file import write_generated
+from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
+from hpc_agent.node.shared import task_environment
+from hpc_agent.node.shared.files import read_json
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
+from hpc_agent.state.run_sha import compute_cmd_sha
+from hpc_agent.world import World
+
+CHECKED_TASKS = 20_000
+BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
+INTERVIEW = "interview.json"
+SETTINGS = ".claude/settings.json"
+RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
+
+
+def build_tasks_command(executors: str) -> str:
+    """Return the command that writes tasks for executors, for a next step."""
+    return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
+
+
+class TaskRequest(Request):
+    """The executors to run, and their parameters."""
+
+    executors: Annotated[
+        list[str], doc("scripts or functions: stem, path, function or path:function; default: the only one")
+    ] = []
+    axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
+    task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
+    fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
+    data_axis: Annotated[
+        ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
+    ] = None
+    python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
+
+
+class TaskPlan(NamedTuple):
+    """Checked tasks, the files that make them, and the fields that the results of both verbs share."""
+
+    source: TaskSource
+    files: dict[Path, str]
+    facts: dict[str, Any]
+
+
+def plan_tasks_file(
+    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, wrapped: EntryPointExecutor | None = None
+) -> TaskPlan:
+    """Plan the tasks and the files. ``wrapped`` is an executor that is known already.
+
+    Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
+    """
+    by_axis = _named_by_axis(wanted)
+    entries = [wrapped.executor] if wrapped else _entries(repo, wanted.executors or by_axis)
+    source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
+    if wanted.data_axis is not None:
+        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
+    if count is not None and source.count != count:
+        raise SpecInvalid(
+            f"{source.about} makes {source.count:,} tasks, not {count:,}",
+            field="task_count",
+            remediation="Correct the axes or task_count, then call again; nothing was written.",
+            details={"task_count": count, "made": source.count},
+        )
+    notes = _checked(source, entries)
+    flags = {entry.key: flag_rows(entry) for entry in entries}
+    at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
+    facts = {
+        "total_tasks": source.count,
+        "executor": command_of(wanted.python),
+        "executors": {entry.name: entry.key for entry in entries},
+        "metrics_file": metrics_file_of(flags),
+        "preview": {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()},
+        "notes": notes,
+    }
+    return TaskPlan(source, plan_files(repo, source, flags, wanted.python, force), facts)
+
+
+def _named_by_axis(wanted: TaskRequest) -> list[str]:
+    """Return the executors that the parameter ``executor`` names."""
+    params = wanted.task_generator.params if wanted.task_generator else {}
+    axes = [axes for axes in (wanted.axes, params.get("axes")) if isinstance(axes, dict)]
+    items = [item for item in params.get("items") or [] if isinstance(item, dict)]
+    values = [value for each in axes for value in each.get(CHOOSER, [])]
+    values += [each[CHOOSER] for each in (*items, wanted.fixed_params) if CHOOSER in each]
+    return list(dict.fromkeys(map(str, values)))
+
+
+def _entries(repo: RepoLayout, named: list[str]) -> list[Executor]:
+    entries = named_executors(repo.root, named)
+    if not entries:
+        raise ExecutorNotFound(
+            f"there is no executor in {repo.root}",
+            field="executors",
+            remediation=f"Write a script, or start with '{BUILD_EXECUTOR}'.",
+        )
+    if len(entries) > 1 and not named:
+        names = [entry.name for entry in entries]
+        raise PreconditionFailed(
+            f"there are {len(entries)} executors: {', '.join(names[:10])}",
+            field="executors",
+            remediation=f"Say which are meant: --executors {','.join(names[:3])}; then call again.",
+            details={"found": [entry.key for entry in entries[:50]]},
+        )
+    return entries
+
+
+def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str]) -> TaskGenerator:
+    """Return the generator of the tasks. Several executors that no parameter names become the first axis."""
+    if wanted.axes and wanted.task_generator is not None:
+        raise SpecInvalid("give either axes or task_generator", field="task_generator")
+    generator = wanted.task_generator or TaskGenerator("cartesian_product", {"axes": wanted.axes})
+    if len(entries) == 1 or by_axis:
+        empty = not wanted.axes and wanted.task_generator is None
+        return TaskGenerator("enumerated", {"items": [{}]}) if empty else generator
+    axes = generator.params.get("axes")
+    if generator.kind != "cartesian_product" or not isinstance(axes, dict):
+        raise SpecInvalid(
+            f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task",
+            field="task_generator",
+            remediation="Give every item the parameter 'executor', or name one executor; then call again.",
+        )
+    axes = {CHOOSER: [entry.name for entry in entries], **axes}
+    return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
+
+
+def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
+    """Check a sample of the tasks, and return notes. Raises SpecInvalid for a parameter that its executor refuses."""
+    by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
+    found: dict[str, Problem] = {}
+    for kwargs in itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS)):
+        entry = by_name.get(str(kwargs.get(CHOOSER, entries[0].name)), entries[0])
+        for problem in check_kwargs(entry, kwargs):
+            found.setdefault(problem.message, problem)
+    problems = list(found.values())
+    worst = next((problem for problem in problems if problem.severity == "error"), None)
+    if worst:
+        details = {"problems": msgspec.to_builtins(problems[:20])}
+        raise SpecInvalid(worst.message, field=worst.field, remediation=worst.fix, details=details)
+    reserved = [
+        f"parameter '{name}' reaches the task's environment as HPC_KW_{name.upper()} only: {name.upper()} is reserved"
+        for name in sorted(next(source.make()))
+        if task_environment.is_reserved(name)
+    ]
+    silent = [
+        f"{entry.key} has no flag for an output file: it has to write metrics.json into $HPC_RESULT_DIR"
+        for entry in entries
+        if not entry.is_function and entry.metrics_file is None and entry.framework != "plain"
+    ]
+    return [*found, *reserved, *silent]
+
+
+class BuildTasksPyRequest(TaskRequest):
+    """The executors, their parameters, and the expected number of tasks."""
+
+    task_count: Annotated[Positive | None, doc("expected number of tasks; another number is an error")] = None
+    experiment_dir: ExperimentDir = "."
+    force: Annotated[bool, doc("overwrite files that were edited")] = False
+
+
+class BuildTasksPyResult(Result):
+    files: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
+    total_tasks: int
+    executor: Annotated[str, doc("the command of a task, for submit")]
+    executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
+    metrics_file: Annotated[str | None, doc("for submit's results.metrics_file; null: metrics.json, if written")]
+    preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
+    notes: list[str]
+    next_step: str
+
+
+@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
+def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyResult:
+    """Write .hpc/tasks.py (the grid) and .hpc/cli.py (how a task starts its executor) for the executors found.
+
+    Axes make their product; task_generator has the other shapes. The verb checks parameters against the flags of the
+    executors, and the number of tasks, before a file is written. The same request gives the same bytes. Only force
+    overwrites a file that was edited.
+    """
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    plan = plan_tasks_file(repo, request, request.task_count, request.force)
+    written = write_files(repo, plan.files)
+    return BuildTasksPyResult(next_step="hpc-agent resolve-submit-inputs", files=written, **plan.facts)
+
+
+class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The author of the intent: a person or an agent."""
+
+    kind: Annotated[Literal["human", "agent"], doc("who")] = "human"
+    operator: Annotated[str | None, doc("the person")] = None
+    session_sha: Annotated[str | None, doc("the agent's session")] = None
+    at: Annotated[str | None, doc("when")] = None
+
+
+class ClusterTarget(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The cluster of the campaign, for resolve-submit-inputs."""
+
+    cluster: ClusterName
+    constraint: Annotated[str | None, doc("node feature")] = None
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One turn of the conversation."""
+
+    role: Annotated[Literal["agent", "operator", "system"], doc("who spoke")]
+    text: Annotated[str, doc("the words")]
+    at: Annotated[str | None, doc("when")] = None
+
+
+class InterviewRequest(TaskRequest, kw_only=True):
+    """The intent of a campaign, and its tasks."""
+
+    goal: Annotated[str, doc("the question of the campaign, in a sentence", min_length=1)]
+    task_count: Annotated[int, doc("expected number of tasks; another number is an error", gt=0)]
+    entry_point: Annotated[
+        EntryPoint | None, doc("instead of executors: register_run, python_module or shell_command")
+    ] = None
+    task_kind: Annotated[str | None, doc("a word for this kind of work, for recall")] = None
+    produced_by: Annotated[ProducedBy | None, doc("who wants it: a human or an agent")] = None
+    budget: Annotated[dict[str, Any], doc("limits such as wall_clock_max_h")] = {}
+    abort_if: Annotated[dict[str, Any], doc("when to give up: metric, after_tasks, ...")] = {}
+    cluster_target: Annotated[ClusterTarget | None, doc("where it is to run")] = None
+    transcript: Annotated[list[Said], doc("the conversation")] = []
+    notes: Annotated[str, doc("anything else")] = ""
+    campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
+    allow_cli: Annotated[bool, doc("allow Claude Code to run hpc-agent here: a rule in .claude/settings.json")] = False
+    force: Annotated[bool, doc("overwrite files that were edited")] = False
+
+
+class InterviewResult(Result):
+    campaign_dir: str
+    artifacts: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
+    total_tasks: int
+    cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
+    executor: Annotated[str, doc("the command of a task, for submit")]
+    executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
+    metrics_file: str | None
+    preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
+    notes: list[str]
+    next_step: str
+
+
+@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
+def interview(request: InterviewRequest, world: World) -> InterviewResult:
+    """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
+
+    Names, values and the count are checked before anything is written. The same request changes nothing.
+    """
+    repo = experiment_root(world.cwd, request.campaign_dir)
+    wrapped = executor_of(repo, request.entry_point) if request.entry_point else None
+    plan = plan_tasks_file(repo, request, request.task_count, request.force, wrapped)
+    settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
+    files = plan.files
+    if wrapped and wrapped.path:
+        refuse_edited(repo, repo.root / wrapped.path, wrapped.text, request.force)
+        files = {repo.root / wrapped.path: wrapped.text, **files}
+    written = write_files(repo, files)
+    cmd_sha = compute_cmd_sha(plan.source.make())
+    written[INTERVIEW] = _remember(repo, request, plan, cmd_sha, iso(world.now()))
+    if settings:
+        written[SETTINGS] = write_generated(repo.root / SETTINGS, settings, True, repo.root)
+    if request.budget or request.abort_if:
+        plan.facts["notes"].append("budget and abort_if are kept for recall; a run does not enforce them")
+    return InterviewResult(
+        campaign_dir=str(repo.root),
+        artifacts=written,
+        cmd_sha=cmd_sha,
+        next_step="hpc-agent resolve-submit-inputs",
+        **plan.facts,
+    )
+
+
+def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, now: str) -> str:
+    """Write interview.json: the intent and the facts of its tasks. An equal intent keeps its time."""
+    path = repo.root / INTERVIEW
+    document = msgspec.to_builtins(request)
+    for name in ("campaign_dir", "allow_cli", "force"):
+        del document[name]
+    made = {"cmd_sha": cmd_sha, "total_tasks": plan.source.count, "executor": plan.facts["executor"]}
+    document["_materialized"] = made
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        before = read_json(str(path))
+        at = before["_materialized"].pop("at")
+        now = at if at and before == document else now
+    document["_materialized"] = {**made, "at": now}
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return write_generated(path, text, True, repo.root)
+
+
+def _settings(path: Path) -> str:
+    """Return the project's settings with the rules added. Raises SpecInvalid for broken settings."""
+    try:
+        document = json.loads(path.read_bytes()) if path.exists() else {}
+        permissions = document.setdefault("permissions", {})
+        for name, rules in RULES.items():
+            known = permissions.setdefault(name, [])
+            known += [rule for rule in rules if rule not in known]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SpecInvalid(
+            f"{path} is not a settings file with permissions",
+            field="allow_cli",
+            remediation=f"Correct {path}, or leave out --allow-cli; then run 'hpc-agent interview' again.",
+        ) from error
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,323 @@
+"""The spec of a submission: the first step in a repo, a spec from given values, and a spec whose other fields are looked up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from hpc_agent import errors
+from hpc_agent.contract.envelope import convert
+from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.executors import all_executors, metrics_file_of
+from hpc_agent.experiment.writing.tasks_file import CLI, command_of
+from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
+from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, INTERVIEW, build_tasks_command
+from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
+from hpc_agent.ops.run.known_run import journal_of
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.resources import Resources
+from hpc_agent.ops.run.run_request import Name, SubmitRequest
+from hpc_agent.state.journal import TERMINAL
+from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.state.task_samples import load_samples
+from hpc_agent.world import World
+
+Action = Literal["monitor", "reuse", "interview", "fresh"]
+BIG_FOLDER_MIB = 200
+DATA_NAMES = ("data", "datasets", "dataset", "inputs", "input", "raw")
+# Fields of the request that the spec takes as they are.
+TAKEN = ("cluster", "executor", "run_name", "campaign_id", "conda_env", "shared_paths", "partition", "account",
+         "est_task_sec", "canary")  # fmt: skip
+
+
+class BuildSubmitSpecRequest(SubmitRequest):
+    """The fields of submit."""
+
+
+class BuildSubmitSpecResult(Result):
+    spec: Annotated[dict[str, Any], doc("every field that differs from its default; valid for submit")]
+    run_id: str
+    total_tasks: int
+    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
+    notes: list[str]
+
+
+@primitive(stage="author", errors=FREEZE_ERRORS)
+def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSubmitSpecResult:
+    """Write given values as a spec for submit, after a check of tasks, files, limits and command.
+
+    Writes nothing and asks no cluster.
+    """
+    with freeze(world, request) as frozen:
+        default = msgspec.to_builtins(SubmitRequest(cluster="", executor=""))
+        spec = {name: value for name, value in msgspec.to_builtins(request).items() if value != default[name]}
+        return BuildSubmitSpecResult(
+            spec={**spec, "experiment_dir": str(frozen.repo.root)},
+            run_id=frozen.run_id(),
+            total_tasks=frozen.tasks.total,
+            plan=plan_run(frozen, request).facts(),
+            notes=frozen.notes,
+        )
+
+
+class SuggestSetupActionRequest(Request):
+    experiment_dir: ExperimentDir = "."
+
+
+class SuggestSetupActionResult(Result):
+    priority: Annotated[int, doc("0: a run is in flight ... 3: the repo has no executor")]
+    action: Action
+    recommended_run_id: str | None
+    candidates: Annotated[list[str], doc("runs in flight, runs to reuse, or executors")]
+    reason: str
+    next_command: str
+
+
+@primitive(stage="author", errors=[errors.SpecInvalid])
+def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> SuggestSetupActionResult:
+    """Suggest the first step in this repo: watch runs in flight, use the tasks, write tasks, or write an executor."""
+    repo, journal = journal_of(world, request.experiment_dir)
+    records, problems = journal.all()
+    action: Action
+    if live := [record.run_id for record in records if record.status not in TERMINAL]:
+        priority, action, candidates = 0, "monitor", live
+        reason = f"{len(live)} run{'s are' if len(live) > 1 else ' is'} in flight"
+        command = f"hpc-agent monitor-flow --run-id {live[0]}"
+    elif repo.tasks.is_file():
+        priority, action, candidates = 1, "reuse", [record.run_id for record in records[:10]]
+        last = f"its last run is {candidates[0]}" if candidates else "it was never run from here"
+        reason, command = f".hpc/tasks.py is there; {last}", "hpc-agent resolve-submit-inputs"
+    elif names := [entry.name for entry in all_executors(repo.root)[0]]:
+        priority, action, candidates = 2, "interview", names[:50]
+        reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
+        command = build_tasks_command(names[0])
+    else:
+        priority, action, candidates = 3, "fresh", []
+        reason, command = "there is neither a task nor an executor", BUILD_EXECUTOR
+    return SuggestSetupActionResult(
+        priority=priority,
+        action=action,
+        recommended_run_id=candidates[0] if action in ("monitor", "reuse") and candidates else None,
+        candidates=candidates,
+        reason=reason,
+        next_command=command,
+        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
+    )
+
+
+class ResolveSubmitInputsRequest(Request):
+    """The wanted fields of the submission; the verb looks up the others."""
+
+    experiment_dir: ExperimentDir = "."
+    cluster: Annotated[str | None, doc("name in clusters.yaml")] = None
+    executor: Annotated[str | None, doc("shell command of a task, instead of .hpc/cli.py")] = None
+    run_name: Annotated[Name | None, doc("first part of the run id")] = None
+    campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
+    conda_env: Annotated[str | None, doc("conda environment")] = None
+    shared_paths: Annotated[list[str] | None, doc("big folders to link and not freeze; [] freezes all of them")] = None
+    partition: Annotated[str | None, doc("partition (SLURM) or queue (Grid Engine)")] = None
+    account: Annotated[str | None, doc("account (SLURM) or project (Grid Engine)")] = None
+    resources: Resources = msgspec.field(default_factory=Resources)
+    est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task")] = None
+    canary: Annotated[bool | None, doc("task 0 first, alone; recommended for an executor that never ran there")] = None
+    accept_defaults: Annotated[bool, doc("take the safe default of every unclear field")] = False
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A field with its value, and the source of the value."""
+
+    field: str
+    value: Any
+    origin: str
+
+
+class Ambiguity(msgspec.Struct, frozen=True):
+    """A field without a clear value: the candidates, the fields that it depends on, and a safe default."""
+
+    field: str
+    candidates: list[Any]
+    safe_default: Any
+    context: str
+    remedy: str
+    depends_on: list[str] = []
+
+
+class SubmitInputs:
+    """The fields of a submission that ``look_up`` finds: ``spec``, ``resolved`` with their sources, and ``unresolved``."""
+
+    def __init__(self, world: World, request: ResolveSubmitInputsRequest) -> None:
+        self.world, self.request = world, request
+        self.repo, journal = journal_of(world, request.experiment_dir)
+        self.static = read_tasks_file(self.repo.tasks)
+        self.runs = journal.all()[0]
+        self.spec: dict[str, Any] = {"experiment_dir": str(self.repo.root)}
+        self.resolved: list[Choice] = []
+        self.unresolved: list[Ambiguity] = []
+
+    def look_up(self) -> None:
+        """Fill in ``spec``, ``resolved`` and ``unresolved``, one field after the other."""
+        for name in TAKEN:
+            value = getattr(self.request, name)
+            if value is not None:
+                self._resolve(name, value, "request")
+        if self.request.resources != Resources():
+            wanted = msgspec.to_builtins(self.request.resources).items()
+            self._resolve("resources", {name: value for name, value in wanted if value is not None}, "request")
+        has_tasks = self.repo.tasks.is_file()
+        if not has_tasks:
+            names = [entry.name for entry in all_executors(self.repo.root)[0]]
+            context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
+            command = build_tasks_command("A,B") if names else BUILD_EXECUTOR
+            remedy = f"Write it with '{command}', then run 'hpc-agent resolve-submit-inputs' again."
+            self.unresolved.append(Ambiguity("tasks", names, None, context, remedy))
+        if "cluster" not in self.spec:
+            self._find_cluster()
+        if "executor" not in self.spec and has_tasks:
+            self._find_executor()
+        self._find_results()
+        names = self.static.executors
+        if "run_name" not in self.spec and len(names) == 1 and names[0].replace("_", "").replace("-", "").isalnum():
+            self._resolve("run_name", names[0][:40], "the executor's name")
+        if "cluster" in self.spec:
+            self._look_at_cluster(self.spec["cluster"])
+        if "shared_paths" not in self.spec:
+            self._find_big_folders()
+
+    def _resolve(self, name: str, value: Any, origin: str) -> None:
+        self.spec[name] = value
+        self.resolved.append(Choice(name, value, origin))
+
+    def _leave_open(
+        self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str
+    ) -> None:
+        remedy = f"Run 'hpc-agent resolve-submit-inputs' again with {answer}."
+        self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
+
+    def _find_cluster(self) -> None:
+        """Take the cluster of the interview, of the last run, or the only one that is ready."""
+        interview: Any = None
+        with contextlib.suppress(OSError, ValueError):
+            interview = read_json(str(self.repo.root / INTERVIEW))
+        target = interview.get("cluster_target") if isinstance(interview, dict) else None
+        if target and target.get("cluster"):
+            return self._resolve("cluster", target["cluster"], INTERVIEW)
+        env, home = self.world.env, self.world.home
+        clusters = load_clusters(env, home)
+        ready = [name for name in sorted(clusters) if not cluster_problems(name, env, home, clusters)]
+        last = next((run for run in self.runs if run.cluster in ready), None)
+        if last:
+            return self._resolve("cluster", last.cluster, f"the last run, {last.run_id}")
+        remote = [name for name in ready if clusters[name].values.get("scheduler") != "local"]
+        if len(ready) == 1 or (len(remote) == 1 and len(ready) == 2):
+            return self._resolve("cluster", (remote or ready)[0], "the only cluster that is ready in clusters.yaml")
+        context = f"clusters that are ready: {', '.join(ready) or 'none'}"
+        return self._leave_open("cluster", ready, "local" if "local" in ready else None, context, "--cluster NAME")
+
+    def _find_executor(self) -> None:
+        if self.static.flags and (self.repo.hpc / CLI).is_file():
+            return self._resolve("executor", command_of(self.static.python), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
+        last = next((run for run in self.runs if run.executor), None)
+        if last:
+            return self._resolve("executor", last.executor, f"the last run, {last.run_id}")
+        found = [f"python3 {entry.key}" for entry in all_executors(self.repo.root)[0] if not entry.is_function]
+        context = "tasks.py has no FLAGS, and nothing was run from here yet"
+        answer = "--executor COMMAND, or 'hpc-agent build-tasks-py'"
+        return self._leave_open("executor", found, None, context, answer, "tasks")
+
+    def _find_results(self) -> None:
+        """Take the metrics file from the executors' flags, or from the last run with the same command."""
+        executor = self.spec.get("executor")
+        if self.static.flags and executor == command_of(self.static.python):
+            if name := metrics_file_of(self.static.flags):
+                self._resolve("results", {"metrics_file": name}, "the output flag in FLAGS")
+            return None
+        for run in self.runs:
+            if run.executor == executor:
+                with contextlib.suppress(errors.RunNotFound, errors.JournalCorrupt, errors.SchemaIncompat):
+                    results = read_run_sidecar(self.repo, run.run_id).results
+                    return self._resolve("results", results, f"the last run, {run.run_id}")
+
+    def _look_at_cluster(self, name: str) -> None:
+        """Check the cluster, choose among its environments, and point out an executor that has never run there."""
+        cluster = get_cluster(name, self.world.env, self.world.home)
+        if "conda_env" not in self.spec and len(cluster.conda_envs) > 1:
+            context = f"'{name}' has several conda environments"
+            envs = cluster.conda_envs
+            self._leave_open("conda_env", envs, envs[0], context, "--conda-env NAME", "cluster")
+        if "canary" in self.spec or cluster.scheduler == "local":
+            return
+        if not load_samples(self.repo, name).rows_of({*self.static.executors, self.spec.get("executor", "")}, None):
+            origin = f"never run on '{name}' before: 'submit-and-verify' tries one task first"
+            self.resolved.append(Choice("canary", False, origin))
+
+    def _find_big_folders(self) -> None:
+        """Find large folders of data that every snapshot would hold."""
+        sizes = {name: self._size_mib(name) for name in DATA_NAMES}
+        big = [name for name in DATA_NAMES if sizes[name] >= BIG_FOLDER_MIB]
+        if big:
+            words = ", ".join(f"{name} has {sizes[name]:,} MiB" for name in big)
+            context = f"{words}: shared data is pushed once and linked, frozen data is part of every changed snapshot"
+            self._leave_open("shared_paths", [big, []], big, context, f"--shared-paths {','.join(big)}", "cluster")
+
+    def _size_mib(self, name: str) -> int:
+        folder = self.repo.root / name
+        if folder.is_symlink():
+            return 0
+        files = (os.path.join(path, file) for path, _, names in os.walk(folder) for file in names)  # noqa: PTH118
+        return sum(os.lstat(file).st_size for file in files) >> 20
+
+
+class ResolveSubmitInputsResult(Result):
+    spec: Annotated[dict[str, Any], doc("complete and checked: hpc-agent submit --spec -")]
+    resolved: Annotated[list[Choice], doc("field, value, and the source of the value")]
+    assumed: Annotated[list[Ambiguity], doc("the unclear fields that got their safe default")]
+    run_id: str
+    total_tasks: int
+    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
+    notes: list[str]
+    next_step: str
+
+
+@primitive(stage="author", errors=[*FREEZE_ERRORS, errors.NeedsResolution])
+def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> ResolveSubmitInputsResult:
+    """Complete a submit spec from the given fields; an unclear field is ``needs_resolution`` with its candidates.
+
+    Reads tasks.py, interview.json, earlier runs, clusters.yaml and the measured samples; asks no cluster and writes
+    nothing. Every ambiguity names its candidates, the fields that it depends on, a safe default and the evidence.
+    """
+    found = SubmitInputs(world, request)
+    found.look_up()
+    spec, resolved, unclear = found.spec, found.resolved, found.unresolved
+    unsafe = [ambiguity for ambiguity in unclear if ambiguity.safe_default is None]
+    if unsafe or (unclear and not request.accept_defaults):
+        first = (unsafe or unclear)[0]
+        defaults = " Or take the safe defaults: 'hpc-agent resolve-submit-inputs --accept-defaults'."
+        raise errors.NeedsResolution(
+            f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}",
+            field=first.field,
+            remediation=first.remedy + ("" if unsafe else defaults),
+            details={"resolved": msgspec.to_builtins(resolved), "ambiguities": msgspec.to_builtins(unclear)},
+        )
+    spec.update({ambiguity.field: ambiguity.safe_default for ambiguity in unclear})
+    submission = convert(spec, SubmitRequest, "submit")
+    with freeze(world, submission) as frozen:
+        plan = plan_run(frozen, submission).facts()
+        run_id, notes = frozen.run_id(), frozen.notes
+    for name in ("walltime_sec", "mem_mb"):
+        resolved.append(Choice(f"resources.{name}", plan["resources"][name], plan["origin"][name]))
+    return ResolveSubmitInputsResult(
+        spec=spec,
+        resolved=resolved,
+        assumed=unclear,
+        run_id=run_id,
+        total_tasks=plan["total_tasks"],
+        plan=plan,
+        notes=notes,
+        next_step="hpc-agent submit-and-verify --spec -" if spec.get("canary") else "hpc-agent submit --spec -",
+    )
