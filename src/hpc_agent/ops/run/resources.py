@@ -73,7 +73,7 @@ def resolve_resources(
         "account": {"cluster": cluster.account},
         "constraint": {"gpu_constraint": cluster.gpu_constraint if wanted.gpus else None},
     }
-    place = dict(placement)
+    place: dict[str, Any] = {**dict.fromkeys(defaults), **placement}
     for name, others in defaults.items():
         for source, value in {"request": placement.get(name), **others}.items():
             if value is not None:
