@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
-from hpc_agent.ops.monitor.poll_interval import SLOWEST_SEC, PollInterval
+from hpc_agent.ops.monitor.monitor_flow import SLOWEST_SEC, PollInterval
 from hpc_agent.view.live import RunView, bar, render
 from hpc_agent.world import World
 

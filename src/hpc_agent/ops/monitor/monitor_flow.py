@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
-from hpc_agent.ops.monitor.follow_up import FollowUp
-from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
+from hpc_agent.ops.run.submission import advance
 from hpc_agent.state.journal import TERMINAL
+from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.world import World
 
 # Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
+SLOWEST_SEC = 300.0
+UNCHANGED_BEFORE_SLOWER = 2
+FAILED_POLLS_TOLERATED = 10
+# While other tasks run, a smaller share of failed tasks gets no array of its own.
+WORTH_AN_ARRAY = 0.05
 
 
 class MonitorFlowRequest(RunScoped):
@@ -118,3 +126,85 @@ def _result(latest: StatusResult, ticks: int, elapsed: float, follow_up: FollowU
         blocked=follow_up.blocked,
         waiting=latest.waiting,
     )
+
+
+class PollInterval:
+    """The pause before the next look. ``first`` is the requested pause; the cluster's ``min_poll_sec`` is the minimum."""
+
+    def __init__(self, cluster: Cluster, first: float | None = None) -> None:
+        least = 0.5 if cluster.scheduler == "local" else float(cluster.min_poll_sec)
+        self._first = max(least, first or least)
+        self._unchanged = 0
+        self.failed = 0
+
+    def saw(self, changed: bool) -> None:
+        """Count a look that was answered."""
+        self.failed = 0
+        self._unchanged = 0 if changed else self._unchanged + 1
+
+    def missed(self) -> bool:
+        """Count a look that failed. Return True when too many looks in a row have failed."""
+        self.failed += 1
+        return self.failed >= FAILED_POLLS_TOLERATED
+
+    def seconds(self) -> float:
+        """Return the pause before the next look."""
+        slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
+        return min(max(slower, 2.0**self.failed if self.failed else 0.0), max(SLOWEST_SEC, self._first))
+
+
+@dataclass
+class FollowUp:
+    """The limits of a watch that submits tasks again, and the tasks that it has submitted."""
+
+    run: KnownRun
+    auto_resubmit: bool
+    tasks_left: int
+    max_attempts: int | None = None
+    resubmitted: int = 0
+    blocked: list[dict[str, Any]] = field(default_factory=list)
+    _refused_at: tuple[Any, ...] | None = None
+
+    def act(self, seen: StatusResult) -> bool:
+        """Submit all that is due after a look. Return True when anything was submitted."""
+        if self.run.record.open_resubmit:
+            return self._submit(self._policy())
+        if seen.to_submit and not seen.stale:
+            return advance(self.run)[0] > 0
+        if not seen.last_status["failed"] or seen.stale:
+            return False
+        if seen.failures_by_cause.get("checkpointed"):
+            chain = read_run_sidecar(self.run.repo, self.run.record.run_id).chain
+            if chain and chain["mode"] == "detect":  # the next segment follows the checkpoint
+                attempts = int(chain["segments"]) - 1
+                policy = {"classes": ["checkpointed"], "max_attempts": attempts, "caps": limits_of(self.run)}
+                if self._submit(policy):
+                    return True
+        return self._resubmit(seen)
+
+    def _resubmit(self, seen: StatusResult) -> bool:
+        if not self.auto_resubmit or self.tasks_left <= 0:
+            return False
+        status = seen.last_status
+        live = status["running"] + status["pending"]
+        if live and status["failed"] < WORTH_AN_ARRAY * seen.total_tasks:
+            return False
+        # A refusal stands until the counts change.
+        counts = (status["failed"], tuple(sorted(seen.failures_by_cause.items())), bool(live))
+        if counts == self._refused_at:
+            return False
+        if self._submit(self._policy()):
+            return True
+        self._refused_at = counts
+        return False
+
+    def _policy(self) -> dict[str, Any]:
+        return {"caps": limits_of(self.run), "max_attempts": self.max_attempts, "max_tasks": self.tasks_left}
+
+    def _submit(self, policy: dict[str, Any]) -> bool:
+        answer = resubmit_failed(self.run, policy)
+        self.run.record.open_resubmit = None
+        self.blocked = answer.blocked
+        self.resubmitted += answer.resubmitted
+        self.tasks_left -= answer.resubmitted
+        return answer.resubmitted > 0

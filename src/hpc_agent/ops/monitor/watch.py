@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
-from hpc_agent.ops.monitor.poll_interval import PollInterval
+from hpc_agent.ops.monitor.monitor_flow import PollInterval
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, journal_of, known_run
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
