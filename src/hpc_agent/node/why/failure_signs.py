@@ -1,9 +1,35 @@
 """The signs of each class of failure in the lines of logs. Patterns are simple on purpose: logs are hostile input."""
 
 import re
-from typing import List, NamedTuple, Optional, Pattern, Tuple
+from typing import List, NamedTuple, Optional, Pattern, Sequence, Tuple
+
+from .log_traces import Trace, ending_of
 
 CERTAIN, LIKELY, GUESS = "certain", "likely", "guess"
+# Lines that count as the end of a log. Indented ones are not counted: they belong to the message above.
+WINDOW = 20
+# Words that also stand in harmless warnings must be nearer to the end.
+_WEAK_WINDOW = 8
+WEAK = ("missing_file", "permission")
+
+# First lines of the error messages of R, Julia, MATLAB, C++, Fortran, argparse.
+_ERROR_START = re.compile(
+    r"^Error in |^Error: |^Error using |^ERROR: |^terminate called |Fortran runtime error|^At line [0-9]+ of file"
+    r"|^forrtl: |^ERROR STOP|^(?!srun|slurmstepd|mpirun)[^\s:]{1,100}: error: "
+)
+_ERROR_WORD = re.compile(r"error|fatal|fail|exception|abort|invalid|cannot", re.IGNORECASE)
+_LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
+
+
+class Verdict(NamedTuple):
+    """A class, the confidence in it, and the line that shows it. ``fixed``: the line is the same for every task."""
+
+    name: str
+    confidence: str
+    line: str
+    source: str = ""
+    trace: Optional[Trace] = None
+    fixed: bool = False
 
 
 class Sign(NamedTuple):
@@ -12,12 +38,6 @@ class Sign(NamedTuple):
     name: str
     confidence: str
     pattern: Pattern[str]
-
-
-class Match(NamedTuple):
-    name: str
-    confidence: str
-    line: str
 
 
 def _sign(name: str, confidence: str, *patterns: str) -> Sign:
@@ -80,10 +100,44 @@ SIGNS: Tuple[Sign, ...] = (
 )  # fmt: skip
 
 
-def first_match(lines: List[str], signs: Tuple[Sign, ...]) -> Optional[Match]:
+def first_match(lines: List[str], signs: Sequence[Sign]) -> Optional[Verdict]:
     """Return the first sign of the table that a line shows, with the last such line."""
     for sign in signs:
         for line in reversed(lines):
             if sign.pattern.search(line):
-                return Match(sign.name, sign.confidence, line.strip())
+                return Verdict(sign.name, sign.confidence, line.strip())
     return None
+
+
+def search(lines: List[str]) -> Optional[Verdict]:
+    """Return the first sign in the last error message of a log, or else near its end."""
+    ending = ending_of(lines, WINDOW)
+    block = _error_block(ending)
+    found = first_match(block or ending, SIGNS)
+    if found is not None and found.name in WEAK and not block:
+        strong = [sign for sign in SIGNS if sign.name not in WEAK]
+        return first_match(ending_of(lines, _WEAK_WINDOW), SIGNS) or first_match(ending, strong)
+    if found is None and block:
+        # The second line counts where the first one is only a heading.
+        follows = block[0].rstrip().endswith(":") or block[0].startswith(("At line", "Error using"))
+        follows = follows or (len(block) > 1 and block[1].startswith((" ", "\t")))
+        return Verdict("code_error", LIKELY, " ".join(line.strip() for line in block[: 2 if follows else 1]))
+    return found
+
+
+def _error_block(lines: List[str]) -> List[str]:
+    """Return the lines from the start of the last error message; messages close to one another are one."""
+    starts = [index for index, line in enumerate(lines) if _ERROR_START.search(line)]
+    if not starts:
+        return []
+    first = starts.pop()
+    while starts and first - starts[-1] <= 4:
+        first = starts.pop()
+    return lines[first:]
+
+
+def last_line(lines: List[str]) -> str:
+    """Return the last line near the end of a log with a word for an error, or else the last line."""
+    ending = [line for line in ending_of(lines, _WEAK_WINDOW) if not _LAUNCHER_LINE.match(line)]
+    telling = [line for line in ending if _ERROR_WORD.search(line)]
+    return (telling or ending or [""])[-1].strip()

@@ -1,7 +1,7 @@
 """Read logs as clean lines; find their ends and their Python tracebacks."""
 
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional
 
 TAIL_LIMIT = 64 << 10
 # Longer lines are cut before a pattern sees them.
@@ -61,94 +61,61 @@ def text_of(value: Any) -> str:
 
 def ending_of(lines: List[str], count: int) -> List[str]:
     """Return the last ``count`` lines that are neither blank nor indented, with the indented ones between them."""
-    kept: List[str] = []
-    for line in reversed(lines[-10 * count :]):
-        if not line.strip():
-            continue
-        kept.append(line)
-        count -= not line[0].isspace()
-        if count <= 0:
-            break
-    return kept[::-1]
+    recent = lines[-10 * count :]
+    return [line for line in recent[_start_of_end(recent, count) :] if line.strip()]
+
+
+def _start_of_end(lines: List[str], count: int) -> int:
+    """Return the index of the last line but ``count`` of those that are neither blank nor indented, or else 0."""
+    solid = [index for index, line in enumerate(lines) if line.strip() and not line[0].isspace()]
+    return solid[-count] if len(solid) >= count else 0
 
 
 def last_trace(lines: List[str]) -> Optional[Trace]:
     """Return the last traceback at the end of the log. A launcher's traceback counts only when there is no other."""
-    nearest = _end_index(lines)
+    nearest = _start_of_end(lines, _TRACE_WINDOW + 1)
     traces = [found for found in _traces(lines) if found.end >= nearest]
     own = [found for found in traces if found.short_kind() not in LAUNCHERS] or traces
     return own[-1] if own else None
-
-
-def _end_index(lines: List[str]) -> int:
-    """Return the index of the first line that counts as the end of the log."""
-    left = _TRACE_WINDOW
-    for index in range(len(lines) - 1, -1, -1):
-        left -= bool(lines[index].strip()) and not lines[index][0].isspace()
-        if left < 0:
-            return index
-    return 0
 
 
 def _traces(lines: List[str]) -> List[Trace]:
     """Return all tracebacks. By-products count only when there is no other."""
     primary: List[Trace] = []
     secondary: List[Trace] = []
-    reader = _TraceReader()
-    aside = False
+    is_open = prefixed = aside = False
+    prefix = ""  # of each line of the traceback, from a launcher
     for index, line in enumerate(lines):
-        if _HEADER in line:
+        mark = _HEADER if _HEADER in line else _FRAME_START if _FRAME_START in line else ""
+        # A syntax error has no header, and the tail of a long traceback begins below it.
+        if mark == _HEADER or (mark and not is_open):
+            is_open, prefixed, frame, patience = True, False, ("", "", ""), _TRACE_WINDOW
+            prefix = line[: line.index(mark)].replace("+ Exception Group ", "| ")
+        own = _without(prefix, line)
+        if mark == _HEADER:
             aside = any(word in earlier for earlier in lines[max(0, index - 2) : index + 1] for word in _SECONDARY)
-            reader.begin(line)
-        elif reader.read(line):
-            (secondary if aside else primary).append(reader.finish(lines, index))
-            aside = False
+        elif mark:
+            match = _FRAME.match(own)
+            if match:
+                frame = match.group(1), match.group(2), match.group(3) or ""
+                prefixed = bool(prefix.strip()) and line.startswith(prefix)
+        elif is_open and own.strip() and not own[0].isspace():
+            match = _EXCEPTION.match(own)
+            if frame[0] and match and (line.startswith(prefix) or not prefixed):
+                message = _message([_without(prefix, later) for later in lines[index : index + 8]])
+                (secondary if aside else primary).append(Trace(match.group(1), *frame, message=message, end=index))
+                is_open = aside = False
+            else:
+                patience -= 1
+                is_open = patience > 0
     return primary or secondary
 
 
-class _TraceReader(object):
-    """Reads one traceback line by line and drops the prefix that a launcher puts before each line."""
+def _without(prefix: str, line: str) -> str:
+    return line[len(prefix) :] if line.startswith(prefix) else line
 
-    def __init__(self) -> None:
-        self.open = False
-        self.prefix = ""
-        self.prefixed = False
-        self.frame: Tuple[str, str, str] = ("", "", "")
-        self.patience = 0
 
-    def begin(self, line: str, mark: str = _HEADER) -> None:
-        self.open, self.prefixed, self.frame, self.patience = True, False, ("", "", ""), _TRACE_WINDOW
-        self.prefix = line[: line.index(mark)].replace("+ Exception Group ", "| ")
-
-    def read(self, line: str) -> bool:
-        """Read the next line. Return True if it is the line of the exception."""
-        if _FRAME_START in line:
-            if not self.open:  # a syntax error has no header, and the tail of a long one begins below it
-                self.begin(line, _FRAME_START)
-            match = _FRAME.match(self._without_prefix(line))
-            if match:
-                self.frame = (match.group(1), match.group(2), match.group(3) or "")
-                self.prefixed = bool(self.prefix.strip()) and line.startswith(self.prefix)
-            return False
-        if not self.open:
-            return False
-        own = self._without_prefix(line)
-        if not own.strip() or own[0].isspace():
-            return False
-        foreign = self.prefixed and not line.startswith(self.prefix)
-        if self.frame[0] and not foreign and _EXCEPTION.match(own):
-            self.open = False
-            return True
-        self.patience -= 1
-        self.open = self.patience > 0
-        return False
-
-    def _without_prefix(self, line: str) -> str:
-        return line[len(self.prefix) :] if self.prefix and line.startswith(self.prefix) else line
-
-    def finish(self, lines: List[str], index: int) -> Trace:
-        message = [self._without_prefix(line) for line in lines[index : index + 8]]
-        stop = next((n for n, line in enumerate(message) if n and (not line.strip() or _HEADER in line)), len(message))
-        match = _EXCEPTION.match(message[0])
-        kind = match.group(1) if match else message[0]
-        return Trace(kind, self.frame[0], self.frame[1], self.frame[2], [message[0].strip()] + message[1:stop], index)
+def _message(lines: List[str]) -> List[str]:
+    """Return the line of the exception and the lines of its text: those before a blank line or another traceback."""
+    stop = next((n for n, line in enumerate(lines) if n and (not line.strip() or _HEADER in line)), len(lines))
+    return [lines[0].strip()] + lines[1:stop]
