@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hpc_agent.node.job import claims, execute
+from hpc_agent.node.job import element, execute
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
@@ -185,17 +185,17 @@ class Fence:
 
 
 def test_of_two_arrays_one_claims_a_task_and_may_come_back(tmp_path):
-    assert claims.claim(Fence(tmp_path, "7:a0:3"), 3)
-    assert not claims.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
-    assert claims.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
-    assert claims.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
+    assert element.claim(Fence(tmp_path, "7:a0:3"), 3)
+    assert not element.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
+    assert element.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
+    assert element.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
     assert len(os.listdir(tmp_path / "claims" / "00000")) == 2
 
 
 def test_of_many_at_once_one_claims_a_task(tmp_path):
     won = []
     threads = [
-        threading.Thread(target=lambda n=n: won.append(n) if claims.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
+        threading.Thread(target=lambda n=n: won.append(n) if element.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
         for n in range(16)
     ]
     for thread in threads:

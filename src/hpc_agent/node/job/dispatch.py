@@ -7,18 +7,14 @@ rename, after the result folder is in place: a task without a record is not comp
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from ..shared import task_environment
 from ..shared.files import is_disk_full, make_folder, write_json
 from ..shared.log_tail import DISK_FULL_EXIT, tail
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
-from .claims import attempts, claim, superseded
-from .element import Element
-
-if TYPE_CHECKING:
-    from .fork_client import ForkedTask
+from .element import Element, attempts, claim, superseded
 
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
@@ -44,9 +40,7 @@ def main(arguments: List[str]) -> int:
 
 def _run_tasks(element: Element) -> int:
     if element.document.nfs_data_dir:
-        from . import local_data
-
-        os.environ["LOCAL_DATA_DIR"] = local_data.local_copy(element.document.nfs_data_dir)
+        os.environ["LOCAL_DATA_DIR"] = _local_copy(element.document.nfs_data_dir)
     done = []
     try:
         for task in element.tasks:
@@ -57,6 +51,30 @@ def _run_tasks(element: Element) -> int:
         if element.fork_server is not None:
             element.fork_server.close()
     return 0 if all(done) else 1
+
+
+def _local_copy(source: str) -> str:
+    """Return the node-local copy of ``source``, which the first task on a node makes; ``source`` when copying fails."""
+    import fcntl  # only few clusters need these imports
+    import hashlib
+    import shutil
+
+    parent = os.path.join(os.environ.get("HPC_LOCAL_SCRATCH") or "/tmp", "hpc-agent-data-%d" % os.getuid())
+    target = os.path.join(parent, hashlib.sha256(source.encode("utf-8")).hexdigest()[:16])
+    try:
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        if os.stat(parent).st_uid != os.getuid():
+            return source
+        with open(target + ".lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.path.isdir(target):
+                building = target + ".building"
+                shutil.rmtree(building, ignore_errors=True)
+                shutil.copytree(source, building)
+                os.rename(building, target)
+    except (OSError, shutil.Error):
+        return source
+    return target
 
 
 def _run_task(element: Element, task: int) -> bool:
@@ -104,31 +122,29 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     checkpoints, log = run.checkpoints(task), run.log(task, element.generation)
     for needed in (scratch, checkpoints, os.path.dirname(log)):
         make_folder(needed)
+    attempt = attempts(element, task)
     env = task_environment.build(document, run.path, task, kwargs, scratch, dict(os.environ))
-    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(attempts(element, task)))
+    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(attempt))
     grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
     stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
-    forked = _fork(element, env, kwargs) if len(element.tasks) > 1 and not element.gpus else None
+    forked = None  # set where the task runs in a fork of an interpreter that has its libraries
+    if len(element.tasks) > 1 and not element.gpus:
+        from .fork_client import ForkServer  # only elements of several tasks need its imports
+
+        if element.fork_server is None:
+            common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
+            element.fork_server = ForkServer(document.executor, element.functions(), common, run.work)
+        forked = element.fork_server.fork(env, [name.upper() for name in kwargs])
     outcome = execute.run(document.executor, env, run.work, log, grace, stop_at, element.gpus, forked)
     element.stopped = outcome.stopped
-    record = _record(element, task, kwargs, _settle_checkpoint(outcome, checkpoints))
-    record = record._replace(log=os.path.relpath(log, run.path))
+    record = _record(element, task, attempt, _settle_checkpoint(outcome, checkpoints))
+    record = record._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
     if record.state == COMPLETE:
         record = _collect(element, record, scratch, final)
     if record.state != COMPLETE:
         record = record._replace(log_tail=tail(log, 20, 4096), result_dir=os.path.relpath(scratch, run.path))
     _write_record(element, record)
     return record.state == COMPLETE
-
-
-def _fork(element: Element, env: Dict[str, str], kwargs: Dict[str, Any]) -> "Optional[ForkedTask]":
-    """Start the task in a fork of an interpreter that has its libraries. Return None when that is not possible."""
-    from .fork_client import ForkServer  # only elements of several tasks need its imports
-
-    if element.fork_server is None:
-        common = task_environment.build(element.document, element.run.path, 0, {}, "", dict(os.environ))
-        element.fork_server = ForkServer(element.document.executor, element.functions(), common, element.run.work)
-    return element.fork_server.fork(env, [name.upper() for name in kwargs])
 
 
 def _settle_checkpoint(outcome: execute.Outcome, checkpoints: str) -> execute.Outcome:
@@ -162,12 +178,8 @@ def _collect(element: Element, record: TaskRecord, scratch: str, final: str) -> 
     )
 
 
-def _record(element: Element, task: int, kwargs: Optional[Dict[str, Any]], outcome: execute.Outcome) -> TaskRecord:
-    """Return the record of this attempt, with the attempts before it as its history."""
-    earlier = load_record(element.run, task)
-    history: List[Dict[str, Any]] = []
-    if earlier:
-        history = [*earlier.history, {key: getattr(earlier, key) for key in HISTORY_KEYS}][-HISTORY_LENGTH:]
+def _record(element: Element, task: int, attempt: int, outcome: execute.Outcome) -> TaskRecord:
+    """Return the record of this attempt, without the attempts before it."""
     measured = outcome._asdict()
     del measured["stopped"]
     return TaskRecord(
@@ -177,31 +189,32 @@ def _record(element: Element, task: int, kwargs: Optional[Dict[str, Any]], outco
         element=element.index,
         array=element.array.array,
         host=element.host,
-        kwargs=kwargs,
-        history=history,
-        attempt=max(len(history) + 1, attempts(element, task)),
+        attempt=attempt,
         **measured,
     )
 
 
 def _record_failure(element: Element, task: int, cause: str, message: str) -> None:
     """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
-    now = time.time()
-    outcome = execute.Outcome(FAILED, cause, message[:2000], None, None, 0.0, now, now)
-    record = _record(element, task, None, outcome)._replace(log_tail=message[-2000:])
-    if record.history and record.history[-1]["state"] == COMPLETE:
-        return
-    _log(task, message)
-    _write_record(element, record)
+    record = _record(element, task, attempts(element, task), execute.failure(cause, message[:2000]))
+    _write_record(element, record._replace(log_tail=message[-2000:]), message)
 
 
-def _write_record(element: Element, record: TaskRecord) -> None:
-    """Write the record. A full disk gets a minute to be emptied before the outcome of the task is given up."""
+def _write_record(element: Element, record: TaskRecord, message: str = "") -> None:
+    """Write the record with its history, and the message to the element's log, unless the task is complete already.
+
+    A full disk gets a minute to be emptied before the outcome of the task is given up.
+    """
     path = element.run.record(record.task)
     make_folder(os.path.dirname(path))
-    known = load_record(element.run, record.task)
-    if known and known.state == COMPLETE:
+    earlier = load_record(element.run, record.task)
+    if earlier and earlier.state == COMPLETE:
         return None  # another attempt ended first: a complete task stays complete
+    if message:
+        _log(record.task, message)
+    if earlier:
+        history = [*earlier.history, {key: getattr(earlier, key) for key in HISTORY_KEYS}][-HISTORY_LENGTH:]
+        record = record._replace(history=history, attempt=max(len(history) + 1, record.attempt))
     document = record.to_json()
     if element.gpus and record.max_rss_mb is not None:
         document.setdefault("gpu_mem_mb", None)  # nvidia-smi did not show the executor

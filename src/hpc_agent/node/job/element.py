@@ -1,10 +1,16 @@
-"""One array element: the tasks that it runs, the parameters of each, and its name in the scheduler."""
+"""One array element: the tasks that it runs, the parameters of each, its name in the scheduler, and its claims.
 
+Of all elements that are given a task in one generation, only one claims and runs the task. A claim is a file with the name
+of its element, then one line for each attempt.
+"""
+
+import errno
 import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
+from ..shared.files import make_folder, remove_quietly
 from ..shared.ledger import read_array
 from ..shared.ranges import slice_ranges
 from ..shared.run_document import read_run
@@ -31,6 +37,7 @@ class Element(object):
         self.tasks = slice_ranges(array.tasks, self.index * array.pack, array.pack)
         self.generation = array.generation
         self.job_id = environ.get("HPC_JOB_ID", "")
+        self.owner = "%s:%s:%d" % (self.job_id, array.array, self.index)
         self.host = environ.get("SLURMD_NODENAME") or os.uname()[1]
         self.pid = os.getpid()
         self.stopped = False  # True once the scheduler or the walltime has stopped a task
@@ -39,10 +46,6 @@ class Element(object):
         self.stop_at = process_start() + float(walltime) if walltime and array.chain else None
         self.fork_server: "Optional[ForkServer]" = None  # started by the first task that can be forked
         self._module: Any = None
-
-    @property
-    def owner(self) -> str:
-        return "%s:%s:%d" % (self.job_id, self.array.array, self.index)
 
     def parameters(self, task: int) -> Dict[str, Any]:
         """Return ``resolve(task)`` of the frozen tasks.py. Raises ValueError when its digest differs from the submitted one."""
@@ -71,3 +74,49 @@ def process_start() -> float:
         return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return time.time()
+
+
+def claim(element: Element, task: int) -> bool:
+    """Claim the task in the element's generation. Return False when another element has claimed the task.
+
+    An element that the scheduler requeued claims its tasks again.
+    """
+    path = element.run.claim(task, element.generation)
+    make_folder(os.path.dirname(path))
+    # The file is written under another name and linked into place, so that a claim always names its owner. A link is
+    # atomic on NFS too.
+    temporary = "%s.%s.%d.%s" % (path, element.host, os.getpid(), os.urandom(4).hex())
+    attempt = "%s %d\n" % (element.host, time.time())
+    with open(temporary, "w") as handle:
+        handle.write("%s\n%s" % (element.owner, attempt))
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        with open(path, "r+") as handle:
+            if handle.readline().rstrip("\n") != element.owner:
+                return False
+            handle.seek(0, os.SEEK_END)
+            handle.write(attempt)  # also renews the file's time, which a status reads
+    finally:
+        remove_quietly(temporary)
+    return True
+
+
+def superseded(element: Element, task: int) -> bool:
+    """Return True when an element of a later generation has claimed the task."""
+    later = {int(name.rpartition("-")[0][1:]) for name in element.run.arrays() if name[0] in "rs"}
+    return any(os.path.exists(element.run.claim(task, g)) for g in later if g > element.generation)
+
+
+def attempts(element: Element, task: int) -> int:
+    """Count how often the task was begun, this time included: a line for each in the claims of all generations."""
+    lines = 0
+    for generation in range(1, element.generation + 1):
+        try:
+            with open(element.run.claim(task, generation), "rb") as handle:
+                lines += handle.read().count(b"\n") - 1
+        except OSError:
+            continue
+    return max(lines, 1)

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full
 from ..shared.task_record import COMPLETE, FAILED
@@ -89,48 +89,38 @@ class Log(object):
             pass
 
 
-class Process(object):
+class Running(NamedTuple):
     """A running executor: the leader of its own process group, with its output in a pipe."""
 
-    pid = 0
-    output = -1  # the descriptor of the pipe
+    pid: int
+    output: int  # the descriptor of the pipe
+    ended: Callable[[], Optional[Ended]]  # returns how the executor ended, once; None while it runs
     wakes: List[int] = []  # descriptors that become readable when the executor ends
 
-    def ended(self) -> Optional[Ended]:
-        """Return how the executor ended, once; None while it runs."""
-        raise NotImplementedError
 
-    def close(self) -> None:
-        raise NotImplementedError
+def _start(command: str, env: Dict[str, str], cwd: str) -> Running:
+    """Start the user's shell command as a child of this process."""
+    child = subprocess.Popen(
+        ["/bin/bash", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    output = os.dup(child.stdout.fileno())
+    child.stdout.close()
 
-
-class Child(Process):
-    """The user's shell command as a child of this process."""
-
-    def __init__(self, command: str, env: Dict[str, str], cwd: str) -> None:
-        self._process = subprocess.Popen(
-            ["/bin/bash", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout
-        self.pid = self._process.pid
-        self.output = self._pipe.fileno()
-
-    def ended(self) -> Optional[Ended]:
-        done, status, usage = os.wait4(self.pid, os.WNOHANG)
+    def ended() -> Optional[Ended]:
+        done, status, usage = os.wait4(child.pid, os.WNOHANG)
         if not done:
             return None
-        self._process.returncode = 0  # Popen must not wait for this process id, which may belong to another process now
+        child.returncode = 0  # Popen must not wait for this process id, which may belong to another process now
         return Ended(status, usage.ru_utime + usage.ru_stime, float(usage.ru_maxrss))
 
-    def close(self) -> None:
-        self._pipe.close()
+    return Running(child.pid, output, ended)
 
 
 def run(
@@ -141,7 +131,7 @@ def run(
     grace: float,
     stop_at: Optional[float] = None,
     gpus: int = 0,
-    process: Optional[Process] = None,
+    process: Optional[Running] = None,
 ) -> Outcome:
     """Run the user's shell command, or watch the ``process`` that runs it already. Return how it ended.
 
@@ -150,38 +140,51 @@ def run(
     """
     log = Log(log_path)
     started, clock = time.time(), time.monotonic()
-    stop = _StopSignal()
+    stops: List[int] = []  # the stop signals that have come
+    handlers = {number: signal.signal(number, lambda got, _: stops.append(got)) for number in STOP_SIGNALS}
+    watch: "Optional[GpuWatch]" = None
     try:
         try:
-            process = process or Child(command, env, cwd)
+            process = process or _start(command, env, cwd)
         except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
-            return _outcome(started, clock, 127, None, "code_error", "cannot start the executor: %s" % error)
+            return failure("code_error", "cannot start the executor: %s" % error, 127)
+        if gpus:
+            from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
+
+            watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-        watch = _gpu_watch(process.pid, env) if gpus else None
-        ended = _pump(process, log, stop, grace, deadline, watch)
-        process.close()
+        ended = _pump(process, log, stops, grace, deadline, watch)
+        os.close(process.output)
     finally:
-        stop.restore()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         log.close()
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    outcome = _outcome(started, clock, exit_code, killed_by, *_cause(exit_code, killed_by, stop.received))
-    if watch is not None:
-        watch.close()
-    return outcome._replace(
+    cause, message = _cause(exit_code, killed_by, bool(stops))
+    outcome = Outcome(
+        FAILED if cause else COMPLETE,
+        cause,
+        message,
+        exit_code,
+        killed_by,
+        seconds=round(time.monotonic() - clock, 4),
+        started_at=round(started, 3),
+        ended_at=round(time.time(), 3),
         cpu_seconds=round(ended.cpu_seconds, 3),
         max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
         gpu_mem_mb=watch.peak_mb if watch is not None else None,
-        stopped=stop.received,
+        stopped=bool(stops),
     )
+    if watch is not None:
+        watch.close()
+    return outcome
 
 
-def _outcome(
-    started: float, clock: float, exit_code: Optional[int], killed_by: Optional[int], cause: Optional[str], message: str
-) -> Outcome:
-    state = COMPLETE if exit_code == 0 and cause is None else FAILED
-    seconds = round(time.monotonic() - clock, 4)
-    return Outcome(state, cause, message, exit_code, killed_by, seconds, round(started, 3), round(time.time(), 3))
+def failure(cause: str, message: str, exit_code: Optional[int] = None) -> Outcome:
+    """Return the outcome of an executor that was not started."""
+    now = round(time.time(), 3)
+    return Outcome(FAILED, cause, message, exit_code, None, 0.0, now, now)
 
 
 def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
@@ -197,67 +200,36 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     return "code_error", "exit code %s" % exit_code
 
 
-def _gpu_watch(session: int, env: Dict[str, str]) -> "GpuWatch":
-    from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
-
-    return GpuWatch(session, env)
-
-
-class _StopSignal(object):
-    """Remembers a stop signal, and wakes the select loop."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self.wake, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._earlier = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
-
-    def handle(self, *_: Any) -> None:
-        self.received = True
-        try:
-            os.write(self._write, b"!")
-        except BlockingIOError:
-            pass  # the pipe is full, so the loop is awake
-
-    def restore(self) -> None:
-        for number, earlier in self._earlier.items():
-            signal.signal(number, earlier)
-        os.close(self.wake)
-        os.close(self._write)
-
-
 def _pump(
-    process: Process,
+    process: Running,
     log: Log,
-    stop: _StopSignal,
+    stops: List[int],
     grace: float,
     stop_at: Optional[float],
     watch: "Optional[GpuWatch]",
 ) -> Ended:
     """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open."""
-    deadline: Optional[float] = None
+    kill_at: Optional[float] = None
     ended: Optional[Ended] = None
-    pipe, open_pipe = process.output, True
-    wakes = [stop.wake, *process.wakes]
+    pipe, open_pipe, passed_on = process.output, True, 0
     pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
-        ready, _, _ = select.select([pipe, *wakes] if open_pipe else wakes, [], [], 0.2 if open_pipe else pause)
+        watched = [pipe, *process.wakes] if open_pipe else process.wakes
+        ready, _, _ = select.select(watched, [], [], 0.2 if open_pipe else pause)
         pause = pause if open_pipe else min(pause * 2, 0.1)
         if watch is not None:
             watch.look()
         if stop_at is not None and time.monotonic() > stop_at:
             stop_at = None
-            stop.handle()
-        if stop.wake in ready:
-            os.read(stop.wake, 16)
+            stops.append(signal.SIGTERM)
+        if len(stops) > passed_on:
+            passed_on = len(stops)
             signal_group(process.pid, signal.SIGTERM)
-            deadline = deadline or time.monotonic() + grace
+            kill_at = kill_at or time.monotonic() + grace
+        if kill_at is not None and time.monotonic() > kill_at:
+            signal_group(process.pid, signal.SIGKILL)
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
-            if open_pipe:
-                continue
-        if deadline is not None and time.monotonic() > deadline:
-            signal_group(process.pid, signal.SIGKILL)
         ended = process.ended()
     while open_pipe and select.select([pipe], [], [], 0)[0]:
         open_pipe = _copy_output(pipe, log)

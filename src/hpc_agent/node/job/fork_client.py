@@ -11,10 +11,10 @@ import shlex
 import signal
 import socket
 import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from ..shared.task_environment import NO_FORK
-from .execute import Ended, Process, signal_group
+from .execute import Ended, Running, signal_group
 from .fork_messages import receive, send
 
 CLI = ".hpc/cli.py"
@@ -41,7 +41,7 @@ class ForkServer(object):
         python = interpreter_of(command)
         if not python or not functions or env.get(NO_FORK):
             return
-        self.channel, other = socket.socketpair()
+        self._channel, other = socket.socketpair()
         words = "exec %s %s %d" % (python, PROGRAM, other.fileno())
         self._process = subprocess.Popen(
             ["/bin/bash", "-c", '%s "$PWD"' % words],
@@ -54,63 +54,46 @@ class ForkServer(object):
         )
         other.close()
         try:
-            send(self.channel, {"functions": functions})
+            send(self._channel, {"functions": functions})
         except OSError:
             pass  # the server has ended; the first task finds that out
 
-    def fork(self, env: Dict[str, str], parameters: List[str]) -> "Optional[ForkedTask]":
+    def fork(self, env: Dict[str, str], parameters: List[str]) -> Optional[Running]:
         """Start a task whose ``parameters`` are these. Return None when the task must be started by itself."""
         if self._process is None:
             return None
         output, theirs = os.pipe()
         try:
-            send(self.channel, {"env": env, "kwargs": parameters}, theirs)
-            answer = self.receive()
+            send(self._channel, {"env": env, "kwargs": parameters}, theirs)
+            answer = receive(self._channel)
         except OSError:
             answer = None
         finally:
             os.close(theirs)
-        if answer and "pid" in answer:
-            return ForkedTask(self, int(answer["pid"]), output)
-        os.close(output)
-        self.close()
-        return None
+        if answer is None or "pid" not in answer[0]:
+            os.close(output)
+            self.close()
+            return None
+        pid = int(answer[0]["pid"])
+        return Running(pid, output, lambda: self._ended(pid), [self._channel.fileno()])
 
-    def receive(self) -> Optional[Dict[str, Any]]:
-        """Return the next message; None when the server has ended."""
-        message = receive(self.channel)
-        return message[0] if message else None
+    def _ended(self, pid: int) -> Optional[Ended]:
+        if not select.select([self._channel], [], [], 0)[0]:
+            return None
+        end = receive(self._channel)
+        if end is not None:
+            return Ended(int(end[0]["status"]), float(end[0]["cpu_seconds"]), float(end[0]["max_rss_kib"]))
+        signal_group(pid, signal.SIGKILL)  # without the server, the end of the task could not be observed
+        return Ended(int(signal.SIGKILL), 0.0, 0.0)
 
     def close(self) -> None:
         """Close the channel, at which the server ends."""
         if self._process is None:
             return
-        self.channel.close()
+        self._channel.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process = None
-
-
-class ForkedTask(Process):
-    """A task that runs in a fork of the server."""
-
-    def __init__(self, server: ForkServer, pid: int, output: int) -> None:
-        self._server = server
-        self.pid = pid
-        self.output = output
-        self.wakes = [server.channel.fileno()]
-
-    def ended(self) -> Optional[Ended]:
-        if not select.select(self.wakes, [], [], 0)[0]:
-            return None
-        end = self._server.receive()
-        if end is not None:
-            return Ended(int(end["status"]), float(end["cpu_seconds"]), float(end["max_rss_kib"]))
-        signal_group(self.pid, signal.SIGKILL)  # without the server, the end of the task could not be observed
-        return Ended(int(signal.SIGKILL), 0.0, 0.0)
-
-    def close(self) -> None:
-        os.close(self.output)

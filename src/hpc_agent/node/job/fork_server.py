@@ -8,10 +8,8 @@ libraries outside of the repo imported.
 """
 
 import ast
-import contextlib
 import gc
 import importlib
-import importlib.util
 import io
 import os
 import random
@@ -112,38 +110,29 @@ def _become_new_process(env: Dict[str, str], output: int) -> None:
         sys.modules["numpy.random"].seed()  # else every task draws the same numbers
 
 
-@contextlib.contextmanager
-def variables_read() -> Iterator[Set[str]]:
-    """Collect the names of the environment variables that are read in the block."""
-    names: Set[str] = set()
-    plain: Any = type(os.environ)
-
-    class Watched(plain):  # type: ignore[misc]
-        def __getitem__(self, key: str) -> str:
-            names.add(key)
-            return str(plain.__getitem__(self, key))
-
-    os.environ.__class__ = Watched
-    try:
-        yield names
-    finally:
-        os.environ.__class__ = plain
-
-
 def import_libraries(root: str, entries: List[str]) -> Set[str]:
     """Import the libraries of these entries (``path.py:function``). Return the environment variables that were read.
 
     A library that cannot be imported is skipped here; the task that imports it fails with the error.
     """
     earlier = list(sys.path)
-    with variables_read() as seen:
-        for name, attribute in [(KIT, "")] + libraries(root, entries):
-            try:
-                module = importlib.import_module(name)
-                if attribute and not hasattr(module, attribute) and hasattr(module, "__path__"):
-                    importlib.import_module("%s.%s" % (name, attribute))
-            except (Exception, SystemExit):  # noqa: BLE001, S112 - a library may raise anything
-                continue
+    seen: Set[str] = set()
+    plain: Any = type(os.environ)
+
+    class Watched(plain):  # type: ignore[misc]
+        def __getitem__(self, key: str) -> str:
+            seen.add(key)
+            return str(plain.__getitem__(self, key))
+
+    os.environ.__class__ = Watched
+    for name, attribute in [(KIT, "")] + libraries(root, entries):
+        try:
+            module = importlib.import_module(name)
+            if attribute and not hasattr(module, attribute) and hasattr(module, "__path__"):
+                importlib.import_module("%s.%s" % (name, attribute))
+        except (Exception, SystemExit):  # noqa: BLE001, S112 - a library may raise anything
+            continue
+    os.environ.__class__ = plain
     sys.path[:] = earlier
     return seen
 
@@ -168,34 +157,26 @@ def libraries(root: str, entries: List[str]) -> List[Tuple[str, str]]:
 
 def _imports(path: str, function: str) -> Iterator[Tuple[str, str, int]]:
     """Yield (module, attribute, dots) for the imports at the top of a file, and for those within ``function``."""
-    for node in _statements(path, function):
+    try:
+        with io.open(path, encoding="utf-8") as handle:
+            sources = [handle.read()]
+        if path.endswith(".ipynb"):
+            notebooks = importlib.import_module("hpc_agent.experiment_kit.notebooks")  # frozen with the run
+            sources = [source for _, source in notebooks.code_cells(sources[0])]
+        waiting: List[ast.AST] = [node for source in sources for node in ast.parse(source).body]
+    except (OSError, SyntaxError, ValueError):
+        return
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, "", 0
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 yield node.module or "", "" if alias.name == "*" else alias.name, node.level
-
-
-def _statements(path: str, function: str) -> Iterator[ast.AST]:
-    try:
-        with io.open(path, encoding="utf-8") as handle:
-            text = handle.read()
-        sources = _cells(text) if path.endswith(".ipynb") else [text]
-        waiting = [node for source in sources for node in ast.parse(source).body]  # type: List[ast.AST]
-    except (OSError, SyntaxError, ValueError):
-        return
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, functions) or (function and (node.name == function or node.decorator_list)):
+        elif not isinstance(node, functions) or (function and (node.name == function or node.decorator_list)):
             waiting.extend(ast.iter_child_nodes(node))
-
-
-def _cells(text: str) -> List[str]:
-    notebooks = importlib.import_module("hpc_agent.experiment_kit.notebooks")  # frozen with the run
-    return [source for _, source in notebooks.code_cells(text)]
 
 
 def _own_files(root: str, path: str, name: str, attribute: str, level: int) -> List[str]:
@@ -203,7 +184,10 @@ def _own_files(root: str, path: str, name: str, attribute: str, level: int) -> L
     folder = os.path.dirname(path)
     for _ in range(level - 1):
         folder = os.path.dirname(folder)
-    bases = [folder] if level else [folder, root, os.path.join(root, "src"), *_package_parents(folder)]
+    package_parent = folder
+    while os.path.isfile(os.path.join(package_parent, "__init__.py")):
+        package_parent = os.path.dirname(package_parent)
+    bases = [folder] if level else [folder, root, os.path.join(root, "src"), package_parent]
     parts = [part for part in name.split(".") if part]
     for base in bases:
         place, files = base, [os.path.join(base, "__init__.py")] if level else []
@@ -214,9 +198,3 @@ def _own_files(root: str, path: str, name: str, attribute: str, level: int) -> L
         if own:
             return own
     return []
-
-
-def _package_parents(folder: str) -> List[str]:
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder = os.path.dirname(folder)
-    return [folder]
