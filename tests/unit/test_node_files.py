@@ -177,6 +177,14 @@ def test_sigterm_gives_the_executor_its_grace(tmp_path):
     assert "saved" in tail(str(tmp_path / "log"), 5, 400)
 
 
+@pytest.mark.timeout(60)
+def test_output_without_pause_neither_holds_the_task_nor_keeps_it_from_being_killed(tmp_path):
+    assert run("yes & exit 0", tmp_path).state == "complete"
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), 15)).start()
+    outcome = run("trap '' TERM; while :; do echo x; done", tmp_path)
+    assert (outcome.cause, outcome.signal) == ("terminated", 9)
+
+
 class Fence:
     """What ``claim`` needs of an element."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
+LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
 # Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -231,8 +232,9 @@ def _pump(
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
         ended = process.ended()
-    while open_pipe and select.select([pipe], [], [], 0)[0]:
-        open_pipe = _copy_output(pipe, log)
+    for _ in range(LAST_READS):  # a background child may print for ever
+        if open_pipe and select.select([pipe], [], [], 0)[0]:
+            open_pipe = _copy_output(pipe, log)
     return ended
 
 
