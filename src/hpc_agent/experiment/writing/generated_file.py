@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.node.shared.files import remove_quietly, sync_folder
+from hpc_agent.node.shared.files import write_bytes
 
 Compared = Literal["missing", "same", "differs"]
 
@@ -27,7 +26,7 @@ def write_generated(path: Path, text: str, force: bool, root: Path | None = None
         raise edited(path)
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(target, text.encode())
+    write_bytes(str(target), text.encode(), mode=0o666, keep_mode=True)
     return "written"
 
 
@@ -74,20 +73,3 @@ def _target(path: Path, root: Path) -> Path:
 def _bad_path(message: str, path: Path, details: dict[str, str] | None = None) -> SpecInvalid:
     remediation = f"Move {path} away, then run the same 'hpc-agent' command again."
     return SpecInvalid(message, field="path", remediation=remediation, details=details)
-
-
-def _replace(target: Path, data: bytes) -> None:
-    temporary = f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            if target.exists():
-                os.fchmod(descriptor, target.stat().st_mode & 0o7777)
-            handle.flush()
-            os.fsync(descriptor)
-        Path(temporary).replace(target)
-    except OSError:
-        remove_quietly(temporary)
-        raise
-    sync_folder(str(target.parent))

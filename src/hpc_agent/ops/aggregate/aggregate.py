@@ -9,6 +9,7 @@ import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
+from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
@@ -129,9 +130,7 @@ def _write_table(run: KnownRun, folder: Path, waves: list[dict[str, Any]], repli
     document = {**msgspec.to_builtins(result), "rows": rows}
     del document["partial_errors"]
     save(folder / "table.json", document)
-    temporary = folder / "table.csv.tmp"
-    temporary.write_text(as_csv(rows), encoding="utf-8", newline="")
-    temporary.replace(folder / "table.csv")
+    write_bytes(str(folder / "table.csv"), as_csv(rows).encode())
     run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
     return result
 
