@@ -8,13 +8,21 @@ from __future__ import annotations
 import ast
 import shlex
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from hpc_agent.experiment.series.column_methods import WRITERS
-from hpc_agent.experiment.series.function_source import Source, parameters, read_source, reads_whole_file
-from hpc_agent.experiment.series.loops import Reader
-from hpc_agent.experiment.series.rows_needed import Doubt, Group, Notes, Reach, Series, Stateful, Value
+from hpc_agent.experiment.series.columns import Columns
+from hpc_agent.experiment.series.function_source import (
+    Doubt,
+    Source,
+    Stateful,
+    parameters,
+    read_source,
+    reads_whole_file,
+)
+from hpc_agent.experiment.series.rows_needed import Group, Notes, Number, Series, Value
 
 SPLITTABLE = ("independent", "bounded_halo", "associative")
 REGISTER = "hpc_agent.experiment_kit"
@@ -50,14 +58,14 @@ class Classification:
 def classify(path: Path, run_name: str) -> Classification:
     """Classify the function ``run_name`` of a .py or .ipynb file. Raises SpecInvalid for a file that is no Python."""
     source = read_source(path)
-    function = source.function(run_name)
+    function = None if "." in run_name else source.method(run_name)
     if function is None:
         return Classification("function_not_found", tried=[*map("function {}".format, source.known()), *source.unread])
     notes = Notes()
     try:
         for line, text in reads_whole_file(function, source.names):
             raise Doubt(line, text)
-        found = _verdict(_run(function, source, notes), notes)
+        found = _verdict(*_leaving(function, source, notes), notes)
         caveats = notes.caveats if found.kind in SPLITTABLE else []
     except (Doubt, RecursionError) as error:
         doubt = error if isinstance(error, Doubt) else Doubt(function, "the expression is nested too deeply")
@@ -69,76 +77,66 @@ def classify(path: Path, run_name: str) -> Classification:
     return replace(found, evidence=evidence, tried=[f"function {function.name}", *source.unread], caveats=caveats)
 
 
-def _run(function: ast.FunctionDef, source: Source, notes: Notes) -> list[tuple[ast.AST, Value]]:
-    """Return what leaves the function: each returned or written value with its statement."""
+def _leaving(function: ast.FunctionDef, source: Source, notes: Notes) -> tuple[ast.AST, list[Series]]:
+    """Return the series that leave the function, returned or written, and the last statement at which one does."""
     for decorator in function.decorator_list:
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
         if not (source.names.path_of(target) or "").startswith(REGISTER):
             raise Doubt(decorator, "a decorator may change the function")
-    reader = Reader(source.names, notes, *parameters(function, source.names))
-    body = [node for node in function.body if not _is_docstring(node)]
-    returned: list[tuple[ast.AST, Value]] = []
-    while body:
-        node, *body = body
+    columns = Columns(source.names, notes, *parameters(function, source.names))
+    found: list[Series] = []
+    last: ast.AST = function
+    for node in function.body:
+        match node:
+            case ast.Pass() | ast.Expr(ast.Constant()):
+                continue
+            case ast.Return(None):
+                break
+            case ast.Return(value):
+                pass
+            case ast.Expr(ast.Call(called, [_, value], [])) if source.names.path_of(called) == "numpy.save":
+                pass
+            case ast.Expr(ast.Call(ast.Attribute(value, writer))) if writer in WRITERS:
+                pass
+            case _:
+                columns.statement(node)
+                continue
+        last = node
+        found += _series_of(node, columns.value(value))
         if isinstance(node, ast.Return):
-            if node.value is not None:
-                returned.append((node, reader.value(node.value)))
             break
-        if (written := _written(reader, node)) is not None:
-            returned.append((node, written))
-        else:
-            reader.statement(node)
-    return returned
+    return last, found
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+def _series_of(node: ast.AST, value: Value) -> list[Series]:
+    match value:
+        case Group(items):
+            return [part for item in items for part in _series_of(node, item)]
+        case Series():
+            return [value]
+        case Number():
+            return []
+    raise Doubt(node, "only series, totals and numbers may leave the function")
 
 
-def _written(reader: Reader, node: ast.stmt) -> Value | None:
-    """Return the value of ``y.to_csv(path)`` or ``np.save(path, y)``, None for another statement."""
-    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-        return None
-    call = node.value
-    if reader.names.path_of(call.func) == "numpy.save" and len(call.args) == 2 and not call.keywords:
-        return reader.value(call.args[1])
-    if isinstance(call.func, ast.Attribute) and call.func.attr in WRITERS:
-        return reader.value(call.func.value)
-    return None
-
-
-def _verdict(returned: list[tuple[ast.AST, Value]], notes: Notes) -> Classification:
-    """Return what all values that leave the function have in common."""
-    leaving = [(node, value) for node, one in returned for value in _flat(one)]
-    last = returned[-1][0] if returned else 1
+def _verdict(last: ast.AST, leaving: list[Series], notes: Notes) -> Classification:
+    """Return what all series that leave the function have in common."""
     if not leaving:
         if notes.series_used:
             raise Doubt(last, "nothing that leaves the function depends on the rows")
         return Classification("no_loop_detected")
-    back, ahead = Reach(), Reach()
-    for _, value in leaving:
-        back, ahead = back.or_more(value.back), ahead.or_more(value.ahead)
-    texts = [str(reach) if reach.alternatives else None for reach in (back, ahead)]
-    folds = {value.fold for _, value in leaving}
-    if folds != {None}:
-        return _associative(last, folds, texts)
-    if back.alternatives or ahead.alternatives:
-        return Classification("bounded_halo", texts[0] or "0", texts[1])
+    both = reduce(Series.beside, leaving)
+    back, ahead = (str(reach) if reach.alternatives else None for reach in (both.back, both.ahead))
+    folds = {fold for series in leaving if (fold := series.fold)}
+    if folds:
+        if not all(series.fold for series in leaving) or len({fold.running for fold in folds}) > 1:
+            raise Doubt(last, "it gives rows, running totals or totals side by side: an axis has one kind")
+        monoids = {fold.monoid for fold in folds}
+        if len(monoids - {"sum"} or monoids) > 1 or (len(monoids) > 1 and "moments" not in monoids):
+            raise Doubt(
+                last, f"it gives totals of several kinds ({', '.join(sorted(monoids))}): an axis has one monoid"
+            )
+        return Classification("associative", back, ahead, "moments" if "moments" in monoids else monoids.pop())
+    if back or ahead:
+        return Classification("bounded_halo", back or "0", ahead)
     return Classification("independent")
-
-
-def _associative(node: ast.AST | int, folds: set[Any], texts: list[str | None]) -> Classification:
-    if None in folds or len({fold.running for fold in folds}) > 1:
-        raise Doubt(node, "it gives rows, running totals or totals side by side: an axis has one kind")
-    monoids = {fold.monoid for fold in folds}
-    if monoids == {"sum", "moments"}:
-        monoids = {"moments"}
-    if len(monoids) > 1:
-        raise Doubt(node, f"it gives totals of several kinds ({', '.join(sorted(monoids))}): an axis has one monoid")
-    return Classification("associative", texts[0], texts[1], monoids.pop())
-
-
-def _flat(value: Value) -> list[Series]:
-    if isinstance(value, Group):
-        return [part for item in value.items for part in _flat(item)]
-    return [value] if isinstance(value, Series) else []
