@@ -28,7 +28,7 @@ ARGUMENTS = {
     **dict.fromkeys("add sub mul div truediv pow eq ne lt le gt ge".split(), "other"), **MOVING,
 }  # fmt: skip
 SERIES_ARGUMENTS = frozenset({"cond", "other"})
-TYPES = frozenset({"builtins.float", "builtins.int", "builtins.bool", "numpy.float64", "numpy.float32", "numpy.int64"})
+TYPES = [[path] for path in "builtins.float builtins.int builtins.bool numpy.float64 numpy.float32 numpy.int64".split()]
 NUMPY_ELEMENTWISE = {
     **dict.fromkeys(
         "asarray array abs absolute log log1p log2 log10 exp expm1 sqrt square sin cos tan tanh sign floor ceil isnan "

@@ -38,33 +38,26 @@ class Names:
         self._bound: Counter[str] = Counter()
         for node in (node for tree in trees for node in ast.walk(tree)):
             self._bind(node)
-        for statement in (statement for tree in trees for statement in tree.body):
-            match statement:
-                case ast.Assign([ast.Name(name)], ast.Constant(int() as value)) if value is not bool(value):
-                    self._constants[name] = value
 
     def _bind(self, node: ast.AST) -> None:
         match node:
-            case ast.Import(imported):
+            case ast.Import(imported) | ast.ImportFrom(names=imported):
+                module = f"{'.' * node.level}{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
                 for alias in imported:
-                    first = alias.name.partition(".")[0]
-                    self._import(alias.asname or first, alias.name if alias.asname else first)
-            case ast.ImportFrom(module, imported, level):
-                for alias in imported:
-                    self._import(alias.asname or alias.name, f"{'.' * level}{module or ''}.{alias.name}")
+                    name = alias.asname or alias.name.partition(".")[0]
+                    path = module + (alias.name if alias.asname else name)
+                    self._bound[name] += self._imports.get(name) != path  # the same import twice is one binding
+                    self._imports[name] = path
+            case ast.Assign([ast.Name(name)], ast.Constant(value)) if type(value) is int:
+                self._constants[name] = value
             case ast.Name(name, ast.Store() | ast.Del()) | ast.arg(name):
                 self._bound[name] += 1
             case ast.Attribute(ctx=ast.Store() | ast.Del()):  # np.log = something else
                 self._bound.update(one.id for one in ast.walk(node) if isinstance(one, ast.Name))
             case ast.Global(names) | ast.Nonlocal(names):
                 self._bound.update(names)
-            case ast.AST(name=str(name)) if not isinstance(node, ast.alias):  # def, class, except ... as, match ... as
-                self._bound[name] += 1
-
-    def _import(self, name: str, path: str) -> None:
-        if self._imports.get(name) != path:  # the same import twice is one binding
-            self._bound[name] += 1
-        self._imports[name] = path
+            case _ if not isinstance(node, ast.alias):  # def, class, except ... as, match ... as
+                self._bound[str(getattr(node, "name", None))] += 1
 
     def constant(self, name: str) -> int | None:
         return self._constants.get(name) if self._bound[name] == 1 and not self._bound["*"] else None
@@ -82,26 +75,20 @@ class Names:
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed file: its top-level functions with the notebook's cell (None for a file), lines and names."""
+    """A parsed file: its functions and ``Class.method`` with the notebook's cell (None for a file), lines and names."""
 
-    trees: list[ast.Module]
     functions: dict[str, tuple[int | None, ast.FunctionDef]]
     lines: dict[int | None, list[str]]
     unread: list[str]
     names: Names
 
     def known(self) -> list[str]:
-        return sorted(self.functions)
+        return sorted(name for name in self.functions if "." not in name)
 
-    def method(self, dotted: str) -> ast.FunctionDef | None:
-        """Return the method of ``Class.method``, or the last function of a plain name, also with ``_`` for its ``-``."""
-        owner, _, name = dotted.rpartition(".")
-        if not owner:
-            found = self.functions.get(name) or self.functions.get(name.replace("-", "_"))
-            return found and found[1]
-        classes = [one for tree in self.trees for one in ast.walk(tree) if isinstance(one, ast.ClassDef)]
-        body = next((one.body for one in classes if one.name == owner), [])
-        return next((one for one in body if isinstance(one, ast.FunctionDef) and one.name == name), None)
+    def function(self, name: str) -> ast.FunctionDef | None:
+        """Return the last function or method of that name, or of the name with ``_`` for ``-``."""
+        found = self.functions.get(name) or self.functions.get(name.replace("-", "_"))
+        return found and found[1]
 
     def evidence(self, function: ast.FunctionDef, found: list[tuple[int, str]]) -> list[dict[str, Any]]:
         cell = self.functions[function.name][0]
@@ -132,14 +119,15 @@ def read_source(path: Path) -> Source:
         raise SpecInvalid(
             f"{path} cannot be read as Python: {error}", field="source_path", remediation=remedy
         ) from error
-    functions = {
-        node.name: (number, node)
-        for number, tree in trees.items()
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
+    functions = {name: (number, node) for number, tree in trees.items() for name, node in _functions(tree)}
     lines = {number: source.splitlines() for number, source in cells}
-    return Source([*trees.values()], functions, lines, unread, Names([*trees.values()]))
+    return Source(functions, lines, unread, Names([*trees.values()]))
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    classes = [(f"{node.name}.", node.body) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for prefix, body in [("", tree.body), *classes]:
+        yield from ((prefix + node.name, node) for node in body if isinstance(node, ast.FunctionDef))
 
 
 def parameters(function: ast.FunctionDef, names: Names) -> tuple[str | None, set[str]]:

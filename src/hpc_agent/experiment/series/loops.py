@@ -22,18 +22,11 @@ from hpc_agent.experiment.series.rows_needed import (
     rows,
 )
 
-
-def read_loop(outer: Expressions, node: ast.For) -> None:
-    """Take in a loop of the function's body; its results get their names in ``outer``. Raises Doubt when no template fits."""
-    loop = Loop(outer, node.target, node.iter)
-    try:
-        loop.run(node)
-    except Doubt:
-        _refuse_state(node.body)
-        raise
+LIST = Container("list")
+EXTREMES = ("builtins.max", "builtins.min")
 
 
-def _refuse_state(body: list[ast.stmt]) -> None:
+def refuse_state(body: list[ast.stmt]) -> None:
     """Raise Stateful where a name is set from its own value."""
     seen: set[str] = set()
     for part in ast.walk(ast.Module(body, [])):
@@ -76,19 +69,20 @@ class Loop(Expressions):
             raise Doubt(node, "no rule for a loop with else, or over a name that another value has")
         carried = self._carried(node.body[0])
         outputs = node.body[1:] if carried else node.body
+        known = self.outer.known
         for statement in outputs:
             match statement:
-                case ast.Expr(ast.Call(ast.Attribute(ast.Name(name), "append"), [value], [])) if self.outer.known.get(
-                    name
-                ) == Container("list"):
-                    self.outer.known[name] = self.listed(node, self.value(value))
+                case ast.Expr(ast.Call(ast.Attribute(ast.Name(name), "append"), [value], [])) if (
+                    known.get(name) == LIST
+                ):
+                    known[name] = self.listed(node, self.value(value))
                 case _:
                     raise Doubt(statement, "no template has this statement of a loop")
         if carried:
             state = self.known[carried]
-            del self.outer.known[carried]  # after the loop it holds the last row's value, or the total
+            del known[carried]  # after the loop it holds the last row's value, or the total
             if isinstance(state, Series) and state.fold:
-                self.outer.known[carried] = replace(state, fold=Fold(state.fold.monoid, False))
+                known[carried] = replace(state, fold=Fold(state.fold.monoid, False))
             elif not outputs:
                 raise Doubt(node, "no template has this loop")
 
@@ -135,10 +129,7 @@ class Loop(Expressions):
         match value:
             case ast.BinOp(left, ast.Add(), right):
                 monoid, begins = "sum", start == Number(ZERO)
-            case ast.Call(function, [left, right], []) if self.names.path_of(function) in (
-                "builtins.max",
-                "builtins.min",
-            ):
+            case ast.Call(function, [left, right], []) if self.names.path_of(function) in EXTREMES:
                 monoid = ast.unparse(function)[-3:]
                 # The first row may only begin the extreme of the rows themselves.
                 own_row = {self.row, f"{self.series_name}[{self.row}]"}
@@ -151,12 +142,10 @@ class Loop(Expressions):
                     raise Doubt(node, "rows of the halo would be counted twice: fold trim_emission(...) of the terms")
                 return self.folded(node, self.source, Fold(monoid, True))
             match own:
-                case ast.BinOp(one, ast.Mult(), two) if monoid == "sum" and name in (
-                    ast.unparse(one),
-                    ast.unparse(two),
-                ):
-                    factor = two if ast.unparse(one) == name else one
-                    return self._own(other).after(self._memory(factor))
+                case ast.BinOp(one, ast.Mult(), two) if monoid == "sum":
+                    factors = [part for part in (one, two) if ast.unparse(part) != name]
+                    if len(factors) == 1:
+                        return self._own(other).after(self._memory(factors[0]))
         raise Doubt(node, f"'{name}' is no average and no fold")
 
     def _memory(self, factor: ast.expr) -> Reach:
@@ -167,9 +156,7 @@ class Loop(Expressions):
 
     def visit_Name(self, node: ast.Name) -> Value:
         if node.id not in self.known and node.id in self.outer.known:
-            raise Doubt(
-                node, f"'{node.id}' is not known in this loop, which knows numbers and single rows of its series"
-            )
+            raise Doubt(node, f"'{node.id}' is not known in this loop: it knows numbers and rows of its series")
         return super().visit_Name(node)
 
     def visit_Call(self, node: ast.Call) -> Value:

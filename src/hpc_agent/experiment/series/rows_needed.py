@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Union
 
 from hpc_agent.experiment.series.column_methods import DECAY, EXACT, FADES, NUMBERS, Fold
 from hpc_agent.experiment.series.function_source import Doubt, Names
@@ -47,9 +47,7 @@ class Reach(NamedTuple):
     alternatives: frozenset[Linear] = frozenset()
 
     def or_more(self, other: Reach) -> Reach:
-        largest: dict[tuple[tuple[str, int], ...], int] = {}
-        for linear in self.alternatives | other.alternatives:
-            largest[linear.terms] = max(linear.constant, largest.get(linear.terms, linear.constant))
+        largest = dict(sorted((one.terms, one.constant) for one in self.alternatives | other.alternatives))
         if len(largest) > MOST_ALTERNATIVES:
             raise Doubt(1, "the rows that it needs make too long an expression")
         return Reach(frozenset(Linear(constant, terms) for terms, constant in largest.items()))
@@ -123,13 +121,6 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A dict or a tuple of values that leave the function together."""
-
-    items: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
 class Container:
     """An object that a loop fills or carries: a list, a deque of ``size`` rows, the first row of the series ``of``."""
 
@@ -138,7 +129,8 @@ class Container:
     of: str = ""
 
 
-Value = Number | Position | Series | Window | Group | Container
+Value = Union[Number, Position, Series, Window, Container, "Group"]
+Group = tuple[Value, ...]  # values that leave the function together
 
 
 @dataclass
@@ -155,15 +147,14 @@ class Notes:
             self.caveats.append(caveat)
 
 
+@dataclass
 class Expressions(ast.NodeVisitor):
     """The rules of expressions over names. ``one_row``: the values are those of one row, as in a loop."""
 
-    one_row = False
-
-    def __init__(self, names: Names, notes: Notes, known: dict[str, Value]) -> None:
-        self.names = names
-        self.notes = notes
-        self.known = known
+    names: Names
+    notes: Notes
+    known: dict[str, Value]
+    one_row: ClassVar[bool] = False
 
     def value(self, node: ast.AST) -> Value:
         """Return the meaning of an expression. Raises Doubt for one that no rule covers."""
@@ -188,7 +179,7 @@ class Expressions(ast.NodeVisitor):
         if isinstance(value, Position):
             raise Doubt(node, "the row's number goes into the value: it may stand in x[i - k] and in 'if i >= k' only")
         if not isinstance(value, Series):
-            raise Doubt(node, "this is no series")
+            raise Doubt(node, "a number, a single row, a list or a window stands here, not a value for each row")
         if value.kind == "trimmed":
             raise Doubt(node, "the rows of the halo were trimmed before: trim what leaves the function")
         if value.fold:
