@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,120 +13,85 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.series.column_methods import READERS, READING_MODULES
-from hpc_agent.experiment.series.rows_needed import Doubt
 from hpc_agent.experiment_kit.notebooks import code_cells
 
-Body = list[tuple[int | None, ast.Module]]
+
+class Doubt(Exception):
+    """A line of the source that no rule covers."""
+
+    def __init__(self, node: ast.AST | int, why: str) -> None:
+        super().__init__(why)
+        self.line = node if isinstance(node, int) else getattr(node, "lineno", 1)
+        self.why = why
+
+
+class Stateful(Doubt):
+    """A line that carries a state from row to row."""
 
 
 class Names:
     """Every binding of a file. A name that is bound twice anywhere in it means nothing certain."""
 
-    def __init__(self, body: Body) -> None:
-        self.imports: dict[str, str] = {}
-        self.constants: dict[str, int] = {}
-        self.unsure = False
+    def __init__(self, trees: list[ast.Module]) -> None:
+        self._imports: dict[str, str] = {}
+        self._constants: dict[str, int] = {}
         self._bound: Counter[str] = Counter()
-        for _, tree in body:
-            for node in ast.walk(tree):
-                self._bind(node)
-            for statement in tree.body:
-                self._constant(statement)
+        for node in (node for tree in trees for node in ast.walk(tree)):
+            self._bind(node)
 
     def _bind(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                self._import(node, alias)
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            self._bound[node.id] += 1
-        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            root = node.value
-            while isinstance(root, ast.Attribute):
-                root = root.value
-            if isinstance(root, ast.Name):  # np.log = something else
-                self._bound[root.id] += 1
-        elif isinstance(node, ast.arg):
-            self._bound[node.arg] += 1
-        elif not isinstance(node, ast.alias) and isinstance(
-            getattr(node, "name", None), str
-        ):  # def, class, except ... as, match ... as
-            self._bound[node.name] += 1  # type: ignore[attr-defined]
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            self._bound.update(node.names)
-
-    def _import(self, node: ast.Import | ast.ImportFrom, alias: ast.alias) -> None:
-        self.unsure = self.unsure or alias.name == "*"
-        name = alias.asname or alias.name.partition(".")[0]
-        if isinstance(node, ast.ImportFrom):
-            path = f"{'.' * node.level}{node.module or ''}.{alias.name}"
-        else:
-            path = alias.name if alias.asname else name
-        if self.imports.get(name) != path:  # the same import twice is one binding
-            self._bound[name] += 1
-        self.imports[name] = path
-
-    def _constant(self, node: ast.stmt) -> None:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            value = node.value
-            if isinstance(value, ast.Constant) and type(value.value) is int:
-                self.constants[node.targets[0].id] = value.value
+        match node:
+            case ast.Import(imported) | ast.ImportFrom(names=imported):
+                module = f"{'.' * node.level}{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+                for alias in imported:
+                    name = alias.asname or alias.name.partition(".")[0]
+                    path = module + (alias.name if alias.asname else name)
+                    self._bound[name] += self._imports.get(name) != path  # the same import twice is one binding
+                    self._imports[name] = path
+            case ast.Assign([ast.Name(name)], ast.Constant(value)) if type(value) is int:
+                self._constants[name] = value
+            case ast.Name(name, ast.Store() | ast.Del()) | ast.arg(name):
+                self._bound[name] += 1
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):  # np.log = something else
+                self._bound.update(one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+            case ast.Global(names) | ast.Nonlocal(names):
+                self._bound.update(names)
+            case _ if not isinstance(node, ast.alias):  # def, class, except ... as, match ... as
+                self._bound[str(getattr(node, "name", None))] += 1
 
     def constant(self, name: str) -> int | None:
-        return self.constants.get(name) if self._bound[name] == 1 and not self.unsure else None
+        return self._constants.get(name) if self._bound[name] == 1 and not self._bound["*"] else None
 
     def path_of(self, node: ast.AST) -> str | None:
         """Return the dotted path of an imported name or a builtin (``builtins.max``), None when it is not certain."""
-        attributes: list[str] = []
-        while isinstance(node, ast.Attribute):
-            attributes.insert(0, node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name) or self.unsure:
+        text = ast.unparse(node)
+        name = text.partition(".")[0]
+        if self._bound["*"] or not re.fullmatch(r"\w+(\.\w+)*", text):
             return None
-        name = node.id
-        if name in self.imports and self._bound[name] == 1:
-            return ".".join([self.imports[name], *attributes])
-        if not self._bound[name] and hasattr(builtins, name):
-            return ".".join(["builtins", name, *attributes])
-        return None
+        if name in self._imports and self._bound[name] == 1:
+            return self._imports[name] + text[len(name) :]
+        return f"builtins.{text}" if not self._bound[name] and hasattr(builtins, name) else None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed file: its trees (by the notebook's cell; None for a file), lines and names."""
+    """A parsed file: its functions and ``Class.method`` with the notebook's cell (None for a file), lines and names."""
 
-    body: Body
+    functions: dict[str, tuple[int | None, ast.FunctionDef]]
     lines: dict[int | None, list[str]]
     unread: list[str]
     names: Names
 
-    def functions(self) -> dict[str, tuple[int | None, ast.FunctionDef]]:
-        return {
-            node.name: (cell, node)
-            for cell, tree in self.body
-            for node in tree.body
-            if isinstance(node, ast.FunctionDef)
-        }
-
     def known(self) -> list[str]:
-        return sorted(self.functions())
+        return sorted(name for name in self.functions if "." not in name)
 
     def function(self, name: str) -> ast.FunctionDef | None:
-        """Return the last function of that name, or of the name with ``_`` for ``-``."""
-        found = self.functions()
-        match = found.get(name) or found.get(name.replace("-", "_"))
-        return match[1] if match else None
-
-    def method(self, dotted: str) -> ast.FunctionDef | None:
-        """Return the method of ``Class.method``, or the function of a plain name."""
-        owner, _, name = dotted.rpartition(".")
-        for _, tree in self.body:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef) and node.name == owner:
-                    return next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == name), None)
-        return None if owner else self.function(name)
+        """Return the last function or method of that name, or of the name with ``_`` for ``-``."""
+        found = self.functions.get(name) or self.functions.get(name.replace("-", "_"))
+        return found and found[1]
 
     def evidence(self, function: ast.FunctionDef, found: list[tuple[int, str]]) -> list[dict[str, Any]]:
-        cell = self.functions()[function.name][0]
+        cell = self.functions[function.name][0]
         lines = self.lines[cell]
         return [
             {"line": line, "text": lines[line - 1].strip() if 0 < line <= len(lines) else "", "shows": why}
@@ -137,13 +103,13 @@ class Source:
 def read_source(path: Path) -> Source:
     """Parse a .py or .ipynb file. Raises SpecInvalid when it cannot be read as Python."""
     unread: list[str] = []
-    body: Body = []
+    trees: dict[int | None, ast.Module] = {}
     try:
         text = path.read_text(encoding="utf-8")
         cells: list[tuple[int | None, str]] = [*code_cells(text)] if path.suffix == ".ipynb" else [(None, text)]
         for number, source in cells:
             try:
-                body.append((number, ast.parse(source)))
+                trees[number] = ast.parse(source)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 if number is None:
                     raise ValueError(str(error)) from error
@@ -153,7 +119,15 @@ def read_source(path: Path) -> Source:
         raise SpecInvalid(
             f"{path} cannot be read as Python: {error}", field="source_path", remediation=remedy
         ) from error
-    return Source(body, {number: source.splitlines() for number, source in cells}, unread, Names(body))
+    functions = {name: (number, node) for number, tree in trees.items() for name, node in _functions(tree)}
+    lines = {number: source.splitlines() for number, source in cells}
+    return Source(functions, lines, unread, Names([*trees.values()]))
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    classes = [(f"{node.name}.", node.body) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for prefix, body in [("", tree.body), *classes]:
+        yield from ((prefix + node.name, node) for node in body if isinstance(node, ast.FunctionDef))
 
 
 def parameters(function: ast.FunctionDef, names: Names) -> tuple[str | None, set[str]]:
@@ -163,40 +137,36 @@ def parameters(function: ast.FunctionDef, names: Names) -> tuple[str | None, set
     """
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     given = {argument.arg for argument in arguments}
-    used = {name for node in ast.walk(function) for name in _used_as_series(node, names) if name in given}
+    used = given & {_used_as_series(node, names) for node in ast.walk(function)}
     if len(used) > 1:
         raise Doubt(function, f"{' and '.join(sorted(used))} are used as series: only one can be split by its rows")
-    series = next(iter(used), None)
-    return series, given - used
+    return next(iter(used), None), given - used
 
 
-def _used_as_series(node: ast.AST, names: Names) -> list[str]:
-    found: list[ast.AST] = []
-    if isinstance(node, ast.Attribute | ast.Subscript):
-        found = [node.value]
-    elif isinstance(node, ast.For | ast.comprehension):
-        found = [node.iter]
-    elif isinstance(node, ast.Call):
-        path = names.path_of(node.func) or ""
-        if path in ("builtins.len", "builtins.enumerate") or (path.startswith("numpy.") and path != "numpy.save"):
-            found = list(node.args[:1])
-    return [one.id for one in found if isinstance(one, ast.Name)]
+def _used_as_series(node: ast.AST, names: Names) -> str:
+    match node:
+        case (
+            ast.Attribute(ast.Name(name))
+            | ast.Subscript(ast.Name(name))
+            | ast.For(iter=ast.Name(name))
+            | ast.comprehension(iter=ast.Name(name))
+        ):
+            return name
+        case ast.Call(function, [ast.Name(name), *_]):
+            path = names.path_of(function) or ""
+            if path in ("builtins.len", "builtins.enumerate") or (path.startswith("numpy.") and path != "numpy.save"):
+                return name
+    return ""
 
 
 def reads_whole_file(function: ast.AST, names: Names) -> Iterator[tuple[int, str]]:
     """Yield (line, sentence) for each call that reads a file by itself, which ``load_series`` does not slice."""
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Call):
-            continue
+    for node in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
         called = ast.unparse(node.func)
         module, _, name = (names.path_of(node.func) or "").rpartition(".")
         method = isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "read_bytes")
-        known = name in READERS and (module.partition(".")[0] in READING_MODULES or module in ("builtins", "io"))
-        if (known or method) and not _writes(node, name):
+        modes = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+        writes = name == "open" and ast.unparse(modes[0])[1:2] in ("w", "a", "x") if modes else False
+        if (method or (name in READERS and module.partition(".")[0] in READING_MODULES)) and not writes:
             sentence = f"{called} on line {node.lineno} reads the whole file in every chunk; use load_series"
             yield node.lineno, sentence
-
-
-def _writes(call: ast.Call, name: str) -> bool:
-    mode = call.args[1] if len(call.args) > 1 else next((k.value for k in call.keywords if k.arg == "mode"), None)
-    return name == "open" and isinstance(mode, ast.Constant) and str(mode.value)[:1] in ("w", "a", "x")

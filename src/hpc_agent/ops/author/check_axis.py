@@ -74,7 +74,7 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     path = repo.root / request.source_path
     source = read_source(path)
     name = request.run_name.removeprefix(f"{path.stem}.")
-    function = source.method(name)
+    function = source.function(name)
     if function is None:
         raise SpecInvalid(
             f"{request.source_path} has no function {request.run_name}",
