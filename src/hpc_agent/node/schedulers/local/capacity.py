@@ -16,8 +16,11 @@ class Amount(NamedTuple):
     def fits(self, free: "Amount") -> bool:
         return self.cores <= free.cores and self.memory_mb <= free.memory_mb and self.gpus <= free.gpus
 
-    def minus(self, other: "Amount") -> "Amount":
-        return Amount(self.cores - other.cores, self.memory_mb - other.memory_mb, self.gpus - other.gpus)
+    def minus(self, each: "Amount", times: int = 1) -> "Amount":
+        """Return what remains after ``each`` has been taken so many ``times``."""
+        return Amount(
+            self.cores - times * each.cores, self.memory_mb - times * each.memory_mb, self.gpus - times * each.gpus
+        )
 
 
 def needs(resources: Dict[str, Any], limits: Amount) -> Amount:
