@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Seq
 
 from ..shared.commands import run_command
 from ..shared.errors import NodeError
-from .site import Limit, Partition, Query
 
 # States of an element in the queue.
 QUEUE_STATES = ("pending", "held", "running", "suspended", "completing", "error")
@@ -27,6 +26,9 @@ _HIGHEST_INDEX = 5000000
 
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
+
+# days-hours[:minutes[:seconds]], hours:minutes:seconds or minutes[:seconds]
+_WALLTIME = re.compile(r"^(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?$")
 
 _THEN = ", then run 'hpc-agent submit' again."
 
@@ -92,6 +94,44 @@ class AccountingRow(NamedTuple):
     @property
     def state(self) -> str:
         return "failed" if self.cause else "complete"
+
+
+# Runs a command (its words are the arguments) and returns its output; a command that failed gives an empty text.
+Query = Callable[..., str]
+
+
+class Gpus(NamedTuple):
+    """The GPUs of one type in a partition; ``idle`` is None where the scheduler does not count them."""
+
+    type: str
+    total: int
+    idle: Optional[int] = None
+
+
+class Partition(NamedTuple):
+    """A partition or queue. ``cpus_node`` and ``mem_mb`` (MiB) are those of its largest node; None is not known."""
+
+    name: str
+    state: str = "unknown"  # "up", or another word of the scheduler
+    default: bool = False
+    max_walltime_sec: Optional[int] = None
+    nodes: int = 0
+    cpus_total: int = 0
+    cpus_idle: int = 0
+    cpus_node: Optional[int] = None
+    mem_mb: Optional[int] = None
+    gpus: List[Gpus] = []
+    priority_tier: Optional[int] = None
+    pending_jobs: Optional[int] = None
+
+
+class Limit(NamedTuple):
+    """A limit that holds for the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
+
+    name: str
+    scope: str
+    kind: str
+    limit: int
 
 
 class Scheduler(object):
@@ -217,3 +257,30 @@ def query_error(tool: str, code: int, err: str, summary: str, unreachable: Patte
     kind = "cluster_timeout" if unreachable.search(err) else "remote_command_failed"
     message = "%s: %s" % (tool, summary or "exit code %d" % code)
     return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})
+
+
+def walltime_seconds(text: str) -> Optional[int]:
+    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (minutes and seconds) or ``30`` (minutes).
+
+    None stands for "infinite" and for anything else.
+    """
+    match = _WALLTIME.match(text.strip())
+    if match is None:
+        return None
+    days, first, second, third = (int(number or 0) for number in match.groups())
+    if match.group(1) or match.group(4):
+        return days * 86400 + first * 3600 + second * 60 + third
+    return first * 60 + second
+
+
+def parse_config(text: str) -> Dict[str, str]:
+    """Return the settings in lines ``name = value`` or ``name   value``."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        words = line.split(None, 1)
+        if equals:
+            found[name.strip()] = value.strip()
+        elif len(words) == 2:
+            found[words[0]] = words[1].strip()
+    return found

@@ -19,8 +19,7 @@ from ...shared.files import write_json
 from ...shared.ranges import count, encode_ranges
 from ...shared.timestamps import iso
 from .. import base
-from ..base import AccountingRow, QueueRow
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
 from .capacity import Amount, Waiting
 from .events import ElementStates, Event

@@ -15,8 +15,7 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import decode_ranges, encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow, Rule
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import qacct, site
 
 _JOB_ID = re.compile(
@@ -87,7 +86,14 @@ class GridEngine(base.Scheduler):
         # A pending job is explained only while none of its elements run: qstat -j has a line for every running task.
         waiting = {row.job for row in rows if row.state == "pending"} - running
         unexplained = waiting | {row.job for row in rows if row.state in ("held", "error")}
-        return explain(rows, _details(sorted(unexplained))) if unexplained else rows
+        if not unexplained:
+            return rows
+        argv = ["qstat", "-j", ",".join(sorted(unexplained))]
+        try:
+            _, out, _ = run_command(argv, _DETAIL_TIMEOUT, env=base.clean_environment())
+        except NodeError:
+            return rows
+        return explain(rows, parse_details(out))
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
@@ -221,15 +227,6 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
 def _state(letters: str) -> str:
     """Return ``Eqw``, ``hqw``, ``Rr``, ``dt``, ``tS`` ... as one of QUEUE_STATES."""
     return next((state for signs, state in _STATES if not signs.isdisjoint(letters)), "pending")
-
-
-def _details(jobs: List[str]) -> Dict[str, Dict[str, str]]:
-    """Return the details of the jobs in ``qstat -j``; nothing where the query fails, for only reasons depend on it."""
-    try:
-        _, out, _ = run_command(["qstat", "-j", ",".join(jobs)], _DETAIL_TIMEOUT, env=base.clean_environment())
-    except NodeError:
-        return {}
-    return parse_details(out)
 
 
 def parse_details(text: str) -> Dict[str, Dict[str, str]]:

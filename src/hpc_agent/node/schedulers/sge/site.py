@@ -3,7 +3,7 @@
 import re
 from typing import Dict, List, Optional
 
-from ..site import Limit, Partition, Query, parse_config, walltime_seconds
+from ..base import Limit, Partition, Query, parse_config, walltime_seconds
 
 _UNITS = {"K": 1.0 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024}
 _LIMITS = {"max_u_jobs": "submitted", "max_aj_tasks": "array_size"}

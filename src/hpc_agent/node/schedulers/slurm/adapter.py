@@ -14,8 +14,7 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow, Rule
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import site
 
 # squeue's long states. One that is neither here nor in _CAUSES is new: the job is still there, so pending.
@@ -155,8 +154,9 @@ class Slurm(base.Scheduler):
 
     def _sacct(self, since: float, *options: str) -> str:
         # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=" + _start(since)]
-        return self._query(argv + list(options))
+        # sacct refuses a start in the future, which ``since`` may be where clocks disagree.
+        start = "--starttime=" + _local_time(min(since, time.time()) - base.CLOCK_SKEW)
+        return self._query(["sacct", "--noheader", "--parsable2", "--allocations", start, *options])
 
     def _query(self, argv: List[str]) -> str:
         """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
@@ -293,11 +293,6 @@ def _epoch(text: str, otherwise: float) -> float:
         return float(text) if text.isdigit() else time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         return otherwise
-
-
-def _start(since: float) -> str:
-    """Return the start of a search. sacct refuses a start in the future, which ``since`` may be where clocks disagree."""
-    return _local_time(min(since, time.time()) - base.CLOCK_SKEW)
 
 
 def _local_time(seconds: float) -> str:
