@@ -34,7 +34,7 @@ _THEN = ", then run 'hpc-agent submit' again."
 
 
 class Rule(NamedTuple):
-    """A message of a submission tool that printed no job id: its pattern, what to do, and the error it stands for."""
+    """A message of a submission tool that printed no job id: its pattern, the remedy, and the code of the error."""
 
     pattern: str
     remedy: str
@@ -96,7 +96,7 @@ class AccountingRow(NamedTuple):
         return "failed" if self.cause else "complete"
 
 
-# Runs a command (its words are the arguments) and returns its output; a command that failed gives an empty text.
+# Runs a command (its words are the arguments) and returns its output; the output of a command that failed is an empty text.
 Query = Callable[..., str]
 
 

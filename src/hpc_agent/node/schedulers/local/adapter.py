@@ -44,7 +44,7 @@ _BOOT = (
 
 
 class Local(base.Scheduler):
-    """``cores`` and ``memory_mb`` limit what runs at once; by default all cores and 80 % of the memory."""
+    """``cores`` and ``memory_mb`` limit the elements that run at once; by default all cores and 80 % of the memory."""
 
     name = "local"
 
@@ -155,7 +155,7 @@ class Local(base.Scheduler):
         return limits
 
     def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
-        """Return why the elements of jobs wait; all unfinished jobs up to ``last`` count, for they come first."""
+        """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
         active = self.state.active_ids()
         waiting = []
         for folder, stored in self.state.stored_jobs(job_id for job_id in active if job_id <= last):

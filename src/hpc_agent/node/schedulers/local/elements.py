@@ -55,9 +55,9 @@ class Element(object):
         self.returncode: Optional[int] = None  # the wrapper's exit code, or -N where signal N killed the wrapper
 
     def reap(self) -> None:
-        """Fill in ``returncode`` when the wrapper, a child of this process, has ended.
+        """Fill in ``returncode`` when the wrapper of an own element has ended.
 
-        What the wrapper left running is killed, as cluster schedulers do, unless the element is in its grace period.
+        Processes that the wrapper left running are killed, as cluster schedulers do, unless the element is in its grace period.
         """
         pid = self.start.pid
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -116,7 +116,7 @@ class Array(object):
         try:
             make_folder(self.job.log_folder)
         except OSError as error:
-            log("job %d: %s" % (self.id, error))  # each element will say so as it fails to start
+            log("job %d: %s" % (self.id, error))  # each element reports the same error as it fails to start
         for element in list(self.running.values()):
             if element.start.boot == processes.boot_id():
                 if element.is_gone():

@@ -1,4 +1,4 @@
-"""The event log of a job: what happened to its elements, and what the events add up to."""
+"""The event log of a job: the events of its elements, and the state of each element that they add up to."""
 
 import errno
 import json
@@ -11,8 +11,8 @@ HIGHEST_SIGNAL = 64
 class Event(NamedTuple):
     """One event of one element. The fields after ``attempt`` belong to some kinds of event only.
 
-    start    pid, born, boot, host, gpus, at. In memory, ``cause`` is why the supervisor is killing the element
-    kill     cause: why the supervisor is about to kill the element
+    start    pid, born, boot, host, gpus, at. In memory, ``cause`` is the reason for a kill that is under way
+    kill     cause: the reason why the supervisor is about to kill the element
     requeue  next: the element is pending again, with this number of attempt
     end      cause (none: complete), exit_code, signal, seconds, max_rss_mb, message, host, at
     """
@@ -109,7 +109,7 @@ def classify(
 ) -> Tuple[Optional[str], Optional[int], Optional[int]]:
     """Return (cause, exit code, signal) of an ended element; cause None is complete. A negative code is a signal.
 
-    ``killed_for`` is why the supervisor itself killed the element. A shell reports a command that a signal killed
+    ``killed_for`` is the reason why the supervisor itself killed the element. A shell reports a command that a signal killed
     as 128 + signal.
     """
     code, number = returncode, None

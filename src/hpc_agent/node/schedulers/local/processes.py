@@ -91,7 +91,7 @@ def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) ->
     """
     children: Dict[int, List[int]] = {}
     members: Dict[int, str] = {}
-    # A session that is empty gives its id back: who leads it now must be who led it then.
+    # A session that is empty gives its id back: its leader now must be its leader then.
     unchanged = leader not in processes or known.get(leader, processes[leader].born) == processes[leader].born
     for process in processes.values():
         children.setdefault(process.parent, []).append(process.pid)
@@ -141,14 +141,3 @@ def kill_all(members: Dict[int, str]) -> None:
 def signal_group(leader: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(leader, number)
-
-
-def signal_pipe() -> int:
-    """Return a descriptor that becomes readable when a child ends. Makes SIGHUP harmless, but not for the children."""
-    wake, write = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)
-    for number in (signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    return wake

@@ -25,7 +25,7 @@ from .state_folder import StateFolder
 
 LOOK_SEC = 2.0
 SCAN_SEC = 0.5
-# A look at every process of the machine may take one part in so many of one core.
+# A look at every process of the machine may take 1/25 of one core.
 SCAN_SHARE = 25.0
 POLL_SEC = 0.1
 RETRY_SEC = 1.0
@@ -41,7 +41,12 @@ class Supervisor(object):
         self.arrays: "collections.OrderedDict[int, Array]" = collections.OrderedDict()
         self.broken: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
-        self.signals = processes.signal_pipe()
+        self.signals, write = os.pipe()
+        os.set_blocking(self.signals, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write)  # the pipe becomes readable when a child ends
+        for number in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # SIGHUP is harmless now, but not for the children
         self.inputs = [self.signals]
         with contextlib.suppress(OSError):
             self.inputs.append(os.open(state.wake, os.O_RDWR | os.O_NONBLOCK))
@@ -60,7 +65,7 @@ class Supervisor(object):
                 self.look_for_jobs()
             self.notice_exits(now)
             self.enforce_limits(now)
-            self.retire_arrays(now)  # before anything starts: what waited for a job comes before later jobs
+            self.retire_arrays(now)  # before anything starts: a job that depended on these comes before later jobs
             self.start_elements(now)
             if self.retire_arrays(now):
                 continue  # none of its elements could be started, so no end of a child will end the sleep
@@ -103,26 +108,22 @@ class Supervisor(object):
             if not os.path.isdir(array.folder.path):
                 array.pending.clear()
         for job_id in self.state.active_ids():
-            if job_id not in self.arrays and job_id not in self.broken:
-                try:
-                    self.load(job_id)
-                except OSError as error:
-                    log("job %d: %s" % (job_id, error))
-                except (NodeError, ValueError, TypeError) as error:
-                    self.broken.add(job_id)
-                    log("job %d cannot be read: %s" % (job_id, error))
-
-    def load(self, job_id: int) -> None:
-        folder = self.state.job(job_id)
-        stored = folder.read()
-        if stored is None:
-            return
-        if os.path.exists(folder.done):
-            remove_quietly(folder.active)
-            return
-        array = Array(folder, stored)
-        array.open()
-        self.arrays[job_id] = array
+            if job_id in self.arrays or job_id in self.broken:
+                continue
+            folder = self.state.job(job_id)
+            try:
+                stored = folder.read()
+                if stored is not None and os.path.exists(folder.done):
+                    remove_quietly(folder.active)
+                elif stored is not None:
+                    array = Array(folder, stored)
+                    array.open()
+                    self.arrays[job_id] = array
+            except OSError as error:
+                log("job %d: %s" % (job_id, error))
+            except (NodeError, ValueError, TypeError) as error:
+                self.broken.add(job_id)
+                log("job %d cannot be read: %s" % (job_id, error))
 
     def retire_arrays(self, now: float) -> bool:
         """Mark jobs that are over. Returns True when there was one."""
@@ -139,7 +140,7 @@ class Supervisor(object):
         return bool(over)
 
     def depends(self, array: Array) -> bool:
-        """Return True while a job that this one waits for has yet to end. An unknown job is over."""
+        """Return True while a job that ``array`` depends on has yet to end. An unknown job is over."""
         while array.after and not self.is_open(array.after[-1]):
             array.after.pop()
         return bool(array.after)
@@ -150,7 +151,7 @@ class Supervisor(object):
     # -- ends --------------------------------------------------------------------------------------------------
 
     def notice_exits(self, now: float) -> None:
-        """Reap own children, poll adopted elements, and finish what has ended."""
+        """Reap own children, poll adopted elements, and finish the elements that have ended."""
         poll = now >= self.next_poll
         if poll:
             self.next_poll = now + POLL_SEC
