@@ -71,7 +71,7 @@ class Local(base.Scheduler):
         return str(job_id)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        jobs = self.state.stored_jobs(_numbers(job_ids))
+        jobs = self.state.stored_jobs(job_ids)
         unfinished = [(folder, stored) for folder, stored in jobs if not os.path.exists(folder.done)]
         if not unfinished:
             return []
@@ -97,7 +97,7 @@ class Local(base.Scheduler):
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
-        for folder, stored in self.state.stored_jobs(_numbers(job_ids)):
+        for folder, stored in self.state.stored_jobs(job_ids):
             if stored.submitted >= since:
                 ended = events.read(folder.events).ended
                 rows.extend(_ended_row(folder.id, ended[index]) for index in sorted(ended))
@@ -117,7 +117,7 @@ class Local(base.Scheduler):
         return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
 
     def find(self, name: str, since: float) -> List[str]:
-        newest_first = self.state.stored_jobs(reversed(self.state.job_ids()))
+        newest_first = self.state.stored_jobs(map(str, reversed(self.state.job_ids())))
         recent = itertools.takewhile(lambda job: job[1].submitted >= since, newest_first)
         return [str(folder.id) for folder, stored in recent if stored.job.name == name][::-1]
 
@@ -158,17 +158,13 @@ class Local(base.Scheduler):
         """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
         active = self.state.active_ids()
         waiting = []
-        for folder, stored in self.state.stored_jobs(job_id for job_id in active if job_id <= last):
+        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in active if job_id <= last):
             now = states.get(folder.id) or events.read(folder.events)
             if now.pending(stored.job.count):
                 depends = not set(active).isdisjoint(stored.after)
                 limit = stored.job.max_running
                 waiting.append(Waiting(folder.id, depends, limit is not None and len(now.started) >= limit))
         return capacity.reasons(waiting)
-
-
-def _numbers(job_ids: Sequence[str]) -> List[int]:
-    return [int(job_id) for job_id in job_ids if job_id.isdigit()]
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:

@@ -57,7 +57,7 @@ class Element(object):
     def reap(self) -> None:
         """Fill in ``returncode`` when the wrapper of an own element has ended.
 
-        Processes that the wrapper left running are killed, as cluster schedulers do, unless the element is in its grace period.
+        Processes that the wrapper left running are killed, as cluster schedulers do, except in the grace period.
         """
         pid = self.start.pid
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -152,12 +152,6 @@ class Array(object):
         except OSError as error:
             log("job %d: %s" % (self.id, error))
         return not self.unsaved
-
-    def room(self) -> int:
-        """Return the number of further elements that the job itself allows now."""
-        if self.job.max_running is None:
-            return len(self.pending)
-        return min(len(self.pending), max(0, self.job.max_running - len(self.running)))
 
     def start(self, cores: int, gpus: Sequence[int]) -> bool:
         """Start the next element. Returns False when the machine cannot now, and the element stays pending."""

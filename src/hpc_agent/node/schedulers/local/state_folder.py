@@ -77,10 +77,9 @@ class StateFolder(object):
     def active_ids(self) -> List[int]:
         return _numbers(self.active)
 
-    def stored_jobs(self, job_ids: Iterable[int]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
+    def stored_jobs(self, job_ids: Iterable[str]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
         """Yield the jobs among ``job_ids`` that are in this folder. Raises NodeError ``schema_incompat``."""
-        for job_id in job_ids:
-            folder = self.job(job_id)
+        for folder in (self.job(int(job_id)) for job_id in job_ids if job_id.isdigit()):
             stored = folder.read()
             if stored is not None:
                 yield folder, stored

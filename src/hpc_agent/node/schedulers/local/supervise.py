@@ -96,8 +96,6 @@ class Supervisor(object):
             for element in list(array.running.values()):
                 yield array, element
 
-    # -- jobs --------------------------------------------------------------------------------------------------
-
     def look_for_jobs(self) -> None:
         """Load jobs that are new to this supervisor, oldest first."""
         limits = self.state.read_limits()
@@ -148,8 +146,6 @@ class Supervisor(object):
     def is_open(self, job_id: int) -> bool:
         return job_id in self.arrays or self.state.job(job_id).is_unfinished()
 
-    # -- ends --------------------------------------------------------------------------------------------------
-
     def notice_exits(self, now: float) -> None:
         """Reap own children, poll adopted elements, and finish the elements that have ended."""
         poll = now >= self.next_poll
@@ -165,11 +161,15 @@ class Supervisor(object):
             if element.returncode is not None and (element.kill_at is None or (poll and not element.lingers())):
                 array.finish(element)
 
-    # -- limits ------------------------------------------------------------------------------------------------
-
     def enforce_limits(self, now: float) -> None:
         if now >= self.next_scan and any(array.running for array in self.arrays.values()):
-            self.check_memory(now)
+            table = processes.table()
+            for array, element in self.all_elements():
+                element.measure(table)
+                used = processes.memory_mb(table, element.members, array.memory_mb)
+                element.peak_mb = max(element.peak_mb, used)
+                if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
+                    array.kill(element, "out_of_memory", now)
             self.next_scan = now + max(SCAN_SEC, SCAN_SHARE * (time.monotonic() - now))
         for array, element in self.all_elements():
             if element.kill_at is None:
@@ -181,17 +181,6 @@ class Supervisor(object):
                 element.destroy()
                 element.kill_at = now + RETRY_SEC
 
-    def check_memory(self, now: float) -> None:
-        table = processes.table()
-        for array, element in self.all_elements():
-            element.measure(table)
-            used = processes.memory_mb(table, element.members, array.memory_mb)
-            element.peak_mb = max(element.peak_mb, used)
-            if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
-                array.kill(element, "out_of_memory", now)
-
-    # -- starts ------------------------------------------------------------------------------------------------
-
     def start_elements(self, now: float) -> None:
         if now < self.hold_until:
             return
@@ -199,8 +188,10 @@ class Supervisor(object):
         for array in self.arrays.values():
             each = capacity.needs(array.job.resources, self.limits)
             free = free.minus(each, len(array.running))
-            room = array.room()
-            if room and array.flush() and not self.depends(array):
+            room = len(array.pending)
+            if array.job.max_running is not None:
+                room = min(room, array.job.max_running - len(array.running))
+            if room > 0 and array.flush() and not self.depends(array):
                 waited = now - array.blocked_since if array.blocked_since is not None else 0.0
                 demands.append(Demand(array.id, room, each, waited))
         grants = dict(capacity.plan(demands, self.limits, free)) if demands else {}
@@ -215,8 +206,6 @@ class Supervisor(object):
     def idle_gpus(self, count: int) -> List[int]:
         taken = {gpu for _, element in self.all_elements() for gpu in element.start.gpus} if count else set()
         return [gpu for gpu in range(self.limits.gpus) if gpu not in taken][:count]
-
-    # -- waiting -----------------------------------------------------------------------------------------------
 
     def sleep(self) -> None:
         """Wait until a child ends, a client calls, or the next deadline."""
@@ -240,7 +229,7 @@ class Supervisor(object):
     def leave(self) -> bool:
         """Give up the lock when there is nothing to do. Returns True when this process may end.
 
-        A job that is stored while the lock is still held has no other supervisor: such a job calls the lock back.
+        A job that is stored while the lock is still held has no other supervisor: the lock is taken back for it.
         """
         known = self.unfinished_ids()
         self.look_for_jobs()
