@@ -5,7 +5,7 @@ Element indices count from 0 here and in every module above; only an adapter kno
 
 import os
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ..shared.commands import run_command
 from ..shared.errors import NodeError
@@ -138,6 +138,11 @@ class Scheduler(object):
     """Builds commands, parses their output, and runs them."""
 
     name = ""
+    submit_tool = ""
+    job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
+    prefix: Pattern[str]  # the part of a line of an error that is no help
+    refusals: Sequence[Rule] = ()
+    unreachable: Pattern[str]  # an error of a query that did not reach the scheduler
     command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)
 
     @classmethod
@@ -151,12 +156,36 @@ class Scheduler(object):
         raise NotImplementedError
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
-        """Return the job id.
+        """Return the one job id that the submission tool printed.
 
-        Raises NodeError ``scheduler_refused`` or ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the
-        scheduler cannot be reached) or ``submission_unknown``; the last two call for a look-up before another attempt.
+        Raises NodeError of the first rule whose pattern occurs in the message: ``scheduler_refused`` or
+        ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the scheduler cannot be reached); without a
+        rule ``submission_unknown``. The last two call for a look-up before another attempt.
         """
-        raise NotImplementedError
+        ids = {match.group(match.lastindex or 0) for match in map(self.job_id.match, out.splitlines()) if match}
+        output = err.strip() or out.strip()
+        if code == 0 and len(ids) == 1:
+            return ids.pop()
+        if code == 0 or ids:
+            outcome = "%s ended with exit code %d and named %d jobs" % (self.submit_tool, code, len(ids))
+            raise NodeError("submission_unknown", "%s: %s" % (outcome, self.summary(output)))
+        message = "%s: %s" % (self.submit_tool, self.summary(output) or "exit code %d without a message" % code)
+        for rule in self.refusals:
+            if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
+                details = {"scheduler": output, "retry_later": rule.retry_later}
+                raise NodeError(rule.code, message, rule.remedy + _THEN, details)
+        raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
+
+    def summary(self, output: str) -> str:
+        """Return the lines of a tool's message as one line, without their prefixes."""
+        lines = (self.prefix.sub("", line.strip()) for line in output.splitlines())
+        return "; ".join(dict.fromkeys(filter(None, lines)))[:500]
+
+    def query_error(self, tool: str, code: int, err: str) -> NodeError:
+        """Return the error of a query that failed: ``cluster_timeout`` where the scheduler could not be reached."""
+        kind = "cluster_timeout" if self.unreachable.search(err) else "remote_command_failed"
+        message = "%s: %s" % (tool, self.summary(err) or "exit code %d" % code)
+        return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
@@ -229,34 +258,6 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
             raise ValueError("not an index range: %r" % part)
         elements.extend(range(start - first, stop - first + 1, step))
     return elements
-
-
-def submitted_job(
-    tool: str, ids: Set[str], code: int, output: str, summarize: Callable[[str], str], rules: Sequence[Rule]
-) -> str:
-    """Return the one id that ``tool`` printed. Raises the NodeError of the first rule whose pattern occurs in ``output``.
-
-    Without a rule the outcome is not known: ``submission_unknown``, which calls for a look-up before another attempt.
-    """
-    if code == 0 and len(ids) == 1:
-        return ids.pop()
-    summary = summarize(output)
-    if code == 0 or ids:
-        outcome = "%s ended with exit code %d and named %d jobs" % (tool, code, len(ids))
-        raise NodeError("submission_unknown", "%s: %s" % (outcome, summary))
-    message = "%s: %s" % (tool, summary or "exit code %d without a message" % code)
-    for rule in rules:
-        if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
-            details = {"scheduler": output, "retry_later": rule.retry_later}
-            raise NodeError(rule.code, message, rule.remedy + _THEN, details)
-    raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
-
-
-def query_error(tool: str, code: int, err: str, summary: str, unreachable: Pattern[str]) -> NodeError:
-    """Return the error of a query that failed: ``cluster_timeout`` where the scheduler could not be reached."""
-    kind = "cluster_timeout" if unreachable.search(err) else "remote_command_failed"
-    message = "%s: %s" % (tool, summary or "exit code %d" % code)
-    return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})
 
 
 def walltime_seconds(text: str) -> Optional[int]:

@@ -39,14 +39,7 @@ _CAUSES: Dict[str, Optional[str]] = {
 _LAUNCH_SIGNAL = 53
 _HIGHEST_SIGNAL = 64
 
-_JOB_ID = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
 _ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
-_PREFIX = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
-_UNREACHABLE = re.compile(
-    r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
-    r"|Zero Bytes were|Problem talking to the database|rate limit",
-    re.IGNORECASE,
-)
 
 # Without the first, index lists are cut short; without the second, a time is local and ambiguous once a year.
 _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
@@ -89,6 +82,15 @@ class Slurm(base.Scheduler):
     """Arrays are numbered 0..n-1; the array's name stands in the job name and in the comment."""
 
     name = "slurm"
+    submit_tool = "sbatch"
+    job_id = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
+    prefix = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
+    refusals = _RULES
+    unreachable = re.compile(
+        r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
+        r"|Zero Bytes were|Problem talking to the database|rate limit",
+        re.IGNORECASE,
+    )
 
     def submit_command(self, job: base.Job) -> List[str]:
         throttle = "%%%d" % job.max_running if job.max_running else ""
@@ -100,10 +102,6 @@ class Slurm(base.Scheduler):
         if job.after:
             argv.append("--dependency=afterany:" + ":".join(job.after))
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
-
-    def parse_submit(self, code: int, out: str, err: str) -> str:
-        ids = {match.group(1) for match in map(_JOB_ID.match, out.splitlines()) if match}
-        return base.submitted_job("sbatch", ids, code, err.strip() or out.strip(), _summary, _RULES)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         # Not --jobs: squeue fails when the only job of the list is no longer there.
@@ -161,9 +159,9 @@ class Slurm(base.Scheduler):
     def _query(self, argv: List[str]) -> str:
         """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
         code, out, err = run_command(argv, self.command_timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
-        if code == 0 and not _UNREACHABLE.search(err):
+        if code == 0 and not self.unreachable.search(err):
             return out
-        error = base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
+        error = self.query_error(argv[0], code, err)
         if "accounting storage is disabled" in err:
             error.code = "remote_command_failed"
             error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
@@ -191,12 +189,6 @@ def _placement_flags(placement: Dict[str, Any]) -> List[str]:
     if placement.get("exclude_nodes"):
         flags.append("--exclude=" + ",".join(placement["exclude_nodes"]))
     return flags
-
-
-def _summary(err: str) -> str:
-    """Return the lines of a tool's standard error as one line, without their prefixes."""
-    lines = [_PREFIX.sub("", line.strip()) for line in err.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines))[:500]
 
 
 def _elements(match: Match[str]) -> List[int]:
