@@ -140,7 +140,7 @@ class Scheduler(object):
     name = ""
     submit_tool = ""
     job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
-    prefix: Pattern[str]  # the part of a line of an error that is no help
+    prefix: Pattern[str]  # the start of a line of an error, left out of our message
     refusals: Sequence[Rule] = ()
     unreachable: Pattern[str]  # an error of a query that did not reach the scheduler
     command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)

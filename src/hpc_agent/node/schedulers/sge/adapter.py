@@ -74,7 +74,13 @@ class GridEngine(base.Scheduler):
         if job.environment:
             # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
             argv += ["-v", ",".join(sorted(job.environment))]
-        argv += _resource_flags(job.resources, job.site) + _placement_flags(job.placement)
+        argv += _resource_flags(job.resources, job.site)
+        # A resource takes the place of a QOS (``highp`` on some sites).
+        for name, flag in (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l")):
+            if job.placement.get(name):
+                argv += [flag, str(job.placement[name])]
+        if job.placement.get("exclude_nodes"):
+            argv += ["-l", "h=!(%s)" % "|".join(job.placement["exclude_nodes"])]
         if job.after:
             argv += ["-hold_jid", ",".join(job.after)]
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
@@ -171,18 +177,6 @@ def _gpu_request(template: str, resources: Dict[str, Any]) -> str:
     if kind and "{type}" not in template:
         parts.append("{type}")
     return ",".join(parts).replace("{type}", str(kind)).replace("{count}", "%d" % int(resources["gpus"]))
-
-
-def _placement_flags(placement: Dict[str, Any]) -> List[str]:
-    """Return the flags for queue, project and resources; a resource takes the place of a QOS (``highp`` on some sites)."""
-    names = (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l"))
-    flags: List[str] = []
-    for name, flag in names:
-        if placement.get(name):
-            flags += [flag, str(placement[name])]
-    if placement.get("exclude_nodes"):
-        flags += ["-l", "h=!(%s)" % "|".join(placement["exclude_nodes"])]
-    return flags
 
 
 def _user() -> str:

@@ -98,7 +98,12 @@ class Slurm(base.Scheduler):
         argv += ["--job-name=" + job.name, "--comment=" + job.name]
         argv += ["--output=" + os.path.join(job.log_folder.replace("%", "%%"), "%A_%a.out")]
         argv += ["--open-mode=append", "--export=ALL", "--chdir=" + job.working_directory]
-        argv += _resource_flags(job.resources) + _placement_flags(job.placement)
+        argv += _resource_flags(job.resources)
+        for name in ("partition", "account", "qos", "constraint"):
+            if job.placement.get(name):
+                argv.append("--%s=%s" % (name, job.placement[name]))
+        if job.placement.get("exclude_nodes"):
+            argv.append("--exclude=" + ",".join(job.placement["exclude_nodes"]))
         if job.after:
             argv.append("--dependency=afterany:" + ":".join(job.after))
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
@@ -181,14 +186,6 @@ def _resource_flags(resources: Dict[str, Any]) -> List[str]:
         kind = ":%s" % resources["gpu_type"] if resources.get("gpu_type") else ""
         flags.append("--gres=gpu%s:%d" % (kind, int(resources["gpus"])))
     return flags + (["--exclusive"] if resources.get("exclusive") else [])
-
-
-def _placement_flags(placement: Dict[str, Any]) -> List[str]:
-    names = ("partition", "account", "qos", "constraint")
-    flags = ["--%s=%s" % (name, placement[name]) for name in names if placement.get(name)]
-    if placement.get("exclude_nodes"):
-        flags.append("--exclude=" + ",".join(placement["exclude_nodes"]))
-    return flags
 
 
 def _elements(match: Match[str]) -> List[int]:
