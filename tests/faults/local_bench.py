@@ -111,7 +111,7 @@ def patched_boot(monkeypatch: pytest.MonkeyPatch, statements: str) -> None:
     lines = [
         "import importlib, sys",
         "sys.path.append(sys.argv[1])",
-        "for name in ('supervise', 'arrays', 'events', 'state_folder', 'processes'):",
+        "for name in ('supervise', 'events', 'state_folder', 'processes'):",
         "    globals()[name] = importlib.import_module(sys.argv[2] + '.' + name)",
         statements,
         "supervise.main(sys.argv[3], int(sys.argv[4]))",

@@ -419,9 +419,9 @@ def test_no_job_is_forgotten_as_the_supervisor_leaves(bench: Bench, monkeypatch:
 import time
 supervise.IDLE_EXIT_SEC = 0.001
 take, remove, ids = state_folder.take_lock, supervise.remove_quietly, supervise.Supervisor.unfinished_ids
-def slow_take(path, wait):
+def slow_take(path):
     time.sleep(0.03)
-    return take(path, wait)
+    return take(path)
 def slow_remove(path):
     if path.endswith("supervisor.json"):
         time.sleep(0.03)

@@ -11,8 +11,8 @@ from hpc_agent.infra.clusters import Cluster, GpuQueue
 from hpc_agent.infra.partitions import Gpu, Limit, PartitionFacts, SiteFacts
 from hpc_agent.node.look import site_facts
 from hpc_agent.node.schedulers import load
+from hpc_agent.node.schedulers.base import Gpus, parse_config, walltime_seconds
 from hpc_agent.node.schedulers.sge import site as sge
-from hpc_agent.node.schedulers.site import Gpus, parse_config, walltime_seconds
 from hpc_agent.node.schedulers.slurm import site as slurm
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.ops.plan.recommend_partition import Wanted, rank

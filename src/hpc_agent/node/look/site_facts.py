@@ -5,8 +5,7 @@ import pwd
 from typing import Any, Dict, List, Optional
 
 from ..schedulers import load
-from ..schedulers.base import clean_environment
-from ..schedulers.site import Limit, Partition
+from ..schedulers.base import Limit, Partition, clean_environment
 from ..shared.commands import run_command
 from ..shared.errors import NodeError
 

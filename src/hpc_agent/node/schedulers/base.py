@@ -5,11 +5,10 @@ Element indices count from 0 here and in every module above; only an adapter kno
 
 import os
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ..shared.commands import run_command
 from ..shared.errors import NodeError
-from .site import Limit, Partition, Query
 
 # States of an element in the queue.
 QUEUE_STATES = ("pending", "held", "running", "suspended", "completing", "error")
@@ -28,11 +27,14 @@ _HIGHEST_INDEX = 5000000
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
 
+# days-hours[:minutes[:seconds]], hours:minutes:seconds or minutes[:seconds]
+_WALLTIME = re.compile(r"^(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?$")
+
 _THEN = ", then run 'hpc-agent submit' again."
 
 
 class Rule(NamedTuple):
-    """A message of a submission tool that printed no job id: its pattern, what to do, and the error it stands for."""
+    """A message of a submission tool that printed no job id: its pattern, the remedy, and the code of the error."""
 
     pattern: str
     remedy: str
@@ -94,10 +96,53 @@ class AccountingRow(NamedTuple):
         return "failed" if self.cause else "complete"
 
 
+# Runs a command (its words are the arguments) and returns its output; the output of a command that failed is an empty text.
+Query = Callable[..., str]
+
+
+class Gpus(NamedTuple):
+    """The GPUs of one type in a partition; ``idle`` is None where the scheduler does not count them."""
+
+    type: str
+    total: int
+    idle: Optional[int] = None
+
+
+class Partition(NamedTuple):
+    """A partition or queue. ``cpus_node`` and ``mem_mb`` (MiB) are those of its largest node; None is not known."""
+
+    name: str
+    state: str = "unknown"  # "up", or another word of the scheduler
+    default: bool = False
+    max_walltime_sec: Optional[int] = None
+    nodes: int = 0
+    cpus_total: int = 0
+    cpus_idle: int = 0
+    cpus_node: Optional[int] = None
+    mem_mb: Optional[int] = None
+    gpus: List[Gpus] = []
+    priority_tier: Optional[int] = None
+    pending_jobs: Optional[int] = None
+
+
+class Limit(NamedTuple):
+    """A limit that holds for the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
+
+    name: str
+    scope: str
+    kind: str
+    limit: int
+
+
 class Scheduler(object):
     """Builds commands, parses their output, and runs them."""
 
     name = ""
+    submit_tool = ""
+    job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
+    prefix: Pattern[str]  # the start of a line of an error, left out of our message
+    refusals: Sequence[Rule] = ()
+    unreachable: Pattern[str]  # an error of a query that did not reach the scheduler
     command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)
 
     @classmethod
@@ -111,12 +156,36 @@ class Scheduler(object):
         raise NotImplementedError
 
     def parse_submit(self, code: int, out: str, err: str) -> str:
-        """Return the job id.
+        """Return the one job id that the submission tool printed.
 
-        Raises NodeError ``scheduler_refused`` or ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the
-        scheduler cannot be reached) or ``submission_unknown``; the last two call for a look-up before another attempt.
+        Raises NodeError of the first rule whose pattern occurs in the message: ``scheduler_refused`` or
+        ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the scheduler cannot be reached); without a
+        rule ``submission_unknown``. The last two call for a look-up before another attempt.
         """
-        raise NotImplementedError
+        ids = {match.group(match.lastindex or 0) for match in map(self.job_id.match, out.splitlines()) if match}
+        output = err.strip() or out.strip()
+        if code == 0 and len(ids) == 1:
+            return ids.pop()
+        if code == 0 or ids:
+            outcome = "%s ended with exit code %d and named %d jobs" % (self.submit_tool, code, len(ids))
+            raise NodeError("submission_unknown", "%s: %s" % (outcome, self.summary(output)))
+        message = "%s: %s" % (self.submit_tool, self.summary(output) or "exit code %d without a message" % code)
+        for rule in self.refusals:
+            if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
+                details = {"scheduler": output, "retry_later": rule.retry_later}
+                raise NodeError(rule.code, message, rule.remedy + _THEN, details)
+        raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
+
+    def summary(self, output: str) -> str:
+        """Return the lines of a tool's message as one line, without their prefixes."""
+        lines = (self.prefix.sub("", line.strip()) for line in output.splitlines())
+        return "; ".join(dict.fromkeys(filter(None, lines)))[:500]
+
+    def query_error(self, tool: str, code: int, err: str) -> NodeError:
+        """Return the error of a query that failed: ``cluster_timeout`` where the scheduler could not be reached."""
+        kind = "cluster_timeout" if self.unreachable.search(err) else "remote_command_failed"
+        message = "%s: %s" % (tool, self.summary(err) or "exit code %d" % code)
+        return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
@@ -191,29 +260,28 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
     return elements
 
 
-def submitted_job(
-    tool: str, ids: Set[str], code: int, output: str, summarize: Callable[[str], str], rules: Sequence[Rule]
-) -> str:
-    """Return the one id that ``tool`` printed. Raises the NodeError of the first rule whose pattern occurs in ``output``.
+def walltime_seconds(text: str) -> Optional[int]:
+    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (minutes and seconds) or ``30`` (minutes).
 
-    Without a rule the outcome is not known: ``submission_unknown``, which calls for a look-up before another attempt.
+    None stands for "infinite" and for anything else.
     """
-    if code == 0 and len(ids) == 1:
-        return ids.pop()
-    summary = summarize(output)
-    if code == 0 or ids:
-        outcome = "%s ended with exit code %d and named %d jobs" % (tool, code, len(ids))
-        raise NodeError("submission_unknown", "%s: %s" % (outcome, summary))
-    message = "%s: %s" % (tool, summary or "exit code %d without a message" % code)
-    for rule in rules:
-        if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
-            details = {"scheduler": output, "retry_later": rule.retry_later}
-            raise NodeError(rule.code, message, rule.remedy + _THEN, details)
-    raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
+    match = _WALLTIME.match(text.strip())
+    if match is None:
+        return None
+    days, first, second, third = (int(number or 0) for number in match.groups())
+    if match.group(1) or match.group(4):
+        return days * 86400 + first * 3600 + second * 60 + third
+    return first * 60 + second
 
 
-def query_error(tool: str, code: int, err: str, summary: str, unreachable: Pattern[str]) -> NodeError:
-    """Return the error of a query that failed: ``cluster_timeout`` where the scheduler could not be reached."""
-    kind = "cluster_timeout" if unreachable.search(err) else "remote_command_failed"
-    message = "%s: %s" % (tool, summary or "exit code %d" % code)
-    return NodeError(kind, message, None, {"command": tool, "stderr_tail": err[-2000:]})
+def parse_config(text: str) -> Dict[str, str]:
+    """Return the settings in lines ``name = value`` or ``name   value``."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        words = line.split(None, 1)
+        if equals:
+            found[name.strip()] = value.strip()
+        elif len(words) == 2:
+            found[words[0]] = words[1].strip()
+    return found

@@ -4,26 +4,26 @@ A detached supervisor runs them. Everything is in one state folder (``state_fold
 use. Submitting and asking start the supervisor when there is work and none is alive.
 """
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.files import write_json
-from ...shared.ranges import decode_ranges, encode_ranges
+from ...shared.ranges import count, encode_ranges
 from ...shared.timestamps import iso
 from .. import base
-from ..base import AccountingRow, QueueRow
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
 from .capacity import Amount, Waiting
 from .events import ElementStates, Event
-from .state_folder import JobFolder, StateFolder, StoredJob
+from .state_folder import StateFolder, StoredJob
 
 START_WAIT_SEC = 15.0
 GPU_TIMEOUT = 30.0
@@ -44,7 +44,7 @@ _BOOT = (
 
 
 class Local(base.Scheduler):
-    """``cores`` and ``memory_mb`` limit what runs at once; by default all cores and 80 % of the memory."""
+    """``cores`` and ``memory_mb`` limit the elements that run at once; by default all cores and 80 % of the memory."""
 
     name = "local"
 
@@ -63,7 +63,7 @@ class Local(base.Scheduler):
         """Store the job and see that a supervisor is alive. Raises NodeError ``scheduler_refused``."""
         self.state.create()
         limits = self._accept(job)
-        if limits != self._stored_limits():
+        if limits != self.state.read_limits():
             write_json(self.state.limits, limits._asdict())
         inherited = elements.without_secrets(_caller_environment())
         job_id = self.state.allocate(StoredJob(job, inherited, time.time()))
@@ -71,39 +71,40 @@ class Local(base.Scheduler):
         return str(job_id)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        unfinished = [found for found in self._jobs(job_ids) if not os.path.exists(found[1].done)]
+        jobs = self.state.stored_jobs(job_ids)
+        unfinished = [(folder, stored) for folder, stored in jobs if not os.path.exists(folder.done)]
         if not unfinished:
             return []
         alive = self.ensure_supervisor()
-        states = {number: events.read(folder.events) for number, folder, _ in unfinished}
+        states = {folder.id: events.read(folder.events) for folder, _ in unfinished}
         why = self._reasons(max(states), states) if alive else {}
         down = "" if alive else "SupervisorDown (see %s)" % self.state.log
         host = socket.gethostname()
         rows: List[QueueRow] = []
-        for number, _, stored in unfinished:
-            started = states[number].started.values()
+        for folder, stored in unfinished:
+            started = states[folder.id].started.values()
             for state, ids, reason, where in (
-                ("pending", states[number].pending(stored.job.count), why.get(number, down), ""),
+                ("pending", states[folder.id].pending(stored.job.count), why.get(folder.id, down), ""),
                 ("running", [start.element for start in started if not start.cause], "", host),
                 ("completing", [start.element for start in started if start.cause], "", host),
             ):
                 if ids:
+                    elements = encode_ranges(ids)
                     rows.append(
-                        QueueRow(str(number), encode_ranges(ids), state, reason, state.upper(), where, stored.job.name)
+                        QueueRow(str(folder.id), elements, state, reason, state.upper(), where, stored.job.name)
                     )
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
-        for number, folder, stored in self._jobs(job_ids):
+        for folder, stored in self.state.stored_jobs(job_ids):
             if stored.submitted >= since:
                 ended = events.read(folder.events).ended
-                rows.extend(_ended_row(number, ended[index]) for index in sorted(ended))
+                rows.extend(_ended_row(folder.id, ended[index]) for index in sorted(ended))
         return rows
 
     def submitted_elements(self) -> int:
-        rows = self.queue([str(number) for number in self.state.active_ids()])
-        return sum(len(decode_ranges(row.elements)) for row in rows)
+        return sum(count(row.elements) for row in self.queue([str(job_id) for job_id in self.state.active_ids()]))
 
     def usable_nodes(self) -> List[str]:
         return [socket.gethostname()]
@@ -116,43 +117,30 @@ class Local(base.Scheduler):
         return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
 
     def find(self, name: str, since: float) -> List[str]:
-        found = []
-        for number, _, stored in self._jobs([str(number) for number in reversed(self.state.job_ids())]):
-            if stored.submitted < since:
-                break
-            if stored.job.name == name:
-                found.append(str(number))
-        return found[::-1]
+        newest_first = self.state.stored_jobs(map(str, reversed(self.state.job_ids())))
+        recent = itertools.takewhile(lambda job: job[1].submitted >= since, newest_first)
+        return [str(folder.id) for folder, stored in recent if stored.job.name == name][::-1]
 
     def ensure_supervisor(self) -> bool:
-        """Wake the supervisor, or start one; return whether there is one now.
+        """Wake the supervisor, or start one. Returns False when none can be started.
 
         The supervisor's own lock is taken here and handed over, so at no moment is a starting supervisor without it.
         """
         self.state.create()
-        lock = state_folder.take_lock(self.state.lock, 0.0)
-        if lock is not None:
-            try:
-                return _spawn(self.state, lock)
-            finally:
-                os.close(lock)
-        self.state.wake_supervisor()
-        return True
-
-    def _jobs(self, job_ids: Sequence[str]) -> Iterator[Tuple[int, JobFolder, StoredJob]]:
-        """Yield the jobs among ``job_ids`` that this machine has."""
-        for job_id in job_ids:
-            if str(job_id).isdigit():
-                folder = self.state.job(int(job_id))
-                stored = folder.read()
-                if stored is not None:
-                    yield int(job_id), folder, stored
+        lock = state_folder.take_lock(self.state.lock)
+        if lock is None:
+            self.state.wake_supervisor()
+            return True
+        try:
+            return _spawn(self.state, lock)
+        finally:
+            os.close(lock)
 
     def _accept(self, job: base.Job) -> Amount:
         """Return the machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
         cores = self.cores or job.site.get("local_cores") or os.cpu_count() or 1
         memory = self.memory_mb or job.site.get("local_memory_mb") or MEMORY_SHARE * physical_memory_mb()
-        gpus = gpu_count() if job.resources.get("gpus") else self._stored_limits().gpus
+        gpus = gpu_count() if job.resources.get("gpus") else (self.state.read_limits() or Amount(0, 0.0, 0)).gpus
         limits = Amount(int(cores), float(memory), gpus)
         asked = capacity.needs(job.resources, limits)
         for unit, wanted, there in (
@@ -166,27 +154,21 @@ class Local(base.Scheduler):
                 raise NodeError("scheduler_refused", message, FIX_LIMITS)
         return limits
 
-    def _stored_limits(self) -> Amount:
-        try:
-            return self.state.read_limits()
-        except (ValueError, KeyError, TypeError):  # none yet, or damaged
-            return Amount(0, 0.0, 0)
-
     def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
-        """Return why the elements of jobs wait; all unfinished jobs up to ``last`` count, for they come first."""
+        """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
         active = self.state.active_ids()
         waiting = []
-        for number, folder, stored in self._jobs([str(job) for job in active if job <= last]):
-            now = states.get(number) or events.read(folder.events)
+        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in active if job_id <= last):
+            now = states.get(folder.id) or events.read(folder.events)
             if now.pending(stored.job.count):
-                depends = any(job.isdigit() and int(job) in active for job in stored.job.after)
+                depends = not set(active).isdisjoint(stored.after)
                 limit = stored.job.max_running
-                waiting.append(Waiting(number, depends, limit is not None and len(now.started) >= limit))
+                waiting.append(Waiting(folder.id, depends, limit is not None and len(now.started) >= limit))
         return capacity.reasons(waiting)
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:
-    """Start the supervisor with ``lock`` as its own; return whether it has started.
+    """Start the supervisor with ``lock`` as its own. Returns False when it did not start.
 
     A fresh interpreter in its own session that forks once more: it holds no pipe, terminal or folder of the caller.
     """
@@ -219,11 +201,7 @@ def _spawn(state: StateFolder, lock: int) -> bool:
 
 def _caller_environment() -> Dict[str, str]:
     """Return the caller's clean environment, in the caller's own language."""
-    environment = base.clean_environment()
-    del environment["LC_ALL"]
-    if "LC_ALL" in os.environ:
-        environment["LC_ALL"] = os.environ["LC_ALL"]
-    return environment
+    return {name: os.environ[name] for name in base.clean_environment() if name in os.environ}
 
 
 def physical_memory_mb() -> float:

@@ -1,4 +1,4 @@
-"""Cores, memory and GPUs of the machine: which jobs may start elements now, and why the others wait."""
+"""Cores, memory and GPUs of the machine: the jobs that may start elements now, and the reasons why others wait."""
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
@@ -16,18 +16,21 @@ class Amount(NamedTuple):
     def fits(self, free: "Amount") -> bool:
         return self.cores <= free.cores and self.memory_mb <= free.memory_mb and self.gpus <= free.gpus
 
-    def minus(self, other: "Amount") -> "Amount":
-        return Amount(self.cores - other.cores, self.memory_mb - other.memory_mb, self.gpus - other.gpus)
+    def minus(self, each: "Amount", times: int = 1) -> "Amount":
+        """Return the rest after ``each`` has been taken ``times`` times."""
+        return Amount(
+            self.cores - times * each.cores, self.memory_mb - times * each.memory_mb, self.gpus - times * each.gpus
+        )
 
 
 def needs(resources: Dict[str, Any], limits: Amount) -> Amount:
-    """Return what one element takes; memory that was not asked for is not counted."""
+    """Return the needs of one element; memory that was not asked for is not counted."""
     cores = limits.cores if resources.get("exclusive") else int(resources.get("cpus") or 1)
     return Amount(cores, float(resources.get("mem_mb") or 0), int(resources.get("gpus") or 0))
 
 
 class Demand(NamedTuple):
-    """A job that could start elements now: how many it has, what one takes, how long it has waited for room."""
+    """A job that could start elements now: their number, the needs of each, and the time that the job has waited for room."""
 
     job: int
     elements: int
@@ -36,7 +39,7 @@ class Demand(NamedTuple):
 
 
 def plan(demands: Iterable[Demand], limits: Amount, free: Amount) -> List[Tuple[int, int]]:
-    """Return (job, elements to start): first come first served, later jobs fill what an earlier one cannot use.
+    """Return (job, elements to start): first come first served, later jobs fill the room that an earlier one cannot use.
 
     Back-fill ends behind a job that has waited for PATIENCE_SEC, so a wide job is not overtaken for ever. A job
     that was accepted before the limits were lowered below its needs runs when the machine is otherwise empty.
@@ -66,7 +69,7 @@ class Waiting(NamedTuple):
 
 
 def reasons(waiting: Iterable[Waiting]) -> Dict[int, str]:
-    """Return why the elements of each job are pending; ``waiting`` is in the order of the ids."""
+    """Return the reason why the elements of each job are pending; ``waiting`` is in the order of the ids."""
     found: Dict[int, str] = {}
     blocked = False
     for job, depends, throttled in waiting:

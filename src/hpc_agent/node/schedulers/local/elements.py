@@ -1,16 +1,22 @@
-"""One element of an array: its environment, and how its processes are started, measured and ended."""
+"""The unfinished jobs of the supervisor: their elements, and the processes and events of these."""
 
+import collections
+import contextlib
+import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import processes
+from ...shared.files import make_folder, remove_quietly, write_json
+from ...shared.timestamps import iso
+from . import events, processes
 from .events import Event
-from .state_folder import StoredJob
+from .state_folder import JobFolder, StoredJob
 
 # The wrapper waits at a gate, so that nothing runs that is not in the event log: a supervisor that dies first closes
 # the pipe, and the element steps back. Then the wrapper runs its arguments and leaves their exit code in the file $0.
@@ -24,143 +30,231 @@ WRAPPER = (
     'exit "$1"\n'
 )
 BASH = "/bin/bash" if os.path.exists("/bin/bash") else "bash"
-UNSTARTED = "unstarted"
+MAX_ATTEMPTS = 3
+# The dispatcher gives its task the grace; this much more lets the dispatcher write the record.
+GRACE_MARGIN_SEC = 2.0
+RSS_UNIT = 1048576.0 if sys.platform == "darwin" else 1024.0
+# Failures to start an element that pass by themselves and are no fault of the element.
+TRANSIENT = tuple(
+    getattr(errno, name) for name in "EAGAIN EDQUOT EIO EMFILE ENFILE ENOMEM ENOSPC ESTALE ETXTBSY".split()
+)
 # Never written to the state folder: such variables reach elements through the supervisor's own environment.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
-RSS_UNIT = 1048576.0 if sys.platform == "darwin" else 1024.0
-
-
-class Exit(NamedTuple):
-    """How the wrapper ended: an exit code, or the signal that killed it."""
-
-    code: Optional[int]
-    number: Optional[int]
 
 
 class Element(object):
-    """An element whose processes live, or did a moment ago. An adopted one has no ``process``."""
+    """An element whose processes live, or did a moment ago. The wrapper of an ``own`` one is a child of this process."""
 
-    def __init__(self, start: Event, process: "Optional[subprocess.Popen[bytes]]" = None) -> None:
+    def __init__(self, start: Event, own: bool = False) -> None:
         self.start = start
-        self.process = process
+        self.own = own
         self.began = time.monotonic() - max(0.0, time.time() - start.at)
         self.members: Dict[int, str] = {start.pid: start.born}
         self.peak_mb = 0.0
-        self.killed_for = start.cause
         self.kill_at: Optional[float] = None
-        self.exit: Optional[Exit] = None
-        self.ran_sec: Optional[float] = None
-
-    def seconds(self) -> float:
-        return self.ran_sec if self.ran_sec is not None else time.monotonic() - self.began
-
-    def let_go(self, release: int, start: bool) -> None:
-        """Open the element's gate; or, when it must not run, close the gate and reap the wrapper."""
-        try:
-            if start:
-                os.write(release, b"\n")
-        except OSError:
-            pass  # killed at its gate; reaping tells how
-        finally:
-            os.close(release)
-        if not start and self.process is not None:
-            processes.signal_group(self.start.pid, signal.SIGKILL)
-            self.process.wait()
+        self.returncode: Optional[int] = None  # the wrapper's exit code, or -N where signal N killed the wrapper
 
     def reap(self) -> None:
-        """Fill in ``exit`` when the wrapper, a child of this process, has ended.
+        """Fill in ``returncode`` when the wrapper of an own element has ended.
 
-        What the wrapper left running is killed, as cluster schedulers do, unless the element is in its grace period.
+        Processes that the wrapper left running are killed, as cluster schedulers do, except in the grace period.
         """
         pid = self.start.pid
         done, status, usage = os.wait4(pid, os.WNOHANG)
-        if not done or self.process is None:
+        if not done:
             return
-        self.process.returncode = status  # keeps Popen from waiting for an id that may be another's by then
         self.peak_mb = max(self.peak_mb, usage.ru_maxrss / RSS_UNIT)
-        killed = os.WIFSIGNALED(status)
-        self.exit = Exit(None if killed else os.WEXITSTATUS(status), os.WTERMSIG(status) if killed else None)
+        self.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         if self.kill_at is None:
             processes.signal_group(pid, signal.SIGKILL)
             self.members.pop(pid, None)
             processes.kill_all(self.members)
 
     def is_gone(self) -> bool:
-        """Return whether the wrapper of an adopted element has ended."""
+        """Return True once the wrapper of an adopted element has ended."""
         return processes.born(self.start.pid) != self.start.born
 
-    def read_exit(self, path: str) -> Optional[str]:
-        """Return an adopted wrapper's exit code or UNSTARTED from its exit file; None when it was killed."""
-        try:
-            with open(path) as handle:
-                text = handle.read()
-                self.ran_sec = max(0.0, os.fstat(handle.fileno()).st_mtime - self.start.at)
-        except OSError:
-            return None
-        return text.strip() if text.endswith("\n") else None
+    def lingers(self) -> bool:
+        """Return True while any process of the element lives."""
+        return any(processes.born(pid) == since for pid, since in self.members.items())
 
     def measure(self, table: Dict[int, processes.Process]) -> None:
         """Renew ``members``, the processes of the element."""
+        self.members.setdefault(self.start.pid, self.start.born)
         self.members = processes.family(table, self.start.pid, self.members)
-
-    def memory_mb(self, table: Dict[int, processes.Process], limit: Optional[float]) -> float:
-        """Return the resident memory of all processes. Above the limit, pages that forked tasks share count once."""
-        used = processes.rss_mb(table, self.members)
-        if limit is not None and used > limit:
-            used = processes.pss_mb(table, self.members)
-        self.peak_mb = max(self.peak_mb, used)
-        return used
-
-    def lingers(self) -> bool:
-        """Return whether any process of the element still lives."""
-        return any(processes.born(pid) == since for pid, since in self.members.items())
-
-    def terminate(self) -> None:
-        """Send SIGTERM to the group, for the script to end in order."""
-        self.measure(processes.table())
-        processes.signal_group(self.start.pid, signal.SIGTERM)
 
     def destroy(self) -> None:
         """Send SIGKILL to all that is left of the element, in sessions of its own too."""
         self.measure(processes.table())
-        if self.exit is None:
+        if (self.own and self.returncode is None) or self.start.pid in self.members:
             processes.signal_group(self.start.pid, signal.SIGKILL)
         processes.kill_all(self.members)
 
-    def destroy_remains(self) -> None:
-        """Send SIGKILL to what an adopted wrapper that has ended left behind."""
-        table = processes.table()
-        if self.start.pid not in table:
-            self.measure(table)
-            processes.kill_all(self.members)
 
+class Array(object):
+    """An unfinished job: its elements are pending, running or ended."""
 
-def launch(
-    planned: Event, script: str, exit_file: str, log: str, environment: Dict[str, str], folder: str
-) -> Tuple[Element, int]:
-    """Start the wrapper of an element up to its gate.
+    def __init__(self, folder: JobFolder, stored: StoredJob) -> None:
+        self.id = folder.id
+        self.folder = folder
+        self.job = stored.job
+        self.walltime = float(stored.job.resources.get("walltime_sec") or 0)
+        self.memory_mb: Optional[float] = stored.job.resources.get("mem_mb")
+        self.after = stored.after
+        self.grace = float(stored.job.environment.get("HPC_PREEMPT_GRACE_SEC") or 10) + GRACE_MARGIN_SEC
+        self.environment = dict(job_environment(stored, os.environ), HPC_LOCAL_JOB_ID=str(folder.id))
+        self.blocked_since: Optional[float] = None
+        self.unsaved: List[Event] = []
+        states = events.read(folder.events)
+        self.attempts = states.attempts
+        self.pending: Deque[int] = collections.deque(states.pending(stored.job.count))
+        self.running = {index: Element(start) for index, start in states.started.items()}
 
-    Returns the element and the gate's descriptor, for ``Element.let_go``. Raises OSError.
-    """
-    gate, release = os.pipe()
-    try:
-        with open(log, "ab") as output:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", WRAPPER, exit_file, BASH, script],
-                stdin=gate,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                cwd=folder,
-                start_new_session=True,
-            )
-    except OSError:
-        os.close(release)
-        raise
-    finally:
+    def open(self) -> None:
+        """Make the folders of the elements, and adopt the elements that an earlier supervisor started. Raises OSError."""
+        make_folder(self.folder.exits)
+        try:
+            make_folder(self.job.log_folder)
+        except OSError as error:
+            log("job %d: %s" % (self.id, error))  # each element reports the same error as it fails to start
+        for element in list(self.running.values()):
+            if element.start.boot == processes.boot_id():
+                if element.is_gone():
+                    element.destroy()
+                    self.settle(element, watched=False)
+            elif element.start.host == socket.gethostname():
+                self.settle(element, watched=False)
+            else:
+                # Perhaps it still runs on that other machine: starting it here could run it twice.
+                self.finish(element, "node_failure")
+
+    def close(self) -> bool:
+        """Mark the job as done once its last event is written. Returns True when the supervisor may forget the job."""
+        try:
+            if self.flush():
+                write_json(self.folder.done, {"at": time.time()})
+                return True
+        except OSError as error:
+            log("job %d: %s" % (self.id, error))
+        return not os.path.isdir(self.folder.path)
+
+    def record(self, event: Event) -> bool:
+        """Write an event, later if the disk does not take it now. Returns False in that case."""
+        self.unsaved.append(event)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write the events that the disk did not take before. Returns False while it does not take them."""
+        try:
+            while self.unsaved:
+                events.append(self.folder.events, self.unsaved[0])
+                del self.unsaved[0]
+        except OSError as error:
+            log("job %d: %s" % (self.id, error))
+        return not self.unsaved
+
+    def start(self, cores: int, gpus: Sequence[int]) -> bool:
+        """Start the next element. Returns False when the machine cannot now, and the element stays pending."""
+        index, host = self.pending[0], socket.gethostname()
+        attempt = self.attempts.get(index, 1)
+        try:
+            process, gate = self.launch(index, attempt, cores, gpus)
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                log("job %d: %s" % (self.id, error))
+                return False
+            self.pending.popleft()
+            self.record(Event("end", index, attempt, "never_started", message=str(error), host=host, at=time.time()))
+            return True
+        pid, boot = process.pid, processes.boot_id()
+        born = processes.born(pid) or ""
+        start = Event("start", index, attempt, pid=pid, born=born, boot=boot, host=host, gpus=gpus, at=time.time())
+        written = self.record(start)
+        with contextlib.suppress(OSError):  # killed at its gate: reap() tells how
+            if written:
+                os.write(gate, b"\n")
         os.close(gate)
-    born = processes.born(process.pid) or ""
-    return Element(planned._replace(pid=process.pid, born=born, at=time.time()), process), release
+        if not written:
+            self.unsaved.remove(start)
+            processes.signal_group(pid, signal.SIGKILL)
+            process.wait()
+            return False
+        process.returncode = 0  # reap() waits for the process; Popen must not, for the id may be another's by then
+        self.running[self.pending.popleft()] = Element(start, own=True)
+        return True
+
+    def launch(
+        self, index: int, attempt: int, cores: int, gpus: Sequence[int]
+    ) -> "Tuple[subprocess.Popen[bytes], int]":
+        """Start the wrapper of an element up to its gate. Returns the process and the gate's descriptor. Raises OSError."""
+        exit_file = self.folder.exit_file(index, attempt)
+        if index in self.attempts:
+            remove_quietly(exit_file)
+        environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
+        waiting, gate = os.pipe()
+        try:
+            with open(os.path.join(self.job.log_folder, "%d_%d.out" % (self.id, index)), "ab") as output:
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script],
+                    stdin=waiting,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=self.job.working_directory,
+                    start_new_session=True,
+                )
+        except OSError:
+            os.close(gate)
+            raise
+        finally:
+            os.close(waiting)
+        return process, gate
+
+    def kill(self, element: Element, cause: str, kill_at: float) -> None:
+        """Arrange SIGKILL at ``kill_at`` (monotonic). The cause is written first: the supervisor may die before."""
+        self.record(Event("kill", element.start.element, element.start.attempt, cause))
+        element.start = element.start._replace(cause=cause)
+        element.kill_at = kill_at
+
+    def settle(self, element: Element, watched: bool) -> None:
+        """End, or queue again, an element of an earlier supervisor whose wrapper has ended.
+
+        The wrapper survives every signal but SIGKILL: without its exit file, and ``watched`` until then, it was
+        killed. Not watched, it may have gone down with the machine or the session of the user.
+        """
+        start, left = element.start, ""
+        with contextlib.suppress(OSError), open(self.folder.exit_file(start.element, start.attempt)) as handle:
+            left = handle.read()
+            element.began = time.monotonic() - max(0.0, os.fstat(handle.fileno()).st_mtime - start.at)
+        if left == "unstarted\n":
+            self.requeue(element, start.attempt)
+        elif left.endswith("\n") and left.strip().isdigit():
+            element.returncode = int(left)
+        elif watched or start.cause:
+            element.returncode = -signal.SIGKILL
+        elif start.attempt < MAX_ATTEMPTS:
+            self.requeue(element, start.attempt + 1)
+        else:
+            self.finish(element, "node_failure")
+
+    def requeue(self, element: Element, attempt: int) -> None:
+        index = element.start.element
+        del self.running[index]
+        self.record(Event("requeue", index, element.start.attempt, next=attempt))
+        self.attempts[index] = attempt
+        self.pending.appendleft(index)
+
+    def finish(self, element: Element, cause: Optional[str] = None) -> None:
+        """Record the end of a running element."""
+        start = element.start
+        del self.running[start.element]
+        cause, code, number = events.classify(element.returncode, cause or start.cause)
+        end = Event("end", start.element, start.attempt, cause, exit_code=code, signal=number, at=time.time())
+        seconds, peak_mb = round(time.monotonic() - element.began, 3), round(element.peak_mb, 1)
+        if self.record(end._replace(seconds=seconds, max_rss_mb=peak_mb, host=socket.gethostname())):
+            remove_quietly(self.folder.exit_file(start.element, start.attempt))
 
 
 def without_secrets(environment: Mapping[str, str]) -> Dict[str, str]:
@@ -173,10 +267,8 @@ def job_environment(stored: StoredJob, own: Mapping[str, str]) -> Dict[str, str]
     return dict(environment, **dict(stored.inherited, **stored.job.environment))
 
 
-def element_environment(
-    of_its_job: Dict[str, str], job: int, index: int, cores: int, gpus: Sequence[int]
-) -> Dict[str, str]:
-    own = {"HPC_LOCAL_JOB_ID": str(job), "HPC_LOCAL_INDEX": str(index), "HPC_LOCAL_CPUS": str(cores)}
-    if gpus:
-        own["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
-    return dict(of_its_job, **own)
+def log(text: str) -> None:
+    """Write a line into the supervisor's log. A full disk must not end the supervisor."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write("%s %s\n" % (iso(), text))
+        sys.stderr.flush()

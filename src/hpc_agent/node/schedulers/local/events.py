@@ -1,4 +1,4 @@
-"""The event log of a job: what happened to its elements, and what the events add up to."""
+"""The event log of a job: the events of its elements, and the state of each element that they add up to."""
 
 import errno
 import json
@@ -11,8 +11,8 @@ HIGHEST_SIGNAL = 64
 class Event(NamedTuple):
     """One event of one element. The fields after ``attempt`` belong to some kinds of event only.
 
-    start    pid, born, boot, host, gpus, at. In memory, ``cause`` is why the supervisor is killing the element
-    kill     cause: why the supervisor is about to kill the element
+    start    pid, born, boot, host, gpus, at. In memory, ``cause`` is the reason for a kill that is under way
+    kill     cause: the reason why the supervisor is about to kill the element
     requeue  next: the element is pending again, with this number of attempt
     end      cause (none: complete), exit_code, signal, seconds, max_rss_mb, message, host, at
     """
@@ -96,9 +96,7 @@ def read(path: str) -> ElementStates:
 def add_up(text: str) -> ElementStates:
     """Add up events. Lines that are no event (torn by a kill) count for nothing."""
     states = ElementStates()
-    for line in text.split("\n"):
-        if not line:
-            continue
+    for line in filter(None, text.split("\n")):
         try:
             states.add(Event(**json.loads(line)))
         except (ValueError, TypeError):
@@ -107,17 +105,18 @@ def add_up(text: str) -> ElementStates:
 
 
 def classify(
-    code: Optional[int], number: Optional[int], killed_for: Optional[str]
-) -> Tuple[Optional[str], Optional[int]]:
-    """Return (cause, signal) of an ended element; cause None is complete.
+    returncode: Optional[int], killed_for: Optional[str]
+) -> Tuple[Optional[str], Optional[int], Optional[int]]:
+    """Return (cause, exit code, signal) of an ended element; cause None is complete. A negative code is a signal.
 
-    ``killed_for`` is why the supervisor itself killed the element. A shell reports a command that a signal killed
+    ``killed_for`` is the reason why the supervisor itself killed the element. A shell reports a command that a signal killed
     as 128 + signal.
     """
-    if number is None and code is not None and 128 < code <= 128 + HIGHEST_SIGNAL:
-        number = code - 128
+    code, number = returncode, None
+    if returncode is not None and returncode < 0:
+        code, number = None, -returncode
+    elif returncode is not None and 128 < returncode <= 128 + HIGHEST_SIGNAL:
+        number = returncode - 128
     if killed_for:
-        return killed_for, number
-    if number is not None:
-        return "signal", number
-    return ("exit" if code else None), None
+        return killed_for, code, number
+    return ("signal" if number else "exit" if code else None), code, number

@@ -6,6 +6,7 @@
 import contextlib
 import os
 import signal
+from functools import lru_cache
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
 from ...shared.commands import run_command
@@ -27,18 +28,15 @@ class Process(NamedTuple):
     born: str
 
 
+@lru_cache(maxsize=None)
 def boot_id() -> str:
     """Return a text that changes with every boot of this machine; empty where the system has none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as handle:
+        return handle.read().strip()
     try:
-        with open("/proc/sys/kernel/random/boot_id") as handle:
-            return handle.read().strip()
-    except OSError:
-        pass
-    try:
-        _, out, _ = run_command(["sysctl", "-n", "kern.bootsessionuuid"], PS_TIMEOUT)
+        return run_command(["sysctl", "-n", "kern.bootsessionuuid"], PS_TIMEOUT)[1].strip()
     except NodeError:
         return ""
-    return out.strip()
 
 
 def born(pid: int) -> Optional[str]:
@@ -93,7 +91,7 @@ def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) ->
     """
     children: Dict[int, List[int]] = {}
     members: Dict[int, str] = {}
-    # A session that is empty gives its id back: who leads it now must be who led it then.
+    # A session that is empty gives its id back: its leader now must be its leader then.
     unchanged = leader not in processes or known.get(leader, processes[leader].born) == processes[leader].born
     for process in processes.values():
         children.setdefault(process.parent, []).append(process.pid)
@@ -114,11 +112,14 @@ def rss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
     return sum(processes[pid].rss_mb for pid in pids if pid in processes)
 
 
-def pss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
-    """Return the resident memory in MB with shared pages divided among their users; ``rss_mb`` on other kernels.
+def memory_mb(processes: Dict[int, Process], pids: Iterable[int], limit: Optional[float]) -> float:
+    """Return the resident memory in MB. Above ``limit``, shared pages are divided among their users (Linux only).
 
-    Costs the kernel a walk over the page tables, so ask only when ``rss_mb`` gives a reason to.
+    That costs the kernel a walk over the page tables.
     """
+    total = rss_mb(processes, pids)
+    if limit is None or total <= limit:
+        return total
     total = 0.0
     for pid in pids:
         try:
@@ -140,14 +141,3 @@ def kill_all(members: Dict[int, str]) -> None:
 def signal_group(leader: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(leader, number)
-
-
-def signal_pipe() -> int:
-    """Return a descriptor that becomes readable when a child ends. Makes SIGHUP harmless, but not for the children."""
-    wake, write = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)
-    for number in (signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    return wake

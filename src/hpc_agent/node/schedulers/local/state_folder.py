@@ -1,4 +1,4 @@
-"""The state folder of the embedded scheduler: its files, its stored jobs and its locks.
+"""The state folder of the embedded scheduler: its files, its stored jobs and its lock.
 
 ``limits.json``            cores, memory_mb and gpus of this machine
 ``supervisor.lock``        held (flock) by the supervisor for as long as it lives
@@ -15,8 +15,7 @@ import contextlib
 import errno
 import fcntl
 import os
-import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ...shared.errors import NodeError
 from ...shared.files import read_json, sync_folder, write_json
@@ -24,6 +23,7 @@ from .. import base
 from .capacity import Amount
 
 _STORED = "name count script environment log_folder after max_running resources working_directory".split()
+NO_LOCKS = "Set local_state in clusters.yaml to a folder on a disk of that machine; then run 'hpc-agent submit' again."
 
 
 class StoredJob(NamedTuple):
@@ -32,6 +32,11 @@ class StoredJob(NamedTuple):
     job: base.Job
     inherited: Dict[str, str]
     submitted: float
+
+    @property
+    def after(self) -> List[int]:
+        """Return the jobs that must have ended before; an id that is no number is no job of this scheduler."""
+        return [int(job) for job in self.job.after if job.isdigit()]
 
 
 class StateFolder(object):
@@ -48,18 +53,11 @@ class StateFolder(object):
         self.wake = os.path.join(self.path, "wake")
 
     def create(self) -> None:
-        """Make what is missing. Only the owner may look inside: job environments lie there."""
+        """Make the folders and the FIFO. Only the owner may look inside: job environments lie there."""
         for path in (self.path, self.jobs, self.active):
             os.makedirs(path, mode=0o700, exist_ok=True)
         with contextlib.suppress(OSError):  # without a FIFO the supervisor still looks every two seconds
             os.mkfifo(self.wake, 0o600)
-
-    def open_wake(self) -> List[int]:
-        """Return the supervisor's end of the FIFO, if there is a FIFO."""
-        try:
-            return [os.open(self.wake, os.O_RDWR | os.O_NONBLOCK)]
-        except OSError:
-            return []
 
     def wake_supervisor(self) -> None:
         with contextlib.suppress(OSError):
@@ -70,7 +68,7 @@ class StateFolder(object):
                 os.close(descriptor)
 
     def job(self, job_id: int) -> "JobFolder":
-        return JobFolder(os.path.join(self.jobs, str(job_id)))
+        return JobFolder(self, job_id)
 
     def job_ids(self) -> List[int]:
         """Return every id that was ever given, half-made jobs included, ascending."""
@@ -79,43 +77,50 @@ class StateFolder(object):
     def active_ids(self) -> List[int]:
         return _numbers(self.active)
 
-    def active_entry(self, job_id: int) -> str:
-        return os.path.join(self.active, str(job_id))
+    def stored_jobs(self, job_ids: Iterable[str]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
+        """Yield the jobs among ``job_ids`` that are in this folder. Raises NodeError ``schema_incompat``."""
+        for folder in (self.job(int(job_id)) for job_id in job_ids if job_id.isdigit()):
+            stored = folder.read()
+            if stored is not None:
+                yield folder, stored
 
     def allocate(self, stored: StoredJob) -> int:
         """Store a job under the next free id. Killed anywhere, this leaves either no job or a whole one."""
-        job_id = max([0] + self.job_ids() + self.active_ids()) + 1
+        folder = self.job(max([0] + self.job_ids() + self.active_ids()) + 1)
         while True:
             try:
-                os.mkdir(self.job(job_id).path, 0o700)
+                os.mkdir(folder.path, 0o700)
                 break
-            except OSError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-            job_id += 1
-        os.close(os.open(self.active_entry(job_id), os.O_CREAT | os.O_WRONLY, 0o600))
+            except FileExistsError:
+                folder = self.job(folder.id + 1)
+        os.close(os.open(folder.active, os.O_CREAT | os.O_WRONLY, 0o600))
         sync_folder(self.active)
         sync_folder(self.jobs)
         document: Dict[str, Any] = {key: getattr(stored.job, key) for key in _STORED}
         document.update(inherited=stored.inherited, submitted=stored.submitted)
-        write_json(self.job(job_id).spec, document)
-        return job_id
+        write_json(folder.spec, document)
+        return folder.id
 
-    def read_limits(self) -> Amount:
-        """Return the machine's limits. Raises OSError, ValueError, KeyError or TypeError where they cannot be read."""
-        document = read_json(self.limits)
-        return Amount(int(document["cores"]), float(document["memory_mb"]), int(document.get("gpus") or 0))
+    def read_limits(self) -> Optional[Amount]:
+        """Return the machine's limits; None where there are none yet, or where the file is damaged."""
+        try:
+            document = read_json(self.limits)
+            return Amount(int(document["cores"]), float(document["memory_mb"]), int(document.get("gpus") or 0))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 class JobFolder(object):
-    """Names inside a job's folder."""
+    """Names of the files of a job."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.spec = os.path.join(path, "spec.json")
-        self.events = os.path.join(path, "events.jsonl")
-        self.exits = os.path.join(path, "exits")
-        self.done = os.path.join(path, "done.json")
+    def __init__(self, state: StateFolder, job_id: int) -> None:
+        self.id = job_id
+        self.active = os.path.join(state.active, str(job_id))
+        self.path = os.path.join(state.jobs, str(job_id))
+        self.spec = os.path.join(self.path, "spec.json")
+        self.events = os.path.join(self.path, "events.jsonl")
+        self.exits = os.path.join(self.path, "exits")
+        self.done = os.path.join(self.path, "done.json")
 
     def exit_file(self, element: int, attempt: int) -> str:
         return os.path.join(self.exits, "%d.%d" % (element, attempt))
@@ -129,11 +134,8 @@ class JobFolder(object):
             document = read_json(self.spec)
             if document is None:
                 return None
-            return StoredJob(
-                base.Job(**{name: document[name] for name in _STORED if name in document}),
-                document.get("inherited") or {},
-                float(document["submitted"]),
-            )
+            job = base.Job(**{name: document[name] for name in _STORED if name in document})
+            return StoredJob(job, document.get("inherited") or {}, float(document["submitted"]))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeError("schema_incompat", "%s is damaged: %s" % (self.spec, error)) from error
 
@@ -141,40 +143,22 @@ class JobFolder(object):
 def _numbers(folder: str) -> List[int]:
     try:
         return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return []
-        raise
+    except FileNotFoundError:
+        return []
 
 
-def take_lock(path: str, wait: float) -> Optional[int]:
-    """Return a descriptor that holds the flock on ``path``; None when another holds the lock for ``wait`` seconds.
+def take_lock(path: str) -> Optional[int]:
+    """Return a descriptor that holds the flock on ``path``; None when another process holds the lock.
 
     Raises NodeError ``precondition_failed`` where the file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + wait
-    try:
-        while not _lock_now(descriptor, path):
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.01)
-    except NodeError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _lock_now(descriptor: int, path: str) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        os.close(descriptor)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
+            return None
         message = "%s: no file locks here: %s" % (path, error.strerror)
-        remedy = (
-            "Set local_state in clusters.yaml to a folder on a disk of that machine; then run 'hpc-agent submit' again."
-        )
-        raise NodeError("precondition_failed", message, remedy) from error
-    return True
+        raise NodeError("precondition_failed", message, NO_LOCKS) from error
+    return descriptor

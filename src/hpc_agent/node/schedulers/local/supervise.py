@@ -11,31 +11,25 @@ import errno
 import os
 import select
 import shutil
+import signal
 import socket
 import time
-from typing import Iterator, Set, Tuple
+from typing import Iterator, List, Set, Tuple
 
 from ...shared.errors import NodeError
 from ...shared.files import remove_quietly, write_json
 from . import capacity, processes, state_folder
-from .arrays import Array, log
 from .capacity import Amount, Demand
-from .elements import Element
-from .events import Event
+from .elements import Array, Element, log
 from .state_folder import StateFolder
 
 LOOK_SEC = 2.0
 SCAN_SEC = 0.5
-# Looking at every process of the machine may take one part in so many of one core.
+# A look at every process of the machine may take 1/25 of one core.
 SCAN_SHARE = 25.0
 POLL_SEC = 0.1
 RETRY_SEC = 1.0
 IDLE_EXIT_SEC = 5.0
-GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
-# What passes by itself: such a failure to start an element is no fault of the element.
-TRANSIENT = tuple(
-    getattr(errno, name) for name in "EAGAIN EDQUOT EIO EMFILE ENFILE ENOMEM ENOSPC ESTALE ETXTBSY".split()
-)
 
 
 class Supervisor(object):
@@ -44,13 +38,18 @@ class Supervisor(object):
     def __init__(self, state: StateFolder, lock: int) -> None:
         self.state = state
         self.lock = lock
-        self.host = socket.gethostname()
-        self.boot = processes.boot_id()
         self.arrays: "collections.OrderedDict[int, Array]" = collections.OrderedDict()
         self.broken: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
-        self.signals = processes.signal_pipe()
-        self.inputs = [self.signals] + state.open_wake()
+        self.signals, write = os.pipe()
+        os.set_blocking(self.signals, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write)  # the pipe becomes readable when a child ends
+        for number in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # SIGHUP is harmless now, but not for the children
+        self.inputs = [self.signals]
+        with contextlib.suppress(OSError):
+            self.inputs.append(os.open(state.wake, os.O_RDWR | os.O_NONBLOCK))
         self.next_look = self.next_scan = self.next_poll = self.hold_until = 0.0
         self.idle_since = time.monotonic()
 
@@ -66,7 +65,7 @@ class Supervisor(object):
                 self.look_for_jobs()
             self.notice_exits(now)
             self.enforce_limits(now)
-            self.retire_arrays(now)  # before anything starts: what waited for a job comes before later jobs
+            self.retire_arrays(now)  # before anything starts: a job that depended on these comes before later jobs
             self.start_elements(now)
             if self.retire_arrays(now):
                 continue  # none of its elements could be started, so no end of a child will end the sleep
@@ -80,7 +79,7 @@ class Supervisor(object):
 
     def introduce(self) -> None:
         """Write who this process is, for people; nothing depends on the file."""
-        about = {"pid": os.getpid(), "host": self.host, "boot": self.boot, "since": time.time()}
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "boot": processes.boot_id(), "since": time.time()}
         with contextlib.suppress(OSError):
             write_json(self.state.supervisor, about, sync=False)
 
@@ -89,7 +88,7 @@ class Supervisor(object):
         try:
             there = os.stat(self.state.lock)
         except OSError as error:
-            return error.errno not in GONE
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
         return os.path.samestat(there, os.fstat(self.lock))
 
     def all_elements(self) -> Iterator[Tuple[Array, Element]]:
@@ -97,53 +96,49 @@ class Supervisor(object):
             for element in list(array.running.values()):
                 yield array, element
 
-    # -- jobs --------------------------------------------------------------------------------------------------
-
     def look_for_jobs(self) -> None:
         """Load jobs that are new to this supervisor, oldest first."""
-        try:
-            self.limits = self.state.read_limits()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log("limits.json: %s" % error)
+        limits = self.state.read_limits()
+        if limits is None:
+            log("%s is missing or damaged" % self.state.limits)
+        self.limits = limits or self.limits
         for array in self.arrays.values():
-            if not array.exists():
+            if not os.path.isdir(array.folder.path):
                 array.pending.clear()
         for job_id in self.state.active_ids():
-            if job_id not in self.arrays and job_id not in self.broken:
-                try:
-                    self.load(job_id)
-                except OSError as error:
-                    log("job %d: %s" % (job_id, error))
-                except (NodeError, ValueError, TypeError) as error:
-                    self.broken.add(job_id)
-                    log("job %d cannot be read: %s" % (job_id, error))
-
-    def load(self, job_id: int) -> None:
-        folder = self.state.job(job_id)
-        stored = folder.read()
-        if stored is None:
-            return
-        if os.path.exists(folder.done):
-            remove_quietly(self.state.active_entry(job_id))
-            return
-        array = Array(job_id, folder, stored)
-        array.open(self.boot)
-        self.arrays[job_id] = array
+            if job_id in self.arrays or job_id in self.broken:
+                continue
+            folder = self.state.job(job_id)
+            try:
+                stored = folder.read()
+                if stored is not None and os.path.exists(folder.done):
+                    remove_quietly(folder.active)
+                elif stored is not None:
+                    array = Array(folder, stored)
+                    array.open()
+                    self.arrays[job_id] = array
+            except OSError as error:
+                log("job %d: %s" % (job_id, error))
+            except (NodeError, ValueError, TypeError) as error:
+                self.broken.add(job_id)
+                log("job %d cannot be read: %s" % (job_id, error))
 
     def retire_arrays(self, now: float) -> bool:
-        """Mark jobs that are over; return whether there was one."""
-        over = [array for array in self.arrays.values() if array.is_over()] if now >= self.hold_until else []
+        """Mark jobs that are over. Returns True when there was one."""
+        if now < self.hold_until:
+            return False
+        over = [array for array in self.arrays.values() if not array.pending and not array.running]
         for array in over:
             if not array.close():
                 self.hold_until = now + RETRY_SEC
                 return False
             del self.arrays[array.id]
-            remove_quietly(self.state.active_entry(array.id))
+            remove_quietly(array.folder.active)
             shutil.rmtree(array.folder.exits, ignore_errors=True)
         return bool(over)
 
     def depends(self, array: Array) -> bool:
-        """Return whether a job that this one waits for has yet to end. An unknown job is over."""
+        """Return True while a job that ``array`` depends on has yet to end. An unknown job is over."""
         while array.after and not self.is_open(array.after[-1]):
             array.after.pop()
         return bool(array.after)
@@ -151,96 +146,66 @@ class Supervisor(object):
     def is_open(self, job_id: int) -> bool:
         return job_id in self.arrays or self.state.job(job_id).is_unfinished()
 
-    # -- ends --------------------------------------------------------------------------------------------------
-
     def notice_exits(self, now: float) -> None:
-        """Reap own children, poll adopted elements, and finish what has ended."""
+        """Reap own children, poll adopted elements, and finish the elements that have ended."""
         poll = now >= self.next_poll
         if poll:
             self.next_poll = now + POLL_SEC
         for array, element in self.all_elements():
-            if element.exit is None and element.process is not None:
+            if element.returncode is None and element.own:
                 element.reap()
-            elif element.exit is None and poll and element.is_gone():
+            elif element.returncode is None and poll and element.is_gone():
                 if element.kill_at is None:
-                    element.destroy_remains()
+                    element.destroy()
                 array.settle(element, watched=True)
-            if element.exit is not None and (element.kill_at is None or (poll and not element.lingers())):
+            if element.returncode is not None and (element.kill_at is None or (poll and not element.lingers())):
                 array.finish(element)
-
-    # -- limits ------------------------------------------------------------------------------------------------
 
     def enforce_limits(self, now: float) -> None:
         if now >= self.next_scan and any(array.running for array in self.arrays.values()):
-            self.check_memory(now)
+            table = processes.table()
+            for array, element in self.all_elements():
+                element.measure(table)
+                used = processes.memory_mb(table, element.members, array.memory_mb)
+                element.peak_mb = max(element.peak_mb, used)
+                if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
+                    array.kill(element, "out_of_memory", now)
             self.next_scan = now + max(SCAN_SEC, SCAN_SHARE * (time.monotonic() - now))
         for array, element in self.all_elements():
             if element.kill_at is None:
-                if array.walltime and element.seconds() > array.walltime:
+                if array.walltime and now - element.began > array.walltime:
                     array.kill(element, "timeout", now + array.grace)
-                    element.terminate()
+                    element.measure(processes.table())  # before the script ends and its children change their parent
+                    processes.signal_group(element.start.pid, signal.SIGTERM)
             elif now >= element.kill_at:
                 element.destroy()
                 element.kill_at = now + RETRY_SEC
 
-    def check_memory(self, now: float) -> None:
-        table = processes.table()
-        for array, element in self.all_elements():
-            element.measure(table)
-            used = element.memory_mb(table, array.memory_mb)
-            if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
-                array.kill(element, "out_of_memory", now)
-
-    # -- starts ------------------------------------------------------------------------------------------------
-
     def start_elements(self, now: float) -> None:
         if now < self.hold_until:
             return
-        demands = []
+        free, demands = self.limits, []
         for array in self.arrays.values():
-            room = array.room()
-            if room and array.flush() and not self.depends(array):
+            each = capacity.needs(array.job.resources, self.limits)
+            free = free.minus(each, len(array.running))
+            room = len(array.pending)
+            if array.job.max_running is not None:
+                room = min(room, array.job.max_running - len(array.running))
+            if room > 0 and array.flush() and not self.depends(array):
                 waited = now - array.blocked_since if array.blocked_since is not None else 0.0
-                demands.append(Demand(array.id, room, capacity.needs(array.job.resources, self.limits), waited))
-        grants = dict(capacity.plan(demands, self.limits, self.free())) if demands else {}
+                demands.append(Demand(array.id, room, each, waited))
+        grants = dict(capacity.plan(demands, self.limits, free)) if demands else {}
         for demand in demands:
             array = self.arrays[demand.job]
             array.blocked_since = None if demand.job in grants else array.blocked_since or now
             for _ in range(grants.get(demand.job, 0)):
-                if not self.start(array, demand.each):
+                if not array.start(demand.each.cores, self.idle_gpus(demand.each.gpus)):
                     self.hold_until = now + RETRY_SEC
                     return
 
-    def free(self) -> Amount:
-        free = self.limits
-        for array, _ in self.all_elements():
-            free = free.minus(capacity.needs(array.job.resources, self.limits))
-        return free
-
-    def start(self, array: Array, each: Amount) -> bool:
-        """Start the job's next element; return False when the machine cannot now, and the element stays pending."""
-        index = array.pending.popleft()
-        taken = {gpu for _, element in self.all_elements() for gpu in element.start.gpus} if each.gpus else set()
-        gpus = [gpu for gpu in range(self.limits.gpus) if gpu not in taken][: each.gpus]
-        planned = Event("start", index, array.attempts.get(index, 1), boot=self.boot, host=self.host, gpus=gpus)
-        try:
-            element, release = array.launch(planned, each.cores)
-        except OSError as error:
-            if error.errno in TRANSIENT:
-                log("job %d: %s" % (array.id, error))
-                array.pending.appendleft(index)
-                return False
-            array.end(Event("end", index, planned.attempt, "never_started", message=str(error)))
-            return True
-        written = array.append(element.start)
-        element.let_go(release, written)
-        if written:
-            array.running[index] = element
-        else:
-            array.pending.appendleft(index)
-        return written
-
-    # -- waiting -----------------------------------------------------------------------------------------------
+    def idle_gpus(self, count: int) -> List[int]:
+        taken = {gpu for _, element in self.all_elements() for gpu in element.start.gpus} if count else set()
+        return [gpu for gpu in range(self.limits.gpus) if gpu not in taken][:count]
 
     def sleep(self) -> None:
         """Wait until a child ends, a client calls, or the next deadline."""
@@ -249,7 +214,7 @@ class Supervisor(object):
             wake_at = min(wake_at, self.idle_since + IDLE_EXIT_SEC)
         for array, element in self.all_elements():
             wake_at = min(wake_at, self.next_scan)
-            if element.exit is not None or element.process is None:
+            if element.returncode is not None or not element.own:
                 wake_at = min(wake_at, self.next_poll)
             if element.kill_at is not None:
                 wake_at = min(wake_at, element.kill_at)
@@ -262,9 +227,9 @@ class Supervisor(object):
                 self.next_look = 0.0
 
     def leave(self) -> bool:
-        """Give up the lock when there is nothing to do; return whether this process may end.
+        """Give up the lock when there is nothing to do. Returns True when this process may end.
 
-        A job that is stored while the lock is still held has no other supervisor: such a job calls the lock back.
+        A job that is stored while the lock is still held has no other supervisor: the lock is taken back for it.
         """
         known = self.unfinished_ids()
         self.look_for_jobs()
@@ -274,7 +239,7 @@ class Supervisor(object):
         os.close(self.lock)
         if self.unfinished_ids() <= known:
             return True
-        lock = state_folder.take_lock(self.state.lock, 0.0)
+        lock = state_folder.take_lock(self.state.lock)
         if lock is None:
             return True
         self.lock = lock

@@ -8,22 +8,17 @@ import os
 import pwd
 import re
 import time
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from xml.etree import ElementTree
 
 from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import decode_ranges, encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow, Rule
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import qacct, site
 
-_JOB_ID = re.compile(
-    r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("
-)
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found")
-_UNREACHABLE = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|scheduling info): *(.*)$", re.MULTILINE)
 # The letters of a state, by precedence: "Eqw" is an error though it waits, "dr" a deletion though it runs.
 _STATES = (
@@ -62,6 +57,13 @@ class GridEngine(base.Scheduler):
     """Arrays are numbered 1..n; the job's name must begin with a letter."""
 
     name = "sge"
+    submit_tool = "qsub"
+    job_id = re.compile(
+        r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("
+    )
+    prefix = re.compile(r"^(Unable to run job: |qsub: |error: |Exiting\.$)")
+    refusals = _RULES
+    unreachable = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 
     def submit_command(self, job: base.Job) -> List[str]:
         argv = ["qsub", "-terse", "-t", "1-%d" % job.count, "-N", job.name]
@@ -72,22 +74,31 @@ class GridEngine(base.Scheduler):
         if job.environment:
             # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
             argv += ["-v", ",".join(sorted(job.environment))]
-        argv += _resource_flags(job.resources, job.site) + _placement_flags(job.placement)
+        argv += _resource_flags(job.resources, job.site)
+        # A resource takes the place of a QOS (``highp`` on some sites).
+        for name, flag in (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l")):
+            if job.placement.get(name):
+                argv += [flag, str(job.placement[name])]
+        if job.placement.get("exclude_nodes"):
+            argv += ["-l", "h=!(%s)" % "|".join(job.placement["exclude_nodes"])]
         if job.after:
             argv += ["-hold_jid", ",".join(job.after)]
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
 
-    def parse_submit(self, code: int, out: str, err: str) -> str:
-        ids = {match.group(1) or match.group(2) for match in map(_JOB_ID.match, out.splitlines()) if match}
-        return base.submitted_job("qsub", ids, code, err.strip() or out.strip(), _summary, _RULES)
-
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        rows = parse_queue(_query(["qstat", "-u", _user(), "-xml"], self.command_timeout), set(job_ids))
+        rows = parse_queue(self._query(["qstat", "-u", _user(), "-xml"]), set(job_ids))
         running = {row.job for row in rows if row.state == "running"}
         # A pending job is explained only while none of its elements run: qstat -j has a line for every running task.
         waiting = {row.job for row in rows if row.state == "pending"} - running
         unexplained = waiting | {row.job for row in rows if row.state in ("held", "error")}
-        return explain(rows, _details(sorted(unexplained))) if unexplained else rows
+        if not unexplained:
+            return rows
+        argv = ["qstat", "-j", ",".join(sorted(unexplained))]
+        try:
+            _, out, _ = run_command(argv, _DETAIL_TIMEOUT, env=base.clean_environment())
+        except NodeError:
+            return rows
+        return explain(rows, parse_details(out))
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
@@ -96,18 +107,18 @@ class GridEngine(base.Scheduler):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NodeError("cluster_timeout", "qacct took too long to reach job %s" % job)
-            rows += qacct.parse(_query(["qacct", "-j", job], left), job, since)
+            rows += qacct.parse(self._query(["qacct", "-j", job], left), job, since)
         return rows
 
     def submitted_elements(self) -> int:
         return sum(
             len(base.parse_indices(entry.findtext("tasks") or "1", first=1))
-            for entry in _job_list(_query(["qstat", "-u", _user(), "-xml"], self.command_timeout))
+            for entry in _job_list(self._query(["qstat", "-u", _user(), "-xml"]))
         )
 
     def usable_nodes(self) -> List[str]:
         found = set()
-        for line in _query(["qstat", "-f"], self.command_timeout).splitlines():
+        for line in self._query(["qstat", "-f"]).splitlines():
             queue, _, host = line.partition(" ")[0].partition("@")
             if queue and host and not _UNUSABLE.search(line):
                 found.add(host)
@@ -117,9 +128,9 @@ class GridEngine(base.Scheduler):
         return site.queues(query), site.limits(query)
 
     def find(self, name: str, since: float) -> List[str]:
-        found = parse_named(_query(["qstat", "-u", _user(), "-r", "-xml"], self.command_timeout), name, since)
+        found = parse_named(self._query(["qstat", "-u", _user(), "-r", "-xml"]), name, since)
         try:
-            ended = _query(["qacct", "-o", _user(), "-j", name], self.command_timeout)
+            ended = self._query(["qacct", "-o", _user(), "-j", name])
         except NodeError:
             if not found:
                 raise
@@ -129,6 +140,15 @@ class GridEngine(base.Scheduler):
             if block.get("jobname") == name and submitted >= since - base.CLOCK_SKEW:
                 found[block["jobnumber"]] = submitted
         return sorted(found, key=lambda job: (found[job], int(job)))
+
+    def _query(self, argv: List[str], timeout: Optional[float] = None) -> str:
+        """Return the standard output of a query; empty for an unknown job. Raises NodeError when the query failed."""
+        code, out, err = run_command(argv, timeout or self.command_timeout, env=base.clean_environment())
+        if code == 0:
+            return out
+        if _NOT_FOUND.search(err):
+            return ""
+        raise self.query_error(argv[0], code, err)
 
 
 def _resource_flags(resources: Dict[str, Any], settings: Dict[str, Any]) -> List[str]:
@@ -159,35 +179,8 @@ def _gpu_request(template: str, resources: Dict[str, Any]) -> str:
     return ",".join(parts).replace("{type}", str(kind)).replace("{count}", "%d" % int(resources["gpus"]))
 
 
-def _placement_flags(placement: Dict[str, Any]) -> List[str]:
-    """Return the flags for queue, project and resources; a resource takes the place of a QOS (``highp`` on some sites)."""
-    names = (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l"))
-    flags: List[str] = []
-    for name, flag in names:
-        if placement.get(name):
-            flags += [flag, str(placement[name])]
-    if placement.get("exclude_nodes"):
-        flags += ["-l", "h=!(%s)" % "|".join(placement["exclude_nodes"])]
-    return flags
-
-
 def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
-
-
-def _summary(err: str) -> str:
-    lines = [line.strip() for line in err.splitlines() if line.strip() not in ("", "Exiting.")]
-    return "; ".join(re.sub(r"^(Unable to run job: |qsub: |error: )", "", line) for line in lines)[:500]
-
-
-def _query(argv: List[str], timeout: float) -> str:
-    """Return the standard output of a query; empty for an unknown job. Raises NodeError when the query failed."""
-    code, out, err = run_command(argv, timeout, env=base.clean_environment())
-    if code == 0:
-        return out
-    if _NOT_FOUND.search(err):
-        return ""
-    raise base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
 
 
 def _job_list(text: str) -> List[ElementTree.Element]:
@@ -221,15 +214,6 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
 def _state(letters: str) -> str:
     """Return ``Eqw``, ``hqw``, ``Rr``, ``dt``, ``tS`` ... as one of QUEUE_STATES."""
     return next((state for signs, state in _STATES if not signs.isdisjoint(letters)), "pending")
-
-
-def _details(jobs: List[str]) -> Dict[str, Dict[str, str]]:
-    """Return the details of the jobs in ``qstat -j``; nothing where the query fails, for only reasons depend on it."""
-    try:
-        _, out, _ = run_command(["qstat", "-j", ",".join(jobs)], _DETAIL_TIMEOUT, env=base.clean_environment())
-    except NodeError:
-        return {}
-    return parse_details(out)
 
 
 def parse_details(text: str) -> Dict[str, Dict[str, str]]:

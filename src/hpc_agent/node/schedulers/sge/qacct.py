@@ -69,8 +69,8 @@ def _accounting_row(job: str, element: int, block: Dict[str, str], failed: int, 
     cause, signal = _cause(block, failed, status)
     # ru_maxrss counts KB, whatever suffix qacct puts after it (8.1.9 prints 258 MB as "257.930KB"); of a killed job it
     # lacks the children, so there the virtual size stands in.
-    resident = 0.0 if signal else _size(block.get("ru_maxrss", "")) / 1024.0
-    memory = resident or _size(block.get("maxvmem", "")) / _UNITS["M"]
+    resident = 0.0 if signal else size(block.get("ru_maxrss", "")) / 1024.0
+    memory = resident or size(block.get("maxvmem", "")) / _UNITS["M"]
     raw = "failed %s, exit_status %s" % (" ".join(block["failed"].split()), " ".join(block["exit_status"].split()))
     exit_code = None if cause and not status else status
     host = block.get("hostname", "")
@@ -98,16 +98,16 @@ def _limit(block: Dict[str, str]) -> str:
     """
     requests = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
     if "h_rt" in requests and "h_cpu" not in requests:
-        return "timeout" if _wall(block) >= _size(requests["h_rt"]) else "out_of_memory"
-    memory = _size(requests.get("h_vmem") or requests.get("h_data") or "")
-    return "out_of_memory" if memory and _size(block.get("maxvmem", "")) >= memory else "timeout"
+        return "timeout" if _wall(block) >= size(requests["h_rt"]) else "out_of_memory"
+    memory = size(requests.get("h_vmem") or requests.get("h_data") or "")
+    return "out_of_memory" if memory and size(block.get("maxvmem", "")) >= memory else "timeout"
 
 
 def _wall(block: Dict[str, str]) -> float:
-    return _size(block.get("ru_wallclock", "").rstrip("s"))
+    return size(block.get("ru_wallclock", "").rstrip("s"))
 
 
-def _size(text: str) -> float:
+def size(text: str) -> float:
     """Return a number with a binary suffix (``4.5KB``, ``400M``, ``11``); 0 for anything else."""
     match = _SIZE.match(text)
     return float(match.group(1)) * _UNITS[match.group(2).upper()] if match else 0.0

@@ -3,9 +3,9 @@
 import re
 from typing import Dict, List, Optional
 
-from ..site import Limit, Partition, Query, parse_config, walltime_seconds
+from ..base import Limit, Partition, Query, parse_config, walltime_seconds
+from . import qacct
 
-_UNITS = {"K": 1.0 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024}
 _LIMITS = {"max_u_jobs": "submitted", "max_aj_tasks": "array_size"}
 
 
@@ -60,10 +60,6 @@ def parse_queue_settings(text: str, known: Dict[str, Partition]) -> Dict[str, Pa
 
 def parse_host_memory(text: str) -> Optional[int]:
     """Return the memory of the largest host in ``qhost``, in MiB."""
-    sizes = []
-    for line in text.splitlines():
-        for word in line.split()[7:8] or line.split()[4:5]:
-            match = re.match(r"^([\d.]+)([KMGT])$", word)
-            if match:
-                sizes.append(int(float(match.group(1)) * _UNITS[match.group(2)]))
-    return max(sizes) if sizes else None
+    columns = [line.split() for line in text.splitlines()]
+    sizes = [int(qacct.size(word) / 1048576) for words in columns for word in words[7:8] or words[4:5]]
+    return max(sizes, default=0) or None

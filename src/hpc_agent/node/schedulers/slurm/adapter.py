@@ -14,8 +14,7 @@ from ...shared.commands import run_command
 from ...shared.errors import NodeError
 from ...shared.ranges import encode_ranges
 from .. import base
-from ..base import AccountingRow, QueueRow, Rule
-from ..site import Limit, Partition, Query
+from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import site
 
 # squeue's long states. One that is neither here nor in _CAUSES is new: the job is still there, so pending.
@@ -40,14 +39,7 @@ _CAUSES: Dict[str, Optional[str]] = {
 _LAUNCH_SIGNAL = 53
 _HIGHEST_SIGNAL = 64
 
-_JOB_ID = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
 _ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
-_PREFIX = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
-_UNREACHABLE = re.compile(
-    r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
-    r"|Zero Bytes were|Problem talking to the database|rate limit",
-    re.IGNORECASE,
-)
 
 # Without the first, index lists are cut short; without the second, a time is local and ambiguous once a year.
 _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
@@ -90,6 +82,15 @@ class Slurm(base.Scheduler):
     """Arrays are numbered 0..n-1; the array's name stands in the job name and in the comment."""
 
     name = "slurm"
+    submit_tool = "sbatch"
+    job_id = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
+    prefix = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
+    refusals = _RULES
+    unreachable = re.compile(
+        r"Unable to contact slurm|configuration source|authentication error|Munge \w+ failed|timed out|Connection refused"
+        r"|Zero Bytes were|Problem talking to the database|rate limit",
+        re.IGNORECASE,
+    )
 
     def submit_command(self, job: base.Job) -> List[str]:
         throttle = "%%%d" % job.max_running if job.max_running else ""
@@ -97,14 +98,15 @@ class Slurm(base.Scheduler):
         argv += ["--job-name=" + job.name, "--comment=" + job.name]
         argv += ["--output=" + os.path.join(job.log_folder.replace("%", "%%"), "%A_%a.out")]
         argv += ["--open-mode=append", "--export=ALL", "--chdir=" + job.working_directory]
-        argv += _resource_flags(job.resources) + _placement_flags(job.placement)
+        argv += _resource_flags(job.resources)
+        for name in ("partition", "account", "qos", "constraint"):
+            if job.placement.get(name):
+                argv.append("--%s=%s" % (name, job.placement[name]))
+        if job.placement.get("exclude_nodes"):
+            argv.append("--exclude=" + ",".join(job.placement["exclude_nodes"]))
         if job.after:
             argv.append("--dependency=afterany:" + ":".join(job.after))
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
-
-    def parse_submit(self, code: int, out: str, err: str) -> str:
-        ids = {match.group(1) for match in map(_JOB_ID.match, out.splitlines()) if match}
-        return base.submitted_job("sbatch", ids, code, err.strip() or out.strip(), _summary, _RULES)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         # Not --jobs: squeue fails when the only job of the list is no longer there.
@@ -155,15 +157,16 @@ class Slurm(base.Scheduler):
 
     def _sacct(self, since: float, *options: str) -> str:
         # --allocations leaves out steps and so MaxRSS: with steps a large array takes six times as long.
-        argv = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=" + _start(since)]
-        return self._query(argv + list(options))
+        # sacct refuses a start in the future, which ``since`` may be where clocks disagree.
+        start = "--starttime=" + _local_time(min(since, time.time()) - base.CLOCK_SKEW)
+        return self._query(["sacct", "--noheader", "--parsable2", "--allocations", start, *options])
 
     def _query(self, argv: List[str]) -> str:
         """Return the standard output of a query. Raises NodeError when the query failed, whatever its exit code."""
         code, out, err = run_command(argv, self.command_timeout, env=base.clean_environment(_QUERY_ENVIRONMENT))
-        if code == 0 and not _UNREACHABLE.search(err):
+        if code == 0 and not self.unreachable.search(err):
             return out
-        error = base.query_error(argv[0], code, err, _summary(err), _UNREACHABLE)
+        error = self.query_error(argv[0], code, err)
         if "accounting storage is disabled" in err:
             error.code = "remote_command_failed"
             error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
@@ -183,20 +186,6 @@ def _resource_flags(resources: Dict[str, Any]) -> List[str]:
         kind = ":%s" % resources["gpu_type"] if resources.get("gpu_type") else ""
         flags.append("--gres=gpu%s:%d" % (kind, int(resources["gpus"])))
     return flags + (["--exclusive"] if resources.get("exclusive") else [])
-
-
-def _placement_flags(placement: Dict[str, Any]) -> List[str]:
-    names = ("partition", "account", "qos", "constraint")
-    flags = ["--%s=%s" % (name, placement[name]) for name in names if placement.get(name)]
-    if placement.get("exclude_nodes"):
-        flags.append("--exclude=" + ",".join(placement["exclude_nodes"]))
-    return flags
-
-
-def _summary(err: str) -> str:
-    """Return the lines of a tool's standard error as one line, without their prefixes."""
-    lines = [_PREFIX.sub("", line.strip()) for line in err.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines))[:500]
 
 
 def _elements(match: Match[str]) -> List[int]:
@@ -293,11 +282,6 @@ def _epoch(text: str, otherwise: float) -> float:
         return float(text) if text.isdigit() else time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         return otherwise
-
-
-def _start(since: float) -> str:
-    """Return the start of a search. sacct refuses a start in the future, which ``since`` may be where clocks disagree."""
-    return _local_time(min(since, time.time()) - base.CLOCK_SKEW)
 
 
 def _local_time(seconds: float) -> str:

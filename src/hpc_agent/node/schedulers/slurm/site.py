@@ -3,7 +3,7 @@
 import re
 from typing import Dict, List, Tuple
 
-from ..site import Gpus, Limit, Partition, Query, parse_config, walltime_seconds
+from ..base import Gpus, Limit, Partition, Query, parse_config, walltime_seconds
 
 _SINFO = ("sinfo", "-h", "-o", "%P|%a|%l|%L|%D|%C|%m|%G|%p")
 _GPUS_USED = ("sinfo", "-h", "-N", "-O", "Partition:60,Gres:120,GresUsed:120")
