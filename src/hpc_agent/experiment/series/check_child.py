@@ -97,12 +97,12 @@ class Check:
             return error
         return None
 
-    def is_possible(self, series: Rows, params: dict[str, Any], kind: str) -> bool:
-        """Return True where the function runs on this kind of rows, else note its error."""
+    def is_possible(self, series: Rows, params: dict[str, Any], name: str) -> bool:
+        """Return True where the function runs on these rows, else note its error."""
         error = self.error_on(series, params)
         if error is None:
             return True
-        note = "%s rows: %s: %s" % (kind, type(error).__name__, str(error)[:80])
+        note = "%s: %s: %s" % (name, type(error).__name__, str(error)[:80])
         self.not_tried += [] if note in self.not_tried else [note]
         return False
 
@@ -177,7 +177,7 @@ def decide(check: Check) -> dict[str, Any]:
         for kind, length in itertools.product(sample_rows.ROUNDS, (base, base * 2 + 7)):
             compare(check, rows.mapped(arranged, kind, length, check.rng), point, kind, reach)
     if check.argument is None or check.request["series"]:
-        compare(check, rows, check.params, "your", reaches[0])
+        compare(check, rows, check.params, "your rows", reaches[0])
     answer: dict[str, Any] = {}
     for name, side, counts in (
         ("halo", "back", [r.back for r in reaches]),
@@ -296,10 +296,8 @@ def joins(check: Check, rows: Rows, length: int, monoid: str) -> bool:
 def reach_of(check: Check, rows: Rows, point: dict[str, Any], base: int, proposed: Any) -> Reach:
     """Return the reach for one point: the one read off the source, else the one that changed rows show at two lengths."""
     check.lengths.update((base, 2 * base + 7))
-    kinds = ("random", "positive")
-    runs = [
-        kind for kind in kinds if check.is_possible(rows.mapped(arranged, kind, base, random.Random(1)), point, kind)
-    ]
+    trials = {kind: rows.mapped(arranged, kind, base, random.Random(1)) for kind in ("random", "positive")}
+    runs = [kind for kind, trial in trials.items() if check.is_possible(trial, point, kind + " rows")]
     if not runs:
         raise Refused("unclassifiable", "it raises an error on random rows; give its own in series")
     if proposed is not None:
@@ -316,7 +314,8 @@ def reach_of(check: Check, rows: Rows, point: dict[str, Any], base: int, propose
 
 def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach: Reach) -> None:
     """Split one kind of rows. Raises Refused when the reach that showed on random rows is not enough for them."""
-    if not check.is_possible(series, point, kind):
+    name = kind if kind == "your rows" else kind + " rows"
+    if not check.is_possible(series, point, name):
         return
     try:
         wrong = check.first_difference(series, point, reach)
@@ -326,12 +325,12 @@ def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach:
         text = "a part of the series raises %s: %s" % (type(error).__name__, error)
         raise Refused("unclassifiable", text, rows=kind) from None
     if wrong is None:
-        check.rounds.add("your rows" if kind == "your" else kind)
+        check.rounds.add(kind)
         return
     seen = check.perturbed(series, point)
     data = seen.back > reach.back or seen.ahead > reach.ahead or kind not in ("random", "positive")
-    text = "on %s rows the output of a row depends on rows %d before and %d after it, on random rows %d and %d"
-    reason = text % (kind, seen.back, seen.ahead, reach.back, reach.ahead)
+    text = "on %s the output of a row depends on rows %d before and %d after it, on random rows %d and %d"
+    reason = text % (name, seen.back, seen.ahead, reach.back, reach.ahead)
     if not data:
         reason = "a row's output depends on its position in the series, or on more rows than single changes show"
     raise Refused("data_dependent" if data else "unclassifiable", reason, rows=kind, **wrong,
