@@ -152,7 +152,7 @@ class ClassifyAxisEasyResult(Result):
             "no_loop_detected",
             "unclassifiable",
             "function_not_found",
-        ],  # fmt: skip
+        ],
         Meta(description="of the data axis; the last three propose none"),
     ]
     halo_expr: Annotated[str | None, Meta(description="rows before a task's own, over the function's parameters")]
