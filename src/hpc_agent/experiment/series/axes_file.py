@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,49 +85,40 @@ def read_axes(path: Path) -> AxesFile | None:
         document = read_mapping(path)
     except ConfigInvalid as error:
         raise SpecInvalid(error.message, field=FILENAME, remediation=_remedy(path), details=error.details) from error
-    _check_version(path, document)
+    version = document.get("axes_schema_version")
+    if type(version) is not int or version < 1:
+        raise _invalid(path, "axes_schema_version", f"must be {VERSION}, not {version!r}")
+    if version > VERSION:
+        message = f"{path} has version {version}; this hpc-agent knows versions up to {VERSION}"
+        raise SchemaIncompat(message, details={"file": str(path)})
     try:
-        found = msgspec.convert(document, AxesFile)
+        found = msgspec.convert({**document, "axes_schema_version": VERSION}, AxesFile)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `$.")
         raise _invalid(path, place.rstrip("`") or "axes_schema_version", what.replace("`", "'")) from error
-    problems = grid_problems(found.axes, found.homogeneous_axes)
-    if problems:
-        raise _invalid(path, *problems[0])
+    for key, complaint in grid_problems(found.axes, found.homogeneous_axes):
+        raise _invalid(path, key, complaint)
     for run, entry in found.executors.items():
         try:
             data_axis(entry.data_axis)
         except ValueError as error:
             raise _invalid(path, f"executors.{run}.data_axis", str(error)) from error
-    found.axes_schema_version = VERSION
     return found
 
 
-def _check_version(path: Path, document: dict[Any, Any]) -> None:
-    version = document.get("axes_schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise _invalid(path, "axes_schema_version", f"must be {VERSION}, not {version!r}")
-    if version > VERSION:
-        raise SchemaIncompat(
-            f"{path} has version {version}; this hpc-agent knows versions up to {VERSION}", details={"file": str(path)}
-        )
-
-
-def grid_problems(axes: list[Axis], homogeneous: list[str]) -> list[tuple[str, str]]:
-    """(key, complaint) for what is wrong with the axes."""
-    found = []
+def grid_problems(axes: list[Axis], homogeneous: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, complaint) for each error in the axes."""
     names = [axis.name for axis in axes]
     for number, axis in enumerate(axes):
         if not axis.name.isidentifier():
-            found.append((f"axes[{number}].name", f"'{axis.name}' is no name of a kwarg"))
+            yield f"axes[{number}].name", f"'{axis.name}' is no name of a kwarg"
         if axis.name in names[:number]:
-            found.append((f"axes[{number}].name", f"the axis '{axis.name}' is there twice"))
+            yield f"axes[{number}].name", f"the axis '{axis.name}' is there twice"
         if axis.size < 1:
-            found.append((f"axes[{number}].size", f"{axis.size} is no number of values"))
+            yield f"axes[{number}].size", f"{axis.size} is no number of values"
     for number, name in enumerate(homogeneous):
         if name not in names:
-            found.append((f"homogeneous_axes[{number}]", f"'{name}' is none of the axes: {', '.join(names) or 'none'}"))
-    return found
+            yield f"homogeneous_axes[{number}]", f"'{name}' is none of the axes: {', '.join(names) or 'none'}"
 
 
 def write_axes(path: Path, axes: AxesFile) -> None:
@@ -149,9 +141,8 @@ def write_axes(path: Path, axes: AxesFile) -> None:
 
 
 def _invalid(path: Path, key: str, complaint: str) -> SpecInvalid:
-    return SpecInvalid(
-        f"{path}: {key}: {complaint}", field=key, remediation=_remedy(path), details={"file": str(path), "key": key}
-    )
+    details = {"file": str(path), "key": key}
+    return SpecInvalid(f"{path}: {key}: {complaint}", field=key, remediation=_remedy(path), details=details)
 
 
 def _remedy(path: Path) -> str:

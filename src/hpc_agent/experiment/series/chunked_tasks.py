@@ -13,7 +13,7 @@ from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
 from hpc_agent.experiment.reading.executors import Executor
 from hpc_agent.experiment.reading.signature_flags import signature_sha
 from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes
-from hpc_agent.experiment_kit.series import plan_tasks
+from hpc_agent.experiment_kit.axis import SLICE_NAMES, plan_tasks
 from hpc_agent.state.repo_files import RepoLayout
 
 REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct data_axis, then call again."
@@ -46,9 +46,8 @@ def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Executor]) 
         if record is None:
             raise _no_record(f"data_axis has no kind, and {path_of(repo)} has no record of '{entry.name}'")
         if entry.is_function and not signature_sha(entry.flags).startswith(record.run_signature_sha):
-            raise _no_record(
-                f"the signature of '{entry.name}' has changed since its axis was recorded in {path_of(repo)}"
-            )
+            changed = f"the signature of '{entry.name}' has changed since its axis was recorded"
+            raise _no_record(f"{changed} in {path_of(repo)}")
         found.append(record.data_axis)
     if any(one != found[0] for one in found):
         raise _no_record("the recorded axes of the executors differ: build the tasks of one executor at a time")
@@ -61,8 +60,8 @@ def _no_record(message: str) -> SpecInvalid:
 
 
 def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
-    """``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
-    if taken := {"start", "end", "halo", "ahead"} & source.names():
+    """Return ``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
+    if taken := source.names().intersection(SLICE_NAMES):
         raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", "axes")
     facts = {name: value for name, value in msgspec.to_builtins(axis).items() if value is not None}
     chunks, length = facts.pop("chunks"), facts.pop("series_length")
@@ -72,9 +71,7 @@ def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
         raise SpecInvalid(f"data_axis: {error}", field="data_axis", remediation=REMEDY) from error
     about = f"{source.about} x {len(tasks) // max(1, source.count)} chunks of {length:,} rows"
     shared = _common_chunks(tasks, source.count)
-    if shared is None or source.manifest is not None:
-        return listed(tasks, about)
-    if source.count == 1 and not next(source.make()):
+    if shared is None or source.manifest is not None or (source.count == 1 and not next(source.make())):
         return listed(tasks, about)
     python = source.python.replace("TASKS = ", "SWEEP = ", 1) + f"CHUNKS = {literal(shared, 0, 9)}\n"
     python += "TASKS = [dict(point, **chunk) for point in SWEEP for chunk in CHUNKS]\n"
@@ -82,11 +79,9 @@ def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
 
 
 def _common_chunks(tasks: list[dict[str, Any]], points: int) -> list[dict[str, Any]] | None:
-    """The chunks, when they are the same for every point (a halo may depend on the point's parameters)."""
+    """Return the chunks, when they are the same for every point (a halo may depend on the point's parameters)."""
     if not tasks or len(tasks) % points:
         return None
-    each = len(tasks) // points
-    names = ("start", "end", "halo", "ahead")
-    chunks = [{name: task[name] for name in names if name in task} for task in tasks]
-    first = chunks[:each]
-    return first if all(chunks[at : at + each] == first for at in range(0, len(chunks), each)) else None
+    chunks = [{name: task[name] for name in SLICE_NAMES if name in task} for task in tasks]
+    first = chunks[: len(tasks) // points]
+    return first if first * points == chunks else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from typing import Any
+from typing import Any, Callable
 
 RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a value, and of its column's largest one
 LONGEST = 20_000  # rows of a series made here
@@ -37,6 +37,7 @@ class Rows:
     container: str
 
     def made(self) -> Any:
+        """Return a new object of these rows."""
         values = list(self.columns.values())
         if self.container == "list":
             return list(values[0])
@@ -52,6 +53,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def mapped(self, change: Callable[..., list[Any]], *words: Any) -> Rows:
+        """Return the rows with ``change(values, *words)`` in place of the values of each column."""
+        return Rows({name: change(values, *words) for name, values in self.columns.items()}, self.container)
 
 
 def rows_of(series: Any) -> Rows:
@@ -87,12 +92,13 @@ def is_numeric(values: list[Any]) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
-def arranged(rows: Rows, kind: str, length: int, rng: random.Random) -> Rows:
-    """Return ``length`` rows with the same columns and kind of values, arranged as ``kind`` says."""
-    return dataclasses.replace(rows, columns={n: _arranged(v, kind, length, rng) for n, v in rows.columns.items()})
+def whole_numbers(values: list[Any]) -> list[Any]:
+    """Return numbers that add up without rounding, as floats; other values stay."""
+    return [float(round(value * 8)) for value in values] if is_numeric(values) else values
 
 
-def _arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
+def arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> list[Any]:
+    """Return ``length`` values of the same kind as these, arranged as ``kind`` says."""
     whole = all(isinstance(value, int) for value in values)
     if not is_numeric(values):
         different = list(dict.fromkeys(values))
@@ -133,12 +139,8 @@ def _repeated(different: list[Any], kind: str, length: int, rng: random.Random) 
     return [different[n * len(different) // length] if in_order else rng.choice(different) for n in range(length)]
 
 
-def with_changed_row(rows: Rows, row: int, step: int) -> Rows:
-    """Return the rows with other values in one row: far above, below, or a common one."""
-    return dataclasses.replace(rows, columns={name: _changed(v, row, step) for name, v in rows.columns.items()})
-
-
-def _changed(values: list[Any], row: int, step: int) -> list[Any]:
+def with_changed_row(values: list[Any], row: int, step: int) -> list[Any]:
+    """Return the values with another one in one row: far above, below, or a common one."""
     if is_numeric(values):
         finite = [value for value in values if math.isfinite(value)] or [0]
         others = [value for value in finite if value != values[row]] or [finite[0] + 1]
@@ -166,10 +168,8 @@ def table(output: Any) -> list[tuple[Any, ...]]:
 
 def differences(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> tuple[list[int], float]:
     """Return the rows that differ by more than rounding, and the largest difference of the others."""
-    columns = zip(*whole)
-    scales = [
-        max((abs(v) for v in c if isinstance(v, (int, float)) and math.isfinite(v)), default=0.0) for c in columns
-    ]
+    finite = [[abs(v) for v in c if isinstance(v, (int, float)) and math.isfinite(v)] for c in zip(*whole)]
+    scales = [max(column, default=0.0) for column in finite]
     found, largest = [], 0.0
     for number, (mine, theirs) in enumerate(zip(whole, other)):
         for scale, left, right in zip(scales, mine, theirs):
@@ -186,9 +186,8 @@ def differences(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> t
 
 def fading(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]], row: int) -> float:
     """Return the constant factor by which a change of one row fades from row to row, 0.0 where there is none."""
-    gaps = []
-    for mine, theirs in list(zip(whole, other))[row + 2 : row + 8]:
-        gaps.append(max((abs(a - b) for a, b in zip(mine, theirs) if isinstance(a, float)), default=0.0))
+    pairs = list(zip(whole, other))[row + 2 : row + 8]
+    gaps = [max((abs(a - b) for a, b in zip(*pair) if isinstance(a, float)), default=0.0) for pair in pairs]
     if len(gaps) < 6 or not all(gap > 0 and math.isfinite(gap) for gap in gaps):
         return 0.0
     ratios = [gaps[n + 1] / gaps[n] for n in range(5)]

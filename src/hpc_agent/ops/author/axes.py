@@ -9,16 +9,8 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SchemaIncompat, SpecInvalid
-from hpc_agent.experiment.series.axes_file import (
-    AxesFile,
-    Axis,
-    DataAxis,
-    ExecutorAxis,
-    grid_problems,
-    path_of,
-    read_axes,
-    write_axes,
-)
+from hpc_agent.experiment.series import axes_file
+from hpc_agent.experiment.series.axes_file import AxesFile, Axis, DataAxis, ExecutorAxis
 from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
 from hpc_agent.state.repo_files import RepoLayout, experiment_root, locked
@@ -48,11 +40,7 @@ class AxesInitResult(Result):
     deduped: Annotated[bool, Meta(description="true: the file said this already")]
 
 
-@primitive(
-    stage="author",
-    effects=[Effect.FILES],
-    errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
-)
+@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
 def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
     """Write the axes of the task grid into .hpc/axes.yaml.
 
@@ -60,24 +48,29 @@ def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     axes = [_axis(text) for text in request.axes]
-    for key, complaint in grid_problems(axes, request.homogeneous_axes):
+    for key, complaint in axes_file.grid_problems(axes, request.homogeneous_axes):
         raise SpecInvalid(complaint, field=key)
-    path = path_of(repo)
+    path = axes_file.path_of(repo)
     with _locked(repo):
-        before = _existing(repo, request.force)
-        wanted = AxesFile(
-            axes=axes, homogeneous_axes=request.homogeneous_axes, executors=before.executors if before else {}
-        )
-        if before is not None and before != wanted and not request.force and (before.axes or before.homogeneous_axes):
+        try:
+            before = axes_file.read_axes(path)
+        except SpecInvalid:
+            if not request.force:
+                raise
+            before = None  # a broken file counts as none where it may be replaced
+        executors = before.executors if before else {}
+        wanted = AxesFile(axes=axes, homogeneous_axes=request.homogeneous_axes, executors=executors)
+        wrote = before != wanted
+        if before is not None and wrote and not request.force and (before.axes or before.homogeneous_axes):
+            names = ", ".join(f"{axis.name}:{axis.size}" for axis in before.axes) or "none"
             raise PreconditionFailed(
-                f"{path} has other axes: {_brief(before)}",
+                f"{path} has other axes: {names}",
                 field="force",
                 remediation="Keep them, or replace them: run the same 'hpc-agent axes-init' with --force.",
                 details={"axes": msgspec.to_builtins(before.axes), "homogeneous_axes": before.homogeneous_axes},
             )
-        wrote = before != wanted
         if wrote:
-            write_axes(path, wanted)
+            axes_file.write_axes(path, wanted)
     reason = "unchanged" if not wrote else "replaced" if before and before.axes else "new"
     return AxesInitResult(
         axes=msgspec.to_builtins(axes),
@@ -90,32 +83,15 @@ def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
 
 
 def _axis(text: str) -> Axis:
-    name, colon, size = text.partition(":")
-    if not colon or not size.strip().isdecimal():
-        raise SpecInvalid(
-            f"{text!r} is not NAME:SIZE",
-            field="axes",
-            remediation="Give each axis with its size: 'hpc-agent axes-init --axes model:3,seed:10'.",
-        )
+    name, _, size = text.partition(":")
+    if not size.strip().isdecimal():
+        remedy = "Give each axis with its size: 'hpc-agent axes-init --axes model:3,seed:10'."
+        raise SpecInvalid(f"{text!r} is not NAME:SIZE", field="axes", remediation=remedy)
     return Axis(name.strip(), int(size))
 
 
-def _existing(repo: RepoLayout, force: bool) -> AxesFile | None:
-    """Return the axes of the file. A broken file counts as none where it may be replaced."""
-    try:
-        return read_axes(path_of(repo))
-    except SpecInvalid:
-        if force:
-            return None
-        raise
-
-
-def _brief(axes: AxesFile) -> str:
-    return ", ".join(f"{axis.name}:{axis.size}" for axis in axes.axes) or "none"
-
-
 def _locked(repo: RepoLayout) -> Any:
-    return locked(repo.runs / "axes.lock", LOCK_WAIT_SEC, f"{path_of(repo)}")
+    return locked(repo.runs / "axes.lock", LOCK_WAIT_SEC, f"{axes_file.path_of(repo)}")
 
 
 class ClassifyAxisRequest(Request):
@@ -149,13 +125,13 @@ def classify_axis(request: ClassifyAxisRequest, world: World) -> ClassifyAxisRes
     except ValueError as error:
         raise SpecInvalid(str(error), field="data_axis") from error
     entry = ExecutorAxis(request.run_signature_sha, axis, request.classified_by)
-    path = path_of(repo)
+    path = axes_file.path_of(repo)
     with _locked(repo):
-        file = read_axes(path) or AxesFile()
+        file = axes_file.read_axes(path) or AxesFile()
         deduped = file.executors.get(request.run_name) == entry
         if not deduped:
             file.executors = {**file.executors, request.run_name: entry}
-            write_axes(path, file)
+            axes_file.write_axes(path, file)
     return ClassifyAxisResult(path=str(path), entry=msgspec.to_builtins(entry), deduped=deduped)
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.series.check_rows import check_rows, points_of, proposed_rows
+from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.experiment.series.function_source import read_source, reads_whole_file
-from hpc_agent.experiment.series.proposals import Classification, classify
+from hpc_agent.experiment.series.proposals import SPLITTABLE, Classification, classify
+from hpc_agent.experiment_kit.axis import evaluate_rows
+from hpc_agent.infra.remote import kit_files
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
 
-SPLITTABLE = ("independent", "bounded_halo", "associative")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+Answer = dict[str, Any]
 
 
 class CheckAxisRequest(Request):
@@ -83,47 +90,35 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
             details={"functions": source.known()},
         )
     reads = [sentence for _, sentence in reads_whole_file(function, source.names)]
-    if reads and _takes_no_rows(function.args.args, request.params):
+    if reads and {argument.arg for argument in function.args.args} <= {"self", "cls", *request.params}:
         return _result(request, {"kind": "unclassifiable", "reason": reads[0]}, reads, "nothing")
+    points = _points(request.params)
     found = classify(path, name) if "." not in name else Classification("unclassifiable")
-    points = points_of(request.params)
-    axes = proposed_rows(found, points)
-    series = None if request.series is None else os.path.normpath(repo.root.resolve() / request.series)
+    proposed = _proposed_rows(found, points)
+    root = repo.root.resolve()
     document = {
-        "path": request.source_path, "root": str(repo.root.resolve()), "function": function.name if "." not in name else name,
-        "series": series, "column": request.column, "params": request.params,
-        "init_params": request.init_params, "seed": request.seed, "seconds": request.time_limit_sec,
-        "memory_mb": request.memory_mb, "axes": axes, "points": points,
+        "path": request.source_path, "root": str(root), "function": function.name if "." not in name else name,
+        "series": None if request.series is None else os.path.normpath(root / request.series), "column": request.column,
+        "params": request.params, "init_params": request.init_params, "seed": request.seed,
+        "seconds": request.time_limit_sec, "memory_mb": request.memory_mb, "axes": proposed, "points": points,
     }  # fmt: skip
-    answer = check_rows(document, request.python or sys.executable, dict(world.env))
+    answer = _answer_of_child(document, request.python or sys.executable, world)
     if answer["kind"] == "needs_params":
-        raise SpecInvalid(
-            answer["reason"], field="params", remediation=_with_params(request, answer["evidence"]["missing"])
-        )
-    if axes and answer["kind"] in SPLITTABLE:
-        answer["not_tried"] = [note for note in answer["not_tried"] if not note.startswith("other values")]
-        answer.update(halo=found.halo_expr or 0, ahead=found.ahead_expr or 0, kind=found.kind)
-    return _result(request, answer, reads, "source" if axes else "perturbation")
+        params = json.dumps({**request.params, **dict.fromkeys(answer["evidence"]["missing"], 3)})
+        words = ["--source-path", request.source_path, "--run-name", request.run_name, "--params", params]
+        remedy = f"Call with values of your own: hpc-agent check-axis {shlex.join(words)}"
+        raise SpecInvalid(answer["reason"], field="params", remediation=remedy)
+    if proposed and answer["kind"] in SPLITTABLE:
+        notes = [note for note in answer["not_tried"] if not note.startswith("other values")]
+        answer.update(halo=found.halo_expr or 0, ahead=found.ahead_expr or 0, kind=found.kind, not_tried=notes)
+    return _result(request, answer, reads, "source" if proposed else "perturbation")
 
 
-def _with_params(request: CheckAxisRequest, missing: list[str]) -> str:
-    """Return a whole command with a value for every missing parameter."""
-    params = json.dumps({**request.params, **dict.fromkeys(missing, 3)})
-    words = ["--source-path", request.source_path, "--run-name", request.run_name, "--params", params]
-    return f"Call with values of your own: hpc-agent check-axis {shlex.join(words)}"
-
-
-def _takes_no_rows(arguments: list[Any], params: dict[str, Any]) -> bool:
-    return all(argument.arg in params for argument in arguments if argument.arg not in ("self", "cls"))
-
-
-def _result(request: CheckAxisRequest, answer: dict[str, Any], reads: list[str], origin: str) -> CheckAxisResult:
+def _result(request: CheckAxisRequest, answer: Answer, reads: list[str], origin: str) -> CheckAxisResult:
     axis = None
     if answer["kind"] in SPLITTABLE:
-        rows = {name: answer[name] for name in ("halo", "ahead") if answer[name] not in (0, "0")}
-        axis = {"kind": answer["kind"], **{name: {"expr": value} for name, value in rows.items()}}
-        if answer.get("monoid"):
-            axis["monoid"] = answer["monoid"]
+        rows = {name: {"expr": answer[name]} for name in ("halo", "ahead") if answer[name] not in (0, "0")}
+        axis = {"kind": answer["kind"], **rows, **({"monoid": answer["monoid"]} if answer.get("monoid") else {})}
     kept = ("lengths", "rounds", "calls", "form", "max_difference")
     evidence = {**{name: answer[name] for name in kept if name in answer}, **answer.get("evidence", {})}
     return CheckAxisResult(
@@ -131,8 +126,79 @@ def _result(request: CheckAxisRequest, answer: dict[str, Any], reads: list[str],
         data_axis=axis,
         reason=str(answer.get("reason", ""))[:400],
         proposed_by=origin if axis else "nothing",  # type: ignore[arg-type]
-        evidence={**evidence, "points": len(points_of(request.params))},
+        evidence={**evidence, "points": len(_points(request.params))},
         reads_whole_file=reads[:3],
         not_tried=answer.get("not_tried", []),
         seed=request.seed,
     )
+
+
+def _points(params: Answer) -> list[Answer]:
+    """Return the given values, and for each whole number among them two other ones."""
+    found = [params]
+    for name, value in params.items():
+        if type(value) is int and value >= 1:
+            found += [{**params, name: other} for other in (value + 3, max(1, value // 2)) if other != value]
+    return found
+
+
+def _proposed_rows(found: Classification, points: list[Answer]) -> list[list[int]] | None:
+    """Return (rows before, rows after) of a proposal for each point. None without a proposal that fits all points."""
+    if found.kind not in ("independent", "bounded_halo"):
+        return None
+    texts = (found.halo_expr or 0, found.ahead_expr or 0)
+    try:
+        return [[evaluate_rows("halo", text, point) for text in texts] for point in points]
+    except ValueError:
+        return None
+
+
+def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
+    """Return the child's answer to ``request``, or a refusal when the child ended without one.
+
+    The child has a time limit, a memory limit and a process group of its own, which is killed as a whole. Raises SpecInvalid
+    for an interpreter that cannot be started.
+    """
+    series = resources.files("hpc_agent.experiment.series")
+    package = "hpc_agent/experiment/"
+    files = {**kit_files(), package + "__init__.py": "", package + "series/__init__.py": ""}
+    files["hpc_check_child.py"] = (series / "check_child.py").read_text(encoding="utf-8")
+    files[package + "series/sample_rows.py"] = (series / "sample_rows.py").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="hpc-agent-check-") as name:
+        folder = Path(name)
+        for relative, text in files.items():
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            (folder / relative).write_text(text, encoding="utf-8")
+        answer, log = folder / "answer.json", folder / "log"
+        env = {**world.env, **ONE_THREAD, "PYTHONDONTWRITEBYTECODE": "1", "HPC_RESULT_DIR": name, "MPLBACKEND": "Agg"}
+        env.pop("HPC_KW_JSON", None)
+        words = [python, str(folder / "hpc_check_child.py"), str(answer)]
+        with log.open("wb") as output:
+            code = _run(words, json.dumps(request).encode(), request["root"], env, output, request["seconds"])
+        if answer.is_file():
+            found: Answer = json.loads(answer.read_text(encoding="utf-8"))
+            return found
+        tail = log.read_bytes()[-300:].decode(errors="replace").strip()
+        ended = f"the process ended with {code}: {tail}"
+        return {
+            "kind": "unclassifiable",
+            "reason": f"it took more than {request['seconds']:g} s" if code is None else ended,
+        }
+
+
+def _run(words: list[str], stdin: bytes, cwd: str, env: dict[str, str], output: Any, seconds: float) -> int | None:
+    """Return the exit code, None when the time limit came first."""
+    try:
+        child = subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+        )
+    except OSError as error:
+        remedy = "Name the interpreter of the experiment: 'hpc-agent check-axis --python /path/to/python'."
+        raise SpecInvalid(f"{words[0]} cannot be started: {error}", field="python", remediation=remedy) from error
+    try:
+        child.communicate(stdin, timeout=seconds)
+        return child.returncode
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        end_group(child)
