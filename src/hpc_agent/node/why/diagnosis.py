@@ -3,8 +3,8 @@
 import os
 from typing import List, NamedTuple
 
-from ..look.failure_facts import FailureFacts
 from ..look.logs import scheduler_output
+from ..look.records import FailureFacts
 from ..look.run_status import RunStatus
 from ..shared.ledger import Array
 from ..shared.log_tail import tail
