@@ -8,7 +8,7 @@ from ..schedulers import load
 from ..schedulers.base import QueueRow
 from ..shared.errors import NodeError
 from ..shared.files import read_json
-from ..shared.ledger import Array, arrays_of, summary
+from ..shared.ledger import arrays_of, summary
 from ..shared.ranges import decode_ranges
 from ..shared.run_document import read_run
 from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, run_folder
@@ -110,11 +110,7 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
         state = entry.state
         if entry.job_id:
             job = str(entry.job_id)
-            state = queued.get(job) or ("ended" if job in ended or _has_claims(folder, entry) else "missing")
+            claims = (folder.claim(task, entry.generation) for task in decode_ranges(entry.tasks))
+            state = queued.get(job) or ("ended" if job in ended or any(map(os.path.exists, claims)) else "missing")
         states[entry.array] = {"job_id": entry.job_id, "state": state}
     return {"arrays": states}
-
-
-def _has_claims(folder: RunFolder, entry: Array) -> bool:
-    """Return True if a task of the array was claimed."""
-    return any(os.path.exists(folder.claim(task, entry.generation)) for task in decode_ranges(entry.tasks))

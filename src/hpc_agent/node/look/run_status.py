@@ -58,7 +58,8 @@ class RunStatus(Attempts):
                 reason = waiting_reasons.UNSUBMITTED[str(entry.held or entry.state)]
                 reason = "%s: %s" % (reason, entry.message) if entry.message else reason
                 touched = sum(self._mark(entry, start, stop, PENDING) for start, stop in spans(entry.tasks))
-                self._count_waiting("not submitted", reason, touched)
+                if touched:
+                    self.waiting[("not submitted", reason)] += touched
         try:
             if submitted:
                 self._mark_queued(scheduler.queue([a.job_id for a in submitted]), submitted)
@@ -108,8 +109,8 @@ class RunStatus(Attempts):
                 continue
             active = row.state in ACTIVE
             touched = self._mark_elements(entry, row.elements, active)
-            if not active or row.state == "suspended":
-                self._count_waiting(row.state, row.reason, touched)
+            if touched and (not active or row.state == "suspended"):
+                self.waiting[(row.state, row.reason)] += touched
 
     def _mark_elements(self, entry: Array, elements: str, active: bool) -> int:
         touched = 0
@@ -147,10 +148,6 @@ class RunStatus(Attempts):
             return to == PENDING or os.stat(claim).st_mtime_ns > os.stat(record).st_mtime_ns
         except OSError:
             return False
-
-    def _count_waiting(self, state: str, reason: str, count: int) -> None:
-        if count:
-            self.waiting[(state, reason)] += count
 
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""

@@ -87,26 +87,25 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    return [_diagnose_one(status, task, position < READ_AT_MOST) for position, task in enumerate(tasks)]
-
-
-def _diagnose_one(status: RunStatus, task: int, read_logs: bool) -> Diagnosis:
-    facts = status.records.failed.get(task) or FailureFacts(
-        "unknown", "neither its record nor the scheduler tells how it ended"
-    )
-    arrays = status.arrays_with(task)
-    entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
-    log_tail = scheduler_tail = ""
-    if read_logs:
-        record = read_record(status.folder, task) if status.state[task] != LOST else None
-        log = status.folder.log(task, entry.generation)
-        log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
-        scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
-    # A task that was killed with its dispatcher may leave an empty folder.
-    has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
-    limits = Limits(entry.resources.get("mem_mb"), entry.resources.get("walltime_sec"), has_checkpoint)
-    found = classify(facts, limits, log_tail, scheduler_tail)
-    return Diagnosis(task, found, facts, entry, [a for a in arrays if a.resubmit], log_tail)
+    diagnoses = []
+    for position, task in enumerate(tasks):
+        facts = status.records.failed.get(task) or FailureFacts(
+            "unknown", "neither its record nor the scheduler tells how it ended"
+        )
+        arrays = status.arrays_with(task)
+        entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
+        log_tail = scheduler_tail = ""
+        if position < READ_AT_MOST:
+            record = read_record(status.folder, task) if status.state[task] != LOST else None
+            log = status.folder.log(task, entry.generation)
+            log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
+            scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
+        # A task that was killed with its dispatcher may leave an empty folder.
+        has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
+        limits = Limits(entry.resources.get("mem_mb"), entry.resources.get("walltime_sec"), has_checkpoint)
+        found = classify(facts, limits, log_tail, scheduler_tail)
+        diagnoses.append(Diagnosis(task, found, facts, entry, [a for a in arrays if a.resubmit], log_tail))
+    return diagnoses
 
 
 def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:
