@@ -26,6 +26,7 @@ READ_AT_MOST = 3000
 TAIL_LINES, TAIL_BYTES = 60, 16 << 10
 GROUPS_AT_MOST = 50
 SAMPLE_LINES = 15
+UNEXPLAINED = FailureFacts("unknown", "neither its record nor the scheduler tells how it ended")
 
 
 class Diagnosis(NamedTuple):
@@ -89,9 +90,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
     diagnoses = []
     for position, task in enumerate(tasks):
-        facts = status.records.failed.get(task) or FailureFacts(
-            "unknown", "neither its record nor the scheduler tells how it ended"
-        )
+        facts = status.records.failed.get(task) or UNEXPLAINED
         arrays = status.arrays_with(task)
         entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
         log_tail = scheduler_tail = ""

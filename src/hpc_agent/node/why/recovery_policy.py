@@ -94,10 +94,8 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
     refusals: Dict[Tuple[str, str], Refusal] = {}
     for diagnosis in wanted:
         kind = by_name(diagnosis.found.name)
-        resources: Dict[str, Any] = {}
         why = _permission(diagnosis, kind, policy, alike[diagnosis.found.fingerprint])
-        if why is None:
-            why, resources = _resources(diagnosis, kind, policy)
+        why, resources = (why, {}) if why else _resources(diagnosis, kind, policy)
         if why is None and policy.max_tasks is not None:
             policy.max_tasks -= 1
             why = "the budget for resubmissions is used up" if policy.max_tasks < 0 else None
