@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.node.look.failure_facts import FailureFacts
+from hpc_agent.node.look.records import FailureFacts
 from hpc_agent.node.shared.failure_classes import CATALOGUE, by_name
 from hpc_agent.node.why.classify import Limits, classify
 from hpc_agent.node.why.fingerprints import fingerprint

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from ..look import records, samples
+from ..look import records
 from ..shared import run_folder, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
@@ -30,7 +30,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
         "run": run,
         "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
         "all_waves": list(waves),
-        "measured": samples.collect(folder, total) if request.get("measure") else [],
+        "measured": records.used_resources(folder, total) if request.get("measure") else [],
     }
 
 

@@ -1,20 +1,24 @@
 """Answer questions about many runs at once, and about the arrays of a run."""
 
+import glob
 import os
 from typing import Any, Dict, List, Sequence
 
 from ..schedulers import load
 from ..schedulers.base import QueueRow
-from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
-from ..shared.ledger import Array, arrays_of, summary
-from ..shared.ranges import spans
+from ..shared.ledger import arrays_of, summary
+from ..shared.ranges import decode_ranges
 from ..shared.run_document import read_run
+from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, run_folder
 from .report import status_answer
 from .run_status import RunStatus
 
 ADOPTABLE_AT_MOST = 200
+# Fields of the run's document that a list of runs has.
+_SHOWN = ("run_id", "run_name", "cmd_sha", "tree_sha", "submitted_at", "executor", "task_count", "remote_path", "campaign_id",
+          "cluster")  # fmt: skip
 
 
 class SharedQueue(object):
@@ -24,6 +28,7 @@ class SharedQueue(object):
         self._scheduler = scheduler
         self._job_ids = list(job_ids)
         self._rows: Any = None
+        self.accounting = scheduler.accounting
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         if self._rows is None:
@@ -36,18 +41,15 @@ class SharedQueue(object):
         wanted = set(job_ids)
         return [row for row in self._rows if row.job in wanted]
 
-    def accounting(self, job_ids: Sequence[str], since: float) -> Any:
-        return self._scheduler.accounting(job_ids, since)
-
 
 def overview(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the status or the error of each run. Request: ``runs`` = [{root, run_id}]."""
     site = request.get("site") or {}
-    folders: Dict[str, run_folder.RunFolder] = {}
+    folders: Dict[str, RunFolder] = {}
     answers: Dict[str, Any] = {}
     for run in request["runs"]:
         try:
-            folders[run["run_id"]] = run_folder.existing_run(run["root"], run["run_id"])
+            folders[run["run_id"]] = existing_run(run["root"], run["run_id"])
         except NodeError as error:
             answers[run["run_id"]] = {"error": error.message, "code": error.code}
     jobs = [str(e.job_id) for folder in folders.values() for e in arrays_of(folder) if e.job_id]
@@ -70,40 +72,23 @@ def adoptable(request: Dict[str, Any]) -> Dict[str, Any]:
 
     With ``run_id`` the answer has the whole document of that run only.
     """
+    parent, name, run_id = os.path.expanduser(request["parent"]), request["name"], request.get("run_id")
+    runs = os.path.join(glob.escape(parent), glob.escape(name) + "-*", "runs")
     found: List[Dict[str, Any]] = []
-    parent = os.path.expanduser(request["parent"])
-    for repo in _folders(parent):
-        if repo.rpartition("-")[0] != request["name"]:
+    for path in sorted(glob.glob(os.path.join(runs, glob.escape(run_id) if run_id else "*"))):
+        root = os.path.dirname(os.path.dirname(path))
+        if os.path.basename(root).rpartition("-")[0] != name or not IDENTIFIER.match(os.path.basename(path)):
             continue
-        root = os.path.join(parent, repo)
-        for run_id in _folders(os.path.join(root, "runs")):
-            if request.get("run_id") not in (None, run_id) or not run_folder.IDENTIFIER.match(run_id):
-                continue
-            folder = run_folder.run_folder(root, run_id)
-            document = _document_of(folder.document)
-            if document:
-                kept = document if request.get("run_id") else {key: document.get(key) for key in _SHOWN}
-                found.append(dict(kept, root=root, arrays=summary(folder)))
+        folder = run_folder(root, os.path.basename(path))
+        try:
+            document = read_json(folder.document)
+        except (OSError, ValueError):
+            continue
+        if document:
+            kept = document if run_id else {key: document.get(key) for key in _SHOWN}
+            found.append(dict(kept, root=root, arrays=summary(folder)))
     found.sort(key=lambda run: str(run.get("submitted_at")), reverse=True)
     return {"runs": found[:ADOPTABLE_AT_MOST], "more": max(0, len(found) - ADOPTABLE_AT_MOST)}
-
-
-_SHOWN = ("run_id", "run_name", "cmd_sha", "tree_sha", "submitted_at", "executor", "task_count", "remote_path", "campaign_id",
-          "cluster")  # fmt: skip
-
-
-def _folders(path: str) -> List[str]:
-    try:
-        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
-    except OSError:
-        return []
-
-
-def _document_of(path: str) -> Dict[str, Any]:
-    try:
-        return read_json(path) or {}
-    except (OSError, ValueError):
-        return {}
 
 
 def verify(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -112,28 +97,20 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
     Return for each array {job_id, state}: a queue state, ``ended``, ``missing`` (neither the scheduler nor a claim has the
     job), or the ledger's own state.
     """
-    folder = run_folder.existing_run(request["root"], request["run_id"])
+    folder = existing_run(request["root"], request["run_id"])
     scheduler = load(read_run(folder).scheduler, request.get("site") or {})
     entries = arrays_of(folder)
     submitted = {str(entry.job_id): entry for entry in entries if entry.job_id}
     queued = {row.job: row.state for row in scheduler.queue(sorted(submitted))}
-    unseen = [job for job in submitted if job not in queued]
-    ended = set()
-    if unseen:
-        since = min(submitted[job].at for job in unseen)
-        ended = {row.job for row in scheduler.accounting(sorted(unseen), since)}
+    unseen = sorted(set(submitted) - set(queued))
+    since = min((submitted[job].at for job in unseen), default=0.0)
+    ended = {row.job for row in scheduler.accounting(unseen, since)} if unseen else set()
     states = {}
     for entry in entries:
-        job = str(entry.job_id or "")
-        state = queued.get(job) or ("ended" if job in ended or _has_claims(folder, entry) else "missing")
-        states[entry.array] = {"job_id": entry.job_id, "state": state if job else entry.state}
+        state = entry.state
+        if entry.job_id:
+            job = str(entry.job_id)
+            claims = (folder.claim(task, entry.generation) for task in decode_ranges(entry.tasks))
+            state = queued.get(job) or ("ended" if job in ended or any(map(os.path.exists, claims)) else "missing")
+        states[entry.array] = {"job_id": entry.job_id, "state": state}
     return {"arrays": states}
-
-
-def _has_claims(folder: run_folder.RunFolder, entry: Array) -> bool:
-    """Return True if a task of the array was claimed."""
-    return any(
-        os.path.exists(folder.claim(task, entry.generation))
-        for start, stop in spans(entry.tasks)
-        for task in range(start, stop)
-    )

@@ -4,12 +4,12 @@ import glob
 import os
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.ledger import Array, arrays_of
 from ..shared.log_tail import tail
 from ..shared.ranges import spans
 from ..shared.run_document import read_run
+from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_record import read_record
 from . import records
 
@@ -20,7 +20,7 @@ _OUTPUTS = (("%s_%d.out", 0), ("*.o%s.%d", 1))
 
 def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the last ``lines`` of the logs of ``tasks`` (ids), or of ``limit`` failed tasks with ``all_failed``."""
-    folder = run_folder.existing_run(request["root"], request["run_id"])
+    folder = existing_run(request["root"], request["run_id"])
     total = read_run(folder).task_count
     wanted = [int(task) for task in request.get("tasks") or []]
     failed: Optional[int] = None
@@ -36,30 +36,25 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     return {"logs": shown, "failed": failed}
 
 
-def _log_of_task(
-    folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int, since: Optional[int]
-) -> Dict[str, Any]:
+def _log_of_task(folder: RunFolder, arrays: List[Array], task: int, lines: int, since: Optional[int]) -> Dict[str, Any]:
     generations = sorted({a.generation for a in arrays}, reverse=True) or [1]
     path = next((p for p in (folder.log(task, g) for g in generations) if os.path.exists(p)), None)
     content, size = "", None
-    if path is not None and since is None:
+    if path is not None:
         size = os.path.getsize(path)
-        content = tail(path, lines, LINE_LIMIT)
-    elif path is not None and since is not None:
-        content, size = _added(path, since)
+        content, size = (tail(path, lines, LINE_LIMIT), size) if since is None else _added(path, since)
     record = read_record(folder, task)
-    return {
-        "task": task,
-        "path": path,
-        "content": content,
-        "size": size,
-        "missing": path is None,
-        "scheduler_output": scheduler_output(folder, arrays, task, lines),
-        "state": record.state if record else None,
-        "cause": record.cause if record else None,
-        "message": record.message or None if record else None,
-        "host": record.host if record else None,
-    }
+    shown = {name: getattr(record, name, None) for name in ("state", "cause", "message", "host")}
+    return dict(
+        shown,
+        message=shown["message"] or None,
+        task=task,
+        path=path,
+        content=content,
+        size=size,
+        missing=path is None,
+        scheduler_output=scheduler_output(folder, arrays, task, lines),
+    )
 
 
 def _added(path: str, since: int) -> Tuple[str, int]:
@@ -74,23 +69,14 @@ def _added(path: str, since: int) -> Tuple[str, int]:
     return whole.decode("utf-8", "replace"), since + len(whole)
 
 
-def scheduler_output(folder: run_folder.RunFolder, arrays: List[Array], task: int, lines: int) -> str:
+def scheduler_output(folder: RunFolder, arrays: List[Array], task: int, lines: int) -> str:
     """Return the scheduler's output for the task's element: a module that did not load, a kill, a full node disk."""
     parent = glob.escape(folder.scheduler_logs)
     for array in reversed(arrays):
-        position = _position(array.tasks, task)
-        if position is None or not array.job_id:
+        if not array.job_id or not any(start <= task < stop for start, stop in spans(array.tasks)):
             continue
+        position = sum(min(stop, task) - start for start, stop in spans(array.tasks) if start < task)
         for pattern, first in _OUTPUTS:
             for path in glob.glob(os.path.join(parent, pattern % (array.job_id, position // array.pack + first))):
                 return tail(path, lines, LINE_LIMIT)
     return ""
-
-
-def _position(ranges: str, task: int) -> Optional[int]:
-    offset = 0
-    for start, stop in spans(ranges):
-        if start <= task < stop:
-            return offset + task - start
-        offset += stop - start
-    return None

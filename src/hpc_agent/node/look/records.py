@@ -2,54 +2,89 @@
 
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
+from ..shared.files import known_fields
+from ..shared.ledger import arrays_of
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
-from ..shared.task_record import COMPLETE, read_record
+from ..shared.task_record import COMPLETE, TaskRecord, read_record
 from ..shared.task_states import COMPLETE as COMPLETE_STATE
 from ..shared.task_states import FAILED as FAILED_STATE
-from .failure_facts import FailureFacts
 
 # File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
 CACHE_VERSION = 2
+MESSAGE_LIMIT = 300
+# Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
+REQUEUEABLE = ("terminated", "signal", "checkpointed")
+MOST_ROWS = 300
 
 
-class RecordScan(object):
-    """The records of a run: ``state`` has one byte for each task, ``failed`` the facts of each failed record."""
+class FailureFacts(NamedTuple):
+    """How a task failed, from its record, or from accounting where the task left no record.
 
-    def __init__(self, total: int) -> None:
-        self.state = bytearray(total)
-        self.failed: Dict[int, FailureFacts] = {}
-        self.seconds = 0.0
-        self.timed = 0
+    The status cache and the answers to the client keep these facts as JSON.
+    """
 
-    def mean_seconds(self) -> Optional[float]:
-        """Return the mean duration of the complete tasks."""
-        return self.seconds / self.timed if self.timed else None
+    cause: Optional[str] = None
+    message: str = ""
+    generation: int = 0
+    attempt: Optional[int] = None
+    job: Optional[str] = None
+    element: Optional[int] = None
+    host: Optional[str] = None
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+    ended_at: Optional[float] = None
+    seconds: Optional[float] = None
+    max_rss_mb: Optional[float] = None
+    raw: Optional[str] = None  # the scheduler's own name of the end
+    evidence: Optional[str] = None  # "accounting" or "absence" where no record says so
+
+    @classmethod
+    def from_record(cls, record: TaskRecord) -> "FailureFacts":
+        shared = {name: getattr(record, name) for name in cls._fields if name in TaskRecord._fields}
+        return cls(**dict(shared, message=record.message[:MESSAGE_LIMIT]))
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> "FailureFacts":
+        return cls(**known_fields(cls._fields, document))
+
+    def to_json(self) -> Dict[str, Any]:
+        optional = ("raw", "evidence")
+        return {key: value for key, value in self._asdict().items() if value is not None or key not in optional}
+
+
+class RecordScan(NamedTuple):
+    """The records of a run."""
+
+    state: bytearray  # one byte for each task
+    failed: Dict[int, FailureFacts]  # the facts of each failed record
+    mean_seconds: Optional[float]  # of the complete tasks
 
 
 def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
     """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds}."""
-    result = RecordScan(total)
+    state, failed = bytearray(total), {}
+    seconds, timed = 0.0, 0
     shards = cache.setdefault("shards", {})
     try:
         names = sorted(os.listdir(os.path.join(folder.path, "tasks")))
     except OSError:
-        return result
+        names = []
     for name in names:
         shard = shards[name] = _scan_shard(folder, name, shards.get(name))
         for task in decode_ranges(shard["complete"]):
             if task < total:
-                result.state[task] = COMPLETE_STATE
+                state[task] = COMPLETE_STATE
         for text, facts in shard["failed"].items():
             if int(text) < total:
-                result.state[int(text)] = FAILED_STATE
-                result.failed[int(text)] = FailureFacts.from_json(facts)
-        result.seconds += shard["seconds"]
-        result.timed += shard["timed"]
-    return result
+                state[int(text)] = FAILED_STATE
+                failed[int(text)] = FailureFacts.from_json(facts)
+        seconds += shard["seconds"]
+        timed += shard["timed"]
+    return RecordScan(state, failed, seconds / timed if timed else None)
 
 
 def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
@@ -60,17 +95,18 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
     complete = set(decode_ranges(cached["complete"])) if cached else set()
     seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
     failed: Dict[str, Any] = {}
-    for task in _recorded_tasks(path):
+    for stem, kind in map(os.path.splitext, os.listdir(path)):
         # A complete record is final; a failed one may be replaced by a later attempt, so it is read again.
-        record = None if task in complete else read_record(folder, task)
+        unread = kind == ".json" and stem.isdigit() and int(stem) not in complete
+        record = read_record(folder, int(stem)) if unread else None
         if record is None:
             continue
         if record.state == COMPLETE:
-            complete.add(task)
+            complete.add(int(stem))
             seconds += record.seconds or 0.0
             timed += 1
         else:
-            failed[str(task)] = FailureFacts.from_record(record).to_json()
+            failed[stem] = FailureFacts.from_record(record).to_json()
     return {
         "mtime": changed,
         "settled": int(time.time() * 1e9) - changed > SETTLED_NS,
@@ -81,6 +117,26 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
     }
 
 
-def _recorded_tasks(path: str) -> List[int]:
-    split = (name.partition(".") for name in os.listdir(path))
-    return [int(stem) for stem, _, kind in split if kind == "json" and stem.isdigit()]
+def used_resources(folder: RunFolder, total: int) -> List[Dict[str, Any]]:
+    """Return a row for each of at most 300 complete tasks, spread over the whole run.
+
+    A row has task, seconds, max_rss_mb (MiB), cpu_seconds, gpu_mem_mb (where it was measured), wait_sec (from the
+    array's submission, so also for earlier jobs of the queue), kwargs (scalars only).
+    """
+    submitted = {array.array: array.submitted_at for array in arrays_of(folder)}
+    rows = []
+    for task in range(0, total, max(1, -(-total // MOST_ROWS))):
+        record = read_record(folder, task)
+        if record is None or record.state != COMPLETE:
+            continue
+        row = {name: getattr(record, name) for name in ("task", "seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
+        submitted_at = submitted.get(record.array)
+        if submitted_at is not None and record.started_at:
+            row["wait_sec"] = round(max(0.0, record.started_at - submitted_at), 1)
+        row["kwargs"] = {
+            name: value
+            for name, value in (record.kwargs or {}).items()
+            if isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 60)
+        }
+        rows.append({name: value for name, value in row.items() if value is not None})
+    return rows

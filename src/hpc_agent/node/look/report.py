@@ -1,13 +1,14 @@
 """Report the status of a run: counts, ranges, waves, failures by cause, and the reasons of waiting tasks."""
 
 import time
+from collections import Counter
 from typing import Any, Dict, List
 
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.ledger import Array
 from ..shared.ranges import count, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
-from . import samples
+from . import records
 from .run_status import RunStatus, ranges_of
 
 RANGES_LIMIT = 2000
@@ -24,35 +25,42 @@ def report(request: Dict[str, Any]) -> Dict[str, Any]:
     answer = status_answer(status)
     status.save()
     if request.get("measure") and answer["lifecycle_state"] != "in_flight":
-        answer["measured"] = samples.collect(folder, status.total)
+        answer["measured"] = records.used_resources(folder, status.total)
     return answer
 
 
 def status_answer(status: RunStatus) -> Dict[str, Any]:
-    """Return the answer to the client."""
+    """Return the answer to the client. ``samples``: for each cause the failed task with the lowest id."""
     state, arrays = status.state, status.arrays
     counts = _counts(state, 0, status.total)
-    causes: Dict[str, int] = {}
+    causes: Dict[str, int] = Counter()
+    samples = []
     for task in status.failed():
-        cause = status.records.failed[task].cause or "unknown"
-        causes[cause] = causes.get(cause, 0) + 1
+        facts = status.records.failed[task]
+        cause = facts.cause or "unknown"
+        causes[cause] += 1
+        if causes[cause] == 1:
+            samples.append(dict(facts.to_json(), task=task))
     waiting = waiting_reasons.explain(status.waiting)
+    reasons: Dict[str, int] = Counter()  # in the scheduler's own words
+    for (word, reason), number in status.waiting.items():
+        reasons["%s: %s" % (word, reason) if reason else word] += number
     return {
         "run_id": status.run.run_id,
         "total": status.total,
         "counts": counts,
         "lifecycle_state": _lifecycle(counts, status),
-        "failed_tasks": _bounded(ranges_of(state, task_states.FAILED, LOST)),
-        "unknown_tasks": _bounded(ranges_of(state, task_states.UNKNOWN)),
-        "running_tasks": _bounded(ranges_of(state, RUNNING)),
+        "failed_tasks": _bounded_ranges(state, task_states.FAILED, LOST),
+        "unknown_tasks": _bounded_ranges(state, task_states.UNKNOWN),
+        "running_tasks": _bounded_ranges(state, RUNNING),
         "failures_by_cause": causes,
-        "samples": _samples(status),
+        "samples": samples[:12],
         "waiting": waiting,
-        "reasons": _reasons(status),
+        "reasons": reasons,
         "stuck": sum(int(row["count"]) for row in waiting if not row["passes"]),
         "stale": status.stale,
         "waves": _waves(arrays, state),
-        "mean_task_seconds": status.records.mean_seconds(),
+        "mean_task_seconds": status.records.mean_seconds,
         "checked_at": time.time(),
         "arrays": {a.array: {"job_id": a.job_id, "state": a.state} for a in arrays[:200]},
         "job_ids": [a.job_id for a in arrays if a.job_id][:1000],
@@ -60,15 +68,6 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "held_for_canary": sum(1 for a in arrays if a.held),
         "resubmitted": sum(count(a.tasks) for a in arrays if a.resubmit),
     }
-
-
-def _reasons(status: RunStatus) -> Dict[str, int]:
-    """Return the number of waiting tasks by the scheduler's own reason."""
-    labels: Dict[str, int] = {}
-    for (state, reason), number in status.waiting.items():
-        label = "%s: %s" % (state, reason) if reason else state
-        labels[label] = labels.get(label, 0) + number
-    return labels
 
 
 def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
@@ -83,33 +82,18 @@ def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
 
 
 def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
-    waves: Dict[str, Dict[str, int]] = {}
+    waves: Dict[str, Any] = {}
     for array in arrays:
-        if array.generation != 1:
-            continue
-        wave = waves.setdefault(str(array.wave), {})
-        for start, stop in spans(array.tasks):
-            for name, number in _counts(state, start, stop).items():
-                wave[name] = wave.get(name, 0) + number
+        for start, stop in spans(array.tasks) if array.generation == 1 else ():
+            waves.setdefault(str(array.wave), Counter()).update(_counts(state, start, stop))
     return {name: waves[name] for name in sorted(waves, key=int)[:100]}
 
 
-def _bounded(text: str) -> Dict[str, Any]:
-    """Return the ranges, cut after about 2,000 characters; ``count`` is of all of them."""
-    whole = count(text)
-    if len(text) <= RANGES_LIMIT:
-        return {"count": whole, "ranges": text, "truncated": False}
-    return {"count": whole, "ranges": text[:RANGES_LIMIT].rpartition(",")[0], "truncated": True}
-
-
-def _samples(status: RunStatus) -> List[Dict[str, Any]]:
-    """Return for each cause the failed task with the lowest id."""
-    seen: Dict[str, Dict[str, Any]] = {}
-    for task in status.failed():
-        facts = status.records.failed[task]
-        if facts.cause not in seen:
-            seen[str(facts.cause)] = dict(facts.to_json(), task=task)
-    return list(seen.values())[:12]
+def _bounded_ranges(state: bytearray, *values: int) -> Dict[str, Any]:
+    """Return the tasks in one of the states: ranges, cut after about 2,000 characters; ``count`` is of all of them."""
+    text = ranges_of(state, *values)
+    cut = len(text) > RANGES_LIMIT
+    return {"count": count(text), "ranges": text[:RANGES_LIMIT].rpartition(",")[0] if cut else text, "truncated": cut}
 
 
 def _lifecycle(counts: Dict[str, int], status: RunStatus) -> str:

@@ -4,22 +4,27 @@ A task is complete only by its record. A task that has left the queue is not fin
 A query that failed is no answer: the last good states are shown, marked stale.
 """
 
+import os
 import time
+from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..schedulers import load
+from ..schedulers.base import QueueRow
+from ..shared import task_record, waiting_reasons
 from ..shared.errors import NodeError
-from ..shared.files import read_json, write_json
+from ..shared.files import write_json
 from ..shared.ledger import Array
-from ..shared.ranges import spans
+from ..shared.ranges import slice_spans, spans
 from ..shared.run_folder import RunFolder
-from ..shared.task_states import PENDING, RUNNING, UNKNOWN
+from ..shared.task_states import COMPLETE, FAILED, PENDING, RUNNING, UNKNOWN
 from .accounting import Explanations
 from .attempts import Attempts
-from .queue_states import QueueStates
-from .records import CACHE_VERSION
+from .records import FailureFacts
 
-_ACTIVE = (("running", RUNNING), ("pending", PENDING))
+ACTIVE = ("running", "completing", "suspended")
+_KEPT = {"running": RUNNING, "pending": PENDING}
+_SET_UNKNOWN_TO = {to: bytes(to if byte == UNKNOWN else byte for byte in range(256)) for to in (PENDING, RUNNING)}
 
 
 class RunStatus(Attempts):
@@ -31,17 +36,13 @@ class RunStatus(Attempts):
     """
 
     def __init__(self, folder: RunFolder, site: Dict[str, Any], scheduler: Any = None) -> None:
-        self.cache = _load_cache(folder)
-        super(RunStatus, self).__init__(folder, self.cache)
+        super(RunStatus, self).__init__(folder)
+        self.waiting: Dict[Tuple[str, str], int] = Counter()
         self.stale: Optional[Dict[str, Any]] = None
         self.unexplained = False
-        self._queue = QueueStates(self)
-        self._explanations = Explanations(self, self.cache)
+        self._queued = bytearray(self.total)
+        self._explanations = Explanations(self)
         self._update(scheduler or load(self.run.scheduler, site))
-
-    @property
-    def waiting(self) -> Dict[Tuple[str, str], int]:
-        return self._queue.waiting
 
     def save(self) -> None:
         """Keep the cache for the next status. The cache only saves time, so a full or read-only disk is no error."""
@@ -54,14 +55,19 @@ class RunStatus(Attempts):
         submitted = [a for a in self.arrays if a.job_id and self._is_unfinished(a)]
         for entry in self.arrays:
             if not entry.job_id:
-                self._queue.mark_unsubmitted(entry)
+                reason = waiting_reasons.UNSUBMITTED[str(entry.held or entry.state)]
+                reason = "%s: %s" % (reason, entry.message) if entry.message else reason
+                touched = sum(self._mark(entry, start, stop, PENDING) for start, stop in spans(entry.tasks))
+                if touched:
+                    self.waiting[("not submitted", reason)] += touched
         try:
             if submitted:
-                self._queue.mark_submitted(scheduler.queue([a.job_id for a in submitted]), submitted)
+                self._mark_queued(scheduler.queue([a.job_id for a in submitted]), submitted)
+                self._settle_by_records(submitted)
         except NodeError as error:
             self._restore_last_good(error)
             return
-        active = {name: ranges_of(self.state, value) for name, value in _ACTIVE}
+        active = {name: ranges_of(self.state, value) for name, value in _KEPT.items()}
         self.cache["last_good"] = {"state": active, "at": time.time()}
         lost = [a for a in submitted if any(True for _ in self.unsettled([a]))]
         try:
@@ -69,29 +75,101 @@ class RunStatus(Attempts):
         except NodeError as error:
             # Accounting that is switched off never answers; a database that is down is asked again.
             if error.code != "remote_command_failed":
-                self.stale = _stale("accounting", error, None)
-        if self.stale is None:
-            self._explanations.settle_vanished(lost)
+                self.stale = {"source": "accounting", "since": None, "error": error.message, "code": error.code}
+                return
+        self._explanations.settle_vanished(lost)
 
     def _is_unfinished(self, entry: Array) -> bool:
         """Return True if the array has a task that no final record settles."""
         if any(self.state.find(UNKNOWN, start, stop) >= 0 for start, stop in spans(entry.tasks)):
             return True
-        return any(self._may_go_on(entry, task) for task in self.failed_records(entry))
-
-    def _may_go_on(self, entry: Array, task: int) -> bool:
-        """Return True if the failed record may belong to an older attempt, or to one that was requeued since."""
-        requeueable = self.may_be_requeued(entry, task) and not self._explanations.has(task)
-        return requeueable or not self.has_ended(entry, task)
+        # A failed record may be of an older attempt, or of one that was requeued since.
+        return any(
+            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self._explanations.has(task))
+            for start, stop in spans(entry.tasks)
+            for task in self.failed_records(entry, start, stop)
+        )
 
     def _restore_last_good(self, error: NodeError) -> None:
         earlier = self.cache.get("last_good") or {}
-        self.stale = _stale("queue", error, earlier.get("at"))
-        for name, value in _ACTIVE:
+        self.stale = {"source": "queue", "since": earlier.get("at"), "error": error.message, "code": error.code}
+        for name, value in _KEPT.items():
             for start, stop in spans(earlier.get("state", {}).get(name, "")):
                 for task in range(start, min(stop, self.total)):
                     if self.records.state[task] == UNKNOWN:
                         self.state[task] = value
+
+    def _mark_queued(self, rows: List[QueueRow], submitted: List[Array]) -> None:
+        """Mark the tasks of the queue's rows."""
+        by_job = {str(a.job_id): a for a in submitted}
+        for row in rows:
+            entry = by_job.get(row.job)
+            # Job ids are used again: another name is another job.
+            if entry is None or (row.name or entry.name) != entry.name:
+                continue
+            active = row.state in ACTIVE
+            touched = self._mark_elements(entry, row.elements, active)
+            if touched and (not active or row.state == "suspended"):
+                self.waiting[(row.state, row.reason)] += touched
+
+    def _mark_elements(self, entry: Array, elements: str, active: bool) -> int:
+        touched = 0
+        for first, stop in spans(elements):
+            for start, end in slice_spans(entry.tasks, first * entry.pack, (stop - first) * entry.pack):
+                if not active or entry.pack == 1:
+                    touched += self._mark(entry, start, end, RUNNING if active else PENDING)
+                    continue
+                # An active element runs its tasks in turn: the claimed ones run, the others wait.
+                for task in range(start, end):
+                    self._mark(entry, task, task + 1, RUNNING if self.is_claimed(entry, task) else PENDING)
+        return touched
+
+    def _mark(self, entry: Array, start: int, stop: int, to: int) -> int:
+        """Set the tasks without a final record to state ``to``. Return their number."""
+        self._queued[start:stop] = b"\1" * (stop - start)
+        part = self.state[start:stop]
+        touched = part.count(UNKNOWN)
+        self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
+        for task in self.failed_records(entry, start, stop):
+            if self.state[task] == FAILED and self._is_active_again(entry, task, to):
+                self.state[task] = to
+                touched += 1
+        return touched
+
+    def _is_active_again(self, entry: Array, task: int, to: int) -> bool:
+        """Return True if a task with a failed record waits or runs again in this array."""
+        if not self.has_ended(entry, task):
+            return True
+        if not self.may_be_requeued(entry, task):
+            return False
+        # A pending element was put back. A running one may only be completing, unless it claimed the task anew.
+        claim, record = self.folder.claim(task, entry.generation), self.folder.record(task)
+        try:
+            return to == PENDING or os.stat(claim).st_mtime_ns > os.stat(record).st_mtime_ns
+        except OSError:
+            return False
+
+    def _settle_by_records(self, submitted: List[Array]) -> None:
+        """Settle the tasks that have left the queue by their records."""
+        for entry in submitted:
+            for start, stop in spans(entry.tasks):
+                for task in self.failed_records(entry, start, stop):
+                    # A failed record of an older attempt: the newer one has left the queue.
+                    if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
+                        self.state[task] = UNKNOWN
+        # A record may have come between the scan and the queue's answer.
+        for task, entry in self.unsettled(submitted):
+            record = task_record.read_record(self.folder, task)
+            if record is None:
+                continue
+            if record.state == task_record.COMPLETE:
+                self.state[task] = self.records.state[task] = COMPLETE
+                continue
+            known = self.records.failed.get(task)
+            if known is None or record.generation > known.generation:
+                self.records.failed[task] = FailureFacts.from_record(record)
+            if self.has_ended(entry, task):
+                self.state[task] = self.records.state[task] = FAILED
 
 
 def ranges_of(state: bytearray, *values: int) -> str:
@@ -106,15 +184,3 @@ def ranges_of(state: bytearray, *values: int) -> str:
         parts.append("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1))
         start = flags.find(1, stop)
     return ",".join(parts)
-
-
-def _load_cache(folder: RunFolder) -> Dict[str, Any]:
-    try:
-        cache = read_json(folder.status_cache, {})
-    except ValueError:
-        cache = {}
-    return cache if cache.get("version") == CACHE_VERSION else {"version": CACHE_VERSION}
-
-
-def _stale(source: str, error: NodeError, since: Any) -> Dict[str, Any]:
-    return {"source": source, "since": since, "error": error.message, "code": error.code}

@@ -1,4 +1,4 @@
-"""Report the partitions (or queues) of the cluster and the limits that hold for this user."""
+"""Report the partitions (or queues) of the cluster, the limits that hold for this user, and the paths that exist."""
 
 import os
 import pwd
@@ -10,6 +10,7 @@ from ..shared.commands import run_command
 from ..shared.errors import NodeError
 
 TIMEOUT_SEC = 30.0
+MAX_PATHS = 1000
 
 
 class SiteQuery(object):
@@ -22,12 +23,10 @@ class SiteQuery(object):
         try:
             code, out, err = run_command(argv, TIMEOUT_SEC, env=clean_environment())
         except NodeError as error:
-            self.failed(argv[0], error.message)
-            return ""
+            code, out, err = 1, "", error.message
         if code != 0:
             self.failed(argv[0], (err or out).strip())
-            return ""
-        return out
+        return "" if code != 0 else out
 
     def failed(self, source: str, message: str) -> None:
         self.errors.append({"code": source + "_failed", "detail": message[:300]})
@@ -55,3 +54,18 @@ def site(request: Dict[str, Any]) -> Dict[str, Any]:
         "user": {"name": pwd.getpwuid(os.getuid()).pw_name, "submitted": submitted},
         "errors": query.errors,
     }
+
+
+def paths(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return for each of ``paths``: exists, kind (file, folder), readable, and bytes of a file."""
+    found = {}
+    for path in list(request.get("paths") or [])[:MAX_PATHS]:
+        full = os.path.expanduser(str(path))
+        exists = os.path.exists(full)
+        facts: Dict[str, Any] = {"exists": exists}
+        if exists:
+            facts.update(kind="folder" if os.path.isdir(full) else "file", readable=os.access(full, os.R_OK))
+            if facts["kind"] == "file":
+                facts["bytes"] = os.path.getsize(full)
+        found[str(path)] = facts
+    return {"paths": found}

@@ -8,7 +8,7 @@ import re
 import signal
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..look.failure_facts import FailureFacts
+from ..look.records import FailureFacts
 from ..shared.log_tail import DISK_FULL_EXIT
 from .failure_signs import (
     CERTAIN,

@@ -1,20 +1,32 @@
-"""Diagnose failed tasks: classify each from its record, accounting and the end of its log."""
+"""Diagnose failed tasks: classify each from its record, accounting and the end of its log; group equal failures.
+
+The canary is the one task that is submitted before the others.
+"""
 
 import os
-from typing import List, NamedTuple
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..look.failure_facts import FailureFacts
 from ..look.logs import scheduler_output
+from ..look.records import FailureFacts
+from ..look.report import status_answer
 from ..look.run_status import RunStatus
+from ..shared.failure_classes import by_name
 from ..shared.ledger import Array
 from ..shared.log_tail import tail
+from ..shared.ranges import encode_ranges
+from ..shared.run_folder import existing_run
+from ..shared.task_environment import result_folder
 from ..shared.task_record import read_record
-from ..shared.task_states import LOST
+from ..shared.task_states import COMPLETE, LOST, NAMES
 from .classify import Classification, Limits, classify
 
 # The logs of further tasks are not read: their cause alone classifies them.
 READ_AT_MOST = 3000
 TAIL_LINES, TAIL_BYTES = 60, 16 << 10
+GROUPS_AT_MOST = 50
+SAMPLE_LINES = 15
+UNEXPLAINED = FailureFacts("unknown", "neither its record nor the scheduler tells how it ended")
 
 
 class Diagnosis(NamedTuple):
@@ -28,31 +40,107 @@ class Diagnosis(NamedTuple):
     log_tail: str = ""
 
 
+def failures(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the failure groups of the run (``root``, ``run_id``), each with ``lines`` of a sample's log."""
+    status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    diagnoses = diagnose(status, status.failed())
+    status.save()
+    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES))
+    return {
+        "run_id": status.run.run_id,
+        "failed": len(diagnoses),
+        "clusters": groups[:GROUPS_AT_MOST],
+        "more_clusters": max(0, len(groups) - GROUPS_AT_MOST),
+        "stale": status.stale,
+        "unexplained": status.unexplained,
+    }
+
+
+def canary(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the state of task 0, its resources as requested and as measured, its metrics, and its failure.
+
+    ``missing_output``: the file ``expect_output`` of the request is not in the result folder of the complete task.
+    """
+    status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    answer = status_answer(status)
+    status.save()
+    record, run, state = read_record(status.folder, 0), status.run, NAMES[status.state[0]]
+    asked = status.arrays_with(0)[0].resources
+    expected, missing = request.get("expect_output"), False
+    if expected and status.state[0] == COMPLETE:
+        folder = result_folder(run.result_dir_template, run.run_id, 0, (record and record.kwargs) or {})
+        inside = os.path.normpath("/" + expected).lstrip("/")
+        missing = not os.path.exists(os.path.join(status.folder.path, folder, inside))
+    return {
+        "state": state,
+        "unexplained": status.unexplained,
+        "stale": status.stale,
+        "waiting": answer["waiting"],
+        "lifecycle_state": answer["lifecycle_state"],
+        "held": answer["held_for_canary"],
+        "asked": {key: asked.get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
+        "measured": {key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
+        "metrics": record.metrics if record else None,
+        "metrics_problem": record.metrics_problem if record else None,
+        "missing_output": missing,
+        "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
+    }
+
+
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    return [_diagnose_one(status, task, position < READ_AT_MOST) for position, task in enumerate(tasks)]
+    diagnoses = []
+    for position, task in enumerate(tasks):
+        facts = status.records.failed.get(task) or UNEXPLAINED
+        arrays = status.arrays_with(task)
+        entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
+        log_tail = scheduler_tail = ""
+        if position < READ_AT_MOST:
+            record = read_record(status.folder, task) if status.state[task] != LOST else None
+            log = status.folder.log(task, entry.generation)
+            log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
+            scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
+        # A task that was killed with its dispatcher may leave an empty folder.
+        has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
+        limits = Limits(entry.resources.get("mem_mb"), entry.resources.get("walltime_sec"), has_checkpoint)
+        found = classify(facts, limits, log_tail, scheduler_tail)
+        diagnoses.append(Diagnosis(task, found, facts, entry, [a for a in arrays if a.resubmit], log_tail))
+    return diagnoses
 
 
-def _diagnose_one(status: RunStatus, task: int, read_logs: bool) -> Diagnosis:
-    facts = status.records.failed.get(task) or FailureFacts(
-        "unknown", "neither its record nor the scheduler tells how it ended"
-    )
-    arrays = status.arrays_with(task)
-    entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
-    log_tail = scheduler_tail = ""
-    if read_logs:
-        record = read_record(status.folder, task) if status.state[task] != LOST else None
-        log = status.folder.log(task, entry.generation)
-        log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
-        scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
-    asked = entry.resources
-    limits = Limits(asked.get("mem_mb"), asked.get("walltime_sec"), _has_files(status.folder.checkpoints(task)))
-    found = classify(facts, limits, log_tail, scheduler_tail)
-    return Diagnosis(task, found, facts, entry, [a for a in arrays if a.resubmit], log_tail)
+def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:
+    """Return the groups of failures of one class and fingerprint, the largest first."""
+    groups: Dict[Tuple[str, str], List[Diagnosis]] = {}
+    for diagnosis in diagnoses:
+        groups.setdefault((diagnosis.found.name, diagnosis.found.fingerprint), []).append(diagnosis)
+    ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0].task))
+    return [_group_answer(members, lines) for members in ordered]
 
 
-def _has_files(folder: str) -> bool:
-    """Return True if the folder has files: a task that was killed with its dispatcher may leave it empty."""
-    try:
-        return bool(os.listdir(folder))
-    except OSError:
-        return False
+def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
+    sample = members[0]
+    found, facts, kind = sample.found, sample.facts, by_name(sample.found.name)
+    hosts = Counter(member.facts.host for member in members if member.facts.host)
+    shown = {key: getattr(facts, key) for key in ("host", "exit_code", "signal", "message", "max_rss_mb", "seconds")}
+    return {
+        "class": kind.name,
+        "title": kind.title,
+        "count": len(members),
+        "tasks": encode_ranges(member.task for member in members)[:2000],
+        "confidence": found.confidence,
+        "evidence": found.evidence,
+        "fingerprint": found.fingerprint,
+        "sample": dict(
+            shown,
+            task=sample.task,
+            line=found.line,
+            exception=found.exception,
+            frame=found.frame,
+            resources=sample.array.resources,
+            log_tail="\n".join(sample.log_tail.splitlines()[-lines:])[-4000:],
+        ),
+        "hosts": dict(hosts.most_common(5)),
+        "remedy": kind.remedy,
+        "action": kind.action,
+        "attempts_allowed": kind.attempts,
+        "resubmitted": max(len(member.resubmits) for member in members),
+    }

@@ -30,15 +30,12 @@ def fingerprint(text: str, host: str = "") -> str:
             text = re.sub(r"(?<![\w<])%s(?![\w>])" % re.escape(name), "<host>", text)
     # Cutting may bare a path that was none before; it settles at once.
     for _ in range(4):
-        earlier, text = text, _normalised(text)[:FINGERPRINT_LIMIT].rstrip()
+        pieces = _DELIMITERS.split(_TIME.sub("<time>", text))
+        pieces[::2] = map(_token, pieces[::2])
+        earlier, text = text, "".join(pieces)[:FINGERPRINT_LIMIT].rstrip()
         if text == earlier:
             break
     return text
-
-
-def _normalised(text: str) -> str:
-    pieces = _DELIMITERS.split(_TIME.sub("<time>", text))
-    return "".join(piece if index % 2 else _token(piece) for index, piece in enumerate(pieces))
 
 
 def _token(token: str) -> str:

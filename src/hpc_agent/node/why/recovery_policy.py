@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..shared.failure_classes import FailureClass, by_name
@@ -11,9 +11,11 @@ from .diagnosis import Diagnosis
 
 # More tasks than this with the same failure of the user's program have a bug in common.
 SAME_FAILURE_THRESHOLD = 3
-# The first memory request of tasks that had none.
-FIRST_MEMORY_MB = 2048
-MEMORY_STEP_MB, TIME_STEP_SEC = 64, 60
+# Action -> the resource that grows, the next request of tasks that had none, its step, and the words for the cap.
+GROWTH = {
+    "more_memory": ("mem_mb", 2048, 64, "MiB already, all that a node has"),
+    "more_time": ("walltime_sec", 7200, 60, "s already, all that the cluster allows"),
+}
 EXCLUDED_AT_MOST = 20
 KEPT_FINGERPRINTS = 100
 
@@ -43,11 +45,6 @@ class Policy(object):
     def wants(self, diagnosis: Diagnosis) -> bool:
         by_id = self.select is None or diagnosis.task in self.select
         return by_id and (self.classes is None or diagnosis.found.name in self.classes)
-
-    @property
-    def explicit(self) -> bool:
-        """Return True if the request names tasks or classes: then classes that need a decision may run once more."""
-        return self.select is not None or self.classes is not None
 
 
 class Group(NamedTuple):
@@ -88,15 +85,17 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
     """Return the groups of tasks to submit again, and the refusals."""
     wanted = [d for d in diagnoses if policy.wants(d)]
     alike = Counter(d.found.fingerprint for d in wanted)
-    bad_nodes = _bad_nodes(wanted, usable_nodes)
+    # The nodes that lost tasks are avoided as long as other nodes are left.
+    lost = (d.facts.host for d in wanted if by_name(d.found.name).action == "other_nodes")
+    bad_nodes = list(OrderedDict.fromkeys(filter(None, lost)))[:EXCLUDED_AT_MOST]
+    if not set(usable_nodes) - set(bad_nodes):
+        bad_nodes = []
     groups: Dict[str, Group] = {}
     refusals: Dict[Tuple[str, str], Refusal] = {}
     for diagnosis in wanted:
         kind = by_name(diagnosis.found.name)
-        resources: Dict[str, Any] = {}
         why = _permission(diagnosis, kind, policy, alike[diagnosis.found.fingerprint])
-        if why is None:
-            why, resources = _resources(diagnosis, kind, policy)
+        why, resources = (why, {}) if why else _resources(diagnosis, kind, policy)
         if why is None and policy.max_tasks is not None:
             policy.max_tasks -= 1
             why = "the budget for resubmissions is used up" if policy.max_tasks < 0 else None
@@ -118,7 +117,8 @@ def _permission(diagnosis: Diagnosis, kind: FailureClass, policy: Policy, alike:
     earlier = [fingerprint for array in diagnosis.resubmits for fingerprint in array.fingerprints]
     if kind.action == "fix" and diagnosis.found.fingerprint in earlier:
         return "it failed in the same way before it was submitted again"
-    if kind.action in ("fix", "ask") and not policy.explicit:
+    # Classes that need a decision may run once more where the request names tasks or classes.
+    if kind.action in ("fix", "ask") and policy.select is None and policy.classes is None:
         return "running it again as it is would not help" if kind.action == "fix" else "a person has to decide"
     if kind.action == "fix" and alike > SAME_FAILURE_THRESHOLD:
         return "%d tasks failed in the very same way: that is a bug, not bad luck" % alike
@@ -131,34 +131,14 @@ def _permission(diagnosis: Diagnosis, kind: FailureClass, policy: Policy, alike:
 def _resources(diagnosis: Diagnosis, kind: FailureClass, policy: Policy) -> Tuple[Optional[str], Dict[str, Any]]:
     """Return the reason why the next attempt cannot request enough, or None, and the resources that it requests."""
     asked = dict(diagnosis.array.resources)
-    if kind.action == "more_memory" and not policy.overrides.get("mem_mb"):
-        used = float(diagnosis.facts.max_rss_mb or 0.0)
-        base = max(float(asked.get("mem_mb") or 0.0), used)
-        more = _more(base, kind.multiplier, MEMORY_STEP_MB) if base else FIRST_MEMORY_MB
-        cap = policy.caps.get("mem_mb")
-        if cap and asked.get("mem_mb") and asked["mem_mb"] >= cap:
-            return "it asks for %d MiB already, all that a node has" % asked["mem_mb"], {}
-        asked["mem_mb"] = min(more, int(cap)) if cap else more
-    if kind.action == "more_time" and not policy.overrides.get("walltime_sec"):
-        cap = policy.caps.get("walltime_sec")
-        if cap and asked.get("walltime_sec") and asked["walltime_sec"] >= cap:
-            return "it asks for %d s already, all that the cluster allows" % asked["walltime_sec"], {}
-        more = _more(float(asked.get("walltime_sec") or 3600), kind.multiplier, TIME_STEP_SEC)
-        asked["walltime_sec"] = min(more, int(cap)) if cap else more
+    name, first, step, limit = GROWTH.get(kind.action, ("", 0, 1, ""))
+    if name and not policy.overrides.get(name):
+        request, cap = asked.get(name), policy.caps.get(name)
+        if cap and request and request >= cap:
+            return "it asks for %d %s" % (request, limit), {}
+        used = diagnosis.facts.max_rss_mb if name == "mem_mb" else None
+        base = max(float(request or 0.0), float(used or 0.0))
+        more = math.ceil(base * (kind.multiplier or 1.0) / step) * step if base else first
+        asked[name] = min(more, int(cap)) if cap else more
     asked.update({key: value for key, value in policy.overrides.items() if value is not None})
     return None, asked
-
-
-def _more(base: float, multiplier: Optional[float], step: int) -> int:
-    return math.ceil(base * (multiplier or 1.0) / step) * step
-
-
-def _bad_nodes(diagnoses: List[Diagnosis], usable: List[str]) -> List[str]:
-    """Return the nodes that lost tasks, as long as other nodes are left."""
-    bad: List[str] = []
-    for diagnosis in diagnoses:
-        host = diagnosis.facts.host
-        if by_name(diagnosis.found.name).action == "other_nodes" and host and host not in bad:
-            bad.append(host)
-    bad = bad[:EXCLUDED_AT_MOST]
-    return bad if set(usable) - set(bad) else []
