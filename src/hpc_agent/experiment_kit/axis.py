@@ -7,7 +7,8 @@ tasks are the points of the sweep).
 
 import ast
 import math
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+import operator
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 KINDS = ("independent", "bounded_halo", "associative", "sequential", "cartesian")
 MONOID_NAMES = ("sum", "moments", "min", "max")
@@ -18,6 +19,12 @@ LARGEST_VALUE = 10**15
 
 Rows = Union[int, str]
 Number = Union[int, float]
+# A number, the name of a parameter, or an operation and the number of its operands, which are the last values before it.
+Step = Union[Number, str, Tuple[Callable[..., Any], int]]
+OPERATIONS: Dict[Any, Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.UAdd: operator.pos, ast.USub: operator.neg, "min": lambda *values: min(values), "max": lambda *values: max(values),
+}  # fmt: skip
 
 
 class DataAxis(NamedTuple):
@@ -35,29 +42,24 @@ def data_axis(axis: Union[DataAxis, Mapping[str, Any]]) -> DataAxis:
     Raises ValueError for an unknown key or kind, and for a part that the kind does not have.
     """
     if not isinstance(axis, DataAxis):
-        axis = _from_mapping(axis)
-    if axis.kind not in KINDS:
-        raise ValueError("%r is not a kind of axis: %s" % (axis.kind, ", ".join(KINDS)))
-    wide = axis.halo != 0 or axis.ahead != 0
-    if axis.kind == "bounded_halo" and not wide:
+        unknown = sorted(set(map(str, axis)) - {"kind", "halo", "halo_expr", "ahead", "ahead_expr", "monoid"})
+        if unknown:
+            raise ValueError("an axis has no %s; it has kind, halo, ahead and monoid" % ", ".join(unknown))
+        axis = DataAxis(str(axis.get("kind")), _rows(axis, "halo"), _rows(axis, "ahead"), axis.get("monoid"))
+    kind, wide = axis.kind, axis.halo != 0 or axis.ahead != 0
+    if kind not in KINDS:
+        raise ValueError("%r is not a kind of axis: %s" % (kind, ", ".join(KINDS)))
+    if kind == "bounded_halo" and not wide:
         raise ValueError("an axis of the kind bounded_halo needs a halo, rows ahead, or both")
-    if axis.kind not in ("bounded_halo", "associative") and wide:
-        raise ValueError("an axis of the kind %s has no halo" % axis.kind)
-    if axis.kind == "associative" and axis.monoid not in MONOID_NAMES:
+    if kind not in ("bounded_halo", "associative") and wide:
+        raise ValueError("an axis of the kind %s has no halo" % kind)
+    if kind == "associative" and axis.monoid not in MONOID_NAMES:
         raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOID_NAMES))
-    if axis.kind != "associative" and axis.monoid is not None:
+    if kind != "associative" and axis.monoid is not None:
         raise ValueError("only an associative axis has a monoid")
-    for name, rows in (("halo", axis.halo), ("ahead", axis.ahead)):
-        _parsed(name, rows)
+    _steps_of("halo", axis.halo)
+    _steps_of("ahead", axis.ahead)
     return axis
-
-
-def _from_mapping(axis: Mapping[str, Any]) -> DataAxis:
-    known = {"kind", "halo", "halo_expr", "ahead", "ahead_expr", "monoid"}
-    unknown = sorted(str(key) for key in axis if key not in known)
-    if unknown:
-        raise ValueError("an axis has no %s; it has kind, halo, ahead and monoid" % ", ".join(unknown))
-    return DataAxis(str(axis.get("kind")), _rows(axis, "halo"), _rows(axis, "ahead"), axis.get("monoid"))
 
 
 def _rows(axis: Mapping[str, Any], name: str) -> Rows:
@@ -74,29 +76,17 @@ def _rows(axis: Mapping[str, Any], name: str) -> Rows:
     return rows
 
 
-def _divided(left: Number, right: Number) -> Number:
-    if right == 0:
-        raise ValueError("it divides by zero")
-    return left // right
-
-
-_BINARY: Dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: lambda left, right: left + right,
-    ast.Sub: lambda left, right: left - right,
-    ast.Mult: lambda left, right: left * right,
-    ast.FloorDiv: _divided,
-}
-_CALLS: Dict[str, Callable[..., Any]] = {"min": min, "max": max}
-
-
 def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     """Return the number of rows that an expression gives for the parameters of ``point``.
 
     The expression has whole and decimal numbers, names, ``+ - * //``, ``min``, ``max`` and brackets; nothing is executed.
     Raises ValueError when it is something else, names no parameter, or is not a whole number of at least 0.
     """
+    steps = _steps_of(name, rows)
     try:
-        value = _value(_parsed(name, rows), point)
+        value = _value(steps, point)
+    except ZeroDivisionError:
+        raise ValueError("%s '%s': it divides by zero" % (name, rows)) from None
     except (ValueError, OverflowError) as error:
         raise ValueError("%s '%s': %s" % (name, rows, error)) from None
     if isinstance(value, float) and not value.is_integer():
@@ -106,68 +96,64 @@ def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     return int(value)
 
 
-def _parsed(name: str, rows: Rows) -> ast.AST:
+def _steps_of(name: str, rows: Rows) -> List[Step]:
     text = str(rows)
     if len(text) > LONGEST_EXPRESSION:
         raise ValueError("%s is longer than %d characters" % (name, LONGEST_EXPRESSION))
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        _check(tree)
+        return list(_steps(ast.parse(text.strip(), mode="eval").body))
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("%s '%s' is not an expression: %s" % (name, text, error)) from None
     except ValueError as error:
         raise ValueError("%s '%s': %s" % (name, text, error)) from None
-    return tree
 
 
-def _check(node: ast.AST, depth: int = 0) -> None:
+def _steps(node: ast.AST, depth: int = 0) -> Iterator[Step]:
+    """Yield the steps of the operands, then that of the node. Raises ValueError for a node outside of the small language."""
     if depth > DEEPEST_EXPRESSION:
         raise ValueError("it is nested too deeply")
-    for part in _parts(node):
-        _check(part, depth + 1)
-
-
-def _parts(node: ast.AST) -> Iterable[ast.AST]:
-    """Return the operands of a node. Raises ValueError for a node that is not part of the small language."""
     if isinstance(node, ast.Name):
-        return ()
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return node.left, node.right
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        return (node.operand,)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALLS and not node.keywords:
-        if not node.args or any(isinstance(part, ast.Starred) for part in node.args):
-            raise ValueError("%s needs values" % node.func.id)
-        return node.args
-    _number(node)
-    return ()
-
-
-def _number(node: ast.AST) -> Number:
+        yield node.id
+        return
+    key: Any = None
+    operands: List[ast.AST] = []
+    if isinstance(node, ast.BinOp):
+        key, operands = type(node.op), [node.left, node.right]
+    elif isinstance(node, ast.UnaryOp):
+        key, operands = type(node.op), [node.operand]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+        key, operands = node.func.id, list(node.args)
+    if key in OPERATIONS:
+        if not operands:
+            raise ValueError("%s needs values" % key)
+        for operand in operands:
+            yield from _steps(operand, depth + 1)
+        yield OPERATIONS[key], len(operands)
+        return
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         value = None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
-    return value
+    yield value
 
 
-def _value(node: ast.AST, point: Mapping[str, Any]) -> Number:
-    if isinstance(node, ast.Name):
-        return _parameter(node.id, point)
-    values = [_value(part, point) for part in _parts(node)]
-    if isinstance(node, ast.BinOp):
-        found = _BINARY[type(node.op)](*values)
-    elif isinstance(node, ast.UnaryOp):
-        found = -values[0] if isinstance(node.op, ast.USub) else values[0]
-    elif isinstance(node, ast.Call):
-        found = _CALLS[getattr(node.func, "id")](values)  # noqa: B009 - the type is known from _parts
-    else:
-        found = _number(node)
-    if not -LARGEST_VALUE <= found <= LARGEST_VALUE:
-        raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
-    return found  # type: ignore[no-any-return]
+def _value(steps: List[Step], point: Mapping[str, Any]) -> Number:
+    stack: List[Any] = []
+    for step in steps:
+        if isinstance(step, str):
+            stack.append(_parameter(step, point))
+            continue
+        value: Any = step
+        if isinstance(step, tuple):
+            operation, count = step
+            value = operation(*stack[-count:])
+            del stack[-count:]
+        if not -LARGEST_VALUE <= value <= LARGEST_VALUE:
+            raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
+        stack.append(value)
+    return stack[0]  # type: ignore[no-any-return]
 
 
 def _parameter(name: str, point: Mapping[str, Any]) -> Number:
@@ -194,11 +180,15 @@ def ema_halo(alpha: float, bits: int = 128) -> int:
     return 1 if alpha == 1 else math.ceil(bits * math.log(2) / -math.log1p(-alpha)) + 1
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError("%s is %r; it must be a whole number of at least %d" % (name, value, least))
+
+
 def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
     """Return (start, end) of at most ``chunks`` chunks whose lengths differ by at most one row; none is empty."""
-    for name, value in (("series_length", series_length), ("chunks", chunks)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError("%s is %r; it must be a whole number of at least 1" % (name, value))
+    check_whole("series_length", series_length, 1)
+    check_whole("chunks", chunks, 1)
     count = min(chunks, series_length)
     return [(series_length * k // count, series_length * (k + 1) // count) for k in range(count)]
 
@@ -225,11 +215,10 @@ def plan_tasks(
         raise ValueError("an axis of the kind %s cannot be split: give one chunk, not %d" % (axis.kind, chunks))
     if axis.kind == "cartesian":
         return points
-    return [dict(point, **rows) for point in points for rows in _chunks_of(axis, point, bounds)]
-
-
-def _chunks_of(axis: DataAxis, point: Mapping[str, Any], bounds: List[Tuple[int, int]]) -> Iterable[Dict[str, int]]:
-    around = {"halo": evaluate_rows("halo", axis.halo, point)}
-    if axis.ahead != 0:
-        around["ahead"] = evaluate_rows("ahead", axis.ahead, point)
-    return [dict(around, start=start, end=end) for start, end in bounds]
+    tasks = []
+    for point in points:
+        around = {"halo": evaluate_rows("halo", axis.halo, point)}
+        if axis.ahead != 0:
+            around["ahead"] = evaluate_rows("ahead", axis.ahead, point)
+        tasks += [dict(point, **around, start=start, end=end) for start, end in bounds]
+    return tasks

@@ -2,24 +2,23 @@
 
 import contextlib
 import csv
+import functools
 import itertools
 import json
 import os
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
+from .axis import check_whole
 from .monoids import is_cumulative, is_partial, join_cumulative
 
-ENVIRONMENT = "HPC_KW_JSON"
 Loader = Callable[[Any], Any]
-JSON_LINES = (".jsonl", ".ndjson")
 
 
 def series_length(source: Any, loader: Optional[Loader] = None) -> int:
     """Return the number of rows of a series, for ``plan_tasks``. Raises ValueError for what has no rows, OSError for a file."""
-    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
-        return sum(1 for _ in _records(source, _ending(source)))
-    return len(_series(source, loader))
+    series = _opened(source, loader)
+    return len(series) if hasattr(series, "__len__") else sum(1 for _ in series)
 
 
 def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[Loader] = None) -> Any:
@@ -28,45 +27,39 @@ def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[L
     A CSV gives a list of dicts of text, JSON Lines a list of values, .npy an array; only these rows are kept in memory.
     An object is sliced (pandas by position), so an array gives a view.
     """
-    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
-        ending = _ending(source)
-        decode = json.loads if ending in JSON_LINES else dict
-        return [decode(record) for record in itertools.islice(_records(source, ending), start, end)]
-    series = _series(source, loader)
+    series = _opened(source, loader)
+    if not hasattr(series, "__len__"):
+        decode = dict if os.fspath(source).lower().endswith(".csv") else json.loads
+        return [decode(record) for record in itertools.islice(series, start, end)]
     return series.iloc[start:end] if hasattr(series, "iloc") else series[start:end]
 
 
-def _series(source: Any, loader: Optional[Loader]) -> Any:
+def _opened(source: Any, loader: Optional[Loader]) -> Any:
+    """Return an object that can be sliced; of a .csv or .jsonl file an iterator of undecoded records."""
     if loader is None and isinstance(source, (str, os.PathLike)):
-        return _mapped(source)
+        return _file(os.fspath(source))
     series = loader(source) if loader else source
     if isinstance(series, dict) or not hasattr(series, "__len__") or not hasattr(series, "__getitem__"):
         raise ValueError("%s is no series: it has no rows that can be sliced" % type(series).__name__)
     return series
 
 
-def _ending(source: Any) -> str:
-    ending: str = os.path.splitext(os.fspath(source))[1].lower()
-    if ending not in (".csv", ".npy") + JSON_LINES:
-        raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % source)
-    return ending
-
-
-def _records(source: Any, ending: str) -> Iterator[Any]:
-    """Yield undecoded records. Blank lines are none."""
-    with open(os.fspath(source), "r", encoding="utf-8-sig", newline="") as handle:
-        if ending == ".csv":
-            yield from csv.DictReader(handle)
-        else:
-            yield from (line for line in handle if line.strip())
-
-
-def _mapped(source: Any) -> Any:
+def _file(path: str) -> Any:
+    ending = os.path.splitext(path)[1].lower()
+    if ending in (".csv", ".jsonl", ".ndjson"):
+        return _records(path, ending)
+    if ending != ".npy":
+        raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % path)
     try:
         import numpy
     except ImportError:
-        raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % source) from None
-    return numpy.load(os.fspath(source), mmap_mode="r")
+        raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % path) from None
+    return numpy.load(path, mmap_mode="r")
+
+
+def _records(path: str, ending: str) -> Iterator[Any]:
+    with open(path, "r", encoding="utf-8-sig", newline="") as handle:
+        yield from csv.DictReader(handle) if ending == ".csv" else filter(str.strip, handle)
 
 
 class Slice(object):
@@ -74,8 +67,7 @@ class Slice(object):
 
     def __init__(self, start: int, end: int, halo: int = 0, ahead: int = 0) -> None:
         for name, value in (("start", start), ("end", end), ("halo", halo), ("ahead", ahead)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError("%s is %r; it must be a whole number of at least 0" % (name, value))
+            check_whole(name, value, 0)
         if end < start:
             raise ValueError("end is %d, before start, which is %d" % (end, start))
         self.start, self.end, self.halo, self.ahead = start, end, halo, ahead
