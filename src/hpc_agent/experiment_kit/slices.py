@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set
 
 from .axis import check_whole
 from .monoids import is_cumulative, is_partial, join_cumulative
@@ -95,22 +95,17 @@ class Slice(object):
         self.trimmed = True
         if isinstance(values, dict):
             return {name: self.trim(column) for name, column in values.items()}
-        self._check(len(values))
+        known = sorted(self.lengths or range(self.end - self.first, self.last - self.first + 1))
+        if len(values) not in known:
+            raise ValueError(
+                "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
+                % (len(values), " or ".join(map(str, sorted({known[0], known[-1]}))))
+            )
         skip = self.start - self.first
         return rows_between(values, skip, skip + self.end - self.start)
 
-    def _check(self, length: int) -> None:
-        known = self.lengths or set(range(self.end - self.first, self.last - self.first + 1))
-        if length not in known:
-            wanted = " or ".join(map(str, sorted(known)[:1] + sorted(known)[1:][-1:]))
-            raise ValueError(
-                "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
-                % (length, wanted)
-            )
-
 
 _active: List[Slice] = []
-_from_environment: Dict[str, Slice] = {}
 
 
 @contextlib.contextmanager
@@ -129,19 +124,16 @@ def active_slice() -> Optional[Slice]:
     A task has a slice when its kwargs hold whole numbers ``start`` and ``end``. Raises ValueError when they are others
     although there is a ``halo``.
     """
-    return _active[-1] if _active else _slice_of_task(os.environ.get(ENVIRONMENT, ""))
+    return _active[-1] if _active else _slice_of_task(os.environ.get("HPC_KW_JSON", ""))
 
 
+@functools.lru_cache(maxsize=None)
 def _slice_of_task(text: str) -> Optional[Slice]:
-    if text not in _from_environment:
-        kwargs: Dict[str, Any] = json.loads(text) if text else {}
-        numbers: List[Any] = [kwargs.get("start"), kwargs.get("end")]
-        if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) or "halo" in kwargs:
-            rows = {name: kwargs[name] for name in ("halo", "ahead") if name in kwargs}
-            _from_environment[text] = Slice(numbers[0], numbers[1], **rows)
-        else:
-            return None
-    return _from_environment[text]
+    kwargs: Dict[str, Any] = json.loads(text) if text else {}
+    bounds: List[Any] = [kwargs.get("start"), kwargs.get("end")]
+    if "halo" not in kwargs and any(isinstance(row, bool) or not isinstance(row, int) for row in bounds):
+        return None
+    return Slice(bounds[0], bounds[1], kwargs.get("halo", 0), kwargs.get("ahead", 0))
 
 
 def load_series(source: Any, loader: Optional[Loader] = None) -> Any:
@@ -172,24 +164,21 @@ def join(parts: Iterable[Any], series_length: Optional[int] = None) -> Any:
     such columns, or what a monoid's ``cumulative`` gives, whose exact carries are added here. Raises ValueError when rows
     are missing (at the end: where ``series_length`` is given) or there twice.
     """
-    ordered = sorted((_part(part) for part in parts), key=lambda part: part[0])
-    if not ordered:
+    pairs = [(part["start"], part["values"]) if isinstance(part, Mapping) else part for part in parts]
+    for start, _ in pairs:
+        if isinstance(start, bool) or not isinstance(start, int):
+            raise ValueError("a part begins at %r, which is no row" % (start,))
+    pairs.sort(key=lambda pair: pair[0])
+    if not pairs:
         raise ValueError("there are no parts to join")
     expected = 0
-    for start, emission in ordered:
+    for start, emission in pairs:
         if start != expected:
             raise ValueError("a part begins at row %d; row %d was expected" % (start, expected))
         expected += _rows_of(emission)
     if series_length is not None and expected != series_length:
         raise ValueError("the parts end at row %d, and the series at row %d" % (expected, series_length))
-    return _joined([emission for _, emission in ordered])
-
-
-def _part(part: Any) -> Tuple[int, Any]:
-    start, emission = (part["start"], part["values"]) if isinstance(part, Mapping) else part
-    if isinstance(start, bool) or not isinstance(start, int):
-        raise ValueError("a part begins at %r, which is no row" % (start,))
-    return start, emission
+    return _joined([emission for _, emission in pairs])
 
 
 def _rows_of(emission: Any) -> int:
@@ -211,7 +200,7 @@ def _joined(emissions: List[Any]) -> Any:
         if any(set(emission) != set(first) for emission in emissions):
             raise ValueError("the parts have different columns")
         return {name: _joined([emission[name] for emission in emissions]) for name in first}
-    for library, function in (("pandas", "concat"), ("polars", "concat"), ("numpy", "concatenate")):
-        if type(first).__module__.split(".")[0] == library:
-            return getattr(sys.modules[library], function)(emissions)
-    return [value for emission in emissions for value in emission]
+    library = type(first).__module__.split(".")[0]
+    if library in ("pandas", "polars", "numpy"):
+        return getattr(sys.modules[library], "concatenate" if library == "numpy" else "concat")(emissions)
+    return list(itertools.chain.from_iterable(emissions))
