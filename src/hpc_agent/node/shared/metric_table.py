@@ -91,8 +91,13 @@ class Metric(object):
             figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
             figures.update(dict.fromkeys(QUANTILES, value))
         else:
-            figures.update(self._moments().summary())
-            figures.update(zip(QUANTILES, self._quantiles()))
+            moments = self._moments()
+            if self._folded:
+                sketched = self._folded[1].quantiles(PERCENTS, moments.count)
+                found = [clamp(value, moments.low, moments.high) for value in sketched]
+            else:
+                found = exact_quantiles(sorted(self._observations), PERCENTS)
+            figures.update(moments.summary(), **dict(zip(QUANTILES, found)))
         return figures
 
     def _moments(self) -> Moments:
@@ -102,13 +107,6 @@ class Metric(object):
         for value, weight in self._observations:
             moments.add(value, weight)
         return moments
-
-    def _quantiles(self) -> List[float]:
-        if not self._folded:
-            return exact_quantiles(sorted(self._observations), PERCENTS)
-        moments, sketch = self._folded
-        found = sketch.quantiles(PERCENTS, moments.count)
-        return [clamp(value, moments.low, moments.high) for value in found]
 
     def to_json(self) -> Any:
         """Return the bare number for a single one; a list of numbers (or [number, weight]); else an object."""
