@@ -6,7 +6,7 @@ split of the series: it is the exact sum, rounded correctly (half to even), as `
 
 import itertools
 import math
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from ..node.shared.moments import Dyadic, Exact, dyadic, ratio
 
@@ -14,23 +14,23 @@ Number = Union[int, float]
 Partial = Dict[str, Any]
 
 
-class Sum(object):
+FIGURES = ("count", "mean", "m2", "variance", "std")
+
+
+class Sums(object):
     """A fold of rows; its ``state`` is JSON, equal for equal rows however they were split, and ``merge`` reads it."""
 
-    figures: Sequence[str] = ()
-    powers: Sequence[str] = ("sum",)
-
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         self.count, self.whole = 0, True
         self.others = {"nan": 0, "inf": 0, "-inf": 0}
-        self.sums = [Exact() for _ in self.powers]
+        self.sums = [(name, Exact()) for name in names]
 
     def add(self, value: Number) -> None:
         self.count += 1
         self.whole = self.whole and isinstance(value, int)
         if isinstance(value, int) or math.isfinite(value):
             mantissa, exponent = dyadic(value)
-            for power, total in enumerate(self.sums, 1):
+            for power, (_, total) in enumerate(self.sums, 1):
                 total.add(mantissa**power, exponent * power)
         else:
             self.others[str(float(value))] += 1
@@ -40,62 +40,43 @@ class Sum(object):
         self.whole = self.whole and partial["whole"]
         for name in self.others:
             self.others[name] += partial[name]
-        for name, total in zip(self.powers, self.sums):
+        for name, total in self.sums:
             total.add(*Exact.from_json(partial[name]).pair)
 
     def state(self) -> Partial:
-        texts = [total.to_text() for total in self.sums]
-        return dict(self.others, count=self.count, whole=self.whole, **dict(zip(self.powers, texts)))
+        state = {name: total.to_text() for name, total in self.sums}
+        return dict(state, count=self.count, whole=self.whole, **self.others)
 
-    def special(self) -> Optional[float]:
-        """Return the sum where it is not finite: NaN, or an infinity."""
-        found = [float(name) for name, count in self.others.items() if count]
-        return sum(found) if found else None
-
-    def value(self, _figure: Optional[str]) -> Any:
-        special = self.special()
-        if special is not None:
-            return special
-        mantissa, exponent = self.sums[0].pair
-        if self.whole:
-            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
-        return quotient((mantissa, exponent), (1, 0))
-
-
-class Moments(Sum):
-    figures = ("count", "mean", "m2", "variance", "std")
-    powers = ("sum", "squares")
-
-    def value(self, _figure: Optional[str]) -> Any:
-        return self.figure(_figure) if _figure else {name: self.figure(name) for name in self.figures}
-
-    def figure(self, name: str) -> Optional[Number]:
+    def value(self, figure: Optional[str]) -> Any:
         """Return one figure, None where it is not defined: ``m2`` is the sum of squares about the mean, ``variance`` is m2
-        over count - 1.
+        over count - 1. Without a name the sum, or a dict of the moments.
         """
-        if name == "count":
+        if figure is None:
+            return self.value("sum") if len(self.sums) == 1 else {name: self.value(name) for name in FIGURES}
+        if figure == "count":
             return self.count
-        if self.count < (2 if name in ("variance", "std") else 1):
+        if self.count < {"sum": 0, "variance": 2, "std": 2}.get(figure, 1):
             return None
-        special = self.special()
-        if special is not None:
-            return special if name == "mean" else math.nan
-        total, squares = self.sums
-        if name == "mean":
-            return quotient(total.pair, (self.count, 0))
+        if any(self.others.values()):
+            special = sum(float(name) for name, count in self.others.items() if count)
+            return special if figure in ("sum", "mean") else math.nan
+        mantissa, exponent = self.sums[0][1].pair
+        if figure == "sum" and self.whole:
+            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
+        if figure in ("sum", "mean"):
+            return quotient((mantissa, exponent), (self.count if figure == "mean" else 1, 0))
+        squares = self.sums[1][1]
         about = Exact(squares.mantissa * self.count, squares.exponent)
-        about.add(-total.mantissa * total.mantissa, 2 * total.exponent)
-        found = quotient(about.pair, (self.count * (1 if name == "m2" else self.count - 1), 0))
-        return math.sqrt(found) if name == "std" else found
+        about.add(-mantissa * mantissa, 2 * exponent)
+        found = quotient(about.pair, (self.count * (1 if figure == "m2" else self.count - 1), 0))
+        return math.sqrt(found) if figure == "std" else found
 
 
-class Greatest(object):
+class Extreme(object):
     """Of equal values the first; NaN as soon as there is one, as numpy.maximum.accumulate has it."""
 
-    figures: Sequence[str] = ()
-    sign = 1
-
-    def __init__(self) -> None:
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
         self.best: Optional[Number] = None
 
     def add(self, value: Number) -> None:
@@ -115,8 +96,7 @@ class Greatest(object):
         return self.best
 
 
-class Least(Greatest):
-    sign = -1
+Fold = Union[Sums, Extreme]
 
 
 def quotient(top: Dyadic, bottom: Dyadic) -> float:
@@ -128,9 +108,10 @@ def quotient(top: Dyadic, bottom: Dyadic) -> float:
 class Monoid(object):
     """Folds numbers into partials, JSON objects that merge in the order of their rows."""
 
-    def __init__(self, name: str, fold: Union[Type[Sum], Type[Greatest]]) -> None:
+    def __init__(self, name: str, fold: Callable[[], Fold], figures: Sequence[str] = ()) -> None:
         self.name = name
         self._fold = fold
+        self._figures = figures
 
     def __repr__(self) -> str:
         return "<monoid %s>" % self.name
@@ -185,10 +166,10 @@ class Monoid(object):
             rest.add(-mantissa, exponent)
         return parts
 
-    def _merged(self, partials: Iterable[Mapping[str, Any]], figure: Optional[str] = None) -> Union[Sum, Greatest]:
+    def _merged(self, partials: Iterable[Mapping[str, Any]], figure: Optional[str] = None) -> Fold:
         """Return the fold of the partials. Raises ValueError for a figure that it does not have, too."""
-        if figure is not None and figure not in self._fold.figures:
-            known = ", ".join(self._fold.figures) or "none"
+        if figure is not None and figure not in self._figures:
+            known = ", ".join(self._figures) or "none"
             raise ValueError("%s has no figure %r; it has: %s" % (self.name, figure, known))
         fold = self._fold()
         for partial in partials:
@@ -198,10 +179,10 @@ class Monoid(object):
         return fold
 
 
-SUM = Monoid("sum", Sum)
-MOMENTS = Monoid("moments", Moments)
-MIN = Monoid("min", Least)
-MAX = Monoid("max", Greatest)
+SUM = Monoid("sum", lambda: Sums("sum"))
+MOMENTS = Monoid("moments", lambda: Sums("sum", "squares"), FIGURES)
+MIN = Monoid("min", lambda: Extreme(-1))
+MAX = Monoid("max", lambda: Extreme(1))
 MONOIDS = {monoid.name: monoid for monoid in (SUM, MOMENTS, MIN, MAX)}
 
 
