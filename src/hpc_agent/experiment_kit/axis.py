@@ -36,7 +36,10 @@ class DataAxis(NamedTuple):
     monoid: Optional[str] = None
 
 
-def data_axis(axis: Union[DataAxis, Mapping[str, Any]]) -> DataAxis:
+Axis = Union[DataAxis, Mapping[str, Any]]
+
+
+def data_axis(axis: Axis) -> DataAxis:
     """Return the checked axis of a mapping: kind, halo, ahead, monoid; ``halo`` may be {"expr": ...} as in axes.yaml.
 
     Raises ValueError for an unknown key or kind, and for a part that the kind does not have.
@@ -193,9 +196,7 @@ def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
     return [(series_length * k // count, series_length * (k + 1) // count) for k in range(count)]
 
 
-def plan_tasks(
-    sweep: Iterable[Mapping[str, Any]], axis: Union[DataAxis, Mapping[str, Any]], chunks: int, series_length: int
-) -> List[Dict[str, Any]]:
+def plan_tasks(sweep: Iterable[Mapping[str, Any]], axis: Axis, chunks: int, series_length: int) -> List[Dict[str, Any]]:
     """Return the kwargs of every task: each point of the sweep with each chunk, points first.
 
     ``start`` and ``end`` are the task's own rows, ``end`` exclusive; ``halo`` (and ``ahead``, for an axis that looks ahead)
@@ -207,9 +208,9 @@ def plan_tasks(
     points = [] if isinstance(sweep, Mapping) else [dict(point) for point in sweep]
     if not points:
         raise ValueError("the sweep is a list of dicts with at least one; [{}] is a sweep without parameters")
-    for name in SLICE_NAMES:
-        if any(name in point for point in points):
-            raise ValueError("'%s' names the rows of a task and cannot be a parameter of the sweep" % name)
+    taken = [name for name in SLICE_NAMES if any(name in point for point in points)]
+    if taken:
+        raise ValueError("'%s' names the rows of a task and cannot be a parameter of the sweep" % taken[0])
     bounds = chunk_bounds(series_length, chunks)
     if axis.kind in ("sequential", "cartesian") and chunks > 1:
         raise ValueError("an axis of the kind %s cannot be split: give one chunk, not %d" % (axis.kind, chunks))

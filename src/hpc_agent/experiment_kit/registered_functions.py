@@ -8,7 +8,6 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Optional, Union, get_type_hints
 
-METRICS_FILE = "metrics.json"
 # Parameters that select the task's part of the work; a function gets only those that it names.
 PLACING = ("executor", "start", "end", "halo", "ahead")
 
@@ -62,9 +61,8 @@ def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
         return {"value": plain}
     if isinstance(plain, dict):
         return plain
-    raise TypeError(
-        "%s() returned %s; return a dict of numbers, such as {'rmse': 0.3}" % (function.__name__, type(result).__name__)
-    )
+    text = "%s() returned %s; return a dict of numbers, such as {'rmse': 0.3}"
+    raise TypeError(text % (function.__name__, type(result).__name__))
 
 
 def plain_value(value: Any) -> Any:
@@ -83,7 +81,7 @@ def plain_value(value: Any) -> Any:
 
 def write_metrics(metrics: Dict[str, Any], result_dir: Optional[str] = None) -> str:
     """Write ``metrics.json`` into ``result_dir`` (else ``$HPC_RESULT_DIR``, else here) by a rename. Return its path."""
-    path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", METRICS_FILE)
+    path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", "metrics.json")
     temporary = "%s.%d.tmp" % (path, os.getpid())
     with open(temporary, "w", encoding="utf-8") as handle:
         json.dump(plain_value(metrics), handle, sort_keys=True)

@@ -37,24 +37,20 @@ def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[L
 def _opened(source: Any, loader: Optional[Loader]) -> Any:
     """Return an object that can be sliced; of a .csv or .jsonl file an iterator of undecoded records."""
     if loader is None and isinstance(source, (str, os.PathLike)):
-        return _file(os.fspath(source))
+        ending = os.path.splitext(os.fspath(source))[1].lower()
+        if ending in (".csv", ".jsonl", ".ndjson"):
+            return _records(os.fspath(source), ending)
+        if ending != ".npy":
+            raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % source)
+        try:
+            import numpy
+        except ImportError:
+            raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % source) from None
+        return numpy.load(os.fspath(source), mmap_mode="r")
     series = loader(source) if loader else source
     if isinstance(series, dict) or not hasattr(series, "__len__") or not hasattr(series, "__getitem__"):
         raise ValueError("%s is no series: it has no rows that can be sliced" % type(series).__name__)
     return series
-
-
-def _file(path: str) -> Any:
-    ending = os.path.splitext(path)[1].lower()
-    if ending in (".csv", ".jsonl", ".ndjson"):
-        return _records(path, ending)
-    if ending != ".npy":
-        raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % path)
-    try:
-        import numpy
-    except ImportError:
-        raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % path) from None
-    return numpy.load(path, mmap_mode="r")
 
 
 def _records(path: str, ending: str) -> Iterator[Any]:
@@ -82,10 +78,8 @@ class Slice(object):
             return source
         loaded = rows_between(source, self.first, self.last, loader)
         if len(loaded) < self.end - self.first:
-            raise ValueError(
-                "the series ends at row %d, before the end of this task's rows, %d to %d"
-                % (self.first + len(loaded), self.start, self.end)
-            )
+            text = "the series ends at row %d, before the end of this task's rows, %d to %d"
+            raise ValueError(text % (self.first + len(loaded), self.start, self.end))
         self.lengths.add(len(loaded))
         return loaded
 
@@ -97,10 +91,9 @@ class Slice(object):
             return {name: self.trim(column) for name, column in values.items()}
         known = sorted(self.lengths or range(self.end - self.first, self.last - self.first + 1))
         if len(values) not in known:
-            raise ValueError(
-                "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
-                % (len(values), " or ".join(map(str, sorted({known[0], known[-1]}))))
-            )
+            wanted = " or ".join(map(str, sorted({known[0], known[-1]})))
+            text = "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
+            raise ValueError(text % (len(values), wanted))
         skip = self.start - self.first
         return rows_between(values, skip, skip + self.end - self.start)
 

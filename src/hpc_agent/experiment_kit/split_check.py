@@ -3,13 +3,12 @@
 import copy
 import itertools
 import struct
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from .axis import SLICE_NAMES, DataAxis, data_axis, evaluate_rows, plan_tasks
+from .axis import SLICE_NAMES, Axis, DataAxis, data_axis, evaluate_rows, plan_tasks
 from .monoids import MONOIDS, is_cumulative, is_partial, numbers
 from .slices import join, series_length, series_slice
 
-Axis = Union[DataAxis, Mapping[str, Any]]
 Found = Dict[str, Any]
 
 
@@ -63,9 +62,8 @@ def find_halo(
             return tried
         halo = max(1, 2 * halo)
         tried = axis._replace(halo=halo)
-    raise ValueError(
-        "no halo up to %d rows makes the parts equal to the whole: keep the series whole (kind sequential)" % most
-    )
+    text = "no halo up to %d rows makes the parts equal to the whole: keep the series whole (kind sequential)"
+    raise ValueError(text % most)
 
 
 def _emission(function: Callable[..., Any], series: Any, params: Mapping[str, Any], rows: Dict[str, int]) -> Any:
