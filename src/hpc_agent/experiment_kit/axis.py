@@ -8,7 +8,7 @@ tasks are the points of the sweep).
 import ast
 import math
 import operator
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 KINDS = ("independent", "bounded_halo", "associative", "sequential", "cartesian")
 MONOID_NAMES = ("sum", "moments", "min", "max")
@@ -19,8 +19,7 @@ LARGEST_VALUE = 10**15
 
 Rows = Union[int, str]
 Number = Union[int, float]
-# A number, the name of a parameter, or an operation and the number of its operands, which are the last values before it.
-Step = Union[Number, str, Tuple[Callable[..., Any], int]]
+Rule = Callable[[Mapping[str, Any]], Number]  # gives a number for the parameters of a point
 OPERATIONS: Dict[Any, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.UAdd: operator.pos, ast.USub: operator.neg, "min": lambda *values: min(values), "max": lambda *values: max(values),
@@ -60,8 +59,8 @@ def data_axis(axis: Axis) -> DataAxis:
         raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOID_NAMES))
     if kind != "associative" and axis.monoid is not None:
         raise ValueError("only an associative axis has a monoid")
-    _steps_of("halo", axis.halo)
-    _steps_of("ahead", axis.ahead)
+    _rule_of("halo", axis.halo)
+    _rule_of("ahead", axis.ahead)
     return axis
 
 
@@ -85,9 +84,9 @@ def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     The expression has whole and decimal numbers, names, ``+ - * //``, ``min``, ``max`` and brackets; nothing is executed.
     Raises ValueError when it is something else, names no parameter, or is not a whole number of at least 0.
     """
-    steps = _steps_of(name, rows)
+    rule = _rule_of(name, rows)
     try:
-        value = _value(steps, point)
+        value = rule(point)
     except ZeroDivisionError:
         raise ValueError("%s '%s': it divides by zero" % (name, rows)) from None
     except (ValueError, OverflowError) as error:
@@ -99,25 +98,25 @@ def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     return int(value)
 
 
-def _steps_of(name: str, rows: Rows) -> List[Step]:
+def _rule_of(name: str, rows: Rows) -> Rule:
     text = str(rows)
     if len(text) > LONGEST_EXPRESSION:
         raise ValueError("%s is longer than %d characters" % (name, LONGEST_EXPRESSION))
     try:
-        return list(_steps(ast.parse(text.strip(), mode="eval").body))
+        return _rule(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("%s '%s' is not an expression: %s" % (name, text, error)) from None
     except ValueError as error:
         raise ValueError("%s '%s': %s" % (name, text, error)) from None
 
 
-def _steps(node: ast.AST, depth: int = 0) -> Iterator[Step]:
-    """Yield the steps of the operands, then that of the node. Raises ValueError for a node outside of the small language."""
+def _rule(node: ast.AST, depth: int = 0) -> Rule:
+    """Return the rule of an expression. Raises ValueError for a node outside of the small language."""
     if depth > DEEPEST_EXPRESSION:
         raise ValueError("it is nested too deeply")
     if isinstance(node, ast.Name):
-        yield node.id
-        return
+        name = node.id
+        return lambda point: _parameter(name, point)
     key: Any = None
     operands: List[ast.AST] = []
     if isinstance(node, ast.BinOp):
@@ -129,34 +128,21 @@ def _steps(node: ast.AST, depth: int = 0) -> Iterator[Step]:
     if key in OPERATIONS:
         if not operands:
             raise ValueError("%s needs values" % key)
-        for operand in operands:
-            yield from _steps(operand, depth + 1)
-        yield OPERATIONS[key], len(operands)
-        return
+        rules = [_rule(operand, depth + 1) for operand in operands]
+        return lambda point: _limited(OPERATIONS[key](*[rule(point) for rule in rules]))
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         value = None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
-    yield value
+    return lambda _point: _limited(value)
 
 
-def _value(steps: List[Step], point: Mapping[str, Any]) -> Number:
-    stack: List[Any] = []
-    for step in steps:
-        if isinstance(step, str):
-            stack.append(_parameter(step, point))
-            continue
-        value: Any = step
-        if isinstance(step, tuple):
-            operation, count = step
-            value = operation(*stack[-count:])
-            del stack[-count:]
-        if not -LARGEST_VALUE <= value <= LARGEST_VALUE:
-            raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
-        stack.append(value)
-    return stack[0]  # type: ignore[no-any-return]
+def _limited(value: Number) -> Number:
+    if not -LARGEST_VALUE <= value <= LARGEST_VALUE:
+        raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
+    return value
 
 
 def _parameter(name: str, point: Mapping[str, Any]) -> Number:
