@@ -7,6 +7,7 @@ tasks are the points of the sweep).
 
 import ast
 import math
+import operator
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 KINDS = ("independent", "bounded_halo", "associative", "sequential", "cartesian")
@@ -18,6 +19,11 @@ LARGEST_VALUE = 10**15
 
 Rows = Union[int, str]
 Number = Union[int, float]
+Rule = Callable[[Mapping[str, Any]], Number]  # gives a number for the parameters of a point
+OPERATIONS: Dict[Any, Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.UAdd: operator.pos, ast.USub: operator.neg, "min": lambda *values: min(values), "max": lambda *values: max(values),
+}  # fmt: skip
 
 
 class DataAxis(NamedTuple):
@@ -29,35 +35,33 @@ class DataAxis(NamedTuple):
     monoid: Optional[str] = None
 
 
-def data_axis(axis: Union[DataAxis, Mapping[str, Any]]) -> DataAxis:
+Axis = Union[DataAxis, Mapping[str, Any]]
+
+
+def data_axis(axis: Axis) -> DataAxis:
     """Return the checked axis of a mapping: kind, halo, ahead, monoid; ``halo`` may be {"expr": ...} as in axes.yaml.
 
     Raises ValueError for an unknown key or kind, and for a part that the kind does not have.
     """
     if not isinstance(axis, DataAxis):
-        axis = _from_mapping(axis)
-    if axis.kind not in KINDS:
-        raise ValueError("%r is not a kind of axis: %s" % (axis.kind, ", ".join(KINDS)))
-    wide = axis.halo != 0 or axis.ahead != 0
-    if axis.kind == "bounded_halo" and not wide:
+        unknown = sorted(set(map(str, axis)) - {"kind", "halo", "halo_expr", "ahead", "ahead_expr", "monoid"})
+        if unknown:
+            raise ValueError("an axis has no %s; it has kind, halo, ahead and monoid" % ", ".join(unknown))
+        axis = DataAxis(str(axis.get("kind")), _rows(axis, "halo"), _rows(axis, "ahead"), axis.get("monoid"))
+    kind, wide = axis.kind, axis.halo != 0 or axis.ahead != 0
+    if kind not in KINDS:
+        raise ValueError("%r is not a kind of axis: %s" % (kind, ", ".join(KINDS)))
+    if kind == "bounded_halo" and not wide:
         raise ValueError("an axis of the kind bounded_halo needs a halo, rows ahead, or both")
-    if axis.kind not in ("bounded_halo", "associative") and wide:
-        raise ValueError("an axis of the kind %s has no halo" % axis.kind)
-    if axis.kind == "associative" and axis.monoid not in MONOID_NAMES:
+    if kind not in ("bounded_halo", "associative") and wide:
+        raise ValueError("an axis of the kind %s has no halo" % kind)
+    if kind == "associative" and axis.monoid not in MONOID_NAMES:
         raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOID_NAMES))
-    if axis.kind != "associative" and axis.monoid is not None:
+    if kind != "associative" and axis.monoid is not None:
         raise ValueError("only an associative axis has a monoid")
-    for name, rows in (("halo", axis.halo), ("ahead", axis.ahead)):
-        _parsed(name, rows)
+    _rule_of("halo", axis.halo)
+    _rule_of("ahead", axis.ahead)
     return axis
-
-
-def _from_mapping(axis: Mapping[str, Any]) -> DataAxis:
-    known = {"kind", "halo", "halo_expr", "ahead", "ahead_expr", "monoid"}
-    unknown = sorted(str(key) for key in axis if key not in known)
-    if unknown:
-        raise ValueError("an axis has no %s; it has kind, halo, ahead and monoid" % ", ".join(unknown))
-    return DataAxis(str(axis.get("kind")), _rows(axis, "halo"), _rows(axis, "ahead"), axis.get("monoid"))
 
 
 def _rows(axis: Mapping[str, Any], name: str) -> Rows:
@@ -74,29 +78,17 @@ def _rows(axis: Mapping[str, Any], name: str) -> Rows:
     return rows
 
 
-def _divided(left: Number, right: Number) -> Number:
-    if right == 0:
-        raise ValueError("it divides by zero")
-    return left // right
-
-
-_BINARY: Dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: lambda left, right: left + right,
-    ast.Sub: lambda left, right: left - right,
-    ast.Mult: lambda left, right: left * right,
-    ast.FloorDiv: _divided,
-}
-_CALLS: Dict[str, Callable[..., Any]] = {"min": min, "max": max}
-
-
 def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     """Return the number of rows that an expression gives for the parameters of ``point``.
 
     The expression has whole and decimal numbers, names, ``+ - * //``, ``min``, ``max`` and brackets; nothing is executed.
     Raises ValueError when it is something else, names no parameter, or is not a whole number of at least 0.
     """
+    rule = _rule_of(name, rows)
     try:
-        value = _value(_parsed(name, rows), point)
+        value = rule(point)
+    except ZeroDivisionError:
+        raise ValueError("%s '%s': it divides by zero" % (name, rows)) from None
     except (ValueError, OverflowError) as error:
         raise ValueError("%s '%s': %s" % (name, rows, error)) from None
     if isinstance(value, float) and not value.is_integer():
@@ -106,68 +98,51 @@ def evaluate_rows(name: str, rows: Rows, point: Mapping[str, Any]) -> int:
     return int(value)
 
 
-def _parsed(name: str, rows: Rows) -> ast.AST:
+def _rule_of(name: str, rows: Rows) -> Rule:
     text = str(rows)
     if len(text) > LONGEST_EXPRESSION:
         raise ValueError("%s is longer than %d characters" % (name, LONGEST_EXPRESSION))
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        _check(tree)
+        return _rule(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("%s '%s' is not an expression: %s" % (name, text, error)) from None
     except ValueError as error:
         raise ValueError("%s '%s': %s" % (name, text, error)) from None
-    return tree
 
 
-def _check(node: ast.AST, depth: int = 0) -> None:
+def _rule(node: ast.AST, depth: int = 0) -> Rule:
+    """Return the rule of an expression. Raises ValueError for a node outside of the small language."""
     if depth > DEEPEST_EXPRESSION:
         raise ValueError("it is nested too deeply")
-    for part in _parts(node):
-        _check(part, depth + 1)
-
-
-def _parts(node: ast.AST) -> Iterable[ast.AST]:
-    """Return the operands of a node. Raises ValueError for a node that is not part of the small language."""
     if isinstance(node, ast.Name):
-        return ()
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return node.left, node.right
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        return (node.operand,)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALLS and not node.keywords:
-        if not node.args or any(isinstance(part, ast.Starred) for part in node.args):
-            raise ValueError("%s needs values" % node.func.id)
-        return node.args
-    _number(node)
-    return ()
-
-
-def _number(node: ast.AST) -> Number:
+        name = node.id
+        return lambda point: _parameter(name, point)
+    key: Any = None
+    operands: List[ast.AST] = []
+    if isinstance(node, ast.BinOp):
+        key, operands = type(node.op), [node.left, node.right]
+    elif isinstance(node, ast.UnaryOp):
+        key, operands = type(node.op), [node.operand]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+        key, operands = node.func.id, list(node.args)
+    if key in OPERATIONS:
+        if not operands:
+            raise ValueError("%s needs values" % key)
+        rules = [_rule(operand, depth + 1) for operand in operands]
+        return lambda point: _limited(OPERATIONS[key](*[rule(point) for rule in rules]))
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         value = None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
-    return value
+    return lambda _point: _limited(value)
 
 
-def _value(node: ast.AST, point: Mapping[str, Any]) -> Number:
-    if isinstance(node, ast.Name):
-        return _parameter(node.id, point)
-    values = [_value(part, point) for part in _parts(node)]
-    if isinstance(node, ast.BinOp):
-        found = _BINARY[type(node.op)](*values)
-    elif isinstance(node, ast.UnaryOp):
-        found = -values[0] if isinstance(node.op, ast.USub) else values[0]
-    elif isinstance(node, ast.Call):
-        found = _CALLS[getattr(node.func, "id")](values)  # noqa: B009 - the type is known from _parts
-    else:
-        found = _number(node)
-    if not -LARGEST_VALUE <= found <= LARGEST_VALUE:
+def _limited(value: Number) -> Number:
+    if not -LARGEST_VALUE <= value <= LARGEST_VALUE:
         raise ValueError("a value in it is beyond %g" % LARGEST_VALUE)
-    return found  # type: ignore[no-any-return]
+    return value
 
 
 def _parameter(name: str, point: Mapping[str, Any]) -> Number:
@@ -194,18 +169,20 @@ def ema_halo(alpha: float, bits: int = 128) -> int:
     return 1 if alpha == 1 else math.ceil(bits * math.log(2) / -math.log1p(-alpha)) + 1
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError("%s is %r; it must be a whole number of at least %d" % (name, value, least))
+
+
 def chunk_bounds(series_length: int, chunks: int) -> List[Tuple[int, int]]:
     """Return (start, end) of at most ``chunks`` chunks whose lengths differ by at most one row; none is empty."""
-    for name, value in (("series_length", series_length), ("chunks", chunks)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError("%s is %r; it must be a whole number of at least 1" % (name, value))
+    check_whole("series_length", series_length, 1)
+    check_whole("chunks", chunks, 1)
     count = min(chunks, series_length)
     return [(series_length * k // count, series_length * (k + 1) // count) for k in range(count)]
 
 
-def plan_tasks(
-    sweep: Iterable[Mapping[str, Any]], axis: Union[DataAxis, Mapping[str, Any]], chunks: int, series_length: int
-) -> List[Dict[str, Any]]:
+def plan_tasks(sweep: Iterable[Mapping[str, Any]], axis: Axis, chunks: int, series_length: int) -> List[Dict[str, Any]]:
     """Return the kwargs of every task: each point of the sweep with each chunk, points first.
 
     ``start`` and ``end`` are the task's own rows, ``end`` exclusive; ``halo`` (and ``ahead``, for an axis that looks ahead)
@@ -217,19 +194,18 @@ def plan_tasks(
     points = [] if isinstance(sweep, Mapping) else [dict(point) for point in sweep]
     if not points:
         raise ValueError("the sweep is a list of dicts with at least one; [{}] is a sweep without parameters")
-    for name in SLICE_NAMES:
-        if any(name in point for point in points):
-            raise ValueError("'%s' names the rows of a task and cannot be a parameter of the sweep" % name)
+    taken = [name for name in SLICE_NAMES if any(name in point for point in points)]
+    if taken:
+        raise ValueError("'%s' names the rows of a task and cannot be a parameter of the sweep" % taken[0])
     bounds = chunk_bounds(series_length, chunks)
     if axis.kind in ("sequential", "cartesian") and chunks > 1:
         raise ValueError("an axis of the kind %s cannot be split: give one chunk, not %d" % (axis.kind, chunks))
     if axis.kind == "cartesian":
         return points
-    return [dict(point, **rows) for point in points for rows in _chunks_of(axis, point, bounds)]
-
-
-def _chunks_of(axis: DataAxis, point: Mapping[str, Any], bounds: List[Tuple[int, int]]) -> Iterable[Dict[str, int]]:
-    around = {"halo": evaluate_rows("halo", axis.halo, point)}
-    if axis.ahead != 0:
-        around["ahead"] = evaluate_rows("ahead", axis.ahead, point)
-    return [dict(around, start=start, end=end) for start, end in bounds]
+    tasks = []
+    for point in points:
+        around = {"halo": evaluate_rows("halo", axis.halo, point)}
+        if axis.ahead != 0:
+            around["ahead"] = evaluate_rows("ahead", axis.ahead, point)
+        tasks += [dict(point, **around, start=start, end=end) for start, end in bounds]
+    return tasks

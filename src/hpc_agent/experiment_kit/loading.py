@@ -1,13 +1,11 @@
 """Import the module of an entry ``path.py:function``: a script, a module of a package, or a notebook."""
 
 import ast
-import importlib
 import importlib.util
-import io
 import os
 import sys
 import types
-from typing import Any, Callable, Tuple
+from typing import Any, Callable
 
 from .notebooks import code_cells
 
@@ -33,7 +31,10 @@ def load_function(entry: str, root: str) -> Callable[..., Any]:
 
 def _module(full: str) -> Any:
     """Import a module of a package by its dotted name, so that its relative imports work; a lone script by its path."""
-    folder, dotted = package_of(full)
+    folder, dotted = os.path.split(os.path.splitext(full)[0])
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        dotted = package + "." + dotted
     if folder not in sys.path:
         sys.path.insert(0, folder)
     if "." in dotted:
@@ -48,18 +49,8 @@ def _module(full: str) -> Any:
     return module
 
 
-def package_of(full: str) -> Tuple[str, str]:
-    """Return the folder that has to be on the path, and the module's dotted name from there."""
-    folder, stem = os.path.dirname(full), os.path.splitext(os.path.basename(full))[0]
-    names = [stem]
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder, name = os.path.split(folder)
-        names.insert(0, name)
-    return folder, ".".join(names)
-
-
 def _notebook(full: str, name: str) -> Any:
-    with io.open(full, encoding="utf-8") as handle:
+    with open(full, encoding="utf-8") as handle:
         cells = code_cells(handle.read())
     module = types.ModuleType("hpc_notebook_" + os.path.splitext(os.path.basename(full))[0])
     module.__file__ = full
@@ -71,21 +62,17 @@ def _notebook(full: str, name: str) -> Any:
         label = "%s[cell %d]" % (full, number)
         tree = ast.parse(source, label)
         exec(compile(tree, label, "exec"), module.__dict__)  # noqa: S102 - the user's own notebook
-        if defines(tree, name):
+        if _defines(tree, name):
             break
     return module
 
 
-def defines(tree: ast.Module, name: str) -> bool:
+def _defines(tree: ast.Module, name: str) -> bool:
     """Return True where a cell has the function, under its own name or that of its @register_run."""
-    functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    named = [
-        keyword.value
-        for node in functions
-        for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call)
-        for keyword in decorator.keywords
-        if keyword.arg == "name"
-    ]
-    texts = [getattr(value, "value", None) or getattr(value, "s", None) for value in named]
-    return any(node.name == name for node in functions) or name in texts
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            calls = [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+            values = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "name"]
+            if name in [node.name] + [getattr(value, "value", None) or getattr(value, "s", None) for value in values]:
+                return True
+    return False

@@ -4,132 +4,79 @@ A sum of floats is kept exactly (``moments.Exact``) and rounded once, at the end
 split of the series: it is the exact sum, rounded correctly (half to even), as ``math.fsum`` gives it.
 """
 
+import itertools
 import math
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from ..node.shared.moments import Dyadic, Exact, dyadic, ratio
 
 Number = Union[int, float]
 Partial = Dict[str, Any]
 
-INFINITIES = {math.inf: "inf", -math.inf: "-inf"}
-SPELLED = {text: number for number, text in INFINITIES.items()}
+
+FIGURES = ("count", "mean", "m2", "variance", "std")
 
 
-class Fold(object):
-    """Fold rows one after the other; ``state`` is JSON, equal for equal rows however they were split, that ``merge`` reads."""
+class Sums(object):
+    """A fold of rows; its ``state`` is JSON, equal for equal rows however they were split, and ``merge`` reads it."""
 
-    figures: Tuple[str, ...] = ()
-
-    def add(self, value: Number) -> None:
-        raise NotImplementedError
-
-    def merge(self, partial: Mapping[str, Any]) -> None:
-        raise NotImplementedError
-
-    def state(self) -> Partial:
-        raise NotImplementedError
-
-    def value(self, _figure: Optional[str] = None) -> Any:
-        raise NotImplementedError
-
-
-class Sum(Fold):
-    def __init__(self) -> None:
-        self.count, self.total, self.whole = 0, Exact(), True
-        self.nan, self.above, self.below = 0, 0, 0
+    def __init__(self, *names: str) -> None:
+        self.count, self.whole = 0, True
+        self.others = {"nan": 0, "inf": 0, "-inf": 0}
+        self.sums = [(name, Exact()) for name in names]
 
     def add(self, value: Number) -> None:
         self.count += 1
         self.whole = self.whole and isinstance(value, int)
         if isinstance(value, int) or math.isfinite(value):
-            self._add(*dyadic(value))
+            mantissa, exponent = dyadic(value)
+            for power, (_, total) in enumerate(self.sums, 1):
+                total.add(mantissa**power, exponent * power)
         else:
-            self.nan += math.isnan(value)
-            self.above += value == math.inf
-            self.below += value == -math.inf
-
-    def _add(self, mantissa: int, exponent: int) -> None:
-        self.total.add(mantissa, exponent)
+            self.others[str(float(value))] += 1
 
     def merge(self, partial: Mapping[str, Any]) -> None:
         self.count += partial["count"]
-        self.total.add(*Exact.from_json(partial["sum"]).pair)
         self.whole = self.whole and partial["whole"]
-        self.nan += partial["nan"]
-        self.above += partial["inf"]
-        self.below += partial["-inf"]
+        for name in self.others:
+            self.others[name] += partial[name]
+        for name, total in self.sums:
+            total.add(*Exact.from_json(partial[name]).pair)
 
     def state(self) -> Partial:
-        return {
-            "count": self.count, "sum": self.total.to_text(), "whole": self.whole,
-            "nan": self.nan, "inf": self.above, "-inf": self.below,
-        }  # fmt: skip
+        state = {name: total.to_text() for name, total in self.sums}
+        return dict(state, count=self.count, whole=self.whole, **self.others)
 
-    def special(self) -> Optional[float]:
-        """Return the sum where it is not finite: NaN, or an infinity."""
-        if self.nan or (self.above and self.below):
-            return math.nan
-        return math.inf if self.above else -math.inf if self.below else None
-
-    def value(self, _figure: Optional[str] = None) -> Any:
-        special = self.special()
-        if special is not None:
-            return special
-        mantissa, exponent = self.total.pair
-        if self.whole:
-            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
-        return quotient(self.total.pair, (1, 0))
-
-
-class Moments(Sum):
-    figures = ("count", "mean", "m2", "variance", "std")
-
-    def __init__(self) -> None:
-        super(Moments, self).__init__()
-        self.squares = Exact()
-
-    def _add(self, mantissa: int, exponent: int) -> None:
-        super(Moments, self)._add(mantissa, exponent)
-        self.squares.add(mantissa * mantissa, 2 * exponent)
-
-    def merge(self, partial: Mapping[str, Any]) -> None:
-        super(Moments, self).merge(partial)
-        self.squares.add(*Exact.from_json(partial["squares"]).pair)
-
-    def state(self) -> Partial:
-        return dict(super(Moments, self).state(), squares=self.squares.to_text())
-
-    def value(self, _figure: Optional[str] = None) -> Any:
-        return self.figure(_figure) if _figure else {name: self.figure(name) for name in self.figures}
-
-    def figure(self, name: str) -> Optional[Number]:
+    def value(self, figure: Optional[str]) -> Any:
         """Return one figure, None where it is not defined: ``m2`` is the sum of squares about the mean, ``variance`` is m2
-        over count - 1.
+        over count - 1. Without a name the sum, or a dict of the moments.
         """
-        if name == "count":
+        if figure is None:
+            return self.value("sum") if len(self.sums) == 1 else {name: self.value(name) for name in FIGURES}
+        if figure == "count":
             return self.count
-        if self.count < (2 if name in ("variance", "std") else 1):
+        if self.count < {"sum": 0, "variance": 2, "std": 2}.get(figure, 1):
             return None
-        special = self.special()
-        if special is not None:
-            return special if name == "mean" else math.nan
-        if name == "mean":
-            return quotient(self.total.pair, (self.count, 0))
-        squares = Exact(self.squares.mantissa * self.count, self.squares.exponent)
-        squares.add(-self.total.mantissa * self.total.mantissa, 2 * self.total.exponent)
-        if name == "m2":
-            return quotient(squares.pair, (self.count, 0))
-        variance = quotient(squares.pair, (self.count * (self.count - 1), 0))
-        return variance if name == "variance" else math.sqrt(variance)
+        if any(self.others.values()):
+            special = sum(float(name) for name, count in self.others.items() if count)
+            return special if figure in ("sum", "mean") else math.nan
+        mantissa, exponent = self.sums[0][1].pair
+        if figure == "sum" and self.whole:
+            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
+        if figure in ("sum", "mean"):
+            return quotient((mantissa, exponent), (self.count if figure == "mean" else 1, 0))
+        squares = self.sums[1][1]
+        about = Exact(squares.mantissa * self.count, squares.exponent)
+        about.add(-mantissa * mantissa, 2 * exponent)
+        found = quotient(about.pair, (self.count * (1 if figure == "m2" else self.count - 1), 0))
+        return math.sqrt(found) if figure == "std" else found
 
 
-class Greatest(Fold):
+class Extreme(object):
     """Of equal values the first; NaN as soon as there is one, as numpy.maximum.accumulate has it."""
 
-    sign = 1
-
-    def __init__(self) -> None:
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
         self.best: Optional[Number] = None
 
     def add(self, value: Number) -> None:
@@ -139,20 +86,17 @@ class Greatest(Fold):
     def merge(self, partial: Mapping[str, Any]) -> None:
         best = partial["best"]
         if best is not None:
-            self.add(math.nan if best == "nan" else SPELLED.get(best, best))
+            self.add(float(best) if isinstance(best, str) else best)
 
     def state(self) -> Partial:
-        best = self.best
-        if best is not None and best != best:
-            return {"best": "nan"}
-        return {"best": INFINITIES.get(best, best) if isinstance(best, float) else best}
+        spelled = isinstance(self.best, float) and not math.isfinite(self.best)
+        return {"best": str(self.best) if spelled else self.best}
 
-    def value(self, _figure: Optional[str] = None) -> Optional[Number]:
+    def value(self, _figure: Optional[str]) -> Optional[Number]:
         return self.best
 
 
-class Least(Greatest):
-    sign = -1
+Fold = Union[Sums, Extreme]
 
 
 def quotient(top: Dyadic, bottom: Dyadic) -> float:
@@ -164,9 +108,10 @@ def quotient(top: Dyadic, bottom: Dyadic) -> float:
 class Monoid(object):
     """Folds numbers into partials, JSON objects that merge in the order of their rows."""
 
-    def __init__(self, name: str, fold: Type[Fold]) -> None:
+    def __init__(self, name: str, fold: Callable[[], Fold], figures: Sequence[str] = ()) -> None:
         self.name = name
         self._fold = fold
+        self._figures = figures
 
     def __repr__(self) -> str:
         return "<monoid %s>" % self.name
@@ -180,26 +125,17 @@ class Monoid(object):
 
     def merge(self, partials: Iterable[Mapping[str, Any]]) -> Partial:
         """Return one partial of several, given in the order of their rows. Raises ValueError for another monoid's."""
-        fold = self._fold()
-        for partial in partials:
-            self._take(fold, partial)
-        return dict(fold.state(), monoid=self.name)
+        return dict(self._merged(partials).state(), monoid=self.name)
 
     def value(self, partial: Mapping[str, Any], figure: Optional[str] = None) -> Any:
         """Return the number of a partial, None for no rows at all; for MOMENTS a dict, or the one ``figure`` of it."""
-        self._check(figure)
-        fold = self._fold()
-        self._take(fold, partial)
-        return fold.value(figure)
+        return self._merged([partial], figure).value(figure)
 
     def scan(
         self, values: Iterable[Any], carry: Optional[Mapping[str, Any]] = None, figure: Optional[str] = None
     ) -> List[Any]:
         """Return the value after each number, each rounded once from the exact one; ``carry``: the partial of all rows before."""
-        self._check(figure)
-        fold = self._fold()
-        if carry is not None:
-            self._take(fold, carry)
+        fold = self._merged([] if carry is None else [carry], figure)
         found = []
         for value in numbers(values):
             fold.add(value)
@@ -208,7 +144,7 @@ class Monoid(object):
 
     def cumulative(self, values: Iterable[Any], figure: Optional[str] = None) -> Dict[str, Any]:
         """Return the terms of a cumulative sum, extreme or moment and their partial, for ``join``, which adds the carries."""
-        self._check(figure)
+        self._merged((), figure)  # refuses an unknown figure
         terms = list(numbers(values))
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
 
@@ -222,23 +158,31 @@ class Monoid(object):
         value = self.value(partial)
         if self.name != "sum" or isinstance(value, int) or not math.isfinite(value):
             return [] if value is None else [value]
-        return _expansion(Exact.from_json(partial["sum"]))
+        parts: List[Number] = []
+        rest = Exact.from_json(partial["sum"])
+        while rest.mantissa or not parts:
+            parts.append(quotient(rest.pair, (1, 0)))
+            mantissa, exponent = dyadic(parts[-1])
+            rest.add(-mantissa, exponent)
+        return parts
 
-    def _check(self, figure: Optional[str]) -> None:
-        if figure is not None and figure not in self._fold.figures:
-            known = ", ".join(self._fold.figures) or "none"
+    def _merged(self, partials: Iterable[Mapping[str, Any]], figure: Optional[str] = None) -> Fold:
+        """Return the fold of the partials. Raises ValueError for a figure that it does not have, too."""
+        if figure is not None and figure not in self._figures:
+            known = ", ".join(self._figures) or "none"
             raise ValueError("%s has no figure %r; it has: %s" % (self.name, figure, known))
+        fold = self._fold()
+        for partial in partials:
+            if partial.get("monoid") != self.name:
+                raise ValueError("a partial of %r is none of %s" % (partial.get("monoid"), self.name))
+            fold.merge(partial)
+        return fold
 
-    def _take(self, fold: Fold, partial: Mapping[str, Any]) -> None:
-        if partial.get("monoid") != self.name:
-            raise ValueError("a partial of %r is none of %s" % (partial.get("monoid"), self.name))
-        fold.merge(partial)
 
-
-SUM = Monoid("sum", Sum)
-MOMENTS = Monoid("moments", Moments)
-MIN = Monoid("min", Least)
-MAX = Monoid("max", Greatest)
+SUM = Monoid("sum", lambda: Sums("sum"))
+MOMENTS = Monoid("moments", lambda: Sums("sum", "squares"), FIGURES)
+MIN = Monoid("min", lambda: Extreme(-1))
+MAX = Monoid("max", lambda: Extreme(1))
 MONOIDS = {monoid.name: monoid for monoid in (SUM, MOMENTS, MIN, MAX)}
 
 
@@ -256,42 +200,27 @@ def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
     if len(kinds) != 1:
         raise ValueError("the parts are cumulative in different ways: %s" % sorted(map(str, kinds)))
     name, figure = kinds.pop()
-    monoid = MONOIDS[name]
     values: List[Any] = []
     for emission, carry in zip(emissions, carries([emission["partial"] for emission in emissions])):
-        values += monoid.scan(emission["terms"], carry, figure)
+        values += MONOIDS[name].scan(emission["terms"], carry, figure)
     return values
 
 
 def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
     """Return for each chunk the partial of all chunks before it, for a second round of tasks that ``scan`` in parallel."""
     monoid = MONOIDS[partials[0]["monoid"]]
-    found = [monoid.of(())]
-    for partial in partials[:-1]:
-        found.append(monoid.merge([found[-1], partial]))
-    return found
+    return list(
+        itertools.accumulate([monoid.of(())] + list(partials[:-1]), lambda left, right: monoid.merge([left, right]))
+    )
 
 
 def numbers(values: Iterable[Any]) -> Iterable[Number]:
     """Return the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
-    plain = values.tolist() if hasattr(values, "tolist") else values
-    return map(_plain, plain)
+    return map(_plain, values.tolist() if hasattr(values, "tolist") else values)
 
 
 def _plain(value: Any) -> Number:
     number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, bool):
-        return int(number)
     if not isinstance(number, (int, float)):
         raise ValueError("%r is no int or float" % (value,))
-    return number
-
-
-def _expansion(rest: Exact) -> List[float]:
-    parts: List[float] = []
-    while rest.mantissa or not parts:
-        part = quotient(rest.pair, (1, 0))
-        parts.append(part)
-        mantissa, exponent = dyadic(part)
-        rest.add(-mantissa, exponent)
-    return parts
+    return int(number) if isinstance(number, bool) else number

@@ -2,17 +2,19 @@
 
 import json
 import re
-from typing import Any, Dict, List, Tuple
+from typing import List, Tuple
 
 # Cell magics whose body is Python in the notebook's session; a cell with another one (%%bash, %%html) is left out.
 PYTHON_CELLS = ("time", "timeit", "capture", "prun", "memit", "mprun")
 SKIP_TAG = "hpc-skip"
 _ASSIGNED = re.compile(r"^(\s*)([\w.,\s\[\]'\"]+?)\s*=\s*[!%]")
 _TRAILING_HELP = re.compile(r"^[\w.]+\?{1,2}$")
+_TOKEN = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|#.*|[^"'#()\[\]{}]+|.""")
 
 Cell = Tuple[int, str]
 # The open triple quote, the number of open brackets, and True when a backslash continues the line.
 Within = Tuple[str, int, bool]
+OUTSIDE: Within = ("", 0, False)
 
 
 def code_cells(text: str) -> List[Cell]:
@@ -25,8 +27,10 @@ def code_cells(text: str) -> List[Cell]:
         raise ValueError("it has no list of cells")
     found = []
     for number, cell in enumerate(document["cells"]):
-        if isinstance(cell, dict) and cell.get("cell_type") == "code" and SKIP_TAG not in _tags(cell):
-            found.append((number, python_of(_source(cell))))
+        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+            continue
+        if SKIP_TAG not in ((cell.get("metadata") or {}).get("tags") or ()):
+            found.append((number, python_of("".join(cell.get("source") or ""))))
     return found
 
 
@@ -38,14 +42,12 @@ def python_of(source: str) -> str:
         if first[2:].split(" ")[0].strip() not in PYTHON_CELLS:
             return "\n" * (len(lines) - 1)
         lines[lines.index(first)] = ""
-    kept: List[str] = []
-    within: Within = ("", 0, False)
-    for line in lines:
-        begins = within == ("", 0, False)
-        plain = _plain(line) if begins else line
-        kept.append(plain)
-        within = _after(plain, within)
-    return "\n".join(kept)
+    within = OUTSIDE
+    for number, line in enumerate(lines):
+        if within == OUTSIDE:
+            lines[number] = _plain(line)
+        within = _after(lines[number], within)
+    return "\n".join(lines)
 
 
 def _plain(line: str) -> str:
@@ -60,36 +62,16 @@ def _plain(line: str) -> str:
 def _after(line: str, within: Within) -> Within:
     """Return the state after a line: a line inside of a text, brackets or a statement is no magic."""
     block, depth, _ = within
-    position = 0
-    while position < len(line):
+    rest = line
+    while rest:
         if block:
-            end = line.find(block, position)
-            if end < 0:
-                return block, depth, False
-            position, block = end + 3, ""
+            _, end, rest = rest.partition(block)
+            block = "" if end else block
             continue
-        mark = line[position]
-        if mark == "#":
-            break
-        if line.startswith(('"""', "'''"), position):
-            block = line[position : position + 3]
-            position += 3
-        elif mark in "\"'":
-            end = position + 1
-            while end < len(line) and line[end] != mark:
-                end += 2 if line[end] == "\\" else 1
-            position = end + 1
+        piece = next(_TOKEN.finditer(rest)).group()
+        rest = rest[len(piece) :]
+        if piece in ('"""', "'''"):
+            block = piece
         else:
-            depth += (mark in "([{") - (mark in ")]}")
-            position += 1
+            depth += (piece in "([{") - (piece in ")]}")
     return block, max(0, depth), line.endswith("\\")
-
-
-def _source(cell: Dict[str, Any]) -> str:
-    source = cell.get("source") or ""
-    return "".join(source) if isinstance(source, list) else str(source)
-
-
-def _tags(cell: Dict[str, Any]) -> List[str]:
-    tags = (cell.get("metadata") or {}).get("tags")
-    return tags if isinstance(tags, list) else []

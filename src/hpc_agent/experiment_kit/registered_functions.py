@@ -6,9 +6,8 @@ import json
 import math
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union, get_type_hints
 
-METRICS_FILE = "metrics.json"
 # Parameters that select the task's part of the work; a function gets only those that it names.
 PLACING = ("executor", "start", "end", "halo", "ahead")
 
@@ -40,33 +39,30 @@ def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]
 
     A function without parameters ``start`` and ``end`` runs inside that slice of a series.
     """
-    taken = {p.name for p in _parameters(function)}
-    any_name = any(p.kind == p.VAR_KEYWORD for p in _parameters(function))
+    parameters = _parameters(function)
+    taken = {p.name for p in parameters}
     placing = {name: value for name, value in kwargs.items() if name in PLACING and name not in taken}
     given = {name: value for name, value in kwargs.items() if name not in placing}
-    unknown = sorted(name for name in given if name not in taken) if not any_name else []
-    if unknown:
+    unknown = sorted(set(given) - taken)
+    if unknown and not any(p.kind == p.VAR_KEYWORD for p in parameters):
         raise TypeError("%s() has no parameter %s" % (function.__name__, ", ".join(unknown)))
-    if "start" in placing and "end" in placing:
-        from .series import series_slice
+    if "start" not in placing or "end" not in placing:
+        return metrics_of(function, function(**given))
+    from .slices import series_slice
 
-        with series_slice(placing["start"], placing["end"], placing.get("halo") or 0, placing.get("ahead") or 0):
-            return metrics_of(function, function(**given))
-    return metrics_of(function, function(**given))
+    with series_slice(placing["start"], placing["end"], placing.get("halo") or 0, placing.get("ahead") or 0):
+        return metrics_of(function, function(**given))
 
 
 def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
     """Return the result of a function as a dict of JSON values; a single number gets the name ``value``."""
-    if result is None:
-        return {}
-    plain = plain_value(result)
-    if isinstance(plain, dict):
-        return {str(name): value for name, value in plain.items()}
+    plain = plain_value({} if result is None else result)
     if isinstance(plain, (int, float)) and not isinstance(plain, bool):
         return {"value": plain}
-    raise TypeError(
-        "%s() returned %s; return a dict of numbers, such as {'rmse': 0.3}" % (function.__name__, type(result).__name__)
-    )
+    if isinstance(plain, dict):
+        return plain
+    text = "%s() returned %s; return a dict of numbers, such as {'rmse': 0.3}"
+    raise TypeError(text % (function.__name__, type(result).__name__))
 
 
 def plain_value(value: Any) -> Any:
@@ -85,7 +81,7 @@ def plain_value(value: Any) -> Any:
 
 def write_metrics(metrics: Dict[str, Any], result_dir: Optional[str] = None) -> str:
     """Write ``metrics.json`` into ``result_dir`` (else ``$HPC_RESULT_DIR``, else here) by a rename. Return its path."""
-    path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", METRICS_FILE)
+    path = os.path.join(result_dir or os.environ.get("HPC_RESULT_DIR") or ".", "metrics.json")
     temporary = "%s.%d.tmp" % (path, os.getpid())
     with open(temporary, "w", encoding="utf-8") as handle:
         json.dump(plain_value(metrics), handle, sort_keys=True)
@@ -112,14 +108,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     if len(runs) > 1 and (not words or words[0] not in runs):
         raise SystemExit("name one of %s" % ", ".join(runs))
     name = words.pop(0) if len(runs) > 1 else next(iter(runs))
-    options = vars(parser_of(runs[name]).parse_args(words))
-    output = options.pop("output_file", None) if "output_file" not in _names(runs[name]) else None
-    text = json.dumps(plain_value(call(runs[name], options)), sort_keys=True)
+    function = runs[name]
+    options = vars(parser_of(function).parse_args(words))
+    takes_output = any(parameter.name == "output_file" for parameter in _parameters(function))
+    output = None if takes_output else options.pop("output_file")
+    text = json.dumps(plain_value(call(function, options)), sort_keys=True) + "\n"
     if output:
         with open(output, "w", encoding="utf-8") as handle:
-            handle.write(text + "\n")
+            handle.write(text)
     else:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
     return 0
 
 
@@ -130,7 +128,7 @@ def parser_of(function: Callable[..., Any]) -> argparse.ArgumentParser:
     for parameter in _parameters(function):
         if parameter.kind != parameter.VAR_KEYWORD:
             parser.add_argument(option_of(parameter.name), dest=parameter.name, **flag_of(function, parameter))
-    if "output_file" not in _names(function):
+    if all(parameter.name != "output_file" for parameter in _parameters(function)):
         parser.add_argument("--output-file", help="write the metrics there instead of printing them")
     return parser
 
@@ -142,55 +140,39 @@ def option_of(name: str) -> str:
 def flag_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Dict[str, Any]:
     """Return the settings of ``add_argument`` for int, float, str, bool, list[T] and Literal; other types are JSON."""
     required = parameter.default is parameter.empty
-    settings = {"required": required} if required else {"default": parameter.default}  # type: Dict[str, Any]
+    settings: Dict[str, Any] = {"required": required} if required else {"default": parameter.default}
     kind = _annotation(function, parameter)
+    arguments = list(getattr(kind, "__args__", None) or ())
+    origin = getattr(kind, "__origin__", None)
     if kind is bool:
-        return dict(settings, type=_boolean, nargs="?", const=True, metavar="BOOL")
-    choices = _literal(kind)
-    if choices:
-        return dict(settings, type=type(choices[0]), choices=choices)
-    item = _item(kind)
-    if item is not None:
-        return dict(settings, type=item, nargs="+")
-    return dict(settings, type=kind if kind in (int, float, str) else _json_or_text)
+        settings.update(type=_boolean, nargs="?", const=True, metavar="BOOL")
+    elif str(origin).endswith("Literal"):
+        settings.update(type=type(arguments[0]), choices=arguments)
+    elif kind is list or str(getattr(origin, "__name__", origin)) in ("list", "List", "Sequence"):
+        settings.update(type=next((item for item in arguments if item in (int, float, str)), str), nargs="+")
+    else:
+        settings.update(type=kind if kind in (int, float, str) else _json_or_text)
+    return settings
 
 
 def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Return the parameter's type without Optional, or the type of its default."""
-    import typing
-
     try:
-        kind = typing.get_type_hints(function).get(parameter.name)
+        kind = get_type_hints(function).get(parameter.name)
     except Exception:  # noqa: BLE001 - an annotation may name something that is not imported
         kind = None
-    options = [option for option in getattr(kind, "__args__", None) or () if option is not type(None)]
-    is_union = getattr(kind, "__origin__", None) is typing.Union or type(kind).__name__ == "UnionType"
-    if is_union and len(options) == 1:
-        return options[0]
     if kind is None and parameter.default not in (parameter.empty, None):
         return type(parameter.default)
-    return kind
-
-
-def _literal(kind: Any) -> List[Any]:
-    is_literal = str(getattr(kind, "__origin__", "")).endswith("Literal")
-    return list(kind.__args__) if is_literal else []
-
-
-def _item(kind: Any) -> Any:
-    """Return the type of a list's items; None for another type."""
-    origin = getattr(kind, "__origin__", None)
-    if kind is not list and str(getattr(origin, "__name__", origin)) not in ("list", "List", "Sequence"):
-        return None
-    items = [item for item in getattr(kind, "__args__", None) or () if item in (int, float, str)]
-    return items[0] if items else str
+    options = [option for option in getattr(kind, "__args__", None) or () if option is not type(None)]
+    is_union = getattr(kind, "__origin__", None) is Union or type(kind).__name__ == "UnionType"
+    return options[0] if is_union and len(options) == 1 else kind
 
 
 def _boolean(text: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in words:
+    word = text.lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
         raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
-    return words[text.lower()]
+    return word in ("true", "1", "yes", "on")
 
 
 def _json_or_text(text: str) -> Any:
@@ -203,7 +185,3 @@ def _json_or_text(text: str) -> Any:
 
 def _parameters(function: Callable[..., Any]) -> List[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
-
-
-def _names(function: Callable[..., Any]) -> List[str]:
-    return [parameter.name for parameter in _parameters(function)]

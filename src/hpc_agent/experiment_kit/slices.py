@@ -2,24 +2,23 @@
 
 import contextlib
 import csv
+import functools
 import itertools
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set
 
+from .axis import check_whole
 from .monoids import is_cumulative, is_partial, join_cumulative
 
-ENVIRONMENT = "HPC_KW_JSON"
 Loader = Callable[[Any], Any]
-JSON_LINES = (".jsonl", ".ndjson")
 
 
 def series_length(source: Any, loader: Optional[Loader] = None) -> int:
     """Return the number of rows of a series, for ``plan_tasks``. Raises ValueError for what has no rows, OSError for a file."""
-    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
-        return sum(1 for _ in _records(source, _ending(source)))
-    return len(_series(source, loader))
+    series = _opened(source, loader)
+    return len(series) if hasattr(series, "__len__") else sum(1 for _ in series)
 
 
 def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[Loader] = None) -> Any:
@@ -28,45 +27,35 @@ def rows_between(source: Any, start: int, end: Optional[int], loader: Optional[L
     A CSV gives a list of dicts of text, JSON Lines a list of values, .npy an array; only these rows are kept in memory.
     An object is sliced (pandas by position), so an array gives a view.
     """
-    if loader is None and isinstance(source, (str, os.PathLike)) and _ending(source) != ".npy":
-        ending = _ending(source)
-        decode = json.loads if ending in JSON_LINES else dict
-        return [decode(record) for record in itertools.islice(_records(source, ending), start, end)]
-    series = _series(source, loader)
+    series = _opened(source, loader)
+    if not hasattr(series, "__len__"):
+        decode = dict if os.fspath(source).lower().endswith(".csv") else json.loads
+        return [decode(record) for record in itertools.islice(series, start, end)]
     return series.iloc[start:end] if hasattr(series, "iloc") else series[start:end]
 
 
-def _series(source: Any, loader: Optional[Loader]) -> Any:
+def _opened(source: Any, loader: Optional[Loader]) -> Any:
+    """Return an object that can be sliced; of a .csv or .jsonl file an iterator of undecoded records."""
     if loader is None and isinstance(source, (str, os.PathLike)):
-        return _mapped(source)
+        ending = os.path.splitext(os.fspath(source))[1].lower()
+        if ending in (".csv", ".jsonl", ".ndjson"):
+            return _records(os.fspath(source), ending)
+        if ending != ".npy":
+            raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % source)
+        try:
+            import numpy
+        except ImportError:
+            raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % source) from None
+        return numpy.load(os.fspath(source), mmap_mode="r")
     series = loader(source) if loader else source
     if isinstance(series, dict) or not hasattr(series, "__len__") or not hasattr(series, "__getitem__"):
         raise ValueError("%s is no series: it has no rows that can be sliced" % type(series).__name__)
     return series
 
 
-def _ending(source: Any) -> str:
-    ending: str = os.path.splitext(os.fspath(source))[1].lower()
-    if ending not in (".csv", ".npy") + JSON_LINES:
-        raise ValueError("%s: only .csv, .jsonl, .ndjson and .npy are read; give a loader for others" % source)
-    return ending
-
-
-def _records(source: Any, ending: str) -> Iterator[Any]:
-    """Yield undecoded records. Blank lines are none."""
-    with open(os.fspath(source), "r", encoding="utf-8-sig", newline="") as handle:
-        if ending == ".csv":
-            yield from csv.DictReader(handle)
-        else:
-            yield from (line for line in handle if line.strip())
-
-
-def _mapped(source: Any) -> Any:
-    try:
-        import numpy
-    except ImportError:
-        raise ValueError("%s: an .npy file needs numpy, which this Python does not have" % source) from None
-    return numpy.load(os.fspath(source), mmap_mode="r")
+def _records(path: str, ending: str) -> Iterator[Any]:
+    with open(path, "r", encoding="utf-8-sig", newline="") as handle:
+        yield from csv.DictReader(handle) if ending == ".csv" else filter(str.strip, handle)
 
 
 class Slice(object):
@@ -74,8 +63,7 @@ class Slice(object):
 
     def __init__(self, start: int, end: int, halo: int = 0, ahead: int = 0) -> None:
         for name, value in (("start", start), ("end", end), ("halo", halo), ("ahead", ahead)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError("%s is %r; it must be a whole number of at least 0" % (name, value))
+            check_whole(name, value, 0)
         if end < start:
             raise ValueError("end is %d, before start, which is %d" % (end, start))
         self.start, self.end, self.halo, self.ahead = start, end, halo, ahead
@@ -90,10 +78,8 @@ class Slice(object):
             return source
         loaded = rows_between(source, self.first, self.last, loader)
         if len(loaded) < self.end - self.first:
-            raise ValueError(
-                "the series ends at row %d, before the end of this task's rows, %d to %d"
-                % (self.first + len(loaded), self.start, self.end)
-            )
+            text = "the series ends at row %d, before the end of this task's rows, %d to %d"
+            raise ValueError(text % (self.first + len(loaded), self.start, self.end))
         self.lengths.add(len(loaded))
         return loaded
 
@@ -103,22 +89,16 @@ class Slice(object):
         self.trimmed = True
         if isinstance(values, dict):
             return {name: self.trim(column) for name, column in values.items()}
-        self._check(len(values))
+        known = sorted(self.lengths or range(self.end - self.first, self.last - self.first + 1))
+        if len(values) not in known:
+            wanted = " or ".join(map(str, sorted({known[0], known[-1]})))
+            text = "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
+            raise ValueError(text % (len(values), wanted))
         skip = self.start - self.first
         return rows_between(values, skip, skip + self.end - self.start)
 
-    def _check(self, length: int) -> None:
-        known = self.lengths or set(range(self.end - self.first, self.last - self.first + 1))
-        if length not in known:
-            wanted = " or ".join(map(str, sorted(known)[:1] + sorted(known)[1:][-1:]))
-            raise ValueError(
-                "the output has %d rows and the loaded slice %s: trim_emission needs a row of output for each row loaded"
-                % (length, wanted)
-            )
-
 
 _active: List[Slice] = []
-_from_environment: Dict[str, Slice] = {}
 
 
 @contextlib.contextmanager
@@ -137,19 +117,16 @@ def active_slice() -> Optional[Slice]:
     A task has a slice when its kwargs hold whole numbers ``start`` and ``end``. Raises ValueError when they are others
     although there is a ``halo``.
     """
-    return _active[-1] if _active else _slice_of_task(os.environ.get(ENVIRONMENT, ""))
+    return _active[-1] if _active else _slice_of_task(os.environ.get("HPC_KW_JSON", ""))
 
 
+@functools.lru_cache(maxsize=None)
 def _slice_of_task(text: str) -> Optional[Slice]:
-    if text not in _from_environment:
-        kwargs: Dict[str, Any] = json.loads(text) if text else {}
-        numbers: List[Any] = [kwargs.get("start"), kwargs.get("end")]
-        if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) or "halo" in kwargs:
-            rows = {name: kwargs[name] for name in ("halo", "ahead") if name in kwargs}
-            _from_environment[text] = Slice(numbers[0], numbers[1], **rows)
-        else:
-            return None
-    return _from_environment[text]
+    kwargs: Dict[str, Any] = json.loads(text) if text else {}
+    bounds: List[Any] = [kwargs.get("start"), kwargs.get("end")]
+    if "halo" not in kwargs and any(isinstance(row, bool) or not isinstance(row, int) for row in bounds):
+        return None
+    return Slice(bounds[0], bounds[1], kwargs.get("halo", 0), kwargs.get("ahead", 0))
 
 
 def load_series(source: Any, loader: Optional[Loader] = None) -> Any:
@@ -180,24 +157,21 @@ def join(parts: Iterable[Any], series_length: Optional[int] = None) -> Any:
     such columns, or what a monoid's ``cumulative`` gives, whose exact carries are added here. Raises ValueError when rows
     are missing (at the end: where ``series_length`` is given) or there twice.
     """
-    ordered = sorted((_part(part) for part in parts), key=lambda part: part[0])
-    if not ordered:
+    pairs = [(part["start"], part["values"]) if isinstance(part, Mapping) else part for part in parts]
+    for start, _ in pairs:
+        if isinstance(start, bool) or not isinstance(start, int):
+            raise ValueError("a part begins at %r, which is no row" % (start,))
+    pairs.sort(key=lambda pair: pair[0])
+    if not pairs:
         raise ValueError("there are no parts to join")
     expected = 0
-    for start, emission in ordered:
+    for start, emission in pairs:
         if start != expected:
             raise ValueError("a part begins at row %d; row %d was expected" % (start, expected))
         expected += _rows_of(emission)
     if series_length is not None and expected != series_length:
         raise ValueError("the parts end at row %d, and the series at row %d" % (expected, series_length))
-    return _joined([emission for _, emission in ordered])
-
-
-def _part(part: Any) -> Tuple[int, Any]:
-    start, emission = (part["start"], part["values"]) if isinstance(part, Mapping) else part
-    if isinstance(start, bool) or not isinstance(start, int):
-        raise ValueError("a part begins at %r, which is no row" % (start,))
-    return start, emission
+    return _joined([emission for _, emission in pairs])
 
 
 def _rows_of(emission: Any) -> int:
@@ -219,7 +193,7 @@ def _joined(emissions: List[Any]) -> Any:
         if any(set(emission) != set(first) for emission in emissions):
             raise ValueError("the parts have different columns")
         return {name: _joined([emission[name] for emission in emissions]) for name in first}
-    for library, function in (("pandas", "concat"), ("polars", "concat"), ("numpy", "concatenate")):
-        if type(first).__module__.split(".")[0] == library:
-            return getattr(sys.modules[library], function)(emissions)
-    return [value for emission in emissions for value in emission]
+    library = type(first).__module__.split(".")[0]
+    if library in ("pandas", "polars", "numpy"):
+        return getattr(sys.modules[library], "concatenate" if library == "numpy" else "concat")(emissions)
+    return list(itertools.chain.from_iterable(emissions))

@@ -1,14 +1,14 @@
 """Check that the joined parts of a split series equal the whole to the last digit, and find the first difference."""
 
 import copy
+import itertools
 import struct
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from .axis import DataAxis, data_axis, evaluate_rows, plan_tasks
+from .axis import SLICE_NAMES, Axis, DataAxis, data_axis, evaluate_rows, plan_tasks
 from .monoids import MONOIDS, is_cumulative, is_partial, numbers
 from .slices import join, series_length, series_slice
 
-Axis = Union[DataAxis, Mapping[str, Any]]
 Found = Dict[str, Any]
 
 
@@ -40,13 +40,10 @@ def check_elision(function: Callable[..., Any], series: Any, axis: Axis, chunks:
     if axis.kind == "cartesian":
         raise ValueError("a cartesian axis does not split a series: there is nothing to check")
     whole = _emission(function, series, params, {"start": 0, "end": length})
-    slices: List[Dict[str, int]] = [
-        {str(name): task[name] for name in ("start", "end", "halo", "ahead") if name in task} for task in tasks
-    ]
+    slices = [{name: task[name] for name in SLICE_NAMES if name in task} for task in tasks]
     parts = [(rows["start"], _emission(function, series, params, rows)) for rows in slices]
     difference = _compared(axis, whole, parts, length)
-    first = slices[0]
-    return Elision(difference is None, difference, first["halo"], first.get("ahead", 0), len(parts), length)
+    return Elision(difference is None, difference, slices[0]["halo"], slices[0].get("ahead", 0), len(parts), length)
 
 
 def find_halo(
@@ -59,15 +56,14 @@ def find_halo(
     """
     axis = data_axis(axis)
     most = series_length(series) // 2 if most is None else most
-    halo = evaluate_rows("halo", axis.halo, params)
+    tried, halo = axis, evaluate_rows("halo", axis.halo, params)
     while halo <= most:
-        wider = axis._replace(halo=halo)
-        if check_elision(function, series, wider, chunks, **params).equal:
-            return wider if halo != evaluate_rows("halo", axis.halo, params) else axis
+        if check_elision(function, series, tried, chunks, **params).equal:
+            return tried
         halo = max(1, 2 * halo)
-    raise ValueError(
-        "no halo up to %d rows makes the parts equal to the whole: keep the series whole (kind sequential)" % most
-    )
+        tried = axis._replace(halo=halo)
+    text = "no halo up to %d rows makes the parts equal to the whole: keep the series whole (kind sequential)"
+    raise ValueError(text % most)
 
 
 def _emission(function: Callable[..., Any], series: Any, params: Mapping[str, Any], rows: Dict[str, int]) -> Any:
@@ -112,33 +108,26 @@ def _carried(name: str, parts: List[Tuple[int, Any]]) -> List[Tuple[int, Any]]:
 
 def first_difference(whole: Any, parts: Any) -> Optional[Found]:
     """Return None when both are equal to the last digit, else the way to the first difference and both values."""
-    if isinstance(whole, dict) or isinstance(parts, dict):
-        return _first_of(_by_name(whole, parts), "column")
     left, right = _plain(whole), _plain(parts)
+    if isinstance(left, dict) and isinstance(right, dict):
+        names = sorted(set(left) | set(right), key=str)
+        return _first_of("column", names, map(left.get, names), map(right.get, names))
     if isinstance(left, dict) or isinstance(right, dict):
-        return _first_of(_by_name(left, right), "column")
+        return {"column": "", "whole": type(whole).__name__, "parts": type(parts).__name__}
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         if len(left) != len(right):
             return {"rows": len(left), "rows_of_parts": len(right)}
-        return _first_of(((row, pair[0], pair[1]) for row, pair in enumerate(zip(left, right))), "row")
+        return _first_of("row", itertools.count(), left, right)
     return None if _same(left, right) else {"whole": left, "parts": right}
 
 
-def _by_name(whole: Any, parts: Any) -> Iterator[Tuple[Any, Any, Any]]:
-    if not (isinstance(whole, dict) and isinstance(parts, dict)):
-        yield "", type(whole).__name__, type(parts).__name__
-        return
-    for name in sorted(set(whole) | set(parts), key=str):
-        yield name, whole.get(name), parts.get(name)
-
-
-def _first_of(triples: Iterator[Tuple[Any, Any, Any]], what: str) -> Optional[Found]:
-    for place, left, right in triples:
+def _first_of(what: str, places: Iterable[Any], whole: Iterable[Any], parts: Iterable[Any]) -> Optional[Found]:
+    for left, right, place in zip(whole, parts, places):
         if left is right or (type(left) is float and type(right) is float and _same(left, right)):
             continue
         inner = first_difference(left, right)
         if inner:
-            return dict(inner, **{what: place}) if what not in inner else dict(inner, **{what: [place, inner[what]]})
+            return dict(inner, **{what: [place, inner[what]] if what in inner else place})
     return None
 
 
@@ -146,10 +135,8 @@ def _plain(values: Any) -> Any:
     """Return Python's own lists, dicts and numbers of arrays and pandas objects."""
     if hasattr(values, "columns") and hasattr(values, "to_dict"):
         return values.to_dict("list")
-    for method in ("tolist", "to_list"):
-        if hasattr(values, method):
-            return getattr(values, method)()
-    return values
+    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    return convert() if convert else values
 
 
 def _same(left: Any, right: Any) -> bool:

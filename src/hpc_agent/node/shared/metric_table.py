@@ -6,7 +6,7 @@ beyond that, their exact sums (``moments``) and a sketch of their distribution (
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .moments import Moments, canonical, number_in, number_out
@@ -91,8 +91,13 @@ class Metric(object):
             figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
             figures.update(dict.fromkeys(QUANTILES, value))
         else:
-            figures.update(self._moments().summary())
-            figures.update(zip(QUANTILES, self._quantiles()))
+            moments = self._moments()
+            if self._folded:
+                sketched = self._folded[1].quantiles(PERCENTS, moments.count)
+                found = [clamp(value, moments.low, moments.high) for value in sketched]
+            else:
+                found = exact_quantiles(sorted(self._observations), PERCENTS)
+            figures.update(moments.summary(), **dict(zip(QUANTILES, found)))
         return figures
 
     def _moments(self) -> Moments:
@@ -102,13 +107,6 @@ class Metric(object):
         for value, weight in self._observations:
             moments.add(value, weight)
         return moments
-
-    def _quantiles(self) -> List[float]:
-        if not self._folded:
-            return exact_quantiles(sorted(self._observations), PERCENTS)
-        moments, sketch = self._folded
-        found = sketch.quantiles(PERCENTS, moments.count)
-        return [clamp(value, moments.low, moments.high) for value in found]
 
     def to_json(self) -> Any:
         """Return the bare number for a single one; a list of numbers (or [number, weight]); else an object."""
@@ -148,22 +146,16 @@ def _finite(number: float) -> float:
         return math.inf
 
 
-class Group(object):
-    """The tasks of one grid point."""
+Metrics = Dict[str, Metric]
 
-    __slots__ = ("count", "metrics")
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.metrics: Dict[str, Metric] = defaultdict(Metric)
+def _add(total: Metrics, metrics: Metrics) -> None:
+    for name, metric in metrics.items():
+        total[name].merge(metric)
 
-    def merge(self, other: "Group") -> None:
-        self.count += other.count
-        for name, metric in other.metrics.items():
-            self.metrics[name].merge(metric)
 
-    def summaries(self) -> Dict[str, Dict[str, Any]]:
-        return {name: metric.summary() for name, metric in sorted(self.metrics.items())}
+def _summaries(metrics: Metrics) -> Dict[str, Dict[str, Any]]:
+    return {name: metric.summary() for name, metric in sorted(metrics.items())}
 
 
 class Table(object):
@@ -171,30 +163,32 @@ class Table(object):
 
     def __init__(self, replicates: Iterable[str] = ()) -> None:
         self.replicates = sorted(set(replicates))
-        self._groups: Dict[str, Group] = defaultdict(Group)
+        self._counts: Dict[str, int] = Counter()
+        self._groups: Dict[str, Metrics] = defaultdict(lambda: defaultdict(Metric))
 
     def add_task(self, kwargs: Dict[str, Any], metrics: Dict[str, Any], weight: float = 1.0) -> None:
         """Add the numbers of one task (a list holds several observations); any other value is left out."""
         point = {name: value for name, value in kwargs.items() if name not in self.replicates}
-        group = self._groups[json.dumps(point, sort_keys=True, separators=(",", ":"))]
-        group.count += 1
+        key = json.dumps(point, sort_keys=True, separators=(",", ":"))
+        self._counts[key] += 1
         for name, values in metrics.items():
             for value in values if isinstance(values, list) else [values]:
                 if _is_number(value):
-                    group.metrics[name].add(value, weight)
+                    self._groups[key][name].add(value, weight)
 
     def merge(self, other: "Table") -> None:
         """Raises ValueError when the other table has other replicate axes."""
         if other.replicates != self.replicates:
             raise ValueError("different replicate axes: %s and %s" % (self.replicates, other.replicates))
-        for key, group in other._groups.items():
-            self._groups[key].merge(group)
+        for key, count in other._counts.items():
+            self._counts[key] += count
+            _add(self._groups[key], other._groups[key])
 
     def to_json(self) -> Dict[str, Any]:
         """Return, for each grid point (canonical JSON text), [number of tasks, {metric: partial}]."""
         groups = {
-            key: [group.count, {name: metric.to_json() for name, metric in sorted(group.metrics.items())}]
-            for key, group in sorted(self._groups.items())
+            key: [count, {name: metric.to_json() for name, metric in sorted(self._groups[key].items())}]
+            for key, count in sorted(self._counts.items())
         }
         return {"replicates": self.replicates, "groups": groups}
 
@@ -203,25 +197,24 @@ class Table(object):
         """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
         table = cls(document["replicates"])
         for key, (count, metrics) in document["groups"].items():
-            group = table._groups[key]
-            group.count = int(count)
-            group.metrics.update((name, Metric.from_json(partial)) for name, partial in metrics.items())
+            table._counts[key] = int(count)
+            table._groups[key].update((name, Metric.from_json(partial)) for name, partial in metrics.items())
         return table
 
     def rows(self) -> List[Dict[str, Any]]:
         """Return a row for each grid point, sorted by kwargs in the order of their names: numbers first, then text."""
-        points = sorted(((json.loads(key), key) for key in self._groups), key=_row_order)
+        points = sorted(((json.loads(key), key) for key in self._counts), key=_row_order)
         return [
-            {"kwargs": point, "count": self._groups[key].count, "metrics": self._groups[key].summaries()}
+            {"kwargs": point, "count": self._counts[key], "metrics": _summaries(self._groups[key])}
             for point, key in points
         ]
 
     def overall(self) -> Dict[str, Dict[str, Any]]:
         """Return the summary of each metric over all grid points."""
-        total = Group()
+        total: Metrics = defaultdict(Metric)
         for group in self._groups.values():
-            total.merge(group)
-        return total.summaries()
+            _add(total, group)
+        return _summaries(total)
 
 
 def _is_number(value: Any) -> bool:

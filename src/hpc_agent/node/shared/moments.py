@@ -101,13 +101,13 @@ def root(top: Dyadic, bottom: Dyadic) -> Optional[float]:
 class Moments(object):
     """Count, extremes and the exact sums of w, w*x and w*x*x of canonical numbers."""
 
-    __slots__ = ("count", "high", "low", "w", "wx", "wxx")
+    __slots__ = ("count", "high", "low", "sums")
 
     def __init__(self) -> None:
         self.count = 0
         self.low = math.inf
         self.high = -math.inf
-        self.w, self.wx, self.wxx = Exact(), Exact(), Exact()
+        self.sums = (Exact(), Exact(), Exact())
 
     def add(self, value: float, weight: float) -> None:
         x, x_exponent = dyadic(value)
@@ -115,46 +115,44 @@ class Moments(object):
         self.count += 1
         self.low = min(self.low, value)
         self.high = max(self.high, value)
-        self.w.add(w, w_exponent)
-        self.wx.add(w * x, w_exponent + x_exponent)
-        self.wxx.add(w * x * x, w_exponent + 2 * x_exponent)
+        sum_w, sum_wx, sum_wxx = self.sums
+        sum_w.add(w, w_exponent)
+        sum_wx.add(w * x, w_exponent + x_exponent)
+        sum_wxx.add(w * x * x, w_exponent + 2 * x_exponent)
 
     def merge(self, other: "Moments") -> None:
         self.count += other.count
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
-        for mine, theirs in ((self.w, other.w), (self.wx, other.wx), (self.wxx, other.wxx)):
+        for mine, theirs in zip(self.sums, other.sums):
             mine.add(*theirs.pair)
 
     def summary(self) -> Dict[str, Optional[float]]:
         """``sum`` is that of w*x; the variance is the mean square about the mean, times n / (n - 1)."""
+        w, wx, wxx = self.sums
         figures: Dict[str, Optional[float]] = {
-            "mean": ratio(self.wx.pair, self.w.pair), "sum": ratio(self.wx.pair, (1, 0)),
-            "min": self.low, "max": self.high, "variance": None, "std": None,
+            "mean": ratio(wx.pair, w.pair), "sum": ratio(wx.pair, (1, 0)), "min": self.low, "max": self.high,
+            "variance": None, "std": None,
         }  # fmt: skip
         if self.count > 1:
-            top, bottom = self._variance()
+            # With W, S and Q the sums of w, w*x and w*x*x: n (WQ - SS) over (n - 1) WW, exact, so never negative.
+            squares = Exact(wxx.mantissa * w.mantissa, wxx.exponent + w.exponent)
+            squares.add(-wx.mantissa * wx.mantissa, 2 * wx.exponent)
+            top = (squares.mantissa * self.count, squares.exponent)
+            bottom = (w.mantissa * w.mantissa * (self.count - 1), 2 * w.exponent)
             figures.update(variance=ratio(top, bottom), std=root(top, bottom))
         return figures
 
-    def _variance(self) -> Tuple[Dyadic, Dyadic]:
-        """With W, S and Q the sums of w, w*x and w*x*x: n (WQ - SS) over (n - 1) WW, exact, so never negative."""
-        squares = Exact(self.wxx.mantissa * self.w.mantissa, self.wxx.exponent + self.w.exponent)
-        squares.add(-self.wx.mantissa * self.wx.mantissa, 2 * self.wx.exponent)
-        top = (squares.mantissa * self.count, squares.exponent)
-        return top, (self.w.mantissa * self.w.mantissa * (self.count - 1), 2 * self.w.exponent)
-
     def to_json(self) -> Dict[str, Any]:
-        return {
-            "count": self.count, "min": number_out(self.low), "max": number_out(self.high),
-            "w": self.w.to_json(), "wx": self.wx.to_json(), "wxx": self.wxx.to_json(),
-        }  # fmt: skip
+        w, wx, wxx = (exact.to_json() for exact in self.sums)
+        low, high = number_out(self.low), number_out(self.high)
+        return {"count": self.count, "min": low, "max": high, "w": w, "wx": wx, "wxx": wxx}
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "Moments":
         moments = cls()
         moments.count = int(document["count"])
-        moments.low = canonical(number_in(document["min"]))
-        moments.high = canonical(number_in(document["max"]))
-        moments.w, moments.wx, moments.wxx = (Exact.from_json(document[name]) for name in ("w", "wx", "wxx"))
+        moments.low, moments.high = (canonical(number_in(document[name])) for name in ("min", "max"))
+        w, wx, wxx = (Exact.from_json(document[name]) for name in ("w", "wx", "wxx"))
+        moments.sums = (w, wx, wxx)
         return moments

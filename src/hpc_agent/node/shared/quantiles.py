@@ -1,5 +1,7 @@
 """Compute quantiles of kept observations, and of a mergeable sketch where there are too many to keep."""
 
+import bisect
+import itertools
 import math
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -15,8 +17,7 @@ def exact_quantiles(observations: Sequence[Observation], percents: Sequence[int]
     quantile function over a window as wide as one observation of Kish's effective sample size.
     """
     weighted = len({weight for _, weight in observations}) > 1
-    one = _weighted if weighted else _unweighted
-    return [one(observations, percent) for percent in percents]
+    return [(_weighted if weighted else _unweighted)(observations, percent) for percent in percents]
 
 
 def _unweighted(observations: Sequence[Observation], percent: int) -> float:
@@ -96,17 +97,9 @@ class Sketch(object):
         """Return the values at rank q * (n - 1), n being ``count``: where the cumulative weight exceeds that share."""
         base = min(weight.exponent for weight in self.bins.values())
         bins = [(number, weight.mantissa << (weight.exponent - base)) for number, weight in sorted(self.bins.items())]
-        total = sum(weight for _, weight in bins)
-        found: List[float] = []
-        for percent in percents:
-            target = percent * (count - 1) * total
-            seen = 0
-            for number, weight in bins:
-                seen += weight
-                if seen * 100 * count > target:
-                    found.append(self.middle_of(number))
-                    break
-        return found
+        cumulative = list(itertools.accumulate(weight for _, weight in bins))
+        targets = [percent * (count - 1) * cumulative[-1] // (100 * count) for percent in percents]
+        return [self.middle_of(bins[bisect.bisect_right(cumulative, target)][0]) for target in targets]
 
     def to_json(self) -> Dict[str, Any]:
         return {str(number): weight.to_json() for number, weight in sorted(self.bins.items())}
