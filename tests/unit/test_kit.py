@@ -118,6 +118,12 @@ def test_magics_leave_the_lines_where_they_are(cell, python):
     compile(python_of(cell), "cell", "exec")
 
 
+@pytest.mark.parametrize("part", [{"source": 5}, {"source": [1]}, {"metadata": [1]}, {"metadata": {"tags": 5}}])
+def test_a_cell_of_another_form_is_told(part):
+    with pytest.raises(ValueError, match="cell 0 has not the form"):
+        code_cells(json.dumps({"cells": [{"cell_type": "code", **part}]}))
+
+
 def test_what_is_no_notebook_is_told():
     with pytest.raises(ValueError, match="cells"):
         code_cells("{}")

@@ -29,8 +29,11 @@ def code_cells(text: str) -> List[Cell]:
     for number, cell in enumerate(document["cells"]):
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
-        if SKIP_TAG not in ((cell.get("metadata") or {}).get("tags") or ()):
-            found.append((number, python_of("".join(cell.get("source") or ""))))
+        try:
+            if SKIP_TAG not in ((cell.get("metadata") or {}).get("tags") or ()):
+                found.append((number, python_of("".join(cell.get("source") or ""))))
+        except (TypeError, AttributeError):
+            raise ValueError("cell %d has not the form of nbformat 4" % number) from None
     return found
 
 
