@@ -89,7 +89,7 @@ def _struct_flags(info: mi.StructType, path: list[str]) -> list[Flag]:
                 path=here,
                 kind=_kind(inner),
                 help=description,
-                default=_default(field),
+                default=default_of(field),
                 choices=[str(v) for v in inner.values] if isinstance(inner, mi.LiteralType) else None,
                 required=field.required,
             )
@@ -124,7 +124,7 @@ def _kind(kind: mi.Type) -> str:
     return _KINDS.get(type(kind), "json")
 
 
-def _default(field: mi.Field) -> Any:
+def default_of(field: mi.Field) -> Any:
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)
     return None if field.default_factory is msgspec.NODEFAULT else msgspec.to_builtins(field.default_factory())
