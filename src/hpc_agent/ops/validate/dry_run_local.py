@@ -78,21 +78,19 @@ def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world:
 def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
     """Write the run's folder as on the cluster: work folder, document, digests, one array."""
     request, work = frozen.request, Path(folder.work)
-    for entry in frozen.tree.entries:
-        target = work / entry[1]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if entry[0] == "l":
-            target.symlink_to(entry[2])
-        else:
-            shutil.copyfile(frozen.tree.root / entry[1], target)
-            target.chmod(0o755 if entry[3] else 0o644)
-    for name in frozen.shared:
+    runtime = {f".hpc/{name}": text for name, text in runtime_files(frozen.node.backend).items()}
+    for name in (*(entry[1] for entry in frozen.tree.entries), *frozen.shared, *runtime):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
+    for kind, name, *facts in frozen.tree.entries:
+        if kind == "l":
+            (work / name).symlink_to(facts[0])
+        else:
+            shutil.copyfile(frozen.tree.root / name, work / name)
+            (work / name).chmod(0o755 if facts[1] else 0o644)
+    for name in frozen.shared:
         (work / name).symlink_to(frozen.repo.root / name)
-    for name, text in runtime_files(frozen.node.backend).items():
-        target = work / ".hpc" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+    for name, text in runtime.items():
+        (work / name).write_text(text, encoding="utf-8")
     for name in request.outputs:
         (work / name).mkdir(parents=True, exist_ok=True)
     document = {
