@@ -38,8 +38,7 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
         for name in (f"{word}-{rest[0]}", rest[0]):
             if name in catalogue:
                 return name, rest[1:]
-    names = {alias: name for name, entry in catalogue.items() for alias in entry.aliases}
-    names |= {name: name for name in catalogue}
+    names = {alias: name for name, entry in catalogue.items() for alias in (*entry.aliases, name)}
     if word in names:
         return names[word], rest
     hint = _nearest(word, list(names), "'hpc-agent {}'")
@@ -78,9 +77,16 @@ def parse_request(
     verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
     """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
-    options, unknown = build_parser(verb, entry).parse_known_args(_short_spellings(arguments, entry))
+    flags = {flag.flag for flag in entry.flags}
+    words = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        words.append(current_name(name, flags) + equals + value)
+    options, unknown = build_parser(verb, entry).parse_known_args(words)
     if unknown:
-        raise _unknown_argument(verb, entry, unknown[0].partition("=")[0])
+        name = unknown[0].partition("=")[0]
+        hint = _nearest(name, ["--spec", *(flag.flag for flag in entry.flags)], "{}")
+        raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
     if entry.positional and options.positional is not None:
         document[entry.positional] = options.positional
@@ -96,21 +102,6 @@ def parse_request(
         target.pop(flag.path[-1] + "onds", None)
         target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
-
-
-def _short_spellings(arguments: list[str], entry: CatalogueEntry) -> list[str]:
-    """Return the arguments with ``--x-seconds`` written as ``--x-sec`` where the verb has that flag."""
-    flags = {flag.flag for flag in entry.flags}
-    words = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        words.append(current_name(name, flags) + equals + value)
-    return words
-
-
-def _unknown_argument(verb: str, entry: CatalogueEntry, name: str) -> SpecInvalid:
-    hint = _nearest(name, ["--spec", *(flag.flag for flag in entry.flags)], "{}")
-    return SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
 
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
@@ -134,5 +125,6 @@ def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
         stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
-    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.")
-    return "\n".join(lines) + "\n"
+    return "\n".join(
+        [*lines, "stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n"]
+    )
