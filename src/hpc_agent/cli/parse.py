@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,22 +41,18 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
     names = {alias: name for name, entry in catalogue.items() for alias in (*entry.aliases, name)}
     if word in names:
         return names[word], rest
-    hint = _nearest(word, list(names), "'hpc-agent {}'")
+    hint = _nearest(word, names, "'hpc-agent {}'")
     raise SpecInvalid(f"unknown command '{word}'", remediation=f"{hint}Run 'hpc-agent --help' to see every command.")
 
 
-def _nearest(word: str, known: list[str], form: str) -> str:
+def _nearest(word: str, known: Iterable[str], form: str) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {form.format(close[0])}? " if close else ""
 
 
-def build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=f"hpc-agent {verb}",
-        description=entry.summary,
-        epilog=f"Every field: hpc-agent describe {verb}",
-        allow_abbrev=False,
-    )
+def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
+    epilog = f"Every field: hpc-agent describe {verb}"
+    parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--spec", metavar="FILE", help="the whole request as JSON; - reads standard input")
     for number, flag in enumerate(entry.flags):
         text = (flag.help or "").replace("%", "%%")
@@ -82,10 +78,10 @@ def parse_request(
     for argument in arguments:
         name, equals, value = argument.partition("=")
         words.append(current_name(name, flags) + equals + value)
-    options, unknown = build_parser(verb, entry).parse_known_args(words)
+    options, unknown = _build_parser(verb, entry).parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
-        hint = _nearest(name, ["--spec", *(flag.flag for flag in entry.flags)], "{}")
+        hint = _nearest(name, ("--spec", *flags), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
     if entry.positional and options.positional is not None:

@@ -158,10 +158,9 @@ def _plan(repo: RepoLayout, notebook: str, module: str, known: Exported | None, 
 def _write(repo: RepoLayout, package: str, plans: list[Plan], known: dict[str, Exported]) -> list[str]:
     """Write each module and then its cache entry: a kill in between leaves a correct cache. Returns the new inits."""
     folders = {package, *(plan.module.rpartition("/")[0] for plan in plans)} if plans else set()
-    paths = [
-        f"{folder}/__init__.py" for folder in sorted(folders) if not (repo.root / folder / "__init__.py").is_file()
-    ]
-    inits = [path for path in paths if compare_generated(repo.root / path, "", repo.root)]
+    paths = [f"{folder}/__init__.py" for folder in sorted(folders)]
+    missing = [path for path in paths if not (repo.root / path).is_file()]
+    inits = [path for path in missing if compare_generated(repo.root / path, "", repo.root)]
     for path in inits:
         write_generated(repo.root / path, "", False, repo.root)
     cache = {module: entry for module, entry in known.items() if (repo.root / module).is_file()}

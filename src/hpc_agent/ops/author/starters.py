@@ -146,6 +146,7 @@ def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutor
     )
 
 
+GRID = {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}
 # Example values of fields; the other fields get the smallest value of their type.
 EXAMPLES: dict[str, Any] = {
     "cluster": "local",
@@ -166,15 +167,12 @@ EXAMPLES: dict[str, Any] = {
 }
 # Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {
-    "build-tasks-py": {"executors": ["ridge"], "axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}, "task_count": 6},
+    "build-tasks-py": {"executors": ["ridge"], "axes": GRID, "task_count": 6},
     "interview": {
-        "goal": "Which horizon can be forecast?",
+        "goal": EXAMPLES["goal"],
         "task_count": 6,
         "executors": ["ridge"],
-        "task_generator": {
-            "kind": "cartesian_product",
-            "params": {"axes": {"horizon": [1, 5, 25], "alpha": [0.1, 1.0]}},
-        },
+        "task_generator": {"kind": "cartesian_product", "params": {"axes": GRID}},
         "cluster_target": {"cluster": "local"},
     },
 }

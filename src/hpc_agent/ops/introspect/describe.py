@@ -88,17 +88,13 @@ class DescribeResult(Result):
 @primitive(stage="introspect", positional="name", errors=[SpecInvalid])
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
     """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
-    registry = load_all()
-    aliases = {alias: p for p in registry.values() for alias in p.aliases}
-    found = registry.get(request.name) or aliases.get(request.name)
+    names = {name: p for p in load_all().values() for name in (p.name, *p.aliases)}
+    found = names.get(request.name)
     if found is None:
-        close = difflib.get_close_matches(request.name, [*registry, *aliases], n=1)
+        close = difflib.get_close_matches(request.name, names, n=1)
         hint = f"Did you mean '{close[0]}'? " if close else ""
-        raise SpecInvalid(
-            f"there is no primitive '{request.name}'",
-            field="name",
-            remediation=hint + "Run 'hpc-agent capabilities' for the list.",
-        )
+        remediation = hint + "Run 'hpc-agent capabilities' for the list."
+        raise SpecInvalid(f"there is no primitive '{request.name}'", field="name", remediation=remediation)
     return DescribeResult(
         name=found.name,
         kind="primitive",

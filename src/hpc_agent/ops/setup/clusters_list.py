@@ -36,15 +36,8 @@ def clusters_list(request: ClustersListRequest, world: World) -> ClustersListRes
     clusters = load_clusters(world.env, world.home)
     for name, raw in sorted(clusters.items()):
         problems = cluster_problems(name, world.env, world.home, clusters)
-        rows.append(
-            ClusterRow(
-                name=name,
-                scheduler=raw.values.get("scheduler"),
-                host=raw.values.get("host"),
-                ready=not problems,
-                problems=problems,
-            )
-        )
+        scheduler, host = raw.values.get("scheduler"), raw.values.get("host")
+        rows.append(ClusterRow(name, scheduler, host, ready=not problems, problems=problems))
     return ClustersListResult(clusters=rows)
 
 
@@ -63,8 +56,5 @@ def clusters_describe(request: ClustersDescribeRequest, world: World) -> Cluster
     """Show the whole configuration of a cluster, with the file of each key."""
     cluster = get_cluster(request.name, world.env, world.home)
     raw = load_clusters(world.env, world.home)[request.name]
-    return ClustersDescribeResult(
-        name=request.name,
-        config=msgspec.to_builtins(cluster),
-        sources={key: str(path) for key, path in raw.source.items()},
-    )
+    sources = {key: str(path) for key, path in raw.source.items()}
+    return ClustersDescribeResult(name=request.name, config=msgspec.to_builtins(cluster), sources=sources)
