@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
 from hpc_agent.contract.catalogue import Catalogue, CatalogueEntry, parse_value
-from hpc_agent.contract.envelope import current_name
+from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
@@ -41,13 +40,8 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
     names = {alias: name for name, entry in catalogue.items() for alias in (*entry.aliases, name)}
     if word in names:
         return names[word], rest
-    hint = _nearest(word, names, "'hpc-agent {}'")
+    hint = did_you_mean(word, names, "'hpc-agent {}'")
     raise SpecInvalid(f"unknown command '{word}'", remediation=f"{hint}Run 'hpc-agent --help' to see every command.")
-
-
-def _nearest(word: str, known: Iterable[str], form: str) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {form.format(close[0])}? " if close else ""
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
@@ -81,7 +75,7 @@ def parse_request(
     options, unknown = _build_parser(verb, entry).parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
-        hint = _nearest(name, ("--spec", *flags), "{}")
+        hint = did_you_mean(name, ("--spec", *flags), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
     if entry.positional and options.positional is not None:

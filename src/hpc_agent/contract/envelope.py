@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -93,6 +93,11 @@ def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
     struct: Any = msgspec.inspect.type_info(request)
     for step in filter(None, prefix.split(".")):
         struct = next((f.type for f in getattr(struct, "fields", ()) if f.encode_name == step), None)
-    close = difflib.get_close_matches(name, [f.encode_name for f in getattr(struct, "fields", ())], n=1)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
+    hint = did_you_mean(name, [f.encode_name for f in getattr(struct, "fields", ())])
     return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
+
+
+def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:
+    """Return ``Did you mean 'x'? `` for the nearest known word, or an empty string when none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {form.format(close[0])}? " if close else ""
