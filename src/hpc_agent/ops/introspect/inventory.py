@@ -52,22 +52,17 @@ ENVIRONMENT = {
 @primitive(stage="introspect")
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
     """Show version, schedulers, configuration keys, error codes and every verb."""
+    codes = []
+    for code, error in sorted(by_code().items()):
+        facts = {"error_code": code, "exit_code": EXIT_CODES[error.category], "retry_safe": error.retry_safe}
+        codes.append({**facts, "meaning": (error.__doc__ or "").strip(), "remediation": error.default_remediation})
     return CapabilitiesResult(
         version=hpc_agent.__version__,
         schedulers=backend_names(),
         schemas_dir=str(Path(hpc_agent.__file__).parent / "schemas"),
         journal_dir=str(world.journal_root),
         cluster_yaml_keys=msgspec.to_builtins(cluster_keys()),
-        error_codes=[
-            {
-                "error_code": code,
-                "exit_code": EXIT_CODES[error.category],
-                "retry_safe": error.retry_safe,
-                "meaning": (error.__doc__ or "").strip(),
-                "remediation": error.default_remediation,
-            }
-            for code, error in sorted(by_code().items())
-        ],
+        error_codes=codes,
         environment=ENVIRONMENT,
         operations=[{"name": name, **msgspec.to_builtins(catalogue_entry(p))} for name, p in load_all().items()],
     )
