@@ -266,7 +266,7 @@ def test_every_verb_has_a_scaffold_that_it_accepts(run_cli, full):
     code = (
         "import json, sys\n"
         "from hpc_agent.contract.primitive import load_all\n"
-        "from hpc_agent.ops.author.scaffold_spec import ScaffoldSpecRequest, scaffold_spec\n"
+        "from hpc_agent.ops.author.starters import ScaffoldSpecRequest, scaffold_spec\n"
         f"made = [scaffold_spec(ScaffoldSpecRequest(verb=n, full={full}), None) for n in load_all()]\n"
         "print(json.dumps([row.verb for row in made if row.spec is None]))"
     )

@@ -21,7 +21,7 @@ from hpc_agent.experiment.writing.scaffolds import (
     parse_flags,
 )
 from hpc_agent.node.shared.tasks_module import load_tasks
-from hpc_agent.ops.author.build_template import skeleton
+from hpc_agent.ops.author.starters import skeleton
 
 MANY = [
     "horizon:int=5", "alpha:float=0.1", "name:str", "verbose:bool=false", "a_rather_long_name:str=it's \"so\" \\ $x é",

@@ -15,7 +15,7 @@ from hpc_agent.node.schedulers.base import Gpus, parse_config, walltime_seconds
 from hpc_agent.node.schedulers.sge import site as sge
 from hpc_agent.node.schedulers.slurm import site as slurm
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.ops.plan.recommend_partition import Wanted, rank
+from hpc_agent.ops.plan.arrays_and_partitions import RecommendPartitionRequest, rank
 from hpc_agent.ops.validate.validators import headroom
 
 BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
@@ -99,6 +99,10 @@ def cluster(**settings):
     return Cluster(name="c", scheduler="slurm", scratch="/s", **settings)
 
 
+def wanted(**resources):
+    return RecommendPartitionRequest(cluster="c", **resources)
+
+
 PARTITIONS = st.builds(
     PartitionFacts,
     name=st.text("abcdef", min_size=1, max_size=4),
@@ -117,12 +121,12 @@ PARTITIONS = st.builds(
     pending_jobs=st.none() | st.integers(0, 1000),
 )
 WANTED = st.builds(
-    Wanted,
+    wanted,
     walltime_sec=st.none() | st.integers(1, 10**6),
     mem_mb=st.none() | st.integers(1, 10**5),
     cpus=st.integers(1, 70),
     gpus=st.integers(0, 2),
-    elements=st.integers(1, 1000),
+    total_tasks=st.integers(1, 1000),
 )
 
 
@@ -154,13 +158,13 @@ def test_gpus_by_free_slots_times_speed():
     perf = {"q1": GpuQueue("a100", 4.0), "q2": GpuQueue("v100", 1.0)}
     gpus = [Gpu("a100", 8, 1), Gpu("v100", 8, 3)]
     facts = SiteFacts(scheduler="slurm", partitions=[PartitionFacts(name="gpu", cpus_idle=99, gpus=gpus)], limits=[])
-    assert rank(facts, Wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
-    assert rank(facts, Wanted(gpus=1), cluster())[0].gpu_type == "v100"
-    assert rank(facts, Wanted(gpus=1, gpu_type="V100"), cluster(gpu_queues=perf))[0].gpu_type == "v100"
+    assert rank(facts, wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
+    assert rank(facts, wanted(gpus=1), cluster())[0].gpu_type == "v100"
+    assert rank(facts, wanted(gpus=1, gpu_type="V100"), cluster(gpu_queues=perf))[0].gpu_type == "v100"
     queues = SiteFacts(scheduler="sge", partitions=[PartitionFacts(name="q1", cpus_total=8, cpus_idle=4)], limits=[])
-    assert rank(queues, Wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
-    assert not rank(queues, Wanted(gpus=1), cluster())[0].fits
-    barred = rank(queues, Wanted(gpus=1), cluster(gpu_queues=perf, excluded_gpu_queue_prefixes=["q"]))[0]
+    assert rank(queues, wanted(gpus=1), cluster(gpu_queues=perf))[0].gpu_type == "a100"
+    assert not rank(queues, wanted(gpus=1), cluster())[0].fits
+    barred = rank(queues, wanted(gpus=1), cluster(gpu_queues=perf, excluded_gpu_queue_prefixes=["q"]))[0]
     assert barred.why_not == "clusters.yaml excludes it"
 
 
@@ -170,8 +174,10 @@ def test_a_debug_partition_is_for_small_work():
         PartitionFacts(name="main", cpus_idle=64, cpus_total=64),
     ]
     facts = SiteFacts(scheduler="slurm", partitions=both, limits=[])
-    assert rank(facts, Wanted(walltime_sec=7200, elements=4), cluster())[0].partition == "main"
-    assert rank(facts, Wanted(walltime_sec=600, elements=4), cluster(default_partition="debug"))[0].partition == "debug"
+    assert rank(facts, wanted(walltime_sec=7200, total_tasks=4), cluster())[0].partition == "main"
+    assert (
+        rank(facts, wanted(walltime_sec=600, total_tasks=4), cluster(default_partition="debug"))[0].partition == "debug"
+    )
 
 
 def test_headroom_counts_all_of_the_users_jobs():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from hpc_agent.contract.catalogue import Catalogue, CatalogueEntry, parse_value
-from hpc_agent.contract.envelope import current_name
+from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
@@ -38,26 +37,16 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
         for name in (f"{word}-{rest[0]}", rest[0]):
             if name in catalogue:
                 return name, rest[1:]
-    names = {alias: name for name, entry in catalogue.items() for alias in entry.aliases}
-    names |= {name: name for name in catalogue}
+    names = {alias: name for name, entry in catalogue.items() for alias in (*entry.aliases, name)}
     if word in names:
         return names[word], rest
-    hint = _nearest(word, list(names), "'hpc-agent {}'")
+    hint = did_you_mean(word, names, "'hpc-agent {}'")
     raise SpecInvalid(f"unknown command '{word}'", remediation=f"{hint}Run 'hpc-agent --help' to see every command.")
 
 
-def _nearest(word: str, known: list[str], form: str) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {form.format(close[0])}? " if close else ""
-
-
-def build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=f"hpc-agent {verb}",
-        description=entry.summary,
-        epilog=f"Every field: hpc-agent describe {verb}",
-        allow_abbrev=False,
-    )
+def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
+    epilog = f"Every field: hpc-agent describe {verb}"
+    parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--spec", metavar="FILE", help="the whole request as JSON; - reads standard input")
     for number, flag in enumerate(entry.flags):
         text = (flag.help or "").replace("%", "%%")
@@ -78,9 +67,16 @@ def parse_request(
     verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
     """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
-    options, unknown = build_parser(verb, entry).parse_known_args(_short_spellings(arguments, entry))
+    flags = {flag.flag for flag in entry.flags}
+    words = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        words.append(current_name(name, flags) + equals + value)
+    options, unknown = _build_parser(verb, entry).parse_known_args(words)
     if unknown:
-        raise _unknown_argument(verb, entry, unknown[0].partition("=")[0])
+        name = unknown[0].partition("=")[0]
+        hint = did_you_mean(name, ("--spec", *flags), "{}")
+        raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
     if entry.positional and options.positional is not None:
         document[entry.positional] = options.positional
@@ -96,21 +92,6 @@ def parse_request(
         target.pop(flag.path[-1] + "onds", None)
         target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
-
-
-def _short_spellings(arguments: list[str], entry: CatalogueEntry) -> list[str]:
-    """Return the arguments with ``--x-seconds`` written as ``--x-sec`` where the verb has that flag."""
-    flags = {flag.flag for flag in entry.flags}
-    words = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        words.append(current_name(name, flags) + equals + value)
-    return words
-
-
-def _unknown_argument(verb: str, entry: CatalogueEntry, name: str) -> SpecInvalid:
-    hint = _nearest(name, ["--spec", *(flag.flag for flag in entry.flags)], "{}")
-    return SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
 
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
@@ -134,5 +115,6 @@ def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
         stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
-    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.")
-    return "\n".join(lines) + "\n"
+    return "\n".join(
+        [*lines, "stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n"]
+    )

@@ -24,23 +24,31 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         sys.stdout.write(help_text(catalogue))
         return 0
-    failed: HpcError
     try:
         line = _call(arguments, catalogue)
-    except HpcError as error:
-        failed = error
-    except KeyboardInterrupt:
-        failed = Interrupted("interrupted")
-    except OSError as error:
-        failed = _from_os(error)
-    except Exception as error:  # noqa: BLE001 - a bug is answered with an envelope and not with a traceback
-        failed = _bug(f"{type(error).__name__}: {error}")
-    else:
-        return _write_answer(line, 0)
-    return _write_answer(envelope.failure(failed), failed.exit_code)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
+        failed = _as_answer(error)
+        return _write_answer(envelope.failure(failed), failed.exit_code)
+    return _write_answer(line, 0)
 
 
-def _bug(message: str) -> InternalError:
+def _as_answer(error: BaseException) -> HpcError:
+    if isinstance(error, HpcError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        from hpc_agent.node.shared.files import is_disk_full
+
+        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
+        if is_disk_full(error):
+            return StorageFull(f"{message} (on this machine)")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            access = (
+                "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
+            )
+            return PreconditionFailed(message, remediation=access)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 
@@ -63,20 +71,6 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
     finally:
         world.progress.close()
     return envelope.success(primitive, result)
-
-
-def _from_os(error: OSError) -> HpcError:
-    where = f"{error.filename}: " if error.filename else ""
-    from hpc_agent.node.shared.files import is_disk_full
-
-    if is_disk_full(error):
-        return StorageFull(f"{where}{error.strerror} (on this machine)")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return PreconditionFailed(
-            f"{where}{error.strerror}",
-            remediation="Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command.",
-        )
-    return _bug(f"{where}{error.strerror}")
 
 
 def _write_answer(line: bytes, code: int) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import inspect as mi
 
 from hpc_agent.contract.envelope import Failure, Success
-from hpc_agent.contract.primitive import Primitive, Request
+from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
-_KINDS: dict[type, str] = {mi.BoolType: "bool", mi.IntType: "int", mi.FloatType: "float", mi.StrType: "str"}
+_KINDS = {mi.BoolType: "bool", mi.IntType: "int", mi.FloatType: "float", mi.StrType: "str", mi.LiteralType: "str"}
 _WANTED = {"int": "a whole number", "float": "a number", "ints": "whole numbers separated by commas"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -64,24 +65,19 @@ def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
         errors=sorted(error.error_code for error in primitive.errors),
         input_schema=f"{primitive.name}.input.json",
         output_schema=f"{primitive.name}.output.json",
-        flags=flags_of(primitive.request),
+        flags=_flags(mi.type_info(primitive.request), []),
     )
 
 
-def flags_of(request: type[Request]) -> list[Flag]:
+def _flags(info: mi.Type, path: list[str]) -> list[Flag]:
     """Return the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
-    info = mi.type_info(request)
-    assert isinstance(info, mi.StructType)
-    return _struct_flags(info, [])
-
-
-def _struct_flags(info: mi.StructType, path: list[str]) -> list[Flag]:
     flags: list[Flag] = []
+    assert isinstance(info, mi.StructType)
     for field in info.fields:
         here = [*path, field.encode_name]
         inner, description, optional = _unwrap(field.type)
         if isinstance(inner, mi.StructType) and not path and not optional:
-            flags.extend(_struct_flags(inner, here))
+            flags.extend(_flags(inner, here))
             continue
         flags.append(
             Flag(
@@ -89,7 +85,7 @@ def _struct_flags(info: mi.StructType, path: list[str]) -> list[Flag]:
                 path=here,
                 kind=_kind(inner),
                 help=description,
-                default=_default(field),
+                default=default_of(field),
                 choices=[str(v) for v in inner.values] if isinstance(inner, mi.LiteralType) else None,
                 required=field.required,
             )
@@ -97,26 +93,19 @@ def _struct_flags(info: mi.StructType, path: list[str]) -> list[Flag]:
     return flags
 
 
-def _unwrap(kind: mi.Type) -> tuple[mi.Type, str, bool]:
+def _unwrap(kind: mi.Type, description: str = "", optional: bool = False) -> tuple[mi.Type, str, bool]:
     """Return the type without Optional and Annotated, its description, and True for a type that may be null."""
-    description, optional = "", False
-    while True:
-        if isinstance(kind, mi.Metadata):
-            description = (kind.extra_json_schema or {}).get("description", description)
-            kind = kind.type
-        elif isinstance(kind, mi.UnionType):
-            rest = [t for t in kind.types if not isinstance(t, mi.NoneType)]
-            optional = optional or len(rest) < len(kind.types)
-            if len(rest) != 1:
-                return kind, description, optional
-            kind = rest[0]
-        else:
-            return kind, description, optional
+    if isinstance(kind, mi.Metadata):
+        return _unwrap(kind.type, (kind.extra_json_schema or {}).get("description", description), optional)
+    if isinstance(kind, mi.UnionType):
+        rest = [t for t in kind.types if not isinstance(t, mi.NoneType)]
+        optional = optional or len(rest) < len(kind.types)
+        if len(rest) == 1:
+            return _unwrap(rest[0], description, optional)
+    return kind, description, optional
 
 
 def _kind(kind: mi.Type) -> str:
-    if isinstance(kind, mi.LiteralType):
-        return "str"
     if isinstance(kind, mi.ListType):
         return {mi.IntType: "ints", mi.StrType: "strs"}.get(type(_unwrap(kind.item_type)[0]), "json")
     if isinstance(kind, mi.UnionType) and any(isinstance(t, mi.StrType) for t in kind.types):
@@ -124,50 +113,49 @@ def _kind(kind: mi.Type) -> str:
     return _KINDS.get(type(kind), "json")
 
 
-def _default(field: mi.Field) -> Any:
+def default_of(field: mi.Field) -> Any:
+    """Return the default of a field as JSON; null for a required field."""
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)
     return None if field.default_factory is msgspec.NODEFAULT else msgspec.to_builtins(field.default_factory())
 
 
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "ints": lambda text: [int(part) for part in _parts(text)],
+    "strs": _parts,
+    "json": json.loads,
+    "value": json.loads,
+}
+
+
 def parse_value(flag: Flag, text: str) -> Any:
     """Return the text of a flag as the JSON value of its field. Raises SpecInvalid, which names the field."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        match flag.kind:
-            case "int":
-                return int(text)
-            case "float":
-                return float(text)
-            case "ints":
-                return [int(part) for part in parts]
-            case "strs":
-                return parts
-            case "json" | "value":
-                return json.loads(text)
+        return _READERS.get(flag.kind, str)(text)
     except ValueError as error:
-        if flag.kind != "value":
-            message = f"{flag.flag}: {text!r} is not {_WANTED.get(flag.kind, 'a JSON value')}"
-            raise SpecInvalid(message, field=".".join(flag.path)) from error
-    return text
+        if flag.kind == "value":
+            return text
+        message = f"{flag.flag}: {text!r} is not {_WANTED.get(flag.kind, 'a JSON value')}"
+        raise SpecInvalid(message, field=".".join(flag.path)) from error
 
 
 def schema(kind: type, title: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a struct, with every definition inside it."""
     document = {**msgspec.json.schema(kind), "$schema": _DIALECT, "title": title}
-    return _without_indents(document)  # type: ignore[no-any-return]
+    return json.loads(json.dumps(document), object_hook=_without_indents)  # type: ignore[no-any-return]
 
 
-def _without_indents(value: Any) -> Any:
-    """Return a schema whose descriptions are one line each: docstrings have the indentation of their source."""
-    if isinstance(value, list):
-        return [_without_indents(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    plain = {key: _without_indents(inner) for key, inner in value.items()}
-    if isinstance(plain.get("description"), str):
-        plain["description"] = re.sub(r"\s+", " ", plain["description"])
-    return plain
+def _without_indents(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a description as one line: docstrings have the indentation of their source."""
+    if isinstance(document.get("description"), str):
+        document["description"] = re.sub(r"\s+", " ", document["description"])
+    return document
 
 
 def envelope_schema() -> dict[str, Any]:

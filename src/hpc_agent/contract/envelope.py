@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,9 +14,7 @@ from hpc_agent.errors import HpcError, SpecInvalid
 
 R = TypeVar("R", bound=Request)
 
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
-_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
+_FIELD = re.compile(r"(?P<problem>unknown|missing required) field `(?P<name>[^`]*)`")
 
 
 class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -49,8 +47,8 @@ def success(primitive: Primitive, result: Result) -> bytes:
 
 
 def failure(error: HpcError) -> bytes:
-    names = ("error_code", "message", "category", "retry_safe", "remediation", "field", "details")
-    return encode(Failure(ok=False, **{name: getattr(error, name) for name in names}))
+    facts = {name: getattr(error, name) for name in Failure.__struct_fields__ if name != "ok"}
+    return encode(Failure(ok=False, **facts))
 
 
 def encode(value: Any) -> bytes:
@@ -78,26 +76,28 @@ def current_name(name: str, known: Container[str]) -> str:
 
 
 def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
-    match = _PATH.match(text)
-    what, path = (match["what"], match["path"] or "$") if match else (text, "$")
-    prefix = path.removeprefix("$").lstrip(".")
+    """Return the error for a message of msgspec, which may end in `` - at `$.path` ``."""
+    what, _, path = text.rpartition(" - at `") if text.endswith("`") and " - at `" in text else (text, "", "")
+    prefix = path.rstrip("`").removeprefix("$").lstrip(".")
     see = f"Run 'hpc-agent describe {verb}' to see every field."
-    if unknown := _UNKNOWN.search(what):
-        names = known_fields(request, prefix)
-        close = difflib.get_close_matches(unknown["name"], names, n=1)
-        hint = f"Did you mean '{close[0]}'? " if close else ""
-        field = ".".join(p for p in (prefix, unknown["name"]) if p)
-        return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
-    if missing := _MISSING.search(what):
-        field = ".".join(p for p in (prefix, missing["name"]) if p)
-        flag = "--" + missing["name"].replace("_", "-")
+    match = _FIELD.search(what)
+    if match is None:
+        return SpecInvalid(
+            f"{prefix or 'request'}: {what.replace('`', chr(39))}", field=prefix or None, remediation=see
+        )
+    name = match["name"]
+    field = f"{prefix}.{name}" if prefix else name
+    if match["problem"] == "missing required":
+        flag = "--" + name.replace("_", "-")
         return SpecInvalid(f"'{field}' is required", field=field, remediation=f"Give {flag}. {see}")
-    return SpecInvalid(f"{prefix or 'request'}: {what.replace('`', chr(39))}", field=prefix or None, remediation=see)
+    struct: Any = msgspec.inspect.type_info(request)
+    for step in filter(None, prefix.split(".")):
+        struct = next((f.type for f in getattr(struct, "fields", ()) if f.encode_name == step), None)
+    hint = did_you_mean(name, [f.encode_name for f in getattr(struct, "fields", ())])
+    return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
 
 
-def known_fields(request: type[Request], prefix: str) -> list[str]:
-    """Return the field names of the (nested) struct at ``prefix``."""
-    current: Any = msgspec.inspect.type_info(request)
-    for name in filter(None, prefix.split(".")):
-        current = next((f.type for f in getattr(current, "fields", ()) if f.encode_name == name), None)
-    return [f.encode_name for f in getattr(current, "fields", ())]
+def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:
+    """Return ``Did you mean 'x'? `` for the nearest known word, or an empty string when none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {form.format(close[0])}? " if close else ""

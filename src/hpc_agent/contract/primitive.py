@@ -43,9 +43,6 @@ class Effect(enum.Enum):
     SUBMIT = "submits jobs"
 
 
-CHANGES = frozenset({Effect.FILES, Effect.SUBMIT, Effect.PUSH})
-
-
 @dataclass(frozen=True)
 class Primitive:
     """A registered capability. ``name`` is the CLI verb, the catalogue name and the tool name alike."""
@@ -66,7 +63,7 @@ class Primitive:
 
     @property
     def mutates(self) -> bool:
-        return bool(self.effects & CHANGES)
+        return not self.effects.isdisjoint((Effect.FILES, Effect.SUBMIT, Effect.PUSH))
 
 
 REGISTRY: dict[str, Primitive] = {}

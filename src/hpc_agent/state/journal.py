@@ -71,7 +71,9 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _cut_torn_line(descriptor)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
             while line:
                 line = line[os.write(descriptor, line) :]
             os.fsync(descriptor)
@@ -101,14 +103,6 @@ class Journal:
             except JournalCorrupt as error:
                 problems.append(error.message)
         return sorted(records, key=lambda r: r.started_at, reverse=True), problems
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
-        return
-    data = os.pread(descriptor, size, 0)
-    os.ftruncate(descriptor, data.rfind(b"\n") + 1)
 
 
 def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:

@@ -24,7 +24,7 @@ def for_stderr(env: Mapping[str, str]) -> Progress:
     return JsonRecords(sys.stderr)
 
 
-class JsonRecords:
+class JsonRecords(NoProgress):
     """Progress as one JSON object a line."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -37,8 +37,6 @@ class JsonRecords:
 
     def say(self, text: str) -> None:
         self.update("say", text=text)
-
-    def close(self) -> None: ...
 
 
 def sentence(event: str, facts: Mapping[str, Any]) -> str:

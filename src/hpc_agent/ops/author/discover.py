@@ -43,19 +43,18 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
     root = experiment_root(world.cwd, request.experiment_dir).root
-    for folder in request.search_dirs:
-        if not (root / folder).is_dir():
-            raise SpecInvalid(f"there is no folder {folder} in {root}", field="search_dirs")
+    missing = [folder for folder in request.search_dirs if not (root / folder).is_dir()]
+    if missing:
+        raise SpecInvalid(f"there is no folder {missing[0]} in {root}", field="search_dirs")
     found, notes = find_executors(root, request.search_dirs or None)
     if request.name:
         found = [facts for facts in found if request.name in (facts.name, facts.path)]
-    helped = {}
-    if request.check_help:
-        python = request.python or sys.executable
-        for facts in found:
-            helped[facts.path] = compare_with_help(root, facts, python, request.help_timeout_sec, world.env)
-    names = [facts.name for facts in found]
-    step = build_tasks_command(names[0]) if names else BUILD_EXECUTOR
+    python = request.python or sys.executable
+    helped = {
+        facts.path: compare_with_help(root, facts, python, request.help_timeout_sec, world.env)
+        for facts in (found if request.check_help else [])
+    }
+    step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR
     return DiscoverExecutorsResult(executors=found, help=helped, notes=notes, next_step=step)
 
 
@@ -75,15 +74,12 @@ class DiscoverRunsResult(Result):
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
     """List functions with @register_run in scripts, packages and notebooks, with their signature as flags."""
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
-    names = [run.name for run in found]
-    step = build_tasks_command(names[0]) if names else "hpc-agent discover-executors"
+    step = build_tasks_command(found[0].name) if found else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
 
 
-class DiscoverReducersRequest(Request):
+class DiscoverReducersRequest(DiscoverRunsRequest):
     """The repo to read."""
-
-    experiment_dir: ExperimentDir = "."
 
 
 class DiscoverReducersResult(Result):

@@ -6,10 +6,7 @@ import hashlib
 import json
 import keyword
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -63,8 +60,7 @@ class Exported(msgspec.Struct, frozen=True):
     sha: str
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The plan for one notebook; ``text`` is None when nothing is to be written."""
 
     notebook: str
@@ -86,19 +82,20 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
     name = _identifier(repo.root.name) if request.package is None else request.package
     package = check_module_name(name, "package", PACKAGE_TAKEN)
     compare_generated(repo.hpc / CACHE, "", repo.root)
-    known = _load(repo.hpc / CACHE)
-    plans = [
-        _plan(repo, notebook, module, known.get(module), request.force)
-        for module, notebook in sorted(_targets(repo, package).items())
-    ]
+    try:
+        document: Any = read_json(str(repo.hpc / CACHE), {})
+        known = msgspec.convert(document.get("modules", {}), dict[str, Exported])
+    except (ValueError, AttributeError):
+        known = {}  # unreadable: a module that differs counts as edited
+    targets = sorted(_targets(repo, package).items())
+    plans = [_plan(repo, notebook, module, known.get(module), request.force) for module, notebook in targets]
     if not plans and not known:
         raise SpecInvalid(
             f"there is no notebook in {repo.root}/notebooks/{{{','.join(FOLDERS)}}}",
             field="experiment_dir",
             remediation="Put one into notebooks/executors/, then run 'hpc-agent export-package' again.",
         )
-    inits = _missing_inits(repo, package, plans)
-    _write(repo, plans, inits, known)
+    inits = _write(repo, f"src/{package}", plans, known)
     planned = {plan.module for plan in plans}
     return ExportPackageResult(
         package=package,
@@ -119,28 +116,22 @@ def _identifier(name: str) -> str:
 def _targets(repo: RepoLayout, package: str) -> dict[str, str]:
     """Return module -> notebook, as paths in the repo. Raises SpecInvalid when two notebooks make one module."""
     targets: dict[str, str] = {}
-    for folder, notebook in _notebooks(repo.root):
-        name = notebook.relative_to(repo.root).as_posix()
-        stem = _identifier(notebook.stem)
-        module = f"src/{package}/{folder}/{stem}.py"
+    for path in (path for folder in FOLDERS for path in sorted((repo.root / "notebooks" / folder).glob("*.ipynb"))):
+        name = path.relative_to(repo.root).as_posix()
+        stem = _identifier(path.stem)
+        module = f"src/{package}/{path.parent.name}/{stem}.py"
+        if not path.is_file():
+            continue
         if not stem.isidentifier() or stem == "__init__" or module in targets:
-            taken = targets.get(module)
+            other = f"as {targets[module]} does" if module in targets else "which is no module of its own"
             raise SpecInvalid(
-                f"{name} would become {module}"
-                + (f", as {taken} does" if taken else ", which is no module of its own"),
+                f"{name} would become {module}, {other}",
                 field="experiment_dir",
                 remediation=f"Rename {name}, then run 'hpc-agent export-package' again.",
                 details={"notebook": name, "module": module},
             )
         targets[module] = name
     return targets
-
-
-def _notebooks(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder in FOLDERS:
-        for path in sorted((root / "notebooks" / folder).glob("*.ipynb")):
-            if path.is_file():
-                yield folder, path
 
 
 def _plan(repo: RepoLayout, notebook: str, module: str, known: Exported | None, force: bool) -> Plan:
@@ -164,18 +155,12 @@ def _plan(repo: RepoLayout, notebook: str, module: str, known: Exported | None, 
     raise edited(target)
 
 
-def _missing_inits(repo: RepoLayout, package: str, plans: list[Plan]) -> list[str]:
-    folders = {f"src/{package}"} | {plan.module.rpartition("/")[0] for plan in plans} if plans else set()
-    inits = sorted(f"{folder}/__init__.py" for folder in folders)
-    return [
-        path
-        for path in inits
-        if not (repo.root / path).is_file() and compare_generated(repo.root / path, "", repo.root)
-    ]
-
-
-def _write(repo: RepoLayout, plans: list[Plan], inits: list[str], known: dict[str, Exported]) -> None:
-    """Write each module and then its cache entry: a kill in between leaves a correct cache."""
+def _write(repo: RepoLayout, package: str, plans: list[Plan], known: dict[str, Exported]) -> list[str]:
+    """Write each module and then its cache entry: a kill in between leaves a correct cache. Returns the new inits."""
+    folders = {package, *(plan.module.rpartition("/")[0] for plan in plans)} if plans else set()
+    paths = [f"{folder}/__init__.py" for folder in sorted(folders)]
+    missing = [path for path in paths if not (repo.root / path).is_file()]
+    inits = [path for path in missing if compare_generated(repo.root / path, "", repo.root)]
     for path in inits:
         write_generated(repo.root / path, "", False, repo.root)
     cache = {module: entry for module, entry in known.items() if (repo.root / module).is_file()}
@@ -189,20 +174,12 @@ def _write(repo: RepoLayout, plans: list[Plan], inits: list[str], known: dict[st
             _save(repo, cache)
     if cache != known:
         _save(repo, cache)
+    return inits
 
 
 def _save(repo: RepoLayout, cache: dict[str, Exported]) -> None:
     document = {"modules": msgspec.to_builtins(cache)}
     write_generated(repo.hpc / CACHE, json.dumps(document, indent=1, sort_keys=True) + "\n", True, repo.root)
-
-
-def _load(path: Path) -> dict[str, Exported]:
-    """Return the cache. An unreadable cache is empty, so that a differing module counts as edited."""
-    try:
-        document: Any = read_json(str(path), {})
-        return msgspec.convert(document.get("modules", {}), dict[str, Exported])
-    except (ValueError, AttributeError):
-        return {}
 
 
 def _sha(data: bytes) -> str:

@@ -1,1 +1,1 @@
-"""Describe the verbs of hpc-agent as data."""
+"""Describe the verbs, the configured clusters and the earlier runs of a repo as data."""

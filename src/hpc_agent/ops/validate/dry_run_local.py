@@ -78,21 +78,19 @@ def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world:
 def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
     """Write the run's folder as on the cluster: work folder, document, digests, one array."""
     request, work = frozen.request, Path(folder.work)
-    for entry in frozen.tree.entries:
-        target = work / entry[1]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if entry[0] == "l":
-            target.symlink_to(entry[2])
-        else:
-            shutil.copyfile(frozen.tree.root / entry[1], target)
-            target.chmod(0o755 if entry[3] else 0o644)
-    for name in frozen.shared:
+    runtime = {f".hpc/{name}": text for name, text in runtime_files(frozen.node.backend).items()}
+    for name in (*(entry[1] for entry in frozen.tree.entries), *frozen.shared, *runtime):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
+    for kind, name, *facts in frozen.tree.entries:
+        if kind == "l":
+            (work / name).symlink_to(facts[0])
+        else:
+            shutil.copyfile(frozen.tree.root / name, work / name)
+            (work / name).chmod(0o755 if facts[1] else 0o644)
+    for name in frozen.shared:
         (work / name).symlink_to(frozen.repo.root / name)
-    for name, text in runtime_files(frozen.node.backend).items():
-        target = work / ".hpc" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+    for name, text in runtime.items():
+        (work / name).write_text(text, encoding="utf-8")
     for name in request.outputs:
         (work / name).mkdir(parents=True, exist_ok=True)
     document = {
@@ -115,14 +113,10 @@ def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
 def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
     """Start the dispatcher as a job template does. Return the end of its standard error."""
     env = {**world.env, "HPC_RUN_DIR": folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "dry"}
+    command = [sys.executable, f"{folder.work}/.hpc/{LAUNCHER}", "task"]
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
     child = subprocess.Popen(
-        [sys.executable, str(Path(folder.work) / ".hpc" / LAUNCHER), "task"],
-        cwd=folder.work,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        command, cwd=folder.work, env=env, stdin=null, stdout=null, stderr=pipe, start_new_session=True
     )
     try:
         _, stderr = child.communicate(timeout=timeout_sec)
@@ -147,16 +141,15 @@ def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_
         return Finding(VALIDATOR, "error", "no_record", f"task {task} left no record", "Read the evidence.", evidence)
     evidence = {"task": task, **{name: value for name in KEPT if (value := getattr(record, name)) is not None}}
     if record.state != "complete":
-        message = f"task {task} failed: {record.message}"
         fix = "Correct what its log says; then run 'hpc-agent dry-run-local' again."
         evidence["log_tail"] = record.log_tail
-        return Finding(VALIDATOR, "error", "task_failed", message, fix, evidence)
+        return Finding(VALIDATOR, "error", "task_failed", f"task {task} failed: {record.message}", fix, evidence)
     if record.metrics_problem:
         message = f"task {task}: {record.metrics_problem}"
-        return Finding(VALIDATOR, "warning", "metrics_unreadable", message, "", evidence)
+        return Finding(VALIDATOR, "warning", "metrics_unreadable", message, evidence=evidence)
     if not record.metrics:
         message = f"task {task} ended well but wrote no metrics: the table will have none"
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
         return Finding(VALIDATOR, "warning", "no_metrics", message, fix, evidence)
     message = f"task {task} ended well in {record.seconds or 0.0:.1f} s"
-    return Finding(VALIDATOR, "info", "task_complete", message, "", evidence)
+    return Finding(VALIDATOR, "info", "task_complete", message, evidence=evidence)

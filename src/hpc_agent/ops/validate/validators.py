@@ -1,4 +1,4 @@
-"""Run the checks of a submission as verbs of their own."""
+"""The checks of a submission as verbs of their own, and ``validate-campaign``: all of them in one call."""
 
 from __future__ import annotations
 
@@ -12,26 +12,19 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
-from hpc_agent.errors import SpecInvalid
+from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SpecInvalid, SshUnreachable
 from hpc_agent.infra.partitions import SiteFacts, ask_site
 from hpc_agent.infra.remote import Node
-from hpc_agent.ops.run.checks import (
-    DATASET,
-    HISTORY,
-    STOCHASTIC,
-    Finding,
-    ValidationResult,
-    check_history,
-    check_signatures,
-    check_stochastic,
-    result_of,
-)
+from hpc_agent.ops.run import checks
+from hpc_agent.ops.run.checks import DATASET, HISTORY, STOCHASTIC, Finding, ValidationResult, result_of
 from hpc_agent.ops.run.evidence import from_rows
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
-from hpc_agent.ops.run.run_request import Name, RunRequest
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.ops.run.planned_run import plan_run
+from hpc_agent.ops.run.run_request import Name, RunRequest, SubmitRequest
+from hpc_agent.ops.validate import dry_run_local
+from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
@@ -61,9 +54,8 @@ def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
     for row in headroom(ask_site(node), elements, warn_at):
         severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
         fix = "Set max_submitted of the cluster's constraints: the other arrays then go when there is room."
-        found.append(
-            Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix if severity == "warning" else "", row)
-        )
+        fix = fix if severity == "warning" else ""
+        found.append(Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix, row))
     return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
 
 
@@ -93,7 +85,7 @@ class ValidateExecutorSignaturesRequest(RunRequest):
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
     """Compare every task's parameters with the flags or the signature in the source of its executor."""
     with freeze(world, request) as frozen:
-        return result_of(check_signatures(frozen))
+        return result_of(checks.check_signatures(frozen))
 
 
 class ValidateInputDatasetRequest(Request):
@@ -112,11 +104,9 @@ class ValidateInputDatasetRequest(Request):
 @primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
     """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
-    root = experiment_root(world.cwd, request.experiment_dir).root
-    path = root / request.dataset_path
-    findings = []
-    if request.cluster:
-        findings += _on_cluster(request, world)
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    path = repo.root / request.dataset_path
+    findings = _on_cluster(request.dataset_path, repo, node_of(world, repo, request.cluster)) if request.cluster else []
     if path.is_file():
         findings += _rows(path, request)
     elif not request.cluster:
@@ -126,15 +116,13 @@ def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -
     return result_of(findings)
 
 
-def _on_cluster(request: ValidateInputDatasetRequest, world: World) -> list[Finding]:
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    node = node_of(world, repo, str(request.cluster))
-    absolute = request.dataset_path.startswith(("/", "~"))
-    path = request.dataset_path if absolute else f"{node.root}/shared/{request.dataset_path}"
+def _on_cluster(name: str, repo: RepoLayout, node: Node) -> list[Finding]:
+    absolute = name.startswith(("/", "~"))
+    path = name if absolute else f"{node.root}/shared/{name}"
     there = node.bootstrap("paths", {"paths": [path]})["paths"][path]
     if there.get("readable"):
         return [Finding(DATASET, "info", "input_on_cluster", f"{path} is on '{node.cluster.name}'", "", there)]
-    if not absolute and (repo.root / request.dataset_path).exists():
+    if not absolute and (repo.root / name).exists():
         return []  # the file is pushed with the run
     message = f"{path} is not readable on '{node.cluster.name}'"
     fix = "Copy it there, or submit with --shared-paths."
@@ -144,50 +132,37 @@ def _on_cluster(request: ValidateInputDatasetRequest, world: World) -> list[Find
 def _rows(path: Path, request: ValidateInputDatasetRequest) -> list[Finding]:
     kind = request.loader or {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}.get(path.suffix.lower(), "csv")
     wanted = set(request.row_indices) or {0}
-    found: dict[int, dict[str, Any]] = {}
     try:
         rows = enumerate(itertools.islice(_read(path, kind), max(wanted) + 1))
         found = {number: row for number, row in rows if number in wanted}
     except (OSError, ValueError, csv.Error) as error:
-        return [
-            Finding(DATASET, "error", "unreadable", f"{path} cannot be read as {kind}: {error}", "Name its --loader.")
-        ]
-    missing = sorted(wanted - set(found))
+        message = f"{path} cannot be read as {kind}: {error}"
+        return [Finding(DATASET, "error", "unreadable", message, "Name its --loader.")]
     findings = []
-    if missing:
+    if missing := sorted(wanted - set(found)):
         message = f"{path} has no row {missing[0]}" + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
-        findings.append(
-            Finding(DATASET, "error", "row_missing", message, "Correct the rows of the tasks.", {"rows": missing[:100]})
-        )
+        fix, evidence = "Correct the rows of the tasks.", {"rows": missing[:100]}
+        findings.append(Finding(DATASET, "error", "row_missing", message, fix, evidence))
     for column in request.required_non_null_cols:
-        bad = [number for number, row in sorted(found.items()) if row.get(column) in (None, "", "nan", "NaN")]
-        if bad:
+        if bad := [number for number, row in sorted(found.items()) if row.get(column) in (None, "", "nan", "NaN")]:
             message = f"column {column!r} has no value in row {bad[0]}"
-            evidence = {"rows": bad[:100], "column": column}
-            findings.append(
-                Finding(DATASET, "error", "value_missing", message, "Repair the data, or leave the rows out.", evidence)
-            )
+            fix, facts = "Repair the data, or leave the rows out.", {"rows": bad[:100], "column": column}
+            findings.append(Finding(DATASET, "error", "value_missing", message, fix, facts))
     return findings or [Finding(DATASET, "info", "input_present", f"{path}: all {len(wanted)} rows are there")]
 
 
 def _read(path: Path, kind: str) -> Iterator[dict[str, Any]]:
     if kind == "parquet":
-        yield from _parquet(path)
+        try:
+            import pyarrow.parquet as parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError:
+            raise ValueError("pyarrow is not installed here ('pip install pyarrow')") from None
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
         return
     with path.open(encoding="utf-8", newline="") as handle:
-        if kind == "csv":
-            yield from csv.DictReader(handle)
-        else:
-            yield from (json.loads(line) for line in handle if line.strip())
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import pyarrow.parquet as parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
-        raise ValueError("pyarrow is not installed here ('pip install pyarrow')") from None
-    for batch in parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+        rows = csv.DictReader(handle) if kind == "csv" else (json.loads(line) for line in handle if line.strip())
+        yield from rows
 
 
 class ValidateWalltimeAgainstHistoryRequest(Request):
@@ -210,7 +185,7 @@ def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryReq
     samples = load_samples(repo, request.cluster)
     names = set(request.executors) or {str(row.get("executor")) for run in samples.runs for row in run.rows}
     evidence = from_rows(samples.rows_of(names, request.gpu_type), [request.kwargs])
-    findings = check_history(request.requested_walltime_sec, evidence)
+    findings = checks.check_history(request.requested_walltime_sec, evidence)
     return result_of(findings or [Finding(HISTORY, "info", "fits", "the walltime fits what was measured")])
 
 
@@ -226,10 +201,45 @@ class ValidateStochasticMarkerRequest(Request):
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
     """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
     runs = journal_of(world, request.experiment_dir)[1].all()[0]
-    known = next(
-        (run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)), request.expected_cmd_sha
-    )
-    findings = check_stochastic(request.campaign_id, known, runs, None)
-    return result_of(
-        findings or [Finding(STOCHASTIC, "info", "new_parameters", "no earlier iteration had these parameters")]
-    )
+    shas = [run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)]
+    findings = checks.check_stochastic(request.campaign_id, (shas or [request.expected_cmd_sha])[0], runs, None)
+    new = Finding(STOCHASTIC, "info", "new_parameters", "no earlier iteration had these parameters")
+    return result_of(findings or [new])
+
+
+class ValidateCampaignRequest(SubmitRequest):
+    """The fields of submit, and the checks to run."""
+
+    remote: Annotated[bool, doc("ask the cluster for limits, your jobs and inputs (one or two SSH)")] = False
+    smoke: Annotated[bool, doc("run the first, middle and last task here")] = False
+    smoke_timeout_sec: Annotated[float, doc("limit for those tasks together", gt=0, le=86400)] = 120.0
+
+
+class ValidateCampaignResult(ValidationResult):
+    run_id: str
+    validators_run: list[str]
+
+
+@primitive(stage="validate", effects=[Effect.SSH, Effect.FILES], errors=FREEZE_ERRORS, progress=True)
+def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
+    """Return all findings about a submission before it is made. An error among them is the error of the call.
+
+    Without ``remote`` and ``smoke`` the checks are those of submit. A check that cannot run is a finding.
+    """
+    with freeze(world, request) as frozen:
+        planned = plan_run(frozen, request)
+        findings, names = checks.local_findings(world, planned), list(checks.LOCAL_VALIDATORS)
+        if request.remote:
+            names += [QOS]
+            try:
+                findings += checks.check_remote_inputs(frozen)
+                findings += room_for(frozen.node, planned.arrays.total_elements, 0.7)
+            except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
+                message = f"the cluster could not be asked: {error.message}"
+                findings.append(Finding(QOS, "warning", "not_asked", message, error.remediation))
+        if request.smoke:
+            findings += dry_run_local.try_tasks(frozen, [], request.smoke_timeout_sec, world)
+            names += [dry_run_local.VALIDATOR]
+        checks.refuse(findings)
+        overall, run_id = checks.verdict(findings), frozen.run_id()
+        return ValidateCampaignResult(overall=overall, findings=findings, run_id=run_id, validators_run=names)

@@ -1,0 +1,205 @@
+"""The inventory, for agents: every verb, every configured cluster, and the state of a repo. Nothing is changed or asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+import hpc_agent
+from hpc_agent.contract.catalogue import catalogue_entry, schema
+from hpc_agent.contract.envelope import did_you_mean
+from hpc_agent.contract.primitive import PartialError, Request, Result, load_all, primitive
+from hpc_agent.errors import EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid, by_code
+from hpc_agent.infra.backends import backend_names
+from hpc_agent.infra.clusters import cluster_keys, cluster_problems, get_cluster, load_clusters
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
+from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.world import World
+
+
+class CapabilitiesRequest(Request):
+    """A request without fields."""
+
+
+class CapabilitiesResult(Result):
+    version: str
+    schedulers: Annotated[list[str], doc("schedulers that a cluster may name")]
+    schemas_dir: Annotated[str, doc("folder of the JSON Schemas of every request, result and the envelope")]
+    journal_dir: str
+    cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")]
+    error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")]
+    environment: Annotated[dict[str, str], doc("environment variables of hpc-agent")]
+    operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")]
+
+
+ENVIRONMENT = {
+    "HPC_CLUSTERS_CONFIG": "your clusters.yaml, merged over the packaged one",
+    "HPC_JOURNAL_DIR": "where runs are remembered [~/.claude/hpc]",
+    "HPC_NO_BREAKER": "1: ask a host at once although it has not answered five times in a row",
+    "HPC_NO_SSH_MULTIPLEX": "1: no private ControlMaster; your own ~/.ssh/config decides",
+    "HPC_PROGRESS": "auto, json or none: what is written to stderr",
+    "HPC_RSYNC_TIMEOUT_SEC": "limit of one push [1800]",
+    "HPC_SSH_BINARY": "the ssh program [ssh]",
+    "HPC_SSH_TIMEOUT_SEC": "limit of one remote command [120]",
+    "SSH_AUTH_SOCK": "your ssh agent; must reach this process when keys live in an agent",
+}
+
+
+@primitive(stage="introspect")
+def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
+    """Show version, schedulers, configuration keys, error codes and every verb."""
+    codes = []
+    for code, error in sorted(by_code().items()):
+        facts = {"error_code": code, "exit_code": EXIT_CODES[error.category], "retry_safe": error.retry_safe}
+        codes.append({**facts, "meaning": (error.__doc__ or "").strip(), "remediation": error.default_remediation})
+    return CapabilitiesResult(
+        version=hpc_agent.__version__,
+        schedulers=backend_names(),
+        schemas_dir=str(Path(hpc_agent.__file__).parent / "schemas"),
+        journal_dir=str(world.journal_root),
+        cluster_yaml_keys=msgspec.to_builtins(cluster_keys()),
+        error_codes=codes,
+        environment=ENVIRONMENT,
+        operations=[{"name": name, **msgspec.to_builtins(catalogue_entry(p))} for name, p in load_all().items()],
+    )
+
+
+class DescribeRequest(Request):
+    name: Annotated[str, doc("a verb or one of its aliases")]
+
+
+class DescribeResult(Result):
+    name: str
+    kind: str
+    summary: str
+    description: str
+    entry: Annotated[dict[str, Any], doc("the catalogue row: effects, errors, flags")]
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+
+
+@primitive(stage="introspect", positional="name", errors=[SpecInvalid])
+def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
+    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
+    names = {name: p for p in load_all().values() for name in (p.name, *p.aliases)}
+    found = names.get(request.name)
+    if found is None:
+        remediation = did_you_mean(request.name, names) + "Run 'hpc-agent capabilities' for the list."
+        raise SpecInvalid(f"there is no primitive '{request.name}'", field="name", remediation=remediation)
+    return DescribeResult(
+        name=found.name,
+        kind="primitive",
+        summary=found.summary,
+        description=found.description,
+        entry=msgspec.to_builtins(catalogue_entry(found)),
+        input_schema=schema(found.request, f"{found.name} input"),
+        output_schema=schema(found.result, f"{found.name} output"),
+    )
+
+
+class ClustersListRequest(Request):
+    """A request without fields."""
+
+
+class ClusterRow(msgspec.Struct):
+    name: str
+    scheduler: str | None
+    host: str | None
+    ready: bool
+    problems: Annotated[list[str], doc("file, cluster, key and the problem")]
+
+
+class ClustersListResult(Result):
+    clusters: list[ClusterRow]
+
+
+@primitive(stage="setup", errors=[ConfigInvalid])
+def clusters_list(request: ClustersListRequest, world: World) -> ClustersListResult:  # noqa: ARG001
+    """List every configured cluster, with the problems of those that are not ready."""
+    rows = []
+    clusters = load_clusters(world.env, world.home)
+    for name, raw in sorted(clusters.items()):
+        problems = cluster_problems(name, world.env, world.home, clusters)
+        scheduler, host = raw.values.get("scheduler"), raw.values.get("host")
+        rows.append(ClusterRow(name, scheduler, host, ready=not problems, problems=problems))
+    return ClustersListResult(clusters=rows)
+
+
+class ClustersDescribeRequest(Request):
+    name: Annotated[str, doc("as clusters-list shows it")]
+
+
+class ClustersDescribeResult(Result):
+    name: str
+    config: Annotated[dict[str, Any], doc("every key with the value in force")]
+    sources: Annotated[dict[str, str], doc("key -> the file that set it; the other keys have their default")]
+
+
+@primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
+def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
+    """Show the whole configuration of a cluster, with the file of each key."""
+    cluster = get_cluster(request.name, world.env, world.home)
+    raw = load_clusters(world.env, world.home)[request.name]
+    sources = {key: str(path) for key, path in raw.source.items()}
+    return ClustersDescribeResult(name=request.name, config=msgspec.to_builtins(cluster), sources=sources)
+
+
+Step = Literal["onboard", "submit", "monitor", "aggregate", "decide"]
+
+
+class LoadContextRequest(Request):
+    experiment_dir: ExperimentDir = "."
+
+
+class LoadContextResult(Result):
+    experiment_dir: str
+    repo_hash: str
+    has_tasks_py: bool
+    latest_run: RunRecord | None
+    in_flight: list[RunRecord]
+    campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
+    next_step_hint: Step
+    next_command: Annotated[str, doc("the command that fits the hint")]
+
+
+@primitive(stage="memory")
+def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
+    """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    records, problems = Journal(world, repo).all()
+    latest = next(iter(records), None)
+    in_flight = [record for record in records if record.status not in TERMINAL]
+    hint, command = _next(latest, in_flight, repo.tasks.is_file())
+    return LoadContextResult(
+        experiment_dir=str(repo.root),
+        repo_hash=repo.repo_hash,
+        has_tasks_py=repo.tasks.is_file(),
+        latest_run=latest,
+        in_flight=in_flight,
+        campaigns=Counter(record.campaign_id for record in records if record.campaign_id),
+        next_step_hint=hint,
+        next_command=command,
+        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
+    )
+
+
+def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool) -> tuple[Step, str]:
+    if in_flight:
+        if len(in_flight) == 1 and not in_flight[0].job_ids:
+            return "submit", "the same 'hpc-agent submit' as before: it goes on where it stopped"
+        return "monitor", f"hpc-agent status --run-id {in_flight[0].run_id}"
+    if latest is None and not has_tasks:
+        return "onboard", "hpc-agent suggest-setup-action"
+    if latest is None:
+        return "submit", "hpc-agent resolve-submit-inputs"
+    if latest.status == "complete" and latest.output is None:
+        return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
+    if latest.status in ("failed", "abandoned"):
+        return "decide", f"hpc-agent logs --run-id {latest.run_id} --all-failed"
+    from hpc_agent.infra.transport import quote
+
+    return "submit", f"hpc-agent submit --cluster {latest.cluster} --executor {quote([latest.executor])} --dry-run"

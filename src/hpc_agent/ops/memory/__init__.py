@@ -1,1 +1,0 @@
-"""Recall the earlier runs of a repo."""

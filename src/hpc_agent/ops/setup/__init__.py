@@ -1,1 +1,0 @@
-"""Show the configured clusters."""
