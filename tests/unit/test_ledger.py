@@ -72,7 +72,8 @@ def make_run(path):
 
 
 def submitter(folder, scheduler):
-    return submission.Submitter(folder, scheduler, {}, "me", lambda: None, settle=0.0)
+    with mock.patch.object(submission, "load", return_value=scheduler):
+        return submission.Submitter(folder, {"owner": "me", "settle_sec": 0.0}, lambda: None)
 
 
 @given(st.lists(st.sampled_from(ANSWERS), max_size=12), st.integers(0, 40))

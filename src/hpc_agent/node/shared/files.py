@@ -7,11 +7,15 @@ from typing import Any, Dict, Sequence
 
 
 def write_json(path: str, value: Any, sync: bool = True) -> None:
-    """Write ``value`` so that a reader sees the old file or the new one, never half of either.
+    """Write ``value`` as compact JSON, in the way of ``write_bytes``."""
+    write_bytes(path, json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8"), sync)
+
+
+def write_bytes(path: str, data: bytes, sync: bool = True) -> None:
+    """Write ``data`` so that a reader sees the old file or the new one, never half of either.
 
     With ``sync`` the bytes and the folder entry are on disk when the function returns.
     """
-    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
     temporary = "%s.%d.%s.tmp" % (path, os.getpid(), os.urandom(4).hex())
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

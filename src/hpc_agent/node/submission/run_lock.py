@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any, Dict, Optional
 
+from ..schedulers.local.processes import born
 from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
 
@@ -22,6 +23,7 @@ class RunLock(object):
 
     def __init__(self, path: str, owner: str, wait: float, lease: float = LEASE_SEC) -> None:
         self._path = path
+        self._owner_file = os.path.join(path, "owner.json")
         self._owner = "%s %s" % (owner, os.urandom(6).hex())
         self._wait = wait
         self._lease = lease
@@ -56,15 +58,11 @@ class RunLock(object):
             self._break_if_stale()
             return False
         me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self._owner_file, dict(me, started=_started(os.getpid())))
+        write_json(self._owner_file, dict(me, started=born(os.getpid())))
         return True
 
-    @property
-    def _owner_file(self) -> str:
-        return os.path.join(self._path, "owner.json")
-
     def _holder(self) -> Dict[str, Any]:
-        """Return the holder's owner, host, pid and start; empty where the file is missing or cannot be read."""
+        """Return the content of the owner's file; empty where the file is missing or cannot be read."""
         try:
             return dict(read_json(self._owner_file, {}))
         except (OSError, ValueError):
@@ -90,8 +88,14 @@ class RunLock(object):
             remove_quietly(probe)
 
     def _break_if_stale(self) -> None:
+        """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
         age = self._age()
-        if age is None or (age < self._lease and not self._holder_is_dead()):
+        if age is None:
+            return
+        known = self._holder()
+        here = known.get("host") == socket.gethostname() and known.get("started")
+        # The start time tells the holder from a later process with the same id.
+        if age < self._lease and not (here and born(int(known.get("pid") or 0)) != known["started"]):
             return
         grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
         try:
@@ -99,13 +103,6 @@ class RunLock(object):
         except OSError:
             return
         _remove_folder(grave)
-
-    def _holder_is_dead(self) -> bool:
-        """Return True when the holder ran on this host and has ended; its start time tells it from a later process."""
-        known = self._holder()
-        if known.get("host") != socket.gethostname() or not known.get("started"):
-            return False
-        return bool(_started(int(known.get("pid") or 0)) != known["started"])
 
     def check(self) -> None:
         """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
@@ -116,16 +113,6 @@ class RunLock(object):
         self._released.set()
         if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
             _remove_folder(self._path)
-
-
-def _started(pid: int) -> str:
-    """Return the start of a process of this host, in the kernel's ticks; empty when there is none."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as handle:
-            fields = handle.read().rpartition(b")")[2].split()
-        return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
-    except (OSError, IndexError):
-        return ""
 
 
 def _remove_folder(path: str) -> None:

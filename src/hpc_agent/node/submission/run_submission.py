@@ -8,11 +8,10 @@ import time
 import zlib
 from typing import Any, Dict
 
-from ..schedulers import load
 from ..shared import run_folder
-from ..shared.files import make_folder, write_json
+from ..shared.files import make_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
-from ..shared.run_document import RunDocument, read_run
+from ..shared.run_document import RunDocument
 from ..shared.run_folder import RunFolder
 from . import snapshot
 from .run_lock import RunLock
@@ -26,8 +25,11 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
     root = run_folder.check_root(request["root"])
     for name in ("incoming", "snapshots", "runs", "shared"):
         make_folder(os.path.join(root, name))
-    incoming = snapshot.incoming_path(root, run_folder.check_id(request["incoming"]))
-    _remove_stale_incoming(root)
+    for name in os.listdir(os.path.join(root, "incoming")):  # pushes that were given up days ago
+        path = os.path.join(root, "incoming", name)
+        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
+            shutil.rmtree(path, ignore_errors=True)
+    incoming = os.path.join(root, "incoming", run_folder.check_id(request["incoming"]))
     make_folder(incoming)
     folder = run_folder.run_folder(root, request["run_id"])
     space = os.statvfs(root)
@@ -39,15 +41,6 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
         "arrays": summary(folder) if os.path.isfile(folder.document) else {},
         "free_bytes": space.f_bavail * space.f_frsize,
     }
-
-
-def _remove_stale_incoming(root: str) -> None:
-    """Remove the files of pushes that were given up days ago."""
-    parent = os.path.join(root, "incoming")
-    for name in os.listdir(parent):
-        path = os.path.join(parent, name)
-        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def submit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -80,10 +73,8 @@ def _lock(folder: RunFolder, request: Dict[str, Any]) -> RunLock:
 
 
 def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
-    site = request.get("site") or {}
-    scheduler = load(read_run(folder).scheduler, site)
-    submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
-    return dict(submitter.submit_open_arrays(), arrays=summary(folder), path=folder.path)
+    outcome = Submitter(folder, request, lock.check).submit_open_arrays()
+    return dict(outcome, arrays=summary(folder), path=folder.path)
 
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
@@ -94,33 +85,21 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         _publish_shared(root, incoming, name)
     if request.get("manifest") is not None:
         manifest = json.loads(_decompress(request["manifest"]).decode("utf-8"))
-        snapshot.install(root, run.snapshot, manifest, request.get("base"), incoming, _runtime_folder())
+        # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
+        runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        snapshot.install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
     shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         make_folder(path)
     snapshot.make_work_folder(root, folder.path, run.snapshot, run.outputs, run.shared)
     if not os.path.isfile(folder.document):
-        _write_digests(folder, _decompress(request["digests"]))
+        write_bytes(folder.digests, _decompress(request["digests"]))
         write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         write_json(folder.document, request["run"])
 
 
 def _decompress(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text))
-
-
-def _write_digests(folder: RunFolder, digests: bytes) -> None:
-    temporary = "%s.%d.tmp" % (folder.digests, os.getpid())
-    with open(temporary, "wb") as handle:
-        handle.write(digests)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, folder.digests)
-
-
-def _runtime_folder() -> str:
-    """Return the folder of the running runtime, to which ``.hpc/`` of a snapshot is linked."""
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _publish_shared(root: str, incoming: str, name: str) -> None:

@@ -20,10 +20,6 @@ def snapshot_path(root: str, name: str) -> str:
     return os.path.join(root, "snapshots", name)
 
 
-def incoming_path(root: str, name: str) -> str:
-    return os.path.join(root, "incoming", name)
-
-
 def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
     """Make ``snapshots/<name>`` unless it is there.
 
@@ -124,23 +120,20 @@ def make_work_folder(root: str, run_path: str, name: str, outputs: List[str], sh
     building = "%s.building-%d-%s" % (work, os.getpid(), os.urandom(4).hex())
     try:
         copy_tree(snapshot_path(root, name), building, shutil.copy2)
-        for name in outputs:
-            target = os.path.join(run_path, "results" if name == "results" else os.path.join("outputs", name))
+        links = {name: os.path.join(run_path, "outputs", name) for name in outputs}
+        if "results" in links:
+            links["results"] = os.path.join(run_path, "results")
+        for target in links.values():
             make_folder(target)
-            _link_folder(building, name, target)
-        for name, target in shared.items():
-            _link_folder(building, name, target)
+        links.update(shared)
+        for name, target in links.items():
+            link = os.path.join(building, *safe_parts(name))
+            make_folder(os.path.dirname(link))
+            if os.path.islink(link) or os.path.isfile(link):
+                os.unlink(link)
+            elif os.path.isdir(link):
+                shutil.rmtree(link)
+            os.symlink(target, link)
         os.rename(building, work)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _link_folder(work: str, name: str, target: str) -> None:
-    """Make ``name`` below ``work`` a symbolic link to ``target``, in place of a file or folder of that name."""
-    link = os.path.join(work, *safe_parts(name))
-    make_folder(os.path.dirname(link))
-    if os.path.islink(link) or os.path.isfile(link):
-        os.unlink(link)
-    elif os.path.isdir(link):
-        shutil.rmtree(link)
-    os.symlink(target, link)

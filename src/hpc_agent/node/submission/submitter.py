@@ -9,7 +9,8 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from ..schedulers.base import Job, Scheduler
+from ..schedulers import load
+from ..schedulers.base import Job
 from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
@@ -22,7 +23,6 @@ SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
 # A clear refusal may be wrong too, but a shorter wait is enough.
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
 CLAIMS_READ_AT_MOST = 200
-OPEN_STATES = (PLANNED, INTENT, REFUSED)
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
@@ -55,23 +55,16 @@ def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
 class Submitter(object):
     """Submits the open arrays of one run, under the run's lock."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        scheduler: Scheduler,
-        site: Dict[str, Any],
-        owner: str,
-        check_lock: Callable[[], None],
-        settle: Optional[float] = None,
-    ) -> None:
+    def __init__(self, folder: RunFolder, request: Dict[str, Any], check_lock: Callable[[], None]) -> None:
+        run = read_run(folder)
         self.folder = folder
-        self.scheduler = scheduler
-        self.site = site
-        self.owner = owner
+        self.site: Dict[str, Any] = request.get("site") or {}
+        self.scheduler = load(run.scheduler, self.site)
+        self.owner = request["owner"]
         self.check_lock = check_lock
-        self.settle = SETTLE_SEC if settle is None else settle
+        self.settle = float(request.get("settle_sec", SETTLE_SEC))
         self.submission = read_json(folder.submission)
-        self.max_submitted = read_run(folder).constraints.get("max_submitted")
+        self.max_submitted = run.constraints.get("max_submitted")
 
     def submit_open_arrays(self) -> Dict[str, Any]:
         """Submit every open array that may go now.
@@ -81,7 +74,7 @@ class Submitter(object):
         """
         known = arrays_of(self.folder)
         job_ids = {array.array: str(array.job_id) for array in known if array.state == SUBMITTED}
-        ready = [array for array in known if array.state in OPEN_STATES and not array.held]
+        ready = [array for array in known if array.state in (PLANNED, INTENT, REFUSED) and not array.held]
         for position, array in enumerate(ready):
             self.check_lock()
             message = self._submit(array, job_ids)
@@ -94,32 +87,39 @@ class Submitter(object):
 
         A limit on submitted jobs makes the array wait, unless none of the user's jobs is in the queue.
         """
+        job_id = None
         try:
-            job_id = self._existing_job(array, self.settle) if array.state != PLANNED else None
+            if array.state != PLANNED:
+                job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                limit = self._reached_limit(array)
-                if limit:
-                    return self._keep_back(array, limit)
-                job_id = self._send(array, job_ids)
+                message = self._reached_limit(array)
+                if not message:
+                    job_id = self._send(array, job_ids)
         except NodeError as error:
             error.details.update(arrays=summary(self.folder), array=array.array)
             if error.code != "scheduler_refused" or not error.details.get("retry_later"):
                 raise
-            if self.scheduler.submitted_elements() != 0:
-                return self._keep_back(array, error.message)
-            if not queue_was_empty:  # the jobs that reached the limit may have ended since the refusal
-                return self._submit(array._replace(state=PLANNED), job_ids, queue_was_empty=True)
-            error.remediation = (
-                "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
-                "that limit, then run 'hpc-agent submit' again."
-            )
-            raise
+            message = error.message
+            if self.scheduler.submitted_elements() == 0:
+                if not queue_was_empty:  # the jobs that reached the limit may have ended since the refusal
+                    return self._submit(array._replace(state=PLANNED), job_ids, queue_was_empty=True)
+                error.remediation = (
+                    "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
+                    "that limit, then run 'hpc-agent submit' again."
+                )
+                raise
+        if job_id is None:
+            # Not "refused": the array is still to be submitted, and the look-up by name was made already.
+            write_array(self.folder, array._replace(state=PLANNED, message=message))
+            return message
         job_ids[array.array] = job_id
         return None
 
     def _send(self, array: Array, job_ids: Dict[str, str]) -> str:
+        """Write the intent and submit the array. The scheduler may have accepted a submission that failed all the same."""
         after_jobs = [job_ids[name] for name in array.after if name in job_ids]
-        array = self._write(array, state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
+        array = array._replace(state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
+        write_array(self.folder, array)
         try:
             with open(self.folder.barrier(array.array), "a") as barrier:
                 try:
@@ -128,20 +128,16 @@ class Submitter(object):
                     pass  # a file system without locks: only the settle time protects
                 job_id = self.scheduler.submit(self._job(array, barrier.fileno()))
         except NodeError as error:
-            return self._job_despite(error, array)
+            if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
+                raise
+            definite = error.code != "submission_unknown"
+            found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
+            if found is not None:
+                return found
+            if definite:
+                write_array(self.folder, array._replace(state=REFUSED, message=error.message))
+            raise
         return self._submitted(array, job_id, adopted=False)
-
-    def _job_despite(self, error: NodeError, array: Array) -> str:
-        """Return the job of an array whose submission failed: the scheduler may have accepted the job all the same."""
-        if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
-            raise error
-        definite = error.code != "submission_unknown"
-        found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
-        if found is not None:
-            return found
-        if definite:
-            self._write(array, state=REFUSED, message=error.message)
-        raise error
 
     def _existing_job(self, array: Array, settle: float) -> Optional[str]:
         """Return the job of an unfinished intent, if the scheduler has one.
@@ -200,7 +196,11 @@ class Submitter(object):
         return None
 
     def _submitted(self, array: Array, job_id: str, adopted: bool) -> str:
-        self._write(array, state=SUBMITTED, job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
+        now = time.time()
+        write_array(
+            self.folder,
+            array._replace(state=SUBMITTED, job_id=job_id, submitted_at=now, adopted=adopted, message=None),
+        )
         return job_id
 
     def _reached_limit(self, array: Array) -> str:
@@ -211,14 +211,6 @@ class Submitter(object):
         if there and there + array.elements > int(self.max_submitted):
             return "%d of at most %d elements are submitted (all of your jobs count)" % (there, self.max_submitted)
         return ""
-
-    def _keep_back(self, array: Array, message: str) -> str:
-        # Not "refused": the array is still to be submitted, and the look-up by name was made already.
-        self._write(array, state=PLANNED, message=message)
-        return message
-
-    def _write(self, array: Array, **changed: Any) -> Array:
-        return write_array(self.folder, array._replace(**changed))
 
     def _job(self, array: Array, barrier: int) -> Job:
         return Job(
