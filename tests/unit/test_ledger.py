@@ -1,6 +1,7 @@
 """An array reaches the scheduler once, wherever the submitter is killed and whatever the scheduler answers."""
 
 import os
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -80,7 +81,6 @@ def submitter(folder, scheduler):
 @settings(max_examples=200)
 def test_never_twice_never_lost(answers, kill_at):
     import tempfile
-    from unittest import mock
 
     with tempfile.TemporaryDirectory() as path, mock.patch.object(submission.time, "sleep"):
         folder, scheduler = make_run(path), FakeScheduler()
