@@ -11,8 +11,7 @@ from hpc_agent.node.job import element, execute
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.node.shared.files import make_folder, write_json
-from hpc_agent.node.shared.log_tail import tail
+from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
 from hpc_agent.node.submission import snapshot
 from hpc_agent.node.submission.run_lock import RunLock

@@ -10,7 +10,7 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import Array, arrays_of, summary
 from ..shared.ranges import spans
-from ..shared.run_document import read_run
+from ..shared.run_folder import read_run
 from .report import status_answer
 from .run_status import RunStatus
 

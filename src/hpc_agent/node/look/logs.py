@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
+from ..shared.files import tail
 from ..shared.ledger import Array, arrays_of
-from ..shared.log_tail import tail
 from ..shared.ranges import spans
-from ..shared.run_document import read_run
+from ..shared.run_folder import read_run
 from ..shared.task_record import read_record
 from . import records
 

@@ -11,8 +11,7 @@ from typing import Any, Dict
 from ..shared import run_folder
 from ..shared.files import make_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
-from ..shared.run_document import RunDocument
-from ..shared.run_folder import RunFolder
+from ..shared.run_folder import RunDocument, RunFolder
 from . import snapshot
 from .run_lock import RunLock
 from .submitter import Submitter, write_planned_arrays

@@ -15,8 +15,7 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import slice_ranges
-from ..shared.run_document import read_run
-from ..shared.run_folder import RunFolder
+from ..shared.run_folder import RunFolder, read_run
 
 # How long a scheduler may take to show a job that it has accepted.
 SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)

@@ -6,8 +6,8 @@ from typing import List, NamedTuple
 from ..look.failure_facts import FailureFacts
 from ..look.logs import scheduler_output
 from ..look.run_status import RunStatus
+from ..shared.files import tail
 from ..shared.ledger import Array
-from ..shared.log_tail import tail
 from ..shared.task_record import read_record
 from ..shared.task_states import LOST
 from .classify import Classification, Limits, classify
