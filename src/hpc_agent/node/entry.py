@@ -40,20 +40,15 @@ def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     return dict(vars(failure), ok=False, protocol=PROTOCOL)
 
 
-def frame(document: Dict[str, Any], nonce: str) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    if len(text) > COMPRESS_ABOVE:
-        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
-    return "\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)
-
-
 def main(arguments: List[str]) -> int:
     """Run ``VERB NONCE < request``."""
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    document = run_verb(arguments[0], request)
-    data = frame(document, arguments[1]).encode("utf-8")
+    text = json.dumps(run_verb(arguments[0], request), sort_keys=True, separators=(",", ":"))
+    if len(text) > COMPRESS_ABOVE:
+        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
+    data = ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (arguments[1], text, arguments[1])).encode("utf-8")
     while data:
         data = data[os.write(output, data) :]
     return 0

@@ -10,20 +10,23 @@ DISK_FULL_EXIT = 28
 
 
 def write_json(path: str, value: Any, sync: bool = True) -> None:
-    """Write ``value`` as compact JSON, in the way of ``write_bytes``."""
+    """Write ``value`` as ``write_bytes`` writes."""
     write_bytes(path, json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8"), sync)
 
 
-def write_bytes(path: str, data: bytes, sync: bool = True) -> None:
+def write_bytes(path: str, data: bytes, sync: bool = True, mode: int = 0o644, keep_mode: bool = False) -> None:
     """Write ``data`` so that a reader sees the old file or the new one, never half of either.
 
-    With ``sync`` the bytes and the folder entry are on disk when the function returns.
+    With ``sync`` the bytes and the folder entry are on disk when the function returns. With ``keep_mode`` the mode of an
+    older file stays.
     """
     temporary = "%s.%d.%s.tmp" % (path, os.getpid(), os.urandom(4).hex())
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
+            if keep_mode and os.path.exists(path):
+                os.fchmod(descriptor, os.stat(path).st_mode & 0o7777)
             handle.flush()
             if sync:
                 os.fsync(handle.fileno())

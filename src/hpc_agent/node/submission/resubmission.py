@@ -20,8 +20,7 @@ from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
 from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
-from .run_lock import RunLock
-from .submitter import Submitter, write_planned_arrays
+from .submitter import RunLock, Submitter, write_planned_arrays
 
 
 class Decision(NamedTuple):
@@ -47,7 +46,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
     path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
-    with RunLock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
+    with RunLock(folder.lock, request["owner"]) as lock:
         submitter = Submitter(folder, request, lock.check)
         document = read_json(path)
         decision = _decide(folder, submitter.scheduler, request) if document is None else Decision(**document)

@@ -1,18 +1,22 @@
-"""Submit the arrays of a run to the scheduler, each of them once.
+"""Submit the arrays of a run to the scheduler, each of them once, under the lock of the run.
 
 An intent without a job id means that the submission was killed, or that the scheduler's response was lost or wrong. Before
 such an array is submitted again, the scheduler is queried for a job of the array's unique name.
 """
 
+import errno
 import fcntl
 import os
+import socket
+import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ..schedulers import load
 from ..schedulers.base import Job
+from ..schedulers.local.processes import born
 from ..shared.errors import NodeError
-from ..shared.files import read_json, remove_quietly
+from ..shared.files import read_json, remove_quietly, write_json
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
@@ -22,9 +26,120 @@ SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
 # A clear refusal may be wrong too, but a shorter wait is enough.
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
 CLAIMS_READ_AT_MOST = 200
+LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+
+
+class RunLock(object):
+    """A lock on a run with an owner and a lease; a folder, for mkdir is atomic on NFS too, where flock may not work.
+
+    ``with RunLock(path, owner, wait)`` raises NodeError ``precondition_failed`` with the holder after ``wait`` seconds.
+    A thread of the holder renews its lease. The lock of a holder that was killed is taken over at once on the holder's own
+    host, elsewhere when the lease is over.
+    """
+
+    def __init__(self, path: str, owner: str, wait: float = LOCK_WAIT_SEC, lease: float = LEASE_SEC) -> None:
+        self._path = path
+        self._owner_file = os.path.join(path, "owner.json")
+        self._owner = "%s %s" % (owner, os.urandom(6).hex())
+        self._wait = wait
+        self._lease = lease
+        self._released = threading.Event()
+
+    def __enter__(self) -> "RunLock":
+        deadline = time.monotonic() + self._wait
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    "precondition_failed",
+                    "this run is being submitted by %s" % self._holder_name(),
+                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
+                )
+            time.sleep(0.1)
+        threading.Thread(target=self._renew_until_released, daemon=True).start()
+        return self
+
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(self._lease / 4):
+            try:
+                os.utime(self._owner_file, None)
+            except OSError:
+                return
+
+    def _try(self) -> bool:
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._break_if_stale()
+            return False
+        me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self._owner_file, dict(me, started=born(os.getpid())))
+        return True
+
+    def _holder(self) -> Dict[str, Any]:
+        """Return the content of the owner's file; empty where the file is missing or cannot be read."""
+        try:
+            return dict(read_json(self._owner_file, {}))
+        except (OSError, ValueError):
+            return {}
+
+    def _holder_name(self) -> str:
+        return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
+
+    def _age(self) -> Optional[float]:
+        """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
+        probe = "%s.%d.probe" % (self._path, os.getpid())
+        try:
+            with open(probe, "w"):
+                pass
+            now = os.stat(probe).st_mtime
+            newest = os.stat(self._path).st_mtime
+            if os.path.exists(self._owner_file):
+                newest = max(newest, os.stat(self._owner_file).st_mtime)
+            return now - newest
+        except OSError:
+            return None
+        finally:
+            remove_quietly(probe)
+
+    def _break_if_stale(self) -> None:
+        """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
+        age = self._age()
+        if age is None:
+            return
+        known = self._holder()
+        here = known.get("host") == socket.gethostname() and known.get("started")
+        # The start time tells the holder from a later process with the same id.
+        if age < self._lease and not (here and born(int(known.get("pid") or 0)) != known["started"]):
+            return
+        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+        try:
+            os.rename(self._path, grave)
+        except OSError:
+            return
+        _remove_folder(grave)
+
+    def check(self) -> None:
+        """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
+        if read_json(self._owner_file, {}).get("owner") != self._owner:
+            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder_name())
+
+    def __exit__(self, *_: Any) -> None:
+        self._released.set()
+        if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
+            _remove_folder(self._path)
+
+
+def _remove_folder(path: str) -> None:
+    remove_quietly(os.path.join(path, "owner.json"))
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass
 
 
 def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
@@ -63,7 +178,7 @@ class Submitter(object):
         self.check_lock = check_lock
         self.settle = float(request.get("settle_sec", SETTLE_SEC))
         self.submission = read_json(folder.submission)
-        self.max_submitted = run.constraints.get("max_submitted")
+        self.max_submitted = int(run.constraints.get("max_submitted") or 0)
 
     def submit_open_arrays(self) -> Dict[str, Any]:
         """Submit every open array that may go now.
@@ -91,8 +206,13 @@ class Submitter(object):
             if array.state != PLANNED:
                 job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                message = self._reached_limit(array)
-                if not message:
+                there = self.scheduler.submitted_elements() if self.max_submitted else 0  # of all of the user's jobs
+                if there and there + array.elements > self.max_submitted:
+                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (
+                        there,
+                        self.max_submitted,
+                    )
+                else:
                     job_id = self._send(array, job_ids)
         except NodeError as error:
             error.details.update(arrays=summary(self.folder), array=array.array)
@@ -195,21 +315,9 @@ class Submitter(object):
         return None
 
     def _submitted(self, array: Array, job_id: str, adopted: bool) -> str:
-        now = time.time()
-        write_array(
-            self.folder,
-            array._replace(state=SUBMITTED, job_id=job_id, submitted_at=now, adopted=adopted, message=None),
-        )
+        array = array._replace(state=SUBMITTED, job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
+        write_array(self.folder, array)
         return job_id
-
-    def _reached_limit(self, array: Array) -> str:
-        """Return why the array has to wait: the limit on submitted elements counts *all* of the user's jobs."""
-        if not self.max_submitted:
-            return ""
-        there = self.scheduler.submitted_elements()
-        if there and there + array.elements > int(self.max_submitted):
-            return "%d of at most %d elements are submitted (all of your jobs count)" % (there, self.max_submitted)
-        return ""
 
     def _job(self, array: Array, barrier: int) -> Job:
         return Job(

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Tuple
 
 from ..look.run_status import RunStatus
 from ..shared import run_folder
-from ..shared.failure_classes import BY_NAME
+from ..shared.failure_classes import by_name
 from ..shared.ranges import encode_ranges
 from .diagnosis import Diagnosis, diagnose
 
@@ -40,7 +40,7 @@ def group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]
 
 def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
     sample = members[0]
-    kind = BY_NAME[sample.found.name]
+    kind = by_name(sample.found.name)
     hosts = Counter(member.facts.host for member in members if member.facts.host)
     return {
         "class": kind.name,

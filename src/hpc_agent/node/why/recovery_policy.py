@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..shared.failure_classes import BY_NAME, FailureClass
+from ..shared.failure_classes import FailureClass, by_name
 from ..shared.ranges import encode_ranges
 from .diagnosis import Diagnosis
 
@@ -92,7 +92,7 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
     groups: Dict[str, Group] = {}
     refusals: Dict[Tuple[str, str], Refusal] = {}
     for diagnosis in wanted:
-        kind = BY_NAME[diagnosis.found.name]
+        kind = by_name(diagnosis.found.name)
         resources: Dict[str, Any] = {}
         why = _permission(diagnosis, kind, policy, alike[diagnosis.found.fingerprint])
         if why is None:
@@ -158,7 +158,7 @@ def _bad_nodes(diagnoses: List[Diagnosis], usable: List[str]) -> List[str]:
     bad: List[str] = []
     for diagnosis in diagnoses:
         host = diagnosis.facts.host
-        if BY_NAME[diagnosis.found.name].action == "other_nodes" and host and host not in bad:
+        if by_name(diagnosis.found.name).action == "other_nodes" and host and host not in bad:
             bad.append(host)
     bad = bad[:EXCLUDED_AT_MOST]
     return bad if set(usable) - set(bad) else []
