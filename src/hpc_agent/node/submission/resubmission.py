@@ -33,11 +33,6 @@ class Decision(NamedTuple):
     lifecycle_state: str
     stale: Optional[Dict[str, Any]]  # a query that failed
 
-    def answer(self, deduped: bool, waiting: int, jobs: Dict[str, Optional[str]]) -> Dict[str, Any]:
-        document = dict(self._asdict(), deduped=deduped, waiting=waiting, jobs=jobs)
-        del document["arrays"]
-        return document
-
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     """Submit failed tasks again.
@@ -50,9 +45,10 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
         submitter = Submitter(folder, request, lock.check)
         document = read_json(path)
         decision = _decide(folder, submitter.scheduler, request) if document is None else Decision(**document)
+        answer = {name: value for name, value in decision._asdict().items() if name != "arrays"}
         if document is None:
             if request.get("dry_run"):
-                return decision.answer(deduped=False, waiting=0, jobs={})
+                return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
             write_json(path, decision._asdict())
         write_planned_arrays(folder, [Array.from_json(array) for array in decision.arrays])
@@ -64,7 +60,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
             raise
         known = summary(folder)
         jobs = {array["array"]: known.get(array["array"], {}).get("job_id") for array in decision.arrays}
-        return decision.answer(document is not None, outcome["waiting"], jobs)
+        return dict(answer, deduped=document is not None, waiting=outcome["waiting"], jobs=jobs)
 
 
 def _withdraw(folder: RunFolder, decision: Decision, path: str) -> None:

@@ -140,23 +140,22 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
 
 
 def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> None:
-    kind, path = entry[0], entry[1]
+    path = entry[1]
     target = os.path.join(building, *_safe_parts(path))
     make_folder(os.path.dirname(target))
-    if kind == "l":
-        os.symlink(entry[2], target)
-        return
     pushed = os.path.join(incoming, path)
-    if os.path.isfile(pushed):
+    if entry[0] == "l":
+        os.symlink(entry[2], target)
+    elif os.path.isfile(pushed):
         if _sha256(pushed) != entry[2]:
             raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, _AGAIN)
         # Linked, not moved: after a killed install the next one still has the pushed files.
         _link(pushed, target)
         os.chmod(target, 0o555 if entry[3] else 0o444)
-        return
-    if base is None or not os.path.isfile(os.path.join(base, path)):
+    elif base is not None and os.path.isfile(os.path.join(base, path)):
+        _link(os.path.join(base, path), target)
+    else:
         raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
-    _link(os.path.join(base, path), target)
 
 
 def _safe_parts(path: str) -> List[str]:

@@ -7,6 +7,7 @@ such an array is submitted again, the scheduler is queried for a job of the arra
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import threading
 import time
@@ -108,20 +109,18 @@ class RunLock(object):
 
     def _break_if_stale(self) -> None:
         """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
-        age = self._age()
-        if age is None:
-            return
-        known = self._holder()
+        age, known = self._age(), self._holder()
         here = known.get("host") == socket.gethostname() and known.get("started")
         # The start time tells the holder from a later process with the same id.
-        if age < self._lease and not (here and born(int(known.get("pid") or 0)) != known["started"]):
+        has_ended = here and born(int(known.get("pid") or 0)) != known["started"]
+        if age is None or (age < self._lease and not has_ended):
             return
         grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
         try:
             os.rename(self._path, grave)
         except OSError:
             return
-        _remove_folder(grave)
+        shutil.rmtree(grave, ignore_errors=True)
 
     def check(self) -> None:
         """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
@@ -131,15 +130,7 @@ class RunLock(object):
     def __exit__(self, *_: Any) -> None:
         self._released.set()
         if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
-            _remove_folder(self._path)
-
-
-def _remove_folder(path: str) -> None:
-    remove_quietly(os.path.join(path, "owner.json"))
-    try:
-        os.rmdir(path)
-    except OSError:
-        pass
+            shutil.rmtree(self._path, ignore_errors=True)
 
 
 def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
