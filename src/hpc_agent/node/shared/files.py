@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, Sequence
 
 # The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
@@ -76,10 +77,8 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def remove_quietly(path: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass
 
 
 def make_folder(path: str) -> None:
@@ -93,13 +92,10 @@ def tail(path: str, lines: int, limit: int) -> str:
     for name in (path + ".tail", path + ".tail.old", path):
         if missing <= 0:
             break
-        try:
-            with open(name, "rb") as handle:
-                handle.seek(0, os.SEEK_END)
-                handle.seek(max(0, handle.tell() - missing))
-                pieces.insert(0, handle.read(missing))
-        except OSError:
-            continue
+        with suppress(OSError), open(name, "rb") as handle:
+            handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, handle.tell() - missing))
+            pieces.insert(0, handle.read(missing))
         missing = limit - sum(len(piece) for piece in pieces)
     text = b"".join(pieces).decode("utf-8", "replace")
     return "\n".join(text.splitlines()[-lines:])

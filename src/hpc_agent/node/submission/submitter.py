@@ -11,6 +11,7 @@ import shutil
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, Optional
 
 from ..schedulers import load
@@ -63,11 +64,9 @@ class RunLock(object):
         return self
 
     def _renew_until_released(self) -> None:
-        while not self._released.wait(self._lease / 4):
-            try:
+        with suppress(OSError):
+            while not self._released.wait(self._lease / 4):
                 os.utime(self._owner_file, None)
-            except OSError:
-                return
 
     def _try(self) -> bool:
         try:
@@ -144,7 +143,7 @@ def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
     if untouched:
         for name in set(known) - {array.array for array in arrays}:
             remove_quietly(folder.job(name))
-    order = max([array.order for array in known.values()] or [-1]) + 1
+    order = max([array.order for array in known.values()], default=-1) + 1
     for array in arrays:
         old = known.get(array.array)
         if old is None:
@@ -188,10 +187,7 @@ class Submitter(object):
         return {"waiting": 0, "message": ""}
 
     def _submit(self, array: Array, job_ids: Dict[str, str], queue_was_empty: bool = False) -> Optional[str]:
-        """Submit one array, or adopt its job. Returns the reason when the array has to wait for room.
-
-        A limit on submitted jobs makes the array wait, unless none of the user's jobs is in the queue.
-        """
+        """Submit one array or adopt its job. Return the reason when a limit on submitted jobs makes the array wait."""
         job_id = None
         try:
             if array.state != PLANNED:
@@ -232,10 +228,8 @@ class Submitter(object):
         write_array(self.folder, array)
         try:
             with open(self.folder.barrier(array.array), "a") as barrier:
-                try:
+                with suppress(OSError):  # a file system without locks: only the settle time protects
                     fcntl.flock(barrier, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    pass  # a file system without locks: only the settle time protects
                 job_id = self.scheduler.submit(self._job(array, barrier.fileno()))
         except NodeError as error:
             if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
@@ -250,10 +244,7 @@ class Submitter(object):
         return self._submitted(array, job_id, adopted=False)
 
     def _existing_job(self, array: Array, settle: float) -> Optional[str]:
-        """Return the job of an unfinished intent, if the scheduler has one.
-
-        Raises NodeError ``submission_unknown`` when the scheduler cannot be queried: then nothing is submitted.
-        """
+        """Return the job of an unfinished intent, if the scheduler has one. Nothing is submitted after a failed query."""
         ended = self._await_sender(array)
         time.sleep(min(settle, max(0.0, settle - (time.time() - max(ended, array.at)))))
         try:
@@ -270,10 +261,9 @@ class Submitter(object):
         return self._submitted(array, job_id, adopted=True) if job_id else None
 
     def _await_sender(self, array: Array) -> float:
-        """Wait until no sbatch or qsub of an earlier attempt runs on this host, for its job may still be accepted.
+        """Wait for the sbatch or qsub of an earlier attempt on this host: its job may still be accepted.
 
-        Returns the time at which it ended (epoch seconds), 0 when there was none. Raises NodeError
-        ``submission_unknown`` when it does not end.
+        Return the time at which it ended (epoch seconds), 0 when there was none.
         """
         deadline = time.monotonic() + self.scheduler.command_timeout + 5.0
         ended = 0.0
