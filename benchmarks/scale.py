@@ -26,7 +26,7 @@ from hpc_agent.infra.remote import runtime_files
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, compute_submission_plan
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.node.shared.tasks_module import digest
+from hpc_agent.node.shared.task_environment import digest
 
 RECORDED, PACKED = 100_000, 200
 LIBRARY = "asyncio.events, email.message, http.client, xml.dom.minidom, sqlite3, unittest.mock, decimal"

@@ -23,7 +23,7 @@ from hpc_agent.errors import EXIT_CODES, by_code
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.node.shared import task_environment
-from hpc_agent.node.shared.run_document import RunDocument
+from hpc_agent.node.shared.run_folder import RunDocument
 from hpc_agent.ops.introspect.inventory import ENVIRONMENT
 from hpc_agent.ops.run.run_request import SubmitRequest
 

@@ -174,7 +174,7 @@ def test_every_public_name_is_exported():
 
 def test_the_scaffold_of_tasks_py_shows_three_patterns():
     from hpc_agent.infra.backends import TEMPLATES
-    from hpc_agent.node.shared.tasks_module import load_tasks
+    from hpc_agent.node.shared.task_environment import load_tasks
 
     module = load_tasks(str(TEMPLATES / "scaffolds" / "tasks_example.py"))
     assert [module.resolve(i) for i in range(module.total())] == module.cartesian_product()

@@ -18,7 +18,7 @@ from hpc_agent.infra.remote import runtime_files
 from hpc_agent.node.job.fork_client import interpreter_of
 from hpc_agent.node.shared.files import make_folder, read_json, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.node.shared.tasks_module import digest
+from hpc_agent.node.shared.task_environment import digest
 
 # A library outside of the repo that notes each import of it.
 LIBRARY = """

@@ -1,6 +1,7 @@
 """An array reaches the scheduler once, wherever the submitter is killed and whatever the scheduler answers."""
 
 import os
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -72,14 +73,14 @@ def make_run(path):
 
 
 def submitter(folder, scheduler):
-    return submission.Submitter(folder, scheduler, {}, "me", lambda: None, settle=0.0)
+    with mock.patch.object(submission, "load", return_value=scheduler):
+        return submission.Submitter(folder, {"owner": "me", "settle_sec": 0.0}, lambda: None)
 
 
 @given(st.lists(st.sampled_from(ANSWERS), max_size=12), st.integers(0, 40))
 @settings(max_examples=200)
 def test_never_twice_never_lost(answers, kill_at):
     import tempfile
-    from unittest import mock
 
     with tempfile.TemporaryDirectory() as path, mock.patch.object(submission.time, "sleep"):
         folder, scheduler = make_run(path), FakeScheduler()

@@ -11,11 +11,10 @@ from hpc_agent.node.job import element, execute
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.node.shared.files import make_folder, write_json
-from hpc_agent.node.shared.log_tail import tail
+from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
-from hpc_agent.node.submission import snapshot
-from hpc_agent.node.submission.run_lock import RunLock
+from hpc_agent.node.submission import run_submission
+from hpc_agent.node.submission.submitter import RunLock
 
 
 def push(folder, **files):
@@ -36,9 +35,9 @@ def runtime(tmp_path):
 
 def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
     first = push(tmp_path / "in1", same="1", changed="1", run_sh="x")
-    snapshot.install(str(tmp_path), "aaa", first, None, str(tmp_path / "in1"), runtime)
+    run_submission.install(str(tmp_path), "aaa", first, None, str(tmp_path / "in1"), runtime)
     second = [first[0], *push(tmp_path / "in2", changed="2"), first[2], ["l", "link", "same"]]
-    snapshot.install(str(tmp_path), "bbb", second, "aaa", str(tmp_path / "in2"), runtime)
+    run_submission.install(str(tmp_path), "bbb", second, "aaa", str(tmp_path / "in2"), runtime)
     old, new = tmp_path / "snapshots" / "aaa", tmp_path / "snapshots" / "bbb"
     assert (old / "same").stat().st_ino == (new / "same").stat().st_ino
     assert ((old / "changed").read_text(), (new / "changed").read_text()) == ("1", "2")
@@ -53,7 +52,7 @@ def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path,
     manifest = push(tmp_path / "in", code="1")
     (tmp_path / "in" / "code").write_text("2")
     with pytest.raises(NodeError, match="code changed while") as caught:
-        snapshot.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
+        run_submission.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
     assert caught.value.code == "precondition_failed"
     assert os.listdir(tmp_path / "snapshots") == []
 
@@ -61,7 +60,7 @@ def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path,
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", ""])
 def test_a_manifest_cannot_leave_its_folder(tmp_path, runtime, path):
     with pytest.raises(NodeError, match="not a path inside"):
-        snapshot.install(str(tmp_path), "aaa", [["f", path, "0", False]], None, str(tmp_path), runtime)
+        run_submission.install(str(tmp_path), "aaa", [["f", path, "0", False]], None, str(tmp_path), runtime)
 
 
 @pytest.mark.parametrize("root", ["/", "~", "/scratch", "/scratch/hpc-agent", "relative/hpc-agent/x"])

@@ -67,7 +67,9 @@ class Bed:
         answer = status_answer(found)
         found.save()
         states = {task: task_states.NAMES[found.state[task]] for task in range(3)}
-        known = {(a, b) for a, b, _ in task_states.TRANSITIONS} | {(s, s) for s in states.values()}
+        known = {(a, b) for a, ends in task_states.TRANSITIONS.items() for b in ends} | {
+            (s, s) for s in states.values()
+        }
         for task, state in states.items():
             assert (self.seen.get(task, "pending"), state) in known | {("unknown", s) for s in states.values()}
         self.seen = states

@@ -20,7 +20,7 @@ from hpc_agent.experiment.writing.scaffolds import (
     executor_source,
     parse_flags,
 )
-from hpc_agent.node.shared.tasks_module import load_tasks
+from hpc_agent.node.shared.task_environment import load_tasks
 from hpc_agent.ops.author.starters import skeleton
 
 MANY = [

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.job import metrics
 from hpc_agent.node.shared import task_environment
-from hpc_agent.node.shared.run_document import RunDocument
+from hpc_agent.node.shared.run_folder import RunDocument
 
 RUN = RunDocument(run_id="r", task_count=1, cmd_sha="s", resources={"cpus": 3}, env={"MINE": "1"})
 

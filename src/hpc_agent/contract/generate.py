@@ -191,14 +191,14 @@ def _failures_page() -> list[str]:
 
 
 def _states_page() -> list[str]:
-    moves = task_states.TRANSITIONS
+    moves = [(start, end, when) for start, ends in task_states.TRANSITIONS.items() for end, when in ends.items()]
     lines = ["# The life of a task", ""]
-    lines += _table("state, meaning", [(f"`{name}`", meaning) for name, meaning in task_states.MEANINGS])
+    lines += _table("state, meaning", [(f"`{name}`", meaning) for name, meaning in task_states.MEANINGS.items()])
     lines += ["```mermaid", "stateDiagram-v2", "    [*] --> pending"]
     lines += [f"    {start} --> {end}" for start, end, _ in moves] + ["    complete --> [*]", "```", ""]
     lines += _table("from, to, when", [(f"`{start}`", f"`{end}`", when) for start, end, when in moves])
     lines += ["## The life of a run", ""]
-    lines += _table("lifecycle_state, when", [(f"`{name}`", when) for name, when in task_states.LIFECYCLE])
+    lines += _table("lifecycle_state, when", [(f"`{name}`", when) for name, when in task_states.LIFECYCLE.items()])
     reasons = sorted(waiting_reasons.SENTENCES.items())
     rows = [(word, sentence, _YES[passes]) for word, (sentence, passes) in reasons]
     lines += ["## Why tasks wait\n"]

@@ -20,11 +20,22 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     final = os.path.join(root, "runtime", sha)
     if os.path.isdir(final):
         return final
-    # Room for the files, the compiled files, and folders in whole pages.
-    _check_room(root, 3 * sum(map(len, files.values())) + (1 << 18))
+    # Refuse a full disk: some versions of Python leave compiled files cut short there, without an error. Room is needed for
+    # the files, the compiled files, and folders in whole pages.
+    os.makedirs(root, exist_ok=True)
+    space = os.statvfs(root)
+    if space.f_bavail * space.f_frsize < 3 * sum(map(len, files.values())) + (1 << 18):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), root)
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
     try:
-        _write(building, final, files)
+        for name in sorted(files):
+            path = os.path.join(building, *name.split("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as handle:
+                handle.write(files[name])
+            os.chmod(path, 0o444)
+        # Compiled once here, not by every array element; a node with another version of Python ignores these files.
+        compileall.compile_dir(building, ddir=final, quiet=2)
         os.rename(building, final)
     except OSError:
         if not os.path.isdir(final):
@@ -34,33 +45,10 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
     return final
 
 
-def _check_room(root: str, needed: int) -> None:
-    """Refuse a full disk: some versions of Python leave compiled files cut short there, without an error."""
-    os.makedirs(root, exist_ok=True)
-    space = os.statvfs(root)
-    if space.f_bavail * space.f_frsize < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), root)
-
-
-def _write(building: str, final: str, files: Dict[str, str]) -> None:
-    for name in sorted(files):
-        path = os.path.join(building, *name.split("/"))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as handle:
-            handle.write(files[name])
-        os.chmod(path, 0o444)
-    # Compiled once here, not by every array element; a node with another version of Python ignores these files.
-    compileall.compile_dir(building, ddir=final, quiet=2)
-
-
-def start() -> int:
+if __name__ == "__main__":
     sys.dont_write_bytecode = True
     header = json.loads(sys.stdin.buffer.readline().decode("utf-8"))
     sys.path.insert(0, install(header["root"], header["sha"], header["files"]))
     from _hpc_runtime.entry import main  # type: ignore[import-not-found]
 
-    return int(main(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    sys.exit(start())
+    sys.exit(main(sys.argv[1:]))

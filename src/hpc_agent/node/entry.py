@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import zlib
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 from .shared.errors import PROTOCOL, NodeError
 from .shared.files import is_disk_full
@@ -22,40 +22,22 @@ VERBS = {
 }  # fmt: skip
 
 
-def _verb(name: str) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
-    """Import the verb's module, and no other, and return the function."""
-    if name not in VERBS:
-        raise NodeError("spec_invalid", "the node side has no verb %r" % name)
-    module = importlib.import_module("." + VERBS[name], __package__)
-    function: Callable[[Dict[str, Any]], Dict[str, Any]] = getattr(module, name)
-    return function
-
-
 def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the verb's data or its error as one document. Never raises."""
     try:
-        return {"ok": True, "protocol": PROTOCOL, "data": _verb(name)(request)}
+        if name not in VERBS:
+            raise NodeError("spec_invalid", "the node side has no verb %r" % name)
+        module = importlib.import_module("." + VERBS[name], __package__)
+        return {"ok": True, "protocol": PROTOCOL, "data": getattr(module, name)(request)}
     except NodeError as error:
         failure = error
-    except OSError as error:
-        full = is_disk_full(error)
-        message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
-        failure = NodeError("storage_full" if full else "remote_command_failed", message, None, _traceback())
     except Exception as error:  # noqa: BLE001 - the answer must be JSON after any error
-        failure = NodeError("remote_command_failed", "%s: %s" % (type(error).__name__, error), None, _traceback())
-    fields = ("code", "message", "remediation", "details")
-    return dict({field: getattr(failure, field) for field in fields}, ok=False, protocol=PROTOCOL)
-
-
-def _traceback() -> Dict[str, Any]:
-    return {"traceback": traceback.format_exc()[-3000:]}
-
-
-def frame(document: Dict[str, Any], nonce: str) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    if len(text) > COMPRESS_ABOVE:
-        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
-    return "\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)
+        code, message = "remote_command_failed", "%s: %s" % (type(error).__name__, error)
+        if isinstance(error, OSError):
+            code = "storage_full" if is_disk_full(error) else code
+            message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
+        failure = NodeError(code, message, None, {"traceback": traceback.format_exc()[-3000:]})
+    return dict(vars(failure), ok=False, protocol=PROTOCOL)
 
 
 def main(arguments: List[str]) -> int:
@@ -63,8 +45,10 @@ def main(arguments: List[str]) -> int:
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    document = run_verb(arguments[0], request)
-    data = frame(document, arguments[1]).encode("utf-8")
+    text = json.dumps(run_verb(arguments[0], request), sort_keys=True, separators=(",", ":"))
+    if len(text) > COMPRESS_ABOVE:
+        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
+    data = ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (arguments[1], text, arguments[1])).encode("utf-8")
     while data:
         data = data[os.write(output, data) :]
     return 0

@@ -9,16 +9,13 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+arguments = sys.argv[2:]
 if sys.argv[1:2] == ["task"]:  # every array element starts here: as few imports as possible
     from _hpc_runtime.job.dispatch import main  # type: ignore[import-not-found]
-
-    sys.exit(main(sys.argv[2:]))
-
-if sys.argv[1:2] == ["fork-server"]:
+elif sys.argv[1:2] == ["fork-server"]:
     from _hpc_runtime.job.fork_server import main  # type: ignore[import-not-found]
+else:
+    from _hpc_runtime.entry import main  # type: ignore[import-not-found]
 
-    sys.exit(main(sys.argv[2:]))
-
-from _hpc_runtime.entry import main  # type: ignore[import-not-found]  # noqa: E402
-
-sys.exit(main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+sys.exit(main(arguments))

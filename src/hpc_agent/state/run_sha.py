@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from hpc_agent.node.shared.tasks_module import canonical
+from hpc_agent.node.shared.task_environment import canonical
 
 
 def compute_cmd_sha(all_kwargs: Iterable[dict[str, Any]]) -> str:

@@ -10,8 +10,7 @@ import os
 import traceback
 from typing import Any
 
-from hpc_agent.node.shared.task_environment import problems
-from hpc_agent.node.shared.tasks_module import canonical, load_tasks
+from hpc_agent.node.shared.task_environment import canonical, load_tasks, problems
 
 
 class TasksFileError(Exception):

@@ -19,7 +19,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import end_group
-from hpc_agent.node.shared.tasks_module import DIGEST_BYTES
+from hpc_agent.node.shared.task_environment import DIGEST_BYTES
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.syntax import Scope
-from hpc_agent.node.shared.tasks_module import load_tasks
+from hpc_agent.node.shared.task_environment import load_tasks
 from hpc_agent.state.repo_files import RepoLayout
 
 DEFAULT_PYTHON = "python3"

@@ -10,8 +10,7 @@ import time
 from typing import Any, Dict, List
 
 from ..shared import task_environment
-from ..shared.files import is_disk_full, make_folder, write_json
-from ..shared.log_tail import DISK_FULL_EXIT, tail
+from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, write_json
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
 from .element import Element, attempts, claim, superseded

@@ -13,9 +13,8 @@ from ..shared.errors import NodeError
 from ..shared.files import make_folder, remove_quietly
 from ..shared.ledger import read_array
 from ..shared.ranges import slice_ranges
-from ..shared.run_document import read_run
-from ..shared.run_folder import RunFolder
-from ..shared.tasks_module import DIGEST_BYTES, digest, load_tasks
+from ..shared.run_folder import RunFolder, read_run
+from ..shared.task_environment import DIGEST_BYTES, digest, load_tasks
 
 if TYPE_CHECKING:
     from .fork_client import ForkServer

@@ -12,8 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from ..shared.files import read_json
 from ..shared.ledger import Array, arrays_of
 from ..shared.ranges import spans
-from ..shared.run_document import read_run
-from ..shared.run_folder import RunFolder
+from ..shared.run_folder import RunFolder, read_run
 from ..shared.task_states import FAILED, LOST, UNKNOWN
 from . import records
 

@@ -10,8 +10,7 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import arrays_of, summary
 from ..shared.ranges import decode_ranges
-from ..shared.run_document import read_run
-from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, run_folder
+from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, read_run, run_folder
 from .report import status_answer
 from .run_status import RunStatus
 

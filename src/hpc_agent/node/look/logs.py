@@ -5,11 +5,10 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared.errors import NodeError
+from ..shared.files import tail
 from ..shared.ledger import Array, arrays_of
-from ..shared.log_tail import tail
 from ..shared.ranges import spans
-from ..shared.run_document import read_run
-from ..shared.run_folder import RunFolder, existing_run
+from ..shared.run_folder import RunFolder, existing_run, read_run
 from ..shared.task_record import read_record
 from . import records
 

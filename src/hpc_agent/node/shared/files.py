@@ -1,9 +1,13 @@
-"""Read and write small JSON files."""
+"""Read and write small JSON files, and read the end of a log."""
 
 import errno
 import json
 import os
-from typing import Any, Dict, Sequence
+from contextlib import suppress
+from typing import Any, Dict, List, Sequence
+
+# The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
+DISK_FULL_EXIT = 28
 
 
 def write_json(path: str, value: Any, sync: bool = True) -> None:
@@ -73,11 +77,25 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def remove_quietly(path: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass
 
 
 def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
+
+
+def tail(path: str, lines: int, limit: int) -> str:
+    """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log."""
+    pieces: List[bytes] = []
+    missing = limit
+    for name in (path + ".tail", path + ".tail.old", path):
+        if missing <= 0:
+            break
+        with suppress(OSError), open(name, "rb") as handle:
+            handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, handle.tell() - missing))
+            pieces.insert(0, handle.read(missing))
+        missing = limit - sum(len(piece) for piece in pieces)
+    text = b"".join(pieces).decode("utf-8", "replace")
+    return "\n".join(text.splitlines()[-lines:])

@@ -76,9 +76,8 @@ def read_array(folder: RunFolder, name: str) -> Optional[Array]:
         ) from error
 
 
-def write_array(folder: RunFolder, array: Array) -> Array:
+def write_array(folder: RunFolder, array: Array) -> None:
     write_json(folder.job(array.array), array.to_json())
-    return array
 
 
 def summary(folder: RunFolder) -> Dict[str, Dict[str, Any]]:

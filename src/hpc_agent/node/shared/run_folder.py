@@ -1,10 +1,11 @@
-"""Paths below a remote root. No other module spells these names."""
+"""Paths below a remote root, which no other module spells, and the document of a run."""
 
 import os
 import re
-from typing import List
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from .errors import NodeError
+from .files import known_fields, read_json
 
 SHARD_SIZE = 1000
 IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -89,3 +90,34 @@ def existing_run(root: str, run_id: str) -> RunFolder:
     if not os.path.isfile(folder.document):
         raise NodeError("run_not_found", "no run %s below %s on the cluster" % (run_id, root))
     return folder
+
+
+class RunDocument(NamedTuple):
+    """The fields of run.json that the node side reads; the client, which wrote the document, reads more of them."""
+
+    run_id: str
+    task_count: int
+    scheduler: str = ""
+    executor: str = ""
+    result_dir_template: str = ""
+    cmd_sha: str = ""
+    campaign_id: Optional[str] = None
+    snapshot: str = ""
+    outputs: List[str] = []
+    shared: Dict[str, str] = {}  # name in the work folder -> path of data that is not copied
+    env: Dict[str, str] = {}
+    resources: Dict[str, Any] = {}
+    results: Dict[str, Any] = {}
+    constraints: Dict[str, Any] = {}
+    nfs_data_dir: Optional[str] = None
+    chain: Optional[str] = None
+    submitted_at: Optional[str] = None
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> "RunDocument":
+        """Return the document; fields that only the client reads are dropped."""
+        return cls(**known_fields(cls._fields, document))
+
+
+def read_run(folder: RunFolder) -> RunDocument:
+    return RunDocument.from_json(read_json(folder.document))

@@ -1,12 +1,14 @@
-"""The variables and the result folder of a task. The client checks both with this module before it pushes anything."""
+"""The parameters of a task, its variables and its result folder. The client checks them with this module before any push."""
 
+import hashlib
 import json
 import os
 import re
 import string
+import sys
 from typing import Any, Dict, List
 
-from .run_document import RunDocument
+from .run_folder import RunDocument
 
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 THREAD_VARIABLES = tuple(
@@ -22,6 +24,7 @@ RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "
 # Reserved variables that a run's env may set: those for hpc-agent, and those for libraries that start threads.
 NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
+DIGEST_BYTES = 4
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
 # A file name holds 255 bytes; an attempt's folder has a longer name than the task's.
@@ -31,6 +34,32 @@ OWN_NAMES = frozenset(
     "_combiner checkpoints claims digests.bin jobs logs outputs resubmits run.json status_cache.json submission.json submit.lock "
     "tasks work".split()
 )
+
+
+def load_tasks(path: str) -> Any:
+    """Import the file ``path`` as the module ``tasks``, without a bytecode cache. Its folder and repo are importable."""
+    import importlib.util
+
+    sys.dont_write_bytecode = True
+    for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location("tasks", path)
+    if spec is None or spec.loader is None:
+        raise ImportError("cannot import %s" % path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tasks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def canonical(kwargs: Dict[str, Any]) -> bytes:
+    """Return the bytes that identify the parameters of a task: compact JSON with sorted keys."""
+    return json.dumps(kwargs, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def digest(kwargs: Dict[str, Any]) -> bytes:
+    return hashlib.sha256(canonical(kwargs)).digest()[:DIGEST_BYTES]
 
 
 def is_reserved(name: str) -> bool:
@@ -64,12 +93,9 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
             found.append("%r holds a NUL character, which no environment variable can" % name)
         if len(text.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
             found.append("%r is longer than %d bytes: put it into a file and pass its path" % (name, MAX_VALUE_BYTES))
-    return found or _problems_as_json(kwargs)
-
-
-def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
-    """Return the problems of all kwargs as one variable (HPC_KW_JSON)."""
-    try:
+    if found:
+        return found
+    try:  # all kwargs are one variable as well (HPC_KW_JSON)
         json.dumps(kwargs, ensure_ascii=False).encode("utf-8")
         size = len(json.dumps(kwargs))
     except UnicodeEncodeError:
@@ -81,11 +107,6 @@ def _problems_as_json(kwargs: Dict[str, Any]) -> List[str]:
     return ["all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES]
 
 
-def safe_path_text(value: Any) -> str:
-    """Return a kwarg as part of a folder name: no separators, no leading dot."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "_", text_of(value)).lstrip(".") or "_"
-
-
 def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any]) -> str:
     """Return the result folder of a task, relative to the run's folder.
 
@@ -94,7 +115,8 @@ def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any])
     for _, field, spec, conversion in string.Formatter().parse(template):
         if field is not None and (not ENV_NAME.match(field) or spec or conversion):
             raise ValueError("{%s} is not the plain name of a field" % field)
-    names = {key: safe_path_text(value) for key, value in kwargs.items()}
+    plain = {key: re.sub(r"[^A-Za-z0-9._=+-]", "_", text_of(value)) for key, value in kwargs.items()}
+    names = {key: text.lstrip(".") or "_" for key, text in plain.items()}
     names.update(task_id=str(task), run_id=run_id)
     folder = os.path.normpath(template.format(**names))
     if os.path.isabs(folder) or folder.startswith("..") or folder == ".":

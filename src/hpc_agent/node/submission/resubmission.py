@@ -6,23 +6,21 @@ for theirs.
 """
 
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
-from ..schedulers import load
 from ..schedulers.base import Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, remove_quietly, write_json
 from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
 from ..shared.ranges import encode_ranges
-from ..shared.run_document import read_run
 from ..shared.run_folder import RunFolder
-from ..why.diagnosis import Diagnosis, diagnose
+from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
-from .run_lock import RunLock
-from .submitter import Submitter, write_planned_arrays
+from .submitter import RunLock, Submitter, write_planned_arrays
 
 
 class Decision(NamedTuple):
@@ -30,22 +28,10 @@ class Decision(NamedTuple):
 
     groups: List[Dict[str, Any]]  # tasks to submit again, as the client shows them
     blocked: List[Dict[str, Any]]  # tasks that are not submitted again, with the reason
-    arrays: List[Array]
+    arrays: List[Dict[str, Any]]  # documents of ledger.Array
     left: Dict[str, int]  # tasks that are running, pending or unknown
     lifecycle_state: str
     stale: Optional[Dict[str, Any]]  # a query that failed
-
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "Decision":
-        return cls(**dict(document, arrays=[Array.from_json(array) for array in document["arrays"]]))
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict(), arrays=[array.to_json() for array in self.arrays])
-
-    def answer(self, deduped: bool, waiting: int, jobs: Dict[str, Optional[str]]) -> Dict[str, Any]:
-        document = dict(self._asdict(), deduped=deduped, waiting=waiting, jobs=jobs)
-        del document["arrays"]
-        return document
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -54,50 +40,46 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     Request: ``request_id``, ``owner``, ``policy`` (see recovery_policy.Policy), ``job_prefix``, ``max_array_size``; ``dry_run``.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
-    site = request.get("site") or {}
     path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
-    with RunLock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45))) as lock:
-        scheduler = load(read_run(folder).scheduler, site)
-        submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
+    with RunLock(folder.lock, request["owner"]) as lock:
+        submitter = Submitter(folder, request, lock.check)
         document = read_json(path)
-        decision = _decide(folder, site, scheduler, request) if document is None else Decision.from_json(document)
+        decision = _decide(folder, submitter.scheduler, request) if document is None else Decision(**document)
+        answer = {name: value for name, value in decision._asdict().items() if name != "arrays"}
         if document is None:
             if request.get("dry_run"):
-                return decision.answer(deduped=False, waiting=0, jobs={})
+                return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
-            write_json(path, decision.to_json())
-        write_planned_arrays(folder, decision.arrays)
+            write_json(path, decision._asdict())
+        write_planned_arrays(folder, [Array.from_json(array) for array in decision.arrays])
         try:
             outcome = submitter.submit_open_arrays()
         except NodeError as error:
             if error.code == "scheduler_refused":
                 _withdraw(folder, decision, path)
             raise
-        return decision.answer(document is not None, outcome["waiting"], _jobs(folder, decision))
+        known = summary(folder)
+        jobs = {array["array"]: known.get(array["array"], {}).get("job_id") for array in decision.arrays}
+        return dict(answer, deduped=document is not None, waiting=outcome["waiting"], jobs=jobs)
 
 
 def _withdraw(folder: RunFolder, decision: Decision, path: str) -> None:
     """Remove the arrays that the scheduler refused: their tasks are failed again, and another decision can be made."""
     kept = []
     for array in decision.arrays:
-        known = read_array(folder, array.array)
+        known = read_array(folder, array["array"])
         if known is not None and known.state in (PLANNED, REFUSED):
-            remove_quietly(folder.job(array.array))
+            remove_quietly(folder.job(known.array))
         else:
             kept.append(array)
     if kept:
-        write_json(path, decision._replace(arrays=kept).to_json())
+        write_json(path, decision._replace(arrays=kept)._asdict())
     else:
         remove_quietly(path)
 
 
-def _jobs(folder: RunFolder, decision: Decision) -> Dict[str, Optional[str]]:
-    known = summary(folder)
-    return {array.array: known.get(array.array, {}).get("job_id") for array in decision.arrays}
-
-
-def _decide(folder: RunFolder, site: Dict[str, Any], scheduler: Scheduler, request: Dict[str, Any]) -> Decision:
-    status = RunStatus(folder, site, scheduler)
+def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) -> Decision:
+    status = RunStatus(folder, request.get("site") or {}, scheduler)
     answer = status_answer(status)
     status.save()
     policy = Policy(request.get("policy") or {})
@@ -105,42 +87,30 @@ def _decide(folder: RunFolder, site: Dict[str, Any], scheduler: Scheduler, reque
     if policy.select is not None and answer["lifecycle_state"] == "abandoned":
         candidates = sorted(set(candidates) | {t for t in policy.select if status.state[t] == 0})
     diagnoses = diagnose(status, candidates)
-    groups, blocked = decide(diagnoses, policy, _usable_nodes(scheduler, diagnoses))
+    usable_nodes: List[str] = []  # read only when a node is to be avoided; a failed query avoids none
+    if any(diagnosis.found.name == "node_failure" for diagnosis in diagnoses):
+        with suppress(NodeError):
+            usable_nodes = scheduler.usable_nodes()
+    groups, blocked = decide(diagnoses, policy, usable_nodes)
+    shown = [
+        {"tasks": encode_ranges(group.ids)[:2000], "count": len(group.ids), "classes": group.classes,
+         "resources": group.resources, "exclude_nodes": group.placement.get("exclude_nodes") or []}
+        for group in groups
+    ]  # fmt: skip
     return Decision(
-        groups=[_shown(group) for group in groups],
+        groups=shown,
         blocked=[refusal.to_json() for refusal in blocked],
-        arrays=_arrays(status, groups, request),
+        arrays=[array.to_json() for array in _arrays(status, groups, request)],
         left={name: answer["counts"][name] for name in ("running", "pending", "unknown")},
         lifecycle_state=answer["lifecycle_state"],
         stale=status.stale,
     )
 
 
-def _usable_nodes(scheduler: Scheduler, diagnoses: List[Diagnosis]) -> List[str]:
-    """Return the usable nodes, queried only when a node is to be avoided; a failed query avoids none."""
-    if not any(diagnosis.found.name == "node_failure" for diagnosis in diagnoses):
-        return []
-    try:
-        return scheduler.usable_nodes()
-    except NodeError:
-        return []
-
-
-def _shown(group: Group) -> Dict[str, Any]:
-    return {
-        "tasks": encode_ranges(group.ids)[:2000],
-        "count": len(group.ids),
-        "classes": group.classes,
-        "resources": group.resources,
-        "exclude_nodes": group.placement.get("exclude_nodes") or [],
-    }
-
-
 def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> List[Array]:
     """Return the arrays of a new generation, none above the cluster's array size."""
     generation = max(array.generation for array in status.arrays) + 1
     size = int(request["max_array_size"])
-    chain = status.run.chain
     arrays: List[Array] = []
     for group in groups:
         ids = sorted(group.ids)
@@ -152,7 +122,7 @@ def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> 
             arrays.append(Array(
                 name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, generation=generation,
                 max_running=request.get("max_running"), resources=group.resources, placement=group.placement,
-                chain=chain, resubmit=request["request_id"], classes=group.classes,
+                chain=status.run.chain, resubmit=request["request_id"], classes=group.classes,
                 fingerprints=group.fingerprints,
             ))  # fmt: skip
     return arrays

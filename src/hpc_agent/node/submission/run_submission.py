@@ -1,24 +1,29 @@
-"""Submit a run on the cluster: prepare (report the state), then submit (snapshot, ledger, arrays)."""
+"""Submit a run on the cluster: prepare (report the state), then submit (snapshot, ledger, arrays).
+
+A snapshot is immutable: pushed files and hard links to an earlier snapshot, checked by content, put in place by one rename.
+Its manifest is a list of entries: ["f", path, sha256, executable] or ["l", path, target].
+"""
 
 import base64
+import errno
+import hashlib
 import json
 import os
 import shutil
 import time
 import zlib
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List, Optional
 
-from ..schedulers import load
 from ..shared import run_folder
-from ..shared.files import make_folder, write_json
+from ..shared.errors import NodeError
+from ..shared.files import make_folder, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
-from ..shared.run_document import RunDocument, read_run
-from ..shared.run_folder import RunFolder
-from . import snapshot
-from .run_lock import RunLock
-from .submitter import Submitter, write_planned_arrays
+from ..shared.run_folder import RunDocument, RunFolder
+from .submitter import RunLock, Submitter, write_planned_arrays
 
 STALE_INCOMING_SEC = 2 * 86400
+Entry = List[Any]
+_AGAIN = "Run the same 'hpc-agent submit' again."
 
 
 def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -26,14 +31,17 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
     root = run_folder.check_root(request["root"])
     for name in ("incoming", "snapshots", "runs", "shared"):
         make_folder(os.path.join(root, name))
-    incoming = snapshot.incoming_path(root, run_folder.check_id(request["incoming"]))
-    _remove_stale_incoming(root)
+    for name in os.listdir(os.path.join(root, "incoming")):  # pushes that were given up days ago
+        path = os.path.join(root, "incoming", name)
+        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
+            shutil.rmtree(path, ignore_errors=True)
+    incoming = os.path.join(root, "incoming", run_folder.check_id(request["incoming"]))
     make_folder(incoming)
     folder = run_folder.run_folder(root, request["run_id"])
     space = os.statvfs(root)
     return {
-        "snapshot": os.path.isdir(snapshot.snapshot_path(root, request["snapshot"])),
-        "base": next((b for b in request["bases"] if os.path.isdir(snapshot.snapshot_path(root, b))), None),
+        "snapshot": os.path.isdir(_snapshot_path(root, request["snapshot"])),
+        "base": next((b for b in request["bases"] if os.path.isdir(_snapshot_path(root, b))), None),
         "incoming": incoming,
         "root": root,
         "arrays": summary(folder) if os.path.isfile(folder.document) else {},
@@ -41,21 +49,12 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _remove_stale_incoming(root: str) -> None:
-    """Remove the files of pushes that were given up days ago."""
-    parent = os.path.join(root, "incoming")
-    for name in os.listdir(parent):
-        path = os.path.join(parent, name)
-        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     """Install the snapshot, write the run and its arrays, submit every array that has no job id and may go now."""
     root = run_folder.check_root(request["root"])
     folder = run_folder.run_folder(root, request["run"]["run_id"])
     make_folder(folder.path)
-    with _lock(folder, request) as lock:
+    with RunLock(folder.lock, request["owner"]) as lock:
         _write_run(root, folder, request)
         write_planned_arrays(folder, [Array.from_json(array) for array in request["arrays"]])
         return _submit_open_arrays(folder, request, lock)
@@ -67,7 +66,7 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
     ``release_canary`` releases the arrays that waited for the canary.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
-    with _lock(folder, request) as lock:
+    with RunLock(folder.lock, request["owner"]) as lock:
         if request.get("release_canary"):
             for array in arrays_of(folder):
                 if array.held:
@@ -75,32 +74,33 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
         return _submit_open_arrays(folder, request, lock)
 
 
-def _lock(folder: RunFolder, request: Dict[str, Any]) -> RunLock:
-    return RunLock(folder.lock, request["owner"], wait=float(request.get("lock_wait_sec", 45)))
-
-
 def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
-    site = request.get("site") or {}
-    scheduler = load(read_run(folder).scheduler, site)
-    submitter = Submitter(folder, scheduler, site, request["owner"], lock.check, request.get("settle_sec"))
-    return dict(submitter.submit_open_arrays(), arrays=summary(folder), path=folder.path)
+    outcome = Submitter(folder, request, lock.check).submit_open_arrays()
+    return dict(outcome, arrays=summary(folder), path=folder.path)
 
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     """Install the snapshot and make the run's folder; ``run.json`` is written last."""
     run = RunDocument.from_json(request["run"])
     incoming = request["incoming"]
-    for name in request.get("shared_pushed") or []:
-        _publish_shared(root, incoming, name)
+    for name in request.get("shared_pushed") or []:  # folders and files, of which unchanged files were not pushed
+        source = os.path.join(incoming, name)
+        paths = [os.path.join(inside, file) for inside, _, files in os.walk(source) for file in files] or [source]
+        for path in filter(os.path.isfile, paths):
+            target = os.path.join(root, "shared", os.path.relpath(path, incoming))
+            make_folder(os.path.dirname(target))
+            os.replace(path, target)
     if request.get("manifest") is not None:
         manifest = json.loads(_decompress(request["manifest"]).decode("utf-8"))
-        snapshot.install(root, run.snapshot, manifest, request.get("base"), incoming, _runtime_folder())
+        # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
+        runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
     shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         make_folder(path)
-    snapshot.make_work_folder(root, folder.path, run.snapshot, run.outputs, run.shared)
+    _make_work_folder(root, folder.path, run.snapshot, run.outputs, run.shared)
     if not os.path.isfile(folder.document):
-        _write_digests(folder, _decompress(request["digests"]))
+        write_bytes(folder.digests, _decompress(request["digests"]))
         write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         write_json(folder.document, request["run"])
 
@@ -109,26 +109,123 @@ def _decompress(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text))
 
 
-def _write_digests(folder: RunFolder, digests: bytes) -> None:
-    temporary = "%s.%d.tmp" % (folder.digests, os.getpid())
-    with open(temporary, "wb") as handle:
-        handle.write(digests)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, folder.digests)
+def _snapshot_path(root: str, name: str) -> str:
+    return os.path.join(root, "snapshots", name)
 
 
-def _runtime_folder() -> str:
-    """Return the folder of the running runtime, to which ``.hpc/`` of a snapshot is linked."""
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
+    """Make ``snapshots/<name>`` unless it is there.
+
+    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Raises NodeError
+    ``precondition_failed`` for a file that is missing, or that changed between hashing and pushing.
+    """
+    final = _snapshot_path(root, name)
+    if os.path.isdir(final):
+        return
+    make_folder(os.path.dirname(final))
+    building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
+    os.mkdir(building)
+    try:
+        for entry in manifest:
+            _place(entry, building, incoming, _snapshot_path(root, base) if base else None)
+        _copy_tree(runtime, os.path.join(building, ".hpc"))
+        os.rename(building, final)
+        sync_folder(os.path.dirname(final))
+    except OSError as error:
+        if not (error.errno in (errno.EEXIST, errno.ENOTEMPTY) and os.path.isdir(final)):
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _publish_shared(root: str, incoming: str, name: str) -> None:
-    """Move the pushed files of a shared path (a folder or a file) to their place; unchanged files were not pushed."""
-    source = os.path.join(incoming, name)
-    paths = [os.path.join(folder, file) for folder, _, files in os.walk(source) for file in files] or [source]
-    for path in paths:
-        if os.path.isfile(path):
-            target = os.path.join(root, "shared", os.path.relpath(path, incoming))
-            make_folder(os.path.dirname(target))
-            os.replace(path, target)
+def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> None:
+    path = entry[1]
+    target = os.path.join(building, *_safe_parts(path))
+    make_folder(os.path.dirname(target))
+    pushed = os.path.join(incoming, path)
+    if entry[0] == "l":
+        os.symlink(entry[2], target)
+    elif os.path.isfile(pushed):
+        if _sha256(pushed) != entry[2]:
+            raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, _AGAIN)
+        # Linked, not moved: after a killed install the next one still has the pushed files.
+        _link(pushed, target)
+        os.chmod(target, 0o555 if entry[3] else 0o444)
+    elif base is not None and os.path.isfile(os.path.join(base, path)):
+        _link(os.path.join(base, path), target)
+    else:
+        raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
+
+
+def _safe_parts(path: str) -> List[str]:
+    """Return the parts of a relative path. Raises NodeError for an absolute path or one with ``..``."""
+    parts = path.split("/")
+    if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise NodeError("spec_invalid", "not a path inside the repo: %r" % path)
+    return parts
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for chunk in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _link(source: str, target: str) -> None:
+    """Make a hard link, or a copy where the file system refuses (too many links, another device)."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP):
+            raise
+        shutil.copy2(source, target)
+
+
+def _copy_tree(source: str, target: str, place: Callable[[str, str], Any] = _link) -> None:
+    """Put every file below ``source`` into ``target``; symbolic links are made anew, folders stay writable."""
+    make_folder(target)
+    for folder, folders, files in os.walk(source):
+        inside = os.path.join(target, os.path.relpath(folder, source))
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            here = os.path.normpath(os.path.join(inside, name))
+            if os.path.islink(path):
+                os.symlink(os.readlink(path), here)
+            elif name in folders:
+                make_folder(here)
+            elif not os.path.lexists(here):
+                place(path, here)
+
+
+def _make_work_folder(root: str, run_path: str, name: str, outputs: List[str], shared: Dict[str, str]) -> None:
+    """Make the folder in which the run's tasks start: a copy of the snapshot with links to folders outside of the copy.
+
+    ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
+    Files are real copies: through a hard link a task that may change modes (chmod, root) could write into the snapshot.
+    """
+    work = os.path.join(run_path, "work")
+    if os.path.isdir(work):
+        return
+    building = "%s.building-%d-%s" % (work, os.getpid(), os.urandom(4).hex())
+    try:
+        _copy_tree(_snapshot_path(root, name), building, shutil.copy2)
+        links = {name: os.path.join(run_path, "outputs", name) for name in outputs}
+        if "results" in links:
+            links["results"] = os.path.join(run_path, "results")
+        for target in links.values():
+            make_folder(target)
+        links.update(shared)
+        for name, target in links.items():
+            link = os.path.join(building, *_safe_parts(name))
+            make_folder(os.path.dirname(link))
+            if os.path.islink(link) or os.path.isfile(link):
+                os.unlink(link)
+            elif os.path.isdir(link):
+                shutil.rmtree(link)
+            os.symlink(target, link)
+        os.rename(building, work)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

@@ -1,31 +1,135 @@
-"""Submit the arrays of a run to the scheduler, each of them once.
+"""Submit the arrays of a run to the scheduler, each of them once, under the lock of the run.
 
 An intent without a job id means that the submission was killed, or that the scheduler's response was lost or wrong. Before
 such an array is submitted again, the scheduler is queried for a job of the array's unique name.
 """
 
+import errno
 import fcntl
 import os
+import shutil
+import socket
+import threading
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, Optional
 
-from ..schedulers.base import Job, Scheduler
+from ..schedulers import load
+from ..schedulers.base import Job
+from ..schedulers.local.processes import born
 from ..shared.errors import NodeError
-from ..shared.files import read_json, remove_quietly
+from ..shared.files import read_json, remove_quietly, write_json
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import slice_ranges
-from ..shared.run_document import read_run
-from ..shared.run_folder import RunFolder
+from ..shared.run_folder import RunFolder, read_run
 
 # How long a scheduler may take to show a job that it has accepted.
 SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
 # A clear refusal may be wrong too, but a shorter wait is enough.
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
 CLAIMS_READ_AT_MOST = 200
-OPEN_STATES = (PLANNED, INTENT, REFUSED)
+LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+
+
+class RunLock(object):
+    """A lock on a run with an owner and a lease; a folder, for mkdir is atomic on NFS too, where flock may not work.
+
+    ``with RunLock(path, owner, wait)`` raises NodeError ``precondition_failed`` with the holder after ``wait`` seconds.
+    A thread of the holder renews its lease. The lock of a holder that was killed is taken over at once on the holder's own
+    host, elsewhere when the lease is over.
+    """
+
+    def __init__(self, path: str, owner: str, wait: float = LOCK_WAIT_SEC, lease: float = LEASE_SEC) -> None:
+        self._path = path
+        self._owner_file = os.path.join(path, "owner.json")
+        self._owner = "%s %s" % (owner, os.urandom(6).hex())
+        self._wait = wait
+        self._lease = lease
+        self._released = threading.Event()
+
+    def __enter__(self) -> "RunLock":
+        deadline = time.monotonic() + self._wait
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    "precondition_failed",
+                    "this run is being submitted by %s" % self._holder_name(),
+                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
+                )
+            time.sleep(0.1)
+        threading.Thread(target=self._renew_until_released, daemon=True).start()
+        return self
+
+    def _renew_until_released(self) -> None:
+        with suppress(OSError):
+            while not self._released.wait(self._lease / 4):
+                os.utime(self._owner_file, None)
+
+    def _try(self) -> bool:
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._break_if_stale()
+            return False
+        me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self._owner_file, dict(me, started=born(os.getpid())))
+        return True
+
+    def _holder(self) -> Dict[str, Any]:
+        """Return the content of the owner's file; empty where the file is missing or cannot be read."""
+        try:
+            return dict(read_json(self._owner_file, {}))
+        except (OSError, ValueError):
+            return {}
+
+    def _holder_name(self) -> str:
+        return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
+
+    def _age(self) -> Optional[float]:
+        """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
+        probe = "%s.%d.probe" % (self._path, os.getpid())
+        try:
+            with open(probe, "w"):
+                pass
+            now = os.stat(probe).st_mtime
+            newest = os.stat(self._path).st_mtime
+            if os.path.exists(self._owner_file):
+                newest = max(newest, os.stat(self._owner_file).st_mtime)
+            return now - newest
+        except OSError:
+            return None
+        finally:
+            remove_quietly(probe)
+
+    def _break_if_stale(self) -> None:
+        """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
+        age, known = self._age(), self._holder()
+        here = known.get("host") == socket.gethostname() and known.get("started")
+        # The start time tells the holder from a later process with the same id.
+        has_ended = here and born(int(known.get("pid") or 0)) != known["started"]
+        if age is None or (age < self._lease and not has_ended):
+            return
+        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+        try:
+            os.rename(self._path, grave)
+        except OSError:
+            return
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def check(self) -> None:
+        """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
+        if read_json(self._owner_file, {}).get("owner") != self._owner:
+            raise NodeError("precondition_failed", "the lock on this run was taken over by %s" % self._holder_name())
+
+    def __exit__(self, *_: Any) -> None:
+        self._released.set()
+        if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
+            shutil.rmtree(self._path, ignore_errors=True)
 
 
 def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
@@ -39,7 +143,7 @@ def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
     if untouched:
         for name in set(known) - {array.array for array in arrays}:
             remove_quietly(folder.job(name))
-    order = max([array.order for array in known.values()] or [-1]) + 1
+    order = max([array.order for array in known.values()], default=-1) + 1
     for array in arrays:
         old = known.get(array.array)
         if old is None:
@@ -55,23 +159,16 @@ def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
 class Submitter(object):
     """Submits the open arrays of one run, under the run's lock."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        scheduler: Scheduler,
-        site: Dict[str, Any],
-        owner: str,
-        check_lock: Callable[[], None],
-        settle: Optional[float] = None,
-    ) -> None:
+    def __init__(self, folder: RunFolder, request: Dict[str, Any], check_lock: Callable[[], None]) -> None:
+        run = read_run(folder)
         self.folder = folder
-        self.scheduler = scheduler
-        self.site = site
-        self.owner = owner
+        self.site: Dict[str, Any] = request.get("site") or {}
+        self.scheduler = load(run.scheduler, self.site)
+        self.owner = request["owner"]
         self.check_lock = check_lock
-        self.settle = SETTLE_SEC if settle is None else settle
+        self.settle = float(request.get("settle_sec", SETTLE_SEC))
         self.submission = read_json(folder.submission)
-        self.max_submitted = read_run(folder).constraints.get("max_submitted")
+        self.max_submitted = int(run.constraints.get("max_submitted") or 0)
 
     def submit_open_arrays(self) -> Dict[str, Any]:
         """Submit every open array that may go now.
@@ -81,7 +178,7 @@ class Submitter(object):
         """
         known = arrays_of(self.folder)
         job_ids = {array.array: str(array.job_id) for array in known if array.state == SUBMITTED}
-        ready = [array for array in known if array.state in OPEN_STATES and not array.held]
+        ready = [array for array in known if array.state in (PLANNED, INTENT, REFUSED) and not array.held]
         for position, array in enumerate(ready):
             self.check_lock()
             message = self._submit(array, job_ids)
@@ -90,64 +187,64 @@ class Submitter(object):
         return {"waiting": 0, "message": ""}
 
     def _submit(self, array: Array, job_ids: Dict[str, str], queue_was_empty: bool = False) -> Optional[str]:
-        """Submit one array, or adopt its job. Returns the reason when the array has to wait for room.
-
-        A limit on submitted jobs makes the array wait, unless none of the user's jobs is in the queue.
-        """
+        """Submit one array or adopt its job. Return the reason when a limit on submitted jobs makes the array wait."""
+        job_id = None
         try:
-            job_id = self._existing_job(array, self.settle) if array.state != PLANNED else None
+            if array.state != PLANNED:
+                job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                limit = self._reached_limit(array)
-                if limit:
-                    return self._keep_back(array, limit)
-                job_id = self._send(array, job_ids)
+                there = self.scheduler.submitted_elements() if self.max_submitted else 0  # of all of the user's jobs
+                if there and there + array.elements > self.max_submitted:
+                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (
+                        there,
+                        self.max_submitted,
+                    )
+                else:
+                    job_id = self._send(array, job_ids)
         except NodeError as error:
             error.details.update(arrays=summary(self.folder), array=array.array)
             if error.code != "scheduler_refused" or not error.details.get("retry_later"):
                 raise
-            if self.scheduler.submitted_elements() != 0:
-                return self._keep_back(array, error.message)
-            if not queue_was_empty:  # the jobs that reached the limit may have ended since the refusal
-                return self._submit(array._replace(state=PLANNED), job_ids, queue_was_empty=True)
-            error.remediation = (
-                "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
-                "that limit, then run 'hpc-agent submit' again."
-            )
-            raise
+            message = error.message
+            if self.scheduler.submitted_elements() == 0:
+                if not queue_was_empty:  # the jobs that reached the limit may have ended since the refusal
+                    return self._submit(array._replace(state=PLANNED), job_ids, queue_was_empty=True)
+                error.remediation = (
+                    "The array alone is above the limit on submitted jobs: set max_array_size in clusters.yaml to at most "
+                    "that limit, then run 'hpc-agent submit' again."
+                )
+                raise
+        if job_id is None:
+            # Not "refused": the array is still to be submitted, and the look-up by name was made already.
+            write_array(self.folder, array._replace(state=PLANNED, message=message))
+            return message
         job_ids[array.array] = job_id
         return None
 
     def _send(self, array: Array, job_ids: Dict[str, str]) -> str:
+        """Write the intent and submit the array. The scheduler may have accepted a submission that failed all the same."""
         after_jobs = [job_ids[name] for name in array.after if name in job_ids]
-        array = self._write(array, state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
+        array = array._replace(state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
+        write_array(self.folder, array)
         try:
             with open(self.folder.barrier(array.array), "a") as barrier:
-                try:
+                with suppress(OSError):  # a file system without locks: only the settle time protects
                     fcntl.flock(barrier, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    pass  # a file system without locks: only the settle time protects
                 job_id = self.scheduler.submit(self._job(array, barrier.fileno()))
         except NodeError as error:
-            return self._job_despite(error, array)
+            if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
+                raise
+            definite = error.code != "submission_unknown"
+            found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
+            if found is not None:
+                return found
+            if definite:
+                write_array(self.folder, array._replace(state=REFUSED, message=error.message))
+            raise
         return self._submitted(array, job_id, adopted=False)
 
-    def _job_despite(self, error: NodeError, array: Array) -> str:
-        """Return the job of an array whose submission failed: the scheduler may have accepted the job all the same."""
-        if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
-            raise error
-        definite = error.code != "submission_unknown"
-        found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
-        if found is not None:
-            return found
-        if definite:
-            self._write(array, state=REFUSED, message=error.message)
-        raise error
-
     def _existing_job(self, array: Array, settle: float) -> Optional[str]:
-        """Return the job of an unfinished intent, if the scheduler has one.
-
-        Raises NodeError ``submission_unknown`` when the scheduler cannot be queried: then nothing is submitted.
-        """
+        """Return the job of an unfinished intent, if the scheduler has one. Nothing is submitted after a failed query."""
         ended = self._await_sender(array)
         time.sleep(min(settle, max(0.0, settle - (time.time() - max(ended, array.at)))))
         try:
@@ -164,10 +261,9 @@ class Submitter(object):
         return self._submitted(array, job_id, adopted=True) if job_id else None
 
     def _await_sender(self, array: Array) -> float:
-        """Wait until no sbatch or qsub of an earlier attempt runs on this host, for its job may still be accepted.
+        """Wait for the sbatch or qsub of an earlier attempt on this host: its job may still be accepted.
 
-        Returns the time at which it ended (epoch seconds), 0 when there was none. Raises NodeError
-        ``submission_unknown`` when it does not end.
+        Return the time at which it ended (epoch seconds), 0 when there was none.
         """
         deadline = time.monotonic() + self.scheduler.command_timeout + 5.0
         ended = 0.0
@@ -200,25 +296,9 @@ class Submitter(object):
         return None
 
     def _submitted(self, array: Array, job_id: str, adopted: bool) -> str:
-        self._write(array, state=SUBMITTED, job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
+        array = array._replace(state=SUBMITTED, job_id=job_id, submitted_at=time.time(), adopted=adopted, message=None)
+        write_array(self.folder, array)
         return job_id
-
-    def _reached_limit(self, array: Array) -> str:
-        """Return why the array has to wait: the limit on submitted elements counts *all* of the user's jobs."""
-        if not self.max_submitted:
-            return ""
-        there = self.scheduler.submitted_elements()
-        if there and there + array.elements > int(self.max_submitted):
-            return "%d of at most %d elements are submitted (all of your jobs count)" % (there, self.max_submitted)
-        return ""
-
-    def _keep_back(self, array: Array, message: str) -> str:
-        # Not "refused": the array is still to be submitted, and the look-up by name was made already.
-        self._write(array, state=PLANNED, message=message)
-        return message
-
-    def _write(self, array: Array, **changed: Any) -> Array:
-        return write_array(self.folder, array._replace(**changed))
 
     def _job(self, array: Array, barrier: int) -> Job:
         return Job(

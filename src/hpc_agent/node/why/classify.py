@@ -9,7 +9,7 @@ import signal
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..look.records import FailureFacts
-from ..shared.log_tail import DISK_FULL_EXIT
+from ..shared.files import DISK_FULL_EXIT
 from .failure_signs import (
     CERTAIN,
     GUESS,

@@ -12,8 +12,8 @@ from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared.failure_classes import by_name
+from ..shared.files import tail
 from ..shared.ledger import Array
-from ..shared.log_tail import tail
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import existing_run
 from ..shared.task_environment import result_folder
