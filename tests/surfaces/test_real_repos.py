@@ -18,6 +18,7 @@ import pytest
 
 from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.child_process import options_from_help
 from hpc_agent.experiment.reading.discovery import (
     NO_EXECUTORS,
     executor_facts,
@@ -25,10 +26,8 @@ from hpc_agent.experiment.reading.discovery import (
     find_reducers,
     find_runs,
 )
-from hpc_agent.experiment.reading.executors import executor_at, flag_rows
-from hpc_agent.experiment.reading.help_text import options_from_help
-from hpc_agent.experiment.reading.parameter_checks import check_kwargs
-from hpc_agent.experiment.reading.python_sources import python_sources
+from hpc_agent.experiment.reading.executors import check_kwargs, executor_at, flag_rows
+from hpc_agent.experiment.reading.pushed_tree import python_sources
 from hpc_agent.experiment.writing.tasks_file import render
 
 pytestmark = pytest.mark.slow(reason="source distributions are downloaded and their scripts run with --help")

@@ -1,7 +1,7 @@
 import pytest
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.reading.executor_command import check_command, check_program
+from hpc_agent.experiment.reading.executors import check_command, check_program
 
 FILES = {"train.py": False, "bin/run": True, "bin/plain": False, "executors/a.py": False}
 

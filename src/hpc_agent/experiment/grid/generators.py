@@ -7,7 +7,8 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,17 +17,101 @@ from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.task_source import (
-    MAX_TASKS,
-    Kwargs,
-    TaskSource,
-    bad,
-    check_fixed,
-    listed,
-    python_reading_rows,
-    typed_params,
-)
 from hpc_agent.node.shared import task_environment
+
+Kwargs = dict[str, Any]
+MAX_TASKS = 1_000_000
+# More listed tasks than this are written into MANIFEST instead of tasks.py.
+INLINE_TASKS = 1000
+MANIFEST = "tasks.jsonl"
+CELL = '''
+def cell(text):
+    """A number, true, false or null where it reads as one; else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    finite = value == value and value not in (float("inf"), float("-inf"))
+    return value if finite and not isinstance(value, (dict, list, str)) else text
+
+
+'''
+REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """The tasks of a generator. ``python`` defines TASKS; ``manifest`` is a further file that it reads."""
+
+    count: int
+    make: Callable[[], Iterator[Kwargs]]
+    python: str
+    about: str
+    imports: tuple[str, ...] = ()
+    manifest: str | None = None
+
+    def names(self) -> set[str]:
+        """Return the names of all parameters."""
+        return {name for kwargs in self.make() for name in kwargs}
+
+
+def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
+    return SpecInvalid(message, field=where, remediation=REMEDY)
+
+
+def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
+    """Return the params with these names and types; a pair is a type and a default.
+
+    Raises SpecInvalid for a param that is missing, unknown, or of a wrong type.
+    """
+    if unknown := sorted(set(params) - set(kinds)):
+        message = f"there is no param {unknown[0]!r}; there are {', '.join(kinds)}"
+        raise bad(message, f"task_generator.params.{unknown[0]}")
+    values = []
+    for name, kind in kinds.items():
+        kind, default = kind if isinstance(kind, tuple) else (kind, ...)
+        if name not in params and default is ...:
+            raise bad(f"the param {name!r} is missing", f"task_generator.params.{name}")
+        try:
+            values.append(msgspec.convert(params.get(name, default), kind))
+        except msgspec.ValidationError as error:
+            raise bad(f"{name}: {error}", f"task_generator.params.{name}") from error
+    return values
+
+
+def check_fixed(fixed: Kwargs, names: set[str]) -> None:
+    both = sorted(set(fixed) & names)
+    if both:
+        raise bad(f"{both[0]!r} is both fixed and varied", "fixed_params")
+
+
+def listed(tasks: list[Kwargs], about: str) -> TaskSource:
+    """Return tasks that are written one by one, into tasks.py or into MANIFEST."""
+    if len(tasks) <= INLINE_TASKS:
+        return TaskSource(len(tasks), lambda: iter(tasks), f"TASKS = {literal(tasks, 0, 8)}\n", about)
+    text = "".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks)
+    source = python_reading_rows(MANIFEST, {})
+    return TaskSource(len(tasks), lambda: iter(tasks), source, about, ("io", "json", "os"), text)
+
+
+def python_reading_rows(path: str, fixed: Kwargs, columns: Sequence[str] = (), is_csv: bool = False) -> str:
+    """Return the Python that makes TASKS from the rows of a CSV or JSONL file beside tasks.py."""
+    newline = ', newline=""' if is_csv else ""
+    rows = "list(csv.DictReader(lines))" if is_csv else "[json.loads(line) for line in lines if line.strip()]"
+    value = "cell(row[name])" if is_csv else "row[name]"
+    task = f"{{name: {value} for name in {'COLUMNS if name in row' if columns else 'row'}}}"
+    return (
+        (CELL if is_csv else "")
+        + (f"COLUMNS = {literal(columns)}\n" if columns else "")
+        + (f"FIXED = {literal(fixed)}\n" if fixed else "")
+        + "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+        + f'with io.open(os.path.join(HERE, {literal(path)}), encoding="utf-8"{newline}) as lines:\n'
+        + f"    ROWS = {rows}\n"
+        + f"TASKS = [{f'dict({task}, **FIXED)' if fixed else task} for row in ROWS]\n"
+    )
+
+
+# -- the kinds -----------------------------------------------------------------------------------------------------
 
 
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,32 +128,24 @@ class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
 
 def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:
     """Return the tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid with the wrong param."""
-    fixed = dict(fixed or {})
-    source = _KINDS[generator.kind](generator.params, root, fixed)
+    source = _KINDS[generator.kind](generator.params, root, dict(fixed or {}))
     if source.count < 1:
         raise bad(f"{generator.kind} makes no task")
     if source.count > MAX_TASKS:
         raise bad(f"{generator.kind} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
     for number, kwargs in enumerate(source.make()):
-        _check(kwargs, f"task {number}")
+        try:
+            json.dumps(kwargs, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise bad(f"task {number}: a value is not JSON: {error}") from error
+        if found := task_environment.problems(kwargs):
+            raise bad(f"task {number}: {found[0]}")
     return source
-
-
-def _check(kwargs: Kwargs, where: str) -> None:
-    """Raises SpecInvalid for a name that is no variable name, and for a value that JSON cannot hold."""
-    try:
-        json.dumps(kwargs, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise bad(f"{where}: a value is not JSON: {error}") from error
-    found = task_environment.problems(kwargs)
-    if found:
-        raise bad(f"{where}: {found[0]}")
 
 
 def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     [items] = typed_params(params, items=list[dict[str, Any]])
-    for item in items:
-        check_fixed(fixed, set(item))
+    check_fixed(fixed, set().union(*items))
     return listed([{**item, **fixed} for item in items], f"{len(items)} listed task" + ("" if len(items) == 1 else "s"))
 
 
@@ -84,64 +161,46 @@ def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
             raise bad(f"axis {name!r} has {twice!r} twice", f"task_generator.params.axes.{name}")
     check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
-    python = f"AXES = {_axes_text(all_axes)}\n"
+    rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in all_axes.items()]
+    python = f"AXES = {{\n{''.join(rows)}}}\n"
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
     about = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
     make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
     return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",))
 
 
-def _axes_text(axes: dict[str, list[Any]]) -> str:
-    rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in axes.items()]
-    return "{\n" + "".join(rows) + "}"
-
-
 def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     items, seeds = typed_params(params, items=list[dict[str, Any]], seeds=list[int])
-    for item in items:
-        check_fixed(fixed, set(item))
-        if "seed" in item:
-            raise bad("an item has a 'seed' of its own", "task_generator.params.items")
+    check_fixed(fixed, set().union(*items))
+    if any("seed" in item for item in items):
+        raise bad("an item has a 'seed' of its own", "task_generator.params.items")
     whole = [{**item, **fixed} for item in items]
     python = f"ITEMS = {literal(whole, 0, 8)}\nSEEDS = {literal(seeds, 0, 8)}\n"
     python += "TASKS = [dict(item, seed=seed) for item in ITEMS for seed in SEEDS]\n"
     make = lambda: ({**item, "seed": seed} for item in whole for seed in seeds)  # noqa: E731
-    about = f"{len(items)} items x {len(seeds)} seeds"
-    return TaskSource(len(items) * len(seeds), make, python, about)
+    return TaskSource(len(items) * len(seeds), make, python, f"{len(items)} items x {len(seeds)} seeds")
 
 
-def _logspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n, base = typed_params(params, param=str, low=float, high=float, n=int, base=(float, 10.0))
-    _check_range(low, high, n)
-    if low <= 0 or base <= 0 or base == 1:
-        raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
-    first, last = math.log(low, base), math.log(high, base)
-    values = [base ** (first + (last - first) * i / (n - 1)) for i in range(n)]
-    return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}, log-spaced")
-
-
-def _linspace(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    param, low, high, n = typed_params(params, param=str, low=float, high=float, n=int)
-    _check_range(low, high, n)
-    values = [low + (high - low) * i / (n - 1) for i in range(n)]
-    return _numeric(param, [low, *values[1:-1], high], fixed, f"{n} {param} from {low:g} to {high:g}")
-
-
-def _check_range(low: float, high: float, n: int) -> None:
+def _numeric(is_log: bool, params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
+    """Return tasks with n values, rounded to twelve digits: a value like 0.001 is written as such."""
+    only_log = {"base": (float, 10.0)} if is_log else {}
+    param, low, high, n, *more = typed_params(params, param=str, low=float, high=float, n=int, **only_log)
+    base = more[0] if is_log else 10.0
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise bad(f"low ({low}) must be below high ({high}), and both finite", "task_generator.params.low")
     if not 2 <= n <= MAX_TASKS:
         raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "task_generator.params.n")
-
-
-def _numeric(param: str, values: list[float], fixed: Kwargs, about: str) -> TaskSource:
-    """Return tasks with these values, rounded to twelve digits: a value like 0.001 is written as such."""
-    check_fixed(fixed, {param})
+    if is_log and (low <= 0 or base <= 0 or base == 1):
+        raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
+    first, last = (math.log(low, base), math.log(high, base)) if is_log else (low, high)
+    steps = [first + (last - first) * i / (n - 1) for i in range(1, n - 1)]
+    values = [low, *(base**step if is_log else step for step in steps), high]
     tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
-    if len(tidy) != len(values):
+    check_fixed(fixed, {param})
+    if len(tidy) != n:
         raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
-    source = _cartesian({"axes": {param: tidy}}, Path(), fixed)
-    return TaskSource(source.count, source.make, source.python, about, source.imports)
+    about = f"{n} {param} from {low:g} to {high:g}" + (", log-spaced" if is_log else "")
+    return replace(_cartesian({"axes": {param: tidy}}, root, fixed), about=about)
 
 
 def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
@@ -157,7 +216,7 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     is_csv = path.suffix.lower() == ".csv"
     try:
         with path.open(encoding="utf-8", newline="") as handle:
-            rows = _csv_rows(handle) if is_csv else [json.loads(line) for line in handle if line.strip()]
+            rows = list(_csv_rows(handle)) if is_csv else [json.loads(line) for line in handle if line.strip()]
     except (ValueError, csv.Error) as error:
         raise bad(f"{name}: {error}", "task_generator.params.path") from error
     if not all(isinstance(row, dict) for row in rows):
@@ -165,8 +224,7 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     missing = sorted(set(columns) - set().union(*rows)) if rows else []
     if missing:
         raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
-    for row in rows[:1]:
-        check_fixed(fixed, set(columns or row))
+    check_fixed(fixed, set(columns or rows[0]) if rows else set())
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
     relative = path.relative_to(root).as_posix()
     python = python_reading_rows(f"../{relative}", fixed, columns, is_csv)
@@ -174,24 +232,22 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
 
 
-def number_or_text(text: str) -> Any:
-    """Return the cell of a CSV file as a number, true, false or null if it is one in JSON, else as text."""
+def _csv_rows(handle: Iterable[str]) -> Iterator[Kwargs]:
+    """Yield each row; a cell that is a number, true, false or null in JSON has that value, another one is text."""
+    reader = csv.DictReader(handle)
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} has another number of columns than the header")
+        yield {name: _number_or_text(text) for name, text in row.items()}
+
+
+def _number_or_text(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:
         return text
     finite = not isinstance(value, float) or math.isfinite(value)
     return value if finite and not isinstance(value, (dict, list, str)) else text
-
-
-def _csv_rows(handle: Any) -> list[Kwargs]:
-    reader = csv.DictReader(handle)
-    rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"line {reader.line_num} has another number of columns than the header")
-        rows.append({name: number_or_text(text) for name, text in row.items()})
-    return rows
 
 
 class Range(msgspec.Struct, forbid_unknown_fields=True):
@@ -243,8 +299,8 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path, Kwargs], TaskSource]] = {
     "enumerated": _enumerated,
     "cartesian_product": _cartesian,
     "items_x_seeds": _items_x_seeds,
-    "numeric_logspace": _logspace,
-    "numeric_linspace": _linspace,
+    "numeric_logspace": functools.partial(_numeric, True),
+    "numeric_linspace": functools.partial(_numeric, False),
     "from_manifest": _from_manifest,
     "latin_hypercube": functools.partial(_sampled, "LatinHypercube", "latin hypercube"),
     "sobol": functools.partial(_sampled, "Sobol", "Sobol"),

@@ -5,28 +5,26 @@ argv: tasks.py, output file, task limit. The last line of the output is {"total"
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from hpc_agent.node.shared.task_environment import canonical, load_tasks, problems
 
 
 class TasksFileError(Exception):
-    """An error of tasks.py, with the number of the task."""
-
-    def __init__(self, message: str, task: int | None = None, trace: str = "") -> None:
-        super().__init__(message)
-        self.facts = {"message": message, "task": task, "traceback": trace}
+    """An error of tasks.py: its message, the number of the task, and the traceback."""
 
 
-def resolve_all(path: str, limit: int, write: Any) -> int:
-    module = _guarded(lambda: load_tasks(path), "importing tasks.py", None)
+def resolve_all(path: str, limit: int, write: Callable[[bytes], object]) -> int:
+    module = _called(lambda: load_tasks(path), "importing tasks.py")
     for name in ("total", "resolve"):
         if not callable(getattr(module, name, None)):
             raise TasksFileError(f"tasks.py has no function {name}()")
-    total = _guarded(module.total, "total()", None)
+    total = _called(module.total, "total()")
     if isinstance(total, bool) or not isinstance(total, int):
         raise TasksFileError(f"total() must return an int, not {type(total).__name__}")
     if total < 1:
@@ -36,44 +34,35 @@ def resolve_all(path: str, limit: int, write: Any) -> int:
             f"total() is {total:,}: more than the {limit:,} tasks that one run may have (constraints.max_tasks)"
         )
     for task in range(total):
-        write(_resolve_one(module, task) + b"\n")
+        kwargs = _called(functools.partial(module.resolve, task), f"resolve({task})", task)
+        if not isinstance(kwargs, dict):
+            raise TasksFileError(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
+        if found := problems(kwargs):
+            raise TasksFileError(f"resolve({task}): {found[0]}", task)
+        try:
+            write(canonical(kwargs) + b"\n")
+        except (TypeError, ValueError) as error:
+            raise TasksFileError(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
     return total
 
 
-def _resolve_one(module: Any, task: int) -> bytes:
-    kwargs = _guarded(lambda: module.resolve(task), f"resolve({task})", task)
-    if not isinstance(kwargs, dict):
-        raise TasksFileError(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
-    found = problems(kwargs)
-    if found:
-        raise TasksFileError(f"resolve({task}): {found[0]}", task)
-    try:
-        return canonical(kwargs)
-    except (TypeError, ValueError) as error:
-        raise TasksFileError(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
-
-
-def _guarded(call: Any, what: str, task: int | None) -> Any:
+def _called(call: Callable[[], Any], what: str, task: int | None = None) -> Any:
     mine = os.getpid()
     try:
-        result = call()
+        return call()
+    except BaseException as error:
+        trace = traceback.format_exc()[-3000:]
+        raise TasksFileError(f"{what} raised {type(error).__name__}: {error}", task, trace) from error
+    finally:
         if os.getpid() != mine:
             os._exit(0)  # a process that tasks.py forked must not write into the same file
-        return result
-    except TasksFileError:
-        raise
-    except BaseException as error:
-        raise TasksFileError(
-            f"{what} raised {type(error).__name__}: {error}", task, traceback.format_exc()[-3000:]
-        ) from error
 
 
-def main(path: str, output: str, limit: str) -> int:
+def main(path: str, output: str, limit: str) -> None:
     os.dup2(2, 1)  # the user's prints go to stderr
     with open(output, "wb", buffering=1 << 20) as handle:  # noqa: PTH123 - a plain path from the parent
         try:
             outcome: dict[str, Any] = {"total": resolve_all(path, int(limit), handle.write)}
         except TasksFileError as refused:
-            outcome = {"error": refused.facts}
+            outcome = {"error": dict(zip(("message", "task", "traceback"), refused.args, strict=False))}
         handle.write(json.dumps(outcome).encode() + b"\n")
-    return 0

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
@@ -37,8 +38,7 @@ class ResolvedTasks:
 
     def lines(self) -> Iterator[bytes]:
         with self.path.open("rb") as handle:
-            for _, line in zip(range(self.total), handle, strict=False):
-                yield line.rstrip(b"\n")
+            yield from (line.rstrip(b"\n") for line in itertools.islice(handle, self.total))
 
     def kwargs(self) -> Iterator[dict[str, Any]]:
         return map(json.loads, self.lines())
@@ -54,7 +54,7 @@ class ResolvedTasks:
         return base64.b64encode(zlib.compress(data)).decode()
 
     def preview(self) -> list[dict[str, Any]]:
-        return [kwargs for kwargs, _ in zip(self.kwargs(), range(PREVIEW), strict=False)]
+        return list(itertools.islice(self.kwargs(), PREVIEW))
 
 
 @contextlib.contextmanager
@@ -70,54 +70,55 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
             remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
             "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
         )
+    before = hashlib.sha256(repo.tasks.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="hpc-agent-") as folder:
-        yield _resolve(world, repo.tasks, Path(folder), limit, timeout_sec)
-
-
-def _resolve(world: World, tasks_py: Path, folder: Path, limit: int, timeout_sec: float) -> ResolvedTasks:
-    before = hashlib.sha256(tasks_py.read_bytes()).hexdigest()
-    first, second = folder / "first", folder / "second"
-    # Different hash seeds show a dependence on the order of a set; two processes one on the clock or on chance.
-    children = [_start(world, tasks_py, output, limit, seed) for output, seed in ((first, "0"), (second, "1"))]
-    try:
-        for child in children:
-            child.wait(timeout=timeout_sec)
-    except subprocess.TimeoutExpired:
-        raise _invalid(
-            f"resolving the tasks took more than {timeout_sec:.0f} s",
-            "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'.",
-        ) from None
-    finally:
-        for child in children:
-            end_group(child)
-    total, _ = (_total(output, child, tasks_py) for output, child in zip((first, second), children, strict=True))
-    cmd_sha = _compare(first, second, total, tasks_py)
-    if hashlib.sha256(tasks_py.read_bytes()).hexdigest() != before:
-        raise _invalid("tasks.py changed while it was being read")
-    return ResolvedTasks(first, total, cmd_sha, before)
+        first, second = Path(folder, "first"), Path(folder, "second")
+        # Different hash seeds show a dependence on the order of a set; two processes one on the clock or on chance.
+        children = [_start(world, repo.tasks, output, limit, seed) for output, seed in ((first, "0"), (second, "1"))]
+        try:
+            for child in children:
+                child.wait(timeout=timeout_sec)
+        except subprocess.TimeoutExpired:
+            raise _invalid(
+                f"resolving the tasks took more than {timeout_sec:.0f} s",
+                "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'.",
+            ) from None
+        finally:
+            for child in children:
+                end_group(child)
+        total, _ = (_total(output, child, repo.tasks) for output, child in zip((first, second), children, strict=True))
+        cmd_sha = _compare(first, second, total, repo.tasks)
+        if hashlib.sha256(repo.tasks.read_bytes()).hexdigest() != before:
+            raise _invalid("tasks.py changed while it was being read")
+        yield ResolvedTasks(first, total, cmd_sha, before)
 
 
 def _start(world: World, tasks_py: Path, output: Path, limit: int, seed: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[3]), world.env.get("PYTHONPATH", "")]))
+    env = {**world.env, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path}
     # With -m, Python would import json.py or types.py of the repo instead of its own modules.
     code = "import sys; sys.path[:] = filter(None, sys.path)\n"
     code += "from hpc_agent.experiment.grid.resolve_child import main; main(*sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(tasks_py), str(output), str(limit)],
-        cwd=tasks_py.parents[1],
-        env={**world.env, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=output.with_suffix(".err").open("wb"),
-        start_new_session=True,
-    )
+    words = [sys.executable, "-c", code, str(tasks_py), str(output), str(limit)]
+    with output.with_suffix(".err").open("wb") as errors:
+        return subprocess.Popen(
+            words,
+            cwd=tasks_py.parents[1],
+            env=env,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
 def _total(output: Path, child: subprocess.Popen[bytes], tasks_py: Path) -> int:
     """Return the number of tasks that the child wrote. Raises SpecInvalid with the error of tasks.py."""
     remediation = f"Correct {tasks_py}, then run 'hpc-agent compute-run-id' to check it."
     try:
-        outcome = json.loads(_last_line(output))
+        with output.open("rb") as handle:
+            handle.seek(max(0, output.stat().st_size - 65536))
+            outcome = json.loads(handle.read().rstrip(b"\n").rpartition(b"\n")[2])
     except (OSError, ValueError):
         outcome = {}
     if error := outcome.get("error"):
@@ -150,9 +151,3 @@ def _compare(first: Path, second: Path, total: int, tasks_py: Path) -> str:
 
 def _invalid(message: str, remediation: str | None = None, details: dict[str, Any] | None = None) -> SpecInvalid:
     return SpecInvalid(message, field="tasks.py", remediation=remediation, details=details)
-
-
-def _last_line(path: Path) -> bytes:
-    with path.open("rb") as handle:
-        handle.seek(max(0, path.stat().st_size - 65536))
-        return handle.read().rstrip(b"\n").rpartition(b"\n")[2]

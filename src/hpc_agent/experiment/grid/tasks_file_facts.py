@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.syntax import Scope
+from hpc_agent.experiment.reading.syntax import Scope, dotted
 from hpc_agent.node.shared.task_environment import load_tasks
 from hpc_agent.state.repo_files import RepoLayout
 
@@ -36,15 +36,12 @@ def read_tasks_file(path: Path) -> TasksFileFacts:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return TasksFileFacts({}, DEFAULT_PYTHON)
-    tree.body = [node for node in tree.body if isinstance(node, ast.Assign) and _assigns(node, "FLAGS", "PYTHON")]
+    constants = ("FLAGS", "PYTHON")
+    tree.body = [node for node in tree.body if isinstance(node, ast.Assign) and dotted(node.targets[0]) in constants]
     known = Scope(tree).names
     flags, python = known.get("FLAGS"), known.get("PYTHON")
     usable = isinstance(flags, dict) and all(isinstance(rows, list) for rows in flags.values())
     return TasksFileFacts(flags if usable and flags else {}, python if isinstance(python, str) else DEFAULT_PYTHON)
-
-
-def _assigns(node: ast.Assign, *names: str) -> bool:
-    return any(isinstance(target, ast.Name) and target.id in names for target in node.targets)
 
 
 def load_tasks_module(experiment_dir: str | Path) -> ModuleType:

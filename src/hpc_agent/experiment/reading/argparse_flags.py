@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hpc_agent.experiment.reading.flag_facts import Action, FlagFacts, FlagType
-from hpc_agent.experiment.reading.signature_flags import set_choices
-from hpc_agent.experiment.reading.syntax import Scope, Unknown, dotted, keywords_of, last_name, source_of
+from hpc_agent.experiment.reading.flag_facts import TYPES, Action, ExecutorFacts, FlagFacts, FlagType
+from hpc_agent.experiment.reading.syntax import Function, Scope, Unknown, dotted, keywords_of, last_name
 
 ADDERS = ("add_argument", "add_option")
 _ACTIONS: dict[str, Action] = {
@@ -16,36 +16,28 @@ _ACTIONS: dict[str, Action] = {
     "count": "count", "store_const": "store_const", "append_const": "store_const",
 }  # fmt: skip
 _NO_PARAMETERS = ("help", "version", "callback")
-_TYPES: dict[str, FlagType] = {
-    "int": "int", "float": "float", "str": "str", "bool": "bool", "Path": "path", "string": "str", "long": "int", "loads": "json",
-    "FileType": "path",
-}  # fmt: skip
 _TYPES_OF_ACTIONS: dict[Action, FlagType] = {
     "store_true": "bool", "store_false": "bool", "boolean_optional": "bool", "count": "int",
 }  # fmt: skip
 MOST_ROUNDS = 200
-FindFunctions = Callable[[str], list[tuple[ast.FunctionDef, Scope]]]
 
 
 class ParserReader:
-    """The flags and subcommands of a module. ``complete`` is false when a flag cannot be read from the source.
+    """Adds the flags and subcommands of a module to ``facts``, which are incomplete when a flag cannot be read.
 
-    ``find_functions`` returns the functions of the repo behind the name in a call.
+    ``find_function`` returns the function of the repo behind the name in a call; None for other functions.
     """
 
-    def __init__(self, scope: Scope, find_functions: FindFunctions) -> None:
-        self.scope, self._find_functions = scope, find_functions
-        self.flags: list[FlagFacts] = []
-        self.subcommands: list[str] = []
-        self.complete = True
-        self.defaults: dict[str, Any] = {}
+    def __init__(self, facts: ExecutorFacts, find_function: Callable[[str], tuple[Function, Scope] | None]) -> None:
+        self._facts, self._find_function = facts, find_function
+        self._defaults: dict[str, Any] = {}
         self._seen: set[tuple[str, int]] = set()
 
-    def read(self, tree: ast.AST) -> None:
-        self._statements(ast.iter_child_nodes(tree), self.scope)
-        for flag in self.flags:
-            if flag.name in self.defaults:
-                flag.default, flag.required = self.defaults[flag.name], False
+    def read(self, tree: ast.Module, scope: Scope) -> None:
+        self._statements(tree.body, scope)
+        for flag in self._facts.flags:
+            if flag.name in self._defaults:
+                flag.default, flag.required = self._defaults[flag.name], False
 
     def _statements(self, nodes: Iterable[ast.AST], scope: Scope) -> None:
         for node in nodes:
@@ -63,7 +55,7 @@ class ParserReader:
         try:
             values = list(scope.value(node.iter))[:MOST_ROUNDS]
         except (Unknown, TypeError):
-            self.complete = False
+            self._facts.complete = False
             return
         inner = Scope(ast.Module([], []))
         for value in values:
@@ -80,42 +72,31 @@ class ParserReader:
         if name in ADDERS and isinstance(node.func, ast.Attribute):
             self._add(node, scope, name == "add_option")
         elif name == "add_parser" and node.args:
-            name = scope.value_or(node.args[0], None)
-            self.subcommands += [] if name is None else [str(name)]
-            self.complete = self.complete and name is not None
+            command = scope.value_or(node.args[0], None)
+            self._facts.subcommands += [] if command is None else [str(command)]
+            self._facts.complete &= command is not None
         elif name == "set_defaults":
-            self._set_defaults(node, scope)
-        elif name and _gets_parser(node):
-            self._helper(dotted(node.func))
-
-    def _helper(self, name: str) -> None:
-        for function, scope in self._find_functions(name):
-            key = (function.name, id(scope))
-            if key not in self._seen and _adds_flags(function):
-                self._seen.add(key)
+            for key, value in keywords_of(node).items():
+                with contextlib.suppress(Unknown):
+                    self._defaults[key] = scope.json(value)
+        elif name and _gets_parser(node) and (found := self._find_function(dotted(node.func))):
+            function, scope = found
+            if (function.name, id(scope)) not in self._seen and _adds_flags(function):
+                self._seen.add((function.name, id(scope)))
                 self._statements(function.body, scope)
-
-    def _set_defaults(self, node: ast.Call, scope: Scope) -> None:
-        for name, value in keywords_of(node).items():
-            try:
-                self.defaults[name] = scope.json(value)
-            except Unknown:
-                continue
 
     def _add(self, node: ast.Call, scope: Scope, optparse: bool) -> None:
         given = keywords_of(node)
         plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
-        if len(given) < len(node.keywords) or len(plain) < len(node.args):
-            self.complete = False
         names = [scope.value_or(argument, None) for argument in plain]
         if not names and _text(given.get("dest")):  # a positional argument that is named by dest alone
             names = [_text(given["dest"])]
-        if not names or None in names:
-            self.complete = False
-        elif all(isinstance(name, str) and name for name in names):
+        if len(given) < len(node.keywords) or len(plain) < len(node.args) or not names or None in names:
+            self._facts.complete = False
+        if names and all(isinstance(name, str) and name for name in names):
             flag = _flag(names, given, scope, optparse)
-            if flag and all((flag.name, flag.options) != (known.name, known.options) for known in self.flags):
-                self.flags.append(flag)
+            if flag and all((flag.name, flag.options) != (f.name, f.options) for f in self._facts.flags):
+                self._facts.flags.append(flag)
 
 
 def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: bool) -> FlagFacts | None:
@@ -126,15 +107,13 @@ def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: 
     facts = FlagFacts(name=dest, options=options, required=not options)
     if "action" in given and not _set_action(facts, given["action"], scope):
         return None
+    if facts.action == "boolean_optional":
+        facts.options = options + ["--no-" + option[2:] for option in long]
     kind = given.get("type")
-    facts.type = _TYPES.get((_text(kind) if optparse else "") or last_name(kind), "str")
+    facts.type = TYPES.get((_text(kind) if optparse else "") or last_name(kind), "str")
     if facts.type == "str":
         facts.type = _TYPES_OF_ACTIONS.get(facts.action, "str")
-    if "nargs" in given:
-        _set_nargs(facts, given["nargs"], scope)
     _set_values(facts, given, scope)
-    if facts.action == "boolean_optional":
-        facts.options += ["--no-" + option[2:] for option in options if option.startswith("--")]
     return facts
 
 
@@ -154,28 +133,19 @@ def _set_action(facts: FlagFacts, node: ast.expr, scope: Scope) -> bool:
     return word not in _NO_PARAMETERS
 
 
-def _set_nargs(facts: FlagFacts, node: ast.expr, scope: Scope) -> None:
-    try:
-        value = "*" if dotted(node).endswith(("REMAINDER", "PARSER")) else scope.value(node)
-    except Unknown:
-        facts.dynamic = True
-        return
-    facts.nargs = value if isinstance(value, (int, str)) else None
-    if facts.nargs in ("?", "*"):
-        facts.required = False
-
-
 def _set_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:
-    """Set default, choices, required and help."""
-    if "default" in given:
+    """Set nargs, default, choices, required and help."""
+    if "nargs" in given:
+        rest = dotted(given["nargs"]).endswith(("REMAINDER", "PARSER"))
+        value = "*" if rest else scope.value_or(given["nargs"], ...)
+        facts.dynamic |= value is ...
+        facts.nargs = value if isinstance(value, (int, str)) else None
+    if facts.nargs in ("?", "*") or "default" in given:
         facts.required = False
-        try:
-            facts.default = scope.json(given["default"])
-        except Unknown:
-            suppressed = dotted(given["default"]).endswith("SUPPRESS")
-            facts.default_text = None if suppressed else source_of(given["default"])
+    if "default" in given and not facts.set_default(given["default"], scope):
+        facts.default_text = None if dotted(given["default"]).endswith("SUPPRESS") else facts.default_text
     if "choices" in given:
-        set_choices(facts, given["choices"], scope)
+        facts.set_choices(given["choices"], scope)
     if "required" in given:
         facts.required = bool(getattr(given["required"], "value", False))
     if "help" in given:

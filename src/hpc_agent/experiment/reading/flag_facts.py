@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any, Literal
 
 import msgspec
 
+from hpc_agent.experiment.reading.syntax import Scope, Unknown, as_json, source_of
+
 Action = Literal["store", "store_true", "store_false", "boolean_optional", "append", "count", "store_const"]
 FlagType = Literal["str", "int", "float", "bool", "path", "json"]
+# The types by the last part of their name in a call of argparse, optparse or click, and in an annotation.
+TYPES: dict[str, FlagType] = {
+    "str": "str", "string": "str", "int": "int", "long": "int", "INT": "int", "IntRange": "int", "float": "float",
+    "FLOAT": "float", "FloatRange": "float", "bool": "bool", "BOOL": "bool", "Path": "path", "PathLike": "path",
+    "File": "path", "FileType": "path", "loads": "json",
+}  # fmt: skip
 
 
 class FlagFacts(msgspec.Struct, kw_only=True):
@@ -25,6 +34,20 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     help: str = ""
     dynamic: bool = False
     hidden: bool = False
+
+    def set_default(self, node: ast.expr, scope: Scope) -> bool:
+        """Set the default, or its source when its value is unknown. Return True for a known value."""
+        try:
+            self.default = scope.json(node)
+        except Unknown:
+            self.default_text = source_of(node)
+        return self.default_text is None
+
+    def set_choices(self, node: ast.expr, scope: Scope) -> None:
+        try:
+            self.choices = as_json(list(scope.value(node)))
+        except (Unknown, TypeError):
+            self.dynamic = True
 
 
 class ExecutorFacts(msgspec.Struct, kw_only=True):
@@ -69,7 +92,4 @@ class ReducerFacts(msgspec.Struct, kw_only=True):
 
 def type_of_value(value: Any) -> FlagType:
     """Return the type of a flag with this default or this choice."""
-    if isinstance(value, (dict, list)):
-        return "json"
-    kinds: dict[type, FlagType] = {bool: "bool", int: "int", float: "float"}
-    return kinds.get(type(value), "str")
+    return "json" if isinstance(value, (dict, list)) else TYPES.get(type(value).__name__, "str")

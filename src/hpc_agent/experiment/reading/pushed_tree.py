@@ -1,16 +1,20 @@
-"""The walk over a repo without its ignored files, and the manifest of the files that are pushed."""
+"""The files of a repo without its ignored ones: the manifest of those that are pushed, and the Python sources."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment_kit.notebooks import code_cells
 from hpc_agent.state.repo_files import save
 
 if TYPE_CHECKING:
@@ -23,52 +27,126 @@ DEFAULT_IGNORES = """
 /.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
 /.hpc/templates/ /interview.json *.swp
 """
+MAX_BYTES = 2 << 20
+VENDORED = frozenset(
+    "site-packages vendor _vendor vendored third_party third-party thirdparty node_modules build dist".split()
+)
+ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}
 
 
-class IgnoreRules(NamedTuple):
-    """Patterns in the syntax of .gitignore for the paths below ``folder``, which is relative to the repo."""
-
-    folder: str
-    patterns: pathspec.GitIgnoreSpec
-
-    def match(self, path: str, is_folder: bool) -> bool:
-        below = path[len(self.folder) + 1 :] if self.folder else path
-        return bool(self.patterns.match_file(below + ("/" if is_folder else "")))
+# Patterns in the syntax of .gitignore, and the number of characters before the part of a path that they are about.
+Rules = tuple["pathspec.GitIgnoreSpec", int]
 
 
-# (folder, its path from the root, the rules around it) -> the rules inside; None for a folder that is left out.
-EnterFolder = Callable[[str, str, list[IgnoreRules]], list[IgnoreRules] | None]
-
-
-def ignore_rules(folder: str, lines: list[str]) -> IgnoreRules:
-    """Return the rules that these lines are. Raises ValueError for a line that is no pattern."""
+def _patterns(lines: list[str]) -> pathspec.GitIgnoreSpec:
+    """Return the patterns of the lines. Raises ValueError for a line that is no pattern."""
     import pathspec
 
-    return IgnoreRules(folder, pathspec.GitIgnoreSpec.from_lines(lines))
+    return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
-def walk(
-    root: Path,
-    start: str,
-    rules: list[IgnoreRules],
-    enter: EnterFolder = lambda _folder, _relative, rules: rules,
-    suffixes: tuple[str, ...] = ("",),
+def _patterns_of(path: Path, lines: list[str]) -> pathspec.GitIgnoreSpec:
+    """Return ``lines`` and those of a file as patterns. A line that is no pattern is left out, as in git."""
+    with contextlib.suppress(OSError):
+        lines = lines + path.read_text(encoding="utf-8", errors="replace").splitlines()
+    good = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            _patterns([line])
+            good.append(line)
+    return _patterns(good)
+
+
+def _walk(
+    root: Path, folder: str, rules: list[Rules], only_python: bool = False
 ) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield each file and symbolic link below ``start``, with its path from ``root``, in the order of names."""
-    for item in sorted(os.scandir(root / start), key=lambda item: item.name):
-        relative = f"{start}/{item.name}" if start else item.name
-        is_folder = item.is_dir(follow_symlinks=False)
-        if not is_folder and not item.name.endswith(suffixes):
-            continue
-        if any(rule.match(relative, is_folder) for rule in rules):
-            continue
-        if not is_folder:
-            yield item, relative
-            continue
-        inner = enter(item.path, relative, rules)
-        if inner is not None:
-            yield from walk(root, relative, inner, enter, suffixes)
+    """Yield each file and symbolic link below ``folder``, with its path from ``root``, in the order of names.
 
+    With ``only_python`` every .gitignore counts, and hidden and vendored folders and environments are left out.
+    """
+    try:
+        items = sorted(os.scandir(root / folder), key=lambda item: item.name)
+    except OSError:
+        if only_python:
+            return
+        raise
+    names = {item.name for item in items} if only_python else set()
+    if folder and names & ENVIRONMENT:
+        return
+    if ".gitignore" in names:
+        rules = [*rules, (_patterns_of(root / folder / ".gitignore", []), len(folder) + 1 if folder else 0)]
+    for item in items:
+        relative = f"{folder}/{item.name}" if folder else item.name
+        is_folder = item.is_dir(follow_symlinks=False)
+        if only_python and is_folder and (item.name.startswith(".") or item.name in VENDORED):
+            continue
+        if only_python and not is_folder and not item.name.endswith((".py", ".ipynb")):
+            continue
+        shown = relative + "/" if is_folder else relative
+        if any(patterns.match_file(shown[start:]) for patterns, start in rules):
+            continue
+        if is_folder:
+            yield from _walk(root, relative, rules, only_python)
+        else:
+            yield item, relative
+
+
+# -- Python sources ------------------------------------------------------------------------------------------------
+
+# The number of a notebook's cell (None for a file), and its syntax tree.
+Cell = tuple[int | None, ast.Module]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: its path from the root, and its bytes."""
+
+    root: Path
+    path: str
+    data: bytes
+
+    @property
+    def is_notebook(self) -> bool:
+        return self.path.endswith(".ipynb")
+
+    def cells(self, notes: list[str]) -> list[Cell]:
+        """Return the tree of the whole file, or of each cell of a notebook; none, and a note, when it cannot be read."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as "invalid escape sequence"
+                if not self.is_notebook:
+                    return [(None, ast.parse(self.data, self.path))]
+                return [(cell, ast.parse(text)) for cell, text in code_cells(self.data.decode("utf-8"))]
+        except SyntaxError as error:
+            notes.append(f"{self.path}:{error.lineno or 0}: {error.msg}")
+        except (ValueError, RecursionError, MemoryError) as error:
+            notes.append(f"{self.path}: {error}")
+        return []
+
+
+def python_sources(root: Path, notes: list[str], words: tuple[bytes, ...] = (), start: str = "") -> Iterator[Source]:
+    """Yield each .py and .ipynb below ``root`` (or its folder ``start``) that has one of ``words``, sorted by path.
+
+    The rules of .gitignore (of every folder, as in git), .hpcignore and the built-in list apply. Virtual environments,
+    vendored trees, caches and hidden folders are left out, and symbolic links to folders are not followed.
+    """
+    patterns = _patterns_of(root / IGNORE_FILE, DEFAULT_IGNORES.split())
+    for item, relative in _walk(root, start, [(patterns, 0)], only_python=True):
+        try:
+            if not item.is_file():
+                continue
+            if item.stat().st_size > MAX_BYTES:
+                notes.append(f"{relative} is larger than {MAX_BYTES >> 20} MiB and was not read")
+                continue
+            data = Path(item.path).read_bytes()
+        except OSError as error:
+            notes.append(f"{relative} cannot be read: {error.strerror}")
+            continue
+        if not words or any(word in data for word in words):
+            yield Source(root, relative, data)
+
+
+# -- the files that are pushed -------------------------------------------------------------------------------------
 
 # ["f", path, sha256, executable] for a file, ["l", path, target] for a symbolic link; a line of the run's manifest.
 TreeEntry = list[Any]
@@ -98,11 +176,25 @@ def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
 
     Raises SpecInvalid for a link that leads outside, and for a file that cannot be read or pushed.
     """
-    cache = _load_cache(cache_path)
+    try:
+        cache = json.loads(cache_path.read_bytes())
+    except (OSError, ValueError):
+        cache = {}
+    cache = cache if isinstance(cache, dict) else {}
+    own = root / IGNORE_FILE
+    lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
+    try:
+        patterns = _patterns([*DEFAULT_IGNORES.split(), *lines, *(f"/{name}" for name in shared)])
+    except ValueError as error:
+        raise SpecInvalid(f"{own}: {error}", field=IGNORE_FILE) from error
     fresh: dict[str, list[Any]] = {}
     entries: list[TreeEntry] = []
-    for item, relative in walk(root, "", [_push_rules(root, shared)]):
-        _check_name(relative)
+    for item, relative in _walk(root, "", [(patterns, 0)]):
+        if "\n" in relative or relative.encode("utf-8", "replace").decode() != relative:
+            raise SpecInvalid(
+                f"the file name {relative!r} cannot be pushed (newline or not UTF-8)",
+                remediation=f"Rename it or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
+            )
         path = Path(item.path)
         if item.is_symlink():
             entries.append(["l", relative, _target_inside(root, path, relative)])
@@ -127,30 +219,6 @@ def shared_files(root: Path, names: list[str]) -> list[str]:
         for folder, _, files in os.walk(root / name):
             found += [str((Path(folder) / file).relative_to(root)) for file in files]
     return sorted(found)
-
-
-def _push_rules(root: Path, shared: list[str]) -> IgnoreRules:
-    own = root / IGNORE_FILE
-    lines = DEFAULT_IGNORES.split()
-    lines += own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
-    try:
-        return ignore_rules("", [*lines, *(f"/{name}" for name in shared)])
-    except ValueError as error:
-        raise SpecInvalid(f"{own}: {error}", field=IGNORE_FILE) from error
-
-
-def _check_name(relative: str) -> None:
-    try:
-        relative.encode()
-    except UnicodeEncodeError:
-        fits = False
-    else:
-        fits = "\n" not in relative
-    if not fits:
-        raise SpecInvalid(
-            f"the file name {relative!r} cannot be pushed (newline or not UTF-8)",
-            remediation=f"Rename it or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
-        )
 
 
 def _target_inside(root: Path, path: Path, relative: str) -> str:
@@ -180,11 +248,3 @@ def _sha256(path: Path) -> str:
             remediation=f"Make it readable or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
         ) from error
     return digest.hexdigest()
-
-
-def _load_cache(path: Path) -> dict[str, list[Any]]:
-    try:
-        cache = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return cache if isinstance(cache, dict) else {}

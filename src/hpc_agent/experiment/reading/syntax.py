@@ -16,50 +16,38 @@ class Unknown(Exception):
     """The value of an expression cannot be read from the source."""
 
 
-def _product(left: Any, right: Any) -> Any:
-    if isinstance(left, (str, list)) or isinstance(right, (str, list)):
-        raise Unknown
-    return left * right
-
-
-def _power(left: Any, right: Any) -> Any:
-    if abs(left) > 1000 or abs(right) > 64:
-        raise Unknown
-    return left**right
-
-
-def _percent(left: Any, right: Any) -> Any:
-    if not isinstance(left, str):
-        raise Unknown
-    return left % (tuple(right) if isinstance(right, list) else right)
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Div: operator.truediv,
-    ast.Mult: _product, ast.Pow: _power, ast.Mod: _percent,
+    ast.Mult: operator.mul, ast.Pow: operator.pow, ast.Mod: operator.mod,
 }  # fmt: skip
 _CALLS: dict[str, Callable[..., list[Any]]] = {
     "range": lambda *bounds: list(range(*bounds)[:MOST_ITEMS]), "list": list, "tuple": list, "set": list, "sorted": sorted,
 }  # fmt: skip
 
 
+def _calculated(kind: type[ast.operator], left: Any, right: Any) -> Any:
+    """Return ``left`` and ``right`` combined. Raises Unknown for a repeated list or text, and for a huge power."""
+    repeats = kind is ast.Mult and (isinstance(left, (str, list)) or isinstance(right, (str, list)))
+    is_huge = kind is ast.Pow and (abs(left) > 1000 or abs(right) > 64)
+    if repeats or is_huge or (kind is ast.Mod and not isinstance(left, str)):
+        raise Unknown
+    return _OPERATORS[kind](left, tuple(right) if kind is ast.Mod and isinstance(right, list) else right)
+
+
 class Scope:
     """Constants of a module, for values that are written as names."""
 
-    def __init__(self, tree: ast.Module, known: dict[str, Any] | None = None) -> None:
-        self.names: dict[str, Any] = dict(known or {})
+    def __init__(self, tree: ast.Module) -> None:
+        self.names: dict[str, Any] = {}
         for node in tree.body:
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                for target in targets:
-                    if isinstance(target, ast.Name):
-                        self._assign(target.id, node.value)
-
-    def _assign(self, name: str, node: ast.expr) -> None:
-        try:
-            self.names[name] = self.value(node)
-        except Unknown:
-            self.names.pop(name, None)
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                try:
+                    self.names.update(dict.fromkeys(names, self.value(node.value)))
+                except Unknown:
+                    for name in names:
+                        self.names.pop(name, None)
 
     def value(self, node: ast.AST | None) -> Any:
         """Return the value of a literal, or of a plain expression of literals and module constants. Raises Unknown."""
@@ -94,7 +82,7 @@ class Scope:
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return [self.value(item) for item in node.elts]
         if isinstance(node, ast.BinOp):
-            return _ARITHMETIC[type(node.op)](self.value(node.left), self.value(node.right))
+            return _calculated(type(node.op), self.value(node.left), self.value(node.right))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -self.value(node.operand)
         if isinstance(node, ast.Call):

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.grid.generators import TaskSource, bad, listed
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.task_source import TaskSource, bad, listed
 from hpc_agent.experiment.reading.executors import Executor
 from hpc_agent.experiment.reading.signature_flags import signature_sha
 from hpc_agent.experiment.series.axes_file import AxesFile, DataAxis, path_of, read_axes

@@ -13,8 +13,7 @@ from msgspec import Meta
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.reading.discovery import function_facts
-from hpc_agent.experiment.reading.executors import Executor, named_executors
+from hpc_agent.experiment.reading.executors import Executor, executor_at, named_executors
 from hpc_agent.experiment.reading.flag_facts import FlagFacts
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.writing.tasks_file import sign
@@ -83,53 +82,32 @@ def _function(root: Path, point: PythonModule) -> Executor:
             details={"looked_for": places},
             remediation="See what there is with 'hpc-agent discover-executors'.",
         )
-    found = function_facts(root, place, point.function)
+    found = executor_at(root, f"{place}:{point.function}")
     if found is None:
         raise ExecutorNotFound(
             f"{place} has no function {point.function}()",
             field="entry_point.function",
             remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
         )
-    return Executor(f"{place}:{point.function}", point.function, "python_module", found.flags, True, found.accepts_any)
+    return found
 
 
 def _wrapper(point: ShellCommand) -> EntryPointExecutor:
     used = {name for word in point.argv for name in _fields(word)}
-    unknown, unused = sorted(used - set(point.signature)), sorted(set(point.signature) - used)
-    if unknown or unused:
-        problem = (
-            f"{{{unknown[0]}}} is not in the signature" if unknown else f"{unused[0]!r} of the signature is not used"
-        )
-        raise SpecInvalid(
-            f"argv: {problem}",
-            field="entry_point.argv",
-            remediation="Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again.",
-        )
+    known = set(point.signature)
+    if unmatched := sorted(used - known) or sorted(known - used):
+        name = unmatched[0]
+        problem = f"{{{name}}} is not in the signature" if name in used else f"{name!r} of the signature is not used"
+        remediation = "Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again."
+        raise SpecInvalid(f"argv: {problem}", field="entry_point.argv", remediation=remediation)
     for name in (*point.signature, point.run_name):
         if keyword.iskeyword(name):
             raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")
-    name, path = point.run_name, f".hpc/wrappers/{point.run_name}.py"
+    path = f".hpc/wrappers/{point.run_name}.py"
     flags = [FlagFacts(name=n, options=[option_of(n)], type=t, required=True) for n, t in point.signature.items()]
-    return EntryPointExecutor(Executor(f"{path}:{name}", name, "shell_command", flags, True), path, _text(point))
-
-
-def _fields(word: str) -> list[str]:
-    try:
-        parts = list(string.Formatter().parse(word))
-    except ValueError as error:
-        raise SpecInvalid(f"argv: {word!r}: {error}", field="entry_point.argv") from error
-    for _, name, spec, conversion in parts:
-        if name is not None and (not name.isidentifier() or spec or conversion):
-            raise SpecInvalid(
-                f"argv: {{{name}}} in {word!r} is not the plain name of a parameter", field="entry_point.argv"
-            )
-    return [name for _, name, _, _ in parts if name is not None]
-
-
-def _text(point: ShellCommand) -> str:
     parameters = ", ".join(f"{name}: {kind}" for name, kind in point.signature.items())
     given = ", ".join(f"{name}={name}" for name in point.signature)
-    return sign(f'''"""Runs a command for each task; {{names}} in its words are the task's parameters."""
+    text = sign(f'''"""Runs a command for each task; {{names}} in its words are the task's parameters."""
 
 import subprocess
 
@@ -142,3 +120,18 @@ ARGV = {literal(point.argv, 0, 7)}
 def {point.run_name}({parameters}):
     subprocess.run([word.format({given}) for word in ARGV], check=True)
 ''')
+    return EntryPointExecutor(
+        Executor(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, text
+    )
+
+
+def _fields(word: str) -> list[str]:
+    try:
+        parts = list(string.Formatter().parse(word))
+    except ValueError as error:
+        raise SpecInvalid(f"argv: {word!r}: {error}", field="entry_point.argv") from error
+    for _, name, spec, conversion in parts:
+        if name is not None and (not name.isidentifier() or spec or conversion):
+            problem = f"argv: {{{name}}} in {word!r} is not the plain name of a parameter"
+            raise SpecInvalid(problem, field="entry_point.argv")
+    return [name for _, name, _, _ in parts if name is not None]

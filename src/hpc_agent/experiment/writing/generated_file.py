@@ -32,7 +32,15 @@ def write_generated(path: Path, text: str, force: bool, root: Path | None = None
 
 def compare_generated(path: Path, text: str, root: Path | None = None) -> Compared:
     """Compare the file with ``text``. Raises SpecInvalid for the paths that ``write_generated`` refuses."""
-    target = _target(path, root or _repo_of(path))
+    folders = [folder for folder in path.absolute().parents if folder.is_dir()]
+    root = root or next((f for f in folders if (f / ".hpc").is_dir() or (f / ".git").exists()), folders[0])
+    try:
+        target = path.resolve()
+    except (RuntimeError, OSError) as error:  # a loop of links; a RuntimeError before Python 3.13
+        raise _bad_path(f"{path} cannot be followed: {error}", path) from error
+    if target.is_symlink() or not target.is_relative_to(root.resolve()):
+        details = {"path": str(path), "target": str(target)}
+        raise _bad_path(f"{path} leads to {target}, outside {root}", path, details)
     above = next(folder for folder in target.parents if folder.exists())
     if not above.is_dir():
         raise _bad_path(f"{path} cannot be made: {above} is a file", above)
@@ -51,23 +59,6 @@ def edited(path: Path) -> SpecInvalid:
         remediation=f"Look at {path}; then run the same 'hpc-agent' command with --force to replace it, or move it away.",
         details={"path": str(path)},
     )
-
-
-def _repo_of(path: Path) -> Path:
-    folders = [folder for folder in path.absolute().parents if folder.is_dir()]
-    return next((f for f in folders if (f / ".hpc").is_dir() or (f / ".git").exists()), folders[0])
-
-
-def _target(path: Path, root: Path) -> Path:
-    """Return ``path`` with its links followed. Raises SpecInvalid for a target that is not below ``root``."""
-    try:
-        target = path.resolve()
-    except (RuntimeError, OSError) as error:  # a loop of links; a RuntimeError before Python 3.13
-        raise _bad_path(f"{path} cannot be followed: {error}", path) from error
-    if target.is_symlink() or not target.is_relative_to(root.resolve()):
-        details = {"path": str(path), "target": str(target)}
-        raise _bad_path(f"{path} leads to {target}, outside {root}", path, details)
-    return target
 
 
 def _bad_path(message: str, path: Path, details: dict[str, str] | None = None) -> SpecInvalid:

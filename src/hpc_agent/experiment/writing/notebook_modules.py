@@ -7,9 +7,6 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
@@ -18,66 +15,59 @@ from hpc_agent.experiment_kit.notebooks import SKIP_TAG, code_cells
 _MARKER = re.compile(r"^# %% cell (\d+)$")
 
 
-@dataclass(frozen=True)
-class Notebook:
-    """The notebook that an error is about; ``name`` is its path in the repo."""
-
-    name: str
-
-    def problem(self, message: str, cell: int | None = None, line: int | None = None) -> SpecInvalid:
-        place = "".join(f", {word} {n}" for word, n in (("cell", cell), ("line", line)) if n is not None)
-        return SpecInvalid(
-            f"{self.name}{place}: {message}",
-            field="experiment_dir",
-            remediation=f"Correct {self.name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
-            "nothing was written.",
-            details={"notebook": self.name, "cell": cell, "line": line},
-        )
-
-
 def module_source(name: str, content: bytes) -> str:
     """Return the text of the module.
 
     ``# %% cell N`` counts all cells from 0, as the errors do; the lines of a cell count from 1, below the mark too.
     Raises SpecInvalid, with notebook, cell and line, for a file that is no notebook and for Python that does not compile.
     """
-    notebook = Notebook(name)
-    text = content.decode("utf-8-sig", "replace")
     futures: set[str] = set()
     blocks = {}
-    for number, cell in enumerate(_checked_cells(notebook, content)):
-        if cell.get("cell_type") == "markdown" and SKIP_TAG not in _tags(cell):
-            blocks[number] = _comment(notebook, number, "".join(cell.get("source", "")))
-    for number, source in code_cells(text):
-        blocks[number] = f"# %% cell {number}\n" + _code(notebook, number, source, futures)
-    shown = re.sub(r"[^\w ./()+-]", "?", name)
-    head = [f'"""Made from {shown} by hpc-agent export-package: edit the notebook, not this file."""\n']
-    head += [f"from __future__ import {', '.join(sorted(futures))}\n"] if futures else []
-    module = "\n".join([*head, *(blocks[number].rstrip() + "\n" for number in sorted(blocks))])
-    _check_whole(notebook, module)
+    for number, cell in enumerate(_checked_cells(name, content)):
+        tags = cell.get("metadata", {}).get("tags")
+        if cell.get("cell_type") == "markdown" and not (isinstance(tags, list) and SKIP_TAG in tags):
+            markdown = "".join(cell.get("source", ""))
+            if re.search("[\0\ud800-\udfff]", markdown):
+                raise _problem(name, "holds a NUL or half of a surrogate pair, which no source file can", number)
+            lines = [f"# {line}".rstrip() for line in markdown.splitlines()]
+            blocks[number] = "\n".join([f"# %% cell {number} [markdown]", *lines])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number, source in code_cells(content.decode("utf-8-sig", "replace")):
+            blocks[number] = f"# %% cell {number}\n" + _code(name, number, source, futures)
+        shown = re.sub(r"[^\w ./()+-]", "?", name)
+        head = [f'"""Made from {shown} by hpc-agent export-package: edit the notebook, not this file."""\n']
+        head += [f"from __future__ import {', '.join(sorted(futures))}\n"] if futures else []
+        module = "\n".join([*head, *(blocks[number].rstrip() + "\n" for number in sorted(blocks))])
+        try:
+            compile(module, name, "exec", dont_inherit=True)
+        except SyntaxError as error:  # cells that compile alone may fail together, such as a late ``global``
+            above = enumerate(module.split("\n")[: error.lineno], start=1)
+            marks = [(line, int(found[1])) for line, text in above if (found := _MARKER.match(text))]
+            line, cell_number = marks[-1] if marks else (0, None)
+            raise _problem(name, error.msg, cell_number, (error.lineno or 0) - line) from error
     return module
 
 
-def _checked_cells(notebook: Notebook, content: bytes) -> list[dict[str, Any]]:
+def _checked_cells(name: str, content: bytes) -> list[dict[str, Any]]:
     """Return every cell. Raises SpecInvalid unless each has the shape that ``code_cells`` needs."""
     try:
-        document = json.loads(content.decode("utf-8-sig"))
+        document = _dict(json.loads(content.decode("utf-8-sig")))
     except json.JSONDecodeError as error:
-        raise notebook.problem(f"is not JSON: {error.msg}", line=error.lineno) from error
+        raise _problem(name, f"is not JSON: {error.msg}", line=error.lineno) from error
     except (ValueError, RecursionError) as error:
-        raise notebook.problem(f"is not JSON: {error}") from error
-    cells = _dict(document).get("cells")
+        raise _problem(name, f"is not JSON: {error}") from error
+    cells = document.get("cells")
     if not isinstance(cells, list):
-        raise notebook.problem("is not a notebook: it has no list of cells (nbformat 4)")
-    language = _dict(_dict(_dict(document).get("metadata")).get("language_info")).get("name", "python")
+        raise _problem(name, "is not a notebook: it has no list of cells (nbformat 4)")
+    language = _dict(_dict(document.get("metadata")).get("language_info")).get("name", "python")
     if language not in ("python", "ipython"):
-        raise notebook.problem(f"is written in {language}, not in Python")
+        raise _problem(name, f"is written in {language}, not in Python")
     for number, cell in enumerate(cells):
         source = _dict(cell).get("source", "")
-        lines = source if isinstance(source, list) else [source]
         fits = isinstance(cell, dict) and isinstance(cell.get("metadata", {}), dict)
-        if not fits or not all(isinstance(line, str) for line in lines):
-            raise notebook.problem("is not a cell of nbformat 4", cell=number)
+        if not fits or not all(isinstance(line, str) for line in (source if isinstance(source, list) else [source])):
+            raise _problem(name, "is not a cell of nbformat 4", cell=number)
     return cells
 
 
@@ -85,43 +75,23 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tags(cell: dict[str, Any]) -> list[str]:
-    tags = cell.get("metadata", {}).get("tags")
-    return tags if isinstance(tags, list) else []
-
-
-def _comment(notebook: Notebook, number: int, markdown: str) -> str:
-    if re.search("[\0\ud800-\udfff]", markdown):
-        raise notebook.problem("holds a NUL or half of a surrogate pair, which no source file can", cell=number)
-    lines = [f"# {line}".rstrip() for line in markdown.splitlines()]
-    return "\n".join([f"# %% cell {number} [markdown]", *lines])
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _code(notebook: Notebook, number: int, source: str, futures: set[str]) -> str:
+def _code(name: str, number: int, source: str, futures: set[str]) -> str:
     """Return the cell's code without its ``from __future__`` imports, and add their names to ``futures``."""
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        with _no_warnings():
-            imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
-            found = [node for node in imports if node.module == "__future__" and node.level == 0]
-            rest = _without(source, found)
-            compile(rest, notebook.name, "exec", dont_inherit=True)
+        imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+        found = [node for node in imports if node.module == "__future__" and node.level == 0]
+        rest = _without(source, found)
+        compile(rest, name, "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise notebook.problem(error.msg, number, error.lineno) from error
+        raise _problem(name, error.msg, number, error.lineno) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise notebook.problem(str(error) or "is nested too deeply", number) from error
+        raise _problem(name, str(error) or "is nested too deeply", number) from error
     for node in found:
         unknown = [alias.name for alias in node.names if alias.name not in __future__.all_feature_names]
         if unknown or any(alias.asname for alias in node.names):
             message = f"__future__ has no {unknown[0]}" if unknown else "renames a feature"
-            raise notebook.problem(message, number, node.lineno)
+            raise _problem(name, message, number, node.lineno)
         futures.update(alias.name for alias in node.names)
     return rest
 
@@ -137,13 +107,12 @@ def _without(source: str, nodes: list[ast.ImportFrom]) -> str:
     return b"\n".join(lines).decode()
 
 
-def _check_whole(notebook: Notebook, module: str) -> None:
-    """Compile the module: cells that compile alone may fail together, such as a late ``global``. Raises SpecInvalid."""
-    try:
-        with _no_warnings():
-            compile(module, notebook.name, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        above = enumerate(module.split("\n")[: error.lineno], start=1)
-        marks = [(line, int(found[1])) for line, text in above if (found := _MARKER.match(text))]
-        line, number = marks[-1] if marks else (0, None)
-        raise notebook.problem(error.msg, number, (error.lineno or 0) - line) from error
+def _problem(name: str, message: str, cell: int | None = None, line: int | None = None) -> SpecInvalid:
+    place = "".join(f", {word} {n}" for word, n in (("cell", cell), ("line", line)) if n is not None)
+    return SpecInvalid(
+        f"{name}{place}: {message}",
+        field="experiment_dir",
+        remediation=f"Correct {name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
+        "nothing was written.",
+        details={"notebook": name, "cell": cell, "line": line},
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import keyword
 import math
@@ -14,6 +15,7 @@ from string import Template
 from typing import Any, Literal
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment_kit.notebooks import SKIP_TAG
 from hpc_agent.experiment_kit.registered_functions import option_of
 from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.node.shared.task_environment import is_reserved, problems
@@ -23,6 +25,7 @@ Shape = Literal["argparse", "register-run", "notebook"]
 SCAFFOLDS = TEMPLATES / "scaffolds"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 KINDS = ("int", "float", "str", "bool")
+NOT_OF_KIND = {"int": "not a whole number", "float": "not a finite number", "bool": "neither true nor false"}
 # Names that the starter imports, calls or uses itself.
 TAKEN = frozenset(
     ("hpc_agent", "main", "register_run", "options", "parser", "output", "metrics", "handle", *dir(builtins))
@@ -78,12 +81,19 @@ def check_module_name(name: str, field: str, taken: frozenset[str]) -> str:
 
 def parse_flags(words: list[str]) -> list[Flag]:
     """Return ``horizon:int=5`` as a flag. Flags without a default come first, as in a signature. Raises SpecInvalid."""
-    flags = [_flag(word) for word in words]
-    names = [flag.name for flag in flags]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    found = [f"{doubled!r} is there twice"] if doubled else problems(dict.fromkeys(names, 0))
-    if found:
-        raise _bad_flag(found[0])
+    try:
+        flags = [_flag(word) for word in words]
+        names = [flag.name for flag in flags]
+        doubled = next((name for name in names if names.count(name) > 1), None)
+        found = [f"{doubled!r} is there twice"] if doubled else problems(dict.fromkeys(names, 0))
+        if found:
+            raise ValueError(found[0])
+    except ValueError as error:
+        raise SpecInvalid(
+            str(error),
+            field="flags",
+            remediation='Spell them name:type=default: hpc-agent build-executor --flags "horizon:int=5,name:str" ...',
+        ) from None
     return sorted(flags, key=lambda flag: flag.default is not None)
 
 
@@ -91,52 +101,45 @@ def _flag(word: str) -> Flag:
     declared, given, value = word.partition("=")
     name, _, kind = (part.strip() for part in declared.partition(":"))
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise _bad_flag(f"{word!r}: {name!r} is not a name for a parameter (letters, digits and '_')")
+        raise ValueError(f"{word!r}: {name!r} is not a name for a parameter (letters, digits and '_')")
     if name in TAKEN_FLAGS:
-        raise _bad_flag(f"{word!r}: the script has a --{name.replace('_', '-')} of its own")
+        raise ValueError(f"{word!r}: the script has a --{name.replace('_', '-')} of its own")
     if kind not in KINDS:
-        raise _bad_flag(f"{word!r}: the type must be one of {', '.join(KINDS)}")
+        raise ValueError(f"{word!r}: the type must be one of {', '.join(KINDS)}")
     return Flag(name, kind, _default(word, kind, value) if given else None)
 
 
 def _default(word: str, kind: str, value: str) -> str:
-    """Return the default as Python source in the format of ruff."""
-    if kind == "str":
-        if not value.isprintable():
-            raise _bad_flag(f"{word!r}: a default may not hold control characters")
+    """Return the default as Python source in the format of ruff. Raises ValueError."""
+    if kind == "str" and value.isprintable():
         return repr(value) if value.count('"') > value.count("'") else json.dumps(value, ensure_ascii=False)
-    if kind == "bool":
-        if value.strip().lower() not in ("true", "false"):
-            raise _bad_flag(f"{word!r}: {value!r} is neither true nor false")
+    if kind == "bool" and value.strip().lower() in ("true", "false"):
         return value.strip().capitalize()
-    try:
-        number = int(value) if kind == "int" else float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise _bad_flag(f"{word!r}: {value!r} is not {'a whole number' if kind == 'int' else 'a finite number'}")
-    return repr(number)
-
-
-def _bad_flag(message: str) -> SpecInvalid:
-    return SpecInvalid(
-        message,
-        field="flags",
-        remediation='Spell them name:type=default: hpc-agent build-executor --flags "horizon:int=5,name:str" ...',
-    )
+    with contextlib.suppress(ValueError):
+        number = {"int": int, "float": float}[kind](value) if kind in ("int", "float") else math.nan
+        if math.isfinite(number):
+            return repr(number)
+    problem = "a default may not hold control characters" if kind == "str" else f"{value!r} is {NOT_OF_KIND[kind]}"
+    raise ValueError(f"{word!r}: {problem}")
 
 
 def executor_source(name: str, shape: Shape, flags: list[Flag]) -> str:
     """Return the text of a starter; the same request gives the same bytes."""
+    # The computation needs two of the flags; a comment names the others.
+    used = [flag for flag in flags if (flag.name, flag.kind) in (("horizon", "int"), ("alpha", "float"))]
+    spare = ", ".join(flag.name for flag in flags if flag not in used)
+    note = f"The starter does not need {spare}: that is for your own experiment." if spare else ""
+    lines = textwrap.wrap(note, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
+    values = ", ".join(f"{flag.name}={flag.name}" for flag in used)
     parts = {
         "name": name,
         "signature": _call(f"def {name}", [flag.parameter for flag in flags], len(" -> dict:")),
         "summary": SUMMARY,
-        "body": _body(flags),
+        "body": "\n".join([*lines, f'    return {{"score": _forecast_error({values})}}']),
         "computation": _read("computation.py"),
     }
     if shape == "notebook":
-        return notebook_text(_cells(parts, flags))
+        return _notebook(parts, [f"{flag.name}={EXAMPLES[flag.kind]}" for flag in flags if flag.default is None])
     if shape == "argparse":
         if any(flag.kind == "bool" for flag in flags):
             parts["computation"] += "\n\n" + _read("boolean.py")
@@ -154,16 +157,6 @@ def _read(name: str) -> str:
     return (SCAFFOLDS / "executor" / name).read_text(encoding="utf-8")
 
 
-def _body(flags: list[Flag]) -> str:
-    """Return the body of the function. A comment names the flags that its computation does not use."""
-    used = [flag for flag in flags if (flag.name, flag.kind) in (("horizon", "int"), ("alpha", "float"))]
-    spare = ", ".join(flag.name for flag in flags if flag not in used)
-    note = f"The starter does not need {spare}: that is for your own experiment." if spare else ""
-    lines = textwrap.wrap(note, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
-    values = ", ".join(f"{flag.name}={flag.name}" for flag in used)
-    return "\n".join([*lines, f'    return {{"score": _forecast_error({values})}}'])
-
-
 def _argument(flag: Flag) -> str:
     kind = 'type=_boolean, nargs="?", const=True, metavar="BOOL"' if flag.kind == "bool" else f"type={flag.kind}"
     default = "required=True" if flag.default is None else f"default={flag.default}"
@@ -179,27 +172,26 @@ def _call(name: str, arguments: list[str], more: int = 0) -> str:
     return "\n".join([f"{name}(", *(f"    {argument}," for argument in arguments), ")"])
 
 
-def _cells(parts: dict[str, str], flags: list[Flag]) -> list[dict[str, Any]]:
+def _notebook(parts: dict[str, str], needed: list[str]) -> str:
+    """Return an nbformat 4.5 document in the format of Jupyter; its last cell, which tasks leave out, calls the function."""
     name, summary = parts["name"], parts["summary"]
-    values = [f"{flag.name}={EXAMPLES[flag.kind]}" for flag in flags if flag.default is None]
-    run = f'@register_run\n{parts["signature"]} -> dict:\n    """{summary}"""\n{parts["body"]}'
-    return [
-        _cell("about", "markdown", f"# {name}\n\n{summary} Everything down to `{name}` runs in each task."),
-        _cell("imports", "code", "import random\n\nfrom hpc_agent.experiment_kit import register_run"),
-        _cell("computation", "code", parts["computation"].rstrip()),
-        _cell("run", "code", run),
-        _cell("try", "code", _call(name, values), tags=["hpc-skip"]),
+    sources = {
+        "about": f"# {name}\n\n{summary} Everything down to `{name}` runs in each task.",
+        "imports": "import random\n\nfrom hpc_agent.experiment_kit import register_run",
+        "computation": parts["computation"].rstrip(),
+        "run": f'@register_run\n{parts["signature"]} -> dict:\n    """{summary}"""\n{parts["body"]}',
+        "try": _call(name, needed),
+    }
+    code: dict[str, Any] = {"cell_type": "code", "execution_count": None, "outputs": []}
+    cells = [
+        {
+            **({"cell_type": "markdown"} if key == "about" else code),
+            "id": key,
+            "metadata": {"tags": [SKIP_TAG]} if key == "try" else {},
+            "source": source.splitlines(keepends=True),
+        }
+        for key, source in sources.items()
     ]
-
-
-def _cell(identity: str, kind: str, source: str, tags: list[str] | None = None) -> dict[str, Any]:
-    cell = {"id": identity, "cell_type": kind, "metadata": {"tags": tags} if tags else {}}
-    results: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
-    return {**cell, "source": source.splitlines(keepends=True), **results}
-
-
-def notebook_text(cells: list[dict[str, Any]]) -> str:
-    """Return an nbformat 4.5 document in the format of Jupyter."""
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hpc_agent.experiment.grid.generators import MANIFEST, TaskSource
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.task_source import MANIFEST, TaskSource
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
 from hpc_agent.infra.backends import TEMPLATES
@@ -34,13 +34,16 @@ def render(source: TaskSource, flags: Flags, python: str) -> str:
     """Return the signed text of tasks.py."""
     tasks = f"{source.count:,} task" + ("" if source.count == 1 else "s")
     about = source.about if source.about.startswith(str(source.count)) else f"{source.about} = {tasks}"
-    text = f'"""What to run: {_plain(about)}."""\n\n'
+    about = about.replace("\\", "/").replace('"', "'").replace("\n", " ")  # nothing that ends the docstring
+    text = f'"""What to run: {about}."""\n\n'
     text += "".join(f"import {name}\n" for name in sorted(source.imports))
     text += ("\n" if source.imports else "") + source.python
     if flags:
-        text += f"\n# How .hpc/cli.py gives each parameter to an executor.\nFLAGS = {_flags_text(flags)}\n"
-        if python != DEFAULT_PYTHON:
-            text += f"PYTHON = {literal(python)}\n"
+        text += "\n# How .hpc/cli.py gives each parameter to an executor.\nFLAGS = {\n"
+        for key, rows in flags.items():
+            inner = "".join(f"        {literal(row, 8)},\n" for row in rows)
+            text += f"    {literal(key)}: [" + (f"\n{inner}    " if rows else "") + "],\n"
+        text += "}\n" + (f"PYTHON = {literal(python)}\n" if python != DEFAULT_PYTHON else "")
     return sign(text + _ENDING)
 
 
@@ -66,19 +69,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(about: str) -> str:
-    """Return the text without the characters that end a docstring."""
-    return about.replace("\\", "/").replace('"', "'").replace("\n", " ")
-
-
-def _flags_text(flags: Flags) -> str:
-    text = ""
-    for key, rows in flags.items():
-        inner = "".join(f"        {literal(row, 8)},\n" for row in rows)
-        text += f"    {literal(key)}: [" + (f"\n{inner}    " if rows else "") + "],\n"
-    return "{\n" + text + "}"
-
-
 def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, force: bool) -> dict[Path, str]:
     """Return path -> text of each file to write. Raises SpecInvalid for a file that was edited, unless ``force``."""
     files = {repo.tasks: render(source, flags, python)}
@@ -93,19 +83,14 @@ def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, 
 
 def refuse_edited(repo: RepoLayout, path: Path, text: str, force: bool) -> None:
     """Raises SpecInvalid when ``text`` would replace an edited file, unless ``force``."""
-    if compare_generated(path, text, repo.root) == "differs" and not force and not _ours(path):
+    differs = compare_generated(path, text, repo.root) == "differs" and path.name != MANIFEST
+    if differs and not force and not untouched(path.read_text(encoding="utf-8", errors="replace")):
         raise edited(path)
-
-
-def _ours(path: Path) -> bool:
-    try:
-        return path.name == MANIFEST or untouched(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        return False
 
 
 def write_files(repo: RepoLayout, files: dict[Path, str]) -> dict[str, str]:
     """Write the files, tasks.py last: a run needs the others. Return relative path -> written or kept."""
     order = sorted(files, key=lambda path: path == repo.tasks)
-    outcomes = ((path, write_generated(path, files[path], True, repo.root)) for path in order)
-    return {path.relative_to(repo.root).as_posix(): outcome for path, outcome in outcomes}
+    return {
+        path.relative_to(repo.root).as_posix(): write_generated(path, files[path], True, repo.root) for path in order
+    }

@@ -12,11 +12,17 @@ import msgspec
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
-from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
-from hpc_agent.experiment.grid.task_source import TaskSource
+from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
-from hpc_agent.experiment.reading.executors import CHOOSER, Executor, flag_rows, metrics_file_of, named_executors
-from hpc_agent.experiment.reading.parameter_checks import Problem, check_kwargs
+from hpc_agent.experiment.reading.executors import (
+    CHOOSER,
+    Executor,
+    Problem,
+    check_kwargs,
+    flag_rows,
+    metrics_file_of,
+    named_executors,
+)
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, EntryPointExecutor, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.reading.child_process import compare_with_help
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.experiment.reading.help_text import compare_with_help
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root

@@ -11,8 +11,7 @@ import msgspec
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
-from hpc_agent.experiment.reading.executors import CHOOSER, executor_at
-from hpc_agent.experiment.reading.parameter_checks import check_kwargs
+from hpc_agent.experiment.reading.executors import CHOOSER, check_kwargs, executor_at
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows

@@ -13,7 +13,7 @@ from typing import Any
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolve_tasks
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
-from hpc_agent.experiment.reading.executor_command import check_command, check_program
+from hpc_agent.experiment.reading.executors import check_command, check_program
 from hpc_agent.experiment.reading.pushed_tree import Tree, scan_tree
 from hpc_agent.infra.clusters import Cluster, get_cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
