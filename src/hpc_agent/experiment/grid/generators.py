@@ -60,10 +60,7 @@ def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
 
 
 def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
-    """Return the params with these names and types; a pair is a type and a default.
-
-    Raises SpecInvalid for a param that is missing, unknown, or of a wrong type.
-    """
+    """Return the params with these types (or type and default). Raises SpecInvalid for a wrong, missing or unknown one."""
     if unknown := sorted(set(params) - set(kinds)):
         message = f"there is no param {unknown[0]!r}; there are {', '.join(kinds)}"
         raise bad(message, f"task_generator.params.{unknown[0]}")
@@ -80,8 +77,7 @@ def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
 
 
 def check_fixed(fixed: Kwargs, names: set[str]) -> None:
-    both = sorted(set(fixed) & names)
-    if both:
+    if both := sorted(set(fixed) & names):
         raise bad(f"{both[0]!r} is both fixed and varied", "fixed_params")
 
 
@@ -221,8 +217,7 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
         raise bad(f"{name}: {error}", "task_generator.params.path") from error
     if not all(isinstance(row, dict) for row in rows):
         raise bad(f"{name}: every line must be a JSON object", "task_generator.params.path")
-    missing = sorted(set(columns) - set().union(*rows)) if rows else []
-    if missing:
+    if rows and (missing := sorted(set(columns) - set().union(*rows))):
         raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
     check_fixed(fixed, set(columns or rows[0]) if rows else set())
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]

@@ -23,10 +23,7 @@ MOST_ROUNDS = 200
 
 
 class ParserReader:
-    """Adds the flags and subcommands of a module to ``facts``, which are incomplete when a flag cannot be read.
-
-    ``find_function`` returns the function of the repo behind the name in a call; None for other functions.
-    """
+    """Adds a module's flags and subcommands to ``facts``; ``find_function`` returns the repo's function behind a name."""
 
     def __init__(self, facts: ExecutorFacts, find_function: Callable[[str], tuple[Function, Scope] | None]) -> None:
         self._facts, self._find_function = facts, find_function
@@ -105,32 +102,22 @@ def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: 
     long = [name for name in options if name.startswith("--")]
     dest = _text(given.get("dest")) or (long or options or names)[0].lstrip("-").replace("-", "_")
     facts = FlagFacts(name=dest, options=options, required=not options)
-    if "action" in given and not _set_action(facts, given["action"], scope):
+    word = scope.value_or(given.get("action"), ...)
+    if word in _NO_PARAMETERS:
         return None
-    if facts.action == "boolean_optional":
-        facts.options = options + ["--no-" + option[2:] for option in long]
+    facts.action = _ACTIONS.get(word, "store")
+    if dotted(given.get("action")).endswith("BooleanOptionalAction"):
+        facts.action, facts.options = "boolean_optional", options + ["--no-" + option[2:] for option in long]
+    elif facts.action in ("store_true", "store_false"):
+        facts.default = facts.action == "store_false"
+    elif "action" in given and word is ...:
+        facts.dynamic = True  # an action class of the repo usually takes a value
     kind = given.get("type")
     facts.type = TYPES.get((_text(kind) if optparse else "") or last_name(kind), "str")
     if facts.type == "str":
         facts.type = _TYPES_OF_ACTIONS.get(facts.action, "str")
     _set_values(facts, given, scope)
     return facts
-
-
-def _set_action(facts: FlagFacts, node: ast.expr, scope: Scope) -> bool:
-    """Set the action. Return False for an action that stores no parameter."""
-    if dotted(node).endswith("BooleanOptionalAction"):
-        facts.action = "boolean_optional"
-        return True
-    try:
-        word = scope.value(node)
-    except Unknown:
-        facts.dynamic = True  # an action class of the repo usually takes a value
-        return True
-    facts.action = _ACTIONS.get(word, "store")
-    if facts.action in ("store_true", "store_false"):
-        facts.default = facts.action == "store_false"
-    return word not in _NO_PARAMETERS
 
 
 def _set_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:

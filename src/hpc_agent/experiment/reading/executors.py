@@ -144,33 +144,29 @@ def flag_rows(executor: Executor) -> list[dict[str, Any]]:
 
 
 def _flag_row(flag: FlagFacts) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": flag.name}
     long = [option for option in flag.options if option.startswith("--")]
-    if flag.options:
-        row["option"] = (long or flag.options)[0]
-    row["type"] = flag.type
-    if flag.action != "store":
-        row["action"] = flag.action
+    option, off = next(iter(long or flag.options), None), None
     if flag.action == "boolean_optional":
-        off = [option for option in long if option.startswith("--no-")]
-        row["option"] = next((option for option in long if option not in off), row.get("option", ""))
-        if off and off[0] != "--no-" + row["option"][2:]:
-            row["off"] = off[0]
-    row.update({name: getattr(flag, name) for name in ("nargs", "choices") if getattr(flag, name) is not None})
-    if flag.required:
-        row["required"] = True
-    elif flag.default is not None:
-        row["default"] = flag.default
-    if flag.help:
-        row["help"] = " ".join(flag.help.split())[:80]
-    return row
+        negative = [option for option in long if option.startswith("--no-")]
+        option = next((option for option in long if option not in negative), option or "")
+        off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
+    row = {
+        "name": flag.name,
+        "option": option,
+        "type": flag.type,
+        "action": None if flag.action == "store" else flag.action,
+        "off": off,
+        "nargs": flag.nargs,
+        "choices": flag.choices,
+        "required": flag.required or None,
+        "default": None if flag.required else flag.default,
+        "help": " ".join(flag.help.split())[:80] or None,
+    }
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
-    """Return the name of the file that every executor of FLAGS writes its metrics to.
-
-    None stands for the default file, and for executors that differ.
-    """
+    """Return the file that every executor of FLAGS writes its metrics to; None for the default one or several."""
     found: set[str | None] = set()
     for key, rows in flags.items():
         values = [row["value"] for row in rows if "value" in row and row["value"] != RESULT_DIR]

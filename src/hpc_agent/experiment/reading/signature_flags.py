@@ -220,10 +220,7 @@ def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, li
 
 
 def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syntax.Scope) -> list[str]:
-    """Set the default and the help of a marker. Return its option names.
-
-    The first argument of a marker that ``is_default`` (and so not in ``Annotated``) is the default.
-    """
+    """Set default and help; a marker that ``is_default`` has the default as its first argument. Return its options."""
     values = [scope.value_or(part, None) for part in marker.args]
     if is_default:
         first = values.pop(0) if values else None
