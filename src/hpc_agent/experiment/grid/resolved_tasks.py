@@ -99,16 +99,10 @@ def _start(world: World, tasks_py: Path, output: Path, limit: int, seed: str) ->
     # With -m, Python would import json.py or types.py of the repo instead of its own modules.
     code = "import sys; sys.path[:] = filter(None, sys.path)\n"
     code += "from hpc_agent.experiment.grid.resolve_child import main; main(*sys.argv[1:])"
-    words = [sys.executable, "-c", code, str(tasks_py), str(output), str(limit)]
+    words, cwd = [sys.executable, "-c", code, str(tasks_py), str(output), str(limit)], tasks_py.parents[1]
     with output.with_suffix(".err").open("wb") as errors:
         return subprocess.Popen(
-            words,
-            cwd=tasks_py.parents[1],
-            env=env,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=errors,
-            start_new_session=True,
+            words, cwd=cwd, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, start_new_session=True
         )
 
 

@@ -42,14 +42,11 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     The folders executors/, scripts/, src/, experiments/ and bin/ are searched, and the whole repo when they hold none.
     """
     notes: list[str] = []
-
-    def facts_in(folders: list[str]) -> list[ExecutorFacts]:
-        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
-        return [facts for source in sources if (facts := executor_facts(source, notes))]
-
-    found = facts_in(search_dirs or [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()])
-    if not found and not search_dirs:
-        found = facts_in([""])
+    found: list[ExecutorFacts] = []
+    usual = [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
+    for folders in [search_dirs] if search_dirs else [usual, [""]]:
+        sources = _scripts(root, [] if found else folders, notes, EXECUTOR_WORDS)
+        found += [facts for source in sources if (facts := executor_facts(source, notes))]
     return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpc_agent.experiment.reading.syntax import Scope, Unknown, as_json, source_of
+from hpc_agent.experiment.reading.syntax import Scope, Unknown, as_json
 
 Action = Literal["store", "store_true", "store_false", "boolean_optional", "append", "count", "store_const"]
 FlagType = Literal["str", "int", "float", "bool", "path", "json"]
@@ -36,11 +36,11 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     hidden: bool = False
 
     def set_default(self, node: ast.expr, scope: Scope) -> bool:
-        """Set the default, or its source when its value is unknown. Return True for a known value."""
+        """Set the default, or one line of its source when its value is unknown. Return True for a known value."""
         try:
             self.default = scope.json(node)
         except Unknown:
-            self.default_text = source_of(node)
+            self.default_text = " ".join(ast.unparse(node).split())[:200]
         return self.default_text is None
 
     def set_choices(self, node: ast.expr, scope: Scope) -> None:

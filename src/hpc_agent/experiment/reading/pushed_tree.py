@@ -93,9 +93,6 @@ def _walk(
 
 # -- Python sources ------------------------------------------------------------------------------------------------
 
-# The number of a notebook's cell (None for a file), and its syntax tree.
-Cell = tuple[int | None, ast.Module]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -109,8 +106,8 @@ class Source:
     def is_notebook(self) -> bool:
         return self.path.endswith(".ipynb")
 
-    def cells(self, notes: list[str]) -> list[Cell]:
-        """Return the tree of the whole file, or of each cell of a notebook; none, and a note, when it cannot be read."""
+    def cells(self, notes: list[str]) -> list[tuple[int | None, ast.Module]]:
+        """Return the tree of the file, or number and tree of each cell; none, and a note, when it cannot be read."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # such as "invalid escape sequence"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -113,25 +113,17 @@ def as_json(value: Any) -> Any:
         raise Unknown from error
 
 
-def source_of(node: ast.AST | None) -> str:
-    """Return the source of an expression on one line, at most 200 characters of it."""
-    return "" if node is None else " ".join(ast.unparse(node).split())[:200]
-
-
 def first_line(node: ast.Module | Function) -> str:
     """Return the first line of a docstring."""
-    lines = (ast.get_docstring(node) or "").strip().splitlines()
-    return lines[0].strip() if lines else ""
+    return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
 
 
 def dotted(node: ast.AST | None) -> str:
     """Return ``a.b.c`` for a name or an attribute, and an empty text for any other expression."""
-    if isinstance(node, ast.Name):
-        return node.id
     if isinstance(node, ast.Attribute):
         base = dotted(node.value)
         return f"{base}.{node.attr}" if base else ""
-    return ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def last_name(node: ast.AST | None) -> str:
@@ -148,11 +140,9 @@ def keywords_of(node: ast.Call) -> dict[str, ast.expr]:
     return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
 
 
-def functions_of(tree: ast.Module) -> Iterator[Function]:
-    """Yield the functions at the top level of a module."""
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node
+def functions_of(tree: ast.Module) -> list[Function]:
+    """Return the functions at the top level of a module."""
+    return [node for node in tree.body if isinstance(node, Function)]
 
 
 def imports_of(tree: ast.Module) -> dict[str, str]:
