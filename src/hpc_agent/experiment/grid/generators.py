@@ -107,9 +107,6 @@ def python_reading_rows(path: str, fixed: Kwargs, columns: Sequence[str] = (), i
     )
 
 
-# -- the kinds -----------------------------------------------------------------------------------------------------
-
-
 class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
     """The kind of a generator, and the params of that kind."""
 

@@ -120,9 +120,6 @@ def _find_function(
     return next(((node, syntax.Scope(imported)) for node in found), None)
 
 
-# -- registered functions --------------------------------------------------------------------------------------------
-
-
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
     """Return the functions with @register_run in scripts, modules and notebooks, sorted by path and line, and notes."""
     notes: list[str] = []
@@ -180,9 +177,6 @@ def _run_options(function: syntax.Function, imports: dict[str, str]) -> dict[str
     return None
 
 
-# -- reducers --------------------------------------------------------------------------------------------------------
-
-
 def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
     """Return the scripts that seem to reduce results, the most likely first, and notes.
 
@@ -190,21 +184,19 @@ def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
     """
     notes: list[str] = []
     folders = [folder for folder in REDUCER_FOLDERS if (root / folder).is_dir()]
-    sources = _scripts(root, [*folders, ""], notes, ())
-    usual = (source for source in sources if "/" not in source.path or source.path.split("/")[0] in folders)
-    found = [facts for source in usual if (facts := _reducer(source, notes))]
+    found = []
+    for source in _scripts(root, [*folders, ""], notes, ()):
+        name, folder = Path(source.path).stem, source.path.split("/")[0]
+        matches = [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
+        if "/" in source.path and folder not in folders:
+            continue
+        if not matches and not _REDUCES.search(source.data.decode("latin-1")):
+            continue
+        for _, tree in source.cells(notes):
+            functions = [node.name for node in syntax.functions_of(tree) if _REDUCES.match(node.name.lower())]
+            matches += [f"function {function}()" for function in functions]
+            matches += [f"in {folder}/"] if folder in ("aggregators", "reducers", "scoring") else []
+            doc, score = syntax.first_line(tree), len(matches)
+            if matches:
+                found.append(ReducerFacts(name=name, path=source.path, matches=matches, docstring=doc, score=score))
     return sorted(found, key=lambda facts: (-facts.score, facts.path)), list(dict.fromkeys(notes))
-
-
-def _reducer(source: Source, notes: list[str]) -> ReducerFacts | None:
-    name, folder = Path(source.path).stem, source.path.split("/")[0]
-    matches = [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
-    if not matches and not _REDUCES.search(source.data.decode("latin-1")):
-        return None
-    tree = next((tree for _, tree in source.cells(notes)), None)
-    if tree is None:
-        return None
-    matches += [f"function {node.name}()" for node in syntax.functions_of(tree) if _REDUCES.match(node.name.lower())]
-    matches += [f"in {folder}/"] if folder in ("aggregators", "reducers", "scoring") else []
-    doc, score = syntax.first_line(tree), len(matches)
-    return ReducerFacts(name=name, path=source.path, matches=matches, docstring=doc, score=score) if matches else None

@@ -91,9 +91,6 @@ def _walk(
             yield item, relative
 
 
-# -- Python sources ------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Source:
     """One file: its path from the root, and its bytes."""
@@ -142,8 +139,6 @@ def python_sources(root: Path, notes: list[str], words: tuple[bytes, ...] = (), 
         if not words or any(word in data for word in words):
             yield Source(root, relative, data)
 
-
-# -- the files that are pushed -------------------------------------------------------------------------------------
 
 # ["f", path, sha256, executable] for a file, ["l", path, target] for a symbolic link; a line of the run's manifest.
 TreeEntry = list[Any]

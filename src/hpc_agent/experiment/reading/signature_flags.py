@@ -96,9 +96,6 @@ def signature_sha(flags: list[FlagFacts]) -> str:
     return hashlib.sha256(json.dumps(msgspec.to_builtins(flags), sort_keys=True).encode()).hexdigest()
 
 
-# -- click, typer, fire --------------------------------------------------------------------------------------------
-
-
 def read_click(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:
     """Add the options and arguments of every command, and the names of commands of a group as ``subcommands``."""
     for function in syntax.functions_of(tree):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import string
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -67,29 +66,25 @@ def executor_of(repo: RepoLayout, point: EntryPoint) -> EntryPointExecutor:
     """
     if isinstance(point, RegisterRun):
         return EntryPointExecutor(named_executors(repo.root, [point.run_name])[0])
-    if isinstance(point, PythonModule):
-        return EntryPointExecutor(_function(repo.root, point))
-    return _wrapper(point)
-
-
-def _function(root: Path, point: PythonModule) -> Executor:
+    if isinstance(point, ShellCommand):
+        return _wrapper(point)
     places = [base + path for path in module_paths(point.module) for base in ("", "src/")]
-    place = next((place for place in places if (root / place).is_file()), None)
+    place = next((place for place in places if (repo.root / place).is_file()), None)
     if place is None:
         raise ExecutorNotFound(
-            f"there is no module {point.module} in {root}",
+            f"there is no module {point.module} in {repo.root}",
             field="entry_point.module",
             details={"looked_for": places},
             remediation="See what there is with 'hpc-agent discover-executors'.",
         )
-    found = executor_at(root, f"{place}:{point.function}")
+    found = executor_at(repo.root, f"{place}:{point.function}")
     if found is None:
         raise ExecutorNotFound(
             f"{place} has no function {point.function}()",
             field="entry_point.function",
             remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
         )
-    return found
+    return EntryPointExecutor(found)
 
 
 def _wrapper(point: ShellCommand) -> EntryPointExecutor:
