@@ -201,11 +201,9 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     name, columns = typed_params(params, path=str, columns=(list[str], []))
     path = (root / name).resolve()
     if not path.is_relative_to(root) or not path.is_file():
-        raise SpecInvalid(
-            f"there is no file {name} in {root}",
-            field="task_generator.params.path",
-            remediation="Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo.",
-        )
+        remedy = "Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo."
+        field = "task_generator.params.path"
+        raise SpecInvalid(f"there is no file {name} in {root}", field=field, remediation=remedy)
     is_csv = path.suffix.lower() == ".csv"
     try:
         with path.open(encoding="utf-8", newline="") as handle:
@@ -273,11 +271,9 @@ def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: K
     try:
         from scipy.stats import qmc  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise SpecInvalid(
-            f"{called} points are drawn by SciPy, which is not installed here",
-            field="task_generator.kind",
-            remediation="Run \"pip install 'hpc-agent[sampling]'\", then the same hpc-agent command.",
-        ) from None
+        message = f"{called} points are drawn by SciPy, which is not installed here"
+        remedy = "Run \"pip install 'hpc-agent[sampling]'\", then the same hpc-agent command."
+        raise SpecInvalid(message, field="task_generator.kind", remediation=remedy) from None
     drawn = getattr(qmc, engine)(d=len(ranges), seed=seed)
     points = drawn.random_base2(math.ceil(math.log2(n)))[:n] if engine == "Sobol" else drawn.random(n)
     tasks = [

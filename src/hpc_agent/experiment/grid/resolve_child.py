@@ -30,9 +30,8 @@ def resolve_all(path: str, limit: int, write: Callable[[bytes], object]) -> int:
     if total < 1:
         raise TasksFileError(f"total() is {total}: there is nothing to run")
     if total > limit:
-        raise TasksFileError(
-            f"total() is {total:,}: more than the {limit:,} tasks that one run may have (constraints.max_tasks)"
-        )
+        most = f"the {limit:,} tasks that one run may have (constraints.max_tasks)"
+        raise TasksFileError(f"total() is {total:,}: more than {most}")
     for task in range(total):
         kwargs = _called(functools.partial(module.resolve, task), f"resolve({task})", task)
         if not isinstance(kwargs, dict):

@@ -64,12 +64,11 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
     Raises SpecInvalid with the task's number: tasks.py missing, raising, of a wrong type, too slow, not reproducible.
     """
     if not repo.tasks.is_file():
-        raise SpecInvalid(
-            f"there is no {repo.tasks}",
-            field="experiment_dir",
-            remediation="Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
-            "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo).",
+        remedy = "Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
+        remedy += (
+            "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo)."
         )
+        raise SpecInvalid(f"there is no {repo.tasks}", field="experiment_dir", remediation=remedy)
     before = hashlib.sha256(repo.tasks.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="hpc-agent-") as folder:
         first, second = Path(folder, "first"), Path(folder, "second")
@@ -79,10 +78,10 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
             for child in children:
                 child.wait(timeout=timeout_sec)
         except subprocess.TimeoutExpired:
-            raise _invalid(
-                f"resolving the tasks took more than {timeout_sec:.0f} s",
-                "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'.",
-            ) from None
+            remedy = (
+                "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'."
+            )
+            raise _invalid(f"resolving the tasks took more than {timeout_sec:.0f} s", remedy) from None
         finally:
             for child in children:
                 end_group(child)
@@ -108,7 +107,7 @@ def _start(world: World, tasks_py: Path, output: Path, limit: int, seed: str) ->
 
 def _total(output: Path, child: subprocess.Popen[bytes], tasks_py: Path) -> int:
     """Return the number of tasks that the child wrote. Raises SpecInvalid with the error of tasks.py."""
-    remediation = f"Correct {tasks_py}, then run 'hpc-agent compute-run-id' to check it."
+    remedy = f"Correct {tasks_py}, then run 'hpc-agent compute-run-id' to check it."
     try:
         with output.open("rb") as handle:
             handle.seek(max(0, output.stat().st_size - 65536))
@@ -117,11 +116,11 @@ def _total(output: Path, child: subprocess.Popen[bytes], tasks_py: Path) -> int:
         outcome = {}
     if error := outcome.get("error"):
         details = {key: value for key, value in error.items() if value not in (None, "")}
-        raise _invalid(error["message"], remediation, details)
+        raise _invalid(error["message"], remedy, details)
     if "total" not in outcome:
         tail = output.with_suffix(".err").read_bytes()[-1500:].decode(errors="replace")
         message = f"tasks.py ended the process that read it (exit code {child.returncode})"
-        raise _invalid(message, remediation, {"stderr_tail": tail})
+        raise _invalid(message, remedy, {"stderr_tail": tail})
     return int(outcome["total"])
 
 
@@ -132,11 +131,9 @@ def _compare(first: Path, second: Path, total: int, tasks_py: Path) -> str:
         for task in range(total):
             line = one.readline()
             if line != two.readline():
-                raise _invalid(
-                    f"resolve({task}) gives other parameters each time it is called",
-                    f"Make {tasks_py} deterministic (no clock, no chance), then 'hpc-agent submit'.",
-                    {"task": task},
-                )
+                remedy = f"Make {tasks_py} deterministic (no clock, no chance), then 'hpc-agent submit'."
+                message = f"resolve({task}) gives other parameters each time it is called"
+                raise _invalid(message, remedy, {"task": task})
             digest.update((b"\n" if task else b"") + line.rstrip(b"\n"))
         if one.readline() != two.readline():
             raise _invalid("total() gives another number each time it is called")

@@ -111,12 +111,10 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
         return Executor(plain, Path(plain).stem, "plain", [], False)
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ExecutorNotFound(
-        f"there is no executor {name!r} in {root}{hint}",
-        field="executors",
-        details={"found": [executor.key for executor in executors][:50]},
-        remediation="See them with 'hpc-agent discover-executors' and 'hpc-agent discover-runs'.",
-    )
+    details = {"found": [executor.key for executor in executors][:50]}
+    remedy = "See them with 'hpc-agent discover-executors' and 'hpc-agent discover-runs'."
+    message = f"there is no executor {name!r} in {root}{hint}"
+    raise ExecutorNotFound(message, field="executors", details=details, remediation=remedy)
 
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:
@@ -273,18 +271,16 @@ def check_program(executor: str, all_kwargs: Iterable[dict[str, Any]], files: di
         path = path.removeprefix("./")
         if path not in files:
             problem = "is not among the files that would be pushed"
-            remediation = "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
+            remedy = "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
         elif direct and not files[path]:
             problem = "may not be executed"
-            remediation = f"Run 'chmod +x {path}' or start it with its interpreter (python3 {path}), then submit again."
+            remedy = f"Run 'chmod +x {path}' or start it with its interpreter (python3 {path}), then submit again."
         elif len(seen) < _LIMIT:
             continue
         else:
             return
-        details = {"path": path, "task": task}
-        raise ExecutorNotFound(
-            f"the executor's {path} {problem}", field="executor", details=details, remediation=remediation
-        )
+        message, details = f"the executor's {path} {problem}", {"path": path, "task": task}
+        raise ExecutorNotFound(message, field="executor", details=details, remediation=remedy)
 
 
 def _program(executor: str) -> tuple[str, bool]:

@@ -183,10 +183,8 @@ def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
     entries: list[TreeEntry] = []
     for item, relative in _walk(root, "", [(patterns, 0)]):
         if "\n" in relative or relative.encode("utf-8", "replace").decode() != relative:
-            raise SpecInvalid(
-                f"the file name {relative!r} cannot be pushed (newline or not UTF-8)",
-                remediation=f"Rename it or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
-            )
+            remedy = f"Rename it or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again."
+            raise SpecInvalid(f"the file name {relative!r} cannot be pushed (newline or not UTF-8)", remediation=remedy)
         path = Path(item.path)
         if item.is_symlink():
             entries.append(["l", relative, _target_inside(root, path, relative)])
@@ -218,12 +216,9 @@ def _target_inside(root: Path, path: Path, relative: str) -> str:
     target = str(path.readlink())
     resolved = Path(os.path.normpath(path.parent / target))
     if Path(target).is_absolute() or not resolved.is_relative_to(root):
-        raise SpecInvalid(
-            f"{relative} is a link to {target}, outside the repo",
-            field="shared_paths",
-            remediation=f"List {relative} in {IGNORE_FILE}, or add --shared-paths {relative} to 'hpc-agent submit'.",
-            details={"path": relative, "target": target},
-        )
+        message, details = f"{relative} is a link to {target}, outside the repo", {"path": relative, "target": target}
+        remedy = f"List {relative} in {IGNORE_FILE}, or add --shared-paths {relative} to 'hpc-agent submit'."
+        raise SpecInvalid(message, field="shared_paths", remediation=remedy, details=details)
     return target
 
 
@@ -234,9 +229,6 @@ def _sha256(path: Path) -> str:
             while chunk := handle.read(1 << 20):
                 digest.update(chunk)
     except PermissionError as error:
-        raise SpecInvalid(
-            f"{path} cannot be read",
-            field=IGNORE_FILE,
-            remediation=f"Make it readable or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again.",
-        ) from error
+        remedy = f"Make it readable or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again."
+        raise SpecInvalid(f"{path} cannot be read", field=IGNORE_FILE, remediation=remedy) from error
     return digest.hexdigest()

@@ -71,19 +71,14 @@ def executor_of(repo: RepoLayout, point: EntryPoint) -> EntryPointExecutor:
     places = [base + path for path in module_paths(point.module) for base in ("", "src/")]
     place = next((place for place in places if (repo.root / place).is_file()), None)
     if place is None:
-        raise ExecutorNotFound(
-            f"there is no module {point.module} in {repo.root}",
-            field="entry_point.module",
-            details={"looked_for": places},
-            remediation="See what there is with 'hpc-agent discover-executors'.",
-        )
+        message, details = f"there is no module {point.module} in {repo.root}", {"looked_for": places}
+        remedy = "See what there is with 'hpc-agent discover-executors'."
+        raise ExecutorNotFound(message, field="entry_point.module", details=details, remediation=remedy)
     found = executor_at(repo.root, f"{place}:{point.function}")
     if found is None:
-        raise ExecutorNotFound(
-            f"{place} has no function {point.function}()",
-            field="entry_point.function",
-            remediation=f"Name a top-level function of {place}, then run 'hpc-agent interview' again.",
-        )
+        message = f"{place} has no function {point.function}()"
+        remedy = f"Name a top-level function of {place}, then run 'hpc-agent interview' again."
+        raise ExecutorNotFound(message, field="entry_point.function", remediation=remedy)
     return EntryPointExecutor(found)
 
 
@@ -93,8 +88,8 @@ def _wrapper(point: ShellCommand) -> EntryPointExecutor:
     if unmatched := sorted(used - known) or sorted(known - used):
         name = unmatched[0]
         problem = f"{{{name}}} is not in the signature" if name in used else f"{name!r} of the signature is not used"
-        remediation = "Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again."
-        raise SpecInvalid(f"argv: {problem}", field="entry_point.argv", remediation=remediation)
+        remedy = "Make signature name exactly the {parameters} of argv, then run 'hpc-agent interview' again."
+        raise SpecInvalid(f"argv: {problem}", field="entry_point.argv", remediation=remedy)
     for name in (*point.signature, point.run_name):
         if keyword.iskeyword(name):
             raise SpecInvalid(f"{name!r} is a word of Python and cannot be a name", field="entry_point.signature")

@@ -109,10 +109,7 @@ def _without(source: str, nodes: list[ast.ImportFrom]) -> str:
 
 def _problem(name: str, message: str, cell: int | None = None, line: int | None = None) -> SpecInvalid:
     place = "".join(f", {word} {n}" for word, n in (("cell", cell), ("line", line)) if n is not None)
-    return SpecInvalid(
-        f"{name}{place}: {message}",
-        field="experiment_dir",
-        remediation=f"Correct {name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
-        "nothing was written.",
-        details={"notebook": name, "cell": cell, "line": line},
-    )
+    remedy = f"Correct {name} (or tag the cell {SKIP_TAG!r}), then run 'hpc-agent export-package' again: "
+    remedy += "nothing was written."
+    details = {"notebook": name, "cell": cell, "line": line}
+    return SpecInvalid(f"{name}{place}: {message}", field="experiment_dir", remediation=remedy, details=details)

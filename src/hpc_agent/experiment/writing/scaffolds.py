@@ -71,12 +71,8 @@ def check_module_name(name: str, field: str, taken: frozenset[str]) -> str:
         problem = "is taken: it would hide what runs it or what it uses itself"
     else:
         return name
-    raise SpecInvalid(
-        f"{name!r} {problem}",
-        field=field,
-        remediation=f"Run the same 'hpc-agent' command with another --{field}, such as 'ridge_study'.",
-        details={"value": name},
-    )
+    remedy = f"Run the same 'hpc-agent' command with another --{field}, such as 'ridge_study'."
+    raise SpecInvalid(f"{name!r} {problem}", field=field, remediation=remedy, details={"value": name})
 
 
 def parse_flags(words: list[str]) -> list[Flag]:
@@ -89,11 +85,8 @@ def parse_flags(words: list[str]) -> list[Flag]:
         if found:
             raise ValueError(found[0])
     except ValueError as error:
-        raise SpecInvalid(
-            str(error),
-            field="flags",
-            remediation='Spell them name:type=default: hpc-agent build-executor --flags "horizon:int=5,name:str" ...',
-        ) from None
+        remedy = 'Spell them name:type=default: hpc-agent build-executor --flags "horizon:int=5,name:str" ...'
+        raise SpecInvalid(str(error), field="flags", remediation=remedy) from None
     return sorted(flags, key=lambda flag: flag.default is not None)
 
 
