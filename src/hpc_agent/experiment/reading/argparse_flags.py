@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hpc_agent.experiment.reading.flag_facts import TYPES, Action, ExecutorFacts, FlagFacts, FlagType
-from hpc_agent.experiment.reading.syntax import Function, Scope, Unknown, dotted, keywords_of, last_name
+from hpc_agent.experiment.reading.syntax import Function, Scope, Unknown, as_json, dotted, keywords_of, last_name
 
 ADDERS = ("add_argument", "add_option")
 _ACTIONS: dict[str, Action] = {
@@ -75,7 +75,7 @@ class ParserReader:
         elif name == "set_defaults":
             for key, value in keywords_of(node).items():
                 with contextlib.suppress(Unknown):
-                    self._defaults[key] = scope.json(value)
+                    self._defaults[key] = as_json(scope.value(value))
         elif name and _gets_parser(node) and (found := self._find_function(dotted(node.func))):
             function, scope = found
             if (function.name, id(scope)) not in self._seen and _adds_flags(function):

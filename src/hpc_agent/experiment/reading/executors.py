@@ -173,9 +173,6 @@ def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
     return name if name and name.endswith((".json", ".csv")) else None
 
 
-# -- checks of a task's parameters -----------------------------------------------------------------------------------
-
-
 class Problem(msgspec.Struct, frozen=True):
     """One parameter that does not fit. ``severity`` is error, warning or info."""
 
@@ -243,9 +240,6 @@ def _fits(flag: FlagFacts, value: Any) -> bool:
             return False
         return True
     return isinstance(value, (int, float) if flag.type == "float" else int) and not isinstance(value, bool)
-
-
-# -- checks of a command before the push ----------------------------------------------------------------------------
 
 
 def check_command(executor: str) -> None:

@@ -38,7 +38,7 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     def set_default(self, node: ast.expr, scope: Scope) -> bool:
         """Set the default, or one line of its source when its value is unknown. Return True for a known value."""
         try:
-            self.default = scope.json(node)
+            self.default = as_json(scope.value(node))
         except Unknown:
             self.default_text = " ".join(ast.unparse(node).split())[:200]
         return self.default_text is None

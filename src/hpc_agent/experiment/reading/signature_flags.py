@@ -33,8 +33,7 @@ def parameters_of(function: syntax.Function) -> list[Parameter]:
 
 def flags_of_function(function: syntax.Function, scope: syntax.Scope) -> tuple[list[FlagFacts], bool]:
     """Return a flag for each parameter, and True when the function has ``**kwargs``."""
-    flags = [flag_of_parameter(parameter, scope) for parameter in parameters_of(function)]
-    return flags, function.args.kwarg is not None
+    return [flag_of_parameter(one, scope) for one in parameters_of(function)], function.args.kwarg is not None
 
 
 def flag_of_parameter(parameter: Parameter, scope: syntax.Scope) -> FlagFacts:

@@ -69,10 +69,6 @@ class Scope:
         except Unknown:
             return otherwise
 
-    def json(self, node: ast.AST | None) -> Any:
-        """Return the value of an expression in JSON's types. Raises Unknown."""
-        return as_json(self.value(node))
-
     def _expression(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Name):
             return self.names[node.id]

@@ -53,12 +53,9 @@ def compare_generated(path: Path, text: str, root: Path | None = None) -> Compar
 
 def edited(path: Path) -> SpecInvalid:
     """Return the error for a file that a person may have edited."""
-    return SpecInvalid(
-        f"{path} exists with other content; it is replaced only with --force",
-        field="force",
-        remediation=f"Look at {path}; then run the same 'hpc-agent' command with --force to replace it, or move it away.",
-        details={"path": str(path)},
-    )
+    message = f"{path} exists with other content; it is replaced only with --force"
+    remedy = f"Look at {path}; then run the same 'hpc-agent' command with --force to replace it, or move it away."
+    return SpecInvalid(message, field="force", remediation=remedy, details={"path": str(path)})
 
 
 def _bad_path(message: str, path: Path, details: dict[str, str] | None = None) -> SpecInvalid:

@@ -136,7 +136,13 @@ def executor_source(name: str, shape: Shape, flags: list[Flag]) -> str:
     if shape == "argparse":
         if any(flag.kind == "bool" for flag in flags):
             parts["computation"] += "\n\n" + _read("boolean.py")
-        parts["arguments"] = "".join(_argument(flag) for flag in flags)
+        parts["arguments"] = ""
+        for flag in flags:
+            is_bool = flag.kind == "bool"
+            kind = ["type=_boolean", 'nargs="?"', "const=True", 'metavar="BOOL"'] if is_bool else [f"type={flag.kind}"]
+            default = "required=True" if flag.default is None else f"default={flag.default}"
+            call = _call("parser.add_argument", [f'"{flag.option}"', *kind, default], len("    "))
+            parts["arguments"] += textwrap.indent(call, "    ") + "\n"
     return Template(_read(f"{shape.replace('-', '_')}.py.txt")).substitute(parts)
 
 
@@ -148,13 +154,6 @@ def command_of(path: str, flags: list[Flag]) -> str:
 
 def _read(name: str) -> str:
     return (SCAFFOLDS / "executor" / name).read_text(encoding="utf-8")
-
-
-def _argument(flag: Flag) -> str:
-    kind = 'type=_boolean, nargs="?", const=True, metavar="BOOL"' if flag.kind == "bool" else f"type={flag.kind}"
-    default = "required=True" if flag.default is None else f"default={flag.default}"
-    call = _call("parser.add_argument", [f'"{flag.option}"', *kind.split(", "), default], len("    "))
-    return textwrap.indent(call, "    ") + "\n"
 
 
 def _call(name: str, arguments: list[str], more: int = 0) -> str:
