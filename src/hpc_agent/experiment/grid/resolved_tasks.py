@@ -44,9 +44,8 @@ class ResolvedTasks:
         return map(json.loads, self.lines())
 
     def every(self, step: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield number and parameters of every ``step``-th task."""
-        for task, line in itertools.islice(enumerate(self.lines()), 0, None, step):
-            yield task, json.loads(line)
+        """Return number and parameters of every ``step``-th task."""
+        return ((task, json.loads(line)) for task, line in itertools.islice(enumerate(self.lines()), 0, None, step))
 
     def digests(self) -> str:
         """Return four bytes of SHA-256 for each task, compressed and as base64; a task compares its parameters with them."""

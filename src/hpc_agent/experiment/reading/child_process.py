@@ -31,10 +31,7 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
 def options_from_help(
     root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str]
 ) -> tuple[set[str], str]:
-    """Run the script with --help in a session of its own.
-
-    Return the options without --help and --version, and the problem when there are none.
-    """
+    """Run the script with --help. Return its other options but --version, and the problem when there are none."""
     plain = {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     words, env = [python, str(root / path), "--help"], {**env, **plain}
     with subprocess.Popen(

@@ -134,33 +134,32 @@ def _of_script(root: Path, script: ExecutorFacts) -> Executor:
 
 def flag_rows(executor: Executor) -> list[dict[str, Any]]:
     """Return the executor's rows of FLAGS, which .hpc/cli.py reads."""
-    rows = [_flag_row(flag) for flag in executor.flags]
-    for flag, row in zip(executor.flags, rows, strict=True):
-        if flag is executor.output_flag:
-            row["value"] = RESULT_DIR if flag.name in FOLDER_NAMES else f"{RESULT_DIR}/{executor.metrics_file}"
+    rows = []
+    output = executor.output_flag
+    for flag in executor.flags:
+        long = [option for option in flag.options if option.startswith("--")]
+        option, off, value = next(iter(long or flag.options), None), None, None
+        if flag.action == "boolean_optional":
+            negative = [option for option in long if option.startswith("--no-")]
+            option = next((option for option in long if option not in negative), option or "")
+            off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
+        if flag is output:
+            value = RESULT_DIR if flag.name in FOLDER_NAMES else f"{RESULT_DIR}/{executor.metrics_file}"
+        row = {
+            "name": flag.name,
+            "option": option,
+            "type": flag.type,
+            "action": None if flag.action == "store" else flag.action,
+            "off": off,
+            "nargs": flag.nargs,
+            "choices": flag.choices,
+            "required": flag.required or None,
+            "default": None if flag.required else flag.default,
+            "help": " ".join(flag.help.split())[:80] or None,
+            "value": value,
+        }
+        rows.append({name: entry for name, entry in row.items() if entry is not None})
     return rows
-
-
-def _flag_row(flag: FlagFacts) -> dict[str, Any]:
-    long = [option for option in flag.options if option.startswith("--")]
-    option, off = next(iter(long or flag.options), None), None
-    if flag.action == "boolean_optional":
-        negative = [option for option in long if option.startswith("--no-")]
-        option = next((option for option in long if option not in negative), option or "")
-        off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
-    row = {
-        "name": flag.name,
-        "option": option,
-        "type": flag.type,
-        "action": None if flag.action == "store" else flag.action,
-        "off": off,
-        "nargs": flag.nargs,
-        "choices": flag.choices,
-        "required": flag.required or None,
-        "default": None if flag.required else flag.default,
-        "help": " ".join(flag.help.split())[:80] or None,
-    }
-    return {name: value for name, value in row.items() if value is not None}
 
 
 def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
@@ -218,9 +217,9 @@ def check_kwargs(executor: Executor, kwargs: dict[str, Any]) -> list[Problem]:
 
 def _misfit(flag: FlagFacts, value: Any) -> str:
     """Return what the value must be; an empty text for a value that fits."""
-    items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
     if value is None:
         return ""
+    items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
     if flag.choices and any(str(item) not in map(str, flag.choices) for item in items):
         return f"must be one of {', '.join(map(str, flag.choices))}, not {value!r}"
     kind = "bool" if flag.action in _BOOLEAN_ACTIONS else flag.type

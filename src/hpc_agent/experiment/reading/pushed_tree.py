@@ -32,8 +32,6 @@ VENDORED = frozenset(
     "site-packages vendor _vendor vendored third_party third-party thirdparty node_modules build dist".split()
 )
 ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}
-
-
 # Patterns in the syntax of .gitignore, and the number of characters before the part of a path that they are about.
 Rules = tuple["pathspec.GitIgnoreSpec", int]
 
@@ -60,7 +58,7 @@ def _patterns_of(path: Path, lines: list[str]) -> pathspec.GitIgnoreSpec:
 def _walk(
     root: Path, folder: str, rules: list[Rules], only_python: bool = False
 ) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield each file and symbolic link below ``folder``, with its path from ``root``, in the order of names.
+    """Yield each file and link below ``folder``, with its path from ``root``, in the order of names.
 
     With ``only_python`` every .gitignore counts, and hidden and vendored folders and environments are left out.
     """
@@ -214,8 +212,7 @@ def shared_files(root: Path, names: list[str]) -> list[str]:
 def _target_inside(root: Path, path: Path, relative: str) -> str:
     """Return the target of a symbolic link. Raises SpecInvalid for a target outside of the repo."""
     target = str(path.readlink())
-    resolved = Path(os.path.normpath(path.parent / target))
-    if Path(target).is_absolute() or not resolved.is_relative_to(root):
+    if Path(target).is_absolute() or not Path(os.path.normpath(path.parent / target)).is_relative_to(root):
         message, details = f"{relative} is a link to {target}, outside the repo", {"path": relative, "target": target}
         remedy = f"List {relative} in {IGNORE_FILE}, or add --shared-paths {relative} to 'hpc-agent submit'."
         raise SpecInvalid(message, field="shared_paths", remediation=remedy, details=details)

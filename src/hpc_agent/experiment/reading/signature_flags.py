@@ -181,10 +181,7 @@ def _typer_functions(tree: ast.Module, facts: ExecutorFacts) -> list[syntax.Func
 
 
 def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, list[str]]) -> FlagFacts:
-    """Return the flag of one parameter: positional without a default, an option with one, else as its marker says.
-
-    The marker is ``typer.Option(...)`` or ``typer.Argument(...)``, as the default or in ``Annotated``.
-    """
+    """Return a flag: positional without a default, an option with one, else as ``Option(...)`` or ``Argument(...)`` says."""
     argument, default = parameter
     flag = flag_of_parameter(parameter, scope)
     marker, annotation = default, argument.annotation

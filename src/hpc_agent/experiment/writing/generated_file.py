@@ -14,10 +14,9 @@ Compared = Literal["missing", "same", "differs"]
 def write_generated(path: Path, text: str, force: bool, root: Path | None = None) -> Literal["written", "kept"]:
     """Write ``text`` as UTF-8 unless the file is equal; missing folders are made, and an existing mode is kept.
 
-    A symbolic link inside the repo is followed. ``root`` is the repo; by default the nearest folder above ``path`` that
-    holds ``.hpc`` or ``.git``, else the nearest that exists. The file is replaced by a rename.
-    Raises SpecInvalid when the file differs and ``force`` is false, when the path is a folder or lies below a file, and
-    when a link leads out of the repo.
+    A link inside the repo is followed, and the file replaced by a rename. ``root`` is the repo; by default the nearest
+    folder above ``path`` that holds ``.hpc`` or ``.git``, else the nearest that exists. Raises SpecInvalid without
+    ``force`` when the file differs, for a folder, for a path below a file, and for a link that leads out of the repo.
     """
     state = compare_generated(path, text, root)
     if state == "same":
