@@ -115,6 +115,7 @@ def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
 
 @pytest.mark.local
 @pytest.mark.slow(reason="25 tasks that fit a model, on two cores")
+@pytest.mark.timeout(900)  # 35 s on a quiet machine
 def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
     """A real terminal: readable progress and the table on it; stdout is still one line of JSON."""
     controller, terminal = pty.openpty()
