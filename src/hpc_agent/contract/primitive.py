@@ -117,3 +117,8 @@ def load_all() -> dict[str, Primitive]:
     for module in pkgutil.walk_packages(package.__path__, prefix="hpc_agent.ops."):
         importlib.import_module(module.name)
     return dict(sorted(REGISTRY.items()))
+
+
+def by_any_name() -> dict[str, Primitive]:
+    """Return the whole registry, by name and by every alias."""
+    return {name: found for found in load_all().values() for name in (found.name, *found.aliases)}

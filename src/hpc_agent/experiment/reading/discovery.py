@@ -45,8 +45,10 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     found: list[ExecutorFacts] = []
     usual = [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
     for folders in [search_dirs] if search_dirs else [usual, [""]]:
-        sources = _scripts(root, [] if found else folders, notes, EXECUTOR_WORDS)
-        found += [facts for source in sources if (facts := executor_facts(source, notes))]
+        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
+        found = [facts for source in sources if (facts := executor_facts(source, notes))]
+        if found:
+            break
     return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
 
 
@@ -187,9 +189,9 @@ def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
     found = []
     for source in _scripts(root, [*folders, ""], notes, ()):
         name, folder = Path(source.path).stem, source.path.split("/")[0]
-        matches = [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
         if "/" in source.path and folder not in folders:
             continue
+        matches = [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
         if not matches and not _REDUCES.search(source.data.decode("latin-1")):
             continue
         for _, tree in source.cells(notes):

@@ -7,7 +7,7 @@ from ..look import records
 from ..shared import run_folder, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import arrays_of
+from ..shared.ledger import Array, arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.task_record import read_record
@@ -19,7 +19,8 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     run = read_json(folder.document)
     total = int(run["task_count"])
     scan = records.scan(folder, total, {})
-    waves = wave_map(folder)
+    arrays = arrays_of(folder)
+    waves = wave_map(arrays)
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
@@ -30,14 +31,14 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
         "run": run,
         "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
         "all_waves": list(waves),
-        "measured": records.used_resources(folder, total) if request.get("measure") else [],
+        "measured": records.used_resources(folder, total, arrays) if request.get("measure") else [],
     }
 
 
-def wave_map(folder: run_folder.RunFolder) -> Dict[str, str]:
+def wave_map(arrays: List[Array]) -> Dict[str, str]:
     """Return the ranges of each wave's tasks, from the arrays of the first generation."""
     waves: Dict[str, List[str]] = {}
-    for array in arrays_of(folder):
+    for array in arrays:
         if array.generation == 1:
             waves.setdefault(str(array.wave), []).append(array.tasks)
     return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}

@@ -9,7 +9,7 @@ from ..schedulers.base import QueueRow
 from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import arrays_of, summary
-from ..shared.ranges import decode_ranges
+from ..shared.ranges import spans
 from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, read_run, run_folder
 from .report import status_answer
 from .run_status import RunStatus
@@ -109,7 +109,8 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
         state = entry.state
         if entry.job_id:
             job = str(entry.job_id)
-            claims = (folder.claim(task, entry.generation) for task in decode_ranges(entry.tasks))
+            tasks = (task for start, stop in spans(entry.tasks) for task in range(start, stop))
+            claims = (folder.claim(task, entry.generation) for task in tasks)
             state = queued.get(job) or ("ended" if job in ended or any(map(os.path.exists, claims)) else "missing")
         states[entry.array] = {"job_id": entry.job_id, "state": state}
     return {"arrays": states}

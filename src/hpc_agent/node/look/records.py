@@ -5,7 +5,7 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..shared.files import known_fields
-from ..shared.ledger import arrays_of
+from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
@@ -117,13 +117,13 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
     }
 
 
-def used_resources(folder: RunFolder, total: int) -> List[Dict[str, Any]]:
+def used_resources(folder: RunFolder, total: int, arrays: List[Array]) -> List[Dict[str, Any]]:
     """Return a row for each of at most 300 complete tasks, spread over the whole run.
 
     A row has task, seconds, max_rss_mb (MiB), cpu_seconds, gpu_mem_mb (where it was measured), wait_sec (from the
     array's submission, so also for earlier jobs of the queue), kwargs (scalars only).
     """
-    submitted = {array.array: array.submitted_at for array in arrays_of(folder)}
+    submitted = {array.array: array.submitted_at for array in arrays}
     rows = []
     for task in range(0, total, max(1, -(-total // MOST_ROWS))):
         record = read_record(folder, task)

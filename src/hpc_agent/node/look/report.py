@@ -25,7 +25,7 @@ def report(request: Dict[str, Any]) -> Dict[str, Any]:
     answer = status_answer(status)
     status.save()
     if request.get("measure") and answer["lifecycle_state"] != "in_flight":
-        answer["measured"] = records.used_resources(folder, status.total)
+        answer["measured"] = records.used_resources(folder, status.total, status.arrays)
     return answer
 
 

@@ -95,7 +95,7 @@ class _Case(object):
         # A pack of tasks shares one scheduler log: a task with a log of its own is not explained by it.
         foreign = self.cause in _ENDED_BY_ITSELF and bool(ending_of(self.own[1], 1))
         self.logs = [self.own] if foreign else [self.own, self.scheduler]
-        self.traced = _traced(self)
+        self.traced: Optional[Verdict] = None  # by the last traceback; searched where the cause alone does not decide
 
     def near_memory(self) -> bool:
         return bool(self.rss and self.memory and self.rss >= _NEAR_MEMORY * self.memory)
@@ -117,17 +117,19 @@ class _Case(object):
 def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str = "") -> Classification:
     """Return the class of a failed task. The tails are the ends of the task's own log and of the scheduler's output."""
     case = _Case(facts, limits, log_tail, scheduler_tail)
-    # The rules in order of trust.
-    verdict = (
-        _by_cause(case)
-        or _by_good_end(case)
-        or _by_scheduler_message(case)
-        or _by_limits(case)
-        or case.traced
-        or _by_record_message(case)
-        or _by_signs(case)
-        or _by_signal_or_exit_code(case)
-    )
+    verdict = _by_cause(case)
+    if verdict is None:
+        case.traced = _traced(case)
+        # The rules in order of trust.
+        verdict = (
+            _by_good_end(case)
+            or _by_scheduler_message(case)
+            or _by_limits(case)
+            or case.traced
+            or _by_record_message(case)
+            or _by_signs(case)
+            or _by_signal_or_exit_code(case)
+        )
     stopped = verdict.name in ("walltime", "preempted") or (verdict.name == "signal" and case.cause == "terminated")
     if case.checkpoint and stopped:  # it goes on with the same limits
         confidence = LIKELY if verdict.confidence == GUESS else verdict.confidence

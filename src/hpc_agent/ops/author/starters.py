@@ -11,7 +11,7 @@ from msgspec import inspect as mi
 
 from hpc_agent.contract.catalogue import default_of
 from hpc_agent.contract.envelope import convert
-from hpc_agent.contract.primitive import Effect, Request, Result, load_all, primitive
+from hpc_agent.contract.primitive import Effect, Request, Result, by_any_name, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.writing import scaffolds
 from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
@@ -194,7 +194,7 @@ class ScaffoldSpecResult(Result):
 @primitive(stage="author", errors=[SpecInvalid], positional="verb")
 def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
     """Write a valid example request for a verb, with the required fields or with all fields."""
-    chosen = next((known for known in load_all().values() if request.verb in (known.name, *known.aliases)), None)
+    chosen = by_any_name().get(request.verb)
     if chosen is None:
         message = f"there is no verb '{request.verb}'"
         raise SpecInvalid(message, field="verb", remediation="See 'hpc-agent --help'.")

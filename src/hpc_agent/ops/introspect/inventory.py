@@ -11,7 +11,7 @@ import msgspec
 import hpc_agent
 from hpc_agent.contract.catalogue import catalogue_entry, schema
 from hpc_agent.contract.envelope import did_you_mean
-from hpc_agent.contract.primitive import PartialError, Request, Result, load_all, primitive
+from hpc_agent.contract.primitive import PartialError, Request, Result, by_any_name, load_all, primitive
 from hpc_agent.errors import EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid, by_code
 from hpc_agent.infra.backends import backend_names
 from hpc_agent.infra.clusters import cluster_keys, cluster_problems, get_cluster, load_clusters
@@ -85,7 +85,7 @@ class DescribeResult(Result):
 @primitive(stage="introspect", positional="name", errors=[SpecInvalid])
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
     """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
-    names = {name: p for p in load_all().values() for name in (p.name, *p.aliases)}
+    names = by_any_name()
     found = names.get(request.name)
     if found is None:
         remediation = did_you_mean(request.name, names) + "Run 'hpc-agent capabilities' for the list."

@@ -66,10 +66,11 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
         journal = Journal(world, frozen.repo)
         with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
             run_id, earlier = which_run(journal, frozen, request.rerun)
-            # A run that another machine began goes on in that machine's folder.
-            here = f"{frozen.node.root}/"
-            if earlier and (earlier.submitted_at or not (earlier.remote_path or here).startswith(here)):
-                return _submitted_before(world, planned, journal, earlier)
+            if earlier:
+                # A run that another machine began goes on in that machine's folder.
+                elsewhere = earlier.remote_path and not earlier.remote_path.startswith(f"{frozen.node.root}/")
+                if earlier.submitted_at or elsewhere:
+                    return _submitted_before(world, planned, journal, earlier)
             notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
             sent = NewRun(world, journal, planned, run_id).submit()
             step: NextStep = "verify-canary" if planned.has_canary else "monitor-flow"
