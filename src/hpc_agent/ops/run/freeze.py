@@ -26,6 +26,8 @@ from hpc_agent.world import World
 
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 MAX_TASKS = 1_000_000
+# Fields of the request that make another run where they differ, beside the tasks, the files and the shared paths.
+IDENTIFYING = ("cluster", "executor", "result_dir_template", "env", "outputs", "modules", "conda_env", "campaign_id")
 FREEZE_ERRORS = (SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid)
 
 
@@ -94,19 +96,12 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
             tree=tree,
             identity={
                 "repo": repo.repo_hash,
-                "cluster": request.cluster,
                 "cmd_sha": tasks.cmd_sha,
                 "tasks_py_sha": tasks.tasks_py_sha,
                 "tree_sha": tree.sha,
-                "executor": request.executor,
-                "result_dir_template": request.result_dir_template,
                 "results": [request.results.metrics_file, request.results.weight],
-                "env": request.env,
-                "outputs": request.outputs,
                 "shared": shared,
-                "modules": request.modules,
-                "conda_env": request.conda_env,
-                "campaign_id": request.campaign_id,
+                **{name: getattr(request, name) for name in IDENTIFYING},
             },
             run_name=name,
             shared=shared,

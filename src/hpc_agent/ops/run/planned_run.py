@@ -82,12 +82,9 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     gpu_type = wanted.gpu_type if wanted.gpus else None
     evidence = measured(frozen.repo, frozen.cluster.name, frozen.executors, request.executor, gpu_type, frozen.tasks)
     est_task_sec = request.est_task_sec or (evidence.typical_sec if evidence else None)
-    pack = request.pack or choose_pack(
-        total,
-        est_task_sec,
-        wanted.walltime_sec or limits.max_walltime_sec,
-        limits.max_array_size * limits.max_concurrent_jobs,
-    )
+    longest = wanted.walltime_sec or limits.max_walltime_sec
+    most_elements = limits.max_array_size * limits.max_concurrent_jobs
+    pack = request.pack or choose_pack(total, est_task_sec, longest, most_elements)
     placement = {name: getattr(request, name) for name in PLACEMENT}
     resolved = resolve_resources(frozen.cluster, wanted, placement, limits.max_walltime_sec, evidence, pack)
     # A run of one task is its own canary.

@@ -61,12 +61,9 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     return ResubmitResult(
         run_id=run_id,
         request_id=request_id,
-        deduped=answer["deduped"],
         resubmitted=0 if dry_run else count,
-        groups=answer["groups"],
-        blocked=answer["blocked"],
         job_ids=jobs,
-        waiting=answer["waiting"],
+        **{name: answer[name] for name in ("deduped", "groups", "blocked", "waiting")},
         lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
         next_step=f"hpc-agent monitor-flow --run-id {run_id}" if count else f"hpc-agent failures --run-id {run_id}",
     )

@@ -11,6 +11,7 @@ from hpc_agent.state.journal import Journal
 from hpc_agent.state.runs import Sidecar
 
 SUBMIT_TIMEOUT_SEC = 900.0
+IDENTITY = ("run_name", "cluster", "cmd_sha", "tree_sha", "executor", "content_sha", "remote_path", "campaign_id")
 
 
 def owner() -> str:
@@ -20,17 +21,7 @@ def owner() -> str:
 
 def identity_of(sidecar: Sidecar) -> dict[str, Any]:
     """Return the fields of a sidecar that a RunRecord has too."""
-    return {
-        "run_name": sidecar.run_name,
-        "cluster": sidecar.cluster,
-        "cmd_sha": sidecar.cmd_sha,
-        "tree_sha": sidecar.tree_sha,
-        "total_tasks": sidecar.task_count,
-        "executor": sidecar.executor,
-        "content_sha": sidecar.content_sha,
-        "remote_path": sidecar.remote_path,
-        "campaign_id": sidecar.campaign_id,
-    }
+    return {"total_tasks": sidecar.task_count, **{name: getattr(sidecar, name) for name in IDENTITY}}
 
 
 def journal_ledger(journal: Journal, run_id: str, run_path: str, arrays: dict[str, Any], accepted: bool) -> list[str]:
@@ -58,11 +49,8 @@ def arrays_left(arrays: dict[str, Any]) -> int:
 
 def kept_back(answer: dict[str, Any]) -> list[str]:
     """Return a note about the arrays that wait for room."""
-    if not answer.get("waiting"):
-        return []
-    return [
-        f"{answer['waiting']} arrays wait: {answer['message']}; 'hpc-agent monitor-flow' submits them when there is room"
-    ]
+    later = "'hpc-agent monitor-flow' submits them when there is room"
+    return [f"{answer['waiting']} arrays wait: {answer['message']}; {later}"] if answer.get("waiting") else []
 
 
 def advance(run: KnownRun, release_canary: bool = False) -> tuple[int, list[str]]:

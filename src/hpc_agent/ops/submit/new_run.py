@@ -24,6 +24,18 @@ from hpc_agent.state.runs import Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
 KEPT_MANIFESTS = 5
+# Parts of a run's identity that its sidecar records under the same names.
+IDENTITY = (
+    "cluster",
+    "cmd_sha",
+    "tasks_py_sha",
+    "tree_sha",
+    "executor",
+    "result_dir_template",
+    "env",
+    "outputs",
+    "campaign_id",
+)
 
 
 class Submitted(NamedTuple):
@@ -127,31 +139,23 @@ class NewRun:
         frozen, request, planned = self.frozen, self.request, self.planned
         cluster, resolved, mode = frozen.cluster, planned.resolved, planned.chain_mode
         return Sidecar(
+            **{name: frozen.identity[name] for name in IDENTITY},
             run_id=self.run_id,
             run_name=frozen.run_name,
-            cmd_sha=frozen.tasks.cmd_sha,
-            tasks_py_sha=frozen.tasks.tasks_py_sha,
-            tree_sha=frozen.tree.sha,
             snapshot=frozen.snapshot,
             hpc_agent_version=__version__,
             submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
-            executor=request.executor,
-            result_dir_template=request.result_dir_template,
             task_count=frozen.tasks.total,
             executors=frozen.executors,
             wave_map=planned.wave_map(),
-            cluster=cluster.name,
             scheduler=cluster.scheduler,
             remote_path=self.run_path,
-            campaign_id=request.campaign_id,
             resources=resolved.resources,
             placement=resolved.placement,
-            env=request.env,
             modules=cluster.modules if request.modules is None else request.modules,
             conda_env=request.conda_env or next(iter(cluster.conda_envs), None),
             constraints=msgspec.to_builtins(frozen.constraints),
             results=msgspec.to_builtins(request.results),
-            outputs=request.outputs,
             shared={name: path or f"{frozen.node.root}/shared/{name}" for name, path in frozen.shared.items()},
             nfs_data_dir=cluster.nfs_data_dir,
             content_sha=frozen.content_sha,

@@ -23,6 +23,8 @@ from hpc_agent.world import World
 LOCK_WAIT_SEC = 120.0
 SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.RemoteCommandFailed, errors.StorageFull)
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
+# Fields that a run's record and the result share.
+RECORDED = ("run_id", "cluster", "job_ids", "total_tasks", "cmd_sha", "tree_sha", "remote_path", "waiting")
 NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
 
 
@@ -74,44 +76,23 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
             notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
             sent = NewRun(world, journal, planned, run_id).submit()
             step: NextStep = "verify-canary" if planned.has_canary else "monitor-flow"
-            return _result(planned, sent.record, [*notes, *sent.notes], step, pushed_files=sent.pushed_files)
+            outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
+            return _result(planned, sent.record, [*notes, *sent.notes], step, **outcome)
 
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
     record = NewRun(world, Journal(world, planned.frozen.repo), planned, planned.frozen.run_id()).record("planned")
     notes = [*planned.frozen.notes, *warnings_of(world, planned)]
-    return _result(planned, record, notes, "submit", submitted=False)
+    return _result(planned, record, notes, "submit", submitted=False, deduped=False)
 
 
 def _result(
-    planned: PlannedRun,
-    record: RunRecord,
-    notes: list[str],
-    next_step: NextStep,
-    *,
-    submitted: bool = True,
-    deduped: bool = False,
-    pushed_files: int = 0,
+    planned: PlannedRun, record: RunRecord, notes: list[str], next_step: NextStep, **outcome: Any
 ) -> SubmitResult:
-    """Return the result of a submission: the record of the run, and its plan."""
-    return SubmitResult(
-        run_id=record.run_id,
-        deduped=deduped,
-        submitted=submitted,
-        waiting=record.waiting,
-        cluster=record.cluster,
-        job_ids=record.job_ids,
-        total_tasks=record.total_tasks,
-        cmd_sha=record.cmd_sha,
-        tree_sha=record.tree_sha,
-        remote_path=record.remote_path,
-        lifecycle_state=record.status,
-        plan=planned.facts(),
-        notes=notes,
-        pushed_files=pushed_files,
-        next_step=next_step,
-    )
+    """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
+    facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
+    return SubmitResult(plan=planned.facts(), notes=notes, next_step=next_step, **facts)
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -151,7 +132,8 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
         notes = [*frozen.notes, f"{record.run_id} goes on: {submitted} arrays were submitted now", *waiting]
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
-    return _result(planned, record, notes, "aggregate" if record.status == "complete" else "monitor-flow", deduped=True)
+    step: NextStep = "aggregate" if record.status == "complete" else "monitor-flow"
+    return _result(planned, record, notes, step, submitted=True, deduped=True)
 
 
 def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
