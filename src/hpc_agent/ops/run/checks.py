@@ -149,7 +149,7 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
     """Find relative paths in parameters that are neither pushed with the code nor shared."""
     files = frozen.tree.files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
-    findings: dict[str, Finding] = {}
+    findings = []
     for task, parameter, value in named_paths(frozen):
         path = value.removeprefix("./")
         shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
@@ -159,8 +159,8 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
                 why = "is not pushed with the code"
                 fix = f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
             message = f"'{parameter}' of task {task} is {value}, which {why}"
-            findings.setdefault(value, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
-    return list(findings.values())[:20]
+            findings.append(Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
+    return findings[:20]
 
 
 def check_remote_inputs(frozen: FrozenRun) -> list[Finding]:
@@ -168,27 +168,25 @@ def check_remote_inputs(frozen: FrozenRun) -> list[Finding]:
     named = [(task, name, path) for task, name, path in named_paths(frozen) if path.startswith("/")]
     if not named:
         return []
-    there = frozen.node.bootstrap("paths", {"paths": sorted({path for _, _, path in named})})["paths"]
-    findings: dict[str, Finding] = {}
+    there = frozen.node.bootstrap("paths", {"paths": sorted(path for _, _, path in named)})["paths"]
+    findings = []
     for task, name, path in named:
         if path in there and not there[path].get("exists"):
             message = f"'{name}' of task {task} is {path}, which is not on '{frozen.cluster.name}'"
             fix = "Copy it there, or correct the path."
-            findings.setdefault(path, Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
-    return list(findings.values())[:20]
+            findings.append(Finding(DATASET, "error", "input_missing", message, fix, {"task": task}))
+    return findings[:20]
 
 
 def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
-    """Yield (task, parameter, path) for parameters that name an input: data_path, config_file, train_csv ..."""
-    seen: set[tuple[str, str]] = set()
+    """Yield (task, parameter, path) once for each path in a parameter that names an input: data_path, train_csv ..."""
+    seen = {""}
     for task, kwargs in sampled_tasks(frozen):
         for name, value in kwargs.items():
             lower = name.lower()
             names_input = lower.endswith(PATH_NAMES) and not any(word in lower for word in OUTPUT_WORDS)
-            if not names_input or not isinstance(value, str) or not value or "$" in value or "://" in value:
-                continue
-            if (name, value) not in seen:
-                seen.add((name, value))
+            if names_input and isinstance(value, str) and value not in seen and "$" not in value and "://" not in value:
+                seen.add(value)
                 yield task, name, value
 
 

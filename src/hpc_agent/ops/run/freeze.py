@@ -119,11 +119,9 @@ def _check_env(env: dict[str, str]) -> None:
         if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
             raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")
         if SECRET.search(name):
-            raise SpecInvalid(
-                f"env: {name} looks like a secret, and these variables are recorded with the run",
-                field="env",
-                remediation="Put it into a file on the cluster that only you can read, and let the executor read that file.",
-            )
+            message = f"env: {name} looks like a secret, and these variables are recorded with the run"
+            remedy = "Put it into a file on the cluster that only you can read, and let the executor read that file."
+            raise SpecInvalid(message, field="env", remediation=remedy)
 
 
 def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str, str | None]:
@@ -161,18 +159,14 @@ def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:
         try:
             folder = task_environment.result_folder(request.result_dir_template, "run", task, kwargs).encode()
         except (KeyError, IndexError, ValueError) as error:
-            raise SpecInvalid(
-                f"result_dir_template {request.result_dir_template!r} does not fit task {task}: {error}",
-                field="result_dir_template",
-                remediation=f"Use task_id, run_id or a kwarg of the task ({', '.join(kwargs)}).",
-            ) from error
+            message = f"result_dir_template {request.result_dir_template!r} does not fit task {task}: {error}"
+            remedy = f"Use task_id, run_id or a kwarg of the task ({', '.join(kwargs)})."
+            raise SpecInvalid(message, field="result_dir_template", remediation=remedy) from error
         other = folders.setdefault(folder, task)
         if other != task:
-            raise SpecInvalid(
-                f"tasks {other} and {task} would share the result folder {folder.decode()}",
-                field="result_dir_template",
-                remediation="Add {task_id} or another kwarg to the template.",
-            )
+            message = f"tasks {other} and {task} would share the result folder {folder.decode()}"
+            remedy = "Add {task_id} or another kwarg to the template."
+            raise SpecInvalid(message, field="result_dir_template", remediation=remedy)
     return [
         f"kwarg '{name}' reaches tasks as HPC_KW_{name.upper()} only: {name.upper()} is reserved"
         for name in sorted(namespaced)

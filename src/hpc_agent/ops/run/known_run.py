@@ -66,11 +66,9 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     repo, journal = journal_of(world, request.experiment_dir)
     record = load_record(journal, repo, request.run_id)
     if not record.job_ids and not record.submitted_at:
-        raise errors.PreconditionFailed(
-            f"the submission of {record.run_id} has not reached the scheduler",
-            field="run_id",
-            remediation="Run the same 'hpc-agent submit' again: it goes on where it stopped.",
-        )
+        message = f"the submission of {record.run_id} has not reached the scheduler"
+        remedy = "Run the same 'hpc-agent submit' again: it goes on where it stopped."
+        raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
     return KnownRun(repo, journal, record, node_of_record(world, repo, record))
 
 
@@ -85,11 +83,9 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
     if problems and not records:
         raise errors.JournalCorrupt(problems[0], details={"problems": problems})
     if not records:
-        raise errors.PreconditionFailed(
-            f"no run has been submitted from {repo.root}",
-            field="run_id",
-            remediation="Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'.",
-        )
+        message = f"no run has been submitted from {repo.root}"
+        remedy = "Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'."
+        raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
     return records[0]
 
 

@@ -113,22 +113,18 @@ def _segments(cluster: Cluster, wanted: int, ceiling: int, origin: dict[str, str
     Raises SpecInvalid for a cluster without chains, and for a chain above MOST_SEGMENTS.
     """
     segments = math.ceil(wanted / max(1, ceiling - SEGMENT_OVERHEAD_SEC))
+    if cluster.auto_daisy_chain and segments <= MOST_SEGMENTS:
+        origin["walltime_sec"] = f"request: {wanted} s as a chain of {segments} segments"
+        return segments
+    remedy = f"Ask for at most --walltime-sec {MOST_SEGMENTS * (ceiling - SEGMENT_OVERHEAD_SEC)}."
     if not cluster.auto_daisy_chain:
         remedy = (
             f"Ask for at most --walltime-sec {ceiling}, split the tasks into shorter ones, or, if the executor writes "
             f"checkpoints to $HPC_CHECKPOINT_DIR, set auto_daisy_chain of '{cluster.name}' in clusters.yaml; then run "
             "'hpc-agent submit' again."
         )
-    elif segments > MOST_SEGMENTS:
-        remedy = f"Ask for at most --walltime-sec {MOST_SEGMENTS * (ceiling - SEGMENT_OVERHEAD_SEC)}."
-    else:
-        origin["walltime_sec"] = f"request: {wanted} s as a chain of {segments} segments"
-        return segments
-    raise SpecInvalid(
-        f"{wanted} s is more than the {ceiling} s that '{cluster.name}' allows",
-        field="resources.walltime_sec",
-        remediation=remedy,
-    )
+    message = f"{wanted} s is more than the {ceiling} s that '{cluster.name}' allows"
+    raise SpecInvalid(message, field="resources.walltime_sec", remediation=remedy)
 
 
 def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidence: Evidence | None) -> int | None:
@@ -136,11 +132,8 @@ def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidenc
     if wanted.mem_mb is not None:
         origin["mem_mb"] = "request"
         if limit is not None and wanted.mem_mb > limit:
-            raise SpecInvalid(
-                f"{wanted.mem_mb} MiB is more than the {limit} MiB of a node of '{cluster.name}'",
-                field="resources.mem_mb",
-                remediation=f"Ask for at most --mem-mb {limit}.",
-            )
+            message = f"{wanted.mem_mb} MiB is more than the {limit} MiB of a node of '{cluster.name}'"
+            raise SpecInvalid(message, field="resources.mem_mb", remediation=f"Ask for at most --mem-mb {limit}.")
         return wanted.mem_mb
     if evidence is not None and evidence.mem_mb is not None:
         origin["mem_mb"] = evidence.memory_origin
@@ -158,11 +151,9 @@ def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:
     if not wanted.gpus:
         return None, None
     if wanted.gpu_type and cluster.gpu_types and wanted.gpu_type.lower() not in (t.lower() for t in cluster.gpu_types):
-        raise SpecInvalid(
-            f"'{cluster.name}' has no GPU '{wanted.gpu_type}' (gpu_types: {', '.join(cluster.gpu_types)})",
-            field="resources.gpu_type",
-            remediation=f"Choose one of them, see 'hpc-agent clusters-describe {cluster.name}'.",
-        )
+        message = f"'{cluster.name}' has no GPU '{wanted.gpu_type}' (gpu_types: {', '.join(cluster.gpu_types)})"
+        remedy = f"Choose one of them, see 'hpc-agent clusters-describe {cluster.name}'."
+        raise SpecInvalid(message, field="resources.gpu_type", remediation=remedy)
     excluded = tuple(cluster.excluded_gpu_queue_prefixes)
     fitting = [
         (queue.perf, name, queue.name)

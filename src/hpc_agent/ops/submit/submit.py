@@ -113,11 +113,8 @@ def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, Ru
         if rerun and not following and record.status not in TERMINAL:
             if record.submitted_at is None:
                 return run_id, record
-            raise errors.PreconditionFailed(
-                f"{run_id} is still {record.status}",
-                field="rerun",
-                remediation=f"Wait for it with 'hpc-agent monitor-flow --run-id {run_id}', then call again.",
-            )
+            remedy = f"Wait for it with 'hpc-agent monitor-flow --run-id {run_id}', then call again."
+            raise errors.PreconditionFailed(f"{run_id} is still {record.status}", field="rerun", remediation=remedy)
         number += 1
 
 

@@ -96,26 +96,19 @@ def _judge(run_id: str, seen: dict[str, Any], request: VerifyCanaryRequest) -> N
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
     if _stopped_early(seen):
         return
+    remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if seen["state"] == "failed":
-        failure = seen["failure"]
-        sample = failure["sample"]
-        line = sample["line"] or sample["message"]
-        raise CanaryFailed(
-            f"the canary of {run_id} failed ({failure['class']}): {line}; {nothing_else}",
-            remediation=failure["remedy"].replace("RUN", run_id),
-            details={"failure_kind": failure["class"], "failure": failure, **kept},
-        )
-    if seen["metrics_problem"]:
-        problem, kind = f"its metrics cannot be read: {seen['metrics_problem']}", "metrics_unreadable"
+        failure = kept["failure"] = seen["failure"]
+        kind, sample, remedy = failure["class"], failure["sample"], failure["remedy"].replace("RUN", run_id)
+        problem = f"failed ({kind}): {sample['line'] or sample['message']}"
+    elif seen["metrics_problem"]:
+        kind, problem = "metrics_unreadable", f"ended well, but its metrics cannot be read: {seen['metrics_problem']}"
     elif seen["missing_output"]:
-        problem, kind = f"it did not write {request.expect_output}", "missing_output"
+        kind, problem = "missing_output", f"ended well, but it did not write {request.expect_output}"
     else:
         return
-    raise CanaryFailed(
-        f"the canary of {run_id} ended well, but {problem}; {nothing_else}",
-        remediation=f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed.",
-        details={"failure_kind": kind, **kept},
-    )
+    message = f"the canary of {run_id} {problem}; {nothing_else}"
+    raise CanaryFailed(message, remediation=remedy, details={"failure_kind": kind, **kept})
 
 
 def warnings(seen: dict[str, Any]) -> list[str]:
