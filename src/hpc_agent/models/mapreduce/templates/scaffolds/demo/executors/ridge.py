@@ -16,27 +16,16 @@ def made_up_data(rows=400, features=6):
     return x, y
 
 
-def solve(matrix, right):
-    """Gaussian elimination with row exchanges."""
-    n = len(right)
-    rows = [list(line) + [value] for line, value in zip(matrix, right)]
-    for i in range(n):
-        pivot = max(range(i, n), key=lambda r: abs(rows[r][i]))
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        for r in range(i + 1, n):
-            factor = rows[r][i] / rows[i][i]
-            rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i])]
-    solution = [0.0] * n
-    for i in reversed(range(n)):
-        known = sum(rows[i][j] * solution[j] for j in range(i + 1, n))
-        solution[i] = (rows[i][n] - known) / rows[i][i]
-    return solution
-
-
-def fit_by_hand(x, y, alpha):
-    n = len(x[0])
-    gram = [[sum(row[i] * row[j] for row in x) + (alpha if i == j else 0) for j in range(n)] for i in range(n)]
-    weights = solve(gram, [sum(row[i] * value for row, value in zip(x, y)) for i in range(n)])
+def fit_by_hand(x, y, alpha, sweeps=60):
+    """Coordinate descent: each weight in turn takes the value that is best beside the others."""
+    columns = list(zip(*x))
+    weights, errors = [0.0] * len(columns), list(y)
+    for _ in range(sweeps):
+        for j, column in enumerate(columns):
+            before = weights[j]
+            best = sum(c * (e + before * c) for c, e in zip(column, errors))
+            weights[j] = best / (sum(c * c for c in column) + alpha)
+            errors = [e - (weights[j] - before) * c for c, e in zip(column, errors)]
     return lambda rows: [sum(w * v for w, v in zip(weights, row)) for row in rows]
 
 
@@ -63,10 +52,7 @@ def main():
     errors = [float(p) - y[i] for p, i in zip(predict([x[i] for i in test]), test)]
     mean = sum(y[i] for i in test) / len(test)
     squared = sum(e * e for e in errors)
-    metrics = {
-        "rmse": (squared / len(errors)) ** 0.5,
-        "r2": 1 - squared / sum((y[i] - mean) ** 2 for i in test),
-    }
+    metrics = {"rmse": (squared / len(errors)) ** 0.5, "r2": 1 - squared / sum((y[i] - mean) ** 2 for i in test)}
     with open(options.output_file, "w") as handle:
         json.dump(metrics, handle)
     print("alpha", options.alpha, "fold", options.fold, metrics)
