@@ -16,8 +16,8 @@ from typing import Any
 from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
 from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend, get_backend
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.infra.ssh import PausingTransport, SshTransport
-from hpc_agent.infra.transport import Completed, LocalTransport, Transport
+from hpc_agent.infra.ssh import SshTransport
+from hpc_agent.infra.transport import Completed, LocalTransport
 from hpc_agent.node.shared.errors import PROTOCOL
 from hpc_agent.world import journal_root
 
@@ -115,11 +115,11 @@ def root_of(remote_path: str) -> str:
     return remote_path.rpartition("/runs/")[0]
 
 
-def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Transport:
+def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> LocalTransport | SshTransport:
     if cluster.ssh_target is None:
         return LocalTransport(env, cluster.shell_init)
-    ssh = SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
-    return PausingTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
+    hosts = journal_root(env, home) / "hosts"
+    return SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init, hosts)
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
