@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 import string
@@ -49,11 +48,6 @@ def expand(path: str, home: Path) -> str:
         path = f"{home}{path[1:]}"
     whole = posixpath.normpath(path)
     return "/" + whole.lstrip("/") if whole.startswith("/") else whole
-
-
-def unknown_key(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return "is not a known key" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 def refuse_placeholders(value: Any) -> None:

@@ -51,7 +51,7 @@ def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "c
         if name not in ClusterConstraints.__struct_fields__:
             raise _unknown(field, key)
         if name in values:
-            raise _invalid(f"{field}.{key}", f"is given twice: {_short(name)} and {name} are the same limit")
+            raise _invalid(f"{field}.{key}", f"is given twice: {short_name(name)} and {name} are the same limit")
         if value is None and name == "max_submitted":
             continue
         durations = name.endswith("_sec")
@@ -97,7 +97,7 @@ def _invalid(field: str, complaint: str) -> SpecInvalid:
 
 
 def _unknown(field: str, key: Any) -> SpecInvalid:
-    known = [_short(name) for name in ClusterConstraints.__struct_fields__]
+    known = [short_name(name) for name in ClusterConstraints.__struct_fields__]
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
     error = _invalid(f"{field}.{key}", f"is not a known key; {hint}")
@@ -105,29 +105,6 @@ def _unknown(field: str, key: Any) -> SpecInvalid:
     return error
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return a field's name in clusters.yaml."""
     return next((short for short, full in _SPELLINGS.items() if full == name), name)
-
-
-class ConfigKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key of clusters.yaml as the reference page and ``capabilities`` show it."""
-
-    key: str
-    type: str
-    default: Any
-    required: bool
-    description: str
-
-
-def constraint_keys() -> list[ConfigKey]:
-    """Return every key of the ``constraints`` block."""
-    return [
-        ConfigKey(
-            key=f"constraints.{_short(info.name)}",
-            type="duration" if info.name.endswith("_sec") else "integer",
-            default=info.default,
-            required=False,
-            description=info.type.extra_json_schema["description"],
-        )
-        for info in msgspec.inspect.type_info(ClusterConstraints).fields  # type: ignore[attr-defined]
-    ]

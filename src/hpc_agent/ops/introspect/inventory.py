@@ -142,9 +142,9 @@ class ClustersDescribeResult(Result):
 @primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
 def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
     """Show the whole configuration of a cluster, with the file of each key."""
-    cluster = get_cluster(request.name, world.env, world.home)
-    raw = load_clusters(world.env, world.home)[request.name]
-    sources = {key: str(path) for key, path in raw.source.items()}
+    clusters = load_clusters(world.env, world.home)
+    cluster = get_cluster(request.name, world.env, world.home, clusters)
+    sources = {key: str(path) for key, path in clusters[request.name].source.items()}
     return ClustersDescribeResult(name=request.name, config=msgspec.to_builtins(cluster), sources=sources)
 
 
