@@ -16,7 +16,6 @@ from hpc_agent.world import World
 
 HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 
-
 TaskCount = Annotated[int, doc("tasks in this state", ge=0)]
 
 
@@ -52,9 +51,8 @@ class DecideMonitorArmResult(Result):
 
 
 @primitive(stage="monitor", errors=[SpecInvalid])
-def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:
+def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:  # noqa: ARG001
     """Choose cron, loop or nothing for the next look at a run, and the pause before the look. Pure."""
-    del world
     ended = _ended(request)
     cadence, reason = (None, ended) if ended else _cadence(request)
     arm: Literal["cron", "loop", "none"] = "none" if ended else "loop" if request.user_invoked_via_loop else "cron"

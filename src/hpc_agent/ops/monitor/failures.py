@@ -49,13 +49,10 @@ def failures(request: FailuresRequest, world: World) -> FailuresResult:
         classes[cluster["class"]] = classes.get(cluster["class"], 0) + cluster["count"]
     return FailuresResult(
         run_id=run_id,
-        failed=answer["failed"],
         classes=dict(sorted(classes.items(), key=lambda item: -item[1])),
-        clusters=answer["clusters"],
-        more_clusters=answer["more_clusters"],
-        stale=answer["stale"],
         next_step=_next_step(run_id, answer),
         partial_errors=stale_errors(answer["stale"]),
+        **{name: answer[name] for name in ("failed", "clusters", "more_clusters", "stale")},
     )
 
 

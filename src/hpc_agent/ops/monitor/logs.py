@@ -35,12 +35,7 @@ def logs(request: LogsRequest, world: World) -> LogsResult:
     if not request.task_id and not request.all_failed:
         raise SpecInvalid("name tasks with --task-id or give --all-failed", field="task_id")
     run = known_run(world, request)
-    question = {
-        "tasks": request.task_id,
-        "all_failed": request.all_failed,
-        "lines": request.lines,
-        "limit": request.limit,
-    }
+    question = {"tasks": request.task_id, **{name: getattr(request, name) for name in ("all_failed", "lines", "limit")}}
     answer = run.node.ask("logs", run.record.run_id, question)
     if request.follow:
         answer["logs"] = _follow(world, run, request, answer["logs"])
