@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from hpc_agent.infra.backends import backend_names
+from hpc_agent.node.shared.scheduler_names import BUILT_IN
+
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE_FOLDER = re.compile(r"/[A-Za-z0-9_./@+=~-]+")
@@ -61,18 +66,18 @@ def refuse_placeholders(value: Any) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Yield a text, or those in lists and mappings, keys first."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
-        items = [part for pair in value.items() for part in pair] if isinstance(value, dict) else value
-        for item in items:
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
             yield from _texts(item)
 
 
 def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, str]]:
     """Return (key, complaint) for every value that has the right type and cannot be used."""
     for key, (shape, wanted) in _SHAPES.items():
-        odd = next((text for text in _words(values.get(key, [])) if not shape.fullmatch(text)), None)
+        odd = next((text for text in _texts(msgspec.to_builtins(values.get(key))) if not shape.fullmatch(text)), None)
         if odd is not None:
             yield key, f"is {odd!r}; it must be {wanted}"
     if "scheduler" in values:
@@ -83,24 +88,10 @@ def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, 
         yield from _gpu_request(values["sge_gpu_request"])
 
 
-def _words(value: Any) -> list[str]:
-    """Return the value, the items of a list, or the queues of a mapping and the names of their GPUs."""
-    if isinstance(value, dict):
-        return [*value, *(queue.name for queue in value.values())]
-    return [value] if isinstance(value, str) else list(value)
-
-
 def _scheduler(name: str) -> Iterator[tuple[str, str]]:
     """Check the name. Entry points of other packages are slow to read, so only a name that is not built in needs them."""
-    from hpc_agent.node.shared.scheduler_names import BUILT_IN
-
-    if name in BUILT_IN:
-        return
-    from hpc_agent.infra.backends import backend_names
-
-    known = backend_names()
-    if name not in known:
-        yield "scheduler", f"'{name}' is not known; the schedulers are {', '.join(known)}"
+    if name not in BUILT_IN and name not in backend_names():
+        yield "scheduler", f"'{name}' is not known; the schedulers are {', '.join(backend_names())}"
 
 
 def _scratch(path: str, remote: bool, home: Path) -> Iterator[tuple[str, str]]:

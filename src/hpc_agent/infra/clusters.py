@@ -184,10 +184,7 @@ def get_cluster(
 def cluster_problems(
     name: str, env: Mapping[str, str], home: Path, clusters: Mapping[str, RawCluster] | None = None
 ) -> list[str]:
-    """Return the problems of the cluster called ``name``, a sentence each; none when it is ready.
-
-    Raises ClusterUnknown, and ConfigInvalid for an unreadable file.
-    """
+    """Return a cluster's problems, a sentence each. Raises ClusterUnknown, and ConfigInvalid for an unreadable file."""
     clusters = load_clusters(env, home) if clusters is None else clusters
     try:
         get_cluster(name, env, home, clusters)

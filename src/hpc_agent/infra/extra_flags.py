@@ -19,8 +19,6 @@ SGE_OWNED = tuple(
     "-t -N -v -V -o -e -j -i -wd -cwd -hold_jid -hold_jid_ad -terse -sync -now -b -clear -help -verify -w -S -C -shell "
     "-pty -inherit -@ -h -a".split()
 )
-
-
 _OWNED = "hpc-agent sets it, or it changes the answer of {}"
 
 

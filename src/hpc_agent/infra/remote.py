@@ -19,7 +19,7 @@ from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.ssh import SshTransport
 from hpc_agent.infra.transport import Completed, LocalTransport
 from hpc_agent.node.shared.errors import PROTOCOL
-from hpc_agent.world import journal_root
+from hpc_agent.world import World, journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
@@ -65,16 +65,14 @@ def runtime_sha(backend: Backend) -> str:
 class Node:
     """The node side of one repo on one cluster."""
 
-    def __init__(
-        self, cluster: Cluster, env: Mapping[str, str], home: Path, remote_name: str, root: str | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, world: World, remote_name: str, root: str | None = None) -> None:
         self.cluster = cluster
         self.backend = get_backend(cluster.scheduler)
-        self.scratch = cluster.scratch_path(home)
+        self.scratch = cluster.scratch_path(world.home)
         self.root = root or f"{self.scratch}/hpc-agent/{remote_name}"
-        self.transport = make_transport(cluster, env, home)
-        self._timeout = float(env.get("HPC_SSH_TIMEOUT_SEC") or 120)
-        self._push_timeout = float(env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
+        self.transport = make_transport(cluster, world.env, world.home)
+        self._timeout = float(world.env.get("HPC_SSH_TIMEOUT_SEC") or 120)
+        self._push_timeout = float(world.env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
 
     @property
     def python(self) -> str:

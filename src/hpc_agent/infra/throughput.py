@@ -142,13 +142,12 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
         advice = f"Set pack to at most {int((limit - spin_up) / task_sec)}"
     about, end = format_duration(needed), format_duration(limit)
     message = f"{subject} needs about {about} with the spin-up; the cluster's walltime ends at {end}"
-    error = _invalid(field, message, advice)
-    error.details = {"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up}
-    raise error
+    raise _invalid(field, message, advice, needed_sec=needed, max_walltime_sec=limit, est_spin_up_sec=spin_up)
 
 
-def _invalid(field: str, message: str, advice: str) -> SpecInvalid:
-    return SpecInvalid(message, field=field, remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.")
+def _invalid(field: str, message: str, advice: str, **details: float) -> SpecInvalid:
+    remedy = f"{advice}, then run 'hpc-agent plan-throughput' again."
+    return SpecInvalid(message, field=field, remediation=remedy, details=details)
 
 
 def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) -> tuple[ArrayPlan, ...]:
@@ -178,7 +177,7 @@ def _estimates(
         return None, None, None
     waves: dict[int, float] = {}
     for array in arrays:
-        rounds = -(-array.elements // min(array.max_running or array.elements, array.elements))
+        rounds = -(-array.elements // (array.max_running or array.elements))
         seconds = rounds * min(workload.pack, array.task_count) * workload.est_task_sec
         waves[array.wave] = max(waves.get(array.wave, 0.0), seconds)
     total = sum(waves.values()) + len(waves) * constraints.est_spin_up_sec

@@ -40,8 +40,7 @@ def backend_names() -> list[str]:
     from importlib.metadata import entry_points
 
     found = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    built_in = list(BUILT_IN)
-    return built_in + sorted(found - set(built_in))
+    return [*BUILT_IN, *sorted(found.difference(BUILT_IN))]
 
 
 def get_backend(name: str) -> Backend:

@@ -52,11 +52,7 @@ class MonitorFlowRequest(LooksRequest):
 class MonitorFlowResult(Result):
     run_id: str
     lifecycle_state: Annotated[
-        str,
-        doc(
-            "complete, failed, abandoned, timeout (the budget was used up), or stuck: the waiting tasks need a "
-            "person, see waiting"
-        ),
+        str, doc("complete, failed, abandoned, timeout (budget used up), or stuck (a person is needed, see waiting)")
     ]
     last_status: dict[str, Any]
     failures_by_cause: dict[str, int]
