@@ -26,23 +26,16 @@ _WORD = (
 )
 _ABSOLUTE = (re.compile(r"/.+"), "an absolute path on the cluster (~ and variables are not expanded there)")
 
+_WORDS = ("modules", "conda_envs", "gpu_types", "gpu_queues", "account", "default_partition", "gpu_constraint")
+
+# Complaints come in this order.
 _SHAPES = {
-    "host": _NAME,
-    "user": _NAME,
+    **dict.fromkeys(("host", "user"), _NAME),
     "python": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*|/[A-Za-z0-9_./+=@-]+"), "a program name or an absolute path"),
-    "shell_init": _ABSOLUTE,
-    "conda_source": _ABSOLUTE,
-    "nfs_data_dir": _ABSOLUTE,
+    **dict.fromkeys(("shell_init", "conda_source", "nfs_data_dir"), _ABSOLUTE),
     "ssh_config": (re.compile(r"(?!-|~[^/]).+"), "a path on this machine, relative to this file, absolute or ~/..."),
-    "modules": _WORD,
-    "conda_envs": _WORD,
-    "gpu_types": _WORD,
-    "gpu_queues": _WORD,
-    "account": _WORD,
-    "default_partition": _WORD,
-    "gpu_constraint": _WORD,
-    "parallel_environment": _NAME,
-    "sge_memory_resource": _NAME,
+    **dict.fromkeys(_WORDS, _WORD),
+    **dict.fromkeys(("parallel_environment", "sge_memory_resource"), _NAME),
     "sge_gpu_request": (re.compile(r"[A-Za-z0-9_.,=*{}-]+"), "resources such as gpu,{type},cuda={count}"),
 }
 

@@ -34,9 +34,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster, checked. Memory is in MiB, time in seconds; ``constraints`` and ``max_walltime_sec`` agree."""
 
     name: str
-    scheduler: Annotated[
-        str, Meta(description="slurm, sge, local, or another package's hpc_agent.backends entry point")
-    ]
+    scheduler: Annotated[str, Meta(description="slurm, sge, local, or a package's entry point hpc_agent.backends")]
     scratch: Annotated[str, Meta(description="folder on the cluster below which runs are kept, in <scratch>/hpc-agent")]
     host: Annotated[str | None, Meta(description="ssh host or alias; without one, commands run on this machine")] = None
     user: Annotated[str | None, Meta(description="login name; by default what ~/.ssh/config says")] = None
@@ -60,11 +58,11 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
     default_partition: Annotated[str | None, Meta(description="partition or queue when the request names none")] = None
     gpu_constraint: Annotated[str | None, Meta(description="node feature that GPU jobs ask for")] = None
-    cold_start_mem_buffer: Annotated[
-        float, Meta(ge=0, description="share added to default_mem_mb while there is no history")
-    ] = 0.15
+    cold_start_mem_buffer: Annotated[float, Meta(ge=0, description="share added to default_mem_mb without history")] = (
+        0.15
+    )
     walltime_arbitrage: Annotated[
-        bool, Meta(description="ask for a little less than the limit, so that the job fits back-fill gaps")
+        bool, Meta(description="ask for a bit less than the limit, to fit back-fill gaps")
     ] = True
     auto_daisy_chain: Annotated[
         bool | Literal["detect"] | None,
@@ -112,10 +110,7 @@ class RawCluster(msgspec.Struct, frozen=True):
 
 
 def load_clusters_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Return every cluster's keys, unchecked: the packaged file with ``path`` (default: the user's own file) merged over it.
-
-    Raises ConfigInvalid when a file cannot be read or is no mapping.
-    """
+    """Return every cluster's keys, unchecked, as load_clusters does. ``path`` takes the place of the user's own file."""
     env = os.environ if env is None else env
     raws = load_clusters(env, Path(env.get("HOME") or Path.home()), Path(path) if path else None)
     return {name: raw.values for name, raw in raws.items()}

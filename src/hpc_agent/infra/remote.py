@@ -158,10 +158,7 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
 
 
 def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:
-    """Write the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster. Returns the file names.
-
-    For library use: ``submit`` does the same inside the run's snapshot.
-    """
+    """Write the dispatcher and its runtime into ``<remote_path>/.hpc``, for library use. Returns the file names."""
     files = runtime_files(get_backend(cluster.scheduler))
     source = (
         "import json,os,sys\n"

@@ -49,9 +49,7 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
         given.seek(0)
-        process = subprocess.Popen(
-            list(words), stdin=given, stdout=out, stderr=err, env=dict(env), start_new_session=True
-        )
+        process = subprocess.Popen(words, stdin=given, stdout=out, stderr=err, env=env, start_new_session=True)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -29,9 +29,7 @@ WORTH_AN_ARRAY = 0.05
 class LooksRequest(RunScoped):
     """The run, and the time between two looks."""
 
-    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")] = (
-        None
-    )
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between looks; at least min_poll_sec")] = None
     wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
 
 

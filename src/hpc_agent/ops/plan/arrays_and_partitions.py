@@ -164,11 +164,7 @@ def _choose(ranked: list[Candidate], preferred: str | None) -> tuple[Candidate |
 
 
 def rank(facts: SiteFacts, wanted: RecommendPartitionRequest, cluster: Cluster) -> list[Candidate]:
-    """Return every partition, the best first.
-
-    Partitions that fit come first, by the share of the work that starts at once, then by queue, then by priority. The
-    cluster's default wins a tie.
-    """
+    """Return every partition, the best first: those that fit, then by score, the cluster's default, and priority."""
     ranked = []
     for partition in facts.partitions:
         found = _judge(partition, wanted, cluster)
