@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders
-from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints, parse_duration, short_name
+from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints, parse_duration
 
 PACKAGED = Path(__file__).resolve().parents[1] / "config" / "clusters.yaml"
 
@@ -58,11 +58,11 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     account: Annotated[str | None, Meta(description="account (SLURM) or project (Grid Engine)")] = None
     default_partition: Annotated[str | None, Meta(description="partition or queue when the request names none")] = None
     gpu_constraint: Annotated[str | None, Meta(description="node feature that GPU jobs ask for")] = None
-    cold_start_mem_buffer: Annotated[float, Meta(ge=0, description="share added to default_mem_mb without history")] = (
-        0.15
-    )
+    cold_start_mem_buffer: Annotated[
+        float, Meta(ge=0, description="share added to default_mem_mb while there is no history")
+    ] = 0.15
     walltime_arbitrage: Annotated[
-        bool, Meta(description="ask for a bit less than the limit, to fit back-fill gaps")
+        bool, Meta(description="ask for a little less than the limit, so that the job fits back-fill gaps")
     ] = True
     auto_daisy_chain: Annotated[
         bool | Literal["detect"] | None,
@@ -251,7 +251,7 @@ def cluster_keys() -> list[ConfigKey]:
     """Return every key of clusters.yaml."""
     keys = [_key(field.name, field) for field in msgspec.structs.fields(Cluster)[1:]]
     limits = msgspec.structs.fields(ClusterConstraints)
-    return keys + [_key(f"constraints.{short_name(field.name)}", field) for field in limits]
+    return keys + [_key(f"constraints.{field.name.removesuffix('_sec')}", field) for field in limits]
 
 
 def _key(key: str, field: msgspec.structs.FieldInfo) -> ConfigKey:

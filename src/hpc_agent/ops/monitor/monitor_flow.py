@@ -99,27 +99,24 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
-            return _result(latest, ticks, elapsed, follow_up, stuck >= STUCK_LOOKS)
+            break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
-
-
-def _is_stuck(seen: StatusResult) -> bool:
-    """Return True when every task that is left waits for a person."""
-    counts = seen.last_status
-    return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
-
-
-def _result(latest: StatusResult, ticks: int, elapsed: float, follow_up: FollowUp, stuck: bool) -> MonitorFlowResult:
-    ended = latest.lifecycle_state in TERMINAL
+    unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
     same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting")
     return MonitorFlowResult(
-        lifecycle_state=latest.lifecycle_state if ended else "stuck" if stuck else "timeout",
+        lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
         ticks=ticks,
         elapsed_seconds=round(elapsed, 3),
         resubmitted=follow_up.resubmitted,
         blocked=follow_up.blocked,
         **{name: getattr(latest, name) for name in same},
     )
+
+
+def _is_stuck(seen: StatusResult) -> bool:
+    """Return True when every task that is left waits for a person."""
+    counts = seen.last_status
+    return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
 
 
 class PollInterval:
