@@ -25,41 +25,38 @@ def now(monkeypatch):
     return clock
 
 
-def guarded(host, folder, **env):
-    return ssh.PausingTransport(host, "ada@login", folder, env)
-
-
-def ask(transport):
-    return transport.run(["true"], b"", 1.0)
+def ask(host, folder, **env):
+    with ssh.pauses("ada@login", folder, env):
+        return host.run(["true"], b"", 1.0)
 
 
 def test_after_five_failures_the_host_is_left_alone_and_then_tried_again(tmp_path, now):
     host = Host()
     for _ in range(ssh.FAILURES_BEFORE_OPEN):
         with pytest.raises(SshUnreachable):
-            ask(guarded(host, tmp_path))
+            ask(host, tmp_path)
     with pytest.raises(SshUnreachable, match="no process tries") as refused:
-        ask(guarded(host, tmp_path))
+        ask(host, tmp_path)
     assert (host.asked, refused.value.details["retry_after_sec"]) == (5, 30)
     now[0] += 31
     with pytest.raises(SshUnreachable, match="no answer"):
-        ask(guarded(host, tmp_path))
+        ask(host, tmp_path)
     now[0] += 31
     with pytest.raises(SshUnreachable, match="no process tries"):
-        ask(guarded(host, tmp_path))
+        ask(host, tmp_path)
     now[0] += 30
     host.up = True
-    assert ask(guarded(host, tmp_path)).code == 0
+    assert ask(host, tmp_path).code == 0
     host.up = False
     with pytest.raises(SshUnreachable, match="no answer"):
-        ask(guarded(host, tmp_path))
+        ask(host, tmp_path)
 
 
 def test_the_user_may_insist(tmp_path, now):
     host = Host()
     for _ in range(9):
         with pytest.raises(SshUnreachable, match="no answer"):
-            ask(guarded(host, tmp_path, HPC_NO_BREAKER="1"))
+            ask(host, tmp_path, HPC_NO_BREAKER="1")
     assert host.asked == 9
 
 
@@ -67,8 +64,8 @@ def test_failures_of_yesterday_do_not_count(tmp_path, now):
     host = Host()
     for _ in range(4):
         with pytest.raises(SshUnreachable):
-            ask(guarded(host, tmp_path))
+            ask(host, tmp_path)
     now[0] += ssh.FORGOTTEN_SEC + 1
     for _ in range(2):
         with pytest.raises(SshUnreachable, match="no answer"):
-            ask(guarded(host, tmp_path))
+            ask(host, tmp_path)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from hpc_agent.infra.backends import backend_names
+from hpc_agent.node.shared.scheduler_names import BUILT_IN
 
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -22,23 +26,16 @@ _WORD = (
 )
 _ABSOLUTE = (re.compile(r"/.+"), "an absolute path on the cluster (~ and variables are not expanded there)")
 
+_WORDS = ("modules", "conda_envs", "gpu_types", "gpu_queues", "account", "default_partition", "gpu_constraint")
+
+# Complaints come in this order.
 _SHAPES = {
-    "host": _NAME,
-    "user": _NAME,
+    **dict.fromkeys(("host", "user"), _NAME),
     "python": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*|/[A-Za-z0-9_./+=@-]+"), "a program name or an absolute path"),
-    "shell_init": _ABSOLUTE,
-    "conda_source": _ABSOLUTE,
-    "nfs_data_dir": _ABSOLUTE,
+    **dict.fromkeys(("shell_init", "conda_source", "nfs_data_dir"), _ABSOLUTE),
     "ssh_config": (re.compile(r"(?!-|~[^/]).+"), "a path on this machine, relative to this file, absolute or ~/..."),
-    "modules": _WORD,
-    "conda_envs": _WORD,
-    "gpu_types": _WORD,
-    "gpu_queues": _WORD,
-    "account": _WORD,
-    "default_partition": _WORD,
-    "gpu_constraint": _WORD,
-    "parallel_environment": _NAME,
-    "sge_memory_resource": _NAME,
+    **dict.fromkeys(_WORDS, _WORD),
+    **dict.fromkeys(("parallel_environment", "sge_memory_resource"), _NAME),
     "sge_gpu_request": (re.compile(r"[A-Za-z0-9_.,=*{}-]+"), "resources such as gpu,{type},cuda={count}"),
 }
 
@@ -49,11 +46,6 @@ def expand(path: str, home: Path) -> str:
         path = f"{home}{path[1:]}"
     whole = posixpath.normpath(path)
     return "/" + whole.lstrip("/") if whole.startswith("/") else whole
-
-
-def unknown_key(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return "is not a known key" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 def refuse_placeholders(value: Any) -> None:
@@ -67,18 +59,18 @@ def refuse_placeholders(value: Any) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Yield a text, or those in lists and mappings, keys first."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
-        items = [part for pair in value.items() for part in pair] if isinstance(value, dict) else value
-        for item in items:
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
             yield from _texts(item)
 
 
 def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, str]]:
     """Return (key, complaint) for every value that has the right type and cannot be used."""
     for key, (shape, wanted) in _SHAPES.items():
-        odd = next((text for text in _words(values.get(key, [])) if not shape.fullmatch(text)), None)
+        odd = next((text for text in _texts(msgspec.to_builtins(values.get(key))) if not shape.fullmatch(text)), None)
         if odd is not None:
             yield key, f"is {odd!r}; it must be {wanted}"
     if "scheduler" in values:
@@ -89,24 +81,10 @@ def complaints_about(values: dict[str, Any], home: Path) -> Iterator[tuple[str, 
         yield from _gpu_request(values["sge_gpu_request"])
 
 
-def _words(value: Any) -> list[str]:
-    """Return the value, the items of a list, or the queues of a mapping and the names of their GPUs."""
-    if isinstance(value, dict):
-        return [*value, *(queue.name for queue in value.values())]
-    return [value] if isinstance(value, str) else list(value)
-
-
 def _scheduler(name: str) -> Iterator[tuple[str, str]]:
     """Check the name. Entry points of other packages are slow to read, so only a name that is not built in needs them."""
-    from hpc_agent.node.shared.scheduler_names import BUILT_IN
-
-    if name in BUILT_IN:
-        return
-    from hpc_agent.infra.backends import backend_names
-
-    known = backend_names()
-    if name not in known:
-        yield "scheduler", f"'{name}' is not known; the schedulers are {', '.join(known)}"
+    if name not in BUILT_IN and name not in backend_names():
+        yield "scheduler", f"'{name}' is not known; the schedulers are {', '.join(backend_names())}"
 
 
 def _scratch(path: str, remote: bool, home: Path) -> Iterator[tuple[str, str]]:

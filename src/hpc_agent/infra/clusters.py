@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SpecInvalid
-from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders, unknown_key
-from hpc_agent.infra.constraints import ConfigKey, constraint_keys, parse_constraints, parse_duration
+from hpc_agent.infra.cluster_checks import complaints_about, expand, refuse_placeholders
+from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints, parse_duration
 
 PACKAGED = Path(__file__).resolve().parents[1] / "config" / "clusters.yaml"
 
@@ -33,9 +34,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster, checked. Memory is in MiB, time in seconds; ``constraints`` and ``max_walltime_sec`` agree."""
 
     name: str
-    scheduler: Annotated[
-        str, Meta(description="slurm, sge, local, or another package's hpc_agent.backends entry point")
-    ]
+    scheduler: Annotated[str, Meta(description="slurm, sge, local, or a package's entry point hpc_agent.backends")]
     scratch: Annotated[str, Meta(description="folder on the cluster below which runs are kept, in <scratch>/hpc-agent")]
     host: Annotated[str | None, Meta(description="ssh host or alias; without one, commands run on this machine")] = None
     user: Annotated[str | None, Meta(description="login name; by default what ~/.ssh/config says")] = None
@@ -110,175 +109,165 @@ class RawCluster(msgspec.Struct, frozen=True):
     broken: str | None = None
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """An error in one key of one cluster."""
-
-    key: str
-    file: Path
-    sentence: str
-
-
 def load_clusters_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Return every cluster's keys, unchecked: the packaged file with ``path`` (default: the user's own file) merged over it.
-
-    Raises ConfigInvalid when a file cannot be read or is no mapping.
-    """
+    """Return every cluster's keys, unchecked, as load_clusters does. ``path`` takes the place of the user's own file."""
     env = os.environ if env is None else env
-    raws = _merged(Path(path), required=True) if path else load_clusters(env, Path(env.get("HOME") or Path.home()))
+    raws = load_clusters(env, Path(env.get("HOME") or Path.home()), Path(path) if path else None)
     return {name: raw.values for name, raw in raws.items()}
 
 
-def load_clusters(env: Mapping[str, str], home: Path) -> dict[str, RawCluster]:
+def load_clusters(env: Mapping[str, str], home: Path, path: Path | None = None) -> dict[str, RawCluster]:
     """Return every cluster, unchecked, with the file of each key.
 
-    The user's file is ``HPC_CLUSTERS_CONFIG``, which must exist, else ``~/.hpc-agent/clusters.yaml``, which may be
-    missing. Raises ConfigInvalid when a file cannot be read or is no mapping.
+    The user's file is ``path`` or ``HPC_CLUSTERS_CONFIG``, which must exist, else ``~/.hpc-agent/clusters.yaml``, which
+    may be missing. Raises ConfigInvalid when a file cannot be read or is no mapping.
     """
-    override = env.get("HPC_CLUSTERS_CONFIG")
-    user_file = Path(expand(override, home)) if override else home / ".hpc-agent" / "clusters.yaml"
-    return _merged(user_file, required=bool(override))
-
-
-def _merged(user_file: Path, *, required: bool) -> dict[str, RawCluster]:
     from hpc_agent.infra.yaml_file import read_mapping
 
-    layers = [(PACKAGED, read_mapping(PACKAGED))]
-    if required or user_file.is_file():
-        layers.append((user_file, read_mapping(user_file)))
+    override = env.get("HPC_CLUSTERS_CONFIG")
+    named = path or (Path(expand(override, home)) if override else None)
+    user_file = named or home / ".hpc-agent" / "clusters.yaml"
     raws: dict[str, RawCluster] = {}
-    for file, document in layers:
-        for name, values in document.items():
-            broken = None
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+    for file in [PACKAGED, user_file] if named or user_file.is_file() else [PACKAGED]:
+        for key, values in read_mapping(file).items():
+            name, broken = str(key), None
+            if not isinstance(key, str) or not _NAME.fullmatch(key):
                 advice = "use letters, digits, '.', '_' and '-' (quoted if YAML asks)"
-                broken = f"{file}: {name!r} cannot be a cluster's name; {advice}"
+                broken = f"{file}: {key!r} cannot be a cluster's name; {advice}"
             elif not isinstance(values, dict):
                 broken = f"{file}: cluster '{name}': must be a mapping of keys, not {type(values).__name__} {values!r}"
-            below = raws.get(str(name))
-            fresh = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-            merged = {**below.values, **fresh} if below else fresh
-            source = {**(below.source if below else {}), **dict.fromkeys(fresh, file)}
-            raws[str(name)] = RawCluster(str(name), merged, source, user_file, broken)
+            below = raws.get(name, RawCluster(name, {}, {}, user_file))
+            fresh = {str(field): value for field, value in values.items()} if isinstance(values, dict) else {}
+            source = {**below.source, **dict.fromkeys(fresh, file)}
+            raws[name] = RawCluster(name, {**below.values, **fresh}, source, user_file, broken)
     return raws
 
 
-def get_cluster(name: str, env: Mapping[str, str], home: Path) -> Cluster:
-    """Return the cluster called ``name``, checked.
+def get_cluster(
+    name: str, env: Mapping[str, str], home: Path, clusters: Mapping[str, RawCluster] | None = None
+) -> Cluster:
+    """Return the cluster called ``name``, checked. The files are read only when ``clusters`` is not given.
 
     Raises ClusterUnknown with the names there are, ConfigInvalid with the file, the cluster and the key.
     """
-    raw = _named(name, load_clusters(env, home))
-    cluster, problems = _checked(raw, home)
-    if cluster is not None:
-        return cluster
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    where = f"Correct {first.file}" if first.file != PACKAGED else f"Set it under '{raw.name}:' in {raw.user_file}"
-    sentences = [problem.sentence for problem in problems]
+    clusters = load_clusters(env, home) if clusters is None else clusters
+    if name not in clusters:
+        close = difflib.get_close_matches(name, clusters, n=3)
+        hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+        raise ClusterUnknown(
+            f"there is no cluster '{name}'{hint} (configured: {', '.join(sorted(clusters))})",
+            field="cluster",
+            details={"known": sorted(clusters), "closest": close},
+        )
+    raw = clusters[name]
+    values, complaints = ({}, [("", raw.broken)]) if raw.broken else _converted(raw, home)
+    if not complaints:
+        return _in_force(raw, values)
+    files = {key: raw.source.get(key, raw.user_file) for key, _ in complaints}
+    sentences = [f"{files[key]}: cluster '{name}': {key}: {text}" if key else text for key, text in complaints]
+    first, _ = complaints[0]
+    more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+    where = f"Correct {files[first]}" if files[first] != PACKAGED else f"Set it under '{name}:' in {raw.user_file}"
     raise ConfigInvalid(
-        first.sentence + more,
-        field=f"{raw.name}.{first.key}" if first.key else raw.name,
-        remediation=f"{where}, then run 'hpc-agent clusters-describe {raw.name}'.",
-        details={"file": str(first.file), "cluster": raw.name, "key": first.key, "problems": sentences},
+        sentences[0] + more,
+        field=f"{name}.{first}" if first else name,
+        remediation=f"{where}, then run 'hpc-agent clusters-describe {name}'.",
+        details={"file": str(files[first]), "cluster": name, "key": first, "problems": sentences},
     )
 
 
 def cluster_problems(
     name: str, env: Mapping[str, str], home: Path, clusters: Mapping[str, RawCluster] | None = None
 ) -> list[str]:
-    """Return the problems of the cluster called ``name``, a sentence each; none when it is ready.
+    """Return a cluster's problems, a sentence each. Raises ClusterUnknown, and ConfigInvalid for an unreadable file."""
+    clusters = load_clusters(env, home) if clusters is None else clusters
+    try:
+        get_cluster(name, env, home, clusters)
+    except ConfigInvalid as error:
+        return list(error.details["problems"])
+    return []
 
-    The files are read only when ``clusters`` is not given. Raises ClusterUnknown, and ConfigInvalid for an unreadable file.
-    """
-    raw = _named(name, load_clusters(env, home) if clusters is None else clusters)
-    return [problem.sentence for problem in _checked(raw, home)[1]]
 
-
-def _checked(raw: RawCluster, home: Path) -> tuple[Cluster | None, list[Problem]]:
-    if raw.broken:
-        return None, [Problem("", raw.user_file, raw.broken)]
-    fields = {field.name: field.type for field in msgspec.structs.fields(Cluster) if field.name != "name"}
+def _converted(raw: RawCluster, home: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the values in their types, and a complaint about each key that cannot be used."""
     values: dict[str, Any] = {}
     complaints: list[tuple[str, str]] = []
     for key, value in raw.values.items():
         try:
-            if key not in fields:
-                complaints.append((key, unknown_key(key, list(fields))))
-            elif value is not None:
-                values[key] = _converted(key, value, fields[key])
+            if key not in _types():
+                close = difflib.get_close_matches(key, _types(), n=1)
+                raise ValueError("is not a known key" + (f"; did you mean '{close[0]}'?" if close else ""))
+            if value is not None:
+                refuse_placeholders(value)
+                values[key] = _value(key, value)
         except (ValueError, SpecInvalid) as error:
             complaints.append((key, str(error)))
         except RecursionError:
             complaints.append((key, "refers to itself"))
     complaints += complaints_about(values, home)
     complaints += [(key, "is missing") for key in ("scheduler", "scratch") if raw.values.get(key) is None]
-    if complaints:
-        places = [(key, raw.source.get(key, raw.user_file), complaint) for key, complaint in complaints]
-        return None, [Problem(key, at, f"{at}: cluster '{raw.name}': {key}: {text}") for key, at, text in places]
-    return _in_force(raw, values), []
+    return values, complaints
 
 
-def _converted(key: str, value: Any, kind: Any) -> Any:
-    """Return the value in its type. Raises ValueError or SpecInvalid; placeholders are looked for first."""
-    refuse_placeholders(value)
+@functools.cache
+def _types() -> dict[str, Any]:
+    """Return the type of each key. The name of a cluster is the key of the mapping."""
+    return {field.name: field.type for field in msgspec.structs.fields(Cluster)[1:]}
+
+
+def _value(key: str, value: Any) -> Any:
+    """Return a value in its type. Raises ValueError or SpecInvalid."""
     if key.endswith("_walltime_sec"):
         return parse_duration(value, key)
     if key == "constraints":
         return msgspec.to_builtins(parse_constraints(value))
-    return msgspec.convert(value, kind)
+    return msgspec.convert(value, _types()[key])
 
 
 def _in_force(raw: RawCluster, values: dict[str, Any]) -> Cluster:
     """Return the cluster, with one walltime limit from both keys, and ssh_config relative to the file that names it."""
     limits = values.setdefault("constraints", msgspec.to_builtins(parse_constraints()))
-    default = limits["max_walltime_sec"]
-    stated = [default] if {"max_walltime", "max_walltime_sec"} & set(raw.values.get("constraints") or {}) else []
-    stated += [values["max_walltime_sec"]] if "max_walltime_sec" in values else []
-    values["max_walltime_sec"] = limits["max_walltime_sec"] = min(stated, default=default)
+    limit = values.get("max_walltime_sec", limits["max_walltime_sec"])
+    if not {"max_walltime", "max_walltime_sec"}.isdisjoint(raw.values.get("constraints") or {}):
+        limit = min(limit, limits["max_walltime_sec"])
+    values["max_walltime_sec"] = limits["max_walltime_sec"] = limit
     ssh_config = values.get("ssh_config")
     if ssh_config and not ssh_config.startswith(("/", "~")):
         values["ssh_config"] = str(raw.source["ssh_config"].resolve().parent / ssh_config)
     return Cluster(name=raw.name, **values)
 
 
-def _named(name: str, raws: Mapping[str, RawCluster]) -> RawCluster:
-    if name in raws:
-        return raws[name]
-    close = difflib.get_close_matches(name, raws, n=3)
-    hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    raise ClusterUnknown(
-        f"there is no cluster '{name}'{hint} (configured: {', '.join(sorted(raws))})",
-        field="cluster",
-        details={"known": sorted(raws), "closest": close},
-    )
+class ConfigKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of clusters.yaml as the reference page and ``capabilities`` show it."""
+
+    key: str
+    type: str
+    default: Any
+    required: bool
+    description: str
 
 
 def cluster_keys() -> list[ConfigKey]:
     """Return every key of clusters.yaml."""
-    keys = []
-    for field in msgspec.structs.fields(Cluster)[1:]:  # the name is the key of the mapping
-        schema = msgspec.json.schema(field.type)
-        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        keys.append(
-            ConfigKey(
-                key=field.name,
-                type="duration" if field.name.endswith("_walltime_sec") else _type_text(schema),
-                default=None if field.required else default,
-                required=field.required,
-                description=schema["description"],
-            )
-        )
-    return keys + constraint_keys()
+    keys = [_key(field.name, field) for field in msgspec.structs.fields(Cluster)[1:]]
+    limits = msgspec.structs.fields(ClusterConstraints)
+    return keys + [_key(f"constraints.{field.name.removesuffix('_sec')}", field) for field in limits]
 
 
-def _type_text(schema: dict[str, Any]) -> str:
+def _key(key: str, field: msgspec.structs.FieldInfo) -> ConfigKey:
+    schema = msgspec.json.schema(field.type)
     words = []
     for option in schema.get("anyOf", [schema]):
-        kind = option.get("type")
+        names = {"array": f"list of {option.get('items', {}).get('type')}", "object": "mapping"}
         if "enum" in option:
             words += [repr(value) for value in option["enum"]]
-        elif kind != "null":
-            words.append(
-                {"array": f"list of {option.get('items', {}).get('type')}", "object": "mapping"}.get(kind, kind)
-            )
-    return " or ".join(words)
+        elif option["type"] != "null":
+            words.append(names.get(option["type"], option["type"]))
+    default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    return ConfigKey(
+        key=key,
+        type="duration" if field.name.endswith(("_walltime_sec", "_spin_up_sec")) else " or ".join(words),
+        default=None if field.required else default,
+        required=field.required,
+        description=schema["description"],
+    )

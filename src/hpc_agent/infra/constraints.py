@@ -18,9 +18,6 @@ _DAYS_HOURS = re.compile(r"([0-9]{1,5})-([0-9]{1,2})(?::([0-5][0-9]))?")
 _UNITS = re.compile(r"(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?")
 _WEIGHTS = (86400, 3600, 60, 1)
 
-# A field in seconds is written without its unit in clusters.yaml, because the value carries one: est_spin_up: 5m.
-_SPELLINGS = {"max_walltime": "max_walltime_sec", "est_spin_up": "est_spin_up_sec"}
-
 
 class ClusterConstraints(msgspec.Struct, frozen=True, kw_only=True):
     """The limits that a submission plan keeps to. Durations are in seconds."""
@@ -47,15 +44,15 @@ def parse_constraints(document: Mapping[str, Any] | None = None, field: str = "c
         raise _invalid(field, f"must be a mapping of limits, not {_kind(document)}")
     values: dict[str, int] = {}
     for key, value in document.items():
-        name = _SPELLINGS.get(key, key)
+        # A field in seconds is written without its unit, because the value carries one: est_spin_up: 5m.
+        name = key if key in ClusterConstraints.__struct_fields__ else f"{key}_sec"
         if name not in ClusterConstraints.__struct_fields__:
             raise _unknown(field, key)
+        path = f"{field}.{key}"
         if name in values:
-            raise _invalid(f"{field}.{key}", f"is given twice: {_short(name)} and {name} are the same limit")
-        if value is None and name == "max_submitted":
-            continue
-        durations = name.endswith("_sec")
-        values[name] = parse_duration(value, f"{field}.{key}") if durations else _positive(value, f"{field}.{key}")
+            raise _invalid(path, f"is given twice: {name.removesuffix('_sec')} and {name} are the same limit")
+        if value is not None or name != "max_submitted":
+            values[name] = parse_duration(value, path) if name.endswith("_sec") else _positive(value, path)
     return ClusterConstraints(**values)
 
 
@@ -97,37 +94,9 @@ def _invalid(field: str, complaint: str) -> SpecInvalid:
 
 
 def _unknown(field: str, key: Any) -> SpecInvalid:
-    known = [_short(name) for name in ClusterConstraints.__struct_fields__]
+    known = [name.removesuffix("_sec") for name in ClusterConstraints.__struct_fields__]
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
     error = _invalid(f"{field}.{key}", f"is not a known key; {hint}")
     error.details.update(known=known, closest=close[0] if close else None)
     return error
-
-
-def _short(name: str) -> str:
-    return next((short for short, full in _SPELLINGS.items() if full == name), name)
-
-
-class ConfigKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key of clusters.yaml as the reference page and ``capabilities`` show it."""
-
-    key: str
-    type: str
-    default: Any
-    required: bool
-    description: str
-
-
-def constraint_keys() -> list[ConfigKey]:
-    """Return every key of the ``constraints`` block."""
-    return [
-        ConfigKey(
-            key=f"constraints.{_short(info.name)}",
-            type="duration" if info.name.endswith("_sec") else "integer",
-            default=info.default,
-            required=False,
-            description=info.type.extra_json_schema["description"],
-        )
-        for info in msgspec.inspect.type_info(ClusterConstraints).fields  # type: ignore[attr-defined]
-    ]

@@ -6,6 +6,7 @@ status; the scheduler would take a word that is no option for the job script.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from hpc_agent.errors import SpecInvalid
@@ -19,17 +20,13 @@ SGE_OWNED = tuple(
     "-t -N -v -V -o -e -j -i -wd -cwd -hold_jid -hold_jid_ad -terse -sync -now -b -clear -help -verify -w -S -C -shell "
     "-pty -inherit -@ -h -a".split()
 )
-
-
 _OWNED = "hpc-agent sets it, or it changes the answer of {}"
 
 
 def check_extra_flags(scheduler: str, words: Sequence[str]) -> None:
     """Raises SpecInvalid, which names the word. A scheduler of another package checks its own flags."""
-    before = ""
-    for word in words:
+    for before, word in itertools.pairwise(["", *words]):
         why = _why_refused(scheduler, word, before)
-        before = word
         if why:
             raise SpecInvalid(
                 f"extra_flags: {word!r} is not allowed: {why}",

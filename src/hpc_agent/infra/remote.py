@@ -16,10 +16,10 @@ from typing import Any
 from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
 from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend, get_backend
 from hpc_agent.infra.clusters import Cluster
-from hpc_agent.infra.ssh import PausingTransport, SshTransport
-from hpc_agent.infra.transport import Completed, LocalTransport, Transport
+from hpc_agent.infra.ssh import SshTransport
+from hpc_agent.infra.transport import Completed, LocalTransport
 from hpc_agent.node.shared.errors import PROTOCOL
-from hpc_agent.world import journal_root
+from hpc_agent.world import World, journal_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
@@ -65,16 +65,14 @@ def runtime_sha(backend: Backend) -> str:
 class Node:
     """The node side of one repo on one cluster."""
 
-    def __init__(
-        self, cluster: Cluster, env: Mapping[str, str], home: Path, remote_name: str, root: str | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, world: World, remote_name: str, root: str | None = None) -> None:
         self.cluster = cluster
         self.backend = get_backend(cluster.scheduler)
-        self.scratch = cluster.scratch_path(home)
+        self.scratch = cluster.scratch_path(world.home)
         self.root = root or f"{self.scratch}/hpc-agent/{remote_name}"
-        self.transport = make_transport(cluster, env, home)
-        self._timeout = float(env.get("HPC_SSH_TIMEOUT_SEC") or 120)
-        self._push_timeout = float(env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
+        self.transport = make_transport(cluster, world.env, world.home)
+        self._timeout = float(world.env.get("HPC_SSH_TIMEOUT_SEC") or 120)
+        self._push_timeout = float(world.env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
 
     @property
     def python(self) -> str:
@@ -115,11 +113,11 @@ def root_of(remote_path: str) -> str:
     return remote_path.rpartition("/runs/")[0]
 
 
-def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> Transport:
+def make_transport(cluster: Cluster, env: Mapping[str, str], home: Path) -> LocalTransport | SshTransport:
     if cluster.ssh_target is None:
         return LocalTransport(env, cluster.shell_init)
-    ssh = SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init)
-    return PausingTransport(ssh, cluster.ssh_target, journal_root(env, home) / "hosts", env)
+    hosts = journal_root(env, home) / "hosts"
+    return SshTransport(cluster.ssh_target, env, cluster.ssh_config_path(home), cluster.shell_init, hosts)
 
 
 def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
@@ -160,10 +158,7 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
 
 
 def deploy_runtime(cluster: Cluster, remote_path: str, env: Mapping[str, str], home: Path) -> list[str]:
-    """Write the dispatcher and its runtime into ``<remote_path>/.hpc`` on the cluster. Returns the file names.
-
-    For library use: ``submit`` does the same inside the run's snapshot.
-    """
+    """Write the dispatcher and its runtime into ``<remote_path>/.hpc``, for library use. Returns the file names."""
     files = runtime_files(get_backend(cluster.scheduler))
     source = (
         "import json,os,sys\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
@@ -14,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, RemoteCommandFailed, SshUnreachable, StorageFull
-from hpc_agent.infra.transport import Completed, Transport, quote, run_bounded, shell_text
+from hpc_agent.infra.transport import Completed, quote, run_bounded, shell_text
 from hpc_agent.node.shared.files import write_json
 
 CONNECT_SEC = 8
@@ -31,39 +30,50 @@ FORGOTTEN_SEC = 3600.0
 class SshTransport:
     """Commands and files to one host: no password prompt (BatchMode), host keys checked, every wait limited."""
 
-    def __init__(self, target: str, env: Mapping[str, str], ssh_config: str | None, shell_init: str | None) -> None:
+    def __init__(
+        self, target: str, env: Mapping[str, str], ssh_config: str | None, shell_init: str | None, hosts: Path
+    ) -> None:
         self._target = target
         self._env = env
         self._init = shell_init
         self._config = ssh_config
+        self._hosts = hosts
         self._binary = env.get("HPC_SSH_BINARY", "ssh")
 
     def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        """Run one command. Raises SshUnreachable, ClusterTimeout."""
         remote = "exec /bin/sh -c " + quote([shell_text(words, self._init)])
-        done = self._bounded([*self._ssh(), "--", self._target, remote], stdin, timeout)
-        if done.code == SSH_FAILED:
-            raise self._unreachable(done.stderr_tail)
-        return done
+        with pauses(self._target, self._hosts, self._env):
+            done = self._bounded([*self._ssh(), "--", self._target, remote], stdin, timeout)
+            if done.code == SSH_FAILED:
+                raise self._unreachable(done.stderr_tail)
+            return done
 
     def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+        """Copy ``files`` (relative to ``source``) below ``destination``, but none that is the same below ``already``.
+
+        Raises SshUnreachable, StorageFull, RemoteCommandFailed, ClusterTimeout, PreconditionFailed (a file vanished).
+        """
         words = ["rsync", "-rltz", "--files-from=-", "--from0", f"--compare-dest={already}", "--chmod=D700,Fu+rw"]
         words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
         # "./" because rsync takes a name that begins with # or ; for a comment.
-        done = self._bounded(words, b"\0".join(b"./" + name.encode() for name in files), timeout)
-        if done.code == 0:
-            return
-        text = done.stderr_tail
-        if "No space left" in text or "Disk quota exceeded" in text:
-            raise StorageFull(f"no space below {destination} on {self._target}", details={"stderr_tail": text})
-        if "file has vanished" in text or "link_stat" in text:
-            raise PreconditionFailed(
-                "a file vanished while it was being pushed",
-                details={"stderr_tail": text},
-                remediation="Run the same 'hpc-agent submit' again.",
-            )
-        if done.code in (SSH_FAILED, 12, 30, 35):
-            raise self._unreachable(text)
-        raise RemoteCommandFailed(f"rsync failed with exit code {done.code}", details={"stderr_tail": text})
+        names = b"\0".join(b"./" + name.encode() for name in files)
+        with pauses(self._target, self._hosts, self._env):
+            done = self._bounded(words, names, timeout)
+            if done.code == 0:
+                return
+            text = done.stderr_tail
+            if "No space left" in text or "Disk quota exceeded" in text:
+                raise StorageFull(f"no space below {destination} on {self._target}", details={"stderr_tail": text})
+            if "file has vanished" in text or "link_stat" in text:
+                raise PreconditionFailed(
+                    "a file vanished while it was being pushed",
+                    details={"stderr_tail": text},
+                    remediation="Run the same 'hpc-agent submit' again.",
+                )
+            if done.code in (SSH_FAILED, 12, 30, 35):
+                raise self._unreachable(text)
+            raise RemoteCommandFailed(f"rsync failed with exit code {done.code}", details={"stderr_tail": text})
 
     def _bounded(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
         self._drop_dead_master()
@@ -134,10 +144,8 @@ def _private_folder(env: Mapping[str, str]) -> Path | None:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         facts = folder.lstat()
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EEXIST, errno.ENOENT):
-            return None
-        raise
+    except OSError:
+        return None
     safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077
     return folder if safe else None
 
@@ -150,48 +158,36 @@ class _HostFailures(msgspec.Struct, frozen=True):
     open_until: float = 0.0
 
 
-class PausingTransport:
-    """A transport that pauses after repeated failures, for every process of this user: sites ban addresses that retry."""
+@contextlib.contextmanager
+def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
+    """Pause after repeated failures of a host, for every process of this user: sites ban addresses that retry.
 
-    def __init__(self, inner: Transport, target: str, folder: Path, env: Mapping[str, str]) -> None:
-        self._inner = inner
-        self._target = target
-        self._path = folder / (hashlib.sha256(target.encode()).hexdigest()[:16] + ".json")
-        self._off = bool(env.get("HPC_NO_BREAKER"))
-
-    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
-        with self._guarded():
-            return self._inner.run(words, stdin, timeout)
-
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
-        with self._guarded():
-            self._inner.push(source, files, destination, already, timeout)
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        past = _HostFailures()
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            read = msgspec.json.decode(self._path.read_bytes(), type=_HostFailures)
-            past = read if 0 <= time.time() - read.last < FORGOTTEN_SEC else past
-        left = past.open_until - time.time()
-        if left > 0 and not self._off:
-            raise SshUnreachable(
-                f"{self._target} did not answer {past.failures} times in a row; no process tries it for {left:.0f} s more",
-                remediation=f"Check that 'ssh -o BatchMode=yes {self._target} true' works, wait {left:.0f} s, then call again "
-                "(HPC_NO_BREAKER=1 in the environment tries at once).",
-                details={"host": self._target, "retry_after_sec": round(left), "failures": past.failures},
-            )
-        try:
-            yield
-        except SshUnreachable:
-            failures = past.failures + 1
-            above = failures - FAILURES_BEFORE_OPEN
-            pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
-            document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
-            # A full disk must not hide that the host is unreachable.
-            with contextlib.suppress(OSError):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(str(self._path), document, sync=False)
-            raise
-        if past.failures:
-            self._path.unlink(missing_ok=True)
+    Raises SshUnreachable during a pause. ``folder`` holds a file for each host that has failed.
+    """
+    path = folder / (hashlib.sha256(target.encode()).hexdigest()[:16] + ".json")
+    past = _HostFailures()
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        read = msgspec.json.decode(path.read_bytes(), type=_HostFailures)
+        past = read if 0 <= time.time() - read.last < FORGOTTEN_SEC else past
+    left = past.open_until - time.time()
+    if left > 0 and not env.get("HPC_NO_BREAKER"):
+        raise SshUnreachable(
+            f"{target} did not answer {past.failures} times in a row; no process tries it for {left:.0f} s more",
+            remediation=f"Check that 'ssh -o BatchMode=yes {target} true' works, wait {left:.0f} s, then call again "
+            "(HPC_NO_BREAKER=1 in the environment tries at once).",
+            details={"host": target, "retry_after_sec": round(left), "failures": past.failures},
+        )
+    try:
+        yield
+    except SshUnreachable:
+        failures = past.failures + 1
+        above = failures - FAILURES_BEFORE_OPEN
+        pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
+        document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
+        # A full disk must not hide that the host is unreachable.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(str(path), document, sync=False)
+        raise
+    if past.failures:
+        path.unlink(missing_ok=True)

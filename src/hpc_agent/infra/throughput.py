@@ -55,9 +55,9 @@ class SubmissionPlan(msgspec.Struct, frozen=True, kw_only=True):
     arrays: tuple[ArrayPlan, ...]
     n_waves: int
     strategy: str
-    est_total_wall_sec: float | None
-    lower_bound_sec: Annotated[float | None, Meta(description="the same limits without the waits between waves")]
-    est_core_hours: float | None
+    est_total_wall_sec: float | None = None
+    lower_bound_sec: Annotated[float | None, Meta(description="the same limits without the waits between waves")] = None
+    est_core_hours: float | None = None
 
 
 def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstraints) -> SubmissionPlan:
@@ -72,7 +72,6 @@ def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstrai
     width = min(constraints.max_concurrent_jobs, workload.max_running or n_arrays)
     arrays = _arrays(workload, elements, n_arrays, width)
     n_waves = -(-n_arrays // width)
-    total, bound, core_hours = _estimates(workload, constraints, arrays, width)
     return SubmissionPlan(
         total_tasks=workload.total_tasks,
         total_elements=elements,
@@ -80,9 +79,7 @@ def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstrai
         arrays=arrays,
         n_waves=n_waves,
         strategy=_strategy(workload, constraints, elements, n_arrays, n_waves),
-        est_total_wall_sec=total,
-        lower_bound_sec=bound,
-        est_core_hours=core_hours,
+        **_estimates(workload, constraints, arrays, width),
     )
 
 
@@ -142,13 +139,12 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
         advice = f"Set pack to at most {int((limit - spin_up) / task_sec)}"
     about, end = format_duration(needed), format_duration(limit)
     message = f"{subject} needs about {about} with the spin-up; the cluster's walltime ends at {end}"
-    error = _invalid(field, message, advice)
-    error.details = {"needed_sec": needed, "max_walltime_sec": limit, "est_spin_up_sec": spin_up}
-    raise error
+    raise _invalid(field, message, advice, needed_sec=needed, max_walltime_sec=limit, est_spin_up_sec=spin_up)
 
 
-def _invalid(field: str, message: str, advice: str) -> SpecInvalid:
-    return SpecInvalid(message, field=field, remediation=f"{advice}, then run 'hpc-agent plan-throughput' again.")
+def _invalid(field: str, message: str, advice: str, **details: float) -> SpecInvalid:
+    remedy = f"{advice}, then run 'hpc-agent plan-throughput' again."
+    return SpecInvalid(message, field=field, remediation=remedy, details=details)
 
 
 def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) -> tuple[ArrayPlan, ...]:
@@ -172,21 +168,22 @@ def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) ->
 
 def _estimates(
     workload: WorkloadSpec, constraints: ClusterConstraints, arrays: tuple[ArrayPlan, ...], width: int
-) -> tuple[float | None, float | None, float | None]:
+) -> dict[str, float]:
     """Return makespan, its lower bound (seconds) and core hours. A wave waits for the slowest array of the one before."""
     if workload.est_task_sec is None:
-        return None, None, None
+        return {}
     waves: dict[int, float] = {}
     for array in arrays:
-        rounds = -(-array.elements // min(array.max_running or array.elements, array.elements))
+        rounds = -(-array.elements // (array.max_running or array.elements))
         seconds = rounds * min(workload.pack, array.task_count) * workload.est_task_sec
         waves[array.wave] = max(waves.get(array.wave, 0.0), seconds)
     total = sum(waves.values()) + len(waves) * constraints.est_spin_up_sec
     at_once = min(workload.max_running or math.inf, width * constraints.max_array_size)
     work = workload.total_tasks * workload.est_task_sec
     longest = min(workload.pack, workload.total_tasks) * workload.est_task_sec
-    bound = constraints.est_spin_up_sec + max(longest, work / at_once)
-    return total, min(bound, total), work * workload.cpus / 3600
+    bound = min(constraints.est_spin_up_sec + max(longest, work / at_once), total)
+    hours = work * workload.cpus / 3600
+    return {"est_total_wall_sec": total, "lower_bound_sec": bound, "est_core_hours": hours}
 
 
 def _strategy(

@@ -1,4 +1,4 @@
-"""Transports to a cluster: the protocol, and the one for clusters whose login node is this machine."""
+"""Processes with a time limit, and the transport to a cluster whose login node is this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from hpc_agent.errors import ClusterTimeout
 
@@ -27,22 +26,6 @@ class Completed:
     @property
     def stderr_tail(self) -> str:
         return self.stderr.decode(errors="replace")[-2000:]
-
-
-class Transport(Protocol):
-    """Runs commands on a cluster and copies files to it."""
-
-    def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
-        """Run one command. Raises SshUnreachable, ClusterTimeout."""
-        ...
-
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
-        """Copy ``files`` (relative to ``source``) below ``destination``, leaving out those that are the same below
-        ``already``.
-
-        Raises SshUnreachable, StorageFull, RemoteCommandFailed, ClusterTimeout.
-        """
-        ...
 
 
 def quote(words: Sequence[str]) -> str:
@@ -66,9 +49,7 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
         given.seek(0)
-        process = subprocess.Popen(
-            list(words), stdin=given, stdout=out, stderr=err, env=dict(env), start_new_session=True
-        )
+        process = subprocess.Popen(words, stdin=given, stdout=out, stderr=err, env=env, start_new_session=True)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -84,17 +65,18 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
 
 
 class LocalTransport:
-    """Runs commands and copies files on this machine."""
+    """Runs commands and copies files on this machine, with the same methods as SshTransport."""
 
     def __init__(self, env: Mapping[str, str], shell_init: str | None) -> None:
         self._env = env
         self._init = shell_init
 
     def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
+        """Run one command. Raises ClusterTimeout."""
         return run_bounded(["/bin/sh", "-c", shell_text(words, self._init)], stdin, timeout, self._env)
 
     def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
-        """Copy the files. Links would let an edit of the repo change the snapshot."""
+        """Copy ``files``, relative to ``source``. Links would let an edit of the repo change the snapshot."""
         del already, timeout
         for name in files:
             target = Path(destination) / name

@@ -40,15 +40,11 @@ def backend_names() -> list[str]:
     from importlib.metadata import entry_points
 
     found = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    built_in = list(BUILT_IN)
-    return built_in + sorted(found - set(built_in))
+    return [*BUILT_IN, *sorted(found.difference(BUILT_IN))]
 
 
 def get_backend(name: str) -> Backend:
-    """Return the backend called ``name``. Raises ConfigInvalid, which names the known ones, for any other name.
-
-    Entry points of other packages are read only when the name is not built in.
-    """
+    """Return the backend called ``name``. Raises ConfigInvalid, which names the known ones, for any other name."""
     if name in BUILT_IN:
         return Backend(name, RUNTIME_TEMPLATES / name)
     from importlib.metadata import entry_points
@@ -56,11 +52,10 @@ def get_backend(name: str) -> Backend:
     for point in entry_points(group=ENTRY_POINTS, name=name):
         backend = point.load()
         backend = backend() if callable(backend) else backend
-        if not isinstance(backend, Backend):
-            raise ConfigInvalid(
-                f"the entry point '{name}' of {ENTRY_POINTS} is not a Backend but {type(backend).__name__}"
-            )
-        return backend
+        if isinstance(backend, Backend):
+            return backend
+        kind = type(backend).__name__
+        raise ConfigInvalid(f"the entry point '{name}' of {ENTRY_POINTS} is not a Backend but {kind}")
     raise ConfigInvalid(f"unknown scheduler '{name}' (known: {', '.join(backend_names())})", field="scheduler")
 
 

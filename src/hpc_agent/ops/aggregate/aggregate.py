@@ -80,40 +80,37 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
     keep_measurements(run, answer)
     waves = list(answer["waves"].values())
-    included = sum(count(wave["included"]) for wave in waves)
-    total = sum(wave["tasks"] for wave in waves)
-    missing, failed = _joined(waves, "missing"), _joined(waves, "failed")
+    included, total = sum(count(wave["included"]) for wave in waves), sum(wave["tasks"] for wave in waves)
+    left_out = {"failed_tasks": _joined(waves, "failed"), "missing_tasks": _joined(waves, "missing")}
     if included == 0:
         raise PreconditionFailed(
             f"no task of {run.record.run_id} is complete yet",
             remediation=f"Run 'hpc-agent monitor-flow --run-id {run.record.run_id}' first.",
-            details={"failed_tasks": failed, "missing_tasks": missing},
+            details=left_out,
         )
     if request.require_complete and included < total:
         raise OutputsMissing(
             f"{total - included} of {total} tasks of {run.record.run_id} are not complete",
-            details={"failed_tasks": failed, "missing_tasks": missing},
+            details=left_out,
             remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
         )
     folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
-    return _write_table(run, folder, waves, request.replicates)
+    counts = {"complete": included == total, "total_tasks": total, "included_tasks": included, **left_out}
+    return _write_table(run, folder, waves, request.replicates, counts)
 
 
-def _write_table(run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str]) -> AggregateResult:
+def _write_table(
+    run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str], counts: dict[str, Any]
+) -> AggregateResult:
     """Merge the partials, write the table as JSON and CSV, and journal the aggregation."""
     table = Table(replicates=replicates)
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
-    total, included = sum(wave["tasks"] for wave in waves), sum(count(wave["included"]) for wave in waves)
     rows = table.rows()
     kwargs, metrics = columns_of(rows)
     result = AggregateResult(
         run_id=run.record.run_id,
-        complete=included == total,
-        total_tasks=total,
-        included_tasks=included,
-        missing_tasks=_joined(waves, "missing"),
-        failed_tasks=_joined(waves, "failed"),
+        **counts,
         without_metrics=_joined(waves, "without_metrics"),
         metrics_problems=[problem for wave in waves for problem in wave.get("metrics_problems", [])][:PROBLEMS_SHOWN],
         combined_waves=sorted(wave["wave"] for wave in waves),

@@ -17,35 +17,30 @@ def columns_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     return list(kwargs), list(metrics)
 
 
-def flat_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Return header and cells. A metric with replicates has five columns, another one has one."""
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Return RFC 4180 text with floats in their shortest exact form and empty cells for missing values.
+
+    A metric with replicates has five columns, another one has one.
+    """
     kwargs, metrics = columns_of(rows)
     spread = {m: any(row["metrics"].get(m, {}).get("count", 0) > 1 for row in rows) for m in metrics}
     header = list(kwargs)
     for metric in metrics:
         header += [f"{metric}_{part}" for part in SPREAD] if spread[metric] else [metric]
-    cells = []
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header)
     for row in rows:
         line = [_cell(row["kwargs"].get(name)) for name in kwargs]
         for metric in metrics:
             facts = row["metrics"].get(metric, {})
             line += [facts.get(part) for part in SPREAD] if spread[metric] else [facts.get("mean")]
-        cells.append(line)
-    return header, cells
+        writer.writerow(["" if cell is None else cell for cell in line])
+    return out.getvalue()
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Return RFC 4180 text with floats in their shortest exact form and empty cells for missing values."""
-    header, cells = flat_rows(rows)
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(header)
-    writer.writerows([["" if cell is None else cell for cell in line] for line in cells])
-    return out.getvalue()
 
 
 def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:

@@ -52,14 +52,10 @@ def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAn
     sent = submit(SubmitRequest(**{**given, "canary": True}), world)
     canary = {name: getattr(request, name) for name in ("experiment_dir", *SubmitAndVerifyRequest.__annotations__)}
     verified = None if request.dry_run else verify_canary(VerifyCanaryRequest(run_id=sent.run_id, **canary), world)
+    same = ("run_id", "deduped", "plan", "total_tasks", "cluster", "notes")
     return SubmitAndVerifyResult(
-        run_id=sent.run_id,
-        deduped=sent.deduped,
+        **{name: getattr(sent, name) for name in same},
         verified=verified is not None,
         canary=msgspec.to_builtins(verified) if verified else None,
-        plan=sent.plan,
-        total_tasks=sent.total_tasks,
-        cluster=sent.cluster,
-        notes=sent.notes,
         next_step=verified.next_step if verified else "hpc-agent submit-and-verify",
     )

@@ -1,23 +1,20 @@
-"""The inventory, for agents: every verb, every configured cluster, and the state of a repo. Nothing is changed or asked."""
+"""The inventory, for agents: every verb and every configured cluster. Nothing is changed or asked."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 import hpc_agent
 from hpc_agent.contract.catalogue import catalogue_entry, schema
 from hpc_agent.contract.envelope import did_you_mean
-from hpc_agent.contract.primitive import PartialError, Request, Result, by_any_name, load_all, primitive
+from hpc_agent.contract.primitive import Request, Result, by_any_name, load_all, primitive
 from hpc_agent.errors import EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid, by_code
 from hpc_agent.infra.backends import backend_names
 from hpc_agent.infra.clusters import cluster_keys, cluster_problems, get_cluster, load_clusters
-from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
 
@@ -142,64 +139,7 @@ class ClustersDescribeResult(Result):
 @primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
 def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
     """Show the whole configuration of a cluster, with the file of each key."""
-    cluster = get_cluster(request.name, world.env, world.home)
-    raw = load_clusters(world.env, world.home)[request.name]
-    sources = {key: str(path) for key, path in raw.source.items()}
+    clusters = load_clusters(world.env, world.home)
+    cluster = get_cluster(request.name, world.env, world.home, clusters)
+    sources = {key: str(path) for key, path in clusters[request.name].source.items()}
     return ClustersDescribeResult(name=request.name, config=msgspec.to_builtins(cluster), sources=sources)
-
-
-Step = Literal["onboard", "submit", "monitor", "aggregate", "decide"]
-
-
-class LoadContextRequest(Request):
-    experiment_dir: ExperimentDir = "."
-
-
-class LoadContextResult(Result):
-    experiment_dir: str
-    repo_hash: str
-    has_tasks_py: bool
-    latest_run: RunRecord | None
-    in_flight: list[RunRecord]
-    campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
-    next_step_hint: Step
-    next_command: Annotated[str, doc("the command that fits the hint")]
-
-
-@primitive(stage="memory")
-def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
-    """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
-    repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
-    latest = next(iter(records), None)
-    in_flight = [record for record in records if record.status not in TERMINAL]
-    hint, command = _next(latest, in_flight, repo.tasks.is_file())
-    return LoadContextResult(
-        experiment_dir=str(repo.root),
-        repo_hash=repo.repo_hash,
-        has_tasks_py=repo.tasks.is_file(),
-        latest_run=latest,
-        in_flight=in_flight,
-        campaigns=Counter(record.campaign_id for record in records if record.campaign_id),
-        next_step_hint=hint,
-        next_command=command,
-        partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
-    )
-
-
-def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool) -> tuple[Step, str]:
-    if in_flight:
-        if len(in_flight) == 1 and not in_flight[0].job_ids:
-            return "submit", "the same 'hpc-agent submit' as before: it goes on where it stopped"
-        return "monitor", f"hpc-agent status --run-id {in_flight[0].run_id}"
-    if latest is None and not has_tasks:
-        return "onboard", "hpc-agent suggest-setup-action"
-    if latest is None:
-        return "submit", "hpc-agent resolve-submit-inputs"
-    if latest.status == "complete" and latest.output is None:
-        return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
-    if latest.status in ("failed", "abandoned"):
-        return "decide", f"hpc-agent logs --run-id {latest.run_id} --all-failed"
-    from hpc_agent.infra.transport import quote
-
-    return "submit", f"hpc-agent submit --cluster {latest.cluster} --executor {quote([latest.executor])} --dry-run"

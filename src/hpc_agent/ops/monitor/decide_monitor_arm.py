@@ -16,7 +16,6 @@ from hpc_agent.world import World
 
 HOUR, HALF_HOUR, TEN_MINUTES = 3600, 1800, 600
 
-
 TaskCount = Annotated[int, doc("tasks in this state", ge=0)]
 
 
@@ -52,35 +51,32 @@ class DecideMonitorArmResult(Result):
 
 
 @primitive(stage="monitor", errors=[SpecInvalid])
-def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:
+def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:  # noqa: ARG001
     """Choose cron, loop or nothing for the next look at a run, and the pause before the look. Pure."""
-    del world
-    ended = _ended(request)
-    cadence, reason = (None, ended) if ended else _cadence(request)
-    arm: Literal["cron", "loop", "none"] = "none" if ended else "loop" if request.user_invoked_via_loop else "cron"
+    cadence, reason = _cadence(request)
     schedule, arguments = None, None
-    if arm == "cron" and cadence:
+    if cadence is not None and not request.user_invoked_via_loop:
         schedule = cron_line(cadence)
         argv = request.invocation_argv or ["hpc-agent", "status", "--run-id", request.run_id]
         arguments = {"schedule": schedule, "prompt": shlex.join(argv), "reason": reason}
     return DecideMonitorArmResult(
-        arm=arm, cadence_sec=cadence, reason=reason, schedule=schedule, cron_create_args=arguments
+        arm="none" if cadence is None else "cron" if schedule else "loop",
+        cadence_sec=cadence,
+        reason=reason,
+        schedule=schedule,
+        cron_create_args=arguments,
     )
 
 
-def _ended(request: DecideMonitorArmRequest) -> str:
-    counts = request.summary
+def _cadence(request: DecideMonitorArmRequest) -> tuple[int | None, str]:
+    """Return the pause in seconds, None for a run that needs no further look, and the reason."""
+    counts, wait, eta = request.summary, request.queue_wait_sec, request.eta_sec
     if request.total_tasks == 0:
-        return "the run has no tasks"
+        return None, "the run has no tasks"
     if counts.complete >= request.total_tasks:
-        return "every task is complete"
+        return None, "every task is complete"
     if counts.failed and not counts.running and not counts.pending and not counts.unknown:
-        return "nothing is running or pending, and tasks have failed"
-    return ""
-
-
-def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
-    wait, eta = request.queue_wait_sec, request.eta_sec
+        return None, "nothing is running or pending, and tasks have failed"
     if wait is not None and wait >= HALF_HOUR:
         long = wait >= HOUR
         return (HOUR, "the queue is an hour long or more") if long else (HALF_HOUR, "the queue is half an hour long")
@@ -89,7 +85,7 @@ def _cadence(request: DecideMonitorArmRequest) -> tuple[int, str]:
             return 60, "it ends within ten minutes"
         steady = 180 if eta <= HALF_HOUR else 270
         return (90, "its pace is not steady") if request.pace_unstable else (steady, "its pace is steady")
-    if request.summary.pending >= request.total_tasks:
+    if counts.pending >= request.total_tasks:
         return HALF_HOUR, "everything is pending, and nothing is known of the queue"
     return 90, "there is no estimate yet"
 

@@ -26,13 +26,16 @@ FAILED_POLLS_TOLERATED = 10
 WORTH_AN_ARRAY = 0.05
 
 
-class MonitorFlowRequest(RunScoped):
+class LooksRequest(RunScoped):
+    """The run, and the time between two looks."""
+
+    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between looks; at least min_poll_sec")] = None
+    wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
+
+
+class MonitorFlowRequest(LooksRequest):
     """The run, the time between two looks, and the failures to submit again."""
 
-    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")] = (
-        None
-    )
-    wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; the run goes on", gt=0)] = 86400.0
     auto_resubmit: Annotated[
         bool, doc("submit failed tasks again as 'resubmit' does, except those that need a person")
     ] = False
@@ -47,11 +50,7 @@ class MonitorFlowRequest(RunScoped):
 class MonitorFlowResult(Result):
     run_id: str
     lifecycle_state: Annotated[
-        str,
-        doc(
-            "complete, failed, abandoned, timeout (the budget was used up), or stuck: the waiting tasks need a "
-            "person, see waiting"
-        ),
+        str, doc("complete, failed, abandoned, timeout (budget used up), or stuck (a person is needed, see waiting)")
     ]
     last_status: dict[str, Any]
     failures_by_cause: dict[str, int]
@@ -81,8 +80,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     pace = PollInterval(run.node.cluster, request.poll_interval_sec)
     started, ticks, stuck = world.awake(), 0, 0
     latest: StatusResult | None = None
-    most = request.max_resubmits or run.record.total_tasks
-    follow_up = FollowUp(run, request.auto_resubmit, most, request.max_attempts)
+    follow_up = FollowUp(run, request, request.max_resubmits or run.record.total_tasks)
     while True:
         acted = False
         try:
@@ -101,31 +99,24 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
-            return _result(latest, ticks, elapsed, follow_up, stuck >= STUCK_LOOKS)
+            break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
+    unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
+    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting")
+    return MonitorFlowResult(
+        lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
+        ticks=ticks,
+        elapsed_seconds=round(elapsed, 3),
+        resubmitted=follow_up.resubmitted,
+        blocked=follow_up.blocked,
+        **{name: getattr(latest, name) for name in same},
+    )
 
 
 def _is_stuck(seen: StatusResult) -> bool:
     """Return True when every task that is left waits for a person."""
     counts = seen.last_status
     return bool(seen.stuck) and not seen.stale and seen.stuck >= counts["pending"] and not counts["running"]
-
-
-def _result(latest: StatusResult, ticks: int, elapsed: float, follow_up: FollowUp, stuck: bool) -> MonitorFlowResult:
-    ended = latest.lifecycle_state in TERMINAL
-    return MonitorFlowResult(
-        run_id=latest.run_id,
-        lifecycle_state=latest.lifecycle_state if ended else "stuck" if stuck else "timeout",
-        last_status=latest.last_status,
-        failures_by_cause=latest.failures_by_cause,
-        samples=latest.samples,
-        ticks=ticks,
-        elapsed_seconds=round(elapsed, 3),
-        next_step=latest.next_step,
-        resubmitted=follow_up.resubmitted,
-        blocked=follow_up.blocked,
-        waiting=latest.waiting,
-    )
 
 
 class PollInterval:
@@ -158,9 +149,8 @@ class FollowUp:
     """The limits of a watch that submits tasks again, and the tasks that it has submitted."""
 
     run: KnownRun
-    auto_resubmit: bool
-    tasks_left: int
-    max_attempts: int | None = None
+    request: MonitorFlowRequest
+    most: int
     resubmitted: int = 0
     blocked: list[dict[str, Any]] = field(default_factory=list)
     _refused_at: tuple[Any, ...] | None = None
@@ -183,11 +173,10 @@ class FollowUp:
         return self._resubmit(seen)
 
     def _resubmit(self, seen: StatusResult) -> bool:
-        if not self.auto_resubmit or self.tasks_left <= 0:
-            return False
         status = seen.last_status
         live = status["running"] + status["pending"]
-        if live and status["failed"] < WORTH_AN_ARRAY * seen.total_tasks:
+        too_few = live and status["failed"] < WORTH_AN_ARRAY * seen.total_tasks
+        if not self.request.auto_resubmit or self.resubmitted >= self.most or too_few:
             return False
         # A refusal stands until the counts change.
         counts = (status["failed"], tuple(sorted(seen.failures_by_cause.items())), bool(live))
@@ -199,12 +188,12 @@ class FollowUp:
         return False
 
     def _policy(self) -> dict[str, Any]:
-        return {"caps": limits_of(self.run), "max_attempts": self.max_attempts, "max_tasks": self.tasks_left}
+        left = self.most - self.resubmitted
+        return {"caps": limits_of(self.run), "max_attempts": self.request.max_attempts, "max_tasks": left}
 
     def _submit(self, policy: dict[str, Any]) -> bool:
         answer = resubmit_failed(self.run, policy)
         self.run.record.open_resubmit = None
         self.blocked = answer.blocked
         self.resubmitted += answer.resubmitted
-        self.tasks_left -= answer.resubmitted
         return answer.resubmitted > 0

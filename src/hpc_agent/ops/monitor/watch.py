@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
-from hpc_agent.ops.monitor.monitor_flow import PollInterval
-from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, journal_of, known_run
-from hpc_agent.ops.run.run_status import StatusResult, ask_status
+from hpc_agent.ops.monitor.monitor_flow import LooksRequest, PollInterval
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, journal_of, known_run, node_of_record
+from hpc_agent.ops.run.run_status import ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
 if TYPE_CHECKING:
     from hpc_agent.view.live import RunView
 
+    Show = Callable[[list[RunView]], None]
+
 FRAME_SEC = 0.5
 
 
-class WatchRequest(RunScoped):
+class WatchRequest(LooksRequest):
     """The runs to look at, and the time to look."""
 
     all_runs: Annotated[bool, doc("every run of the repo that has not ended")] = False
-    poll_interval_sec: Annotated[PositiveFloat | None, doc("first pause between two looks; at least min_poll_sec")] = (
-        None
-    )
-    wall_clock_budget_sec: Annotated[float, doc("stop looking after so long; runs go on", gt=0)] = 86400.0
 
 
 class WatchResult(Result):
@@ -47,19 +47,17 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
     Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with the last run,
     the budget, or Control-C; the runs go on.
     """
-    runs = _chosen(request, world)
-    watched = [_Watched(run, request.poll_interval_sec, world) for run in runs]
+    watched = [_Watched(run, request.poll_interval_sec, world) for run in _chosen(request, world)]
+    views = [one.view for one in watched]
     started = world.awake()
-    show = _terminal(world) if sys.stderr.isatty() and world.env.get("HPC_PROGRESS") != "json" else _records(world)
-    try:
+    live = sys.stderr.isatty() and world.env.get("HPC_PROGRESS") != "json"
+    with _terminal(world) if live else _records(world) as show:
         while any(not one.ended for one in watched) and world.awake() - started < request.wall_clock_budget_sec:
             for one in watched:
                 one.look_if_due()
-            show([one.view for one in watched])
+            show(views)
             world.sleep(FRAME_SEC)
-        show([one.view for one in watched])
-    finally:
-        show(None)
+        show(views)
     return WatchResult(
         runs=[one.facts() for one in watched],
         ticks=sum(one.ticks for one in watched),
@@ -70,13 +68,13 @@ def watch(request: WatchRequest, world: World) -> WatchResult:
 def _chosen(request: WatchRequest, world: World) -> list[KnownRun]:
     if not request.all_runs:
         return [known_run(world, request)]
-    records, _ = journal_of(world, request.experiment_dir)[1].all()
-    wanted = [record for record in records if record.status not in TERMINAL and record.submitted_at]
+    repo, journal = journal_of(world, request.experiment_dir)
+    wanted = [record for record in journal.all()[0] if record.status not in TERMINAL and record.submitted_at]
     if not wanted:
         raise PreconditionFailed(
             "no run of this repo is under way", remediation="'hpc-agent list-in-flight --all-states' lists the others."
         )
-    return [known_run(world, RunScoped(run_id=r.run_id, experiment_dir=request.experiment_dir)) for r in wanted]
+    return [KnownRun(repo, journal, record, node_of_record(world, repo, record)) for record in wanted]
 
 
 class _Watched:
@@ -100,15 +98,15 @@ class _Watched:
             return
         self.ticks += 1
         try:
-            self._update(ask_status(self.run), self._world.now())
+            self._look()
         except (SshUnreachable, ClusterTimeout) as error:
             self.view.stale = error.message
             if self.pace.missed():
                 raise
         self._due = self._world.awake() + self.pace.seconds()
 
-    def _update(self, seen: StatusResult, now: float) -> None:
-        view = self.view
+    def _look(self) -> None:
+        view, seen, now = self.view, ask_status(self.run), self._world.now()
         counts = seen.counts()
         if seen.lifecycle_state != view.state:
             stamp = time.strftime("%H:%M:%S", time.localtime(now))
@@ -129,22 +127,24 @@ class _Watched:
         }
 
 
-def _records(world: World) -> Any:
-    """Return a function that writes a JSON record for each change."""
+@contextlib.contextmanager
+def _records(world: World) -> Iterator[Show]:
+    """Yield a function that writes a JSON record for each change."""
     shown: dict[str, Any] = {}
 
-    def show(views: list[RunView] | None) -> None:
-        for view in views or []:
+    def show(views: list[RunView]) -> None:
+        for view in views:
             facts = {**view.counts, "lifecycle_state": view.state}
             if view.checked_at is not None and shown.get(view.run_id) != facts:
                 shown[view.run_id] = facts
                 world.progress.update("status", run_id=view.run_id, total=view.total, **facts)
 
-    return show
+    yield show
 
 
-def _terminal(world: World) -> Any:
-    """Return a function that draws the views in place; the last picture stays on the terminal."""
+@contextlib.contextmanager
+def _terminal(world: World) -> Iterator[Show]:
+    """Yield a function that draws the views in place; the last picture stays on the terminal."""
     try:
         from rich.console import Console
         from rich.live import Live
@@ -155,13 +155,5 @@ def _terminal(world: World) -> Any:
     from hpc_agent.view.live import render
 
     world.progress.close()
-    live = Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop")
-    live.start()
-
-    def show(views: list[RunView] | None) -> None:
-        if views is None:
-            live.stop()
-        else:
-            live.update(render(views, world.now(), live.console.width), refresh=True)
-
-    return show
+    with Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop") as live:
+        yield lambda views: live.update(render(views, world.now(), live.console.width), refresh=True)

@@ -69,18 +69,13 @@ def plan_throughput(request: PlanThroughputRequest, world: World) -> PlanThrough
     pack = request.pack or choose_pack(request.total_tasks, request.est_task_sec, walltime, most)
     asked = {name: getattr(request, name) for name in ("total_tasks", "est_task_sec", "cpus", "max_running")}
     plan = compute_submission_plan(WorkloadSpec(pack=pack, **asked), constraints)
+    same = ("strategy", "total_tasks", "pack", "n_waves", "est_total_wall_sec", "lower_bound_sec", "est_core_hours")
     return PlanThroughputResult(
         cluster=cluster.name,
-        strategy=plan.strategy,
-        total_tasks=plan.total_tasks,
         elements=plan.total_elements,
-        pack=plan.pack,
         n_arrays=len(plan.arrays),
-        n_waves=plan.n_waves,
         max_concurrent_jobs=constraints.max_concurrent_jobs,
-        est_total_wall_sec=plan.est_total_wall_sec,
-        lower_bound_sec=plan.lower_bound_sec,
-        est_core_hours=plan.est_core_hours,
+        **{name: getattr(plan, name) for name in same},
         wave_map=dict(list(build_wave_map(plan).items())[:SHOWN]),
         arrays=[{**msgspec.to_builtins(array), "tasks": array.tasks} for array in plan.arrays[:SHOWN]],
     )
@@ -169,11 +164,7 @@ def _choose(ranked: list[Candidate], preferred: str | None) -> tuple[Candidate |
 
 
 def rank(facts: SiteFacts, wanted: RecommendPartitionRequest, cluster: Cluster) -> list[Candidate]:
-    """Return every partition, the best first.
-
-    Partitions that fit come first, by the share of the work that starts at once, then by queue, then by priority. The
-    cluster's default wins a tie.
-    """
+    """Return every partition, the best first: those that fit, then by score, the cluster's default, and priority."""
     ranked = []
     for partition in facts.partitions:
         found = _judge(partition, wanted, cluster)

@@ -10,11 +10,11 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run, node_of
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, journal_of, known_run, node_of
 from hpc_agent.ops.run.run_status import ask_status
 from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
-from hpc_agent.state.repo_files import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
@@ -71,7 +71,7 @@ def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
 
 
 def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
-    repo = experiment_root(world.cwd, request.experiment_dir)
+    repo, journal = journal_of(world, request.experiment_dir)
     if request.cluster is None:
         raise SpecInvalid(
             "--remote needs the name of a cluster",
@@ -79,7 +79,6 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
             remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
         )
     node = node_of(world, repo, request.cluster)
-    journal = Journal(world, repo)
     one = request.run_id if request.run_id != "latest" else None
     fresh = [found for found in runs_on_cluster(node, repo, one) if not _known(journal, found["run_id"])]
     if one and not fresh and not _known(journal, one):
@@ -153,9 +152,8 @@ def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
 
     The facts come from the run's folder on the cluster. ``job_ids`` must be in its ledger.
     """
-    repo = experiment_root(world.cwd, request.experiment_dir)
+    repo, journal = journal_of(world, request.experiment_dir)
     node = node_of(world, repo, request.cluster)
-    journal = Journal(world, repo)
     deduped = _known(journal, request.run_id)
     found = runs_on_cluster(node, repo, request.run_id)
     if request.remote_path:

@@ -63,16 +63,12 @@ def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
     }
     answer = resubmit_failed(run, policy, request.dry_run)
     if not answer.groups and answer.blocked and not answer.deduped:
-        raise needs_resolution(answer)
+        first = answer.blocked[0]
+        tasks = sum(refusal["count"] for refusal in answer.blocked)
+        line = (first["sample"].get("line") or first["sample"].get("message") or "")[:200]
+        raise NeedsResolution(
+            f"{tasks} failed tasks need a person; {first['count']} of them are {first['class']} ({line}): {first['why']}",
+            remediation=first["remedy"],
+            details={"blocked": answer.blocked[:20], "run_id": answer.run_id},
+        )
     return answer
-
-
-def needs_resolution(answer: ResubmitResult) -> NeedsResolution:
-    first = answer.blocked[0]
-    tasks = sum(refusal["count"] for refusal in answer.blocked)
-    line = first["sample"].get("line") or first["sample"].get("message") or ""
-    return NeedsResolution(
-        f"{tasks} failed tasks need a person; {first['count']} of them are {first['class']} ({line[:200]}): {first['why']}",
-        remediation=first["remedy"],
-        details={"blocked": answer.blocked[:20], "run_id": answer.run_id},
-    )

@@ -74,7 +74,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     repo = experiment_root(world.cwd, request.experiment_dir)
     cluster = get_cluster(request.cluster, world.env, world.home)
     constraints = parse_constraints(cluster.constraints)
-    node = Node(cluster, world.env, world.home, repo.remote_name)
+    node = Node(cluster, world, repo.remote_name)
     check_command(request.executor)
     _check_env(request.env)
     shared = _shared(repo, request, cluster)

@@ -50,7 +50,7 @@ def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:
 
 def node_of(world: World, repo: RepoLayout, cluster: str, root: str | None = None) -> Node:
     """Return the node side of this repo on a cluster. Raises ClusterUnknown, ConfigInvalid."""
-    return Node(get_cluster(cluster, world.env, world.home), world.env, world.home, repo.remote_name, root)
+    return Node(get_cluster(cluster, world.env, world.home), world, repo.remote_name, root)
 
 
 def node_of_record(world: World, repo: RepoLayout, record: RunRecord) -> Node:
