@@ -4,7 +4,6 @@ Only for an element of several tasks whose executor calls a registered function.
 refuses a task, this task and the later ones are started as processes of their own.
 """
 
-import os
 import re
 import select
 import shlex
@@ -38,13 +37,13 @@ class ForkServer(object):
 
     def __init__(self, command: str, functions: List[str], env: Dict[str, str], work: str) -> None:
         self._process: Optional["subprocess.Popen[bytes]"] = None  # None: tasks are not forked, or no longer
+        self._functions = functions
         python = interpreter_of(command)
         if not python or not functions or env.get(NO_FORK):
             return
         self._channel, other = socket.socketpair()
-        words = "exec %s %s %d" % (python, PROGRAM, other.fileno())
         self._process = subprocess.Popen(
-            ["/bin/bash", "-c", '%s "$PWD"' % words],
+            ["/bin/bash", "-c", "exec %s %s %d" % (python, PROGRAM, other.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=2,
             env=env,
@@ -53,36 +52,27 @@ class ForkServer(object):
             pass_fds=[other.fileno()],
         )
         other.close()
-        try:
-            send(self._channel, {"functions": functions})
-        except OSError:
-            pass  # the server has ended; the first task finds that out
 
-    def fork(self, env: Dict[str, str], parameters: List[str]) -> Optional[Running]:
+    def fork(self, env: Dict[str, str], parameters: List[str], output: int) -> Optional[Running]:
         """Start a task whose ``parameters`` are these. Return None when the task must be started by itself."""
         if self._process is None:
             return None
-        output, theirs = os.pipe()
         try:
-            send(self._channel, {"env": env, "kwargs": parameters}, theirs)
-            answer = receive(self._channel)
+            send(self._channel, {"functions": self._functions, "env": env, "kwargs": parameters}, output)
+            pid = receive(self._channel).get("pid")
         except OSError:
-            answer = None
-        finally:
-            os.close(theirs)
-        if answer is None or "pid" not in answer[0]:
-            os.close(output)
+            pid = None
+        if pid is None:
             self.close()
             return None
-        pid = int(answer[0]["pid"])
-        return Running(pid, output, lambda: self._ended(pid), [self._channel.fileno()])
+        return Running(pid, lambda: self._ended(pid), [self._channel.fileno()])
 
     def _ended(self, pid: int) -> Optional[Ended]:
         if not select.select([self._channel], [], [], 0)[0]:
             return None
         end = receive(self._channel)
-        if end is not None:
-            return Ended(int(end[0]["status"]), float(end[0]["cpu_seconds"]), float(end[0]["max_rss_kib"]))
+        if end:
+            return Ended(**end)
         signal_group(pid, signal.SIGKILL)  # without the server, the end of the task could not be observed
         return Ended(int(signal.SIGKILL), 0.0, 0.0)
 
