@@ -4,7 +4,6 @@ Of all elements that are given a task in one generation, only one claims and run
 of its element, then one line for each attempt.
 """
 
-import errno
 import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
@@ -90,9 +89,7 @@ def claim(element: Element, task: int) -> bool:
         handle.write("%s\n%s" % (element.owner, attempt))
     try:
         os.link(temporary, path)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+    except FileExistsError:
         with open(path, "r+") as handle:
             if handle.readline().rstrip("\n") != element.owner:
                 return False

@@ -4,8 +4,9 @@ import errno
 import json
 import os
 from contextlib import suppress
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, TypeVar
 
+Kind = TypeVar("Kind")
 # The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
 DISK_FULL_EXIT = 28
 
@@ -66,9 +67,10 @@ def read_json(path: str, default: Any = None) -> Any:
     return json.loads(data.decode("utf-8"))
 
 
-def known_fields(names: Sequence[str], document: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields of a document that a class has and that have a value: a file of another version may have others."""
-    return {name: value for name, value in document.items() if name in names and value is not None}
+def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:
+    """Return the named tuple of a document. A file of another version may have other fields, which are dropped."""
+    names = kind._fields  # type: ignore[attr-defined]
+    return kind(**{name: value for name, value in document.items() if name in names and value is not None})
 
 
 def is_disk_full(error: OSError) -> bool:

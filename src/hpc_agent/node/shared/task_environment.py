@@ -97,14 +97,15 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
         return found
     try:  # all kwargs are one variable as well (HPC_KW_JSON)
         json.dumps(kwargs, ensure_ascii=False).encode("utf-8")
-        size = len(json.dumps(kwargs))
+        if len(json.dumps(kwargs)) > MAX_VALUE_BYTES:
+            found.append(
+                "all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES
+            )
     except UnicodeEncodeError:
         return ["a value holds half of a surrogate pair, which is no text that a variable can carry"]
     except (TypeError, ValueError):
-        return []  # the canonical JSON of the parameters fails with a clearer message
-    if size <= MAX_VALUE_BYTES:
-        return []
-    return ["all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES]
+        pass  # the canonical JSON of the parameters fails with a clearer message
+    return found
 
 
 def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any]) -> str:

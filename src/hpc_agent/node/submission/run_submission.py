@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, sync_folder, write_bytes, write_json
+from ..shared.files import from_document, make_folder, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
 from ..shared.run_folder import RunDocument, RunFolder
 from .submitter import RunLock, Submitter, write_planned_arrays
@@ -56,7 +56,7 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
         _write_run(root, folder, request)
-        write_planned_arrays(folder, [Array.from_json(array) for array in request["arrays"]])
+        write_planned_arrays(folder, [from_document(Array, array) for array in request["arrays"]])
         return _submit_open_arrays(folder, request, lock)
 
 
@@ -81,7 +81,7 @@ def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLoc
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     """Install the snapshot and make the run's folder; ``run.json`` is written last."""
-    run = RunDocument.from_json(request["run"])
+    run = from_document(RunDocument, request["run"])
     incoming = request["incoming"]
     for name in request.get("shared_pushed") or []:  # folders and files, of which unchanged files were not pushed
         source = os.path.join(incoming, name)

@@ -4,7 +4,6 @@ An intent without a job id means that the submission was killed, or that the sch
 such an array is submitted again, the scheduler is queried for a job of the array's unique name.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -32,6 +31,7 @@ LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+_WAIT = "Wait for the end of that submission, then run the same 'hpc-agent submit' again."
 
 
 class RunLock(object):
@@ -54,11 +54,8 @@ class RunLock(object):
         deadline = time.monotonic() + self._wait
         while not self._try():
             if time.monotonic() > deadline:
-                raise NodeError(
-                    "precondition_failed",
-                    "this run is being submitted by %s" % self._holder_name(),
-                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
-                )
+                message = "this run is being submitted by %s" % self._holder_name()
+                raise NodeError("precondition_failed", message, _WAIT)
             time.sleep(0.1)
         threading.Thread(target=self._renew_until_released, daemon=True).start()
         return self
@@ -71,9 +68,7 @@ class RunLock(object):
     def _try(self) -> bool:
         try:
             os.mkdir(self._path)
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        except FileExistsError:
             self._break_if_stale()
             return False
         me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
@@ -193,12 +188,10 @@ class Submitter(object):
             if array.state != PLANNED:
                 job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                there = self.scheduler.submitted_elements() if self.max_submitted else 0  # of all of the user's jobs
-                if there and there + array.elements > self.max_submitted:
-                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (
-                        there,
-                        self.max_submitted,
-                    )
+                limit = self.max_submitted
+                there = self.scheduler.submitted_elements() if limit else 0  # of all of the user's jobs
+                if there and there + array.elements > limit:
+                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (there, limit)
                 else:
                     job_id = self._send(array, job_ids)
         except NodeError as error:
@@ -277,9 +270,8 @@ class Submitter(object):
                 except OSError:
                     return ended  # a file system without locks: only the settle time protects
                 if time.monotonic() > deadline:
-                    raise NodeError(
-                        "submission_unknown", "an earlier attempt to submit array %s has not ended yet" % array.array
-                    )
+                    message = "an earlier attempt to submit array %s has not ended yet" % array.array
+                    raise NodeError("submission_unknown", message)
                 time.sleep(0.1)
                 ended = time.time()
 
