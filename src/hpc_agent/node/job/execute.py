@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full
@@ -66,10 +67,8 @@ class Log(object):
         self._room = TAIL_BYTES
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):
             self._handle.close()
-        except OSError:
-            pass
 
 
 class Running(NamedTuple):
@@ -219,7 +218,5 @@ def _copy_output(pipe: int, log: Log) -> bool:
 
 
 def signal_group(pid: int, number: int) -> None:
-    try:
+    with suppress(OSError):
         os.killpg(pid, number)
-    except OSError:
-        pass

@@ -6,7 +6,6 @@ refuses a task, this task and the later ones are started as processes of their o
 
 import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -16,20 +15,17 @@ from ..shared.task_environment import NO_FORK
 from .execute import Ended, Running, signal_group
 from .fork_messages import receive, send
 
-CLI = ".hpc/cli.py"
-INTERPRETER = re.compile(r"^(?:.*/)?python[\d.]*$")
+# A command that is only ``python3 .hpc/cli.py``, with its interpreter as ``shlex.quote`` writes it.
+PLAIN = re.compile(
+    r"""((?:[\w@%+=:,./-]*/)?python[\d.]*|'(?:(?:[^']|'"'"')*/)?python[\d.]*') \.hpc/cli\.py""", re.ASCII
+)
 PROGRAM = ".hpc/_hpc_dispatch.py fork-server"
 
 
 def interpreter_of(command: str) -> str:
-    """Return the interpreter, quoted, of a command that is only ``python3 .hpc/cli.py``; else an empty text."""
-    python = command[: -len(CLI) - 1] if command.endswith(" " + CLI) else ""
-    try:
-        words = shlex.split(python)
-    except ValueError:
-        return ""
-    literal = len(words) == 1 and shlex.quote(words[0]) == python
-    return python if literal and INTERPRETER.match(words[0]) else ""
+    """Return the interpreter of a plain command; an empty text for any other command."""
+    plain = PLAIN.fullmatch(command)
+    return plain.group(1) if plain else ""
 
 
 class ForkServer(object):

@@ -109,7 +109,6 @@ class RunDocument(NamedTuple):
     constraints: Dict[str, Any] = {}
     nfs_data_dir: Optional[str] = None
     chain: Optional[str] = None
-    submitted_at: Optional[str] = None
 
 
 def read_run(folder: RunFolder) -> RunDocument:

@@ -31,6 +31,10 @@ LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+_AGAIN = (
+    "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for a run under "
+    "way): it looks the job up before it acts."
+)
 _WAIT = "Wait for the end of that submission, then run the same 'hpc-agent submit' again."
 
 
@@ -85,7 +89,7 @@ class RunLock(object):
     def _holder_name(self) -> str:
         return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
 
-    def _age(self) -> Optional[float]:
+    def _age(self) -> float:
         """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
         probe = "%s.%d.probe" % (self._path, os.getpid())
         try:
@@ -96,25 +100,19 @@ class RunLock(object):
             if os.path.exists(self._owner_file):
                 newest = max(newest, os.stat(self._owner_file).st_mtime)
             return now - newest
-        except OSError:
-            return None
         finally:
             remove_quietly(probe)
 
     def _break_if_stale(self) -> None:
         """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
-        age, known = self._age(), self._holder()
-        here = known.get("host") == socket.gethostname() and known.get("started")
-        # The start time tells the holder from a later process with the same id.
-        has_ended = here and born(int(known.get("pid") or 0)) != known["started"]
-        if age is None or (age < self._lease and not has_ended):
-            return
-        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
-        try:
-            os.rename(self._path, grave)
-        except OSError:
-            return
-        shutil.rmtree(grave, ignore_errors=True)
+        with suppress(OSError):  # the lock was released, or broken by another process, just now
+            age, known = self._age(), self._holder()
+            here = known.get("host") == socket.gethostname() and known.get("started")
+            # The start time tells the holder from a later process with the same id.
+            if age >= self._lease or (here and born(int(known.get("pid") or 0)) != known["started"]):
+                grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+                os.rename(self._path, grave)
+                shutil.rmtree(grave, ignore_errors=True)
 
     def check(self) -> None:
         """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
@@ -243,13 +241,8 @@ class Submitter(object):
         try:
             found = self.scheduler.find(array.name, array.at)
         except NodeError as error:
-            raise NodeError(
-                "submission_unknown",
-                "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
-                % (array.array, error.message),
-                "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for "
-                "a run under way): it looks the job up before it acts.",
-            ) from error
+            message = "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
+            raise NodeError("submission_unknown", message % (array.array, error.message), _AGAIN) from error
         job_id = found[0] if found else self._claimed_by(array)
         return self._submitted(array, job_id, adopted=True) if job_id else None
 
