@@ -6,6 +6,7 @@ of its element, then one line for each attempt.
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
@@ -110,9 +111,6 @@ def attempts(element: Element, task: int) -> int:
     """Count how often the task was begun, this time included: a line for each in the claims of all generations."""
     lines = 0
     for generation in range(1, element.generation + 1):
-        try:
-            with open(element.run.claim(task, generation), "rb") as handle:
-                lines += handle.read().count(b"\n") - 1
-        except OSError:
-            continue
+        with suppress(OSError), open(element.run.claim(task, generation), "rb") as handle:
+            lines += handle.read().count(b"\n") - 1
     return max(lines, 1)

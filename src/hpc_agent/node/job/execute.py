@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from subprocess import DEVNULL
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full
@@ -81,14 +82,9 @@ class Running(NamedTuple):
 
 def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     """Start the user's shell command as a child of this process, with its output in the pipe ``output``."""
+    words = ["/bin/bash", "-c", command]
     child = subprocess.Popen(
-        ["/bin/bash", "-c", command],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
+        words, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
     )
 
     def ended() -> Optional[Ended]:

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+from subprocess import DEVNULL
 from typing import Dict, List, Optional
 
 from ..shared.task_environment import NO_FORK
@@ -38,14 +39,9 @@ class ForkServer(object):
         if not python or not functions or env.get(NO_FORK):
             return
         self._channel, other = socket.socketpair()
+        words = ["/bin/bash", "-c", "exec %s %s %d" % (python, PROGRAM, other.fileno())]
         self._process = subprocess.Popen(
-            ["/bin/bash", "-c", "exec %s %s %d" % (python, PROGRAM, other.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            env=env,
-            cwd=work,
-            start_new_session=True,
-            pass_fds=[other.fileno()],
+            words, stdin=DEVNULL, stdout=2, env=env, cwd=work, start_new_session=True, pass_fds=[other.fileno()]
         )
         other.close()
 

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from .fork_messages import receive, send
@@ -59,30 +60,25 @@ def main(arguments: List[str]) -> int:
 
 def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
     """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher."""
-    ready, begun = os.pipe()
     try:
         with warnings.catch_warnings():
             # Python 3.12 and later: a library's threads (those of BLAS) that survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError:  # too many processes just now
-        for descriptor in (ready, begun, output):
-            os.close(descriptor)
+        os.close(output)
         send(channel, {"refused": True})
         return False
     if pid:
-        os.close(begun)
         os.close(output)
-        os.read(ready, 1)  # returns once the fork leads a process group, which the dispatcher may then signal
-        os.close(ready)
+        with suppress(OSError):  # the fork has ended
+            os.setpgid(pid, pid)  # here and in the fork: the dispatcher may signal the group at once
         send(channel, {"pid": pid})
         _, status, usage = os.wait4(pid, 0)
         cpu = usage.ru_utime + usage.ru_stime
         send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": float(usage.ru_maxrss)})
         return False
-    os.setsid()
-    os.close(ready)
-    os.close(begun)
+    os.setpgid(0, 0)
     channel.close()
     _become_new_process(env, output)
     return True

@@ -24,6 +24,8 @@ RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "
 # Reserved variables that a run's env may set: those for hpc-agent, and those for libraries that start threads.
 NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
+# How every task runs Python.
+PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 DIGEST_BYTES = 4
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
@@ -138,13 +140,7 @@ def build(
     work = os.path.join(run_path, "work")
     kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
     env.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
-    env.update(
-        PYTHONUNBUFFERED="1",
-        PYTHONHASHSEED="0",
-        PYTHONDONTWRITEBYTECODE="1",
-        PYTHONIOENCODING="utf-8",
-        PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p),
-    )
+    env.update(PYTHON, PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p))
     env.update({str(k): str(v) for k, v in run.env.items()})
     for name, value in kwargs.items():
         env["HPC_KW_" + name.upper()] = text_of(value)
