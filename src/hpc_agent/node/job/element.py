@@ -76,10 +76,7 @@ def process_start() -> float:
 
 
 def claim(element: Element, task: int) -> bool:
-    """Claim the task in the element's generation. Return False when another element has claimed the task.
-
-    An element that the scheduler requeued claims its tasks again.
-    """
+    """Claim the task in its generation, a requeued element again. Return False when another element has claimed it."""
     path = element.run.claim(task, element.generation)
     make_folder(os.path.dirname(path))
     # The file is written under another name and linked into place, so that a claim always names its owner. A link is

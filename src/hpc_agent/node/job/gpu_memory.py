@@ -40,10 +40,8 @@ class GpuWatch(threading.Thread):
         used = []
         for line in answer.splitlines():
             pid, _, megabytes = line.partition(",")
-            try:
+            with suppress(ValueError, OSError):  # not a process, or one that has ended
                 if os.getsid(int(pid)) == self._session:
                     used.append(float(megabytes))
-            except (ValueError, OSError):
-                continue
         if used:
             self.peak_mb = max(self.peak_mb or 0.0, sum(used))

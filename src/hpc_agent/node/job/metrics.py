@@ -58,9 +58,7 @@ def _is_number(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return the value, NaN and infinities as text: the record stays strict JSON, and the combiner counts them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_csv(path: str) -> Dict[str, Any]:

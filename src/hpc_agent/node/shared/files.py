@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, TypeVar
+from typing import Any, Callable, Dict, TypeVar
 
 Kind = TypeVar("Kind")
 # The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
@@ -89,15 +89,10 @@ def make_folder(path: str) -> None:
 
 def tail(path: str, lines: int, limit: int) -> str:
     """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log."""
-    pieces: List[bytes] = []
-    missing = limit
+    data = b""
     for name in (path + ".tail", path + ".tail.old", path):
-        if missing <= 0:
-            break
         with suppress(OSError), open(name, "rb") as handle:
-            handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, handle.tell() - missing))
-            pieces.insert(0, handle.read(missing))
-        missing = limit - sum(len(piece) for piece in pieces)
-    text = b"".join(pieces).decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-lines:])
+            missing = limit - len(data)
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - missing))
+            data = handle.read(missing) + data
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-lines:])

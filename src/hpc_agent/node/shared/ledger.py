@@ -14,10 +14,7 @@ PLANNED, INTENT, REFUSED, SUBMITTED = "planned", "intent", "refused", "submitted
 
 
 class Array(NamedTuple):
-    """One array of a run, as its ledger keeps it.
-
-    ``tasks`` are ranges of task ids; an element runs ``pack`` of them in turn. Times are seconds since the epoch.
-    """
+    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids) in turn. Times are epoch seconds."""
 
     array: str
     tasks: str

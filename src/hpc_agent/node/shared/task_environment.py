@@ -111,10 +111,7 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
 
 
 def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any]) -> str:
-    """Return the result folder of a task, relative to the run's folder.
-
-    Raises KeyError, IndexError or ValueError for a bad template.
-    """
+    """Return a task's result folder, below the run's. Raises KeyError, IndexError or ValueError for a bad template."""
     for _, field, spec, conversion in string.Formatter().parse(template):
         if field is not None and (not ENV_NAME.match(field) or spec or conversion):
             raise ValueError("{%s} is not the plain name of a field" % field)

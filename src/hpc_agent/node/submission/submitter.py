@@ -271,13 +271,10 @@ class Submitter(object):
     def _claimed_by(self, array: Array) -> Optional[str]:
         """Return the job whose elements have claimed tasks of the array; the scheduler may have forgotten that job."""
         for task in slice_ranges(array.tasks, 0, CLAIMS_READ_AT_MOST):
-            try:
-                with open(self.folder.claim(task, array.generation)) as handle:
-                    job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
-            except (OSError, ValueError):
-                continue
-            if name == array.array and job_id:
-                return job_id
+            with suppress(OSError, ValueError), open(self.folder.claim(task, array.generation)) as handle:
+                job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
+                if name == array.array and job_id:
+                    return job_id
         return None
 
     def _submitted(self, array: Array, job_id: str, adopted: bool) -> str:
