@@ -72,7 +72,7 @@ def _local_copy(source: str) -> str:
                 shutil.rmtree(building, ignore_errors=True)
                 shutil.copytree(source, building)
                 os.rename(building, target)
-    except (OSError, shutil.Error):
+    except OSError:
         return source
     return target
 

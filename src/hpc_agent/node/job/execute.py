@@ -115,7 +115,6 @@ def run(
     """
     log = Log(log_path)
     pipe, output = os.pipe()
-    started, clock = time.time(), time.monotonic()
     stops: List[int] = []  # the stop signals that have come
     handlers = {number: signal.signal(number, lambda got, _: stops.append(got)) for number in STOP_SIGNALS}
     watch = None
@@ -126,6 +125,7 @@ def run(
             return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
         finally:
             os.close(output)
+        started, clock = time.time(), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
