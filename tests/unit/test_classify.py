@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.node.look.records import FailureFacts
-from hpc_agent.node.shared.failure_classes import CATALOGUE, by_name
+from hpc_agent.node.shared.failure_classes import BY_NAME, CATALOGUE
 from hpc_agent.node.why.classify import Limits, classify
 from hpc_agent.node.why.fingerprints import fingerprint
 
@@ -302,7 +302,7 @@ def test_class(row):
     assert (found.name, found.confidence) == (row.expected, row.confidence), found
     if row.exception:
         assert (found.exception, found.frame) == (row.exception, row.frame)
-    assert by_name(found.name) and json.dumps(found)
+    assert BY_NAME[found.name] and json.dumps(found)
 
 
 def test_every_class_has_a_row():
@@ -386,7 +386,7 @@ def test_fingerprints_are_short_and_settled(text):
 @given(st.dictionaries(st.sampled_from(KEYS), VALUE), TEXT, TEXT)
 def test_nothing_raises(facts, log, scheduler):
     found = classify_facts(facts, log, scheduler)
-    assert by_name(found.name)
+    assert BY_NAME[found.name]
     assert found.confidence in ("certain", "likely", "guess")
     assert len(found.line) <= 300 and len(found.fingerprint) <= 200
     assert json.dumps(found)

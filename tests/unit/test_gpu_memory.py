@@ -3,32 +3,44 @@
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from hpc_agent.node.job import gpu_memory
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(gpu_memory, "FIRST_SEC", 0.0)
+    monkeypatch.setattr(gpu_memory, "EVERY_SEC", 0.02)
+
+
 @pytest.fixture
 def tool(tmp_path):
+    """Write the script; it notes each query of it in the file ``$ASKED``."""
+
     def write(body):
         path = tmp_path / "nvidia-smi"
-        path.write_text("#!/bin/sh\n" + body)
+        path.write_text('#!/bin/sh\necho >>"$ASKED"\n' + body)
         path.chmod(0o755)
-        return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ASKED": str(tmp_path / "asked")}
 
     return write
 
 
-def watched(env, session, seconds=5.0):
+def watched(env, session, seconds=20.0):
+    """The peak, once the first answer is read: the second query has begun."""
+    asked = Path(env["ASKED"])
+    asked.write_text("")
     watch = gpu_memory.GpuWatch(session, env)
-    watch._next = 0.0
     end = time.monotonic() + seconds
-    watch.look()
-    while watch._query is not None and time.monotonic() < end:
-        watch.look()
+    while len(asked.read_text()) < 2:
+        assert time.monotonic() < end
         time.sleep(0.02)
-    watch.close()
+    watch.ended.set()
+    watch.join(seconds)
+    assert not watch.is_alive()
     return watch.peak_mb
 
 
@@ -51,14 +63,13 @@ def test_the_processes_of_the_executor_count_and_no_others(tool, executor, monke
 def test_a_tool_that_is_not_there_is_asked_once(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     watch = gpu_memory.GpuWatch(os.getpid(), {"PATH": str(tmp_path)})
-    watch._next = 0.0
-    watch.look()
-    assert (watch._query, watch._next) == (None, float("inf"))
-    watch.close()
+    watch.join(20)
+    assert not watch.is_alive()
+    assert watch.peak_mb is None
 
 
 def test_a_tool_that_hangs_is_ended(tool, monkeypatch):
     env = tool("exec sleep 60\n")
     monkeypatch.setenv("PATH", env["PATH"])
     monkeypatch.setattr(gpu_memory, "LIMIT_SEC", 0.1)
-    assert watched(env, os.getpid(), 5.0) is None
+    assert watched(env, os.getpid()) is None

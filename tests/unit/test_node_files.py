@@ -13,6 +13,7 @@ from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
+from hpc_agent.node.shared.task_record import TaskRecord
 from hpc_agent.node.submission import run_submission
 from hpc_agent.node.submission.submitter import RunLock
 
@@ -151,7 +152,8 @@ def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
 
 
 def run(command, tmp_path, **env):
-    return execute.run(command, {**os.environ, **env}, str(tmp_path), str(tmp_path / "log"), grace=1)
+    begun = TaskRecord(0, "failed")
+    return execute.run(begun, command, {**os.environ, **env}, str(tmp_path), str(tmp_path / "log"), grace=1)
 
 
 def test_what_an_executor_leaves(tmp_path):

@@ -1,7 +1,4 @@
-"""Start hpc-agent on the cluster: one array element, or one verb for the client.
-
-Deployed as ``.hpc/_hpc_dispatch.py``; standard library only.
-"""
+"""Start one array element, its fork server, or one verb for the client. Deployed as ``.hpc/_hpc_dispatch.py``."""
 
 import os
 import sys

@@ -7,6 +7,7 @@ rename, after the result folder is in place: a task without a record is not comp
 import os
 import sys
 import time
+from functools import partial
 from typing import Any, Dict, List
 
 from ..shared import task_environment
@@ -71,7 +72,7 @@ def _local_copy(source: str) -> str:
                 shutil.rmtree(building, ignore_errors=True)
                 shutil.copytree(source, building)
                 os.rename(building, target)
-    except (OSError, shutil.Error):
+    except OSError:
         return source
     return target
 
@@ -121,23 +122,22 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     checkpoints, log = run.checkpoints(task), run.log(task, element.generation)
     for needed in (scratch, checkpoints, os.path.dirname(log)):
         make_folder(needed)
-    attempt = attempts(element, task)
+    record = _new_record(element, task)._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
     env = task_environment.build(document, run.path, task, kwargs, scratch, dict(os.environ))
-    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(attempt))
+    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(record.attempt))
     grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
     stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
-    forked = None  # set where the task runs in a fork of an interpreter that has its libraries
+    fork = None  # starts the task in a fork of an interpreter that has its libraries
     if len(element.tasks) > 1 and not element.gpus:
         from .fork_client import ForkServer  # only elements of several tasks need its imports
 
         if element.fork_server is None:
             common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
             element.fork_server = ForkServer(document.executor, element.functions(), common, run.work)
-        forked = element.fork_server.fork(env, [name.upper() for name in kwargs])
-    outcome = execute.run(document.executor, env, run.work, log, grace, stop_at, element.gpus, forked)
-    element.stopped = outcome.stopped
-    record = _record(element, task, attempt, _settle_checkpoint(outcome, checkpoints))
-    record = record._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
+        fork = partial(element.fork_server.fork, env, [name.upper() for name in kwargs])
+    record = execute.run(record, document.executor, env, run.work, log, grace, stop_at, element.gpus, fork)
+    element.stopped = record.cause == execute.STOPPED
+    record = _settle_checkpoint(record, checkpoints)
     if record.state == COMPLETE:
         record = _collect(element, record, scratch, final)
     if record.state != COMPLETE:
@@ -146,8 +146,8 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     return record.state == COMPLETE
 
 
-def _settle_checkpoint(outcome: execute.Outcome, checkpoints: str) -> execute.Outcome:
-    """Return the outcome, with the cause ``checkpointed`` where the next segment can go on from a checkpoint.
+def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
+    """Return the record, with the cause ``checkpointed`` where the next segment can go on from a checkpoint.
 
     Exit code 130 means so, and so do files in the checkpoint folder of an executor that was stopped.
     """
@@ -156,46 +156,43 @@ def _settle_checkpoint(outcome: execute.Outcome, checkpoints: str) -> execute.Ou
         left = False
     except OSError:
         left = True
-    if outcome.state != FAILED or not (outcome.exit_code == 130 or (outcome.stopped and left)):
-        return outcome
-    why = "stopped before its walltime, or by the scheduler" if outcome.stopped else "ended with exit code 130"
-    return outcome._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
+    stopped = record.cause == execute.STOPPED
+    if record.exit_code != 130 and not (stopped and left):
+        return record
+    why = "stopped before its walltime, or by the scheduler" if stopped else "ended with exit code 130"
+    return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
 
 
 def _collect(element: Element, record: TaskRecord, scratch: str, final: str) -> TaskRecord:
     """Read the metrics and move the result folder into its place. Return the record with both."""
-    values, problem = metrics.read(scratch, element.document.results)
-    if problem and problem.fatal:
-        return record._replace(state=FAILED, cause="no_output", message=problem.message)
+    declared = element.document.results.get("metrics_file")
+    values, problem = metrics.read(scratch, declared)
+    if problem and declared:  # without them the task is not complete
+        return record._replace(state=FAILED, cause="no_output", message=problem)
     if os.path.lexists(final):
         os.rename(final, "%s.replaced-%d" % (final, time.time() * 1000))
     os.rename(scratch, final)
-    return record._replace(
-        metrics=values,
-        metrics_problem=problem.message if problem else None,
-        result_dir=os.path.relpath(final, element.run.path),
-    )
+    place = os.path.relpath(final, element.run.path)
+    return record._replace(metrics=values, metrics_problem=problem, result_dir=place)
 
 
-def _record(element: Element, task: int, attempt: int, outcome: execute.Outcome) -> TaskRecord:
-    """Return the record of this attempt, without the attempts before it."""
-    measured = outcome._asdict()
-    del measured["stopped"]
+def _new_record(element: Element, task: int) -> TaskRecord:
+    """Return the record of this attempt as far as it is known before the executor starts."""
     return TaskRecord(
         task=task,
+        state=FAILED,
         generation=element.generation,
         job=element.job_id,
         element=element.index,
         array=element.array.array,
         host=element.host,
-        attempt=attempt,
-        **measured,
+        attempt=attempts(element, task),
     )
 
 
 def _record_failure(element: Element, task: int, cause: str, message: str) -> None:
     """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
-    record = _record(element, task, attempts(element, task), execute.failure(cause, message[:2000]))
+    record = execute.failed(_new_record(element, task), cause, message[:2000])
     _write_record(element, record._replace(log_tail=message[-2000:]), message)
 
 

@@ -4,9 +4,9 @@ Of all elements that are given a task in one generation, only one claims and run
 of its element, then one line for each attempt.
 """
 
-import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
@@ -76,10 +76,7 @@ def process_start() -> float:
 
 
 def claim(element: Element, task: int) -> bool:
-    """Claim the task in the element's generation. Return False when another element has claimed the task.
-
-    An element that the scheduler requeued claims its tasks again.
-    """
+    """Claim the task in its generation, a requeued element again. Return False when another element has claimed it."""
     path = element.run.claim(task, element.generation)
     make_folder(os.path.dirname(path))
     # The file is written under another name and linked into place, so that a claim always names its owner. A link is
@@ -90,9 +87,7 @@ def claim(element: Element, task: int) -> bool:
         handle.write("%s\n%s" % (element.owner, attempt))
     try:
         os.link(temporary, path)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+    except FileExistsError:
         with open(path, "r+") as handle:
             if handle.readline().rstrip("\n") != element.owner:
                 return False
@@ -113,9 +108,6 @@ def attempts(element: Element, task: int) -> int:
     """Count how often the task was begun, this time included: a line for each in the claims of all generations."""
     lines = 0
     for generation in range(1, element.generation + 1):
-        try:
-            with open(element.run.claim(task, generation), "rb") as handle:
-                lines += handle.read().count(b"\n") - 1
-        except OSError:
-            continue
+        with suppress(OSError), open(element.run.claim(task, generation), "rb") as handle:
+            lines += handle.read().count(b"\n") - 1
     return max(lines, 1)

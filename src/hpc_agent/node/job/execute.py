@@ -6,13 +6,12 @@ import select
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Tuple
+from contextlib import suppress
+from subprocess import DEVNULL
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full
-from ..shared.task_record import COMPLETE, FAILED
-
-if TYPE_CHECKING:
-    from .gpu_memory import GpuWatch
+from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
@@ -20,6 +19,8 @@ CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
 # Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# The cause of an executor that was stopped by a signal of the scheduler, or shortly before the walltime.
+STOPPED = "terminated"
 
 
 class Ended(NamedTuple):
@@ -28,23 +29,6 @@ class Ended(NamedTuple):
     status: int  # as wait() has it
     cpu_seconds: float
     max_rss_kib: float  # of the largest process
-
-
-class Outcome(NamedTuple):
-    """How an executor ended; the fields have the names and units of a task's record."""
-
-    state: str
-    cause: Optional[str]
-    message: str
-    exit_code: Optional[int]
-    signal: Optional[int]
-    seconds: float
-    started_at: float
-    ended_at: float
-    cpu_seconds: Optional[float] = None
-    max_rss_mb: Optional[float] = None
-    gpu_mem_mb: Optional[float] = None
-    stopped: bool = False  # by a signal of the scheduler, or shortly before the walltime
 
 
 class Log(object):
@@ -84,35 +68,24 @@ class Log(object):
         self._room = TAIL_BYTES
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):
             self._handle.close()
-        except OSError:
-            pass
 
 
 class Running(NamedTuple):
-    """A running executor: the leader of its own process group, with its output in a pipe."""
+    """A running executor: the leader of its own process group."""
 
     pid: int
-    output: int  # the descriptor of the pipe
     ended: Callable[[], Optional[Ended]]  # returns how the executor ended, once; None while it runs
     wakes: List[int] = []  # descriptors that become readable when the executor ends
 
 
-def _start(command: str, env: Dict[str, str], cwd: str) -> Running:
-    """Start the user's shell command as a child of this process."""
+def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
+    """Start the user's shell command as a child of this process, with its output in the pipe ``output``."""
+    words = ["/bin/bash", "-c", command]
     child = subprocess.Popen(
-        ["/bin/bash", "-c", command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
+        words, stdin=DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
     )
-    assert child.stdout is not None
-    output = os.dup(child.stdout.fileno())
-    child.stdout.close()
 
     def ended() -> Optional[Ended]:
         done, status, usage = os.wait4(child.pid, os.WNOHANG)
@@ -121,10 +94,11 @@ def _start(command: str, env: Dict[str, str], cwd: str) -> Running:
         child.returncode = 0  # Popen must not wait for this process id, which may belong to another process now
         return Ended(status, usage.ru_utime + usage.ru_stime, float(usage.ru_maxrss))
 
-    return Running(child.pid, output, ended)
+    return Running(child.pid, ended)
 
 
 def run(
+    record: TaskRecord,
     command: str,
     env: Dict[str, str],
     cwd: str,
@@ -132,66 +106,69 @@ def run(
     grace: float,
     stop_at: Optional[float] = None,
     gpus: int = 0,
-    process: Optional[Running] = None,
-) -> Outcome:
-    """Run the user's shell command, or watch the ``process`` that runs it already. Return how it ended.
+    fork: Optional[Callable[[int], Optional[Running]]] = None,
+) -> TaskRecord:
+    """Run the user's shell command, or a ``fork`` that does the same. Return the record with the command's end.
 
     SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
     ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
     """
     log = Log(log_path)
-    started, clock = time.time(), time.monotonic()
+    pipe, output = os.pipe()
     stops: List[int] = []  # the stop signals that have come
     handlers = {number: signal.signal(number, lambda got, _: stops.append(got)) for number in STOP_SIGNALS}
-    watch: "Optional[GpuWatch]" = None
+    watch = None
     try:
         try:
-            process = process or _start(command, env, cwd)
+            process = (fork(output) if fork else None) or _start(command, env, cwd, output)
         except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
-            return failure("code_error", "cannot start the executor: %s" % error, 127)
+            return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
+        finally:
+            os.close(output)
+        started, clock = time.time(), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
             watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-        ended = _pump(process, log, stops, grace, deadline, watch)
-        os.close(process.output)
+        ended = _pump(process, pipe, log, stops, grace, deadline)
     finally:
+        os.close(pipe)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         log.close()
+        if watch is not None:
+            watch.ended.set()
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
     cause, message = _cause(exit_code, killed_by, bool(stops))
-    outcome = Outcome(
-        FAILED if cause else COMPLETE,
-        cause,
-        message,
-        exit_code,
-        killed_by,
+    return record._replace(
+        state=FAILED if cause else COMPLETE,
+        cause=cause,
+        message=message,
+        exit_code=exit_code,
+        signal=killed_by,
         seconds=round(time.monotonic() - clock, 4),
         started_at=round(started, 3),
         ended_at=round(time.time(), 3),
         cpu_seconds=round(ended.cpu_seconds, 3),
         max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
         gpu_mem_mb=watch.peak_mb if watch is not None else None,
-        stopped=bool(stops),
     )
-    if watch is not None:
-        watch.close()
-    return outcome
 
 
-def failure(cause: str, message: str, exit_code: Optional[int] = None) -> Outcome:
-    """Return the outcome of an executor that was not started."""
+def failed(record: TaskRecord, cause: str, message: str, exit_code: Optional[int] = None) -> TaskRecord:
+    """Return the record of an executor that was not started."""
     now = round(time.time(), 3)
-    return Outcome(FAILED, cause, message, exit_code, None, 0.0, now, now)
+    return record._replace(
+        state=FAILED, cause=cause, message=message, exit_code=exit_code, seconds=0.0, started_at=now, ended_at=now
+    )
 
 
 def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) -> Tuple[Optional[str], str]:
     """Return the cause of a failure and its message; None and an empty message for success."""
     if stopped:
-        return "terminated", "stopped before its walltime, or by a signal from the scheduler"
+        return STOPPED, "stopped before its walltime, or by a signal from the scheduler"
     if exit_code == 0:
         return None, ""
     if killed_by is not None:
@@ -201,25 +178,16 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     return "code_error", "exit code %s" % exit_code
 
 
-def _pump(
-    process: Running,
-    log: Log,
-    stops: List[int],
-    grace: float,
-    stop_at: Optional[float],
-    watch: "Optional[GpuWatch]",
-) -> Ended:
+def _pump(process: Running, pipe: int, log: Log, stops: List[int], grace: float, stop_at: Optional[float]) -> Ended:
     """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open."""
     kill_at: Optional[float] = None
     ended: Optional[Ended] = None
-    pipe, open_pipe, passed_on = process.output, True, 0
+    open_pipe, passed_on = True, 0
     pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
         watched = [pipe, *process.wakes] if open_pipe else process.wakes
         ready, _, _ = select.select(watched, [], [], 0.2 if open_pipe else pause)
         pause = pause if open_pipe else min(pause * 2, 0.1)
-        if watch is not None:
-            watch.look()
         if stop_at is not None and time.monotonic() > stop_at:
             stop_at = None
             stops.append(signal.SIGTERM)
@@ -246,7 +214,5 @@ def _copy_output(pipe: int, log: Log) -> bool:
 
 
 def signal_group(pid: int, number: int) -> None:
-    try:
+    with suppress(OSError):
         os.killpg(pid, number)
-    except OSError:
-        pass

@@ -4,33 +4,29 @@ Only for an element of several tasks whose executor calls a registered function.
 refuses a task, this task and the later ones are started as processes of their own.
 """
 
-import os
 import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
+from subprocess import DEVNULL
 from typing import Dict, List, Optional
 
 from ..shared.task_environment import NO_FORK
 from .execute import Ended, Running, signal_group
 from .fork_messages import receive, send
 
-CLI = ".hpc/cli.py"
-INTERPRETER = re.compile(r"^(?:.*/)?python[\d.]*$")
+# A command that is only ``python3 .hpc/cli.py``, with its interpreter as ``shlex.quote`` writes it.
+PLAIN = re.compile(
+    r"""((?:[\w@%+=:,./-]*/)?python[\d.]*|'(?:(?:[^']|'"'"')*/)?python[\d.]*') \.hpc/cli\.py""", re.ASCII
+)
 PROGRAM = ".hpc/_hpc_dispatch.py fork-server"
 
 
 def interpreter_of(command: str) -> str:
-    """Return the interpreter, quoted, of a command that is only ``python3 .hpc/cli.py``; else an empty text."""
-    python = command[: -len(CLI) - 1] if command.endswith(" " + CLI) else ""
-    try:
-        words = shlex.split(python)
-    except ValueError:
-        return ""
-    literal = len(words) == 1 and shlex.quote(words[0]) == python
-    return python if literal and INTERPRETER.match(words[0]) else ""
+    """Return the interpreter of a plain command; an empty text for any other command."""
+    plain = PLAIN.fullmatch(command)
+    return plain.group(1) if plain else ""
 
 
 class ForkServer(object):
@@ -38,51 +34,37 @@ class ForkServer(object):
 
     def __init__(self, command: str, functions: List[str], env: Dict[str, str], work: str) -> None:
         self._process: Optional["subprocess.Popen[bytes]"] = None  # None: tasks are not forked, or no longer
+        self._functions = functions
         python = interpreter_of(command)
         if not python or not functions or env.get(NO_FORK):
             return
         self._channel, other = socket.socketpair()
-        words = "exec %s %s %d" % (python, PROGRAM, other.fileno())
+        words = ["/bin/bash", "-c", "exec %s %s %d" % (python, PROGRAM, other.fileno())]
         self._process = subprocess.Popen(
-            ["/bin/bash", "-c", '%s "$PWD"' % words],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            env=env,
-            cwd=work,
-            start_new_session=True,
-            pass_fds=[other.fileno()],
+            words, stdin=DEVNULL, stdout=2, env=env, cwd=work, start_new_session=True, pass_fds=[other.fileno()]
         )
         other.close()
-        try:
-            send(self._channel, {"functions": functions})
-        except OSError:
-            pass  # the server has ended; the first task finds that out
 
-    def fork(self, env: Dict[str, str], parameters: List[str]) -> Optional[Running]:
+    def fork(self, env: Dict[str, str], parameters: List[str], output: int) -> Optional[Running]:
         """Start a task whose ``parameters`` are these. Return None when the task must be started by itself."""
         if self._process is None:
             return None
-        output, theirs = os.pipe()
         try:
-            send(self._channel, {"env": env, "kwargs": parameters}, theirs)
-            answer = receive(self._channel)
+            send(self._channel, {"functions": self._functions, "env": env, "kwargs": parameters}, output)
+            pid = receive(self._channel).get("pid")
         except OSError:
-            answer = None
-        finally:
-            os.close(theirs)
-        if answer is None or "pid" not in answer[0]:
-            os.close(output)
+            pid = None
+        if pid is None:
             self.close()
             return None
-        pid = int(answer[0]["pid"])
-        return Running(pid, output, lambda: self._ended(pid), [self._channel.fileno()])
+        return Running(pid, lambda: self._ended(pid), [self._channel.fileno()])
 
     def _ended(self, pid: int) -> Optional[Ended]:
         if not select.select([self._channel], [], [], 0)[0]:
             return None
         end = receive(self._channel)
-        if end is not None:
-            return Ended(int(end[0]["status"]), float(end[0]["cpu_seconds"]), float(end[0]["max_rss_kib"]))
+        if end:
+            return Ended(**end)
         signal_group(pid, signal.SIGKILL)  # without the server, the end of the task could not be observed
         return Ended(int(signal.SIGKILL), 0.0, 0.0)
 

@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 LENGTH, DESCRIPTOR = struct.Struct("!I"), struct.Struct("i")
 
@@ -16,12 +16,12 @@ def send(channel: socket.socket, message: Dict[str, Any], descriptor: Optional[i
     channel.sendall(data)
 
 
-def receive(channel: socket.socket) -> Optional[Tuple[Dict[str, Any], int]]:
-    """Return the next document and the descriptor that came with it (-1: none); None when the other side has ended."""
+def receive(channel: socket.socket) -> Dict[str, Any]:
+    """Return the next document, with the descriptor that came with it as ``descriptor``; {} when the other side has ended."""
     try:
         head, extra, _, _ = channel.recvmsg(LENGTH.size, socket.CMSG_SPACE(DESCRIPTOR.size))
         data = channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
         message = dict(json.loads(data.decode("utf-8")))
     except (OSError, struct.error, ValueError):  # the other side ended before the document, or within it
-        return None
-    return message, DESCRIPTOR.unpack(extra[0][2])[0] if extra else -1
+        return {}
+    return dict(message, descriptor=DESCRIPTOR.unpack(extra[0][2])[0]) if extra else message

@@ -1,6 +1,6 @@
 """Import the libraries of an element's tasks once, then fork a process for each task.
 
-    python3 .hpc/_hpc_dispatch.py fork-server DESCRIPTOR REPO
+    python3 .hpc/_hpc_dispatch.py fork-server DESCRIPTOR
 
 The dispatcher sends the variables of a task and the pipe for its output over the socket DESCRIPTOR. A fork of this
 process then runs .hpc/cli.py as a new interpreter would: each fork imports the modules of the repo, and finds the
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from .fork_messages import receive, send
@@ -33,61 +34,51 @@ KIT = "hpc_agent.experiment_kit.task"
 def main(arguments: List[str]) -> int:
     """Fork a process for each task until the dispatcher closes the socket. Return 0, also in a fork whose task has ended."""
     channel = socket.socket(fileno=int(arguments[0]))
-    root = arguments[1]
     os.set_inheritable(channel.fileno(), False)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the scheduler's warnings are for the dispatcher
-    first = receive(channel)
-    if first is None:
-        return 0
+    task = receive(channel)
     before = dict(os.environ)
-    seen = import_libraries(root, list(first[0]["functions"]))
+    seen = import_libraries(os.getcwd(), task.get("functions", []))
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
     if threading.active_count() > 1 or UNSAFE & set(sys.modules):
         return 0
     freeze = getattr(gc, "freeze", None)  # Python 3.7
     if freeze is not None:
         freeze()  # the garbage collector of a fork would write to, and so copy, every page of the libraries
-    while True:
-        request = receive(channel)
-        if request is None:
-            return 0
-        task, output = request
+    while task:
         if seen & set(task["kwargs"]):
             send(channel, {"refused": True})  # a library has read a variable that is a parameter of this task
-            os.close(output)
-        elif fork_task(channel, dict(task["env"], **changed), output):
+            os.close(task["descriptor"])
+        elif fork_task(channel, dict(task["env"], **changed), task["descriptor"]):
             sys.argv[:] = [os.path.join(".hpc", "cli.py")]
             runpy.run_path(sys.argv[0], run_name="__main__")
-            return 0
+            break
+        task = receive(channel)
+    return 0
 
 
 def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
     """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher."""
-    ready, begun = os.pipe()
     try:
         with warnings.catch_warnings():
             # Python 3.12 and later: a library's threads (those of BLAS) that survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError:  # too many processes just now
-        for descriptor in (ready, begun, output):
-            os.close(descriptor)
+        os.close(output)
         send(channel, {"refused": True})
         return False
     if pid:
-        os.close(begun)
         os.close(output)
-        os.read(ready, 1)  # returns once the fork leads a process group, which the dispatcher may then signal
-        os.close(ready)
+        with suppress(OSError):  # the fork has ended
+            os.setpgid(pid, pid)  # here and in the fork: the dispatcher may signal the group at once
         send(channel, {"pid": pid})
         _, status, usage = os.wait4(pid, 0)
         cpu = usage.ru_utime + usage.ru_stime
-        send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": usage.ru_maxrss})
+        send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": float(usage.ru_maxrss)})
         return False
-    os.setsid()
-    os.close(ready)
-    os.close(begun)
+    os.setpgid(0, 0)
     channel.close()
     _become_new_process(env, output)
     return True

@@ -1,62 +1,47 @@
 """Measure the GPU memory of an executor with nvidia-smi, every 15 seconds."""
 
 import os
-import subprocess
-import time
+import threading
+from contextlib import suppress
 from typing import Dict, Optional
 
+from ..shared.commands import run_command
+from ..shared.errors import NodeError
+
+FIRST_SEC = 1.0  # early, so that short tasks are measured too
 EVERY_SEC = 15.0
 LIMIT_SEC = 10.0
 QUERY = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
 
 
-class GpuWatch(object):
+class GpuWatch(threading.Thread):
     """The GPU memory of one executor; ``peak_mb`` (MiB) is the largest sum over its processes that was measured."""
 
     def __init__(self, session: int, env: Dict[str, str]) -> None:
+        super().__init__(daemon=True)  # a query that hangs does not hold the dispatcher
         self._session = session
         self._env = env
-        self._query: Optional["subprocess.Popen[bytes]"] = None
-        self._next = time.monotonic() + 1.0  # early, so that short tasks are measured too
+        self.ended = threading.Event()  # set it when the executor has ended
         self.peak_mb: Optional[float] = None
+        with suppress(RuntimeError):  # too many threads just now: nothing is measured
+            self.start()
 
-    def look(self) -> None:
-        """Start a query when one is due, and read its answer once there is one. Does not wait."""
-        if self._query is not None:
-            self._take(self._query)
-        elif time.monotonic() >= self._next:
-            self._next = time.monotonic() + EVERY_SEC
+    def run(self) -> None:
+        pause = FIRST_SEC
+        while not self.ended.wait(pause):
+            pause = EVERY_SEC
             try:
-                self._query = subprocess.Popen(
-                    QUERY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self._env
-                )
-            except OSError:
-                self._next = float("inf")  # this node has no nvidia-smi
+                self._take(run_command(QUERY, LIMIT_SEC, self._env)[1])
+            except NodeError as error:
+                if error.code != "cluster_timeout":
+                    return  # this node has no nvidia-smi
 
-    def _take(self, query: "subprocess.Popen[bytes]") -> None:
-        if query.poll() is None:
-            if time.monotonic() > self._next - EVERY_SEC + LIMIT_SEC:
-                query.kill()
-            return
-        used = self._used(query.communicate()[0].decode("ascii", "replace"))
-        self._query = None
-        if used is not None:
-            self.peak_mb = max(self.peak_mb or 0.0, used)
-
-    def _used(self, text: str) -> Optional[float]:
-        found = None
-        for line in text.splitlines():
-            pid, _, used = line.partition(",")
-            try:
+    def _take(self, answer: str) -> None:
+        used = []
+        for line in answer.splitlines():
+            pid, _, megabytes = line.partition(",")
+            with suppress(ValueError, OSError):  # not a process, or one that has ended
                 if os.getsid(int(pid)) == self._session:
-                    found = (found or 0.0) + float(used)
-            except (ValueError, OSError):
-                continue
-        return found
-
-    def close(self) -> None:
-        if self._query is not None:
-            self._query.kill()
-            self._query.wait()
-            if self._query.stdout is not None:
-                self._query.stdout.close()
+                    used.append(float(megabytes))
+        if used:
+            self.peak_mb = max(self.peak_mb or 0.0, sum(used))

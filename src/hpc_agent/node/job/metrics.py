@@ -1,40 +1,33 @@
 """Read the metrics of a task: ``metrics.json`` in its result folder, or the JSON or CSV file that the run names."""
 
+import errno
 import json
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 DEFAULT_FILE = "metrics.json"
 MAX_BYTES = 4 << 20
 MAX_ROWS = 10000
 
 
-class Problem(NamedTuple):
-    """Why the metrics could not be read; ``fatal``: the task is not complete without them."""
-
-    message: str
-    fatal: bool
-
-
-def read(folder: str, results: Dict[str, Any]) -> Tuple[Dict[str, Any], Optional[Problem]]:
+def read(folder: str, declared: Optional[str]) -> Tuple[Dict[str, Any], Optional[str]]:
     """Return numbers by name (a list for several observations), and the problem of the file, if there is one.
 
-    A problem is fatal when the run names its file. The default file may be missing, and a damaged one is only reported.
+    ``declared`` is the file that the run names. The default file may be missing.
     """
-    name = results.get("metrics_file") or DEFAULT_FILE
-    declared = bool(results.get("metrics_file"))
+    name = declared or DEFAULT_FILE
     path = os.path.join(folder, name)
     try:
         if os.path.getsize(path) > MAX_BYTES:
-            return {}, Problem("%s is larger than %d bytes" % (name, MAX_BYTES), declared)
+            return {}, "%s is larger than %d bytes" % (name, MAX_BYTES)
         return (_read_csv(path) if name.lower().endswith(".csv") else _read_json(path)), None
     except OSError as error:
         if declared:
-            return {}, Problem("the executor ended with exit code 0 but wrote no %s into $HPC_RESULT_DIR" % name, True)
-        return {}, None if error.errno == 2 else Problem("%s cannot be read: %s" % (name, error), False)
+            return {}, "the executor ended with exit code 0 but wrote no %s into $HPC_RESULT_DIR" % name
+        return {}, None if error.errno == errno.ENOENT else "%s cannot be read: %s" % (name, error)
     except (ValueError, TypeError, RecursionError) as error:
-        return {}, Problem("%s cannot be read: %s" % (name, error), declared)
+        return {}, "%s cannot be read: %s" % (name, error)
 
 
 def _read_json(path: str) -> Dict[str, Any]:
@@ -65,9 +58,7 @@ def _is_number(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return the value, NaN and infinities as text: the record stays strict JSON, and the combiner counts them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_csv(path: str) -> Dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from ..shared.files import known_fields
+from ..shared.files import from_document
 from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
@@ -49,7 +49,7 @@ class FailureFacts(NamedTuple):
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "FailureFacts":
-        return cls(**known_fields(cls._fields, document))
+        return from_document(cls, document)
 
     def to_json(self) -> Dict[str, Any]:
         optional = ("raw", "evidence")

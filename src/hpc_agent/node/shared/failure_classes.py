@@ -90,9 +90,4 @@ CATALOGUE: List[FailureClass] = [
         remedy="Read the log, if there is one: " + _LOGS),
 ]  # fmt: skip
 
-_BY_NAME = {entry.name: entry for entry in CATALOGUE}
-
-
-def by_name(name: str) -> FailureClass:
-    """Return the class called ``name``. Raises KeyError when there is none."""
-    return _BY_NAME[name]
+BY_NAME = {entry.name: entry for entry in CATALOGUE}

@@ -4,8 +4,9 @@ import errno
 import json
 import os
 from contextlib import suppress
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, TypeVar
 
+Kind = TypeVar("Kind")
 # The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
 DISK_FULL_EXIT = 28
 
@@ -66,9 +67,10 @@ def read_json(path: str, default: Any = None) -> Any:
     return json.loads(data.decode("utf-8"))
 
 
-def known_fields(names: Sequence[str], document: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields of a document that a class has and that have a value: a file of another version may have others."""
-    return {name: value for name, value in document.items() if name in names and value is not None}
+def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:
+    """Return the named tuple of a document. A file of another version may have other fields, which are dropped."""
+    names = kind._fields  # type: ignore[attr-defined]
+    return kind(**{name: value for name, value in document.items() if name in names and value is not None})
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -87,15 +89,10 @@ def make_folder(path: str) -> None:
 
 def tail(path: str, lines: int, limit: int) -> str:
     """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log."""
-    pieces: List[bytes] = []
-    missing = limit
+    data = b""
     for name in (path + ".tail", path + ".tail.old", path):
-        if missing <= 0:
-            break
         with suppress(OSError), open(name, "rb") as handle:
-            handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, handle.tell() - missing))
-            pieces.insert(0, handle.read(missing))
-        missing = limit - sum(len(piece) for piece in pieces)
-    text = b"".join(pieces).decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-lines:])
+            missing = limit - len(data)
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - missing))
+            data = handle.read(missing) + data
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-lines:])

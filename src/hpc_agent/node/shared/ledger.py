@@ -6,7 +6,7 @@ An array goes ``planned`` -> ``intent`` -> ``submitted``; ``refused`` is a plann
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .errors import NodeError
-from .files import known_fields, read_json, write_json
+from .files import from_document, read_json, write_json
 from .run_folder import RunFolder
 
 # States of an array that has no job yet.
@@ -14,10 +14,7 @@ PLANNED, INTENT, REFUSED, SUBMITTED = "planned", "intent", "refused", "submitted
 
 
 class Array(NamedTuple):
-    """One array of a run, as its ledger keeps it.
-
-    ``tasks`` are ranges of task ids; an element runs ``pack`` of them in turn. Times are seconds since the epoch.
-    """
+    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids) in turn. Times are epoch seconds."""
 
     array: str
     tasks: str
@@ -46,11 +43,6 @@ class Array(NamedTuple):
     submitted_at: Optional[float] = None
     adopted: Optional[bool] = None
 
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "Array":
-        """Return the array of a document; keys that this version does not know are dropped."""
-        return cls(**known_fields(cls._fields, document))
-
     def to_json(self) -> Dict[str, Any]:
         """Return the document, without fields that are None."""
         return {key: value for key, value in self._asdict().items() if value is not None}
@@ -67,7 +59,7 @@ def read_array(folder: RunFolder, name: str) -> Optional[Array]:
     path = folder.job(name)
     try:
         document = read_json(path)
-        return Array.from_json(document) if document else None
+        return from_document(Array, document) if document else None
     except (ValueError, TypeError, AttributeError) as error:
         raise NodeError(
             "schema_incompat",

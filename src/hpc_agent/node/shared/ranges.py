@@ -1,5 +1,6 @@
 """Ranges of task ids as text: a million tasks are ``"0-999999"``. A span is (first id, one past the last)."""
 
+from itertools import chain, starmap
 from typing import Iterable, Iterator, List, Tuple
 
 
@@ -16,7 +17,7 @@ def encode_ranges(ids: Iterable[int]) -> str:
 
 def decode_ranges(text: str) -> List[int]:
     """Return ``[0, 1, 2, 7]`` for ``"0-2,7"``. Raises ValueError on anything else."""
-    return _ids(spans(text))
+    return list(chain.from_iterable(starmap(range, spans(text))))
 
 
 def spans(text: str) -> Iterator[Tuple[int, int]]:
@@ -48,11 +49,4 @@ def slice_spans(text: str, offset: int, length: int) -> Iterator[Tuple[int, int]
 
 def slice_ranges(text: str, offset: int, length: int) -> List[int]:
     """Return the ids at positions ``offset`` .. ``offset + length - 1``."""
-    return _ids(slice_spans(text, offset, length))
-
-
-def _ids(found: Iterable[Tuple[int, int]]) -> List[int]:
-    ids: List[int] = []
-    for start, stop in found:
-        ids.extend(range(start, stop))
-    return ids
+    return list(chain.from_iterable(starmap(range, slice_spans(text, offset, length))))

@@ -5,23 +5,21 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .errors import NodeError
-from .files import known_fields, read_json
+from .files import from_document, read_json
 
-SHARD_SIZE = 1000
 IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
 def shard_of(task_id: int) -> str:
     """Return the folder of a task's record; 1,000 tasks share one, so that a status re-reads only changed folders."""
-    return "%05d" % (task_id // SHARD_SIZE)
+    return "%05d" % (task_id // 1000)
 
 
 def check_root(root: str) -> str:
     """Return a remote root, absolute and normalised. Refuses every path but ``.../hpc-agent/<repo>``."""
     path = os.path.normpath(os.path.expanduser(root))
-    parent, name = os.path.split(path)
     home = os.path.normpath(os.path.expanduser("~"))
-    if not os.path.isabs(path) or not name or os.path.basename(parent) != "hpc-agent" or path in ("/", home):
+    if not os.path.isabs(path) or os.path.basename(os.path.dirname(path)) != "hpc-agent" or path == home:
         raise NodeError("spec_invalid", "refusing to work in %r: not a folder <scratch>/hpc-agent/<repo>" % root)
     return path
 
@@ -111,13 +109,7 @@ class RunDocument(NamedTuple):
     constraints: Dict[str, Any] = {}
     nfs_data_dir: Optional[str] = None
     chain: Optional[str] = None
-    submitted_at: Optional[str] = None
-
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "RunDocument":
-        """Return the document; fields that only the client reads are dropped."""
-        return cls(**known_fields(cls._fields, document))
 
 
 def read_run(folder: RunFolder) -> RunDocument:
-    return RunDocument.from_json(read_json(folder.document))
+    return from_document(RunDocument, read_json(folder.document))

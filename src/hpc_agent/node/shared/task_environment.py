@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 
 from .run_folder import RunDocument
 
-ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 THREAD_VARIABLES = tuple(
     "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS VECLIB_MAXIMUM_THREADS".split()
 )
@@ -24,6 +24,8 @@ RESERVED_PREFIXES = ("SLURM", "SGE_", "PBS_", "LSB_", "HPC_", "LC_", "PYTHON", "
 # Reserved variables that a run's env may set: those for hpc-agent, and those for libraries that start threads.
 NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
+# How every task runs Python.
+PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 DIGEST_BYTES = 4
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
@@ -97,21 +99,19 @@ def problems(kwargs: Dict[str, Any]) -> List[str]:
         return found
     try:  # all kwargs are one variable as well (HPC_KW_JSON)
         json.dumps(kwargs, ensure_ascii=False).encode("utf-8")
-        size = len(json.dumps(kwargs))
+        if len(json.dumps(kwargs)) > MAX_VALUE_BYTES:
+            found.append(
+                "all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES
+            )
     except UnicodeEncodeError:
         return ["a value holds half of a surrogate pair, which is no text that a variable can carry"]
     except (TypeError, ValueError):
-        return []  # the canonical JSON of the parameters fails with a clearer message
-    if size <= MAX_VALUE_BYTES:
-        return []
-    return ["all values together are longer than %d bytes: put them into a file and pass its path" % MAX_VALUE_BYTES]
+        pass  # the canonical JSON of the parameters fails with a clearer message
+    return found
 
 
 def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any]) -> str:
-    """Return the result folder of a task, relative to the run's folder.
-
-    Raises KeyError, IndexError or ValueError for a bad template.
-    """
+    """Return a task's result folder, below the run's. Raises KeyError, IndexError or ValueError for a bad template."""
     for _, field, spec, conversion in string.Formatter().parse(template):
         if field is not None and (not ENV_NAME.match(field) or spec or conversion):
             raise ValueError("{%s} is not the plain name of a field" % field)
@@ -137,13 +137,7 @@ def build(
     work = os.path.join(run_path, "work")
     kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
     env.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
-    env.update(
-        PYTHONUNBUFFERED="1",
-        PYTHONHASHSEED="0",
-        PYTHONDONTWRITEBYTECODE="1",
-        PYTHONIOENCODING="utf-8",
-        PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p),
-    )
+    env.update(PYTHON, PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p))
     env.update({str(k): str(v) for k, v in run.env.items()})
     for name, value in kwargs.items():
         env["HPC_KW_" + name.upper()] = text_of(value)

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from .files import known_fields, read_json
+from .files import from_document, read_json
 from .run_folder import RunFolder
 
 COMPLETE, FAILED = "complete", "failed"
@@ -39,11 +39,6 @@ class TaskRecord(NamedTuple):
     metrics: Optional[Dict[str, Any]] = None
     metrics_problem: Optional[str] = None
 
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "TaskRecord":
-        """Return the record of a document; keys that this version does not know are dropped."""
-        return cls(**known_fields(cls._fields, document))
-
     def to_json(self) -> Dict[str, Any]:
         return {key: value for key, value in self._asdict().items() if value is not None or key in NULLABLE}
 
@@ -52,7 +47,7 @@ def load_record(folder: RunFolder, task: int) -> Optional[TaskRecord]:
     """Return the record, or None where it is missing or torn. Raises OSError when the file cannot be read."""
     try:
         document = read_json(folder.record(task))
-        return TaskRecord.from_json(document) if isinstance(document, dict) else None
+        return from_document(TaskRecord, document) if isinstance(document, dict) else None
     except (ValueError, TypeError):
         return None
 

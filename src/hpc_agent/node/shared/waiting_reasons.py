@@ -1,7 +1,4 @@
-"""Sentences for the reasons of waiting tasks.
-
-The reasons are those of the squeue manual page ("JOB REASON CODES") and of ``qstat -j``, and those of this package.
-"""
+"""Sentences for the reasons of waiting tasks: those of squeue ("JOB REASON CODES"), ``qstat -j`` and this package."""
 
 import re
 from typing import Any, Dict, List, Tuple

@@ -7,31 +7,20 @@ for theirs.
 
 import os
 from contextlib import suppress
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List
 
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..schedulers.base import Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, remove_quietly, write_json
-from ..shared.ledger import PLANNED, REFUSED, Array, read_array, summary
+from ..shared.files import from_document, make_folder, read_json, remove_quietly, write_json
+from ..shared.ledger import PLANNED, REFUSED, Array, arrays_of, read_array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
 from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
 from .submitter import RunLock, Submitter, write_planned_arrays
-
-
-class Decision(NamedTuple):
-    """The decision of one request."""
-
-    groups: List[Dict[str, Any]]  # tasks to submit again, as the client shows them
-    blocked: List[Dict[str, Any]]  # tasks that are not submitted again, with the reason
-    arrays: List[Dict[str, Any]]  # documents of ledger.Array
-    left: Dict[str, int]  # tasks that are running, pending or unknown
-    lifecycle_state: str
-    stale: Optional[Dict[str, Any]]  # a query that failed
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -43,42 +32,43 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
     with RunLock(folder.lock, request["owner"]) as lock:
         submitter = Submitter(folder, request, lock.check)
-        document = read_json(path)
-        decision = _decide(folder, submitter.scheduler, request) if document is None else Decision(**document)
-        answer = {name: value for name, value in decision._asdict().items() if name != "arrays"}
-        if document is None:
+        known = read_json(path)
+        decision = known or _decide(folder, submitter.scheduler, request)
+        answer = {name: value for name, value in decision.items() if name != "arrays"}
+        if known is None:
             if request.get("dry_run"):
                 return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
-            write_json(path, decision._asdict())
-        write_planned_arrays(folder, [Array.from_json(array) for array in decision.arrays])
+            write_json(path, decision)
+        write_planned_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
         try:
             outcome = submitter.submit_open_arrays()
         except NodeError as error:
             if error.code == "scheduler_refused":
                 _withdraw(folder, decision, path)
             raise
-        known = summary(folder)
-        jobs = {array["array"]: known.get(array["array"], {}).get("job_id") for array in decision.arrays}
-        return dict(answer, deduped=document is not None, waiting=outcome["waiting"], jobs=jobs)
+        names = [array["array"] for array in decision["arrays"]]
+        jobs = {array.array: array.job_id for array in arrays_of(folder) if array.array in names}
+        return dict(answer, deduped=known is not None, waiting=outcome["waiting"], jobs=jobs)
 
 
-def _withdraw(folder: RunFolder, decision: Decision, path: str) -> None:
+def _withdraw(folder: RunFolder, decision: Dict[str, Any], path: str) -> None:
     """Remove the arrays that the scheduler refused: their tasks are failed again, and another decision can be made."""
     kept = []
-    for array in decision.arrays:
+    for array in decision["arrays"]:
         known = read_array(folder, array["array"])
         if known is not None and known.state in (PLANNED, REFUSED):
             remove_quietly(folder.job(known.array))
         else:
             kept.append(array)
     if kept:
-        write_json(path, decision._replace(arrays=kept)._asdict())
+        write_json(path, dict(decision, arrays=kept))
     else:
         remove_quietly(path)
 
 
-def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) -> Decision:
+def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the decision: what the client shows of it, and the documents of the new arrays."""
     status = RunStatus(folder, request.get("site") or {}, scheduler)
     answer = status_answer(status)
     status.save()
@@ -97,14 +87,14 @@ def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) ->
          "resources": group.resources, "exclude_nodes": group.placement.get("exclude_nodes") or []}
         for group in groups
     ]  # fmt: skip
-    return Decision(
-        groups=shown,
-        blocked=[refusal.to_json() for refusal in blocked],
-        arrays=[array.to_json() for array in _arrays(status, groups, request)],
-        left={name: answer["counts"][name] for name in ("running", "pending", "unknown")},
-        lifecycle_state=answer["lifecycle_state"],
-        stale=status.stale,
-    )
+    return {
+        "groups": shown,  # tasks to submit again
+        "blocked": [refusal.to_json() for refusal in blocked],
+        "arrays": [array.to_json() for array in _arrays(status, groups, request)],
+        "left": {name: answer["counts"][name] for name in ("running", "pending", "unknown")},
+        "lifecycle_state": answer["lifecycle_state"],
+        "stale": status.stale,  # a query that failed
+    }
 
 
 def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> List[Array]:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, sync_folder, write_bytes, write_json
+from ..shared.files import from_document, make_folder, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
 from ..shared.run_folder import RunDocument, RunFolder
 from .submitter import RunLock, Submitter, write_planned_arrays
@@ -56,7 +56,7 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
         _write_run(root, folder, request)
-        write_planned_arrays(folder, [Array.from_json(array) for array in request["arrays"]])
+        write_planned_arrays(folder, [from_document(Array, array) for array in request["arrays"]])
         return _submit_open_arrays(folder, request, lock)
 
 
@@ -81,7 +81,7 @@ def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLoc
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     """Install the snapshot and make the run's folder; ``run.json`` is written last."""
-    run = RunDocument.from_json(request["run"])
+    run = from_document(RunDocument, request["run"])
     incoming = request["incoming"]
     for name in request.get("shared_pushed") or []:  # folders and files, of which unchanged files were not pushed
         source = os.path.join(incoming, name)
@@ -98,7 +98,7 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         make_folder(path)
-    _make_work_folder(root, folder.path, run.snapshot, run.outputs, run.shared)
+    _make_work_folder(folder, run, _snapshot_path(root, run.snapshot))
     if not os.path.isfile(folder.document):
         write_bytes(folder.digests, _decompress(request["digests"]))
         write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
@@ -200,24 +200,23 @@ def _copy_tree(source: str, target: str, place: Callable[[str, str], Any] = _lin
                 place(path, here)
 
 
-def _make_work_folder(root: str, run_path: str, name: str, outputs: List[str], shared: Dict[str, str]) -> None:
+def _make_work_folder(folder: RunFolder, run: RunDocument, snapshot: str) -> None:
     """Make the folder in which the run's tasks start: a copy of the snapshot with links to folders outside of the copy.
 
     ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
     Files are real copies: through a hard link a task that may change modes (chmod, root) could write into the snapshot.
     """
-    work = os.path.join(run_path, "work")
-    if os.path.isdir(work):
+    if os.path.isdir(folder.work):
         return
-    building = "%s.building-%d-%s" % (work, os.getpid(), os.urandom(4).hex())
+    building = "%s.building-%d-%s" % (folder.work, os.getpid(), os.urandom(4).hex())
     try:
-        _copy_tree(_snapshot_path(root, name), building, shutil.copy2)
-        links = {name: os.path.join(run_path, "outputs", name) for name in outputs}
+        _copy_tree(snapshot, building, shutil.copy2)
+        links = {name: os.path.join(folder.path, "outputs", name) for name in run.outputs}
         if "results" in links:
-            links["results"] = os.path.join(run_path, "results")
+            links["results"] = folder.results
         for target in links.values():
             make_folder(target)
-        links.update(shared)
+        links.update(run.shared)
         for name, target in links.items():
             link = os.path.join(building, *_safe_parts(name))
             make_folder(os.path.dirname(link))
@@ -226,6 +225,6 @@ def _make_work_folder(root: str, run_path: str, name: str, outputs: List[str], s
             elif os.path.isdir(link):
                 shutil.rmtree(link)
             os.symlink(target, link)
-        os.rename(building, work)
+        os.rename(building, folder.work)
     finally:
         shutil.rmtree(building, ignore_errors=True)

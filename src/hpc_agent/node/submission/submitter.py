@@ -4,7 +4,6 @@ An intent without a job id means that the submission was killed, or that the sch
 such an array is submitted again, the scheduler is queried for a job of the array's unique name.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -32,6 +31,11 @@ LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
 # Fields that a request decides; the last three also for an array of a run that is partly submitted.
 _REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
                      "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
+_AGAIN = (
+    "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for a run under "
+    "way): it looks the job up before it acts."
+)
+_WAIT = "Wait for the end of that submission, then run the same 'hpc-agent submit' again."
 
 
 class RunLock(object):
@@ -54,11 +58,8 @@ class RunLock(object):
         deadline = time.monotonic() + self._wait
         while not self._try():
             if time.monotonic() > deadline:
-                raise NodeError(
-                    "precondition_failed",
-                    "this run is being submitted by %s" % self._holder_name(),
-                    "Wait for the end of that submission, then run the same 'hpc-agent submit' again.",
-                )
+                message = "this run is being submitted by %s" % self._holder_name()
+                raise NodeError("precondition_failed", message, _WAIT)
             time.sleep(0.1)
         threading.Thread(target=self._renew_until_released, daemon=True).start()
         return self
@@ -71,9 +72,7 @@ class RunLock(object):
     def _try(self) -> bool:
         try:
             os.mkdir(self._path)
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        except FileExistsError:
             self._break_if_stale()
             return False
         me = {"owner": self._owner, "at": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
@@ -90,7 +89,7 @@ class RunLock(object):
     def _holder_name(self) -> str:
         return str(self._holder().get("owner", "unknown")).rsplit(" ", 1)[0]
 
-    def _age(self) -> Optional[float]:
+    def _age(self) -> float:
         """Return the seconds since the last renewal by the file server's clock, so that hosts' clocks do not matter."""
         probe = "%s.%d.probe" % (self._path, os.getpid())
         try:
@@ -101,25 +100,19 @@ class RunLock(object):
             if os.path.exists(self._owner_file):
                 newest = max(newest, os.stat(self._owner_file).st_mtime)
             return now - newest
-        except OSError:
-            return None
         finally:
             remove_quietly(probe)
 
     def _break_if_stale(self) -> None:
         """Remove the lock of a holder whose lease is over, or that ran on this host and has ended."""
-        age, known = self._age(), self._holder()
-        here = known.get("host") == socket.gethostname() and known.get("started")
-        # The start time tells the holder from a later process with the same id.
-        has_ended = here and born(int(known.get("pid") or 0)) != known["started"]
-        if age is None or (age < self._lease and not has_ended):
-            return
-        grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
-        try:
-            os.rename(self._path, grave)
-        except OSError:
-            return
-        shutil.rmtree(grave, ignore_errors=True)
+        with suppress(OSError):  # the lock was released, or broken by another process, just now
+            age, known = self._age(), self._holder()
+            here = known.get("host") == socket.gethostname() and known.get("started")
+            # The start time tells the holder from a later process with the same id.
+            if age >= self._lease or (here and born(int(known.get("pid") or 0)) != known["started"]):
+                grave = "%s.stale-%s" % (self._path, os.urandom(4).hex())
+                os.rename(self._path, grave)
+                shutil.rmtree(grave, ignore_errors=True)
 
     def check(self) -> None:
         """Raise NodeError when another process took the lock over (this one was stopped for longer than the lease)."""
@@ -193,12 +186,10 @@ class Submitter(object):
             if array.state != PLANNED:
                 job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                there = self.scheduler.submitted_elements() if self.max_submitted else 0  # of all of the user's jobs
-                if there and there + array.elements > self.max_submitted:
-                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (
-                        there,
-                        self.max_submitted,
-                    )
+                limit = self.max_submitted
+                there = self.scheduler.submitted_elements() if limit else 0  # of all of the user's jobs
+                if there and there + array.elements > limit:
+                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (there, limit)
                 else:
                     job_id = self._send(array, job_ids)
         except NodeError as error:
@@ -250,13 +241,8 @@ class Submitter(object):
         try:
             found = self.scheduler.find(array.name, array.at)
         except NodeError as error:
-            raise NodeError(
-                "submission_unknown",
-                "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
-                % (array.array, error.message),
-                "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for "
-                "a run under way): it looks the job up before it acts.",
-            ) from error
+            message = "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
+            raise NodeError("submission_unknown", message % (array.array, error.message), _AGAIN) from error
         job_id = found[0] if found else self._claimed_by(array)
         return self._submitted(array, job_id, adopted=True) if job_id else None
 
@@ -277,22 +263,18 @@ class Submitter(object):
                 except OSError:
                     return ended  # a file system without locks: only the settle time protects
                 if time.monotonic() > deadline:
-                    raise NodeError(
-                        "submission_unknown", "an earlier attempt to submit array %s has not ended yet" % array.array
-                    )
+                    message = "an earlier attempt to submit array %s has not ended yet" % array.array
+                    raise NodeError("submission_unknown", message)
                 time.sleep(0.1)
                 ended = time.time()
 
     def _claimed_by(self, array: Array) -> Optional[str]:
         """Return the job whose elements have claimed tasks of the array; the scheduler may have forgotten that job."""
         for task in slice_ranges(array.tasks, 0, CLAIMS_READ_AT_MOST):
-            try:
-                with open(self.folder.claim(task, array.generation)) as handle:
-                    job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
-            except (OSError, ValueError):
-                continue
-            if name == array.array and job_id:
-                return job_id
+            with suppress(OSError, ValueError), open(self.folder.claim(task, array.generation)) as handle:
+                job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
+                if name == array.array and job_id:
+                    return job_id
         return None
 
     def _submitted(self, array: Array, job_id: str, adopted: bool) -> str:

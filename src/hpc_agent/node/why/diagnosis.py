@@ -11,7 +11,7 @@ from ..look.logs import scheduler_output
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
-from ..shared.failure_classes import by_name
+from ..shared.failure_classes import BY_NAME
 from ..shared.files import tail
 from ..shared.ledger import Array
 from ..shared.ranges import encode_ranges
@@ -118,7 +118,7 @@ def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any
 
 def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
     sample = members[0]
-    found, facts, kind = sample.found, sample.facts, by_name(sample.found.name)
+    found, facts, kind = sample.found, sample.facts, BY_NAME[sample.found.name]
     hosts = Counter(member.facts.host for member in members if member.facts.host)
     shown = {key: getattr(facts, key) for key in ("host", "exit_code", "signal", "message", "max_rss_mb", "seconds")}
     return {

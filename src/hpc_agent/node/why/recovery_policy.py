@@ -5,7 +5,7 @@ import math
 from collections import Counter, OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..shared.failure_classes import FailureClass, by_name
+from ..shared.failure_classes import BY_NAME, FailureClass
 from ..shared.ranges import encode_ranges
 from .diagnosis import Diagnosis
 
@@ -86,14 +86,14 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
     wanted = [d for d in diagnoses if policy.wants(d)]
     alike = Counter(d.found.fingerprint for d in wanted)
     # The nodes that lost tasks are avoided as long as other nodes are left.
-    lost = (d.facts.host for d in wanted if by_name(d.found.name).action == "other_nodes")
+    lost = (d.facts.host for d in wanted if BY_NAME[d.found.name].action == "other_nodes")
     bad_nodes = list(OrderedDict.fromkeys(filter(None, lost)))[:EXCLUDED_AT_MOST]
     if not set(usable_nodes) - set(bad_nodes):
         bad_nodes = []
     groups: Dict[str, Group] = {}
     refusals: Dict[Tuple[str, str], Refusal] = {}
     for diagnosis in wanted:
-        kind = by_name(diagnosis.found.name)
+        kind = BY_NAME[diagnosis.found.name]
         why = _permission(diagnosis, kind, policy, alike[diagnosis.found.fingerprint])
         why, resources = (why, {}) if why else _resources(diagnosis, kind, policy)
         if why is None and policy.max_tasks is not None:
