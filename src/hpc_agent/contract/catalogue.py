@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import inspect as mi
 
 from hpc_agent.contract.envelope import Failure, Success
 from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
-_KINDS = {mi.BoolType: "bool", mi.IntType: "int", mi.FloatType: "float", mi.StrType: "str", mi.LiteralType: "str"}
+_KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 _WANTED = {"int": "a whole number", "float": "a number", "ints": "whole numbers separated by commas"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -65,55 +64,43 @@ def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
         errors=sorted(error.error_code for error in primitive.errors),
         input_schema=f"{primitive.name}.input.json",
         output_schema=f"{primitive.name}.output.json",
-        flags=_flags(mi.type_info(primitive.request), []),
+        flags=_flags(primitive.request, []),
     )
 
 
-def _flags(info: mi.Type, path: list[str]) -> list[Flag]:
+def _flags(struct: Any, path: list[str]) -> list[Flag]:
     """Return the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
     flags: list[Flag] = []
-    assert isinstance(info, mi.StructType)
-    for field in info.fields:
-        here = [*path, field.encode_name]
-        inner, description, optional = _unwrap(field.type)
-        if isinstance(inner, mi.StructType) and not path and not optional:
-            flags.extend(_flags(inner, here))
+    for field in msgspec.structs.fields(struct):
+        here, facts = [*path, field.encode_name], msgspec.json.schema(field.type)
+        if "$ref" in facts and not path:
+            flags.extend(_flags(getattr(field.type, "__origin__", field.type), here))  # without Annotated
             continue
+        options = [option for option in facts.get("anyOf", [facts]) if option.get("type") != "null"]
         flags.append(
             Flag(
                 flag="--" + field.encode_name.replace("_", "-"),
                 path=here,
-                kind=_kind(inner),
-                help=description,
+                kind=_kind(options),
+                help=facts.get("description", ""),
                 default=default_of(field),
-                choices=[str(v) for v in inner.values] if isinstance(inner, mi.LiteralType) else None,
+                choices=options[0].get("enum"),
                 required=field.required,
             )
         )
     return flags
 
 
-def _unwrap(kind: mi.Type, description: str = "", optional: bool = False) -> tuple[mi.Type, str, bool]:
-    """Return the type without Optional and Annotated, its description, and True for a type that may be null."""
-    if isinstance(kind, mi.Metadata):
-        return _unwrap(kind.type, (kind.extra_json_schema or {}).get("description", description), optional)
-    if isinstance(kind, mi.UnionType):
-        rest = [t for t in kind.types if not isinstance(t, mi.NoneType)]
-        optional = optional or len(rest) < len(kind.types)
-        if len(rest) == 1:
-            return _unwrap(rest[0], description, optional)
-    return kind, description, optional
+def _kind(options: list[dict[str, Any]]) -> str:
+    kinds = ["string" if "enum" in option else option.get("type", "object") for option in options]
+    if kinds == ["array"]:
+        return {"integer": "ints", "string": "strs"}.get(options[0].get("items", {}).get("type"), "json")
+    if len(kinds) > 1:
+        return "value" if "string" in kinds else "json"  # JSON, or text that needs no quotes of its own
+    return _KINDS.get(kinds[0], "json")
 
 
-def _kind(kind: mi.Type) -> str:
-    if isinstance(kind, mi.ListType):
-        return {mi.IntType: "ints", mi.StrType: "strs"}.get(type(_unwrap(kind.item_type)[0]), "json")
-    if isinstance(kind, mi.UnionType) and any(isinstance(t, mi.StrType) for t in kind.types):
-        return "value"  # JSON, or text that needs no quotes of its own
-    return _KINDS.get(type(kind), "json")
-
-
-def default_of(field: mi.Field) -> Any:
+def default_of(field: msgspec.structs.FieldInfo | msgspec.inspect.Field) -> Any:
     """Return the default of a field as JSON; null for a required field."""
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)
