@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.ledger import Array
 from ..shared.ranges import count, spans
-from ..shared.task_states import LOST, PENDING, RUNNING
+from ..shared.task_states import LOST, RUNNING
 from . import records
 from .run_status import RunStatus, ranges_of
 
@@ -71,14 +71,10 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
 
 
 def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
-    part = bytes(state[start:stop])
-    return {
-        "complete": part.count(task_states.COMPLETE),
-        "failed": part.count(task_states.FAILED) + part.count(LOST),
-        "running": part.count(RUNNING),
-        "pending": part.count(PENDING),
-        "unknown": part.count(task_states.UNKNOWN),
-    }
+    part, counts = state[start:stop], dict.fromkeys(task_states.NAMES, 0)
+    for value, name in enumerate(task_states.NAMES):
+        counts[name] += part.count(value)
+    return counts
 
 
 def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:

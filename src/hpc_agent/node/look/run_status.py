@@ -18,7 +18,7 @@ from ..shared.ledger import Array
 from ..shared.ranges import slice_spans, spans
 from ..shared.run_folder import RunFolder
 from ..shared.task_states import COMPLETE, FAILED, PENDING, RUNNING, UNKNOWN
-from .accounting import Explanations
+from . import accounting
 from .attempts import Attempts
 from .records import FailureFacts
 
@@ -41,7 +41,6 @@ class RunStatus(Attempts):
         self.stale: Optional[Dict[str, Any]] = None
         self.unexplained = False
         self._queued = bytearray(self.total)
-        self._explanations = Explanations(self)
         self._update(scheduler or load(self.run.scheduler, site))
 
     def save(self) -> None:
@@ -71,13 +70,13 @@ class RunStatus(Attempts):
         self.cache["last_good"] = {"state": active, "at": time.time()}
         lost = [a for a in submitted if any(True for _ in self.unsettled([a]))]
         try:
-            self.unexplained = self._explanations.explain(scheduler, lost)
+            self.unexplained = accounting.explain(self, scheduler, lost)
         except NodeError as error:
             # Accounting that is switched off never answers; a database that is down is asked again.
             if error.code != "remote_command_failed":
                 self.stale = {"source": "accounting", "since": None, "error": error.message, "code": error.code}
                 return
-        self._explanations.settle_vanished(lost)
+        accounting.settle_vanished(self, lost)
 
     def _is_unfinished(self, entry: Array) -> bool:
         """Return True if the array has a task that no final record settles."""
@@ -85,9 +84,8 @@ class RunStatus(Attempts):
             return True
         # A failed record may be of an older attempt, or of one that was requeued since.
         return any(
-            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self._explanations.has(task))
-            for start, stop in spans(entry.tasks)
-            for task in self.failed_records(entry, start, stop)
+            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self.is_explained(task))
+            for task in self.failed_records(entry, spans(entry.tasks))
         )
 
     def _restore_last_good(self, error: NodeError) -> None:
@@ -130,7 +128,7 @@ class RunStatus(Attempts):
         part = self.state[start:stop]
         touched = part.count(UNKNOWN)
         self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
-        for task in self.failed_records(entry, start, stop):
+        for task in self.failed_records(entry, [(start, stop)]):
             if self.state[task] == FAILED and self._is_active_again(entry, task, to):
                 self.state[task] = to
                 touched += 1
@@ -152,11 +150,10 @@ class RunStatus(Attempts):
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""
         for entry in submitted:
-            for start, stop in spans(entry.tasks):
-                for task in self.failed_records(entry, start, stop):
-                    # A failed record of an older attempt: the newer one has left the queue.
-                    if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
-                        self.state[task] = UNKNOWN
+            for task in self.failed_records(entry, spans(entry.tasks)):
+                # A failed record of an older attempt: the newer one has left the queue.
+                if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
+                    self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
         for task, entry in self.unsettled(submitted):
             record = task_record.read_record(self.folder, task)
