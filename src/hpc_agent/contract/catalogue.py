@@ -14,7 +14,6 @@ from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
 _KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
-_WANTED = {"int": "a whole number", "float": "a number", "ints": "whole numbers separated by commas"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -45,10 +44,6 @@ class CatalogueEntry(msgspec.Struct, kw_only=True, frozen=True):
     input_schema: str
     output_schema: str
     flags: list[Flag]
-
-
-class Catalogue(msgspec.Struct, frozen=True):
-    verbs: dict[str, CatalogueEntry]
 
 
 def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
@@ -111,25 +106,26 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "ints": lambda text: [int(part) for part in _parts(text)],
-    "strs": _parts,
-    "json": json.loads,
-    "value": json.loads,
+# Kind -> the reader of a flag's text, and the words for a text that it cannot read.
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "ints": (lambda text: [int(part) for part in _parts(text)], "whole numbers separated by commas"),
+    "strs": (_parts, ""),
+    "json": (json.loads, "a JSON value"),
+    "value": (json.loads, ""),
 }
 
 
 def parse_value(flag: Flag, text: str) -> Any:
     """Return the text of a flag as the JSON value of its field. Raises SpecInvalid, which names the field."""
+    read, wanted = _READERS.get(flag.kind, (str, ""))
     try:
-        return _READERS.get(flag.kind, str)(text)
+        return read(text)
     except ValueError as error:
         if flag.kind == "value":
             return text
-        message = f"{flag.flag}: {text!r} is not {_WANTED.get(flag.kind, 'a JSON value')}"
-        raise SpecInvalid(message, field=".".join(flag.path)) from error
+        raise SpecInvalid(f"{flag.flag}: {text!r} is not {wanted}", field=".".join(flag.path)) from error
 
 
 def schema(kind: type, title: str) -> dict[str, Any]:
@@ -147,16 +143,14 @@ def _without_indents(document: dict[str, Any]) -> dict[str, Any]:
 
 def envelope_schema() -> dict[str, Any]:
     """Return the schema of the envelope: success or failure, with no other key."""
-    success, failure = schema(Success, "success"), schema(Failure, "failure")
-    definitions = {**success.pop("$defs", {}), **failure.pop("$defs", {})}
-    for name in ("Success", "Failure"):
+    variants, definitions = msgspec.json.schema_components([Success, Failure], ref_template="#/$defs/{name}")
+    for name, ok in (("Success", True), ("Failure", False)):
         definitions[name]["additionalProperties"] = False
-    definitions["Success"]["properties"]["ok"] = {"const": True}
-    definitions["Failure"]["properties"]["ok"] = {"const": False}
+        definitions[name]["properties"]["ok"] = {"const": ok}
     return {
         "$schema": _DIALECT,
         "title": "envelope",
         "description": "The one line that every hpc-agent command prints on stdout.",
-        "oneOf": [{"$ref": "#/$defs/Success"}, {"$ref": "#/$defs/Failure"}],
+        "oneOf": variants,
         "$defs": definitions,
     }

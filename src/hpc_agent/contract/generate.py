@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.contract.catalogue import catalogue_entry, envelope_schema, schema
+from hpc_agent.contract.catalogue import CatalogueEntry, catalogue_entry, envelope_schema, schema
 from hpc_agent.contract.primitive import Primitive, load_all
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.node.shared import task_states, waiting_reasons
@@ -40,20 +40,20 @@ _ACTIONS = {
 def derived() -> dict[Path, str]:
     """Return every derived file and its text."""
     registry = load_all()
+    entries = {name: catalogue_entry(primitive) for name, primitive in registry.items()}
     pages = {
-        **_verb_pages(registry),
+        **_verb_pages(entries),
         "reference/cluster-keys.md": _cluster_keys_page(),
         "reference/failures.md": _failures_page(),
         "reference/task-states.md": _states_page(),
     }
     files = {DOCS / name: "\n".join([NOTICE, *lines]) for name, lines in pages.items()}
-    rows = {name: msgspec.to_builtins(catalogue_entry(primitive)) for name, primitive in registry.items()}
-    files[PACKAGE / "cli" / "catalogue.json"] = _json({"verbs": rows}, indent=None)
+    files[PACKAGE / "cli" / "catalogue.json"] = _json(msgspec.to_builtins(entries), indent=None)
     files[PACKAGE / "schemas" / "envelope.json"] = _json(envelope_schema())
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):
             files[PACKAGE / "schemas" / f"{name}.{kind}.json"] = _json(schema(struct, f"{name} {kind}"))
-        files[DOCS / "primitives" / f"{name}.md"] = _primitive_page(name, primitive)
+        files[DOCS / "primitives" / f"{name}.md"] = _primitive_page(primitive, entries[name])
     return files
 
 
@@ -90,8 +90,8 @@ def _type_text(facts: dict[str, Any]) -> str:
     return ", ".join(kind) if isinstance(kind, list) else str(kind)
 
 
-def _primitive_page(name: str, primitive: Primitive) -> str:
-    entry = catalogue_entry(primitive)
+def _primitive_page(primitive: Primitive, entry: CatalogueEntry) -> str:
+    name = primitive.name
     also = f" (also `{'`, `'.join(entry.aliases)}`)" if entry.aliases else ""
     effects = "; ".join(sorted(effect.value for effect in primitive.effects)) or "none"
     repeated = "Repeating the call is safe." if entry.idempotent else "Repeating the call acts again."
@@ -115,9 +115,8 @@ def _table(head: str, rows: Iterable[Sequence[object]]) -> list[str]:
     return [lines[0], "|---" * len(columns) + "|", *lines[1:], ""]
 
 
-def _verb_pages(registry: dict[str, Primitive]) -> dict[str, list[str]]:
+def _verb_pages(entries: dict[str, CatalogueEntry]) -> dict[str, list[str]]:
     """Return the pages about all verbs: by stage, as a table, and their flags."""
-    entries = {name: catalogue_entry(primitive) for name, primitive in registry.items()}
     stages = ["# Primitives", "", "One page each; `hpc-agent describe NAME` prints the same facts.", ""]
     for stage in dict.fromkeys(entry.stage for entry in entries.values()):
         links = [(f"[`{name}`]({name}.md)", e.summary) for name, e in entries.items() if e.stage == stage]

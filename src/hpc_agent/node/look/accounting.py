@@ -27,10 +27,7 @@ Rows = Dict[Tuple[str, int], AccountingRow]
 
 
 def explain(attempts: Attempts, scheduler: Any, lost: List[Array]) -> bool:
-    """Ask accounting about the unsettled tasks of ``lost`` and about killed tasks.
-
-    Return True while accounting may still explain a task that was killed a moment ago.
-    """
+    """Ask accounting about unsettled tasks and killed ones. Return True while it may still explain a recent kill."""
     failed = attempts.records.failed
     killed = [
         task

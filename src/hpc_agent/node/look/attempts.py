@@ -20,13 +20,7 @@ CONTINUED = "checkpointed"
 
 
 class Attempts(object):
-    """The ledger and the records of a run, and the state of each task.
-
-    state     one byte for each task, see task_states
-    records   ``records.failed`` has the facts of FAILED and LOST tasks
-    arrays    the ledger, in the order of submission
-    cache     what a status keeps for the next one, as JSON
-    """
+    """The ledger and the records of a run, and the state of each task."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -37,10 +31,11 @@ class Attempts(object):
         except ValueError:
             cache = {}
         version = records.CACHE_VERSION
+        # Facts that a status keeps for the next one, as JSON.
         self.cache: Dict[str, Any] = cache if cache.get("version") == version else {"version": version}
-        self.records = records.scan(folder, self.total, self.cache)
+        self.records = records.scan(folder, self.total, self.cache)  # ``failed``: later also the facts of LOST tasks
         self.arrays = arrays_of(folder)
-        self.state = bytearray(self.records.state)
+        self.state = bytearray(self.records.state)  # one byte for each task, see task_states
         self._newest = typed_array("H", [1]) * self.total  # generation of each task
         for entry in sorted(self.arrays, key=lambda a: a.generation):
             for start, stop in spans(entry.tasks):

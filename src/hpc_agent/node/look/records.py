@@ -21,10 +21,7 @@ MOST_ROWS = 300
 
 
 class FailureFacts(NamedTuple):
-    """How a task failed, from its record, or from accounting where the task left no record.
-
-    The status cache and the answers to the client keep these facts as JSON.
-    """
+    """How a task failed, from its record or else from accounting. Status cache and answers hold these facts as JSON."""
 
     cause: Optional[str] = None
     message: str = ""

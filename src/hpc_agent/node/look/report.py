@@ -16,10 +16,7 @@ ABANDONED_SEC = 300.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the status of the run (``root``, ``run_id``).
-
-    With ``measure`` the answer of a run that has ended has the resources that its tasks used.
-    """
+    """Return the status of a run; with ``measure``, once it has ended, also the resources that its tasks used."""
     folder = run_folder.existing_run(request["root"], request["run_id"])
     status = RunStatus(folder, request.get("site") or {})
     answer = status_answer(status)

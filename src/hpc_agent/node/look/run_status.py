@@ -28,18 +28,13 @@ _SET_UNKNOWN_TO = {to: bytes(to if byte == UNKNOWN else byte for byte in range(2
 
 
 class RunStatus(Attempts):
-    """The attempts of a run after the queue and accounting were asked.
-
-    waiting      why tasks wait: (state, reason) -> count
-    stale        the query that failed, or None
-    unexplained  True while accounting may still explain a killed task
-    """
+    """The attempts of a run after the queue and accounting were asked."""
 
     def __init__(self, folder: RunFolder, site: Dict[str, Any], scheduler: Any = None) -> None:
         super(RunStatus, self).__init__(folder)
-        self.waiting: Dict[Tuple[str, str], int] = Counter()
-        self.stale: Optional[Dict[str, Any]] = None
-        self.unexplained = False
+        self.waiting: Dict[Tuple[str, str], int] = Counter()  # (state, reason) -> tasks that wait
+        self.stale: Optional[Dict[str, Any]] = None  # the query that failed
+        self.unexplained = False  # True while accounting may still explain a killed task
         self._queued = bytearray(self.total)
         self._update(scheduler or load(self.run.scheduler, site))
 
