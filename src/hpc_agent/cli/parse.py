@@ -115,6 +115,5 @@ def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
         stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
-    return "\n".join(
-        [*lines, "stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n"]
-    )
+    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n")
+    return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -47,43 +47,36 @@ class CatalogueEntry(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
-    return CatalogueEntry(
-        module=primitive.function.__module__,
-        stage=primitive.stage,
-        summary=primitive.summary,
-        aliases=list(primitive.aliases),
-        positional=primitive.positional,
-        progress=primitive.progress,
-        effects=sorted(effect.name.lower() for effect in primitive.effects),
-        idempotent=primitive.idempotent,
-        errors=sorted(error.error_code for error in primitive.errors),
-        input_schema=f"{primitive.name}.input.json",
-        output_schema=f"{primitive.name}.output.json",
-        flags=_flags(primitive.request, []),
-    )
+    """Return the entry of a verb; fields of the same name are the primitive's."""
+    facts = {
+        **vars(primitive),
+        "module": primitive.function.__module__,
+        "effects": sorted(effect.name.lower() for effect in primitive.effects),
+        "errors": sorted(error.error_code for error in primitive.errors),
+        "input_schema": f"{primitive.name}.input.json",
+        "output_schema": f"{primitive.name}.output.json",
+        "flags": list(_flags(primitive.request, [])),
+    }
+    return msgspec.convert(facts, CatalogueEntry)
 
 
-def _flags(struct: Any, path: list[str]) -> list[Flag]:
-    """Return the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
-    flags: list[Flag] = []
+def _flags(struct: Any, path: list[str]) -> Iterator[Flag]:
+    """Yield the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
     for field in msgspec.structs.fields(struct):
         here, facts = [*path, field.encode_name], msgspec.json.schema(field.type)
         if "$ref" in facts and not path:
-            flags.extend(_flags(getattr(field.type, "__origin__", field.type), here))  # without Annotated
+            yield from _flags(getattr(field.type, "__origin__", field.type), here)  # without Annotated
             continue
         options = [option for option in facts.get("anyOf", [facts]) if option.get("type") != "null"]
-        flags.append(
-            Flag(
-                flag="--" + field.encode_name.replace("_", "-"),
-                path=here,
-                kind=_kind(options),
-                help=facts.get("description", ""),
-                default=default_of(field),
-                choices=options[0].get("enum"),
-                required=field.required,
-            )
+        yield Flag(
+            flag="--" + field.encode_name.replace("_", "-"),
+            path=here,
+            kind=_kind(options),
+            help=facts.get("description", ""),
+            default=default_of(field),
+            choices=options[0].get("enum"),
+            required=field.required,
         )
-    return flags
 
 
 def _kind(options: list[dict[str, Any]]) -> str:
@@ -151,6 +144,6 @@ def envelope_schema() -> dict[str, Any]:
         "$schema": _DIALECT,
         "title": "envelope",
         "description": "The one line that every hpc-agent command prints on stdout.",
-        "oneOf": variants,
+        "oneOf": list(variants),
         "$defs": definitions,
     }

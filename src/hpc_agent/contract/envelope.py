@@ -44,16 +44,13 @@ def success(primitive: Primitive, result: Result) -> bytes:
     data.pop("partial_errors", None)
     mutates = not primitive.effects.isdisjoint((Effect.FILES, Effect.SUBMIT, Effect.PUSH))
     unchanged = not mutates or bool(getattr(result, "deduped", False))
-    return encode(Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors))
+    answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
+    return msgspec.json.encode(answer, order="sorted")
 
 
 def failure(error: HpcError) -> bytes:
     facts = {name: getattr(error, name) for name in Failure.__struct_fields__ if name != "ok"}
-    return encode(Failure(ok=False, **facts))
-
-
-def encode(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
+    return msgspec.json.encode(Failure(ok=False, **facts), order="sorted")
 
 
 def convert(document: Any, request: type[R], verb: str) -> R:
