@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 EXIT_CODES = {"user": 1, "cluster": 2, "network": 2, "internal": 3}
 
-# Default remediations that several classes share.
+BY_CODE: dict[str, type[HpcError]] = {}  # every concrete class, by its ``error_code``
+# Default remediation that several classes share.
 REPEAT = "Run the same 'hpc-agent' command again: every step is safe to repeat."
 
 
@@ -28,10 +29,11 @@ class HpcError(Exception):
     def __init_subclass__(
         cls, code: str = "", remedy: str = "", category: str = "", retry_safe: bool | None = None
     ) -> None:
-        given = {"error_code": code, "default_remediation": remedy, "category": category, "retry_safe": retry_safe}
-        for name, value in given.items():
-            if value not in ("", None):
-                setattr(cls, name, value)
+        if code:
+            cls.error_code, BY_CODE[code] = code, cls
+        cls.default_remediation = remedy or cls.default_remediation
+        cls.category = category or cls.category
+        cls.retry_safe = cls.retry_safe if retry_safe is None else retry_safe
 
     def __init__(
         self,
@@ -136,13 +138,3 @@ class SchemaIncompat(HpcError, code="schema_incompat", remedy="Update hpc-agent,
 class InternalError(HpcError, code="internal"):
     """Any other error: a bug in hpc-agent."""
 # fmt: on
-
-
-def _subclasses(cls: type[HpcError]) -> list[type[HpcError]]:
-    direct = cls.__subclasses__()
-    return direct + [deep for sub in direct for deep in _subclasses(sub)]
-
-
-def by_code() -> dict[str, type[HpcError]]:
-    """Return every concrete error class under its ``error_code``."""
-    return {cls.error_code: cls for cls in _subclasses(HpcError) if "error_code" in vars(cls)}

@@ -8,21 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 
-class Progress(Protocol):
-    """The receiver of progress: a terminal bar, JSON records on stderr, or nothing."""
-
-    def update(self, event: str, **facts: Any) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NoProgress:
-    """Progress that is not shown."""
+class Progress:
+    """Progress that is not shown; ``view/progress.py`` has a terminal bar and JSON records on stderr."""
 
     def update(self, event: str, **facts: Any) -> None: ...
 
@@ -41,7 +31,7 @@ class World:
     awake: Callable[[], float] = time.monotonic  # seconds, without those that the machine slept
     sleep: Callable[[float], None] = time.sleep
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
-    progress: Progress = field(default_factory=NoProgress)
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def home(self) -> Path:

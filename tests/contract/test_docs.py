@@ -19,7 +19,7 @@ import yaml
 from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.contract.catalogue import envelope_schema
 from hpc_agent.contract.envelope import convert
-from hpc_agent.errors import EXIT_CODES, by_code
+from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.node.shared import task_environment
@@ -201,7 +201,7 @@ def code_of(text: str) -> list[str]:
 def test_every_error_code_has_its_rule():
     rows = re.findall(r"^\| `(\w+)` \| (\d) \| (yes|no) \| \S", CONTRACT.read_text(encoding="utf-8"), re.MULTILINE)
     told = {code: (int(exit_code), safe == "yes") for code, exit_code, safe in rows}
-    assert told == {code: (EXIT_CODES[error.category], error.retry_safe) for code, error in by_code().items()}
+    assert told == {code: (EXIT_CODES[error.category], error.retry_safe) for code, error in BY_CODE.items()}
 
 
 def test_every_variable_of_the_process_is_named():

@@ -18,7 +18,7 @@ from hpc_agent.contract import envelope
 from hpc_agent.contract.catalogue import envelope_schema, schema
 from hpc_agent.contract.generate import derived
 from hpc_agent.contract.primitive import Effect, PartialError, Primitive, Request, Result, load_all
-from hpc_agent.errors import SpecInvalid, by_code
+from hpc_agent.errors import BY_CODE, SpecInvalid
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = load_all()
@@ -74,9 +74,9 @@ def test_names_and_aliases_are_one_namespace():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("code", by_code())
+@pytest.mark.parametrize("code", BY_CODE)
 def test_an_error_has_a_code_and_a_remedy_that_names_a_command(code):
-    error = by_code()[code]
+    error = BY_CODE[code]
     raised = error("what happened")
     document = json.loads(envelope.failure(raised))
     jsonschema.validate(document, envelope_schema())
@@ -86,7 +86,10 @@ def test_an_error_has_a_code_and_a_remedy_that_names_a_command(code):
 
 
 def test_error_classes_without_a_code_are_only_the_categories():
-    bases = {cls.__name__ for cls in errors._subclasses(errors.HpcError) if "error_code" not in vars(cls)}
+    def subclasses(cls):
+        return [deep for sub in cls.__subclasses__() for deep in (sub, *subclasses(sub))]
+
+    bases = {cls.__name__ for cls in subclasses(errors.HpcError) if "error_code" not in vars(cls)}
     assert bases == {"UserError", "ClusterError"}
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hpc_agent.contract.catalogue import Catalogue, CatalogueEntry, parse_value
+from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 
@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def load_catalogue() -> dict[str, CatalogueEntry]:
-    return msgspec.json.decode(CATALOGUE.read_bytes(), type=Catalogue).verbs
+    return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
 def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tuple[str, list[str]]:
@@ -115,6 +115,5 @@ def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
         stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
     for stage, rows in stages.items():
         lines += [f"{stage}:", *rows, ""]
-    return "\n".join(
-        [*lines, "stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n"]
-    )
+    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n")
+    return "\n".join(lines)

@@ -18,6 +18,8 @@ from hpc_agent.contract.primitive import REGISTRY
 from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
 from hpc_agent.world import World
 
+_ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
+
 
 def run(arguments: list[str]) -> int:
     catalogue = load_catalogue()
@@ -45,10 +47,7 @@ def _as_answer(error: BaseException) -> HpcError:
         if is_disk_full(error):
             return StorageFull(f"{message} (on this machine)")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            access = (
-                "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
-            )
-            return PreconditionFailed(message, remediation=access)
+            return PreconditionFailed(message, remediation=_ACCESS)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from msgspec import inspect as mi
 
 from hpc_agent.contract.envelope import Failure, Success
 from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
-_KINDS = {mi.BoolType: "bool", mi.IntType: "int", mi.FloatType: "float", mi.StrType: "str", mi.LiteralType: "str"}
-_WANTED = {"int": "a whole number", "float": "a number", "ints": "whole numbers separated by commas"}
+_KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -48,72 +46,49 @@ class CatalogueEntry(msgspec.Struct, kw_only=True, frozen=True):
     flags: list[Flag]
 
 
-class Catalogue(msgspec.Struct, frozen=True):
-    verbs: dict[str, CatalogueEntry]
-
-
 def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
-    return CatalogueEntry(
-        module=primitive.function.__module__,
-        stage=primitive.stage,
-        summary=primitive.summary,
-        aliases=list(primitive.aliases),
-        positional=primitive.positional,
-        progress=primitive.progress,
-        effects=sorted(effect.name.lower() for effect in primitive.effects),
-        idempotent=primitive.idempotent,
-        errors=sorted(error.error_code for error in primitive.errors),
-        input_schema=f"{primitive.name}.input.json",
-        output_schema=f"{primitive.name}.output.json",
-        flags=_flags(mi.type_info(primitive.request), []),
-    )
+    """Return the entry of a verb; fields of the same name are the primitive's."""
+    facts = {
+        **vars(primitive),
+        "module": primitive.function.__module__,
+        "effects": sorted(effect.name.lower() for effect in primitive.effects),
+        "errors": sorted(error.error_code for error in primitive.errors),
+        "input_schema": f"{primitive.name}.input.json",
+        "output_schema": f"{primitive.name}.output.json",
+        "flags": list(_flags(primitive.request, [])),
+    }
+    return msgspec.convert(facts, CatalogueEntry)
 
 
-def _flags(info: mi.Type, path: list[str]) -> list[Flag]:
-    """Return the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
-    flags: list[Flag] = []
-    assert isinstance(info, mi.StructType)
-    for field in info.fields:
-        here = [*path, field.encode_name]
-        inner, description, optional = _unwrap(field.type)
-        if isinstance(inner, mi.StructType) and not path and not optional:
-            flags.extend(_flags(inner, here))
+def _flags(struct: Any, path: list[str]) -> Iterator[Flag]:
+    """Yield the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
+    for field in msgspec.structs.fields(struct):
+        here, facts = [*path, field.encode_name], msgspec.json.schema(field.type)
+        if "$ref" in facts and not path:
+            yield from _flags(getattr(field.type, "__origin__", field.type), here)  # without Annotated
             continue
-        flags.append(
-            Flag(
-                flag="--" + field.encode_name.replace("_", "-"),
-                path=here,
-                kind=_kind(inner),
-                help=description,
-                default=default_of(field),
-                choices=[str(v) for v in inner.values] if isinstance(inner, mi.LiteralType) else None,
-                required=field.required,
-            )
+        options = [option for option in facts.get("anyOf", [facts]) if option.get("type") != "null"]
+        yield Flag(
+            flag="--" + field.encode_name.replace("_", "-"),
+            path=here,
+            kind=_kind(options),
+            help=facts.get("description", ""),
+            default=default_of(field),
+            choices=options[0].get("enum"),
+            required=field.required,
         )
-    return flags
 
 
-def _unwrap(kind: mi.Type, description: str = "", optional: bool = False) -> tuple[mi.Type, str, bool]:
-    """Return the type without Optional and Annotated, its description, and True for a type that may be null."""
-    if isinstance(kind, mi.Metadata):
-        return _unwrap(kind.type, (kind.extra_json_schema or {}).get("description", description), optional)
-    if isinstance(kind, mi.UnionType):
-        rest = [t for t in kind.types if not isinstance(t, mi.NoneType)]
-        optional = optional or len(rest) < len(kind.types)
-        if len(rest) == 1:
-            return _unwrap(rest[0], description, optional)
-    return kind, description, optional
+def _kind(options: list[dict[str, Any]]) -> str:
+    kinds = ["string" if "enum" in option else option.get("type", "object") for option in options]
+    if kinds == ["array"]:
+        return {"integer": "ints", "string": "strs"}.get(options[0].get("items", {}).get("type"), "json")
+    if len(kinds) > 1:
+        return "value" if "string" in kinds else "json"  # JSON, or text that needs no quotes of its own
+    return _KINDS.get(kinds[0], "json")
 
 
-def _kind(kind: mi.Type) -> str:
-    if isinstance(kind, mi.ListType):
-        return {mi.IntType: "ints", mi.StrType: "strs"}.get(type(_unwrap(kind.item_type)[0]), "json")
-    if isinstance(kind, mi.UnionType) and any(isinstance(t, mi.StrType) for t in kind.types):
-        return "value"  # JSON, or text that needs no quotes of its own
-    return _KINDS.get(type(kind), "json")
-
-
-def default_of(field: mi.Field) -> Any:
+def default_of(field: msgspec.structs.FieldInfo | msgspec.inspect.Field) -> Any:
     """Return the default of a field as JSON; null for a required field."""
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)
@@ -124,25 +99,26 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "ints": lambda text: [int(part) for part in _parts(text)],
-    "strs": _parts,
-    "json": json.loads,
-    "value": json.loads,
+# Kind -> the reader of a flag's text, and the words for a text that it cannot read.
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "ints": (lambda text: [int(part) for part in _parts(text)], "whole numbers separated by commas"),
+    "strs": (_parts, ""),
+    "json": (json.loads, "a JSON value"),
+    "value": (json.loads, ""),
 }
 
 
 def parse_value(flag: Flag, text: str) -> Any:
     """Return the text of a flag as the JSON value of its field. Raises SpecInvalid, which names the field."""
+    read, wanted = _READERS.get(flag.kind, (str, ""))
     try:
-        return _READERS.get(flag.kind, str)(text)
+        return read(text)
     except ValueError as error:
         if flag.kind == "value":
             return text
-        message = f"{flag.flag}: {text!r} is not {_WANTED.get(flag.kind, 'a JSON value')}"
-        raise SpecInvalid(message, field=".".join(flag.path)) from error
+        raise SpecInvalid(f"{flag.flag}: {text!r} is not {wanted}", field=".".join(flag.path)) from error
 
 
 def schema(kind: type, title: str) -> dict[str, Any]:
@@ -160,16 +136,14 @@ def _without_indents(document: dict[str, Any]) -> dict[str, Any]:
 
 def envelope_schema() -> dict[str, Any]:
     """Return the schema of the envelope: success or failure, with no other key."""
-    success, failure = schema(Success, "success"), schema(Failure, "failure")
-    definitions = {**success.pop("$defs", {}), **failure.pop("$defs", {})}
-    for name in ("Success", "Failure"):
+    variants, definitions = msgspec.json.schema_components([Success, Failure], ref_template="#/$defs/{name}")
+    for name, ok in (("Success", True), ("Failure", False)):
         definitions[name]["additionalProperties"] = False
-    definitions["Success"]["properties"]["ok"] = {"const": True}
-    definitions["Failure"]["properties"]["ok"] = {"const": False}
+        definitions[name]["properties"]["ok"] = {"const": ok}
     return {
         "$schema": _DIALECT,
         "title": "envelope",
         "description": "The one line that every hpc-agent command prints on stdout.",
-        "oneOf": [{"$ref": "#/$defs/Success"}, {"$ref": "#/$defs/Failure"}],
+        "oneOf": list(variants),
         "$defs": definitions,
     }

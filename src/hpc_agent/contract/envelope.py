@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hpc_agent.contract.primitive import PartialError, Primitive, Request, Result
+from hpc_agent.contract.primitive import Effect, PartialError, Primitive, Request, Result
 from hpc_agent.errors import HpcError, SpecInvalid
 
 R = TypeVar("R", bound=Request)
@@ -42,17 +42,15 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
 def success(primitive: Primitive, result: Result) -> bytes:
     data = msgspec.to_builtins(result)
     data.pop("partial_errors", None)
-    unchanged = not primitive.mutates or bool(getattr(result, "deduped", False))
-    return encode(Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors))
+    mutates = not primitive.effects.isdisjoint((Effect.FILES, Effect.SUBMIT, Effect.PUSH))
+    unchanged = not mutates or bool(getattr(result, "deduped", False))
+    answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
+    return msgspec.json.encode(answer, order="sorted")
 
 
 def failure(error: HpcError) -> bytes:
     facts = {name: getattr(error, name) for name in Failure.__struct_fields__ if name != "ok"}
-    return encode(Failure(ok=False, **facts))
-
-
-def encode(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
+    return msgspec.json.encode(Failure(ok=False, **facts), order="sorted")
 
 
 def convert(document: Any, request: type[R], verb: str) -> R:

@@ -61,10 +61,6 @@ class Primitive:
     summary: str
     description: str
 
-    @property
-    def mutates(self) -> bool:
-        return not self.effects.isdisjoint((Effect.FILES, Effect.SUBMIT, Effect.PUSH))
-
 
 REGISTRY: dict[str, Primitive] = {}
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc_agent.errors import HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull, by_code
+from hpc_agent.errors import BY_CODE, HpcError, RemoteCommandFailed, RunNotFound, SchemaIncompat, StorageFull
 from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend, get_backend
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.infra.ssh import SshTransport
@@ -137,7 +137,7 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
         )
     if document["ok"]:
         return document["data"]  # type: ignore[no-any-return]
-    kind = by_code().get(document["code"], RemoteCommandFailed)
+    kind = BY_CODE.get(document["code"], RemoteCommandFailed)
     raise kind(f"{cluster}: {document['message']}", remediation=document["remediation"], details=document["details"])
 
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 STYLES = {"complete": "green", "running": "cyan", "pending": "dim", "failed": "red", "unknown": "yellow"}
+# In the order of the bar.
 MARKS = {"complete": "━", "running": "━", "failed": "━", "unknown": "╌", "pending": "┄"}
-ORDER = ("complete", "running", "failed", "unknown", "pending")
 WAVE_ROWS = 10
 PACE_LOOKS = 20
 REASONS_SHOWN, CLASSES_SHOWN = 3, 5
@@ -88,7 +88,7 @@ def _head(run: RunView, now: float) -> Text:
 
 def bar(counts: dict[str, int], total: int, width: int) -> Text:
     """Return a bar of ``width`` columns; a state that has any task has at least one column."""
-    known = {name: counts.get(name, 0) for name in ORDER}
+    known = {name: counts.get(name, 0) for name in MARKS}
     known["pending"] += max(0, total - sum(known.values()))
     shares = {name: max(1, width * number // max(total, 1)) for name, number in known.items() if number}
     largest = max(shares, key=lambda name: shares[name], default="pending")

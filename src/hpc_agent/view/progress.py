@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from hpc_agent.world import NoProgress, Progress
+from hpc_agent.world import Progress
 
 
 def for_stderr(env: Mapping[str, str]) -> Progress:
     """Return the progress reporter for standard error and ``HPC_PROGRESS`` (auto, json, none)."""
     wanted = env.get("HPC_PROGRESS", "auto")
     if wanted == "none":
-        return NoProgress()
+        return Progress()
     if wanted == "auto" and sys.stderr.isatty():
         try:
             return RichBar()
@@ -24,7 +24,7 @@ def for_stderr(env: Mapping[str, str]) -> Progress:
     return JsonRecords(sys.stderr)
 
 
-class JsonRecords(NoProgress):
+class JsonRecords(Progress):
     """Progress as one JSON object a line."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -49,7 +49,7 @@ def sentence(event: str, facts: Mapping[str, Any]) -> str:
     return f"{event}: {detail}" if detail else event
 
 
-class PlainLine:
+class PlainLine(Progress):
     """Progress as one line, rewritten in place."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -67,7 +67,7 @@ class PlainLine:
         self._stream.write("\r\x1b[K")
 
 
-class RichBar:
+class RichBar(Progress):
     """A live bar of finished tasks; before the first count, the name of the current step."""
 
     def __init__(self) -> None:

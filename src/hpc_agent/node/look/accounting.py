@@ -26,95 +26,72 @@ _ROW_FACTS = ("exit_code", "signal", "host", "job", "element", "seconds", "max_r
 Rows = Dict[Tuple[str, int], AccountingRow]
 
 
-class Explanations(object):
-    """What accounting adds to the records. The cache keeps the explanations for the next status."""
+def explain(attempts: Attempts, scheduler: Any, lost: List[Array]) -> bool:
+    """Ask accounting about unsettled tasks and killed ones. Return True while it may still explain a recent kill."""
+    failed = attempts.records.failed
+    killed = [
+        task
+        for task, facts in sorted(failed.items())
+        if attempts.state[task] == FAILED and facts.cause in REFINED and not attempts.is_explained(task)
+    ]
+    jobs = {str(failed[task].job) for task in killed}
+    wanted = {str(a.job_id): a for a in attempts.arrays if a in lost or str(a.job_id) in jobs}
+    rows = scheduler.accounting(sorted(wanted), min(a.at for a in wanted.values())) if wanted else []
+    found = {(row.job, row.element): row for row in rows}
+    _settle_lost(attempts, lost, found)
+    _refine(attempts, killed, found)
+    recently = time.time() - EXPLANATION_SEC
+    return any(not attempts.is_explained(task) and (failed[task].ended_at or 0) > recently for task in killed)
 
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
-        self._failed = attempts.records.failed
-        self._state = attempts.state
-        self._cache = attempts.cache
 
-    def has(self, task: int) -> bool:
-        """Return True if accounting has explained this attempt of the task."""
-        facts, known = self._failed[task], self._cache.get("refined", {}).get(str(task))
-        return bool(known and known["generation"] == facts.generation and known.get("attempt") == facts.attempt)
+def settle_vanished(attempts: Attempts, lost: List[Array]) -> None:
+    """Set tasks to LOST that were never claimed and that were deleted while they waited."""
+    earlier, now = attempts.cache.get("vanished", {}), time.time()
+    still = attempts.cache["vanished"] = {}
+    for task, entry in attempts.unsettled(lost):
+        key = "%d.%d" % (task, entry.generation)
+        still[key] = float(earlier.get(key) or now)
+        if now - still[key] > VANISHED_SEC and not attempts.is_claimed(entry, task):
+            attempts.state[task] = LOST
+            attempts.records.failed[task] = FailureFacts(
+                "never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence"
+            )
 
-    def explain(self, scheduler: Any, lost: List[Array]) -> bool:
-        """Ask accounting about the unsettled tasks of ``lost`` and about killed tasks.
 
-        Return True while accounting may still explain a task that was killed a moment ago.
-        """
-        killed = [
-            task
-            for task, facts in sorted(self._failed.items())
-            if self._state[task] == FAILED and facts.cause in REFINED and not self.has(task)
-        ]
-        jobs = {str(self._failed[task].job) for task in killed}
-        wanted = {str(a.job_id): a for a in self._attempts.arrays if a in lost or str(a.job_id) in jobs}
-        found: Rows = {}
-        if wanted:
-            rows = scheduler.accounting(sorted(wanted), min(a.at for a in wanted.values()))
-            found = {(row.job, row.element): row for row in rows}
-        self._settle_lost(lost, found)
-        self._refine(killed, found)
-        recently = time.time() - EXPLANATION_SEC
-        return any(not self.has(task) and (self._failed[task].ended_at or 0) > recently for task in killed)
-
-    def settle_vanished(self, lost: List[Array]) -> None:
-        """Set tasks to LOST that were never claimed and that were deleted while they waited."""
-        earlier, now = self._cache.get("vanished", {}), time.time()
-        still = self._cache["vanished"] = {}
-        for task, entry in self._attempts.unsettled(lost):
-            key = "%d.%d" % (task, entry.generation)
-            still[key] = float(earlier.get(key) or now)
-            if now - still[key] > VANISHED_SEC and not self._attempts.is_claimed(entry, task):
-                self._state[task] = LOST
-                self._failed[task] = FailureFacts(
-                    "never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence"
-                )
-
-    def _settle_lost(self, lost: List[Array], found: Rows) -> None:
-        without_record = self._cache.setdefault("without_record", {})
-        for entry in lost:
-            for position, task in enumerate(decode_ranges(entry.tasks)):
-                if self._state[task] != UNKNOWN or not self._attempts.is_latest(entry, task):
+def _settle_lost(attempts: Attempts, lost: List[Array], found: Rows) -> None:
+    without_record = attempts.cache.setdefault("without_record", {})
+    for entry in lost:
+        for position, task in enumerate(decode_ranges(entry.tasks)):
+            is_unsettled = attempts.state[task] == UNKNOWN and attempts.is_latest(entry, task)
+            row = found.get((str(entry.job_id), position // entry.pack)) if is_unsettled else None
+            if row is None:
+                continue
+            # The record of a task that ended well may be late: file servers lag.
+            if not row.cause:
+                since = float(without_record.setdefault(str(task), time.time()))
+                if time.time() - since <= RECORD_LATE_SEC:
                     continue
-                row = found.get((str(entry.job_id), position // entry.pack))
-                if row is None:
-                    continue
-                # The record of a task that ended well may be late: file servers lag.
-                if not row.cause:
-                    since = float(without_record.setdefault(str(task), time.time()))
-                    if time.time() - since <= RECORD_LATE_SEC:
-                        continue
-                self._state[task] = LOST
-                self._failed[task] = FailureFacts(
-                    cause=row.cause or "no_record",
-                    message="the scheduler says %s; the task left no record" % row.raw,
-                    generation=entry.generation,
-                    evidence="accounting",
-                    **{name: getattr(row, name) for name in _ROW_FACTS},
-                )
+            attempts.state[task] = LOST
+            attempts.records.failed[task] = FailureFacts(
+                cause=row.cause or "no_record",
+                message="the scheduler says %s; the task left no record" % row.raw,
+                generation=entry.generation,
+                evidence="accounting",
+                **{name: getattr(row, name) for name in _ROW_FACTS},
+            )
 
-    def _refine(self, killed: List[int], found: Rows) -> None:
-        """Keep the explanations of killed tasks, and replace the causes of all that are explained."""
-        kept = self._cache.setdefault("refined", {})
-        for task in killed:
-            facts = self._failed[task]
-            row = found.get((str(facts.job), facts.element or 0))
-            if row is not None:
-                better = row.cause not in (None, "exit", "signal")
-                kept[str(task)] = {
-                    "generation": facts.generation,
-                    "attempt": facts.attempt,
-                    "cause": row.cause if better else facts.cause,
-                    "raw": row.raw if better else None,
-                }
-        for task, facts in self._failed.items():
-            if self._state[task] == FAILED and self.has(task):
-                known = kept[str(task)]
-                self._failed[task] = facts = facts._replace(cause=known["cause"])
-                if known["raw"]:
-                    message = "%s; the scheduler says %s" % (facts.message, known["raw"])
-                    self._failed[task] = facts._replace(raw=known["raw"], message=message)
+
+def _refine(attempts: Attempts, killed: List[int], found: Rows) -> None:
+    """Keep the explanations of killed tasks, and replace the causes of all that are explained."""
+    failed, kept = attempts.records.failed, attempts.cache.setdefault("refined", {})
+    for task in killed:
+        facts = failed[task]
+        row = found.get((str(facts.job), facts.element or 0))
+        if row is not None:
+            cause, raw = (facts.cause, None) if row.cause in (None, "exit", "signal") else (row.cause, row.raw)
+            kept[str(task)] = {"generation": facts.generation, "attempt": facts.attempt, "cause": cause, "raw": raw}
+    for task, facts in failed.items():
+        if attempts.state[task] == FAILED and attempts.is_explained(task):
+            known = kept[str(task)]
+            said = "; the scheduler says %s" % known["raw"] if known["raw"] else ""
+            failed[task] = facts._replace(cause=known["cause"], raw=known["raw"], message=facts.message + said)

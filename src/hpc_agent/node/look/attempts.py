@@ -4,10 +4,9 @@ A task may be part of several arrays: the first submission, segments of a chain,
 *generation* has its latest attempt.
 """
 
-import bisect
 import os
 from array import array as typed_array
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..shared.files import read_json
 from ..shared.ledger import Array, arrays_of
@@ -21,13 +20,7 @@ CONTINUED = "checkpointed"
 
 
 class Attempts(object):
-    """The ledger and the records of a run, and the state of each task.
-
-    state     one byte for each task, see task_states
-    records   ``records.failed`` has the facts of FAILED and LOST tasks
-    arrays    the ledger, in the order of submission
-    cache     what a status keeps for the next one, as JSON
-    """
+    """The ledger and the records of a run, and the state of each task."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -38,18 +31,15 @@ class Attempts(object):
         except ValueError:
             cache = {}
         version = records.CACHE_VERSION
+        # Facts that a status keeps for the next one, as JSON.
         self.cache: Dict[str, Any] = cache if cache.get("version") == version else {"version": version}
-        self.records = records.scan(folder, self.total, self.cache)
+        self.records = records.scan(folder, self.total, self.cache)  # ``failed``: later also the facts of LOST tasks
         self.arrays = arrays_of(folder)
-        self.state = bytearray(self.records.state)
-        self._failed_ids = sorted(self.records.failed)
-        # The newest generation of each task, or None while there is only one generation.
-        self._generations: Optional[Any] = None
-        if any(a.generation != 1 for a in self.arrays):
-            self._generations = typed_array("H", [1]) * self.total
-            for entry in sorted(self.arrays, key=lambda a: a.generation):
-                for start, stop in spans(entry.tasks):
-                    self._generations[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
+        self.state = bytearray(self.records.state)  # one byte for each task, see task_states
+        self._newest = typed_array("H", [1]) * self.total  # generation of each task
+        for entry in sorted(self.arrays, key=lambda a: a.generation):
+            for start, stop in spans(entry.tasks):
+                self._newest[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
 
     def failed(self) -> List[int]:
         """Return the ids of the tasks that have failed, with or without a record."""
@@ -60,7 +50,12 @@ class Attempts(object):
         return [a for a in self.arrays if any(start <= task < stop for start, stop in spans(a.tasks))]
 
     def is_latest(self, entry: Array, task: int) -> bool:
-        return self._generations is None or self._generations[task] == entry.generation
+        return self._newest[task] == entry.generation
+
+    def is_explained(self, task: int) -> bool:
+        """Return True if accounting has explained the attempt of the task's failed record."""
+        facts, known = self.records.failed[task], self.cache.get("refined", {}).get(str(task))
+        return bool(known and known["generation"] == facts.generation and known.get("attempt") == facts.attempt)
 
     def has_ended(self, entry: Array, task: int) -> bool:
         """Return True if the task's failed record is final for this array."""
@@ -74,18 +69,20 @@ class Attempts(object):
     def is_claimed(self, entry: Array, task: int) -> bool:
         return os.path.exists(self.folder.claim(task, entry.generation))
 
-    def failed_records(self, entry: Array, start: int, stop: int) -> List[int]:
-        """Return the tasks of a span with a failed record whose latest attempt is in the array."""
-        first = bisect.bisect_left(self._failed_ids, start)
-        found = self._failed_ids[first : bisect.bisect_left(self._failed_ids, stop)]
-        return [task for task in found if self.is_latest(entry, task)]
+    def failed_records(self, entry: Array, tasks: Iterable[Tuple[int, int]]) -> Iterator[int]:
+        """Yield the tasks of these spans with a failed record whose latest attempt is in the array."""
+        return self._latest(self.records.state, FAILED, entry, tasks)
 
     def unsettled(self, entries: Iterable[Array]) -> Iterator[Tuple[int, Array]]:
         """Yield each task of state UNKNOWN with the array of its latest attempt."""
         for entry in entries:
-            for start, stop in spans(entry.tasks):
-                task = self.state.find(UNKNOWN, start, stop)
-                while task >= 0:
-                    if self.is_latest(entry, task):
-                        yield task, entry
-                    task = self.state.find(UNKNOWN, task + 1, stop)
+            for task in self._latest(self.state, UNKNOWN, entry, spans(entry.tasks)):
+                yield task, entry
+
+    def _latest(self, states: bytearray, state: int, entry: Array, tasks: Iterable[Tuple[int, int]]) -> Iterator[int]:
+        for start, stop in tasks:
+            task = states.find(state, start, stop)
+            while task >= 0:
+                if self.is_latest(entry, task):
+                    yield task
+                task = states.find(state, task + 1, stop)

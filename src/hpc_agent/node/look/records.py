@@ -4,13 +4,12 @@ import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ..shared import task_states
 from ..shared.files import from_document
 from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
-from ..shared.task_states import COMPLETE as COMPLETE_STATE
-from ..shared.task_states import FAILED as FAILED_STATE
 
 # File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
@@ -22,10 +21,7 @@ MOST_ROWS = 300
 
 
 class FailureFacts(NamedTuple):
-    """How a task failed, from its record, or from accounting where the task left no record.
-
-    The status cache and the answers to the client keep these facts as JSON.
-    """
+    """How a task failed, from its record or else from accounting. Status cache and answers hold these facts as JSON."""
 
     cause: Optional[str] = None
     message: str = ""
@@ -77,10 +73,10 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
         shard = shards[name] = _scan_shard(folder, name, shards.get(name))
         for task in decode_ranges(shard["complete"]):
             if task < total:
-                state[task] = COMPLETE_STATE
+                state[task] = task_states.COMPLETE
         for text, facts in shard["failed"].items():
             if int(text) < total:
-                state[int(text)] = FAILED_STATE
+                state[int(text)] = task_states.FAILED
                 failed[int(text)] = FailureFacts.from_json(facts)
         seconds += shard["seconds"]
         timed += shard["timed"]

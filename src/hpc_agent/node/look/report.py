@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.ledger import Array
 from ..shared.ranges import count, spans
-from ..shared.task_states import LOST, PENDING, RUNNING
+from ..shared.task_states import LOST, RUNNING
 from . import records
 from .run_status import RunStatus, ranges_of
 
@@ -16,10 +16,7 @@ ABANDONED_SEC = 300.0
 
 
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the status of the run (``root``, ``run_id``).
-
-    With ``measure`` the answer of a run that has ended has the resources that its tasks used.
-    """
+    """Return the status of a run; with ``measure``, once it has ended, also the resources that its tasks used."""
     folder = run_folder.existing_run(request["root"], request["run_id"])
     status = RunStatus(folder, request.get("site") or {})
     answer = status_answer(status)
@@ -71,14 +68,10 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
 
 
 def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
-    part = bytes(state[start:stop])
-    return {
-        "complete": part.count(task_states.COMPLETE),
-        "failed": part.count(task_states.FAILED) + part.count(LOST),
-        "running": part.count(RUNNING),
-        "pending": part.count(PENDING),
-        "unknown": part.count(task_states.UNKNOWN),
-    }
+    part, counts = state[start:stop], dict.fromkeys(task_states.NAMES, 0)
+    for value, name in enumerate(task_states.NAMES):
+        counts[name] += part.count(value)
+    return counts
 
 
 def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:

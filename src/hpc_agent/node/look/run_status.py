@@ -5,6 +5,7 @@ A query that failed is no answer: the last good states are shown, marked stale.
 """
 
 import os
+import re
 import time
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
@@ -18,7 +19,7 @@ from ..shared.ledger import Array
 from ..shared.ranges import slice_spans, spans
 from ..shared.run_folder import RunFolder
 from ..shared.task_states import COMPLETE, FAILED, PENDING, RUNNING, UNKNOWN
-from .accounting import Explanations
+from . import accounting
 from .attempts import Attempts
 from .records import FailureFacts
 
@@ -28,20 +29,14 @@ _SET_UNKNOWN_TO = {to: bytes(to if byte == UNKNOWN else byte for byte in range(2
 
 
 class RunStatus(Attempts):
-    """The attempts of a run after the queue and accounting were asked.
-
-    waiting      why tasks wait: (state, reason) -> count
-    stale        the query that failed, or None
-    unexplained  True while accounting may still explain a killed task
-    """
+    """The attempts of a run after the queue and accounting were asked."""
 
     def __init__(self, folder: RunFolder, site: Dict[str, Any], scheduler: Any = None) -> None:
         super(RunStatus, self).__init__(folder)
-        self.waiting: Dict[Tuple[str, str], int] = Counter()
-        self.stale: Optional[Dict[str, Any]] = None
-        self.unexplained = False
+        self.waiting: Dict[Tuple[str, str], int] = Counter()  # (state, reason) -> tasks that wait
+        self.stale: Optional[Dict[str, Any]] = None  # the query that failed
+        self.unexplained = False  # True while accounting may still explain a killed task
         self._queued = bytearray(self.total)
-        self._explanations = Explanations(self)
         self._update(scheduler or load(self.run.scheduler, site))
 
     def save(self) -> None:
@@ -71,13 +66,13 @@ class RunStatus(Attempts):
         self.cache["last_good"] = {"state": active, "at": time.time()}
         lost = [a for a in submitted if any(True for _ in self.unsettled([a]))]
         try:
-            self.unexplained = self._explanations.explain(scheduler, lost)
+            self.unexplained = accounting.explain(self, scheduler, lost)
         except NodeError as error:
             # Accounting that is switched off never answers; a database that is down is asked again.
             if error.code != "remote_command_failed":
                 self.stale = {"source": "accounting", "since": None, "error": error.message, "code": error.code}
                 return
-        self._explanations.settle_vanished(lost)
+        accounting.settle_vanished(self, lost)
 
     def _is_unfinished(self, entry: Array) -> bool:
         """Return True if the array has a task that no final record settles."""
@@ -85,9 +80,8 @@ class RunStatus(Attempts):
             return True
         # A failed record may be of an older attempt, or of one that was requeued since.
         return any(
-            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self._explanations.has(task))
-            for start, stop in spans(entry.tasks)
-            for task in self.failed_records(entry, start, stop)
+            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self.is_explained(task))
+            for task in self.failed_records(entry, spans(entry.tasks))
         )
 
     def _restore_last_good(self, error: NodeError) -> None:
@@ -130,7 +124,7 @@ class RunStatus(Attempts):
         part = self.state[start:stop]
         touched = part.count(UNKNOWN)
         self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
-        for task in self.failed_records(entry, start, stop):
+        for task in self.failed_records(entry, [(start, stop)]):
             if self.state[task] == FAILED and self._is_active_again(entry, task, to):
                 self.state[task] = to
                 touched += 1
@@ -152,11 +146,10 @@ class RunStatus(Attempts):
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""
         for entry in submitted:
-            for start, stop in spans(entry.tasks):
-                for task in self.failed_records(entry, start, stop):
-                    # A failed record of an older attempt: the newer one has left the queue.
-                    if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
-                        self.state[task] = UNKNOWN
+            for task in self.failed_records(entry, spans(entry.tasks)):
+                # A failed record of an older attempt: the newer one has left the queue.
+                if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
+                    self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
         for task, entry in self.unsettled(submitted):
             record = task_record.read_record(self.folder, task)
@@ -174,13 +167,5 @@ class RunStatus(Attempts):
 
 def ranges_of(state: bytearray, *values: int) -> str:
     """Return the ids in one of the states, as ranges. Works on runs of equal bytes: fast for a million tasks."""
-    table = bytes(1 if byte in values else 0 for byte in range(256))
-    flags = bytes(state).translate(table)
-    parts: List[str] = []
-    start = flags.find(1)
-    while start >= 0:
-        stop = flags.find(0, start)
-        stop = len(flags) if stop < 0 else stop
-        parts.append("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1))
-        start = flags.find(1, stop)
-    return ",".join(parts)
+    runs = (found.span() for found in re.finditer(b"[%s]+" % bytes(values), state))
+    return ",".join("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1) for start, stop in runs)

@@ -24,12 +24,10 @@ class SiteQuery(object):
             code, out, err = run_command(argv, TIMEOUT_SEC, env=clean_environment())
         except NodeError as error:
             code, out, err = 1, "", error.message
-        if code != 0:
-            self.failed(argv[0], (err or out).strip())
-        return "" if code != 0 else out
-
-    def failed(self, source: str, message: str) -> None:
-        self.errors.append({"code": source + "_failed", "detail": message[:300]})
+        if code == 0:
+            return out
+        self.errors.append({"code": argv[0] + "_failed", "detail": (err or out).strip()[:300]})
+        return ""
 
 
 def site(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -46,7 +44,7 @@ def site(request: Dict[str, Any]) -> Dict[str, Any]:
         partitions, limits = scheduler.partitions_and_limits(query)
         submitted = scheduler.submitted_elements()
     except NodeError as error:
-        query.failed("queue", error.message)
+        query.errors.append({"code": "queue_failed", "detail": error.message[:300]})
     return {
         "scheduler": str(request["scheduler"]),
         "partitions": [dict(p._asdict(), gpus=[dict(gpu._asdict()) for gpu in p.gpus]) for p in partitions],

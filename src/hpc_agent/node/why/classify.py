@@ -10,21 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..look.records import FailureFacts
 from ..shared.files import DISK_FULL_EXIT
-from .failure_signs import (
-    CERTAIN,
-    GUESS,
-    JOB_END_SIGNS,
-    LIKELY,
-    MEMORY_SIGN,
-    SIGNS,
-    WEAK,
-    WINDOW,
-    Sign,
-    Verdict,
-    first_match,
-    last_line,
-    search,
-)
+from . import failure_signs
+from .failure_signs import CERTAIN, GUESS, LIKELY, Sign, Verdict, first_match
 from .fingerprints import FINGERPRINT_LIMIT, fingerprint, without_numbers
 from .log_traces import LAUNCHERS, Trace, clean, ending_of, last_trace, lines_of, text_of
 
@@ -53,6 +40,7 @@ _AFTERMATH = frozenset([
     "TerminatedWorkerError", "WorkerCrashedError",
 ])  # fmt: skip
 _KILLED_WORKER = ("BrokenProcessPool", "ProcessExitedException", "WorkerCrashedError")
+_SIGNALS = {int(number): number.name for number in signal.Signals}
 _STOPS = (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 _TASKS_ERROR = re.compile(r"^(?:tasks\.py|after the executor): ([A-Za-z_][\w.]*): ")
 
@@ -88,6 +76,7 @@ class _Case(object):
         self.exit_code = _number(facts.exit_code)
         self.signal = _signal(_number(facts.signal), self.exit_code, self.cause)
         self.rss, self.memory = _number(facts.max_rss_mb), _number(limits.mem_mb)
+        self.near_memory = bool(self.rss and self.memory and self.rss >= _NEAR_MEMORY * self.memory)
         self.seconds, self.walltime = _number(facts.seconds), _number(limits.walltime_sec)
         from_accounting = facts.evidence == "accounting" or self.cause in _BY_CAUSE
         self.source = "accounting" if from_accounting and self.cause != "checkpointed" else "record"
@@ -97,21 +86,19 @@ class _Case(object):
         self.logs = [self.own] if foreign else [self.own, self.scheduler]
         self.traced: Optional[Verdict] = None  # by the last traceback; searched where the cause alone does not decide
 
-    def near_memory(self) -> bool:
-        return bool(self.rss and self.memory and self.rss >= _NEAR_MEMORY * self.memory)
-
     def sign(self) -> Optional[Verdict]:
         """Return the first sign in the logs."""
-        found = ((source, search(lines)) for source, lines in self.logs)
+        found = ((source, failure_signs.search(lines)) for source, lines in self.logs)
         return next((verdict._replace(source=source) for source, verdict in found if verdict), None)
 
     def scheduler_sign(self, *signs: Sign) -> Optional[Verdict]:
         """Return the scheduler's message at the end of either log: an srun of the executor writes to the task's own."""
-        found = ((source, first_match(ending_of(lines, WINDOW), signs)) for source, lines in (self.scheduler, self.own))
+        ends = ((source, ending_of(lines, failure_signs.WINDOW)) for source, lines in (self.scheduler, self.own))
+        found = ((source, first_match(lines, signs)) for source, lines in ends)
         return next((verdict._replace(source=source, fixed=True) for source, verdict in found if verdict), None)
 
     def last_line(self) -> str:
-        return next(filter(None, (last_line(lines) for _, lines in self.logs)), "")
+        return next(filter(None, (failure_signs.last_line(lines) for _, lines in self.logs)), "")
 
 
 def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str = "") -> Classification:
@@ -196,10 +183,10 @@ def _by_scheduler_message(case: _Case) -> Optional[Verdict]:
     """Classify by the scheduler's message about the job's end or its memory, unless the program failed before."""
     trace = case.traced.trace if case.traced else None
     own = trace is not None and case.cause in _ENDED_BY_ITSELF and trace.short_kind() not in _AFTERMATH
-    found = None if own else case.scheduler_sign(*JOB_END_SIGNS)
+    found = None if own else case.scheduler_sign(*failure_signs.JOB_END_SIGNS)
     if found:
         return found
-    found = case.scheduler_sign(MEMORY_SIGN)
+    found = case.scheduler_sign(failure_signs.MEMORY_SIGN)
     if found and case.traced and trace:
         explained = case.traced.name not in ("code_error", "signal", "node_failure", "out_of_memory")
         if explained or (own and case.traced.name == "code_error"):
@@ -211,7 +198,7 @@ def _by_scheduler_message(case: _Case) -> Optional[Verdict]:
 def _by_limits(case: _Case) -> Optional[Verdict]:
     """Classify a kill near the end of the memory, or a stop near the end of the time."""
     words = case.message or _killed_by(case.signal)
-    if case.signal == signal.SIGKILL and case.near_memory():
+    if case.signal == signal.SIGKILL and case.near_memory:
         return Verdict("out_of_memory", LIKELY, words, case.source, fixed=True)
     if case.signal in _STOPS and case.seconds and case.walltime:
         # 90 seconds are half of a short limit at most: a task that lasts a minute is not always near its end.
@@ -232,7 +219,7 @@ def _traced(case: _Case) -> Optional[Verdict]:
         if name == "code_error" and case.signal in (signal.SIGKILL, signal.SIGTERM):
             continue
         behind = case.sign() if name == "code_error" and trace.short_kind() in LAUNCHERS else None
-        if behind and behind.name not in WEAK:
+        if behind and behind.name not in failure_signs.WEAK:
             return behind
         return Verdict(name, confidence, trace.message[0], source, trace)
     return None
@@ -248,12 +235,12 @@ def _exception_class(trace: Trace, case: _Case) -> Tuple[str, str]:
         return ("command_not_found", LIKELY) if started else ("missing_file", CERTAIN)
     if kind == "KeyboardInterrupt":
         return "signal", GUESS
-    found = first_match(trace.message, SIGNS)
+    found = first_match(trace.message)
     if found and found.name not in ("command_not_found", "environment", "missing_module"):
-        near = found.name == "out_of_memory" and case.near_memory()
+        near = found.name == "out_of_memory" and case.near_memory
         return found.name, LIKELY if near else found.confidence
     if kind in _KILLED_WORKER:
-        return ("out_of_memory", LIKELY) if case.near_memory() else ("signal", GUESS)
+        return ("out_of_memory", LIKELY) if case.near_memory else ("signal", GUESS)
     return "code_error", CERTAIN if case.signal is None else LIKELY
 
 
@@ -266,7 +253,7 @@ def _by_record_message(case: _Case) -> Optional[Verdict]:
         return Verdict(name, confidence, trace.message[0], case.source, trace)
     if not case.message.startswith("cannot start the executor"):
         return None
-    found = first_match([case.message], SIGNS)
+    found = first_match([case.message])
     name = found.name if found and found.name in ("out_of_memory", "permission") else "code_error"
     return Verdict(name, LIKELY, case.message, case.source)
 
@@ -324,7 +311,4 @@ def _signal(number: Optional[int], exit_code: Optional[int], cause: str) -> Opti
 
 def _killed_by(number: Optional[int]) -> str:
     """Return the signal's name: a number would be lost in a fingerprint."""
-    try:
-        return "killed by %s" % signal.Signals(number or 0).name
-    except ValueError:
-        return "killed by a signal"
+    return "killed by %s" % _SIGNALS.get(number or 0, "a signal")

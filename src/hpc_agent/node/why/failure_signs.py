@@ -100,7 +100,7 @@ SIGNS: Tuple[Sign, ...] = (
 )  # fmt: skip
 
 
-def first_match(lines: List[str], signs: Sequence[Sign]) -> Optional[Verdict]:
+def first_match(lines: List[str], signs: Sequence[Sign] = SIGNS) -> Optional[Verdict]:
     """Return the first sign of the table that a line shows, with the last such line."""
     for sign in signs:
         for line in reversed(lines):
@@ -113,10 +113,10 @@ def search(lines: List[str]) -> Optional[Verdict]:
     """Return the first sign in the last error message of a log, or else near its end."""
     ending = ending_of(lines, WINDOW)
     block = _error_block(ending)
-    found = first_match(block or ending, SIGNS)
+    found = first_match(block or ending)
     if found is not None and found.name in WEAK and not block:
         strong = [sign for sign in SIGNS if sign.name not in WEAK]
-        return first_match(ending_of(lines, _WEAK_WINDOW), SIGNS) or first_match(ending, strong)
+        return first_match(ending_of(lines, _WEAK_WINDOW)) or first_match(ending, strong)
     if found is None and block:
         # The second line counts where the first one is only a heading.
         follows = block[0].rstrip().endswith(":") or block[0].startswith(("At line", "Error using"))

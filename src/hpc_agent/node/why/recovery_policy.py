@@ -21,26 +21,19 @@ KEPT_FINGERPRINTS = 100
 
 
 class Policy(object):
-    """How far recovery may go. Every limit is the cluster's or the request's.
-
-    select        task ids that were named, or None for every failed task
-    classes       class names that were named, or None: those that recovery handles by itself
-    overrides     resources that were given and so are not computed: mem_mb, walltime_sec, cpus, gpus
-    caps          highest mem_mb and walltime_sec of the cluster (None: unknown)
-    max_attempts  resubmissions of a task at most (None: as its class says)
-    max_tasks     tasks to submit again at most, of all together (a monitor's budget)
-    force         also what has no attempts left or failed in the same way before
-    """
+    """How far recovery may go. Every limit is the cluster's or the request's."""
 
     def __init__(self, document: Dict[str, Any]) -> None:
-        tasks = document.get("tasks")
-        self.select: Optional[Set[int]] = set(tasks) if tasks else None
-        self.classes: Optional[Set[str]] = set(document["classes"]) if document.get("classes") else None
-        self.overrides: Dict[str, Any] = dict(document.get("overrides") or {})
-        self.caps: Dict[str, Any] = dict(document.get("caps") or {})
-        self.max_attempts: Optional[int] = document.get("max_attempts")
-        self.max_tasks: Optional[int] = document.get("max_tasks")
-        self.force = bool(document.get("force"))
+        # The task ids that were named, or None for every failed task.
+        self.select: Optional[Set[int]] = set(document.get("tasks") or []) or None
+        # The class names that were named, or None: those that recovery handles by itself.
+        self.classes: Optional[Set[str]] = set(document.get("classes") or []) or None
+        # Resources that were given and so are not computed: mem_mb, walltime_sec, cpus, gpus.
+        self.overrides: Dict[str, Any] = document.get("overrides") or {}
+        self.caps: Dict[str, Any] = document.get("caps") or {}  # highest mem_mb and walltime_sec of the cluster
+        self.max_attempts: Optional[int] = document.get("max_attempts")  # of a task; None: as its class says
+        self.max_tasks: Optional[int] = document.get("max_tasks")  # of all together: a monitor's budget
+        self.force = bool(document.get("force"))  # also what has no attempts left or failed in the same way before
 
     def wants(self, diagnosis: Diagnosis) -> bool:
         by_id = self.select is None or diagnosis.task in self.select

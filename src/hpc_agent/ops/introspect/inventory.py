@@ -11,7 +11,7 @@ import hpc_agent
 from hpc_agent.contract.catalogue import catalogue_entry, schema
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Request, Result, by_any_name, load_all, primitive
-from hpc_agent.errors import EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid, by_code
+from hpc_agent.errors import BY_CODE, EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid
 from hpc_agent.infra.backends import backend_names
 from hpc_agent.infra.clusters import cluster_keys, cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.run.fields import doc
@@ -50,7 +50,7 @@ ENVIRONMENT = {
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
     """Show version, schedulers, configuration keys, error codes and every verb."""
     codes = []
-    for code, error in sorted(by_code().items()):
+    for code, error in sorted(BY_CODE.items()):
         facts = {"error_code": code, "exit_code": EXIT_CODES[error.category], "retry_safe": error.retry_safe}
         codes.append({**facts, "meaning": (error.__doc__ or "").strip(), "remediation": error.default_remediation})
     return CapabilitiesResult(
