@@ -3,9 +3,10 @@
 import bisect
 import itertools
 import math
+from collections import Counter
 from typing import Any, Dict, List, Sequence, Tuple
 
-from .moments import Exact, dyadic
+from .moments import dyadic, exact_in, exact_out
 
 Observation = Tuple[float, float]
 
@@ -68,7 +69,7 @@ class Sketch(object):
     OFFSET = 1100
 
     def __init__(self) -> None:
-        self.bins: Dict[int, Exact] = {}
+        self.bins: "Counter[int]" = Counter()  # exact weights
 
     @classmethod
     def bin_of(cls, value: float) -> int:
@@ -87,26 +88,25 @@ class Sketch(object):
         return middle if number > 0 else -middle
 
     def add(self, value: float, weight: float) -> None:
-        self.bins.setdefault(self.bin_of(value), Exact()).add(*dyadic(weight))
+        mantissa, shift = dyadic(weight)
+        self.bins[self.bin_of(value)] += mantissa << shift
 
     def merge(self, other: "Sketch") -> None:
-        for number, weight in list(other.bins.items()):
-            self.bins.setdefault(number, Exact()).add(*weight.pair)
+        self.bins.update(other.bins)
 
     def quantiles(self, percents: Sequence[int], count: int) -> List[float]:
         """Return the values at rank q * (n - 1), n being ``count``: where the cumulative weight exceeds that share."""
-        base = min(weight.exponent for weight in self.bins.values())
-        bins = [(number, weight.mantissa << (weight.exponent - base)) for number, weight in sorted(self.bins.items())]
-        cumulative = list(itertools.accumulate(weight for _, weight in bins))
+        numbers = sorted(self.bins)
+        cumulative = list(itertools.accumulate(self.bins[number] for number in numbers))
         targets = [percent * (count - 1) * cumulative[-1] // (100 * count) for percent in percents]
-        return [self.middle_of(bins[bisect.bisect_right(cumulative, target)][0]) for target in targets]
+        return [self.middle_of(numbers[bisect.bisect_right(cumulative, target)]) for target in targets]
 
     def to_json(self) -> Dict[str, Any]:
-        return {str(number): weight.to_json() for number, weight in sorted(self.bins.items())}
+        return {str(number): exact_out(weight, 1) for number, weight in sorted(self.bins.items())}
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> "Sketch":
         """Raises ValueError when a bin is not what to_json gives."""
         sketch = cls()
-        sketch.bins = {int(number): Exact.from_json(weight) for number, weight in document.items()}
+        sketch.bins.update({int(number): exact_in(weight, 1) for number, weight in document.items()})
         return sketch
