@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
 from hpc_agent.node.shared.moments import UNIT_BITS, exact_in, exact_out
-from hpc_agent.node.shared.quantiles import Sketch
+from hpc_agent.node.shared.quantiles import bin_of, middle_of
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)
@@ -210,14 +210,14 @@ def test_the_sketch_is_within_one_percent(seed, kind):
 @given(st.floats(min_value=1e-300, allow_infinity=False))
 def test_a_bin_holds_its_values_within_one_percent(value):
     for signed in (value, -value):
-        middle = Sketch.middle_of(Sketch.bin_of(signed))
+        middle = middle_of(bin_of(signed))
         assert abs(middle - signed) <= 0.01 * value
-    assert Sketch.bin_of(value) > 0 > Sketch.bin_of(-value)
+    assert bin_of(value) > 0 > bin_of(-value)
 
 
 @given(st.floats(min_value=0, allow_infinity=False), st.floats(min_value=0, allow_infinity=False))
 def test_bins_are_in_the_order_of_their_values(a, b):
-    assert (a <= b) <= (Sketch.bin_of(a) <= Sketch.bin_of(b))
+    assert (a <= b) <= (bin_of(a) <= bin_of(b))
 
 
 def test_a_median_between_extremes_does_not_overflow():

@@ -4,10 +4,12 @@ A sum of products of two numbers counts units of 2 ** -2148, and so on: ``factor
 """
 
 import math
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 UNIT_BITS = 1074
 INT64 = 1 << 63
+
+Observation = Tuple[float, float]  # value and weight
 
 
 def dyadic(number: float) -> Tuple[int, int]:
@@ -79,11 +81,13 @@ class Moments(object):
 
     __slots__ = ("count", "high", "low", "sums")
 
-    def __init__(self) -> None:
+    def __init__(self, observations: Iterable[Observation] = ()) -> None:
         self.count = 0
         self.low = math.inf
         self.high = -math.inf
         self.sums: List[int] = [0, 0, 0]
+        for value, weight in observations:
+            self.add(value, weight)
 
     def add(self, value: float, weight: float) -> None:
         x, shift = dyadic(value)
