@@ -38,7 +38,7 @@ class Metric(object):
         return self._folded[0].count if self._folded else len(self._observations)
 
     def add(self, value: float, weight: float = 1.0) -> None:
-        number, usable_weight = _finite(value), _finite(weight)
+        number, usable_weight = canonical(value), canonical(weight)
         if math.isnan(number) or isinstance(weight, bool) or not 0 < usable_weight < math.inf:
             self.nan_count += 1
         elif math.isinf(number):
@@ -117,14 +117,6 @@ class Metric(object):
             value, weight = item if isinstance(item, list) else (item, 1.0)
             metric.add(number_in(value), number_in(weight))
         return metric
-
-
-def _finite(number: float) -> float:
-    """Return the number in canonical form; infinity for a number beyond the range of a float."""
-    try:
-        return canonical(number)
-    except OverflowError:
-        return math.inf
 
 
 Metrics = Dict[str, Metric]

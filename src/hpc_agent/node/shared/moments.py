@@ -42,11 +42,14 @@ def exact_in(document: Union[int, str], factors: int) -> int:
 
 
 def canonical(number: float) -> float:
-    """One spelling of each finite number, so that 1 and 1.0, or 0.0 and -0.0, cannot make the order show.
+    """One spelling of each number, so that 1 and 1.0, or 0.0 and -0.0, cannot make the order show.
 
-    A float, unless that would round an int. Raises OverflowError for an int beyond the range of a float.
+    A float, unless that would round an int; infinity for an int beyond the range of a float.
     """
-    real = float(number) + 0.0
+    try:
+        real = float(number) + 0.0
+    except OverflowError:
+        return math.inf
     return real if real == number else number
 
 
