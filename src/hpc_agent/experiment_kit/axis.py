@@ -130,10 +130,7 @@ def _rule(node: ast.AST, depth: int = 0) -> Rule:
             raise ValueError("%s needs values" % key)
         rules = [_rule(operand, depth + 1) for operand in operands]
         return lambda point: _limited(OPERATIONS[key](*[rule(point) for rule in rules]))
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError):
-        value = None
+    value = vars(node).get("value", vars(node).get("n"))  # of ast.Constant, or before Python 3.8 of ast.Num
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
     return lambda _point: _limited(value)
