@@ -55,7 +55,7 @@ def data_axis(axis: Axis) -> DataAxis:
         raise ValueError("an axis of the kind bounded_halo needs a halo, rows ahead, or both")
     if kind not in ("bounded_halo", "associative") and wide:
         raise ValueError("an axis of the kind %s has no halo" % kind)
-    if kind == "associative" and axis.monoid not in MONOIDS:
+    if kind == "associative" and axis.monoid not in list(MONOIDS):
         raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOIDS))
     if kind != "associative" and axis.monoid is not None:
         raise ValueError("only an associative axis has a monoid")

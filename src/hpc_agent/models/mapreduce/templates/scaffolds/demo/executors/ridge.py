@@ -16,27 +16,15 @@ def made_up_data(rows=400, features=6):
     return x, y
 
 
-def solve(matrix, right):
-    """Gaussian elimination with row exchanges."""
-    n = len(right)
-    rows = [list(line) + [value] for line, value in zip(matrix, right)]
-    for i in range(n):
-        pivot = max(range(i, n), key=lambda r: abs(rows[r][i]))
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        for r in range(i + 1, n):
-            factor = rows[r][i] / rows[i][i]
-            rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i])]
-    solution = [0.0] * n
-    for i in reversed(range(n)):
-        known = sum(rows[i][j] * solution[j] for j in range(i + 1, n))
-        solution[i] = (rows[i][n] - known) / rows[i][i]
-    return solution
-
-
 def fit_by_hand(x, y, alpha):
-    n = len(x[0])
-    gram = [[sum(row[i] * row[j] for row in x) + (alpha if i == j else 0) for j in range(n)] for i in range(n)]
-    weights = solve(gram, [sum(row[i] * value for row, value in zip(x, y)) for i in range(n)])
+    """Coordinate descent: each weight in turn becomes the best one beside the others."""
+    weights = [0.0] * len(x[0])
+    rest = y
+    for _ in range(30):
+        for i, column in enumerate(zip(*x)):
+            better = sum(v * (r + weights[i] * v) for v, r in zip(column, rest)) / (sum(v * v for v in column) + alpha)
+            rest = [r - (better - weights[i]) * v for v, r in zip(column, rest)]
+            weights[i] = better
     return lambda rows: [sum(w * v for w, v in zip(weights, row)) for row in rows]
 
 
