@@ -12,10 +12,8 @@ _TRAILING_HELP = re.compile(r"^[\w.]+\?{1,2}$")
 # A text in three quotes (which may not end), any other text, a comment.
 _LITERAL = re.compile(r"""("{3}|'{3}).*?(\1|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|#[^\n]*""", re.DOTALL)
 
-Cell = Tuple[int, str]
 
-
-def code_cells(text: str) -> List[Cell]:
+def code_cells(text: str) -> List[Tuple[int, str]]:
     """Return number and Python source of each code cell without the tag ``hpc-skip``.
 
     Raises ValueError when the text is no notebook.
