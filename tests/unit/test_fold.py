@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc_agent.node.fold.combine import combine
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.ledger import Array, write_array
 from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
 from hpc_agent.node.shared.moments import UNIT_BITS, exact_in, exact_out
 from hpc_agent.node.shared.quantiles import bin_of, middle_of
+from hpc_agent.node.shared.run_folder import RunFolder
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)
@@ -375,3 +379,20 @@ def test_quantiles_of_the_largest_floats_do_not_overflow():
     largest = 1.7976931348623157e308
     assert weighted([(largest, 1.0), (largest, 1.5)]).summary()["median"] == largest
     assert weighted([(-largest, 1.0), (largest, 1.5)]).summary()["max"] == largest
+
+
+def test_a_kept_partial_is_answered_with_the_failures_of_now(tmp_path):
+    folder = RunFolder(str(tmp_path / "hpc-agent/repo/runs/r"))
+    request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
+    write_record = lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
+    for path in (folder.jobs, folder.records("00000")):
+        make_folder(path)
+    write_json(folder.document, {"run_id": "r", "task_count": 3})
+    write_array(folder, Array("a0", "0-2"))
+    write_record(0, state="complete", kwargs={"x": 1}, metrics={"loss": 0.5})
+    first = combine(request)["waves"]["0"]
+    assert (first["fresh"], first["included"], first["missing"], first["failed"]) == (True, "0", "1-2", "")
+    write_record(2, state="failed")
+    again = combine(request)["waves"]["0"]
+    assert (again["fresh"], again["table"], again["missing"], again["failed"]) == (False, first["table"], "1", "2")
+    assert combine({**request, "replicates": ["x"]})["waves"]["0"]["fresh"]
