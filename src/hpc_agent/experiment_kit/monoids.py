@@ -13,6 +13,7 @@ from ..node.shared.moments import UNIT_BITS, dyadic, exact_in, exact_text, ratio
 Number = Union[int, float]
 Partial = Dict[str, Any]
 
+# ``m2`` is the sum of squares about the mean, ``variance`` is m2 over count - 1.
 FIGURES = ("count", "mean", "m2", "variance", "std")
 
 
@@ -46,9 +47,7 @@ class Sums(object):
         return dict(sums, whole=self.whole, **self.counts)
 
     def value(self, figure: Optional[str]) -> Any:
-        """Return one figure, None where it is not defined: ``m2`` is the sum of squares about the mean, ``variance`` is m2
-        over count - 1. Without a name the sum, or a dict of the moments.
-        """
+        """Return one figure, None where it is not defined; without a name the sum, or a dict of the moments."""
         if figure is None:
             return self.value("sum") if len(self.sums) == 1 else {name: self.value(name) for name in FIGURES}
         count, total = self.counts["count"], self.sums["sum"]
@@ -145,10 +144,7 @@ class Monoid(object):
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
 
     def metric(self, partial: Mapping[str, Any]) -> List[Number]:
-        """Return a sum as few numbers for metrics.json that add up exactly in ``hpc-agent aggregate``; the first is near the sum.
-
-        Raises ValueError for MOMENTS, whose figures are not sums of its parts'.
-        """
+        """Return few numbers that ``hpc-agent aggregate`` adds up to exactly the sum, the first near it; an extreme as it is."""
         if self.name == "moments":
             raise ValueError("moments have no metric: write the partial to a file and merge the files")
         value = self.value(partial)
@@ -202,18 +198,14 @@ def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
 def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
     """Return for each chunk the partial of all chunks before it, for a second round of tasks that ``scan`` in parallel."""
     monoid = MONOIDS[partials[0]["monoid"]]
-    return list(
-        itertools.accumulate([monoid.of(())] + list(partials[:-1]), lambda left, right: monoid.merge([left, right]))
-    )
+    before = [monoid.of(())] + list(partials[:-1])
+    return list(itertools.accumulate(before, lambda left, right: monoid.merge([left, right])))
 
 
 def numbers(values: Iterable[Any]) -> Iterable[Number]:
-    """Return the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
-    return map(_plain, values.tolist() if hasattr(values, "tolist") else values)
-
-
-def _plain(value: Any) -> Number:
-    number = value.item() if hasattr(value, "item") else value
-    if not isinstance(number, (int, float)):
-        raise ValueError("%r is no int or float" % (value,))
-    return int(number) if isinstance(number, bool) else number
+    """Yield the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
+    for value in values.tolist() if hasattr(values, "tolist") else values:
+        number = value.item() if hasattr(value, "item") else value
+        if not isinstance(number, (int, float)):
+            raise ValueError("%r is no int or float" % (value,))
+        yield int(number) if isinstance(number, bool) else number

@@ -14,10 +14,7 @@ _LITERAL = re.compile(r"""("{3}|'{3}).*?(\1|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'
 
 
 def code_cells(text: str) -> List[Tuple[int, str]]:
-    """Return number and Python source of each code cell without the tag ``hpc-skip``.
-
-    Raises ValueError when the text is no notebook.
-    """
+    """Return number and Python source of each code cell not tagged ``hpc-skip``. Raises ValueError for no notebook."""
     document = json.loads(text)
     if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
         raise ValueError("it has no list of cells")

@@ -32,11 +32,6 @@ class Metric(object):
         self.nan_count = 0
         self.inf_count = 0
 
-    @property
-    def count(self) -> int:
-        """Return the number of finite observations."""
-        return self._folded[0].count if self._folded else len(self._observations)
-
     def add(self, value: float, weight: float = 1.0) -> None:
         number, usable_weight = canonical(value), canonical(weight)
         if math.isnan(number) or isinstance(weight, bool) or not 0 < usable_weight < math.inf:
@@ -71,11 +66,12 @@ class Metric(object):
 
     def summary(self) -> Dict[str, Any]:
         """Return figures for JSON; None for one that does not exist or is beyond the range of a float."""
+        count = self._folded[0].count if self._folded else len(self._observations)
         figures: Dict[str, Any] = {
-            "count": self.count, "nan_count": self.nan_count, "inf_count": self.inf_count,
+            "count": count, "nan_count": self.nan_count, "inf_count": self.inf_count,
             "quantiles": "sketch" if self._folded else "exact",
         }  # fmt: skip
-        if self.count < 2:
+        if count < 2:
             value, weight = self._observations[0] if self._observations else (None, 1)
             total = value if weight == 1 else Moments(self._observations).summary()["sum"]
             figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
