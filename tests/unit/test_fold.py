@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc_agent.node.fold.combine import combine
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.ledger import Array, write_array
 from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
-from hpc_agent.node.shared.moments import Exact
-from hpc_agent.node.shared.quantiles import Sketch
+from hpc_agent.node.shared.moments import UNIT_BITS, exact_in, exact_out
+from hpc_agent.node.shared.quantiles import bin_of, middle_of
+from hpc_agent.node.shared.run_folder import RunFolder
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)
@@ -210,14 +214,14 @@ def test_the_sketch_is_within_one_percent(seed, kind):
 @given(st.floats(min_value=1e-300, allow_infinity=False))
 def test_a_bin_holds_its_values_within_one_percent(value):
     for signed in (value, -value):
-        middle = Sketch.middle_of(Sketch.bin_of(signed))
+        middle = middle_of(bin_of(signed))
         assert abs(middle - signed) <= 0.01 * value
-    assert Sketch.bin_of(value) > 0 > Sketch.bin_of(-value)
+    assert bin_of(value) > 0 > bin_of(-value)
 
 
 @given(st.floats(min_value=0, allow_infinity=False), st.floats(min_value=0, allow_infinity=False))
 def test_bins_are_in_the_order_of_their_values(a, b):
-    assert (a <= b) <= (Sketch.bin_of(a) <= Sketch.bin_of(b))
+    assert (a <= b) <= (bin_of(a) <= bin_of(b))
 
 
 def test_a_median_between_extremes_does_not_overflow():
@@ -267,13 +271,11 @@ def test_one_plain_number_serialises_as_itself():
 
 @given(st.lists(st.tuples(st.integers(-(2**80), 2**80), st.integers(-1200, 1200)), max_size=8))
 def test_exact_sums_round_trip(terms):
-    total = Exact()
-    for mantissa, exponent in terms:
-        total.add(mantissa, exponent)
-    back = Exact.from_json(json.loads(json.dumps(total.to_json())))
+    total = sum(mantissa << (exponent + 2 * UNIT_BITS) for mantissa, exponent in terms)
+    back = exact_in(json.loads(json.dumps(exact_out(total, 2))), 2)
     value = sum((Fraction(m) * Fraction(2) ** e for m, e in terms), Fraction(0))
-    assert Fraction(back.mantissa) * Fraction(2) ** back.exponent == value
-    assert back.to_json() == total.to_json()
+    assert Fraction(back, 2 ** (2 * UNIT_BITS)) == value
+    assert exact_out(back, 2) == exact_out(total, 2)
 
 
 @pytest.mark.parametrize("document", [{"bins": {}}, "x", [[1, 2, 3]], {"values": ["1.5"]}, None])
@@ -377,3 +379,20 @@ def test_quantiles_of_the_largest_floats_do_not_overflow():
     largest = 1.7976931348623157e308
     assert weighted([(largest, 1.0), (largest, 1.5)]).summary()["median"] == largest
     assert weighted([(-largest, 1.0), (largest, 1.5)]).summary()["max"] == largest
+
+
+def test_a_kept_partial_is_answered_with_the_failures_of_now(tmp_path):
+    folder = RunFolder(str(tmp_path / "hpc-agent/repo/runs/r"))
+    request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
+    write_record = lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
+    for path in (folder.jobs, folder.records("00000")):
+        make_folder(path)
+    write_json(folder.document, {"run_id": "r", "task_count": 3})
+    write_array(folder, Array("a0", "0-2"))
+    write_record(0, state="complete", kwargs={"x": 1}, metrics={"loss": 0.5})
+    first = combine(request)["waves"]["0"]
+    assert (first["fresh"], first["included"], first["missing"], first["failed"]) == (True, "0", "1-2", "")
+    write_record(2, state="failed")
+    again = combine(request)["waves"]["0"]
+    assert (again["fresh"], again["table"], again["missing"], again["failed"]) == (False, first["table"], "1", "2")
+    assert combine({**request, "replicates": ["x"]})["waves"]["0"]["fresh"]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import hpc_agent
 from hpc_agent.experiment_kit import register_run, write_metrics
-from hpc_agent.experiment_kit.loading import load_function
 from hpc_agent.experiment_kit.notebooks import code_cells, python_of
 from hpc_agent.experiment_kit.registered_functions import call, parser_of, read_kw_env
+from hpc_agent.experiment_kit.task import load_function
 
 CLI = Path(hpc_agent.__file__).parent / "models/mapreduce/templates/scaffolds/cli.py"
 spec = importlib.util.spec_from_file_location("scaffold_cli", CLI)

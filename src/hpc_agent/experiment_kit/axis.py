@@ -10,15 +10,15 @@ import math
 import operator
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
+from .monoids import MONOIDS, Number
+
 KINDS = ("independent", "bounded_halo", "associative", "sequential", "cartesian")
-MONOID_NAMES = ("sum", "moments", "min", "max")
 SLICE_NAMES = ("start", "end", "halo", "ahead")
 LONGEST_EXPRESSION = 500
 DEEPEST_EXPRESSION = 100
 LARGEST_VALUE = 10**15
 
 Rows = Union[int, str]
-Number = Union[int, float]
 Rule = Callable[[Mapping[str, Any]], Number]  # gives a number for the parameters of a point
 OPERATIONS: Dict[Any, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -55,8 +55,8 @@ def data_axis(axis: Axis) -> DataAxis:
         raise ValueError("an axis of the kind bounded_halo needs a halo, rows ahead, or both")
     if kind not in ("bounded_halo", "associative") and wide:
         raise ValueError("an axis of the kind %s has no halo" % kind)
-    if kind == "associative" and axis.monoid not in MONOID_NAMES:
-        raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOID_NAMES))
+    if kind == "associative" and axis.monoid not in list(MONOIDS):
+        raise ValueError("an associative axis needs its monoid: %s" % ", ".join(MONOIDS))
     if kind != "associative" and axis.monoid is not None:
         raise ValueError("only an associative axis has a monoid")
     _rule_of("halo", axis.halo)
@@ -130,10 +130,7 @@ def _rule(node: ast.AST, depth: int = 0) -> Rule:
             raise ValueError("%s needs values" % key)
         rules = [_rule(operand, depth + 1) for operand in operands]
         return lambda point: _limited(OPERATIONS[key](*[rule(point) for rule in rules]))
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError):
-        value = None
+    value = vars(node).get("value", vars(node).get("n"))  # of ast.Constant, or before Python 3.8 of ast.Num
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("only numbers, parameters, + - * //, min and max may stand in it")
     return lambda _point: _limited(value)

@@ -1,19 +1,19 @@
 """Partials of chunks that merge without rounding: SUM, MOMENTS, MIN, MAX.
 
-A sum of floats is kept exactly (``moments.Exact``) and rounded once, at the end. Therefore the answer does not depend on the
-split of the series: it is the exact sum, rounded correctly (half to even), as ``math.fsum`` gives it.
+A sum of floats is kept exactly (``node/shared/moments.py``) and rounded once, at the end. Therefore the answer does not depend
+on the split of the series: it is the exact sum, rounded correctly (half to even), as ``math.fsum`` gives it.
 """
 
 import itertools
 import math
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
-from ..node.shared.moments import Dyadic, Exact, dyadic, ratio
+from ..node.shared.moments import UNIT_BITS, dyadic, exact_in, exact_text, ratio
 
 Number = Union[int, float]
 Partial = Dict[str, Any]
 
-
+# ``m2`` is the sum of squares about the mean, ``variance`` is m2 over count - 1.
 FIGURES = ("count", "mean", "m2", "variance", "std")
 
 
@@ -21,54 +21,49 @@ class Sums(object):
     """A fold of rows; its ``state`` is JSON, equal for equal rows however they were split, and ``merge`` reads it."""
 
     def __init__(self, *names: str) -> None:
-        self.count, self.whole = 0, True
-        self.others = {"nan": 0, "inf": 0, "-inf": 0}
-        self.sums = [(name, Exact()) for name in names]
+        self.whole = True
+        self.counts = {"count": 0, "nan": 0, "inf": 0, "-inf": 0}
+        self.sums = dict.fromkeys(names, 0)  # of the first powers
 
     def add(self, value: Number) -> None:
-        self.count += 1
+        self.counts["count"] += 1
         self.whole = self.whole and isinstance(value, int)
         if isinstance(value, int) or math.isfinite(value):
-            mantissa, exponent = dyadic(value)
-            for power, (_, total) in enumerate(self.sums, 1):
-                total.add(mantissa**power, exponent * power)
+            mantissa, shift = dyadic(value)
+            for power, name in enumerate(self.sums, 1):
+                self.sums[name] += mantissa**power << shift * power
         else:
-            self.others[str(float(value))] += 1
+            self.counts[str(float(value))] += 1
 
     def merge(self, partial: Mapping[str, Any]) -> None:
-        self.count += partial["count"]
         self.whole = self.whole and partial["whole"]
-        for name in self.others:
-            self.others[name] += partial[name]
-        for name, total in self.sums:
-            total.add(*Exact.from_json(partial[name]).pair)
+        for name in self.counts:
+            self.counts[name] += partial[name]
+        for power, name in enumerate(self.sums, 1):
+            self.sums[name] += exact_in(partial[name], power)
 
     def state(self) -> Partial:
-        state = {name: total.to_text() for name, total in self.sums}
-        return dict(state, count=self.count, whole=self.whole, **self.others)
+        sums = {name: exact_text(self.sums[name], power) for power, name in enumerate(self.sums, 1)}
+        return dict(sums, whole=self.whole, **self.counts)
 
     def value(self, figure: Optional[str]) -> Any:
-        """Return one figure, None where it is not defined: ``m2`` is the sum of squares about the mean, ``variance`` is m2
-        over count - 1. Without a name the sum, or a dict of the moments.
-        """
+        """Return one figure, None where it is not defined; without a name the sum, or a dict of the moments."""
         if figure is None:
             return self.value("sum") if len(self.sums) == 1 else {name: self.value(name) for name in FIGURES}
+        count, total = self.counts["count"], self.sums["sum"]
         if figure == "count":
-            return self.count
-        if self.count < {"sum": 0, "variance": 2, "std": 2}.get(figure, 1):
+            return count
+        if count < {"sum": 0, "variance": 2, "std": 2}.get(figure, 1):
             return None
-        if any(self.others.values()):
-            special = sum(float(name) for name, count in self.others.items() if count)
-            return special if figure in ("sum", "mean") else math.nan
-        mantissa, exponent = self.sums[0][1].pair
-        if figure == "sum" and self.whole:
-            return mantissa << exponent if exponent >= 0 else mantissa >> -exponent
-        if figure in ("sum", "mean"):
-            return quotient((mantissa, exponent), (self.count if figure == "mean" else 1, 0))
-        squares = self.sums[1][1]
-        about = Exact(squares.mantissa * self.count, squares.exponent)
-        about.add(-mantissa * mantissa, 2 * exponent)
-        found = quotient(about.pair, (self.count * (1 if figure == "m2" else self.count - 1), 0))
+        special = [float(name) for name in ("nan", "inf", "-inf") if self.counts[name]]
+        if special:
+            return sum(special) if figure in ("sum", "mean") else math.nan
+        if figure == "sum":
+            return total >> UNIT_BITS if self.whole else quotient(total, 1 << UNIT_BITS)
+        if figure == "mean":
+            return quotient(total, count << UNIT_BITS)
+        over = count * (1 if figure == "m2" else count - 1)
+        found = quotient(self.sums["squares"] * count - total * total, over << 2 * UNIT_BITS)
         return math.sqrt(found) if figure == "std" else found
 
 
@@ -99,10 +94,10 @@ class Extreme(object):
 Fold = Union[Sums, Extreme]
 
 
-def quotient(top: Dyadic, bottom: Dyadic) -> float:
+def quotient(top: int, bottom: int) -> float:
     """Return the correctly rounded quotient, infinite beyond the range of a float."""
     found = ratio(top, bottom)
-    return (math.inf if top[0] > 0 else -math.inf) if found is None else found
+    return (math.inf if top > 0 else -math.inf) if found is None else found
 
 
 class Monoid(object):
@@ -149,21 +144,18 @@ class Monoid(object):
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
 
     def metric(self, partial: Mapping[str, Any]) -> List[Number]:
-        """Return a sum as few numbers for metrics.json that add up exactly in ``hpc-agent aggregate``; the first is near the sum.
-
-        Raises ValueError for MOMENTS, whose figures are not sums of its parts'.
-        """
+        """Return few numbers that ``hpc-agent aggregate`` adds up to exactly the sum, the first near it; an extreme as it is."""
         if self.name == "moments":
             raise ValueError("moments have no metric: write the partial to a file and merge the files")
         value = self.value(partial)
         if self.name != "sum" or isinstance(value, int) or not math.isfinite(value):
             return [] if value is None else [value]
         parts: List[Number] = []
-        rest = Exact.from_json(partial["sum"])
-        while rest.mantissa or not parts:
-            parts.append(quotient(rest.pair, (1, 0)))
-            mantissa, exponent = dyadic(parts[-1])
-            rest.add(-mantissa, exponent)
+        rest = exact_in(partial["sum"], 1)
+        while rest or not parts:
+            parts.append(rest / (1 << UNIT_BITS))
+            mantissa, shift = dyadic(parts[-1])
+            rest -= mantissa << shift
         return parts
 
     def _merged(self, partials: Iterable[Mapping[str, Any]], figure: Optional[str] = None) -> Fold:
@@ -200,27 +192,20 @@ def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
     if len(kinds) != 1:
         raise ValueError("the parts are cumulative in different ways: %s" % sorted(map(str, kinds)))
     name, figure = kinds.pop()
-    values: List[Any] = []
-    for emission, carry in zip(emissions, carries([emission["partial"] for emission in emissions])):
-        values += MONOIDS[name].scan(emission["terms"], carry, figure)
-    return values
+    return MONOIDS[name].scan(itertools.chain.from_iterable(emission["terms"] for emission in emissions), None, figure)
 
 
 def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
     """Return for each chunk the partial of all chunks before it, for a second round of tasks that ``scan`` in parallel."""
     monoid = MONOIDS[partials[0]["monoid"]]
-    return list(
-        itertools.accumulate([monoid.of(())] + list(partials[:-1]), lambda left, right: monoid.merge([left, right]))
-    )
+    before = [monoid.of(())] + list(partials[:-1])
+    return list(itertools.accumulate(before, lambda left, right: monoid.merge([left, right])))
 
 
 def numbers(values: Iterable[Any]) -> Iterable[Number]:
-    """Return the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
-    return map(_plain, values.tolist() if hasattr(values, "tolist") else values)
-
-
-def _plain(value: Any) -> Number:
-    number = value.item() if hasattr(value, "item") else value
-    if not isinstance(number, (int, float)):
-        raise ValueError("%r is no int or float" % (value,))
-    return int(number) if isinstance(number, bool) else number
+    """Yield the ints and floats of a list, an array or a pandas column. Raises ValueError for anything else."""
+    for value in values.tolist() if hasattr(values, "tolist") else values:
+        number = value.item() if hasattr(value, "item") else value
+        if not isinstance(number, (int, float)):
+            raise ValueError("%r is no int or float" % (value,))
+        yield int(number) if isinstance(number, bool) else number

@@ -9,19 +9,12 @@ PYTHON_CELLS = ("time", "timeit", "capture", "prun", "memit", "mprun")
 SKIP_TAG = "hpc-skip"
 _ASSIGNED = re.compile(r"^(\s*)([\w.,\s\[\]'\"]+?)\s*=\s*[!%]")
 _TRAILING_HELP = re.compile(r"^[\w.]+\?{1,2}$")
-_TOKEN = re.compile(r"""\"{3}|'{3}|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|#.*|[^"'#()\[\]{}]+|.""")
-
-Cell = Tuple[int, str]
-# The open triple quote, the number of open brackets, and True when a backslash continues the line.
-Within = Tuple[str, int, bool]
-OUTSIDE: Within = ("", 0, False)
+# A text in three quotes (which may not end), any other text, a comment.
+_LITERAL = re.compile(r"""("{3}|'{3}).*?(\1|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|#[^\n]*""", re.DOTALL)
 
 
-def code_cells(text: str) -> List[Cell]:
-    """Return number and Python source of each code cell without the tag ``hpc-skip``.
-
-    Raises ValueError when the text is no notebook.
-    """
+def code_cells(text: str) -> List[Tuple[int, str]]:
+    """Return number and Python source of each code cell not tagged ``hpc-skip``. Raises ValueError for no notebook."""
     document = json.loads(text)
     if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
         raise ValueError("it has no list of cells")
@@ -45,11 +38,10 @@ def python_of(source: str) -> str:
         if first[2:].split(" ")[0].strip() not in PYTHON_CELLS:
             return "\n" * (len(lines) - 1)
         lines[lines.index(first)] = ""
-    within = OUTSIDE
     for number, line in enumerate(lines):
-        if within == OUTSIDE:
-            lines[number] = _plain(line)
-        within = _after(lines[number], within)
+        plain = _plain(line)
+        if plain != line and not _is_open("\n".join(lines[:number])):
+            lines[number] = plain
     return "\n".join(lines)
 
 
@@ -62,19 +54,9 @@ def _plain(line: str) -> str:
     return "%s%s = None" % (assigned.group(1), assigned.group(2)) if assigned else line
 
 
-def _after(line: str, within: Within) -> Within:
-    """Return the state after a line: a line inside of a text, brackets or a statement is no magic."""
-    block, depth, _ = within
-    rest = line
-    while rest:
-        if block:
-            _, end, rest = rest.partition(block)
-            block = "" if end else block
-            continue
-        piece = next(_TOKEN.finditer(rest)).group()
-        rest = rest[len(piece) :]
-        if piece in ('"""', "'''"):
-            block = piece
-        else:
-            depth += (piece in "([{") - (piece in ")]}")
-    return block, max(0, depth), line.endswith("\\")
+def _is_open(source: str) -> bool:
+    """Return True within a text, brackets or a statement: the next line is no magic there."""
+    if any(literal.group(1) and not literal.group(2) for literal in _LITERAL.finditer(source)):
+        return True
+    code = _LITERAL.sub("", source)
+    return source.endswith("\\") or sum(map(code.count, "([{")) > sum(map(code.count, ")]}"))

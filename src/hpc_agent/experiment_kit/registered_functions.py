@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional, Union, get_type_hints
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union, get_type_hints
 
 # Parameters that select the task's part of the work; a function gets only those that it names.
 PLACING = ("executor", "start", "end", "halo", "ahead")
@@ -23,7 +23,7 @@ def register_run(function: Optional[Callable[..., Any]] = None, **options: Any) 
         raise TypeError("register_run has no option %s; there are name and gpu" % ", ".join(sorted(unknown)))
     if function is None:
         return lambda decorated: register_run(decorated, **options)
-    unusable = [p.name for p in _parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+    unusable = [p.name for p in _parameters(function).values() if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
     if unusable:
         raise TypeError("%s: parameter %s cannot be given by name" % (function.__name__, unusable[0]))
     name = str(options.get("name") or function.__name__)
@@ -40,11 +40,10 @@ def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]
     A function without parameters ``start`` and ``end`` runs inside that slice of a series.
     """
     parameters = _parameters(function)
-    taken = {p.name for p in parameters}
-    placing = {name: value for name, value in kwargs.items() if name in PLACING and name not in taken}
+    placing = {name: value for name, value in kwargs.items() if name in PLACING and name not in parameters}
     given = {name: value for name, value in kwargs.items() if name not in placing}
-    unknown = sorted(set(given) - taken)
-    if unknown and not any(p.kind == p.VAR_KEYWORD for p in parameters):
+    unknown = sorted(set(given) - set(parameters))
+    if unknown and not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError("%s() has no parameter %s" % (function.__name__, ", ".join(unknown)))
     if "start" not in placing or "end" not in placing:
         return metrics_of(function, function(**given))
@@ -110,9 +109,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     name = words.pop(0) if len(runs) > 1 else next(iter(runs))
     function = runs[name]
     options = vars(parser_of(function).parse_args(words))
-    takes_output = any(parameter.name == "output_file" for parameter in _parameters(function))
-    output = None if takes_output else options.pop("output_file")
-    text = json.dumps(plain_value(call(function, options)), sort_keys=True) + "\n"
+    output = None if "output_file" in _parameters(function) else options.pop("output_file")
+    text = json.dumps(call(function, options), sort_keys=True) + "\n"
     if output:
         with open(output, "w", encoding="utf-8") as handle:
             handle.write(text)
@@ -125,10 +123,10 @@ def parser_of(function: Callable[..., Any]) -> argparse.ArgumentParser:
     """Return a parser with a flag for each parameter of the function."""
     about = (inspect.getdoc(function) or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=about.replace("%", "%%"))
-    for parameter in _parameters(function):
+    for parameter in _parameters(function).values():
         if parameter.kind != parameter.VAR_KEYWORD:
             parser.add_argument(option_of(parameter.name), dest=parameter.name, **flag_of(function, parameter))
-    if all(parameter.name != "output_file" for parameter in _parameters(function)):
+    if "output_file" not in _parameters(function):
         parser.add_argument("--output-file", help="write the metrics there instead of printing them")
     return parser
 
@@ -139,8 +137,8 @@ def option_of(name: str) -> str:
 
 def flag_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Dict[str, Any]:
     """Return the settings of ``add_argument`` for int, float, str, bool, list[T] and Literal; other types are JSON."""
-    required = parameter.default is parameter.empty
-    settings: Dict[str, Any] = {"required": required} if required else {"default": parameter.default}
+    default = parameter.default
+    settings: Dict[str, Any] = {"required": True} if default is parameter.empty else {"default": default}
     kind = _annotation(function, parameter)
     arguments = list(getattr(kind, "__args__", None) or ())
     origin = getattr(kind, "__origin__", None)
@@ -183,5 +181,5 @@ def _json_or_text(text: str) -> Any:
     return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parameters(function: Callable[..., Any]) -> List[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters

@@ -109,23 +109,22 @@ def _carried(name: str, parts: List[Tuple[int, Any]]) -> List[Tuple[int, Any]]:
 def first_difference(whole: Any, parts: Any) -> Optional[Found]:
     """Return None when both are equal to the last digit, else the way to the first difference and both values."""
     left, right = _plain(whole), _plain(parts)
+    places: Iterable[Tuple[Any, Any, Any]]
     if isinstance(left, dict) and isinstance(right, dict):
         names = sorted(set(left) | set(right), key=str)
-        return _first_of("column", names, map(left.get, names), map(right.get, names))
-    if isinstance(left, dict) or isinstance(right, dict):
+        what, places = "column", zip(names, map(left.get, names), map(right.get, names))
+    elif isinstance(left, dict) or isinstance(right, dict):
         return {"column": "", "whole": type(whole).__name__, "parts": type(parts).__name__}
-    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+    elif isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         if len(left) != len(right):
             return {"rows": len(left), "rows_of_parts": len(right)}
-        return _first_of("row", itertools.count(), left, right)
-    return None if _same(left, right) else {"whole": left, "parts": right}
-
-
-def _first_of(what: str, places: Iterable[Any], whole: Iterable[Any], parts: Iterable[Any]) -> Optional[Found]:
-    for left, right, place in zip(whole, parts, places):
-        if left is right or (type(left) is float and type(right) is float and _same(left, right)):
+        what, places = "row", zip(itertools.count(), left, right)
+    else:
+        return None if _same(left, right) else {"whole": left, "parts": right}
+    for place, one, other in places:
+        if one is other or (type(one) is float and type(other) is float and _same(one, other)):
             continue
-        inner = first_difference(left, right)
+        inner = first_difference(one, other)
         if inner:
             return dict(inner, **{what: [place, inner[what]] if what in inner else place})
     return None

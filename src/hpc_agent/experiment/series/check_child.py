@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Optional, Tuple
 from hpc_agent.experiment.series import sample_rows
 from hpc_agent.experiment.series.sample_rows import FORMS, Refused, Rows, arranged, differences, random_column, rows_of
 from hpc_agent.experiment_kit import slices
-from hpc_agent.experiment_kit.loading import load_function
 from hpc_agent.experiment_kit.series import check_elision, chunk_bounds
+from hpc_agent.experiment_kit.task import load_function
 
 Piece = Tuple[int, int, int, int]  # start, end, halo, ahead
 

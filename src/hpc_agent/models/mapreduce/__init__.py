@@ -1,4 +1,1 @@
-"""What is carried to the cluster: the runtime, the job templates, and the scaffold of ``tasks.py``.
-
-Nothing here imports the rest of the package; the runtime is standard library only and runs under Python 3.6.
-"""
+"""What is carried to the cluster beside the runtime and the kit: job templates, scaffolds, and ``metrics_io``."""

@@ -60,8 +60,6 @@ def _wave(
         kept = read_json(path, {})
     except ValueError:
         kept = {}
-    if kept.get("included") == included and kept.get("replicates") == replicates:
-        return dict(kept, fresh=False)
     partial = {
         "wave": int(wave),
         "run_id": run["run_id"],
@@ -71,10 +69,12 @@ def _wave(
         "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
         "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
     }
-    partial.update(_fold(folder, run, complete, replicates))
-    make_folder(folder.combiner)
-    write_json(path, partial)
-    return dict(partial, fresh=True)
+    fresh = any(kept.get(name) != partial[name] for name in ("included", "replicates"))
+    if fresh:
+        partial.update(_fold(folder, run, complete, replicates))
+        make_folder(folder.combiner)
+        write_json(path, partial)
+    return dict(kept, **partial, fresh=fresh)
 
 
 def _fold(folder: run_folder.RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:

@@ -9,14 +9,12 @@ import math
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from .moments import Moments, canonical, number_in, number_out
-from .quantiles import Observation, Sketch, clamp, exact_quantiles
+from .moments import Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
+from .quantiles import QUANTILES, bin_of, exact_quantiles, sketched_quantiles
 
 PROBLEMS_SHOWN = 5
 
 EXACT_LIMIT = 512
-QUANTILES = ("q05", "q25", "median", "q75", "q95")
-PERCENTS = (5, 25, 50, 75, 95)
 
 
 class Metric(object):
@@ -30,91 +28,69 @@ class Metric(object):
 
     def __init__(self) -> None:
         self._observations: List[Observation] = []
-        self._folded: Optional[Tuple[Moments, Sketch]] = None
+        self._folded: Optional[Tuple[Moments, "Counter[int]"]] = None  # the counter has the exact weight of each bin
         self.nan_count = 0
         self.inf_count = 0
 
-    @property
-    def count(self) -> int:
-        """Return the number of finite observations."""
-        return self._folded[0].count if self._folded else len(self._observations)
-
     def add(self, value: float, weight: float = 1.0) -> None:
-        number, usable_weight = _finite(value), _finite(weight)
+        number, usable_weight = canonical(value), canonical(weight)
         if math.isnan(number) or isinstance(weight, bool) or not 0 < usable_weight < math.inf:
             self.nan_count += 1
         elif math.isinf(number):
             self.inf_count += 1
         else:
-            self._observe(number, usable_weight)
-
-    def _observe(self, value: float, weight: float) -> None:
-        if self._folded:
-            self._folded[0].add(value, weight)
-            self._folded[1].add(value, weight)
-            return
-        self._observations.append((value, weight))
-        if len(self._observations) > EXACT_LIMIT:
-            self._fold()
-
-    def _fold(self) -> Tuple[Moments, Sketch]:
-        if not self._folded:
-            observations, self._observations = self._observations, []
-            self._folded = (Moments(), Sketch())
-            for value, weight in observations:
-                self._observe(value, weight)
-        return self._folded
+            self._observations.append((number, usable_weight))
+            if self._folded or len(self._observations) > EXACT_LIMIT:
+                self._fold()
 
     def merge(self, other: "Metric") -> None:
         """Add the observations of another part. The same part twice counts twice."""
-        observations, folded = list(other._observations), other._folded
         self.nan_count += other.nan_count
         self.inf_count += other.inf_count
-        for value, weight in observations:
-            self._observe(value, weight)
-        if folded:
-            moments, sketch = self._fold()
-            moments.merge(folded[0])
-            sketch.merge(folded[1])
+        self._observations = self._observations + other._observations
+        folded = other._folded
+        if folded or self._folded or len(self._observations) > EXACT_LIMIT:
+            moments, bins = self._fold()
+            if folded:
+                moments.merge(folded[0])
+                bins.update(folded[1])
+
+    def _fold(self) -> Tuple[Moments, "Counter[int]"]:
+        moments, bins = self._folded = self._folded or (Moments(), Counter())
+        for value, weight in self._observations:
+            moments.add(value, weight)
+            mantissa, shift = dyadic(weight)
+            bins[bin_of(value)] += mantissa << shift
+        self._observations = []
+        return self._folded
 
     def summary(self) -> Dict[str, Any]:
         """Return figures for JSON; None for one that does not exist or is beyond the range of a float."""
+        count = self._folded[0].count if self._folded else len(self._observations)
         figures: Dict[str, Any] = {
-            "count": self.count, "nan_count": self.nan_count, "inf_count": self.inf_count,
+            "count": count, "nan_count": self.nan_count, "inf_count": self.inf_count,
             "quantiles": "sketch" if self._folded else "exact",
         }  # fmt: skip
-        if self.count == 0:
-            figures.update(dict.fromkeys(("mean", "sum", "min", "max", "variance", "std") + QUANTILES))
-        elif self.count == 1:
-            value, weight = self._observations[0]
-            total = value if weight == 1 else self._moments().summary()["sum"]
+        if count < 2:
+            value, weight = self._observations[0] if self._observations else (None, 1)
+            total = value if weight == 1 else Moments(self._observations).summary()["sum"]
             figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
             figures.update(dict.fromkeys(QUANTILES, value))
+        elif self._folded:
+            moments, bins = self._folded
+            figures.update(moments.summary(), **sketched_quantiles(bins, moments))
         else:
-            moments = self._moments()
-            if self._folded:
-                sketched = self._folded[1].quantiles(PERCENTS, moments.count)
-                found = [clamp(value, moments.low, moments.high) for value in sketched]
-            else:
-                found = exact_quantiles(sorted(self._observations), PERCENTS)
-            figures.update(moments.summary(), **dict(zip(QUANTILES, found)))
+            figures.update(Moments(self._observations).summary(), **exact_quantiles(sorted(self._observations)))
         return figures
-
-    def _moments(self) -> Moments:
-        if self._folded:
-            return self._folded[0]
-        moments = Moments()
-        for value, weight in self._observations:
-            moments.add(value, weight)
-        return moments
 
     def to_json(self) -> Any:
         """Return the bare number for a single one; a list of numbers (or [number, weight]); else an object."""
         counts = {"nan": self.nan_count, "inf": self.inf_count}
         document: Dict[str, Any] = {name: number for name, number in counts.items() if number}
         if self._folded:
-            document.update(self._folded[0].to_json(), bins=self._folded[1].to_json())
-            return document
+            moments, bins = self._folded
+            texts = {str(number): exact_out(weight, 1) for number, weight in sorted(bins.items())}
+            return dict(document, bins=texts, **moments.to_json())
         values = [
             number_out(value) if weight == 1 else [number_out(value), number_out(weight)]
             for value, weight in sorted(self._observations)
@@ -130,20 +106,13 @@ class Metric(object):
         if isinstance(document, dict):
             metric.nan_count, metric.inf_count = int(document.get("nan", 0)), int(document.get("inf", 0))
             if "bins" in document:
-                metric._folded = (Moments.from_json(document), Sketch.from_json(document["bins"]))
+                bins = Counter({int(number): exact_in(weight, 1) for number, weight in document["bins"].items()})
+                metric._folded = (Moments.from_json(document), bins)
             document = document.get("values", [])
         for item in document if isinstance(document, list) else [document]:
             value, weight = item if isinstance(item, list) else (item, 1.0)
             metric.add(number_in(value), number_in(weight))
         return metric
-
-
-def _finite(number: float) -> float:
-    """Return the number in canonical form; infinity for a number beyond the range of a float."""
-    try:
-        return canonical(number)
-    except OverflowError:
-        return math.inf
 
 
 Metrics = Dict[str, Metric]
@@ -163,7 +132,7 @@ class Table(object):
 
     def __init__(self, replicates: Iterable[str] = ()) -> None:
         self.replicates = sorted(set(replicates))
-        self._counts: Dict[str, int] = Counter()
+        self._counts: "Counter[str]" = Counter()
         self._groups: Dict[str, Metrics] = defaultdict(lambda: defaultdict(Metric))
 
     def add_task(self, kwargs: Dict[str, Any], metrics: Dict[str, Any], weight: float = 1.0) -> None:
@@ -180,9 +149,9 @@ class Table(object):
         """Raises ValueError when the other table has other replicate axes."""
         if other.replicates != self.replicates:
             raise ValueError("different replicate axes: %s and %s" % (self.replicates, other.replicates))
-        for key, count in other._counts.items():
-            self._counts[key] += count
-            _add(self._groups[key], other._groups[key])
+        self._counts.update(other._counts)
+        for key, metrics in other._groups.items():
+            _add(self._groups[key], metrics)
 
     def to_json(self) -> Dict[str, Any]:
         """Return, for each grid point (canonical JSON text), [number of tasks, {metric: partial}]."""

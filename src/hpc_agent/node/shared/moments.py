@@ -1,72 +1,55 @@
-"""Sums without rounding: every float is an integer times a power of two, so a sum of floats is one too."""
+"""Sums without rounding: every float is a whole number of units of 2 ** -1074, so its sums and products are ints.
+
+A sum of products of two numbers counts units of 2 ** -2148, and so on: ``factors`` is the number of factors.
+"""
 
 import math
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
+UNIT_BITS = 1074
 INT64 = 1 << 63
 
-Dyadic = Tuple[int, int]
+Observation = Tuple[float, float]  # value and weight
 
 
-class Exact(object):
-    """A sum of dyadic numbers: ``mantissa * 2 ** exponent``."""
-
-    __slots__ = ("exponent", "mantissa")
-
-    def __init__(self, mantissa: int = 0, exponent: int = 0) -> None:
-        self.mantissa = mantissa
-        self.exponent = exponent
-
-    @property
-    def pair(self) -> Dyadic:
-        return self.mantissa, self.exponent
-
-    def add(self, mantissa: int, exponent: int) -> None:
-        if exponent < self.exponent:
-            self.mantissa <<= self.exponent - exponent
-            self.exponent = exponent
-        self.mantissa += mantissa << (exponent - self.exponent)
-
-    def to_json(self) -> Union[int, str]:
-        """A small int; else the odd mantissa in hex and the exponent as text, which no JSON reader rounds."""
-        mantissa, exponent = self._reduced()
-        if exponent >= 0 and mantissa.bit_length() + exponent <= 53:
-            return mantissa << exponent
-        return self.to_text()
-
-    def to_text(self) -> str:
-        """Return the odd mantissa in hex and the exponent, ``0p0`` for zero."""
-        return "%xp%d" % self._reduced()
-
-    def _reduced(self) -> Dyadic:
-        if self.mantissa == 0:
-            return 0, 0
-        zeros = (self.mantissa & -self.mantissa).bit_length() - 1
-        return self.mantissa >> zeros, self.exponent + zeros
-
-    @classmethod
-    def from_json(cls, document: Union[int, str]) -> "Exact":
-        """Raises ValueError when the text is not what to_json gives."""
-        if isinstance(document, int):
-            return cls(document)
-        mantissa, _, exponent = document.partition("p")
-        return cls(int(mantissa, 16), int(exponent))
-
-
-def dyadic(number: float) -> Dyadic:
-    """A finite float or an int as (mantissa, exponent)."""
+def dyadic(number: float) -> Tuple[int, int]:
+    """A finite float or an int as (mantissa, shift): it has ``mantissa << shift`` units."""
     if isinstance(number, int):
-        return number, 0
+        return number, UNIT_BITS
     numerator, denominator = number.as_integer_ratio()
-    return numerator, 1 - denominator.bit_length()
+    return numerator, UNIT_BITS + 1 - denominator.bit_length()
+
+
+def exact_text(total: int, factors: int) -> str:
+    """Return the odd mantissa in hex and the exponent, which no JSON reader rounds; ``0p0`` for zero."""
+    zeros = (total & -total).bit_length() - 1 if total else factors * UNIT_BITS
+    return "%xp%d" % (total >> zeros, zeros - factors * UNIT_BITS)
+
+
+def exact_out(total: int, factors: int) -> Union[int, str]:
+    """Return a small int; else text."""
+    number = total >> factors * UNIT_BITS
+    is_small = number.bit_length() <= 53 and number << factors * UNIT_BITS == total
+    return number if is_small else exact_text(total, factors)
+
+
+def exact_in(document: Union[int, str], factors: int) -> int:
+    """Raises ValueError when the text is not what exact_text gives."""
+    if isinstance(document, int):
+        return document << factors * UNIT_BITS
+    mantissa, _, exponent = document.partition("p")
+    return int(mantissa, 16) << (int(exponent) + factors * UNIT_BITS)
 
 
 def canonical(number: float) -> float:
-    """One spelling of each finite number, so that 1 and 1.0, or 0.0 and -0.0, cannot make the order show.
+    """One spelling of each number, so that 1 and 1.0, or 0.0 and -0.0, cannot make the order show.
 
-    A float, unless that would round an int. Raises OverflowError for an int beyond the range of a float.
+    A float, unless that would round an int; infinity for an int beyond the range of a float.
     """
-    real = float(number) + 0.0
+    try:
+        real = float(number) + 0.0
+    except OverflowError:
+        return math.inf
     return real if real == number else number
 
 
@@ -79,21 +62,19 @@ def number_in(document: Union[float, str]) -> float:
     return int(document) if isinstance(document, str) else document
 
 
-def ratio(top: Dyadic, bottom: Dyadic) -> Optional[float]:
+def ratio(top: int, bottom: int) -> Optional[float]:
     """The correctly rounded quotient; None where it is beyond the range of a float."""
-    shift = top[1] - bottom[1]
     try:
-        return (top[0] << max(shift, 0)) / (bottom[0] << max(-shift, 0))
+        return top / bottom
     except OverflowError:
         return None
 
 
-def root(top: Dyadic, bottom: Dyadic) -> Optional[float]:
+def root(top: int, bottom: int) -> Optional[float]:
     """The square root of the quotient, even where the quotient itself leaves the range of a float."""
-    half = (top[0].bit_length() + top[1] - bottom[0].bit_length() - bottom[1]) // 2
-    scaled = ratio((top[0], top[1] - 2 * half), bottom)
+    half = (top.bit_length() - bottom.bit_length()) // 2
     try:
-        return None if scaled is None else math.ldexp(math.sqrt(scaled), half)
+        return math.ldexp(math.sqrt((top << max(-2 * half, 0)) / (bottom << max(2 * half, 0))), half)
     except OverflowError:
         return None
 
@@ -103,48 +84,46 @@ class Moments(object):
 
     __slots__ = ("count", "high", "low", "sums")
 
-    def __init__(self) -> None:
+    def __init__(self, observations: Iterable[Observation] = ()) -> None:
         self.count = 0
         self.low = math.inf
         self.high = -math.inf
-        self.sums = (Exact(), Exact(), Exact())
+        self.sums: List[int] = [0, 0, 0]
+        for value, weight in observations:
+            self.add(value, weight)
 
     def add(self, value: float, weight: float) -> None:
-        x, x_exponent = dyadic(value)
-        w, w_exponent = dyadic(weight)
+        x, shift = dyadic(value)
+        w, w_shift = dyadic(weight)
         self.count += 1
         self.low = min(self.low, value)
         self.high = max(self.high, value)
-        sum_w, sum_wx, sum_wxx = self.sums
-        sum_w.add(w, w_exponent)
-        sum_wx.add(w * x, w_exponent + x_exponent)
-        sum_wxx.add(w * x * x, w_exponent + 2 * x_exponent)
+        self.sums[0] += w << w_shift
+        self.sums[1] += w * x << w_shift + shift
+        self.sums[2] += w * x * x << w_shift + 2 * shift
 
     def merge(self, other: "Moments") -> None:
         self.count += other.count
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
-        for mine, theirs in zip(self.sums, other.sums):
-            mine.add(*theirs.pair)
+        self.sums = [mine + theirs for mine, theirs in zip(self.sums, other.sums)]
 
     def summary(self) -> Dict[str, Optional[float]]:
         """``sum`` is that of w*x; the variance is the mean square about the mean, times n / (n - 1)."""
         w, wx, wxx = self.sums
         figures: Dict[str, Optional[float]] = {
-            "mean": ratio(wx.pair, w.pair), "sum": ratio(wx.pair, (1, 0)), "min": self.low, "max": self.high,
+            "mean": ratio(wx, w << UNIT_BITS), "sum": ratio(wx, 1 << 2 * UNIT_BITS), "min": self.low, "max": self.high,
             "variance": None, "std": None,
         }  # fmt: skip
         if self.count > 1:
-            # With W, S and Q the sums of w, w*x and w*x*x: n (WQ - SS) over (n - 1) WW, exact, so never negative.
-            squares = Exact(wxx.mantissa * w.mantissa, wxx.exponent + w.exponent)
-            squares.add(-wx.mantissa * wx.mantissa, 2 * wx.exponent)
-            top = (squares.mantissa * self.count, squares.exponent)
-            bottom = (w.mantissa * w.mantissa * (self.count - 1), 2 * w.exponent)
+            # Exact, so never negative.
+            top = (w * wxx - wx * wx) * self.count
+            bottom = (w * w << 2 * UNIT_BITS) * (self.count - 1)
             figures.update(variance=ratio(top, bottom), std=root(top, bottom))
         return figures
 
     def to_json(self) -> Dict[str, Any]:
-        w, wx, wxx = (exact.to_json() for exact in self.sums)
+        w, wx, wxx = (exact_out(total, factors) for factors, total in enumerate(self.sums, 1))
         low, high = number_out(self.low), number_out(self.high)
         return {"count": self.count, "min": low, "max": high, "w": w, "wx": wx, "wxx": wxx}
 
@@ -153,6 +132,5 @@ class Moments(object):
         moments = cls()
         moments.count = int(document["count"])
         moments.low, moments.high = (canonical(number_in(document[name])) for name in ("min", "max"))
-        w, wx, wxx = (Exact.from_json(document[name]) for name in ("w", "wx", "wxx"))
-        moments.sums = (w, wx, wxx)
+        moments.sums = [exact_in(document[name], factors) for factors, name in enumerate(("w", "wx", "wxx"), 1)]
         return moments

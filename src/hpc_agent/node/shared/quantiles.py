@@ -3,21 +3,24 @@
 import bisect
 import itertools
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
-from .moments import Exact, dyadic
+from .moments import Moments, Observation
 
-Observation = Tuple[float, float]
+QUANTILES = {"q05": 5, "q25": 25, "median": 50, "q75": 75, "q95": 95}  # percent
+PER_OCTAVE = 64
+# Lifts the smallest power of two (2 ** -1074) above zero, so that a bin's number has the sign of its values.
+OFFSET = 1100
 
 
-def exact_quantiles(observations: Sequence[Observation], percents: Sequence[int]) -> List[float]:
+def exact_quantiles(observations: Sequence[Observation]) -> Dict[str, float]:
     """Return quantiles of sorted (value, weight) pairs by linear interpolation, as numpy's default ("type 7").
 
     Unequal weights follow A. Akinshin, "Weighted quantile estimators", arXiv:2304.07265 (2023): the mean of the
     quantile function over a window as wide as one observation of Kish's effective sample size.
     """
-    weighted = len({weight for _, weight in observations}) > 1
-    return [(_weighted if weighted else _unweighted)(observations, percent) for percent in percents]
+    quantile = _weighted if len({weight for _, weight in observations}) > 1 else _unweighted
+    return {name: quantile(observations, percent) for name, percent in QUANTILES.items()}
 
 
 def _unweighted(observations: Sequence[Observation], percent: int) -> float:
@@ -55,58 +58,35 @@ def clamp(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-class Sketch(object):
-    """DDSketch with linearly interpolated bins, 64 to a power of two: values lie within 1/128 of a bin's middle.
+def sketched_quantiles(bins: Dict[int, int], moments: Moments) -> Dict[str, float]:
+    """Return the values at rank q * (count - 1), by the weights of DDSketch's bins, within the extremes.
 
+    DDSketch with linearly interpolated bins, 64 to a power of two: values lie within 1/128 of a bin's middle.
     C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error
     Guarantees", PVLDB 12(12), 2019. The bins come from frexp, because log() differs in its last digit between
     machines; none are collapsed, because that would let the order of merging show.
     """
+    numbers = sorted(bins)
+    cumulative = list(itertools.accumulate(bins[number] for number in numbers))
+    found = {}
+    for name, percent in QUANTILES.items():
+        target = percent * (moments.count - 1) * cumulative[-1] // (100 * moments.count)
+        middle = middle_of(numbers[bisect.bisect_right(cumulative, target)])  # where the weight exceeds that share
+        found[name] = clamp(middle, moments.low, moments.high)
+    return found
 
-    PER_OCTAVE = 64
-    # Lifts the smallest power of two (2 ** -1074) above zero, so that a bin's number has the sign of its values.
-    OFFSET = 1100
 
-    def __init__(self) -> None:
-        self.bins: Dict[int, Exact] = {}
+def bin_of(value: float) -> int:
+    if value == 0:
+        return 0
+    fraction, exponent = math.frexp(abs(float(value)))
+    number = (exponent + OFFSET) * PER_OCTAVE + int((2 * fraction - 1) * PER_OCTAVE)
+    return number if value > 0 else -number
 
-    @classmethod
-    def bin_of(cls, value: float) -> int:
-        if value == 0:
-            return 0
-        fraction, exponent = math.frexp(abs(float(value)))
-        number = (exponent + cls.OFFSET) * cls.PER_OCTAVE + int((2 * fraction - 1) * cls.PER_OCTAVE)
-        return number if value > 0 else -number
 
-    @classmethod
-    def middle_of(cls, number: int) -> float:
-        if number == 0:
-            return 0.0
-        exponent, part = divmod(abs(number), cls.PER_OCTAVE)
-        middle = math.ldexp(0.5 + (part + 0.5) / (2 * cls.PER_OCTAVE), exponent - cls.OFFSET)
-        return middle if number > 0 else -middle
-
-    def add(self, value: float, weight: float) -> None:
-        self.bins.setdefault(self.bin_of(value), Exact()).add(*dyadic(weight))
-
-    def merge(self, other: "Sketch") -> None:
-        for number, weight in list(other.bins.items()):
-            self.bins.setdefault(number, Exact()).add(*weight.pair)
-
-    def quantiles(self, percents: Sequence[int], count: int) -> List[float]:
-        """Return the values at rank q * (n - 1), n being ``count``: where the cumulative weight exceeds that share."""
-        base = min(weight.exponent for weight in self.bins.values())
-        bins = [(number, weight.mantissa << (weight.exponent - base)) for number, weight in sorted(self.bins.items())]
-        cumulative = list(itertools.accumulate(weight for _, weight in bins))
-        targets = [percent * (count - 1) * cumulative[-1] // (100 * count) for percent in percents]
-        return [self.middle_of(bins[bisect.bisect_right(cumulative, target)][0]) for target in targets]
-
-    def to_json(self) -> Dict[str, Any]:
-        return {str(number): weight.to_json() for number, weight in sorted(self.bins.items())}
-
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "Sketch":
-        """Raises ValueError when a bin is not what to_json gives."""
-        sketch = cls()
-        sketch.bins = {int(number): Exact.from_json(weight) for number, weight in document.items()}
-        return sketch
+def middle_of(number: int) -> float:
+    if number == 0:
+        return 0.0
+    exponent, part = divmod(abs(number), PER_OCTAVE)
+    middle = math.ldexp(0.5 + (part + 0.5) / (2 * PER_OCTAVE), exponent - OFFSET)
+    return middle if number > 0 else -middle
