@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.schedulers import base, load
 from hpc_agent.node.schedulers.local import adapter as local_module
-from hpc_agent.node.schedulers.local import capacity, elements, events, processes, state_folder
+from hpc_agent.node.schedulers.local import capacity, elements, events, state_folder
 from hpc_agent.node.schedulers.local.adapter import Local
 from hpc_agent.node.schedulers.local.capacity import Amount, Demand, Waiting, plan
 from hpc_agent.node.schedulers.local.events import ElementStates, Event, add_up
-from hpc_agent.node.schedulers.local.processes import Process
 from hpc_agent.node.schedulers.local.state_folder import StateFolder, StoredJob
+from hpc_agent.node.shared import processes
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.node.shared.processes import Process
 
 COUNT = 4
 ELEMENTS = st.integers(0, COUNT - 1)
@@ -245,7 +246,7 @@ def test_a_reused_id_is_not_family() -> None:
 
 def test_memory_adds_up() -> None:
     rows = table(process(10, 1, 10, rss=3.0), process(11, 10, 10, rss=4.0))
-    assert processes.rss_mb(rows, [10, 11, 99]) == 7.0
+    assert processes.memory_mb(rows, [10, 11, 99], None) == 7.0
 
 
 @pytest.mark.parametrize("with_proc", [True, False])

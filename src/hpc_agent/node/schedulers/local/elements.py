@@ -12,9 +12,10 @@ import sys
 import time
 from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ...shared import processes
 from ...shared.files import make_folder, remove_quietly, write_json
 from ...shared.timestamps import iso
-from . import events, processes
+from . import events
 from .events import Event
 from .state_folder import JobFolder, StoredJob
 

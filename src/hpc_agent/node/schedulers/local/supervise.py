@@ -16,9 +16,10 @@ import socket
 import time
 from typing import Iterator, List, Set, Tuple
 
+from ...shared import processes
 from ...shared.errors import NodeError
 from ...shared.files import remove_quietly, write_json
-from . import capacity, processes, state_folder
+from . import capacity, state_folder
 from .capacity import Amount, Demand
 from .elements import Array, Element, log
 from .state_folder import StateFolder
