@@ -332,7 +332,7 @@ def test_a_job_of_the_former_version_is_read(tmp_path: Path) -> None:
     end = {"event": "end", "attempt": 1, "cause": "exit", "exit_code": 3, "signal": None, "seconds": 1.5}
     lines = [{**start, "element": 0}, {**start, "element": 1}, {**end, "element": 0}, {**kill, "element": 1}]
     Path(folder.events).write_text(text_of(lines))
-    Path(folder.done).write_text("{}")
+    Path(folder.path, "done.json").write_text("{}")
     scheduler = Local(str(tmp_path))
     assert scheduler.find("n", 0) == ["1"]
     assert [(row.cause, row.raw) for row in scheduler.accounting(["1"], 0)] == [("exit", "EXITED 3")]

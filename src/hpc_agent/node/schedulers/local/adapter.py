@@ -72,7 +72,7 @@ class Local(base.Scheduler):
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         jobs = self.state.stored_jobs(job_ids)
-        unfinished = [(folder, stored) for folder, stored in jobs if not os.path.exists(folder.done)]
+        unfinished = [(folder, stored) for folder, stored in jobs if os.path.exists(folder.active)]
         if not unfinished:
             return []
         alive = self.ensure_supervisor()

@@ -13,7 +13,7 @@ import time
 from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ...shared import processes
-from ...shared.files import make_folder, remove_quietly, write_json
+from ...shared.files import make_folder, remove_quietly
 from ...shared.timestamps import iso
 from . import events
 from .events import Event
@@ -128,16 +128,6 @@ class Array(object):
             else:
                 # Perhaps it still runs on that other machine: starting it here could run it twice.
                 self.finish(element, "node_failure")
-
-    def close(self) -> bool:
-        """Mark the job as done once its last event is written. Returns True when the supervisor may forget the job."""
-        try:
-            if self.flush():
-                write_json(self.folder.done, {"at": time.time()})
-                return True
-        except OSError as error:
-            log("job %d: %s" % (self.id, error))
-        return not os.path.isdir(self.folder.path)
 
     def record(self, event: Event) -> bool:
         """Write an event, later if the disk does not take it now. Returns False in that case."""

@@ -4,11 +4,10 @@
 ``supervisor.lock``        held (flock) by the supervisor for as long as it lives
 ``supervisor.json, .log``  the supervisor's process id, and its errors
 ``wake``                   a FIFO that wakes the supervisor
-``active/ID``              an empty file per unfinished job
+``active/ID``              an empty file per unfinished job; the supervisor removes the file when every element has ended
 ``jobs/ID/spec.json``      the job as submitted; a folder without this file is a submission that was killed: no job
 ``jobs/ID/events.jsonl``   the events of its elements, a line each, append-only
 ``jobs/ID/exits/E.A``      exit code of element E, attempt A, written by the element's own wrapper
-``jobs/ID/done.json``      every element has ended
 """
 
 import contextlib
@@ -120,13 +119,12 @@ class JobFolder(object):
         self.spec = os.path.join(self.path, "spec.json")
         self.events = os.path.join(self.path, "events.jsonl")
         self.exits = os.path.join(self.path, "exits")
-        self.done = os.path.join(self.path, "done.json")
 
     def exit_file(self, element: int, attempt: int) -> str:
         return os.path.join(self.exits, "%d.%d" % (element, attempt))
 
     def is_unfinished(self) -> bool:
-        return os.path.exists(self.spec) and not os.path.exists(self.done)
+        return os.path.exists(self.spec) and os.path.exists(self.active)
 
     def read(self) -> Optional[StoredJob]:
         """Return the stored job, or None where there is none. Raises NodeError ``schema_incompat``."""

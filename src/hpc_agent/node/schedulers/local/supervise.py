@@ -18,7 +18,7 @@ from typing import Iterator, List, Set, Tuple
 
 from ...shared import processes
 from ...shared.errors import NodeError
-from ...shared.files import remove_quietly, write_json
+from ...shared.files import remove_quietly, sync_folder, write_json
 from . import capacity, state_folder
 from .capacity import Amount, Demand
 from .elements import Array, Element, log
@@ -112,9 +112,7 @@ class Supervisor(object):
             folder = self.state.job(job_id)
             try:
                 stored = folder.read()
-                if stored is not None and os.path.exists(folder.done):
-                    remove_quietly(folder.active)
-                elif stored is not None:
+                if stored is not None:
                     array = Array(folder, stored)
                     array.open()
                     self.arrays[job_id] = array
@@ -125,16 +123,18 @@ class Supervisor(object):
                 log("job %d cannot be read: %s" % (job_id, error))
 
     def retire_arrays(self, now: float) -> bool:
-        """Mark jobs that are over. Returns True when there was one."""
+        """Mark jobs that are over, once their last event is written. Returns True when there was one."""
         if now < self.hold_until:
             return False
         over = [array for array in self.arrays.values() if not array.pending and not array.running]
         for array in over:
-            if not array.close():
+            if not array.flush() and os.path.isdir(array.folder.path):
                 self.hold_until = now + RETRY_SEC
                 return False
             del self.arrays[array.id]
-            remove_quietly(array.folder.active)
+            with contextlib.suppress(OSError):  # a file that stays is found by the next look, and its job retired again
+                os.unlink(array.folder.active)
+                sync_folder(self.state.active)
             shutil.rmtree(array.folder.exits, ignore_errors=True)
         return bool(over)
 
