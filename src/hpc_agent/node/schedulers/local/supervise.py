@@ -113,9 +113,7 @@ class Supervisor(object):
             try:
                 stored = folder.read()
                 if stored is not None:
-                    array = Array(folder, stored)
-                    array.open()
-                    self.arrays[job_id] = array
+                    self.arrays[job_id] = Array(folder, stored)
             except OSError as error:
                 log("job %d: %s" % (job_id, error))
             except (NodeError, ValueError, TypeError) as error:
@@ -156,10 +154,10 @@ class Supervisor(object):
             if element.returncode is None and element.own:
                 element.reap()
             elif element.returncode is None and poll and element.is_gone():
-                if element.kill_at is None:
+                if not element.dying:
                     element.destroy()
                 array.settle(element, watched=True)
-            if element.returncode is not None and (element.kill_at is None or (poll and not element.lingers())):
+            if element.returncode is not None and (not element.dying or (poll and not element.lingers())):
                 array.finish(element)
 
     def enforce_limits(self, now: float) -> None:
@@ -169,18 +167,17 @@ class Supervisor(object):
                 element.measure(table)
                 used = processes.memory_mb(table, element.members, array.memory_mb)
                 element.peak_mb = max(element.peak_mb, used)
-                if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
+                if array.memory_mb is not None and used > array.memory_mb and not element.dying:
                     array.kill(element, "out_of_memory", now)
             self.next_scan = now + max(SCAN_SEC, SCAN_SHARE * (time.monotonic() - now))
         for array, element in self.all_elements():
-            if element.kill_at is None:
-                if array.walltime and now - element.began > array.walltime:
-                    array.kill(element, "timeout", now + array.grace)
-                    element.measure(processes.table())  # before the script ends and its children change their parent
-                    processes.signal_group(element.start.pid, signal.SIGTERM)
-            elif now >= element.kill_at:
+            if now >= element.signal_at and element.dying:
                 element.destroy()
-                element.kill_at = now + RETRY_SEC
+                element.signal_at = now + RETRY_SEC
+            elif now >= element.signal_at:
+                array.kill(element, "timeout", now + array.grace)
+                element.measure(processes.table())  # before the script ends and its children change their parent
+                processes.signal_group(element.start.pid, signal.SIGTERM)
 
     def start_elements(self, now: float) -> None:
         if now < self.hold_until:
@@ -210,17 +207,11 @@ class Supervisor(object):
 
     def sleep(self) -> None:
         """Wait until a child ends, a client calls, or the next deadline."""
-        wake_at = self.next_look
-        if not self.arrays:
-            wake_at = min(wake_at, self.idle_since + IDLE_EXIT_SEC)
-        for array, element in self.all_elements():
-            wake_at = min(wake_at, self.next_scan)
+        wake_at = self.next_look if self.arrays else min(self.next_look, self.idle_since + IDLE_EXIT_SEC)
+        for _, element in self.all_elements():
+            wake_at = min(wake_at, self.next_scan, element.signal_at)
             if element.returncode is not None or not element.own:
                 wake_at = min(wake_at, self.next_poll)
-            if element.kill_at is not None:
-                wake_at = min(wake_at, element.kill_at)
-            elif array.walltime:
-                wake_at = min(wake_at, element.began + array.walltime)
         ready, _, _ = select.select(self.inputs, [], [], max(0.001, wake_at - time.monotonic()))
         for descriptor in ready:
             os.read(descriptor, 4096)
