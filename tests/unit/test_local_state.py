@@ -14,7 +14,7 @@ from hpc_agent.node.schedulers import base, load
 from hpc_agent.node.schedulers.local import adapter as local_module
 from hpc_agent.node.schedulers.local import capacity, elements, events, state_folder
 from hpc_agent.node.schedulers.local.adapter import Local
-from hpc_agent.node.schedulers.local.capacity import Amount, Demand, Waiting, plan
+from hpc_agent.node.schedulers.local.capacity import Amount, Demand, plan
 from hpc_agent.node.schedulers.local.events import ElementStates, Event, add_up
 from hpc_agent.node.schedulers.local.state_folder import StateFolder, StoredJob
 from hpc_agent.node.shared import processes
@@ -174,9 +174,14 @@ def test_needs_of_an_exclusive_job() -> None:
     assert capacity.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
 
 
-def test_reasons() -> None:
-    waiting = [Waiting(1, True, False), Waiting(2, False, True), Waiting(3, False, False), Waiting(4, False, False)]
-    assert capacity.reasons(waiting) == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
+def test_reasons(tmp_path: Path) -> None:
+    scheduler = Local(str(tmp_path))
+    scheduler.state.create()
+    for fields in ({"after": ["9", "4"]}, {"count": 2, "max_running": 1}, {"after": ["9"]}, {}):
+        scheduler.state.allocate(StoredJob(make_job(**fields), {}, 0.0))
+    started = add_up(text_of([{"event": "start", "element": 0, "attempt": 1}]))
+    reasons = scheduler._reasons(4, {2: started})
+    assert reasons == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
 
 
 def test_secrets_stay_out_of_the_state_folder() -> None:

@@ -21,7 +21,7 @@ from ...shared.timestamps import iso
 from .. import base
 from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
-from .capacity import Amount, Waiting
+from .capacity import Amount
 from .events import ElementStates, Event
 from .state_folder import StateFolder, StoredJob
 
@@ -156,15 +156,21 @@ class Local(base.Scheduler):
 
     def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
         """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
-        active = self.state.active_ids()
-        waiting = []
-        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in active if job_id <= last):
+        active = set(self.state.active_ids())
+        found: Dict[int, str] = {}
+        blocked = False
+        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in sorted(active) if job_id <= last):
             now = states.get(folder.id) or events.read(folder.events)
-            if now.pending(stored.job.count):
-                depends = not set(active).isdisjoint(stored.after)
-                limit = stored.job.max_running
-                waiting.append(Waiting(folder.id, depends, limit is not None and len(now.started) >= limit))
-        return capacity.reasons(waiting)
+            if not now.pending(stored.job.count):
+                continue
+            if not active.isdisjoint(stored.after):
+                found[folder.id] = "Dependency"
+            elif stored.job.max_running is not None and len(now.started) >= stored.job.max_running:
+                found[folder.id] = "ThrottleLimit"
+            else:
+                found[folder.id] = "Priority" if blocked else "Resources"
+                blocked = True
+        return found
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:
