@@ -174,14 +174,16 @@ def test_needs_of_an_exclusive_job() -> None:
     assert capacity.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
 
 
-def test_reasons(tmp_path: Path) -> None:
+def test_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = Local(str(tmp_path))
+    monkeypatch.setattr(scheduler, "ensure_supervisor", lambda: True)
     scheduler.state.create()
     for fields in ({"after": ["9", "4"]}, {"count": 2, "max_running": 1}, {"after": ["9"]}, {}):
         scheduler.state.allocate(StoredJob(make_job(**fields), {}, 0.0))
-    started = add_up(text_of([{"event": "start", "element": 0, "attempt": 1}]))
-    reasons = scheduler._reasons(4, {2: started})
-    assert reasons == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
+    events.append(scheduler.state.job(2).events, Event("start", 0))
+    reasons = {row.job: row.reason for row in scheduler.queue(["4", "3", "2", "1"]) if row.state == "pending"}
+    assert reasons == {"1": "Dependency", "2": "ThrottleLimit", "3": "Resources", "4": "Priority"}
+    assert [row.reason for row in scheduler.queue(["4"])] == ["Priority"]
 
 
 def test_secrets_stay_out_of_the_state_folder() -> None:

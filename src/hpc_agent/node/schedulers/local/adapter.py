@@ -22,7 +22,7 @@ from .. import base
 from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
 from .capacity import Amount
-from .events import ElementStates, Event
+from .events import Event
 from .state_folder import StateFolder, StoredJob
 
 START_WAIT_SEC = 15.0
@@ -71,28 +71,33 @@ class Local(base.Scheduler):
         return str(job_id)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        jobs = self.state.stored_jobs(job_ids)
-        unfinished = [(folder, stored) for folder, stored in jobs if os.path.exists(folder.active)]
-        if not unfinished:
+        active = set(self.state.active_ids())
+        wanted = active.intersection(int(job_id) for job_id in job_ids if job_id.isdigit())
+        if not wanted:
             return []
-        alive = self.ensure_supervisor()
-        states = {folder.id: events.read(folder.events) for folder, _ in unfinished}
-        why = self._reasons(max(states), states) if alive else {}
-        down = "" if alive else "SupervisorDown (see %s)" % self.state.log
+        down = "" if self.ensure_supervisor() else "SupervisorDown (see %s)" % self.state.log
         host = socket.gethostname()
         rows: List[QueueRow] = []
-        for folder, stored in unfinished:
-            started = states[folder.id].started.values()
-            for state, ids, reason, where in (
-                ("pending", states[folder.id].pending(stored.job.count), why.get(folder.id, down), ""),
+        blocked = False  # True behind a job that waits for room
+        # All unfinished jobs up to the last one count for the reasons, for they come first.
+        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in sorted(active) if job_id <= max(wanted)):
+            states = events.read(folder.events)
+            pending, started = states.pending(stored.job.count), states.started.values()
+            if not active.isdisjoint(stored.after):
+                reason = "Dependency"
+            elif stored.job.max_running is not None and len(started) >= stored.job.max_running:
+                reason = "ThrottleLimit"
+            else:
+                reason = "Priority" if blocked else "Resources"
+                blocked = blocked or bool(pending)
+            for state, ids, why, where in (
+                ("pending", pending, down or reason, ""),
                 ("running", [start.element for start in started if not start.cause], "", host),
                 ("completing", [start.element for start in started if start.cause], "", host),
             ):
-                if ids:
-                    elements = encode_ranges(ids)
-                    rows.append(
-                        QueueRow(str(folder.id), elements, state, reason, state.upper(), where, stored.job.name)
-                    )
+                if ids and folder.id in wanted:
+                    elements, raw = encode_ranges(ids), state.upper()
+                    rows.append(QueueRow(str(folder.id), elements, state, why, raw, where, stored.job.name))
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
@@ -153,24 +158,6 @@ class Local(base.Scheduler):
                 message = "a task asks for %d %s; this machine gives %d" % (wanted, unit, there)
                 raise NodeError("scheduler_refused", message, FIX_LIMITS)
         return limits
-
-    def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
-        """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
-        active = set(self.state.active_ids())
-        found: Dict[int, str] = {}
-        blocked = False
-        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in sorted(active) if job_id <= last):
-            now = states.get(folder.id) or events.read(folder.events)
-            if not now.pending(stored.job.count):
-                continue
-            if not active.isdisjoint(stored.after):
-                found[folder.id] = "Dependency"
-            elif stored.job.max_running is not None and len(now.started) >= stored.job.max_running:
-                found[folder.id] = "ThrottleLimit"
-            else:
-                found[folder.id] = "Priority" if blocked else "Resources"
-                blocked = True
-        return found
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:
