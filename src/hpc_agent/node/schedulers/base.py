@@ -55,9 +55,8 @@ class Job(NamedTuple):
     max_running: Optional[int] = None  # elements that may run at once; None is no limit
     # walltime_sec, mem_mb (of an element, all cores together), cpus, gpus, gpu_type, nodes, exclusive; None: no request
     resources: Dict[str, Any] = {}
-    placement: Dict[
-        str, Any
-    ] = {}  # partition, account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    # partition, account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    placement: Dict[str, Any] = {}
     site: Dict[str, Any] = {}  # settings of clusters.yaml (parallel_environment, sge_memory_resource, ...)
     barrier: Optional[int] = None  # a descriptor that the submission tool keeps open for as long as it lives
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from subprocess import DEVNULL
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ...shared.commands import run_command
@@ -23,7 +24,7 @@ from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
 from .capacity import Amount
 from .events import Event
-from .state_folder import StateFolder, StoredJob
+from .state_folder import StateFolder, StoredJob, numbers
 
 START_WAIT_SEC = 15.0
 GPU_TIMEOUT = 30.0
@@ -72,7 +73,7 @@ class Local(base.Scheduler):
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         active = set(self.state.active_ids())
-        wanted = active.intersection(int(job_id) for job_id in job_ids if job_id.isdigit())
+        wanted = active.intersection(numbers(job_ids))
         if not wanted:
             return []
         down = "" if self.ensure_supervisor() else "SupervisorDown (see %s)" % self.state.log
@@ -80,10 +81,10 @@ class Local(base.Scheduler):
         rows: List[QueueRow] = []
         blocked = False  # True behind a job that waits for room
         # All unfinished jobs up to the last one count for the reasons, for they come first.
-        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in sorted(active) if job_id <= max(wanted)):
+        for folder, stored in self.state.stored_jobs(job_id for job_id in sorted(active) if job_id <= max(wanted)):
             states = events.read(folder.events)
             pending, started = states.pending(stored.job.count), states.started.values()
-            if not active.isdisjoint(stored.after):
+            if not active.isdisjoint(numbers(stored.job.after)):
                 reason = "Dependency"
             elif stored.job.max_running is not None and len(started) >= stored.job.max_running:
                 reason = "ThrottleLimit"
@@ -102,7 +103,7 @@ class Local(base.Scheduler):
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
-        for folder, stored in self.state.stored_jobs(job_ids):
+        for folder, stored in self.state.stored_jobs(numbers(job_ids)):
             if stored.submitted >= since:
                 ended = events.read(folder.events).ended
                 rows.extend(_ended_row(folder.id, ended[index]) for index in sorted(ended))
@@ -122,7 +123,7 @@ class Local(base.Scheduler):
         return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
 
     def find(self, name: str, since: float) -> List[str]:
-        newest_first = self.state.stored_jobs(map(str, reversed(self.state.job_ids())))
+        newest_first = self.state.stored_jobs(reversed(self.state.job_ids()))
         recent = itertools.takewhile(lambda job: job[1].submitted >= since, newest_first)
         return [str(folder.id) for folder, stored in recent if stored.job.name == name][::-1]
 
@@ -143,8 +144,8 @@ class Local(base.Scheduler):
 
     def _accept(self, job: base.Job) -> Amount:
         """Return the machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
-        cores = self.cores or job.site.get("local_cores") or os.cpu_count() or 1
-        memory = self.memory_mb or job.site.get("local_memory_mb") or MEMORY_SHARE * physical_memory_mb()
+        cores = self.cores or os.cpu_count() or 1
+        memory = self.memory_mb or MEMORY_SHARE * physical_memory_mb()
         gpus = gpu_count() if job.resources.get("gpus") else (self.state.read_limits() or Amount(0, 0.0, 0)).gpus
         limits = Amount(int(cores), float(memory), gpus)
         asked = capacity.needs(job.resources, limits)
@@ -168,18 +169,12 @@ def _spawn(state: StateFolder, lock: int) -> bool:
     runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
+    env = _caller_environment()
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
         try:
             starter = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=_caller_environment(),
-                pass_fds=[lock],
-                start_new_session=True,
+                argv, stdin=DEVNULL, stdout=log, stderr=log, cwd="/", env=env, pass_fds=[lock], start_new_session=True
             )
         except OSError as error:
             log.write(("%s cannot start: %s\n" % (iso(), error)).encode("utf-8"))

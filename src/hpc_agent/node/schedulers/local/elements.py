@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from subprocess import PIPE
 from typing import BinaryIO, Deque, Dict, List, Mapping, Optional, Sequence, cast
 
 from ...shared import processes
@@ -18,7 +19,7 @@ from ...shared.files import make_folder, remove_quietly
 from ...shared.timestamps import iso
 from . import events
 from .events import Event
-from .state_folder import JobFolder, StoredJob
+from .state_folder import JobFolder, StoredJob, numbers
 
 # The wrapper waits at a gate, so that nothing runs that is not in the event log: a supervisor that dies first closes
 # the pipe, and the element steps back. Then the wrapper runs its arguments and leaves their exit code in the file $0.
@@ -106,7 +107,7 @@ class Array(object):
         self.job = stored.job
         self.walltime = float(stored.job.resources.get("walltime_sec") or math.inf)
         self.memory_mb: Optional[float] = stored.job.resources.get("mem_mb")
-        self.after = stored.after
+        self.after = numbers(stored.job.after)
         self.grace = float(stored.job.environment.get("HPC_PREEMPT_GRACE_SEC") or 10) + GRACE_MARGIN_SEC
         self.environment = dict(job_environment(stored, os.environ), HPC_LOCAL_JOB_ID=str(folder.id))
         self.blocked_since: Optional[float] = None
@@ -184,16 +185,10 @@ class Array(object):
         environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
-        with open(os.path.join(self.job.log_folder, "%d_%d.out" % (self.id, index)), "ab") as output:
+        argv, cwd = ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script], self.job.working_directory
+        with open(os.path.join(self.job.log_folder, "%d_%d.out" % (self.id, index)), "ab") as out:
             return subprocess.Popen(
-                ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                cwd=self.job.working_directory,
-                start_new_session=True,
+                argv, bufsize=0, stdin=PIPE, stdout=out, stderr=out, env=environment, cwd=cwd, start_new_session=True
             )
 
     def kill(self, element: Element, cause: str, signal_at: float) -> None:

@@ -117,6 +117,4 @@ def classify(
         code, number = None, -returncode
     elif returncode is not None and 128 < returncode <= 128 + HIGHEST_SIGNAL:
         number = returncode - 128
-    if killed_for:
-        return killed_for, code, number
-    return ("signal" if number else "exit" if code else None), code, number
+    return killed_for or ("signal" if number else "exit" if code else None), code, number

@@ -17,7 +17,7 @@ import os
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ...shared.errors import NodeError
-from ...shared.files import read_json, sync_folder, write_json
+from ...shared.files import known_fields, read_json, sync_folder, write_json
 from .. import base
 from .capacity import Amount
 
@@ -31,11 +31,6 @@ class StoredJob(NamedTuple):
     job: base.Job
     inherited: Dict[str, str]
     submitted: float
-
-    @property
-    def after(self) -> List[int]:
-        """Return the jobs that must have ended before; an id that is no number is no job of this scheduler."""
-        return [int(job) for job in self.job.after if job.isdigit()]
 
 
 class StateFolder(object):
@@ -71,14 +66,14 @@ class StateFolder(object):
 
     def job_ids(self) -> List[int]:
         """Return every id that was ever given, half-made jobs included, ascending."""
-        return _numbers(self.jobs)
+        return _ids_in(self.jobs)
 
     def active_ids(self) -> List[int]:
-        return _numbers(self.active)
+        return _ids_in(self.active)
 
-    def stored_jobs(self, job_ids: Iterable[str]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
+    def stored_jobs(self, job_ids: Iterable[int]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
         """Yield the jobs among ``job_ids`` that are in this folder. Raises NodeError ``schema_incompat``."""
-        for folder in (self.job(int(job_id)) for job_id in job_ids if job_id.isdigit()):
+        for folder in map(self.job, job_ids):
             stored = folder.read()
             if stored is not None:
                 yield folder, stored
@@ -132,15 +127,20 @@ class JobFolder(object):
             document = read_json(self.spec)
             if document is None:
                 return None
-            job = base.Job(**{name: document[name] for name in _STORED if name in document})
+            job = base.Job(**known_fields(_STORED, document))
             return StoredJob(job, document.get("inherited") or {}, float(document["submitted"]))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeError("schema_incompat", "%s is damaged: %s" % (self.spec, error)) from error
 
 
-def _numbers(folder: str) -> List[int]:
+def numbers(names: Iterable[str]) -> List[int]:
+    """Return the ids among ``names``, ascending; a name that is no number is no job of this scheduler."""
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _ids_in(folder: str) -> List[int]:
     try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+        return numbers(os.listdir(folder))
     except FileNotFoundError:
         return []
 
