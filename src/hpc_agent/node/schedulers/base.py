@@ -5,6 +5,9 @@ Element indices count from 0 here and in every module above; only an adapter kno
 
 import os
 import re
+import time
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ..shared.commands import run_command
@@ -26,6 +29,9 @@ _HIGHEST_INDEX = 5000000
 
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
+
+# Local times of sacct and qstat, of qacct, and of Univa's qacct.
+_TIME_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S")
 
 # days-hours[:minutes[:seconds]], hours:minutes:seconds or minutes[:seconds]
 _WALLTIME = re.compile(r"^(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?$")
@@ -257,6 +263,17 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
             raise ValueError("not an index range: %r" % part)
         elements.extend(range(start - first, stop - first + 1, step))
     return elements
+
+
+@lru_cache(maxsize=4096)
+def epoch(text: str, otherwise: float) -> float:
+    """Return the seconds since the epoch, from a number or from a local time as a scheduler's tool prints it."""
+    if text.isdigit():
+        return float(text)
+    for form in _TIME_FORMATS:
+        with suppress(ValueError):
+            return time.mktime(time.strptime(text.partition(".")[0], form))
+    return otherwise
 
 
 def walltime_seconds(text: str) -> Optional[int]:
