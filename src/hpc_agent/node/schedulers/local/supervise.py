@@ -5,7 +5,6 @@ instruction: its elements run on, and the next supervisor adopts those that live
 those that ended meanwhile. It leaves by itself when there is no work.
 """
 
-import collections
 import contextlib
 import errno
 import os
@@ -14,7 +13,7 @@ import shutil
 import signal
 import socket
 import time
-from typing import Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 from ...shared import processes
 from ...shared.errors import NodeError
@@ -39,7 +38,7 @@ class Supervisor(object):
     def __init__(self, state: StateFolder, lock: int) -> None:
         self.state = state
         self.lock = lock
-        self.arrays: "collections.OrderedDict[int, Array]" = collections.OrderedDict()
+        self.arrays: Dict[int, Array] = {}  # in the order of their submission
         self.broken: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
         self.signals, write = os.pipe()
@@ -136,13 +135,8 @@ class Supervisor(object):
             shutil.rmtree(array.folder.exits, ignore_errors=True)
         return bool(over)
 
-    def depends(self, array: Array) -> bool:
-        """Return True while a job that ``array`` depends on has yet to end. An unknown job is over."""
-        while array.after and not self.is_open(array.after[-1]):
-            array.after.pop()
-        return bool(array.after)
-
     def is_open(self, job_id: int) -> bool:
+        """Return True while the job has yet to end. An unknown job is over."""
         return job_id in self.arrays or self.state.job(job_id).is_unfinished()
 
     def notice_exits(self, now: float) -> None:
@@ -189,10 +183,10 @@ class Supervisor(object):
             room = len(array.pending)
             if array.job.max_running is not None:
                 room = min(room, array.job.max_running - len(array.running))
-            if room > 0 and array.flush() and not self.depends(array):
-                waited = now - array.blocked_since if array.blocked_since is not None else 0.0
-                demands.append(Demand(array.id, room, each, waited))
-        grants = dict(capacity.plan(demands, self.limits, free)) if demands else {}
+            array.after = [job_id for job_id in array.after if self.is_open(job_id)]
+            if room > 0 and not array.after and array.flush():
+                demands.append(Demand(array.id, room, each, now - (array.blocked_since or now)))
+        grants = dict(capacity.plan(demands, self.limits, free))
         for demand in demands:
             array = self.arrays[demand.job]
             array.blocked_since = None if demand.job in grants else array.blocked_since or now
@@ -229,9 +223,7 @@ class Supervisor(object):
             return False
         remove_quietly(self.state.supervisor)
         os.close(self.lock)
-        if self.unfinished_ids() <= known:
-            return True
-        lock = state_folder.take_lock(self.state.lock)
+        lock = None if self.unfinished_ids() <= known else state_folder.take_lock(self.state.lock)
         if lock is None:
             return True
         self.lock = lock
