@@ -194,17 +194,16 @@ class Scheduler(object):
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
+        argv, env = self.submit_command(job), clean_environment(job.environment)
         inherit = [job.barrier] if job.barrier is not None else []
-        env = clean_environment(job.environment)
         try:
             code, out, err = run_command(
-                self.submit_command(job), self.command_timeout, env=env, cwd=job.working_directory, inherit=inherit
+                argv, self.command_timeout, env=env, cwd=job.working_directory, inherit=inherit
             )
         except NodeError as error:
-            if error.code != "cluster_timeout":
-                raise
-            # The request may have been sent and accepted before the tool was killed.
-            raise NodeError("submission_unknown", error.message) from error
+            if error.code == "cluster_timeout":  # the request may have been accepted before the tool was killed
+                error.code = "submission_unknown"
+            raise
         return self.parse_submit(code, out, err)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
@@ -277,10 +276,7 @@ def epoch(text: str, otherwise: float) -> float:
 
 
 def walltime_seconds(text: str) -> Optional[int]:
-    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (minutes and seconds) or ``30`` (minutes).
-
-    None stands for "infinite" and for anything else.
-    """
+    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (ten minutes) or ``30`` (minutes); else None: no limit."""
     match = _WALLTIME.match(text.strip())
     if match is None:
         return None

@@ -31,7 +31,7 @@ GPU_TIMEOUT = 30.0
 MEMORY_SHARE = 0.8
 LOG_LIMIT = 1 << 20
 FIX_LIMITS = "Ask for less, or set local_cores and local_memory_mb in clusters.yaml; then run 'hpc-agent submit' again."
-_CAUSES = {
+_WORDS = {
     "timeout": "TIMEOUT",
     "out_of_memory": "OUT_OF_MEMORY",
     "node_failure": "LOST",
@@ -209,7 +209,7 @@ def gpu_count() -> int:
 
 
 def _ended_row(job: int, end: Event) -> AccountingRow:
-    words = _CAUSES.get(str(end.cause), "EXITED")
+    words = _WORDS.get(str(end.cause), "EXITED")
     if end.message:
         words = "%s: %s" % (words, end.message)
     elif end.signal is not None:

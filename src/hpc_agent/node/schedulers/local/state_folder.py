@@ -13,6 +13,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -80,13 +81,11 @@ class StateFolder(object):
 
     def allocate(self, stored: StoredJob) -> int:
         """Store a job under the next free id. Killed anywhere, this leaves either no job or a whole one."""
-        folder = self.job(max([0] + self.job_ids() + self.active_ids()) + 1)
-        while True:
-            try:
+        for job_id in itertools.count(max([0] + self.job_ids() + self.active_ids()) + 1):
+            folder = self.job(job_id)
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(folder.path, 0o700)
                 break
-            except FileExistsError:
-                folder = self.job(folder.id + 1)
         os.close(os.open(folder.active, os.O_CREAT | os.O_WRONLY, 0o600))
         sync_folder(self.active)
         sync_folder(self.jobs)
