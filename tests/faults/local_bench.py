@@ -12,8 +12,8 @@ import pytest
 
 from hpc_agent.node.schedulers.base import Job
 from hpc_agent.node.schedulers.local import adapter as local_module
-from hpc_agent.node.schedulers.local import processes
 from hpc_agent.node.schedulers.local.adapter import Local
+from hpc_agent.node.shared import processes
 from hpc_agent.node.shared.files import read_json
 
 
@@ -111,8 +111,9 @@ def patched_boot(monkeypatch: pytest.MonkeyPatch, statements: str) -> None:
     lines = [
         "import importlib, sys",
         "sys.path.append(sys.argv[1])",
-        "for name in ('supervise', 'events', 'state_folder', 'processes'):",
+        "for name in ('supervise', 'events', 'state_folder'):",
         "    globals()[name] = importlib.import_module(sys.argv[2] + '.' + name)",
+        "processes = supervise.processes",
         statements,
         "supervise.main(sys.argv[3], int(sys.argv[4]))",
     ]

@@ -11,8 +11,8 @@ import pytest
 from local_bench import Bench, most_at_once, until
 
 from hpc_agent.node.schedulers.base import Job
-from hpc_agent.node.schedulers.local import processes
 from hpc_agent.node.schedulers.local.adapter import Local
+from hpc_agent.node.shared import processes
 
 PYTHON = shlex.quote(sys.executable)
 

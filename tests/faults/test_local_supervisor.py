@@ -18,7 +18,7 @@ import pytest
 from local_bench import Bench, patched_boot, until
 
 from hpc_agent.node.schedulers.local import adapter as local_module
-from hpc_agent.node.schedulers.local import processes
+from hpc_agent.node.shared import processes
 
 pytestmark = [pytest.mark.local, pytest.mark.skipif(not processes.HAVE_PROC, reason="these tests look into /proc")]
 

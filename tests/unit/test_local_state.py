@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.schedulers import base, load
 from hpc_agent.node.schedulers.local import adapter as local_module
-from hpc_agent.node.schedulers.local import capacity, elements, events, processes, state_folder
+from hpc_agent.node.schedulers.local import capacity, elements, events, state_folder
 from hpc_agent.node.schedulers.local.adapter import Local
-from hpc_agent.node.schedulers.local.capacity import Amount, Demand, Waiting, plan
+from hpc_agent.node.schedulers.local.capacity import Amount, Demand, plan
 from hpc_agent.node.schedulers.local.events import ElementStates, Event, add_up
-from hpc_agent.node.schedulers.local.processes import Process
 from hpc_agent.node.schedulers.local.state_folder import StateFolder, StoredJob
+from hpc_agent.node.shared import processes
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.node.shared.processes import Process
 
 COUNT = 4
 ELEMENTS = st.integers(0, COUNT - 1)
@@ -173,9 +174,16 @@ def test_needs_of_an_exclusive_job() -> None:
     assert capacity.needs({"cpus": None, "mem_mb": None}, Amount(8, 1.0, 0)) == Amount(1, 0.0, 0)
 
 
-def test_reasons() -> None:
-    waiting = [Waiting(1, True, False), Waiting(2, False, True), Waiting(3, False, False), Waiting(4, False, False)]
-    assert capacity.reasons(waiting) == {1: "Dependency", 2: "ThrottleLimit", 3: "Resources", 4: "Priority"}
+def test_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Local(str(tmp_path))
+    monkeypatch.setattr(scheduler, "ensure_supervisor", lambda: True)
+    scheduler.state.create()
+    for fields in ({"after": ["9", "4"]}, {"count": 2, "max_running": 1}, {"after": ["9"]}, {}):
+        scheduler.state.allocate(StoredJob(make_job(**fields), {}, 0.0))
+    events.append(scheduler.state.job(2).events, Event("start", 0))
+    reasons = {row.job: row.reason for row in scheduler.queue(["4", "3", "2", "1"]) if row.state == "pending"}
+    assert reasons == {"1": "Dependency", "2": "ThrottleLimit", "3": "Resources", "4": "Priority"}
+    assert [row.reason for row in scheduler.queue(["4"])] == ["Priority"]
 
 
 def test_secrets_stay_out_of_the_state_folder() -> None:
@@ -245,7 +253,7 @@ def test_a_reused_id_is_not_family() -> None:
 
 def test_memory_adds_up() -> None:
     rows = table(process(10, 1, 10, rss=3.0), process(11, 10, 10, rss=4.0))
-    assert processes.rss_mb(rows, [10, 11, 99]) == 7.0
+    assert processes.memory_mb(rows, [10, 11, 99], None) == 7.0
 
 
 @pytest.mark.parametrize("with_proc", [True, False])
@@ -331,7 +339,7 @@ def test_a_job_of_the_former_version_is_read(tmp_path: Path) -> None:
     end = {"event": "end", "attempt": 1, "cause": "exit", "exit_code": 3, "signal": None, "seconds": 1.5}
     lines = [{**start, "element": 0}, {**start, "element": 1}, {**end, "element": 0}, {**kill, "element": 1}]
     Path(folder.events).write_text(text_of(lines))
-    Path(folder.done).write_text("{}")
+    Path(folder.path, "done.json").write_text("{}")
     scheduler = Local(str(tmp_path))
     assert scheduler.find("n", 0) == ["1"]
     assert [(row.cause, row.raw) for row in scheduler.accounting(["1"], 0)] == [("exit", "EXITED 3")]

@@ -31,11 +31,11 @@ def utc(monkeypatch):
     """The recordings show local times of a machine on UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    qacct.epoch.cache_clear()
+    base.epoch.cache_clear()
     yield
     monkeypatch.undo()
     time.tzset()
-    qacct.epoch.cache_clear()
+    base.epoch.cache_clear()
 
 
 @pytest.fixture
@@ -420,15 +420,15 @@ def test_resident_memory_is_in_kilobytes_whatever_the_suffix():
 
 
 def test_records_of_an_earlier_job_with_the_same_id_do_not_count():
-    submitted = qacct.epoch("Mon Nov 23 15:09:31 2026", 0.0)
+    submitted = base.epoch("Mon Nov 23 15:09:31 2026", 0.0)
     assert submitted == 1795446571.0
     assert ends("qacct-kill", "33", since=submitted + base.CLOCK_SKEW)
     assert not ends("qacct-kill", "33", since=submitted + base.CLOCK_SKEW + 1)
 
 
 def test_times_of_other_versions():
-    assert qacct.epoch("11/23/2026 15:09:31.123", 0.0) == qacct.epoch("2026-11-23T15:09:31", 0.0) == 1795446571.0
-    assert qacct.epoch("-/-", 5.0) == 5.0
+    assert base.epoch("11/23/2026 15:09:31.123", 0.0) == base.epoch("2026-11-23T15:09:31", 0.0) == 1795446571.0
+    assert base.epoch("-/-", 5.0) == 5.0
 
 
 @pytest.mark.parametrize("failed", [12, 13, 14, 15, 16])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, remove_quietly
 from ..shared.ledger import read_array
+from ..shared.processes import born
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
 from ..shared.task_environment import DIGEST_BYTES, digest, load_tasks
@@ -66,11 +67,9 @@ class Element(object):
 def process_start() -> float:
     """Return when this process began (epoch seconds). The shell of the job became this process, so the job began then."""
     try:
-        with open("/proc/self/stat", "rb") as handle:
-            ticks = float(handle.read().rpartition(b")")[2].split()[19])
         with open("/proc/uptime", "rb") as handle:
             uptime = float(handle.read().split()[0])
-        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+        return time.time() - (uptime - float(born(os.getpid()) or "") / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return time.time()
 

@@ -5,6 +5,9 @@ Element indices count from 0 here and in every module above; only an adapter kno
 
 import os
 import re
+import time
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ..shared.commands import run_command
@@ -26,6 +29,9 @@ _HIGHEST_INDEX = 5000000
 
 # How far the clocks of the login node, the controller and the database may disagree, in seconds.
 CLOCK_SKEW = 300.0
+
+# Local times of sacct and qstat, of qacct, and of Univa's qacct.
+_TIME_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S")
 
 # days-hours[:minutes[:seconds]], hours:minutes:seconds or minutes[:seconds]
 _WALLTIME = re.compile(r"^(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?$")
@@ -55,9 +61,8 @@ class Job(NamedTuple):
     max_running: Optional[int] = None  # elements that may run at once; None is no limit
     # walltime_sec, mem_mb (of an element, all cores together), cpus, gpus, gpu_type, nodes, exclusive; None: no request
     resources: Dict[str, Any] = {}
-    placement: Dict[
-        str, Any
-    ] = {}  # partition, account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    # partition, account, qos, constraint, exclude_nodes (list), extra_flags (argv words)
+    placement: Dict[str, Any] = {}
     site: Dict[str, Any] = {}  # settings of clusters.yaml (parallel_environment, sge_memory_resource, ...)
     barrier: Optional[int] = None  # a descriptor that the submission tool keeps open for as long as it lives
 
@@ -189,17 +194,16 @@ class Scheduler(object):
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
+        argv, env = self.submit_command(job), clean_environment(job.environment)
         inherit = [job.barrier] if job.barrier is not None else []
-        env = clean_environment(job.environment)
         try:
             code, out, err = run_command(
-                self.submit_command(job), self.command_timeout, env=env, cwd=job.working_directory, inherit=inherit
+                argv, self.command_timeout, env=env, cwd=job.working_directory, inherit=inherit
             )
         except NodeError as error:
-            if error.code != "cluster_timeout":
-                raise
-            # The request may have been sent and accepted before the tool was killed.
-            raise NodeError("submission_unknown", error.message) from error
+            if error.code == "cluster_timeout":  # the request may have been accepted before the tool was killed
+                error.code = "submission_unknown"
+            raise
         return self.parse_submit(code, out, err)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
@@ -260,11 +264,19 @@ def parse_indices(text: str, first: int = 0) -> List[int]:
     return elements
 
 
-def walltime_seconds(text: str) -> Optional[int]:
-    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (minutes and seconds) or ``30`` (minutes).
+@lru_cache(maxsize=4096)
+def epoch(text: str, otherwise: float) -> float:
+    """Return the seconds since the epoch, from a number or from a local time as a scheduler's tool prints it."""
+    if text.isdigit():
+        return float(text)
+    for form in _TIME_FORMATS:
+        with suppress(ValueError):
+            return time.mktime(time.strptime(text.partition(".")[0], form))
+    return otherwise
 
-    None stands for "infinite" and for anything else.
-    """
+
+def walltime_seconds(text: str) -> Optional[int]:
+    """Return the seconds of ``7-00:00:00``, ``1:00:00``, ``10:00`` (ten minutes) or ``30`` (minutes); else None: no limit."""
     match = _WALLTIME.match(text.strip())
     if match is None:
         return None

@@ -15,10 +15,10 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..schedulers import load
 from ..schedulers.base import Job
-from ..schedulers.local.processes import born
 from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
+from ..shared.processes import born
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from subprocess import DEVNULL
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ...shared.commands import run_command
@@ -21,16 +22,16 @@ from ...shared.timestamps import iso
 from .. import base
 from ..base import AccountingRow, Limit, Partition, Query, QueueRow
 from . import capacity, elements, events, state_folder
-from .capacity import Amount, Waiting
-from .events import ElementStates, Event
-from .state_folder import StateFolder, StoredJob
+from .capacity import Amount
+from .events import Event
+from .state_folder import StateFolder, StoredJob, numbers
 
 START_WAIT_SEC = 15.0
 GPU_TIMEOUT = 30.0
 MEMORY_SHARE = 0.8
 LOG_LIMIT = 1 << 20
 FIX_LIMITS = "Ask for less, or set local_cores and local_memory_mb in clusters.yaml; then run 'hpc-agent submit' again."
-_CAUSES = {
+_WORDS = {
     "timeout": "TIMEOUT",
     "out_of_memory": "OUT_OF_MEMORY",
     "node_failure": "LOST",
@@ -71,33 +72,38 @@ class Local(base.Scheduler):
         return str(job_id)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        jobs = self.state.stored_jobs(job_ids)
-        unfinished = [(folder, stored) for folder, stored in jobs if not os.path.exists(folder.done)]
-        if not unfinished:
+        active = set(self.state.active_ids())
+        wanted = active.intersection(numbers(job_ids))
+        if not wanted:
             return []
-        alive = self.ensure_supervisor()
-        states = {folder.id: events.read(folder.events) for folder, _ in unfinished}
-        why = self._reasons(max(states), states) if alive else {}
-        down = "" if alive else "SupervisorDown (see %s)" % self.state.log
+        down = "" if self.ensure_supervisor() else "SupervisorDown (see %s)" % self.state.log
         host = socket.gethostname()
         rows: List[QueueRow] = []
-        for folder, stored in unfinished:
-            started = states[folder.id].started.values()
-            for state, ids, reason, where in (
-                ("pending", states[folder.id].pending(stored.job.count), why.get(folder.id, down), ""),
+        blocked = False  # True behind a job that waits for room
+        # All unfinished jobs up to the last one count for the reasons, for they come first.
+        for folder, stored in self.state.stored_jobs(job_id for job_id in sorted(active) if job_id <= max(wanted)):
+            states = events.read(folder.events)
+            pending, started = states.pending(stored.job.count), states.started.values()
+            if not active.isdisjoint(numbers(stored.job.after)):
+                reason = "Dependency"
+            elif stored.job.max_running is not None and len(started) >= stored.job.max_running:
+                reason = "ThrottleLimit"
+            else:
+                reason = "Priority" if blocked else "Resources"
+                blocked = blocked or bool(pending)
+            for state, ids, why, where in (
+                ("pending", pending, down or reason, ""),
                 ("running", [start.element for start in started if not start.cause], "", host),
                 ("completing", [start.element for start in started if start.cause], "", host),
             ):
-                if ids:
-                    elements = encode_ranges(ids)
-                    rows.append(
-                        QueueRow(str(folder.id), elements, state, reason, state.upper(), where, stored.job.name)
-                    )
+                if ids and folder.id in wanted:
+                    elements, raw = encode_ranges(ids), state.upper()
+                    rows.append(QueueRow(str(folder.id), elements, state, why, raw, where, stored.job.name))
         return rows
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         rows: List[AccountingRow] = []
-        for folder, stored in self.state.stored_jobs(job_ids):
+        for folder, stored in self.state.stored_jobs(numbers(job_ids)):
             if stored.submitted >= since:
                 ended = events.read(folder.events).ended
                 rows.extend(_ended_row(folder.id, ended[index]) for index in sorted(ended))
@@ -117,7 +123,7 @@ class Local(base.Scheduler):
         return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
 
     def find(self, name: str, since: float) -> List[str]:
-        newest_first = self.state.stored_jobs(map(str, reversed(self.state.job_ids())))
+        newest_first = self.state.stored_jobs(reversed(self.state.job_ids()))
         recent = itertools.takewhile(lambda job: job[1].submitted >= since, newest_first)
         return [str(folder.id) for folder, stored in recent if stored.job.name == name][::-1]
 
@@ -138,8 +144,8 @@ class Local(base.Scheduler):
 
     def _accept(self, job: base.Job) -> Amount:
         """Return the machine's limits. Raises NodeError ``scheduler_refused`` for a job that is beyond them."""
-        cores = self.cores or job.site.get("local_cores") or os.cpu_count() or 1
-        memory = self.memory_mb or job.site.get("local_memory_mb") or MEMORY_SHARE * physical_memory_mb()
+        cores = self.cores or os.cpu_count() or 1
+        memory = self.memory_mb or MEMORY_SHARE * physical_memory_mb()
         gpus = gpu_count() if job.resources.get("gpus") else (self.state.read_limits() or Amount(0, 0.0, 0)).gpus
         limits = Amount(int(cores), float(memory), gpus)
         asked = capacity.needs(job.resources, limits)
@@ -154,18 +160,6 @@ class Local(base.Scheduler):
                 raise NodeError("scheduler_refused", message, FIX_LIMITS)
         return limits
 
-    def _reasons(self, last: int, states: Dict[int, ElementStates]) -> Dict[int, str]:
-        """Return the reasons why elements wait; all unfinished jobs up to ``last`` count, for they come first."""
-        active = self.state.active_ids()
-        waiting = []
-        for folder, stored in self.state.stored_jobs(str(job_id) for job_id in active if job_id <= last):
-            now = states.get(folder.id) or events.read(folder.events)
-            if now.pending(stored.job.count):
-                depends = not set(active).isdisjoint(stored.after)
-                limit = stored.job.max_running
-                waiting.append(Waiting(folder.id, depends, limit is not None and len(now.started) >= limit))
-        return capacity.reasons(waiting)
-
 
 def _spawn(state: StateFolder, lock: int) -> bool:
     """Start the supervisor with ``lock`` as its own. Returns False when it did not start.
@@ -175,18 +169,12 @@ def _spawn(state: StateFolder, lock: int) -> bool:
     runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
+    env = _caller_environment()
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
         try:
             starter = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=_caller_environment(),
-                pass_fds=[lock],
-                start_new_session=True,
+                argv, stdin=DEVNULL, stdout=log, stderr=log, cwd="/", env=env, pass_fds=[lock], start_new_session=True
             )
         except OSError as error:
             log.write(("%s cannot start: %s\n" % (iso(), error)).encode("utf-8"))
@@ -221,7 +209,7 @@ def gpu_count() -> int:
 
 
 def _ended_row(job: int, end: Event) -> AccountingRow:
-    words = _CAUSES.get(str(end.cause), "EXITED")
+    words = _WORDS.get(str(end.cause), "EXITED")
     if end.message:
         words = "%s: %s" % (words, end.message)
     elif end.signal is not None:

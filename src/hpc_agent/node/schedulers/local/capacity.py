@@ -1,4 +1,4 @@
-"""Cores, memory and GPUs of the machine: the jobs that may start elements now, and the reasons why others wait."""
+"""Cores, memory and GPUs of the machine, and the jobs that may start elements now."""
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
@@ -58,24 +58,3 @@ def plan(demands: Iterable[Demand], limits: Amount, free: Amount) -> List[Tuple[
         elif demand.waited_sec > PATIENCE_SEC and demand.each.gpus <= limits.gpus:
             break
     return grants
-
-
-class Waiting(NamedTuple):
-    """A job with pending elements."""
-
-    job: int
-    depends: bool
-    at_its_limit: bool
-
-
-def reasons(waiting: Iterable[Waiting]) -> Dict[int, str]:
-    """Return the reason why the elements of each job are pending; ``waiting`` is in the order of the ids."""
-    found: Dict[int, str] = {}
-    blocked = False
-    for job, depends, throttled in waiting:
-        if depends or throttled:
-            found[job] = "Dependency" if depends else "ThrottleLimit"
-        else:
-            found[job] = "Priority" if blocked else "Resources"
-            blocked = True
-    return found

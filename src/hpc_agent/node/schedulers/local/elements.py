@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import errno
+import math
 import os
 import re
 import signal
@@ -10,13 +11,15 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Deque, Dict, List, Mapping, Optional, Sequence, Tuple
+from subprocess import PIPE
+from typing import BinaryIO, Deque, Dict, List, Mapping, Optional, Sequence, cast
 
-from ...shared.files import make_folder, remove_quietly, write_json
+from ...shared import processes
+from ...shared.files import make_folder, remove_quietly
 from ...shared.timestamps import iso
-from . import events, processes
+from . import events
 from .events import Event
-from .state_folder import JobFolder, StoredJob
+from .state_folder import JobFolder, StoredJob, numbers
 
 # The wrapper waits at a gate, so that nothing runs that is not in the event log: a supervisor that dies first closes
 # the pipe, and the element steps back. Then the wrapper runs its arguments and leaves their exit code in the file $0.
@@ -45,13 +48,14 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?
 class Element(object):
     """An element whose processes live, or did a moment ago. The wrapper of an ``own`` one is a child of this process."""
 
-    def __init__(self, start: Event, own: bool = False) -> None:
+    def __init__(self, start: Event, walltime: float, own: bool = False) -> None:
         self.start = start
         self.own = own
         self.began = time.monotonic() - max(0.0, time.time() - start.at)
         self.members: Dict[int, str] = {start.pid: start.born}
         self.peak_mb = 0.0
-        self.kill_at: Optional[float] = None
+        self.dying = False
+        self.signal_at = self.began + walltime  # of SIGTERM; of SIGKILL for a ``dying`` element (monotonic)
         self.returncode: Optional[int] = None  # the wrapper's exit code, or -N where signal N killed the wrapper
 
     def reap(self) -> None:
@@ -65,7 +69,7 @@ class Element(object):
             return
         self.peak_mb = max(self.peak_mb, usage.ru_maxrss / RSS_UNIT)
         self.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        if self.kill_at is None:
+        if not self.dying:
             processes.signal_group(pid, signal.SIGKILL)
             self.members.pop(pid, None)
             processes.kill_all(self.members)
@@ -92,15 +96,18 @@ class Element(object):
 
 
 class Array(object):
-    """An unfinished job: its elements are pending, running or ended."""
+    """An unfinished job: its elements are pending, running or ended.
+
+    Made from its event log, it adopts the elements that an earlier supervisor started. Raises OSError.
+    """
 
     def __init__(self, folder: JobFolder, stored: StoredJob) -> None:
         self.id = folder.id
         self.folder = folder
         self.job = stored.job
-        self.walltime = float(stored.job.resources.get("walltime_sec") or 0)
+        self.walltime = float(stored.job.resources.get("walltime_sec") or math.inf)
         self.memory_mb: Optional[float] = stored.job.resources.get("mem_mb")
-        self.after = stored.after
+        self.after = numbers(stored.job.after)
         self.grace = float(stored.job.environment.get("HPC_PREEMPT_GRACE_SEC") or 10) + GRACE_MARGIN_SEC
         self.environment = dict(job_environment(stored, os.environ), HPC_LOCAL_JOB_ID=str(folder.id))
         self.blocked_since: Optional[float] = None
@@ -108,10 +115,7 @@ class Array(object):
         states = events.read(folder.events)
         self.attempts = states.attempts
         self.pending: Deque[int] = collections.deque(states.pending(stored.job.count))
-        self.running = {index: Element(start) for index, start in states.started.items()}
-
-    def open(self) -> None:
-        """Make the folders of the elements, and adopt the elements that an earlier supervisor started. Raises OSError."""
+        self.running = {index: Element(start, self.walltime) for index, start in states.started.items()}
         make_folder(self.folder.exits)
         try:
             make_folder(self.job.log_folder)
@@ -127,16 +131,6 @@ class Array(object):
             else:
                 # Perhaps it still runs on that other machine: starting it here could run it twice.
                 self.finish(element, "node_failure")
-
-    def close(self) -> bool:
-        """Mark the job as done once its last event is written. Returns True when the supervisor may forget the job."""
-        try:
-            if self.flush():
-                write_json(self.folder.done, {"at": time.time()})
-                return True
-        except OSError as error:
-            log("job %d: %s" % (self.id, error))
-        return not os.path.isdir(self.folder.path)
 
     def record(self, event: Event) -> bool:
         """Write an event, later if the disk does not take it now. Returns False in that case."""
@@ -158,7 +152,7 @@ class Array(object):
         index, host = self.pending[0], socket.gethostname()
         attempt = self.attempts.get(index, 1)
         try:
-            process, gate = self.launch(index, attempt, cores, gpus)
+            process = self.launch(index, attempt, cores, gpus)
         except OSError as error:
             if error.errno in TRANSIENT:
                 log("job %d: %s" % (self.id, error))
@@ -170,53 +164,38 @@ class Array(object):
         born = processes.born(pid) or ""
         start = Event("start", index, attempt, pid=pid, born=born, boot=boot, host=host, gpus=gpus, at=time.time())
         written = self.record(start)
-        with contextlib.suppress(OSError):  # killed at its gate: reap() tells how
+        gate = cast(BinaryIO, process.stdin)
+        with contextlib.suppress(OSError), gate:  # killed at its gate: reap() tells how
             if written:
-                os.write(gate, b"\n")
-        os.close(gate)
+                gate.write(b"\n")
         if not written:
             self.unsaved.remove(start)
             processes.signal_group(pid, signal.SIGKILL)
             process.wait()
             return False
         process.returncode = 0  # reap() waits for the process; Popen must not, for the id may be another's by then
-        self.running[self.pending.popleft()] = Element(start, own=True)
+        self.running[self.pending.popleft()] = Element(start, self.walltime, own=True)
         return True
 
-    def launch(
-        self, index: int, attempt: int, cores: int, gpus: Sequence[int]
-    ) -> "Tuple[subprocess.Popen[bytes], int]":
-        """Start the wrapper of an element up to its gate. Returns the process and the gate's descriptor. Raises OSError."""
+    def launch(self, index: int, attempt: int, cores: int, gpus: Sequence[int]) -> "subprocess.Popen[bytes]":
+        """Start the wrapper of an element up to its gate, which is its standard input. Raises OSError."""
         exit_file = self.folder.exit_file(index, attempt)
         if index in self.attempts:
             remove_quietly(exit_file)
         environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
-        waiting, gate = os.pipe()
-        try:
-            with open(os.path.join(self.job.log_folder, "%d_%d.out" % (self.id, index)), "ab") as output:
-                process = subprocess.Popen(
-                    ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script],
-                    stdin=waiting,
-                    stdout=output,
-                    stderr=output,
-                    env=environment,
-                    cwd=self.job.working_directory,
-                    start_new_session=True,
-                )
-        except OSError:
-            os.close(gate)
-            raise
-        finally:
-            os.close(waiting)
-        return process, gate
+        argv, cwd = ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script], self.job.working_directory
+        with open(os.path.join(self.job.log_folder, "%d_%d.out" % (self.id, index)), "ab") as out:
+            return subprocess.Popen(
+                argv, bufsize=0, stdin=PIPE, stdout=out, stderr=out, env=environment, cwd=cwd, start_new_session=True
+            )
 
-    def kill(self, element: Element, cause: str, kill_at: float) -> None:
-        """Arrange SIGKILL at ``kill_at`` (monotonic). The cause is written first: the supervisor may die before."""
+    def kill(self, element: Element, cause: str, signal_at: float) -> None:
+        """Arrange SIGKILL at ``signal_at`` (monotonic). The cause is written first: the supervisor may die before."""
         self.record(Event("kill", element.start.element, element.start.attempt, cause))
         element.start = element.start._replace(cause=cause)
-        element.kill_at = kill_at
+        element.dying, element.signal_at = True, signal_at
 
     def settle(self, element: Element, watched: bool) -> None:
         """End, or queue again, an element of an earlier supervisor whose wrapper has ended.

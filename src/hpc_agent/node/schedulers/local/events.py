@@ -104,19 +104,14 @@ def add_up(text: str) -> ElementStates:
     return states
 
 
-def classify(
-    returncode: Optional[int], killed_for: Optional[str]
-) -> Tuple[Optional[str], Optional[int], Optional[int]]:
+def classify(returncode: Optional[int], killed: Optional[str]) -> Tuple[Optional[str], Optional[int], Optional[int]]:
     """Return (cause, exit code, signal) of an ended element; cause None is complete. A negative code is a signal.
 
-    ``killed_for`` is the reason why the supervisor itself killed the element. A shell reports a command that a signal killed
-    as 128 + signal.
+    ``killed`` is the reason why the supervisor itself killed the element. A shell reports signal N of its command as 128 + N.
     """
     code, number = returncode, None
     if returncode is not None and returncode < 0:
         code, number = None, -returncode
     elif returncode is not None and 128 < returncode <= 128 + HIGHEST_SIGNAL:
         number = returncode - 128
-    if killed_for:
-        return killed_for, code, number
-    return ("signal" if number else "exit" if code else None), code, number
+    return killed or ("signal" if number else "exit" if code else None), code, number

@@ -4,21 +4,21 @@
 ``supervisor.lock``        held (flock) by the supervisor for as long as it lives
 ``supervisor.json, .log``  the supervisor's process id, and its errors
 ``wake``                   a FIFO that wakes the supervisor
-``active/ID``              an empty file per unfinished job
+``active/ID``              an empty file per unfinished job; the supervisor removes the file when every element has ended
 ``jobs/ID/spec.json``      the job as submitted; a folder without this file is a submission that was killed: no job
 ``jobs/ID/events.jsonl``   the events of its elements, a line each, append-only
 ``jobs/ID/exits/E.A``      exit code of element E, attempt A, written by the element's own wrapper
-``jobs/ID/done.json``      every element has ended
 """
 
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ...shared.errors import NodeError
-from ...shared.files import read_json, sync_folder, write_json
+from ...shared.files import known_fields, read_json, sync_folder, write_json
 from .. import base
 from .capacity import Amount
 
@@ -32,11 +32,6 @@ class StoredJob(NamedTuple):
     job: base.Job
     inherited: Dict[str, str]
     submitted: float
-
-    @property
-    def after(self) -> List[int]:
-        """Return the jobs that must have ended before; an id that is no number is no job of this scheduler."""
-        return [int(job) for job in self.job.after if job.isdigit()]
 
 
 class StateFolder(object):
@@ -72,27 +67,25 @@ class StateFolder(object):
 
     def job_ids(self) -> List[int]:
         """Return every id that was ever given, half-made jobs included, ascending."""
-        return _numbers(self.jobs)
+        return _ids_in(self.jobs)
 
     def active_ids(self) -> List[int]:
-        return _numbers(self.active)
+        return _ids_in(self.active)
 
-    def stored_jobs(self, job_ids: Iterable[str]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
+    def stored_jobs(self, job_ids: Iterable[int]) -> "Iterator[Tuple[JobFolder, StoredJob]]":
         """Yield the jobs among ``job_ids`` that are in this folder. Raises NodeError ``schema_incompat``."""
-        for folder in (self.job(int(job_id)) for job_id in job_ids if job_id.isdigit()):
+        for folder in map(self.job, job_ids):
             stored = folder.read()
             if stored is not None:
                 yield folder, stored
 
     def allocate(self, stored: StoredJob) -> int:
         """Store a job under the next free id. Killed anywhere, this leaves either no job or a whole one."""
-        folder = self.job(max([0] + self.job_ids() + self.active_ids()) + 1)
-        while True:
-            try:
+        for job_id in itertools.count(max([0] + self.job_ids() + self.active_ids()) + 1):
+            folder = self.job(job_id)
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(folder.path, 0o700)
                 break
-            except FileExistsError:
-                folder = self.job(folder.id + 1)
         os.close(os.open(folder.active, os.O_CREAT | os.O_WRONLY, 0o600))
         sync_folder(self.active)
         sync_folder(self.jobs)
@@ -120,13 +113,12 @@ class JobFolder(object):
         self.spec = os.path.join(self.path, "spec.json")
         self.events = os.path.join(self.path, "events.jsonl")
         self.exits = os.path.join(self.path, "exits")
-        self.done = os.path.join(self.path, "done.json")
 
     def exit_file(self, element: int, attempt: int) -> str:
         return os.path.join(self.exits, "%d.%d" % (element, attempt))
 
     def is_unfinished(self) -> bool:
-        return os.path.exists(self.spec) and not os.path.exists(self.done)
+        return os.path.exists(self.spec) and os.path.exists(self.active)
 
     def read(self) -> Optional[StoredJob]:
         """Return the stored job, or None where there is none. Raises NodeError ``schema_incompat``."""
@@ -134,15 +126,20 @@ class JobFolder(object):
             document = read_json(self.spec)
             if document is None:
                 return None
-            job = base.Job(**{name: document[name] for name in _STORED if name in document})
+            job = base.Job(**known_fields(_STORED, document))
             return StoredJob(job, document.get("inherited") or {}, float(document["submitted"]))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeError("schema_incompat", "%s is damaged: %s" % (self.spec, error)) from error
 
 
-def _numbers(folder: str) -> List[int]:
+def numbers(names: Iterable[str]) -> List[int]:
+    """Return the ids among ``names``, ascending; a name that is no number is no job of this scheduler."""
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _ids_in(folder: str) -> List[int]:
     try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+        return numbers(os.listdir(folder))
     except FileNotFoundError:
         return []
 

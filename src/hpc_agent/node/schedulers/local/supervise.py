@@ -5,7 +5,6 @@ instruction: its elements run on, and the next supervisor adopts those that live
 those that ended meanwhile. It leaves by itself when there is no work.
 """
 
-import collections
 import contextlib
 import errno
 import os
@@ -14,11 +13,12 @@ import shutil
 import signal
 import socket
 import time
-from typing import Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
+from ...shared import processes
 from ...shared.errors import NodeError
-from ...shared.files import remove_quietly, write_json
-from . import capacity, processes, state_folder
+from ...shared.files import remove_quietly, sync_folder, write_json
+from . import capacity, state_folder
 from .capacity import Amount, Demand
 from .elements import Array, Element, log
 from .state_folder import StateFolder
@@ -38,7 +38,7 @@ class Supervisor(object):
     def __init__(self, state: StateFolder, lock: int) -> None:
         self.state = state
         self.lock = lock
-        self.arrays: "collections.OrderedDict[int, Array]" = collections.OrderedDict()
+        self.arrays: Dict[int, Array] = {}  # in the order of their submission
         self.broken: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
         self.signals, write = os.pipe()
@@ -111,12 +111,8 @@ class Supervisor(object):
             folder = self.state.job(job_id)
             try:
                 stored = folder.read()
-                if stored is not None and os.path.exists(folder.done):
-                    remove_quietly(folder.active)
-                elif stored is not None:
-                    array = Array(folder, stored)
-                    array.open()
-                    self.arrays[job_id] = array
+                if stored is not None:
+                    self.arrays[job_id] = Array(folder, stored)
             except OSError as error:
                 log("job %d: %s" % (job_id, error))
             except (NodeError, ValueError, TypeError) as error:
@@ -124,26 +120,23 @@ class Supervisor(object):
                 log("job %d cannot be read: %s" % (job_id, error))
 
     def retire_arrays(self, now: float) -> bool:
-        """Mark jobs that are over. Returns True when there was one."""
+        """Mark jobs that are over, once their last event is written. Returns True when there was one."""
         if now < self.hold_until:
             return False
         over = [array for array in self.arrays.values() if not array.pending and not array.running]
         for array in over:
-            if not array.close():
+            if not array.flush() and os.path.isdir(array.folder.path):
                 self.hold_until = now + RETRY_SEC
                 return False
             del self.arrays[array.id]
-            remove_quietly(array.folder.active)
+            with contextlib.suppress(OSError):  # a file that stays is found by the next look, and its job retired again
+                os.unlink(array.folder.active)
+                sync_folder(self.state.active)
             shutil.rmtree(array.folder.exits, ignore_errors=True)
         return bool(over)
 
-    def depends(self, array: Array) -> bool:
-        """Return True while a job that ``array`` depends on has yet to end. An unknown job is over."""
-        while array.after and not self.is_open(array.after[-1]):
-            array.after.pop()
-        return bool(array.after)
-
     def is_open(self, job_id: int) -> bool:
+        """Return True while the job has yet to end. An unknown job is over."""
         return job_id in self.arrays or self.state.job(job_id).is_unfinished()
 
     def notice_exits(self, now: float) -> None:
@@ -155,10 +148,10 @@ class Supervisor(object):
             if element.returncode is None and element.own:
                 element.reap()
             elif element.returncode is None and poll and element.is_gone():
-                if element.kill_at is None:
+                if not element.dying:
                     element.destroy()
                 array.settle(element, watched=True)
-            if element.returncode is not None and (element.kill_at is None or (poll and not element.lingers())):
+            if element.returncode is not None and (not element.dying or (poll and not element.lingers())):
                 array.finish(element)
 
     def enforce_limits(self, now: float) -> None:
@@ -168,18 +161,17 @@ class Supervisor(object):
                 element.measure(table)
                 used = processes.memory_mb(table, element.members, array.memory_mb)
                 element.peak_mb = max(element.peak_mb, used)
-                if array.memory_mb is not None and used > array.memory_mb and element.kill_at is None:
+                if array.memory_mb is not None and used > array.memory_mb and not element.dying:
                     array.kill(element, "out_of_memory", now)
             self.next_scan = now + max(SCAN_SEC, SCAN_SHARE * (time.monotonic() - now))
         for array, element in self.all_elements():
-            if element.kill_at is None:
-                if array.walltime and now - element.began > array.walltime:
-                    array.kill(element, "timeout", now + array.grace)
-                    element.measure(processes.table())  # before the script ends and its children change their parent
-                    processes.signal_group(element.start.pid, signal.SIGTERM)
-            elif now >= element.kill_at:
+            if now >= element.signal_at and element.dying:
                 element.destroy()
-                element.kill_at = now + RETRY_SEC
+                element.signal_at = now + RETRY_SEC
+            elif now >= element.signal_at:
+                array.kill(element, "timeout", now + array.grace)
+                element.measure(processes.table())  # before the script ends and its children change their parent
+                processes.signal_group(element.start.pid, signal.SIGTERM)
 
     def start_elements(self, now: float) -> None:
         if now < self.hold_until:
@@ -191,10 +183,10 @@ class Supervisor(object):
             room = len(array.pending)
             if array.job.max_running is not None:
                 room = min(room, array.job.max_running - len(array.running))
-            if room > 0 and array.flush() and not self.depends(array):
-                waited = now - array.blocked_since if array.blocked_since is not None else 0.0
-                demands.append(Demand(array.id, room, each, waited))
-        grants = dict(capacity.plan(demands, self.limits, free)) if demands else {}
+            array.after = [job_id for job_id in array.after if self.is_open(job_id)]
+            if room > 0 and not array.after and array.flush():
+                demands.append(Demand(array.id, room, each, now - (array.blocked_since or now)))
+        grants = dict(capacity.plan(demands, self.limits, free))
         for demand in demands:
             array = self.arrays[demand.job]
             array.blocked_since = None if demand.job in grants else array.blocked_since or now
@@ -209,17 +201,11 @@ class Supervisor(object):
 
     def sleep(self) -> None:
         """Wait until a child ends, a client calls, or the next deadline."""
-        wake_at = self.next_look
-        if not self.arrays:
-            wake_at = min(wake_at, self.idle_since + IDLE_EXIT_SEC)
-        for array, element in self.all_elements():
-            wake_at = min(wake_at, self.next_scan)
+        wake_at = self.next_look if self.arrays else min(self.next_look, self.idle_since + IDLE_EXIT_SEC)
+        for _, element in self.all_elements():
+            wake_at = min(wake_at, self.next_scan, element.signal_at)
             if element.returncode is not None or not element.own:
                 wake_at = min(wake_at, self.next_poll)
-            if element.kill_at is not None:
-                wake_at = min(wake_at, element.kill_at)
-            elif array.walltime:
-                wake_at = min(wake_at, element.began + array.walltime)
         ready, _, _ = select.select(self.inputs, [], [], max(0.001, wake_at - time.monotonic()))
         for descriptor in ready:
             os.read(descriptor, 4096)
@@ -237,9 +223,7 @@ class Supervisor(object):
             return False
         remove_quietly(self.state.supervisor)
         os.close(self.lock)
-        if self.unfinished_ids() <= known:
-            return True
-        lock = state_folder.take_lock(self.state.lock)
+        lock = None if self.unfinished_ids() <= known else state_folder.take_lock(self.state.lock)
         if lock is None:
             return True
         self.lock = lock

@@ -136,7 +136,7 @@ class GridEngine(base.Scheduler):
                 raise
             ended = ""
         for block in qacct.blocks(ended):
-            submitted = qacct.epoch(block.get("qsub_time", ""), since)
+            submitted = base.epoch(block.get("qsub_time", ""), since)
             if block.get("jobname") == name and submitted >= since - base.CLOCK_SKEW:
                 found[block["jobnumber"]] = submitted
         return sorted(found, key=lambda job: (found[job], int(job)))
@@ -247,7 +247,7 @@ def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
     found: Dict[str, float] = {}
     for entry in _job_list(text):
         stamp = entry.findtext("JB_submission_time") or entry.findtext("JAT_start_time") or ""
-        submitted = qacct.epoch(stamp, since)
+        submitted = base.epoch(stamp, since)
         named = name in (entry.findtext("full_job_name"), entry.findtext("JB_name"))
         if named and submitted >= since - base.CLOCK_SKEW:
             found.setdefault(str(entry.findtext("JB_job_number")), submitted)

@@ -5,8 +5,6 @@ time format of Univa's qacct is accepted too.
 """
 
 import re
-import time
-from functools import lru_cache
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from .. import base
@@ -19,7 +17,6 @@ _BLOCK_FIELD = re.compile(
 )
 _SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
 _UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
-_TIME_FORMATS = ("%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 
 # qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the shepherd or node died;
 # a limit; a signal. The rest failed to start the job (sge_status manual page).
@@ -51,7 +48,7 @@ def parse(text: str, job: str, since: float) -> List[AccountingRow]:
     """
     newest: Dict[int, AccountingRow] = {}
     for block in blocks(text):
-        if block["jobnumber"] != job or epoch(block.get("qsub_time", ""), since) < since - base.CLOCK_SKEW:
+        if block["jobnumber"] != job or base.epoch(block.get("qsub_time", ""), since) < since - base.CLOCK_SKEW:
             continue
         try:
             task = block["taskid"]
@@ -111,14 +108,3 @@ def size(text: str) -> float:
     """Return a number with a binary suffix (``4.5KB``, ``400M``, ``11``); 0 for anything else."""
     match = _SIZE.match(text)
     return float(match.group(1)) * _UNITS[match.group(2).upper()] if match else 0.0
-
-
-@lru_cache(maxsize=4096)
-def epoch(text: str, otherwise: float) -> float:
-    """Return the seconds since the epoch of a local time in the form of qacct or qstat."""
-    for form in _TIME_FORMATS:
-        try:
-            return time.mktime(time.strptime(text.partition(".")[0], form))
-        except ValueError:
-            continue
-    return otherwise

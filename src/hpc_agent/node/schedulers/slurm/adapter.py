@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import time
+from contextlib import suppress
 from typing import Any, Dict, List, Match, Optional, Sequence, Set, Tuple
 
 from ...shared.commands import run_command
@@ -42,6 +43,7 @@ _HIGHEST_SIGNAL = 64
 _ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
 
 # Without the first, index lists are cut short; without the second, a time is local and ambiguous once a year.
+# A slurm that does not heed the second prints local times.
 _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
 # sacct by name leaves out jobs cancelled before they were eligible, unless it is given states and an end.
 _SEARCHED_STATES = "CA,CD,F,TO,NF,PR,R,PD,S"
@@ -113,10 +115,8 @@ class Slurm(base.Scheduler):
         form = "--format=%i|%T|%N|name=%j|%r"
         wanted = set(job_ids)
         try:
-            return parse_queue(self._squeue(form), wanted)
-        except ValueError:  # an index list was cut short; the next query prints a row for each element
-            pass
-        try:
+            with suppress(ValueError):  # an index list was cut short; the next query prints a row for each element
+                return parse_queue(self._squeue(form), wanted)
             return parse_queue(self._squeue(form, "--array"), wanted)
         except ValueError as error:
             raise NodeError("remote_command_failed", "squeue: %s" % error) from error
@@ -226,7 +226,7 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
         match = _ROW_ID.match(fields[0])
         if match is None or len(fields) < 6 or fields[1].split(" ")[0] not in _CAUSES:
             continue
-        submitted = _epoch(fields[3], since)
+        submitted = base.epoch(fields[3], since)
         if submitted < since - base.CLOCK_SKEW:
             continue
         try:
@@ -269,19 +269,11 @@ def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
         job = fields[0].partition("_")[0]
         if len(fields) != 5 or fields[4] != name or not job.isdigit():
             continue
-        submitted = _epoch(fields[3], since)
+        submitted = base.epoch(fields[3], since)
         refused = fields[1] == "FAILED" and fields[2] in ("", "None assigned")
         if submitted >= since - base.CLOCK_SKEW and not refused:
             found[job] = submitted
     return found
-
-
-def _epoch(text: str, otherwise: float) -> float:
-    """Return the seconds since the epoch, from a number or (where SLURM_TIME_FORMAT is not heeded) from local time."""
-    try:
-        return float(text) if text.isdigit() else time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return otherwise
 
 
 def _local_time(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """Partitions and limits of a SLURM cluster, from sinfo, squeue, scontrol and sacctmgr."""
 
 import re
+from collections import Counter
 from typing import Dict, List, Tuple
 
 from ..base import Gpus, Limit, Partition, Query, parse_config, walltime_seconds
@@ -14,14 +15,12 @@ _GRES = re.compile(r"gpu(?::([A-Za-z0-9_.-]+))?:(\d+)")
 def partitions(query: Query) -> List[Partition]:
     """Return every partition with its free cores and GPUs and its waiting jobs."""
     found = parse_sinfo(query(*_SINFO))
-    used = parse_gpus_used(query(*_GPUS_USED)) if any(partition.gpus for partition in found.values()) else {}
+    used = parse_gpus_used(query(*_GPUS_USED) if any(partition.gpus for partition in found.values()) else "")
     waiting = [words.split(",") for words in query("squeue", "-h", "-t", "PD", "-o", "%P").split()]
     return [
         partition._replace(
             pending_jobs=sum(partition.name in names for names in waiting),
-            gpus=[
-                gpu._replace(idle=max(0, gpu.total - used.get((partition.name, gpu.type), 0))) for gpu in partition.gpus
-            ],
+            gpus=[gpu._replace(idle=max(0, gpu.total - used[partition.name, gpu.type])) for gpu in partition.gpus],
         )
         for partition in found.values()
     ]
@@ -44,6 +43,9 @@ def parse_sinfo(text: str) -> Dict[str, Partition]:
         known = found.get(name.rstrip("*"), Partition(name.rstrip("*")))
         _, idle, _, total = ([int(number) for number in cpus.split("/")] + [0] * 4)[:4]
         count = _leading_number(nodes)
+        gpus = Counter({gpu.type: gpu.total for gpu in known.gpus})
+        for kind, number in gpus_of(gres):
+            gpus[kind] += number * count
         found[known.name] = known._replace(
             state=state,
             default=name.endswith("*"),
@@ -54,16 +56,9 @@ def parse_sinfo(text: str) -> Dict[str, Partition]:
             cpus_idle=known.cpus_idle + idle,
             cpus_node=max(known.cpus_node or 0, total // max(1, count)),
             mem_mb=max(known.mem_mb or 0, _leading_number(memory)),
-            gpus=_with_gpus(known.gpus, gres, count),
+            gpus=[Gpus(*pair) for pair in gpus.items()],
         )
     return found
-
-
-def _with_gpus(known: List[Gpus], gres: str, nodes: int) -> List[Gpus]:
-    totals = {gpu.type: gpu.total for gpu in known}
-    for kind, number in gpus_of(gres):
-        totals[kind] = totals.get(kind, 0) + number * nodes
-    return [Gpus(kind, total) for kind, total in totals.items()]
 
 
 def gpus_of(gres: str) -> List[Tuple[str, int]]:
@@ -71,15 +66,14 @@ def gpus_of(gres: str) -> List[Tuple[str, int]]:
     return [(match.group(1) or "gpu", int(match.group(2))) for match in _GRES.finditer(gres)]
 
 
-def parse_gpus_used(text: str) -> Dict[Tuple[str, str], int]:
+def parse_gpus_used(text: str) -> "Counter[Tuple[str, str]]":
     """Return the GPUs in use by (partition, type); a line of three columns for each node and partition."""
-    found: Dict[Tuple[str, str], int] = {}
+    found: "Counter[Tuple[str, str]]" = Counter()
     for line in text.splitlines():
         words = line.split()
         if len(words) == 3:
             for kind, number in gpus_of(words[2]):
-                key = (words[0].rstrip("*"), kind)
-                found[key] = found.get(key, 0) + number
+                found[words[0].rstrip("*"), kind] += number
     return found
 
 

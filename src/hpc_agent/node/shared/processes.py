@@ -1,7 +1,4 @@
-"""Processes of this machine: identity, family, memory.
-
-/proc on Linux; ``ps`` elsewhere, slower and coarser.
-"""
+"""Processes of this machine: identity, family, memory. From /proc on Linux; from ``ps`` elsewhere, slower and coarser."""
 
 import contextlib
 import os
@@ -9,8 +6,8 @@ import signal
 from functools import lru_cache
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
-from ...shared.commands import run_command
-from ...shared.errors import NodeError
+from .commands import run_command
+from .errors import NodeError
 
 HAVE_PROC = os.path.exists("/proc/self/stat")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576.0
@@ -107,27 +104,17 @@ def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) ->
     return members
 
 
-def rss_mb(processes: Dict[int, Process], pids: Iterable[int]) -> float:
-    """Return the resident memory in MB; pages that several processes share count once for each."""
-    return sum(processes[pid].rss_mb for pid in pids if pid in processes)
-
-
 def memory_mb(processes: Dict[int, Process], pids: Iterable[int], limit: Optional[float]) -> float:
-    """Return the resident memory in MB. Above ``limit``, shared pages are divided among their users (Linux only).
+    """Return the resident memory in MB. A page that several processes share counts once for each.
 
-    That costs the kernel a walk over the page tables.
+    Above ``limit`` such a page is divided among its users (Linux only): that costs the kernel a walk over the page tables.
     """
-    total = rss_mb(processes, pids)
-    if limit is None or total <= limit:
-        return total
-    total = 0.0
-    for pid in pids:
-        try:
-            with open("/proc/%d/smaps_rollup" % pid) as handle:
-                total += next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024.0
-        except (OSError, StopIteration):
-            total += rss_mb(processes, [pid])
-    return total
+    resident = {pid: processes[pid].rss_mb for pid in pids if pid in processes}
+    if limit is not None and sum(resident.values()) > limit:
+        for pid in resident:
+            with contextlib.suppress(OSError, StopIteration), open("/proc/%d/smaps_rollup" % pid) as handle:
+                resident[pid] = next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024.0
+    return sum(resident.values())
 
 
 def kill_all(members: Dict[int, str]) -> None:
