@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -62,19 +62,12 @@ class TaskRequest(Request):
     python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
 
 
-class TaskPlan(NamedTuple):
-    """Checked tasks, the files that make them, and the fields that the results of both verbs share."""
-
-    source: TaskSource
-    files: dict[Path, str]
-    facts: dict[str, Any]
-
-
 def plan_tasks_file(
     repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
-) -> TaskPlan:
-    """Plan the tasks and the files. ``known`` is the executor of an entry point.
+) -> tuple[TaskSource, dict[Path, str], dict[str, Any]]:
+    """Return checked tasks, the files that make them, and the facts of a TasksResult.
 
+    ``known`` is the executor of an entry point.
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
     by_axis = _named_by_axis(wanted)
@@ -99,7 +92,7 @@ def plan_tasks_file(
         "notes": notes,
         "next_step": "hpc-agent resolve-submit-inputs",
     }
-    return TaskPlan(source, plan_files(repo, source, flags, wanted.python, force), facts)
+    return source, plan_files(repo, source, flags, wanted.python, force), facts
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -201,8 +194,8 @@ def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyRe
     overwrites a file that was edited.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    plan = plan_tasks_file(repo, request, request.task_count, request.force)
-    return BuildTasksPyResult(files=write_files(repo, plan.files), **plan.facts)
+    _, files, facts = plan_tasks_file(repo, request, request.task_count, request.force)
+    return BuildTasksPyResult(files=write_files(repo, files), **facts)
 
 
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -263,28 +256,27 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     """
     repo = experiment_root(world.cwd, request.campaign_dir)
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
-    plan = plan_tasks_file(repo, request, request.task_count, request.force, executor)
+    source, files, facts = plan_tasks_file(repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
     for path, text in wrapper.items():
         refuse_edited(repo, path, text, request.force)
-    written = write_files(repo, {**wrapper, **plan.files})
-    cmd_sha = compute_cmd_sha(plan.source.make())
-    written[INTERVIEW] = _remember(repo, request, plan, cmd_sha, iso(world.now()))
+    written = write_files(repo, {**wrapper, **files})
+    made = {name: facts[name] for name in ("total_tasks", "executor")}
+    made["cmd_sha"] = compute_cmd_sha(source.make())
+    written[INTERVIEW] = _remember(repo, request, made, iso(world.now()))
     if settings:
         written[SETTINGS] = write_generated(repo.root / SETTINGS, settings, True, repo.root)
     if request.budget or request.abort_if:
-        plan.facts["notes"].append("budget and abort_if are kept for recall; a run does not enforce them")
-    return InterviewResult(campaign_dir=str(repo.root), artifacts=written, cmd_sha=cmd_sha, **plan.facts)
+        facts["notes"].append("budget and abort_if are kept for recall; a run does not enforce them")
+    return InterviewResult(campaign_dir=str(repo.root), artifacts=written, cmd_sha=made["cmd_sha"], **facts)
 
 
-def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, now: str) -> str:
+def _remember(repo: RepoLayout, request: InterviewRequest, made: dict[str, Any], now: str) -> str:
     """Write interview.json: the intent and the facts of its tasks. An equal intent keeps its time."""
     path = repo.root / INTERVIEW
-    document = msgspec.to_builtins(request)
+    document = {**msgspec.to_builtins(request), "_materialized": made}
     for name in ("campaign_dir", "allow_cli", "force"):
         del document[name]
-    made = {"cmd_sha": cmd_sha, "total_tasks": plan.source.count, "executor": plan.facts["executor"]}
-    document["_materialized"] = made
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         before = read_json(str(path))
         at = before["_materialized"].pop("at")
