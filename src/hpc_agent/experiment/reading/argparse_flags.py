@@ -7,18 +7,18 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hpc_agent.experiment.reading.flag_facts import TYPES, Action, ExecutorFacts, FlagFacts, FlagType
+from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, Switch
 from hpc_agent.experiment.reading.syntax import Function, Scope, Unknown, as_json, dotted, keywords_of, last_name
 
 ADDERS = ("add_argument", "add_option")
-_ACTIONS: dict[str, Action] = {
-    "store": "store", "store_true": "store_true", "store_false": "store_false", "append": "append", "extend": "append",
-    "count": "count", "store_const": "store_const", "append_const": "store_const",
+_PLAIN: Switch = ("store", "str", None)
+_SWITCHES: dict[str, Switch] = {
+    "store_true": ("store_true", "bool", False), "store_false": ("store_false", "bool", True),
+    "boolean_optional": ("boolean_optional", "bool", None), "count": ("count", "int", None),
+    "append": ("append", "str", None), "extend": ("append", "str", None),
+    "store_const": ("store_const", "str", None), "append_const": ("store_const", "str", None),
 }  # fmt: skip
 _NO_PARAMETERS = ("help", "version", "callback")
-_TYPES_OF_ACTIONS: dict[Action, FlagType] = {
-    "store_true": "bool", "store_false": "bool", "boolean_optional": "bool", "count": "int",
-}  # fmt: skip
 MOST_ROUNDS = 200
 
 
@@ -98,30 +98,21 @@ class ParserReader:
 
 def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: bool) -> FlagFacts | None:
     """Return the flag of one call; None for --help, --version and the like, which are no parameters."""
+    optional = dotted(given.get("action")).endswith("BooleanOptionalAction")
+    word = "boolean_optional" if optional else scope.value_or(given.get("action"), ...)
+    if word in _NO_PARAMETERS:
+        return None
     options = [name for name in names if name.startswith("-")]
     long = [name for name in options if name.startswith("--")]
     dest = _text(given.get("dest")) or (long or options or names)[0].lstrip("-").replace("-", "_")
     facts = FlagFacts(name=dest, options=options, required=not options)
-    word = scope.value_or(given.get("action"), ...)
-    if word in _NO_PARAMETERS:
-        return None
-    facts.action = _ACTIONS.get(word, "store")
-    if dotted(given.get("action")).endswith("BooleanOptionalAction"):
-        facts.action, facts.options = "boolean_optional", options + ["--no-" + option[2:] for option in long]
-    elif facts.action in ("store_true", "store_false"):
-        facts.default = facts.action == "store_false"
-    elif "action" in given and word is ...:
-        facts.dynamic = True  # an action class of the repo usually takes a value
-    kind = given.get("type")
-    facts.type = TYPES.get((_text(kind) if optparse else "") or last_name(kind), "str")
-    if facts.type == "str":
-        facts.type = _TYPES_OF_ACTIONS.get(facts.action, "str")
-    _set_values(facts, given, scope)
-    return facts
-
-
-def _set_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> None:
-    """Set nargs, default, choices, required and help."""
+    facts.action, facts.type, facts.default = _SWITCHES.get(word, _PLAIN)
+    facts.dynamic = "action" in given and word is ...  # an action class of the repo usually takes a value
+    if optional:
+        facts.options = options + ["--no-" + option[2:] for option in long]
+    kind = (_text(given.get("type")) if optparse else "") or last_name(given.get("type"))
+    if TYPES.get(kind, "str") != "str":
+        facts.type = TYPES[kind]
     if "nargs" in given:
         rest = dotted(given["nargs"]).endswith(("REMAINDER", "PARSER"))
         value = "*" if rest else scope.value_or(given["nargs"], ...)
@@ -135,9 +126,9 @@ def _set_values(facts: FlagFacts, given: dict[str, ast.expr], scope: Scope) -> N
         facts.set_choices(given["choices"], scope)
     if "required" in given:
         facts.required = bool(getattr(given["required"], "value", False))
-    if "help" in given:
-        facts.hidden = dotted(given["help"]).endswith(("SUPPRESS", "SUPPRESS_HELP"))
-        facts.help = str(scope.value_or(given["help"], ""))
+    facts.hidden = dotted(given.get("help")).endswith(("SUPPRESS", "SUPPRESS_HELP"))
+    facts.help = str(scope.value_or(given.get("help"), ""))
+    return facts
 
 
 def _text(node: ast.expr | None) -> str:

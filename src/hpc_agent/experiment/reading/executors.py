@@ -167,7 +167,7 @@ def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
     found: set[str | None] = set()
     for key, rows in flags.items():
         values = [row["value"] for row in rows if "value" in row and row["value"] != RESULT_DIR]
-        found |= {Path(values[0]).name if values else None} | ({None} if ":" in key else set())
+        found.add(Path(values[0]).name if values and ":" not in key else None)
     name = found.pop() if len(found) == 1 else None
     return name if name and name.endswith((".json", ".csv")) else None
 

@@ -11,6 +11,8 @@ from hpc_agent.experiment.reading.syntax import Scope, Unknown, as_json
 
 Action = Literal["store", "store_true", "store_false", "boolean_optional", "append", "count", "store_const"]
 FlagType = Literal["str", "int", "float", "bool", "path", "json"]
+# The action, type and default that a switch of argparse or click gives to its flag.
+Switch = tuple[Action, FlagType, bool | None]
 # The types by the last part of their name in a call of argparse, optparse or click, and in an annotation.
 TYPES: dict[str, FlagType] = {
     "str": "str", "string": "str", "int": "int", "long": "int", "INT": "int", "IntRange": "int", "float": "float",

@@ -166,10 +166,9 @@ def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
 
     Raises SpecInvalid for a link that leads outside, and for a file that cannot be read or pushed.
     """
-    try:
+    cache: Any = {}
+    with contextlib.suppress(OSError, ValueError):
         cache = json.loads(cache_path.read_bytes())
-    except (OSError, ValueError):
-        cache = {}
     cache = cache if isinstance(cache, dict) else {}
     own = root / IGNORE_FILE
     lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []

@@ -9,13 +9,13 @@ import json
 import msgspec
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.flag_facts import TYPES, Action, ExecutorFacts, FlagFacts, FlagType, type_of_value
+from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, Switch, type_of_value
 from hpc_agent.experiment_kit.registered_functions import option_of
 
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
 _CLICK_WITHOUT_FLAGS = ("command", "group", "pass_context", "pass_obj", "version_option")
-# The action, type and default that a setting of a click option gives; "/" is a name such as --on/--off.
-_CLICK_SWITCHES: dict[str, tuple[Action, FlagType, bool | None]] = {
+# By the setting of a click option; "/" is a name such as --on/--off.
+_CLICK_SWITCHES: dict[str, Switch] = {
     "/": ("boolean_optional", "bool", False), "is_flag": ("store_true", "bool", False), "count": ("count", "int", None),
     "multiple": ("append", "str", None), "": ("store", "str", None),
 }  # fmt: skip
@@ -129,16 +129,6 @@ def _click_flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFa
     facts.action, facts.type, facts.default = _CLICK_SWITCHES[switch]
     needed = positional and "default" not in given and not _is(False, given.get("required"))
     facts.required = needed or _is(True, given.get("required"))
-    _set_click_values(facts, given, scope)
-    return facts
-
-
-def _is(value: bool, node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value
-
-
-def _set_click_values(facts: FlagFacts, given: dict[str, ast.expr], scope: syntax.Scope) -> None:
-    """Set type, choices, default, nargs and help."""
     kind = given.get("type")
     if syntax.last_name(kind) == "Choice" and isinstance(kind, ast.Call) and kind.args:
         facts.set_choices(kind.args[0], scope)
@@ -151,6 +141,11 @@ def _set_click_values(facts: FlagFacts, given: dict[str, ast.expr], scope: synta
     facts.help = str(scope.value_or(given.get("help"), ""))
     if not syntax.last_name(kind) and facts.action == "store" and isinstance(facts.default, (bool, int, float)):
         facts.type = type_of_value(facts.default)
+    return facts
+
+
+def _is(value: bool, node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
 
 
 def read_typer(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import string
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -50,24 +50,15 @@ class ShellCommand(msgspec.Struct, tag="shell_command", tag_field="kind", forbid
 EntryPoint = RegisterRun | PythonModule | ShellCommand
 
 
-@dataclass(frozen=True)
-class EntryPointExecutor:
-    """The executor of an entry point, and the wrapper to write for it; an empty ``path`` stands for none."""
-
-    executor: Executor
-    path: str = ""
-    text: str = ""
-
-
-def executor_of(repo: RepoLayout, point: EntryPoint) -> EntryPointExecutor:
-    """Return the executor of an entry point.
+def executor_of(repo: RepoLayout, point: EntryPoint) -> tuple[Executor, dict[Path, str]]:
+    """Return the executor of an entry point, and path -> text of the wrapper that a shell command needs.
 
     Raises ExecutorNotFound for a function that does not exist, SpecInvalid for a command whose parameters do not fit.
     """
     if isinstance(point, RegisterRun):
-        return EntryPointExecutor(named_executors(repo.root, [point.run_name])[0])
+        return named_executors(repo.root, [point.run_name])[0], {}
     if isinstance(point, ShellCommand):
-        return _wrapper(point)
+        return _wrapped(repo, point)
     places = [base + path for path in module_paths(point.module) for base in ("", "src/")]
     place = next((place for place in places if (repo.root / place).is_file()), None)
     if place is None:
@@ -79,10 +70,10 @@ def executor_of(repo: RepoLayout, point: EntryPoint) -> EntryPointExecutor:
         message = f"{place} has no function {point.function}()"
         remedy = f"Name a top-level function of {place}, then run 'hpc-agent interview' again."
         raise ExecutorNotFound(message, field="entry_point.function", remediation=remedy)
-    return EntryPointExecutor(found)
+    return found, {}
 
 
-def _wrapper(point: ShellCommand) -> EntryPointExecutor:
+def _wrapped(repo: RepoLayout, point: ShellCommand) -> tuple[Executor, dict[Path, str]]:
     used = {name for word in point.argv for name in _fields(word)}
     known = set(point.signature)
     if unmatched := sorted(used - known) or sorted(known - used):
@@ -110,9 +101,8 @@ ARGV = {literal(point.argv, 0, 7)}
 def {point.run_name}({parameters}):
     subprocess.run([word.format({given}) for word in ARGV], check=True)
 ''')
-    return EntryPointExecutor(
-        Executor(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True), path, text
-    )
+    executor = Executor(f"{path}:{point.run_name}", point.run_name, "shell_command", flags, True)
+    return executor, {repo.root / path: text}
 
 
 def _fields(word: str) -> list[str]:

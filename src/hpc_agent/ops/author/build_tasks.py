@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,7 +24,7 @@ from hpc_agent.experiment.reading.executors import (
     named_executors,
 )
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
-from hpc_agent.experiment.writing.entry_points import EntryPoint, EntryPointExecutor, executor_of
+from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
 from hpc_agent.node.shared import task_environment
@@ -62,33 +62,24 @@ class TaskRequest(Request):
     python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
 
 
-class TaskPlan(NamedTuple):
-    """Checked tasks, the files that make them, and the fields that the results of both verbs share."""
-
-    source: TaskSource
-    files: dict[Path, str]
-    facts: dict[str, Any]
-
-
 def plan_tasks_file(
-    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, wrapped: EntryPointExecutor | None = None
-) -> TaskPlan:
-    """Plan the tasks and the files. ``wrapped`` is an executor that is known already.
+    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
+) -> tuple[TaskSource, dict[Path, str], dict[str, Any]]:
+    """Return checked tasks, the files that make them, and the facts of a TasksResult.
 
+    ``known`` is the executor of an entry point.
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
     by_axis = _named_by_axis(wanted)
-    entries = [wrapped.executor] if wrapped else _entries(repo, wanted.executors or by_axis)
+    entries = [known] if known else _entries(repo, wanted.executors or by_axis)
     source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
     if wanted.data_axis is not None:
         source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
     if count is not None and source.count != count:
-        raise SpecInvalid(
-            f"{source.about} makes {source.count:,} tasks, not {count:,}",
-            field="task_count",
-            remediation="Correct the axes or task_count, then call again; nothing was written.",
-            details={"task_count": count, "made": source.count},
-        )
+        message = f"{source.about} makes {source.count:,} tasks, not {count:,}"
+        remedy = "Correct the axes or task_count, then call again; nothing was written."
+        details = {"task_count": count, "made": source.count}
+        raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
     notes = _checked(source, entries)
     flags = {entry.key: flag_rows(entry) for entry in entries}
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
@@ -99,8 +90,9 @@ def plan_tasks_file(
         "metrics_file": metrics_file_of(flags),
         "preview": {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()},
         "notes": notes,
+        "next_step": "hpc-agent resolve-submit-inputs",
     }
-    return TaskPlan(source, plan_files(repo, source, flags, wanted.python, force), facts)
+    return source, plan_files(repo, source, flags, wanted.python, force), facts
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -116,19 +108,13 @@ def _named_by_axis(wanted: TaskRequest) -> list[str]:
 def _entries(repo: RepoLayout, named: list[str]) -> list[Executor]:
     entries = named_executors(repo.root, named)
     if not entries:
-        raise ExecutorNotFound(
-            f"there is no executor in {repo.root}",
-            field="executors",
-            remediation=f"Write a script, or start with '{BUILD_EXECUTOR}'.",
-        )
+        remedy = f"Write a script, or start with '{BUILD_EXECUTOR}'."
+        raise ExecutorNotFound(f"there is no executor in {repo.root}", field="executors", remediation=remedy)
     if len(entries) > 1 and not named:
-        names = [entry.name for entry in entries]
-        raise PreconditionFailed(
-            f"there are {len(entries)} executors: {', '.join(names[:10])}",
-            field="executors",
-            remediation=f"Say which are meant: --executors {','.join(names[:3])}; then call again.",
-            details={"found": [entry.key for entry in entries[:50]]},
-        )
+        names, found = [entry.name for entry in entries], [entry.key for entry in entries[:50]]
+        message = f"there are {len(entries)} executors: {', '.join(names[:10])}"
+        remedy = f"Say which are meant: --executors {','.join(names[:3])}; then call again."
+        raise PreconditionFailed(message, field="executors", remediation=remedy, details={"found": found})
     return entries
 
 
@@ -142,11 +128,9 @@ def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str])
         return TaskGenerator("enumerated", {"items": [{}]}) if empty else generator
     axes = generator.params.get("axes")
     if generator.kind != "cartesian_product" or not isinstance(axes, dict):
-        raise SpecInvalid(
-            f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task",
-            field="task_generator",
-            remediation="Give every item the parameter 'executor', or name one executor; then call again.",
-        )
+        message = f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task"
+        remedy = "Give every item the parameter 'executor', or name one executor; then call again."
+        raise SpecInvalid(message, field="task_generator", remediation=remedy)
     axes = {CHOOSER: [entry.name for entry in entries], **axes}
     return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
 
@@ -185,8 +169,9 @@ class BuildTasksPyRequest(TaskRequest):
     force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
-class BuildTasksPyResult(Result):
-    files: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
+class TasksResult(Result):
+    """The facts of planned tasks, in the results of both verbs."""
+
     total_tasks: int
     executor: Annotated[str, doc("the command of a task, for submit")]
     executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
@@ -194,6 +179,10 @@ class BuildTasksPyResult(Result):
     preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
     notes: list[str]
     next_step: str
+
+
+class BuildTasksPyResult(TasksResult):
+    files: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
@@ -205,9 +194,8 @@ def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyRe
     overwrites a file that was edited.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    plan = plan_tasks_file(repo, request, request.task_count, request.force)
-    written = write_files(repo, plan.files)
-    return BuildTasksPyResult(next_step="hpc-agent resolve-submit-inputs", files=written, **plan.facts)
+    _, files, facts = plan_tasks_file(repo, request, request.task_count, request.force)
+    return BuildTasksPyResult(files=write_files(repo, files), **facts)
 
 
 class ProducedBy(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -254,17 +242,10 @@ class InterviewRequest(TaskRequest, kw_only=True):
     force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
-class InterviewResult(Result):
+class InterviewResult(TasksResult):
     campaign_dir: str
     artifacts: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
-    total_tasks: int
     cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
-    executor: Annotated[str, doc("the command of a task, for submit")]
-    executors: Annotated[dict[str, str], doc("value of the parameter 'executor' -> script or function")]
-    metrics_file: str | None
-    preview: Annotated[dict[str, dict[str, Any]], doc("parameters of the first, middle and last task")]
-    notes: list[str]
-    next_step: str
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
@@ -274,37 +255,28 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     Names, values and the count are checked before anything is written. The same request changes nothing.
     """
     repo = experiment_root(world.cwd, request.campaign_dir)
-    wrapped = executor_of(repo, request.entry_point) if request.entry_point else None
-    plan = plan_tasks_file(repo, request, request.task_count, request.force, wrapped)
+    executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
+    source, files, facts = plan_tasks_file(repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
-    files = plan.files
-    if wrapped and wrapped.path:
-        refuse_edited(repo, repo.root / wrapped.path, wrapped.text, request.force)
-        files = {repo.root / wrapped.path: wrapped.text, **files}
-    written = write_files(repo, files)
-    cmd_sha = compute_cmd_sha(plan.source.make())
-    written[INTERVIEW] = _remember(repo, request, plan, cmd_sha, iso(world.now()))
+    for path, text in wrapper.items():
+        refuse_edited(repo, path, text, request.force)
+    written = write_files(repo, {**wrapper, **files})
+    made = {name: facts[name] for name in ("total_tasks", "executor")}
+    made["cmd_sha"] = compute_cmd_sha(source.make())
+    written[INTERVIEW] = _remember(repo, request, made, iso(world.now()))
     if settings:
         written[SETTINGS] = write_generated(repo.root / SETTINGS, settings, True, repo.root)
     if request.budget or request.abort_if:
-        plan.facts["notes"].append("budget and abort_if are kept for recall; a run does not enforce them")
-    return InterviewResult(
-        campaign_dir=str(repo.root),
-        artifacts=written,
-        cmd_sha=cmd_sha,
-        next_step="hpc-agent resolve-submit-inputs",
-        **plan.facts,
-    )
+        facts["notes"].append("budget and abort_if are kept for recall; a run does not enforce them")
+    return InterviewResult(campaign_dir=str(repo.root), artifacts=written, cmd_sha=made["cmd_sha"], **facts)
 
 
-def _remember(repo: RepoLayout, request: InterviewRequest, plan: TaskPlan, cmd_sha: str, now: str) -> str:
+def _remember(repo: RepoLayout, request: InterviewRequest, made: dict[str, Any], now: str) -> str:
     """Write interview.json: the intent and the facts of its tasks. An equal intent keeps its time."""
     path = repo.root / INTERVIEW
-    document = msgspec.to_builtins(request)
+    document = {**msgspec.to_builtins(request), "_materialized": made}
     for name in ("campaign_dir", "allow_cli", "force"):
         del document[name]
-    made = {"cmd_sha": cmd_sha, "total_tasks": plan.source.count, "executor": plan.facts["executor"]}
-    document["_materialized"] = made
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         before = read_json(str(path))
         at = before["_materialized"].pop("at")
@@ -323,9 +295,7 @@ def _settings(path: Path) -> str:
             known = permissions.setdefault(name, [])
             known += [rule for rule in rules if rule not in known]
     except (ValueError, AttributeError, TypeError) as error:
-        raise SpecInvalid(
-            f"{path} is not a settings file with permissions",
-            field="allow_cli",
-            remediation=f"Correct {path}, or leave out --allow-cli; then run 'hpc-agent interview' again.",
-        ) from error
+        message = f"{path} is not a settings file with permissions"
+        remedy = f"Correct {path}, or leave out --allow-cli; then run 'hpc-agent interview' again."
+        raise SpecInvalid(message, field="allow_cli", remediation=remedy) from error
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

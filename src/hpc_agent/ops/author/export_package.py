@@ -25,6 +25,7 @@ CACHE = ".build-cache.json"
 PACKAGE_TAKEN = frozenset(("hpc_agent",))
 # A part of every key; raise this number when the conversion changes.
 CONVERTER = "1"
+State = Literal["written", "cached", "edited"]
 
 
 class ExportPackageRequest(Request):
@@ -38,10 +39,7 @@ class ExportPackageRequest(Request):
 class ExportedNotebook(msgspec.Struct, frozen=True):
     notebook: str
     module: str
-    state: Annotated[
-        Literal["written", "cached", "edited"],
-        doc("cached: nothing changed; edited: the module was changed by hand and stays"),
-    ]
+    state: Annotated[State, doc("cached: nothing changed; edited: the module was changed by hand and stays")]
 
 
 class ExportPackageResult(Result):
@@ -61,13 +59,13 @@ class Exported(msgspec.Struct, frozen=True):
 
 
 class Plan(NamedTuple):
-    """The plan for one notebook; ``text`` is None when nothing is to be written."""
+    """The plan for one notebook; ``text`` is written only in the state ``written``."""
 
     notebook: str
     module: str
     key: str
-    state: Literal["written", "cached", "edited"]
-    text: str | None
+    state: State
+    text: str = ""
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid])
@@ -90,11 +88,9 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
     targets = sorted(_targets(repo, package).items())
     plans = [_plan(repo, notebook, module, known.get(module), request.force) for module, notebook in targets]
     if not plans and not known:
-        raise SpecInvalid(
-            f"there is no notebook in {repo.root}/notebooks/{{{','.join(FOLDERS)}}}",
-            field="experiment_dir",
-            remediation="Put one into notebooks/executors/, then run 'hpc-agent export-package' again.",
-        )
+        message = f"there is no notebook in {repo.root}/notebooks/{{{','.join(FOLDERS)}}}"
+        remedy = "Put one into notebooks/executors/, then run 'hpc-agent export-package' again."
+        raise SpecInvalid(message, field="experiment_dir", remediation=remedy)
     inits = _write(repo, f"src/{package}", plans, known)
     planned = {plan.module for plan in plans}
     return ExportPackageResult(
@@ -102,7 +98,7 @@ def export_package(request: ExportPackageRequest, world: World) -> ExportPackage
         notebooks=sorted((ExportedNotebook(p.notebook, p.module, p.state) for p in plans), key=lambda e: e.notebook),
         orphaned=sorted(module for module in known if module not in planned and (repo.root / module).is_file()),
         inits=inits,
-        deduped=not inits and all(plan.text is None for plan in plans),
+        deduped=not inits and all(plan.state != "written" for plan in plans),
     )
 
 
@@ -124,12 +120,9 @@ def _targets(repo: RepoLayout, package: str) -> dict[str, str]:
             continue
         if not stem.isidentifier() or stem == "__init__" or module in targets:
             other = f"as {targets[module]} does" if module in targets else "which is no module of its own"
-            raise SpecInvalid(
-                f"{name} would become {module}, {other}",
-                field="experiment_dir",
-                remediation=f"Rename {name}, then run 'hpc-agent export-package' again.",
-                details={"notebook": name, "module": module},
-            )
+            message, details = f"{name} would become {module}, {other}", {"notebook": name, "module": module}
+            remedy = f"Rename {name}, then run 'hpc-agent export-package' again."
+            raise SpecInvalid(message, field="experiment_dir", remediation=remedy, details=details)
         targets[module] = name
     return targets
 
@@ -142,17 +135,14 @@ def _plan(repo: RepoLayout, notebook: str, module: str, known: Exported | None, 
     on_disk = _sha(target.read_bytes()) if target.is_file() else None
     unchanged = known is not None and known.key == key
     if known and unchanged and on_disk == known.sha:
-        return Plan(notebook, module, key, "cached", None)
+        return Plan(notebook, module, key, "cached")
     text = module_source(notebook, content)
-    state = compare_generated(target, text, repo.root)
-    if state == "same":
-        return Plan(notebook, module, key, "cached", None)
-    by_hand = state == "differs" and (known is None or on_disk != known.sha)
-    if not by_hand or force:
-        return Plan(notebook, module, key, "written", text)
-    if unchanged:
-        return Plan(notebook, module, key, "edited", None)
-    raise edited(target)
+    compared = compare_generated(target, text, repo.root)
+    kept_by_hand = compared == "differs" and (known is None or on_disk != known.sha) and not force
+    if kept_by_hand and not unchanged:
+        raise edited(target)
+    state: State = "cached" if compared == "same" else "edited" if kept_by_hand else "written"
+    return Plan(notebook, module, key, state, text)
 
 
 def _write(repo: RepoLayout, package: str, plans: list[Plan], known: dict[str, Exported]) -> list[str]:
@@ -166,11 +156,11 @@ def _write(repo: RepoLayout, package: str, plans: list[Plan], known: dict[str, E
     cache = {module: entry for module, entry in known.items() if (repo.root / module).is_file()}
     for plan in plans:
         target = repo.root / plan.module
-        if plan.text is not None:
+        if plan.state == "written":
             write_generated(target, plan.text, True, repo.root)
         if plan.state != "edited":
             cache[plan.module] = Exported(plan.notebook, plan.key, _sha(target.read_bytes()))
-        if plan.text is not None:
+        if plan.state == "written":
             _save(repo, cache)
     if cache != known:
         _save(repo, cache)

@@ -24,6 +24,7 @@ from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, SubmitRequest
 from hpc_agent.state.journal import TERMINAL
+from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
@@ -54,16 +55,18 @@ def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSub
 
     Writes nothing and asks no cluster.
     """
+    facts = _planned(world, request)
+    default = msgspec.to_builtins(SubmitRequest(cluster="", executor=""))
+    spec = {name: value for name, value in msgspec.to_builtins(request).items() if value != default[name]}
+    spec["experiment_dir"] = str(experiment_root(world.cwd, request.experiment_dir).root)
+    return BuildSubmitSpecResult(spec=spec, **facts)
+
+
+def _planned(world: World, request: SubmitRequest) -> dict[str, Any]:
+    """Freeze and plan the run. Return the facts that both results have beside the spec."""
     with freeze(world, request) as frozen:
-        default = msgspec.to_builtins(SubmitRequest(cluster="", executor=""))
-        spec = {name: value for name, value in msgspec.to_builtins(request).items() if value != default[name]}
-        return BuildSubmitSpecResult(
-            spec={**spec, "experiment_dir": str(frozen.repo.root)},
-            run_id=frozen.run_id(),
-            total_tasks=frozen.tasks.total,
-            plan=plan_run(frozen, request).facts(),
-            notes=frozen.notes,
-        )
+        plan = plan_run(frozen, request).facts()
+        return {"run_id": frozen.run_id(), "total_tasks": frozen.tasks.total, "plan": plan, "notes": frozen.notes}
 
 
 class SuggestSetupActionRequest(Request):
@@ -273,14 +276,10 @@ class SubmitInputs:
         return sum(os.lstat(file).st_size for file in files) >> 20
 
 
-class ResolveSubmitInputsResult(Result):
+class ResolveSubmitInputsResult(BuildSubmitSpecResult):
     spec: Annotated[dict[str, Any], doc("complete and checked: hpc-agent submit --spec -")]
     resolved: Annotated[list[Choice], doc("field, value, and the source of the value")]
     assumed: Annotated[list[Ambiguity], doc("the unclear fields that got their safe default")]
-    run_id: str
-    total_tasks: int
-    plan: Annotated[dict[str, Any], doc("arrays, waves, resources, and where each number came from")]
-    notes: list[str]
     next_step: str
 
 
@@ -305,19 +304,8 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
             details={"resolved": msgspec.to_builtins(resolved), "ambiguities": msgspec.to_builtins(unclear)},
         )
     spec.update({ambiguity.field: ambiguity.safe_default for ambiguity in unclear})
-    submission = convert(spec, SubmitRequest, "submit")
-    with freeze(world, submission) as frozen:
-        plan = plan_run(frozen, submission).facts()
-        run_id, notes = frozen.run_id(), frozen.notes
-    for name in ("walltime_sec", "mem_mb"):
-        resolved.append(Choice(f"resources.{name}", plan["resources"][name], plan["origin"][name]))
-    return ResolveSubmitInputsResult(
-        spec=spec,
-        resolved=resolved,
-        assumed=unclear,
-        run_id=run_id,
-        total_tasks=plan["total_tasks"],
-        plan=plan,
-        notes=notes,
-        next_step="hpc-agent submit-and-verify --spec -" if spec.get("canary") else "hpc-agent submit --spec -",
-    )
+    facts = _planned(world, convert(spec, SubmitRequest, "submit"))
+    resources, origin = facts["plan"]["resources"], facts["plan"]["origin"]
+    resolved += [Choice(f"resources.{name}", resources[name], origin[name]) for name in ("walltime_sec", "mem_mb")]
+    step = f"hpc-agent {'submit-and-verify' if spec.get('canary') else 'submit'} --spec -"
+    return ResolveSubmitInputsResult(spec=spec, resolved=resolved, assumed=unclear, next_step=step, **facts)

@@ -12,10 +12,9 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import field
 
 from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.errors import SpecInvalid
@@ -25,7 +24,7 @@ from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.shared.task_record import read_record
-from hpc_agent.ops.run.checks import Finding, ValidationResult, result_of
+from hpc_agent.ops.run.checks import Finding, Severity, ValidationResult, result_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.run_request import RunRequest
@@ -39,9 +38,7 @@ class DryRunLocalRequest(RunRequest, kw_only=True):
     """The fields of submit that identify a run, the tasks to run, and their time limit."""
 
     cluster: Annotated[str, doc("name in clusters.yaml; the tasks run here")] = "local"
-    task_ids: Annotated[list[int], doc("tasks to run; the first, the middle and the last by default")] = field(
-        default_factory=list
-    )
+    task_ids: Annotated[list[int], doc("tasks to run; the first, the middle and the last by default")] = []
     timeout_sec: Annotated[float, doc("limit for all of them together", gt=0, le=86400)] = 120.0
 
 
@@ -61,11 +58,9 @@ def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world:
     total = frozen.tasks.total
     tasks = sorted(set(task_ids)) or sorted({0, total // 2, total - 1})
     if tasks[-1] >= total or tasks[0] < 0:
-        raise SpecInvalid(
-            f"there is no task {tasks[-1]}: the run has tasks 0 to {total - 1}",
-            field="task_ids",
-            remediation="Correct --task-ids, then run 'hpc-agent dry-run-local' again.",
-        )
+        message = f"there is no task {tasks[-1]}: the run has tasks 0 to {total - 1}"
+        remedy = "Correct --task-ids, then run 'hpc-agent dry-run-local' again."
+        raise SpecInvalid(message, field="task_ids", remediation=remedy)
     world.progress.update("trying", tasks=len(tasks))
     with tempfile.TemporaryDirectory(prefix="hpc-agent-dry-") as place:
         folder = RunFolder(str(Path(place) / "hpc-agent" / frozen.repo.remote_name / "runs" / "dry"))
@@ -132,24 +127,25 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
 
 def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_sec: float) -> Finding:
     """Return the finding about one task's record."""
+
+    def finding(severity: Severity, code: str, message: str, fix: str = "", **facts: Any) -> Finding:
+        return Finding(VALIDATOR, severity, code, f"task {task}{message}", fix, {"task": task, **facts})
+
     record = read_record(folder, task)
     if record is None or record.cause == "terminated":
         if seconds >= timeout_sec:
-            message = f"task {task} had not ended after {timeout_sec:.0f} s; that may be right for a long task"
-            return Finding(VALIDATOR, "warning", "not_ended", message, "Allow more with --timeout-sec.", {"task": task})
-        evidence = {"task": task, "stderr": stderr}
-        return Finding(VALIDATOR, "error", "no_record", f"task {task} left no record", "Read the evidence.", evidence)
-    evidence = {"task": task, **{name: value for name in KEPT if (value := getattr(record, name)) is not None}}
+            message = f" had not ended after {timeout_sec:.0f} s; that may be right for a long task"
+            return finding("warning", "not_ended", message, "Allow more with --timeout-sec.")
+        return finding("error", "no_record", " left no record", "Read the evidence.", stderr=stderr)
+    facts = {name: value for name in KEPT if (value := getattr(record, name)) is not None}
     if record.state != "complete":
         fix = "Correct what its log says; then run 'hpc-agent dry-run-local' again."
-        evidence["log_tail"] = record.log_tail
-        return Finding(VALIDATOR, "error", "task_failed", f"task {task} failed: {record.message}", fix, evidence)
+        return finding("error", "task_failed", f" failed: {record.message}", fix, **facts, log_tail=record.log_tail)
     if record.metrics_problem:
-        message = f"task {task}: {record.metrics_problem}"
-        return Finding(VALIDATOR, "warning", "metrics_unreadable", message, evidence=evidence)
+        return finding("warning", "metrics_unreadable", f": {record.metrics_problem}", **facts)
     if not record.metrics:
-        message = f"task {task} ended well but wrote no metrics: the table will have none"
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
-        return Finding(VALIDATOR, "warning", "no_metrics", message, fix, evidence)
-    message = f"task {task} ended well in {record.seconds or 0.0:.1f} s"
-    return Finding(VALIDATOR, "info", "task_complete", message, evidence=evidence)
+        return finding(
+            "warning", "no_metrics", " ended well but wrote no metrics: the table will have none", fix, **facts
+        )
+    return finding("info", "task_complete", f" ended well in {record.seconds or 0.0:.1f} s", **facts)

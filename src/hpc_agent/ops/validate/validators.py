@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SpecInvalid, SshUnreachable
@@ -94,9 +94,7 @@ class ValidateInputDatasetRequest(Request):
     dataset_path: Annotated[str, doc("CSV, JSONL or Parquet; relative to the repo, or on the cluster")]
     loader: Annotated[Literal["csv", "jsonl", "parquet"] | None, doc("by the file's name by default")] = None
     row_indices: Annotated[list[int], doc("rows that must exist, counted from 0")] = []
-    required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = field(
-        default_factory=list
-    )
+    required_non_null_cols: Annotated[list[str], doc("columns that must have a value in those rows")] = []
     cluster: Annotated[str | None, doc("also check that the file is on this cluster")] = None
     experiment_dir: ExperimentDir = "."
 
@@ -110,9 +108,8 @@ def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -
     if path.is_file():
         findings += _rows(path, request)
     elif not request.cluster:
-        message = f"there is no {path}"
-        evidence = {"field": "dataset_path"}
-        findings.append(Finding(DATASET, "error", "input_missing", message, "Correct --dataset-path.", evidence))
+        fix, evidence = "Correct --dataset-path.", {"field": "dataset_path"}
+        findings.append(Finding(DATASET, "error", "input_missing", f"there is no {path}", fix, evidence))
     return result_of(findings)
 
 
@@ -170,9 +167,7 @@ class ValidateWalltimeAgainstHistoryRequest(Request):
 
     cluster: ClusterName
     requested_walltime_sec: Annotated[int, doc("walltime of one element", gt=0)]
-    executors: Annotated[list[str], doc("as tasks.py names them; default: all with measurements")] = field(
-        default_factory=list
-    )
+    executors: Annotated[list[str], doc("as tasks.py names them; default: all with measurements")] = []
     kwargs: Annotated[dict[str, Any], doc("parameters of the task, where they predict its time")] = {}
     gpu_type: Annotated[str | None, doc("kind of GPU")] = None
     experiment_dir: ExperimentDir = "."
