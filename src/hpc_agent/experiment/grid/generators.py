@@ -50,10 +50,6 @@ class TaskSource:
     imports: tuple[str, ...] = ()
     manifest: str | None = None
 
-    def names(self) -> set[str]:
-        """Return the names of all parameters."""
-        return {name for kwargs in self.make() for name in kwargs}
-
 
 def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
     return SpecInvalid(message, field=where, remediation=REMEDY)
