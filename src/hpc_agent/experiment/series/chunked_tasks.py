@@ -67,7 +67,7 @@ def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
     """Return ``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
     points = list(source.make())
     if taken := {name for point in points for name in point}.intersection(SLICE_NAMES):
-        raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", "axes")
+        raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", field="axes")
     facts = {name: value for name, value in msgspec.to_builtins(axis).items() if value is not None}
     chunks, length = facts.pop("chunks"), facts.pop("series_length")
     try:
