@@ -222,6 +222,8 @@ def test_build_tasks_py_takes_the_recorded_axis(run_cli, repo):
     assert halos(repo) == [21, 21, 21, 21]
     record(run_cli, repo, {"kind": "bounded_halo", "halo": 3}, SHA)
     assert "has changed since" in build(run_cli, repo).envelope["message"]
+    record(run_cli, repo, {"kind": "cartesian"})
+    assert build(run_cli, repo).envelope["error_code"] == "spec_invalid"
 
 
 def test_submit_refuses_tasks_with_fewer_rows_than_recorded(run_cli, repo):

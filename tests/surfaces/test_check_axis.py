@@ -73,6 +73,14 @@ FOUND = {
         {"k": 5}, "bounded_halo", "2 * k - 2", None,
     ),
     "hidden number": ("def run(x):\n    return x.rolling(150).max().fillna(0)\n", {}, "bounded_halo", "149", None),
+    "text": ("def run(x):\n    return ['%.3f' % v for v in np.asarray(x)[::1]]\n", {}, "independent", None, None),
+    "two columns of one name": (
+        "def run(x, k):\n    return pd.concat([x.rename('a'), x.shift(k).rename('a')], axis=1)\n",
+        {"k": 2}, "bounded_halo", "k", None,
+    ),
+    "window longer than the series": (
+        "def run(x, w):\n    return x.rolling(w, min_periods=1).max()\n", {"w": 9000}, "bounded_halo", "w - 1", None,
+    ),
     "running sum": ("def run(x):\n    return np.cumsum(np.asarray(x))\n", {}, "associative", None, None),
 }  # fmt: skip
 
@@ -83,6 +91,7 @@ def test_what_is_found_by_changing_rows(check, source, params, kind, halo, ahead
     assert found["kind"] == kind, found
     axis = found["data_axis"]
     assert (axis.get("halo", {}).get("expr"), axis.get("ahead", {}).get("expr")) == (halo, ahead)
+    assert ("monoid" in axis) == (kind == "associative")
 
 
 def test_an_average_gets_the_halo_after_which_it_has_forgotten(check):

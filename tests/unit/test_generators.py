@@ -139,6 +139,7 @@ def test_many_listed_tasks_get_a_file_of_their_own(tmp_path):
         ("cartesian_product", {"axes": {}}, "axes"),
         ("cartesian_product", {"axes": {"a": []}}, "axes.a"),
         ("cartesian_product", {"axes": {"a": [1, 1]}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": [None, None]}}, "axes.a"),
         ("cartesian_product", {"axes": {"a b": [1]}}, "params"),
         ("cartesian_product", {"axes": {"a": ["x\0y"]}}, "params"),
         ("cartesian_product", {"axes": {"a": [1], "A": [2]}}, "params"),

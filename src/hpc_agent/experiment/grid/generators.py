@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +36,8 @@ def cell(text):
 
 
 '''
+_CELL: dict[str, Any] = {"json": json}
+exec(CELL, _CELL)  # noqa: S102 - one definition of a cell's value, for this package and for tasks.py
 REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
 
 
@@ -50,35 +52,30 @@ class TaskSource:
     imports: tuple[str, ...] = ()
     manifest: str | None = None
 
-    def names(self) -> set[str]:
-        """Return the names of all parameters."""
-        return {name for kwargs in self.make() for name in kwargs}
 
-
-def bad(message: str, where: str = "task_generator.params") -> SpecInvalid:
-    return SpecInvalid(message, field=where, remediation=REMEDY)
+def bad(message: str, param: str = "", field: str = "task_generator.params") -> SpecInvalid:
+    return SpecInvalid(message, field=f"{field}.{param}" if param else field, remediation=REMEDY)
 
 
 def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
     """Return the params with these types (or type and default). Raises SpecInvalid for a wrong, missing or unknown one."""
     if unknown := sorted(set(params) - set(kinds)):
-        message = f"there is no param {unknown[0]!r}; there are {', '.join(kinds)}"
-        raise bad(message, f"task_generator.params.{unknown[0]}")
+        raise bad(f"there is no param {unknown[0]!r}; there are {', '.join(kinds)}", unknown[0])
     values = []
     for name, kind in kinds.items():
         kind, default = kind if isinstance(kind, tuple) else (kind, ...)
         if name not in params and default is ...:
-            raise bad(f"the param {name!r} is missing", f"task_generator.params.{name}")
+            raise bad(f"the param {name!r} is missing", name)
         try:
             values.append(msgspec.convert(params.get(name, default), kind))
         except msgspec.ValidationError as error:
-            raise bad(f"{name}: {error}", f"task_generator.params.{name}") from error
+            raise bad(f"{name}: {error}", name) from error
     return values
 
 
 def check_fixed(fixed: Kwargs, names: set[str]) -> None:
     if both := sorted(set(fixed) & names):
-        raise bad(f"{both[0]!r} is both fixed and varied", "fixed_params")
+        raise bad(f"{both[0]!r} is both fixed and varied", field="fixed_params")
 
 
 def listed(tasks: list[Kwargs], about: str) -> TaskSource:
@@ -145,19 +142,21 @@ def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
 def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     [axes] = typed_params(params, axes=dict[str, list[Any]])
     if not axes:
-        raise bad("axes is empty: name at least one parameter with its values", "task_generator.params.axes")
+        raise bad("axes is empty: name at least one parameter with its values", "axes")
     for name, values in axes.items():
         if not values:
-            raise bad(f"axis {name!r} has no values", f"task_generator.params.axes.{name}")
-        twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
-        if twice is not None:
-            raise bad(f"axis {name!r} has {twice!r} twice", f"task_generator.params.axes.{name}")
+            raise bad(f"axis {name!r} has no values", f"axes.{name}")
+        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+            raise bad(f"axis {name!r} has {twice[0]!r} twice", f"axes.{name}")
+    return _product(axes, fixed, " x ".join(f"{len(values)} {name}" for name, values in axes.items()))
+
+
+def _product(axes: dict[str, list[Any]], fixed: Kwargs, about: str) -> TaskSource:
     check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
     rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in all_axes.items()]
     python = f"AXES = {{\n{''.join(rows)}}}\n"
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
-    about = " x ".join(f"{len(values)} {name}" for name, values in axes.items())
     make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
     return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",))
 
@@ -166,7 +165,7 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
     items, seeds = typed_params(params, items=list[dict[str, Any]], seeds=list[int])
     check_fixed(fixed, set().union(*items))
     if any("seed" in item for item in items):
-        raise bad("an item has a 'seed' of its own", "task_generator.params.items")
+        raise bad("an item has a 'seed' of its own", "items")
     whole = [{**item, **fixed} for item in items]
     python = f"ITEMS = {literal(whole, 0, 8)}\nSEEDS = {literal(seeds, 0, 8)}\n"
     python += "TASKS = [dict(item, seed=seed) for item in ITEMS for seed in SEEDS]\n"
@@ -174,26 +173,25 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
     return TaskSource(len(items) * len(seeds), make, python, f"{len(items)} items x {len(seeds)} seeds")
 
 
-def _numeric(is_log: bool, params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
+def _numeric(is_log: bool, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     """Return tasks with n values, rounded to twelve digits: a value like 0.001 is written as such."""
     only_log = {"base": (float, 10.0)} if is_log else {}
     param, low, high, n, *more = typed_params(params, param=str, low=float, high=float, n=int, **only_log)
     base = more[0] if is_log else 10.0
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise bad(f"low ({low}) must be below high ({high}), and both finite", "task_generator.params.low")
+        raise bad(f"low ({low}) must be below high ({high}), and both finite", "low")
     if not 2 <= n <= MAX_TASKS:
-        raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "task_generator.params.n")
+        raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "n")
     if is_log and (low <= 0 or base <= 0 or base == 1):
-        raise bad("low and base must be positive, and base not 1", "task_generator.params.low")
+        raise bad("low and base must be positive, and base not 1", "low")
     first, last = (math.log(low, base), math.log(high, base)) if is_log else (low, high)
     steps = [first + (last - first) * i / (n - 1) for i in range(1, n - 1)]
     values = [low, *(base**step if is_log else step for step in steps), high]
     tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
-    check_fixed(fixed, {param})
     if len(tidy) != n:
-        raise bad("the values are closer to each other than twelve digits can tell", "task_generator.params.n")
+        raise bad("the values are closer to each other than twelve digits can tell", "n")
     about = f"{n} {param} from {low:g} to {high:g}" + (", log-spaced" if is_log else "")
-    return replace(_cartesian({"axes": {param: tidy}}, root, fixed), about=about)
+    return _product({param: tidy}, fixed, about)
 
 
 def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
@@ -209,11 +207,11 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
         with path.open(encoding="utf-8", newline="") as handle:
             rows = list(_csv_rows(handle)) if is_csv else [json.loads(line) for line in handle if line.strip()]
     except (ValueError, csv.Error) as error:
-        raise bad(f"{name}: {error}", "task_generator.params.path") from error
+        raise bad(f"{name}: {error}", "path") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise bad(f"{name}: every line must be a JSON object", "task_generator.params.path")
+        raise bad(f"{name}: every line must be a JSON object", "path")
     if rows and (missing := sorted(set(columns) - set().union(*rows))):
-        raise bad(f"{name} has no column {missing[0]!r}", "task_generator.params.columns")
+        raise bad(f"{name} has no column {missing[0]!r}", "columns")
     check_fixed(fixed, set(columns or rows[0]) if rows else set())
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
     relative = path.relative_to(root).as_posix()
@@ -223,21 +221,12 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
 
 
 def _csv_rows(handle: Iterable[str]) -> Iterator[Kwargs]:
-    """Yield each row; a cell that is a number, true, false or null in JSON has that value, another one is text."""
+    """Yield each row with the values that tasks.py will read from it."""
     reader = csv.DictReader(handle)
     for row in reader:
         if None in row or None in row.values():
             raise ValueError(f"line {reader.line_num} has another number of columns than the header")
-        yield {name: _number_or_text(text) for name, text in row.items()}
-
-
-def _number_or_text(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return value if finite and not isinstance(value, (dict, list, str)) else text
+        yield {name: _CELL["cell"](text) for name, text in row.items()}
 
 
 class Range(msgspec.Struct, forbid_unknown_fields=True):
@@ -265,9 +254,9 @@ def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: K
         raise bad(f"name at least one range, n from 1 to {MAX_TASKS:,}, and a seed from 0 on")
     for name, span in ranges.items():
         if not (math.isfinite(span.low) and math.isfinite(span.high) and span.low < span.high):
-            raise bad(f"{name}: low must be below high", f"task_generator.params.ranges.{name}")
+            raise bad(f"{name}: low must be below high", f"ranges.{name}")
         if span.log and span.low <= 0:
-            raise bad(f"{name}: low must be positive on a log scale", f"task_generator.params.ranges.{name}")
+            raise bad(f"{name}: low must be positive on a log scale", f"ranges.{name}")
     try:
         from scipy.stats import qmc  # type: ignore[import-untyped, unused-ignore]
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -25,6 +26,9 @@ from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 PREVIEW = 3
+EXAMPLE = "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py"
+QUICKER = "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'."
+_invalid = functools.partial(SpecInvalid, field="tasks.py")
 
 
 @dataclass(frozen=True)
@@ -64,27 +68,23 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
     """
     if not repo.tasks.is_file():
         remedy = "Run 'hpc-agent build-tasks-py', or write .hpc/tasks.py with total() and resolve(task_id) as in "
-        remedy += (
-            "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py ('hpc-agent demo' makes a whole repo)."
-        )
+        remedy += f"{EXAMPLE} ('hpc-agent demo' makes a whole repo)."
         raise SpecInvalid(f"there is no {repo.tasks}", field="experiment_dir", remediation=remedy)
     before = hashlib.sha256(repo.tasks.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(prefix="hpc-agent-") as folder:
-        first, second = Path(folder, "first"), Path(folder, "second")
+        outputs = first, second = Path(folder, "first"), Path(folder, "second")
         # Different hash seeds show a dependence on the order of a set; two processes one on the clock or on chance.
-        children = [_start(world, repo.tasks, output, limit, seed) for output, seed in ((first, "0"), (second, "1"))]
+        children = [_start(world, repo.tasks, output, limit, seed) for output, seed in zip(outputs, "01", strict=True)]
         try:
             for child in children:
                 child.wait(timeout=timeout_sec)
         except subprocess.TimeoutExpired:
-            remedy = (
-                "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'."
-            )
-            raise _invalid(f"resolving the tasks took more than {timeout_sec:.0f} s", remedy) from None
+            message = f"resolving the tasks took more than {timeout_sec:.0f} s"
+            raise _invalid(message, remediation=QUICKER) from None
         finally:
             for child in children:
                 end_group(child)
-        total, _ = (_total(output, child, repo.tasks) for output, child in zip((first, second), children, strict=True))
+        total, _ = (_total(output, child, repo.tasks) for output, child in zip(outputs, children, strict=True))
         cmd_sha = _compare(first, second, total, repo.tasks)
         if hashlib.sha256(repo.tasks.read_bytes()).hexdigest() != before:
             raise _invalid("tasks.py changed while it was being read")
@@ -115,11 +115,11 @@ def _total(output: Path, child: subprocess.Popen[bytes], tasks_py: Path) -> int:
         outcome = {}
     if error := outcome.get("error"):
         details = {key: value for key, value in error.items() if value not in (None, "")}
-        raise _invalid(error["message"], remedy, details)
+        raise _invalid(error["message"], remediation=remedy, details=details)
     if "total" not in outcome:
         tail = output.with_suffix(".err").read_bytes()[-1500:].decode(errors="replace")
         message = f"tasks.py ended the process that read it (exit code {child.returncode})"
-        raise _invalid(message, remedy, {"stderr_tail": tail})
+        raise _invalid(message, remediation=remedy, details={"stderr_tail": tail})
     return int(outcome["total"])
 
 
@@ -132,12 +132,8 @@ def _compare(first: Path, second: Path, total: int, tasks_py: Path) -> str:
             if line != two.readline():
                 remedy = f"Make {tasks_py} deterministic (no clock, no chance), then 'hpc-agent submit'."
                 message = f"resolve({task}) gives other parameters each time it is called"
-                raise _invalid(message, remedy, {"task": task})
+                raise _invalid(message, remediation=remedy, details={"task": task})
             digest.update((b"\n" if task else b"") + line.rstrip(b"\n"))
         if one.readline() != two.readline():
             raise _invalid("total() gives another number each time it is called")
     return digest.hexdigest()
-
-
-def _invalid(message: str, remediation: str | None = None, details: dict[str, Any] | None = None) -> SpecInvalid:
-    return SpecInvalid(message, field="tasks.py", remediation=remediation, details=details)

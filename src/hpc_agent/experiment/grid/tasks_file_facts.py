@@ -49,6 +49,4 @@ def load_tasks_module(experiment_dir: str | Path) -> ModuleType:
     path = RepoLayout(Path(experiment_dir).resolve()).tasks
     if not path.is_file():
         raise SpecInvalid(f"there is no {path}", field="experiment_dir")
-    module = load_tasks(str(path))
-    assert isinstance(module, ModuleType)
-    return module
+    return load_tasks(str(path))  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from msgspec import Meta
 from hpc_agent.errors import ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.experiment_kit.axis import data_axis
 from hpc_agent.infra.yaml_file import read_mapping
+from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.state.repo_files import RepoLayout
 
 VERSION = 2
@@ -75,10 +75,7 @@ def path_of(repo: RepoLayout) -> Path:
 
 
 def read_axes(path: Path) -> AxesFile | None:
-    """The checked file; None where there is none.
-
-    Raises SpecInvalid naming the file and the key, SchemaIncompat for a version that is newer than this.
-    """
+    """Return the checked file, or None. Raises SpecInvalid naming file and key, SchemaIncompat for a newer version."""
     if not path.is_file():
         return None
     try:
@@ -129,15 +126,7 @@ def write_axes(path: Path, axes: AxesFile) -> None:
     document["executors"] = dict(sorted(document["executors"].items()))
     text = HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(str(path), text.encode(), mode=0o666)
 
 
 def _invalid(path: Path, key: str, complaint: str) -> SpecInvalid:

@@ -13,6 +13,7 @@ import math
 import os
 import random
 import re
+import resource
 import sys
 import time
 from typing import Any, NamedTuple, Optional, Tuple
@@ -40,10 +41,10 @@ class Check:
     def __init__(self, request: dict[str, Any]) -> None:
         self.request, self.params = request, request["params"]
         self.rng = random.Random(request["seed"])
-        self.until = time.monotonic() + request["seconds"] * 0.8
-        self.lengths: set[int] = set()
+        self.until = time.monotonic() + request["time_limit_sec"] * 0.8
+        self.lengths: list[int] = []
         self.rounds: set[str] = set()
-        self.not_tried: list[str] = []
+        self.not_tried: dict[str, None] = {}  # notes, each once
         self.largest, self.calls, self.form = 0.0, 0, ""
         self.argument: Optional[str] = None  # the parameter that the series is given to
         self.substitute: Any = None  # what load_series slices in place of the function's own file
@@ -51,13 +52,13 @@ class Check:
     def load(self) -> None:
         """Import the function and find the parameter of its series. Raises Refused where other parameters have no value."""
         owner, _, self.method = self.request["function"].partition(".")
-        self.owner = load_function("%s:%s" % (self.request["path"], owner), self.request["root"])
+        self.owner = load_function("%s:%s" % (self.request["source_path"], owner), self.request["root"])
         named = inspect.signature(self.function()).parameters.values()
         needed = [p.name for p in named if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.default is p.empty]
         free = [name for name in needed if name not in self.params]
         if len(free) > 1:
             text = "give values of its parameters in params: %s"
-            raise Refused("needs_params", text % ", ".join(free[1:]), missing=free[1:])
+            raise Refused(text % ", ".join(free[1:]), "needs_params", missing=free[1:])
         self.argument = free[0] if free else None
 
     def function(self) -> Any:
@@ -70,7 +71,7 @@ class Check:
     def run(self, rows: Rows, params: dict[str, Any], piece: Optional[Piece] = None) -> list[tuple[Any, ...]]:
         """Return the output of the whole series, or of the own rows of a piece."""
         if time.monotonic() > self.until:
-            raise Refused("unclassifiable", "the time limit of %g s came before an answer" % self.request["seconds"])
+            raise Refused("the time limit of %g s came before an answer" % self.request["time_limit_sec"])
         self.calls += 1
         start, end, halo, ahead = piece or (0, len(rows), 0, 0)
         with slices.series_slice(start, end, halo, ahead) as active:
@@ -84,7 +85,7 @@ class Check:
                 return lines
             if len(lines) != seen:
                 text = "the output has %d rows for %d rows of the series: only functions with a row for each row are checked"
-                raise Refused("unclassifiable", text % (len(lines), seen))
+                raise Refused(text % (len(lines), seen))
             return lines[start - active.first :][: end - start]
 
     def error_on(self, rows: Rows, params: dict[str, Any], piece: Optional[Piece] = None) -> Optional[Exception]:
@@ -100,11 +101,9 @@ class Check:
     def is_possible(self, series: Rows, params: dict[str, Any], name: str) -> bool:
         """Return True where the function runs on these rows, else note its error."""
         error = self.error_on(series, params)
-        if error is None:
-            return True
-        note = "%s: %s: %s" % (name, type(error).__name__, str(error)[:80])
-        self.not_tried += [] if note in self.not_tried else [note]
-        return False
+        if error is not None:
+            self.not_tried["%s: %s: %s" % (name, type(error).__name__, str(error)[:80])] = None
+        return error is None
 
     def perturbed(self, rows: Rows, params: dict[str, Any]) -> Reach:
         """Change single rows at both ends and in between; return the reach that shows."""
@@ -133,8 +132,6 @@ class Check:
 
 
 def main() -> None:
-    import resource
-
     request = json.load(sys.stdin)
     os.dup2(2, 1)  # the user's prints are no part of the answer
     size = request["memory_mb"] << 20
@@ -142,52 +139,56 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     check = Check(request)
     answer: dict[str, Any] = {"kind": "unclassifiable"}
+    evidence: dict[str, Any] = {}
     try:
         check.load()
-        answer = decide(check)
+        axis = decide(check)
+        answer = {"kind": axis["kind"], "data_axis": axis}
     except Refused as refused:
-        answer = {"kind": refused.kind, "reason": refused.reason, "evidence": refused.evidence}
+        answer, evidence = {"kind": refused.kind, "reason": refused.reason}, refused.evidence
     except MemoryError:
         answer["reason"] = "it needs more than the %d MB of memory_mb" % request["memory_mb"]
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit too
         answer["reason"] = "it raises %s: %s" % (type(error).__name__, str(error)[:300])
-    answer.update(lengths=sorted(check.lengths), rounds=sorted(check.rounds), calls=check.calls, form=check.form,
-                  max_difference=check.largest, not_tried=check.not_tried[:8])  # fmt: skip
+    answer["not_tried"] = list(check.not_tried)[:8]
+    answer["evidence"] = dict(lengths=check.lengths, rounds=sorted(check.rounds), calls=check.calls, form=check.form,
+                              max_difference=check.largest, **evidence)  # fmt: skip
     with open(sys.argv[1], "w", encoding="utf-8") as handle:
         json.dump(answer, handle, default=str)
 
 
 def decide(check: Check) -> dict[str, Any]:
-    """Return the axis. Raises Refused."""
-    points = check.request["points"]
+    """Return the data axis. Raises Refused."""
+    points, proposal = check.request["points"], check.request["proposal"]
     rows = given_rows(check)
     check.form = FORMS[rows.container]
     base = length_of_series(check)
     probe = rows.mapped(arranged, "random", base, check.rng)
     if differences(check.run(probe, check.params), check.run(probe, check.params))[0]:
-        raise Refused("unclassifiable", "two runs on the same rows differ: chance, the clock, or a state that stays")
-    if check.argument and check.perturbed(probe, check.params).back >= base - 2:
+        raise Refused("two runs on the same rows differ: chance, the clock, or a state that stays")
+    if check.argument and check.perturbed(probe, check.params).back >= base - 2 and not proposal:
         for monoid in ("sum", "max", "min"):
             if joins(check, rows, base, monoid):
-                check.lengths.add(base)
-                return {"kind": "associative", "halo": 0, "ahead": 0, "monoid": monoid}
-    proposed = check.request["axes"] or [None] * len(points)
-    reaches = [reach_of(check, rows, point, base, known) for point, known in zip(points, proposed)]
+                check.lengths = [base]
+                return {"kind": "associative", "monoid": monoid}
+    check.lengths = [base, base * 2 + 7]
+    proposed = proposal["rows"] if proposal else [None] * len(points)
+    reaches = [reach_of(check, rows, point, known) for point, known in zip(points, proposed)]
     for point, reach in zip(points, reaches):
-        for kind, length in itertools.product(sample_rows.ROUNDS, (base, base * 2 + 7)):
+        for kind, length in itertools.product(sample_rows.ROUNDS, check.lengths):
             compare(check, rows.mapped(arranged, kind, length, check.rng), point, kind, reach)
     if check.argument is None or check.request["series"]:
         compare(check, rows, check.params, "your rows", reaches[0])
-    answer: dict[str, Any] = {}
-    for name, side, counts in (
-        ("halo", "back", [r.back for r in reaches]),
-        ("ahead", "ahead", [r.ahead for r in reaches]),
-    ):
-        answer[name] = expression(points, counts)
-        if answer[name] is None:
-            answer[name] = max(counts)
-            check.not_tried.append("other values of the parameters: no expression fits the rows %s" % side)
-    return {**answer, "kind": "independent" if answer == {"halo": 0, "ahead": 0} else "bounded_halo"}
+    around = {}
+    for name, side in (("halo", "back"), ("ahead", "ahead")):
+        counts = [getattr(reach, side) for reach in reaches]
+        text = proposal[name] if proposal else expression(points, counts)
+        if text is None:
+            text = max(counts)
+            check.not_tried["other values of the parameters: no expression fits the rows %s" % side] = None
+        if text not in (0, "0"):
+            around[name] = {"expr": text}
+    return {"kind": "bounded_halo" if around else "independent", **around}
 
 
 def given_rows(check: Check) -> Rows:
@@ -198,9 +199,8 @@ def given_rows(check: Check) -> Rows:
     rows = Rows({"": random_column("", check.rng)}, "series")
     if request["series"]:
         rows = rows_of(read_file(request["series"], request["column"]))
-    choices = (
-        [Rows(rows.columns, form) for form in ("series", "array", "list")] if rows.container == "series" else [rows]
-    )
+    forms = ("series", "array", "list") if rows.container == "series" else (rows.container,)
+    choices = [Rows(rows.columns, form) for form in forms]
     if not request["series"]:
         choices.append(Rows({"value": rows.columns[""]}, "frame"))
     reasons: list[str] = []
@@ -211,13 +211,13 @@ def given_rows(check: Check) -> Rows:
             third = len(choice) // 3
             error = check.error_on(choice, check.params, (third, 2 * third, min(9, third), 0))
             if error is None:
-                check.not_tried += ["rows as a %s" % reason for reason in reasons]
+                check.not_tried.update(dict.fromkeys("rows as a %s" % reason for reason in reasons))
                 return choice
             whole_only = whole_only or choice
         reasons.append("%s: %s: %s" % (FORMS[choice.container], type(error).__name__, error))
     if whole_only is None:
         text = "it runs on none of the rows; give its own in series (%s)"
-        raise Refused("unclassifiable", text % "; ".join(reasons)[:500])
+        raise Refused(text % "; ".join(reasons)[:500])
     return whole_only
 
 
@@ -237,18 +237,18 @@ def loaded_rows(check: Check) -> Rows:
     original = slices.rows_between
 
     def rows_between(source: Any, start: int, end: Optional[int], loader: Any = None) -> Any:
-        is_emission = loader is None and not isinstance(source, (str, os.PathLike))
-        if check.substitute is not None and not is_emission:
-            source, loader = check.substitute, None
+        if loader is None and not isinstance(source, (str, os.PathLike)):  # an emission that is trimmed
+            return original(source, start, end)
+        if check.substitute is not None:
+            return original(check.substitute, start, end)
         found = original(source, start, end, loader)
-        if check.substitute is None and not is_emission:
-            seen[str(source)] = rows_of(found)
+        seen[str(source)] = rows_of(found)
         return found
 
     slices.rows_between = rows_between
     check.call(None, check.params)
     if len(seen) != 1:
-        raise Refused("unclassifiable", "it takes no rows and loads none (or several series) with load_series")
+        raise Refused("it takes no rows and loads none (or several series) with load_series")
     return seen.popitem()[1]
 
 
@@ -275,7 +275,7 @@ def length_of_series(check: Check) -> int:
     base = min(sample_rows.LONGEST // 4, max(120, 3 * largest + 40))
     if largest * 3 + 40 > base:
         text = "series longer than %d rows, though a number in the function is %d"
-        check.not_tried.append(text % (4 * base, largest))
+        check.not_tried[text % (4 * base, largest)] = None
     return base
 
 
@@ -293,22 +293,24 @@ def joins(check: Check, rows: Rows, length: int, monoid: str) -> bool:
     return True
 
 
-def reach_of(check: Check, rows: Rows, point: dict[str, Any], base: int, proposed: Any) -> Reach:
+def reach_of(check: Check, rows: Rows, point: dict[str, Any], proposed: Any) -> Reach:
     """Return the reach for one point: the one read off the source, else the one that changed rows show at two lengths."""
-    check.lengths.update((base, 2 * base + 7))
+    base, longer = check.lengths
     trials = {kind: rows.mapped(arranged, kind, base, random.Random(1)) for kind in ("random", "positive")}
-    runs = [kind for kind, trial in trials.items() if check.is_possible(trial, point, kind + " rows")]
-    if not runs:
-        raise Refused("unclassifiable", "it raises an error on random rows; give its own in series")
+    kinds = [kind for kind, trial in trials.items() if check.is_possible(trial, point, kind + " rows")]
+    if not kinds:
+        raise Refused("it raises an error on random rows; give its own in series")
     if proposed is not None:
-        return Reach(proposed[0], proposed[1])
-    short, long = (check.perturbed(rows.mapped(arranged, runs[0], n, check.rng), point) for n in (base, 2 * base + 7))
+        return Reach(*proposed)
+    short, long = (
+        check.perturbed(rows.mapped(arranged, kinds[0], length, check.rng), point) for length in check.lengths
+    )
     if short.decay and abs(short.decay - long.decay) < 1e-3 * short.decay:
         return Reach(math.ceil(128 * math.log(2) / -math.log(short.decay)) + 1, long.ahead, short.decay)
     for which, one, other in (("later", short.back, long.back), ("earlier", short.ahead, long.ahead)):
         if other > one and other > base // 2:
             text = "one row changes the output %d rows %s than it in a series of %d rows, and %d rows in one of %d"
-            raise Refused("length_dependent", text % (one, which, base, other, 2 * base + 7), params=point)
+            raise Refused(text % (one, which, base, other, longer), "length_dependent", params=point)
     return Reach(max(short.back, long.back), max(short.ahead, long.ahead))
 
 
@@ -323,7 +325,7 @@ def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach:
         raise
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything
         text = "a part of the series raises %s: %s" % (type(error).__name__, error)
-        raise Refused("unclassifiable", text, rows=kind) from None
+        raise Refused(text, rows=kind) from None
     if wrong is None:
         check.rounds.add(kind)
         return
@@ -333,7 +335,7 @@ def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach:
     reason = text % (name, seen.back, seen.ahead, reach.back, reach.ahead)
     if not data:
         reason = "a row's output depends on its position in the series, or on more rows than single changes show"
-    raise Refused("data_dependent" if data else "unclassifiable", reason, rows=kind, **wrong,
+    raise Refused(reason, "data_dependent" if data else "unclassifiable", rows=kind, **wrong,
                   halo=reach.back, ahead=reach.ahead, params=point)  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -51,7 +51,11 @@ def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Executor]) 
         found.append(record.data_axis)
     if any(one != found[0] for one in found):
         raise _no_record("the recorded axes of the executors differ: build the tasks of one executor at a time")
-    return msgspec.convert({**found[0], "chunks": axis.chunks, "series_length": axis.series_length}, ChunkedAxis)
+    recorded = {**found[0], "chunks": axis.chunks, "series_length": axis.series_length}
+    try:
+        return msgspec.convert(recorded, ChunkedAxis)
+    except msgspec.ValidationError as error:  # cartesian: there is no series
+        raise _no_record(f"the axis in {path_of(repo)} splits no series: {error}") from error
 
 
 def _no_record(message: str) -> SpecInvalid:
@@ -61,27 +65,21 @@ def _no_record(message: str) -> SpecInvalid:
 
 def split_series(source: TaskSource, axis: ChunkedAxis) -> TaskSource:
     """Return ``source`` x chunks: each task gets start, end (one past its last row), halo and ahead. Raises SpecInvalid."""
-    if taken := source.names().intersection(SLICE_NAMES):
-        raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", "axes")
+    points = list(source.make())
+    if taken := {name for point in points for name in point}.intersection(SLICE_NAMES):
+        raise bad(f"{min(taken)!r} says which rows a task has; call the parameter otherwise", field="axes")
     facts = {name: value for name, value in msgspec.to_builtins(axis).items() if value is not None}
     chunks, length = facts.pop("chunks"), facts.pop("series_length")
     try:
-        tasks = plan_tasks(list(source.make()), facts, chunks, length)
+        tasks = plan_tasks(points, facts, chunks, length)
     except ValueError as error:
         raise SpecInvalid(f"data_axis: {error}", field="data_axis", remediation=REMEDY) from error
-    about = f"{source.about} x {len(tasks) // max(1, source.count)} chunks of {length:,} rows"
-    shared = _common_chunks(tasks, source.count)
-    if shared is None or source.manifest is not None or (source.count == 1 and not next(source.make())):
+    slices = [{name: task[name] for name in SLICE_NAMES if name in task} for task in tasks]
+    shared = slices[: len(tasks) // source.count]
+    about = f"{source.about} x {len(shared)} chunks of {length:,} rows"
+    # The slices of the points differ where the halo depends on their parameters.
+    if shared * source.count != slices or source.manifest is not None or points == [{}]:
         return listed(tasks, about)
     python = source.python.replace("TASKS = ", "SWEEP = ", 1) + f"CHUNKS = {literal(shared, 0, 9)}\n"
     python += "TASKS = [dict(point, **chunk) for point in SWEEP for chunk in CHUNKS]\n"
     return TaskSource(len(tasks), lambda: iter(tasks), python, about, source.imports)
-
-
-def _common_chunks(tasks: list[dict[str, Any]], points: int) -> list[dict[str, Any]] | None:
-    """Return the chunks, when they are the same for every point (a halo may depend on the point's parameters)."""
-    if not tasks or len(tasks) % points:
-        return None
-    chunks = [{name: task[name] for name in SLICE_NAMES if name in task} for task in tasks]
-    first = chunks[: len(tasks) // points]
-    return first if first * points == chunks else None

@@ -24,7 +24,7 @@ GROUPS = ("id", "group", "symbol", "ticker", "asset", "key", "label", "class")
 class Refused(Exception):
     """Why the function cannot be split, or not be run."""
 
-    def __init__(self, kind: str, reason: str, **evidence: Any) -> None:
+    def __init__(self, reason: str, kind: str = "unclassifiable", **evidence: Any) -> None:
         super().__init__(reason)
         self.kind, self.reason, self.evidence = kind, reason, evidence
 
@@ -155,14 +155,12 @@ def with_changed_row(values: list[Any], row: int, step: int) -> list[Any]:
 
 def table(output: Any) -> list[tuple[Any, ...]]:
     """Return an output as rows of values. Raises Refused when it has no rows."""
-    if isinstance(output, dict):
-        columns = [table(column) for column in output.values()]
+    if isinstance(output, dict) or hasattr(output, "columns"):
+        columns = [table(column) for _, column in output.items()]
         return [tuple(value for part in row for value in part) for row in zip(*columns)]
-    if hasattr(output, "columns"):
-        return [tuple(row) for row in zip(*(output[name].tolist() for name in output.columns))]
     plain = output.tolist() if hasattr(output, "tolist") else output
     if not isinstance(plain, (list, tuple)):
-        raise Refused("unclassifiable", "the function gives %s, and not a value for each row" % type(output).__name__)
+        raise Refused("the function gives %s, and not a value for each row" % type(output).__name__)
     return [tuple(row) if isinstance(row, (list, tuple)) else (row,) for row in plain]
 
 
@@ -176,11 +174,10 @@ def differences(whole: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> t
             if left is right or left == right or (left != left and right != right):
                 continue
             numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
-            gap = abs(left - right) if numbers else math.inf
-            if not gap <= RELATIVE * abs(left) + ABSOLUTE * scale:
+            if not (numbers and abs(left - right) <= RELATIVE * abs(left) + ABSOLUTE * scale):
                 found.append(number)
                 break
-            largest = max(largest, gap)
+            largest = max(largest, abs(left - right))
     return found, largest
 
 

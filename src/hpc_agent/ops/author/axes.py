@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SchemaIncompat, SpecInvalid
@@ -13,31 +12,30 @@ from hpc_agent.experiment.series import axes_file
 from hpc_agent.experiment.series.axes_file import AxesFile, Axis, DataAxis, ExecutorAxis
 from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
+from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import RepoLayout, experiment_root, locked
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 10.0
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{6,64}$")]
-Text = Annotated[str, Meta(min_length=1, max_length=200)]
+DEDUPED = doc("true: the file said this already")
 
 
 class AxesInitRequest(Request):
     """The axes of the grid."""
 
-    axes: Annotated[list[str], Meta(description="NAME:SIZE for each axis of the grid; the last varies fastest")]
-    homogeneous_axes: Annotated[list[str], Meta(description="axes along which all tasks take about the same time")] = []
-    force: Annotated[bool, Meta(description="replace the axes of a file that says something else")] = False
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    axes: Annotated[list[str], doc("NAME:SIZE for each axis of the grid; the last varies fastest")]
+    homogeneous_axes: Annotated[list[str], doc("axes along which all tasks take about the same time")] = []
+    force: Annotated[bool, doc("replace the axes of a file that says something else")] = False
+    experiment_dir: ExperimentDir = "."
 
 
 class AxesInitResult(Result):
-    axes: Annotated[list[dict[str, Any]], Meta(description="name and size; the last varies fastest")]
+    axes: Annotated[list[dict[str, Any]], doc("name and size; the last varies fastest")]
     homogeneous_axes: list[str]
     axes_path: str
     wrote: bool
-    reason: Annotated[str, Meta(description="new, unchanged, or replaced")]
-    deduped: Annotated[bool, Meta(description="true: the file said this already")]
+    reason: Annotated[str, doc("new, unchanged, or replaced")]
+    deduped: Annotated[bool, DEDUPED]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
@@ -67,19 +65,16 @@ def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
                 f"{path} has other axes: {names}",
                 field="force",
                 remediation="Keep them, or replace them: run the same 'hpc-agent axes-init' with --force.",
-                details={"axes": msgspec.to_builtins(before.axes), "homogeneous_axes": before.homogeneous_axes},
+                details=_grid(before),
             )
         if wrote:
             axes_file.write_axes(path, wanted)
     reason = "unchanged" if not wrote else "replaced" if before and before.axes else "new"
-    return AxesInitResult(
-        axes=msgspec.to_builtins(axes),
-        homogeneous_axes=request.homogeneous_axes,
-        axes_path=str(path),
-        wrote=wrote,
-        reason=reason,
-        deduped=not wrote,
-    )
+    return AxesInitResult(**_grid(wanted), axes_path=str(path), wrote=wrote, reason=reason, deduped=not wrote)
+
+
+def _grid(file: AxesFile) -> dict[str, Any]:
+    return {"axes": msgspec.to_builtins(file.axes), "homogeneous_axes": file.homogeneous_axes}
 
 
 def _axis(text: str) -> Axis:
@@ -97,19 +92,21 @@ def _locked(repo: RepoLayout) -> Any:
 class ClassifyAxisRequest(Request):
     """The axis of one run's series."""
 
-    run_name: Annotated[Name, Meta(description="the run, as discover-runs names it")]
+    run_name: Annotated[str, doc("the run, as discover-runs names it", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     run_signature_sha: Annotated[
-        Sha, Meta(description="of the run's signature: another one makes the entry out of date")
+        str, doc("of the run's signature: another one makes the entry out of date", pattern=r"^[0-9a-f]{6,64}$")
     ]
     data_axis: DataAxis
-    classified_by: Annotated[Text, Meta(description="who or what decided: classify-axis-easy, a person, an agent")]
-    experiment_dir: Annotated[str, Meta(description="the experiment repo")] = "."
+    classified_by: Annotated[
+        str, doc("who or what decided: classify-axis-easy, a person, an agent", min_length=1, max_length=200)
+    ]
+    experiment_dir: ExperimentDir = "."
 
 
 class ClassifyAxisResult(Result):
     path: str
-    entry: Annotated[dict[str, Any], Meta(description="run_signature_sha, data_axis, classified_by as written")]
-    deduped: Annotated[bool, Meta(description="true: the file said this already")]
+    entry: Annotated[dict[str, Any], doc("run_signature_sha, data_axis, classified_by as written")]
+    deduped: Annotated[bool, DEDUPED]
 
 
 @primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
@@ -138,37 +135,24 @@ def classify_axis(request: ClassifyAxisRequest, world: World) -> ClassifyAxisRes
 class ClassifyAxisEasyRequest(Request):
     """The function to read."""
 
-    source_path: Annotated[str, Meta(description="the .py or .ipynb file with the function")]
-    run_name: Annotated[str, Meta(min_length=1, description="the function's name")]
+    source_path: Annotated[str, doc("the .py or .ipynb file with the function")]
+    run_name: Annotated[str, doc("the function's name", min_length=1)]
 
 
 class ClassifyAxisEasyResult(Result):
-    kind: Annotated[
-        Literal[
-            "independent",
-            "bounded_halo",
-            "associative",
-            "sequential",
-            "no_loop_detected",
-            "unclassifiable",
-            "function_not_found",
-        ],
-        Meta(description="of the data axis; the last three propose none"),
-    ]
-    halo_expr: Annotated[str | None, Meta(description="rows before a task's own, over the function's parameters")]
-    ahead_expr: Annotated[str | None, Meta(description="rows after them")]
+    kind: Annotated[Literal[
+        "independent", "bounded_halo", "associative", "sequential", "no_loop_detected", "unclassifiable",
+        "function_not_found",
+    ], doc("of the data axis; the last three propose none")]  # fmt: skip
+    halo_expr: Annotated[str | None, doc("rows before a task's own, over the function's parameters")]
+    ahead_expr: Annotated[str | None, doc("rows after them")]
     monoid: str | None
-    data_axis: Annotated[
-        dict[str, Any] | None, Meta(description="the same for classify-axis, build-tasks-py and plan_tasks")
-    ]
+    data_axis: Annotated[dict[str, Any] | None, doc("the same for classify-axis, build-tasks-py and plan_tasks")]
     evidence: Annotated[
-        list[dict[str, Any]], Meta(description="line (and cell of a notebook), its text, what it shows; the doubt last")
+        list[dict[str, Any]], doc("line (and cell of a notebook), its text, what it shows; the doubt last")
     ]
-    caveats: Annotated[
-        list[str],
-        Meta(description="what to verify with check_elision, or the check-axis command that decides"),
-    ]
-    tried: Annotated[list[str], Meta(description="functions that were found, cells that could not be read")]
+    caveats: Annotated[list[str], doc("what to verify with check_elision, or the check-axis command that decides")]
+    tried: Annotated[list[str], doc("functions that were found, cells that could not be read")]
 
 
 @primitive(stage="author", errors=[SpecInvalid])
@@ -180,13 +164,4 @@ def classify_axis_easy(request: ClassifyAxisEasyRequest, world: World) -> Classi
     smaller than the truth: in doubt the kind is unclassifiable, the evidence names the line, and check-axis decides.
     """
     found = classify(world.cwd / request.source_path, request.run_name)
-    return ClassifyAxisEasyResult(
-        kind=found.kind,  # type: ignore[arg-type]
-        halo_expr=found.halo_expr,
-        ahead_expr=found.ahead_expr,
-        monoid=found.monoid,
-        data_axis=found.data_axis,
-        evidence=found.evidence,
-        caveats=found.caveats,
-        tried=found.tried,
-    )
+    return ClassifyAxisEasyResult(data_axis=found.data_axis, **vars(found))
