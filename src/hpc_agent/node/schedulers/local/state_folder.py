@@ -18,7 +18,7 @@ import os
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ...shared.errors import NodeError
-from ...shared.files import known_fields, read_json, sync_folder, write_json
+from ...shared.files import from_document, read_json, sync_folder, write_json
 from .. import base
 from .capacity import Amount
 
@@ -126,7 +126,7 @@ class JobFolder(object):
             document = read_json(self.spec)
             if document is None:
                 return None
-            job = base.Job(**known_fields(_STORED, document))
+            job = from_document(base.Job, document)
             return StoredJob(job, document.get("inherited") or {}, float(document["submitted"]))
         except (ValueError, KeyError, TypeError) as error:
             raise NodeError("schema_incompat", "%s is damaged: %s" % (self.spec, error)) from error
