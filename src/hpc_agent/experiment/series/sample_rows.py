@@ -28,10 +28,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """A series as columns (a single one has the name ""), and the kind of object that a function is given of it.
-
-    The kinds: pandas Series, pandas DataFrame, numpy array, list, list of dicts.
-    """
+    """A series as columns (a single one has the name ""), and the kind of object that a function is given of it."""
 
     columns: dict[str, list[Any]]
     container: str

@@ -128,20 +128,14 @@ def _proposal(found: Classification, points: list[Answer]) -> Answer | None:
         return None
     around = {"halo": found.halo_expr or 0, "ahead": found.ahead_expr or 0}
     try:
-        return {
-            **around,
-            "rows": [[evaluate_rows("halo", text, point) for text in around.values()] for point in points],
-        }
+        rows = [[evaluate_rows(name, text, point) for name, text in around.items()] for point in points]
     except ValueError:
         return None
+    return {**around, "rows": rows}
 
 
 def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
-    """Return the child's answer to ``request``, or a refusal when the child ended without one.
-
-    The child has a time limit, a memory limit and a process group of its own, which is killed as a whole. Raises SpecInvalid
-    for an interpreter that cannot be started.
-    """
+    """Return the child's answer, or a refusal when it ended without one. Raises SpecInvalid for a wrong interpreter."""
     series = PACKAGE / "experiment" / "series"
     package = "hpc_agent/experiment/"
     files = {**kit_files(), package + "__init__.py": "", package + "series/__init__.py": ""}
