@@ -16,7 +16,7 @@ import re
 import resource
 import sys
 import time
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from hpc_agent.experiment.series import sample_rows
 from hpc_agent.experiment.series.sample_rows import Refused, Rows, arranged, differences, random_column, rows_of
@@ -31,6 +31,16 @@ class Reach(NamedTuple):
     back: int = 0
     ahead: int = 0
     decay: float = 0.0
+
+
+def attempt(action: Callable[..., Any], *words: Any) -> tuple[Any, Optional[Exception]]:
+    """Return the value of ``action(*words)``, and the error of the user's function in it."""
+    try:
+        return action(*words), None
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        return None, error
 
 
 class Check:
@@ -86,19 +96,9 @@ class Check:
                 raise Refused(text % (len(lines), seen))
             return lines[start - active.first :][: end - start]
 
-    def error_on(self, rows: Rows, params: dict[str, Any], *piece: int) -> Optional[Exception]:
-        """Return the error that the function raises on the rows, or on a piece of them."""
-        try:
-            self.run(rows, params, *piece)
-        except (Refused, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            return error
-        return None
-
     def is_possible(self, series: Rows, params: dict[str, Any], name: str) -> bool:
         """Return True where the function runs on these rows, else note its error."""
-        error = self.error_on(series, params)
+        _, error = attempt(self.run, series, params)
         if error is not None:
             self.not_tried["%s: %s: %s" % (name, type(error).__name__, str(error)[:80])] = None
         return error is None
@@ -206,7 +206,7 @@ def given_rows(check: Check) -> Rows:
         choice, error = with_asked_columns(check, choice)
         if error is None:
             third = len(choice) // 3
-            error = check.error_on(choice, check.params, third, 2 * third, min(9, third), 0)
+            _, error = attempt(check.run, choice, check.params, third, 2 * third, min(9, third), 0)
             if error is None:
                 check.not_tried.update(dict.fromkeys("rows as a %s" % reason for reason in reasons))
                 return choice
@@ -221,7 +221,7 @@ def given_rows(check: Check) -> Rows:
 def with_asked_columns(check: Check, rows: Rows) -> tuple[Rows, Optional[Exception]]:
     """Run the function, and give a random frame the columns that it asks for; return the last error, None without one."""
     while True:
-        error = check.error_on(rows, check.params)
+        _, error = attempt(check.run, rows, check.params)
         asked = re.search(r"'(\w+)'", str(error.args[:1])) if isinstance(error, KeyError) else None
         if (
             check.request["series"]
@@ -319,13 +319,9 @@ def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach:
     name = kind if kind == "your rows" else kind + " rows"
     if not check.is_possible(series, point, name):
         return
-    try:
-        wrong = check.first_difference(series, point, reach)
-    except Refused:
-        raise
-    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-        text = "a part of the series raises %s: %s" % (type(error).__name__, error)
-        raise Refused(text, rows=kind) from None
+    wrong, error = attempt(check.first_difference, series, point, reach)
+    if error is not None:
+        raise Refused("a part of the series raises %s: %s" % (type(error).__name__, error), rows=kind)
     if wrong is None:
         check.rounds.add(kind)
         return
