@@ -163,6 +163,7 @@ def decide(check: Check) -> dict[str, Any]:
     probe = rows.mapped(arranged, "random", base, check.rng)
     if differences(check.run(probe, check.params), check.run(probe, check.params))[0]:
         raise Refused("two runs on the same rows differ: chance, the clock, or a state that stays")
+    # A proposal stays: its window may only be longer than this series, and then looks like a running total.
     if check.argument and check.perturbed(probe, check.params).back >= base - 2 and not proposal:
         for monoid in ("sum", "max", "min"):
             if joins(check, rows, base, monoid):
