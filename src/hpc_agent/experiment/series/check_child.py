@@ -16,15 +16,13 @@ import re
 import resource
 import sys
 import time
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from hpc_agent.experiment.series import sample_rows
-from hpc_agent.experiment.series.sample_rows import FORMS, Refused, Rows, arranged, differences, random_column, rows_of
+from hpc_agent.experiment.series.sample_rows import Refused, Rows, arranged, differences, random_column, rows_of
 from hpc_agent.experiment_kit import slices
 from hpc_agent.experiment_kit.series import check_elision, chunk_bounds
 from hpc_agent.experiment_kit.task import load_function
-
-Piece = Tuple[int, int, int, int]  # start, end, halo, ahead
 
 
 class Reach(NamedTuple):
@@ -33,6 +31,16 @@ class Reach(NamedTuple):
     back: int = 0
     ahead: int = 0
     decay: float = 0.0
+
+
+def attempt(action: Callable[..., Any], *words: Any) -> tuple[Any, Optional[Exception]]:
+    """Return the value of ``action(*words)``, and the error of the user's function in it."""
+    try:
+        return action(*words), None
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        return None, error
 
 
 class Check:
@@ -68,8 +76,8 @@ class Check:
     def call(self, series: Any, params: dict[str, Any]) -> Any:
         return self.function()(**{self.argument: series}, **params) if self.argument else self.function()(**params)
 
-    def run(self, rows: Rows, params: dict[str, Any], piece: Optional[Piece] = None) -> list[tuple[Any, ...]]:
-        """Return the output of the whole series, or of the own rows of a piece."""
+    def run(self, rows: Rows, params: dict[str, Any], *piece: int) -> list[tuple[Any, ...]]:
+        """Return the output of the whole series, or of the own rows of a piece: start, end, halo, ahead."""
         if time.monotonic() > self.until:
             raise Refused("the time limit of %g s came before an answer" % self.request["time_limit_sec"])
         self.calls += 1
@@ -88,19 +96,9 @@ class Check:
                 raise Refused(text % (len(lines), seen))
             return lines[start - active.first :][: end - start]
 
-    def error_on(self, rows: Rows, params: dict[str, Any], piece: Optional[Piece] = None) -> Optional[Exception]:
-        """Return the error that the function raises on the rows, or on a piece of them."""
-        try:
-            self.run(rows, params, piece)
-        except (Refused, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            return error
-        return None
-
     def is_possible(self, series: Rows, params: dict[str, Any], name: str) -> bool:
         """Return True where the function runs on these rows, else note its error."""
-        error = self.error_on(series, params)
+        _, error = attempt(self.run, series, params)
         if error is not None:
             self.not_tried["%s: %s: %s" % (name, type(error).__name__, str(error)[:80])] = None
         return error is None
@@ -124,7 +122,7 @@ class Check:
         whole, length = self.run(rows, params), len(rows)
         for count in sorted({2, 3, max(2, min(7, length // (reach.back + reach.ahead + 3)))}):
             pieces = [(start, end, reach.back, reach.ahead) for start, end in chunk_bounds(length, count)]
-            wrong, largest = differences(whole, [line for piece in pieces for line in self.run(rows, params, piece)])
+            wrong, largest = differences(whole, [line for piece in pieces for line in self.run(rows, params, *piece)])
             self.largest = max(self.largest, largest)
             if wrong:
                 return {"length": length, "chunks": count, "first_differing_row": wrong[0]}
@@ -138,21 +136,20 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     check = Check(request)
-    answer: dict[str, Any] = {"kind": "unclassifiable"}
-    evidence: dict[str, Any] = {}
+    axis, refused = None, Refused("", "")
     try:
         check.load()
         axis = decide(check)
-        answer = {"kind": axis["kind"], "data_axis": axis}
-    except Refused as refused:
-        answer, evidence = {"kind": refused.kind, "reason": refused.reason}, refused.evidence
+    except Refused as error:
+        refused = error
     except MemoryError:
-        answer["reason"] = "it needs more than the %d MB of memory_mb" % request["memory_mb"]
+        refused = Refused("it needs more than the %d MB of memory_mb" % request["memory_mb"])
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit too
-        answer["reason"] = "it raises %s: %s" % (type(error).__name__, str(error)[:300])
-    answer["not_tried"] = list(check.not_tried)[:8]
-    answer["evidence"] = dict(lengths=check.lengths, rounds=sorted(check.rounds), calls=check.calls, form=check.form,
-                              max_difference=check.largest, **evidence)  # fmt: skip
+        refused = Refused("it raises %s: %s" % (type(error).__name__, str(error)[:300]))
+    evidence = dict(lengths=check.lengths, rounds=sorted(check.rounds), calls=check.calls, form=check.form,
+                    max_difference=check.largest, **refused.evidence)  # fmt: skip
+    answer = {"kind": axis["kind"] if axis else refused.kind, "data_axis": axis, "reason": refused.reason[:400],
+              "evidence": evidence, "not_tried": list(check.not_tried)[:8]}  # fmt: skip
     with open(sys.argv[1], "w", encoding="utf-8") as handle:
         json.dump(answer, handle, default=str)
 
@@ -161,11 +158,12 @@ def decide(check: Check) -> dict[str, Any]:
     """Return the data axis. Raises Refused."""
     points, proposal = check.request["points"], check.request["proposal"]
     rows = given_rows(check)
-    check.form = FORMS[rows.container]
+    check.form = rows.container
     base = length_of_series(check)
     probe = rows.mapped(arranged, "random", base, check.rng)
     if differences(check.run(probe, check.params), check.run(probe, check.params))[0]:
         raise Refused("two runs on the same rows differ: chance, the clock, or a state that stays")
+    # A proposal stays: its window may only be longer than this series, and then looks like a running total.
     if check.argument and check.perturbed(probe, check.params).back >= base - 2 and not proposal:
         for monoid in ("sum", "max", "min"):
             if joins(check, rows, base, monoid):
@@ -196,25 +194,25 @@ def given_rows(check: Check) -> Rows:
     request = check.request
     if check.argument is None:
         return loaded_rows(check)
-    rows = Rows({"": random_column("", check.rng)}, "series")
+    rows = Rows({"": random_column("", check.rng)}, "pandas Series")
     if request["series"]:
         rows = rows_of(read_file(request["series"], request["column"]))
-    forms = ("series", "array", "list") if rows.container == "series" else (rows.container,)
+    forms = ("pandas Series", "numpy array", "list") if rows.container == "pandas Series" else (rows.container,)
     choices = [Rows(rows.columns, form) for form in forms]
     if not request["series"]:
-        choices.append(Rows({"value": rows.columns[""]}, "frame"))
+        choices.append(Rows({"value": rows.columns[""]}, "pandas DataFrame"))
     reasons: list[str] = []
     whole_only: Optional[Rows] = None
     for choice in choices:
         choice, error = with_asked_columns(check, choice)
         if error is None:
             third = len(choice) // 3
-            error = check.error_on(choice, check.params, (third, 2 * third, min(9, third), 0))
+            _, error = attempt(check.run, choice, check.params, third, 2 * third, min(9, third), 0)
             if error is None:
                 check.not_tried.update(dict.fromkeys("rows as a %s" % reason for reason in reasons))
                 return choice
             whole_only = whole_only or choice
-        reasons.append("%s: %s: %s" % (FORMS[choice.container], type(error).__name__, error))
+        reasons.append("%s: %s: %s" % (choice.container, type(error).__name__, error))
     if whole_only is None:
         text = "it runs on none of the rows; give its own in series (%s)"
         raise Refused(text % "; ".join(reasons)[:500])
@@ -224,11 +222,16 @@ def given_rows(check: Check) -> Rows:
 def with_asked_columns(check: Check, rows: Rows) -> tuple[Rows, Optional[Exception]]:
     """Run the function, and give a random frame the columns that it asks for; return the last error, None without one."""
     while True:
-        error = check.error_on(rows, check.params)
+        _, error = attempt(check.run, rows, check.params)
         asked = re.search(r"'(\w+)'", str(error.args[:1])) if isinstance(error, KeyError) else None
-        if check.request["series"] or rows.container != "frame" or not asked or asked.group(1) in rows.columns:
+        if (
+            check.request["series"]
+            or rows.container != "pandas DataFrame"
+            or not asked
+            or asked.group(1) in rows.columns
+        ):
             return rows, error
-        rows = Rows({**rows.columns, asked.group(1): random_column(asked.group(1), check.rng)}, "frame")
+        rows = Rows({**rows.columns, asked.group(1): random_column(asked.group(1), check.rng)}, "pandas DataFrame")
 
 
 def loaded_rows(check: Check) -> Rows:
@@ -302,9 +305,7 @@ def reach_of(check: Check, rows: Rows, point: dict[str, Any], proposed: Any) -> 
         raise Refused("it raises an error on random rows; give its own in series")
     if proposed is not None:
         return Reach(*proposed)
-    short, long = (
-        check.perturbed(rows.mapped(arranged, kinds[0], length, check.rng), point) for length in check.lengths
-    )
+    short, long = (check.perturbed(rows.mapped(arranged, kinds[0], n, check.rng), point) for n in check.lengths)
     if short.decay and abs(short.decay - long.decay) < 1e-3 * short.decay:
         return Reach(math.ceil(128 * math.log(2) / -math.log(short.decay)) + 1, long.ahead, short.decay)
     for which, one, other in (("later", short.back, long.back), ("earlier", short.ahead, long.ahead)):
@@ -319,13 +320,9 @@ def compare(check: Check, series: Rows, point: dict[str, Any], kind: str, reach:
     name = kind if kind == "your rows" else kind + " rows"
     if not check.is_possible(series, point, name):
         return
-    try:
-        wrong = check.first_difference(series, point, reach)
-    except Refused:
-        raise
-    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-        text = "a part of the series raises %s: %s" % (type(error).__name__, error)
-        raise Refused(text, rows=kind) from None
+    wrong, error = attempt(check.first_difference, series, point, reach)
+    if error is not None:
+        raise Refused("a part of the series raises %s: %s" % (type(error).__name__, error), rows=kind)
     if wrong is None:
         check.rounds.add(kind)
         return

@@ -35,7 +35,7 @@ class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
 def with_recorded(axis: ChunkedAxis, repo: RepoLayout, entries: list[Executor]) -> ChunkedAxis:
     """Return ``axis`` with the kind and halo that classify-axis recorded, where it has no kind of its own.
 
-    Raises SpecInvalid where an executor has no record, the records differ, or the signature is another one by now.
+    Raises SpecInvalid where an executor has no record, the records differ or split nothing, or the signature has changed.
     """
     if axis.kind is not None:
         return axis

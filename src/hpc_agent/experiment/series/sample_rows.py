@@ -12,9 +12,6 @@ from typing import Any, Callable
 
 RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a value, and of its column's largest one
 LONGEST = 20_000  # rows of a series made here
-FORMS = {
-    "series": "pandas Series", "array": "numpy array", "list": "list", "frame": "pandas DataFrame", "records": "list of dicts"
-}  # fmt: skip
 ROUNDS = (
     "random", "positive", "sorted", "falling", "constant", "large", "few values", "rare value", "rare spikes", "gaps",
 )  # fmt: skip
@@ -41,15 +38,15 @@ class Rows:
         values = list(self.columns.values())
         if self.container == "list":
             return list(values[0])
-        if self.container == "records":
+        if self.container == "list of dicts":
             return [dict(zip(self.columns, row)) for row in zip(*values)]
-        if self.container == "array":
+        if self.container == "numpy array":
             import numpy
 
             return numpy.array(values[0] if list(self.columns) == [""] else list(zip(*values)))
         import pandas
 
-        return pandas.Series(self.columns[""]) if self.container == "series" else pandas.DataFrame(self.columns)
+        return pandas.Series(self.columns[""]) if self.container == "pandas Series" else pandas.DataFrame(self.columns)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -62,13 +59,13 @@ class Rows:
 def rows_of(series: Any) -> Rows:
     """Return the columns of a list, an array or a pandas object."""
     if hasattr(series, "columns"):
-        return Rows({str(name): series[name].tolist() for name in series.columns}, "frame")
+        return Rows({str(name): series[name].tolist() for name in series.columns}, "pandas DataFrame")
     if getattr(series, "ndim", 1) == 2:
-        return Rows({str(n): series[:, n].tolist() for n in range(series.shape[1])}, "array")
+        return Rows({str(n): series[:, n].tolist() for n in range(series.shape[1])}, "numpy array")
     if hasattr(series, "tolist"):
-        return Rows({"": series.tolist()}, "series" if hasattr(series, "iloc") else "array")
+        return Rows({"": series.tolist()}, "pandas Series" if hasattr(series, "iloc") else "numpy array")
     if series and isinstance(series[0], dict):
-        return Rows({name: [_number(row[name]) for row in series] for name in series[0]}, "records")
+        return Rows({name: [_number(row[name]) for row in series] for name in series[0]}, "list of dicts")
     return Rows({"": list(series)}, "list")
 
 
@@ -114,12 +111,11 @@ def arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> l
         return [largest * 1000 if n in spikes else v if whole else v * 1e-3 for n, v in enumerate(drawn)]
     if kind == "gaps" and not whole:
         return [math.nan if n % 11 == 3 or length // 3 < n < length * 3 // 5 else v for n, v in enumerate(drawn)]
-    if kind in ("few values", "rare value"):
-        return _repeated([finite[0], finite[len(finite) // 2], finite[-1]], kind, length, rng)
+    middle = finite[len(finite) // 2]
+    if kind in ("few values", "rare value", "constant"):
+        return _repeated([middle] if kind == "constant" else [finite[0], middle, finite[-1]], kind, length, rng)
     if kind in ("sorted", "falling"):
         return sorted(drawn, reverse=kind == "falling")
-    if kind == "constant":
-        return [finite[len(finite) // 2]] * length
     changes = {"positive": lambda value: abs(value) or largest, "large": lambda value: value * 1_000_000}
     return list(map(changes[kind], drawn)) if kind in changes else drawn
 

@@ -13,7 +13,7 @@ from hpc_agent.experiment.series.axes_file import AxesFile, Axis, DataAxis, Exec
 from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import RepoLayout, experiment_root, locked
+from hpc_agent.state.repo_files import IDENTIFIER, RepoLayout, experiment_root, locked
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 10.0
@@ -56,20 +56,17 @@ def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
             if not request.force:
                 raise
             before = None  # a broken file counts as none where it may be replaced
-        executors = before.executors if before else {}
-        wanted = AxesFile(axes=axes, homogeneous_axes=request.homogeneous_axes, executors=executors)
+        known = before or AxesFile()
+        wanted = msgspec.structs.replace(known, axes=axes, homogeneous_axes=request.homogeneous_axes)
         wrote = before != wanted
-        if before is not None and wrote and not request.force and (before.axes or before.homogeneous_axes):
-            names = ", ".join(f"{axis.name}:{axis.size}" for axis in before.axes) or "none"
-            raise PreconditionFailed(
-                f"{path} has other axes: {names}",
-                field="force",
-                remediation="Keep them, or replace them: run the same 'hpc-agent axes-init' with --force.",
-                details=_grid(before),
-            )
+        if wrote and not request.force and (known.axes or known.homogeneous_axes):
+            names = ", ".join(f"{axis.name}:{axis.size}" for axis in known.axes) or "none"
+            remedy = "Keep them, or replace them: run the same 'hpc-agent axes-init' with --force."
+            message = f"{path} has other axes: {names}"
+            raise PreconditionFailed(message, field="force", remediation=remedy, details=_grid(known))
         if wrote:
             axes_file.write_axes(path, wanted)
-    reason = "unchanged" if not wrote else "replaced" if before and before.axes else "new"
+    reason = "unchanged" if not wrote else "replaced" if known.axes else "new"
     return AxesInitResult(**_grid(wanted), axes_path=str(path), wrote=wrote, reason=reason, deduped=not wrote)
 
 
@@ -92,7 +89,7 @@ def _locked(repo: RepoLayout) -> Any:
 class ClassifyAxisRequest(Request):
     """The axis of one run's series."""
 
-    run_name: Annotated[str, doc("the run, as discover-runs names it", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    run_name: Annotated[str, doc("the run, as discover-runs names it", pattern=IDENTIFIER.pattern)]
     run_signature_sha: Annotated[
         str, doc("of the run's signature: another one makes the entry out of date", pattern=r"^[0-9a-f]{6,64}$")
     ]

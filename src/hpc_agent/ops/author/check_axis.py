@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from importlib import resources
 from pathlib import Path
 from subprocess import PIPE
 from typing import Annotated, Any, Literal
@@ -21,7 +20,7 @@ from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.experiment.series.function_source import read_source, reads_whole_file
 from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.experiment_kit.axis import evaluate_rows
-from hpc_agent.infra.remote import kit_files
+from hpc_agent.infra.remote import PACKAGE, kit_files
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
@@ -83,17 +82,14 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     name = request.run_name.removeprefix(f"{path.stem}.")
     function = source.function(name)
     if function is None:
-        raise SpecInvalid(
-            f"{request.source_path} has no function {request.run_name}",
-            field="run_name",
-            remediation="Name a function or Class.method of it: 'hpc-agent check-axis --source-path F --run-name NAME'.",
-            details={"functions": source.known()},
-        )
+        message = f"{request.source_path} has no function {request.run_name}"
+        remedy = "Name a function or Class.method of it: 'hpc-agent check-axis --source-path F --run-name NAME'."
+        raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": source.known()})
     reads = [sentence for _, sentence in reads_whole_file(function, source.names)]
     points = _points(request.params)
     proposal = None
     if reads and {argument.arg for argument in function.args.args} <= {"self", "cls", *request.params}:
-        answer: Answer = {"kind": "unclassifiable", "reason": reads[0]}
+        answer = _refusal(reads[0])
     else:
         proposal = _proposal(classify(path, name), points)
         root = repo.root.resolve()
@@ -108,17 +104,13 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
         words = ["--source-path", request.source_path, "--run-name", request.run_name, "--params", params]
         remedy = f"Call with values of your own: hpc-agent check-axis {shlex.join(words)}"
         raise SpecInvalid(answer["reason"], field="params", remediation=remedy)
-    axis = answer.get("data_axis")
-    return CheckAxisResult(
-        kind=answer["kind"],
-        data_axis=axis,
-        reason=str(answer.get("reason", ""))[:400],
-        proposed_by="nothing" if axis is None else "source" if proposal else "perturbation",
-        evidence={**answer.get("evidence", {}), "points": len(points)},
-        reads_whole_file=reads[:3],
-        not_tried=answer.get("not_tried", []),
-        seed=request.seed,
-    )
+    origin: Any = "nothing" if answer["data_axis"] is None else "source" if proposal else "perturbation"
+    answer["evidence"]["points"] = len(points)
+    return CheckAxisResult(**answer, proposed_by=origin, reads_whole_file=reads[:3], seed=request.seed)
+
+
+def _refusal(reason: str) -> Answer:
+    return {"kind": "unclassifiable", "data_axis": None, "reason": reason[:400], "evidence": {}, "not_tried": []}
 
 
 def _points(params: Answer) -> list[Answer]:
@@ -136,21 +128,15 @@ def _proposal(found: Classification, points: list[Answer]) -> Answer | None:
         return None
     around = {"halo": found.halo_expr or 0, "ahead": found.ahead_expr or 0}
     try:
-        return {
-            **around,
-            "rows": [[evaluate_rows("halo", text, point) for text in around.values()] for point in points],
-        }
+        rows = [[evaluate_rows(name, text, point) for name, text in around.items()] for point in points]
     except ValueError:
         return None
+    return {**around, "rows": rows}
 
 
 def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
-    """Return the child's answer to ``request``, or a refusal when the child ended without one.
-
-    The child has a time limit, a memory limit and a process group of its own, which is killed as a whole. Raises SpecInvalid
-    for an interpreter that cannot be started.
-    """
-    series = resources.files("hpc_agent.experiment.series")
+    """Return the child's answer, or a refusal when it ended without one. Raises SpecInvalid for a wrong interpreter."""
+    series = PACKAGE / "experiment" / "series"
     package = "hpc_agent/experiment/"
     files = {**kit_files(), package + "__init__.py": "", package + "series/__init__.py": ""}
     files["hpc_check_child.py"] = (series / "check_child.py").read_text(encoding="utf-8")
@@ -180,5 +166,4 @@ def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
             reason = f"it took more than {seconds:g} s"
         finally:
             end_group(child)
-        refusal = {"kind": "unclassifiable", "reason": reason}
-        return json.loads(answer.read_bytes()) if answer.is_file() else refusal
+        return json.loads(answer.read_bytes()) if answer.is_file() else _refusal(reason)
