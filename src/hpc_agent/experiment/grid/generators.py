@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import inspect
 import itertools
 import json
 import math
@@ -24,8 +25,10 @@ MAX_TASKS = 1_000_000
 # More listed tasks than this are written into MANIFEST instead of tasks.py.
 INLINE_TASKS = 1000
 MANIFEST = "tasks.jsonl"
-CELL = '''
-def cell(text):
+REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
+
+
+def cell(text: str) -> object:
     """A number, true, false or null where it reads as one; else the text."""
     try:
         value = json.loads(text)
@@ -33,12 +36,6 @@ def cell(text):
         return text
     finite = value == value and value not in (float("inf"), float("-inf"))
     return value if finite and not isinstance(value, (dict, list, str)) else text
-
-
-'''
-_CELL: dict[str, Any] = {"json": json}
-exec(CELL, _CELL)  # noqa: S102 - one definition of a cell's value, for this package and for tasks.py
-REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def python_reading_rows(path: str, fixed: Kwargs, columns: Sequence[str] = (), i
     value = "cell(row[name])" if is_csv else "row[name]"
     task = f"{{name: {value} for name in {'COLUMNS if name in row' if columns else 'row'}}}"
     return (
-        (CELL if is_csv else "")
+        ("\n" + inspect.getsource(cell).replace("(text: str) -> object", "(text)") + "\n\n" if is_csv else "")
         + (f"COLUMNS = {literal(columns)}\n" if columns else "")
         + (f"FIXED = {literal(fixed)}\n" if fixed else "")
         + "HERE = os.path.dirname(os.path.abspath(__file__))\n"
@@ -226,7 +223,7 @@ def _csv_rows(handle: Iterable[str]) -> Iterator[Kwargs]:
     for row in reader:
         if None in row or None in row.values():
             raise ValueError(f"line {reader.line_num} has another number of columns than the header")
-        yield {name: _CELL["cell"](text) for name, text in row.items()}
+        yield {name: cell(text) for name, text in row.items()}
 
 
 class Range(msgspec.Struct, forbid_unknown_fields=True):
