@@ -54,13 +54,14 @@ REACHES = {
 TYPES = [[path] for path in "builtins.float builtins.int builtins.bool numpy.float64 numpy.float32 numpy.int64".split()]
 # Functions of values of one row, those of numpy with the number of values.
 NUMPY_ELEMENTWISE = {
-    **dict.fromkeys(
-        "asarray array abs absolute log log1p log2 log10 exp expm1 sqrt square sin cos tan tanh sign floor ceil isnan "
-        "isfinite negative nan_to_num".split(),
-        1,
-    ),
-    **dict.fromkeys("maximum minimum add subtract multiply divide power logical_and logical_or hypot".split(), 2),
-    **dict.fromkeys(("where", "clip"), 3),
+    f"numpy.{name}": count
+    for count, names in (
+        (1, "asarray array abs absolute log log1p log2 log10 exp expm1 sqrt square sin cos tan tanh sign floor ceil"),
+        (1, "isnan isfinite negative nan_to_num"),
+        (2, "maximum minimum add subtract multiply divide power logical_and logical_or hypot"),
+        (3, "where clip"),
+    )
+    for name in names.split()
 }
 SCALAR_FUNCTIONS = frozenset(
     "math.sqrt math.exp math.log math.log1p math.log2 math.log10 math.expm1 math.sin math.cos math.tan math.tanh math.atan "
@@ -79,8 +80,8 @@ FOLDS = {
 }  # fmt: skip
 # numpy's std and var divide by the count, MOMENTS and pandas by one less.
 NUMPY_FOLDS = {
-    "maximum.accumulate": Fold("max", True), "minimum.accumulate": Fold("min", True),
-    **{name: FOLDS[name] for name in ("cumsum", "sum", "max", "min", "mean")},
+    "numpy.maximum.accumulate": Fold("max", True), "numpy.minimum.accumulate": Fold("min", True),
+    **{f"numpy.{name}": FOLDS[name] for name in ("cumsum", "sum", "max", "min", "mean")},
 }  # fmt: skip
 # Methods without arguments of a series and of its windows: a fold of all rows, or the kind of series that they give.
 METHODS: dict[str, dict[str, Fold | str]] = {
@@ -102,5 +103,5 @@ FADES = "an average forgets, but never wholly: check_elision or check-axis has t
 ROUNDING = (
     "rolling sums and averages of pandas round differently in parts: check-axis or check_elision measures by how much"
 )
-CAVEATS = {"rolling": [ROUNDING], "ewm": [FADES], "average": [FADES]}
 EXACT = "a sum of rounded numbers differs in its last digits: emit SUM.of(terms) or SUM.cumulative(terms); rows must have no NaN"
+CAVEATS = {"rolling": [ROUNDING], "ewm": [FADES], "average": [FADES], "sum": [EXACT], "moments": [EXACT]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -14,7 +15,6 @@ KIT = "hpc_agent.experiment_kit"
 OPERATORS = frozenset(
     "Add Sub Mult Div FloorDiv Mod Pow BitAnd BitOr BitXor Not USub UAdd Invert Lt LtE Gt GtE Eq NotEq".split()
 )
-OPERANDS = ("column", "loaded", "row")
 COLUMNS = ("column", "loaded", "list")
 NO_OPERAND = {
     "Position": "the row's number goes into the value: it may stand in x[i - k] and in 'if i >= k' only",
@@ -59,7 +59,7 @@ class Expressions:
                 return self.series(node, self.value(owner))
             case ast.BinOp() | ast.UnaryOp() | ast.Compare():
                 return self._operation(node)
-            case ast.IfExp():
+            case ast.IfExp() if self.row:
                 return self._choice(node)
             case ast.Subscript(owner, part):
                 return self._part(node, self.value(owner), part)
@@ -102,23 +102,19 @@ class Expressions:
         why = "a number, a single row, a list or a window stands here, not a value for each row"
         raise Doubt(node, NO_OPERAND.get(kind, why))
 
-    def combined(self, node: ast.AST, kinds: tuple[str, ...], *values: Value) -> Number | Series:
-        """Return the value of an operation on values of the same row."""
+    def combined(self, node: ast.AST, *values: Value) -> Number | Series:
+        """Return the value of an operation on numbers and values of the same row."""
+        kinds = ("row",) if self.row else COLUMNS if isinstance(node, ast.Call) else ("column", "loaded")
         found = [self.series(node, value, kinds) for value in values if not isinstance(value, Number)]
-        if not found:
-            return Number()
-        of_a_row = {one.kind == "row" for one in found}
-        if len(of_a_row) > 1:
-            raise Doubt(node, "a column as a whole goes into the value of a row")
-        return reduce(Series.beside, found, Series(kind="row" if of_a_row == {True} else "column"))
+        return reduce(Series.beside, found, Series(kind=kinds[0])) if found else Number()
 
     def folded(self, node: ast.expr | ast.stmt, value: Value, fold: table.Fold) -> Series:
         """Return a fold of all rows. Raises Doubt where rows of a halo would be folded too."""
         series = self.series(node, value, (*COLUMNS, "trimmed", "expanding"))
         if series.kind != "trimmed" and (series.back or series.ahead):
             raise Doubt(node, "rows of the halo would be counted twice: fold trim_emission(...) of the terms")
-        exact = [table.EXACT] if fold.monoid in ("sum", "moments") else []
-        self.show(node, f"a {'running ' if fold.running else ''}fold of all rows ({fold.monoid})", *exact)
+        text = f"a {'running ' if fold.running else ''}fold of all rows ({fold.monoid})"
+        self.show(node, text, *table.CAVEATS.get(fold.monoid, ()))
         return Series(series.back, series.ahead, fold)
 
     def reach(self, node: ast.expr, name: str, argument: str, given: ast.expr) -> tuple[Rows, Rows]:
@@ -136,7 +132,7 @@ class Expressions:
     def _operation(self, node: ast.BinOp | ast.UnaryOp | ast.Compare) -> Value:
         parts = [*ast.iter_child_nodes(node)]
         operators = [type(part).__name__ for part in parts if not isinstance(part, ast.expr)]
-        if not OPERATORS.issuperset(operators):
+        if not OPERATORS.issuperset(operators) or (not self.row and (len(operators) > 1 or operators == ["Not"])):
             raise Doubt(node, f"no rule for {ast.unparse(node)[:80]}")
         values = [self.value(part) for part in parts if isinstance(part, ast.expr)]
         match operators[0], values:
@@ -148,8 +144,7 @@ class Expressions:
                 return replace(at, constant=at.constant + more, plus=at.plus or term)
             case "Sub", [Position(clipped=False) as at, Number(int(less), term)] if not (at.minus and term):
                 return replace(at, constant=at.constant - less, minus=at.minus or term)
-        takes_columns = len(operators) == 1 and operators != ["Not"]
-        return self.combined(node, OPERANDS if takes_columns else ("row",), *values)
+        return self.combined(node, *values)
 
     def _choice(self, node: ast.IfExp) -> Value:
         """Return ``a if i >= k else b``: the rows before k see another branch. Other conditions are of values only."""
@@ -164,7 +159,7 @@ class Expressions:
                 test: Value = Series(begins.rows(), kind="row")
             case condition:
                 test = self.value(condition)
-        return self.combined(node, ("row",), test, inside.value(node.body), self.value(node.orelse))
+        return self.combined(node, test, inside.value(node.body), self.value(node.orelse))
 
     def _part(self, node: ast.Subscript, owner: Value, part: ast.expr) -> Value:
         """Return a named column or the first row; in a loop ``x[i - k]`` or the rows ``x[max(0, i - k) : i + 1]``.
@@ -199,33 +194,29 @@ class Expressions:
 
     def loop(self, target: ast.expr, source: ast.expr) -> tuple[Expressions, Series]:
         """Return the names of a loop's body, and its series. Raises Doubt for any loop but over x and range(len(x))."""
-        match target, source:
-            case ast.Name(row), ast.Name(name):
-                text = row
-            case ast.Name(row), ast.Call(outside, [ast.Call(inside, [ast.Name(name) as source], [])], []) if [
-                self.names.path_of(outside),
-                self.names.path_of(inside),
-            ] == ["builtins.range", "builtins.len"]:
-                text = f"{name}[{row}]"
-            case _:
-                raise Doubt(source, "no template has this loop")
-        series = self.series(source, self.value(source))
-        own = Series(kind="row") if text == row else Position(series)
-        return replace(self, known={**self.known, row: own}, row=text), series
+        text = ast.unparse(source)
+        name = re.sub(r"range\(len\((\w+)\)\)", r"\1", text)
+        builtin = [*map(self.names.meaning, ("range", "len"))] == ["builtins.range", "builtins.len"]
+        if not isinstance(target, ast.Name) or not name.isidentifier() or not (name == text or builtin):
+            raise Doubt(source, "no template has this loop")
+        series = self.series(source, self._named(source, name))
+        own = Series(kind="row") if name == text else Position(series)
+        row = target.id if name == text else f"{name}[{target.id}]"
+        return replace(self, known={**self.known, target.id: own}, row=row), series
 
     def listed(self, node: ast.expr, series: Series) -> Series:
         """Return the series of a value that is appended for each row of ``series``."""
         value = self.value(node)
         if isinstance(value, Series) and value.fold and value.kind == "row":
             return replace(value, kind="list")
-        own = self.of_row(node, value)
+        own = self.of_row(node)
         if own.back or own.ahead:
             self.show(node, f"a stencil of {own.back} rows before and {own.ahead} after")
         return series.after(own.back, own.ahead, "list")
 
-    def of_row(self, node: ast.expr, value: Value) -> Series:
+    def of_row(self, node: ast.expr) -> Series:
         """Return a number or a value of the loop's row as the rows that it needs."""
-        found = self.combined(node, ("row",), value)
+        found = self.combined(node, self.value(node))
         return found if isinstance(found, Series) else Series(kind="row")
 
     def _function(self, node: ast.Call, path: str) -> Value:
@@ -239,7 +230,6 @@ class Expressions:
             return self.load()
         if path == "collections.deque" and not node.args and [*words] == ["maxlen"]:
             return Start(back=self.reach(node, "deque", "window", words["maxlen"])[0])
-        module, _, name = path.partition(".")
         match [self.value(argument) for argument in node.args], [*words]:
             case [value], [] if path == f"{KIT}.series.trim_emission":
                 return replace(self.series(node, value), kind="trimmed")
@@ -251,12 +241,12 @@ class Expressions:
                 return replace(window, kind="row")
             case [Number(0, ""), Position() as position], [] if path == "builtins.max":
                 return replace(position, clipped=True)
-            case [value], [] if module == "numpy" and name in table.NUMPY_FOLDS:
-                return self.folded(node, value, table.NUMPY_FOLDS[name])
-            case values, [] if module == "numpy" and table.NUMPY_ELEMENTWISE.get(name) == len(values):
-                return self.combined(node, (*COLUMNS, "row"), *values)
-            case values, [] if path in table.SCALAR_FUNCTIONS:
-                return self.combined(node, ("row",), *values)
+            case [value], [] if path in table.NUMPY_FOLDS:
+                return self.folded(node, value, table.NUMPY_FOLDS[path])
+            case values, [] if table.NUMPY_ELEMENTWISE.get(path) == len(values):
+                return self.combined(node, *values)
+            case values, [] if self.row and path in table.SCALAR_FUNCTIONS:
+                return self.combined(node, *values)
         raise Doubt(node, f"no rule for {ast.unparse(node)[:60]}")
 
     def _method(self, node: ast.Call) -> Value:
@@ -275,13 +265,13 @@ class Expressions:
                 return replace(owner, kind=result)
         series = self.series(node, owner)
         if name == "astype" and [*map(self.names.path_of, node.args)] in table.TYPES and not node.keywords:
-            return self.combined(node, COLUMNS, series)
+            return self.combined(node, series)
         given = self._given(node, name)
         for word in given.keys() - table.SERIES_ARGUMENTS:
             self.number(given[word])
         if name in table.MOVING:
             return self._moved(node, name, series, given)
-        return self.combined(node, COLUMNS, series, *map(self.value, given.values()))
+        return self.combined(node, series, *map(self.value, given.values()))
 
     def _given(self, node: ast.Call, name: str) -> dict[str, ast.expr]:
         """Return the arguments of a method by their names. Raises Doubt for a method or an argument not in the table."""

@@ -14,13 +14,7 @@ from typing import Any
 
 from hpc_agent.experiment.series.column_methods import WRITERS, Fold
 from hpc_agent.experiment.series.expressions import COLUMNS, KIT, Expressions
-from hpc_agent.experiment.series.function_source import (
-    Doubt,
-    Stateful,
-    parameters,
-    read_source,
-    reads_whole_file,
-)
+from hpc_agent.experiment.series.function_source import Doubt, Stateful, parameters, read_source, reads_whole_file
 from hpc_agent.experiment.series.rows_needed import Number, Rows, Series, Start, Value
 
 EXTREMES = ("builtins.max", "builtins.min")
@@ -106,7 +100,7 @@ def _leaving(reader: Expressions, function: ast.FunctionDef) -> list[Series]:
             case ast.For():
                 inner, series = reader.loop(node.target, node.iter)
                 try:
-                    _loop(reader, node, inner, series)
+                    _read_loop(reader, node, inner, series)
                 except Doubt:
                     _refuse_state(node.body)
                     raise
@@ -115,19 +109,22 @@ def _leaving(reader: Expressions, function: ast.FunctionDef) -> list[Series]:
     return found
 
 
+def _mentions(node: ast.expr, name: str) -> bool:
+    return any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node))
+
+
 def _refuse_state(body: list[ast.stmt]) -> None:
     """Raise Stateful where a name is set from its own value."""
     seen: set[str] = set()
     for part in ast.walk(ast.Module(body, [])):
         match part:
             case ast.AugAssign(ast.Name(name), _, value) | ast.Assign([ast.Name(name)], value):
-                own = any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(value))
-                if own != isinstance(part, ast.AugAssign) and name not in seen:
+                if _mentions(value, name) != isinstance(part, ast.AugAssign) and name not in seen:
                     raise Stateful(part, f"'{name}' carries a state from row to row")
                 seen.add(name)
 
 
-def _loop(place: Expressions, node: ast.For, inner: Expressions, series: Series) -> None:
+def _read_loop(place: Expressions, node: ast.For, inner: Expressions, series: Series) -> None:
     if node.orelse or ast.unparse(node.target) in place.known:
         raise Doubt(node, "no rule for a loop with else, or over a name that another value has")
     state = _updated(inner, node.body[0], series)
@@ -156,47 +153,45 @@ def _updated(inner: Expressions, node: ast.stmt, series: Series) -> str | None:
             ring = inner.known.get(name)
             if not isinstance(ring, Start) or ring.back is None:
                 return None
-            inner.known[name] = inner.of_row(value, inner.value(value)).after(ring.back, Rows(), "rows")
-            return name
+            inner.known[name] = inner.of_row(value).after(ring.back, Rows(), "rows")
         case ast.AugAssign(ast.Name(name), ast.Add() as plus, more):
             value = ast.copy_location(ast.BinOp(ast.Name(name), plus, more), node)
+            inner.known[name] = _average_or_fold(inner, name, value, inner.known.pop(name, Start()), series)
         case ast.Assign([ast.Name(name)], value):
-            pass
+            inner.known[name] = _average_or_fold(inner, name, value, inner.known.pop(name, Start()), series)
         case _:
             return None
-    start = inner.known.pop(name, None)
+    return name
+
+
+def _average_or_fold(inner: Expressions, name: str, value: ast.expr, start: Value, series: Series) -> Series:
+    """Return the fold of ``s + value`` that starts at 0 or of ``max(s, value)``, or the average ``a * s + value``."""
     from_first = isinstance(start, Start) and start.of is series
     match value:
-        case ast.BinOp(left, ast.Add(), right) if from_first or isinstance(start, Number):
+        case ast.BinOp(left, ast.Add(), right):
             monoid, begins = "sum", start == Number(0)
         case ast.Call(called, [left, right], []) if inner.names.path_of(called) in EXTREMES:
             # The first row may only begin the extreme of the rows themselves.
             from_row = from_first and inner.row in (ast.unparse(left), ast.unparse(right))
             monoid, begins = ast.unparse(called), from_row or isinstance(start, Number)
         case _:
-            raise Doubt(node, f"'{name}' is no average and no fold, or is not known before the loop")
-    for own, other in ((left, right), (right, left)):
-        match own:
-            case ast.Name(former) if begins and former == name:
-                if inner.of_row(other, inner.value(other)) != Series(kind="row"):
-                    raise Doubt(node, "rows of the halo would be counted twice: fold trim_emission(...) of the terms")
-                inner.known[name] = replace(inner.folded(node, series, Fold(monoid, True)), kind="row")
-                return name
-            case ast.BinOp(one, ast.Mult(), two) if monoid == "sum":
-                factors = [part for part in (one, two) if ast.unparse(part) != name]
-                if len(factors) == 1:
-                    back, ahead = _forgotten(inner, factors[0])
-                    inner.known[name] = inner.of_row(other, inner.value(other)).after(back, ahead, "row")
-                    return name
-    raise Doubt(node, f"'{name}' is no average and no fold")
-
-
-def _forgotten(inner: Expressions, factor: ast.expr) -> tuple[Rows, Rows]:
-    """Return the rows after which an average with this factor has forgotten its start."""
-    match factor:
-        case ast.BinOp(ast.Constant(1), ast.Sub(), alpha):
-            return inner.reach(factor, "average", "1 - alpha", alpha)
-    return inner.reach(factor, "average", "factor", factor)
+            raise Doubt(value, f"'{name}' is no average and no fold")
+    own, other = (left, right) if _mentions(left, name) else (right, left)
+    match own:
+        case ast.Name(former) if begins and former == name:
+            if inner.of_row(other) != Series(kind="row"):
+                raise Doubt(value, "rows of the halo would be counted twice: fold trim_emission(...) of the terms")
+            return replace(inner.folded(value, series, Fold(monoid, True)), kind="row")
+        case ast.BinOp(one, ast.Mult(), two) if monoid == "sum" and (from_first or isinstance(start, Number)):
+            factors = [part for part in (one, two) if ast.unparse(part) != name]
+            if len(factors) == 1:
+                match factors[0]:
+                    case ast.BinOp(ast.Constant(1), ast.Sub(), alpha):
+                        reach = inner.reach(value, "average", "1 - alpha", alpha)
+                    case factor:
+                        reach = inner.reach(value, "average", "factor", factor)
+                return inner.of_row(other).after(*reach, "row")
+    raise Doubt(value, f"'{name}' is no average and no fold")
 
 
 def _series_of(node: ast.AST, value: Value) -> list[Series]:
