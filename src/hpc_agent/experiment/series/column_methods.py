@@ -15,28 +15,53 @@ class Fold(NamedTuple):
     running: bool
 
 
-SAME = frozenset({"tolist", "to_numpy", "copy"})  # the values themselves
+class Reach(NamedTuple):
+    """The rows before and after, as expressions over an argument, {0} or in brackets {1}; ``more`` rows are added to both."""
+
+    back: str
+    ahead: str = ""
+    more: int = 0
+    shows: str = "an exponential average: forgotten after {rows} rows"
+    least: float = 1e-6  # of the argument
+    largest: float = 1e15
+
+
 # Arguments by position, and after * by name only. A value of those in MOVING depends on rows around it, of the others on its
-# own row alone. The arguments SERIES_ARGUMENTS may be series, all others are numbers.
+# own row alone. The arguments SERIES_ARGUMENTS may be series, all others are numbers or constants.
 MOVING = {
     "shift": "periods * fill_value", "diff": "periods", "pct_change": "periods * fill_method", "ffill": "* limit",
     "bfill": "* limit", "rolling": "window * min_periods center closed", "ewm": "* alpha span com halflife adjust",
 }  # fmt: skip
 ARGUMENTS = {
     **dict.fromkeys(("abs", "isna", "isnull", "notna", "notnull"), ""), "round": "decimals", "clip": "lower upper",
-    "fillna": "value", "between": "left right", "astype": "dtype", "where": "cond other", "mask": "cond other",
+    "fillna": "value", "between": "left right", "where": "cond other", "mask": "cond other",
     **dict.fromkeys("add sub mul div truediv pow eq ne lt le gt ge".split(), "other"), **MOVING,
 }  # fmt: skip
 SERIES_ARGUMENTS = frozenset({"cond", "other"})
+# The argument that decides. An average has then forgotten all but 2 ** -128 of where it started; the last two are the factor
+# of the average before, in a loop.
+REACHES = {
+    "periods": Reach("max(0, {0})", "max(0, -{1})", shows="{name} by {0}", least=-1e15),
+    "limit": Reach("{0}", shows="{name} over at most {0} rows", least=0),
+    "window": Reach("{0}", more=-1, shows="a window of {0} rows", least=1),
+    "alpha": Reach("89 // {1}", more=1, largest=1),
+    "span": Reach("89 * ({0} + 1) // 2", more=2),
+    "com": Reach("89 * ({0} + 1) // 1", more=2),
+    "halflife": Reach("128 * {1} // 1", more=2),
+    "1 - alpha": Reach("89 // min({0}, 2 - {1})", more=1),
+    "factor": Reach("89 // min(1 - {1}, {0} + 1)", more=1),
+}
 TYPES = [[path] for path in "builtins.float builtins.int builtins.bool numpy.float64 numpy.float32 numpy.int64".split()]
+# Functions of values of one row, those of numpy with the number of values.
 NUMPY_ELEMENTWISE = {
-    **dict.fromkeys(
-        "asarray array abs absolute log log1p log2 log10 exp expm1 sqrt square sin cos tan tanh sign floor ceil isnan "
-        "isfinite negative nan_to_num".split(),
-        1,
-    ),
-    **dict.fromkeys("maximum minimum add subtract multiply divide power logical_and logical_or hypot".split(), 2),
-    **dict.fromkeys(("where", "clip"), 3),
+    f"numpy.{name}": count
+    for count, names in (
+        (1, "asarray array abs absolute log log1p log2 log10 exp expm1 sqrt square sin cos tan tanh sign floor ceil"),
+        (1, "isnan isfinite negative nan_to_num"),
+        (2, "maximum minimum add subtract multiply divide power logical_and logical_or hypot"),
+        (3, "where clip"),
+    )
+    for name in names.split()
 }
 SCALAR_FUNCTIONS = frozenset(
     "math.sqrt math.exp math.log math.log1p math.log2 math.log10 math.expm1 math.sin math.cos math.tan math.tanh math.atan "
@@ -49,28 +74,23 @@ WINDOW_FUNCTIONS = frozenset(
 )
 NUMBERS = frozenset("math.pi math.e math.inf math.nan numpy.nan numpy.inf numpy.pi".split())
 
-# Of .rolling(...), .ewm(...) and .expanding(): the fold of all rows, None where each value has its own rows.
-ROLLING = dict.fromkeys("sum mean min max median count skew kurt std var".split())
-AVERAGE = dict.fromkeys(("mean",))
-EXPANDING = {
-    "sum": Fold("sum", True), "max": Fold("max", True), "min": Fold("min", True), "mean": Fold("moments", True),
-}  # fmt: skip
-METHOD_FOLDS = {
+FOLDS = {
     "cumsum": Fold("sum", True), "cummax": Fold("max", True), "cummin": Fold("min", True), "sum": Fold("sum", False),
     "max": Fold("max", False), "min": Fold("min", False), **dict.fromkeys(("mean", "std", "var"), Fold("moments", False)),
 }  # fmt: skip
 # numpy's std and var divide by the count, MOMENTS and pandas by one less.
 NUMPY_FOLDS = {
-    "cumsum": Fold("sum", True), "maximum.accumulate": Fold("max", True), "minimum.accumulate": Fold("min", True),
-    **{name: METHOD_FOLDS[name] for name in ("sum", "max", "min", "mean")},
+    "numpy.maximum.accumulate": Fold("max", True), "numpy.minimum.accumulate": Fold("min", True),
+    **{f"numpy.{name}": FOLDS[name] for name in ("cumsum", "sum", "max", "min", "mean")},
 }  # fmt: skip
-
-# Rows after which an average has forgotten all but 2 ** -128 of where it started: an expression over the number that is
-# given, rows to add, and the largest such number. The last two are the factor of the average before, in a loop.
-DECAY = {
-    "alpha": ("89 // {0}", 1, 1), "span": ("89 * ({0} + 1) // 2", 2, 1e9), "com": ("89 * ({0} + 1) // 1", 2, 1e9),
-    "halflife": ("128 * {0} // 1", 2, 1e9), "1 - alpha": ("89 // min({0}, 2 - {0})", 1, 2 - 1e-6),
-    "factor": ("89 // min(1 - {0}, {0} + 1)", 1, 1 - 1e-6),
+# Methods without arguments of a series and of its windows: a fold of all rows, or the kind of series that they give.
+METHODS: dict[str, dict[str, Fold | str]] = {
+    "column": {"tolist": "list", "to_numpy": "same", "copy": "same", "expanding": "expanding", **FOLDS},
+    "rolling": dict.fromkeys("sum mean min max median count skew kurt std var".split(), "column"),
+    "ewm": {"mean": "column"},
+    "expanding": {
+        "sum": Fold("sum", True), "max": Fold("max", True), "min": Fold("min", True), "mean": Fold("moments", True),
+    },
 }  # fmt: skip
 
 READERS = frozenset(
@@ -79,8 +99,9 @@ READERS = frozenset(
 )
 READING_MODULES = frozenset("pandas numpy polars pyarrow builtins io".split())
 WRITERS = frozenset("to_csv to_parquet to_json to_pickle to_feather write_csv write_parquet".split())
+FADES = "an average forgets, but never wholly: check_elision or check-axis has to agree on your rows, without long runs of NaN"
 ROUNDING = (
     "rolling sums and averages of pandas round differently in parts: check-axis or check_elision measures by how much"
 )
-FADES = "an average forgets, but never wholly: check_elision or check-axis has to agree on your rows, without long runs of NaN"
 EXACT = "a sum of rounded numbers differs in its last digits: emit SUM.of(terms) or SUM.cumulative(terms); rows must have no NaN"
+CAVEATS = {"rolling": [ROUNDING], "ewm": [FADES], "average": [FADES], "sum": [EXACT], "moments": [EXACT]}

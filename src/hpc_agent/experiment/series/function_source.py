@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.series.column_methods import READERS, READING_MODULES
 from hpc_agent.experiment_kit.notebooks import code_cells
+
+SERIES_FUNCTIONS = ("numpy.", "builtins.len")  # their first argument is a series
 
 
 class Doubt(Exception):
@@ -30,47 +32,49 @@ class Stateful(Doubt):
 
 
 class Names:
-    """Every binding of a file. A name that is bound twice anywhere in it means nothing certain."""
+    """What each name of a file means. A name that is bound in two ways anywhere in it means nothing certain."""
 
     def __init__(self, trees: list[ast.Module]) -> None:
-        self._imports: dict[str, str] = {}
-        self._constants: dict[str, int] = {}
-        self._bound: Counter[str] = Counter()
-        for node in (node for tree in trees for node in ast.walk(tree)):
-            self._bind(node)
+        self._meanings: defaultdict[str, set[object]] = defaultdict(set)
+        for name, meaning in (pair for tree in trees for pair in _bindings(tree)):
+            self._meanings[name].add(meaning)
 
-    def _bind(self, node: ast.AST) -> None:
+    def meaning(self, name: str) -> object:
+        """Return a constant's number, an import's path, ``builtins.max`` for a builtin, None when nothing is certain."""
+        builtin = {f"builtins.{name}"} if hasattr(builtins, name) else set()
+        found = self._meanings.get(name, builtin)
+        return next(iter(found)) if len(found) == 1 and "*" not in self._meanings else None
+
+    def path_of(self, node: ast.AST) -> str | None:
+        """Return the dotted path of an imported name or a builtin, None when it is not certain."""
+        text = ast.unparse(node)
+        name, *attributes = text.split(".")
+        meaning = self.meaning(name)
+        return ".".join([meaning, *attributes]) if isinstance(meaning, str) and re.fullmatch(r"[\w.]+", text) else None
+
+
+def _bindings(tree: ast.Module) -> Iterator[tuple[str, object]]:
+    """Yield each name that is bound with what it means: the path of an import, a number, or else a node of its own."""
+    constants: dict[ast.expr, int] = {}
+    for node in ast.walk(tree):
         match node:
             case ast.Import(imported) | ast.ImportFrom(names=imported):
                 module = f"{'.' * node.level}{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
                 for alias in imported:
                     name = alias.asname or alias.name.partition(".")[0]
-                    path = module + (alias.name if alias.asname else name)
-                    self._bound[name] += self._imports.get(name) != path  # the same import twice is one binding
-                    self._imports[name] = path
-            case ast.Assign([ast.Name(name)], ast.Constant(value)) if type(value) is int:
-                self._constants[name] = value
-            case ast.Name(name, ast.Store() | ast.Del()) | ast.arg(name):
-                self._bound[name] += 1
+                    yield name, module + (alias.name if alias.asname else name)
+            case ast.Assign([ast.Name() as target], ast.Constant(value)) if type(value) is int:
+                constants[target] = value
+            case ast.Name(name, ast.Store() | ast.Del()):
+                yield name, constants.get(node, node)
             case ast.Attribute(ctx=ast.Store() | ast.Del()):  # np.log = something else
-                self._bound.update(one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+                yield from ((one.id, node) for one in ast.walk(node) if isinstance(one, ast.Name))
             case ast.Global(names) | ast.Nonlocal(names):
-                self._bound.update(names)
+                yield from ((name, node) for name in names)
+            case ast.arg(name) | ast.MatchMapping(rest=str(name)):
+                yield name, node
             case _ if not isinstance(node, ast.alias):  # def, class, except ... as, match ... as
-                self._bound[str(getattr(node, "name", None))] += 1
-
-    def constant(self, name: str) -> int | None:
-        return self._constants.get(name) if self._bound[name] == 1 and not self._bound["*"] else None
-
-    def path_of(self, node: ast.AST) -> str | None:
-        """Return the dotted path of an imported name or a builtin (``builtins.max``), None when it is not certain."""
-        text = ast.unparse(node)
-        name = text.partition(".")[0]
-        if self._bound["*"] or not re.fullmatch(r"\w+(\.\w+)*", text):
-            return None
-        if name in self._imports and self._bound[name] == 1:
-            return self._imports[name] + text[len(name) :]
-        return f"builtins.{text}" if not self._bound[name] and hasattr(builtins, name) else None
+                yield str(getattr(node, "name", "")), node
 
 
 @dataclass(frozen=True)
@@ -130,33 +134,23 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
         yield from ((prefix + node.name, node) for node in body if isinstance(node, ast.FunctionDef))
 
 
-def parameters(function: ast.FunctionDef, names: Names) -> tuple[str | None, set[str]]:
-    """Return the parameter that is used as a series, if any, and the others, which are numbers.
-
-    Raises Doubt when two are used as series.
-    """
+def parameters(function: ast.FunctionDef, names: Names) -> tuple[set[str], set[str]]:
+    """Return the parameters that are used as series, and the others, which are numbers."""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     given = {argument.arg for argument in arguments}
-    used = given & {_used_as_series(node, names) for node in ast.walk(function)}
-    if len(used) > 1:
-        raise Doubt(function, f"{' and '.join(sorted(used))} are used as series: only one can be split by its rows")
-    return next(iter(used), None), given - used
-
-
-def _used_as_series(node: ast.AST, names: Names) -> str:
-    match node:
-        case (
-            ast.Attribute(ast.Name(name))
-            | ast.Subscript(ast.Name(name))
-            | ast.For(iter=ast.Name(name))
-            | ast.comprehension(iter=ast.Name(name))
-        ):
-            return name
-        case ast.Call(function, [ast.Name(name), *_]):
-            path = names.path_of(function) or ""
-            if path in ("builtins.len", "builtins.enumerate") or (path.startswith("numpy.") and path != "numpy.save"):
-                return name
-    return ""
+    used = set()
+    for node in ast.walk(function):
+        match node:
+            case (
+                ast.Attribute(ast.Name(name))
+                | ast.Subscript(ast.Name(name))
+                | ast.For(iter=ast.Name(name))
+                | ast.comprehension(iter=ast.Name(name))
+            ):
+                used.add(name)
+            case ast.Call(called, [ast.Name(name), *_]) if (names.path_of(called) or "").startswith(SERIES_FUNCTIONS):
+                used.add(name)
+    return given & used, given - used
 
 
 def reads_whole_file(function: ast.AST, names: Names) -> Iterator[tuple[int, str]]:
