@@ -7,7 +7,7 @@ from ..look import records
 from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import Array, arrays_of
+from ..shared.ledger import arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
@@ -21,7 +21,11 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     total = int(run["task_count"])
     scan = records.scan(folder, total, {})
     arrays = arrays_of(folder)
-    waves = wave_map(arrays)
+    tasks: Dict[str, List[str]] = {}
+    for array in arrays:
+        if array.generation == 1:
+            tasks.setdefault(str(array.wave), []).append(array.tasks)
+    waves = {wave: ",".join(tasks[wave]) for wave in sorted(tasks, key=int)}
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
@@ -29,20 +33,9 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
     return {
-        "run": run,
         "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
-        "all_waves": list(waves),
         "measured": records.used_resources(folder, total, arrays) if request.get("measure") else [],
     }
-
-
-def wave_map(arrays: List[Array]) -> Dict[str, str]:
-    """Return the ranges of each wave's tasks, from the arrays of the first generation."""
-    waves: Dict[str, List[str]] = {}
-    for array in arrays:
-        if array.generation == 1:
-            waves.setdefault(str(array.wave), []).append(array.tasks)
-    return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
 
 
 def _wave(
