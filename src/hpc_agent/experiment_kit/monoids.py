@@ -136,7 +136,7 @@ class Monoid(object):
         return found
 
     def cumulative(self, values: Iterable[Any], figure: Optional[str] = None) -> Dict[str, Any]:
-        """Return the terms of a cumulative sum, extreme or moment and their partial, for ``join``, which adds the carries."""
+        """Return the terms of a cumulative sum, extreme or moment for ``join``, and their partial for ``carries``."""
         self._merged((), figure)  # refuses an unknown figure
         terms = list(numbers(values))
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
@@ -185,7 +185,7 @@ def is_cumulative(emission: Any) -> bool:
 
 
 def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
-    """Return the cumulative values of all rows, from those that ``cumulative`` gave for chunks that follow each other."""
+    """Return the cumulative values of all rows, from the terms of chunks that follow each other; sums of them are exact."""
     kinds = {(emission["cumulative"], emission["figure"]) for emission in emissions}
     if len(kinds) != 1:
         raise ValueError("the parts are cumulative in different ways: %s" % sorted(map(str, kinds)))
