@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from ..node.shared.moments import UNIT_BITS, dyadic, exact_in, exact_text, ratio
 
 Number = Union[int, float]
-Partial = Dict[str, Any]
+Partial = Mapping[str, Any]
 
 # ``m2`` is the sum of squares about the mean, ``variance`` is m2 over count - 1.
 FIGURES = ("count", "mean", "m2", "variance", "std")
@@ -35,7 +35,7 @@ class Sums(object):
         else:
             self.counts[str(float(value))] += 1
 
-    def merge(self, partial: Mapping[str, Any]) -> None:
+    def merge(self, partial: Partial) -> None:
         self.whole = self.whole and partial["whole"]
         for name in self.counts:
             self.counts[name] += partial[name]
@@ -78,7 +78,7 @@ class Extreme(object):
         if self.best is None or value != value or self.sign * value > self.sign * self.best:
             self.best = value
 
-    def merge(self, partial: Mapping[str, Any]) -> None:
+    def merge(self, partial: Partial) -> None:
         best = partial["best"]
         if best is not None:
             self.add(float(best) if isinstance(best, str) else best)
@@ -118,17 +118,15 @@ class Monoid(object):
             fold.add(value)
         return dict(fold.state(), monoid=self.name)
 
-    def merge(self, partials: Iterable[Mapping[str, Any]]) -> Partial:
+    def merge(self, partials: Iterable[Partial]) -> Partial:
         """Return one partial of several, given in the order of their rows. Raises ValueError for another monoid's."""
         return dict(self._merged(partials).state(), monoid=self.name)
 
-    def value(self, partial: Mapping[str, Any], figure: Optional[str] = None) -> Any:
+    def value(self, partial: Partial, figure: Optional[str] = None) -> Any:
         """Return the number of a partial, None for no rows at all; for MOMENTS a dict, or the one ``figure`` of it."""
         return self._merged([partial], figure).value(figure)
 
-    def scan(
-        self, values: Iterable[Any], carry: Optional[Mapping[str, Any]] = None, figure: Optional[str] = None
-    ) -> List[Any]:
+    def scan(self, values: Iterable[Any], carry: Optional[Partial] = None, figure: Optional[str] = None) -> List[Any]:
         """Return the value after each number, each rounded once from the exact one; ``carry``: the partial of all rows before."""
         fold = self._merged([] if carry is None else [carry], figure)
         found = []
@@ -138,12 +136,12 @@ class Monoid(object):
         return found
 
     def cumulative(self, values: Iterable[Any], figure: Optional[str] = None) -> Dict[str, Any]:
-        """Return the terms of a cumulative sum, extreme or moment and their partial, for ``join``, which adds the carries."""
+        """Return the terms of a cumulative sum, extreme or moment for ``join``, and their partial for ``carries``."""
         self._merged((), figure)  # refuses an unknown figure
         terms = list(numbers(values))
         return {"cumulative": self.name, "figure": figure, "terms": terms, "partial": self.of(terms)}
 
-    def metric(self, partial: Mapping[str, Any]) -> List[Number]:
+    def metric(self, partial: Partial) -> List[Number]:
         """Return few numbers that ``hpc-agent aggregate`` adds up to exactly the sum, the first near it; an extreme as it is."""
         if self.name == "moments":
             raise ValueError("moments have no metric: write the partial to a file and merge the files")
@@ -158,7 +156,7 @@ class Monoid(object):
             rest -= mantissa << shift
         return parts
 
-    def _merged(self, partials: Iterable[Mapping[str, Any]], figure: Optional[str] = None) -> Fold:
+    def _merged(self, partials: Iterable[Partial], figure: Optional[str] = None) -> Fold:
         """Return the fold of the partials. Raises ValueError for a figure that it does not have, too."""
         if figure is not None and figure not in self._figures:
             known = ", ".join(self._figures) or "none"
@@ -187,7 +185,7 @@ def is_cumulative(emission: Any) -> bool:
 
 
 def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
-    """Return the cumulative values of all rows, from those that ``cumulative`` gave for chunks that follow each other."""
+    """Return the cumulative values of all rows, from the terms of chunks that follow each other; sums of them are exact."""
     kinds = {(emission["cumulative"], emission["figure"]) for emission in emissions}
     if len(kinds) != 1:
         raise ValueError("the parts are cumulative in different ways: %s" % sorted(map(str, kinds)))
@@ -195,7 +193,7 @@ def join_cumulative(emissions: Sequence[Mapping[str, Any]]) -> List[Any]:
     return MONOIDS[name].scan(itertools.chain.from_iterable(emission["terms"] for emission in emissions), None, figure)
 
 
-def carries(partials: Sequence[Mapping[str, Any]]) -> List[Partial]:
+def carries(partials: Sequence[Partial]) -> List[Partial]:
     """Return for each chunk the partial of all chunks before it, for a second round of tasks that ``scan`` in parallel."""
     monoid = MONOIDS[partials[0]["monoid"]]
     before = [monoid.of(())] + list(partials[:-1])

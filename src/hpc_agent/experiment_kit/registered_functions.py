@@ -35,9 +35,10 @@ def register_run(function: Optional[Callable[..., Any]] = None, **options: Any) 
 
 
 def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    """Call the function. Return its metrics. Raises TypeError for a wrong parameter, or a result that is no metrics.
+    """Call the function. Return its metrics as JSON values; a single number gets the name ``value``.
 
-    A function without parameters ``start`` and ``end`` runs inside that slice of a series.
+    A function without parameters ``start`` and ``end`` runs inside that slice of a series. Raises TypeError for a wrong
+    parameter, or a result that is no metrics.
     """
     parameters = _parameters(function)
     placing = {name: value for name, value in kwargs.items() if name in PLACING and name not in parameters}
@@ -45,16 +46,13 @@ def call(function: Callable[..., Any], kwargs: Dict[str, Any]) -> Dict[str, Any]
     unknown = sorted(set(given) - set(parameters))
     if unknown and not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError("%s() has no parameter %s" % (function.__name__, ", ".join(unknown)))
-    if "start" not in placing or "end" not in placing:
-        return metrics_of(function, function(**given))
-    from .slices import series_slice
+    if "start" in placing and "end" in placing:
+        from .slices import series_slice
 
-    with series_slice(placing["start"], placing["end"], placing.get("halo") or 0, placing.get("ahead") or 0):
-        return metrics_of(function, function(**given))
-
-
-def metrics_of(function: Callable[..., Any], result: Any) -> Dict[str, Any]:
-    """Return the result of a function as a dict of JSON values; a single number gets the name ``value``."""
+        with series_slice(placing["start"], placing["end"], placing.get("halo") or 0, placing.get("ahead") or 0):
+            result = function(**given)
+    else:
+        result = function(**given)
     plain = plain_value({} if result is None else result)
     if isinstance(plain, (int, float)) and not isinstance(plain, bool):
         return {"value": plain}
@@ -106,8 +104,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if len(runs) > 1 and (not words or words[0] not in runs):
         raise SystemExit("name one of %s" % ", ".join(runs))
-    name = words.pop(0) if len(runs) > 1 else next(iter(runs))
-    function = runs[name]
+    function = runs[words.pop(0) if len(runs) > 1 else next(iter(runs))]
     options = vars(parser_of(function).parse_args(words))
     output = None if "output_file" in _parameters(function) else options.pop("output_file")
     text = json.dumps(call(function, options), sort_keys=True) + "\n"

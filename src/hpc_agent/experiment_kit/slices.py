@@ -154,7 +154,7 @@ def join(parts: Iterable[Any], series_length: Optional[int] = None) -> Any:
     """Return the emissions of all tasks as one, in the order of their rows.
 
     A part is (start, emission) or a mapping with ``start`` and ``values``. Emissions are lists, arrays, pandas objects, dicts of
-    such columns, or what a monoid's ``cumulative`` gives, whose exact carries are added here. Raises ValueError when rows
+    such columns, or what a monoid's ``cumulative`` gives, whose terms are folded here. Raises ValueError when rows
     are missing (at the end: where ``series_length`` is given) or there twice.
     """
     pairs = [(part["start"], part["values"]) if isinstance(part, Mapping) else part for part in parts]

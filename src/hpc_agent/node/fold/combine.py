@@ -4,23 +4,28 @@ import os
 from typing import Any, Dict, List
 
 from ..look import records
-from ..shared import run_folder, task_states
+from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import Array, arrays_of
+from ..shared.ledger import arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
 from ..shared.ranges import count, decode_ranges, encode_ranges
+from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_record import read_record
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete."""
-    folder = run_folder.existing_run(request["root"], request["run_id"])
+    folder = existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
     total = int(run["task_count"])
     scan = records.scan(folder, total, {})
     arrays = arrays_of(folder)
-    waves = wave_map(arrays)
+    tasks: Dict[str, List[str]] = {}
+    for array in arrays:
+        if array.generation == 1:
+            tasks.setdefault(str(array.wave), []).append(array.tasks)
+    waves = {wave: ",".join(tasks[wave]) for wave in sorted(tasks, key=int)}
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
@@ -28,29 +33,13 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
     return {
-        "run": run,
         "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
-        "all_waves": list(waves),
         "measured": records.used_resources(folder, total, arrays) if request.get("measure") else [],
     }
 
 
-def wave_map(arrays: List[Array]) -> Dict[str, str]:
-    """Return the ranges of each wave's tasks, from the arrays of the first generation."""
-    waves: Dict[str, List[str]] = {}
-    for array in arrays:
-        if array.generation == 1:
-            waves.setdefault(str(array.wave), []).append(array.tasks)
-    return {wave: ",".join(waves[wave]) for wave in sorted(waves, key=int)}
-
-
 def _wave(
-    folder: run_folder.RunFolder,
-    run: Dict[str, Any],
-    wave: str,
-    tasks: str,
-    scan: records.RecordScan,
-    replicates: List[str],
+    folder: RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.RecordScan, replicates: List[str]
 ) -> Dict[str, Any]:
     members = decode_ranges(tasks)
     complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
@@ -77,7 +66,7 @@ def _wave(
     return dict(kept, **partial, fresh=fresh)
 
 
-def _fold(folder: run_folder.RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
+def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
     """Return the table of the tasks, their usage, and the tasks without metrics."""
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")

@@ -116,7 +116,7 @@ class Moments(object):
             "variance": None, "std": None,
         }  # fmt: skip
         if self.count > 1:
-            # Exact, so never negative.
+            # Both count units of 2 ** -4296; exact, so never negative.
             top = (w * wxx - wx * wx) * self.count
             bottom = (w * w << 2 * UNIT_BITS) * (self.count - 1)
             figures.update(variance=ratio(top, bottom), std=root(top, bottom))
