@@ -47,8 +47,6 @@ _BOOT = (
 class Local(base.Scheduler):
     """``cores`` and ``memory_mb`` limit the elements that run at once; by default all cores and 80 % of the memory."""
 
-    name = "local"
-
     def __init__(self, state_folder: str, cores: Optional[int] = None, memory_mb: Optional[float] = None) -> None:
         self.state = StateFolder(state_folder)
         self.cores = cores

@@ -96,10 +96,7 @@ class Element(object):
 
 
 class Array(object):
-    """An unfinished job: its elements are pending, running or ended.
-
-    Made from its event log, it adopts the elements that an earlier supervisor started. Raises OSError.
-    """
+    """An unfinished job. Read from its event log, it adopts what an earlier supervisor has started. Raises OSError."""
 
     def __init__(self, folder: JobFolder, stored: StoredJob) -> None:
         self.id = folder.id

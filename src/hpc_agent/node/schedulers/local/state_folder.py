@@ -55,12 +55,8 @@ class StateFolder(object):
             os.mkfifo(self.wake, 0o600)
 
     def wake_supervisor(self) -> None:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(descriptor, b"!")
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), open(os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
+            pipe.write(b"!")
 
     def job(self, job_id: int) -> "JobFolder":
         return JobFolder(self, job_id)
@@ -138,10 +134,9 @@ def numbers(names: Iterable[str]) -> List[int]:
 
 
 def _ids_in(folder: str) -> List[int]:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return numbers(os.listdir(folder))
-    except FileNotFoundError:
-        return []
+    return []
 
 
 def take_lock(path: str) -> Optional[int]:

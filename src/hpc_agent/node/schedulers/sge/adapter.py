@@ -56,7 +56,6 @@ _RULES = (
 class GridEngine(base.Scheduler):
     """Arrays are numbered 1..n; the job's name must begin with a letter."""
 
-    name = "sge"
     submit_tool = "qsub"
     job_id = re.compile(
         r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("

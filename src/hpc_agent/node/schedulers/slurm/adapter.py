@@ -83,7 +83,6 @@ _RULES = (
 class Slurm(base.Scheduler):
     """Arrays are numbered 0..n-1; the array's name stands in the job name and in the comment."""
 
-    name = "slurm"
     submit_tool = "sbatch"
     job_id = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
     prefix = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
