@@ -228,15 +228,12 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
         submitted = base.epoch(fields[3], since)
         if submitted < since - base.CLOCK_SKEW:
             continue
-        try:
-            elements = _elements(match)
-        except ValueError:
-            continue
         row = _accounting_row(match.group(1), fields)
-        for element in elements:
-            key = (row.job, element)
-            if key not in newest or newest[key][0] <= submitted:
-                newest[key] = (submitted, row._replace(element=element))
+        with suppress(ValueError):  # an index list was cut short
+            for element in _elements(match):
+                key = (row.job, element)
+                if key not in newest or newest[key][0] <= submitted:
+                    newest[key] = (submitted, row._replace(element=element))
     return [row for _, row in newest.values()]
 
 
