@@ -195,10 +195,7 @@ def _elements(match: Match[str]) -> List[int]:
 
 
 def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
-    """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``; the name may be missing.
-
-    Raises ValueError where squeue cut an index list short.
-    """
+    """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``, with or without name. Raises ValueError for a cut list."""
     rows = []
     for line in text.splitlines():
         fields = line.split("|", 3)
@@ -255,10 +252,7 @@ def _accounting_row(job: str, fields: List[str]) -> AccountingRow:
 
 
 def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
-    """Return the submit time by job id, from rows of id, state, nodes, submit time and name.
-
-    A refused submission may leave a FAILED record without nodes behind: that is no job.
-    """
+    """Return the submit time by job id, from rows of id, state, nodes, submit time and name."""
     found: Dict[str, float] = {}
     for line in text.splitlines():
         fields = line.split("|")
@@ -266,6 +260,7 @@ def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
         if len(fields) != 5 or fields[4] != name or not job.isdigit():
             continue
         submitted = base.epoch(fields[3], since)
+        # A refused submission may leave a FAILED record without nodes behind: that is no job.
         refused = fields[1] == "FAILED" and fields[2] in ("", "None assigned")
         if submitted >= since - base.CLOCK_SKEW and not refused:
             found[job] = submitted
