@@ -86,8 +86,7 @@ class StateFolder(object):
         sync_folder(self.active)
         sync_folder(self.jobs)
         document: Dict[str, Any] = {key: getattr(stored.job, key) for key in _STORED}
-        document.update(inherited=stored.inherited, submitted=stored.submitted)
-        write_json(folder.spec, document)
+        write_json(folder.spec, dict(document, inherited=stored.inherited, submitted=stored.submitted))
         return folder.id
 
     def read_limits(self) -> Optional[Amount]:
