@@ -142,7 +142,6 @@ class Limit(NamedTuple):
 class Scheduler(object):
     """Builds commands, parses their output, and runs them."""
 
-    name = ""
     submit_tool = ""
     job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
     prefix: Pattern[str]  # the start of a line of an error, left out of our message
@@ -207,10 +206,7 @@ class Scheduler(object):
         return self.parse_submit(code, out, err)
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
-        """Return the rows of the jobs that are queued or running; the queue does not hold a job without a row.
-
-        Raises NodeError when the query failed.
-        """
+        """Return the rows of the jobs that are queued or running, and of no other jobs. Raises NodeError (the query failed)."""
         raise NotImplementedError
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
@@ -240,10 +236,8 @@ class Scheduler(object):
 
 def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
     """Return the environment without variables that change the scheduler's output or leak into a job."""
-    env = {k: v for k, v in os.environ.items() if k in _KEPT or not _DROPPED.match(k)}
-    env["LC_ALL"] = "C"
-    env.update(extra or {})
-    return env
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not _DROPPED.match(name)}
+    return {**kept, "LC_ALL": "C", **(extra or {})}
 
 
 def parse_indices(text: str, first: int = 0) -> List[int]:

@@ -81,11 +81,7 @@ def _from_ps(selection: List[str]) -> Dict[int, Process]:
 
 
 def family(processes: Dict[int, Process], leader: int, known: Dict[int, str]) -> Dict[int, str]:
-    """Return the processes that belong to the session ``leader``, as pid -> born.
-
-    They are its session and group, whatever of ``known`` still lives, and all descendants of these, in sessions
-    of their own or not.
-    """
+    """Return the session and group ``leader``, whatever of ``known`` still lives, and the descendants of all: pid -> born."""
     children: Dict[int, List[int]] = {}
     members: Dict[int, str] = {}
     # A session that is empty gives its id back: its leader now must be its leader then.

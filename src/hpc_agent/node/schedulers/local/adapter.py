@@ -47,8 +47,6 @@ _BOOT = (
 class Local(base.Scheduler):
     """``cores`` and ``memory_mb`` limit the elements that run at once; by default all cores and 80 % of the memory."""
 
-    name = "local"
-
     def __init__(self, state_folder: str, cores: Optional[int] = None, memory_mb: Optional[float] = None) -> None:
         self.state = StateFolder(state_folder)
         self.cores = cores
@@ -128,11 +126,9 @@ class Local(base.Scheduler):
         return [str(folder.id) for folder, stored in recent if stored.job.name == name][::-1]
 
     def ensure_supervisor(self) -> bool:
-        """Wake the supervisor, or start one. Returns False when none can be started.
-
-        The supervisor's own lock is taken here and handed over, so at no moment is a starting supervisor without it.
-        """
+        """Wake the supervisor, or start one. Returns False when none can be started."""
         self.state.create()
+        # The supervisor's own lock is taken here and handed over, so at no moment is a starting supervisor without it.
         lock = state_folder.take_lock(self.state.lock)
         if lock is None:
             self.state.wake_supervisor()
@@ -162,16 +158,14 @@ class Local(base.Scheduler):
 
 
 def _spawn(state: StateFolder, lock: int) -> bool:
-    """Start the supervisor with ``lock`` as its own. Returns False when it did not start.
-
-    A fresh interpreter in its own session that forks once more: it holds no pipe, terminal or folder of the caller.
-    """
+    """Start the supervisor with ``lock`` as its own. Returns False when it did not start."""
     runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
     env = _caller_environment()
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
+        # A fresh interpreter in its own session that forks once more holds no pipe, terminal or folder of the caller.
         try:
             starter = subprocess.Popen(
                 argv, stdin=DEVNULL, stdout=log, stderr=log, cwd="/", env=env, pass_fds=[lock], start_new_session=True

@@ -59,16 +59,14 @@ class Element(object):
         self.returncode: Optional[int] = None  # the wrapper's exit code, or -N where signal N killed the wrapper
 
     def reap(self) -> None:
-        """Fill in ``returncode`` when the wrapper of an own element has ended.
-
-        Processes that the wrapper left running are killed, as cluster schedulers do, except in the grace period.
-        """
+        """Fill in ``returncode`` when the wrapper of an own element has ended."""
         pid = self.start.pid
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if not done:
             return
         self.peak_mb = max(self.peak_mb, usage.ru_maxrss / RSS_UNIT)
         self.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        # Processes that the wrapper left running are killed, as cluster schedulers do, except in the grace period.
         if not self.dying:
             processes.signal_group(pid, signal.SIGKILL)
             self.members.pop(pid, None)
@@ -96,10 +94,7 @@ class Element(object):
 
 
 class Array(object):
-    """An unfinished job: its elements are pending, running or ended.
-
-    Made from its event log, it adopts the elements that an earlier supervisor started. Raises OSError.
-    """
+    """An unfinished job. Read from its event log, it adopts what an earlier supervisor has started. Raises OSError."""
 
     def __init__(self, folder: JobFolder, stored: StoredJob) -> None:
         self.id = folder.id

@@ -40,11 +40,9 @@ _USUAL = Event("", -1, attempt=-1)
 
 
 def append(path: str, event: Event) -> None:
-    """Write one event by one write. Raises OSError.
-
-    A line break comes first too, so that a torn line before it, left by a killed writer, does not spoil this event.
-    """
+    """Write one event by one write. Raises OSError."""
     document = {name: value for name, value, usual in zip(Event._fields, event, _USUAL) if value != usual}
+    # A line break comes first too, so that a torn line before it, left by a killed writer, does not spoil this event.
     data = ("\n%s\n" % json.dumps(document, sort_keys=True, separators=(",", ":"))).encode("utf-8")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:

@@ -55,12 +55,8 @@ class StateFolder(object):
             os.mkfifo(self.wake, 0o600)
 
     def wake_supervisor(self) -> None:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(descriptor, b"!")
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), open(os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
+            pipe.write(b"!")
 
     def job(self, job_id: int) -> "JobFolder":
         return JobFolder(self, job_id)
@@ -90,8 +86,7 @@ class StateFolder(object):
         sync_folder(self.active)
         sync_folder(self.jobs)
         document: Dict[str, Any] = {key: getattr(stored.job, key) for key in _STORED}
-        document.update(inherited=stored.inherited, submitted=stored.submitted)
-        write_json(folder.spec, document)
+        write_json(folder.spec, dict(document, inherited=stored.inherited, submitted=stored.submitted))
         return folder.id
 
     def read_limits(self) -> Optional[Amount]:
@@ -138,10 +133,9 @@ def numbers(names: Iterable[str]) -> List[int]:
 
 
 def _ids_in(folder: str) -> List[int]:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return numbers(os.listdir(folder))
-    except FileNotFoundError:
-        return []
+    return []
 
 
 def take_lock(path: str) -> Optional[int]:

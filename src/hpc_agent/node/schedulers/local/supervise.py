@@ -213,16 +213,14 @@ class Supervisor(object):
                 self.next_look = 0.0
 
     def leave(self) -> bool:
-        """Give up the lock when there is nothing to do. Returns True when this process may end.
-
-        A job that is stored while the lock is still held has no other supervisor: the lock is taken back for it.
-        """
+        """Give up the lock when there is nothing to do. Returns True when this process may end."""
         known = self.unfinished_ids()
         self.look_for_jobs()
         if self.arrays:
             return False
         remove_quietly(self.state.supervisor)
         os.close(self.lock)
+        # A job that was stored while the lock was still held has no other supervisor: the lock is taken back for it.
         lock = None if self.unfinished_ids() <= known else state_folder.take_lock(self.state.lock)
         if lock is None:
             return True

@@ -56,7 +56,6 @@ _RULES = (
 class GridEngine(base.Scheduler):
     """Arrays are numbered 1..n; the job's name must begin with a letter."""
 
-    name = "sge"
     submit_tool = "qsub"
     job_id = re.compile(
         r"^\s*([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$|^\s*Your job(?:-array)? ([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)? \("
@@ -168,10 +167,7 @@ def _resource_flags(resources: Dict[str, Any], settings: Dict[str, Any]) -> List
 
 
 def _gpu_request(template: str, resources: Dict[str, Any]) -> str:
-    """Return the site's request for GPUs, such as ``gpu,{type},cuda={count}``.
-
-    A template without ``{type}`` gets the type as a resource of its own.
-    """
+    """Return the site's request for GPUs, such as ``gpu,{type},cuda={count}``; without ``{type}`` the type is added."""
     kind = resources.get("gpu_type")
     parts = [part for part in template.split(",") if kind or "{type}" not in part]
     if kind and "{type}" not in template:

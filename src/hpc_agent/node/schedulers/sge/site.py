@@ -27,10 +27,7 @@ def limits(query: Query) -> List[Limit]:
 
 
 def parse_queues(text: str) -> Dict[str, Partition]:
-    """Return the queues in ``qstat -g c``.
-
-    Columns: name, load, used, reserved, available, total, and two columns of slots that cannot be used.
-    """
+    """Return the queues in ``qstat -g c``: name, load, used, reserved, available, total, two columns of unusable slots."""
     found = {}
     for line in text.splitlines()[2:]:
         words = line.split()

@@ -83,7 +83,6 @@ _RULES = (
 class Slurm(base.Scheduler):
     """Arrays are numbered 0..n-1; the array's name stands in the job name and in the comment."""
 
-    name = "slurm"
     submit_tool = "sbatch"
     job_id = re.compile(r"^\s*(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?\s*$")
     prefix = re.compile(r"^(\w+: )?(error: |fatal: )?(Batch job submission failed: )?")
@@ -196,10 +195,7 @@ def _elements(match: Match[str]) -> List[int]:
 
 
 def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
-    """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``; the name may be missing.
-
-    Raises ValueError where squeue cut an index list short.
-    """
+    """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``, with or without name. Raises ValueError for a cut list."""
     rows = []
     for line in text.splitlines():
         fields = line.split("|", 3)
@@ -229,15 +225,12 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
         submitted = base.epoch(fields[3], since)
         if submitted < since - base.CLOCK_SKEW:
             continue
-        try:
-            elements = _elements(match)
-        except ValueError:
-            continue
         row = _accounting_row(match.group(1), fields)
-        for element in elements:
-            key = (row.job, element)
-            if key not in newest or newest[key][0] <= submitted:
-                newest[key] = (submitted, row._replace(element=element))
+        with suppress(ValueError):  # an index list was cut short
+            for element in _elements(match):
+                key = (row.job, element)
+                if key not in newest or newest[key][0] <= submitted:
+                    newest[key] = (submitted, row._replace(element=element))
     return [row for _, row in newest.values()]
 
 
@@ -259,10 +252,7 @@ def _accounting_row(job: str, fields: List[str]) -> AccountingRow:
 
 
 def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
-    """Return the submit time by job id, from rows of id, state, nodes, submit time and name.
-
-    A refused submission may leave a FAILED record without nodes behind: that is no job.
-    """
+    """Return the submit time by job id, from rows of id, state, nodes, submit time and name."""
     found: Dict[str, float] = {}
     for line in text.splitlines():
         fields = line.split("|")
@@ -270,6 +260,7 @@ def parse_named(text: str, name: str, since: float) -> Dict[str, float]:
         if len(fields) != 5 or fields[4] != name or not job.isdigit():
             continue
         submitted = base.epoch(fields[3], since)
+        # A refused submission may leave a FAILED record without nodes behind: that is no job.
         refused = fields[1] == "FAILED" and fields[2] in ("", "None assigned")
         if submitted >= since - base.CLOCK_SKEW and not refused:
             found[job] = submitted
