@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hpc_agent.node.look import accounting
+from hpc_agent.node.look import accounting, known_runs
 from hpc_agent.node.look.report import status_answer
 from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
@@ -156,6 +156,19 @@ def test_deleted_while_pending_is_told_after_a_minute_and_a_claimed_task_is_not(
     assert (answer["failures_by_cause"], answer["counts"]["unknown"]) == ({"never_started": 2}, 1)
     bed.record(0, "complete")
     assert bed.look()[1]["counts"]["complete"] == 1, "a record that comes late is believed all the same"
+
+
+def test_a_damaged_ledger_spoils_only_its_own_run(tmp_path):
+    root = str(tmp_path / "hpc-agent" / "repo")
+    runs = [{"root": root, "run_id": name} for name in ("good", "bad")]
+    for run in runs:
+        folder = run_folder.run_folder(root, run["run_id"])
+        make_folder(folder.jobs)
+        write_json(folder.document, {"task_count": 1, "run_id": run["run_id"], "scheduler": "slurm"})
+    with open(folder.job("a0"), "w") as handle:
+        handle.write("{")
+    answers = known_runs.overview({"runs": runs})["runs"]
+    assert (answers["good"]["total"], answers["bad"]["code"]) == (1, "schema_incompat")
 
 
 def test_accounting_that_is_down_leaves_it_open(bed):

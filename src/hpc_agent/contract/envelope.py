@@ -42,7 +42,7 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
 def success(primitive: Primitive, result: Result) -> bytes:
     data = msgspec.to_builtins(result)
     data.pop("partial_errors", None)
-    mutates = not primitive.effects.isdisjoint((Effect.FILES, Effect.SUBMIT, Effect.PUSH))
+    mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
     answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
     return msgspec.json.encode(answer, order="sorted")
@@ -80,9 +80,8 @@ def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
     see = f"Run 'hpc-agent describe {verb}' to see every field."
     match = _FIELD.search(what)
     if match is None:
-        return SpecInvalid(
-            f"{prefix or 'request'}: {what.replace('`', chr(39))}", field=prefix or None, remediation=see
-        )
+        what = what.replace("`", "'")
+        return SpecInvalid(f"{prefix or 'request'}: {what}", field=prefix or None, remediation=see)
     name = match["name"]
     field = f"{prefix}.{name}" if prefix else name
     if match["problem"] == "missing required":

@@ -6,7 +6,7 @@ import enum
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -43,21 +43,27 @@ class Effect(enum.Enum):
     SUBMIT = "submits jobs"
 
 
-@dataclass(frozen=True)
-class Primitive:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a primitive is registered."""
+
+    stage: str
+    effects: Collection[Effect] = ()
+    idempotent: bool = True  # repeating the call has no second effect
+    errors: Sequence[type[HpcError]] = ()
+    aliases: Sequence[str] = ()
+    positional: str | None = None  # the field that may be given without its flag
+    progress: bool = False  # the call may be long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primitive(Options):
     """A registered capability. ``name`` is the CLI verb, the catalogue name and the tool name alike."""
 
     name: str
-    stage: str
     function: Callable[[Any, World], Result]
     request: type[Request]
     result: type[Result]
-    effects: frozenset[Effect]
-    idempotent: bool
-    errors: tuple[type[HpcError], ...]
-    aliases: tuple[str, ...]
-    positional: str | None
-    progress: bool
     summary: str
     description: str
 
@@ -67,44 +73,26 @@ REGISTRY: dict[str, Primitive] = {}
 F = TypeVar("F", bound=Callable[..., Result])
 
 
-def primitive(
-    *,
-    stage: str,
-    effects: Iterable[Effect] = (),
-    idempotent: bool = True,
-    errors: Sequence[type[HpcError]] = (),
-    aliases: Sequence[str] = (),
-    positional: str | None = None,
-    progress: bool = False,
-) -> Callable[[F], F]:
+class primitive(Options):  # noqa: N801 - a decorator
     """Register ``function(request, world) -> result`` under its own name with dashes.
 
-    ``idempotent``: repeating the call has no second effect. ``positional``: the field that may be given without its
-    flag. ``progress``: the call may be long. The docstring's first line is the help text, the rest the description.
+    The first line of the function's docstring is the help text, the rest the description.
     """
 
-    def register(function: F) -> F:
+    def __call__(self, function: F) -> F:
         hints = get_type_hints(function)
         name = function.__name__.rstrip("_").replace("_", "-")
         summary, _, description = (inspect.getdoc(function) or "").partition("\n")
         REGISTRY[name] = Primitive(
+            **vars(self),
             name=name,
-            stage=stage,
             function=function,
             request=hints["request"],
             result=hints["return"],
-            effects=frozenset(effects),
-            idempotent=idempotent,
-            errors=tuple(errors),
-            aliases=tuple(aliases),
-            positional=positional,
-            progress=progress,
             summary=summary.strip(),
             description=description.strip(),
         )
         return function
-
-    return register
 
 
 def load_all() -> dict[str, Primitive]:

@@ -62,10 +62,8 @@ class RepoLayout:
 def check_identifier(value: str, field: str) -> str:
     """Return ``value`` when paths and job names may hold it. Raises SpecInvalid."""
     if not IDENTIFIER.fullmatch(value):
-        raise SpecInvalid(
-            f"{value!r} is not an identifier: letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit",
-            field=field,
-        )
+        rule = "letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit"
+        raise SpecInvalid(f"{value!r} is not an identifier: {rule}", field=field)
     return value
 
 
@@ -95,9 +93,8 @@ def locked(path: Path, wait_sec: float, purpose: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise PreconditionFailed(
-                        f"another process has been busy with {purpose} for {wait_sec:.0f} s",
-                        remediation="Wait until that process has ended, then run the same 'hpc-agent' command again.",
-                    ) from None
+                    message = f"another process has been busy with {purpose} for {wait_sec:.0f} s"
+                    remedy = "Wait until that process has ended, then run the same 'hpc-agent' command again."
+                    raise PreconditionFailed(message, remediation=remedy) from None
                 time.sleep(0.05)
         yield

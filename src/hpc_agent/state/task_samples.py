@@ -36,13 +36,8 @@ class Samples(msgspec.Struct, kw_only=True):
 
     def rows_of(self, executors: set[str], gpu_type: str | None) -> list[dict[str, Any]]:
         """Return the rows of these executors on this kind of GPU, newest run first, with their ``run_id``."""
-        return [
-            {**row, "run_id": run.run_id}
-            for run in self.runs
-            if run.gpu_type == gpu_type
-            for row in run.rows
-            if row.get("executor") in executors
-        ]
+        runs = [run for run in self.runs if run.gpu_type == gpu_type]
+        return [{**row, "run_id": run.run_id} for run in runs for row in run.rows if row.get("executor") in executors]
 
 
 def samples_path(repo: RepoLayout, cluster: str) -> Path:

@@ -29,11 +29,8 @@ Rows = Dict[Tuple[str, int], AccountingRow]
 def explain(attempts: Attempts, scheduler: Any, lost: List[Array]) -> bool:
     """Ask accounting about unsettled tasks and killed ones. Return True while it may still explain a recent kill."""
     failed = attempts.records.failed
-    killed = [
-        task
-        for task, facts in sorted(failed.items())
-        if attempts.state[task] == FAILED and facts.cause in REFINED and not attempts.is_explained(task)
-    ]
+    unexplained = (t for t in sorted(failed) if attempts.state[t] == FAILED and not attempts.is_explained(t))
+    killed = [task for task in unexplained if failed[task].cause in REFINED]
     jobs = {str(failed[task].job) for task in killed}
     wanted = {str(a.job_id): a for a in attempts.arrays if a in lost or str(a.job_id) in jobs}
     rows = scheduler.accounting(sorted(wanted), min(a.at for a in wanted.values())) if wanted else []
@@ -52,10 +49,8 @@ def settle_vanished(attempts: Attempts, lost: List[Array]) -> None:
         key = "%d.%d" % (task, entry.generation)
         still[key] = float(earlier.get(key) or now)
         if now - still[key] > VANISHED_SEC and not attempts.is_claimed(entry, task):
-            attempts.state[task] = LOST
-            attempts.records.failed[task] = FailureFacts(
-                "never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence"
-            )
+            facts = FailureFacts("never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence")
+            attempts.state[task], attempts.records.failed[task] = LOST, facts
 
 
 def _settle_lost(attempts: Attempts, lost: List[Array], found: Rows) -> None:
@@ -71,14 +66,10 @@ def _settle_lost(attempts: Attempts, lost: List[Array], found: Rows) -> None:
                 since = float(without_record.setdefault(str(task), time.time()))
                 if time.time() - since <= RECORD_LATE_SEC:
                     continue
-            attempts.state[task] = LOST
-            attempts.records.failed[task] = FailureFacts(
-                cause=row.cause or "no_record",
-                message="the scheduler says %s; the task left no record" % row.raw,
-                generation=entry.generation,
-                evidence="accounting",
-                **{name: getattr(row, name) for name in _ROW_FACTS},
-            )
+            said = "the scheduler says %s; the task left no record" % row.raw
+            ending = {name: getattr(row, name) for name in _ROW_FACTS}
+            facts = FailureFacts(row.cause or "no_record", said, entry.generation, evidence="accounting", **ending)
+            attempts.state[task], attempts.records.failed[task] = LOST, facts
 
 
 def _refine(attempts: Attempts, killed: List[int], found: Rows) -> None:

@@ -46,12 +46,14 @@ def overview(request: Dict[str, Any]) -> Dict[str, Any]:
     site = request.get("site") or {}
     folders: Dict[str, RunFolder] = {}
     answers: Dict[str, Any] = {}
+    jobs: List[str] = []
     for run in request["runs"]:
         try:
-            folders[run["run_id"]] = existing_run(run["root"], run["run_id"])
+            folder = existing_run(run["root"], run["run_id"])
+            jobs += [str(entry.job_id) for entry in arrays_of(folder) if entry.job_id]
+            folders[run["run_id"]] = folder
         except NodeError as error:
             answers[run["run_id"]] = {"error": error.message, "code": error.code}
-    jobs = [str(e.job_id) for folder in folders.values() for e in arrays_of(folder) if e.job_id]
     schedulers: Dict[str, SharedQueue] = {}
     for run_id, folder in folders.items():
         name = read_run(folder).scheduler

@@ -44,16 +44,9 @@ def _log_of_task(folder: RunFolder, arrays: List[Array], task: int, lines: int, 
         content, size = (tail(path, lines, LINE_LIMIT), size) if since is None else _added(path, since)
     record = read_record(folder, task)
     shown = {name: getattr(record, name, None) for name in ("state", "cause", "message", "host")}
-    return dict(
-        shown,
-        message=shown["message"] or None,
-        task=task,
-        path=path,
-        content=content,
-        size=size,
-        missing=path is None,
-        scheduler_output=scheduler_output(folder, arrays, task, lines),
-    )
+    shown["message"] = shown["message"] or None
+    output = scheduler_output(folder, arrays, task, lines)
+    return dict(shown, task=task, path=path, content=content, size=size, missing=path is None, scheduler_output=output)
 
 
 def _added(path: str, since: int) -> Tuple[str, int]:

@@ -167,5 +167,7 @@ class RunStatus(Attempts):
 
 def ranges_of(state: bytearray, *values: int) -> str:
     """Return the ids in one of the states, as ranges. Works on runs of equal bytes: fast for a million tasks."""
-    runs = (found.span() for found in re.finditer(b"[%s]+" % bytes(values), state))
+    flags = state.translate(bytes(byte in values for byte in range(256)))
+    # The search for a first byte is 100 times as fast as that for b"\1+".
+    runs = (found.span() for found in re.finditer(b"\1\1*", flags))
     return ",".join("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1) for start, stop in runs)

@@ -121,15 +121,10 @@ def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail:
     if case.checkpoint and stopped:  # it goes on with the same limits
         confidence = LIKELY if verdict.confidence == GUESS else verdict.confidence
         verdict = verdict._replace(name="checkpointed", confidence=confidence, fixed=True)
-    return Classification(
-        verdict.name,
-        verdict.confidence,
-        evidence=_evidence(case, verdict),
-        fingerprint=_fingerprint(case, verdict),
-        exception=verdict.trace.kind if verdict.trace else None,
-        frame=verdict.trace.frame(2) if verdict.trace else None,
-        line=verdict.line[:LINE_LIMIT],
-    )
+    evidence, words = _evidence(case, verdict), _fingerprint(case, verdict)
+    exception, frame = (verdict.trace.kind, verdict.trace.frame(2)) if verdict.trace else (None, None)
+    line = verdict.line[:LINE_LIMIT]
+    return Classification(verdict.name, verdict.confidence, evidence, words, exception, frame, line)
 
 
 def _fingerprint(case: _Case, verdict: Verdict) -> str:
