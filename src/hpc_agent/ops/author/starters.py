@@ -161,9 +161,7 @@ EXAMPLES: dict[str, Any] = {
     "est_task_sec": 60,
     "run_name": "horizon-sweep",
     "verb": "submit",
-    "cmd_sha": "0" * 64,
-    "run_signature_sha": "0" * 64,
-    "expected_cmd_sha": "0" * 64,
+    **dict.fromkeys(("cmd_sha", "run_signature_sha", "expected_cmd_sha"), "0" * 64),
 }
 # Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {

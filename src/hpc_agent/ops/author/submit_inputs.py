@@ -293,13 +293,11 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
     unsafe = [ambiguity for ambiguity in unclear if ambiguity.safe_default is None]
     if unsafe or (unclear and not request.accept_defaults):
         first = (unsafe or unclear)[0]
+        message = f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}"
         defaults = " Or take the safe defaults: 'hpc-agent resolve-submit-inputs --accept-defaults'."
-        raise errors.NeedsResolution(
-            f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}",
-            field=first.field,
-            remediation=first.remedy + ("" if unsafe else defaults),
-            details={"resolved": msgspec.to_builtins(resolved), "ambiguities": msgspec.to_builtins(unclear)},
-        )
+        remedy = first.remedy + ("" if unsafe else defaults)
+        details = msgspec.to_builtins({"resolved": resolved, "ambiguities": unclear})
+        raise errors.NeedsResolution(message, field=first.field, remediation=remedy, details=details)
     spec.update({ambiguity.field: ambiguity.safe_default for ambiguity in unclear})
     facts = _planned(world, convert(spec, SubmitRequest, "submit"))
     resources, origin = facts["plan"]["resources"], facts["plan"]["origin"]
