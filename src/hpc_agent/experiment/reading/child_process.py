@@ -6,13 +6,9 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT
-from typing import Any
-
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts
+from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
 
 # A line of argparse or click begins with the option; typer draws a bar before it, and a star when it is required.
 _LINE = re.compile(r"^[ \u2502|]{1,6}(?:\*\s+)?(-{1,2}[A-Za-z0-9][^\n]*)$", re.MULTILINE)
@@ -21,7 +17,7 @@ _ALWAYS = {"--help", "-h", "--version", "--install-completion", "--show-completi
 MOST_BYTES = 200_000
 
 
-def end_group(child: subprocess.Popen[bytes]) -> None:
+def end_group(child: Popen[bytes]) -> None:
     """Kill the child and every process of its group, and collect its exit code."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -34,12 +30,10 @@ def options_from_help(
     """Run the script with --help. Return its other options but --version, and the problem when there are none."""
     plain = {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     words, env = [python, str(root / path), "--help"], {**env, **plain}
-    with subprocess.Popen(
-        words, cwd=root, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
-    ) as child:
+    with Popen(words, cwd=root, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True) as child:
         try:
             output, _ = child.communicate(timeout=timeout_sec)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             return set(), f"--help took more than {timeout_sec:g} s"
         finally:
             end_group(child)
@@ -50,14 +44,3 @@ def options_from_help(
     heads = (re.split(r"\s{2,}(?!-)", line.strip(), maxsplit=1)[0] for line in _LINE.findall(text))
     parts = (_OPTION.match(part.strip()) for head in heads for part in re.split(r",\s+|\s{2,}|/", head))
     return {match[1] for match in parts if match} - _ALWAYS, ""
-
-
-def compare_with_help(
-    root: Path, facts: ExecutorFacts, python: str, timeout_sec: float, env: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the options that only the source has and those that only the help has, or the error of the help."""
-    helped, problem = options_from_help(root, facts.path, python, timeout_sec, env)
-    if problem:
-        return {"error": problem}
-    read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
-    return {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read), "same": read == helped}

@@ -7,11 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, Framework, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.signature_flags import (
     flags_of_function,
@@ -24,7 +23,6 @@ from hpc_agent.experiment.reading.signature_flags import (
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
 EXECUTOR_WORDS = (b"__main__", b"argparse", b"optparse", b"click", b"typer", b"fire")
-Framework = Literal["argparse", "optparse", "click", "typer", "fire"]
 PARSERS: dict[Framework, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
 READERS: dict[Framework, Callable[[ast.Module, syntax.Scope, ExecutorFacts], None]] = {
     "click": read_click, "typer": read_typer, "fire": read_fire,
@@ -75,27 +73,27 @@ def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
     guard = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
     at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
     called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
-    if not guard and (framework is None or called_at_top.isdisjoint(STARTERS)):
+    if not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
         return None
     name, doc = Path(source.path).stem, syntax.first_line(tree)
-    facts = ExecutorFacts(name=name, path=source.path, framework=framework or "plain", has_main_guard=guard, doc=doc)
+    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
     scope = syntax.Scope(tree)
     if framework in PARSERS:
         ParserReader(facts, lambda name: _find_function(source, tree, scope, name)).read(tree, scope)
-    elif framework:
+    elif framework in READERS:
         READERS[framework](tree, scope, facts)
     else:
         facts.complete = b"argv" not in source.data
     return facts
 
 
-def _framework(tree: ast.Module) -> Framework | None:
+def _framework(tree: ast.Module) -> Framework:
     """Return the library that parses the command line: the file imports and uses it."""
     imported = {name.partition(".")[0] for name in syntax.imports_of(tree).values()}
     used = {syntax.dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names = {name.rpartition(".")[2] for name in used} | {name.partition(".")[0] for name in used}
     parsers = (name for name in PARSERS if name in imported and not names.isdisjoint((name, PARSERS[name])))
-    return next(chain(parsers, (name for name in READERS if name in imported)), None)
+    return next(chain(parsers, (name for name in READERS if name in imported)), "plain")
 
 
 def _find_function(

@@ -19,6 +19,7 @@ TYPES: dict[str, FlagType] = {
     "FLOAT": "float", "FloatRange": "float", "bool": "bool", "BOOL": "bool", "Path": "path", "PathLike": "path",
     "File": "path", "FileType": "path", "loads": "json",
 }  # fmt: skip
+Framework = Literal["argparse", "optparse", "click", "typer", "fire", "plain"]
 
 
 class FlagFacts(msgspec.Struct, kw_only=True):
@@ -57,7 +58,7 @@ class ExecutorFacts(msgspec.Struct, kw_only=True):
 
     name: str
     path: str
-    framework: Literal["argparse", "optparse", "click", "typer", "fire", "plain"]
+    framework: Framework
     has_main_guard: bool
     doc: str = ""
     flags: list[FlagFacts] = []

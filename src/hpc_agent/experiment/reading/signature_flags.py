@@ -13,7 +13,7 @@ from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFa
 from hpc_agent.experiment_kit.registered_functions import option_of
 
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
-_CLICK_WITHOUT_FLAGS = ("command", "group", "pass_context", "pass_obj", "version_option")
+_WITHOUT_FLAGS = ("command", "group", "pass_context", "pass_obj", "version_option")
 # By the setting of a click option; "/" is a name such as --on/--off.
 _CLICK_SWITCHES: dict[str, Switch] = {
     "/": ("boolean_optional", "bool", False), "is_flag": ("store_true", "bool", False), "count": ("count", "int", None),
@@ -98,19 +98,16 @@ def signature_sha(flags: list[FlagFacts]) -> str:
 def read_click(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:
     """Add the options and arguments of every command, and the names of commands of a group as ``subcommands``."""
     for function in syntax.functions_of(tree):
-        decorators = [(syntax.last_name(decorator), decorator) for decorator in function.decorator_list]
-        commands = [
-            syntax.dotted(syntax.called(decorator)) for word, decorator in decorators if word in ("command", "group")
-        ]
+        decorators = [(syntax.last_name(node), node) for node in function.decorator_list]
+        commands = [syntax.dotted(syntax.called(node)) for word, node in decorators if word in ("command", "group")]
         if any(name.endswith(".command") and not name.startswith("click.") for name in commands):
             facts.subcommands.append(function.name.replace("_", "-"))
-        for word, decorator in decorators if commands else ():
-            if word in ("option", "argument") and isinstance(decorator, ast.Call):
-                flag = _click_flag(decorator, scope, word == "argument")
-                facts.flags += [flag] if flag else []
-                facts.complete &= flag is not None
-            elif word not in (*_CLICK_WITHOUT_FLAGS, "option", "argument"):
-                facts.complete = False  # another decorator may add any flag
+        for word, node in decorators if commands else ():
+            flag = None
+            if word in ("option", "argument") and isinstance(node, ast.Call) and node.args:
+                flag = _click_flag(node, scope, word == "argument")
+            facts.flags += [flag] if flag else []
+            facts.complete &= flag is not None or word in _WITHOUT_FLAGS  # another decorator may add any flag
 
 
 def _click_flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFacts | None:

@@ -175,18 +175,12 @@ def _notebook(parts: dict[str, str], needed: list[str]) -> str:
         "try": _call(name, needed),
     }
     code: dict[str, Any] = {"cell_type": "code", "execution_count": None, "outputs": []}
-    cells = [
-        {
-            **({"cell_type": "markdown"} if key == "about" else code),
-            "id": key,
-            "metadata": {"tags": [SKIP_TAG]} if key == "try" else {},
-            "source": source.splitlines(keepends=True),
-        }
-        for key, source in sources.items()
-    ]
-    metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    cells = []
+    for key, source in sources.items():
+        kind = {"cell_type": "markdown"} if key == "about" else code
+        tags = {"tags": [SKIP_TAG]} if key == "try" else {}
+        cells.append({**kind, "id": key, "metadata": tags, "source": source.splitlines(keepends=True)})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     document = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -65,9 +65,8 @@ class TaskRequest(Request):
 def plan_tasks_file(
     repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
 ) -> tuple[TaskSource, dict[Path, str], dict[str, Any]]:
-    """Return checked tasks, the files that make them, and the facts of a TasksResult.
+    """Return checked tasks, their files, and the facts of a TasksResult. ``known`` is the executor of an entry point.
 
-    ``known`` is the executor of an entry point.
     Raises SpecInvalid (a name, a value, a count, a flag that does not exist, an edited file), ExecutorNotFound.
     """
     by_axis = _named_by_axis(wanted)

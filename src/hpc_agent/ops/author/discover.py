@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.child_process import compare_with_help
+from hpc_agent.experiment.reading.child_process import options_from_help
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
@@ -50,12 +50,14 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     if request.name:
         found = [facts for facts in found if request.name in (facts.name, facts.path)]
     python = request.python or sys.executable
-    helped = {
-        facts.path: compare_with_help(root, facts, python, request.help_timeout_sec, world.env)
-        for facts in (found if request.check_help else [])
-    }
+    compared: dict[str, dict[str, Any]] = {}
+    for facts in found if request.check_help else []:
+        helped, problem = options_from_help(root, facts.path, python, request.help_timeout_sec, world.env)
+        read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
+        only = {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read)}
+        compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
     step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR
-    return DiscoverExecutorsResult(executors=found, help=helped, notes=notes, next_step=step)
+    return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
 
 
 class DiscoverRunsRequest(Request):

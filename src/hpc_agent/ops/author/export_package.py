@@ -6,6 +6,7 @@ import hashlib
 import json
 import keyword
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -112,12 +113,11 @@ def _identifier(name: str) -> str:
 def _targets(repo: RepoLayout, package: str) -> dict[str, str]:
     """Return module -> notebook, as paths in the repo. Raises SpecInvalid when two notebooks make one module."""
     targets: dict[str, str] = {}
-    for path in (path for folder in FOLDERS for path in sorted((repo.root / "notebooks" / folder).glob("*.ipynb"))):
+    found = (path for folder in FOLDERS for path in sorted((repo.root / "notebooks" / folder).glob("*.ipynb")))
+    for path in filter(Path.is_file, found):
         name = path.relative_to(repo.root).as_posix()
         stem = _identifier(path.stem)
         module = f"src/{package}/{path.parent.name}/{stem}.py"
-        if not path.is_file():
-            continue
         if not stem.isidentifier() or stem == "__init__" or module in targets:
             other = f"as {targets[module]} does" if module in targets else "which is no module of its own"
             message, details = f"{name} would become {module}, {other}", {"notebook": name, "module": module}

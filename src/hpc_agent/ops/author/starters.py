@@ -161,9 +161,7 @@ EXAMPLES: dict[str, Any] = {
     "est_task_sec": 60,
     "run_name": "horizon-sweep",
     "verb": "submit",
-    "cmd_sha": "0" * 64,
-    "run_signature_sha": "0" * 64,
-    "expected_cmd_sha": "0" * 64,
+    **dict.fromkeys(("cmd_sha", "run_signature_sha", "expected_cmd_sha"), "0" * 64),
 }
 # Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {
@@ -198,28 +196,26 @@ def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecRes
     if chosen is None:
         message = f"there is no verb '{request.verb}'"
         raise SpecInvalid(message, field="verb", remediation="See 'hpc-agent --help'.")
-    info = mi.type_info(chosen.request)
-    assert isinstance(info, mi.StructType)
-    annotations = {field.encode_name: field.type for field in msgspec.structs.fields(chosen.request)}
+    fields: Any = msgspec.structs.fields(chosen.request)
     spec = dict(WHOLE.get(chosen.name, {}))
-    for field in info.fields:
+    for field in fields:
         name = field.encode_name
         if name not in spec and field.required:
-            spec[name] = _example(name, annotations[name], field.type)
+            spec[name] = _example(name, field.type)
         elif name not in spec and request.full:
             spec[name] = default_of(field)
     # The verb must accept its own example.
     convert(spec, chosen.request, chosen.name)
-    required = [field.encode_name for field in info.fields if field.required]
+    required = [field.encode_name for field in fields if field.required]
     return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
 
 
-def _example(name: str, annotation: Any, kind: mi.Type) -> Any:
+def _example(name: str, annotation: Any) -> Any:
     """Return the example value of a field, or the smallest value if there is none of this type."""
     try:
         msgspec.convert(EXAMPLES[name], annotation)
     except (KeyError, msgspec.ValidationError):
-        return _smallest(kind)
+        return _smallest(mi.type_info(annotation))
     return EXAMPLES[name]
 
 

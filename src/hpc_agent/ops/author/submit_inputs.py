@@ -32,9 +32,8 @@ from hpc_agent.world import World
 Action = Literal["monitor", "reuse", "interview", "fresh"]
 BIG_FOLDER_MIB = 200
 DATA_NAMES = ("data", "datasets", "dataset", "inputs", "input", "raw")
-# Fields of the request that the spec takes as they are.
-TAKEN = ("cluster", "executor", "run_name", "campaign_id", "conda_env", "shared_paths", "partition", "account",
-         "est_task_sec", "canary")  # fmt: skip
+# Fields of the request that the spec does not take as they are.
+NOT_TAKEN = ("experiment_dir", "resources", "accept_defaults")
 
 
 class BuildSubmitSpecRequest(SubmitRequest):
@@ -165,9 +164,8 @@ class SubmitInputs:
 
     def look_up(self) -> None:
         """Fill in ``spec``, ``resolved`` and ``unresolved``, one field after the other."""
-        for name in TAKEN:
-            value = getattr(self.request, name)
-            if value is not None:
+        for name, value in msgspec.structs.asdict(self.request).items():
+            if value is not None and name not in NOT_TAKEN:
                 self._resolve(name, value, "request")
         if self.request.resources != Resources():
             wanted = msgspec.to_builtins(self.request.resources).items()
@@ -262,8 +260,7 @@ class SubmitInputs:
     def _find_big_folders(self) -> None:
         """Find large folders of data that every snapshot would hold."""
         sizes = {name: self._size_mib(name) for name in DATA_NAMES}
-        big = [name for name in DATA_NAMES if sizes[name] >= BIG_FOLDER_MIB]
-        if big:
+        if big := [name for name in DATA_NAMES if sizes[name] >= BIG_FOLDER_MIB]:
             words = ", ".join(f"{name} has {sizes[name]:,} MiB" for name in big)
             context = f"{words}: shared data is pushed once and linked, frozen data is part of every changed snapshot"
             self._leave_open("shared_paths", [big, []], big, context, f"--shared-paths {','.join(big)}", "cluster")
@@ -296,13 +293,11 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
     unsafe = [ambiguity for ambiguity in unclear if ambiguity.safe_default is None]
     if unsafe or (unclear and not request.accept_defaults):
         first = (unsafe or unclear)[0]
+        message = f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}"
         defaults = " Or take the safe defaults: 'hpc-agent resolve-submit-inputs --accept-defaults'."
-        raise errors.NeedsResolution(
-            f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}",
-            field=first.field,
-            remediation=first.remedy + ("" if unsafe else defaults),
-            details={"resolved": msgspec.to_builtins(resolved), "ambiguities": msgspec.to_builtins(unclear)},
-        )
+        remedy = first.remedy + ("" if unsafe else defaults)
+        details = msgspec.to_builtins({"resolved": resolved, "ambiguities": unclear})
+        raise errors.NeedsResolution(message, field=first.field, remediation=remedy, details=details)
     spec.update({ambiguity.field: ambiguity.safe_default for ambiguity in unclear})
     facts = _planned(world, convert(spec, SubmitRequest, "submit"))
     resources, origin = facts["plan"]["resources"], facts["plan"]["origin"]

@@ -6,12 +6,12 @@ import base64
 import contextlib
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Annotated, Any
 
 import msgspec
@@ -109,16 +109,13 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
     """Start the dispatcher as a job template does. Return the end of its standard error."""
     env = {**world.env, "HPC_RUN_DIR": folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "dry"}
     command = [sys.executable, f"{folder.work}/.hpc/{LAUNCHER}", "task"]
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    child = subprocess.Popen(
-        command, cwd=folder.work, env=env, stdin=null, stdout=null, stderr=pipe, start_new_session=True
-    )
+    child = Popen(command, cwd=folder.work, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True)
     try:
         _, stderr = child.communicate(timeout=timeout_sec)
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         # The dispatcher passes SIGTERM to the executor's process group, waits for its grace, and ends.
         child.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(TimeoutExpired):
             child.wait(15)
         end_group(child)
         _, stderr = child.communicate()
@@ -145,7 +142,6 @@ def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_
         return finding("warning", "metrics_unreadable", f": {record.metrics_problem}", **facts)
     if not record.metrics:
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
-        return finding(
-            "warning", "no_metrics", " ended well but wrote no metrics: the table will have none", fix, **facts
-        )
+        message = " ended well but wrote no metrics: the table will have none"
+        return finding("warning", "no_metrics", message, fix, **facts)
     return finding("info", "task_complete", f" ended well in {record.seconds or 0.0:.1f} s", **facts)
