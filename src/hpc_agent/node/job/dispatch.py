@@ -7,6 +7,7 @@ rename, after the result folder is in place: a task without a record is not comp
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List
 
@@ -151,13 +152,10 @@ def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
 
     Exit code 130 means so, and so do files in the checkpoint folder of an executor that was stopped.
     """
-    try:
+    with suppress(OSError):
         os.rmdir(checkpoints)  # succeeds only for an empty folder
-        left = False
-    except OSError:
-        left = True
     stopped = record.cause == execute.STOPPED
-    if record.exit_code != 130 and not (stopped and left):
+    if record.exit_code != 130 and not (stopped and os.path.exists(checkpoints)):
         return record
     why = "stopped before its walltime, or by the scheduler" if stopped else "ended with exit code 130"
     return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)

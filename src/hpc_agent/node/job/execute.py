@@ -11,6 +11,7 @@ from subprocess import DEVNULL
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full
+from ..shared.processes import signal_group
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 HEAD_BYTES = 32 << 20
@@ -211,8 +212,3 @@ def _copy_output(pipe: int, log: Log) -> bool:
     data = os.read(pipe, CHUNK)
     log.write(data)
     return bool(data)
-
-
-def signal_group(pid: int, number: int) -> None:
-    with suppress(OSError):
-        os.killpg(pid, number)

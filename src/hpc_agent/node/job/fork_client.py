@@ -12,8 +12,9 @@ import subprocess
 from subprocess import DEVNULL
 from typing import Dict, List, Optional
 
+from ..shared.processes import signal_group
 from ..shared.task_environment import NO_FORK
-from .execute import Ended, Running, signal_group
+from .execute import Ended, Running
 from .fork_messages import receive, send
 
 # A command that is only ``python3 .hpc/cli.py``, with its interpreter as ``shlex.quote`` writes it.

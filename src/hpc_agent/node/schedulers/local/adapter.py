@@ -115,7 +115,7 @@ class Local(base.Scheduler):
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
         del query
-        cores = len(os.sched_getaffinity(0))
+        cores = int(self.cores or os.cpu_count() or 1)
         free = max(0, int(cores - os.getloadavg()[0]))
         memory = int(physical_memory_mb())
         return [Partition("local", "up", True, None, 1, cores, free, cores, memory)], []
