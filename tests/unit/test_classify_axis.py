@@ -243,6 +243,7 @@ UNSAFE = [
     "np.log(df['a'], df['b'])", "np.roll(df['a'], 1)", "np.gradient(df['a'])", "df['a'].values[::-1]", "df.T", "df.index * 2",
     "pd.Series(df['a'].to_numpy()).shift(1)", "df['a'].reset_index(drop=True)", "df['a'].shift(**k)",
     "df['a'].expanding(3).max()",
+    "df['a'].tolist() + df['b'].tolist()",
     "df.pipe(k)", "df.eval('a + b')", "(lambda: df)()", "df['a'].diff(k, 1)", "pd.read_csv('f.csv')['a']", "np.load('f.npy') * 2",
 ]  # fmt: skip
 
@@ -270,6 +271,7 @@ REBOUND = [
     "def run(x):\n    n = len(x)\n    return x.rolling(n).mean()\n",
     "def run(x, other):\n    return x.shift(1) + other.shift(50)\n",
     "def run(x, s):\n    for v in x:\n        s += v\n    return s\n",
+    "def run(x):\n    best = x[0]\n    x = x * 2\n    for v in x:\n        best = max(best, v)\n    return best\n",
     "def run(x):\n    s = 1\n    out = []\n    for v in x:\n        s += v\n        out.append(s)\n    return out\n",
 ]
 

@@ -88,10 +88,8 @@ METHODS: dict[str, dict[str, Fold | str]] = {
     "column": {"tolist": "list", "to_numpy": "same", "copy": "same", "expanding": "expanding", **FOLDS},
     "rolling": dict.fromkeys("sum mean min max median count skew kurt std var".split(), "column"),
     "ewm": {"mean": "column"},
-    "expanding": {
-        "sum": Fold("sum", True), "max": Fold("max", True), "min": Fold("min", True), "mean": Fold("moments", True),
-    },
-}  # fmt: skip
+    "expanding": {name: Fold(FOLDS[name].monoid, True) for name in ("sum", "max", "min", "mean")},
+}
 
 READERS = frozenset(
     "read_csv read_parquet read_table read_feather read_json read_excel read_hdf read_pickle load loadtxt genfromtxt "

@@ -42,7 +42,9 @@ class Expressions:
     def assume(self, parameter: str) -> None:
         self.caveats += [f"the halo holds where {parameter} is not negative"] if parameter else []
 
-    def load(self) -> Series:
+    def load(self, node: ast.AST) -> Series:
+        if self.loaded:
+            raise Doubt(node, "it uses two series: only one can be split by its rows")
         self.loaded.append(Series(kind="loaded"))
         return self.loaded[0]
 
@@ -66,19 +68,11 @@ class Expressions:
             case ast.Call():
                 path = self.names.path_of(node.func)
                 return self._function(node, path) if path else self._method(node)
-        return self._list_or_group(node)
-
-    def _list_or_group(self, node: ast.AST) -> Value:
-        match node:
             case ast.ListComp(element, [ast.comprehension(target, source, [], 0)]):
                 inner, series = self.loop(target, source)
                 return inner.listed(element, series)
             case ast.List([]):
                 return Start()
-            case ast.Tuple(parts):
-                return tuple(map(self.value, parts))
-            case ast.Dict(keys, parts) if all(isinstance(key, ast.Constant) for key in keys):
-                return tuple(map(self.value, parts))
         raise Doubt(node, f"no rule for {ast.unparse(node)[:80]}")
 
     def _named(self, node: ast.AST, name: str) -> Value:
@@ -223,11 +217,7 @@ class Expressions:
         words = {word.arg: word.value for word in node.keywords}
         if path == f"{KIT}.series.load_series":
             given = self.known.get(ast.unparse(node.args[0])) if node.args else None
-            if isinstance(given, Series) and given.kind == "loaded":
-                return given
-            if self.loaded:
-                raise Doubt(node, "a second series is loaded: only one can be split by its rows")
-            return self.load()
+            return given if isinstance(given, Series) and given.kind == "loaded" else self.load(node)
         if path == "collections.deque" and not node.args and [*words] == ["maxlen"]:
             return Start(back=self.reach(node, "deque", "window", words["maxlen"])[0])
         match [self.value(argument) for argument in node.args], [*words]:
@@ -235,8 +225,7 @@ class Expressions:
                 return replace(self.series(node, value), kind="trimmed")
             case [value], ["prepend"] if path == "numpy.diff":
                 self.number(words["prepend"])
-                self.show(node, "differences of neighbouring rows")
-                return self.series(node, value).after(Number(1).rows(), Rows(), "column")
+                return self.series(node, value).after(*self.reach(node, "diff", "periods", ast.Constant(1)), "column")
             case [Series(kind="rows") as window], [] if path in table.WINDOW_FUNCTIONS:
                 return replace(window, kind="row")
             case [Number(0, ""), Position() as position], [] if path == "builtins.max":
@@ -259,10 +248,8 @@ class Expressions:
             result = table.METHODS.get(owner.kind, table.METHODS["column"]).get(name)
             if isinstance(result, table.Fold):
                 return self.folded(node, owner, result)
-            if result == "same" or (result and owner.kind == "trimmed"):
-                return owner
             if result:
-                return replace(owner, kind=result)
+                return owner if result == "same" or owner.kind == "trimmed" else replace(owner, kind=result)
         series = self.series(node, owner)
         if name == "astype" and [*map(self.names.path_of, node.args)] in table.TYPES and not node.keywords:
             return self.combined(node, series)

@@ -76,10 +76,8 @@ def _begin(reader: Expressions, function: ast.FunctionDef) -> None:
         if not (reader.names.path_of(target) or "").startswith(KIT):
             raise Doubt(decorator, "a decorator may change the function")
     series, numbers = parameters(function, reader.names)
-    if len(series) > 1:
-        raise Doubt(function, f"{' and '.join(sorted(series))} are used as series: only one can be split by its rows")
     reader.known.update({name: Number(0, name) for name in numbers})
-    reader.known.update({name: reader.load() for name in series})
+    reader.known.update({name: reader.load(function) for name in series})
 
 
 def _leaving(reader: Expressions, function: ast.FunctionDef) -> list[Series]:
@@ -90,11 +88,11 @@ def _leaving(reader: Expressions, function: ast.FunctionDef) -> list[Series]:
             case ast.Pass() | ast.Expr(ast.Constant()) | ast.Import() | ast.ImportFrom():
                 pass
             case ast.Return(value):
-                return found + (_series_of(node, reader.value(value)) if value else [])
+                return found + (_series_of(reader, value) if value else [])
             case ast.Expr(ast.Call(ast.Attribute(value, writer))) if writer in WRITERS:
-                found += _series_of(node, reader.value(value))
+                found += _series_of(reader, value)
             case ast.Expr(ast.Call(called, [_, value], [])) if reader.names.path_of(called) == "numpy.save":
-                found += _series_of(node, reader.value(value))
+                found += _series_of(reader, value)
             case ast.Assign([ast.Name(name)], value):
                 reader.known[name] = reader.value(value)
             case ast.For():
@@ -194,15 +192,18 @@ def _average_or_fold(inner: Expressions, name: str, value: ast.expr, start: Valu
     raise Doubt(value, f"'{name}' is no average and no fold")
 
 
-def _series_of(node: ast.AST, value: Value) -> list[Series]:
-    match value:
-        case tuple():
-            return [part for item in value for part in _series_of(node, item)]
-        case Series() if value.kind in (*COLUMNS, "trimmed"):
-            return [value]
-        case Number():
-            return []
-    raise Doubt(node, "only series, totals and numbers may leave the function")
+def _series_of(reader: Expressions, node: ast.expr) -> list[Series]:
+    match node:
+        case ast.Tuple(parts):
+            return [series for part in parts for series in _series_of(reader, part)]
+        case ast.Dict(keys, parts) if all(isinstance(key, ast.Constant) for key in keys):
+            return [series for part in parts for series in _series_of(reader, part)]
+    value = reader.value(node)
+    if isinstance(value, Series) and value.kind in (*COLUMNS, "trimmed"):
+        return [value]
+    if not isinstance(value, Number):
+        raise Doubt(node, "only series, totals and numbers may leave the function")
+    return []
 
 
 def _verdict(reader: Expressions, function: ast.FunctionDef, leaving: list[Series]) -> Classification:

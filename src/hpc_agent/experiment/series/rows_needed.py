@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Union
 
 from hpc_agent.experiment.series.column_methods import Fold
 from hpc_agent.experiment.series.function_source import Doubt
@@ -22,25 +20,23 @@ class Rows(dict[tuple[str, ...], int]):
     """
 
     def or_more(self, other: Rows) -> Rows:
-        return _largest([*self.items(), *other.items()])
+        # Of the same terms the largest constant is last, and stays.
+        found = Rows(sorted([*self.items(), *other.items()]))
+        if len(found) > MOST_SUMS:
+            raise Doubt(1, "the rows that it needs make too long an expression")
+        return found
 
     def then(self, other: Rows) -> Rows:
         """Return the rows of a step that follows another one: their sum."""
         if not self or not other:
             return self.or_more(other)
         pairs = product(self.items(), other.items())
-        return _largest((tuple(sorted(mine + theirs)), one + two) for (mine, one), (theirs, two) in pairs)
+        sums = sorted((tuple(sorted(mine + theirs)), one + two) for (mine, one), (theirs, two) in pairs)
+        return Rows().or_more(Rows(sums))
 
     def __str__(self) -> str:
         texts = sorted(_sum(terms, constant) for terms, constant in self.items()) or ["0"]
         return texts[0] if len(texts) == 1 else f"max({', '.join(texts)})"
-
-
-def _largest(sums: Iterable[tuple[tuple[str, ...], int]]) -> Rows:
-    found = Rows(sorted(sums))  # of the same terms the largest constant is last, and stays
-    if len(found) > MOST_SUMS:
-        raise Doubt(1, "the rows that it needs make too long an expression")
-    return found
 
 
 def _sum(terms: tuple[str, ...], constant: int | float | None) -> str:
@@ -126,5 +122,4 @@ class Start:
     of: Series | None = None
 
 
-Value = Union[Number, Series, Position, Start, "Group"]
-Group = tuple[Value, ...]  # values that leave the function together
+Value = Number | Series | Position | Start
