@@ -14,14 +14,7 @@ from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import (
-    RUN_ERRORS,
-    KnownRun,
-    RunScoped,
-    keep_measurements,
-    known_run,
-    lacks_measurements,
-)
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
 from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
@@ -76,9 +69,8 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    question = {"waves": request.wave or None, "replicates": request.replicates, "measure": lacks_measurements(run)}
-    answer = run.node.ask("combine", run.record.run_id, question, COMBINE_TIMEOUT_SEC)
-    keep_measurements(run, answer)
+    question = {"waves": request.wave or None, "replicates": request.replicates}
+    answer = ask_measured(run, "combine", question, COMBINE_TIMEOUT_SEC)
     waves = list(answer["waves"].values())
     included, total = sum(count(wave["included"]) for wave in waves), sum(wave["tasks"] for wave in waves)
     left_out = {"failed_tasks": _joined(waves, "failed"), "missing_tasks": _joined(waves, "missing")}

@@ -89,13 +89,14 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
     return records[0]
 
 
-def lacks_measurements(run: KnownRun) -> bool:
-    """Return True when this machine has no measurements of the run's tasks yet."""
-    return not has_samples(run.repo, run.record.cluster, run.record.run_id)
+def ask_measured(run: KnownRun, verb: str, question: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    """Ask the cluster about a run; keep the time and memory of an ended run's tasks, once, for the next plan.
 
-
-def keep_measurements(run: KnownRun, answer: dict[str, Any]) -> None:
-    """Keep the time and memory of an ended run's tasks for the next plan. An error here is ignored."""
+    Raises the errors of the connection and of the verb. An error of the measurements is ignored.
+    """
+    lacking = not has_samples(run.repo, run.record.cluster, run.record.run_id)
+    answer = run.node.ask(verb, run.record.run_id, {**question, "measure": lacking}, timeout)
     with contextlib.suppress(errors.HpcError, OSError):
         if rows := answer.get("measured"):
             keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)
+    return answer

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import KnownRun, keep_measurements, lacks_measurements
+from hpc_agent.ops.run.known_run import KnownRun, ask_measured
 from hpc_agent.state.journal import Journal, RunRecord
 
 STATES = ("complete", "running", "pending", "failed", "unknown")
@@ -51,9 +51,8 @@ NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted")
 def ask_status(run: KnownRun) -> StatusResult:
     """Ask the cluster once, and write the answer into the journal."""
     run_id = run.record.run_id
-    answer = run.node.ask("report", run_id, {"measure": lacks_measurements(run)})
+    answer = ask_measured(run, "report", {})
     journal_status(run.journal, run.record, answer)
-    keep_measurements(run, answer)
     counts, mean = answer["counts"], answer["mean_task_seconds"]
     left = counts["running"] + counts["pending"]
     return StatusResult(
