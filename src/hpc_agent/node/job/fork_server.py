@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from .fork_messages import receive, send
@@ -60,27 +59,34 @@ def main(arguments: List[str]) -> int:
 
 def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
     """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher."""
+    ready, begun = os.pipe()
     try:
         with warnings.catch_warnings():
             # Python 3.12 and later: a library's threads (those of BLAS) that survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError:  # too many processes just now
-        os.close(output)
+        for descriptor in (ready, begun, output):
+            os.close(descriptor)
         send(channel, {"refused": True})
         return False
     if pid:
+        os.close(begun)
         os.close(output)
-        with suppress(OSError):  # the fork has ended
-            os.setpgid(pid, pid)  # here and in the fork: the dispatcher may signal the group at once
+        os.read(
+            ready, 1
+        )  # returns once the fork leads a session and heeds signals: the dispatcher may signal its group
+        os.close(ready)
         send(channel, {"pid": pid})
         _, status, usage = os.wait4(pid, 0)
         cpu = usage.ru_utime + usage.ru_stime
         send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": float(usage.ru_maxrss)})
         return False
-    os.setpgid(0, 0)
+    os.setsid()
     channel.close()
     _become_new_process(env, output)
+    os.close(ready)
+    os.close(begun)
     return True
 
 
