@@ -45,7 +45,7 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a primitive is registered."""
+    """The options of a primitive."""
 
     stage: str
     effects: Collection[Effect] = ()

@@ -1,6 +1,6 @@
-"""How a series is split: the kind of its axis, the rows a task needs around its own, and the list of tasks.
+"""The split of a series: the kind of its axis, the rows a task needs around its own, and the list of tasks.
 
-The kinds: ``independent`` (a row needs no other row), ``bounded_halo`` (a row needs so many rows before it, and after it),
+The kinds: ``independent`` (a row needs no other row), ``bounded_halo`` (a row needs a known number of rows around it),
 ``associative`` (chunks give partials that are merged), ``sequential`` (one chunk), ``cartesian`` (no series at all: the
 tasks are the points of the sweep).
 """

@@ -36,7 +36,7 @@ class Halo(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
-    """How a run's series may be split."""
+    """The split that a run's series allows."""
 
     kind: Annotated[
         Literal["independent", "bounded_halo", "associative", "sequential", "cartesian"],
@@ -54,7 +54,7 @@ class DataAxis(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ExecutorAxis(msgspec.Struct, forbid_unknown_fields=True):
-    """How one run's series may be split, and who said so."""
+    """The split that one run's series allows, and the origin of that statement."""
 
     run_signature_sha: str
     data_axis: dict[str, Any]

@@ -20,7 +20,7 @@ REMEDY = "See what a function needs with 'hpc-agent classify-axis-easy', correct
 
 
 class ChunkedAxis(DataAxis, kw_only=True, forbid_unknown_fields=True):
-    """How a series of ``series_length`` rows is cut, and how many rows a chunk has to see besides its own."""
+    """The chunks of a series of ``series_length`` rows, and the rows that a chunk sees besides its own."""
 
     kind: Annotated[
         Literal["independent", "bounded_halo", "associative", "sequential"] | None,

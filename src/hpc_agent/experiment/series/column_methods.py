@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Fold(NamedTuple):
-    """How the rows are folded: the monoid, and True where each row gets the value so far, not the whole series one value."""
+    """A fold of the rows: the monoid, and True where each row gets the value so far, not the whole series one value."""
 
     monoid: str
     running: bool

@@ -32,7 +32,7 @@ class Stateful(Doubt):
 
 
 class Names:
-    """What each name of a file means. A name that is bound in two ways anywhere in it means nothing certain."""
+    """The meaning of each name of a file. A name that is bound in two ways anywhere in the file means nothing certain."""
 
     def __init__(self, trees: list[ast.Module]) -> None:
         self._meanings: defaultdict[str, set[object]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""What an expression of a function stands for: a number, or a series with the rows that each of its values needs."""
+"""The meaning of an expression in a function: a number, or a series with the rows that each of its values needs."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Start:
-    """What a loop fills or carries on: a deque with ``back`` rows before each one, the first row of ``of``, an empty list."""
+    """The object that a loop fills: a deque with ``back`` rows before each one, the first row of ``of``, an empty list."""
 
     back: Rows | None = None
     of: Series | None = None

@@ -25,7 +25,7 @@ STOPPED = "terminated"
 
 
 class Ended(NamedTuple):
-    """How a process ended, with all its children."""
+    """The end of a process and of all its children."""
 
     status: int  # as wait() has it
     cpu_seconds: float

@@ -21,7 +21,7 @@ MOST_ROWS = 300
 
 
 class FailureFacts(NamedTuple):
-    """How a task failed, from its record or else from accounting. Status cache and answers hold these facts as JSON."""
+    """The failure of a task, from its record or else from accounting. Status cache and answers hold these facts as JSON."""
 
     cause: Optional[str] = None
     message: str = ""

@@ -11,7 +11,7 @@ NULLABLE = ("kwargs", "cause", "exit_code", "signal")
 
 
 class TaskRecord(NamedTuple):
-    """How the latest attempt of a task ended. Times are seconds since the epoch, durations seconds, memory MiB."""
+    """The end of the latest attempt of a task. Times are seconds since the epoch, durations seconds, memory MiB."""
 
     task: int
     state: str  # "complete" or "failed"

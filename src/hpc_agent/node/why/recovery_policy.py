@@ -21,7 +21,7 @@ KEPT_FINGERPRINTS = 100
 
 
 class Policy(object):
-    """How far recovery may go. Every limit is the cluster's or the request's."""
+    """The limits of recovery. Every limit is the cluster's or the request's."""
 
     def __init__(self, document: Dict[str, Any]) -> None:
         # The task ids that were named, or None for every failed task.
