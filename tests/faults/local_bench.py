@@ -1,5 +1,6 @@
 """A state folder of the embedded scheduler with real processes, for the fault tests."""
 
+import contextlib
 import json
 import os
 import signal
@@ -95,7 +96,8 @@ class Bench:
 
     def close(self) -> None:
         for pid in self.supervisors():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now: its work is done
+                os.kill(pid, signal.SIGKILL)
         processes.kill_all(self.leftovers())
 
 
