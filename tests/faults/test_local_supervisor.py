@@ -115,6 +115,26 @@ def test_killed_supervisors_lose_and_repeat_nothing(bench: Bench) -> None:
     assert set(ends.values()) == {1}
 
 
+STUCK_FILE = """
+import os
+unlink = os.unlink
+def refuse(path, *arguments, **options):
+    if str(path).endswith("active/1"):
+        raise OSError(5, "Input/output error", path)
+    return unlink(path, *arguments, **options)
+os.unlink = refuse
+"""
+
+
+def test_an_ended_job_whose_file_stays_holds_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    patched_boot(monkeypatch, STUCK_FILE)
+    first = bench.submit("exit 0\n")
+    second = bench.submit("exit 0\n", after=[first])
+    until(lambda: not bench.scheduler.queue([second]))
+    assert bench.rows(second)[0]["state"] == "complete"
+    assert "job 1 has ended: [Errno 5]" in Path(bench.scheduler.state.log).read_text()
+
+
 # Kills the first supervisor at its n-th call of something that the outside can notice.
 KILLED_SUPERVISOR = """
 import os, signal, subprocess

@@ -230,6 +230,20 @@ def test_the_host_is_lost_in_the_middle_of_a_task(element):
     assert (element.record(1)["cause"], element.record(1)["signal"]) == ("signal", 9)
 
 
+@pytest.mark.timeout(90)
+def test_a_host_that_dies_before_its_answer_has_begun_no_task(element):
+    begun = element.root / "begun"
+    element.build(f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n', count=2)
+    server = element.work / ".hpc/_hpc_runtime/job/fork_server.py"
+    answer = 'send(channel, {"pid": pid})'
+    text = server.read_text()
+    assert text.count(answer) == 1
+    element.write(server, text.replace(answer, f"os.kill(os.getpid(), signal.SIGKILL); {answer}"))
+    assert element.run() == 0, element.said
+    time.sleep(1)  # for a fork that would begin late
+    assert begun.read_text().split() == ["0", "1"]
+
+
 def test_sigterm_reaches_the_task_and_nothing_is_left_behind(element):
     body = """
     import os, signal, sys, time

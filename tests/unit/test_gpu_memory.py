@@ -38,7 +38,7 @@ def watched(env, session, seconds=20.0):
     while len(asked.read_text()) < 2:
         assert time.monotonic() < end
         time.sleep(0.02)
-    watch.ended.set()
+    watch.close()
     watch.join(seconds)
     assert not watch.is_alive()
     return watch.peak_mb
@@ -66,6 +66,20 @@ def test_a_tool_that_is_not_there_is_asked_once(tmp_path, monkeypatch):
     watch.join(20)
     assert not watch.is_alive()
     assert watch.peak_mb is None
+
+
+def test_a_tool_that_hangs_ends_with_the_executor(tool, tmp_path):
+    env = tool(f"echo $$ >{tmp_path}/pid; exec sleep 60\n")
+    watch = gpu_memory.GpuWatch(os.getpid(), env)
+    end = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    watch.close()
+    watch.join(20)
+    assert not watch.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_tool_that_hangs_is_ended(tool, monkeypatch):

@@ -206,6 +206,15 @@ def test_ids_are_given_once_and_half_made_jobs_are_none(tmp_path: Path) -> None:
     assert Path(state.path).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", "7", '{"name": "n"', ""])
+def test_a_damaged_job_is_named(tmp_path: Path, text: str) -> None:
+    folder = StateFolder(str(tmp_path)).job(1)
+    Path(folder.path).mkdir(parents=True)
+    Path(folder.spec).write_text(text)
+    with pytest.raises(NodeError, match="is damaged"):
+        folder.read()
+
+
 def test_ten_comes_after_nine(tmp_path: Path) -> None:
     state = StateFolder(str(tmp_path))
     state.create()

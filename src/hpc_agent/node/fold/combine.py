@@ -63,7 +63,7 @@ def _wave(
         partial.update(_fold(folder, run, complete, replicates))
         make_folder(folder.combiner)
         write_json(path, partial)
-    return dict(kept, **partial, fresh=fresh)
+    return dict({} if fresh else kept, **partial, fresh=fresh)
 
 
 def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:

@@ -139,7 +139,7 @@ def run(
             signal.signal(number, handler)
         log.close()
         if watch is not None:
-            watch.ended.set()
+            watch.close()
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
     cause, message = _cause(exit_code, killed_by, bool(stops))

@@ -58,35 +58,40 @@ def main(arguments: List[str]) -> int:
 
 
 def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
-    """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher."""
-    ready, begun = os.pipe()
+    """Return True in the fork; return False here, once the fork has ended and its end is sent to the dispatcher.
+
+    The fork begins its task only after the dispatcher was told of the fork: a server that is killed before leaves the
+    task to the dispatcher, which would else begin the task a second time.
+    """
+    gate, inner = socket.socketpair()
     try:
         with warnings.catch_warnings():
             # Python 3.12 and later: a library's threads (those of BLAS) that survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError:  # too many processes just now
-        for descriptor in (ready, begun, output):
-            os.close(descriptor)
+        os.close(output)
         send(channel, {"refused": True})
         return False
     if pid:
-        os.close(begun)
+        inner.close()
         os.close(output)
-        os.read(
-            ready, 1
-        )  # returns once the fork leads a session and heeds signals: the dispatcher may signal its group
-        os.close(ready)
-        send(channel, {"pid": pid})
+        with gate:
+            gate.recv(1)  # the fork leads a session and heeds signals: the dispatcher may signal its group
+            send(channel, {"pid": pid})
+            gate.send(b"!")
         _, status, usage = os.wait4(pid, 0)
         cpu = usage.ru_utime + usage.ru_stime
         send(channel, {"status": status, "cpu_seconds": cpu, "max_rss_kib": float(usage.ru_maxrss)})
         return False
     os.setsid()
+    gate.close()
     channel.close()
     _become_new_process(env, output)
-    os.close(ready)
-    os.close(begun)
+    with inner:
+        inner.send(b"!")
+        if not inner.recv(1):
+            os._exit(1)
     return True
 
 

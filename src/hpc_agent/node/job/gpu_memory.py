@@ -1,12 +1,11 @@
 """Measure the GPU memory of an executor with nvidia-smi, every 15 seconds."""
 
 import os
+import subprocess
 import threading
 from contextlib import suppress
+from subprocess import DEVNULL, PIPE
 from typing import Dict, Optional
-
-from ..shared.commands import run_command
-from ..shared.errors import NodeError
 
 FIRST_SEC = 1.0  # early, so that short tasks are measured too
 EVERY_SEC = 15.0
@@ -21,20 +20,32 @@ class GpuWatch(threading.Thread):
         super().__init__(daemon=True)  # a query that hangs does not hold the dispatcher
         self._session = session
         self._env = env
-        self.ended = threading.Event()  # set it when the executor has ended
+        self._query: "Optional[subprocess.Popen[bytes]]" = None
+        self._ended = threading.Event()
         self.peak_mb: Optional[float] = None
         with suppress(RuntimeError):  # too many threads just now: nothing is measured
             self.start()
 
     def run(self) -> None:
         pause = FIRST_SEC
-        while not self.ended.wait(pause):
+        while not self._ended.wait(pause):
             pause = EVERY_SEC
             try:
-                self._take(run_command(QUERY, LIMIT_SEC, self._env)[1])
-            except NodeError as error:
-                if error.code != "cluster_timeout":
-                    return  # this node has no nvidia-smi
+                self._query = query = subprocess.Popen(QUERY, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=self._env)
+            except OSError:
+                return  # this node has no nvidia-smi
+            if self._ended.is_set():
+                query.kill()  # close() came before the query
+            with suppress(subprocess.TimeoutExpired):
+                self._take(query.communicate(timeout=LIMIT_SEC)[0].decode(errors="replace"))
+            query.kill()  # it hangs, or has ended
+            query.wait()
+
+    def close(self) -> None:
+        """End the measurements, and a query that hangs: it must not outlive the element."""
+        self._ended.set()
+        if self._query is not None:
+            self._query.kill()
 
     def _take(self, answer: str) -> None:
         used = []

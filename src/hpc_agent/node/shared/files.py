@@ -68,7 +68,12 @@ def read_json(path: str, default: Any = None) -> Any:
 
 
 def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:
-    """Return the named tuple of a document. A file of another version may have other fields, which are dropped."""
+    """Return the named tuple of a document. A file of another version may have other fields, which are dropped.
+
+    Raises TypeError for a document that is no object, or lacks a field.
+    """
+    if not isinstance(document, dict):
+        raise TypeError("not an object: %.80r" % (document,))
     names = kind._fields  # type: ignore[attr-defined]
     return kind(**{name: value for name, value in document.items() if name in names and value is not None})
 

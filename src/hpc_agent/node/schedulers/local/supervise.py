@@ -21,7 +21,7 @@ from ...shared.files import remove_quietly, sync_folder, write_json
 from . import capacity, state_folder
 from .capacity import Amount, Demand
 from .elements import Array, Element, log
-from .state_folder import StateFolder
+from .state_folder import JobFolder, StateFolder
 
 LOOK_SEC = 2.0
 SCAN_SEC = 0.5
@@ -40,6 +40,7 @@ class Supervisor(object):
         self.lock = lock
         self.arrays: Dict[int, Array] = {}  # in the order of their submission
         self.broken: Set[int] = set()
+        self.retired: Set[int] = set()
         self.limits = Amount(1, 0.0, 0)
         self.signals, write = os.pipe()
         os.set_blocking(self.signals, False)
@@ -109,6 +110,9 @@ class Supervisor(object):
             if job_id in self.arrays or job_id in self.broken:
                 continue
             folder = self.state.job(job_id)
+            if job_id in self.retired:
+                self.forget(folder)
+                continue
             try:
                 stored = folder.read()
                 if stored is not None:
@@ -129,15 +133,22 @@ class Supervisor(object):
                 self.hold_until = now + RETRY_SEC
                 return False
             del self.arrays[array.id]
-            with contextlib.suppress(OSError):  # a file that stays is found by the next look, and its job retired again
-                os.unlink(array.folder.active)
-                sync_folder(self.state.active)
+            self.retired.add(array.id)
+            self.forget(array.folder)
             shutil.rmtree(array.folder.exits, ignore_errors=True)
         return bool(over)
 
+    def forget(self, folder: JobFolder) -> None:
+        """Remove the file that makes a job unfinished. Where that fails, the next look tries again."""
+        try:
+            os.unlink(folder.active)
+            sync_folder(self.state.active)
+        except OSError as error:
+            log("job %d has ended: %s" % (folder.id, error))
+
     def is_open(self, job_id: int) -> bool:
         """Return True while the job has yet to end. An unknown job is over."""
-        return job_id in self.arrays or self.state.job(job_id).is_unfinished()
+        return job_id in self.arrays or (job_id not in self.retired and self.state.job(job_id).is_unfinished())
 
     def notice_exits(self, now: float) -> None:
         """Reap own children, poll adopted elements, and finish the elements that have ended."""
