@@ -148,6 +148,7 @@ REFUSED = {
     "filled gaps": "def run(x):\n    return x.ffill()\n",
     "chance": "def run(x):\n    return np.asarray(x) + np.random.random(len(x))\n",
     "filter": "def run(x):\n    return x[x > 0]\n",
+    "isin of other numbers": "def run(df):\n    return df['a'].isin(df['b'])\n",
     "isin": "def run(df):\n    return df['a'].round(1).isin(df['b'].round(1))\n",
     "groupby": "def run(df):\n    return df.groupby('id')['a'].diff()\n",
     "backtest": """

@@ -67,6 +67,23 @@ def test_spellings(run_cli, arguments, verb):
         assert data
 
 
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        (["submit", "--spec", "-"], '{"cluster": "\\ud800", "executor": "true"}'),
+        (["submit", "--spec", "-"], '{"\\ud800": 1}'),
+        (["submit", "--cluster", "\udcff", "--executor", "true"], ""),
+        (["status", "--\udcff", "x"], ""),
+        (["\udcff"], ""),
+    ],
+)
+def test_bytes_that_are_no_text_are_one_envelope(arguments, stdin):
+    done = call(*arguments, input=stdin)
+    assert json.loads(done.stdout)["error_code"] == "spec_invalid"
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_capabilities_are_the_whole_contract(run_cli):
     data = run_cli("capabilities").data
     names = {row["name"] for row in data["operations"]}

@@ -256,6 +256,7 @@ def test_what_the_table_does_not_hold_is_unclassifiable(tmp_path, expression):
 
 
 REBOUND = [
+    "def run(x):\n    fx = x.copy()\n    out = []\n    for i in frange(len(x)):\n        out.append(fx[i])\n    return out\n",
     "np = Strange()\ndef run(x):\n    return np.sqrt(x)\n",
     "def run(x):\n    np.sqrt = np.cumsum\n    return np.sqrt(x)\n",
     "np.sqrt = np.cumsum\ndef run(x):\n    return np.sqrt(x)\n",

@@ -50,6 +50,8 @@ def success(primitive: Primitive, result: Result) -> bytes:
 
 def failure(error: HpcError) -> bytes:
     facts = {name: getattr(error, name) for name in Failure.__struct_fields__ if name != "ok"}
+    for name in ("message", "remediation"):  # a word of the command line may hold bytes that are no UTF-8
+        facts[name] = facts[name].encode(errors="backslashreplace").decode()
     return msgspec.json.encode(Failure(ok=False, **facts), order="sorted")
 
 
@@ -58,7 +60,11 @@ def convert(document: Any, request: type[R], verb: str) -> R:
     if not isinstance(document, dict):
         raise SpecInvalid(f"the request of '{verb}' must be a JSON object, not {type(document).__name__}")
     try:
+        msgspec.json.encode(document)
         return msgspec.convert(document, request)
+    except UnicodeEncodeError as error:
+        message = f"the request of '{verb}' holds text that is no Unicode: {ascii(error.object)[:80]}"
+        raise SpecInvalid(message, remediation="Write the name or the value in UTF-8, then call again.") from error
     except msgspec.ValidationError as error:
         named = ((current_name(key, request.__struct_fields__), key, value) for key, value in document.items())
         current = {key if name in document else name: value for name, key, value in named}

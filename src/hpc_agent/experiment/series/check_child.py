@@ -168,6 +168,7 @@ def decide(check: Check) -> dict[str, Any]:
         for monoid in ("sum", "max", "min"):
             if joins(check, rows, base, monoid):
                 check.lengths = [base]
+                check.not_tried["rows with NaN"] = None
                 return {"kind": "associative", "monoid": monoid}
     check.lengths = [base, base * 2 + 7]
     proposed = proposal["rows"] if proposal else [None] * len(points)
@@ -175,6 +176,8 @@ def decide(check: Check) -> dict[str, Any]:
     for point, reach in zip(points, reaches):
         for kind, length in itertools.product(sample_rows.ROUNDS, check.lengths):
             compare(check, rows.mapped(arranged, kind, length, check.rng), point, kind, reach)
+        for length in check.lengths if len(rows.columns) > 1 else ():
+            compare(check, sample_rows.shared(rows, length, check.rng), point, "shared values", reach)
     if check.argument is None or check.request["series"]:
         compare(check, rows, check.params, "your rows", reaches[0])
     around = {}

@@ -102,4 +102,8 @@ ROUNDING = (
     "rolling sums and averages of pandas round differently in parts: check-axis or check_elision measures by how much"
 )
 EXACT = "a sum of rounded numbers differs in its last digits: emit SUM.of(terms) or SUM.cumulative(terms); rows must have no NaN"
-CAVEATS = {"rolling": [ROUNDING], "ewm": [FADES], "average": [FADES], "sum": [EXACT], "moments": [EXACT]}
+NO_NAN = "rows must have no NaN"
+CAVEATS = {
+    "rolling": [ROUNDING], "ewm": [FADES], "average": [FADES], "sum": [EXACT], "moments": [EXACT], "max": [NO_NAN],
+    "min": [NO_NAN],
+}  # fmt: skip

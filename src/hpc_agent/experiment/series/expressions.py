@@ -189,7 +189,8 @@ class Expressions:
     def loop(self, target: ast.expr, source: ast.expr) -> tuple[Expressions, Series]:
         """Return the names of a loop's body, and its series. Raises Doubt for any loop but over x and range(len(x))."""
         text = ast.unparse(source)
-        name = re.sub(r"range\(len\((\w+)\)\)", r"\1", text)
+        by_number = re.fullmatch(r"range\(len\((\w+)\)\)", text)
+        name = by_number.group(1) if by_number else text
         builtin = [*map(self.names.meaning, ("range", "len"))] == ["builtins.range", "builtins.len"]
         if not isinstance(target, ast.Name) or not name.isidentifier() or not (name == text or builtin):
             raise Doubt(source, "no template has this loop")

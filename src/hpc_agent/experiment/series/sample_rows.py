@@ -120,6 +120,13 @@ def arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> l
     return list(map(changes[kind], drawn)) if kind in changes else drawn
 
 
+def shared(rows: Rows, length: int, rng: random.Random) -> Rows:
+    """Return random rows in which each number stands once in every column of its type, in another row."""
+    drawn = rows.mapped(arranged, "random", length, rng)
+    pools = {type(values[0]): values for values in drawn.columns.values() if is_numeric(values)}
+    return drawn.mapped(lambda values: rng.sample(pools[type(values[0])], length) if is_numeric(values) else values)
+
+
 def _later(values: list[Any], count: int) -> list[Any]:
     """Return dates that go on as the last two do; other texts are repeated."""
     try:

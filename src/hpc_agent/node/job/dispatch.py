@@ -35,7 +35,8 @@ def main(arguments: List[str]) -> int:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        sys.stderr.write("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", error.strerror))
+        with suppress(OSError):  # the log may lie on the same disk
+            os.write(2, ("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", error.strerror)).encode())
         return DISK_FULL_EXIT
 
 
