@@ -171,7 +171,7 @@ def _average_or_fold(inner: Expressions, name: str, value: ast.expr, start: Valu
         case ast.Call(called, [left, right], []) if inner.names.path_of(called) in EXTREMES:
             # The first row may only begin the extreme of the rows themselves.
             from_row = from_first and inner.row in (ast.unparse(left), ast.unparse(right))
-            monoid, begins = ast.unparse(called), from_row or isinstance(start, Number)
+            monoid, begins = str(inner.names.path_of(called))[-3:], from_row or isinstance(start, Number)
         case _:
             raise Doubt(value, f"'{name}' is no average and no fold")
     own, other = (left, right) if _mentions(left, name) else (right, left)
