@@ -64,6 +64,7 @@ def test_a_broken_canary_submits_nothing_more_and_shows_the_cause(site, run_cli,
     assert (status["held_for_canary"], status["last_status"]["failed"], status["last_status"]["pending"]) == (1, 1, 5)
 
 
+@pytest.mark.slow(reason="segments with walltimes of a minute, one after the other")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("site", "mode"), [("slurm-ssh", True), ("sge-ssh", "detect"), ("local", True)], indirect=["site"]
@@ -154,6 +155,7 @@ def test_what_is_held_says_so_and_the_watch_ends(site, run_cli, tmp_path):
     assert watch(run_cli, repo)["last_status"]["complete"] == 3
 
 
+@pytest.mark.slow(reason="an element without a trace counts as never started only after a while")
 @pytest.mark.timeout(250)
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
 def test_what_is_deleted_while_pending_is_found(site, run_cli, tmp_path):

@@ -103,6 +103,8 @@ OTHERS = sorted({page for page, _ in blocks("bash")} - NEEDS_SLURM - {ROOT / "te
 
 
 @pytest.mark.local
+@pytest.mark.slow(reason="the commands of a page one after the other, whole runs among them")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", OTHERS, ids=[str(page.relative_to(ROOT)) for page in OTHERS])
 def test_the_commands_of_a_page(page, checkout, world_home):
     run_page(page, checkout, world_home.env)
