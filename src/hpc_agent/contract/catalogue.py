@@ -88,7 +88,7 @@ def _kind(options: list[dict[str, Any]]) -> str:
     return _KINDS.get(kinds[0], "json")
 
 
-def default_of(field: msgspec.structs.FieldInfo | msgspec.inspect.Field) -> Any:
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
     """Return the default of a field as JSON; null for a required field."""
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)

@@ -19,7 +19,7 @@ import time
 from typing import Any, Callable, NamedTuple, Optional
 
 from hpc_agent.experiment.series import sample_rows
-from hpc_agent.experiment.series.sample_rows import Refused, Rows, arranged, differences, random_column, rows_of
+from hpc_agent.experiment.series.sample_rows import Refused, Rows, differences, random_column, rows_of
 from hpc_agent.experiment_kit import slices
 from hpc_agent.experiment_kit.series import check_elision, chunk_bounds
 from hpc_agent.experiment_kit.task import load_function
@@ -160,7 +160,7 @@ def decide(check: Check) -> dict[str, Any]:
     rows = given_rows(check)
     check.form = rows.container
     base = length_of_series(check)
-    probe = rows.mapped(arranged, "random", base, check.rng)
+    probe = rows.arranged("random", base, check.rng)
     if differences(check.run(probe, check.params), check.run(probe, check.params))[0]:
         raise Refused("two runs on the same rows differ: chance, the clock, or a state that stays")
     # A proposal stays: its window may only be longer than this series, and then looks like a running total.
@@ -173,11 +173,10 @@ def decide(check: Check) -> dict[str, Any]:
     check.lengths = [base, base * 2 + 7]
     proposed = proposal["rows"] if proposal else [None] * len(points)
     reaches = [reach_of(check, rows, point, known) for point, known in zip(points, proposed)]
+    rounds = [kind for kind in sample_rows.ROUNDS if kind != "shared values" or len(rows.columns) > 1]
     for point, reach in zip(points, reaches):
-        for kind, length in itertools.product(sample_rows.ROUNDS, check.lengths):
-            compare(check, rows.mapped(arranged, kind, length, check.rng), point, kind, reach)
-        for length in check.lengths if len(rows.columns) > 1 else ():
-            compare(check, sample_rows.shared(rows, length, check.rng), point, "shared values", reach)
+        for kind, length in itertools.product(rounds, check.lengths):
+            compare(check, rows.arranged(kind, length, check.rng), point, kind, reach)
     if check.argument is None or check.request["series"]:
         compare(check, rows, check.params, "your rows", reaches[0])
     around = {}
@@ -224,15 +223,11 @@ def given_rows(check: Check) -> Rows:
 
 def with_asked_columns(check: Check, rows: Rows) -> tuple[Rows, Optional[Exception]]:
     """Run the function, and give a random frame the columns that it asks for; return the last error, None without one."""
+    is_random = rows.container == "pandas DataFrame" and not check.request["series"]
     while True:
         _, error = attempt(check.run, rows, check.params)
         asked = re.search(r"'(\w+)'", str(error.args[:1])) if isinstance(error, KeyError) else None
-        if (
-            check.request["series"]
-            or rows.container != "pandas DataFrame"
-            or not asked
-            or asked.group(1) in rows.columns
-        ):
+        if not is_random or not asked or asked.group(1) in rows.columns:
             return rows, error
         rows = Rows({**rows.columns, asked.group(1): random_column(asked.group(1), check.rng)}, "pandas DataFrame")
 
@@ -290,7 +285,7 @@ def joins(check: Check, rows: Rows, length: int, monoid: str) -> bool:
     axis = {"kind": "associative", "monoid": monoid}
     try:
         for kind in ("random", "sorted", "falling", "few values"):
-            series = rows.mapped(arranged, kind, length, check.rng).mapped(sample_rows.whole_numbers).made()
+            series = rows.arranged(kind, length, check.rng).mapped(sample_rows.whole_numbers).made()
             for count in (2, 7):
                 if not check_elision(lambda part, **p: check.call(part, p), series, axis, count, **check.params).equal:
                     return False
@@ -302,13 +297,13 @@ def joins(check: Check, rows: Rows, length: int, monoid: str) -> bool:
 def reach_of(check: Check, rows: Rows, point: dict[str, Any], proposed: Any) -> Reach:
     """Return the reach for one point: the one read off the source, else the one that changed rows show at two lengths."""
     base, longer = check.lengths
-    trials = {kind: rows.mapped(arranged, kind, base, random.Random(1)) for kind in ("random", "positive")}
+    trials = {kind: rows.arranged(kind, base, random.Random(1)) for kind in ("random", "positive")}
     kinds = [kind for kind, trial in trials.items() if check.is_possible(trial, point, kind + " rows")]
     if not kinds:
         raise Refused("it raises an error on random rows; give its own in series")
     if proposed is not None:
         return Reach(*proposed)
-    short, long = (check.perturbed(rows.mapped(arranged, kinds[0], n, check.rng), point) for n in check.lengths)
+    short, long = (check.perturbed(rows.arranged(kinds[0], n, check.rng), point) for n in check.lengths)
     if short.decay and abs(short.decay - long.decay) < 1e-3 * short.decay:
         return Reach(math.ceil(128 * math.log(2) / -math.log(short.decay)) + 1, long.ahead, short.decay)
     for which, one, other in (("later", short.back, long.back), ("earlier", short.ahead, long.ahead)):

@@ -14,6 +14,7 @@ RELATIVE, ABSOLUTE = 1e-7, 1e-9  # differences below these are rounding: of a va
 LONGEST = 20_000  # rows of a series made here
 ROUNDS = (
     "random", "positive", "sorted", "falling", "constant", "large", "few values", "rare value", "rare spikes", "gaps",
+    "shared values",
 )  # fmt: skip
 GROUPS = ("id", "group", "symbol", "ticker", "asset", "key", "label", "class")
 
@@ -54,6 +55,17 @@ class Rows:
     def mapped(self, change: Callable[..., list[Any]], *words: Any) -> Rows:
         """Return the rows with ``change(values, *words)`` in place of the values of each column."""
         return Rows({name: change(values, *words) for name, values in self.columns.items()}, self.container)
+
+    def arranged(self, kind: str, length: int, rng: random.Random) -> Rows:
+        """Return ``length`` rows of the same kind, arranged as ``kind`` says.
+
+        In "shared values" each number stands once in every column of its type, in another row.
+        """
+        if kind != "shared values":
+            return self.mapped(arranged, kind, length, rng)
+        drawn = self.arranged("random", length, rng)
+        pools = {type(values[0]): values for values in drawn.columns.values() if is_numeric(values)}
+        return drawn.mapped(lambda values: rng.sample(pools[type(values[0])], length) if is_numeric(values) else values)
 
 
 def rows_of(series: Any) -> Rows:
@@ -118,13 +130,6 @@ def arranged(values: list[Any], kind: str, length: int, rng: random.Random) -> l
         return sorted(drawn, reverse=kind == "falling")
     changes = {"positive": lambda value: abs(value) or largest, "large": lambda value: value * 1_000_000}
     return list(map(changes[kind], drawn)) if kind in changes else drawn
-
-
-def shared(rows: Rows, length: int, rng: random.Random) -> Rows:
-    """Return random rows in which each number stands once in every column of its type, in another row."""
-    drawn = rows.mapped(arranged, "random", length, rng)
-    pools = {type(values[0]): values for values in drawn.columns.values() if is_numeric(values)}
-    return drawn.mapped(lambda values: rng.sample(pools[type(values[0])], length) if is_numeric(values) else values)
 
 
 def _later(values: list[Any], count: int) -> list[Any]:

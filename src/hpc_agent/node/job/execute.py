@@ -81,6 +81,10 @@ class Running(NamedTuple):
     wakes: List[int] = []  # descriptors that become readable when the executor ends
 
 
+# Starts a task in a fork that writes into the given pipe; returns None when the task must be started by itself.
+Fork = Optional[Callable[[int], Optional[Running]]]
+
+
 def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     """Start the user's shell command as a child of this process, with its output in the pipe ``output``."""
     words = ["/bin/bash", "-c", command]
@@ -98,6 +102,18 @@ def _start(command: str, env: Dict[str, str], cwd: str, output: int) -> Running:
     return Running(child.pid, ended)
 
 
+def _begin(fork: Fork, command: str, env: Dict[str, str], cwd: str) -> Tuple[Running, int]:
+    """Start the executor, as a fork if that can be. Return it and the pipe with its output. Raises OSError, ValueError."""
+    pipe, output = os.pipe()
+    try:
+        return (fork(output) if fork else None) or _start(command, env, cwd, output), pipe
+    except (OSError, ValueError):
+        os.close(pipe)
+        raise
+    finally:
+        os.close(output)
+
+
 def run(
     record: TaskRecord,
     command: str,
@@ -107,7 +123,7 @@ def run(
     grace: float,
     stop_at: Optional[float] = None,
     gpus: int = 0,
-    fork: Optional[Callable[[int], Optional[Running]]] = None,
+    fork: Fork = None,
 ) -> TaskRecord:
     """Run the user's shell command, or a ``fork`` that does the same. Return the record with the command's end.
 
@@ -115,17 +131,14 @@ def run(
     ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
     """
     log = Log(log_path)
-    pipe, output = os.pipe()
     stops: List[int] = []  # the stop signals that have come
     handlers = {number: signal.signal(number, lambda got, _: stops.append(got)) for number in STOP_SIGNALS}
     watch = None
     try:
         try:
-            process = (fork(output) if fork else None) or _start(command, env, cwd, output)
+            process, pipe = _begin(fork, command, env, cwd)
         except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
             return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
-        finally:
-            os.close(output)
         started, clock = time.time(), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
@@ -133,8 +146,8 @@ def run(
             watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
         ended = _pump(process, pipe, log, stops, grace, deadline)
-    finally:
         os.close(pipe)
+    finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         log.close()

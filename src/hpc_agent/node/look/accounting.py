@@ -29,8 +29,8 @@ Rows = Dict[Tuple[str, int], AccountingRow]
 def explain(attempts: Attempts, scheduler: Any, lost: List[Array]) -> bool:
     """Ask accounting about unsettled tasks and killed ones. Return True while it may still explain a recent kill."""
     failed = attempts.records.failed
-    unexplained = (t for t in sorted(failed) if attempts.state[t] == FAILED and not attempts.is_explained(t))
-    killed = [task for task in unexplained if failed[task].cause in REFINED]
+    unclear = (task for task in sorted(failed) if failed[task].cause in REFINED and attempts.state[task] == FAILED)
+    killed = [task for task in unclear if not attempts.is_explained(task)]
     jobs = {str(failed[task].job) for task in killed}
     wanted = {str(a.job_id): a for a in attempts.arrays if a in lost or str(a.job_id) in jobs}
     rows = scheduler.accounting(sorted(wanted), min(a.at for a in wanted.values())) if wanted else []

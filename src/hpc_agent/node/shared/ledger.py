@@ -60,7 +60,7 @@ def read_array(folder: RunFolder, name: str) -> Optional[Array]:
     try:
         document = read_json(path)
         return from_document(Array, document) if document else None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise NodeError(
             "schema_incompat",
             "the ledger %s is damaged: %s" % (path, error),

@@ -43,8 +43,14 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
     if not dry_run and not run.record.open_resubmit:
         run.journal.append(run_id, "resubmitting", request_id=request_id)
-    question = {"request_id": request_id, "owner": owner(), "policy": policy, "dry_run": dry_run}
-    question |= {"job_prefix": job_name(run_id, ""), "max_array_size": max_array_size(run)}
+    question = {
+        "request_id": request_id,
+        "owner": owner(),
+        "policy": policy,
+        "dry_run": dry_run,
+        "job_prefix": job_name(run_id, ""),
+        "max_array_size": max_array_size(run),
+    }
     answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
     jobs = [str(job) for job in answer["jobs"].values() if job]
     if not dry_run:

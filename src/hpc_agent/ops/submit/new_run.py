@@ -25,17 +25,7 @@ from hpc_agent.world import World
 
 KEPT_MANIFESTS = 5
 # Parts of a run's identity that its sidecar records under the same names.
-IDENTITY = (
-    "cluster",
-    "cmd_sha",
-    "tasks_py_sha",
-    "tree_sha",
-    "executor",
-    "result_dir_template",
-    "env",
-    "outputs",
-    "campaign_id",
-)
+AS_FROZEN = "cluster cmd_sha tasks_py_sha tree_sha executor result_dir_template env outputs campaign_id".split()
 
 
 class Submitted(NamedTuple):
@@ -139,7 +129,7 @@ class NewRun:
         frozen, request, planned = self.frozen, self.request, self.planned
         cluster, resolved, mode = frozen.cluster, planned.resolved, planned.chain_mode
         return Sidecar(
-            **{name: frozen.identity[name] for name in IDENTITY},
+            **{name: frozen.identity[name] for name in AS_FROZEN},
             run_id=self.run_id,
             run_name=frozen.run_name,
             snapshot=frozen.snapshot,
