@@ -33,7 +33,7 @@ def module_system(request):
 
 
 def load_modules(init: Path, names: str, extra: str = "") -> str:
-    """Return what the job templates' preamble says when it loads ``names``; it ends with what is loaded, or the reason why not."""
+    """Return what the job templates' preamble says when it loads ``names``: what is loaded, or the reason why not."""
     preamble = RUNTIME_TEMPLATES / "preamble.sh"
     script = f'. {init}\nmodule use {MODULES}\n{extra}. {preamble}\necho "loaded $LOADEDMODULES"\n'
     env = {"PATH": os.environ["PATH"], "HPC_MODULES": names, "HPC_PYTHON": "echo", "HPC_RUN_DIR": "/run", "HOME": "/"}

@@ -69,6 +69,13 @@ def job(**changes):
     return base.Job(**{**document, **changes})
 
 
+@pytest.fixture(autouse=True)
+def locale(monkeypatch):
+    """No variable of a locale, as in a login without one."""
+    for name in [name for name in os.environ if name.startswith(("LANG", "LC_"))]:
+        monkeypatch.delenv(name)
+
+
 def flags(**changes):
     return sge.GridEngine().submit_command(job(**changes))
 
@@ -83,7 +90,7 @@ def option(argv, name):
 def test_submit_command_of_a_plain_array():
     assert flags() == [
         "qsub", "-terse", "-t", "1-10", "-N", "hpc-r1-a0", "-o", ":/scratch/run/logs", "-j", "y", "-S", "/bin/bash",
-        "-wd", "/scratch/run/work", "-v", "A,B", "/scratch/run/job.sh",
+        "-wd", "/scratch/run/work", "-v", "A,B,LC_ALL=", "/scratch/run/job.sh",
     ]  # fmt: skip
 
 
@@ -100,10 +107,21 @@ def test_submit_command_with_everything():
         site={"parallel_environment": "smp", "sge_memory_resource": "h_vmem", "sge_gpu_request": "gpu,{type},cuda={count}"},
     )  # fmt: skip
     assert argv[14:] == [
-        "-tc", "4", "-l", "h_rt=90061", "-l", "h_vmem=334M", "-pe", "smp", "3", "-l", "gpu,A100,cuda=2", "-l", "exclusive=true",
+        "-tc", "4", "-v", "LC_ALL=", "-l", "h_rt=90061", "-l", "h_vmem=334M", "-pe", "smp", "3",
+        "-l", "gpu,A100,cuda=2", "-l", "exclusive=true",
         "-q", "all.q", "-P", "lab", "-l", "highp", "-l", "arch=lx-amd64", "-l", "h=!(n1|n2)",
         "-hold_jid", "7,8", "-p", "-5", "/scratch/run/job.sh",
     ]  # fmt: skip
+
+
+def test_a_job_has_the_locale_of_the_user_and_not_the_daemons(answers, monkeypatch):
+    for name, value in (("LANG", "de_DE.UTF-8"), ("LC_TIME", "C.UTF-8"), ("LC_ALL", "fr_FR.UTF-8")):
+        monkeypatch.setenv(name, value)
+    answers["qsub"] = recorded("submit-array")
+    sge.GridEngine().submit(job(environment={}))
+    argv, env = answers.calls[0]
+    assert option(argv, "-v") == ["LANG,LC_ALL,LC_TIME"]
+    assert (env["LANG"], env["LC_ALL"], env["LC_TIME"]) == ("de_DE.UTF-8", "fr_FR.UTF-8", "C.UTF-8")
 
 
 @pytest.mark.parametrize(

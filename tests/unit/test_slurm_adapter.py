@@ -1,5 +1,6 @@
 """The SLURM adapter on output recorded from a real SLURM (tests/data/slurm/README.md)."""
 
+import os
 import time
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_values_travel_in_the_environment_and_user_settings_do_not(answers, monk
     assert not [word for word in argv if "1,2 3" in word]
     assert "SBATCH_PARTITION" not in env
     assert env["SLURM_CONF"] == "/etc/other.conf"
+
+
+@pytest.mark.parametrize("locale", [{}, {"LANG": "de_DE.UTF-8"}, {"LC_ALL": "fr_FR.ISO-8859-1", "LC_TIME": "C"}])
+def test_a_job_has_the_locale_of_the_user_and_a_query_has_none(answers, monkeypatch, locale):
+    for name in [name for name in os.environ if name.startswith(("LANG", "LC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
+    answers["sbatch"] = [recorded("submit-array")]
+    answers["squeue"] = [(0, "", "")]
+    slurm.Slurm().submit(job())
+    slurm.Slurm().submitted_elements()
+    submitted, asked = (env for _, env in answers.calls)
+    assert {name: value for name, value in submitted.items() if name.startswith(("LANG", "LC_"))} == locale
+    assert asked["LC_ALL"] == "C"
 
 
 def test_a_submission_that_hangs_may_have_been_accepted(answers):

@@ -193,7 +193,7 @@ class Scheduler(object):
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
-        argv, env = self.submit_command(job), clean_environment(job.environment)
+        argv, env = self.submit_command(job), {**caller_environment(), **job.environment}
         inherit = [job.barrier] if job.barrier is not None else []
         try:
             code, out, err = run_command(
@@ -234,10 +234,14 @@ class Scheduler(object):
         return [], []
 
 
+def caller_environment() -> Dict[str, str]:
+    """Return the environment, in the caller's locale, without variables that change the scheduler's output or leak into a job."""
+    return {name: value for name, value in os.environ.items() if name in _KEPT or not _DROPPED.match(name)}
+
+
 def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
-    """Return the environment without variables that change the scheduler's output or leak into a job."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not _DROPPED.match(name)}
-    return {**kept, "LC_ALL": "C", **(extra or {})}
+    """Return the environment of a query, whose answer must not depend on the caller's locale. It is not for jobs."""
+    return {**caller_environment(), "LC_ALL": "C", **(extra or {})}
 
 
 def parse_indices(text: str, first: int = 0) -> List[int]:

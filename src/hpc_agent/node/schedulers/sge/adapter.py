@@ -70,9 +70,8 @@ class GridEngine(base.Scheduler):
         argv += ["-o", ":" + job.log_folder, "-j", "y", "-S", "/bin/bash", "-wd", job.working_directory]
         if job.max_running:
             argv += ["-tc", "%d" % job.max_running]
-        if job.environment:
-            # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
-            argv += ["-v", ",".join(sorted(job.environment))]
+        # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
+        argv += ["-v", ",".join(sorted(job.environment) + _locale())]
         argv += _resource_flags(job.resources, job.site)
         # A resource takes the place of a QOS (``highp`` on some sites).
         for name, flag in (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l")):
@@ -164,6 +163,12 @@ def _resource_flags(resources: Dict[str, Any], settings: Dict[str, Any]) -> List
     if resources.get("gpus"):
         flags += ["-l", _gpu_request(settings.get("sge_gpu_request") or "cuda={count}", resources)]
     return flags + (["-l", "exclusive=true"] if resources.get("exclusive") else [])
+
+
+def _locale() -> List[str]:
+    """Return the caller's locale as words for ``-v``. Without a word for LC_ALL a job would have the daemon's."""
+    names = sorted(name for name in os.environ if name in ("LANG", "LANGUAGE") or name.startswith("LC_"))
+    return names if "LC_ALL" in names else names + ["LC_ALL="]
 
 
 def _gpu_request(template: str, resources: Dict[str, Any]) -> str:
