@@ -61,7 +61,7 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     """
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
         planned = plan_run(frozen, request)
         if request.dry_run:
             return dry_run(world, planned)

@@ -38,7 +38,7 @@ class SummarizeSubmitPlanResult(Result):
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
     """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
     with freeze(world, request) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
         planned = dry_run(world, plan_run(frozen, request))
         earlier = which_run(Journal(world, frozen.repo), frozen, request.rerun)[1]
         known = bool(earlier and earlier.submitted_at)
