@@ -437,6 +437,24 @@ def test_resident_memory_is_in_kilobytes_whatever_the_suffix():
     assert qacct.parse(plain, "42", RECORDED_FROM)[0].max_rss_mb == pytest.approx(257.93, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("ru_maxrss", "maxvmem", "mb"),
+    [("258.0M", "519.2M", 258.0), ("270532608", "519.219MB", 258.0), ("1.234G", "1.5G", 1263.6), ("264192", "N/A", 258.0),
+     ("N/A", "1.234G", 1263.6), ("N/A", "N/A", None), ("0.000B", "0.000B", None)],
+)  # fmt: skip
+def test_sizes_of_other_versions(ru_maxrss, maxvmem, mb):
+    """Bytes, and suffixes that are meant: a resident size a thousand times the virtual one is in a smaller unit."""
+    text = recorded("qacct-big")[1].replace("257.930KB", ru_maxrss).replace("519.219MB", maxvmem)
+    found = qacct.parse(text, "42", RECORDED_FROM)[0].max_rss_mb
+    assert found == (mb if mb is None else pytest.approx(mb, abs=0.1))
+
+
+@pytest.mark.parametrize(("slots", "cause"), [("4", "timeout"), ("2", "out_of_memory"), ("", "out_of_memory")])
+def test_a_limit_on_memory_is_for_a_slot(slots, cause):
+    block = {"category": f"-l h_vmem=1G -pe smp {slots}", "ru_wallclock": "20s", "maxvmem": "2.100GB", "slots": slots}
+    assert qacct._limit(block) == cause
+
+
 def test_records_of_an_earlier_job_with_the_same_id_do_not_count():
     submitted = base.epoch("Mon Nov 23 15:09:31 2026", 0.0)
     assert submitted == 1795446571.0

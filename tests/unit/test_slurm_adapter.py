@@ -134,6 +134,29 @@ def test_a_job_has_the_locale_of_the_user_and_a_query_has_none(answers, monkeypa
     assert asked["LC_ALL"] == "C"
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("5_[0-9:3,12%4]", 5),
+        ("5_3", 1),
+        ("5", 1),
+        ("5+0\n5+1\n", 2),
+        ("67108865_[1-3]", 3),
+        ("CLUSTER: far\n7_[1,3]", 2),
+        ("", 0),
+    ],
+)
+def test_every_form_of_a_job_id_counts(answers, text, count):
+    answers["squeue"] = [(0, text + "\n", "")]
+    assert slurm.Slurm().submitted_elements() == count
+
+
+def test_a_cut_list_is_counted_element_by_element(answers):
+    answers["squeue"] = [(0, "5_[0-9,12,...]\n", ""), (0, "5_0\n5_1\n", "")]
+    assert slurm.Slurm().submitted_elements() == 2
+    assert "--array" in answers.calls[1][0]
+
+
 def test_a_submission_that_hangs_may_have_been_accepted(answers):
     answers["sbatch"] = [NodeError("cluster_timeout", "sbatch did not answer within 60 s")]
     with pytest.raises(NodeError) as caught:

@@ -131,18 +131,20 @@ class Partition(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit that holds for the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
+    """A limit that holds for a job of the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
 
     name: str
     scope: str
     kind: str
     limit: int
+    used: Optional[int] = None  # elements in the queue that count towards it; None is not known
 
 
 class Scheduler(object):
     """Builds commands, parses their output, and runs them."""
 
     submit_tool = ""
+    query_environment: Dict[str, str] = {}  # variables of every query
     job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
     prefix: Pattern[str]  # the start of a line of an error, left out of our message
     refusals: Sequence[Rule] = ()

@@ -62,6 +62,7 @@ class GridEngine(base.Scheduler):
     )
     prefix = re.compile(r"^(Unable to run job: |qsub: |error: |Exiting\.$)")
     refusals = _RULES
+    query_environment = {"SGE_LONG_QNAMES": "-1"}  # else qstat -g c cuts the names of queues
     unreachable = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 
     def submit_command(self, job: base.Job) -> List[str]:

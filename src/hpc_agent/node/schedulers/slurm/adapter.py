@@ -9,7 +9,7 @@ import pwd
 import re
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, Match, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from ...shared.commands import run_command
 from ...shared.errors import NodeError
@@ -17,6 +17,8 @@ from ...shared.ranges import encode_ranges
 from .. import base
 from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import site
+from .job_ids import ROW_ID, elements
+from .limits import limits, parse_queued
 
 # squeue's long states. One that is neither here nor in _CAUSES is new: the job is still there, so pending.
 _QUEUE_STATES = {
@@ -39,8 +41,6 @@ _CAUSES: Dict[str, Optional[str]] = {
 # slurmd reports "FAILED 0:53" when it could not open the output file. Above 64 there are no signals.
 _LAUNCH_SIGNAL = 53
 _HIGHEST_SIGNAL = 64
-
-_ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
 
 # Without the first, index lists are cut short; without the second, a time is local and ambiguous once a year.
 # A slurm that does not heed the second prints local times.
@@ -93,6 +93,16 @@ class Slurm(base.Scheduler):
         re.IGNORECASE,
     )
 
+    query_environment = _QUERY_ENVIRONMENT
+
+    def __init__(self, placement: Optional[Dict[str, Any]] = None) -> None:
+        self.placement = placement or {}
+
+    @classmethod
+    def for_site(cls, site: Dict[str, Any]) -> "Slurm":
+        """Read ``placement``: the account, QOS and partition whose limits are asked for."""
+        return cls(site.get("placement"))
+
     def submit_command(self, job: base.Job) -> List[str]:
         throttle = "%%%d" % job.max_running if job.max_running else ""
         argv = ["sbatch", "--parsable", "--array=0-%d%s" % (job.count - 1, throttle)]
@@ -127,15 +137,17 @@ class Slurm(base.Scheduler):
         return parse_accounting(self._sacct(since, "--jobs=" + ",".join(job_ids), columns), since)
 
     def submitted_elements(self) -> int:
-        rows = (_ROW_ID.match(line) for line in self._squeue("--format=%i").splitlines())
-        return sum(len(_elements(match)) for match in rows if match)
+        queued = parse_queued(self._squeue("--format=%i"))
+        if queued is None:  # an index list was cut short; the next query prints a row for each element
+            queued = parse_queued(self._squeue("--format=%i", "--array")) or []
+        return sum(row.elements for row in queued)
 
     def usable_nodes(self) -> List[str]:
         argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
         return sorted({line.partition("|")[0] for line in self._query(argv).splitlines() if line})
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
-        return site.partitions(query), site.limits(query, pwd.getpwuid(os.getuid()).pw_name)
+        return site.partitions(query), limits(query, pwd.getpwuid(os.getuid()).pw_name, self.placement)
 
     def find(self, name: str, since: float) -> List[str]:
         # All states: a short job ends before accounting has it, and stays in the queue for minutes (MinJobAge).
@@ -187,13 +199,6 @@ def _resource_flags(resources: Dict[str, Any]) -> List[str]:
     return flags + (["--exclusive"] if resources.get("exclusive") else [])
 
 
-def _elements(match: Match[str]) -> List[int]:
-    """Return the indices in a row's job id; a job that is no array has element 0. Raises ValueError for a cut list."""
-    if match.group(3) is not None:
-        return base.parse_indices(match.group(3))
-    return [int(match.group(2) or 0)]
-
-
 def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
     """Return the rows of ``squeue --format=%i|%T|%N|name=%j|%r``, with or without name. Raises ValueError for a cut list."""
     rows = []
@@ -201,7 +206,7 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
         fields = line.split("|", 3)
         if len(fields) < 4 or fields[0].partition("_")[0] not in wanted or fields[1] in _CAUSES:
             continue
-        match = _ROW_ID.match(fields[0])
+        match = ROW_ID.match(fields[0])
         if match is None:
             raise ValueError("not a job id: %r" % fields[0])
         named = fields[3].startswith("name=")
@@ -209,8 +214,8 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
         state, reason = _QUEUE_STATES.get(fields[1], "pending"), "" if reason == "None" else reason
         if state == "pending" and _HELD_REASON.search(reason):
             state = "held"
-        elements = encode_ranges(_elements(match))
-        rows.append(QueueRow(match.group(1), elements, state, reason, fields[1], fields[2], name))
+        indices = encode_ranges(elements(match))
+        rows.append(QueueRow(match.group(1), indices, state, reason, fields[1], fields[2], name))
     return rows
 
 
@@ -219,7 +224,7 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
     newest: Dict[Tuple[str, int], Tuple[float, AccountingRow]] = {}
     for line in text.splitlines():
         fields = line.split("|")
-        match = _ROW_ID.match(fields[0])
+        match = ROW_ID.match(fields[0])
         if match is None or len(fields) < 6 or fields[1].split(" ")[0] not in _CAUSES:
             continue
         submitted = base.epoch(fields[3], since)
@@ -227,7 +232,7 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
             continue
         row = _accounting_row(match.group(1), fields)
         with suppress(ValueError):  # an index list was cut short
-            for element in _elements(match):
+            for element in elements(match):
                 key = (row.job, element)
                 if key not in newest or newest[key][0] <= submitted:
                     newest[key] = (submitted, row._replace(element=element))
