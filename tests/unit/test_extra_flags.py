@@ -16,7 +16,7 @@ from hpc_agent.infra.extra_flags import check_extra_flags
     ],
 )
 def test_what_a_site_may_want(scheduler, words):
-    check_extra_flags(scheduler, words, {})
+    check_extra_flags(scheduler, words)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_a_site_may_want(scheduler, words):
 )
 def test_what_would_take_the_ground_from_the_submission(scheduler, words):
     with pytest.raises(SpecInvalid) as caught:
-        check_extra_flags(scheduler, words, {})
+        check_extra_flags(scheduler, words)
     assert caught.value.field == "extra_flags"
 
 
@@ -62,7 +62,7 @@ def test_what_would_take_the_ground_from_the_submission(scheduler, words):
     ],
 )
 def test_a_signal_to_the_batch_step_reaches_the_executor(flag):
-    check_extra_flags("slurm", [flag], {})
+    check_extra_flags("slurm", [flag])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_signal_to_the_batch_step_reaches_the_executor(flag):
 )
 def test_a_signal_that_would_not_reach_the_executor_is_refused_with_the_way_that_is_meant(flag, why, remedy):
     with pytest.raises(SpecInvalid, match=re.escape(why)) as caught:
-        check_extra_flags("slurm", [flag], {})
+        check_extra_flags("slurm", [flag])
     assert remedy in str(caught.value.remediation)
 
 

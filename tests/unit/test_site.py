@@ -17,7 +17,7 @@ from hpc_agent.node.schedulers.slurm import site as slurm
 from hpc_agent.node.schedulers.slurm.limits import limits as slurm_limits
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.ops.plan.arrays_and_partitions import RecommendPartitionRequest, rank
-from hpc_agent.ops.validate.validators import headroom
+from hpc_agent.ops.validate.validators import headroom, room_for
 
 BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
 short|up|10:00|5:00|4|0/256/0/256|65536|gpu:fake:2|20
@@ -116,7 +116,8 @@ def test_gpus_in_use_without_a_type_and_of_mig_slices():
 
 
 @pytest.mark.parametrize(
-    "state", ["drained", "draining", "down*", "idle*", "maint", "reserved", "idle$", "reboot^", "fail", "inval"]
+    "state",
+    ["drained", "draining", "down*", "idle*", "maint", "reserved", "idle$", "reboot^", "fail", "inval", "idle+drain"],
 )
 def test_what_takes_no_jobs_is_not_idle(state):
     rows = "gpu*|up|1-0|1:00|1|64/0/0/64|515000|gpu:a100:8|1|64|mixed\ngpu*|up|1-0|1:00|1|0/64/0/64|515000|gpu:a100:8|1|64|%s\n"
@@ -125,7 +126,9 @@ def test_what_takes_no_jobs_is_not_idle(state):
     assert (partition.cpus_idle, partition.gpus) == (0, [Gpus("a100", 8, 0)])
 
 
-@pytest.mark.parametrize("state", ["idle", "idle~", "idle#", "mixed-", "planned", "completing"])
+@pytest.mark.parametrize(
+    "state", ["idle", "idle~", "idle#", "mixed-", "planned", "completing", "IDLE+CLOUD+POWERED_DOWN"]
+)
 def test_what_takes_jobs_is_idle(state):
     row = f"gpu*|up|1-0|1:00|1|0/64/0/64|515000|gpu:a100:8|1|64|{state}\n"
     partition = slurm.partitions(answers(GresUsed=f"gpu*|{state}|gpu:a100:8|gpu:a100:2(IDX:0-1)|\n", sinfo=row))[0]
@@ -282,6 +285,27 @@ def test_the_largest_host_of_a_queue_with_exceptions(slots, most):
 def test_the_longest_walltime_of_a_queue(h_rt, seconds):
     found = sge.parse_queue_settings(f"qname all.q\nh_rt {h_rt}\n", sge.parse_queues(GRID))["all.q"]
     assert found.max_walltime_sec == seconds
+
+
+def test_an_array_of_grid_engine_is_one_job():
+    """max_u_jobs counts jobs, as the manual page sge_conf has it; of an array qstat has a row for each element that runs."""
+    rows = "job-ID  prior   name\n-----\n" + 3 * "  7 0.5 a me r\n" + "  7 0.5 a me qw 1-900:1\n" + " 12 0.5 b me qw\n"
+    query = answers(**{"qconf": "max_u_jobs    3\nmax_aj_tasks   75000\n", "qstat -u me": rows})
+    found = [Limit(**limit._asdict()) for limit in sge.limits(query, "me")]
+    assert [(row.name, row.kind, row.used) for row in found] == [
+        ("max_u_jobs", "jobs", 2),
+        ("max_aj_tasks", "array_size", None),
+    ]
+    facts = SiteFacts(scheduler="sge", partitions=[], limits=found, submitted=904)
+    assert [row["asked"] for row in headroom(facts, 1000)] == [1, 1000]
+    assert headroom(facts, 1000, warn_at=1.0)[0]["state"] == "ok"
+    assert headroom(facts, 1000, arrays=2)[0]["state"] == "over"
+
+
+def test_a_limit_on_running_jobs_is_no_reason_to_do_anything():
+    facts = SiteFacts(scheduler="slurm", partitions=[], limits=[Limit("MaxJobs", "q", "running", 4, 4)])
+    finding = room_for(facts, 100, 0.7)[0]
+    assert (finding.severity, finding.code, finding.suggested_fix) == ("info", "limit_over", "")
 
 
 def cluster(**settings):

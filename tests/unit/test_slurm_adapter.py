@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.schedulers import base
 from hpc_agent.node.schedulers.slurm import adapter as slurm
+from hpc_agent.node.shared import waiting_reasons
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 
@@ -590,3 +591,17 @@ def test_ten_thousand_rows_are_read():
     queue = "".join(f"77_{i}|RUNNING|node{i % 99}|None\n" for i in range(10_000))
     ended = "".join(f"77_{i}|COMPLETED|0:0|1795446158|87|node{i % 99}\n" for i in range(10_000))
     assert len(slurm.parse_queue(queue, {"77"})) == len(slurm.parse_accounting(ended, RECORDED_FROM)) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-3],n7", "a node that it needs is down, drained or reserved"),
+        ("ReqNodeNotAvail(Unavailable:n1,n2)", "a node that it needs is down, drained or reserved"),
+        ("(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions)",
+         "the nodes that it could use are down, drained or reserved"),
+        ("AssocGrpSubmitJobsLimit", "the account is at its limit (AssocGrpSubmitJobsLimit)"),
+    ],
+)  # fmt: skip
+def test_reasons_with_commas_and_brackets(reason, said):
+    assert waiting_reasons.sentence("pending", reason) == (said, True)

@@ -28,14 +28,14 @@ _GRACE = "HPC_PREEMPT_GRACE_SEC"
 _SIGNAL = re.compile(r"(?P<to>[RB]*):?(?P<signal>[A-Z0-9]*)(?:@(?P<seconds>[0-9]+))?", re.IGNORECASE)
 
 
-def check_extra_flags(scheduler: str, words: Sequence[str], env: Mapping[str, str]) -> None:
+def check_extra_flags(scheduler: str, words: Sequence[str], env: Mapping[str, str] | None = None) -> None:
     """Raises SpecInvalid, which names the word. A scheduler of another package checks its own flags.
 
     ``env``: the variables of the run.
     """
     for before, word in itertools.pairwise(["", *words]):
         if scheduler == "slurm":
-            _check_signal(word, env)
+            _check_signal(word, env or {})
         why = _why_refused(scheduler, word, before)
         if why:
             raise SpecInvalid(

@@ -36,7 +36,7 @@ class PartitionFacts(msgspec.Struct, kw_only=True):
 
 
 class Limit(msgspec.Struct):
-    """A limit of the site: ``kind`` is submitted, running or array_size; ``used``: elements that count towards it."""
+    """A limit of the site: ``kind`` is submitted, running, array_size or jobs; ``used``: what counts towards it."""
 
     name: str
     scope: str

@@ -131,7 +131,7 @@ class Partition(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit that holds for a job of the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
+    """A limit that holds for a job of the user. ``kind``: "submitted", "running", "array_size" (in elements), or "jobs"."""
 
     name: str
     scope: str

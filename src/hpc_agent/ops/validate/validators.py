@@ -29,7 +29,8 @@ from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
 QOS = "validate-self-qos-limit"
-LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}
+LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array",
+           "jobs": "be submitted, where an array is one job"}  # fmt: skip
 
 
 class ValidateSelfQosLimitRequest(Request):
@@ -56,32 +57,37 @@ def _placement(request: ValidateSelfQosLimitRequest | SubmitRequest) -> dict[str
     return {"account": request.account, "qos": request.qos, "partition": request.partition}
 
 
-def room_for(facts: SiteFacts, elements: int, warn_at: float) -> list[Finding]:
-    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later."""
+def room_for(facts: SiteFacts, elements: int, warn_at: float, arrays: int = 1) -> list[Finding]:
+    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later.
+
+    Nothing is to be done about a limit on running jobs: the rest waits in the queue.
+    """
     found = []
-    for row in headroom(facts, elements, warn_at):
-        severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
+    for row in headroom(facts, elements, warn_at, arrays):
+        harmless = row["state"] == "ok" or row["kind"] == "running"
+        severity: Literal["warning", "info"] = "info" if harmless else "warning"
         fix = "Set max_submitted of the cluster's constraints: the other arrays then go when there is room."
         fix = fix if severity == "warning" else ""
         found.append(Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix, row))
     return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
 
 
-def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7) -> list[dict[str, Any]]:
+def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7, arrays: int = 1) -> list[dict[str, Any]]:
     """Compare each limit with the present and the new elements: state ok, warn, over or unknown, and a sentence."""
     queue_is_known = not any(row["code"] in ("squeue_failed", "queue_failed") for row in facts.errors)
     rows = []
     for limit in facts.limits:
         used = limit.used if limit.used is not None else facts.submitted
         used = 0 if limit.kind == "array_size" else used if queue_is_known else None
-        after = (used or 0) + elements
+        asked = arrays if limit.kind == "jobs" else elements
+        after = (used or 0) + asked
         state = "over" if after > limit.limit else "warn" if after > limit.limit * warn_at else "ok"
         state = "unknown" if state == "ok" and used is None else state
         there = "how many are there is not known, and " if used is None else f"{used} are there and "
         there = "" if limit.kind == "array_size" else there
         verb = LIMITED.get(limit.kind, limit.kind)
-        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{elements} would come"
-        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": elements,
+        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{asked} would come"
+        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": asked,
                      "most": limit.limit, "state": state, "sentence": sentence})  # fmt: skip
     return rows
 
@@ -241,7 +247,7 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
             try:
                 findings += checks.check_remote_inputs(frozen)
                 facts = ask_site(frozen.node, _placement(request))
-                findings += room_for(facts, planned.arrays.total_elements, 0.7)
+                findings += room_for(facts, planned.arrays.total_elements, 0.7, len(planned.arrays.arrays))
             except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
                 message = f"the cluster could not be asked: {error.message}"
                 findings.append(Finding(QOS, "warning", "not_asked", message, error.remediation))

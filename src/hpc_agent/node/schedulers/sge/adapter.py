@@ -124,7 +124,7 @@ class GridEngine(base.Scheduler):
         return sorted(found)
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
-        return site.queues(query), site.limits(query)
+        return site.queues(query), site.limits(query, _user())
 
     def find(self, name: str, since: float) -> List[str]:
         found = parse_named(self._query(["qstat", "-u", _user(), "-r", "-xml"]), name, since)

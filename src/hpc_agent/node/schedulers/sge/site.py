@@ -6,7 +6,7 @@ from typing import Dict, List, Optional
 from ..base import Limit, Partition, Query, parse_config
 from . import qacct
 
-_LIMITS = {"max_u_jobs": "submitted", "max_aj_tasks": "array_size"}
+_LIMITS = {"max_u_jobs": "jobs", "max_aj_tasks": "array_size"}
 
 
 def queues(query: Query) -> List[Partition]:
@@ -19,11 +19,15 @@ def queues(query: Query) -> List[Partition]:
     return [queue._replace(mem_mb=memory, pending_jobs=waiting) for queue in found.values()]
 
 
-def limits(query: Query) -> List[Limit]:
-    """Return the limits of the global configuration; 0 is no limit."""
+def limits(query: Query, user: str) -> List[Limit]:
+    """Return the limits of the global configuration; 0 is no limit. An array is one job there."""
     config = parse_config(query("qconf", "-sconf", "global"))
     stated = [(name, kind, config.get(name, "")) for name, kind in _LIMITS.items()]
-    return [Limit(name, "cluster", kind, int(text)) for name, kind, text in stated if text.isdigit() and int(text)]
+    found = [Limit(name, "cluster", kind, int(text)) for name, kind, text in stated if text.isdigit() and int(text)]
+    if all(limit.kind != "jobs" for limit in found):
+        return found
+    jobs = {line.split()[0] for line in query("qstat", "-u", user).splitlines()[2:] if line.strip()}
+    return [limit._replace(used=len(jobs)) if limit.kind == "jobs" else limit for limit in found]
 
 
 def parse_queues(text: str) -> Dict[str, Partition]:

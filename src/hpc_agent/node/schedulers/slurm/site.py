@@ -14,7 +14,10 @@ _NAMED = r"(?<![A-Za-z_])gpu(?::([^\s:,()]+|\(null\)))?:(\d+)"
 _GPU = re.compile(_NAMED + r"(?=[(,\s]|$)")
 _IN_USE = re.compile(_NAMED + r"(?=\(IDX:)")
 # States of nodes that take jobs of anybody, now or once they are powered up (~, #) or a planned job has begun (-).
-_TAKES_JOBS = re.compile(r"^(idle|mix|mixed|alloc|allocated|comp|completing|planned|plnd)[~#-]?$")
+_TAKES_JOBS = re.compile(
+    r"^(idle|mix|mixed|alloc|allocated|comp|completing|planned|plnd)"
+    r"([~#-]|\+(planned|completing|cloud|powered_down|powering_up|dynamic_\w+))*$"
+)
 
 
 def partitions(query: Query) -> List[Partition]:
@@ -55,7 +58,7 @@ def parse_sinfo(text: str) -> Dict[str, Partition]:
             most, usable = _leading_number(words[9]), float(bool(_TAKES_JOBS.match(words[10].lower())))
         gpus = Counter({gpu.type: gpu.total for gpu in known.gpus})
         for kind, number in gpus_of(gres):
-            gpus[kind] += int(number * count * usable)
+            gpus[kind] += round(number * count * usable)
         found[known.name] = known._replace(
             state=state,
             default=name.endswith("*"),
