@@ -165,14 +165,17 @@ def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
 def _collect(element: Element, record: TaskRecord, scratch: str, final: str) -> TaskRecord:
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
-    values, problem = metrics.read(scratch, declared)
-    if problem and declared:  # without them the task is not complete
-        return record._replace(state=FAILED, cause="no_output", message=problem)
+    found = metrics.read(scratch, declared)
+    if found.problem and declared:  # without them the task is not complete
+        return record._replace(state=FAILED, cause="no_output", message=found.problem)
     if os.path.lexists(final):
         os.rename(final, "%s.replaced-%d" % (final, time.time() * 1000))
     os.rename(scratch, final)
     place = os.path.relpath(final, element.run.path)
-    return record._replace(metrics=values, metrics_problem=problem, result_dir=place)
+    left_out = found.left_out or None
+    return record._replace(
+        metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out, result_dir=place
+    )
 
 
 def _new_record(element: Element, task: int) -> TaskRecord:

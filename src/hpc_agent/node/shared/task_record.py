@@ -37,7 +37,8 @@ class TaskRecord(NamedTuple):
     log_tail: Optional[str] = None
     result_dir: Optional[str] = None
     metrics: Optional[Dict[str, Any]] = None
-    metrics_problem: Optional[str] = None
+    metrics_problem: Optional[str] = None  # of the whole file
+    metrics_left_out: Optional[List[Dict[str, str]]] = None  # field, message, value
 
     def to_json(self) -> Dict[str, Any]:
         return {key: value for key, value in self._asdict().items() if value is not None or key in NULLABLE}

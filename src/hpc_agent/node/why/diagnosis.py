@@ -82,6 +82,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "measured": {key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
         "metrics": record.metrics if record else None,
         "metrics_problem": record.metrics_problem if record else None,
+        "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
         "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
     }
