@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import task_environment
 from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, write_json
@@ -92,6 +92,7 @@ def _run_task(element: Element, task: int) -> bool:
     if not claim(element, task):
         _log(task, "skipped: another array element has claimed the task")
         return True
+    execute.remove_log(element.run.log(task, element.generation))  # of an attempt before a requeue
     try:
         kwargs = element.parameters(task)
     except BaseException as error:  # user code may raise anything, SystemExit included
@@ -124,6 +125,7 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     checkpoints, log = run.checkpoints(task), run.log(task, element.generation)
     for needed in (scratch, checkpoints, os.path.dirname(log)):
         make_folder(needed)
+    earlier = metrics.stamp(scratch, document.results.get("metrics_file"))  # the folder of a requeued task is kept
     record = _new_record(element, task)._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
     env = task_environment.build(document, run.path, task, kwargs, scratch, dict(os.environ))
     env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(record.attempt))
@@ -141,7 +143,7 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     element.stopped = record.cause == execute.STOPPED
     record = _settle_checkpoint(record, checkpoints)
     if record.state == COMPLETE:
-        record = _collect(element, record, scratch, final)
+        record = _collect(element, record, scratch, final, earlier)
     if record.state != COMPLETE:
         record = record._replace(log_tail=tail(log, 20, 4096), result_dir=os.path.relpath(scratch, run.path))
     _write_record(element, record)
@@ -162,10 +164,12 @@ def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
     return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
 
 
-def _collect(element: Element, record: TaskRecord, scratch: str, final: str) -> TaskRecord:
+def _collect(
+    element: Element, record: TaskRecord, scratch: str, final: str, earlier: Optional[Tuple[int, ...]]
+) -> TaskRecord:
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
-    found = metrics.read(scratch, declared)
+    found = metrics.read(scratch, declared, earlier)
     if found.problem and declared:  # without them the task is not complete
         return record._replace(state=FAILED, cause="no_output", message=found.problem)
     if os.path.lexists(final):

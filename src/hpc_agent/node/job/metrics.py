@@ -44,10 +44,24 @@ class Pairs(List[Tuple[str, Any]]):
     """The members of a JSON object in their order, equal names included."""
 
 
-def read(folder: str, declared: Optional[str]) -> Metrics:
-    """Return the metrics in ``folder``. ``declared`` is the file that the run names; the default file may be missing."""
+def stamp(folder: str, declared: Optional[str]) -> Optional[Tuple[int, ...]]:
+    """Return what changes when the metrics file is written; None where there is none."""
+    try:
+        found = os.stat(os.path.join(folder, declared or DEFAULT_FILE))
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def read(folder: str, declared: Optional[str], earlier: Optional[Tuple[int, ...]] = None) -> Metrics:
+    """Return the metrics in ``folder``. ``declared`` is the file that the run names; the default file may be missing.
+
+    ``earlier`` is the stamp of the file before this attempt, which may begin in the folder of one that was killed.
+    """
     name = declared or DEFAULT_FILE
     path = os.path.join(folder, name)
+    if earlier is not None and stamp(folder, declared) == earlier:
+        return Metrics(problem="%s is of an earlier attempt: this one ended with exit code 0 and wrote none" % name)
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
