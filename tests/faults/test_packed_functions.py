@@ -2,16 +2,12 @@
 
 import json
 import os
-import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
 from dispatched_element import HEAD, Element
 
 from hpc_agent.node.job.fork_client import interpreter_of
