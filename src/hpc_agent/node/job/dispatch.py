@@ -42,7 +42,10 @@ def main(arguments: List[str]) -> int:
 
 def _run_tasks(element: Element) -> int:
     if element.document.nfs_data_dir:
-        os.environ["LOCAL_DATA_DIR"] = _local_copy(element.document.nfs_data_dir)
+        from .staging import Staged  # only few clusters need its imports
+
+        staged = Staged(element.document.nfs_data_dir)  # in use until this function returns
+        os.environ["LOCAL_DATA_DIR"] = staged.path
     done = []
     try:
         for task in element.tasks:
@@ -53,30 +56,6 @@ def _run_tasks(element: Element) -> int:
         if element.fork_server is not None:
             element.fork_server.close()
     return 0 if all(done) else 1
-
-
-def _local_copy(source: str) -> str:
-    """Return the node-local copy of ``source``, which the first task on a node makes; ``source`` when copying fails."""
-    import fcntl  # only few clusters need these imports
-    import hashlib
-    import shutil
-
-    parent = os.path.join(os.environ.get("HPC_LOCAL_SCRATCH") or "/tmp", "hpc-agent-data-%d" % os.getuid())
-    target = os.path.join(parent, hashlib.sha256(source.encode("utf-8")).hexdigest()[:16])
-    try:
-        os.makedirs(parent, mode=0o700, exist_ok=True)
-        if os.stat(parent).st_uid != os.getuid():
-            return source
-        with open(target + ".lock", "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not os.path.isdir(target):
-                building = target + ".building"
-                shutil.rmtree(building, ignore_errors=True)
-                shutil.copytree(source, building)
-                os.rename(building, target)
-    except OSError:
-        return source
-    return target
 
 
 def _run_task(element: Element, task: int) -> bool:
