@@ -73,6 +73,7 @@ def _wave(
         "tasks": len(members),
         "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
         "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
+        "oom_killed": encode_ranges(set(members).intersection(scan.oom_killed)),
     }
     fresh = any(kept.get(name) != partial[name] for name in ("format", "included", "replicates"))
     if fresh:

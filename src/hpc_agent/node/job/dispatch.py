@@ -16,6 +16,7 @@ from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, writ
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
 from .element import Element, attempts, claim, superseded
+from .oom_kills import oom_kills
 
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
@@ -118,7 +119,11 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
             common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
             element.fork_server = ForkServer(document.executor, element.functions(), common, run.work)
         fork = partial(element.fork_server.fork, env, [name.upper() for name in kwargs])
+    kills_before = oom_kills(env)
     record = execute.run(record, document.executor, env, run.work, log, grace, stop_at, element.gpus, fork)
+    kills = oom_kills(env)
+    if kills is not None and kills_before is not None and kills > kills_before:
+        record = record._replace(oom_kills=kills - kills_before)
     element.stopped = record.cause == execute.STOPPED
     record = _settle_checkpoint(record, checkpoints)
     if record.state == COMPLETE:

@@ -33,6 +33,7 @@ class TaskRecord(NamedTuple):
     cpu_seconds: Optional[float] = None
     max_rss_mb: Optional[float] = None  # of the largest process
     gpu_mem_mb: Optional[float] = None
+    oom_kills: Optional[int] = None  # processes of the job that the kernel killed for memory during the task
     log: Optional[str] = None  # below the run's folder, as result_dir
     log_tail: Optional[str] = None
     result_dir: Optional[str] = None

@@ -16,6 +16,7 @@ from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
+from hpc_agent.ops.run.run_status import oom_notes
 from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
@@ -58,6 +59,7 @@ class AggregateResult(Result):
     usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
     table_json: str
     table_csv: str
+    notes: Annotated[list[str], doc("what to know of the tasks in the table")] = []
 
 
 @primitive(
@@ -122,6 +124,7 @@ def _write_table(
         row_count=len(rows),
         overall=table.overall(),
         usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
+        notes=oom_notes(_joined(waves, "oom_killed")),
         table_json=str(folder / "table.json"),
         table_csv=str(folder / "table.csv"),
     )

@@ -126,6 +126,10 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
+    if measured["oom_kills"]:
+        found.append(
+            f"the kernel killed {measured['oom_kills']} processes of the canary for memory: ask for more --mem-mb"
+        )
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     found += [
