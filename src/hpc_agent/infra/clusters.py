@@ -48,7 +48,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     conda_source: Annotated[str | None, Meta(description="conda.sh that a job sources")] = None
     conda_envs: Annotated[list[str], Meta(description="conda environments; a job activates the first by default")] = []
     constraints: Annotated[dict[str, Any], Meta(description="limits that a submission plan keeps to")] = {}
-    nfs_data_dir: Annotated[str | None, Meta(description="folder copied to the node's own disk once per node")] = None
+    nfs_data_dir: Annotated[
+        str | None, Meta(description="folder copied to each node's own disk, anew once it has changed")
+    ] = None
     gpu_types: Annotated[list[str], Meta(description="GPUs that may be asked for; empty: not checked")] = []
     gpu_queues: Annotated[
         dict[str, GpuQueue],

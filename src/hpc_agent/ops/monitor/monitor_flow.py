@@ -61,6 +61,7 @@ class MonitorFlowResult(Result):
     resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
     blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
     waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
+    notes: Annotated[list[str], doc("what to know of complete tasks")] = []
 
 
 @primitive(
@@ -102,7 +103,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
     unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
-    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting")
+    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting", "notes")
     return MonitorFlowResult(
         lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
         ticks=ticks,

@@ -58,6 +58,11 @@ hpc_source_init() {
     . "$HPC_SHELL_INIT"
 }
 
+# The output of a requeued element goes on in the same file; node/look/logs.py reads what is after the last such line.
+case "${SLURM_RESTART_COUNT:-0}/${RESTARTED:-0}/${HPC_LOCAL_ATTEMPT:-1}" in
+    0/0/1) ;;
+    *) echo "hpc-agent: the scheduler started this element again" >&2 ;;
+esac
 hpc_source_init
 hpc_load_modules
 hpc_activate_conda
