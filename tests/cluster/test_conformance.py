@@ -49,6 +49,28 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
     assert run_cli("list-in-flight", cwd=repo).data["runs"] == []
 
 
+@pytest.mark.parametrize("site", ["slurm-tcsh", "slurm-fish"], indirect=True)
+def test_the_login_shell_does_not_matter(site, run_cli, tmp_path, ssh_counter):
+    """csh and fish read a line in other ways than sh: the main job of their users."""
+    flag = site.scratch / "works-now"
+    texts = ["it's\na \\ line!", "!! %s $HOME", "ü`x`"]
+    repo = make_repo(tmp_path / "a repo!", [{"x": x, "text": text} for x, text in enumerate(texts)])
+    executor = f'test $X != 1 -o -e {flag} && echo "hello! $TEXT" && {WRITE}'
+    submit(run_cli, repo, executor)
+    assert ssh_counter.count() <= 3, ssh_counter.lines()
+    seen = watch(run_cli, repo)
+    assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (2, 1)
+    flag.write_text("")
+    assert run_cli("resubmit", "--classes", "code_error", cwd=repo).data["resubmitted"] == 1
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    ssh_counter.reset()
+    assert run_cli("status", cwd=repo).data["last_status"]["complete"] == 3
+    assert ssh_counter.count() == 1, ssh_counter.lines()
+    logs = run_cli("logs", "--task-id", "0,2", cwd=repo).data["logs"]
+    assert [entry["content"] for entry in logs] == [f"hello! {texts[0]}", f"hello! {texts[2]}"]
+    assert sorted(row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]) == [0, 1, 2]
+
+
 def test_kwargs_arrive_as_they_are(site, run_cli, tmp_path):
     """Newlines, quotes, substitutions and non-ASCII are data: nothing of them is ever run."""
     marker = tmp_path / "injected"
