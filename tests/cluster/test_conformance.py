@@ -153,9 +153,31 @@ def test_relative_outputs_land_with_the_run_and_shared_data_is_linked(site, run_
     assert sorted(path.name for path in (run / "outputs" / "figures").iterdir()) == ["f0", "f1"]
     assert sorted(path.name for path in (run / "work" / "new").iterdir()) == ["n0", "n1"]
     assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [7, 7]
+    for name in ("results/new", "figures/new", ".hpc/axes.yaml"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text("axes_schema_version: 2\n")
+    again = submit(run_cli, repo, executor, "--outputs", "results,figures", "--shared-paths", "data")
+    assert (again["run_id"], again["deduped"]) == (sent["run_id"], True), (
+        "what tasks and verbs write is no part of the run"
+    )
     snapshot = next((run.parent.parent / "snapshots").iterdir())
     assert not (snapshot / "new").exists()
     assert not (snapshot / "data").exists()
+
+
+@pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
+def test_a_folder_that_was_shared_can_be_pushed(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", numbers(1), data__big="7", other__x="1")
+    executor = (
+        'test -L data || echo "{\\"y\\": $(cat data/big other/x)}" | tr -d "\\n" > "$HPC_RESULT_DIR/metrics.json"'
+    )
+    submit(run_cli, repo, executor, "--shared-paths", "data,other")
+    for shared in ("other", ""):
+        (repo / "note").write_text(shared)
+        sent = submit(run_cli, repo, executor, *(["--shared-paths", shared] if shared else []))
+        assert (Path(sent["remote_path"]) / "work" / "data" / "big").read_text() == "7"
+        assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+        assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [71]
 
 
 def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):

@@ -100,8 +100,10 @@ class Node:
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
         return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
 
-    def push(self, source: Path, files: list[str], destination: str) -> None:
-        self.transport.push(source, files, destination, f"{self.root}/shared", self._push_timeout)
+    def push(self, source: Path, files: list[str], destination: str, with_shared: bool) -> None:
+        """Copy files of the repo; ``with_shared``: those that are the same in the folder of shared files stay there."""
+        already = f"{self.root}/shared" if with_shared else None
+        self.transport.push(source, files, destination, already, self._push_timeout)
 
     def _ask(self, program: list[str], verb: str, stdin: bytes, timeout: float | None) -> dict[str, Any]:
         nonce = secrets.token_hex(8)

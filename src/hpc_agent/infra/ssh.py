@@ -59,12 +59,13 @@ class SshTransport:
             raise ssh_causes.not_run(done.code, said, self._reach())
         return Completed(done.code, out, err), printed.decode(errors="replace")
 
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files`` (relative to ``source``) below ``destination``, but none that is the same below ``already``.
 
         Raises SshUnreachable, StorageFull, RemoteCommandFailed, ClusterTimeout, PreconditionFailed (a file vanished).
         """
-        words = ["rsync", "-rltz", "--files-from=-", "--from0", f"--compare-dest={already}", "--chmod=D700,Fu+rw"]
+        words = ["rsync", "-rltz", "--files-from=-", "--from0", "--chmod=D700,Fu+rw"]
+        words += [f"--compare-dest={already}"] if already else []
         words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
         # "./" because rsync takes a name that begins with # or ; for a comment.
         names = b"\0".join(b"./" + name.encode() for name in files)

@@ -88,7 +88,7 @@ class LocalTransport:
         """Run one command. Raises ClusterTimeout."""
         return run_bounded(["/bin/sh", "-c", shell_text(words, self._init)], stdin, timeout, self._env)
 
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files``, relative to ``source``. Links would let an edit of the repo change the snapshot."""
         del already, timeout
         for name in files:
