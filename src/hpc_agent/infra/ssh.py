@@ -25,7 +25,8 @@ PERSIST = "10m"
 MASTER_CHECK_SEC = 3.0
 SSH_FAILED = 255
 FAILURES_BEFORE_OPEN = 5
-FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 30.0, 600.0
+# A host that refuses the login may ban the address; one that cannot be reached counts nobody's tries.
+FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, LONGEST_AFTER_REFUSAL_SEC = 30.0, 120.0, 600.0
 FORGOTTEN_SEC = 3600.0
 
 
@@ -170,6 +171,7 @@ class _HostFailures(msgspec.Struct, frozen=True):
     failures: int = 0
     last: float = 0.0
     open_until: float = 0.0
+    why: str = ""
 
 
 @contextlib.contextmanager
@@ -186,18 +188,20 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     left = past.open_until - time.time()
     if left > 0 and not env.get("HPC_NO_BREAKER"):
         raise SshUnreachable(
-            f"{target} did not answer {past.failures} times in a row; no process tries it for {left:.0f} s more",
+            f"{past.why or target}; this was failure {past.failures} in a row, and no process tries it for {left:.0f} s more",
             remediation=f"Check that 'ssh -o BatchMode=yes {target} true' works, wait {left:.0f} s, then call again "
             "(HPC_NO_BREAKER=1 in the environment tries at once).",
             details={"host": target, "retry_after_sec": round(left), "failures": past.failures},
         )
     try:
         yield
-    except SshUnreachable:
+    except SshUnreachable as error:
         failures = past.failures + 1
         above = failures - FAILURES_BEFORE_OPEN
-        pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
-        document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
+        longest = LONGEST_AFTER_REFUSAL_SEC if error.details.get("login_refused") else LONGEST_PAUSE_SEC
+        pause = min(FIRST_PAUSE_SEC * 2**above, longest) if above >= 0 else 0.0
+        now = time.time()
+        document = {"failures": failures, "last": now, "open_until": now + pause, "why": error.message}
         # A full disk must not hide that the host is unreachable.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,9 @@ START_UP_FILES = {
     "bash": "~/.bashrc", "zsh": "~/.zshenv", "tcsh": "~/.tcshrc or ~/.cshrc", "csh": "~/.cshrc",
     "fish": "~/.config/fish/config.fish",
 }  # fmt: skip
+_BANS = re.compile(
+    r"Permission denied|Too many authentication failures|kex_exchange|Connection (?:closed|reset)"
+)  # what a site may answer with a ban
 TYPED = {"keyboard-interactive", "password"}  # what a person has to type
 
 
@@ -38,7 +41,8 @@ class Reach(NamedTuple):
     def error(self, what: str, line: str, remedy: str, text: str, kind: type[HpcError] = SshUnreachable) -> HpcError:
         """Return an error that shows ``line`` of ``text``, the output of ssh. ``remedy`` is followed by the call."""
         message = f"{self.target}: {': '.join(filter(None, (what, line.strip()[:300])))}"
-        details = {"host": self.target, "stderr_tail": text[-2000:]}
+        refused = bool(_BANS.search(line))
+        details = {"host": self.target, "stderr_tail": text[-2000:], "login_refused": refused}
         return kind(message, remediation=f"{remedy}; {AGAIN}", details=details)
 
 

@@ -1,11 +1,15 @@
-"""Logins that fail, and login shells that are in the way: a real sshd says so, and the answer names cause and next command."""
+"""Logins that fail, and login shells that are in the way: a real sshd says so, and the answer names cause and next command.
+
+And a watch over an sshd that is gone for a while."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -242,3 +246,64 @@ def test_a_start_up_file_that_prints_is_named_when_rsync_fails(host, run_cli, re
     host.serve(forced(quiet))
     assert submit(run_cli, repo, WRITE)["submitted"]
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+
+
+def test_a_watch_survives_an_sshd_that_is_gone_and_one_that_hangs(host, run_cli, repo, tmp_path, world_home):
+    host.serve()
+    go_on = tmp_path / "go-on"
+    submit(run_cli, repo, f"until test -e {go_on}; do sleep 0.1; done; {WRITE}")
+    words = [sys.executable, "-m", "hpc_agent", "monitor-flow", "--wall-clock-budget-sec", "240"]
+    watcher = subprocess.Popen(
+        words, cwd=repo, env=world_home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    records = iter(watcher.stderr.readline, "")
+    said(records, "status")
+    host.stop()
+    said(records, "unreachable")
+    host.serve()
+    said(records, "status")
+    os.kill(host.daemon.pid, signal.SIGSTOP)
+    said(records, "unreachable")
+    os.kill(host.daemon.pid, signal.SIGCONT)
+    said(records, "status")
+    go_on.write_text("")
+    answer = json.loads(watcher.communicate(timeout=240)[0])
+    assert answer["data"]["lifecycle_state"] == "complete", answer
+
+
+def said(records: Iterator[str], event: str) -> None:
+    """Read progress records up to one with this event."""
+    for line in records:
+        if json.loads(line)["event"] == event:
+            return
+    pytest.fail(f"the watch ended without {event}")
+
+
+LOSES = """#!/bin/bash
+for word in "$@"; do [ "$word" = -G ] && exec ssh "$@"; done
+call=1
+until mkdir {calls}/$call 2>/dev/null; do call=$((call + 1)); done
+case $call in
+    {lost}) echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255 ;;
+    {killed}) cat >/dev/null; echo HPC-AGENT-STARTED; exit 143 ;;
+esac
+exec ssh "$@"
+"""
+
+
+def test_waiting_for_the_canary_survives_a_lost_connection_and_a_process_that_is_killed(
+    host, run_cli, repo, tmp_path, world_home
+):
+    """Calls 1 and 3 submit, 2 is rsync's; then looks, of which some are lost and one is killed on the login node."""
+    host.serve()
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    wrapper = tmp_path / "ssh-that-loses"
+    wrapper.write_text(LOSES.format(calls=calls, lost="4|5|8", killed="7"))
+    wrapper.chmod(0o755)
+    world_home.env["HPC_SSH_BINARY"] = str(wrapper)
+    executor = f"until test -e {calls}/9; do sleep 0.1; done; {WRITE}"
+    verified = run_cli(
+        "submit-and-verify", "--cluster", "testbed", "--executor", executor, "--poll-interval-sec", "0.5", cwd=repo
+    )
+    assert verified.data["verified"], verified
