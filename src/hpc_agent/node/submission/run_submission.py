@@ -46,7 +46,16 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
         "root": root,
         "arrays": summary(folder) if os.path.isfile(folder.document) else {},
         "free_bytes": space.f_bavail * space.f_frsize,
+        "shared_bytes": sum(size for name, size in (request.get("shared") or {}).items() if size != _size(root, name)),
     }
+
+
+def _size(root: str, name: str) -> Optional[int]:
+    """Return the bytes of a file that was shared before, or None."""
+    try:
+        return os.lstat(os.path.join(root, "shared", *_safe_parts(name))).st_size
+    except OSError:
+        return None
 
 
 def submit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -88,8 +97,15 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         paths = [os.path.join(inside, file) for inside, _, files in os.walk(source) for file in files] or [source]
         for path in filter(os.path.isfile, paths):
             target = os.path.join(root, "shared", os.path.relpath(path, incoming))
-            make_folder(os.path.dirname(target))
-            os.replace(path, target)
+            try:
+                make_folder(os.path.dirname(target))
+                os.replace(path, target)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                text = "the shared path %s was a file and is a folder now, or the reverse" % name
+                old = os.path.join(root, "shared", name)
+                raise NodeError(
+                    "precondition_failed", text, "When no run uses it, remove %s on the cluster. %s" % (old, _AGAIN)
+                ) from error
     if request.get("manifest") is not None:
         manifest = json.loads(_decompress(request["manifest"]).decode("utf-8"))
         # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
@@ -116,8 +132,9 @@ def _snapshot_path(root: str, name: str) -> str:
 def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
     """Make ``snapshots/<name>`` unless it is there.
 
-    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Raises NodeError
-    ``precondition_failed`` for a file that is missing, or that changed between hashing and pushing.
+    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``, else from the files that
+    an earlier run shared. Raises NodeError ``precondition_failed`` for a file that is missing, or that changed between
+    hashing and pushing.
     """
     final = _snapshot_path(root, name)
     if os.path.isdir(final):
@@ -127,7 +144,9 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
     os.mkdir(building)
     try:
         for entry in manifest:
-            _place(entry, building, incoming, _snapshot_path(root, base) if base else None)
+            _place(
+                entry, building, incoming, _snapshot_path(root, base) if base else None, os.path.join(root, "shared")
+            )
         _copy_tree(runtime, os.path.join(building, ".hpc"))
         os.rename(building, final)
         sync_folder(os.path.dirname(final))
@@ -139,7 +158,7 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
     shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> None:
+def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shared: str) -> None:
     path = entry[1]
     target = os.path.join(building, *_safe_parts(path))
     make_folder(os.path.dirname(target))
@@ -154,6 +173,10 @@ def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> N
         os.chmod(target, 0o555 if entry[3] else 0o444)
     elif base is not None and os.path.isfile(os.path.join(base, path)):
         _link(os.path.join(base, path), target)
+    elif os.path.isfile(os.path.join(shared, path)) and _sha256(os.path.join(shared, path)) == entry[2]:
+        # Shared by an earlier run, so not pushed again. A copy: shared files may change, a snapshot may not.
+        shutil.copyfile(os.path.join(shared, path), target)
+        os.chmod(target, 0o555 if entry[3] else 0o444)
     else:
         raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
 

@@ -43,6 +43,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
     if not dry_run and not run.record.open_resubmit:
         run.journal.append(run_id, "resubmitting", request_id=request_id)
+        run.record.open_resubmit = request_id
     question = {
         "request_id": request_id,
         "owner": owner(),

@@ -45,6 +45,7 @@ class NewRun:
         self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
         self.sidecar = self._sidecar()
         self.pushed_shared = [name for name, path in self.frozen.shared.items() if path is None]
+        self.shared_files = shared_files(self.frozen.repo.root, self.pushed_shared)
         self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
 
     def record(self, status: str) -> RunRecord:
@@ -65,6 +66,7 @@ class NewRun:
             "snapshot": frozen.snapshot,
             "bases": self.manifests.names(),
             "incoming": f"{frozen.snapshot[:16]}-{client}",
+            "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
         pushed = self._push(there)
@@ -86,16 +88,16 @@ class NewRun:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
         frozen = self.frozen
         files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
-        shared = shared_files(frozen.repo.root, self.pushed_shared)
-        size = sum(frozen.tree.sizes[name] for name in files)
+        shared = list(self.shared_files)
+        size = sum(frozen.tree.sizes[name] for name in files) + there["shared_bytes"]
         if size > there["free_bytes"]:
             raise StorageFull(
                 f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
-                remediation="Free some space there, or list what is not needed in .hpcignore; then 'hpc-agent submit' again.",
+                remediation="Free some space there, or list in .hpcignore what is not needed; then 'hpc-agent submit' again.",
             )
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
-            frozen.node.push(frozen.repo.root, files + shared, there["incoming"])
+            frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return len(files) + len(shared)
 
     def _question(self, there: dict[str, Any]) -> dict[str, Any]:
