@@ -11,6 +11,7 @@ from hpc_agent.node.shared import ledger, run_folder
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import from_document, make_folder, write_json
 from hpc_agent.node.shared.ledger import Array, read_array, summary
+from hpc_agent.node.submission import run_plan
 from hpc_agent.node.submission import submitter as submission
 
 
@@ -68,7 +69,7 @@ def make_run(path):
     write_json(folder.submission, {"template": "t", "job_environment": {}})
     entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
     arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
-    submission.write_planned_arrays(folder, [from_document(Array, array) for array in arrays])
+    run_plan.apply_plan(folder, [from_document(Array, array) for array in arrays], ())
     return folder
 
 
@@ -129,7 +130,7 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
     with pytest.raises(NodeError):
         submitter(folder, scheduler).submit_open_arrays()
     arrays = [dict(read_array(folder, f"a{n}").to_json(), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
-    submission.write_planned_arrays(folder, [from_document(Array, array) for array in arrays])
+    assert run_plan.apply_plan(folder, [from_document(Array, array) for array in arrays], ())
     assert [read_array(folder, f"a{n}").resources for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
     assert os.path.basename(folder.job("a0")) == "a0.json"
 
