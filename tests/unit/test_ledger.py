@@ -31,7 +31,7 @@ class FakeScheduler:
         answer = self.answers.pop(0) if self.answers else "ok"
         if answer == "killed before":
             raise Killed
-        if answer not in ("refused", "unknown", "full"):
+        if answer not in ("refused", "unknown", "full", "strange"):
             self.accepted.append(job.name)
         if answer == "killed after":
             raise Killed
@@ -39,6 +39,8 @@ class FakeScheduler:
             raise NodeError("scheduler_refused", "no", None, {"retry_later": False})
         if answer in ("unknown", "unknown but accepted"):
             raise NodeError("submission_unknown", "hm")
+        if answer in ("strange", "strange but accepted"):
+            raise NodeError("submission_unknown", "lua: non", None, {"ended_by_itself": True})
         if answer == "full":
             raise NodeError("scheduler_refused", "MaxSubmit", None, {"retry_later": True})
         return str(len(self.accepted))
@@ -56,6 +58,8 @@ ANSWERS = [
     "refused but accepted",
     "unknown",
     "unknown but accepted",
+    "strange",
+    "strange but accepted",
     "killed before",
     "killed after",
     "full",
@@ -108,9 +112,10 @@ def test_never_twice_never_lost(answers, kill_at):
         assert read_array(folder, "a1").after_jobs == [known["a0"]["job_id"]]
 
 
-def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
+@pytest.mark.parametrize("answer", ["refused but accepted", "strange but accepted"])
+def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path, answer):
     folder, scheduler = make_run(tmp_path), FakeScheduler()
-    scheduler.answers = ["refused but accepted"]
+    scheduler.answers = [answer]
 
     def down(name, since):
         raise NodeError("cluster_timeout", "down")
@@ -119,9 +124,21 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
     with pytest.raises(NodeError) as caught:
         submitter(folder, scheduler).submit_open_arrays()
     assert caught.value.code == "submission_unknown"
+    assert (read_array(folder, "a0").state, "down" in caught.value.message) == ("intent", True)
     scheduler.find = honest
     submitter(folder, scheduler).submit_open_arrays()
     assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("strange", "scheduler_refused"), ("unknown", "submission_unknown")])
+def test_unknown_words_are_a_refusal_once_the_look_up_finds_nothing(tmp_path, answer, code):
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
+    scheduler.answers = [answer]
+    with pytest.raises(NodeError) as caught:
+        submitter(folder, scheduler).submit_open_arrays()
+    assert caught.value.code == code
+    assert read_array(folder, "a0").state == ("refused" if answer == "strange" else "intent")
+    assert scheduler.accepted == []
 
 
 def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tmp_path):

@@ -36,7 +36,9 @@ def ask_advance(run: KnownRun, question: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = run.node.ask("advance", run_id, {"owner": owner(), **question}, SUBMIT_TIMEOUT_SEC)
     except HpcError as error:
-        keep_document(run.repo, error.details.pop("run", None), error.details.get("arrays") or {})
+        arrays = error.details.get("arrays") or {}
+        keep_document(run.repo, error.details.pop("run", None), arrays)
+        journal_ledger(run.journal, run_id, run.record.remote_path, arrays, accepted=False)
         raise
     keep_document(run.repo, answer.get("run"), answer["arrays"])
     run.record.job_ids = journal_ledger(run.journal, run_id, run.record.remote_path, answer["arrays"], accepted=True)

@@ -83,8 +83,14 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
-    record = NewRun(world, Journal(world, planned.frozen.repo), planned, planned.frozen.run_id()).record("planned")
-    notes = [*planned.frozen.notes, *warnings_of(world, planned)]
+    frozen, journal = planned.frozen, Journal(world, planned.frozen.repo)
+    run_id, earlier = which_run(journal, frozen, planned.request.rerun)
+    if earlier and earlier.submitted_at:
+        plan, told = _plan_as_submitted(planned, run_id, {})
+        notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
+        return _result(plan, earlier, notes, "submit", submitted=False, deduped=True)
+    record = NewRun(world, journal, planned, run_id).record("planned")
+    notes = [*frozen.notes, *warnings_of(world, planned)]
     return _result(planned.facts(), record, notes, "submit", submitted=False, deduped=False)
 
 

@@ -76,8 +76,9 @@ _RULES = (
          "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs"),
     Rule(r"mutually exclusive",
          "hpc-agent asks for memory itself: take memory out of extra_flags; mem_per_cpu: true in clusters.yaml makes it per CPU"),
-    Rule(r"memory (by|per) node|(?<!not )(?<!n't )(?<!never )(use|specify|request|with) (the )?['\"]?--mem-per-cpu",
-         "Set mem_per_cpu: true for this cluster in clusters.yaml: memory is then asked for per CPU"),
+    Rule(r"mem-per-cpu|memory (by|per) (node|cpu|core)",
+         "If the site takes memory per CPU only, set mem_per_cpu: true for the cluster in clusters.yaml, else correct what the "
+         "message names"),
     Rule(r"unrecognized option|invalid option|Invalid -",
          "Correct the option that sbatch rejects, in extra_flags or the resources"),
     Rule(r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
