@@ -556,6 +556,14 @@ def test_find_is_newest_last(answers):
     assert sge.GridEngine().find("hpc-suspended", RECORDED_FROM) == ["4", "83", "84"]
 
 
+@pytest.mark.parametrize(
+    "said", ["/opt/sge/default/common/accounting: No such file or directory\n", "no jobs running since startup\n"]
+)
+def test_find_trusts_the_queue_alone_where_there_is_no_accounting_file(answers, said):
+    answers["qstat"], answers["qacct"] = recorded("qstat-empty"), (1, "", said)
+    assert sge.GridEngine().find("hpc-r1-a0", 1.0) == []
+
+
 def test_find_does_without_accounting_only_when_the_queue_has_it(answers):
     answers["qstat -u"] = recorded("qstat-named")
     answers["qacct -o"] = recorded("nocell-qacct")

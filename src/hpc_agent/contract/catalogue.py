@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.contract.envelope import Failure, Success
-from hpc_agent.contract.primitive import Primitive
+from hpc_agent.contract.primitive import Primitive, Request
 from hpc_agent.errors import SpecInvalid
 
 _KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
@@ -52,7 +52,7 @@ def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
         **vars(primitive),
         "module": primitive.function.__module__,
         "effects": sorted(effect.name.lower() for effect in primitive.effects),
-        "errors": sorted(error.error_code for error in primitive.errors),
+        "errors": sorted({error.error_code for error in primitive.errors}),
         "input_schema": f"{primitive.name}.input.json",
         "output_schema": f"{primitive.name}.output.json",
         "flags": list(_flags(primitive.request, [])),
@@ -119,6 +119,29 @@ def parse_value(flag: Flag, text: str) -> Any:
         if flag.kind == "value":
             return text
         raise SpecInvalid(f"{flag.flag}: {text!r} is not {wanted}", field=".".join(flag.path)) from error
+
+
+def flag_words(request: Request) -> list[str] | None:
+    """Return the flags of a request, for the fields that differ from their defaults.
+
+    Return None for a value that no flag can carry, such as a list whose element holds a comma.
+    """
+    document, words = msgspec.to_builtins(request), []
+    for flag in _flags(type(request), []):
+        value: Any = document
+        for name in flag.path:
+            value = value[name]
+        if value == flag.default:
+            continue
+        if flag.kind == "bool":
+            words.append(flag.flag if value else "--no-" + flag.flag.removeprefix("--"))
+            continue
+        parts = [str(part) for part in value] if isinstance(value, list) else []
+        text = {"ints": ",".join(parts), "strs": ",".join(parts), "json": json.dumps(value)}.get(flag.kind, str(value))
+        if parse_value(flag, text) != value:
+            return None
+        words += [f"{flag.flag}={text}"] if text.startswith("-") else [flag.flag, text]
+    return words
 
 
 def schema(kind: type, title: str) -> dict[str, Any]:

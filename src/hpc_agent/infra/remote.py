@@ -29,7 +29,9 @@ KIT_PACKAGES = ("hpc_agent", *(f"hpc_agent/{name}" for name in ("models", "model
 KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 LAUNCHER = "_hpc_dispatch.py"
-SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
+SITE_KEYS = (
+    "mem_per_cpu", "parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb",
+)  # fmt: skip
 
 
 @functools.cache

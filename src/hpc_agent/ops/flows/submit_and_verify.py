@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull, SubmissionUnknown
+from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.known_run import RUN_ERRORS
@@ -40,7 +40,7 @@ class SubmitAndVerifyResult(Result):
 @primitive(
     stage="submit",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, SubmissionUnknown, StorageFull],
+    errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
 )
 def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:

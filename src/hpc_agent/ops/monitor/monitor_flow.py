@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import SchedulerRefused, SubmissionUnknown
+from hpc_agent.errors import SchedulerRefused
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
@@ -68,7 +68,7 @@ class MonitorFlowResult(Result):
 @primitive(
     stage="monitor",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SchedulerRefused],
     progress=True,
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
