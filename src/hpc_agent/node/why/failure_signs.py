@@ -5,7 +5,7 @@ recorded messages that they were read from.
 """
 
 import re
-from typing import NamedTuple, Pattern, Tuple
+from typing import List, NamedTuple, Pattern, Tuple
 
 from . import translations
 
@@ -15,17 +15,31 @@ WEAK = ("missing_file", "permission")
 # The memory of an accelerator library: of the GPU, or of the host where the task has no GPU (classify.py decides).
 DEVICE_MEMORY = "device_memory"
 
+_EITHER_CASE = re.compile(r"\[(\w)(\w)\]")
+
 
 class Sign(NamedTuple):
-    """A class of failure, the confidence in it, and the pattern of a line that shows it."""
+    """A class of failure, the confidence in it, and the patterns of a line that shows it."""
 
     name: str
     confidence: str
-    pattern: Pattern[str]
+    patterns: Tuple[Pattern[str], ...]
+
+    def shown_in(self, text: str) -> bool:
+        return any(pattern.search(text) for pattern in self.patterns)
 
 
 def _sign(name: str, confidence: str, *patterns: str) -> Sign:
-    return Sign(name, confidence, re.compile("|".join(patterns)))
+    """Compile the patterns that begin with a letter apart: ``re`` then looks only where one of these letters stands."""
+    lettered: List[str] = []
+    other: List[str] = []
+    for pattern in patterns:
+        match = _EITHER_CASE.match(pattern)
+        if match:
+            lettered += [letter + pattern[match.end() :] for letter in match.groups()]
+        else:
+            (lettered if pattern[0].isalpha() else other).append(pattern)
+    return Sign(name, confidence, tuple(re.compile("|".join(group), re.M) for group in (lettered, other) if group))
 
 
 # Messages of a scheduler that ends a job.
@@ -54,7 +68,7 @@ _MEMORY_SIGNS: Tuple[Sign, ...] = (
     _sign("gpu_memory", LIKELY, "GPU allocator", "on device ordinal [0-9]", "OOM when allocating.{0,400}GPU",
           "RESOURCE_EXHAUSTED.{0,400}GPU",
           "CU(?:BLAS|DNN|FFT)_(?:STATUS_)?ALLOC_FAILED", "cuFFT failed to allocate", "CL_MEM_OBJECT_ALLOCATION_FAILURE",
-          "std::bad_alloc.{0,40}(?:CUDA|cuda)", "memory needed.{0,200}KV cache|KV cache.{0,200}(?:is larger|not enough)"),
+          "std::bad_alloc.{0,40}(?:CUDA|cuda)", "memory needed.{0,200}KV cache", "KV cache.{0,200}(?:is larger|not enough)"),
     _sign(DEVICE_MEMORY, LIKELY, "RESOURCE_EXHAUSTED.{0,400}(?:[Oo]ut of memory|OOM|allocat)",
           "Resource exhausted: (?:OOM|Out of memory)", "OOM when allocating tensor",
           "Failed to allocate.{0,200}by allocator"),

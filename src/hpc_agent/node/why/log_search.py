@@ -20,6 +20,8 @@ _ERROR_START = re.compile(
     r"|^(?!srun|salloc|slurmstepd|mpirun)[^\s:]{1,100}: error: |^(?:%s)" % "|".join(ERROR_START)
 )
 _ERROR_WORD = re.compile(r"error|fatal|fail|exception|abort|invalid|cannot", re.IGNORECASE)
+# A warning of bash that ends with the message of an error.
+_HARMLESS = re.compile(r"warning: setlocale: ")
 _LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
 
 
@@ -36,15 +38,18 @@ class Verdict(NamedTuple):
 
 def first_match(lines: List[str], signs: Sequence[Sign] = SIGNS) -> Optional[Verdict]:
     """Return the first sign of the table that a line shows, with the last such line."""
+    text = "\n".join(lines)
     for sign in signs:
-        for line in reversed(lines):
-            if sign.pattern.search(line):
-                return Verdict(sign.name, sign.confidence, line.strip())
+        if sign.shown_in(text):  # one search of the whole text is cheaper than one of each line
+            for line in reversed(lines):
+                if sign.shown_in(line):
+                    return Verdict(sign.name, sign.confidence, line.strip())
     return None
 
 
 def search(lines: List[str]) -> Optional[Verdict]:
     """Return the first sign in the last error message of a log, or else near its end."""
+    lines = [line for line in lines if not _HARMLESS.search(line)]
     block = _error_block(ending_of(lines, WINDOW))
     if not block:
         endings = {count: ending_of(lines, count) for count in (WINDOW, *_WINDOWS.values())}

@@ -47,6 +47,10 @@ hpc_source_init() {
     . "$HPC_SHELL_INIT"
 }
 
+# Messages in English, for 'hpc-agent failures' reads them. LANGUAGE counts for translated messages alone, also beside LC_ALL; LC_MESSAGES would
+# change the language that Java programs work in. Shell_init, modules and the run's env may set it again.
+export LANGUAGE=en
+
 hpc_source_init
 hpc_load_modules
 hpc_activate_conda
