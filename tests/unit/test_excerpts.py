@@ -41,7 +41,9 @@ def found_in(row):
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{n}-{row['origin']}" for n, row in enumerate(ROWS)])
 def test_class(row):
-    assert found_in(row).name == row["class"]
+    found = found_in(row)
+    assert found.name == row["class"]
+    assert row.get("confidence", found.confidence) == found.confidence
 
 
 def test_only_what_cannot_be_otherwise_is_certain():

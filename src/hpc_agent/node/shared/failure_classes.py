@@ -37,7 +37,7 @@ CATALOGUE: List[FailureClass] = [
         signs="The scheduler reports it, slurmstepd reports an oom-kill event, a kill came with at least 90 % of the "
         "memory in use, or the program could not allocate (MemoryError, std::bad_alloc, 'cannot allocate vector', a "
         "Java heap that cannot be reserved, RESOURCE_EXHAUSTED without a GPU).",
-        remedy="Give the tasks more memory: " + _RESUBMIT + "out_of_memory --mem-mb N"),
+        remedy="Give the tasks more memory (twice as much, or what --mem-mb says): " + _RESUBMIT + "out_of_memory"),
     FailureClass("heap_full", "The program's own memory limit is reached", action="ask",
         signs="The log ends with 'Java heap space', 'GC overhead limit exceeded', 'JavaScript heap out of memory', "
         "'vector memory exhausted' or 'exceeds maximum array size preference'.",
@@ -47,12 +47,12 @@ CATALOGUE: List[FailureClass] = [
         signs="The log ends with 'pthread_create failed', \"can't start new thread\", 'unable to create native thread' "
         "or 'fork: Resource temporarily unavailable'.",
         remedy="Start fewer threads (OMP_NUM_THREADS, OPENBLAS_NUM_THREADS: the cores asked for). Where the memory "
-        "limit counts reserved memory, as h_vmem of Grid Engine, ask for more: "
-        + _RESUBMIT + "too_many_threads --mem-mb N"),
+        "limit counts reserved memory, as h_vmem of Grid Engine, ask for more with --mem-mb: "
+        + _RESUBMIT + "too_many_threads"),
     FailureClass("walltime", "Out of time", action="more_time", attempts=2, multiplier=2.0,
         signs="The scheduler reports TIMEOUT or 'DUE TO TIME LIMIT', or the task was stopped when its time was nearly "
         "used up.",
-        remedy="Give the tasks more time: " + _RESUBMIT + "walltime --walltime-sec N"),
+        remedy="Give the tasks more time (twice as much, or what --walltime-sec says): " + _RESUBMIT + "walltime"),
     FailureClass("preempted", "Preempted", action="resubmit", attempts=10,
         signs="The scheduler reports PREEMPTED or 'DUE TO PREEMPTION'.",
         remedy="The nodes were needed for a job of higher priority, so send the tasks again: " + _RESUBMIT + "preempted"),
@@ -91,8 +91,9 @@ CATALOGUE: List[FailureClass] = [
         signs="A module, conda environment or shell_init did not load on the node, the scheduler could not start the "
         "job, a shared library is missing or too old for the program (GLIBC, libstdc++), or a container could not be "
         "made.",
-        remedy="Correct modules, conda_env or shell_init in clusters.yaml, or the container's image and mounts, or use "
-        "another type of node. Where only some nodes fail, send the tasks to others: " + _RESUBMIT + "environment"),
+        remedy="Correct modules, conda_env or shell_init in clusters.yaml, or the container's image and mounts; a library that "
+        "is missing or too old needs another module, container or type of node. Where only some nodes fail, send the tasks "
+        "to others: " + _RESUBMIT + "environment"),
     FailureClass("missing_module", "A package is not installed", action="fix",
         signs="Python ends with ModuleNotFoundError, or with ImportError for a name that an installed package lacks; R "
         "with 'there is no package called'.",

@@ -191,8 +191,9 @@ def _behind_lost_peer(case: Case) -> Optional[Verdict]:
     """Classify by the traceback of the process that the others lost, if the log has one."""
     for source, lines in case.logs:
         for trace in reversed(traces_of(lines)):
-            name = _exception_class(case, trace)[0]
-            if name != "lost_peer" and trace.short_kind() not in LAUNCHERS:
+            name, confidence = _exception_class(case, trace)
+            effect = name == "code_error" and trace.short_kind() in _AFTERMATH - {"RuntimeError"}
+            if name != "lost_peer" and confidence != GUESS and not effect:
                 return Verdict(name, LIKELY, trace.message[0], source, trace)
     return None
 

@@ -15,6 +15,10 @@ _OF_CODE = frozenset([
 ])  # fmt: skip
 # Exceptions that a program also raises itself for what the system would have refused.
 _OF_SYSTEM = re.compile(r"(?:OSError|IOError|FileNotFoundError|PermissionError|MemoryError)$")
+# Exceptions whose cause may be outside of the program.
+_FROM_OUTSIDE = re.compile(
+    r"^(?:OSError|IOError|EOFError|BlockingIOError|BrokenPipeError|timeout|.*(?:Connect\w*|Timeout)(?:Error)?)$"
+)
 _RAISES = re.compile(r"raise +\w[\w.]*\(")
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9]|^<frozen|\.pyx$|\.pxi$")
 _KILLED_WORKER = ("BrokenProcessPool", "KilledWorker", "ProcessExitedException", "WorkerCrashedError")
@@ -33,7 +37,8 @@ def classify_exception(trace: Trace, killed: bool, near_memory: bool) -> Tuple[s
 
     ``killed``: a signal ended the program; ``near_memory``: it had used up its memory.
     """
-    kind, plain = trace.short_kind(), ("code_error", LIKELY if killed else CERTAIN)
+    kind = trace.short_kind()
+    plain = ("code_error", LIKELY if killed or _FROM_OUTSIDE.search(kind) else CERTAIN)
     if kind in ("ModuleNotFoundError", "ImportError"):
         return _classify_import(trace) or plain
     if kind == "FileNotFoundError":

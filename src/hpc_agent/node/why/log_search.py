@@ -20,8 +20,8 @@ _ERROR_START = re.compile(
     r"|^(?!srun|salloc|slurmstepd|mpirun)[^\s:]{1,100}: error: |^(?:%s)" % "|".join(ERROR_START)
 )
 _ERROR_WORD = re.compile(r"error|fatal|fail|exception|abort|invalid|cannot", re.IGNORECASE)
-# A warning of bash that ends with the message of an error.
-_HARMLESS = re.compile(r"warning: setlocale: ")
+# Warnings of bash, TensorFlow and the loader that end with the message of an error.
+_HARMLESS = re.compile(r"warning: setlocale: |Could not load dynamic library|from LD_PRELOAD cannot be preloaded")
 _LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
 
 
