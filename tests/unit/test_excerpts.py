@@ -7,7 +7,9 @@ import yaml
 
 from hpc_agent.node.look.records import FailureFacts
 from hpc_agent.node.shared.failure_classes import BY_NAME
+from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.why.classify import classify
+from hpc_agent.node.why.diagnosis import _limits
 from hpc_agent.node.why.failure_case import Limits
 
 ROWS = yaml.safe_load((Path(__file__).parents[1] / "data/why/excerpts.yaml").read_text(encoding="utf-8"))
@@ -55,3 +57,18 @@ def test_no_outside_cause_is_mended_by_correcting_the_code():
     assert {row["class"] for row in ROWS} > set(OUTSIDE)
     for name in OUTSIDE:
         assert "Correct the code" not in BY_NAME[name].remedy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags", "has_gpu"),
+    [
+        (2, [], True),
+        (0, [], False),
+        (None, ["--gres=gpu:1"], True),
+        (0, ["-l", "cuda=1"], True),
+        (0, ["--nice"], False),
+    ],
+)
+def test_a_gpu_may_be_asked_for_in_the_words_of_the_site(gpus, flags, has_gpu):
+    array = Array("a0", "0", resources={"gpus": gpus}, placement={"extra_flags": flags})
+    assert bool(_limits(array, False, "slurm").gpus) == has_gpu
