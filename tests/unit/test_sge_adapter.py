@@ -474,7 +474,8 @@ def test_a_failed_clean_up_is_no_success(failed):
 
 
 @pytest.mark.parametrize(
-    ("failed", "cause"), [(1, "environment"), (8, "environment"), (18, "node_failure"), (19, "node_failure")]
+    ("failed", "cause"),
+    [(1, "environment"), (8, "node_failure"), (10, "node_failure"), (18, "node_failure"), (19, "node_failure")],
 )
 def test_codes_of_the_manual_page(failed, cause):
     assert qacct._cause({}, failed, 0) == (cause, None)
