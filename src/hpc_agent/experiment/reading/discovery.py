@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.click_flags import read_click
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.experiment.reading.modules import Module
+from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
+from hpc_agent.experiment.reading.modules import Definition, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
-from hpc_agent.experiment.reading.signature_flags import (
-    flags_of_function,
-    read_fire,
-    read_typer,
-    signature_sha,
-)
+from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
-EXECUTOR_WORDS = (b"__main__", b"argparse", b"optparse", b"click", b"typer", b"fire")
-PARSERS: dict[str, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
-READERS: dict[str, Callable[[Module, ExecutorFacts], None]] = {
-    "click": read_click, "typer": read_typer, "fire": read_fire,
-}  # fmt: skip
-STARTERS = ("parse_args", "parse_known_args", "run", "Fire", "main", "cli", "app")
+# A file without any of these words is no script.
+EXECUTOR_WORDS = tuple(
+    b"__main__ argv environ getenv parse click typer ire docopt CLI flags exec cli run main app".split()
+)
+# The calls by which a script without a guard reads its command line.
+STARTERS = (
+    "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
+    "from_cli invoke call exec tapify"
+).split()
+_READS = ("os.environ", "os.getenv", "sys.argv")
+_ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
@@ -70,38 +68,61 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
 
 def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
     """Return the facts of a script; None when nothing starts at its top level."""
-    tree = next((tree for _, tree in source.cells(notes)), ast.Module([], []))
-    framework = _framework(tree)
-    guard = any(syntax.is_guard(node) for node in tree.body)
-    at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
-    called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
-    if not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
+    tree = next((tree for _, tree in source.cells(notes)), None)
+    if tree is None:
         return None
-    name, doc = Path(source.path).stem, syntax.first_line(tree)
-    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
     module = Module.script(source.root, source.path, tree)
-    if framework in PARSERS:
+    uses = uses_of(module)
+    guard = any(syntax.is_guard(node) for node in tree.body)
+    if not guard and not _starts_at_top(module, bool(uses)):
+        return None
+    name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
+    framework = uses[0][0].name if uses else "plain"
+    doc = syntax.first_line(tree)
+    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
+    if uses:
+        _read_flags(module, facts, uses)
+    elif unknown := unknown_reader(module):
+        facts.framework = unknown.name.partition(".")[0]
         facts.spelling = "--{name}"
-        ParserReader(facts, module).read()
-    elif framework in READERS:
-        READERS[framework](module, facts)
-    elif b"argv" in source.data:
-        facts.doubt("words of the command line are read from sys.argv")
+        facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
     for one in module.imported():
+        if not uses and any(one.full_name(node) == "sys.argv" for node in ast.walk(one.tree)):
+            facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
         variables, reasons = environment_of(one.tree, one.scope)
-        facts.environment += [flag for flag in variables if flag.options not in [f.options for f in facts.environment]]
+        known = [flag.options for flag in facts.environment]
+        facts.environment += [flag for flag in variables if flag.options not in known]
         for reason in reasons:
-            facts.doubt(f"{one.path.relative_to(source.root).as_posix()}: {reason}")
+            facts.doubt(f"{one.shown}: {reason}")
     return facts
 
 
-def _framework(tree: ast.Module) -> str:
-    """Return the library that parses the command line: the file imports and uses it."""
-    imported = {name.partition(".")[0] for name in syntax.imports_of(tree).values()}
-    used = {syntax.dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = {name.rpartition(".")[2] for name in used} | {name.partition(".")[0] for name in used}
-    parsers = (name for name in PARSERS if name in imported and not names.isdisjoint((name, PARSERS[name])))
-    return next(chain(parsers, (name for name in READERS if name in imported)), "plain")
+def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, StartedCall]]) -> None:
+    """Read the flags of the first library. Of the others, and of one without a reader, the parameters are not known."""
+    library, call = uses[0]
+    facts.spelling = library.spelling
+    if library.reader is None:
+        facts.doubt(f"{call.place}: the parameters that {library.name} reads are not listed")
+    else:
+        library.reader(module, facts)
+    for other, call in uses[1:]:
+        if other.reader != read_parsers or library.reader == read_fire:
+            facts.doubt(f"{call.place}: {other.name} reads parameters too, which are not listed")
+
+
+def _starts_at_top(module: Module, has_library: bool) -> bool:
+    """Return True for a script without a guard that parses its command line, or reads its parameters and acts on them."""
+    tree = module.tree
+    own = [node for node in tree.body if not isinstance(node, Definition)]
+    if has_library:
+        at_top = [node for node in own if isinstance(node, (ast.Expr, ast.Assign))]
+        called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
+        return not called.isdisjoint(STARTERS)
+    names = {
+        module.full_name(node) for top in own for node in ast.walk(top) if isinstance(node, (ast.Name, ast.Attribute))
+    }
+    acts = any(isinstance(node, _ACTS) and not isinstance(getattr(node, "value", None), ast.Constant) for node in own)
+    return acts and not names.isdisjoint(_READS) and "globals" not in names
 
 
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
