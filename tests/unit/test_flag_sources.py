@@ -181,7 +181,7 @@ def test_fire(tmp_path):
         "b": (["--b"], "int", False, 2),
         "on": (["--on"], "bool", False, False),
     }
-    assert all(flag.action == "store" for flag in found.flags)
+    assert [flag.action for flag in found.flags] == ["store", "store", "store_bool"]
 
 
 def test_plain_scripts_modules_and_tests(tmp_path):

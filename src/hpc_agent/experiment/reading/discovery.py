@@ -10,11 +10,13 @@ from pathlib import Path
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, Framework, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.click_flags import read_click
+from hpc_agent.experiment.reading.environment import environment_of
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.modules import Module
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.signature_flags import (
     flags_of_function,
-    read_click,
     read_fire,
     read_typer,
     signature_sha,
@@ -23,8 +25,8 @@ from hpc_agent.experiment.reading.signature_flags import (
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
 EXECUTOR_WORDS = (b"__main__", b"argparse", b"optparse", b"click", b"typer", b"fire")
-PARSERS: dict[Framework, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
-READERS: dict[Framework, Callable[[ast.Module, syntax.Scope, ExecutorFacts], None]] = {
+PARSERS: dict[str, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
+READERS: dict[str, Callable[[Module, ExecutorFacts], None]] = {
     "click": read_click, "typer": read_typer, "fire": read_fire,
 }  # fmt: skip
 STARTERS = ("parse_args", "parse_known_args", "run", "Fire", "main", "cli", "app")
@@ -74,54 +76,36 @@ def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
     """Return the facts of a script; None when nothing starts at its top level."""
     tree = next((tree for _, tree in source.cells(notes)), ast.Module([], []))
     framework = _framework(tree)
-    guard = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+    guard = any(syntax.is_guard(node) for node in tree.body)
     at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
     called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
     if not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
         return None
     name, doc = Path(source.path).stem, syntax.first_line(tree)
     facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
-    scope = syntax.Scope(tree)
+    module = Module.script(source.root, source.path, tree)
     if framework in PARSERS:
-        ParserReader(facts, lambda name: _find_function(source, tree, scope, name)).read(tree, scope)
+        facts.spelling = "--{name}"
+        ParserReader(facts, module).read()
     elif framework in READERS:
-        READERS[framework](tree, scope, facts)
-    else:
-        facts.complete = b"argv" not in source.data
+        READERS[framework](module, facts)
+    elif b"argv" in source.data:
+        facts.doubt("words of the command line are read from sys.argv")
+    for one in module.imported():
+        variables, reasons = environment_of(one.tree, one.scope)
+        facts.environment += [flag for flag in variables if flag.options not in [f.options for f in facts.environment]]
+        for reason in reasons:
+            facts.doubt(f"{one.path.relative_to(source.root).as_posix()}: {reason}")
     return facts
 
 
-def _framework(tree: ast.Module) -> Framework:
+def _framework(tree: ast.Module) -> str:
     """Return the library that parses the command line: the file imports and uses it."""
     imported = {name.partition(".")[0] for name in syntax.imports_of(tree).values()}
     used = {syntax.dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     names = {name.rpartition(".")[2] for name in used} | {name.partition(".")[0] for name in used}
     parsers = (name for name in PARSERS if name in imported and not names.isdisjoint((name, PARSERS[name])))
     return next(chain(parsers, (name for name in READERS if name in imported)), "plain")
-
-
-def _find_function(
-    source: Source, tree: ast.Module, scope: syntax.Scope, name: str
-) -> tuple[ast.FunctionDef, syntax.Scope] | None:
-    """Return the function behind a call: of this module, or of a module of the repo that it imports."""
-    first, _, plain = name.rpartition(".")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == plain:
-            return node, scope
-    target = syntax.imports_of(tree).get(name.partition(".")[0], "")
-    module = target if first else target.rpartition(".")[0]
-    # "..pkg" is pkg in the folder above the file's own.
-    folders = (source.root / source.path).parents
-    level = len(module) - len(module.lstrip("."))
-    bases = [folders[level - 1]] if level else [folders[0], source.root, source.root / "src"]
-    files = (base / path for base in bases for path in syntax.module_paths(module))
-    try:
-        path = next((path for path in files if path.is_file()), None)
-        imported = ast.parse(path.read_bytes() if path else b"")
-    except (SyntaxError, ValueError, OSError):
-        return None
-    found = (node for node in imported.body if isinstance(node, ast.FunctionDef) and node.name == plain)
-    return next(((node, syntax.Scope(imported)) for node in found), None)
 
 
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:

@@ -15,7 +15,7 @@ import msgspec
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_executors, find_runs, function_facts, script_facts
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, SubcommandFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
 
@@ -27,7 +27,7 @@ FOLDER_NAMES = "output_dir out_dir outdir output_folder result_dir results_dir s
 RESULT_DIR = "$HPC_RESULT_DIR"
 # The parameter that names the executor of a task.
 CHOOSER = "executor"
-_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional")
+_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool")
 INTERPRETERS = re.compile(r"^(?:.*/)?(python[\d.]*|Rscript|julia|bash|sh|zsh|perl|ruby|node|octave)$")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _NO_SCRIPT = ("-c", "-m", "-e", "-s", "-")
@@ -47,6 +47,15 @@ class Executor:
     accepts_any: bool = False
     metrics_file: str | None = None
     problem: str | None = None
+    subcommands: tuple[SubcommandFacts, ...] = ()
+    subcommand_name: str | None = None
+    subcommand_required: bool = False
+    environment: tuple[FlagFacts, ...] = ()
+    spelling: str = ""
+
+    def option_of_unlisted(self, name: str) -> str | None:
+        """Return the option of a parameter that the source does not show; None when only the environment can give it."""
+        return self.spelling.format(name=name, path=name.replace("__", ".")) or None
 
     @property
     def is_function(self) -> bool:
@@ -125,7 +134,18 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:
     """Return a script with the name of its metrics file: by the suffix of its flag's default, else by its calls."""
-    executor = Executor(script.path, script.name, script.framework, script.flags, script.complete)
+    executor = Executor(
+        script.path,
+        script.name,
+        script.framework,
+        script.flags,
+        script.complete,
+        subcommands=tuple(script.subcommands),
+        subcommand_name=script.subcommand_name,
+        subcommand_required=script.subcommand_required,
+        environment=tuple(script.environment),
+        spelling=script.spelling,
+    )
     flag = executor.output_flag
     if flag is None or flag.name in FOLDER_NAMES:
         return executor

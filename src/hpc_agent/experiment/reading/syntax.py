@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -35,10 +35,10 @@ def _calculated(kind: type[ast.operator], left: Any, right: Any) -> Any:
 
 
 class Scope:
-    """Constants of a module, for values that are written as names."""
+    """Constants of a module, for values that are written as names; ``known`` are those that it has from elsewhere."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.names: dict[str, Any] = {}
+    def __init__(self, tree: ast.Module, known: Mapping[str, Any] | None = None) -> None:
+        self.names: dict[str, Any] = dict(known or {})
         for node in tree.body:
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -109,7 +109,12 @@ def as_json(value: Any) -> Any:
         raise Unknown from error
 
 
-def first_line(node: ast.Module | Function) -> str:
+def is_guard(node: ast.AST) -> bool:
+    """Return True for ``if __name__ == "__main__":``."""
+    return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+
+
+def first_line(node: ast.Module | Function | ast.ClassDef) -> str:
     """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
 
@@ -158,7 +163,7 @@ def imports_of(tree: ast.Module) -> dict[str, str]:
                 found[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                full = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+                full = "." * node.level + (f"{node.module}." if node.module else "") + alias.name
                 found[full if alias.name == "*" else alias.asname or alias.name] = full
     return found
 

@@ -67,6 +67,8 @@ def words_of(flag, value):
         return [] if value else [option]
     if action == "boolean_optional":
         return [option if value else flag.get("off") or "--no-" + option[2:]]
+    if action == "store_bool":
+        return spelt(option, [str(bool(value))])
     if action == "count":
         return [option] * int(value)
     values = value if isinstance(value, (list, tuple)) and flag.get("type") != "json" else [value]
@@ -76,7 +78,12 @@ def words_of(flag, value):
 
 
 def spelt(option, words):
-    """Return --name=value, so that a value may begin with a dash; several values follow the option."""
+    """Return --name=value, so that a value may begin with a dash; several values follow the option.
+
+    An option that ends with "=" is joined to its value.
+    """
+    if option.endswith("="):
+        return [option + " ".join(words)]
     if option.startswith("--") and len(words) == 1:
         return [option + "=" + words[0]]
     return ([option] if option else []) + words
