@@ -31,6 +31,10 @@ _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
+REGISTER = "register_run"
+# The names under which the kit that travels with a run has the decorator.
+REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
+REGISTER_LINE = f"from hpc_agent.experiment_kit import {REGISTER}"
 _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|summar|collect")
 
 
@@ -130,7 +134,8 @@ def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
     notes: list[str] = []
     sources = python_sources(root, notes, (b"register_run",))
     found = [run for source in sources for run, is_registered in _functions_of(source, notes) if is_registered]
-    return sorted(found, key=lambda run: (run.path, run.cell or 0, run.line)), notes
+    found.sort(key=lambda run: (run.path, run.cell or 0, run.line))
+    return found, [*notes, *(run.problem for run in found if run.problem)]
 
 
 def function_facts(root: Path, path: str, name: str) -> RunFacts | None:
@@ -144,16 +149,16 @@ def function_facts(root: Path, path: str, name: str) -> RunFacts | None:
 
 def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, bool]]:
     """Yield each top-level function, and True when it has @register_run."""
-    imports: dict[str, str] = {}
+    imports: dict[str, str] = {}  # a name that the file defines itself stands for itself, as ``.name``
     names: dict[str, object] = {}
     parts = Path(source.path).with_suffix("").parts
     importable = not source.is_notebook and all(part.isidentifier() for part in parts)
     for cell, tree in source.cells(notes):
-        imports.update(syntax.imports_of(tree))
+        imports.update({**{name: f".{name}" for name in syntax.defined_in(tree)}, **syntax.imports_of(tree)})
         scope = syntax.Scope(tree)
         names = scope.names = {**names, **scope.names}
         for function in syntax.functions_of(tree):
-            options = _run_options(function, imports)
+            options, problem = _run_options(function, imports)
             flags, accepts_any = flags_of_function(function, scope)
             run = RunFacts(
                 name=str((options or {}).get("name") or function.name),
@@ -167,19 +172,27 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
                 run_signature_sha=signature_sha(flags),
                 flags=flags,
                 accepts_any=accepts_any,
+                problem=f"{source.path}, line {function.lineno}: {problem}" if problem else None,
             )
             yield run, options is not None
 
 
-def _run_options(function: syntax.Function, imports: dict[str, str]) -> dict[str, object] | None:
-    """Return the options of @register_run; None when the function does not have this decorator."""
+def _run_options(function: syntax.Function, imports: dict[str, str]) -> tuple[dict[str, object] | None, str]:
+    """Return the options of @register_run, and what is wrong with its import; None when the function is not decorated."""
     for decorator in function.decorator_list:
-        first, dot, rest = syntax.dotted(syntax.called(decorator)).partition(".")
+        dotted = syntax.dotted(syntax.called(decorator))
+        first, dot, rest = dotted.partition(".")
         name = imports.get(first, first) + dot + rest
-        if name.startswith("hpc_agent") and name.endswith(".register_run"):
+        stars = [full[:-1] + REGISTER for full in imports.values() if name == REGISTER and full.endswith(".*")]
+        name = next(iter([star for star in stars if star in REGISTERS] + stars), name)
+        if name == REGISTER or (name.startswith("hpc_agent.") and name.endswith(f".{REGISTER}")):
             given = syntax.keywords_of(decorator) if isinstance(decorator, ast.Call) else {}
-            return {key: node.value for key, node in given.items() if isinstance(node, ast.Constant)}
-    return None
+            options: dict[str, object] = {
+                key: node.value for key, node in given.items() if isinstance(node, ast.Constant)
+            }
+            told = f"{name} is not imported" if name == REGISTER else f"there is no {name}"
+            return options, "" if name in REGISTERS else f"{told}; write '{REGISTER_LINE}'"
+    return None, ""
 
 
 def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:

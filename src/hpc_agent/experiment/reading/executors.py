@@ -46,6 +46,7 @@ class Executor:
     complete: bool
     accepts_any: bool = False
     metrics_file: str | None = None
+    problem: str | None = None
     subcommands: tuple[SubcommandFacts, ...] = ()
     subcommand_name: str | None = None
     subcommand_required: bool = False
@@ -79,7 +80,10 @@ def all_executors(root: Path) -> tuple[list[Executor], list[str]]:
     scripts, more_notes = find_executors(root)
     registered = {run.path for run in runs}
     found = [
-        Executor(f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any) for run in runs
+        Executor(
+            f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any, problem=run.problem
+        )
+        for run in runs
     ]
     found += [_of_script(root, script) for script in scripts if script.path not in registered]
     names = [executor.name for executor in found]
@@ -92,7 +96,9 @@ def executor_at(root: Path, key: str) -> Executor | None:
     path, _, function = key.partition(":")
     if function:
         run = function_facts(root, path, function)
-        return Executor(key, function, "function", run.flags, True, run.accepts_any) if run else None
+        if run is None:
+            return None
+        return Executor(key, function, "function", run.flags, True, run.accepts_any, problem=run.problem)
     script = script_facts(root, path)
     if script is not None:
         return _of_script(root, script)
@@ -216,6 +222,8 @@ def check_kwargs(executor: Executor, kwargs: dict[str, Any]) -> list[Problem]:
         facts = {"executor": path, **evidence}
         found.append(Problem("error" if sure else "warning", code, message, fix, evidence=facts))
 
+    if executor.problem:
+        add("wrong_import", executor.problem, "Correct the import, then call again.")
     for name, value in kwargs.items():
         if name in flags:
             if problem := _misfit(flags[name], value):

@@ -101,7 +101,7 @@ class ExecutorFacts(msgspec.Struct, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, kw_only=True):
-    """A function decorated with @register_run."""
+    """A function decorated with @register_run. ``problem`` is a fault of its import, with the line that is right."""
 
     name: str
     function: str
@@ -114,6 +114,7 @@ class RunFacts(msgspec.Struct, kw_only=True):
     run_signature_sha: str
     flags: list[FlagFacts]
     accepts_any: bool = False
+    problem: str | None = None
 
 
 class ReducerFacts(msgspec.Struct, kw_only=True):

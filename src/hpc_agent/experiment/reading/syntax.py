@@ -146,8 +146,15 @@ def functions_of(tree: ast.Module) -> list[Function]:
     return [node for node in tree.body if isinstance(node, Function)]
 
 
+def defined_in(tree: ast.Module) -> set[str]:
+    """Return the names of functions, classes and variables that a module sets, at any level."""
+    nodes = list(ast.walk(tree))
+    named = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    return named | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
 def imports_of(tree: ast.Module) -> dict[str, str]:
-    """Return the full name that each imported local name stands for."""
+    """Return the full name that each imported local name stands for; ``from a import *`` as ``a.*``."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -156,9 +163,8 @@ def imports_of(tree: ast.Module) -> dict[str, str]:
                 found[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                found[alias.asname or alias.name] = (
-                    "." * node.level + (f"{node.module}." if node.module else "") + alias.name
-                )
+                full = "." * node.level + (f"{node.module}." if node.module else "") + alias.name
+                found[full if alias.name == "*" else alias.asname or alias.name] = full
     return found
 
 

@@ -74,7 +74,11 @@ class DiscoverRunsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
-    """List functions with @register_run in scripts, packages and notebooks, with their signature as flags."""
+    """List functions with @register_run in scripts, packages and notebooks, with their signature as flags.
+
+    The decorator's import is ``from hpc_agent.experiment_kit import register_run``; a line that imports it from
+    elsewhere is a ``problem`` of the function, and build-tasks-py and submit refuse the function.
+    """
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
     step = build_tasks_command(found[0].name) if found else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
