@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hpc_agent.experiment.reading import syntax
+from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
@@ -39,26 +40,35 @@ _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|sum
 
 
 def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[list[ExecutorFacts], list[str]]:
-    """Return the scripts that can be started, sorted by path, and notes about files that cannot be read.
+    """Return the scripts that can be started, and notes about files that cannot be read.
 
-    The folders executors/, scripts/, src/, experiments/ and bin/ are searched, and the whole repo when they hold none.
+    The whole repo is searched, or ``search_dirs``. Scripts of the root come first, then those of executors/, scripts/,
+    src/, experiments/ and bin/.
     """
     notes: list[str] = []
-    found: list[ExecutorFacts] = []
-    usual = [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
-    for folders in [search_dirs] if search_dirs else [usual, [""]]:
-        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
-        found = [facts for source in sources if (facts := executor_facts(source, notes))]
-        if found:
-            break
-    return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
+    sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
+    found = [facts for source in sources if (facts := executor_facts(source, notes))]
+    paths = {facts.path for facts in found}
+    notes += [
+        f"the command {command} of {file} is {function}() of {path}, which does not start as a script: "
+        f"'hpc-agent interview' takes it as the entry_point shell_command"
+        for file, command, path, function in console_scripts(root)
+        if path not in paths and not search_dirs
+    ]
+    return sorted(found, key=_order), list(dict.fromkeys(notes))
+
+
+def _order(facts: ExecutorFacts) -> tuple[int, str]:
+    first, slash, _ = facts.path.partition("/")
+    return (0 if not slash else 1 if first in EXECUTOR_FOLDERS else 2, facts.path)
 
 
 def _scripts(root: Path, folders: list[str], notes: list[str], words: tuple[bytes, ...]) -> Iterator[Source]:
     """Yield each script of the folders once, without tests, notebooks and files of tools."""
     seen: set[str] = set()
     for folder in folders:
-        for source in python_sources(root, notes, words, folder.strip("/")):
+        start = PurePosixPath(folder.strip("/")).as_posix().removeprefix(".")
+        for source in python_sources(root, notes, words, start):
             if source.path not in seen and not source.is_notebook and not NO_EXECUTORS.search(source.path):
                 seen.add(source.path)
                 yield source
@@ -84,6 +94,7 @@ def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
     framework = uses[0][0].name if uses else "plain"
     doc = syntax.first_line(tree)
     facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
+    facts.module = module.started_as
     if uses:
         _read_flags(module, facts, uses)
     elif unknown := unknown_reader(module):

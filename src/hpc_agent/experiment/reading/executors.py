@@ -52,6 +52,7 @@ class Executor:
     subcommand_required: bool = False
     environment: tuple[FlagFacts, ...] = ()
     spelling: str = ""
+    module: str | None = None
 
     def option_of_unlisted(self, name: str) -> str | None:
         """Return the option of a parameter that the source does not show; None when only the environment can give it."""
@@ -122,8 +123,8 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     if fitting:
         message = f"{name!r} may be {' or '.join(e.key for e in fitting)}"
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
-    if (root / plain).is_file() and plain.endswith((".sh", ".R", ".jl", ".py")):
-        return Executor(plain, Path(plain).stem, "plain", [], False)
+    if plain.endswith((".sh", ".R", ".jl", ".py")) and (here := executor_at(root, plain)):
+        return here
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
@@ -145,6 +146,7 @@ def _of_script(root: Path, script: ExecutorFacts) -> Executor:
         subcommand_required=script.subcommand_required,
         environment=tuple(script.environment),
         spelling=script.spelling,
+        module=script.module,
     )
     flag = executor.output_flag
     if flag is None or flag.name in FOLDER_NAMES:
