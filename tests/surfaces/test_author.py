@@ -185,7 +185,12 @@ def test_what_cannot_be_told_is_a_short_list(call, repo):
     assert data["spec"]["resources"]["walltime_sec"] == 60
     assert data["plan"]["origin"]["walltime_sec"] == "request"
     assert {row["field"]: row["origin"] for row in data["resolved"]}["cluster"] == "request"
-    # The spec is what submit takes, and what build-submit-spec says of it.
+    # The spec is what submit takes, and what build-submit-spec says of it; the same work by hand has the same run id.
+    executor = data["spec"]["executor"]
+    by_hand = call(
+        "submit", "--cluster", "local", "--executor", executor, "--metrics-file", "metrics.json", "--dry-run"
+    )
+    assert by_hand.data["run_id"] == data["run_id"]
     assert call("build-submit-spec", "--spec", "-", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
     assert call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
 
@@ -274,6 +279,44 @@ def test_every_verb_has_a_scaffold_that_it_accepts(run_cli, full):
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-1500:]
     assert run_cli("scaffold-spec", "submit").data["required"] == ["cluster", "executor"]
     assert run_cli("scaffold-spec", "no-such-verb").code == 1
+
+
+RIGHT = "from hpc_agent.experiment_kit import register_run"
+
+
+@pytest.mark.parametrize(
+    ("head", "decorator", "problem"),
+    [
+        (RIGHT, "register_run", None),
+        ("from hpc_agent import register_run", "register_run", None),
+        ("from hpc_agent.experiment_kit import *", "register_run(name='f')", None),
+        ("import hpc_agent.experiment_kit as kit", "kit.register_run", None),
+        ("try:\n    from hpc_agent import register_run\nexcept ImportError:\n    def register_run(f): return f\n",
+         "register_run", None),
+        ("from hpc_agent.decorators import register_run", "register_run", "there is no hpc_agent.decorators.register_run"),
+        ("import hpc_agent.kit as kit", "kit.register_run", "there is no hpc_agent.kit.register_run"),
+        ("from hpc_agent.run import *", "register_run", "there is no hpc_agent.run.register_run"),
+        ("", "register_run", "register_run is not imported"),
+    ],
+)  # fmt: skip
+def test_the_import_of_a_registered_function_is_checked_where_it_is_found(call, repo, head, decorator, problem):
+    write(repo / "study.py", f"{head}\n@{decorator}\ndef f(x: int): return {{'y': x}}\n")
+    found = call("discover-runs").data
+    made = call("build-tasks-py", "--executors", "study.py:f", "--axes", '{"x": [1]}')
+    if problem is None:
+        assert ([run["problem"] for run in found["runs"]], found["notes"], made.code) == ([None], [], 0)
+        return
+    line = head.count("\n") + 3
+    told = f"study.py, line {line}: {problem}; write '{RIGHT}'"
+    assert (found["runs"][0]["problem"], found["notes"]) == (told, [told])
+    assert (made.code, made.envelope["message"]) == (1, told)
+    # A file that goes wrong after its tasks were written is refused by submit.
+    write(repo / "study.py", f"{RIGHT}\n@register_run\ndef f(x: int): return {{'y': x}}\n")
+    call("build-tasks-py", "--executors", "study.py:f", "--axes", '{"x": [1]}')
+    write(repo / "study.py", f"{head}\n@{decorator}\ndef f(x: int): return {{'y': x}}\n")
+    refused = call("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py", "--dry-run")
+    assert (refused.code, refused.envelope["message"]) == (1, told)
+    assert RIGHT in json.dumps(call("describe", "discover-runs").data)
 
 
 def test_reducers_and_runs_are_found_wherever_they_are(call, repo):

@@ -15,7 +15,7 @@ import msgspec
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_executors, find_runs, function_facts, script_facts
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, SubcommandFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
 
@@ -27,7 +27,7 @@ FOLDER_NAMES = "output_dir out_dir outdir output_folder result_dir results_dir s
 RESULT_DIR = "$HPC_RESULT_DIR"
 # The parameter that names the executor of a task.
 CHOOSER = "executor"
-_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional")
+_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool")
 INTERPRETERS = re.compile(r"^(?:.*/)?(python[\d.]*|Rscript|julia|bash|sh|zsh|perl|ruby|node|octave)$")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _NO_SCRIPT = ("-c", "-m", "-e", "-s", "-")
@@ -46,6 +46,17 @@ class Executor:
     complete: bool
     accepts_any: bool = False
     metrics_file: str | None = None
+    problem: str | None = None
+    subcommands: tuple[SubcommandFacts, ...] = ()
+    subcommand_name: str | None = None
+    subcommand_required: bool = False
+    environment: tuple[FlagFacts, ...] = ()
+    spelling: str = ""
+    module: str | None = None
+
+    def option_of_unlisted(self, name: str) -> str | None:
+        """Return the option of a parameter that the source does not show; None when only the environment can give it."""
+        return self.spelling.format(name=name, path=name.replace("__", ".")) or None
 
     @property
     def is_function(self) -> bool:
@@ -70,7 +81,10 @@ def all_executors(root: Path) -> tuple[list[Executor], list[str]]:
     scripts, more_notes = find_executors(root)
     registered = {run.path for run in runs}
     found = [
-        Executor(f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any) for run in runs
+        Executor(
+            f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any, problem=run.problem
+        )
+        for run in runs
     ]
     found += [_of_script(root, script) for script in scripts if script.path not in registered]
     names = [executor.name for executor in found]
@@ -83,7 +97,9 @@ def executor_at(root: Path, key: str) -> Executor | None:
     path, _, function = key.partition(":")
     if function:
         run = function_facts(root, path, function)
-        return Executor(key, function, "function", run.flags, True, run.accepts_any) if run else None
+        if run is None:
+            return None
+        return Executor(key, function, "function", run.flags, True, run.accepts_any, problem=run.problem)
     script = script_facts(root, path)
     if script is not None:
         return _of_script(root, script)
@@ -107,8 +123,8 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     if fitting:
         message = f"{name!r} may be {' or '.join(e.key for e in fitting)}"
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
-    if (root / plain).is_file() and plain.endswith((".sh", ".R", ".jl", ".py")):
-        return Executor(plain, Path(plain).stem, "plain", [], False)
+    if plain.endswith((".sh", ".R", ".jl", ".py")) and (here := executor_at(root, plain)):
+        return here
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
@@ -119,7 +135,19 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:
     """Return a script with the name of its metrics file: by the suffix of its flag's default, else by its calls."""
-    executor = Executor(script.path, script.name, script.framework, script.flags, script.complete)
+    executor = Executor(
+        script.path,
+        script.name,
+        script.framework,
+        script.flags,
+        script.complete,
+        subcommands=tuple(script.subcommands),
+        subcommand_name=script.subcommand_name,
+        subcommand_required=script.subcommand_required,
+        environment=tuple(script.environment),
+        spelling=script.spelling,
+        module=script.module,
+    )
     flag = executor.output_flag
     if flag is None or flag.name in FOLDER_NAMES:
         return executor
@@ -140,8 +168,9 @@ def flag_rows(executor: Executor) -> list[dict[str, Any]]:
         long = [option for option in flag.options if option.startswith("--")]
         option, off, value = next(iter(long or flag.options), None), None, None
         if flag.action == "boolean_optional":
-            negative = [option for option in long if option.startswith("--no-")]
-            option = next((option for option in long if option not in negative), option or "")
+            # --no-x, else the second of --fast/--slow.
+            negative = [name for name in long if name.startswith("--no-")] or long[1:][-1:]
+            option = next((name for name in long if name not in negative), option or "")
             off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
         if flag is output:
             value = RESULT_DIR if flag.name in FOLDER_NAMES else f"{RESULT_DIR}/{executor.metrics_file}"
@@ -195,6 +224,8 @@ def check_kwargs(executor: Executor, kwargs: dict[str, Any]) -> list[Problem]:
         facts = {"executor": path, **evidence}
         found.append(Problem("error" if sure else "warning", code, message, fix, evidence=facts))
 
+    if executor.problem:
+        add("wrong_import", executor.problem, "Correct the import, then call again.")
     for name, value in kwargs.items():
         if name in flags:
             if problem := _misfit(flags[name], value):

@@ -119,7 +119,7 @@ class ResolveSubmitInputsRequest(Request):
     experiment_dir: ExperimentDir = "."
     cluster: Annotated[str | None, doc("name in clusters.yaml")] = None
     executor: Annotated[str | None, doc("shell command of a task, instead of .hpc/cli.py")] = None
-    run_name: Annotated[Name | None, doc("first part of the run id")] = None
+    run_name: Annotated[Name | None, doc("first part of the run id; the repo's name by default")] = None
     campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
     conda_env: Annotated[str | None, doc("conda environment")] = None
     shared_paths: Annotated[list[str] | None, doc("big folders to link and not freeze; [] freezes all of them")] = None
@@ -182,9 +182,6 @@ class SubmitInputs:
         if "executor" not in self.spec and has_tasks:
             self._find_executor()
         self._find_results()
-        names = self.static.executors
-        if "run_name" not in self.spec and len(names) == 1 and names[0].replace("_", "").replace("-", "").isalnum():
-            self._resolve("run_name", names[0][:40], "the executor's name")
         if "cluster" in self.spec:
             self._look_at_cluster(self.spec["cluster"])
         if "shared_paths" not in self.spec:

@@ -10,6 +10,7 @@ FLAGS in tasks.py says how each parameter is spelt on the command line of each e
 import importlib.util
 import json
 import os
+import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -61,15 +62,21 @@ def command_line(flags, kwargs):
 
 def words_of(flag, value):
     option, action = flag.get("option", ""), flag.get("action", "store")
+    if option.endswith("="):
+        return [option + override(value)]
     if action == "store_true":
         return [option] if value else []
     if action == "store_false":
         return [] if value else [option]
     if action == "boolean_optional":
         return [option if value else flag.get("off") or "--no-" + option[2:]]
+    if action == "store_bool":
+        return spelt(option, [str(bool(value))])
     if action == "count":
         return [option] * int(value)
     values = value if isinstance(value, (list, tuple)) and flag.get("type") != "json" else [value]
+    if flag.get("nargs") == ",":
+        return spelt(option, [",".join(text(flag, item) for item in values)])
     if action == "append":
         return [word for item in values for word in spelt(option, [text(flag, item)])]
     return spelt(option, [text(flag, item) for item in values])
@@ -87,7 +94,29 @@ def text(flag, value):
         return json.dumps(value)
     if value is False and flag.get("type") == "bool":
         return ""  # argparse's type=bool reads an empty text as false
+    if flag.get("type") == "float" and isinstance(value, int) and float(value) == value:
+        return str(float(value))  # a configurator refuses 1 where the default is 1.0
     return str(value)
+
+
+def override(value):
+    """Return a value as hydra and OmegaConf read it after "key="; text that they would take for something else is quoted."""
+    if isinstance(value, (list, tuple)):
+        return "[%s]" % ",".join(override(item) for item in value)
+    if isinstance(value, dict):
+        return "{%s}" % ",".join("%s:%s" % (name, override(item)) for name, item in value.items())
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.match(r"[A-Za-z_/][A-Za-z0-9_/.-]*\Z", value) and value.lower() not in (
+        "true",
+        "false",
+        "null",
+        "nan",
+        "inf",
+    ):
+        return value
+    # Hydra reads a backslash as it is, but before a quote.
+    return '"%s"' % re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + ("\\" + end[2] if end[2] else ""), value)
 
 
 if __name__ == "__main__":
