@@ -72,14 +72,26 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
-    """Return the facts of a script; None when nothing starts at its top level."""
+def named_script_facts(root: Path, path: str) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started."""
+    notes: list[str] = []
+    source = Source(root, path, (root / path).read_bytes())
+    facts = executor_facts(source, notes, asked=True) or ExecutorFacts(
+        name=Path(path).stem, path=path, framework="plain", has_main_guard=False
+    )
+    for note in notes:
+        facts.doubt(note)
+    return facts
+
+
+def executor_facts(source: Source, notes: list[str], asked: bool = False) -> ExecutorFacts | None:
+    """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
     tree = next((tree for _, tree in source.cells(notes)), ast.Module([], []))
     framework = _framework(tree)
     guard = any(syntax.is_guard(node) for node in tree.body)
     at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
     called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
-    if not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
+    if not asked and not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
         return None
     name, doc = Path(source.path).stem, syntax.first_line(tree)
     facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
