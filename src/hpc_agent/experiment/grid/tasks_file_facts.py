@@ -26,7 +26,8 @@ class TasksFileFacts:
     @property
     def executors(self) -> list[str]:
         """Values of the parameter ``executor``: short names where they are unique, as .hpc/cli.py reads them."""
-        names = [key.rpartition(":")[2] if ":" in key else Path(key).stem for key in self.flags]
+        files = [Path(key.removesuffix("/__main__.py")).stem for key in self.flags]
+        names = [key.rpartition(":")[2] if ":" in key else file for key, file in zip(self.flags, files, strict=True)]
         return [name if names.count(name) == 1 else key for name, key in zip(names, self.flags, strict=True)]
 
 

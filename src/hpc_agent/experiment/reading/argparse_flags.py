@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, SubcommandFacts, Switch
-from hpc_agent.experiment.reading.modules import Found, Module
+from hpc_agent.experiment.reading.modules import Found, Module, lineage
 from hpc_agent.experiment.reading.syntax import (
     Scope,
     Unknown,
@@ -325,7 +325,7 @@ class ParserReader:
         self, target: Found, node: ast.Call, frame: Frame, given: list[Value], named: dict[str, Value]
     ) -> Value:
         """Return a new object of the repo's class after running its ``__init__``; a subclass of a parser is a parser."""
-        classes = [found.node for found in _line(target) if isinstance(found.node, ast.ClassDef)]
+        classes = [found.node for found in lineage(target) if isinstance(found.node, ast.ClassDef)]
         bases = [base for node_of_class in classes for base in node_of_class.bases]
         is_parser = any(last_name(base).endswith(PARSERS) for base in bases)
         value = self._new_parser(node, frame, target) if is_parser else Instance(target)
@@ -379,21 +379,12 @@ class ParserReader:
 
 
 def _place(node: ast.expr | ast.stmt, frame: Frame) -> str:
-    return f"{frame.module.path.relative_to(frame.module.root).as_posix()}:{node.lineno}"
-
-
-def _line(found: Found) -> list[Found]:
-    """Return a class and its bases in the repo, the nearest first."""
-    classes = [found]
-    for one in classes:
-        bases = one.node.bases if isinstance(one.node, ast.ClassDef) else []
-        classes += [base for node in bases if (base := one.module.find(dotted(node))) and base not in classes]
-    return classes
+    return f"{frame.module.shown}:{node.lineno}"
 
 
 def _method(found: Found, name: str, above: bool = False) -> tuple[Found, Found] | None:
     """Return a method of the class or of its bases, and the class that it stands in; with ``above`` of its bases only."""
-    for owner in _line(found)[above:]:
+    for owner in lineage(found)[above:]:
         for node in owner.node.body:
             if isinstance(node, _FUNCTIONS) and node.name == name:
                 return Found(node, owner.module), owner
@@ -408,7 +399,7 @@ def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: 
         return None
     options = [name for name in names if name.startswith("-")]
     long = [name for name in options if name.startswith("--")]
-    dest = _text(given.get("dest")) or (long or options or names)[0].lstrip("-").replace("-", "_")
+    dest = _text(given.get("dest")) or (long or options or names)[0].lstrip("-").replace("-", "_").replace(".", "__")
     facts = FlagFacts(name=dest, options=options, required=not options)
     facts.action, facts.type, facts.default = _SWITCHES.get(word, _PLAIN)
     facts.dynamic = "action" in given and word is ...  # an action class of the repo usually takes a value

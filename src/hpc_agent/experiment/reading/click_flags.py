@@ -13,7 +13,7 @@ from hpc_agent.experiment.reading.flag_facts import (
     Switch,
     type_of_value,
 )
-from hpc_agent.experiment.reading.modules import Found, Module, started_calls
+from hpc_agent.experiment.reading.modules import Found, Module
 
 _KINDS = ("command", "group")
 _WITHOUT_FLAGS = (*_KINDS, "pass_context", "pass_obj", "version_option", "help_option", "wraps")
@@ -30,7 +30,7 @@ def read_click(module: Module, facts: ExecutorFacts) -> None:
     """Add the options and arguments of the started command, and the subcommands of a started group."""
     facts.spelling = "--{name}"
     commands = {name: found for name in module.definitions if (found := _command(module.find(name)))}
-    called = [syntax.dotted(call.node.func) for call in started_calls(module)]
+    called = [syntax.dotted(call.node.func) for call in module.started]
     names = [name.removesuffix(".main") for name in called]
     started = next((found for name in names if (found := _command(module.find(name)))), None)
     groups = [found for found in commands.values() if _kind(found) == "group" and not _parent(found)]

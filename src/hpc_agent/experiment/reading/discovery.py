@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.click_flags import read_click
+from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.experiment.reading.modules import Module
+from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
+from hpc_agent.experiment.reading.modules import Definition, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
-from hpc_agent.experiment.reading.signature_flags import (
-    flags_of_function,
-    read_fire,
-    read_typer,
-    signature_sha,
-)
+from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
+from hpc_agent.experiment.reading.starts import module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
-EXECUTOR_WORDS = (b"__main__", b"argparse", b"optparse", b"click", b"typer", b"fire")
-PARSERS: dict[str, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
-READERS: dict[str, Callable[[Module, ExecutorFacts], None]] = {
-    "click": read_click, "typer": read_typer, "fire": read_fire,
-}  # fmt: skip
-STARTERS = ("parse_args", "parse_known_args", "run", "Fire", "main", "cli", "app")
+# A file without any of these words is no script.
+EXECUTOR_WORDS = tuple(
+    b"__main__ argv environ getenv parse click typer ire docopt CLI flags exec cli run main app".split()
+)
+# The calls by which a script without a guard reads its command line.
+STARTERS = (
+    "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
+    "from_cli invoke call exec tapify"
+).split()
+_READS = ("os.environ", "os.getenv", "sys.argv")
+_ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
@@ -41,26 +41,34 @@ _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|sum
 
 
 def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[list[ExecutorFacts], list[str]]:
-    """Return the scripts that can be started, sorted by path, and notes about files that cannot be read.
+    """Return the scripts that can be started, and notes about files that cannot be read.
 
-    The folders executors/, scripts/, src/, experiments/ and bin/ are searched, and the whole repo when they hold none.
+    The whole repo is searched, or ``search_dirs``. Scripts of the root come first, then those of executors/, scripts/,
+    src/, experiments/ and bin/.
     """
     notes: list[str] = []
-    found: list[ExecutorFacts] = []
-    usual = [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
-    for folders in [search_dirs] if search_dirs else [usual, [""]]:
-        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
-        found = [facts for source in sources if (facts := executor_facts(source, notes))]
-        if found:
-            break
-    return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
+    sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
+    found = [facts for source in sources if (facts := executor_facts(source, notes))]
+    paths = {facts.path for facts in found}
+    notes += [
+        f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
+        for file, command, path, function in console_scripts(root)
+        if path not in paths and not search_dirs
+    ]
+    return sorted(found, key=_order), list(dict.fromkeys(notes))
+
+
+def _order(facts: ExecutorFacts) -> tuple[int, str]:
+    first, slash, _ = facts.path.partition("/")
+    return (0 if not slash else 1 if first in EXECUTOR_FOLDERS else 2, facts.path)
 
 
 def _scripts(root: Path, folders: list[str], notes: list[str], words: tuple[bytes, ...]) -> Iterator[Source]:
     """Yield each script of the folders once, without tests, notebooks and files of tools."""
     seen: set[str] = set()
     for folder in folders:
-        for source in python_sources(root, notes, words, folder.strip("/")):
+        start = PurePosixPath(folder.strip("/")).as_posix().removeprefix(".")
+        for source in python_sources(root, notes, words, start):
             if source.path not in seen and not source.is_notebook and not NO_EXECUTORS.search(source.path):
                 seen.add(source.path)
                 yield source
@@ -75,8 +83,7 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
 def named_script_facts(root: Path, path: str) -> ExecutorFacts:
     """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started."""
     notes: list[str] = []
-    source = Source(root, path, (root / path).read_bytes())
-    facts = executor_facts(source, notes, asked=True) or ExecutorFacts(
+    facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
         name=Path(path).stem, path=path, framework="plain", has_main_guard=False
     )
     for note in notes:
@@ -86,38 +93,62 @@ def named_script_facts(root: Path, path: str) -> ExecutorFacts:
 
 def executor_facts(source: Source, notes: list[str], asked: bool = False) -> ExecutorFacts | None:
     """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
-    tree = next((tree for _, tree in source.cells(notes)), ast.Module([], []))
-    framework = _framework(tree)
-    guard = any(syntax.is_guard(node) for node in tree.body)
-    at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
-    called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
-    if not asked and not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
+    tree = next((tree for _, tree in source.cells(notes)), None)
+    if tree is None:
         return None
-    name, doc = Path(source.path).stem, syntax.first_line(tree)
-    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
     module = Module.script(source.root, source.path, tree)
-    if framework in PARSERS:
+    uses = uses_of(module)
+    guard = any(syntax.is_guard(node) for node in tree.body)
+    if not asked and not guard and not _starts_at_top(module, bool(uses)):
+        return None
+    name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
+    framework = uses[0][0].name if uses else "plain"
+    doc = syntax.first_line(tree)
+    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
+    facts.module = module_of(source.root, source.path)
+    if uses:
+        _read_flags(module, facts, uses)
+    elif unknown := unknown_reader(module):
+        facts.framework = unknown.name.partition(".")[0]
         facts.spelling = "--{name}"
-        ParserReader(facts, module).read()
-    elif framework in READERS:
-        READERS[framework](module, facts)
-    elif b"argv" in source.data:
-        facts.doubt("words of the command line are read from sys.argv")
+        facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
     for one in module.imported():
+        if not uses and any(one.full_name(node) == "sys.argv" for node in ast.walk(one.tree)):
+            facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
         variables, reasons = environment_of(one.tree, one.scope)
-        facts.environment += [flag for flag in variables if flag.options not in [f.options for f in facts.environment]]
+        known = [flag.options for flag in facts.environment]
+        facts.environment += [flag for flag in variables if flag.options not in known]
         for reason in reasons:
-            facts.doubt(f"{one.path.relative_to(source.root).as_posix()}: {reason}")
+            facts.doubt(f"{one.shown}: {reason}")
     return facts
 
 
-def _framework(tree: ast.Module) -> str:
-    """Return the library that parses the command line: the file imports and uses it."""
-    imported = {name.partition(".")[0] for name in syntax.imports_of(tree).values()}
-    used = {syntax.dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = {name.rpartition(".")[2] for name in used} | {name.partition(".")[0] for name in used}
-    parsers = (name for name in PARSERS if name in imported and not names.isdisjoint((name, PARSERS[name])))
-    return next(chain(parsers, (name for name in READERS if name in imported)), "plain")
+def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, StartedCall]]) -> None:
+    """Read the flags of the first library. Of the others, and of one without a reader, the parameters are not known."""
+    library, call = uses[0]
+    facts.spelling = library.spelling
+    if library.reader is None:
+        facts.doubt(f"{call.place}: the parameters that {library.name} reads are not listed")
+    else:
+        library.reader(module, facts)
+    for other, call in uses[1:]:
+        if other.reader != read_parsers or library.reader == read_fire:
+            facts.doubt(f"{call.place}: {other.name} reads parameters too, which are not listed")
+
+
+def _starts_at_top(module: Module, has_library: bool) -> bool:
+    """Return True for a script without a guard that parses its command line, or reads its parameters and acts on them."""
+    tree = module.tree
+    own = [node for node in tree.body if not isinstance(node, Definition)]
+    if has_library:
+        at_top = [node for node in own if isinstance(node, (ast.Expr, ast.Assign))]
+        called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
+        return not called.isdisjoint(STARTERS)
+    names = {
+        module.full_name(node) for top in own for node in ast.walk(top) if isinstance(node, (ast.Name, ast.Attribute))
+    }
+    acts = any(isinstance(node, _ACTS) and not isinstance(getattr(node, "value", None), ast.Constant) for node in own)
+    return acts and not names.isdisjoint(_READS) and "globals" not in names
 
 
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:

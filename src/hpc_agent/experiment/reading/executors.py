@@ -14,10 +14,17 @@ from typing import Any
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.reading.child_process import options_from_help
-from hpc_agent.experiment.reading.discovery import find_executors, find_runs, function_facts, named_script_facts
+from hpc_agent.experiment.reading.console_scripts import console_scripts
+from hpc_agent.experiment.reading.discovery import (
+    find_executors,
+    find_runs,
+    function_facts,
+    named_script_facts,
+    script_facts,
+)
 from hpc_agent.experiment.reading.environment import READS_ALL
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, SubcommandFacts
-from hpc_agent.experiment.reading.starts import PYTHON, Start, start_of
+from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, start_of
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
@@ -175,8 +182,11 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     if fitting:
         message = f"{name!r} may be {' or '.join(e.key for e in fitting)}"
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
-    if ":" not in plain and (found := executor_at(root, plain)):
-        return found
+    if ":" not in plain and (here := executor_at(root, plain)):
+        return here
+    for _, command, path, function in console_scripts(root):
+        if command == plain and (here := executor_at(root, path)):
+            return here if script_facts(root, path) else replace(here, start=console_start(path, function))
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}

@@ -81,6 +81,7 @@ class ExecutorFacts(msgspec.Struct, kw_only=True):
     framework: Annotated[str, Meta(description="library that reads the command line; plain for none")]
     has_main_guard: bool
     doc: str = ""
+    module: Annotated[str | None, Meta(description="python -m starts it: it has relative imports")] = None
     flags: list[FlagFacts] = []
     complete: bool = True
     subcommands: list[SubcommandFacts] = []

@@ -36,6 +36,11 @@ class Module:
         """Return the module of a script, whose folder comes first on Python's path."""
         return cls(root, root / path, tree, (root / path).parent, {})
 
+    @property
+    def shown(self) -> str:
+        """The path from the root."""
+        return self.path.relative_to(self.root).as_posix()
+
     @cached_property
     def scope(self) -> syntax.Scope:
         """The constants, with those that are imported from modules of the repo."""
@@ -144,6 +149,35 @@ class Module:
             targets = (part for target in module.imports.values() for part in (target, _parted(target)[0]))
             todo += [found for target in dict.fromkeys(targets) if target and (found := module.load(target))]
 
+    @cached_property
+    def started(self) -> list[StartedCall]:
+        """Return the calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
+        found: list[StartedCall] = []
+        seen: set[ast.AST] = set()
+        bodies: list[tuple[list[ast.stmt], Module]] = [
+            ([node for node in one.tree.body if one is self or not syntax.is_guard(node)], one)
+            for one in self.imported()
+        ]
+        for body, owner in bodies:
+            for node in _outside_functions(body):
+                if not isinstance(node, ast.Call):
+                    continue
+                found.append(StartedCall(node, owner))
+                for part in [node.func, *node.args, *(keyword.value for keyword in node.keywords)]:
+                    target = owner.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
+                    if target is not None and target.node not in seen:
+                        seen.add(target.node)
+                        decorators = [ast.Expr(one) for one in target.node.decorator_list]
+                        is_class = isinstance(target.node, ast.ClassDef)
+                        functions = (
+                            [one for one in target.node.body if isinstance(one, syntax.Function)]
+                            if is_class
+                            else [target.node]
+                        )
+                        inner = [node for function in functions for node in function.body]
+                        bodies.append(([*decorators, *inner], target.module))
+        return found
+
     def foreign(self) -> set[str]:
         """Return the first names of the imported modules that are neither of the repo nor of Python itself."""
         names = {target.partition(".")[0] for target in self.imports.values() if not target.startswith(".")}
@@ -157,6 +191,15 @@ def _parted(target: str) -> tuple[str, str]:
     return target[: len(target) - len(plain)] + module, last
 
 
+def lineage(found: Found) -> list[Found]:
+    """Return a class and its bases in the repo, the nearest first."""
+    classes = [found]
+    for one in classes:
+        bases = one.node.bases if isinstance(one.node, ast.ClassDef) else []
+        classes += [base for node in bases if (base := one.module.find(syntax.dotted(node))) and base not in classes]
+    return classes
+
+
 class StartedCall(NamedTuple):
     """A call that a script makes when it starts, and the module that it stands in."""
 
@@ -168,34 +211,9 @@ class StartedCall(NamedTuple):
         """The full name of the function; of a method of an object that the module makes, the maker's name comes first."""
         return self.module.made_name(self.node.func)
 
-
-def started_calls(module: Module) -> list[StartedCall]:
-    """Return the calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
-    found: list[StartedCall] = []
-    seen: set[ast.AST] = set()
-    bodies: list[tuple[list[ast.stmt], Module]] = [
-        ([node for node in one.tree.body if one is module or not syntax.is_guard(node)], one)
-        for one in module.imported()
-    ]
-    for body, owner in bodies:
-        for node in _outside_functions(body):
-            if not isinstance(node, ast.Call):
-                continue
-            found.append(StartedCall(node, owner))
-            for part in [node.func, *node.args, *(keyword.value for keyword in node.keywords)]:
-                target = owner.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
-                if target is not None and target.node not in seen:
-                    seen.add(target.node)
-                    decorators = [ast.Expr(one) for one in target.node.decorator_list]
-                    is_class = isinstance(target.node, ast.ClassDef)
-                    functions = (
-                        [one for one in target.node.body if isinstance(one, syntax.Function)]
-                        if is_class
-                        else [target.node]
-                    )
-                    inner = [node for function in functions for node in function.body]
-                    bodies.append(([*decorators, *inner], target.module))
-    return found
+    @property
+    def place(self) -> str:
+        return f"{self.module.shown}:{self.node.lineno}"
 
 
 def _outside_functions(body: list[ast.stmt]) -> Iterator[ast.AST]:

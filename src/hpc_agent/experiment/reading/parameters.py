@@ -69,8 +69,9 @@ def _row(executor: Executor, flag: FlagFacts, output: FlagFacts | None) -> dict[
     long = [option for option in flag.options if option.startswith("--")]
     option, off, value = next(iter(long or flag.options), None), None, None
     if flag.action == "boolean_optional":
-        negative = [option for option in long if option.startswith("--no-")]
-        option = next((option for option in long if option not in negative), option or "")
+        # --no-x, else the second of --fast/--slow.
+        negative = [name for name in long if name.startswith("--no-")] or long[1:][-1:]
+        option = next((name for name in long if name not in negative), option or "")
         off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
     if flag is output:
         value = RESULT_DIR if flag.name in FOLDER_NAMES else f"{RESULT_DIR}/{executor.metrics_file}"

@@ -10,7 +10,7 @@ import msgspec
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, SubcommandFacts, type_of_value
-from hpc_agent.experiment.reading.modules import Found, Module, started_calls
+from hpc_agent.experiment.reading.modules import Found, Module
 from hpc_agent.experiment_kit.registered_functions import option_of
 
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
@@ -53,8 +53,8 @@ def flag_of_parameter(parameter: Parameter, scope: syntax.Scope) -> FlagFacts:
 
 def _set_type(facts: FlagFacts, node: ast.expr, scope: syntax.Scope) -> None:
     """Set the type, choices and nargs that an annotation names."""
-    node = _without_none(node)
-    inner = _inner_types(node)
+    node = without_none(node)
+    inner = inner_types(node)
     name = syntax.last_name(node.value if isinstance(node, ast.Subscript) else node)
     if name == "Annotated" and len(inner) > 1:
         _set_type(facts, inner[0], scope)
@@ -67,22 +67,22 @@ def _set_type(facts: FlagFacts, node: ast.expr, scope: syntax.Scope) -> None:
         facts.type = TYPES.get(name, "json")
 
 
-def _inner_types(node: ast.expr) -> list[ast.expr]:
+def inner_types(node: ast.expr) -> list[ast.expr]:
     """Return ``A`` and ``B`` for ``Outer[A, B]``."""
     if not isinstance(node, ast.Subscript):
         return []
     return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
 
 
-def _without_none(node: ast.expr) -> ast.expr:
+def without_none(node: ast.expr) -> ast.expr:
     """Return T for ``Optional[T]``, ``Union[T, None]`` and ``T | None``; a union of several types as it is."""
     options: list[ast.expr] = []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         options = [node.left, node.right]
     elif isinstance(node, ast.Subscript) and syntax.last_name(node.value) in ("Optional", "Union"):
-        options = _inner_types(node)
+        options = inner_types(node)
     real = [option for option in options if not (isinstance(option, ast.Constant) and option.value is None)]
-    return _without_none(real[0]) if len(real) == 1 else node
+    return without_none(real[0]) if len(real) == 1 else node
 
 
 def signature_sha(flags: list[FlagFacts]) -> str:
@@ -140,7 +140,7 @@ def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, li
     flag = flag_of_parameter(parameter, scope)
     marker, annotation = default, argument.annotation
     if isinstance(annotation, ast.Subscript) and syntax.dotted(annotation.value).endswith("Annotated"):
-        annotation, *extras = _inner_types(annotation)
+        annotation, *extras = inner_types(annotation)
         marker = next((extra for extra in extras if isinstance(extra, ast.Call)), marker)
     flag.choices = choices.get(syntax.dotted(annotation), flag.choices)
     if flag.choices:
@@ -183,7 +183,7 @@ def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syn
 def read_fire(module: Module, facts: ExecutorFacts) -> None:
     """Add the parameters of ``fire.Fire(function)`` as options ``--name``, and the functions of a dict as subcommands."""
     facts.spelling = "--{name}"
-    for call in (call for call in started_calls(module) if call.name in ("fire.Fire", "fire.core.Fire")):
+    for call in (call for call in module.started if call.name in ("fire.Fire", "fire.core.Fire")):
         component = next(
             iter([*call.node.args, *[v for k, v in syntax.keywords_of(call.node).items() if k == "component"]]), None
         )

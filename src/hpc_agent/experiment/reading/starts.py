@@ -79,6 +79,22 @@ def start_of(root: Path, path: str) -> Start:
     raise SpecInvalid(f"{path} cannot be started: it {reason}", field="executors", remediation=remedy)
 
 
+def module_of(root: Path, path: str) -> str | None:
+    """Return the name with which ``python -m`` starts the script; None for a script that is started by its path."""
+    with contextlib.suppress(SpecInvalid):
+        words = start_of(root, path).words
+        return words[2] if words[1:2] == ("-m",) else None
+    return None
+
+
+def console_start(path: str, function: str) -> Start:
+    """Return how a command that the repo would install is started: ``path`` is its module, ``function`` is called."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    folder = parts[0] if parts[0] in SOURCE_FOLDERS else ""
+    module = ".".join(part for part in parts[bool(folder) :] if part != "__init__")
+    return Start((PYTHON, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"), folder)
+
+
 def _of_first_line(head: bytes) -> tuple[str, ...] | None:
     """Return the interpreter that ``#!`` names, found on the PATH of the cluster; None without such a line."""
     if not head.startswith(b"#!"):

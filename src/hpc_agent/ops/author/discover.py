@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request, Result, primitive
@@ -15,13 +17,15 @@ from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
 
+MOST_LISTED = 40
+
 
 class DiscoverExecutorsRequest(Request):
     """The repo to read."""
 
     experiment_dir: ExperimentDir = "."
     search_dirs: Annotated[
-        list[str], doc("folders; by default executors/, scripts/, src/, experiments/, bin/, else all")
+        list[str], doc("folders; by default the whole repo, of which the first 40 scripts are listed")
     ] = []
     name: Annotated[str | None, doc("only the executor of this name or path")] = None
     check_help: Annotated[bool, doc("also run each with --help, with a time limit, and compare the options")] = False
@@ -38,9 +42,10 @@ class DiscoverExecutorsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
-    """List scripts with the flags in their source: argparse, optparse, click, typer, fire.
+    """List scripts with their parameters: flags, subcommands, keys of hydra, variables of the environment.
 
-    The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
+    The source is read and never imported. A script is complete when its source proves that it has no other parameters;
+    its notes have the reasons when it is not. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
     root = experiment_root(world.cwd, request.experiment_dir).root
     missing = [folder for folder in request.search_dirs if not (root / folder).is_dir()]
@@ -48,7 +53,10 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         raise SpecInvalid(f"there is no folder {missing[0]} in {root}", field="search_dirs")
     found, notes = find_executors(root, request.search_dirs or None)
     if request.name:
-        found = [facts for facts in found if request.name in (facts.name, facts.path)]
+        found = [facts for facts in found if request.name.removeprefix("./") in (facts.name, facts.path)]
+    elif not request.search_dirs:
+        notes += _unlisted(found)
+        found = found[:MOST_LISTED]
     python = request.python or sys.executable
     compared: dict[str, dict[str, Any]] = {}
     for facts in found if request.check_help else []:
@@ -62,6 +70,18 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
     step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR
     return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
+
+
+def _unlisted(found: list[ExecutorFacts]) -> list[str]:
+    """Return a note that counts the scripts after the first, by their folders."""
+    folders = Counter(str(PurePosixPath(facts.path).parent) for facts in found[MOST_LISTED:])
+    if not folders:
+        return []
+    counts = ", ".join(f"{folder} ({count})" for folder, count in folders.most_common(8))
+    more = f" and {len(folders) - 8} more folders" if len(folders) > 8 else ""
+    names = ",".join(folder for folder, _ in folders.most_common(8))
+    command = f"hpc-agent discover-executors --search-dirs {names}"
+    return [f"{folders.total()} more scripts are not listed, in {counts}{more}: {command}"]
 
 
 class DiscoverRunsRequest(Request):

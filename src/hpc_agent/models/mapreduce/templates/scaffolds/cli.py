@@ -11,6 +11,7 @@ its result becomes the task's metrics.
 import importlib.util
 import json
 import os
+import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -70,7 +71,8 @@ def load_tasks():
 
 def choose(flags, name):
     """Return the key of the executor with this path or short name; a single executor needs no name."""
-    short = {key: os.path.splitext(os.path.basename(key.partition(":")[0]))[0] for key in flags}
+    files = {key: key.partition(":")[0].replace("/__main__.py", "") for key in flags}
+    short = {key: os.path.splitext(os.path.basename(files[key]))[0] for key in flags}
     found = [key for key in flags if name in (None, key, short[key], key.rpartition(":")[2])]
     if len(found) != 1:
         raise SystemExit("executor %r is not one of %s" % (name, ", ".join(flags)))
@@ -96,6 +98,8 @@ def command_line(flags, kwargs):
 
 def words_of(flag, value):
     option, action = flag.get("option", ""), flag.get("action", "store")
+    if option.endswith("="):
+        return [option + override(value)]
     if action == "store_true":
         return [option] if value else []
     if action == "store_false":
@@ -108,18 +112,15 @@ def words_of(flag, value):
         return [option] * int(value)
     values = value if isinstance(value, (list, tuple)) and flag.get("type") != "json" else [value]
     apart = flag.get("apart", False)
+    if flag.get("nargs") == ",":
+        return spelt(option, [",".join(text(flag, item) for item in values)], apart)
     if action == "append":
         return [word for item in values for word in spelt(option, [text(flag, item)], apart)]
     return spelt(option, [text(flag, item) for item in values], apart)
 
 
 def spelt(option, words, apart=False):
-    """Return --name=value, so that a value may begin with a dash; several values, or any ``apart``, follow the option.
-
-    An option that ends with "=" is joined to its value.
-    """
-    if option.endswith("="):
-        return [option + " ".join(words)]
+    """Return --name=value, so that a value may begin with a dash; several values, or any ``apart``, follow the option."""
     if option.startswith("--") and len(words) == 1 and not apart:
         return [option + "=" + words[0]]
     return ([option] if option else []) + words
@@ -131,6 +132,26 @@ def text(flag, value):
     if value is False and flag.get("type") == "bool":
         return ""  # argparse's type=bool reads an empty text as false
     return str(value)
+
+
+def override(value):
+    """Return a value as hydra and OmegaConf read it after "key="; text that they would take for something else is quoted."""
+    if isinstance(value, (list, tuple)):
+        return "[%s]" % ",".join(override(item) for item in value)
+    if isinstance(value, dict):
+        return "{%s}" % ",".join("%s:%s" % (name, override(item)) for name, item in value.items())
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.match(r"[A-Za-z_/][A-Za-z0-9_/.-]*\Z", value) and value.lower() not in (
+        "true",
+        "false",
+        "null",
+        "nan",
+        "inf",
+    ):
+        return value
+    # Hydra reads a backslash as it is, but before a quote.
+    return '"%s"' % re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + ("\\" + end[2] if end[2] else ""), value)
 
 
 if __name__ == "__main__":
