@@ -15,6 +15,7 @@ from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknow
 from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
+from hpc_agent.experiment.reading.starts import module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
@@ -52,8 +53,7 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     found = [facts for source in sources if (facts := executor_facts(source, notes, pools))]
     paths = {facts.path for facts in found}
     notes += [
-        f"the command {command} of {file} is {function}() of {path}, which does not start as a script: "
-        f"'hpc-agent interview' takes it as the entry_point shell_command"
+        f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
         for file, command, path, function in console_scripts(root)
         if path not in paths and not search_dirs
     ]
@@ -82,21 +82,34 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def executor_facts(source: Source, notes: list[str], pools: Pools | None = None) -> ExecutorFacts | None:
-    """Return the facts of a script; None when nothing starts at its top level."""
+def named_script_facts(root: Path, path: str) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started."""
+    notes: list[str] = []
+    facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
+        name=Path(path).stem, path=path, framework="plain", has_main_guard=False
+    )
+    for note in notes:
+        facts.doubt(note)
+    return facts
+
+
+def executor_facts(
+    source: Source, notes: list[str], pools: Pools | None = None, asked: bool = False
+) -> ExecutorFacts | None:
+    """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
     module = Module.script(source.root, source.path, tree, pools)
     uses = uses_of(module)
     guard = any(syntax.is_guard(node) for node in tree.body)
-    if not guard and not _starts_at_top(module, bool(uses)):
+    if not asked and not guard and not _starts_at_top(module, bool(uses)):
         return None
     name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
     framework = uses[0][0].name if uses else "plain"
     doc = syntax.first_line(tree)
     facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
-    facts.module = module.started_as
+    facts.module = module_of(source.root, source.path)
     if uses:
         _read_flags(module, facts, uses)
     elif unknown := unknown_reader(module):

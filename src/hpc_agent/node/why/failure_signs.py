@@ -220,13 +220,8 @@ SIGNS: Tuple[Sign, ...] = (
     _sign("missing_module", LIKELY, "No matching distribution found for", r"Can't locate \S{1,200}\.pm in @INC",
           "Cannot find module '[^./]"),
     _sign("command_not_found", CERTAIN, "[Cc]ommand not found", r"^\S{0,100}sh: (?:(?:line )?[0-9]+: )?\S{1,200}: not found",
-<<<<<<< HEAD
-          "^(?:/usr/bin/)?env: .{1,200}: No such file", "bad interpreter", r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file",
-          r"executable file not found in \$PATH", *translations.NO_COMMAND),
-=======
           "^(?:/usr/bin/)?env: .{1,200}: No such file", "bad interpreter(?!: Permission)",
-          r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file"),
->>>>>>> h-disc
+          r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file", r"executable file not found in \$PATH", *translations.NO_COMMAND),
     _sign("missing_file", CERTAIN, "can't open file '", "FileNotFoundError"),
     _sign("missing_file", LIKELY, "[Nn]o such file or directory", *translations.NO_FILE),
     _sign("permission", CERTAIN, "PermissionError"),
