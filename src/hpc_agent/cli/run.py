@@ -10,9 +10,11 @@ import os
 import sys
 import traceback
 from dataclasses import replace
+from typing import Any
 
 from hpc_agent.cli.parse import find_verb, help_text, load_catalogue, parse_request
 from hpc_agent.contract import envelope
+from hpc_agent.contract.advice import in_repo
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY
 from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
@@ -63,13 +65,25 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
         from hpc_agent.view.progress import for_stderr
 
         world = replace(world, progress=for_stderr(world.env))
+    folder = getattr(request, "experiment_dir", ".")
     try:
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
+        return envelope.success(primitive, result, lambda data: _in_repo(data, folder, catalogue))
+    except HpcError as error:
+        error.__dict__.update(_in_repo({"remediation": error.remediation, "details": error.details}, folder, catalogue))
+        raise
     finally:
         world.progress.close()
-    return envelope.success(primitive, result)
+
+
+def _in_repo(answer: dict[str, Any], folder: str, catalogue: dict[str, CatalogueEntry]) -> dict[str, Any]:
+    """Return the answer, whose commands name the repo of the call where that is not the current folder."""
+    if folder == ".":
+        return answer
+    verbs = {name for name, entry in catalogue.items() if any(flag.path == ["experiment_dir"] for flag in entry.flags)}
+    return in_repo(answer, folder, verbs)
 
 
 def _write_answer(line: bytes, code: int) -> int:

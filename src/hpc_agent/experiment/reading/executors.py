@@ -18,6 +18,7 @@ from hpc_agent.experiment.reading.discovery import find_executors, find_runs, fu
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
+from hpc_agent.state.repo_files import local_path
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "
@@ -107,7 +108,7 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     if fitting:
         message = f"{name!r} may be {' or '.join(e.key for e in fitting)}"
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
-    if (root / plain).is_file() and plain.endswith((".sh", ".R", ".jl", ".py")):
+    if local_path(root, plain, "executors").is_file() and plain.endswith((".sh", ".R", ".jl", ".py")):
         return Executor(plain, Path(plain).stem, "plain", [], False)
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

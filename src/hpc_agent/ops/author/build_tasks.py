@@ -12,6 +12,7 @@ import msgspec
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
+from hpc_agent.experiment.grid.axis_values import Axes
 from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.reading.executors import (
@@ -53,8 +54,12 @@ class TaskRequest(Request):
     executors: Annotated[
         list[str], doc("scripts or functions: stem, path, function or path:function; default: the only one")
     ] = []
-    axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
-    task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
+    axes: Annotated[
+        Axes, doc('values of each parameter; their product: {"seed": [0, 1, 2], "alpha": {"logspace": [1e-4, 10, 20]}}')
+    ] = {}
+    task_generator: Annotated[
+        TaskGenerator | None, doc("tasks of another shape; with axes: each of them with every value of the axes")
+    ] = None
     fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
     data_axis: Annotated[
         ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
@@ -71,7 +76,7 @@ def plan_tasks_file(
     """
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
-    source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
+    source = _source(wanted, entries, by_axis, repo.root)
     if wanted.data_axis is not None:
         source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
     if count is not None and source.count != count:
@@ -99,7 +104,8 @@ def _named_by_axis(wanted: TaskRequest) -> list[str]:
     params = wanted.task_generator.params if wanted.task_generator else {}
     axes = [axes for axes in (wanted.axes, params.get("axes")) if isinstance(axes, dict)]
     items = [item for item in params.get("items") or [] if isinstance(item, dict)]
-    values = [value for each in axes for value in each.get(CHOOSER, [])]
+    chosen = [each.get(CHOOSER, []) for each in axes]
+    values = [value for each in chosen if isinstance(each, list) for value in each]
     values += [each[CHOOSER] for each in (*items, wanted.fixed_params) if CHOOSER in each]
     return list(dict.fromkeys(map(str, values)))
 
@@ -117,21 +123,15 @@ def _entries(repo: RepoLayout, named: list[str]) -> list[Executor]:
     return entries
 
 
-def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str]) -> TaskGenerator:
-    """Return the generator of the tasks. Several executors that no parameter names become the first axis."""
-    if wanted.axes and wanted.task_generator is not None:
-        raise SpecInvalid("give either axes or task_generator", field="task_generator")
-    generator = wanted.task_generator or TaskGenerator("cartesian_product", {"axes": wanted.axes})
-    if len(entries) == 1 or by_axis:
-        empty = not wanted.axes and wanted.task_generator is None
-        return TaskGenerator("enumerated", {"items": [{}]}) if empty else generator
-    axes = generator.params.get("axes")
-    if generator.kind != "cartesian_product" or not isinstance(axes, dict):
-        message = f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task"
-        remedy = "Give every item the parameter 'executor', or name one executor; then call again."
-        raise SpecInvalid(message, field="task_generator", remediation=remedy)
-    axes = {CHOOSER: [entry.name for entry in entries], **axes}
-    return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
+def _source(wanted: TaskRequest, entries: list[Executor], by_axis: list[str], root: Path) -> TaskSource:
+    """Return the tasks of the generator, times the axes. Several executors that no parameter names are the first axis."""
+    axes = wanted.axes
+    if len(entries) > 1 and not by_axis:
+        axes = {CHOOSER: [entry.name for entry in entries], **axes}
+    if wanted.task_generator is not None:
+        return make_source(wanted.task_generator, root, wanted.fixed_params, axes)
+    alone = TaskGenerator("enumerated", {"items": [{}]})
+    return make_source(TaskGenerator("cartesian_product", {"axes": axes}) if axes else alone, root, wanted.fixed_params)
 
 
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
@@ -253,7 +253,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
 
     Names, values and the count are checked before anything is written. The same request changes nothing.
     """
-    repo = experiment_root(world.cwd, request.campaign_dir)
+    repo = experiment_root(world.cwd, request.campaign_dir, "campaign_dir")
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
     source, files, facts = plan_tasks_file(repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None

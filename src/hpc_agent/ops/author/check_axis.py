@@ -22,7 +22,7 @@ from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.experiment_kit.axis import evaluate_rows
 from hpc_agent.infra.remote import PACKAGE, kit_files
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -77,7 +77,7 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     rows. A difference is more than rounding: above 1e-7 of a value and 1e-9 of its column's largest.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    path = repo.root / request.source_path
+    path = local_path(repo.root, request.source_path, "source_path")
     source = read_source(path)
     name = request.run_name.removeprefix(f"{path.stem}.")
     function = source.function(name)

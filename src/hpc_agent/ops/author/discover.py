@@ -12,7 +12,7 @@ from hpc_agent.experiment.reading.discovery import find_executors, find_reducers
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
 
 
@@ -43,7 +43,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     The source is read and never imported. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
     root = experiment_root(world.cwd, request.experiment_dir).root
-    missing = [folder for folder in request.search_dirs if not (root / folder).is_dir()]
+    missing = [folder for folder in request.search_dirs if not local_path(root, folder, "search_dirs").is_dir()]
     if missing:
         raise SpecInvalid(f"there is no folder {missing[0]} in {root}", field="search_dirs")
     found, notes = find_executors(root, request.search_dirs or None)
