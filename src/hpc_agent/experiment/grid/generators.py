@@ -112,24 +112,17 @@ class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_source(
-    generator: TaskGenerator, root: Path, fixed: Kwargs | None = None, axes: Axes | None = None
+    generator: TaskGenerator | None, root: Path, fixed: Kwargs | None = None, axes: Axes | None = None
 ) -> TaskSource:
-    """Return the tasks of ``generator``, each with the ``fixed`` parameters, times the values of ``axes``.
+    """Return the tasks of ``generator``, times the values of ``axes``, each with the ``fixed`` parameters.
 
-    Raises SpecInvalid with the wrong param.
+    Without a generator the axes alone make the tasks, without both there is one task. Raises SpecInvalid with the wrong param.
     """
-    params, inner = generator.params, generator.params.get("axes")
-    if axes and generator.kind == "cartesian_product" and isinstance(inner, dict):
-        if both := sorted(set(inner) & set(axes)):
-            raise bad(f"{both[0]!r} is an axis twice", both[0], "axes")
-        params, axes = {**params, "axes": {**msgspec.to_builtins(axes), **inner}}, None
-    source = _KINDS[generator.kind](params, root, dict(fixed or {}))
-    if axes:
-        source = _times(source, values_of(axes, "axes"))
+    source = _made(generator, root, dict(fixed or {}), axes or {})
     if source.count < 1:
-        raise bad(f"{generator.kind} makes no task")
+        raise bad("the generator makes no task")
     if source.count > MAX_TASKS:
-        raise bad(f"{generator.kind} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
+        raise bad(f"{source.about} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
     for number, kwargs in enumerate(source.make()):
         try:
             json.dumps(kwargs, allow_nan=False)
@@ -138,6 +131,18 @@ def make_source(
         if found := task_environment.problems(kwargs):
             raise bad(f"task {number}: {found[0]}")
     return source
+
+
+def _made(generator: TaskGenerator | None, root: Path, fixed: Kwargs, axes: Axes) -> TaskSource:
+    if generator is None:
+        return product(values_of(axes, "axes"), fixed) if axes else _enumerated({"items": [{}]}, root, fixed)
+    params, inner = generator.params, generator.params.get("axes")
+    if axes and generator.kind == "cartesian_product" and isinstance(inner, dict):
+        if both := sorted(set(inner) & set(axes)):
+            raise bad(f"{both[0]!r} is an axis twice", both[0], "axes")
+        return _cartesian({**params, "axes": {**msgspec.to_builtins(axes), **inner}}, root, fixed)
+    source = _KINDS[generator.kind](params, root, fixed)
+    return _times(source, values_of(axes, "axes")) if axes else source
 
 
 def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:

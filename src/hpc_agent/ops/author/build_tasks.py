@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +19,8 @@ from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.reading.executors import (
     CHOOSER,
+    FILE_NAMES,
+    FOLDER_NAMES,
     Executor,
     Problem,
     check_kwargs,
@@ -24,28 +28,46 @@ from hpc_agent.experiment.reading.executors import (
     metrics_file_of,
     named_executors,
 )
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, RunFacts
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
+from hpc_agent.state.runs import find_existing_runs
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
-BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
+BUILD_EXECUTOR = "hpc-agent build-executor --name train"
 INTERVIEW = "interview.json"
 SETTINGS = ".claude/settings.json"
 RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
 
 
-def build_tasks_command(executors: str) -> str:
-    """Return the command that writes tasks for executors, for a next step."""
-    return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
+# Example values of an axis.
+EXAMPLES: dict[str, list[Any]] = {"int": [1, 2], "float": [0.1, 1.0], "bool": [True, False], "json": [[1], [2]]}
+
+
+def build_tasks_command(found: Sequence[Executor | ExecutorFacts | RunFacts]) -> str:
+    """Return the command that writes tasks for the first executor, or the one that writes an executor for none.
+
+    The axes are examples: the parameters that the executor requires, else the first one, with values of their types.
+    """
+    if not found:
+        return BUILD_EXECUTOR
+    flags = [f for f in found[0].flags if f.name not in (*FILE_NAMES, *FOLDER_NAMES) and not f.hidden]
+    axes = {}
+    for flag in [f for f in flags if f.required] or flags[:1]:
+        known = flag.choices[:2] if flag.choices else None if flag.default is None else [flag.default]
+        axes[flag.name] = known or EXAMPLES.get(flag.type, ["a", "b"])
+    words = ["hpc-agent", "build-tasks-py", "--executors", found[0].name]
+    return quote([*words, *(["--axes", json.dumps(axes, ensure_ascii=False)] if axes else [])])
 
 
 class TaskRequest(Request):
@@ -96,7 +118,22 @@ def plan_tasks_file(
         "notes": notes,
         "next_step": "hpc-agent resolve-submit-inputs",
     }
-    return source, plan_files(repo, source, flags, wanted.python, force), facts
+    files = plan_files(repo, source, flags, wanted.python, force)
+    notes += _replaced(repo, files[repo.tasks])
+    return source, files, facts
+
+
+def _replaced(repo: RepoLayout, text: str) -> list[str]:
+    """Return a note when ``text`` replaces the tasks.py of a run."""
+    before = repo.tasks.read_bytes() if repo.tasks.is_file() else b""
+    if before == text.encode():
+        return []
+    sha = hashlib.sha256(before).hexdigest()
+    used = [run for run in find_existing_runs(repo)[0] if run.tasks_py_sha == sha]
+    return [
+        f"this replaces the {run.task_count:,} tasks of the run {run.run_id}, which keeps a frozen copy"
+        for run in used[:1]
+    ]
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -128,10 +165,7 @@ def _source(wanted: TaskRequest, entries: list[Executor], by_axis: list[str], ro
     axes = wanted.axes
     if len(entries) > 1 and not by_axis:
         axes = {CHOOSER: [entry.name for entry in entries], **axes}
-    if wanted.task_generator is not None:
-        return make_source(wanted.task_generator, root, wanted.fixed_params, axes)
-    alone = TaskGenerator("enumerated", {"items": [{}]})
-    return make_source(TaskGenerator("cartesian_product", {"axes": axes}) if axes else alone, root, wanted.fixed_params)
+    return make_source(wanted.task_generator, root, wanted.fixed_params, axes)
 
 
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:

@@ -83,8 +83,10 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     function = source.function(name)
     if function is None:
         message = f"{request.source_path} has no function {request.run_name}"
-        remedy = "Name a function or Class.method of it: 'hpc-agent check-axis --source-path F --run-name NAME'."
-        raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": source.known()})
+        known = source.known()
+        example = shlex.join(["--source-path", request.source_path, "--run-name", *known[:1]])
+        remedy = f"Name one of details.functions: 'hpc-agent check-axis {example}'." if known else ""
+        raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": known})
     reads = [sentence for _, sentence in reads_whole_file(function, source.names)]
     points = _points(request.params)
     proposal = None
@@ -155,7 +157,7 @@ def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
                 words, cwd=request["root"], env=env, stdin=PIPE, stdout=log, stderr=log, start_new_session=True
             )
         except OSError as error:
-            remedy = "Name the interpreter of the experiment: 'hpc-agent check-axis --python /path/to/python'."
+            remedy = "Add --python with the interpreter of the experiment to the same hpc-agent command."
             raise SpecInvalid(f"{python} cannot be started: {error}", field="python", remediation=remedy) from error
         seconds = request["time_limit_sec"]
         try:

@@ -10,7 +10,7 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import options_from_help
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
+from hpc_agent.ops.author.build_tasks import build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
@@ -56,7 +56,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
         only = {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read)}
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
-    step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR
+    step = build_tasks_command(found)
     return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
 
 
@@ -76,7 +76,7 @@ class DiscoverRunsResult(Result):
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
     """List functions with @register_run in scripts, packages and notebooks, with their signature as flags."""
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
-    step = build_tasks_command(found[0].name) if found else "hpc-agent discover-executors"
+    step = build_tasks_command(found) if found else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
+
 from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
@@ -43,7 +46,7 @@ class SubmitResult(Result):
     pushed_files: int = 0
     waiting: Annotated[int, doc("arrays that a limit or the canary keeps back; monitor-flow submits them")] = 0
     notes: Annotated[list[str], doc("notes for a person")] = []
-    next_step: NextStep = "monitor-flow"
+    next_step: Annotated[str, doc("the command that follows")] = ""
 
 
 @primitive(
@@ -92,7 +95,10 @@ def _result(
 ) -> SubmitResult:
     """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
-    return SubmitResult(plan=planned.facts(), notes=notes, next_step=next_step, **facts)
+    step = f"hpc-agent {next_step} --run-id {record.run_id}"
+    if next_step == "submit":
+        step = command_line("submit", msgspec.structs.replace(planned.request, dry_run=False))
+    return SubmitResult(plan=planned.facts(), notes=notes, next_step=step, **facts)
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
