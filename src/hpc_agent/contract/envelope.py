@@ -39,7 +39,7 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
-def success(primitive: Primitive, result: Result, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
+def success(primitive: Primitive, result: Result, finish: Callable[[Any], Any] = lambda data: data) -> bytes:
     """Return the line of a result; ``finish`` gives its data the last form."""
     data = finish(msgspec.to_builtins(result))
     data.pop("partial_errors", None)
