@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hpc_agent.contract.envelope import Failure, Success
-from hpc_agent.contract.primitive import Primitive, Request
+from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
 _KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
@@ -55,17 +56,17 @@ def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
         "errors": sorted({error.error_code for error in primitive.errors}),
         "input_schema": f"{primitive.name}.input.json",
         "output_schema": f"{primitive.name}.output.json",
-        "flags": list(_flags(primitive.request, [])),
+        "flags": list(flags_of(primitive.request, [])),
     }
     return msgspec.convert(facts, CatalogueEntry)
 
 
-def _flags(struct: Any, path: list[str]) -> Iterator[Flag]:
+def flags_of(struct: Any, path: list[str]) -> Iterator[Flag]:
     """Yield the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
     for field in msgspec.structs.fields(struct):
         here, facts = [*path, field.encode_name], msgspec.json.schema(field.type)
         if "$ref" in facts and not path:
-            yield from _flags(getattr(field.type, "__origin__", field.type), here)  # without Annotated
+            yield from flags_of(getattr(field.type, "__origin__", field.type), here)  # without Annotated
             continue
         options = [option for option in facts.get("anyOf", [facts]) if option.get("type") != "null"]
         yield Flag(
@@ -96,6 +97,10 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
 
 
 def _parts(text: str) -> list[str]:
+    """Return the items between commas; a JSON array is taken as it is, for items that hold a comma."""
+    if text.startswith("["):
+        with contextlib.suppress(ValueError):
+            return list(map(str, json.loads(text)))
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -119,29 +124,6 @@ def parse_value(flag: Flag, text: str) -> Any:
         if flag.kind == "value":
             return text
         raise SpecInvalid(f"{flag.flag}: {text!r} is not {wanted}", field=".".join(flag.path)) from error
-
-
-def flag_words(request: Request) -> list[str] | None:
-    """Return the flags of a request, for the fields that differ from their defaults.
-
-    Return None for a value that no flag can carry, such as a list whose element holds a comma.
-    """
-    document, words = msgspec.to_builtins(request), []
-    for flag in _flags(type(request), []):
-        value: Any = document
-        for name in flag.path:
-            value = value[name]
-        if value == flag.default:
-            continue
-        if flag.kind == "bool":
-            words.append(flag.flag if value else "--no-" + flag.flag.removeprefix("--"))
-            continue
-        parts = [str(part) for part in value] if isinstance(value, list) else []
-        text = {"ints": ",".join(parts), "strs": ",".join(parts), "json": json.dumps(value)}.get(flag.kind, str(value))
-        if parse_value(flag, text) != value:
-            return None
-        words += [f"{flag.flag}={text}"] if text.startswith("-") else [flag.flag, text]
-    return words
 
 
 def schema(kind: type, title: str) -> dict[str, Any]:

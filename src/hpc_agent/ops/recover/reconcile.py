@@ -78,7 +78,7 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
         raise SpecInvalid(
             "--remote needs the name of a cluster",
             field="cluster",
-            remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
+            remediation="'hpc-agent clusters-list' names the clusters: add --cluster with one of them.",
         )
     node = node_of(world, repo, request.cluster)
     one = request.run_id if request.run_id != "latest" else None

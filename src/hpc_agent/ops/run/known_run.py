@@ -122,7 +122,7 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
         raise errors.JournalCorrupt(problems[0], details={"problems": problems})
     if not records:
         message = f"no run has been submitted from {repo.root}"
-        remedy = "Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'."
+        remedy = "See the first step in this repo: 'hpc-agent suggest-setup-action'."
         raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
     return records[0]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, field
 
-from hpc_agent.contract.catalogue import flag_words
 from hpc_agent.contract.primitive import Request
-from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 
@@ -81,8 +79,4 @@ def submit_command(request: SubmitRequest, cwd: Path) -> str:
     if request.experiment_dir != ".":
         here["experiment_dir"] = str((cwd / request.experiment_dir).resolve())
     again = SubmitRequest(**{**here, "rerun": False})  # with rerun it could begin another run
-    words = flag_words(again)
-    if words is None or any("\0" in word for word in words):
-        document = msgspec.json.encode({**msgspec.to_builtins(again)}).decode()
-        return f"printf %s {quote([document])} | hpc-agent submit --spec -"
-    return f"hpc-agent submit {quote(words)}"
+    return command_line("submit", again)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+
+import msgspec
 
 from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
@@ -25,7 +28,6 @@ SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.Re
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 # Fields that a run's record and the result share.
 RECORDED = ("run_id", "cluster", "job_ids", "total_tasks", "cmd_sha", "tree_sha", "remote_path", "waiting")
-NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary", "failures"]
 
 
 class SubmitResult(Result):
@@ -43,7 +45,7 @@ class SubmitResult(Result):
     pushed_files: int = 0
     waiting: Annotated[int, doc("arrays that a limit or the canary keeps back; monitor-flow submits them")] = 0
     notes: Annotated[list[str], doc("notes for a person")] = []
-    next_step: NextStep = "monitor-flow"
+    next_step: Annotated[str, doc("the command that follows")] = ""
 
 
 @primitive(
@@ -76,7 +78,7 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
             notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
             sent = NewRun(world, journal, planned, run_id).submit()
             plan, told = _plan_as_submitted(planned, run_id, sent.answer)
-            step: NextStep = "verify-canary" if plan["canary"] else "monitor-flow"
+            step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
             outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
             return _result(plan, sent.record, [*notes, *told], step, **outcome)
 
@@ -84,22 +86,25 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
     frozen, journal = planned.frozen, Journal(world, planned.frozen.repo)
+    step = command_line("submit", msgspec.structs.replace(planned.request, dry_run=False))
     run_id, earlier = which_run(journal, frozen, planned.request.rerun)
     if earlier and earlier.submitted_at:
         plan, told = _plan_as_submitted(planned, run_id, {})
         notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
-        return _result(plan, earlier, notes, "submit", submitted=False, deduped=True)
+        return _result(plan, earlier, notes, step, submitted=False, deduped=True)
     record = NewRun(world, journal, planned, run_id).record("planned")
     notes = [*frozen.notes, *warnings_of(world, planned)]
-    return _result(planned.facts(), record, notes, "submit", submitted=False, deduped=False)
+    return _result(planned.facts(), record, notes, step, submitted=False, deduped=False)
 
 
-def _result(
-    plan: dict[str, Any], record: RunRecord, notes: list[str], next_step: NextStep, **outcome: Any
-) -> SubmitResult:
+def _result(plan: dict[str, Any], record: RunRecord, notes: list[str], next_step: str, **outcome: Any) -> SubmitResult:
     """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
     return SubmitResult(plan=plan, notes=notes, next_step=next_step, **facts)
+
+
+def _about(run_id: str, verb: str) -> str:
+    return f"hpc-agent {verb} --run-id {run_id}"
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -139,11 +144,11 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
         notes[-1] = f"{record.run_id} goes on: {submitted} arrays were submitted now"
     plan, told = _plan_as_submitted(planned, record.run_id, answer)
     notes += told
-    step: NextStep = "aggregate" if record.status == "complete" else "monitor-flow"
+    step = "aggregate" if record.status == "complete" else "monitor-flow"
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
         step = "failures"
-    return _result(plan, record, notes, step, submitted=True, deduped=True)
+    return _result(plan, record, notes, _about(record.run_id, step), submitted=True, deduped=True)
 
 
 def _plan_as_submitted(planned: PlannedRun, run_id: str, answer: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
