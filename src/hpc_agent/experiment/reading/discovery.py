@@ -14,8 +14,9 @@ from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts,
 from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
 from hpc_agent.experiment.reading.modules import Definition, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
+from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
-from hpc_agent.experiment.reading.starts import module_of
+from hpc_agent.experiment.reading.starts import Start, module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
@@ -33,6 +34,7 @@ _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
+CONSOLE = "a-command.py"  # stands for the script that an installation would make
 REGISTER = "register_run"
 # The names under which the kit that travels with a run has the decorator.
 REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
@@ -80,9 +82,18 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def named_script_facts(root: Path, path: str) -> ExecutorFacts:
-    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started."""
+def named_script_facts(root: Path, path: str, start: Start | None = None) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started.
+
+    ``start`` calls one of its functions, as a command does that the repo would install.
+    """
     notes: list[str] = []
+    if start is not None:
+        source = Source(root, f"{start.path}/{CONSOLE}".lstrip("/"), start.words[-1].encode())
+        facts = executor_facts(source, notes, asked=True)
+        if facts:
+            facts.name, facts.path = Path(path).stem, path
+            return facts
     facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
         name=Path(path).stem, path=path, framework="plain", has_main_guard=False
     )
@@ -182,6 +193,9 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
         for function in syntax.functions_of(tree):
             options, problem = _run_options(function, imports)
             flags, accepts_any = flags_of_function(function, scope)
+            metrics = returns_metrics(function)
+            if metrics is False:
+                problem = problem or f"{function.name}() returns rows or text; {RIGHT}"
             run = RunFacts(
                 name=str((options or {}).get("name") or function.name),
                 function=function.name,
@@ -194,6 +208,7 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
                 run_signature_sha=signature_sha(flags),
                 flags=flags,
                 accepts_any=accepts_any,
+                returns_metrics=metrics,
                 problem=f"{source.path}, line {function.lineno}: {problem}" if problem else None,
             )
             yield run, options is not None
