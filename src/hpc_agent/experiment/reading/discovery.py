@@ -14,7 +14,9 @@ from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts,
 from hpc_agent.experiment.reading.libraries import Library, may_read, read_parsers, unknown_reader, uses_of
 from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Files, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
+from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
+from hpc_agent.experiment.reading.starts import Start, module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
@@ -30,6 +32,7 @@ _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
+CONSOLE = "a-command.py"  # stands for the script that an installation would make
 REGISTER = "register_run"
 # The names under which the kit that travels with a run has the decorator.
 REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
@@ -49,8 +52,7 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     found = [facts for source in sources if (facts := executor_facts(source, notes, files))]
     paths = {facts.path for facts in found}
     notes += [
-        f"the command {command} of {file} is {function}() of {path}, which does not start as a script: "
-        f"'hpc-agent interview' takes it as the entry_point shell_command"
+        f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
         for file, command, path, function in console_scripts(root)
         if path not in paths and not search_dirs
     ]
@@ -79,24 +81,46 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def executor_facts(source: Source, notes: list[str], files: Files | None = None) -> ExecutorFacts | None:
-    """Return the facts of a script; None when nothing starts at its top level."""
+def named_script_facts(root: Path, path: str, start: Start | None = None) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started.
+
+    ``start`` calls one of its functions, as a command does that the repo would install.
+    """
+    notes: list[str] = []
+    if start is not None:
+        source = Source(root, f"{start.path}/{CONSOLE}".lstrip("/"), start.words[-1].encode())
+        facts = executor_facts(source, notes, asked=True)
+        if facts:
+            facts.name, facts.path = Path(path).stem, path
+            return facts
+    facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
+        name=Path(path).stem, path=path, framework="plain", has_main_guard=False
+    )
+    for note in notes:
+        facts.doubt(note)
+    return facts
+
+
+def executor_facts(
+    source: Source, notes: list[str], files: Files | None = None, asked: bool = False
+) -> ExecutorFacts | None:
+    """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
     module = Module.script(source.root, source.path, tree, source.data, files or Files())
     guard = any(syntax.is_guard(node) for node in tree.body)
-    reads = not guard and _reads_at_top(module)
-    if not (guard or reads or _calls_a_starter(tree)):
+    reads = asked or guard or _reads_at_top(module)
+    if not reads and not _calls_a_starter(tree):
         return None
     uses = uses_of(module)
-    if not (guard or reads or uses):
+    if not reads and not uses:
         return None
     name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
     framework = uses[0][0].name if uses else "plain"
     doc = syntax.first_line(tree)
     facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
-    facts.module = module.started_as
+    facts.module = module_of(source.root, source.path)
     if uses:
         _read_flags(module, facts, uses)
     elif unknown := unknown_reader(module):
@@ -182,6 +206,9 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
         for function in syntax.functions_of(tree):
             options, problem = _run_options(function, imports)
             flags, accepts_any = flags_of_function(function, scope)
+            metrics = returns_metrics(function)
+            if metrics is False:
+                problem = problem or f"{function.name}() returns rows or text; {RIGHT}"
             run = RunFacts(
                 name=str((options or {}).get("name") or function.name),
                 function=function.name,
@@ -194,6 +221,7 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
                 run_signature_sha=signature_sha(flags),
                 flags=flags,
                 accepts_any=accepts_any,
+                returns_metrics=metrics,
                 problem=f"{source.path}, line {function.lineno}: {problem}" if problem else None,
             )
             yield run, options is not None

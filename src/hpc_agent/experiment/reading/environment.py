@@ -14,6 +14,8 @@ from hpc_agent.node.shared.task_environment import ENV_NAME, is_reserved
 _PREFIX = "HPC_KW_"
 # The variable that holds all parameters of a task as JSON.
 _ALL = "HPC_KW_JSON"
+# A reason with these words: every parameter arrives.
+READS_ALL = "reads all parameters"
 _WITH_KEY = ("os.environ.get", "os.getenv", "os.environ.pop", "os.environ.setdefault")
 # A use of the whole environment that tells nothing about its variables: it is handed to a child, or changed.
 _HARMLESS = ("copy", "update", "setdefault", "clear")
@@ -33,7 +35,7 @@ def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
         if not isinstance(name, str):
             reasons.append(f"line {use.lineno} reads a variable of the environment whose name is not known")
         elif name == _ALL:
-            reasons.append(f"line {use.lineno} reads all parameters from {_ALL}")
+            reasons.append(f"line {use.lineno} {READS_ALL} from {_ALL}")
         elif parameter := parameter_of(name):
             required = isinstance(use, ast.Subscript) and name not in optional
             flag = FlagFacts(name=parameter, options=["$" + name], required=required)
@@ -42,13 +44,16 @@ def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
             cast = syntax.last_name(parents.get(use)) if isinstance(parents.get(use), ast.Call) else ""
             flag.type = TYPES.get(cast, type_of_value(flag.default))
             found.setdefault(name, flag)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    kit = [call for call in calls if _full(call.func, imports).endswith(".read_kw_env")]
+    reasons += [f"line {call.lineno} {READS_ALL} with read_kw_env()" for call in kit]
     return list(found.values()), list(dict.fromkeys(reasons))
 
 
 def parameter_of(variable: str) -> str | None:
     """Return the parameter that a task's variable holds; None for a variable that no parameter sets."""
     plain = variable.removeprefix(_PREFIX)
-    if variable != variable.upper() or not ENV_NAME.match(plain) or (plain == variable and is_reserved(variable)):
+    if not ENV_NAME.match(plain) or (plain == variable and is_reserved(variable)):
         return None
     return plain.lower()
 

@@ -130,16 +130,6 @@ class Module:
         first, dot, rest = name.partition(".")
         return self.imports.get(first, first) + dot + rest
 
-    @property
-    def started_as(self) -> str | None:
-        """The name for ``python -m`` in the repo or its src/, when the module has relative imports; else None."""
-        if not any(target.startswith(".") for target in self.imports.values()) and self.path.stem != "__main__":
-            return None
-        base = self.root / "src" if self.path.is_relative_to(self.root / "src") else self.root
-        parts = self.path.relative_to(base).with_suffix("").parts
-        parts = parts[:-1] if parts[-1] == "__main__" else parts
-        return ".".join(parts) if parts and all(part.isidentifier() for part in parts) else None
-
     @cached_property
     def makers(self) -> dict[str, str]:
         """The full name of the call that made each object of the top level: ``typer.Typer`` for ``app = typer.Typer()``."""

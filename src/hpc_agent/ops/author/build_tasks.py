@@ -5,24 +5,30 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
-from hpc_agent.experiment.reading.executors import (
-    CHOOSER,
-    Executor,
+from hpc_agent.experiment.reading.executors import CHOOSER, Executor, help_of, named_executors
+from hpc_agent.experiment.reading.parameters import (
+    POSITIONAL,
     Problem,
     check_kwargs,
     flag_rows,
     metrics_file_of,
-    named_executors,
+    names_of_rows,
+    with_given,
 )
+from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
@@ -30,14 +36,17 @@ from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refu
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.author.cluster_choice import INTERVIEW, likely_cluster, python_of
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
+from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
+HELP_SEC = 20.0
+WAY = re.compile(rf"--?[A-Za-z][\w.-]*=?|[A-Za-z][\w.-]*=|\$[A-Za-z_]\w*|{POSITIONAL}")
 BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
-INTERVIEW = "interview.json"
 SETTINGS = ".claude/settings.json"
 RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
 
@@ -45,6 +54,9 @@ RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:
 def build_tasks_command(executors: str) -> str:
     """Return the command that writes tasks for executors, for a next step."""
     return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
+
+
+Interpreter = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$")]
 
 
 class TaskRequest(Request):
@@ -59,11 +71,16 @@ class TaskRequest(Request):
     data_axis: Annotated[
         ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
     ] = None
-    python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
+    python: Annotated[Interpreter | None, doc("interpreter of Python executors; default: the cluster's")] = None
+    pass_as: Annotated[
+        dict[str, str],
+        doc('how a parameter that the source does not show is passed: {"lr": "--lr"}, "lr=", "$LR", "positional"'),
+    ] = {}
+    check_help: Annotated[bool, doc("run executors with --help, and pass on parameters whose option it prints")] = False
 
 
 def plan_tasks_file(
-    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
+    world: World, repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
 ) -> tuple[TaskSource, dict[Path, str], dict[str, Any]]:
     """Return checked tasks, their files, and the facts of a TasksResult. ``known`` is the executor of an entry point.
 
@@ -72,26 +89,42 @@ def plan_tasks_file(
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
     source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
+    unsure: list[str] = []
     if wanted.data_axis is not None:
-        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
+        axis = with_recorded(wanted.data_axis, repo, entries)
+        source = split_series(source, axis)
+        if axis.kind in ("independent", "bounded_halo"):
+            named = [entry.name for entry in entries if entry.is_function and entry.returns_metrics is None]
+            unsure = [
+                f"the source of {name}() does not show what it returns: {RIGHT} (docs/series.md)" for name in named
+            ]
     if count is not None and source.count != count:
         message = f"{source.about} makes {source.count:,} tasks, not {count:,}"
         remedy = "Correct the axes or task_count, then call again; nothing was written."
         details = {"task_count": count, "made": source.count}
         raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
-    notes = _checked(source, entries)
+    entries, notes = _with_given(world, repo, wanted, entries, {name for kwargs in _sample(source) for name in kwargs})
+    notes += [*_checked(source, entries), *unsure]
+    target = getattr(wanted, "cluster_target", None)
+    cluster = (
+        target.cluster if target else likely_cluster(world, repo, journal_of(world, str(repo.root))[1].all()[0]).name
+    )
+    python = wanted.python or python_of(world, cluster)
+    if python not in (wanted.python, DEFAULT_PYTHON):
+        notes.append(f"tasks start with {python}, the 'python' of {cluster} in clusters.yaml; --python names another")
     flags = {entry.key: flag_rows(entry) for entry in entries}
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
     facts = {
         "total_tasks": source.count,
-        "executor": command_of(wanted.python),
+        "executor": command_of(python),
         "executors": {entry.name: entry.key for entry in entries},
         "metrics_file": metrics_file_of(flags),
         "preview": {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()},
         "notes": notes,
         "next_step": "hpc-agent resolve-submit-inputs",
     }
-    return source, plan_files(repo, source, flags, wanted.python, force), facts
+    starts = {entry.key: row for entry in entries if entry.start and (row := entry.start.row())}
+    return source, plan_files(repo, source, flags, starts, wanted.python, force), facts
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -134,11 +167,37 @@ def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str])
     return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
 
 
+def _sample(source: TaskSource) -> Iterator[dict[str, Any]]:
+    return itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS))
+
+
+def _with_given(
+    world: World, repo: RepoLayout, wanted: TaskRequest, entries: list[Executor], names: set[str]
+) -> tuple[list[Executor], list[str]]:
+    """Return the executors with the ways of ``pass_as``, and those that --help prints. Raises SpecInvalid for no such way."""
+    for name, way in wanted.pass_as.items():
+        if not WAY.fullmatch(way) or (way.startswith("$") and task_environment.is_reserved(way[1:])):
+            message = f"pass_as: {way!r} is no way to pass '{name}' on"
+            remedy = f'Write an option ("--{name}"), "{name}=", a free variable ("${name.upper()}") or "{POSITIONAL}".'
+            raise SpecInvalid(message, field="pass_as", remediation=remedy)
+    if not wanted.check_help:
+        return [with_given(entry, wanted.pass_as) for entry in entries], []
+    found, notes = [], []
+    for entry in entries:
+        options, problem = help_of(repo.root, entry, wanted.python or sys.executable, HELP_SEC, world.env)
+        notes += [f"{entry.key} --help: {problem}"] if problem else []
+        spelt = {name: [f"--{name}", f"--{name.replace('_', '-')}"] for name in names - wanted.pass_as.keys()}
+        ways = {name: option for name, both in spelt.items() for option in both if option in options}
+        listed = names_of_rows(flag_rows(entry))
+        found.append(with_given(entry, {**{n: way for n, way in ways.items() if n not in listed}, **wanted.pass_as}))
+    return found, notes
+
+
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
     """Check a sample of the tasks, and return notes. Raises SpecInvalid for a parameter that its executor refuses."""
     by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
     found: dict[str, Problem] = {}
-    for kwargs in itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS)):
+    for kwargs in _sample(source):
         entry = by_name.get(str(kwargs.get(CHOOSER, entries[0].name)), entries[0])
         for problem in check_kwargs(entry, kwargs):
             found.setdefault(problem.message, problem)
@@ -155,7 +214,7 @@ def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
     silent = [
         f"{entry.key} has no flag for an output file: it has to write metrics.json into $HPC_RESULT_DIR"
         for entry in entries
-        if not entry.is_function and entry.metrics_file is None and entry.framework != "plain"
+        if not (entry.is_function or entry.metrics_file or entry.names_result_dir) and entry.framework != "plain"
     ]
     return [*found, *reserved, *silent]
 
@@ -193,7 +252,7 @@ def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyRe
     overwrites a file that was edited.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    _, files, facts = plan_tasks_file(repo, request, request.task_count, request.force)
+    _, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force)
     return BuildTasksPyResult(files=write_files(repo, files), **facts)
 
 
@@ -255,7 +314,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     """
     repo = experiment_root(world.cwd, request.campaign_dir)
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
-    source, files, facts = plan_tasks_file(repo, request, request.task_count, request.force, executor)
+    source, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
     for path, text in wrapper.items():
         refuse_edited(repo, path, text, request.force)

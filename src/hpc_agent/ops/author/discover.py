@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.child_process import options_from_help
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
+from hpc_agent.experiment.reading.executors import executor_at, help_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
@@ -60,8 +60,12 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     python = request.python or sys.executable
     compared: dict[str, dict[str, Any]] = {}
     for facts in found if request.check_help else []:
-        helped, problem = options_from_help(root, facts.path, python, request.help_timeout_sec, world.env)
-        read = {option for flag in facts.flags if not flag.hidden for option in flag.options}
+        executor = executor_at(root, facts.path)
+        if executor is None:
+            continue
+        helped, problem = help_of(root, executor, python, request.help_timeout_sec, world.env)
+        flags = [*facts.flags, *(flag for one in facts.subcommands for flag in one.flags)]
+        read = {option for flag in flags if not flag.hidden for option in flag.options}
         only = {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read)}
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
     step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR

@@ -12,11 +12,12 @@ from hpc_agent import errors
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
-from hpc_agent.experiment.reading.executors import all_executors, metrics_file_of
+from hpc_agent.experiment.reading.executors import all_executors
+from hpc_agent.experiment.reading.parameters import metrics_file_of
 from hpc_agent.experiment.writing.tasks_file import CLI, command_of
-from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
-from hpc_agent.node.shared.files import read_json
-from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, INTERVIEW, build_tasks_command
+from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
+from hpc_agent.ops.author.cluster_choice import likely_cluster, python_of
 from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import journal_of
@@ -198,28 +199,20 @@ class SubmitInputs:
         self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _find_cluster(self) -> None:
-        """Take the cluster of the interview, of the last run, or the only one that is ready."""
-        interview: Any = None
-        with contextlib.suppress(OSError, ValueError):
-            interview = read_json(str(self.repo.root / INTERVIEW))
-        target = interview.get("cluster_target") if isinstance(interview, dict) else None
-        if target and target.get("cluster"):
-            return self._resolve("cluster", target["cluster"], INTERVIEW)
-        env, home = self.world.env, self.world.home
-        clusters = load_clusters(env, home)
-        ready = [name for name in sorted(clusters) if not cluster_problems(name, env, home, clusters)]
-        last = next((run for run in self.runs if run.cluster in ready), None)
-        if last:
-            return self._resolve("cluster", last.cluster, f"the last run, {last.run_id}")
-        remote = [name for name in ready if clusters[name].values.get("scheduler") != "local"]
-        if len(ready) == 1 or (len(remote) == 1 and len(ready) == 2):
-            return self._resolve("cluster", (remote or ready)[0], "the only cluster that is ready in clusters.yaml")
+        """Take the most likely cluster, or ask."""
+        name, origin, ready = likely_cluster(self.world, self.repo, self.runs)
+        if name:
+            return self._resolve("cluster", name, origin)
         context = f"clusters that are ready: {', '.join(ready) or 'none'}"
         return self._leave_open("cluster", ready, "local" if "local" in ready else None, context, "--cluster NAME")
 
+    def _command(self) -> str:
+        """Return the command of .hpc/cli.py, with the interpreter that tasks.py names, else that of the cluster."""
+        return command_of(self.static.python or python_of(self.world, self.spec.get("cluster")))
+
     def _find_executor(self) -> None:
         if self.static.flags and (self.repo.hpc / CLI).is_file():
-            return self._resolve("executor", command_of(self.static.python), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
+            return self._resolve("executor", self._command(), "FLAGS of .hpc/tasks.py, for .hpc/cli.py")
         last = next((run for run in self.runs if run.executor), None)
         if last:
             return self._resolve("executor", last.executor, f"the last run, {last.run_id}")
@@ -231,7 +224,7 @@ class SubmitInputs:
     def _find_results(self) -> None:
         """Take the metrics file from the executors' flags, or from the last run with the same command."""
         executor = self.spec.get("executor")
-        if self.static.flags and executor == command_of(self.static.python):
+        if self.static.flags and executor == self._command():
             if name := metrics_file_of(self.static.flags):
                 self._resolve("results", {"metrics_file": name}, "the output flag in FLAGS")
             return None
