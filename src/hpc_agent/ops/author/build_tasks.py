@@ -31,6 +31,7 @@ from hpc_agent.experiment.reading.parameters import (
     names_of_rows,
     with_given,
 )
+from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
@@ -112,15 +113,22 @@ def plan_tasks_file(
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
     source = _source(wanted, entries, by_axis, repo.root)
+    unsure: list[str] = []
     if wanted.data_axis is not None:
-        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
+        axis = with_recorded(wanted.data_axis, repo, entries)
+        source = split_series(source, axis)
+        if axis.kind in ("independent", "bounded_halo"):
+            named = [entry.name for entry in entries if entry.is_function and entry.returns_metrics is None]
+            unsure = [
+                f"the source of {name}() does not show what it returns: {RIGHT} (docs/series.md)" for name in named
+            ]
     if count is not None and source.count != count:
         message = f"{source.about} makes {source.count:,} tasks, not {count:,}"
         remedy = "Correct the axes or task_count, then call again; nothing was written."
         details = {"task_count": count, "made": source.count}
         raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
     entries, notes = _with_given(world, repo, wanted, entries, {name for kwargs in _sample(source) for name in kwargs})
-    notes += _checked(source, entries)
+    notes += [*_checked(source, entries), *unsure]
     target = getattr(wanted, "cluster_target", None)
     cluster = (
         target.cluster if target else likely_cluster(world, repo, journal_of(world, str(repo.root))[1].all()[0]).name
