@@ -75,7 +75,15 @@ class Instance:
     found: Found
 
 
-Value = Parser | Commands | Instance | None
+@dataclass(eq=False)
+class Adder:
+    """A method that adds a flag, by another name: ``add = parser.add_argument``."""
+
+    parser: Parser
+    name: str
+
+
+Value = Parser | Commands | Instance | Adder | None
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _PARSES = ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args")
 
@@ -106,7 +114,7 @@ class ParserReader:
 
     def read(self) -> None:
         module = self._module
-        for imported in reversed(list(module.imported())):
+        for imported in reversed(module.imported):
             if imported is module or _adds_flags(imported.tree):
                 names = self._globals.setdefault(imported, {})
                 self._statements(imported.tree.body, Frame(imported, imported.scope, names))
@@ -138,6 +146,9 @@ class ParserReader:
                 facts.subcommands.append(SubcommandFacts(name=name, doc=parser.doc, flags=parser.all_flags()))
                 if parser.commands:
                     facts.doubt(f"the subcommand {name} has subcommands of its own, which are not listed")
+        if self._left_over:
+            words = ", ".join(sorted(self._left_over))
+            facts.doubt(f"words that the parser does not know are read from {words}")
         if not roots or len(with_commands) > 1 or (with_commands and self._unowned.flags):
             facts.doubt("the source does not show which flags belong to which parser")
 
@@ -210,6 +221,8 @@ class ParserReader:
             return frame.names.get(node.id) or self._global(frame.module, node.id)
         if isinstance(node, ast.Attribute):
             owner = self._value(node.value, frame)
+            if node.attr in ADDERS and isinstance(owner, Parser):
+                return Adder(owner, node.attr)
             found = self._attributes.get(dotted(node)) or self._global(frame.module, dotted(node))
             return found or (owner if node.attr == "choices" else None)
         if isinstance(node, ast.NamedExpr):
@@ -235,8 +248,10 @@ class ParserReader:
         parser = owner if isinstance(owner, Parser) else self._unowned
         if isinstance(owner, (Instance, Parser)) and owner.found and (found := _method(owner.found, name)):
             return self._run(found[0], [owner, *given], named, found[1], frame, node)
-        if is_method and (name in ADDERS or (name == "add" and isinstance(owner, Parser))):
-            self._add(node, frame, parser)
+        if isinstance(node.func, ast.Name) and isinstance(adder := self._value(node.func, frame), Adder):
+            self._add(node, frame, adder.parser, adder.name)
+        elif is_method and (name in ADDERS or (name == "add" and isinstance(owner, Parser))):
+            self._add(node, frame, parser, name)
         elif name == "add_subparsers":
             parser.commands = parser.commands or Commands()
             parser.commands.name = _text(keywords_of(node).get("dest")) or None
@@ -246,7 +261,7 @@ class ParserReader:
             return self._command(node, frame, owner)
         elif name in _GROUPS:
             return next((value for value in given if isinstance(value, Parser)), owner)
-        elif name in ("values", "get_parser"):
+        elif name == "values":
             return owner
         elif name == "set_defaults":
             for key, value in keywords_of(node).items():
@@ -365,7 +380,7 @@ class ParserReader:
         self._called[key] = frame.result
         return frame.result
 
-    def _add(self, node: ast.Call, frame: Frame, parser: Parser) -> None:
+    def _add(self, node: ast.Call, frame: Frame, parser: Parser, adder: str) -> None:
         given, scope = keywords_of(node), frame.scope
         plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
         names = [scope.value_or(argument, None) for argument in plain]
@@ -374,7 +389,7 @@ class ParserReader:
         if len(given) < len(node.keywords) or len(plain) < len(node.args) or not names or None in names:
             self._facts.doubt(f"{_place(node, frame)} adds a flag whose name or settings are not known")
         if names and all(isinstance(name, str) and name for name in names):
-            flag = _flag(names, given, scope, last_name(node) == "add_option")
+            flag = _flag(names, given, scope, adder == "add_option")
             parser.flags += [flag] if flag else []
 
 

@@ -144,6 +144,8 @@ def _flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFacts | 
     facts.help = str(scope.value_or(given.get("help"), ""))
     if not syntax.last_name(kind) and facts.action == "store" and isinstance(facts.default, (bool, int, float)):
         facts.type = type_of_value(facts.default)
+    if facts.type == "bool" and facts.action == "store":
+        facts.action = "store_bool"
     return facts
 
 

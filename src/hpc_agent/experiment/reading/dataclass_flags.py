@@ -112,18 +112,18 @@ def fields_of(found: Found, facts: ExecutorFacts) -> list[Field]:
         if found.node.args.kwarg is not None:
             facts.doubt(f"{found.node.name}() takes any parameter")
         return [Field(a.arg, a.annotation, default, found.module) for a, default in parameters_of(found.node)]
+    classes = lineage(found)
+    is_dataclass = any("dataclass" in syntax.last_name(node) for node in found.node.decorator_list)
+    starts = ((node, one.module) for one in classes for node in one.node.body if isinstance(node, syntax.Function))
+    start = next((Found(node, module) for node, module in starts if node.name == "__init__"), None)
+    if start is not None and not is_dataclass:
+        return fields_of(start, facts)
     fields: dict[str, Field] = {}
-    for owner in reversed(lineage(found)):
-        if not isinstance(owner.node, ast.ClassDef):
-            continue
-        start = next((n for n in owner.node.body if isinstance(n, syntax.Function) and n.name == "__init__"), None)
-        if start is not None:
-            fields = {one.name: one for one in fields_of(Found(start, owner.module), facts)}
-        for base in owner.node.bases:
+    for owner in reversed(classes):
+        for base in owner.node.bases if isinstance(owner.node, ast.ClassDef) else ():
             if owner.module.find(syntax.dotted(base)) is None and _base(base) not in _PLAIN_BASES:
                 facts.doubt(f"the flags of {owner.module.full_name(base)} are not listed")
-        for one in _own_fields(owner) if start is None else ():
-            fields[one.name] = one
+        fields.update((one.name, one) for one in _own_fields(owner))
     return list(fields.values())
 
 

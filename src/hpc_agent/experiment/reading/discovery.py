@@ -12,7 +12,7 @@ from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
-from hpc_agent.experiment.reading.modules import Definition, Module, StartedCall
+from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
@@ -29,6 +29,7 @@ STARTERS = (
     "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
     "from_cli invoke call exec tapify"
 ).split()
+Pools = dict[Path, dict[Path, Module]]
 _READS = ("os.environ", "os.getenv", "sys.argv")
 _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
@@ -50,7 +51,8 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     """
     notes: list[str] = []
     sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
-    found = [facts for source in sources if (facts := executor_facts(source, notes))]
+    pools: Pools = {}
+    found = [facts for source in sources if (facts := executor_facts(source, notes, pools))]
     paths = {facts.path for facts in found}
     notes += [
         f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
@@ -102,12 +104,14 @@ def named_script_facts(root: Path, path: str, start: Start | None = None) -> Exe
     return facts
 
 
-def executor_facts(source: Source, notes: list[str], asked: bool = False) -> ExecutorFacts | None:
+def executor_facts(
+    source: Source, notes: list[str], pools: Pools | None = None, asked: bool = False
+) -> ExecutorFacts | None:
     """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
-    module = Module.script(source.root, source.path, tree)
+    module = Module.script(source.root, source.path, tree, pools)
     uses = uses_of(module)
     guard = any(syntax.is_guard(node) for node in tree.body)
     if not asked and not guard and not _starts_at_top(module, bool(uses)):
@@ -122,11 +126,16 @@ def executor_facts(source: Source, notes: list[str], asked: bool = False) -> Exe
     elif unknown := unknown_reader(module):
         facts.framework = unknown.name.partition(".")[0]
         facts.spelling = "--{name}"
+        read_parsers(module, facts)
         facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
-    for one in module.imported():
-        if not uses and any(one.full_name(node) == "sys.argv" for node in ast.walk(one.tree)):
+    if len(module.imported) >= MOST_MODULES:
+        facts.doubt(f"more than {MOST_MODULES} modules of the repo are imported, of which the others were not read")
+    for one in module.imported:
+        for name in one.unread:
+            facts.doubt(f"{one.shown} imports {name}, which cannot be read")
+        if not uses and one.uses_argv:
             facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
-        variables, reasons = environment_of(one.tree, one.scope)
+        variables, reasons = environment_of(one)
         known = [flag.options for flag in facts.environment]
         facts.environment += [flag for flag in variables if flag.options not in known]
         for reason in reasons:
@@ -144,6 +153,7 @@ def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, 
         library.reader(module, facts)
     for other, call in uses[1:]:
         if other.reader != read_parsers or library.reader == read_fire:
+            facts.spelling = other.spelling if other.name == "omegaconf" else facts.spelling
             facts.doubt(f"{call.place}: {other.name} reads parameters too, which are not listed")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.flag_facts import TYPES, FlagFacts, type_of_value
+from hpc_agent.experiment.reading.modules import Module
 from hpc_agent.node.shared.task_environment import ENV_NAME, is_reserved
 
 _PREFIX = "HPC_KW_"
@@ -20,9 +21,11 @@ _WITH_KEY = ("os.environ.get", "os.getenv", "os.environ.pop", "os.environ.setdef
 _HARMLESS = ("copy", "update", "setdefault", "clear")
 
 
-def environment_of(tree: ast.Module, scope: syntax.Scope) -> tuple[list[FlagFacts], list[str]]:
+def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
     """Return the parameters that the module reads from the environment, and the reasons why there may be others."""
-    imports = syntax.imports_of(tree)
+    tree, scope, imports = module.tree, module.scope, module.imports
+    if not any(target.partition(".")[0] == "os" for target in imports.values()):
+        return [], []
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found: dict[str, FlagFacts] = {}
     reasons: list[str] = []
@@ -85,7 +88,7 @@ def _reads(
         else:
             yield key, default, use
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and syntax.last_name(node) in helpers:
+        if isinstance(node, ast.Call) and syntax.last_name(node) in helpers and not _read(node, imports, parents):
             at, default_at = helpers[syntax.last_name(node)]
             values = dict(enumerate(node.args))
             with contextlib.suppress(KeyError):

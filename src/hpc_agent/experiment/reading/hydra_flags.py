@@ -34,6 +34,7 @@ def read_hydra(module: Module, facts: ExecutorFacts) -> None:
         return
     reader = _Configuration(folder, facts)
     reader.read(_stem(name), "", 0)
+    reader.flags.update({flag.name: flag for flag in _own_keys()})
     facts.flags = list(reader.flags.values())
 
 
@@ -41,6 +42,12 @@ def _setting(call: StartedCall, at: int, name: str) -> str | None:
     node = call.node.args[at] if at < len(call.node.args) else syntax.keywords_of(call.node).get(name)
     value = call.module.scope.value_or(node, None)
     return value if isinstance(value, str) and "://" not in value else None
+
+
+def _own_keys() -> list[FlagFacts]:
+    """Return keys of hydra's own that matter to tasks which run at the same time: where each writes, and where it works."""
+    folder = FlagFacts(name="hydra__run__dir", options=["hydra.run.dir="], hidden=True)
+    return [folder, FlagFacts(name="hydra__job__chdir", options=["hydra.job.chdir="], type="bool", hidden=True)]
 
 
 def _stem(name: str) -> str:
@@ -91,7 +98,7 @@ class _Configuration:
         [(words, chosen)] = entry.items()
         *marks, group = str(words).split()
         group, at, target = group.partition("@")
-        if group.lstrip("/").startswith("hydra/") or (group == "override" and not marks):
+        if group.lstrip("/").partition("/")[0] in ("hydra", "hydra_logging", "job_logging"):
             return
         path = self._path(group, here)
         files = (
@@ -106,9 +113,20 @@ class _Configuration:
         inner = (target.replace("_global_", "") if at else path.replace("/", ".")) if not at or target else ""
         for one in chosen if isinstance(chosen, list) else [chosen]:
             if isinstance(one, str) and one != _MISSING and "$" not in one:
-                self.read(f"{path}/{_stem(one)}", inner, depth + 1)
+                if "optional" not in marks or _stem(one) in files:
+                    self.read(f"{path}/{_stem(one)}", inner, depth + 1)
             elif one is not None:
                 self.facts.doubt(f"the file of the group {path} is chosen on the command line; its keys are not listed")
+        self._others(path, [file for file in files if file != chosen], inner, depth)
+
+    def _others(self, path: str, files: list[str], package: str, depth: int) -> None:
+        """Add the keys that only files have which are not chosen by default."""
+        for file in files:
+            other = _Configuration(self.folder, self.facts)
+            other.read(f"{path}/{file}", package, depth + 1)
+            for name, flag in other.flags.items():
+                flag.default, flag.default_text, flag.required = None, None, False
+                self.flags.setdefault(name, flag)
 
     @staticmethod
     def _path(name: str, here: str) -> str:

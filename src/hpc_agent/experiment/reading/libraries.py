@@ -60,7 +60,7 @@ LIBRARIES = (
     Library("configargparse", r"configargparse\.\w+", read_parsers),
     Library("argparse", r"argparse\.ArgumentParser", read_parsers),
     Library("optparse", r"optparse\.OptionParser", read_parsers),
-    Library("omegaconf", r"omegaconf\.OmegaConf\.from_cli", None, "{path}="),
+    Library("omegaconf", r"omegaconf\.OmegaConf\.from_(cli|dotlist)", None, "{path}="),
     Library("cyclopts", r"cyclopts\.(App|run)"),
     Library("sacred", r"sacred\.Experiment", None, ""),
     Library("plac", r"plac\.call"), Library("defopt", r"defopt\.(run|bind)"), Library("clize", r"clize\.run"),
@@ -73,7 +73,10 @@ LIBRARIES = (
     Library("getopt", r"getopt\.(gnu_)?getopt"),
 )  # fmt: skip
 # A call of a package that is neither Python's own nor in the repo, and that is named like a reader of the command line.
-_LIKE_A_PARSER = re.compile(r".*(arg_?pars|pars\w*_arg|argument|(^|[._])cli$|command_?line)", re.IGNORECASE)
+_LIKE_A_PARSER = re.compile(
+    r".*(arg_?pars|pars\w*_arg|argument|command_?line|(^|[._])(cli|opts?|options|flags|hparams|get_args|(get|load)_config)$)",
+    re.IGNORECASE,
+)
 _LIKE_A_START = re.compile(r".*\.(main|app|run_cli|launch|entry_?point)")
 
 

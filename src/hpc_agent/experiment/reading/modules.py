@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from hpc_agent.experiment.reading import syntax
 
 Definition = syntax.Function | ast.ClassDef
 MOST_HOPS = 12
+MOST_MODULES = 200
 
 
 class Found(NamedTuple):
@@ -29,12 +30,17 @@ class Module:
     def __init__(self, root: Path, path: Path, tree: ast.Module, start: Path, known: dict[Path, Module]) -> None:
         self.root, self.path, self.tree, self.start = root, path, tree, start
         self._known = known
+        self._loaded: dict[str, Module | None] = {}
+        self._found: dict[str, Found | None] = {}
         known[path] = self
 
     @classmethod
-    def script(cls, root: Path, path: str, tree: ast.Module) -> Module:
-        """Return the module of a script, whose folder comes first on Python's path."""
-        return cls(root, root / path, tree, (root / path).parent, {})
+    def script(
+        cls, root: Path, path: str, tree: ast.Module, pools: dict[Path, dict[Path, Module]] | None = None
+    ) -> Module:
+        """Return the module of a script, whose folder comes first on Python's path; ``pools`` keeps modules for others."""
+        start = (root / path).parent
+        return cls(root, root / path, tree, start, ({} if pools is None else pools).setdefault(start, {}))
 
     @property
     def shown(self) -> str:
@@ -95,6 +101,11 @@ class Module:
 
     def load(self, target: str) -> Module | None:
         """Return the repo's module of this dotted name (``..a`` is relative to this file); None when it is not in the repo."""
+        if target not in self._loaded:
+            self._loaded[target] = self._load(target)
+        return self._loaded[target]
+
+    def _load(self, target: str) -> Module | None:
         level = len(target) - len(target.lstrip("."))
         if level > len(self.path.parents):
             return None
@@ -114,6 +125,11 @@ class Module:
 
     def find(self, name: str, hops: int = MOST_HOPS) -> Found | None:
         """Return the function or class behind a dotted name, in this module or in one of the repo that it imports."""
+        if name not in self._found:
+            self._found[name] = self._find(name, hops)
+        return self._found[name]
+
+    def _find(self, name: str, hops: int) -> Found | None:
         if name in self.definitions:
             return Found(self.definitions[name], self)
         owner, last = self.origin(name) if hops else (None, "")
@@ -136,46 +152,57 @@ class Module:
                     return found
         return None
 
-    def imported(self) -> Iterator[Module]:
-        """Yield this module and each module of the repo that it imports, also through others, once."""
-        seen: set[Path] = set()
+    @cached_property
+    def neighbours(self) -> list[Module]:
+        """The modules of the repo that this one imports, and the packages that they are in."""
+        targets = (part for target in self.imports.values() for part in (target, _parted(target)[0]))
+        return [found for target in dict.fromkeys(targets) if target and (found := self.load(target))]
+
+    @cached_property
+    def imported(self) -> list[Module]:
+        """Each module of the repo that this one imports, also through others, after itself; at most MOST_MODULES."""
+        found = {self.path: self}
         todo = [self]
-        while todo:
-            module = todo.pop(0)
-            if module.path in seen:
-                continue
-            seen.add(module.path)
-            yield module
-            targets = (part for target in module.imports.values() for part in (target, _parted(target)[0]))
-            todo += [found for target in dict.fromkeys(targets) if target and (found := module.load(target))]
+        while todo and len(found) < MOST_MODULES:
+            new = [one for one in todo.pop(0).neighbours if one.path not in found]
+            found.update((one.path, one) for one in new)
+            todo += new
+        return list(found.values())
+
+    @property
+    def unread(self) -> list[str]:
+        """The relative imports of modules that do not exist or cannot be read."""
+        targets = [target for target in self.imports.values() if target.startswith(".")]
+        return [target for target in targets if not self.load(target) and not self.load(_parted(target)[0])]
+
+    @cached_property
+    def own_calls(self) -> list[ast.Call]:
+        """The calls of the statements at the top level that also an import runs."""
+        return _calls_in([node for node in self.tree.body if not syntax.is_guard(node)])
+
+    @cached_property
+    def uses_argv(self) -> bool:
+        nodes = (node for node in ast.walk(self.tree) if isinstance(node, (ast.Name, ast.Attribute)))
+        return any(self.full_name(node) == "sys.argv" for node in nodes)
 
     @cached_property
     def started(self) -> list[StartedCall]:
-        """Return the calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
-        found: list[StartedCall] = []
+        """The calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
         seen: set[ast.AST] = set()
-        bodies: list[tuple[list[ast.stmt], Module]] = [
-            ([node for node in one.tree.body if one is self or not syntax.is_guard(node)], one)
-            for one in self.imported()
-        ]
-        for body, owner in bodies:
-            for node in _outside_functions(body):
-                if not isinstance(node, ast.Call):
+        guarded = [node for node in self.tree.body if syntax.is_guard(node)]
+        found = [StartedCall(node, self) for node in [*_calls_in(guarded), *self.own_calls]]
+        found += [StartedCall(node, one) for one in self.imported[1:] for node in one.own_calls]
+        for call in found:
+            for part in [call.node.func, *call.node.args, *(keyword.value for keyword in call.node.keywords)]:
+                target = call.module.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
+                if target is None or target.node in seen:
                     continue
-                found.append(StartedCall(node, owner))
-                for part in [node.func, *node.args, *(keyword.value for keyword in node.keywords)]:
-                    target = owner.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
-                    if target is not None and target.node not in seen:
-                        seen.add(target.node)
-                        decorators = [ast.Expr(one) for one in target.node.decorator_list]
-                        is_class = isinstance(target.node, ast.ClassDef)
-                        functions = (
-                            [one for one in target.node.body if isinstance(one, syntax.Function)]
-                            if is_class
-                            else [target.node]
-                        )
-                        inner = [node for function in functions for node in function.body]
-                        bodies.append(([*decorators, *inner], target.module))
+                seen.add(target.node)
+                found += [StartedCall(node, target.module) for node in _calls_in(target.node.decorator_list)]
+                for one in lineage(target):
+                    parts = one.node.body if isinstance(one.node, ast.ClassDef) else [one.node]
+                    functions = [part for part in parts if isinstance(part, syntax.Function)]
+                    found += [StartedCall(node, one.module) for part in functions for node in _calls_in(part.body)]
         return found
 
     def foreign(self) -> set[str]:
@@ -216,11 +243,14 @@ class StartedCall(NamedTuple):
         return f"{self.module.shown}:{self.node.lineno}"
 
 
-def _outside_functions(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield each node of the statements that does not stand inside of a function or a class."""
-    todo: list[ast.AST] = list(body)
+def _calls_in(nodes: Sequence[ast.AST]) -> list[ast.Call]:
+    """Return the calls in statements or expressions, without those inside of a function or a class."""
+    found = []
+    todo: list[ast.AST] = list(reversed(nodes))
     while todo:
-        node = todo.pop(0)
+        node = todo.pop()
+        if isinstance(node, ast.Call):
+            found.append(node)
         if not isinstance(node, Definition):
-            yield node
-            todo[:0] = ast.iter_child_nodes(node)
+            todo += reversed(list(ast.iter_child_nodes(node)))
+    return found

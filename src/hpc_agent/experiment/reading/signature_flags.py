@@ -10,7 +10,7 @@ import msgspec
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, SubcommandFacts, type_of_value
-from hpc_agent.experiment.reading.modules import Found, Module
+from hpc_agent.experiment.reading.modules import Found, Module, lineage
 from hpc_agent.experiment_kit.registered_functions import option_of
 
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
@@ -184,26 +184,50 @@ def read_fire(module: Module, facts: ExecutorFacts) -> None:
     """Add the parameters of ``fire.Fire(function)`` as options ``--name``, and the functions of a dict as subcommands."""
     facts.spelling = "--{name}"
     for call in (call for call in module.started if call.name in ("fire.Fire", "fire.core.Fire")):
-        component = next(
-            iter([*call.node.args, *[v for k, v in syntax.keywords_of(call.node).items() if k == "component"]]), None
-        )
+        given = [*call.node.args, *(v for k, v in syntax.keywords_of(call.node).items() if k == "component")]
+        component = given[0] if given else None
+        owner = call.module.find(syntax.dotted(component))
         if isinstance(component, ast.Dict):
-            facts.subcommand_name, facts.subcommand_required = "command", True
-            for key, value in zip(component.keys, component.values, strict=True):
-                name = call.module.scope.value_or(key, None)
-                if isinstance(name, str):
-                    flags = _fire_flags(value, call.module, facts)
-                    facts.subcommands.append(SubcommandFacts(name=name, flags=flags))
-                else:
-                    facts.doubt("fire.Fire() gets a dict whose names are not known")
+            names = [call.module.scope.value_or(key, None) for key in component.keys]
+            commands = dict(zip(names, component.values, strict=True))
+        elif component is None:
+            functions = [node for node in call.module.tree.body if isinstance(node, syntax.Function)]
+            commands = {node.name: ast.Name(node.name) for node in functions}
+        elif owner is not None and isinstance(owner.node, ast.ClassDef):
+            _add_fire_class(owner, facts)
+            continue
         else:
-            facts.flags += _fire_flags(component, call.module, facts)
+            facts.flags += _fire_flags(call.module.find(syntax.dotted(component)), ast.unparse(component), facts)
+            continue
+        facts.subcommand_name, facts.subcommand_required = "command", True
+        for name, value in commands.items():
+            flags = _fire_flags(call.module.find(syntax.dotted(value)), ast.unparse(value), facts)
+            facts.subcommands += [SubcommandFacts(name=name, flags=flags)] if isinstance(name, str) else []
+        if component is None or not all(isinstance(name, str) for name in commands):
+            facts.doubt("fire.Fire() takes other names of the module or of a dict, which are not listed")
 
 
-def _fire_flags(node: ast.expr | None, module: Module, facts: ExecutorFacts) -> list[FlagFacts]:
-    found = module.find(syntax.dotted(node)) if node is not None else None
+def _add_fire_class(owner: Found, facts: ExecutorFacts) -> None:
+    """Add the parameters of a class as flags, and its methods as subcommands."""
+    facts.subcommand_name, facts.subcommand_required = "command", True
+    classes = lineage(owner)
+    methods = {
+        n.name: Found(n, one.module)
+        for one in reversed(classes)
+        for n in one.node.body
+        if isinstance(n, syntax.Function)
+    }
+    if "__init__" in methods:
+        facts.flags += _fire_flags(methods["__init__"], owner.node.name, facts)
+    for name, method in methods.items():
+        if not name.startswith("_"):
+            doc = syntax.first_line(method.node)
+            facts.subcommands.append(SubcommandFacts(name=name, doc=doc, flags=_fire_flags(method, name, facts)))
+
+
+def _fire_flags(found: Found | None, shown: str, facts: ExecutorFacts) -> list[FlagFacts]:
     if found is None or not isinstance(found.node, syntax.Function):
-        facts.doubt(f"fire.Fire({ast.unparse(node) if node else ''}) has flags of its own, which are not listed")
+        facts.doubt(f"the flags of fire's {shown} are not listed")
         return []
     flags, accepts_any = flags_of_function(found.node, found.module.scope)
     if accepts_any:

@@ -131,6 +131,8 @@ def text(flag, value):
         return json.dumps(value)
     if value is False and flag.get("type") == "bool":
         return ""  # argparse's type=bool reads an empty text as false
+    if flag.get("type") == "float" and isinstance(value, int) and float(value) == value:
+        return str(float(value))  # a configurator refuses 1 where the default is 1.0
     return str(value)
 
 
