@@ -222,6 +222,8 @@ ROWS = [
     Row("cat", "missing_file", "likely", FAILED, "cat: input.txt: No such file or directory\n"),
     Row("python permission", "permission", "certain", FAILED, python("PermissionError: [Errno 13] Permission denied: '/x'")),
     Row("not executable", "permission", "certain", ended(126), "/bin/bash: line 1: ./run.sh: Permission denied\n"),
+    Row("interpreter not executable", "permission", "certain", ended(126),
+        "/bin/bash: ./run.py: /opt/py/bin/python: bad interpreter: Permission denied\n"),
     Row("126 alone", "permission", "likely", ended(126)),
     # -- ended well
     Row("no metrics", "no_output", "certain",

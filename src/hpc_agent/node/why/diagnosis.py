@@ -80,9 +80,12 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "lifecycle_state": answer["lifecycle_state"],
         "held": answer["held_for_canary"],
         "asked": {key: asked.get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
-        "measured": {key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
+        "measured": {
+            key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host", "oom_kills")
+        },
         "metrics": record.metrics if record else None,
         "metrics_problem": record.metrics_problem if record else None,
+        "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
         "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
     }
