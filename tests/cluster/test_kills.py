@@ -32,6 +32,18 @@ def test_memory(site, run_cli, tmp_path):
     assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (1, {"out_of_memory": 1}), seen
 
 
+@on("slurm-ssh")
+def test_a_killed_worker_behind_a_good_end_is_noted(site, run_cli, tmp_path):
+    """The kernel kills a child for memory, the executor goes on and ends with 0: complete, with a note."""
+    repo = make_repo(tmp_path / "repo", [{"hog": "true"}, {"hog": HOG}, {"hog": "true"}])
+    submit(run_cli, repo, f'eval "$HOG"; {WRITE.replace("$X", "1")}', "--mem-mb", "120", "--pack", "3")
+    seen = watch(run_cli, repo)
+    assert (seen["lifecycle_state"], seen["last_status"]["complete"]) == ("complete", 3), seen
+    for answer in (seen, run_cli("status", cwd=repo).data, run_cli("aggregate", cwd=repo).data):
+        (note,) = answer["notes"]
+        assert "tasks 1 ended well, but the kernel killed" in note
+
+
 @on("slurm-ssh", "sge-ssh")
 def test_deleted_while_running(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(3)])

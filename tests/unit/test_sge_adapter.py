@@ -474,7 +474,8 @@ def test_a_failed_clean_up_is_no_success(failed):
 
 
 @pytest.mark.parametrize(
-    ("failed", "cause"), [(1, "environment"), (8, "environment"), (18, "node_failure"), (19, "node_failure")]
+    ("failed", "cause"),
+    [(1, "environment"), (8, "node_failure"), (10, "node_failure"), (18, "node_failure"), (19, "node_failure")],
 )
 def test_codes_of_the_manual_page(failed, cause):
     assert qacct._cause({}, failed, 0) == (cause, None)
@@ -554,6 +555,14 @@ def test_find_is_newest_last(answers):
     ended = recorded("qacct-name")[1].replace("hpc-tc ", "hpc-suspended ")
     answers["qacct -o"] = (0, ended, "")
     assert sge.GridEngine().find("hpc-suspended", RECORDED_FROM) == ["4", "83", "84"]
+
+
+@pytest.mark.parametrize(
+    "said", ["/opt/sge/default/common/accounting: No such file or directory\n", "no jobs running since startup\n"]
+)
+def test_find_trusts_the_queue_alone_where_there_is_no_accounting_file(answers, said):
+    answers["qstat"], answers["qacct"] = recorded("qstat-empty"), (1, "", said)
+    assert sge.GridEngine().find("hpc-r1-a0", 1.0) == []
 
 
 def test_find_does_without_accounting_only_when_the_queue_has_it(answers):

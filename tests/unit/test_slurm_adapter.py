@@ -213,6 +213,7 @@ REFUSED = {
     "refused-gpus": "Ask for less", "refused-gputype": "Ask for less", "refused-node-config-array": "Ask for less",
     "refused-gres": "%G", "refused-account": "sacctmgr", "refused-qos": "sacctmgr", "refused-constraint": "constraint",
     "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "sbatch rejects",
+    "refused-mem-per-node": "mem_per_cpu: true", "refused-mem-twice": "extra_flags", "refused-in-controller": "names",
     "refused-script": "names", "refused-notscript": "names", "refused-dependency": "names", "refused-reservation": "names",
 }  # fmt: skip
 
@@ -255,6 +256,50 @@ def test_rate_limit_is_throttling():
             1, "", "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
         )
     assert caught.value.code == "scheduler_throttled"
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "ended_by_itself"),
+    [
+        (*recorded("filter-unknown-words")[::2], True),
+        (1, "*** No project given. See https://example.org/wiki ***\n", True),
+        (2, "提交被拒绝\n", True),
+        (128, "wrapper: no", True),
+        (1, "", False),
+        (137, "Killed", False),
+        (143, "Terminated", False),
+        (-9, "half a sent", False),
+    ],
+)
+def test_a_tool_that_ended_by_itself_may_have_refused_in_unknown_words(code, err, ended_by_itself):
+    """The look-up by name decides. A tool that was killed, or says nothing, has not refused."""
+    with pytest.raises(NodeError) as caught:
+        slurm.Slurm().parse_submit(code, "", err)
+    assert caught.value.code == "submission_unknown"
+    assert caught.value.details["ended_by_itself"] is ended_by_itself
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        "sbatch: error: cli_filter: please request --mem-per-cpu instead of --mem",
+        "sbatch: error: Memory per node (--mem) is disabled",
+        "sbatch: error: lua: You must specify memory per core.",
+    ],
+)
+def test_a_site_that_wants_memory_per_cpu_is_told_apart(err):
+    with pytest.raises(NodeError) as caught:
+        slurm.Slurm().parse_submit(1, "", err)
+    assert (caught.value.code, "mem_per_cpu: true" in caught.value.remediation) == ("scheduler_refused", True)
+
+
+@pytest.mark.parametrize(
+    ("resources", "flag"),
+    [({"mem_mb": 1000, "cpus": 4}, "250M"), ({"mem_mb": 1000, "cpus": 3}, "334M"), ({"mem_mb": 10.5}, "11M")],
+)
+def test_memory_per_cpu_is_never_less_than_that_of_the_element(resources, flag):
+    argv = flags(resources=resources, site={"mem_per_cpu": True})
+    assert [word for word in argv if word.startswith("--mem")] == [f"--mem-per-cpu={flag}"]
 
 
 # --------------------------------------------------------------------------------------------------------- queue
@@ -519,6 +564,11 @@ def test_find_is_newest_last_and_after_since():
     text = "9|RUNNING|n|3000|x\n10|RUNNING|n|2000|x\n8|RUNNING|n|2000|x\n7|RUNNING|n|1000|x\n"
     found = slurm.parse_named(text, "x", 2000.0)
     assert sorted(found, key=lambda job_id: (found[job_id], int(job_id))) == ["8", "10", "9"]
+
+
+def test_find_trusts_the_queue_alone_where_a_site_keeps_no_accounting(answers):
+    answers["squeue"], answers["sacct"] = [(0, "", "")], [recorded("noacct-sacct")]
+    assert slurm.Slurm().find("hpc-r1-a0", SUBMITTED) == []
 
 
 def test_find_does_without_accounting_only_when_the_queue_has_it(answers):

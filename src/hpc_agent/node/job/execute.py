@@ -10,7 +10,7 @@ from contextlib import suppress
 from subprocess import DEVNULL
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..shared.files import is_disk_full
+from ..shared.files import is_disk_full, remove_quietly
 from ..shared.processes import PASSED_ON, pass_on, signal_group
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
@@ -69,6 +69,12 @@ class Log(object):
     def close(self) -> None:
         with suppress(OSError):
             self._handle.close()
+
+
+def remove_log(path: str) -> None:
+    """Remove all files of a log."""
+    for name in (path, path + ".tail", path + ".tail.old"):
+        remove_quietly(name)
 
 
 class Running(NamedTuple):

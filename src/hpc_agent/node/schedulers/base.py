@@ -166,7 +166,9 @@ class Scheduler(object):
 
         Raises NodeError of the first rule whose pattern occurs in the message: ``scheduler_refused`` or
         ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the scheduler cannot be reached); without a
-        rule ``submission_unknown``. The last two call for a look-up before another attempt.
+        rule ``submission_unknown``. The last two call for a look-up before another attempt. A tool that ended by itself,
+        with words that no rule knows (a filter of the site, a wrapper), has refused if the look-up finds no job: the error
+        then has ``ended_by_itself`` in its details.
         """
         ids = {match.group(match.lastindex or 0) for match in map(self.job_id.match, out.splitlines()) if match}
         output = err.strip() or out.strip()
@@ -180,7 +182,9 @@ class Scheduler(object):
             if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
                 details = {"scheduler": output, "retry_later": rule.retry_later}
                 raise NodeError(rule.code, message, rule.remedy + _THEN, details)
-        raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
+        # Not a tool that was killed: a shell tells of a signal by a code above 128.
+        details = {"scheduler": output, "ended_by_itself": bool(output) and 0 < code <= 128}
+        raise NodeError("submission_unknown", message, None, details)
 
     def summary(self, output: str) -> str:
         """Return the lines of a tool's message as one line, without their prefixes."""

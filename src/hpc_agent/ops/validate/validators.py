@@ -24,7 +24,7 @@ from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import Name, RunRequest, SiteWord, SubmitRequest
 from hpc_agent.ops.validate import dry_run_local
-from hpc_agent.state.repo_files import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root, local_path
 from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
@@ -121,7 +121,7 @@ class ValidateInputDatasetRequest(Request):
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
     """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
     repo = experiment_root(world.cwd, request.experiment_dir)
-    path = repo.root / request.dataset_path
+    path = local_path(repo.root, request.dataset_path, "dataset_path")
     findings = _on_cluster(request.dataset_path, repo, node_of(world, repo, request.cluster)) if request.cluster else []
     if path.is_file():
         findings += _rows(path, request)

@@ -19,6 +19,7 @@ from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import qacct, site
 
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found")
+_NO_ACCOUNTING = re.compile(r"accounting\S*: No such file|no jobs running since startup")
 _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|scheduling info): *(.*)$", re.MULTILINE)
 # The letters of a state, by precedence: "Eqw" is an error though it waits, "dr" a deletion though it runs.
 _STATES = (
@@ -130,8 +131,9 @@ class GridEngine(base.Scheduler):
         found = parse_named(self._query(["qstat", "-u", _user(), "-r", "-xml"]), name, since)
         try:
             ended = self._query(["qacct", "-o", _user(), "-j", name])
-        except NodeError:
-            if not found:
+        except NodeError as error:
+            # Without an accounting file the queue alone answers, and the claims of tasks that ran.
+            if not found and not _NO_ACCOUNTING.search(error.details.get("stderr_tail", "")):
                 raise
             ended = ""
         for block in qacct.blocks(ended):

@@ -19,11 +19,12 @@ _SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
 _FAR_ABOVE = 100.0
 _UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
 
-# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the shepherd or node died;
-# a limit; a signal. The rest failed to start the job (sge_status manual page).
+# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the site's prolog (or the start
+# procedure of the parallel environment) failed, the shepherd or node died; a limit; a signal. The rest failed to start
+# the job (sge_status manual page).
 _REQUEUED = (24, 25)
 _AFTERWARDS = (12, 13, 14, 15, 16)
-_NODE_DIED = (18, 19)
+_NODE_FAILED = (7, 8, 9, 10, 18, 19)
 _LIMIT = 37
 _SIGNALLED = (17, 100)
 
@@ -88,7 +89,7 @@ def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[st
         return ("cancelled" if signal in (None, 9) else "signal"), signal
     if failed in _AFTERWARDS and status:
         return "exit", None
-    return ("node_failure" if failed in _NODE_DIED else "environment"), None
+    return ("node_failure" if failed in _NODE_FAILED else "environment"), None
 
 
 def _limit(block: Dict[str, str]) -> str:

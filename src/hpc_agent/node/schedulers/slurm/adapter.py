@@ -50,7 +50,8 @@ _SEARCHED_STATES = "CA,CD,F,TO,NF,PR,R,PD,S"
 _DAY = 86400.0
 
 _RULES = (
-    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
+    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out|failure)"
+         r"|in standby",
          "The job may have been submitted: wait a minute", True, "submission_unknown"),
     Rule(r"rate limit|temporarily unable to accept|Resource temporarily unavailable",
          "The controller limits the rate of requests: wait a minute", True, "scheduler_throttled"),
@@ -73,6 +74,11 @@ _RULES = (
          "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits"),
     Rule(r"node configuration|Memory specification|CPU count|More proc|Node count",
          "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs"),
+    Rule(r"mutually exclusive",
+         "hpc-agent asks for memory itself: take memory out of extra_flags; mem_per_cpu: true in clusters.yaml makes it per CPU"),
+    Rule(r"mem-per-cpu|memory (by|per) (node|cpu|core)",
+         "If the site takes memory per CPU only, set mem_per_cpu: true for the cluster in clusters.yaml, else correct what the "
+         "message names"),
     Rule(r"unrecognized option|invalid option|Invalid -",
          "Correct the option that sbatch rejects, in extra_flags or the resources"),
     Rule(r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
@@ -109,7 +115,7 @@ class Slurm(base.Scheduler):
         argv += ["--job-name=" + job.name, "--comment=" + job.name]
         argv += ["--output=" + os.path.join(job.log_folder.replace("%", "%%"), "%A_%a.out")]
         argv += ["--open-mode=append", "--export=ALL", "--chdir=" + job.working_directory]
-        argv += _resource_flags(job.resources)
+        argv += _resource_flags(job.resources, bool(job.site.get("mem_per_cpu")))
         for name in ("partition", "account", "qos", "constraint"):
             if job.placement.get(name):
                 argv.append("--%s=%s" % (name, job.placement[name]))
@@ -158,8 +164,8 @@ class Slurm(base.Scheduler):
         try:
             ended = self._sacct(since, *options, "--format=JobID,State,NodeList,Submit,JobName")
             found.update(parse_named(ended, name, since))
-        except NodeError:
-            if not found:
+        except NodeError as error:
+            if not found and not error.details.get("no_accounting"):
                 raise
         return sorted(found, key=lambda job: (found[job], int(job)))
 
@@ -180,17 +186,20 @@ class Slurm(base.Scheduler):
         error = self.query_error(argv[0], code, err)
         if "accounting storage is disabled" in err:
             error.code = "remote_command_failed"
+            error.details["no_accounting"] = True
             error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
         raise error
 
 
-def _resource_flags(resources: Dict[str, Any]) -> List[str]:
+def _resource_flags(resources: Dict[str, Any], mem_per_cpu: bool) -> List[str]:
     nodes = int(resources.get("nodes") or 1)
     flags = ["--nodes=%d" % nodes, "--ntasks=%d" % nodes]
     if resources.get("walltime_sec"):
         flags.append("--time=%02d:%02d:00" % divmod(math.ceil(float(resources["walltime_sec"]) / 60), 60))
     if resources.get("mem_mb"):
-        flags.append("--mem=%dM" % math.ceil(float(resources["mem_mb"])))
+        memory = float(resources["mem_mb"])
+        per_cpu = "--mem-per-cpu=%dM" % math.ceil(memory / int(resources.get("cpus") or 1))
+        flags.append(per_cpu if mem_per_cpu else "--mem=%dM" % math.ceil(memory))
     if resources.get("cpus"):
         flags.append("--cpus-per-task=%d" % int(resources["cpus"]))
     if resources.get("gpus"):
