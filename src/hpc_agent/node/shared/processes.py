@@ -144,10 +144,8 @@ def pass_on(leader: int, number: int) -> bool:
 
 def _scheduler_signals_all() -> bool:
     """Return True in a job of Grid Engine whose every process gets the signals of the scheduler (ENABLE_ADDGRP_KILL)."""
-    with (
-        contextlib.suppress(OSError, KeyError),
-        open(os.path.join(os.environ["SGE_JOB_SPOOL_DIR"], "config")) as handle,
-    ):
+    path = os.path.join(os.environ.get("SGE_JOB_SPOOL_DIR", "/nonexistent"), "config")
+    with contextlib.suppress(OSError), open(path) as handle:
         return "enable_addgrp_kill=1\n" in handle
     return False
 
