@@ -158,11 +158,11 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
         remedy += (
             f"or set 'scratch' of '{cluster}' in clusters.yaml to a disk with room; then run the same command again."
         )
-    elif unopened := re.search(r".*can't open file .*" + LAUNCHER + r"\W+(\[Errno 2\])?.*", tail):
-        if unopened.group(1):
+    elif unopened := re.search(rf".*can't open file .*{LAUNCHER}.*", tail):
+        if "[Errno 2]" in unopened.group(0):
             kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
             remedy = "Run 'hpc-agent submit --rerun' to run it anew."
-        else:
+        else:  # a file system that is away for a moment
             message = f"'{cluster}' cannot read the run's folder: {unopened.group(0).strip()}"
     elif re.search(r"JSONDecodeError|zlib\.error|binascii\.Error", tail):
         message = f"the request did not arrive on '{cluster}': a start-up file of the login shell reads standard input"
