@@ -99,12 +99,25 @@ install_packages() {
     can_install || die "missing: ${missing[*]} (root on Debian installs them)"
     mkdir -p "$TESTBED_DIR"
     say "installing: ${missing[*]}"
-    (
-        flock -w 900 9 || die "another installation holds $TESTBED_DIR/apt.lock"
-        _apt_install "${missing[@]}" 9>&-
-    ) 9>"$TESTBED_DIR/apt.lock" || fail "apt-get install" "$TESTBED_DIR/apt-$NAME.log"
+    with_apt_lock _apt_install "${missing[@]}" || fail "apt-get install" "$TESTBED_DIR/apt-$NAME.log"
     say "packages installed"
 }
+
+# download_package PACKAGE FOLDER: its .deb, not installed. The sandbox's user may not write below root's folders.
+download_package() {
+    local log=$TESTBED_DIR/apt-$NAME.log
+    cd "$2" && _apt_update >"$log" 2>&1 &&
+        apt-get -q -o APT::Sandbox::User=root download "$1" </dev/null >>"$log" 2>&1
+}
+
+with_apt_lock() {
+    (
+        flock -w 900 9 || die "another installation holds $TESTBED_DIR/apt.lock"
+        "$@" 9>&-
+    ) 9>"$TESTBED_DIR/apt.lock"
+}
+
+_apt_update() { apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null; }
 
 _apt_install() {
     local log=$TESTBED_DIR/apt-$NAME.log policy=/usr/sbin/policy-rc.d
@@ -113,7 +126,7 @@ _apt_install() {
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
     fi
-    apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >"$log" 2>&1 &&
+    _apt_update >"$log" 2>&1 &&
         DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
             install --no-install-recommends "$@" </dev/null >>"$log" 2>&1
 }

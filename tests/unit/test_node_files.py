@@ -8,6 +8,7 @@ import time
 import pytest
 
 from hpc_agent.node.job import element, execute
+from hpc_agent.node.job.oom_kills import oom_kills
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
@@ -236,3 +237,31 @@ def test_of_many_at_once_one_claims_a_task(tmp_path):
     for thread in threads:
         thread.join(20)
     assert len(won) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "seen"),
+    [
+        ("4:memory:/slurm_n1/uid_42/job_42/step_batch/task_0\n0::/x", {  # version 1: each group has its own kills
+            "memory/slurm_n1/uid_42/job_42/step_batch/task_0/memory.oom_control": "under_oom 0\noom_kill 2\n",
+            "memory/slurm_n1/uid_42/job_42/step_0/memory.oom_control": "oom_kill 1\n",
+            "memory/slurm_n1/uid_42/job_7/memory.oom_control": "oom_kill 99\n"}, 3),
+        ("0::/system.slice/slurmstepd.scope/job_42/step_batch/user/task_0", {  # version 2: counts include groups below
+            "system.slice/slurmstepd.scope/job_42/memory.events": "oom 4\noom_kill 3\noom_group_kill 0\n",
+            "system.slice/slurmstepd.scope/job_42/step_batch/memory.events": "oom_kill 3\n"}, 3),
+        ("1:memory,cpu:/sge/42.7\n", {"memory/sge/42.7/memory.oom_control": "oom_kill 0\n"}, 0),
+        ("0::/user.slice/user-42000.slice", {"user.slice/user-42000.slice/memory.events": "oom_kill 5\n"}, None),
+        ("0::/job_421/step", {"job_421/memory.events": "oom_kill 5\n"}, None),
+        ("4:memory:/job_42", {"memory/job_42/memory.oom_control": "under_oom 0\n"}, None),  # kernels before 4.13
+        ("0::/", {"memory.events": "oom_kill 5\n"}, None),  # a container hides the path
+        ("4:memory:/job_42", {}, None),
+    ],
+)  # fmt: skip
+def test_only_kills_in_the_jobs_own_control_group_are_counted(tmp_path, path, files, seen):
+    for name, text in {**files, "cgroup": path}.items():
+        make_folder(os.path.dirname(tmp_path / name))
+        (tmp_path / name).write_text(text)
+    place = (str(tmp_path / "cgroup"), str(tmp_path))
+    assert oom_kills({"SLURM_JOB_ID": "42"}, *place) == seen
+    assert oom_kills({"JOB_ID": "42"}, *place) == seen
+    assert oom_kills({}, *place) is None

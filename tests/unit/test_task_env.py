@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.job import metrics
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_folder import RunDocument
 
@@ -38,11 +37,6 @@ def test_a_result_folder_never_leaves_the_run(value):
 def test_a_template_that_leads_out_is_refused(template):
     with pytest.raises(ValueError, match="not inside"):
         task_environment.result_folder(template, "r", 0, {"x": "v"})
-
-
-def test_numbers_of_a_document():
-    document = {"a": 1, "b": {"c": 2.5, "d": True}, "e": "text", "f": [1, 2], "g": [1, "x"], "h": float("nan")}
-    assert metrics.numbers_of(document) == {"a": 1, "b.c": 2.5, "f": [1, 2], "h": "nan"}
 
 
 @pytest.mark.parametrize(

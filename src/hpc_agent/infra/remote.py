@@ -28,8 +28,12 @@ RUNTIME = PACKAGE / "node"
 KIT_PACKAGES = ("hpc_agent", *(f"hpc_agent/{name}" for name in ("models", "models/mapreduce", "node", "node/shared")))
 KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
+# What ``hpc_agent`` itself has of the kit, here and there.
+KIT_NAMES = "from hpc_agent.experiment_kit import main, read_kw_env, register_run, write_metrics\n"
 LAUNCHER = "_hpc_dispatch.py"
-SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
+SITE_KEYS = (
+    "mem_per_cpu", "parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb",
+)  # fmt: skip
 
 
 @functools.cache
@@ -37,6 +41,7 @@ def kit_files() -> dict[str, str]:
     """Return the modules of hpc-agent that an executor may import: relative path -> text."""
     paths = [*sorted((PACKAGE / "experiment_kit").glob("*.py")), *(PACKAGE / name for name in KIT_MODULES)]
     files = {f"{name}/__init__.py": KIT_INIT for name in KIT_PACKAGES}
+    files["hpc_agent/__init__.py"] += KIT_NAMES
     return files | {f"hpc_agent/{path.relative_to(PACKAGE).as_posix()}": _text(path) for path in paths}
 
 

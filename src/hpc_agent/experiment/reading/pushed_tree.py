@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hpc_agent.errors import SpecInvalid
@@ -122,8 +122,10 @@ def python_sources(root: Path, notes: list[str], words: tuple[bytes, ...] = (), 
     The rules of .gitignore (of every folder, as in git), .hpcignore and the built-in list apply. Virtual environments,
     vendored trees, caches and hidden folders are left out, and symbolic links to folders are not followed.
     """
-    patterns = _patterns_of(root / IGNORE_FILE, DEFAULT_IGNORES.split())
-    for item, relative in _walk(root, start, [(patterns, 0)], only_python=True):
+    rules: list[Rules] = [(_patterns_of(root / IGNORE_FILE, DEFAULT_IGNORES.split()), 0)]
+    above = reversed(PurePosixPath(start).parents) if start else ()
+    rules += [(_patterns_of(root / one / ".gitignore", []), len(f"{one}/") if one.parts else 0) for one in above]
+    for item, relative in _walk(root, start, rules, only_python=True):
         try:
             if not item.is_file():
                 continue

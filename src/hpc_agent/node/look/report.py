@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.ledger import Array
-from ..shared.ranges import count, spans
+from ..shared.ranges import count, encode_ranges, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
 from . import records
 from .run_status import RunStatus, ranges_of
@@ -52,6 +52,7 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "failed_tasks": _bounded_ranges(state, task_states.FAILED, LOST),
         "unknown_tasks": _bounded_ranges(state, task_states.UNKNOWN),
         "running_tasks": _bounded_ranges(state, RUNNING),
+        "oom_killed_tasks": _bounded(encode_ranges(status.records.oom_killed)),
         "failures_by_cause": causes,
         "samples": samples[:12],
         "waiting": waiting,
@@ -121,7 +122,10 @@ def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
 
 def _bounded_ranges(state: bytearray, *values: int) -> Dict[str, Any]:
     """Return the tasks in one of the states: ranges, cut after about 2,000 characters; ``count`` is of all of them."""
-    text = ranges_of(state, *values)
+    return _bounded(ranges_of(state, *values))
+
+
+def _bounded(text: str) -> Dict[str, Any]:
     cut = len(text) > RANGES_LIMIT
     return {"count": count(text), "ranges": text[:RANGES_LIMIT].rpartition(",")[0] if cut else text, "truncated": cut}
 

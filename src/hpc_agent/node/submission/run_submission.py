@@ -16,13 +16,16 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import from_document, make_folder, sync_folder, write_bytes, write_json
+from ..shared.files import from_document, make_folder, read_json, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
 from ..shared.run_folder import RunDocument, RunFolder
-from .submitter import RunLock, Submitter, write_planned_arrays
+from .run_plan import apply_plan, requests_of
+from .submitter import RunLock, Submitter
 
 STALE_INCOMING_SEC = 2 * 86400
 Entry = List[Any]
+# Fields of the run's document that follow from the plan.
+PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan")
 _AGAIN = "Run the same 'hpc-agent submit' again."
 
 
@@ -65,14 +68,14 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
         _write_run(root, folder, request)
-        write_planned_arrays(folder, [from_document(Array, array) for array in request["arrays"]])
-        return _submit_open_arrays(folder, request, lock)
+        return _submit_plan(folder, request, lock)
 
 
 def advance(request: Dict[str, Any]) -> Dict[str, Any]:
     """Submit the arrays of a known run that a limit kept back or whose submission was interrupted.
 
-    ``release_canary`` releases the arrays that waited for the canary.
+    ``release_canary`` releases the arrays that waited for the canary. ``arrays``: the plan of a repeated request, see
+    run_plan.apply_plan.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
     with RunLock(folder.lock, request["owner"]) as lock:
@@ -80,12 +83,67 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
             for array in arrays_of(folder):
                 if array.held:
                     write_array(folder, array._replace(held=None))
+        if request.get("arrays"):
+            return _submit_plan(folder, request, lock)
         return _submit_open_arrays(folder, request, lock)
 
 
+def look_up(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Look up the jobs of an interrupted submission by their names. Submits nothing.
+
+    Returns ``arrays`` (empty where the run did not reach the cluster), ``run`` (its document), ``no_job`` (arrays whose
+    submission was begun, and of which the scheduler has no job), ``unknown``: the error of a scheduler that could not be asked.
+    """
+    folder = run_folder.run_folder(request["root"], request["run_id"])
+    if not os.path.isfile(folder.document):
+        return {"arrays": {}, "run": None, "no_job": [], "unknown": None}
+    with RunLock(folder.lock, request["owner"]) as lock:
+        no_job: List[str] = []
+        unknown: Optional[str] = None
+        try:
+            no_job = Submitter(folder, request, lock.check).look_up_intents()
+        except NodeError as error:
+            if error.code != "submission_unknown":
+                raise
+            unknown = error.message
+        return {"arrays": summary(folder), "run": read_json(folder.document), "no_job": no_job, "unknown": unknown}
+
+
+def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
+    """Submit the arrays of a request. The answer, and the details of an error, have the ``run`` as it is then.
+
+    ``plan_holds``: False where the plan of an earlier request stays.
+    """
+    try:
+        looking = Submitter(folder, request, lock.check)
+        never_sent = looking.look_up_intents()
+        write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
+        plan_holds = apply_plan(folder, [from_document(Array, array) for array in request["arrays"]], never_sent)
+        _write_plan_of_run(folder, request["run"] if plan_holds else {})
+        outcome = _submit_open_arrays(folder, request, lock)
+    except NodeError as error:
+        error.details["run"] = read_json(folder.document)
+        raise
+    adopted = looking.adopted + outcome["adopted"]
+    return dict(outcome, adopted=adopted, plan_holds=plan_holds, run=read_json(folder.document))
+
+
+def _write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
+    """Write the fields of a new plan into the run's document; ``by_array`` says what the arrays ask for if they differ."""
+    old = read_json(folder.document)
+    new = dict(old, **{name: run[name] for name in PLAN_FIELDS if name in run})
+    new["plan"] = {name: value for name, value in (new.get("plan") or {}).items() if name != "by_array"}
+    requests = requests_of(folder)
+    if len(requests) > 1:
+        new["plan"]["by_array"] = requests
+    if new != old:
+        write_json(folder.document, new)
+
+
 def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
-    outcome = Submitter(folder, request, lock.check).submit_open_arrays()
-    return dict(outcome, arrays=summary(folder), path=folder.path)
+    submitter = Submitter(folder, request, lock.check)
+    outcome = submitter.submit_open_arrays()
+    return dict(outcome, arrays=summary(folder), path=folder.path, adopted=submitter.adopted)
 
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
@@ -117,7 +175,6 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     _make_work_folder(folder, run, _snapshot_path(root, run.snapshot))
     if not os.path.isfile(folder.document):
         write_bytes(folder.digests, _decompress(request["digests"]))
-        write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         write_json(folder.document, request["run"])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import SchedulerRefused, SubmissionUnknown
+from hpc_agent.errors import SchedulerRefused
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
@@ -62,12 +62,13 @@ class MonitorFlowResult(Result):
     resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
     blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
     waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
+    notes: Annotated[list[str], doc("what to know of complete tasks")] = []
 
 
 @primitive(
     stage="monitor",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SchedulerRefused],
     progress=True,
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
@@ -105,7 +106,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
     unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
-    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting")
+    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting", "notes")
     return MonitorFlowResult(
         lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
         ticks=ticks,

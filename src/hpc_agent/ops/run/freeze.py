@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
@@ -20,7 +20,7 @@ from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.run_request import RunRequest
-from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root, local_path
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
 
@@ -132,20 +132,28 @@ def output_folders(request: RunRequest) -> list[str]:
     return [name.strip("/") for name in request.outputs]
 
 
+def _in_repo(repo: RepoLayout, name: str, field: str) -> Path:
+    """Return the path of a file or folder of the repo. Raises SpecInvalid."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith(("/", ".hpc")) or ".." in parts:
+        raise SpecInvalid(f"{name!r} is not a path inside the repo", field=field)
+    return local_path(repo.root, f"./{name}", field)
+
+
 def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str, str | None]:
     """Return shared name -> absolute path on the cluster. A path is None when this machine pushes the folder."""
     found: dict[str, str | None] = {}
-    for text in [*request.shared_paths, *request.outputs]:
-        name = text.partition("=")[0]
-        path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts or name.startswith(".hpc"):
-            raise SpecInvalid(f"{name!r} is not a path inside the repo", field="shared_paths")
+    for text in request.shared_paths:
+        _in_repo(repo, text.partition("=")[0], "shared_paths")
+    for name in request.outputs:
+        if (path := _in_repo(repo, name, "outputs")).exists() and not path.is_dir():
+            raise SpecInvalid(f"the output folder {name} is a file in {repo.root}", field="outputs")
     for text in request.shared_paths:
         name, _, target = text.partition("=")
         name = name.strip("/")
         if target:
             found[name] = target
-        elif not (repo.root / name).exists():
+        elif not _in_repo(repo, name, "shared_paths").exists():
             raise SpecInvalid(f"the shared path {name} is not in {repo.root}", field="shared_paths")
         else:
             found[name] = None if cluster.ssh_target else str((repo.root / name).resolve())

@@ -9,6 +9,7 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, ask_measured
 from hpc_agent.state.journal import Journal, RunRecord
 
+NOTE_CHARACTERS = 200
 OF_THE_TIME_RUN = 0.1
 STATES = ("complete", "running", "pending", "failed", "unknown")
 
@@ -39,6 +40,7 @@ class StatusResult(Result):
     ] = None
     next_look_sec: Annotated[float | None, doc("an end is noticed in good time if the next look comes so soon")] = None
     job_ids: list[str] = []
+    notes: Annotated[list[str], doc("what to know of complete tasks")] = []
     next_step: str = ""
 
     def counts(self) -> dict[str, int]:
@@ -67,10 +69,20 @@ def ask_status(run: KnownRun) -> StatusResult:
         eta_seconds=eta,
         next_look_sec=within,
         next_step=next_step(run_id, answer["lifecycle_state"], counts, bool(answer.get("held_for_canary"))),
+        notes=oom_notes((answer.get("oom_killed_tasks") or {}).get("ranges", "")),
         partial_errors=stale_errors(answer["stale"]),
         **{name: answer[name] for name in SAME},
         **{name: answer[name] for name in NEWER if name in answer},
     )
+
+
+def oom_notes(tasks: str) -> list[str]:
+    """Return a note about complete tasks (ranges) of which the kernel killed a process for memory."""
+    if not tasks:
+        return []
+    shown = tasks if len(tasks) <= NOTE_CHARACTERS else tasks[:NOTE_CHARACTERS].rpartition(",")[0] + " and more"
+    said = f"tasks {shown} ended well, but the kernel killed a process of each for memory: a worker, perhaps"
+    return [f"{said}. Look at their results; a run with more --mem-mb would not lose it"]
 
 
 def estimates(

@@ -181,6 +181,7 @@ class Array(object):
         if index in self.attempts:
             remove_quietly(exit_file)
         environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
+        environment["HPC_LOCAL_ATTEMPT"] = str(attempt)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
         argv, cwd = ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script], self.job.working_directory
