@@ -17,7 +17,7 @@ LAUNCHER = "python3: can't open file '/s/hpc-agent/r/runs/x/work/.hpc/_hpc_dispa
         (2, LAUNCHER + "[Errno 13] Permission denied", "remote_command_failed", "Permission denied"),
         (1, "OSError: [Errno 122] Disk quota exceeded: '/home/ada/hpc-agent/r'", "storage_full", "'/home/ada/hpc-agent/r'"),
         (1, "OSError: [Errno 28] No space left on device: '/s'", "storage_full", "No space left on device: '/s'"),
-        (1, "zlib.error: Error -5 while decompressing data: incomplete or truncated stream", "remote_command_failed", "reads standard input"),
+        (1, "zlib.error: Error -5: incomplete or truncated stream", "remote_command_failed", "reads standard input"),
         (1, "json.decoder.JSONDecodeError: Expecting value", "remote_command_failed", "reads standard input"),
         (127, "sh: 1: exec: python3: not found", "remote_command_failed", "cannot start its Python"),
         (137, "", "remote_command_failed", "exit code 137"),
