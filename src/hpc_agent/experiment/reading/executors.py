@@ -173,7 +173,8 @@ def help_of(
         return set(), executor.problem or "its parameters are no options"
     words = [python if word == PYTHON else str(root / word) if word == executor.key else word for word in start.words]
     path = os.pathsep.join(filter(None, [str(root / start.path), env.get("PYTHONPATH")]))
-    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path})
+    is_hydra = executor.framework == "hydra"
+    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path}, is_hydra)
     for one in executor.subcommands:
         options |= options_from_help(root, [*words, one.name], timeout_sec, {**env, "PYTHONPATH": path})[0]
     return options, problem
