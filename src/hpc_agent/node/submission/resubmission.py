@@ -22,6 +22,9 @@ from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
 from .submitter import RunLock, Submitter, write_planned_arrays
 
+# Parts of a decision that no answer shows.
+KEPT_HERE = ("arrays", "policy")
+
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     """Submit failed tasks again.
@@ -34,12 +37,12 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
         submitter = Submitter(folder, request, lock.check)
         known = read_json(path)
         decision = known or _decide(folder, submitter.scheduler, request)
-        answer = {name: value for name, value in decision.items() if name != "arrays"}
+        answer = {name: value for name, value in decision.items() if name not in KEPT_HERE}
+        if request.get("dry_run"):
+            return dict(answer, deduped=known is not None, waiting=0, jobs={})
         if known is None:
-            if request.get("dry_run"):
-                return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
-            write_json(path, decision)
+            write_json(path, dict(decision, policy=request.get("policy") or {}))
         write_planned_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
         try:
             outcome = submitter.submit_open_arrays()
@@ -93,6 +96,7 @@ def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) ->
         "arrays": [array.to_json() for array in _arrays(status, groups, request)],
         "left": {name: answer["counts"][name] for name in ("running", "pending", "unknown")},
         "lifecycle_state": answer["lifecycle_state"],
+        "held_for_canary": answer["held_for_canary"],
         "stale": status.stale,  # a query that failed
     }
 

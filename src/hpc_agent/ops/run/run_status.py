@@ -85,8 +85,8 @@ def next_step(run_id: str, state: str, counts: dict[str, int], held_for_canary: 
     """Return the command that fits the state of a run."""
     if state == "complete":
         verb = "aggregate"
-    elif counts.get("failed"):
-        verb = "failures"
+    elif held_for_canary:
+        verb = "verify-canary"
     else:
-        verb = "verify-canary" if held_for_canary else "monitor-flow"
+        verb = "failures" if counts.get("failed") else "monitor-flow"
     return f"hpc-agent {verb} --run-id {run_id}"
