@@ -1,20 +1,18 @@
 """Read the ends of task logs, and the output of the scheduler for tasks without a log."""
 
-import glob
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared.errors import NodeError
 from ..shared.files import tail
 from ..shared.ledger import Array, arrays_of
-from ..shared.ranges import spans
+from ..shared.ranges import position_of
 from ..shared.run_folder import RunFolder, existing_run, read_run
 from ..shared.task_record import read_record
 from . import records
 
 LINE_LIMIT = 64 << 10
-# Names of the scheduler's files and the number of an array's first element: SLURM and local, Grid Engine.
-_OUTPUTS = (("%s_%d.out", 0), ("*.o%s.%d", 1))
 
 
 def logs(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -45,7 +43,7 @@ def _log_of_task(folder: RunFolder, arrays: List[Array], task: int, lines: int, 
     record = read_record(folder, task)
     shown = {name: getattr(record, name, None) for name in ("state", "cause", "message", "host")}
     shown["message"] = shown["message"] or None
-    output = scheduler_output(folder, arrays, task, lines)
+    output = SchedulerLogs(folder).output(arrays, task, lines)
     return dict(shown, task=task, path=path, content=content, size=size, missing=path is None, scheduler_output=output)
 
 
@@ -61,14 +59,30 @@ def _added(path: str, since: int) -> Tuple[str, int]:
     return whole.decode("utf-8", "replace"), since + len(whole)
 
 
-def scheduler_output(folder: RunFolder, arrays: List[Array], task: int, lines: int) -> str:
-    """Return the scheduler's output for the task's element: a module that did not load, a kill, a full node disk."""
-    parent = glob.escape(folder.scheduler_logs)
-    for array in reversed(arrays):
-        if not array.job_id or not any(start <= task < stop for start, stop in spans(array.tasks)):
-            continue
-        position = sum(min(stop, task) - start for start, stop in spans(array.tasks) if start < task)
-        for pattern, first in _OUTPUTS:
-            for path in glob.glob(os.path.join(parent, pattern % (array.job_id, position // array.pack + first))):
+class SchedulerLogs(object):
+    """The files that the scheduler writes for the elements of a run. Their folder is listed once at most."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._parent = folder.scheduler_logs
+        self._names: Optional[Dict[str, str]] = None  # "JOB.ELEMENT" -> file name, as Grid Engine writes them
+
+    def output(self, arrays: List[Array], task: int, lines: int) -> str:
+        """Return the output for the task's latest element: a module that did not load, a kill, a full node disk."""
+        for array in reversed(arrays):
+            position = position_of(array.tasks, task)
+            if not array.job_id or position is None:
+                continue
+            path = self._path(array.job_id, position // array.pack)
+            if path is not None:
                 return tail(path, lines, LINE_LIMIT)
-    return ""
+        return ""
+
+    def _path(self, job: str, element: int) -> Optional[str]:
+        path = os.path.join(self._parent, "%s_%d.out" % (job, element))  # SLURM and local
+        if os.path.exists(path):
+            return path
+        if self._names is None:
+            with suppress(OSError):
+                self._names = {name.rpartition(".o")[2]: name for name in os.listdir(self._parent)}
+        name = (self._names or {}).get("%s.%d" % (job, element + 1))
+        return os.path.join(self._parent, name) if name else None

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..look.logs import scheduler_output
+from ..look.logs import SchedulerLogs
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
@@ -88,7 +88,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    diagnoses = []
+    diagnoses, outputs = [], SchedulerLogs(status.folder)
     for position, task in enumerate(tasks):
         facts = status.records.failed.get(task) or UNEXPLAINED
         arrays = status.arrays_with(task)
@@ -98,7 +98,7 @@ def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
             record = read_record(status.folder, task) if status.state[task] != LOST else None
             log = status.folder.log(task, entry.generation)
             log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
-            scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
+            scheduler_tail = outputs.output([entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
         limits = Limits(entry.resources.get("mem_mb"), entry.resources.get("walltime_sec"), has_checkpoint)
