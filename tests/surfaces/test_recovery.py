@@ -93,3 +93,61 @@ def test_a_canary_whose_cause_was_mended_outside_runs_again_as_told(site, run_cl
     assert mended["next_step"] == verify
     assert run_cli(*verify.split()[1:], cwd=repo).data["released"] == 1
     assert watch(run_cli, repo)["last_status"]["complete"] == 3
+
+
+HUNGRY = "import os, time\nblock = b'x' * (int(os.environ['MIB']) << 20)\ntime.sleep(float(os.environ['SEC']))\n"
+MEASURED = f'python3 -c "$PROGRAM" || exit; {WRITE}'
+
+
+def hungry_run(run_cli, tmp_path, tasks, *flags):
+    listed = [{"x": x, "mib": mib, "sec": sec, "program": HUNGRY} for x, (mib, sec) in enumerate(tasks)]
+    repo = make_repo(tmp_path / "repo", listed)
+    return repo, submit(run_cli, repo, MEASURED, *flags)
+
+
+def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path):
+    repo, _ = hungry_run(run_cli, tmp_path, [(1, 0), (300, 5), (1, 30)], "--mem-mb", "150", "--walltime-sec", "4")
+    ended = watch(run_cli, repo)
+    causes = {"out_of_memory": 1, "walltime": 1}
+    assert ended["failures_by_cause"] == causes
+    assert run_cli("status", cwd=repo).data["failures_by_cause"] == causes
+    assert run_cli("failures", cwd=repo).data["classes"] == causes
+    logs = run_cli("logs", "--all-failed", cwd=repo).data
+    named = {log["task"]: (log["state"], log["cause"]) for log in logs["logs"]}
+    assert (logs["failed"], named) == (2, {1: ("failed", "out_of_memory"), 2: ("failed", "walltime")})
+    assert all("attempts" not in log for log in logs["logs"]), "one attempt has no history"
+    run_cli("resubmit", "--task-id", "1,2", "--mem-mb", "200", "--walltime-sec", "3", cwd=repo).data  # noqa: B018
+    assert watch(run_cli, repo)["failures_by_cause"] == causes
+    expected = {
+        cause: [(1, cause, {"walltime_sec": 4, "mem_mb": 150}), (2, cause, {"walltime_sec": 3, "mem_mb": 200})]
+        for cause in causes
+    }
+    for cluster in run_cli("failures", cwd=repo).data["clusters"]:
+        attempts = cluster["sample"]["attempts"]
+        told = [(one["attempt"], one["cause"], {k: one["asked"][k] for k in ("walltime_sec", "mem_mb")}) for one in attempts]
+        assert told == expected[cluster["class"]]
+        assert all(one["host"] for one in attempts)
+    log = run_cli("logs", "--task-id", "1", cwd=repo).data["logs"][0]
+    assert [one["cause"] for one in log["attempts"]] == ["out_of_memory"] * 2
+
+
+def test_the_next_plan_knows_what_failed_and_repaired_tasks_needed(site, run_cli, tmp_path):
+    repo, sent = hungry_run(run_cli, tmp_path, [(1, 0), (1, 0), (300, 5)], "--mem-mb", "150")
+    watch(run_cli, repo)
+    words = ["submit", "--dry-run", "--cluster", "testbed", "--executor", MEASURED]
+
+    def memory():
+        plan = run_cli(*words, cwd=repo, timeout=60).data["plan"]
+        return plan["resources"]["mem_mb"], plan["origin"]["mem_mb"]
+
+    (samples,) = (repo / ".hpc" / "runtimes").glob("*.json")
+    asked, origin = memory()
+    assert asked >= 300
+    assert "at least" in origin and "where 1 task failed" in origin and "at most" not in origin, origin
+    run_cli("resubmit", "--mem-mb", "600", cwd=repo).data  # noqa: B018
+    assert watch(run_cli, repo)["last_status"]["complete"] == 3
+    rows = json.loads(samples.read_text())["runs"][0]["rows"]
+    assert {row["task"]: row["max_rss_mb"] > 250 for row in rows} == {0: False, 1: False, 2: True}
+    before = samples.read_bytes()
+    run_cli("status", cwd=repo).data  # noqa: B018
+    assert samples.read_bytes() == before, "an ended run is measured once"

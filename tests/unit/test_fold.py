@@ -387,7 +387,7 @@ def test_a_kept_partial_is_answered_with_the_failures_of_now(tmp_path):
     write_record = lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
     for path in (folder.jobs, folder.records("00000")):
         make_folder(path)
-    write_json(folder.document, {"run_id": "r", "task_count": 3})
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "scheduler": "slurm"})
     write_array(folder, Array("a0", "0-2"))
     write_record(0, state="complete", kwargs={"x": 1}, metrics={"loss": 0.5})
     first = combine(request)["waves"]["0"]

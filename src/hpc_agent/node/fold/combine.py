@@ -3,24 +3,29 @@
 import os
 from typing import Any, Dict, List
 
-from ..look import records
+from ..look import usage
+from ..look.run_status import RunStatus
 from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import arrays_of
 from ..shared.metric_table import PROBLEMS_SHOWN, Table
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_record import read_record
 
+NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
+
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete."""
+    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete.
+
+    The scheduler is asked about tasks without a record of their latest attempt: they may have failed without one.
+    """
     folder = existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
-    total = int(run["task_count"])
-    scan = records.scan(folder, total, {})
-    arrays = arrays_of(folder)
+    status = RunStatus(folder, request.get("site") or {})
+    status.save()
+    arrays = status.arrays
     tasks: Dict[str, List[str]] = {}
     for array in arrays:
         if array.generation == 1:
@@ -33,16 +38,18 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
     return {
-        "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
-        "measured": records.used_resources(folder, total, arrays) if request.get("measure") else [],
+        "waves": {wave: _wave(folder, run, wave, waves[wave], status.state, replicates) for wave in chosen},
+        # A later status of the ended run measures again, also the tasks without a record.
+        "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
+        "measured_as": "records",
     }
 
 
 def _wave(
-    folder: RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.RecordScan, replicates: List[str]
+    folder: RunFolder, run: Dict[str, Any], wave: str, tasks: str, states: bytearray, replicates: List[str]
 ) -> Dict[str, Any]:
     members = decode_ranges(tasks)
-    complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
+    complete = [task for task in members if states[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)
     try:
@@ -55,8 +62,8 @@ def _wave(
         "included": included,
         "replicates": replicates,
         "tasks": count(tasks),
-        "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
-        "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
+        "failed": encode_ranges(t for t in members if states[t] in (task_states.FAILED, task_states.LOST)),
+        "missing": encode_ranges(t for t in members if states[t] in NOT_ENDED),
     }
     fresh = any(kept.get(name) != partial[name] for name in ("included", "replicates"))
     if fresh:

@@ -117,7 +117,9 @@ class RunStatus(Attempts):
                 # record is not looked up.
                 waits = False
                 for task in range(start, end):
-                    is_open = self.state[task] == UNKNOWN or (self.state[task] == FAILED and not self._is_final(entry, task))
+                    is_open = self.state[task] == UNKNOWN or (
+                        self.state[task] == FAILED and not self._is_final(entry, task)
+                    )
                     waits = waits or (is_open and not self.is_claimed(entry, task))
                     self._mark(entry, task, task + 1, PENDING if waits else RUNNING)
         return touched

@@ -23,7 +23,7 @@ from ..why.recovery_policy import Group, Policy, decide
 from .submitter import RunLock, Submitter, write_planned_arrays
 
 # Parts of a decision that no answer shows.
-KEPT_HERE = ("arrays", "policy")
+KEPT_HERE = ("arrays", "policy", "ended")
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -94,6 +94,7 @@ def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) ->
         "groups": shown,  # tasks to submit again
         "blocked": [refusal.to_json() for refusal in blocked],
         "arrays": [array.to_json() for array in _arrays(status, groups, request)],
+        "ended": [[d.task, d.array.generation, d.found.name, d.facts.host, d.facts.seconds] for d in diagnoses],
         "left": {name: answer["counts"][name] for name in ("running", "pending", "unknown")},
         "lifecycle_state": answer["lifecycle_state"],
         "held_for_canary": answer["held_for_canary"],

@@ -25,7 +25,7 @@ SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.Re
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 # Fields that a run's record and the result share.
 RECORDED = ("run_id", "cluster", "job_ids", "total_tasks", "cmd_sha", "tree_sha", "remote_path", "waiting")
-NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
+NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary", "failures"]
 
 
 class SubmitResult(Result):
@@ -129,7 +129,8 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
         notes = [*frozen.notes, f"{record.run_id} goes on: {submitted} arrays were submitted now", *waiting]
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
-    step: NextStep = "aggregate" if record.status == "complete" else "monitor-flow"
+    ended: dict[str, NextStep] = {"complete": "aggregate", "failed": "failures", "abandoned": "failures"}
+    step = ended.get(record.status, "monitor-flow")
     return _result(planned, record, notes, step, submitted=True, deduped=True)
 
 

@@ -14,6 +14,8 @@ from hpc_agent.world import World
 # Above these shares of the request, the other tasks may exceed the request.
 TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
 WASTEFUL = 0.1
+# A shorter canary spends its time on starting: its time and memory are no ground to ask for less.
+TELLING_SEC = 60.0
 SLOWEST_POLL_SEC = 60.0
 
 
@@ -125,7 +127,7 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             continue
         if used > tight * given:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
-        elif used < WASTEFUL * given:
+        elif used < WASTEFUL * given and (measured["seconds"] or 0.0) >= TELLING_SEC:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
