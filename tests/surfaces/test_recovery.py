@@ -116,7 +116,8 @@ def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path)
     named = {log["task"]: (log["state"], log["cause"]) for log in logs["logs"]}
     assert (logs["failed"], named) == (2, {1: ("failed", "out_of_memory"), 2: ("failed", "walltime")})
     assert all("attempts" not in log for log in logs["logs"]), "one attempt has no history"
-    run_cli("resubmit", "--task-id", "1,2", "--mem-mb", "200", "--walltime-sec", "3", cwd=repo).data  # noqa: B018
+    again = run_cli("resubmit", "--task-id", "1,2", "--mem-mb", "200", "--walltime-sec", "3", cwd=repo).data
+    assert again["resubmitted"] == 2
     assert watch(run_cli, repo)["failures_by_cause"] == causes
     expected = {
         cause: [(1, cause, {"walltime_sec": 4, "mem_mb": 150}), (2, cause, {"walltime_sec": 3, "mem_mb": 200})]
@@ -124,7 +125,9 @@ def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path)
     }
     for cluster in run_cli("failures", cwd=repo).data["clusters"]:
         attempts = cluster["sample"]["attempts"]
-        told = [(one["attempt"], one["cause"], {k: one["asked"][k] for k in ("walltime_sec", "mem_mb")}) for one in attempts]
+        told = [
+            (one["attempt"], one["cause"], {k: one["asked"][k] for k in ("walltime_sec", "mem_mb")}) for one in attempts
+        ]
         assert told == expected[cluster["class"]]
         assert all(one["host"] for one in attempts)
     log = run_cli("logs", "--task-id", "1", cwd=repo).data["logs"][0]
@@ -132,7 +135,7 @@ def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path)
 
 
 def test_the_next_plan_knows_what_failed_and_repaired_tasks_needed(site, run_cli, tmp_path):
-    repo, sent = hungry_run(run_cli, tmp_path, [(1, 0), (1, 0), (300, 5)], "--mem-mb", "150")
+    repo, _ = hungry_run(run_cli, tmp_path, [(1, 0), (1, 0), (300, 5)], "--mem-mb", "150")
     watch(run_cli, repo)
     words = ["submit", "--dry-run", "--cluster", "testbed", "--executor", MEASURED]
 
@@ -144,10 +147,10 @@ def test_the_next_plan_knows_what_failed_and_repaired_tasks_needed(site, run_cli
     asked, origin = memory()
     assert asked >= 300
     assert "at least" in origin and "where 1 task failed" in origin and "at most" not in origin, origin
-    run_cli("resubmit", "--mem-mb", "600", cwd=repo).data  # noqa: B018
+    assert run_cli("resubmit", "--mem-mb", "600", cwd=repo).data["resubmitted"] == 1
     assert watch(run_cli, repo)["last_status"]["complete"] == 3
     rows = json.loads(samples.read_text())["runs"][0]["rows"]
     assert {row["task"]: row["max_rss_mb"] > 250 for row in rows} == {0: False, 1: False, 2: True}
     before = samples.read_bytes()
-    run_cli("status", cwd=repo).data  # noqa: B018
+    assert run_cli("status", cwd=repo).data["lifecycle_state"] == "complete"
     assert samples.read_bytes() == before, "an ended run is measured once"

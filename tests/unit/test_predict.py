@@ -86,7 +86,9 @@ def ended(value, kind="walltime", metric="seconds", **kwargs):
 def test_a_limit_that_was_reached_is_a_lower_bound():
     found = from_rows([*rows([10.0] * 8), ended(300.0)], [{}])
     assert (found.time.worst_sec, found.time.walltime_sec(1)) == (pytest.approx(300), 660)
-    assert found.time.origin == "measured: at least 300 s, where 1 task failed; beside 8 tasks of r; with a margin of 100%"
+    assert (
+        found.time.origin == "measured: at least 300 s, where 1 task failed; beside 8 tasks of r; with a margin of 100%"
+    )
     memory = from_rows([*rows([10.0] * 8), ended(4096.0, "out_of_memory", "max_rss_mb")], [{}])
     assert (memory.mem_mb, memory.time.worst_sec) == (8192, pytest.approx(10))
 

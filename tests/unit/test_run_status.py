@@ -5,12 +5,12 @@ import os
 import pytest
 
 from hpc_agent.node.look import accounting
-from hpc_agent.node.why import answers, diagnosis
 from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
 from hpc_agent.node.shared import run_folder, task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.why import answers, diagnosis
 
 
 class Scheduler:
