@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 
 import pytest
 from experiment import WRITE, make_repo, submit, watch
@@ -154,3 +156,36 @@ def test_the_next_plan_knows_what_failed_and_repaired_tasks_needed(site, run_cli
     before = samples.read_bytes()
     assert run_cli("status", cwd=repo).data["lifecycle_state"] == "complete"
     assert samples.read_bytes() == before, "an ended run is measured once"
+
+
+def test_the_latest_of_adopted_runs_is_the_one_submitted_last(site, run_cli, tmp_path, world_home):
+    repo = make_repo(tmp_path / "repo", [{"x": 0}])
+    sent = [submit(run_cli, repo, f"{WRITE} # {number}")["run_id"] for number in range(2)]
+    for folder in (repo / ".hpc" / "runs", world_home.path / ".claude"):
+        shutil.rmtree(folder)
+    runs = site.scratch / "hpc-agent"
+    for run_id, day in zip(sent, ("02", "01"), strict=True):  # the first was the later one
+        (document,) = runs.glob(f"*/runs/{run_id}/run.json")
+        facts = json.loads(document.read_text())
+        document.write_text(json.dumps({**facts, "submitted_at": f"2026-01-{day}T00:00:00Z"}))
+    assert len(run_cli("reconcile", "--remote", "--cluster", "testbed", cwd=repo).data["adopted"]) == 2
+    assert run_cli("status", cwd=repo).data["run_id"] == sent[0]
+
+
+def test_an_aggregate_in_flight_tells_failed_tasks_from_those_that_have_not_ended(site, run_cli, tmp_path):
+    repo, _ = hungry_run(run_cli, tmp_path, [(1, 0), (300, 5), (1, 15)], "--mem-mb", "150", "--max-running", "3")
+    deadline = time.monotonic() + 40
+    while run_cli("status", cwd=repo).data["last_status"]["failed"] != 1:
+        assert time.monotonic() < deadline
+    table = run_cli("aggregate", cwd=repo).data
+    assert (table["included_tasks"], table["failed_tasks"], table["missing_tasks"]) == (1, "1", "2")
+    watch(run_cli, repo)
+    assert submit(run_cli, repo, MEASURED, "--mem-mb", "150", "--max-running", "3")["next_step"] == "failures"
+
+
+def test_where_all_failed_an_aggregate_points_to_the_failures(site, run_cli, tmp_path):
+    repo, sent = failing_run(run_cli, tmp_path, ["bug", "bug"])
+    watch(run_cli, repo)
+    refused = run_cli("aggregate", cwd=repo).envelope
+    assert "all 2 tasks" in refused["message"]
+    assert f"hpc-agent failures --run-id {sent['run_id']}" in refused["remediation"]

@@ -141,7 +141,7 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
             case "submitting":
                 for key in _IDENTITY:
                     setattr(record, key, event.get(key, getattr(record, key)))
-                record.started_at = record.started_at or event["at"]
+                record.started_at = record.started_at or event.get("started_at") or event["at"]
             case "submitted":
                 record.job_ids = list(event["job_ids"])
                 record.remote_path = event.get("remote_path", record.remote_path)

@@ -96,6 +96,7 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
         cpus=resolved.resources["cpus"],
         max_running=request.max_running,
         first_task=first,
+        cores=frozen.cluster.cores,
     )
     return PlannedRun(frozen, request, resolved, compute_submission_plan(workload, limits), evidence)
 
