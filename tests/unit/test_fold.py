@@ -388,7 +388,7 @@ def three_tasks(tmp_path):
     folder = RunFolder(str(tmp_path / "hpc-agent/repo/runs/r"))
     for path in (folder.jobs, folder.records("00000")):
         make_folder(path)
-    write_json(folder.document, {"run_id": "r", "task_count": 3})
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "scheduler": "slurm"})
     write_array(folder, Array("a0", "0-2"))
     request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
     return folder, request, lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
