@@ -158,7 +158,8 @@ def _of_function(key: str, framework: str, run: RunFacts) -> Executor:
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    return (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve())
+    found = local_path(root, path, "executors")
+    return found.is_file() and found.is_relative_to(root.resolve())
 
 
 def help_of(
