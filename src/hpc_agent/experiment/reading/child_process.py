@@ -24,13 +24,13 @@ def end_group(child: Popen[bytes]) -> None:
     child.wait()
 
 
-def options_from_help(
-    root: Path, path: str, python: str, timeout_sec: float, env: Mapping[str, str]
-) -> tuple[set[str], str]:
-    """Run the script with --help. Return its other options but --version, and the problem when there are none."""
+def options_from_help(root: Path, words: list[str], timeout_sec: float, env: Mapping[str, str]) -> tuple[set[str], str]:
+    """Run the command with --help. Return its other options but --version, and the problem when there are none."""
     plain = {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    words, env = [python, str(root / path), "--help"], {**env, **plain}
-    with Popen(words, cwd=root, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True) as child:
+    env = {**env, **plain}
+    with Popen(
+        [*words, "--help"], cwd=root, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+    ) as child:
         try:
             output, _ = child.communicate(timeout=timeout_sec)
         except TimeoutExpired:

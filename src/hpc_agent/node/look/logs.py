@@ -10,6 +10,8 @@ from ..shared.ranges import position_of
 from ..shared.run_folder import RunFolder
 
 LINE_LIMIT = 64 << 10
+# preamble.sh writes this line when an element was requeued: the output before is that of an earlier attempt.
+_AGAIN = "hpc-agent: the scheduler started this element again\n"
 
 
 def newest_log(folder: RunFolder, arrays: List[Array], task: int) -> Optional[str]:
@@ -45,7 +47,7 @@ class SchedulerLogs(object):
                 continue
             path = self._path(array.job_id, position // array.pack)
             if path is not None:
-                return tail(path, lines, LINE_LIMIT)
+                return (tail(path, lines, LINE_LIMIT) + "\n").rpartition(_AGAIN)[2][:-1]
         return ""
 
     def _path(self, job: str, element: int) -> Optional[str]:

@@ -8,7 +8,8 @@ from ..look.run_status import RunStatus
 from ..shared.files import from_document, read_json
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import COMPLETE, read_record
-from .classify import Limits, classify
+from .classify import classify
+from .failure_case import Limits
 
 End = Dict[str, Any]  # cause, host, seconds
 ASKED = ("walltime_sec", "mem_mb", "cpus", "gpus")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.outage import patiently
 from hpc_agent.ops.run.run_status import StatusResult, ask_status, mends, stale_errors
 from hpc_agent.world import World
 
@@ -134,4 +137,5 @@ def _follow(world: World, run: KnownRun, request: LogsRequest, shown: list[dict[
         since = {str(entry["task"]): entry["size"] for entry in shown if entry.get("size") is not None}
         due = world.awake() - asked >= run.node.cluster.min_poll_sec
         asked = world.awake() if due else asked
-        shown = run.node.ask("logs", run.record.run_id, {**tasks, "since": since, "ask": due})["logs"]
+        ask = partial(run.node.ask, "logs", run.record.run_id, {**tasks, "since": since, "ask": due})
+        shown = patiently(world, ask, True, math.inf)["logs"]

@@ -10,8 +10,9 @@ from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SchedulerRefused
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun
+from hpc_agent.ops.run.ledger_summary import owner
 from hpc_agent.ops.run.planned_run import job_name
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, owner
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.runs import read_run_sidecar
 
 
@@ -46,6 +47,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     request_id = begun or f"{policy_sha}-{secrets.token_hex(4)}"
     if not dry_run and not (begun and run.record.open_policy == policy):
         run.journal.append(run_id, "resubmitting", request_id=request_id, policy=policy)
+        run.record.open_resubmit, run.record.open_policy = request_id, policy
     question = {
         "request_id": request_id,
         "owner": owner(),
