@@ -28,6 +28,7 @@ from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, st
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
+from hpc_agent.state.repo_files import local_path
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "
