@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hpc_agent.experiment.grid.tasks_file_facts import load_tasks_module
+    from hpc_agent.experiment_kit import main, read_kw_env, register_run, write_metrics
     from hpc_agent.infra.backends import get_template_path
     from hpc_agent.infra.clusters import load_clusters_config
     from hpc_agent.state.repo_files import RUNS_SUBDIR, TASKS_FILENAME, RepoLayout
@@ -26,6 +27,7 @@ _HOMES = {
     "load_tasks_module": "hpc_agent.experiment.grid.tasks_file_facts",
     "get_template_path": "hpc_agent.infra.backends",
     "load_clusters_config": "hpc_agent.infra.clusters",
+    **dict.fromkeys(("main", "read_kw_env", "register_run", "write_metrics"), "hpc_agent.experiment_kit"),
 }
 
 __all__ = [
@@ -37,6 +39,10 @@ __all__ = [
     "get_template_path",
     "load_clusters_config",
     "load_tasks_module",
+    "main",
+    "read_kw_env",
+    "register_run",
+    "write_metrics",
 ]
 
 

@@ -34,6 +34,14 @@ BAD_TASKS = {
     "NUL": (HEAD + "def resolve(i): return {'x': 'a\\0b'}", "NUL"),
     "NaN": (HEAD + "def resolve(i): return {'x': float('nan')}", "JSON cannot hold"),
     "an object": (HEAD + "def resolve(i): return {'x': object()}", "JSON cannot hold"),
+    "a set in a list": (
+        HEAD + "def resolve(i): return {'x': 1, 'y': [{i}]}",
+        "value of 'y' is one that JSON cannot hold",
+    ),
+    "an odd exception": (
+        HEAD + "class E(Exception):\n    def __str__(self): return 1\ndef resolve(i): raise E",
+        "resolve(0) raised E",
+    ),
     "a megabyte": (HEAD + "def resolve(i): return {'x': 'a' * 10**6}", "put it into a file"),
     "two halves": (HEAD + "def resolve(i): return {'x': 'a' * 10**5, 'y': 'b' * 10**5}", "all values together"),
     "half a pair": (HEAD + "def resolve(i): return {'x': '\\ud800'}", "surrogate"),
@@ -212,3 +220,11 @@ def test_a_full_scratch_disk(site, run_cli, tmp_path, size):
         assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     finally:
         subprocess.run(["umount", "-l", str(site.scratch)], check=False)
+
+
+def test_an_input_in_an_output_folder_is_named(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", [{"data_path": "logs/x.csv", "save_dir": "logs"}], logs__x="")
+    (repo / "logs/x").rename(repo / "logs/x.csv")
+    envelope = run_cli("submit", "--cluster", "testbed", "--executor", "cat $DATA_PATH", cwd=repo).envelope
+    assert "output folder logs" in envelope["message"], envelope
+    assert "out of --outputs" in envelope["remediation"]

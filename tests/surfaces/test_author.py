@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -67,13 +68,13 @@ def test_the_same_wishes_write_the_same_bytes_and_import_nothing(call, repo, tmp
         ({"axes": {"horizon": [1], "model": ["c"]}}, "axes"),
         ({"axes": {"horizon": ["soon"]}}, "axes"),
         ({"axes": {"horizon": [1, 2]}, "task_count": 3}, "task_count"),
-        ({"axes": {"horizon": []}}, "task_generator.params.axes.horizon"),
+        ({"axes": {"horizon": []}}, "axes.horizon"),
         ({"axes": {"horizon": [1], "$(touch x)": [1]}}, "task_generator.params"),
-        ({"axes": {"horizon": [1], "model": ["a\0"]}}, "task_generator.params"),
+        ({"axes": {"horizon": [1], "model": ["a\0"]}}, "axes"),
         ({"executors": ["boost"], "axes": {"horizon": [1]}}, "executors"),
         ({"executors": ["../../etc/passwd"], "axes": {"horizon": [1]}}, "executors"),
         ({"task_generator": {"kind": "magic", "params": {}}}, "task_generator.kind"),
-        ({"axes": {"horizon": [1]}, "task_generator": {"kind": "enumerated", "params": {"items": []}}}, "task_generator"),
+        ({"axes": {"horizon": [1]}, "task_generator": {"kind": "enumerated", "params": {"items": []}}}, "task_generator.params"),
         ({"axes": {"horizon": [1]}, "fixed_params": {"horizon": 2}}, "fixed_params"),
         ({"axes": {"horizon": [1]}, "data_axis": {"kind": "bounded_halo", "chunks": 2, "series_length": 9, "halo": "import os"}},
          "data_axis"),
@@ -185,7 +186,12 @@ def test_what_cannot_be_told_is_a_short_list(call, repo):
     assert data["spec"]["resources"]["walltime_sec"] == 60
     assert data["plan"]["origin"]["walltime_sec"] == "request"
     assert {row["field"]: row["origin"] for row in data["resolved"]}["cluster"] == "request"
-    # The spec is what submit takes, and what build-submit-spec says of it.
+    # The spec is what submit takes, and what build-submit-spec says of it; the same work by hand has the same run id.
+    executor = data["spec"]["executor"]
+    by_hand = call(
+        "submit", "--cluster", "local", "--executor", executor, "--metrics-file", "metrics.json", "--dry-run"
+    )
+    assert by_hand.data["run_id"] == data["run_id"]
     assert call("build-submit-spec", "--spec", "-", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
     assert call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(data["spec"])).data["run_id"] == data["run_id"]
 
@@ -253,7 +259,7 @@ def test_history_and_repetition(call, repo):
     assert call("monitor-flow").data["lifecycle_state"] == "complete"
     short = call("validate-walltime-against-history", "--cluster", "local", "--requested-walltime-sec", "1")
     assert short.code == 0 or short.envelope["details"]["findings"][0]["code"] == "walltime_too_short"
-    plan = call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(spec)).data["plan"]
+    plan = call("submit", "--spec", "-", "--dry-run", "--rerun", stdin=json.dumps(spec)).data["plan"]
     assert plan["origin"]["walltime_sec"].startswith("measured: ")
     again = call("validate-stochastic-marker", "--campaign-id", "c1", "--expected-cmd-sha", sent["cmd_sha"]).data
     assert (again["overall"], again["findings"][0]["evidence"]["runs"]) == ("warn", [sent["run_id"]])
@@ -279,6 +285,44 @@ def test_every_verb_has_a_scaffold_that_it_accepts(run_cli, full):
     assert run_cli("scaffold-spec", "no-such-verb").code == 1
 
 
+RIGHT = "from hpc_agent.experiment_kit import register_run"
+
+
+@pytest.mark.parametrize(
+    ("head", "decorator", "problem"),
+    [
+        (RIGHT, "register_run", None),
+        ("from hpc_agent import register_run", "register_run", None),
+        ("from hpc_agent.experiment_kit import *", "register_run(name='f')", None),
+        ("import hpc_agent.experiment_kit as kit", "kit.register_run", None),
+        ("try:\n    from hpc_agent import register_run\nexcept ImportError:\n    def register_run(f): return f\n",
+         "register_run", None),
+        ("from hpc_agent.decorators import register_run", "register_run", "there is no hpc_agent.decorators.register_run"),
+        ("import hpc_agent.kit as kit", "kit.register_run", "there is no hpc_agent.kit.register_run"),
+        ("from hpc_agent.run import *", "register_run", "there is no hpc_agent.run.register_run"),
+        ("", "register_run", "register_run is not imported"),
+    ],
+)  # fmt: skip
+def test_the_import_of_a_registered_function_is_checked_where_it_is_found(call, repo, head, decorator, problem):
+    write(repo / "study.py", f"{head}\n@{decorator}\ndef f(x: int): return {{'y': x}}\n")
+    found = call("discover-runs").data
+    made = call("build-tasks-py", "--executors", "study.py:f", "--axes", '{"x": [1]}')
+    if problem is None:
+        assert ([run["problem"] for run in found["runs"]], found["notes"], made.code) == ([None], [], 0)
+        return
+    line = head.count("\n") + 3
+    told = f"study.py, line {line}: {problem}; write '{RIGHT}'"
+    assert (found["runs"][0]["problem"], found["notes"]) == (told, [told])
+    assert (made.code, made.envelope["message"]) == (1, told)
+    # A file that goes wrong after its tasks were written is refused by submit.
+    write(repo / "study.py", f"{RIGHT}\n@register_run\ndef f(x: int): return {{'y': x}}\n")
+    call("build-tasks-py", "--executors", "study.py:f", "--axes", '{"x": [1]}')
+    write(repo / "study.py", f"{head}\n@{decorator}\ndef f(x: int): return {{'y': x}}\n")
+    refused = call("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py", "--dry-run")
+    assert (refused.code, refused.envelope["message"]) == (1, told)
+    assert RIGHT in json.dumps(call("describe", "discover-runs").data)
+
+
 def test_reducers_and_runs_are_found_wherever_they_are(call, repo):
     write(repo / "reducers/summarize.py", '"""Sums up."""\ndef aggregate(rows):\n    return rows\n')
     write(repo / "notes.ipynb", json.dumps({"cells": [{"cell_type": "code", "metadata": {}, "source": [
@@ -300,3 +344,67 @@ def test_reducers_and_runs_are_found_wherever_they_are(call, repo):
     ]  # fmt: skip
     assert [note.split(":")[:2] for note in runs["notes"]] == [["broken.py", "2"]]
     assert call("discover-reducers").data["reducers"][0]["name"] == "summarize"
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_printed_commands_lead_from_a_repo_to_its_table(site, run_cli, repo, clusters_file):
+    """Run what each answer prints, from another folder, and nothing else: the verbs name the repo and every value."""
+    seen, command = [], "hpc-agent suggest-setup-action --experiment-dir repo"
+    for _ in range(12):
+        words = shlex.split(command)
+        answer = run_cli(*words[1:], cwd=repo.parent).envelope
+        assert answer["ok"], (command, answer)
+        seen.append(words[1])
+        if words[1] == "aggregate":
+            break
+        command = answer["data"].get("next_step") or answer["data"]["next_command"]
+        # the cluster of the tests has a name of its own, which only the user can know
+        command = command.replace("resolve-submit-inputs", "resolve-submit-inputs --cluster testbed")
+    assert seen == [
+        "suggest-setup-action", "build-tasks-py", "resolve-submit-inputs", "submit", "monitor-flow", "aggregate",
+    ]  # fmt: skip
+    assert answer["data"]["complete"]
+    assert answer["data"]["metrics"] == ["score"]
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_verb_takes_the_whole_answer_of_another(site, call, repo, clusters_file):
+    call("build-tasks-py", "--axes", '{"horizon": [1, 5]}', "--executors", "ridge")
+    spec = call("resolve-submit-inputs", "--cluster", "testbed")
+    sent = call("submit", "--spec", "-", "--run-name", "piped", stdin=json.dumps(spec.envelope))
+    assert sent.data["run_id"].startswith("piped-")
+    assert call("monitor-flow", "--spec", "-", stdin=json.dumps(sent.envelope)).data["lifecycle_state"] == "complete"
+    assert call("logs", "--spec", "-", "--task-id", "1", stdin=json.dumps(sent.envelope)).data["logs"][0]["task"] == 1
+
+    failed = call("resolve-submit-inputs", "--cluster", "nosuch")
+    after = call("submit", "--spec", "-", stdin=json.dumps(failed.envelope))
+    assert (after.code, after.envelope["field"]) == (1, "spec")
+    assert failed.envelope["message"] in after.envelope["message"]
+    assert after.envelope["remediation"] == failed.envelope["remediation"]
+    assert after.envelope["details"]["error_code"] == "cluster_unknown"
+
+
+def test_a_grid_that_a_run_used_is_not_replaced_without_a_word(call, repo, clusters_file):
+    grid = ("build-tasks-py", "--executors", "ridge", "--axes")
+    assert not any("replaces" in note for note in call(*grid, '{"horizon": [1, 5]}').data["notes"])
+    run = call("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py").data["run_id"]
+    assert not any("replaces" in note for note in call(*grid, '{"horizon": [1, 5]}').data["notes"])
+    notes = call(*grid, '{"horizon": {"range": [9]}}').data["notes"]
+    assert f"this replaces the 2 tasks of the run {run}, which keeps a frozen copy" in notes
+
+
+def test_several_executors_compose_with_any_generator(call, repo):
+    write(repo / "executors/boost.py", SCRIPT.format(marker="/dev/null"))
+    sampled = {"kind": "items_x_seeds", "params": {"items": [{"horizon": 1}, {"horizon": 5}], "seeds": [0, 1]}}
+    spec = {"executors": ["ridge", "boost"], "axes": {"model": ["a", "b"]}, "task_generator": sampled, "force": True}
+    answer = call("build-tasks-py", "--spec", "-", stdin=json.dumps(spec))
+    assert "no parameter 'seed'" in answer.envelope["message"]
+    sampled["params"].pop("seeds")
+    sampled["kind"] = "enumerated"
+    made = call("build-tasks-py", "--spec", "-", stdin=json.dumps(spec)).data
+    assert made["total_tasks"] == 8
+    assert made["preview"]["last"] == {"horizon": 5, "executor": "boost", "model": "b"}
+    assert set(call("scaffold-spec", "build-tasks-py").data["generators"]) == {
+        "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
+        "latin_hypercube", "sobol",
+    }  # fmt: skip

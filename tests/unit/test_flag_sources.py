@@ -181,7 +181,7 @@ def test_fire(tmp_path):
         "b": (["--b"], "int", False, 2),
         "on": (["--on"], "bool", False, False),
     }
-    assert all(flag.action == "store" for flag in found.flags)
+    assert [flag.action for flag in found.flags] == ["store", "store", "store_bool"]
 
 
 def test_plain_scripts_modules_and_tests(tmp_path):
@@ -192,7 +192,8 @@ def test_plain_scripts_modules_and_tests(tmp_path):
     (tmp_path / "scripts/bad.py").write_text("if __name__ == '__main__'\n")
     (tmp_path / "elsewhere.py").write_text("if __name__ == '__main__':\n    print(1)\n")
     found, notes = find_executors(tmp_path)
-    assert [(facts.path, facts.framework, facts.complete) for facts in found] == [("scripts/go.py", "plain", True)]
+    paths = [(facts.path, facts.framework, facts.complete) for facts in found]
+    assert paths == [("elsewhere.py", "plain", True), ("scripts/go.py", "plain", True)]
     assert notes == ["scripts/bad.py:1: expected ':'"]
-    everywhere, _ = find_executors(tmp_path, [""])
-    assert [facts.path for facts in everywhere] == ["elsewhere.py", "scripts/go.py"]
+    only, _ = find_executors(tmp_path, ["scripts"])
+    assert [facts.path for facts in only] == ["scripts/go.py"]

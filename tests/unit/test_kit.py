@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 import hpc_agent
 from hpc_agent.experiment_kit import register_run, write_metrics
-from hpc_agent.experiment_kit.notebooks import code_cells, python_of
+from hpc_agent.experiment_kit.notebooks import code_cells, parameters_cell, python_of
 from hpc_agent.experiment_kit.registered_functions import call, parser_of, read_kw_env
 from hpc_agent.experiment_kit.task import load_function
+from hpc_agent.infra.remote import kit_files
 from hpc_agent.node.job import metrics
 
 CLI = Path(hpc_agent.__file__).parent / "models/mapreduce/templates/scaffolds/cli.py"
@@ -112,6 +114,14 @@ def test_modules_of_packages_scripts_and_notebooks_are_loaded(tmp_path):
         ("%%bash\nrm x", "\n"),
         ("%%time\nx = 1", "\nx = 1"),
         ("f?\n?f", "\n"),
+        ("get_ipython().run_line_magic('matplotlib', 'inline')\nx = 1", "\nx = 1"),
+        ("if a:\n    get_ipython().system('ls')\n    b()", "if a:\n    pass\n    b()"),
+        ("files = get_ipython().getoutput('ls')", "files = None"),
+        ("get_ipython().system(\n  'ls'\n)\ny = 2", "\n\n\ny = 2"),
+        ("get_ipython().run_cell_magic('bash', '', 'rm x\\n')", ""),
+        ("get_ipython().run_cell_magic('time', '', 'x = 1\\n')", "exec('x = 1\\n')"),
+        ("get_ipython().magic('gui'); x = 2", "(lambda *_: None)('gui'); x = 2"),
+        ('s = """\nget_ipython().system(\'ls\')\n"""', 's = """\nget_ipython().system(\'ls\')\n"""'),
     ],
 )
 def test_magics_leave_the_lines_where_they_are(cell, python):
@@ -123,6 +133,29 @@ def test_magics_leave_the_lines_where_they_are(cell, python):
 def test_a_cell_of_another_form_is_told(part):
     with pytest.raises(ValueError, match="cell 0 has not the form"):
         code_cells(json.dumps({"cells": [{"cell_type": "code", **part}]}))
+
+
+def test_the_kit_of_a_run_has_the_decorator_under_its_short_name(tmp_path):
+    for name, text in kit_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\nfrom hpc_agent import register_run, write_metrics"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert hpc_agent.register_run is register_run
+
+
+def test_a_whole_notebook_runs_with_its_parameters(tmp_path):
+    cells = [("import json, os\nlr = 0.1\nsteps = 2", ["parameters"]), ("get_ipython().system('ls')", []),
+             ("json.dump({'loss': lr * steps}, open(os.environ['OUT'], 'w'))", [])]  # fmt: skip
+    made = [{"cell_type": "code", "source": cell, "metadata": {"tags": tags}} for cell, tags in cells]
+    (tmp_path / "study.ipynb").write_text(json.dumps({"cells": made}))
+    assert parameters_cell((tmp_path / "study.ipynb").read_text()) == 0
+    code = "from hpc_agent.experiment_kit.task import run_notebook\n"
+    code += f"run_notebook('study.ipynb', {str(tmp_path)!r}, {{'lr': 0.5}})"
+    environment = {**os.environ, "OUT": str(tmp_path / "out.json")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert json.loads((tmp_path / "out.json").read_text()) == {"loss": 1.0}
 
 
 def test_what_is_no_notebook_is_told():

@@ -51,6 +51,30 @@ def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
     assert not (tmp_path / "in2").exists()
 
 
+def test_a_file_that_was_shared_once_is_copied_and_one_that_changed_there_is_not(tmp_path, runtime):
+    shared = tmp_path / "shared"
+    manifest = push(shared, same="1", run_sh="x")
+    run_submission.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
+    snapshot = tmp_path / "snapshots" / "aaa"
+    assert (snapshot / "same").read_text() == "1"
+    assert (snapshot / "same").stat().st_ino != (shared / "same").stat().st_ino, (
+        "a later push may change the shared file"
+    )
+    assert (snapshot / "run_sh").stat().st_mode & 0o777 == 0o555
+    (shared / "same").write_text("2")
+    with pytest.raises(NodeError, match="same did not arrive"):
+        run_submission.install(str(tmp_path), "bbb", manifest, None, str(tmp_path / "in"), runtime)
+
+
+def test_shared_files_that_are_there_need_no_room(tmp_path):
+    root = tmp_path / "hpc-agent" / "repo"
+    push(root / "shared", old="12345", grown="1")
+    question = {"root": str(root), "run_id": "r", "snapshot": "s", "bases": [], "incoming": "i"}
+    shared = {"old": 5, "grown": 700, "data/new": 30}
+    assert run_submission.prepare({**question, "shared": shared})["shared_bytes"] == 730
+    assert run_submission.prepare(question)["shared_bytes"] == 0
+
+
 def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path, runtime):
     manifest = push(tmp_path / "in", code="1")
     (tmp_path / "in" / "code").write_text("2")

@@ -51,3 +51,32 @@ def test_a_template_keeps_to_plain_fields_and_out_of_the_machinery(template):
 
 def test_the_tasks_own_number_wins_over_a_kwarg():
     assert task_environment.result_folder("results/{task_id}", "r", 4, {"task_id": 9}) == "results/4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("HF_TOKEN", "hf_abc", True),
+        ("hfToken", "x", True),
+        ("GITHUB_TOKEN_2", "ghp_1", True),
+        ("TOKEN", "t", True),
+        ("db_password", "12345", True),
+        ("WANDB_API_KEY", "123456", True),
+        ("AWS_SECRET_ACCESS_KEY", "k", True),
+        ("CLIENT_SECRET", "s", True),
+        ("TOKENIZERS_PARALLELISM", "false", False),
+        ("TOKENIZER", "bert-base", False),
+        ("MAX_TOKENS", "512", False),
+        ("MAX_NEW_TOKEN", "512", False),
+        ("TOKENS_PER_BATCH", "4e5", False),
+        ("PAD_TOKEN", "[PAD]", False),
+        ("TOKEN_PATTERN", "[a-z]+", False),
+        ("HF_TOKEN_PATH", "/home/ada/.token", False),
+        ("DB_PASSWORD_FILE", "/run/secret", False),
+        ("SECRETARY_FILE", "x.csv", False),
+        ("MONKEY", "1", False),
+        ("COMPASS", "north", False),
+    ],
+)
+def test_what_looks_like_a_secret(name, value, secret):
+    assert task_environment.looks_secret(name, value) == secret

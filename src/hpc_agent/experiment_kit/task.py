@@ -1,13 +1,13 @@
-"""The start of a task whose executor is a function ``path.py:name`` of a script, a module of a package, or a notebook."""
+"""The start of a task: a function ``path.py:name`` of a script, a module of a package or a notebook, or a whole notebook."""
 
 import ast
 import importlib.util
 import os
 import sys
 import types
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
-from .notebooks import code_cells
+from .notebooks import code_cells, parameters_cell
 from .registered_functions import call, write_metrics
 
 
@@ -16,6 +16,12 @@ def run_function(entry: str, root: str, kwargs: Dict[str, Any]) -> int:
     metrics = call(load_function(entry, root), kwargs)
     if metrics:
         write_metrics(metrics)
+    return 0
+
+
+def run_notebook(entry: str, root: str, kwargs: Dict[str, Any]) -> int:
+    """Run all cells of a notebook; ``kwargs`` replace what its cell tagged ``parameters`` set. Return the exit code 0."""
+    _notebook(os.path.join(root, entry), kwargs=kwargs)
     return 0
 
 
@@ -58,9 +64,11 @@ def _module(full: str) -> Any:
     return module
 
 
-def _notebook(full: str, name: str) -> Any:
+def _notebook(full: str, name: str = "", kwargs: Optional[Dict[str, Any]] = None) -> Any:
+    """Run the cells down to the one that defines ``name``, or all; ``kwargs`` are set below the cell of parameters."""
     with open(full, encoding="utf-8") as handle:
-        cells = code_cells(handle.read())
+        text = handle.read()
+    cells, parameters = code_cells(text), parameters_cell(text)
     module = types.ModuleType("hpc_notebook_" + os.path.splitext(os.path.basename(full))[0])
     module.__file__ = full
     module.__dict__.update(display=print, get_ipython=lambda: None)
@@ -71,6 +79,8 @@ def _notebook(full: str, name: str) -> Any:
         label = "%s[cell %d]" % (full, number)
         tree = ast.parse(source, label)
         exec(compile(tree, label, "exec"), module.__dict__)  # noqa: S102 - the user's own notebook
+        if kwargs and number == parameters:
+            module.__dict__.update(kwargs)
         if _defines(tree, name):
             break
     return module

@@ -79,6 +79,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     default_walltime_sec: Annotated[Count | None, Meta(description="walltime when the request names none")] = None
     default_mem_mb: Annotated[Count | None, Meta(description="memory of an element when the request names none")] = None
     max_node_mem_mb: Annotated[Count | None, Meta(description="memory of the largest node")] = None
+    mem_per_cpu: Annotated[
+        bool, Meta(description="SLURM: ask for an element's memory as --mem-per-cpu, for a site that refuses --mem")
+    ] = False
     parallel_environment: Annotated[str, Meta(description="Grid Engine: environment for several cores")] = "shared"
     sge_memory_resource: Annotated[str, Meta(description="Grid Engine: memory resource, per slot")] = "h_data"
     sge_gpu_request: Annotated[

@@ -36,13 +36,32 @@ def resolve_all(path: str, limit: int, write: Callable[[bytes], object]) -> int:
         kwargs = _called(functools.partial(module.resolve, task), f"resolve({task})", task)
         if not isinstance(kwargs, dict):
             raise TasksFileError(f"resolve({task}) must return a dict, not {type(kwargs).__name__}", task)
-        if found := problems(kwargs):
-            raise TasksFileError(f"resolve({task}): {found[0]}", task)
         try:
-            write(canonical(kwargs) + b"\n")
-        except (TypeError, ValueError) as error:
-            raise TasksFileError(f"resolve({task}) returns a value that JSON cannot hold: {error}", task) from error
+            found, line = problems(kwargs), canonical(kwargs)
+        except Exception as error:  # a value may be an object of any class
+            raise TasksFileError(f"resolve({task}): {_not_json(kwargs)}", task) from error
+        if found:
+            raise TasksFileError(f"resolve({task}): {found[0]}", task)
+        write(line + b"\n")
     return total
+
+
+def _not_json(kwargs: dict[str, Any]) -> str:
+    """Return the first parameter that JSON cannot hold, with the reason."""
+    for name, value in kwargs.items():
+        try:
+            canonical({name: value})
+        except Exception as error:  # noqa: BLE001 - see above
+            return f"the value of {name!r} is one that JSON cannot hold: {_said(error)}"
+    return "its names are not all text"
+
+
+def _said(error: BaseException) -> str:
+    """Return the message of an exception, whose own ``__str__`` may fail."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the class of the exception says something too
+        return "(its message cannot be shown)"
 
 
 def _called(call: Callable[[], Any], what: str, task: int | None = None) -> Any:
@@ -51,7 +70,7 @@ def _called(call: Callable[[], Any], what: str, task: int | None = None) -> Any:
         return call()
     except BaseException as error:
         trace = traceback.format_exc()[-3000:]
-        raise TasksFileError(f"{what} raised {type(error).__name__}: {error}", task, trace) from error
+        raise TasksFileError(f"{what} raised {type(error).__name__}: {_said(error)}", task, trace) from error
     finally:
         if os.getpid() != mine:
             os._exit(0)  # a process that tasks.py forked must not write into the same file

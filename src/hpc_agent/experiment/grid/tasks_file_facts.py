@@ -18,15 +18,16 @@ DEFAULT_PYTHON = "python3"
 
 @dataclass(frozen=True)
 class TasksFileFacts:
-    """``flags`` is empty for a tasks.py without FLAGS, or with FLAGS that are not constant."""
+    """``flags`` is empty for a tasks.py without FLAGS, or with FLAGS that are not constant; ``python`` is None without PYTHON."""
 
     flags: dict[str, list[dict[str, Any]]]
-    python: str
+    python: str | None
 
     @property
     def executors(self) -> list[str]:
         """Values of the parameter ``executor``: short names where they are unique, as .hpc/cli.py reads them."""
-        names = [key.rpartition(":")[2] if ":" in key else Path(key).stem for key in self.flags]
+        files = [Path(key.removesuffix("/__main__.py")).stem for key in self.flags]
+        names = [key.rpartition(":")[2] if ":" in key else file for key, file in zip(self.flags, files, strict=True)]
         return [name if names.count(name) == 1 else key for name, key in zip(names, self.flags, strict=True)]
 
 
@@ -35,13 +36,13 @@ def read_tasks_file(path: Path) -> TasksFileFacts:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return TasksFileFacts({}, DEFAULT_PYTHON)
+        return TasksFileFacts({}, None)
     constants = ("FLAGS", "PYTHON")
     tree.body = [node for node in tree.body if isinstance(node, ast.Assign) and dotted(node.targets[0]) in constants]
     known = Scope(tree).names
     flags, python = known.get("FLAGS"), known.get("PYTHON")
     usable = isinstance(flags, dict) and all(isinstance(rows, list) for rows in flags.values())
-    return TasksFileFacts(flags if usable and flags else {}, python if isinstance(python, str) else DEFAULT_PYTHON)
+    return TasksFileFacts(flags if usable and flags else {}, python if isinstance(python, str) else None)
 
 
 def load_tasks_module(experiment_dir: str | Path) -> ModuleType:

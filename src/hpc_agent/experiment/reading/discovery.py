@@ -4,57 +4,72 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.argparse_flags import ParserReader
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, Framework, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.console_scripts import console_scripts
+from hpc_agent.experiment.reading.environment import environment_of
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.libraries import Library, may_read, read_parsers, unknown_reader, uses_of
+from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Files, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
-from hpc_agent.experiment.reading.signature_flags import (
-    flags_of_function,
-    read_click,
-    read_fire,
-    read_typer,
-    signature_sha,
-)
+from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
+from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
+from hpc_agent.experiment.reading.starts import Start, module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
-EXECUTOR_WORDS = (b"__main__", b"argparse", b"optparse", b"click", b"typer", b"fire")
-PARSERS: dict[Framework, str] = {"argparse": "ArgumentParser", "optparse": "OptionParser"}
-READERS: dict[Framework, Callable[[ast.Module, syntax.Scope, ExecutorFacts], None]] = {
-    "click": read_click, "typer": read_typer, "fire": read_fire,
-}  # fmt: skip
-STARTERS = ("parse_args", "parse_known_args", "run", "Fire", "main", "cli", "app")
+# A file without any of these words is no script.
+EXECUTOR_WORDS = tuple(b"__main__ argv environ getenv parse_ click typer ire docopt CLI flags exec( .cli .run".split())
+# The calls by which a script without a guard reads its command line.
+STARTERS = (
+    "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
+    "from_cli invoke call exec tapify"
+).split()
+_READS = ("os.environ", "os.getenv", "sys.argv")
+_ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
+CONSOLE = "a-command.py"  # stands for the script that an installation would make
+REGISTER = "register_run"
+# The names under which the kit that travels with a run has the decorator.
+REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
+REGISTER_LINE = f"from hpc_agent.experiment_kit import {REGISTER}"
 _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|summar|collect")
 
 
 def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[list[ExecutorFacts], list[str]]:
-    """Return the scripts that can be started, sorted by path, and notes about files that cannot be read.
+    """Return the scripts that can be started, and notes about files that cannot be read.
 
-    The folders executors/, scripts/, src/, experiments/ and bin/ are searched, and the whole repo when they hold none.
+    The whole repo is searched, or ``search_dirs``. Scripts of the root come first, then those of executors/, scripts/,
+    src/, experiments/ and bin/.
     """
     notes: list[str] = []
-    found: list[ExecutorFacts] = []
-    usual = [folder for folder in EXECUTOR_FOLDERS if (root / folder).is_dir()]
-    for folders in [search_dirs] if search_dirs else [usual, [""]]:
-        sources = _scripts(root, folders, notes, EXECUTOR_WORDS)
-        found = [facts for source in sources if (facts := executor_facts(source, notes))]
-        if found:
-            break
-    return sorted(found, key=lambda facts: facts.path), list(dict.fromkeys(notes))
+    sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
+    files = Files()
+    found = [facts for source in sources if (facts := executor_facts(source, notes, files))]
+    paths = {facts.path for facts in found}
+    notes += [
+        f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
+        for file, command, path, function in console_scripts(root)
+        if path not in paths and not search_dirs
+    ]
+    return sorted(found, key=_order), list(dict.fromkeys(notes))
+
+
+def _order(facts: ExecutorFacts) -> tuple[int, str]:
+    first, slash, _ = facts.path.partition("/")
+    return (0 if not slash else 1 if first in EXECUTOR_FOLDERS else 2, facts.path)
 
 
 def _scripts(root: Path, folders: list[str], notes: list[str], words: tuple[bytes, ...]) -> Iterator[Source]:
     """Yield each script of the folders once, without tests, notebooks and files of tools."""
     seen: set[str] = set()
     for folder in folders:
-        for source in python_sources(root, notes, words, folder.strip("/")):
+        start = PurePosixPath(folder.strip("/")).as_posix().removeprefix(".")
+        for source in python_sources(root, notes, words, start):
             if source.path not in seen and not source.is_notebook and not NO_EXECUTORS.search(source.path):
                 seen.add(source.path)
                 yield source
@@ -66,58 +81,98 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def executor_facts(source: Source, notes: list[str]) -> ExecutorFacts | None:
-    """Return the facts of a script; None when nothing starts at its top level."""
-    tree = next((tree for _, tree in source.cells(notes)), ast.Module([], []))
-    framework = _framework(tree)
-    guard = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
-    at_top = ast.Module([node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))], [])
-    called_at_top = {syntax.last_name(node) for node in ast.walk(at_top) if isinstance(node, ast.Call)}
-    if not guard and (framework == "plain" or called_at_top.isdisjoint(STARTERS)):
-        return None
-    name, doc = Path(source.path).stem, syntax.first_line(tree)
-    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
-    scope = syntax.Scope(tree)
-    if framework in PARSERS:
-        ParserReader(facts, lambda name: _find_function(source, tree, scope, name)).read(tree, scope)
-    elif framework in READERS:
-        READERS[framework](tree, scope, facts)
-    else:
-        facts.complete = b"argv" not in source.data
+def named_script_facts(root: Path, path: str, start: Start | None = None) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started.
+
+    ``start`` calls one of its functions, as a command does that the repo would install.
+    """
+    notes: list[str] = []
+    if start is not None:
+        source = Source(root, f"{start.path}/{CONSOLE}".lstrip("/"), start.words[-1].encode())
+        facts = executor_facts(source, notes, asked=True)
+        if facts:
+            facts.name, facts.path = Path(path).stem, path
+            return facts
+    facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
+        name=Path(path).stem, path=path, framework="plain", has_main_guard=False
+    )
+    for note in notes:
+        facts.doubt(note)
     return facts
 
 
-def _framework(tree: ast.Module) -> Framework:
-    """Return the library that parses the command line: the file imports and uses it."""
-    imported = {name.partition(".")[0] for name in syntax.imports_of(tree).values()}
-    used = {syntax.dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = {name.rpartition(".")[2] for name in used} | {name.partition(".")[0] for name in used}
-    parsers = (name for name in PARSERS if name in imported and not names.isdisjoint((name, PARSERS[name])))
-    return next(chain(parsers, (name for name in READERS if name in imported)), "plain")
-
-
-def _find_function(
-    source: Source, tree: ast.Module, scope: syntax.Scope, name: str
-) -> tuple[ast.FunctionDef, syntax.Scope] | None:
-    """Return the function behind a call: of this module, or of a module of the repo that it imports."""
-    first, _, plain = name.rpartition(".")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == plain:
-            return node, scope
-    target = syntax.imports_of(tree).get(name.partition(".")[0], "")
-    module = target if first else target.rpartition(".")[0]
-    # "..pkg" is pkg in the folder above the file's own.
-    folders = (source.root / source.path).parents
-    level = len(module) - len(module.lstrip("."))
-    bases = [folders[level - 1]] if level else [folders[0], source.root, source.root / "src"]
-    files = (base / path for base in bases for path in syntax.module_paths(module))
-    try:
-        path = next((path for path in files if path.is_file()), None)
-        imported = ast.parse(path.read_bytes() if path else b"")
-    except (SyntaxError, ValueError, OSError):
+def executor_facts(
+    source: Source, notes: list[str], files: Files | None = None, asked: bool = False
+) -> ExecutorFacts | None:
+    """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
+    tree = next((tree for _, tree in source.cells(notes)), None)
+    if tree is None:
         return None
-    found = (node for node in imported.body if isinstance(node, ast.FunctionDef) and node.name == plain)
-    return next(((node, syntax.Scope(imported)) for node in found), None)
+    module = Module.script(source.root, source.path, tree, source.data, files or Files())
+    guard = any(syntax.is_guard(node) for node in tree.body)
+    reads = asked or guard or _reads_at_top(module)
+    if not reads and not _calls_a_starter(tree):
+        return None
+    uses = uses_of(module)
+    if not reads and not uses:
+        return None
+    name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
+    framework = uses[0][0].name if uses else "plain"
+    doc = syntax.first_line(tree)
+    facts = ExecutorFacts(name=name, path=source.path, framework=framework, has_main_guard=guard, doc=doc)
+    facts.module = module_of(source.root, source.path)
+    if uses:
+        _read_flags(module, facts, uses)
+    elif unknown := unknown_reader(module):
+        facts.framework = unknown.name.partition(".")[0]
+        facts.spelling = "--{name}"
+        read_parsers(module, facts)
+        facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
+    if not uses and len(module.imported) >= MOST_MODULES:
+        facts.doubt(f"more than {MOST_MODULES} modules of the repo are imported, of which the others were not read")
+    if not uses and module.unread:
+        facts.doubt(f"it imports {module.unread[0]}, which cannot be read")
+    for one in module.imported:
+        if not uses and one.uses_argv:
+            facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
+        if not uses and one is not module and may_read(one):
+            facts.doubt(f"{one.shown} reads a command line; the source does not show when")
+        variables, reasons = environment_of(one)
+        known = [flag.options for flag in facts.environment]
+        facts.environment += [flag for flag in variables if flag.options not in known]
+        for reason in reasons:
+            facts.doubt(f"{one.shown}: {reason}")
+    return facts
+
+
+def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, StartedCall]]) -> None:
+    """Read the flags of the first library. Of the others, and of one without a reader, the parameters are not known."""
+    library, call = uses[0]
+    facts.spelling = library.spelling
+    if library.reader is None:
+        facts.doubt(f"{call.place}: the parameters that {library.name} reads are not listed")
+    else:
+        library.reader(module, facts)
+    for other, call in uses[1:]:
+        if other.reader != read_parsers or library.reader == read_fire:
+            facts.spelling = other.spelling if other.name == "omegaconf" else facts.spelling
+            facts.doubt(f"{call.place}: {other.name} reads parameters too, which are not listed")
+
+
+def _calls_a_starter(tree: ast.Module) -> bool:
+    """Return True when a statement at the top level calls a function that is named like one that parses or starts."""
+    at_top = [node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))]
+    called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
+    return not called.isdisjoint(STARTERS)
+
+
+def _reads_at_top(module: Module) -> bool:
+    """Return True when statements at the top level read parameters from the environment or sys.argv, and act on them."""
+    own = [node for node in module.tree.body if not isinstance(node, Definition)]
+    acts = any(isinstance(node, _ACTS) and not isinstance(getattr(node, "value", None), ast.Constant) for node in own)
+    parts = (part for node in own for part in ast.walk(node)) if acts else ()
+    names = {module.full_name(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute))}
+    return not names.isdisjoint(_READS) and "globals" not in names
 
 
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
@@ -125,7 +180,8 @@ def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
     notes: list[str] = []
     sources = python_sources(root, notes, (b"register_run",))
     found = [run for source in sources for run, is_registered in _functions_of(source, notes) if is_registered]
-    return sorted(found, key=lambda run: (run.path, run.cell or 0, run.line)), notes
+    found.sort(key=lambda run: (run.path, run.cell or 0, run.line))
+    return found, [*notes, *(run.problem for run in found if run.problem)]
 
 
 def function_facts(root: Path, path: str, name: str) -> RunFacts | None:
@@ -139,17 +195,20 @@ def function_facts(root: Path, path: str, name: str) -> RunFacts | None:
 
 def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, bool]]:
     """Yield each top-level function, and True when it has @register_run."""
-    imports: dict[str, str] = {}
+    imports: dict[str, str] = {}  # a name that the file defines itself stands for itself, as ``.name``
     names: dict[str, object] = {}
     parts = Path(source.path).with_suffix("").parts
     importable = not source.is_notebook and all(part.isidentifier() for part in parts)
     for cell, tree in source.cells(notes):
-        imports.update(syntax.imports_of(tree))
+        imports.update({**{name: f".{name}" for name in syntax.defined_in(tree)}, **syntax.imports_of(tree)})
         scope = syntax.Scope(tree)
         names = scope.names = {**names, **scope.names}
         for function in syntax.functions_of(tree):
-            options = _run_options(function, imports)
+            options, problem = _run_options(function, imports)
             flags, accepts_any = flags_of_function(function, scope)
+            metrics = returns_metrics(function)
+            if metrics is False:
+                problem = problem or f"{function.name}() returns rows or text; {RIGHT}"
             run = RunFacts(
                 name=str((options or {}).get("name") or function.name),
                 function=function.name,
@@ -162,19 +221,28 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
                 run_signature_sha=signature_sha(flags),
                 flags=flags,
                 accepts_any=accepts_any,
+                returns_metrics=metrics,
+                problem=f"{source.path}, line {function.lineno}: {problem}" if problem else None,
             )
             yield run, options is not None
 
 
-def _run_options(function: syntax.Function, imports: dict[str, str]) -> dict[str, object] | None:
-    """Return the options of @register_run; None when the function does not have this decorator."""
+def _run_options(function: syntax.Function, imports: dict[str, str]) -> tuple[dict[str, object] | None, str]:
+    """Return the options of @register_run, and what is wrong with its import; None when the function is not decorated."""
     for decorator in function.decorator_list:
-        first, dot, rest = syntax.dotted(syntax.called(decorator)).partition(".")
+        dotted = syntax.dotted(syntax.called(decorator))
+        first, dot, rest = dotted.partition(".")
         name = imports.get(first, first) + dot + rest
-        if name.startswith("hpc_agent") and name.endswith(".register_run"):
+        stars = [full[:-1] + REGISTER for full in imports.values() if name == REGISTER and full.endswith(".*")]
+        name = next(iter([star for star in stars if star in REGISTERS] + stars), name)
+        if name == REGISTER or (name.startswith("hpc_agent.") and name.endswith(f".{REGISTER}")):
             given = syntax.keywords_of(decorator) if isinstance(decorator, ast.Call) else {}
-            return {key: node.value for key, node in given.items() if isinstance(node, ast.Constant)}
-    return None
+            options: dict[str, object] = {
+                key: node.value for key, node in given.items() if isinstance(node, ast.Constant)
+            }
+            told = f"{name} is not imported" if name == REGISTER else f"there is no {name}"
+            return options, "" if name in REGISTERS else f"{told}; write '{REGISTER_LINE}'"
+    return None, ""
 
 
 def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:

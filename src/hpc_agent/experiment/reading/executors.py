@@ -1,22 +1,32 @@
-"""The executors of a repo, scripts and functions: their rows of FLAGS, checks of parameters and commands."""
+"""The executors of a repo, scripts and functions, by name; and the script that a command starts."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.reading.discovery import find_executors, find_runs, function_facts, script_facts
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
-from hpc_agent.experiment_kit.registered_functions import PLACING
+from hpc_agent.experiment.reading.child_process import options_from_help
+from hpc_agent.experiment.reading.console_scripts import console_scripts
+from hpc_agent.experiment.reading.discovery import (
+    find_executors,
+    find_runs,
+    function_facts,
+    named_script_facts,
+    script_facts,
+)
+from hpc_agent.experiment.reading.environment import READS_ALL
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, RunFacts, SubcommandFacts
+from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, start_of
+from hpc_agent.experiment.reading.syntax import module_paths
+from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
 
 FILE_NAMES = (
@@ -27,12 +37,12 @@ FOLDER_NAMES = "output_dir out_dir outdir output_folder result_dir results_dir s
 RESULT_DIR = "$HPC_RESULT_DIR"
 # The parameter that names the executor of a task.
 CHOOSER = "executor"
-_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional")
 INTERPRETERS = re.compile(r"^(?:.*/)?(python[\d.]*|Rscript|julia|bash|sh|zsh|perl|ruby|node|octave)$")
+_CSV_CALLS = ("to_csv(", "csv.writer(", "DictWriter(", "write_csv(", "write.csv(", "fwrite(", "CSV.write(")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_MODULE = re.compile(r"^\s*(?:\w+=\S*\s+)*\S*python[\d.]*(?:\s+-[a-zA-Z]+)*\s+-m\s+([\w.]+)")
 _NO_SCRIPT = ("-c", "-m", "-e", "-s", "-")
 _LIMIT = 1000
-_TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,24 @@ class Executor:
     complete: bool
     accepts_any: bool = False
     metrics_file: str | None = None
+    returns_metrics: bool | None = None
+    problem: str | None = None
+    fix: str = "Correct the file, then call again."
+    start: Start | None = None
+    apart: bool = False
+    doubts: tuple[str, ...] = ()
+    names_result_dir: bool = False
+    uses_kit: bool = False
+    given: frozenset[str] = frozenset()
+    subcommands: tuple[SubcommandFacts, ...] = ()
+    subcommand_name: str | None = None
+    subcommand_required: bool = False
+    environment: tuple[FlagFacts, ...] = ()
+    spelling: str = ""
+
+    def option_of_unlisted(self, name: str) -> str | None:
+        """Return the option of a parameter that the source does not show; None when only the environment can give it."""
+        return self.spelling.format(name=name, path=name.replace("__", ".")) or None
 
     @property
     def is_function(self) -> bool:
@@ -57,11 +85,29 @@ class Executor:
         return (self.key, self.name, path, Path(path).stem, Path(path).name, *([function] if function else []))
 
     @property
+    def passes_all(self) -> bool:
+        """True for a function and a notebook, which get all parameters by name."""
+        return self.is_function or self.key.endswith(".ipynb")
+
+    @property
+    def takes_slices(self) -> bool:
+        """True when the kit gives the executor its part of a series: start, end, halo and ahead need no flags."""
+        return self.passes_all or self.uses_kit
+
+    @property
+    def subcommand_parameter(self) -> str:
+        """The parameter that names the subcommand."""
+        return self.subcommand_name or "command"
+
+    @property
     def output_flag(self) -> FlagFacts | None:
         """The flag that names the file or folder that a script writes to."""
-        names = () if self.is_function else (*FILE_NAMES, *FOLDER_NAMES)
-        by_name = {flag.name: flag for flag in self.flags if flag.type in ("str", "path") and flag.action == "store"}
-        return next((by_name[name] for name in names if name in by_name), None)
+        return None if self.passes_all else output_flag_of(self.flags)
+
+
+def output_flag_of(flags: list[FlagFacts]) -> FlagFacts | None:
+    by_name = {flag.name: flag for flag in flags if flag.type in ("str", "path") and flag.action == "store"}
+    return next((by_name[name] for name in (*FILE_NAMES, *FOLDER_NAMES) if name in by_name), None)
 
 
 def all_executors(root: Path) -> tuple[list[Executor], list[str]]:
@@ -69,9 +115,7 @@ def all_executors(root: Path) -> tuple[list[Executor], list[str]]:
     runs, notes = find_runs(root)
     scripts, more_notes = find_executors(root)
     registered = {run.path for run in runs}
-    found = [
-        Executor(f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any) for run in runs
-    ]
+    found = [_of_function(f"{run.path}:{run.name}", "register_run", run) for run in runs]
     found += [_of_script(root, script) for script in scripts if script.path not in registered]
     names = [executor.name for executor in found]
     unique = [one if names.count(one.name) == 1 else replace(one, name=one.key) for one in found]
@@ -83,11 +127,57 @@ def executor_at(root: Path, key: str) -> Executor | None:
     path, _, function = key.partition(":")
     if function:
         run = function_facts(root, path, function)
-        return Executor(key, function, "function", run.flags, True, run.accepts_any) if run else None
-    script = script_facts(root, path)
-    if script is not None:
-        return _of_script(root, script)
-    return Executor(path, Path(path).stem, "plain", [], False) if (root / path).is_file() else None
+        if run is None:
+            return None
+        return replace(_of_function(key, "function", run), name=function)
+    if not _is_inside(root, path):
+        return None
+    try:
+        start = start_of(root, path)
+    except SpecInvalid as error:
+        return _not_startable(path, error)
+    if path.endswith(".ipynb"):
+        return _of_script(root, notebook_facts(root, path))
+    if not start.is_python:
+        facts, apart = text_facts(root, path, start)
+        return replace(_of_script(root, facts), apart=apart)
+    called = next((function for _, _, module, function in console_scripts(root) if module == path), None)
+    if called is None or script_facts(root, path):
+        return _of_script(root, named_script_facts(root, path))
+    start = console_start(path, called)
+    return replace(_of_script(root, named_script_facts(root, path, start)), start=start)
+
+
+def _not_startable(path: str, error: SpecInvalid) -> Executor:
+    return Executor(path, Path(path).stem, "plain", [], False, problem=error.message, fix=error.remediation)
+
+
+def _of_function(key: str, framework: str, run: RunFacts) -> Executor:
+    executor = Executor(key, run.name, framework, run.flags, True, run.accepts_any)
+    return replace(executor, returns_metrics=run.returns_metrics, problem=run.problem)
+
+
+def _is_inside(root: Path, path: str) -> bool:
+    return (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve())
+
+
+def help_of(
+    root: Path, executor: Executor, python: str, timeout_sec: float, env: Mapping[str, str]
+) -> tuple[set[str], str]:
+    """Run a script and each of its subcommands with --help. Return the options, and the problem when there are none.
+
+    Each run may take ``timeout_sec`` seconds.
+    """
+    start = executor.start
+    if start is None or executor.passes_all:
+        return set(), executor.problem or "its parameters are no options"
+    words = [python if word == PYTHON else str(root / word) if word == executor.key else word for word in start.words]
+    path = os.pathsep.join(filter(None, [str(root / start.path), env.get("PYTHONPATH")]))
+    is_hydra = executor.framework == "hydra"
+    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path}, is_hydra)
+    for one in executor.subcommands:
+        options |= options_from_help(root, [*words, one.name], timeout_sec, {**env, "PYTHONPATH": path})[0]
+    return options, problem
 
 
 def named_executors(root: Path, names: list[str]) -> list[Executor]:
@@ -107,8 +197,11 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     if fitting:
         message = f"{name!r} may be {' or '.join(e.key for e in fitting)}"
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
-    if (root / plain).is_file() and plain.endswith((".sh", ".R", ".jl", ".py")):
-        return Executor(plain, Path(plain).stem, "plain", [], False)
+    if ":" not in plain and (here := executor_at(root, plain)):
+        return here
+    for _, command, path, _ in console_scripts(root):
+        if command == plain and (here := executor_at(root, path)):
+            return here
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
@@ -119,126 +212,37 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:
     """Return a script with the name of its metrics file: by the suffix of its flag's default, else by its calls."""
-    executor = Executor(script.path, script.name, script.framework, script.flags, script.complete)
-    flag = executor.output_flag
+    try:
+        start = start_of(root, script.path)
+    except SpecInvalid as error:
+        return _not_startable(script.path, error)
+    executor = Executor(
+        script.path,
+        script.name,
+        script.framework,
+        script.flags,
+        script.complete,
+        any(READS_ALL in note for note in script.notes),
+        start=start,
+        doubts=tuple(script.notes),
+        subcommands=tuple(script.subcommands),
+        subcommand_name=script.subcommand_name,
+        subcommand_required=script.subcommand_required,
+        environment=tuple(script.environment),
+        spelling=script.spelling,
+    )
+    source = (root / script.path).read_text(encoding="utf-8", errors="replace")
+    executor = replace(executor, names_result_dir="RESULT_DIR" in source, uses_kit="experiment_kit" in source)
+    outputs = [executor.output_flag, *(output_flag_of(one.flags) for one in script.subcommands)]
+    flag = next(filter(None, outputs), None)
     if flag is None or flag.name in FOLDER_NAMES:
         return executor
     suffix = Path(str(flag.default or "")).suffix.lower()
     if suffix not in (".json", ".csv", ""):
         return replace(executor, metrics_file=f"output{suffix}")
-    source = (root / script.path).read_text(encoding="utf-8", errors="replace")
-    writes_csv = any(word in source for word in ("to_csv(", "csv.writer(", "DictWriter(", "write_csv("))
+    writes_csv = any(word in source for word in _CSV_CALLS)
     is_csv = suffix == ".csv" or (not suffix and writes_csv and "json.dump" not in source)
     return replace(executor, metrics_file="metrics.csv" if is_csv else "metrics.json")
-
-
-def flag_rows(executor: Executor) -> list[dict[str, Any]]:
-    """Return the executor's rows of FLAGS, which .hpc/cli.py reads."""
-    rows = []
-    output = executor.output_flag
-    for flag in executor.flags:
-        long = [option for option in flag.options if option.startswith("--")]
-        option, off, value = next(iter(long or flag.options), None), None, None
-        if flag.action == "boolean_optional":
-            negative = [option for option in long if option.startswith("--no-")]
-            option = next((option for option in long if option not in negative), option or "")
-            off = negative[0] if negative and negative[0] != "--no-" + option[2:] else None
-        if flag is output:
-            value = RESULT_DIR if flag.name in FOLDER_NAMES else f"{RESULT_DIR}/{executor.metrics_file}"
-        row = {
-            "name": flag.name,
-            "option": option,
-            "type": flag.type,
-            "action": None if flag.action == "store" else flag.action,
-            "off": off,
-            "nargs": flag.nargs,
-            "choices": flag.choices,
-            "required": flag.required or None,
-            "default": None if flag.required else flag.default,
-            "help": " ".join(flag.help.split())[:80] or None,
-            "value": value,
-        }
-        rows.append({name: entry for name, entry in row.items() if entry is not None})
-    return rows
-
-
-def metrics_file_of(flags: dict[str, list[dict[str, Any]]]) -> str | None:
-    """Return the file that every executor of FLAGS writes its metrics to; None for the default one or several."""
-    found: set[str | None] = set()
-    for key, rows in flags.items():
-        values = [row["value"] for row in rows if "value" in row and row["value"] != RESULT_DIR]
-        found.add(Path(values[0]).name if values and ":" not in key else None)
-    name = found.pop() if len(found) == 1 else None
-    return name if name and name.endswith((".json", ".csv")) else None
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One parameter that does not fit. ``severity`` is error, warning or info."""
-
-    severity: Literal["error", "warning", "info"]
-    code: str
-    message: str
-    fix: str
-    field: str = "axes"
-    evidence: dict[str, Any] = {}
-
-
-def check_kwargs(executor: Executor, kwargs: dict[str, Any]) -> list[Problem]:
-    """Return unknown parameters, required ones that are missing, and values that the executor would refuse.
-
-    An unknown parameter is a warning when the source of a script does not show all of its flags.
-    """
-    flags, path = {flag.name: flag for flag in executor.flags}, executor.key
-    found = []
-
-    def add(code: str, message: str, fix: str, sure: bool = True, **evidence: Any) -> None:
-        facts = {"executor": path, **evidence}
-        found.append(Problem("error" if sure else "warning", code, message, fix, evidence=facts))
-
-    for name, value in kwargs.items():
-        if name in flags:
-            if problem := _misfit(flags[name], value):
-                fix = f"Correct '{name}', then call again."
-                add("wrong_value", f"'{name}' of {path} {problem}", fix, parameter=name, value=value)
-        elif name not in PLACING and not executor.accepts_any:
-            close = difflib.get_close_matches(name, flags, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            fix = f"Use one of its parameters ({', '.join(flags) or 'it has none'}), or leave '{name}' out.{hint} "
-            fix += "See 'hpc-agent discover-executors'."
-            message = f"{path} has no parameter '{name}'"
-            add("unknown_parameter", message, fix, executor.complete, parameter=name, known=list(flags))
-    for flag in executor.flags:
-        if flag.required and flag.name not in kwargs and flag is not executor.output_flag:
-            message = f"{path} needs the parameter '{flag.name}', which no axis gives"
-            fix = f"Add '{flag.name}' to the axes or to fixed_params, then call again."
-            add("missing_parameter", message, fix, parameter=flag.name, type=flag.type)
-    return found
-
-
-def _misfit(flag: FlagFacts, value: Any) -> str:
-    """Return what the value must be; an empty text for a value that fits."""
-    if value is None:
-        return ""
-    items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
-    if flag.choices and any(str(item) not in map(str, flag.choices) for item in items):
-        return f"must be one of {', '.join(map(str, flag.choices))}, not {value!r}"
-    kind = "bool" if flag.action in _BOOLEAN_ACTIONS else flag.type
-    wrong = [item for item in items if not _fits(flag, item)]
-    return f"must be {_TYPE_NAMES[kind]}, not {wrong[0]!r}" if wrong else ""
-
-
-def _fits(flag: FlagFacts, value: Any) -> bool:
-    if flag.action in _BOOLEAN_ACTIONS:
-        return isinstance(value, bool)
-    if flag.type not in ("int", "float"):
-        return True
-    if isinstance(value, str):  # a command line consists of text
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, (int, float) if flag.type == "float" else int) and not isinstance(value, bool)
 
 
 def check_command(executor: str) -> None:
@@ -288,6 +292,20 @@ def _program(executor: str) -> tuple[str, bool]:
         return (words[0], True) if "/" in words[0] else ("", False)
     first = next((word for word in words[1:] if word in _NO_SCRIPT or not word.startswith("-")), "-")
     return "" if first in _NO_SCRIPT else first, False
+
+
+def script_of(executor: str, kwargs: dict[str, Any], root: Path) -> str | None:
+    """Return the file of the repo that the command starts in a task, also as ``python -m``; None for any other program."""
+    word, _ = _program(executor)
+    if not word and (found := _MODULE.search(executor)):
+        paths = (
+            base + path
+            for base in ("", "src/")
+            for path in module_paths(found[1]) + module_paths(f"{found[1]}.__main__")
+        )
+        return next((path for path in paths if (root / path).is_file()), None)
+    path = _filled(word, kwargs) if word else None
+    return path.removeprefix("./") if path and _is_inside(root, path) else None
 
 
 def _filled(word: str, kwargs: dict[str, Any]) -> str | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent.experiment.reading.syntax import Scope, Unknown, as_json
 
-Action = Literal["store", "store_true", "store_false", "boolean_optional", "append", "count", "store_const"]
+# store_bool is an option that is followed by True or False.
+Action = Literal[
+    "store", "store_true", "store_false", "boolean_optional", "append", "count", "store_const", "store_bool"
+]
 FlagType = Literal["str", "int", "float", "bool", "path", "json"]
 # The action, type and default that a switch of argparse or click gives to its flag.
 Switch = tuple[Action, FlagType, bool | None]
@@ -19,11 +23,14 @@ TYPES: dict[str, FlagType] = {
     "FLOAT": "float", "FloatRange": "float", "bool": "bool", "BOOL": "bool", "Path": "path", "PathLike": "path",
     "File": "path", "FileType": "path", "loads": "json",
 }  # fmt: skip
-Framework = Literal["argparse", "optparse", "click", "typer", "fire", "plain"]
 
 
 class FlagFacts(msgspec.Struct, kw_only=True):
-    """One flag: ``name`` is the name of its value, ``options`` are its spellings (none for a positional argument)."""
+    """One flag: ``name`` is the parameter, ``options`` are its spellings (none for a positional argument).
+
+    A part of a nested name is set off by two underscores: ``optimizer__lr`` is ``--optimizer.lr``. An option that ends
+    with "=" is joined to its value: ``lr=`` of hydra.
+    """
 
     name: str
     options: list[str] = []
@@ -53,22 +60,49 @@ class FlagFacts(msgspec.Struct, kw_only=True):
             self.dynamic = True
 
 
+class SubcommandFacts(msgspec.Struct, kw_only=True):
+    """A subcommand with the flags of its own, which follow its name."""
+
+    name: str
+    doc: str = ""
+    flags: list[FlagFacts] = []
+
+
 class ExecutorFacts(msgspec.Struct, kw_only=True):
-    """A script that can be started. ``complete`` is false when flags cannot be read from its source."""
+    """A script that can be started.
+
+    ``complete`` is true when its source proves that there are no other parameters than those in ``flags``,
+    ``subcommands`` and ``environment``. ``flags`` go before the name of a subcommand, which is the value of the
+    parameter ``subcommand_name``.
+    """
 
     name: str
     path: str
-    framework: Framework
+    framework: Annotated[str, Meta(description="library that reads the command line; plain for none")]
     has_main_guard: bool
     doc: str = ""
+    module: Annotated[str | None, Meta(description="python -m starts it: it has relative imports")] = None
     flags: list[FlagFacts] = []
     complete: bool = True
-    subcommands: list[str] = []
+    subcommands: list[SubcommandFacts] = []
+    subcommand_name: Annotated[str | None, Meta(description="parameter that names the subcommand")] = None
+    subcommand_required: bool = False
+    environment: Annotated[
+        list[FlagFacts], Meta(description="parameters read from the environment; option $LR is the variable LR")
+    ] = []
+    spelling: Annotated[
+        str, Meta(description="option of a parameter that is not listed; {path} has a dot for __; empty: no option")
+    ] = ""
     notes: list[str] = []
+
+    def doubt(self, reason: str) -> None:
+        """Note why there may be parameters that are not listed."""
+        self.complete = False
+        self.notes += [] if reason in self.notes else [reason]
 
 
 class RunFacts(msgspec.Struct, kw_only=True):
-    """A function decorated with @register_run."""
+    """A function decorated with @register_run. ``problem`` is why no task can call it, with the line that is right."""
 
     name: str
     function: str
@@ -81,6 +115,10 @@ class RunFacts(msgspec.Struct, kw_only=True):
     run_signature_sha: str
     flags: list[FlagFacts]
     accepts_any: bool = False
+    returns_metrics: Annotated[
+        bool | None, Meta(description="true: a dict; false: rows or text, which a task may not return; null: not known")
+    ] = None
+    problem: str | None = None
 
 
 class ReducerFacts(msgspec.Struct, kw_only=True):

@@ -9,16 +9,11 @@ import json
 import msgspec
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, Switch, type_of_value
+from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, SubcommandFacts, type_of_value
+from hpc_agent.experiment.reading.modules import Found, Module, lineage
 from hpc_agent.experiment_kit.registered_functions import option_of
 
 _LISTS = ("list", "List", "Sequence", "tuple", "Tuple", "Iterable")
-_WITHOUT_FLAGS = ("command", "group", "pass_context", "pass_obj", "version_option")
-# By the setting of a click option; "/" is a name such as --on/--off.
-_CLICK_SWITCHES: dict[str, Switch] = {
-    "/": ("boolean_optional", "bool", False), "is_flag": ("store_true", "bool", False), "count": ("count", "int", None),
-    "multiple": ("append", "str", None), "": ("store", "str", None),
-}  # fmt: skip
 Parameter = tuple[ast.arg, ast.expr | None]
 
 
@@ -58,8 +53,8 @@ def flag_of_parameter(parameter: Parameter, scope: syntax.Scope) -> FlagFacts:
 
 def _set_type(facts: FlagFacts, node: ast.expr, scope: syntax.Scope) -> None:
     """Set the type, choices and nargs that an annotation names."""
-    node = _without_none(node)
-    inner = _inner_types(node)
+    node = without_none(node)
+    inner = inner_types(node)
     name = syntax.last_name(node.value if isinstance(node, ast.Subscript) else node)
     if name == "Annotated" and len(inner) > 1:
         _set_type(facts, inner[0], scope)
@@ -72,22 +67,22 @@ def _set_type(facts: FlagFacts, node: ast.expr, scope: syntax.Scope) -> None:
         facts.type = TYPES.get(name, "json")
 
 
-def _inner_types(node: ast.expr) -> list[ast.expr]:
+def inner_types(node: ast.expr) -> list[ast.expr]:
     """Return ``A`` and ``B`` for ``Outer[A, B]``."""
     if not isinstance(node, ast.Subscript):
         return []
     return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
 
 
-def _without_none(node: ast.expr) -> ast.expr:
+def without_none(node: ast.expr) -> ast.expr:
     """Return T for ``Optional[T]``, ``Union[T, None]`` and ``T | None``; a union of several types as it is."""
     options: list[ast.expr] = []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         options = [node.left, node.right]
     elif isinstance(node, ast.Subscript) and syntax.last_name(node.value) in ("Optional", "Union"):
-        options = _inner_types(node)
+        options = inner_types(node)
     real = [option for option in options if not (isinstance(option, ast.Constant) and option.value is None)]
-    return _without_none(real[0]) if len(real) == 1 else node
+    return without_none(real[0]) if len(real) == 1 else node
 
 
 def signature_sha(flags: list[FlagFacts]) -> str:
@@ -95,81 +90,48 @@ def signature_sha(flags: list[FlagFacts]) -> str:
     return hashlib.sha256(json.dumps(msgspec.to_builtins(flags), sort_keys=True).encode()).hexdigest()
 
 
-def read_click(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:
-    """Add the options and arguments of every command, and the names of commands of a group as ``subcommands``."""
-    for function in syntax.functions_of(tree):
-        decorators = [(syntax.last_name(node), node) for node in function.decorator_list]
-        commands = [syntax.dotted(syntax.called(node)) for word, node in decorators if word in ("command", "group")]
-        if any(name.endswith(".command") and not name.startswith("click.") for name in commands):
-            facts.subcommands.append(function.name.replace("_", "-"))
-        for word, node in decorators if commands else ():
-            flag = None
-            if word in ("option", "argument") and isinstance(node, ast.Call) and node.args:
-                flag = _click_flag(node, scope, word == "argument")
-            facts.flags += [flag] if flag else []
-            facts.complete &= flag is not None or word in _WITHOUT_FLAGS  # another decorator may add any flag
+def read_typer(module: Module, facts: ExecutorFacts) -> None:
+    """Add the parameters of the functions behind ``typer.run(f)`` and ``@app.command()``; of several, as subcommands."""
+    facts.spelling = "--{name}"
+    functions = [node for node in module.definitions.values() if isinstance(node, syntax.Function)]
+    commands = [(node, found) for node in functions if (found := _typer_decorator(node, "command"))]
+    callbacks = [node for node in functions if _typer_decorator(node, "callback")]
+    calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+    if any(syntax.last_name(call) == "add_typer" for call in calls):
+        facts.doubt("the commands of an app that add_typer adds are not listed")
+    for callback in callbacks:
+        facts.flags += _typer_flags(callback, module)
+    if len(commands) > 1 or (commands and callbacks):
+        facts.subcommand_name, facts.subcommand_required = "command", not callbacks
+        for function, decorator in commands:
+            given = [*decorator.args[:1], syntax.keywords_of(decorator).get("name")]
+            names = [name for part in given if isinstance(name := module.scope.value_or(part, None), str)]
+            name = names[0] if names else function.name.lower().replace("_", "-")
+            flags, doc = _typer_flags(function, module), syntax.first_line(function)
+            facts.subcommands.append(SubcommandFacts(name=name, doc=doc, flags=flags))
+        return
+    run = [call.args[0] for call in calls if module.full_name(call) == "typer.run" and call.args]
+    started = [Found(node, module) for node, _ in commands]
+    target = started[0] if started else module.find(syntax.dotted(run[0])) if run else None
+    if target is not None and isinstance(target.node, syntax.Function):
+        facts.flags += _typer_flags(target.node, target.module)
+    elif not callbacks:
+        facts.doubt("the source does not show which function is started")
 
 
-def _click_flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFacts | None:
-    given = syntax.keywords_of(node)
-    try:
-        names = [str(scope.value(argument)) for argument in node.args]
-    except syntax.Unknown:
-        return None
-    options = [part for name in names if name.startswith("-") for part in name.split("/")]
-    plain = [name for name in names if not name.startswith("-")]
-    long = [option for option in options if option.startswith("--")]
-    name = plain[0] if plain else (long or options)[0].lstrip("-").replace("-", "_")
-    facts = FlagFacts(name=name.lower(), options=options, hidden=_is(True, given.get("hidden")))
-    settings = [word for word in ("is_flag", "count", "multiple") if _is(True, given.get(word))]
-    switch = "/" if any("/" in name for name in names) else (settings or [""])[0]
-    facts.action, facts.type, facts.default = _CLICK_SWITCHES[switch]
-    needed = positional and "default" not in given and not _is(False, given.get("required"))
-    facts.required = needed or _is(True, given.get("required"))
-    kind = given.get("type")
-    if syntax.last_name(kind) == "Choice" and isinstance(kind, ast.Call) and kind.args:
-        facts.set_choices(kind.args[0], scope)
-    else:
-        facts.type = TYPES.get(syntax.last_name(kind), facts.type)
-    if "default" in given and not facts.set_default(given["default"], scope):
-        facts.default_text = None
-    nargs = scope.value_or(given.get("nargs"), None)
-    facts.nargs = "*" if nargs == -1 else nargs
-    facts.help = str(scope.value_or(given.get("help"), ""))
-    if not syntax.last_name(kind) and facts.action == "store" and isinstance(facts.default, (bool, int, float)):
-        facts.type = type_of_value(facts.default)
-    return facts
+def _typer_decorator(function: syntax.Function, word: str) -> ast.Call | None:
+    found = (node for node in function.decorator_list if isinstance(node, ast.Call))
+    return next((node for node in found if syntax.last_name(node) == word), None)
 
 
-def _is(value: bool, node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value
-
-
-def read_typer(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:
-    """Add the parameters of the functions behind ``typer.run(f)`` and ``@app.command()``."""
+def _typer_flags(function: syntax.Function, module: Module) -> list[FlagFacts]:
     choices = {}
-    for node in tree.body:
+    for node in module.tree.body:
         if isinstance(node, ast.ClassDef) and any(syntax.dotted(base).endswith("Enum") for base in node.bases):
-            values = [scope.value_or(item.value, None) for item in node.body if isinstance(item, ast.Assign)]
+            values = [module.scope.value_or(item.value, None) for item in node.body if isinstance(item, ast.Assign)]
             choices[node.name] = [str(value) for value in values if value is not None]
-    for function in _typer_functions(tree, facts):
-        for parameter in parameters_of(function):
-            if not syntax.dotted(parameter[0].annotation).endswith("Context"):
-                facts.flags.append(_typer_flag(parameter, scope, choices))
-
-
-def _typer_functions(tree: ast.Module, facts: ExecutorFacts) -> list[syntax.Function]:
-    """Return the commands and callbacks, else the functions in calls of run. Add the names of several commands."""
-    by_name = {function.name: function for function in syntax.functions_of(tree)}
-    roles = {name: set(map(syntax.last_name, function.decorator_list)) for name, function in by_name.items()}
-    commands = [name for name in by_name if "command" in roles[name]]
-    if len(commands) > 1:
-        facts.subcommands += [name.replace("_", "-") for name in commands]
-    started = [name for name in by_name if roles[name] & {"command", "callback"}]
-    if not started:
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
-        started = [syntax.dotted(call.args[0]) for call in calls if syntax.dotted(call.func) in ("typer.run", "run")]
-    return [by_name[name] for name in started if name in by_name]
+    wanted = (one for one in parameters_of(function) if not syntax.dotted(one[0].annotation).endswith("Context"))
+    return [_typer_flag(parameter, module.scope, choices) for parameter in wanted]
 
 
 def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, list[str]]) -> FlagFacts:
@@ -178,7 +140,7 @@ def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, li
     flag = flag_of_parameter(parameter, scope)
     marker, annotation = default, argument.annotation
     if isinstance(annotation, ast.Subscript) and syntax.dotted(annotation.value).endswith("Annotated"):
-        annotation, *extras = _inner_types(annotation)
+        annotation, *extras = inner_types(annotation)
         marker = next((extra for extra in extras if isinstance(extra, ast.Call)), marker)
     flag.choices = choices.get(syntax.dotted(annotation), flag.choices)
     if flag.choices:
@@ -218,14 +180,59 @@ def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syn
     return [value for value in values if isinstance(value, str) and value.startswith("-")]
 
 
-def read_fire(tree: ast.Module, scope: syntax.Scope, facts: ExecutorFacts) -> None:
-    """Add every parameter of ``fire.Fire(function)`` as an option ``--name``; flags of other components are unknown."""
-    by_name = {function.name: function for function in syntax.functions_of(tree)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and syntax.dotted(node.func) in ("fire.Fire", "Fire"):
-            function = by_name.get(syntax.dotted(node.args[0])) if node.args else None
-            flags, accepts_any = flags_of_function(function, scope) if function else ([], True)
-            for flag in flags:
-                flag.options, flag.action, flag.nargs = ["--" + flag.name], "store", None
-            facts.flags += flags
-            facts.complete &= not accepts_any
+def read_fire(module: Module, facts: ExecutorFacts) -> None:
+    """Add the parameters of ``fire.Fire(function)`` as options ``--name``, and the functions of a dict as subcommands."""
+    facts.spelling = "--{name}"
+    for call in (call for call in module.started if call.name in ("fire.Fire", "fire.core.Fire")):
+        given = [*call.node.args, *(v for k, v in syntax.keywords_of(call.node).items() if k == "component")]
+        component = given[0] if given else None
+        owner = call.module.find(syntax.dotted(component))
+        if isinstance(component, ast.Dict):
+            names = [call.module.scope.value_or(key, None) for key in component.keys]
+            commands = dict(zip(names, component.values, strict=True))
+        elif component is None:
+            functions = [node for node in call.module.tree.body if isinstance(node, syntax.Function)]
+            commands = {node.name: ast.Name(node.name) for node in functions}
+        elif owner is not None and isinstance(owner.node, ast.ClassDef):
+            _add_fire_class(owner, facts)
+            continue
+        else:
+            facts.flags += _fire_flags(call.module.find(syntax.dotted(component)), ast.unparse(component), facts)
+            continue
+        facts.subcommand_name, facts.subcommand_required = "command", True
+        for name, value in commands.items():
+            flags = _fire_flags(call.module.find(syntax.dotted(value)), ast.unparse(value), facts)
+            facts.subcommands += [SubcommandFacts(name=name, flags=flags)] if isinstance(name, str) else []
+        if component is None or not all(isinstance(name, str) for name in commands):
+            facts.doubt("fire.Fire() takes other names of the module or of a dict, which are not listed")
+
+
+def _add_fire_class(owner: Found, facts: ExecutorFacts) -> None:
+    """Add the parameters of a class as flags, and its methods as subcommands."""
+    facts.subcommand_name, facts.subcommand_required = "command", True
+    classes = lineage(owner)
+    methods = {
+        n.name: Found(n, one.module)
+        for one in reversed(classes)
+        for n in one.node.body
+        if isinstance(n, syntax.Function)
+    }
+    if "__init__" in methods:
+        facts.flags += _fire_flags(methods["__init__"], owner.node.name, facts)
+    for name, method in methods.items():
+        if not name.startswith("_"):
+            doc = syntax.first_line(method.node)
+            facts.subcommands.append(SubcommandFacts(name=name, doc=doc, flags=_fire_flags(method, name, facts)))
+
+
+def _fire_flags(found: Found | None, shown: str, facts: ExecutorFacts) -> list[FlagFacts]:
+    if found is None or not isinstance(found.node, syntax.Function):
+        facts.doubt(f"the flags of fire's {shown} are not listed")
+        return []
+    flags, accepts_any = flags_of_function(found.node, found.module.scope)
+    if accepts_any:
+        facts.doubt(f"{found.node.name}() takes any parameter")
+    for flag in flags:
+        flag.options, flag.nargs = ["--" + flag.name], None
+        flag.action = "store_bool" if flag.type == "bool" else "store"
+    return flags

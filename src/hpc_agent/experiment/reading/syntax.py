@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -35,10 +35,10 @@ def _calculated(kind: type[ast.operator], left: Any, right: Any) -> Any:
 
 
 class Scope:
-    """Constants of a module, for values that are written as names."""
+    """Constants of a module, for values that are written as names; ``known`` are those that it has from elsewhere."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.names: dict[str, Any] = {}
+    def __init__(self, tree: ast.Module, known: Mapping[str, Any] | None = None) -> None:
+        self.names: dict[str, Any] = dict(known or {})
         for node in tree.body:
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -109,7 +109,12 @@ def as_json(value: Any) -> Any:
         raise Unknown from error
 
 
-def first_line(node: ast.Module | Function) -> str:
+def is_guard(node: ast.AST) -> bool:
+    """Return True for ``if __name__ == "__main__":``."""
+    return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+
+
+def first_line(node: ast.Module | Function | ast.ClassDef) -> str:
     """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
 
@@ -141,8 +146,15 @@ def functions_of(tree: ast.Module) -> list[Function]:
     return [node for node in tree.body if isinstance(node, Function)]
 
 
+def defined_in(tree: ast.Module) -> set[str]:
+    """Return the names of functions, classes and variables that a module sets, at any level."""
+    nodes = list(ast.walk(tree))
+    named = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    return named | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
 def imports_of(tree: ast.Module) -> dict[str, str]:
-    """Return the full name that each imported local name stands for."""
+    """Return the full name that each imported local name stands for; ``from a import *`` as ``a.*``."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -151,7 +163,8 @@ def imports_of(tree: ast.Module) -> dict[str, str]:
                 found[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                found[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+                full = "." * node.level + (f"{node.module}." if node.module else "") + alias.name
+                found[full if alias.name == "*" else alias.asname or alias.name] = full
     return found
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from hpc_agent.experiment.grid.generators import MANIFEST, TaskSource
 from hpc_agent.experiment.grid.literals import literal
-from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.experiment.writing.generated_file import compare_generated, edited, write_generated
 from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.state.repo_files import RepoLayout
@@ -28,10 +27,11 @@ def resolve(task_id):
 """
 
 Flags = dict[str, list[dict[str, Any]]]
+Starts = dict[str, dict[str, Any]]
 
 
-def render(source: TaskSource, flags: Flags, python: str) -> str:
-    """Return the signed text of tasks.py."""
+def render(source: TaskSource, flags: Flags, starts: Starts, python: str | None) -> str:
+    """Return the signed text of tasks.py; ``python`` is None for the interpreter of any cluster."""
     tasks = f"{source.count:,} task" + ("" if source.count == 1 else "s")
     about = source.about if source.about.startswith(str(source.count)) else f"{source.about} = {tasks}"
     about = about.replace("\\", "/").replace('"', "'").replace("\n", " ")  # nothing that ends the docstring
@@ -43,7 +43,11 @@ def render(source: TaskSource, flags: Flags, python: str) -> str:
         for key, rows in flags.items():
             inner = "".join(f"        {literal(row, 8)},\n" for row in rows)
             text += f"    {literal(key)}: [" + (f"\n{inner}    " if rows else "") + "],\n"
-        text += "}\n" + (f"PYTHON = {literal(python)}\n" if python != DEFAULT_PYTHON else "")
+        text += (
+            "}\n"
+            + (f"STARTS = {literal(starts)}\n" if starts else "")
+            + (f"PYTHON = {literal(python)}\n" if python else "")
+        )
     return sign(text + _ENDING)
 
 
@@ -69,9 +73,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def plan_files(repo: RepoLayout, source: TaskSource, flags: Flags, python: str, force: bool) -> dict[Path, str]:
+def plan_files(
+    repo: RepoLayout, source: TaskSource, flags: Flags, starts: Starts, python: str | None, force: bool
+) -> dict[Path, str]:
     """Return path -> text of each file to write. Raises SpecInvalid for a file that was edited, unless ``force``."""
-    files = {repo.tasks: render(source, flags, python)}
+    files = {repo.tasks: render(source, flags, starts, python)}
     if flags:
         files[repo.hpc / CLI] = sign(CLI_SOURCE.read_text(encoding="utf-8"))
     if source.manifest is not None:

@@ -5,6 +5,7 @@ rename, after the result folder is in place: a task without a record is not comp
 """
 
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import task_environment
 from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, write_json
+from ..shared.processes import PASSED_ON
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
 from .element import Element, attempts, claim, superseded
@@ -47,6 +49,8 @@ def _run_tasks(element: Element) -> int:
 
         staged = Staged(element.document.nfs_data_dir)  # in use until this function returns
         os.environ["LOCAL_DATA_DIR"] = staged.path
+    for number in PASSED_ON:  # between two tasks there is nobody to pass a signal on to
+        signal.signal(number, lambda *_: None)
     done = []
     try:
         for task in element.tasks:

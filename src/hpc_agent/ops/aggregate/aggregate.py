@@ -17,7 +17,7 @@ from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
 from hpc_agent.ops.run.run_status import oom_notes
-from hpc_agent.state.repo_files import save
+from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
@@ -94,7 +94,8 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
             details=left_out,
             remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
         )
-    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
+    wanted = request.output_dir
+    folder = local_path(world.cwd, wanted, "output_dir", True) if wanted else run.repo.aggregate(run.record.run_id)
     counts = {"complete": included == total, "total_tasks": total, "included_tasks": included, **left_out}
     return _write_table(run, folder, waves, request.replicates, counts)
 

@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
+from hpc_agent.experiment.grid.axis_values import Axes
 from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
-from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
-from hpc_agent.experiment.reading.executors import (
-    CHOOSER,
-    Executor,
+from hpc_agent.experiment.reading.executors import CHOOSER, FILE_NAMES, FOLDER_NAMES, Executor, named_executors
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, RunFacts
+from hpc_agent.experiment.reading.parameters import (
     Problem,
     check_kwargs,
     flag_rows,
     metrics_file_of,
-    named_executors,
 )
+from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.author.cluster_choice import INTERVIEW, python_of_tasks
+from hpc_agent.ops.author.parameter_ways import with_ways
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
+from hpc_agent.state.runs import find_existing_runs
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
-BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
-INTERVIEW = "interview.json"
+BUILD_EXECUTOR = "hpc-agent build-executor --name train"
 SETTINGS = ".claude/settings.json"
 RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
 
 
-def build_tasks_command(executors: str) -> str:
-    """Return the command that writes tasks for executors, for a next step."""
-    return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
+# Example values of an axis.
+EXAMPLES: dict[str, list[Any]] = {"int": [1, 2], "float": [0.1, 1.0], "bool": [True, False], "json": [[1], [2]]}
+
+
+def build_tasks_command(found: Sequence[Executor | ExecutorFacts | RunFacts]) -> str:
+    """Return the command that writes tasks for the first executor, or the one that writes an executor for none.
+
+    The axes are examples: the parameters that the executor requires, else the first one, with values of their types.
+    """
+    if not found:
+        return BUILD_EXECUTOR
+    flags = [f for f in found[0].flags if f.name not in (*FILE_NAMES, *FOLDER_NAMES) and not f.hidden]
+    axes = {}
+    for flag in [f for f in flags if f.required] or flags[:1]:
+        known = flag.choices[:2] if flag.choices else None if flag.default is None else [flag.default]
+        axes[flag.name] = known or EXAMPLES.get(flag.type, ["a", "b"])
+    words = ["hpc-agent", "build-tasks-py", "--executors", found[0].name]
+    return quote([*words, *(["--axes", json.dumps(axes, ensure_ascii=False)] if axes else [])])
+
+
+Interpreter = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$")]
 
 
 class TaskRequest(Request):
@@ -53,17 +77,26 @@ class TaskRequest(Request):
     executors: Annotated[
         list[str], doc("scripts or functions: stem, path, function or path:function; default: the only one")
     ] = []
-    axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
-    task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
+    axes: Annotated[
+        Axes, doc('values of each parameter; their product: {"seed": [0, 1, 2], "alpha": {"logspace": [1e-4, 10, 20]}}')
+    ] = {}
+    task_generator: Annotated[
+        TaskGenerator | None, doc("tasks of another shape; with axes: each of them with every value of the axes")
+    ] = None
     fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
     data_axis: Annotated[
         ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
     ] = None
-    python: Annotated[str, doc("interpreter of the executors", pattern=r"^[A-Za-z0-9_./+-]+$")] = DEFAULT_PYTHON
+    python: Annotated[Interpreter | None, doc("interpreter of Python executors; default: the cluster's")] = None
+    pass_as: Annotated[
+        dict[str, str],
+        doc('how a parameter that the source does not show is passed: {"lr": "--lr"}, "lr=", "$LR", "positional"'),
+    ] = {}
+    check_help: Annotated[bool, doc("run executors with --help, and pass on parameters whose option it prints")] = False
 
 
 def plan_tasks_file(
-    repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
+    world: World, repo: RepoLayout, wanted: TaskRequest, count: int | None, force: bool, known: Executor | None = None
 ) -> tuple[TaskSource, dict[Path, str], dict[str, Any]]:
     """Return checked tasks, their files, and the facts of a TasksResult. ``known`` is the executor of an entry point.
 
@@ -71,27 +104,57 @@ def plan_tasks_file(
     """
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
-    source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
+    source = _source(wanted, entries, by_axis, repo.root)
+    unsure: list[str] = []
     if wanted.data_axis is not None:
-        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
+        axis = with_recorded(wanted.data_axis, repo, entries)
+        source = split_series(source, axis)
+        if axis.kind in ("independent", "bounded_halo"):
+            named = [entry.name for entry in entries if entry.is_function and entry.returns_metrics is None]
+            unsure = [
+                f"the source of {name}() does not show what it returns: {RIGHT} (docs/series.md)" for name in named
+            ]
     if count is not None and source.count != count:
         message = f"{source.about} makes {source.count:,} tasks, not {count:,}"
         remedy = "Correct the axes or task_count, then call again; nothing was written."
         details = {"task_count": count, "made": source.count}
         raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
-    notes = _checked(source, entries)
+    notes: list[str] = []
+    if wanted.pass_as or wanted.check_help:
+        names = {name for kwargs in _sample(source) for name in kwargs} if wanted.check_help else set()
+        entries, notes = with_ways(world, repo.root, entries, names, wanted.pass_as, wanted.python)
+    notes += [*_checked(source, entries), *unsure]
+    target = getattr(wanted, "cluster_target", None)
+    python, note = python_of_tasks(world, repo, wanted.python, target.cluster if target else None)
+    notes += note
     flags = {entry.key: flag_rows(entry) for entry in entries}
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
     facts = {
         "total_tasks": source.count,
-        "executor": command_of(wanted.python),
+        "executor": command_of(python),
         "executors": {entry.name: entry.key for entry in entries},
         "metrics_file": metrics_file_of(flags),
         "preview": {name: next(itertools.islice(source.make(), index, None)) for name, index in at.items()},
         "notes": notes,
         "next_step": "hpc-agent resolve-submit-inputs",
     }
-    return source, plan_files(repo, source, flags, wanted.python, force), facts
+    starts = {entry.key: row for entry in entries if entry.start and (row := entry.start.row())}
+    files = plan_files(repo, source, flags, starts, wanted.python, force)
+    notes += _replaced(repo, files[repo.tasks])
+    return source, files, facts
+
+
+def _replaced(repo: RepoLayout, text: str) -> list[str]:
+    """Return a note when ``text`` replaces the tasks.py of a run."""
+    before = repo.tasks.read_bytes() if repo.tasks.is_file() else b""
+    if before == text.encode():
+        return []
+    sha = hashlib.sha256(before).hexdigest()
+    used = [run for run in find_existing_runs(repo)[0] if run.tasks_py_sha == sha]
+    return [
+        f"this replaces the {run.task_count:,} tasks of the run {run.run_id}, which keeps a frozen copy"
+        for run in used[:1]
+    ]
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -99,7 +162,8 @@ def _named_by_axis(wanted: TaskRequest) -> list[str]:
     params = wanted.task_generator.params if wanted.task_generator else {}
     axes = [axes for axes in (wanted.axes, params.get("axes")) if isinstance(axes, dict)]
     items = [item for item in params.get("items") or [] if isinstance(item, dict)]
-    values = [value for each in axes for value in each.get(CHOOSER, [])]
+    chosen = [each.get(CHOOSER, []) for each in axes]
+    values = [value for each in chosen if isinstance(each, list) for value in each]
     values += [each[CHOOSER] for each in (*items, wanted.fixed_params) if CHOOSER in each]
     return list(dict.fromkeys(map(str, values)))
 
@@ -117,28 +181,23 @@ def _entries(repo: RepoLayout, named: list[str]) -> list[Executor]:
     return entries
 
 
-def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str]) -> TaskGenerator:
-    """Return the generator of the tasks. Several executors that no parameter names become the first axis."""
-    if wanted.axes and wanted.task_generator is not None:
-        raise SpecInvalid("give either axes or task_generator", field="task_generator")
-    generator = wanted.task_generator or TaskGenerator("cartesian_product", {"axes": wanted.axes})
-    if len(entries) == 1 or by_axis:
-        empty = not wanted.axes and wanted.task_generator is None
-        return TaskGenerator("enumerated", {"items": [{}]}) if empty else generator
-    axes = generator.params.get("axes")
-    if generator.kind != "cartesian_product" or not isinstance(axes, dict):
-        message = f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task"
-        remedy = "Give every item the parameter 'executor', or name one executor; then call again."
-        raise SpecInvalid(message, field="task_generator", remediation=remedy)
-    axes = {CHOOSER: [entry.name for entry in entries], **axes}
-    return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
+def _source(wanted: TaskRequest, entries: list[Executor], by_axis: list[str], root: Path) -> TaskSource:
+    """Return the tasks of the generator, times the axes. Several executors that no parameter names are the first axis."""
+    axes = wanted.axes
+    if len(entries) > 1 and not by_axis:
+        axes = {CHOOSER: [entry.name for entry in entries], **axes}
+    return make_source(wanted.task_generator, root, wanted.fixed_params, axes)
+
+
+def _sample(source: TaskSource) -> Iterator[dict[str, Any]]:
+    return itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS))
 
 
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
     """Check a sample of the tasks, and return notes. Raises SpecInvalid for a parameter that its executor refuses."""
     by_name = {name: entry for entry in entries for name in (entry.name, entry.key)}
     found: dict[str, Problem] = {}
-    for kwargs in itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS)):
+    for kwargs in _sample(source):
         entry = by_name.get(str(kwargs.get(CHOOSER, entries[0].name)), entries[0])
         for problem in check_kwargs(entry, kwargs):
             found.setdefault(problem.message, problem)
@@ -155,7 +214,7 @@ def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
     silent = [
         f"{entry.key} has no flag for an output file: it has to write metrics.json into $HPC_RESULT_DIR"
         for entry in entries
-        if not entry.is_function and entry.metrics_file is None and entry.framework != "plain"
+        if not (entry.is_function or entry.metrics_file or entry.names_result_dir) and entry.framework != "plain"
     ]
     return [*found, *reserved, *silent]
 
@@ -193,7 +252,7 @@ def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyRe
     overwrites a file that was edited.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    _, files, facts = plan_tasks_file(repo, request, request.task_count, request.force)
+    _, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force)
     return BuildTasksPyResult(files=write_files(repo, files), **facts)
 
 
@@ -253,9 +312,9 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
 
     Names, values and the count are checked before anything is written. The same request changes nothing.
     """
-    repo = experiment_root(world.cwd, request.campaign_dir)
+    repo = experiment_root(world.cwd, request.campaign_dir, "campaign_dir")
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
-    source, files, facts = plan_tasks_file(repo, request, request.task_count, request.force, executor)
+    source, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
     for path, text in wrapper.items():
         refuse_edited(repo, path, text, request.force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +12,14 @@ import msgspec
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
-from hpc_agent.experiment.reading.executors import CHOOSER, check_kwargs, executor_at
+from hpc_agent.experiment.reading.executors import CHOOSER, executor_at, script_of
+from hpc_agent.experiment.reading.parameters import check_kwargs
+from hpc_agent.experiment.reading.pushed_tree import MAX_BYTES
+from hpc_agent.experiment.reading.starts import INTERPRETERS
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
+from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.ops.run.evidence import Evidence
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun
@@ -81,18 +86,21 @@ def sampled_tasks(frozen: FrozenRun) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def check_signatures(frozen: FrozenRun) -> list[Finding]:
-    """Compare every task's parameters with the executor's flags, where .hpc/cli.py starts the executor."""
+    """Compare every task's parameters with the executor's flags, or with what a command of its own passes on."""
     static = read_tasks_file(frozen.repo.tasks)
     if not static.flags or f".hpc/{CLI}" not in frozen.request.executor:
-        return [Finding(SIGNATURES, "info", "not_checked", "the command passes the parameters on by itself")]
-    entries = {}
+        return _check_command(frozen)
+    entries, rows = {}, {}
     findings: dict[str, Finding] = {}
+    files = frozen.tree.files()
     for name, key in zip(static.executors, static.flags, strict=True):
         entry = executor_at(frozen.repo.root, key)
-        if entry is None:
-            message = f"FLAGS of tasks.py names {key}, which is not in the repo"
+        if entry is None or key.partition(":")[0] not in files:
+            where = "in the repo" if entry is None else "among the files that would be pushed"
+            message = f"FLAGS of tasks.py names {key}, which is not {where}"
             return [Finding(SIGNATURES, "error", "executor_missing", message, "Run 'hpc-agent build-tasks-py' again.")]
         entries[name] = entries[key] = entry
+        rows[key] = static.flags[key]
     only = next(iter(entries.values()))
     for task, kwargs in sampled_tasks(frozen):
         name = str(kwargs.get(CHOOSER, ""))
@@ -100,11 +108,55 @@ def check_signatures(frozen: FrozenRun) -> list[Finding]:
             message = f"task {task}: there is no executor {name!r} in FLAGS"
             fix = f"Use one of {', '.join(static.executors)}."
             return [Finding(SIGNATURES, "error", "executor_missing", message, fix, {"task": task, "executor": name})]
-        for problem in check_kwargs(entries.get(name, only), kwargs):
+        entry = entries.get(name, only)
+        for problem in check_kwargs(entry, kwargs, rows[entry.key]):
             evidence = {**problem.evidence, "first_task": task, "field": "tasks.py"}
             finding = Finding(SIGNATURES, problem.severity, problem.code, problem.message, problem.fix, evidence)
             findings.setdefault(problem.message, finding)
     return list(findings.values())[:20]
+
+
+def _check_command(frozen: FrozenRun) -> list[Finding]:
+    """Find parameters that the command does not name, and that neither its script nor another file of the repo reads."""
+    command, root = frozen.request.executor, frozen.repo.root
+    words = set(re.findall(r"\w+", command))
+    findings: dict[tuple[str, str], Finding | None] = {}
+    for task, kwargs in sampled_tasks(frozen):
+        unnamed = [
+            name for name in kwargs if not words & {*_variables(name), "HPC_KW_JSON"} and name not in ("halo", "ahead")
+        ]
+        if not unnamed or (script := script_of(command, kwargs, root)) is None:
+            continue
+        for name in unnamed:
+            if (script, name) not in findings:
+                findings[script, name] = _unread(frozen, script, name, task)
+    found = [finding for finding in findings.values() if finding]
+    said = "the command passes the parameters on by itself"
+    return found[:20] or [Finding(SIGNATURES, "info", "not_checked", said)]
+
+
+def _variables(name: str) -> list[str]:
+    """Return the variables in which a parameter arrives."""
+    return [f"HPC_KW_{name.upper()}", *([] if is_reserved(name) else [name.upper()])]
+
+
+def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | None:
+    """Return a finding when no file of the repo shows that it reads the parameter from the environment."""
+    entry, variables = executor_at(frozen.repo.root, script), _variables(name)
+    if entry is None or entry.accepts_any or any(flag.options[0][1:] in variables for flag in entry.environment):
+        return None
+    pattern = re.compile(rf"\b({'|'.join([*variables, 'HPC_KW_JSON', 'read_kw_env'])})\b".encode())
+    kinds, sizes = (*INTERPRETERS, ".ipynb", ""), frozen.tree.sizes
+    named = [
+        file for file in frozen.tree.files() if Path(file).suffix.lower() in kinds and not file.startswith(".hpc/")
+    ]
+    small = (frozen.repo.root / file for file in named if sizes.get(file, 0) <= MAX_BYTES)
+    if any(pattern.search(file.read_bytes()) for file in small):
+        return None
+    message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
+    fix = f"""Pass it on: --executor '{frozen.request.executor} --{name} "${variables[-1]}"', or let .hpc/cli.py do it: """
+    fix += f"'hpc-agent build-tasks-py --executors {script}'."
+    return Finding(SIGNATURES, "error", "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
 
 def check_series_axes(frozen: FrozenRun) -> list[Finding]:
@@ -155,7 +207,13 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
         shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
         if not path.startswith("/") and path not in files and path not in folders and not shared:
             why, fix = "does not exist", "Correct the path."
-            if (frozen.repo.root / path).exists():
+            output = next((name for name in frozen.output_folders if f"{path}/".startswith(f"{name}/")), "")
+            if path == output:
+                continue
+            if output and (frozen.repo.root / path).exists():
+                why = f"is in the output folder {output}, of which each run has its own empty one"
+                fix = f"Move the file, or leave {output} out of --outputs."
+            elif (frozen.repo.root / path).exists():
                 why = "is not pushed with the code"
                 fix = f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
             message = f"'{parameter}' of task {task} is {value}, which {why}"

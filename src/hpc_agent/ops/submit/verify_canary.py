@@ -8,6 +8,7 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.outage import patiently
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
@@ -56,8 +57,14 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     run_id, started = run.record.run_id, world.awake()
     least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
     pause = max(least, request.poll_interval_sec or min(least, 10.0))
+    ticks = 0
+
+    def ask() -> dict[str, Any]:
+        return run.node.ask("canary", run_id, {"expect_output": request.expect_output})
+
     while True:
-        seen = run.node.ask("canary", run_id, {"expect_output": request.expect_output})
+        seen = patiently(world, ask, ticks > 0, started + request.wait_budget_sec)
+        ticks += 1
         world.progress.update("canary", state=seen["state"])
         if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
             break
