@@ -232,6 +232,9 @@ def test_a_dry_run_runs_what_would_be_pushed(call, repo):
     assert call("dry-run-local", "--executor", "python3 .hpc/cli.py", "--task-ids", "7").envelope["field"] == "task_ids"
     slow = call("dry-run-local", "--executor", "sleep 60", "--timeout-sec", "1", "--task-ids", "0").data
     assert [row["code"] for row in slow["findings"]] == ["not_ended"]
+    text = """echo '{"acc": "0.5"}' >"$HPC_RESULT_DIR/metrics.json" """
+    (told,) = call("dry-run-local", "--executor", text, "--task-ids", "0").data["findings"]
+    assert (told["code"], "metric acc (0.5) left out" in told["message"]) == ("metrics_left_out", True)
 
 
 def test_a_table_is_checked_for_rows_and_values(call, repo):
