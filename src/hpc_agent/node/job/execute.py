@@ -240,6 +240,7 @@ def _pump(
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
         ended = process.ended()
+    stops += [number for number in arrived[seen:] if number not in PASSED_ON]  # such as came with the executor's end
     for _ in range(LAST_READS):  # a background child may print for ever
         if open_pipe and select.select([pipe], [], [], 0)[0]:
             open_pipe = _copy_output(pipe, log)
