@@ -38,7 +38,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
     return {
-        "waves": {wave: _wave(folder, run, wave, waves[wave], status, replicates) for wave in chosen},
+        "waves": {wave: _wave(status, run, wave, waves[wave], replicates) for wave in chosen},
         # A later status of the ended run measures again, also the tasks without a record.
         "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
         "measured_as": "records",
@@ -57,9 +57,9 @@ def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
 
 
 def _wave(
-    folder: RunFolder, run: Dict[str, Any], wave: str, members: List[int], status: RunStatus, replicates: List[str]
+    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str]
 ) -> Dict[str, Any]:
-    states = status.state
+    folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)

@@ -47,6 +47,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     request_id = begun or f"{policy_sha}-{secrets.token_hex(4)}"
     if not dry_run and not (begun and run.record.open_policy == policy):
         run.journal.append(run_id, "resubmitting", request_id=request_id, policy=policy)
+        run.record.open_resubmit, run.record.open_policy = request_id, policy
     question = {
         "request_id": request_id,
         "owner": owner(),
