@@ -78,7 +78,11 @@ def test_a_killed_submission_is_found_by_its_job_names(site, run_cli, tmp_path, 
     table = aggregate(run_cli, repo)
     assert [row["metrics"]["y"]["count"] for row in table["rows"]] == [1, 1, 1, 1]
     ended = submit(run_cli, repo, "bash work_sh", "--mem-mb", "60")
-    assert (ended["deduped"], ended["plan"], ended["next_step"]) == (True, plan, "aggregate")
+    assert (ended["deduped"], ended["plan"], ended["next_step"]) == (
+        True,
+        plan,
+        f"hpc-agent aggregate --run-id {again['run_id']}",
+    )
 
 
 @pytest.mark.timeout(300)

@@ -256,7 +256,7 @@ def test_history_and_repetition(call, repo):
     assert call("monitor-flow").data["lifecycle_state"] == "complete"
     short = call("validate-walltime-against-history", "--cluster", "local", "--requested-walltime-sec", "1")
     assert short.code == 0 or short.envelope["details"]["findings"][0]["code"] == "walltime_too_short"
-    plan = call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(spec)).data["plan"]
+    plan = call("submit", "--spec", "-", "--dry-run", "--rerun", stdin=json.dumps(spec)).data["plan"]
     assert plan["origin"]["walltime_sec"].startswith("measured: ")
     again = call("validate-stochastic-marker", "--campaign-id", "c1", "--expected-cmd-sha", sent["cmd_sha"]).data
     assert (again["overall"], again["findings"][0]["evidence"]["runs"]) == ("warn", [sent["run_id"]])
