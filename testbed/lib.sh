@@ -99,12 +99,25 @@ install_packages() {
     can_install || die "missing: ${missing[*]} (root on Debian installs them)"
     mkdir -p "$TESTBED_DIR"
     say "installing: ${missing[*]}"
-    (
-        flock -w 900 9 || die "another installation holds $TESTBED_DIR/apt.lock"
-        _apt_install "${missing[@]}" 9>&-
-    ) 9>"$TESTBED_DIR/apt.lock" || fail "apt-get install" "$TESTBED_DIR/apt-$NAME.log"
+    with_apt_lock _apt_install "${missing[@]}" || fail "apt-get install" "$TESTBED_DIR/apt-$NAME.log"
     say "packages installed"
 }
+
+# download_package PACKAGE FOLDER: its .deb, not installed. The sandbox's user may not write below root's folders.
+download_package() {
+    local log=$TESTBED_DIR/apt-$NAME.log
+    cd "$2" && _apt_update >"$log" 2>&1 &&
+        apt-get -q -o APT::Sandbox::User=root download "$1" </dev/null >>"$log" 2>&1
+}
+
+with_apt_lock() {
+    (
+        flock -w 900 9 || die "another installation holds $TESTBED_DIR/apt.lock"
+        "$@" 9>&-
+    ) 9>"$TESTBED_DIR/apt.lock"
+}
+
+_apt_update() { apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null; }
 
 _apt_install() {
     local log=$TESTBED_DIR/apt-$NAME.log policy=/usr/sbin/policy-rc.d
@@ -113,7 +126,7 @@ _apt_install() {
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
     fi
-    apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >"$log" 2>&1 &&
+    _apt_update >"$log" 2>&1 &&
         DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
             install --no-install-recommends "$@" </dev/null >>"$log" 2>&1
 }
@@ -134,19 +147,25 @@ make_user() {
     put 644 "$user" "$home/.profile" echo '. ~/.bashrc'
 }
 
-# start_sshd CONFIG_DIR RUN_DIR LOG_DIR PORT USER HOME ALIAS: key login for USER on 127.0.0.1:PORT; writes
-# CONFIG_DIR/ssh_config with the hosts ALIAS (multiplexed) and ALIAS-direct, and sets DIRECT_SSH to the latter's command
+# start_sshd CONFIG_DIR RUN_DIR LOG_DIR PORT USER HOME ALIAS [SHELL...]: key login for USER on 127.0.0.1:PORT; writes
+# CONFIG_DIR/ssh_config with the hosts ALIAS (multiplexed) and ALIAS-direct, and sets DIRECT_SSH to the latter's command.
+# ALIAS-SHELL is the host for the user hpcSHELL, whose home lies beside HOME.
 start_sshd() {
-    local config=$1 run=$2 log=$3 port=$4 user=$5 home=$6 alias=$7 key
+    local config=$1 run=$2 log=$3 port=$4 user=$5 home=$6 alias=$7 key shell; shift 7
     mkdir -p /run/sshd "$config/ssh"
     for key in host_ed25519 id_ed25519; do
         [ -s "$config/ssh/$key" ] || ssh-keygen -q -t ed25519 -N '' -C "testbed $key" -f "$config/ssh/$key"
     done
     put 600 "$user" "$home/.ssh/authorized_keys" cat "$config/ssh/id_ed25519.pub"
+    for shell in "$@"; do
+        put 600 "hpc$shell" "$(dirname "$home")/hpc$shell/.ssh/authorized_keys" cat "$config/ssh/id_ed25519.pub"
+    done
     put 644 root "$config/ssh/known_hosts" \
         echo "[127.0.0.1]:$port $(cut -d' ' -f1,2 "$config/ssh/host_ed25519.pub")"
-    put 644 root "$config/ssh/sshd_config" _sshd_config "$config" "$run" "$port" "$user"
-    put 644 root "$config/ssh_config" _ssh_config "$config" "$run" "$port" "$user" "$alias"
+    CHANGED=
+    put 644 root "$config/ssh/sshd_config" _sshd_config "$config" "$run" "$port" "$user${*/#/ hpc}"
+    if [ -n "$CHANGED" ] && alive "$run/sshd.pid" sshd; then kill -HUP "$(cat "$run/sshd.pid")"; fi
+    put 644 root "$config/ssh_config" _ssh_config "$config" "$run" "$port" "$user" "$alias" "$@"
     ensure_daemon "$run/sshd.pid" sshd "$log/sshd.start" \
         /usr/sbin/sshd -f "$config/ssh/sshd_config" -E "$log/sshd.log"
     # the -direct host: a multiplexing master would stay behind and keep our stdout open
@@ -177,9 +196,11 @@ E
 }
 
 _ssh_config() {
+    local shell
+    for shell in "${@:6}"; do printf 'Host %s\n    User %s\n\n' "$5-$shell" "hpc$shell"; done
     cat <<E
-# $5: multiplexed; $5-direct: one connection a command
-Host $5 $5-direct
+# $5: multiplexed; the others: one connection a command
+Host $5 $5-*
     HostName 127.0.0.1
     Port $3
     User $4

@@ -46,6 +46,17 @@ _REACH = {
     "sge-ssh": Reach(
         "sge", BED / "sge/ssh_config", "sge-testbed-direct", "sgeuser", BED / "sge/scratch/sgeuser", "qselect -q all.q"
     ),
+    **{
+        f"slurm-{shell}": Reach(
+            "slurm",
+            BED / "etc/ssh_config",
+            f"slurm-testbed-{shell}",
+            f"hpc{shell}",
+            BED / f"scratch/hpc{shell}",
+            _SLURM_PROBE,
+        )
+        for shell in ("tcsh", "fish")  # the user's login shell
+    },
     "slurm-local": Reach("slurm", None, "", _ME, BED / "scratch" / _ME, _SLURM_PROBE),
 }
 

@@ -70,7 +70,7 @@ class ClusterUnknown(UserError, code="cluster_unknown", remedy="Run 'hpc-agent c
     """No cluster of that name is configured."""
 
 class ConfigInvalid(UserError, code="config_invalid",
-                    remedy="Correct the file, then run 'hpc-agent clusters-describe <name>'."):
+                    remedy="Correct the file, then run 'hpc-agent clusters-list'."):
     """clusters.yaml is malformed, has a misspelt key, or still has a placeholder."""
 
 class PreconditionFailed(UserError, code="precondition_failed",
@@ -98,7 +98,7 @@ class SshUnreachable(HpcError, code="ssh_unreachable", category="network", retry
     """The host refused, did not answer in time, or did not accept the key."""
 
 class RemoteCommandFailed(ClusterError, code="remote_command_failed", retry_safe=False, remedy=(
-        "Read 'details.stderr_tail', then run the same command again, or see 'hpc-agent clusters-describe <name>'.")):
+        "Read 'details.stderr_tail', then run the same command again, or see 'hpc-agent clusters-list'.")):
     """A command on the cluster exited non-zero, or its answer cannot be read."""
 
 class SchedulerThrottled(ClusterError, code="scheduler_throttled",

@@ -49,6 +49,28 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
     assert run_cli("list-in-flight", cwd=repo).data["runs"] == []
 
 
+@pytest.mark.parametrize("site", ["slurm-tcsh", "slurm-fish"], indirect=True)
+def test_the_login_shell_does_not_matter(site, run_cli, tmp_path, ssh_counter):
+    """csh and fish read a line in other ways than sh: the main job of their users."""
+    flag = site.scratch / "works-now"
+    texts = ["it's\na \\ line!", "!! %s $HOME", "ü`x`"]
+    repo = make_repo(tmp_path / "a repo!", [{"x": x, "text": text} for x, text in enumerate(texts)])
+    executor = f'test $X != 1 -o -e {flag} && echo "hello! $TEXT" && {WRITE}'
+    submit(run_cli, repo, executor)
+    assert ssh_counter.count() <= 3, ssh_counter.lines()
+    seen = watch(run_cli, repo)
+    assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (2, 1)
+    flag.write_text("")
+    assert run_cli("resubmit", "--classes", "code_error", cwd=repo).data["resubmitted"] == 1
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    ssh_counter.reset()
+    assert run_cli("status", cwd=repo).data["last_status"]["complete"] == 3
+    assert ssh_counter.count() == 1, ssh_counter.lines()
+    logs = run_cli("logs", "--task-id", "0,2", cwd=repo).data["logs"]
+    assert [entry["content"] for entry in logs] == [f"hello! {texts[0]}", f"hello! {texts[2]}"]
+    assert sorted(row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]) == [0, 1, 2]
+
+
 def test_kwargs_arrive_as_they_are(site, run_cli, tmp_path):
     """Newlines, quotes, substitutions and non-ASCII are data: nothing of them is ever run."""
     marker = tmp_path / "injected"
@@ -131,9 +153,31 @@ def test_relative_outputs_land_with_the_run_and_shared_data_is_linked(site, run_
     assert sorted(path.name for path in (run / "outputs" / "figures").iterdir()) == ["f0", "f1"]
     assert sorted(path.name for path in (run / "work" / "new").iterdir()) == ["n0", "n1"]
     assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [7, 7]
+    for name in ("results/new", "figures/new", ".hpc/axes.yaml"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text("axes_schema_version: 2\n")
+    again = submit(run_cli, repo, executor, "--outputs", "results,figures", "--shared-paths", "data")
+    assert (again["run_id"], again["deduped"]) == (sent["run_id"], True), (
+        "what tasks and verbs write is no part of the run"
+    )
     snapshot = next((run.parent.parent / "snapshots").iterdir())
     assert not (snapshot / "new").exists()
     assert not (snapshot / "data").exists()
+
+
+@pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
+def test_a_folder_that_was_shared_can_be_pushed(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", numbers(1), data__big="7", other__x="1")
+    executor = (
+        'test -L data || echo "{\\"y\\": $(cat data/big other/x)}" | tr -d "\\n" > "$HPC_RESULT_DIR/metrics.json"'
+    )
+    submit(run_cli, repo, executor, "--shared-paths", "data,other")
+    for shared in ("other", ""):
+        (repo / "note").write_text(shared)
+        sent = submit(run_cli, repo, executor, *(["--shared-paths", shared] if shared else []))
+        assert (Path(sent["remote_path"]) / "work" / "data" / "big").read_text() == "7"
+        assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+        assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [71]
 
 
 def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):

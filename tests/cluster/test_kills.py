@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from experiment import WRITE, make_repo, submit, watch
@@ -29,6 +30,18 @@ def test_memory(site, run_cli, tmp_path):
     submit(run_cli, repo, 'eval "$HOG"', "--mem-mb", "120")
     seen = watch(run_cli, repo)
     assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (1, {"out_of_memory": 1}), seen
+
+
+@on("slurm-ssh")
+def test_a_killed_worker_behind_a_good_end_is_noted(site, run_cli, tmp_path):
+    """The kernel kills a child for memory, the executor goes on and ends with 0: complete, with a note."""
+    repo = make_repo(tmp_path / "repo", [{"hog": "true"}, {"hog": HOG}, {"hog": "true"}])
+    submit(run_cli, repo, f'eval "$HOG"; {WRITE.replace("$X", "1")}', "--mem-mb", "120", "--pack", "3")
+    seen = watch(run_cli, repo)
+    assert (seen["lifecycle_state"], seen["last_status"]["complete"]) == ("complete", 3), seen
+    for answer in (seen, run_cli("status", cwd=repo).data, run_cli("aggregate", cwd=repo).data):
+        (note,) = answer["notes"]
+        assert "tasks 1 ended well, but the kernel killed" in note
 
 
 @on("slurm-ssh", "sge-ssh")
@@ -72,3 +85,46 @@ def test_the_scheduler_cannot_be_asked(site, run_cli, tmp_path, clusters_file):
     assert outcome.envelope["partial_errors"]
     clusters_file.write_text(site.clusters_yaml())
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+
+
+SAVES = """import json, os, signal, time
+def save(number, frame):
+    name = signal.Signals(number).name
+    open(os.environ["HPC_CHECKPOINT_DIR"] + "/last.ckpt", "w").close()
+    json.dump({"signal": number}, open(os.environ["HPC_RESULT_DIR"] + "/metrics.json", "w"))
+    print("got", name, flush=True)
+    raise SystemExit
+signal.signal(signal.SIGUSR1, save)
+signal.signal(signal.SIGTERM, save)
+print("ready", os.environ["OUTER"], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.timeout(200)
+@on("slurm-ssh", "sge-ssh", "local")
+def test_a_signal_that_was_asked_for_reaches_the_executor(site, run_cli, tmp_path):
+    """SLURM sends what --signal names before the limit; Grid Engine warns with SIGUSR1 before it suspends (-notify)."""
+    repo = make_repo(tmp_path / "repo", [{"x": 1}], **{"train.py": SAVES})
+    flags = {"slurm": ["--extra-flags=--signal=B:USR1@60"], "sge": ["--extra-flags=-notify"], "local": []}
+    # Grid Engine of the bed signals every process of a job by itself: a shell around the program would not survive.
+    program = "exec python3 train.py" if site.scheduler == "sge" else "python3 train.py; exit $?"
+    sent = submit(run_cli, repo, "export OUTER=$PPID; " + program, *flags[site.scheduler])
+    deadline = time.monotonic() + 60
+    while not (said := _said(sent)):
+        assert time.monotonic() < deadline, "the task did not start"
+        time.sleep(0.2)
+    send = {
+        "slurm": ["scancel", "-s", "USR1", "-b", f"{sent['job_ids'][0]}_0"],
+        "sge": ["qmod", "-sj", sent["job_ids"][0]],
+        "local": ["kill", "-USR1", said[1]],
+    }
+    site.run(*send[site.scheduler])
+    seen = watch(run_cli, repo)
+    assert _said(sent)[2:] == ["got", "SIGUSR1"]
+    assert seen["lifecycle_state"] == "complete", run_cli("logs", "--task-id", "0", cwd=repo).data
+
+
+def _said(sent):
+    """The words in the log of task 0."""
+    return [word for log in Path(sent["remote_path"]).glob("logs/*/0.g1.log") for word in log.read_text().split()]

@@ -1,6 +1,7 @@
 """The live cluster is read in one command, and what cannot fit is said to."""
 
 import pytest
+from experiment import make_repo, submit
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 NAMES = {"slurm": "batch", "sge": "all.q", "local": "local"}
@@ -40,3 +41,21 @@ def test_the_sites_own_limits_are_held_against_a_plan(site, run_cli):
     assert found["overall"] == "warn"
     over = [row for row in found["findings"] if row["code"] == "limit_over"]
     assert any(row["evidence"]["kind"] == "array_size" for row in over)
+
+
+@pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
+def test_a_limit_counts_that_of_the_account_and_not_that_of_another_qos(site, run_cli, tmp_path):
+    """The account ``grouped`` takes 20 jobs of all its members together, the QOS ``tiny`` 10 of each user."""
+
+    def over(*flags):
+        found = run_cli("validate-self-qos-limit", "--cluster", "testbed", *flags).data["findings"]
+        return {(row["evidence"]["scope"], row["evidence"]["most"]) for row in found if row["code"] == "limit_over"}
+
+    assert over("--new-array-size", "30") == set(), "of the QOS tiny, which the jobs do not use"
+    assert ("qos tiny", 10) in over("--new-array-size", "30", "--qos", "tiny")
+    assert over("--new-array-size", "30", "--account", "grouped") == {("account grouped, all members", 20)}
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(15)])
+    job = submit(run_cli, repo, "true", "--account", "grouped", "--extra-flags=--hold")["job_ids"][0]
+    assert over("--new-array-size", "5", "--account", "grouped") == set()
+    assert over("--new-array-size", "6", "--account", "grouped") == {("account grouped, all members", 20)}
+    site.run("scancel", job)

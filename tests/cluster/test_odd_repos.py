@@ -65,7 +65,7 @@ def test_executors_that_misbehave(site, run_cli, tmp_path):
     assert overall["c"]["sum"] == 123456789012345678901234567890
     assert (overall["l"]["count"], overall["l"]["mean"]) == (3, 2.0)
     assert table["without_metrics"] == "1"
-    assert [problem["task"] for problem in table["metrics_problems"]] == [1]
+    assert [(told["task"], told.get("field")) for told in table["metrics_problems"]] == [(1, None), (0, "s")]
 
 
 def test_a_task_cannot_write_into_other_runs(site, run_cli, tmp_path):

@@ -85,22 +85,40 @@ def test_a_walltime_beyond_the_limit_becomes_a_chain(site, run_cli, tmp_path, cl
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
-def test_a_preempted_element_is_put_back_and_ends_once(site, run_cli, tmp_path):
-    """The scavenger partition is preempted by requeue: the same job id, another attempt, never reported failed."""
+@pytest.mark.parametrize(
+    ("site", "flags"),
+    [("slurm-ssh", ["--partition", "scavenger"]), ("sge-ssh", [])],
+    indirect=["site"],
+)
+def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_path):
+    """The same job id, another attempt, never reported failed; what the first attempt wrote is not the second's."""
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
-    executor = f'echo $HPC_TASK_ID-$HPC_ATTEMPT >> {witness(site)}; [ "$HPC_ATTEMPT" != 1 ] || sleep 60; {WRITE}'
-    sent = submit(run_cli, repo, executor, "--partition", "scavenger", "--mem-mb", "32")
-    _wait_for(lambda: len(witness(site).read_text().split()) == 2)
-    site.run("scontrol", "requeue", sent["job_ids"][0])
-    _wait_for(lambda: run_cli("status", cwd=repo).data["last_status"]["pending"] == 2)
-    assert run_cli("status", cwd=repo).data["last_status"]["failed"] == 0
-    # Otherwise SLURM lets a requeued job wait for two minutes.
-    for element in range(2):
-        site.run("scontrol", "update", f"JobId={sent['job_ids'][0]}_{element}", "StartTime=now")
+    first = f'echo the first prints; {WRITE}; touch "$HPC_CHECKPOINT_DIR/saved"; sleep 60'
+    executor = f"""echo $HPC_TASK_ID-$HPC_ATTEMPT >> {witness(site)}; if [ "$HPC_ATTEMPT" = 1 ]; then {first}; fi
+        test -e "$HPC_CHECKPOINT_DIR/saved" || exit 9; echo the second prints; if [ "$X" = 0 ]; then {WRITE}; fi"""
+    sent = submit(run_cli, repo, executor, "--mem-mb", "32", *flags)
+    job = sent["job_ids"][0]
+    checkpoints = site.scratch.glob
+    _wait_for(lambda: len(list(checkpoints("hpc-agent/*/runs/*/checkpoints/*/*/saved"))) == 2)
+    if site.scheduler == "slurm":
+        site.run("scontrol", "requeue", job)
+        _wait_for(lambda: run_cli("status", cwd=repo).data["last_status"]["pending"] == 2)
+        assert run_cli("status", cwd=repo).data["last_status"]["failed"] == 0
+        # Otherwise SLURM lets a requeued job wait for two minutes.
+        for element in range(2):
+            site.run("scontrol", "update", f"JobId={job}_{element}", "StartTime=now")
+    else:
+        site.run("qalter", "-r", "y", job)
+        site.run("qmod", "-rj", job)
     ended = watch(run_cli, repo, budget=240)
-    assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 2)
+    assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 2), ended
     assert Counter(witness(site).read_text().split()) == Counter(["0-1", "1-1", "0-2", "1-2"])
+    table = run_cli("aggregate", cwd=repo).data
+    assert (table["overall"]["y"]["count"], table["without_metrics"]) == (1, "1")
+    (told,) = table["metrics_problems"]
+    assert (told["task"], "of an earlier attempt" in told["message"]) == (1, True)
+    for shown in run_cli("logs", "--task-id", "0", "--task-id", "1", cwd=repo).data["logs"]:
+        assert (shown["content"], "the first" in shown["scheduler_output"]) == ("the second prints", False)
 
 
 @pytest.mark.timeout(300)

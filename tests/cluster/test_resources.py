@@ -89,3 +89,19 @@ def test_modules_and_conda_are_activated_in_that_order(site, run_cli, tmp_path, 
     seen = watch(run_cli, repo)
     assert seen["lifecycle_state"] == "complete", log_of(run_cli, repo)
     assert log_of(run_cli, repo)["content"] == "module conda:other"
+
+
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "local"], indirect=True)
+def test_a_job_has_the_users_locale(site, run_cli, tmp_path, clusters_file):
+    """The locale of our queries (C) would make umlauts bytes without a meaning for R; LC_TIME is the login's alone."""
+    init = site.scratch / "init.sh"
+    init.write_text('[ -n "$HPC_RUN_DIR" ] || export LANG=C.UTF-8 LC_TIME=POSIX\n')
+    clusters_file.write_text(site.clusters_yaml(shell_init=str(init)))
+    repo = make_repo(tmp_path / "repo", [{"name": "müller"}])
+    submit(
+        run_cli,
+        repo,
+        """Rscript -e 'cat(toupper(Sys.getenv("NAME")), Sys.getenv(c("LC_ALL", "LC_TIME")), sep = "|")'""",
+    )
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete", log_of(run_cli, repo)
+    assert log_of(run_cli, repo)["content"] == "MÜLLER||POSIX"

@@ -220,3 +220,11 @@ def test_a_full_scratch_disk(site, run_cli, tmp_path, size):
         assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     finally:
         subprocess.run(["umount", "-l", str(site.scratch)], check=False)
+
+
+def test_an_input_in_an_output_folder_is_named(site, run_cli, tmp_path):
+    repo = make_repo(tmp_path / "repo", [{"data_path": "logs/x.csv", "save_dir": "logs"}], logs__x="")
+    (repo / "logs/x").rename(repo / "logs/x.csv")
+    envelope = run_cli("submit", "--cluster", "testbed", "--executor", "cat $DATA_PATH", cwd=repo).envelope
+    assert "output folder logs" in envelope["message"], envelope
+    assert "out of --outputs" in envelope["remediation"]

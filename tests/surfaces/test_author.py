@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -67,13 +68,13 @@ def test_the_same_wishes_write_the_same_bytes_and_import_nothing(call, repo, tmp
         ({"axes": {"horizon": [1], "model": ["c"]}}, "axes"),
         ({"axes": {"horizon": ["soon"]}}, "axes"),
         ({"axes": {"horizon": [1, 2]}, "task_count": 3}, "task_count"),
-        ({"axes": {"horizon": []}}, "task_generator.params.axes.horizon"),
+        ({"axes": {"horizon": []}}, "axes.horizon"),
         ({"axes": {"horizon": [1], "$(touch x)": [1]}}, "task_generator.params"),
-        ({"axes": {"horizon": [1], "model": ["a\0"]}}, "task_generator.params"),
+        ({"axes": {"horizon": [1], "model": ["a\0"]}}, "axes"),
         ({"executors": ["boost"], "axes": {"horizon": [1]}}, "executors"),
         ({"executors": ["../../etc/passwd"], "axes": {"horizon": [1]}}, "executors"),
         ({"task_generator": {"kind": "magic", "params": {}}}, "task_generator.kind"),
-        ({"axes": {"horizon": [1]}, "task_generator": {"kind": "enumerated", "params": {"items": []}}}, "task_generator"),
+        ({"axes": {"horizon": [1]}, "task_generator": {"kind": "enumerated", "params": {"items": []}}}, "task_generator.params"),
         ({"axes": {"horizon": [1]}, "fixed_params": {"horizon": 2}}, "fixed_params"),
         ({"axes": {"horizon": [1]}, "data_axis": {"kind": "bounded_halo", "chunks": 2, "series_length": 9, "halo": "import os"}},
          "data_axis"),
@@ -340,3 +341,67 @@ def test_reducers_and_runs_are_found_wherever_they_are(call, repo):
     ]  # fmt: skip
     assert [note.split(":")[:2] for note in runs["notes"]] == [["broken.py", "2"]]
     assert call("discover-reducers").data["reducers"][0]["name"] == "summarize"
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_printed_commands_lead_from_a_repo_to_its_table(site, run_cli, repo, clusters_file):
+    """Run what each answer prints, from another folder, and nothing else: the verbs name the repo and every value."""
+    seen, command = [], "hpc-agent suggest-setup-action --experiment-dir repo"
+    for _ in range(12):
+        words = shlex.split(command)
+        answer = run_cli(*words[1:], cwd=repo.parent).envelope
+        assert answer["ok"], (command, answer)
+        seen.append(words[1])
+        if words[1] == "aggregate":
+            break
+        command = answer["data"].get("next_step") or answer["data"]["next_command"]
+        # the cluster of the tests has a name of its own, which only the user can know
+        command = command.replace("resolve-submit-inputs", "resolve-submit-inputs --cluster testbed")
+    assert seen == [
+        "suggest-setup-action", "build-tasks-py", "resolve-submit-inputs", "submit", "monitor-flow", "aggregate",
+    ]  # fmt: skip
+    assert answer["data"]["complete"]
+    assert answer["data"]["metrics"] == ["score"]
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_verb_takes_the_whole_answer_of_another(site, call, repo, clusters_file):
+    call("build-tasks-py", "--axes", '{"horizon": [1, 5]}', "--executors", "ridge")
+    spec = call("resolve-submit-inputs", "--cluster", "testbed")
+    sent = call("submit", "--spec", "-", "--run-name", "piped", stdin=json.dumps(spec.envelope))
+    assert sent.data["run_id"].startswith("piped-")
+    assert call("monitor-flow", "--spec", "-", stdin=json.dumps(sent.envelope)).data["lifecycle_state"] == "complete"
+    assert call("logs", "--spec", "-", "--task-id", "1", stdin=json.dumps(sent.envelope)).data["logs"][0]["task"] == 1
+
+    failed = call("resolve-submit-inputs", "--cluster", "nosuch")
+    after = call("submit", "--spec", "-", stdin=json.dumps(failed.envelope))
+    assert (after.code, after.envelope["field"]) == (1, "spec")
+    assert failed.envelope["message"] in after.envelope["message"]
+    assert after.envelope["remediation"] == failed.envelope["remediation"]
+    assert after.envelope["details"]["error_code"] == "cluster_unknown"
+
+
+def test_a_grid_that_a_run_used_is_not_replaced_without_a_word(call, repo, clusters_file):
+    grid = ("build-tasks-py", "--executors", "ridge", "--axes")
+    assert not any("replaces" in note for note in call(*grid, '{"horizon": [1, 5]}').data["notes"])
+    run = call("submit", "--cluster", "local", "--executor", "python3 .hpc/cli.py").data["run_id"]
+    assert not any("replaces" in note for note in call(*grid, '{"horizon": [1, 5]}').data["notes"])
+    notes = call(*grid, '{"horizon": {"range": [9]}}').data["notes"]
+    assert f"this replaces the 2 tasks of the run {run}, which keeps a frozen copy" in notes
+
+
+def test_several_executors_compose_with_any_generator(call, repo):
+    write(repo / "executors/boost.py", SCRIPT.format(marker="/dev/null"))
+    sampled = {"kind": "items_x_seeds", "params": {"items": [{"horizon": 1}, {"horizon": 5}], "seeds": [0, 1]}}
+    spec = {"executors": ["ridge", "boost"], "axes": {"model": ["a", "b"]}, "task_generator": sampled, "force": True}
+    answer = call("build-tasks-py", "--spec", "-", stdin=json.dumps(spec))
+    assert "no parameter 'seed'" in answer.envelope["message"]
+    sampled["params"].pop("seeds")
+    sampled["kind"] = "enumerated"
+    made = call("build-tasks-py", "--spec", "-", stdin=json.dumps(spec)).data
+    assert made["total_tasks"] == 8
+    assert made["preview"]["last"] == {"horizon": 5, "executor": "boost", "model": "b"}
+    assert set(call("scaffold-spec", "build-tasks-py").data["generators"]) == {
+        "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
+        "latin_hypercube", "sobol",
+    }  # fmt: skip

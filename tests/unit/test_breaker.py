@@ -69,3 +69,20 @@ def test_failures_of_yesterday_do_not_count(tmp_path, now):
     for _ in range(2):
         with pytest.raises(SshUnreachable, match="no answer"):
             ask(host, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("refused", "longest"), [(True, ssh.LONGEST_AFTER_REFUSAL_SEC), (False, ssh.LONGEST_PAUSE_SEC)]
+)
+def test_a_host_that_refuses_logins_is_left_alone_for_longer(tmp_path, now, refused, longest):
+    def fail():
+        with ssh.pauses("ada@login", tmp_path, {}):
+            raise SshUnreachable("ada@login: the cause", details={"login_refused": refused})
+
+    for _ in range(12):
+        with pytest.raises(SshUnreachable, match=r"ada@login: the cause$"):
+            fail()
+        with pytest.raises(SshUnreachable, match="the cause") as caught:
+            fail()
+        now[0] += caught.value.details.get("retry_after_sec", 0) + 1
+    assert caught.value.details["retry_after_sec"] == longest

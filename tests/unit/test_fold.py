@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import statistics
 from fractions import Fraction
@@ -381,14 +382,20 @@ def test_quantiles_of_the_largest_floats_do_not_overflow():
     assert weighted([(-largest, 1.0), (largest, 1.5)]).summary()["max"] == largest
 
 
-def test_a_kept_partial_is_answered_with_the_failures_of_now(tmp_path):
+@pytest.fixture
+def three_tasks(tmp_path):
+    """A run of three tasks: its folder, the request of a combine, and a function that writes a record."""
     folder = RunFolder(str(tmp_path / "hpc-agent/repo/runs/r"))
-    request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
-    write_record = lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
     for path in (folder.jobs, folder.records("00000")):
         make_folder(path)
     write_json(folder.document, {"run_id": "r", "task_count": 3})
     write_array(folder, Array("a0", "0-2"))
+    request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
+    return folder, request, lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
+
+
+def test_a_kept_partial_is_answered_with_the_failures_of_now(three_tasks):
+    _, request, write_record = three_tasks
     write_record(0, state="complete", kwargs={"x": 1}, metrics={"loss": 0.5})
     first = combine(request)["waves"]["0"]
     assert (first["fresh"], first["included"], first["missing"], first["failed"]) == (True, "0", "1-2", "")
@@ -396,3 +403,49 @@ def test_a_kept_partial_is_answered_with_the_failures_of_now(tmp_path):
     again = combine(request)["waves"]["0"]
     assert (again["fresh"], again["table"], again["missing"], again["failed"]) == (False, first["table"], "1", "2")
     assert combine({**request, "replicates": ["x"]})["waves"]["0"]["fresh"]
+
+
+def test_a_task_counts_once_though_several_arrays_name_it(three_tasks):
+    folder, request, write_record = three_tasks
+    for task in range(3):
+        write_record(task, state="complete", kwargs={}, metrics={"loss": task})
+    write_array(folder, Array("a1", "1-2,0", wave=1))
+    write_array(folder, Array("a2", "0-1,1"))
+    waves = combine(request)["waves"]
+    assert [(wave["tasks"], wave["included"]) for wave in waves.values()] == [(3, "0-2"), (0, "")]
+    table = Table.from_json(waves["0"]["table"])
+    table.merge(Table.from_json(waves["1"]["table"]))
+    assert (table.rows()[0]["count"], table.overall()["loss"]["count"], table.overall()["loss"]["sum"]) == (3, 3, 3.0)
+
+
+def test_a_partial_of_an_earlier_version_is_folded_again(three_tasks):
+    folder, request, write_record = three_tasks
+    write_record(0, state="complete", kwargs={}, metrics={"loss": 0.5})
+    assert combine(request)["waves"]["0"]["fresh"]
+    path = os.path.join(folder.combiner, "wave_0.json")
+    kept = json.loads(open(path).read())
+    del kept["format"]
+    write_json(path, dict(kept, table={"replicates": [], "groups": {"{}": [2, {"loss": [0.5, 0.5]}]}}))
+    again = combine(request)["waves"]["0"]
+    assert (again["fresh"], again["table"]["groups"]) == (True, {"{}": [1, {"loss": 0.5}]})
+
+
+@pytest.mark.parametrize("weight", [None, 0, -1, "nan", [1, 2]])
+def test_a_task_without_a_usable_weight_is_named_and_counted(three_tasks, weight):
+    folder, request, write_record = three_tasks
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "results": {"weight": "n"}})
+    write_record(0, state="complete", kwargs={}, metrics={"loss": 1.0, "n": 10})
+    write_record(1, state="complete", kwargs={}, metrics={"loss": 9.0, **({} if weight is None else {"n": weight})})
+    wave = combine(request)["waves"]["0"]
+    loss = Table.from_json(wave["table"]).overall()["loss"]
+    assert (loss["mean"], loss["count"], loss["nan_count"]) == (1.0, 1, 1)
+    assert [(told["task"], told["field"]) for told in wave["metrics_problems"]] == [(1, "n")]
+
+
+def test_problems_of_metrics_are_grouped_over_the_tasks(three_tasks):
+    _, request, write_record = three_tasks
+    for task in range(3):
+        left_out = [{"field": "acc", "message": "left out: text", "value": f"0.{task}"}]
+        write_record(task, state="complete", kwargs={}, metrics={"loss": 1}, metrics_left_out=left_out)
+    expected = {"task": 0, "field": "acc", "message": "left out: text", "value": "0.0", "count": 3, "tasks": "0-2"}
+    assert combine(request)["waves"]["0"]["metrics_problems"] == [expected]

@@ -3,16 +3,20 @@
 import ast
 import json
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.grid.axis_values import Axes
 from hpc_agent.experiment.grid.generators import TaskGenerator, make_source
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series
 from hpc_agent.experiment.writing.tasks_file import render, sign, untouched
+from hpc_agent.ops.author.starters import GENERATORS
 
 SCALARS = (
     st.none()
@@ -92,6 +96,65 @@ def test_log_spaced_values_are_the_ones_a_person_would_write(tmp_path):
     assert [task["lr"] for task in source.make()] == [0.0001, 0.001, 0.01, 0.1, 1.0]
 
 
+@pytest.mark.parametrize("kind", ["numeric_logspace", "numeric_linspace"])
+@given(low=st.floats(1e-6, 1.0), width=st.floats(1e-3, 1e6), n=st.integers(2, 40))
+def test_values_of_a_range_keep_all_their_digits(kind, low, width, n, tmp_path_factory):
+    params = {"param": "x", "low": low, "high": low + width, "n": n}
+    made = [task["x"] for task in source_of(kind, params, tmp_path_factory.getbasetemp()).make()]
+    assert (made[0], made[-1], len(made)) == (low, low + width, n)
+    exact = [Fraction(value) for value in made]
+    for left, middle, right in zip(exact, exact[1:], exact[2:], strict=False):
+        between = left * right if kind == "numeric_logspace" else (left + right) / 2
+        assert abs((middle**2 if kind == "numeric_logspace" else middle) / between - 1) < 1e-15
+
+
+AXES = {"alpha": {"logspace": [1e-4, 10, 6]}, "seed": {"range": [3]}, "share": {"linspace": [0, 1, 3]}, "model": ["a"]}
+
+
+def test_an_axis_may_be_a_range(tmp_path):
+    source = source_of("cartesian_product", {"axes": AXES}, tmp_path)
+    made = run(render(source, {}, "python3"), tmp_path)
+    assert made == list(source.make())
+    assert list(dict.fromkeys(task["alpha"] for task in made)) == [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]
+    assert made[:4] == [{"alpha": 0.0001, "seed": 0, "share": share, "model": "a"} for share in (0.0, 0.5, 1.0)] + [
+        {"alpha": 0.0001, "seed": 1, "share": 0.0, "model": "a"}
+    ]
+    assert source.about == "6 alpha x 3 seed x 3 share x 1 model"
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_every_generator_composes_with_a_product(kind, tmp_path):
+    (tmp_path / ".hpc").mkdir()
+    (tmp_path / "runs.csv").write_text("x,name\n1,a\n2,b\n")
+    params = {**GENERATORS[kind], **({"path": "runs.csv"} if kind == "from_manifest" else {})}
+    axes = convert({"fold": [0, 1, 2], "cut": {"linspace": [0.5, 1, 2]}}, Axes)
+    alone = list(make_source(TaskGenerator(kind, params), tmp_path).make())
+    source = make_source(TaskGenerator(kind, params), tmp_path, {"data": "d.csv"}, axes)
+    made = run(render(source, {}, "python3"), tmp_path)
+    assert made == list(source.make())
+    assert sorted(json.dumps(task, sort_keys=True) for task in made) == sorted(
+        json.dumps({**task, "fold": fold, "cut": cut, "data": "d.csv"}, sort_keys=True)
+        for task in alone
+        for fold in (0, 1, 2)
+        for cut in (0.5, 1.0)
+    )
+    name = next(iter(alone[0]))
+    with pytest.raises(SpecInvalid, match=repr(name)):
+        make_source(TaskGenerator(kind, params), tmp_path, None, {name: [1]})
+
+
+def test_a_manifest_keeps_digits_that_no_float_holds(tmp_path):
+    (tmp_path / "runs.csv").write_text(
+        "a,b,c,d\n0.12345678901234567890123,1.10,1e-5,123456789012345678901234567890\n1e400,0.1,-0.0,7\n"
+    )
+    (tmp_path / ".hpc").mkdir()
+    source = source_of("from_manifest", {"path": "runs.csv"}, tmp_path)
+    made = run(render(source, {}, "python3"), tmp_path)
+    assert made == list(source.make())
+    assert made[0] == {"a": "0.12345678901234567890123", "b": 1.1, "c": 1e-5, "d": 123456789012345678901234567890}
+    assert made[1] == {"a": "1e400", "b": 0.1, "c": -0.0, "d": 7}
+
+
 @pytest.mark.parametrize("kind", ["latin_hypercube", "sobol"])
 def test_samples_are_drawn_once_and_lie_in_their_ranges(kind, tmp_path):
     pytest.importorskip("scipy")
@@ -140,6 +203,13 @@ def test_many_listed_tasks_get_a_file_of_their_own(tmp_path):
         ("cartesian_product", {"axes": {"a": []}}, "axes.a"),
         ("cartesian_product", {"axes": {"a": [1, 1]}}, "axes.a"),
         ("cartesian_product", {"axes": {"a": [None, None]}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": {"logspace": [0, 1, 3]}}}, "axes.a.logspace.low"),
+        ("cartesian_product", {"axes": {"a": {"linspace": [0, 1]}}}, "axes"),
+        ("cartesian_product", {"axes": {"a": {"linspace": [0, 1, 3], "range": [3]}}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": {}}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": {"range": [1, 5, 0]}}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": {"range": [5, 1]}}}, "axes.a"),
+        ("cartesian_product", {"axes": {"a": {"range": [10**12]}}}, "axes.a"),
         ("cartesian_product", {"axes": {"a b": [1]}}, "params"),
         ("cartesian_product", {"axes": {"a": ["x\0y"]}}, "params"),
         ("cartesian_product", {"axes": {"a": [1], "A": [2]}}, "params"),

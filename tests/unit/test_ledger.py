@@ -11,6 +11,7 @@ from hpc_agent.node.shared import ledger, run_folder
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import from_document, make_folder, write_json
 from hpc_agent.node.shared.ledger import Array, read_array, summary
+from hpc_agent.node.submission import run_plan
 from hpc_agent.node.submission import submitter as submission
 
 
@@ -30,7 +31,7 @@ class FakeScheduler:
         answer = self.answers.pop(0) if self.answers else "ok"
         if answer == "killed before":
             raise Killed
-        if answer not in ("refused", "unknown", "full"):
+        if answer not in ("refused", "unknown", "full", "strange"):
             self.accepted.append(job.name)
         if answer == "killed after":
             raise Killed
@@ -38,6 +39,8 @@ class FakeScheduler:
             raise NodeError("scheduler_refused", "no", None, {"retry_later": False})
         if answer in ("unknown", "unknown but accepted"):
             raise NodeError("submission_unknown", "hm")
+        if answer in ("strange", "strange but accepted"):
+            raise NodeError("submission_unknown", "lua: non", None, {"ended_by_itself": True})
         if answer == "full":
             raise NodeError("scheduler_refused", "MaxSubmit", None, {"retry_later": True})
         return str(len(self.accepted))
@@ -55,6 +58,8 @@ ANSWERS = [
     "refused but accepted",
     "unknown",
     "unknown but accepted",
+    "strange",
+    "strange but accepted",
     "killed before",
     "killed after",
     "full",
@@ -68,7 +73,7 @@ def make_run(path):
     write_json(folder.submission, {"template": "t", "job_environment": {}})
     entry = {"tasks": "0", "elements": 1, "pack": 1, "wave": 0, "generation": 1, "resources": {}, "placement": {}}
     arrays = [{**entry, "array": f"a{n}", "name": f"r.a{n}", "after": [f"a{n - 1}"] if n else []} for n in range(3)]
-    submission.write_planned_arrays(folder, [from_document(Array, array) for array in arrays])
+    run_plan.apply_plan(folder, [from_document(Array, array) for array in arrays], ())
     return folder
 
 
@@ -107,9 +112,10 @@ def test_never_twice_never_lost(answers, kill_at):
         assert read_array(folder, "a1").after_jobs == [known["a0"]["job_id"]]
 
 
-def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
+@pytest.mark.parametrize("answer", ["refused but accepted", "strange but accepted"])
+def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path, answer):
     folder, scheduler = make_run(tmp_path), FakeScheduler()
-    scheduler.answers = ["refused but accepted"]
+    scheduler.answers = [answer]
 
     def down(name, since):
         raise NodeError("cluster_timeout", "down")
@@ -118,9 +124,21 @@ def test_a_scheduler_that_cannot_be_asked_leaves_it_unknown(tmp_path):
     with pytest.raises(NodeError) as caught:
         submitter(folder, scheduler).submit_open_arrays()
     assert caught.value.code == "submission_unknown"
+    assert (read_array(folder, "a0").state, "down" in caught.value.message) == ("intent", True)
     scheduler.find = honest
     submitter(folder, scheduler).submit_open_arrays()
     assert scheduler.accepted == ["r.a0", "r.a1", "r.a2"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("strange", "scheduler_refused"), ("unknown", "submission_unknown")])
+def test_unknown_words_are_a_refusal_once_the_look_up_finds_nothing(tmp_path, answer, code):
+    folder, scheduler = make_run(tmp_path), FakeScheduler()
+    scheduler.answers = [answer]
+    with pytest.raises(NodeError) as caught:
+        submitter(folder, scheduler).submit_open_arrays()
+    assert caught.value.code == code
+    assert read_array(folder, "a0").state == ("refused" if answer == "strange" else "intent")
+    assert scheduler.accepted == []
 
 
 def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tmp_path):
@@ -129,7 +147,7 @@ def test_what_was_refused_takes_new_resources_and_what_was_submitted_does_not(tm
     with pytest.raises(NodeError):
         submitter(folder, scheduler).submit_open_arrays()
     arrays = [dict(read_array(folder, f"a{n}").to_json(), resources={"mem_mb": 7}, max_running=None) for n in range(3)]
-    submission.write_planned_arrays(folder, [from_document(Array, array) for array in arrays])
+    assert run_plan.apply_plan(folder, [from_document(Array, array) for array in arrays], ())
     assert [read_array(folder, f"a{n}").resources for n in range(3)] == [{}, {"mem_mb": 7}, {"mem_mb": 7}]
     assert os.path.basename(folder.job("a0")) == "a0.json"
 

@@ -187,8 +187,9 @@ def test_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_stay_out_of_the_state_folder() -> None:
-    environment = {"WANDB_API_KEY": "k", "HF_TOKEN": "t", "db_password": "p", "SSH_AUTH_SOCK": "s", "PATH": "/bin"}
-    assert elements.without_secrets(environment) == {"PATH": "/bin"}
+    kept = {"PATH": "/bin", "TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": "512"}
+    environment = {"WANDB_API_KEY": "k", "HF_TOKEN": "t", "db_password": "p", "SSH_AUTH_SOCK": "s", **kept}
+    assert elements.without_secrets(environment) == kept
     stored = StoredJob(make_job(environment={"A": "2"}), {"PATH": "/bin", "A": "1"}, 0.0)
     own = {"HF_TOKEN": "t", "PATH": "/elsewhere", "OTHER": "x"}
     assert elements.job_environment(stored, own) == {"HF_TOKEN": "t", "PATH": "/bin", "A": "2"}

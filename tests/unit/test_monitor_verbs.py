@@ -1,16 +1,21 @@
 """decide-monitor-arm, the watch's picture, and the pace between looks."""
 
 import io
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
-from hpc_agent.ops.monitor.monitor_flow import SLOWEST_SEC, PollInterval
+from hpc_agent.ops.monitor.monitor_flow import SLOWEST_LOCAL_SEC, SLOWEST_SEC, PollInterval
+from hpc_agent.ops.run.outage import OUTAGE_SEC, Outage, patiently
+from hpc_agent.ops.run.run_status import estimates
 from hpc_agent.view.live import RunView, bar, render
+from hpc_agent.view.progress import sentence
 from hpc_agent.world import World
 
 
@@ -61,13 +66,81 @@ def test_looks_become_rarer_and_never_too_frequent():
     pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30), 5)
     seen = []
     for _ in range(9):
-        pace.saw(changed=False)
+        pace.saw(False, None)
         seen.append(pace.seconds())
     assert (seen[0], seen[-1]) == (30, SLOWEST_SEC)
     assert seen == sorted(seen)
-    pace.saw(changed=True)
+    pace.saw(True, None)
     assert pace.seconds() == 30
-    assert [pace.missed() for _ in range(10)] == [False] * 9 + [True]
+
+
+@given(st.floats(1, 90000), st.floats(0, 3000), st.booleans())
+def test_an_end_is_never_noticed_late(lasts, queued, known):
+    """One task that waits, then runs; ``known``: there is an estimate. A look says how long the task has run."""
+    first, walltime = 30.0, 100_000.0
+    pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=30))
+    now, looks, counts = 0.0, 0, None
+    while now < queued + lasts:
+        running = now >= queued
+        ran = now - queued if running else None
+        timing = {
+            "left": lasts - ran if known and running else None,
+            "longest_ran": ran,
+            "walltime_left": walltime - (ran or 0),
+        }
+        within = estimates({"running": int(running), "pending": int(not running)}, lasts, timing)[1]
+        pace.saw(counts != running, within)
+        counts = running
+        pause = pace.seconds()
+        assert first <= pause <= max(SLOWEST_SEC, first)
+        now, looks = now + pause, looks + 1
+    late = now - (queued + lasts)
+    assert late <= max(first, 0.1 * lasts, SLOWEST_SEC if lasts < SLOWEST_SEC and queued > 0 else 0)
+    assert looks < 60 + (queued + lasts) / SLOWEST_SEC
+
+
+def test_a_local_run_is_looked_at_every_few_seconds_at_least():
+    pace = PollInterval(Cluster(name="c", scheduler="local", scratch="/s"))
+    for _ in range(30):
+        pace.saw(False, None)
+    assert pace.seconds() == SLOWEST_LOCAL_SEC
+
+
+def test_a_run_of_an_older_version_has_the_plain_estimate():
+    assert estimates({"running": 2, "pending": 4}, 10.0, None) == (30.0, 30.0)
+    assert estimates({"running": 0, "pending": 4}, 10.0, None) == (None, None)
+
+
+def failures_until_the_end(error, answered):
+    outage, pauses = Outage(), []
+    while outage.goes_on(error, answered):
+        pauses.append(outage.pause())
+    return len(pauses) + 1, sum(pauses), max(pauses, default=0)
+
+
+def test_an_outage_of_half_an_hour_is_survived_and_an_odd_answer_ten_times():
+    looks, seconds, longest = failures_until_the_end(SshUnreachable("x"), False)
+    assert seconds >= OUTAGE_SEC - longest and longest == 60 and looks > 10
+    assert failures_until_the_end(RemoteCommandFailed("x"), True)[0] == 10
+    assert failures_until_the_end(RemoteCommandFailed("x"), False)[0] == 1
+
+
+def test_a_question_is_asked_until_the_answer_or_the_deadline():
+    clock = [0.0]
+    world = World(awake=lambda: clock[0], sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    answers = iter([SshUnreachable("a"), ClusterTimeout("b"), SubmissionUnknown("c"), 7])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(world, ask, False, 1000.0) == 7
+    answers = iter([SshUnreachable(str(at)) for at in range(99)])
+    with pytest.raises(SshUnreachable):
+        patiently(world, ask, True, clock[0] + 100)
+    assert clock[0] < 14 + 100 + 61
 
 
 def picture(view, width, now=1000.0):
@@ -101,6 +174,9 @@ def test_pace_end_and_stale_are_told():
     view = RunView("r", "c", 100, state="in_flight", counts={"complete": 50, "running": 10}, checked_at=995.0)
     view.ends.extend([(900.0, 0), (1000.0, 50)])
     assert "30 tasks/min, ends about" in picture(view, 80)
+    view.ends.clear()
+    view.eta = 1000.0 + 7200
+    assert f"ends about {time.strftime('%H:%M', time.localtime(8200))}" in picture(view, 80)
     view.stale = "squeue: no answer"
     assert "stale: squeue: no answer" in picture(view, 80)
 
@@ -123,7 +199,8 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     def poll(_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
-            next_step="", waiting=[], stuck=0, stale=None, counts=lambda: counts,
+            next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
+            counts=lambda: counts,
         )  # fmt: skip
 
     node = SimpleNamespace(cluster=Cluster(name="c", scheduler="local", scratch="/s"))
@@ -134,3 +211,10 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     world = World(now=lambda: clock["now"], awake=lambda: clock["awake"], sleep=sleep)
     ended = module.monitor_flow(module.MonitorFlowRequest(wall_clock_budget_sec=3600), world)
     assert (ended.lifecycle_state, ended.ticks) == ("complete", 2)
+
+
+def test_the_estimate_is_shown_with_the_progress():
+    assert sentence("status", {"total": 4, "complete": 1, "running": 3, "eta_seconds": 600.0}).endswith(
+        "3 running, about 10 min left"
+    )
+    assert "left" not in sentence("status", {"total": 4, "complete": 1, "eta_seconds": None})

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from hpc_agent.node.job import element, execute
+from hpc_agent.node.job.oom_kills import oom_kills
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
@@ -47,6 +48,30 @@ def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
     assert (new / "run_sh").stat().st_mode & 0o777 == 0o555
     assert (new / ".hpc" / "_hpc_dispatch.py").exists()
     assert not (tmp_path / "in2").exists()
+
+
+def test_a_file_that_was_shared_once_is_copied_and_one_that_changed_there_is_not(tmp_path, runtime):
+    shared = tmp_path / "shared"
+    manifest = push(shared, same="1", run_sh="x")
+    run_submission.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
+    snapshot = tmp_path / "snapshots" / "aaa"
+    assert (snapshot / "same").read_text() == "1"
+    assert (snapshot / "same").stat().st_ino != (shared / "same").stat().st_ino, (
+        "a later push may change the shared file"
+    )
+    assert (snapshot / "run_sh").stat().st_mode & 0o777 == 0o555
+    (shared / "same").write_text("2")
+    with pytest.raises(NodeError, match="same did not arrive"):
+        run_submission.install(str(tmp_path), "bbb", manifest, None, str(tmp_path / "in"), runtime)
+
+
+def test_shared_files_that_are_there_need_no_room(tmp_path):
+    root = tmp_path / "hpc-agent" / "repo"
+    push(root / "shared", old="12345", grown="1")
+    question = {"root": str(root), "run_id": "r", "snapshot": "s", "bases": [], "incoming": "i"}
+    shared = {"old": 5, "grown": 700, "data/new": 30}
+    assert run_submission.prepare({**question, "shared": shared})["shared_bytes"] == 730
+    assert run_submission.prepare(question)["shared_bytes"] == 0
 
 
 def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path, runtime):
@@ -212,3 +237,31 @@ def test_of_many_at_once_one_claims_a_task(tmp_path):
     for thread in threads:
         thread.join(20)
     assert len(won) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "seen"),
+    [
+        ("4:memory:/slurm_n1/uid_42/job_42/step_batch/task_0\n0::/x", {  # version 1: each group has its own kills
+            "memory/slurm_n1/uid_42/job_42/step_batch/task_0/memory.oom_control": "under_oom 0\noom_kill 2\n",
+            "memory/slurm_n1/uid_42/job_42/step_0/memory.oom_control": "oom_kill 1\n",
+            "memory/slurm_n1/uid_42/job_7/memory.oom_control": "oom_kill 99\n"}, 3),
+        ("0::/system.slice/slurmstepd.scope/job_42/step_batch/user/task_0", {  # version 2: counts include groups below
+            "system.slice/slurmstepd.scope/job_42/memory.events": "oom 4\noom_kill 3\noom_group_kill 0\n",
+            "system.slice/slurmstepd.scope/job_42/step_batch/memory.events": "oom_kill 3\n"}, 3),
+        ("1:memory,cpu:/sge/42.7\n", {"memory/sge/42.7/memory.oom_control": "oom_kill 0\n"}, 0),
+        ("0::/user.slice/user-42000.slice", {"user.slice/user-42000.slice/memory.events": "oom_kill 5\n"}, None),
+        ("0::/job_421/step", {"job_421/memory.events": "oom_kill 5\n"}, None),
+        ("4:memory:/job_42", {"memory/job_42/memory.oom_control": "under_oom 0\n"}, None),  # kernels before 4.13
+        ("0::/", {"memory.events": "oom_kill 5\n"}, None),  # a container hides the path
+        ("4:memory:/job_42", {}, None),
+    ],
+)  # fmt: skip
+def test_only_kills_in_the_jobs_own_control_group_are_counted(tmp_path, path, files, seen):
+    for name, text in {**files, "cgroup": path}.items():
+        make_folder(os.path.dirname(tmp_path / name))
+        (tmp_path / name).write_text(text)
+    place = (str(tmp_path / "cgroup"), str(tmp_path))
+    assert oom_kills({"SLURM_JOB_ID": "42"}, *place) == seen
+    assert oom_kills({"JOB_ID": "42"}, *place) == seen
+    assert oom_kills({}, *place) is None

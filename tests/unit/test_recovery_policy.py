@@ -69,6 +69,29 @@ def test_the_same_failure_of_the_code_is_not_tried_again():
     assert decide([again], Policy({"classes": ["code_error"], "force": True}), [])[1] == []
 
 
+@pytest.mark.parametrize("kind", ["licence", "lost_peer", "service_busy"])
+def test_outside_causes_that_pass_are_tried_again_however_many_tasks_they_hit(kind):
+    alike = [failed(task, kind, "same") for task in range(20)]
+    groups, blocked = decide(alike, Policy({}), [])
+    assert ([g.ids for g in groups], blocked) == ([list(range(20))], [])
+    worn = [failed(0, kind, "same", [{"fingerprints": ["same"]}] * 3)]
+    assert "3 times already" in decide(worn, Policy({}), [])[1][0].why
+
+
+@pytest.mark.parametrize("kind", ["environment", "network", "licence_invalid", "missing_module", "heap_full"])
+def test_what_was_mended_outside_of_the_code_may_be_sent_again_and_is_no_bug(kind):
+    alike = [failed(task, kind, "same") for task in range(20)]
+    _, blocked = decide(alike, Policy({}), [])
+    assert len(blocked) == 1 and "bug" not in blocked[0].why
+    assert decide(alike, Policy({"classes": [kind]}), [])[1] == []
+
+
+@pytest.mark.parametrize(("policy", "excluded"), [({"classes": ["environment"]}, ["n1"]), ({"force": True}, [])])
+def test_an_environment_that_one_node_lacks_is_looked_for_on_others(policy, excluded):
+    groups, _ = decide([failed(0, "environment")], Policy(policy), ["n1", "n2"])
+    assert groups[0].placement["exclude_nodes"] == excluded
+
+
 def test_many_alike_are_a_bug():
     alike = [failed(task, "code_error", "bug") for task in range(SAME_FAILURE_THRESHOLD + 1)]
     groups, blocked = decide(alike, Policy({"classes": ["code_error"]}), [])

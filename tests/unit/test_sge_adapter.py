@@ -69,6 +69,13 @@ def job(**changes):
     return base.Job(**{**document, **changes})
 
 
+@pytest.fixture(autouse=True)
+def locale(monkeypatch):
+    """No variable of a locale, as in a login without one."""
+    for name in [name for name in os.environ if name.startswith(("LANG", "LC_"))]:
+        monkeypatch.delenv(name)
+
+
 def flags(**changes):
     return sge.GridEngine().submit_command(job(**changes))
 
@@ -83,7 +90,7 @@ def option(argv, name):
 def test_submit_command_of_a_plain_array():
     assert flags() == [
         "qsub", "-terse", "-t", "1-10", "-N", "hpc-r1-a0", "-o", ":/scratch/run/logs", "-j", "y", "-S", "/bin/bash",
-        "-wd", "/scratch/run/work", "-v", "A,B", "/scratch/run/job.sh",
+        "-wd", "/scratch/run/work", "-v", "A,B,LC_ALL=", "/scratch/run/job.sh",
     ]  # fmt: skip
 
 
@@ -100,10 +107,21 @@ def test_submit_command_with_everything():
         site={"parallel_environment": "smp", "sge_memory_resource": "h_vmem", "sge_gpu_request": "gpu,{type},cuda={count}"},
     )  # fmt: skip
     assert argv[14:] == [
-        "-tc", "4", "-l", "h_rt=90061", "-l", "h_vmem=334M", "-pe", "smp", "3", "-l", "gpu,A100,cuda=2", "-l", "exclusive=true",
+        "-tc", "4", "-v", "LC_ALL=", "-l", "h_rt=90061", "-l", "h_vmem=334M", "-pe", "smp", "3",
+        "-l", "gpu,A100,cuda=2", "-l", "exclusive=true",
         "-q", "all.q", "-P", "lab", "-l", "highp", "-l", "arch=lx-amd64", "-l", "h=!(n1|n2)",
         "-hold_jid", "7,8", "-p", "-5", "/scratch/run/job.sh",
     ]  # fmt: skip
+
+
+def test_a_job_has_the_locale_of_the_user_and_not_the_daemons(answers, monkeypatch):
+    for name, value in (("LANG", "de_DE.UTF-8"), ("LC_TIME", "C.UTF-8"), ("LC_ALL", "fr_FR.UTF-8")):
+        monkeypatch.setenv(name, value)
+    answers["qsub"] = recorded("submit-array")
+    sge.GridEngine().submit(job(environment={}))
+    argv, env = answers.calls[0]
+    assert option(argv, "-v") == ["LANG,LC_ALL,LC_TIME"]
+    assert (env["LANG"], env["LC_ALL"], env["LC_TIME"]) == ("de_DE.UTF-8", "fr_FR.UTF-8", "C.UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -419,6 +437,24 @@ def test_resident_memory_is_in_kilobytes_whatever_the_suffix():
     assert qacct.parse(plain, "42", RECORDED_FROM)[0].max_rss_mb == pytest.approx(257.93, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("ru_maxrss", "maxvmem", "mb"),
+    [("258.0M", "519.2M", 258.0), ("270532608", "519.219MB", 258.0), ("1.234G", "1.5G", 1263.6), ("264192", "N/A", 258.0),
+     ("N/A", "1.234G", 1263.6), ("N/A", "N/A", None), ("0.000B", "0.000B", None)],
+)  # fmt: skip
+def test_sizes_of_other_versions(ru_maxrss, maxvmem, mb):
+    """Bytes, and suffixes that are meant: a resident size a thousand times the virtual one is in a smaller unit."""
+    text = recorded("qacct-big")[1].replace("257.930KB", ru_maxrss).replace("519.219MB", maxvmem)
+    found = qacct.parse(text, "42", RECORDED_FROM)[0].max_rss_mb
+    assert found == (mb if mb is None else pytest.approx(mb, abs=0.1))
+
+
+@pytest.mark.parametrize(("slots", "cause"), [("4", "timeout"), ("2", "out_of_memory"), ("", "out_of_memory")])
+def test_a_limit_on_memory_is_for_a_slot(slots, cause):
+    block = {"category": f"-l h_vmem=1G -pe smp {slots}", "ru_wallclock": "20s", "maxvmem": "2.100GB", "slots": slots}
+    assert qacct._limit(block) == cause
+
+
 def test_records_of_an_earlier_job_with_the_same_id_do_not_count():
     submitted = base.epoch("Mon Nov 23 15:09:31 2026", 0.0)
     assert submitted == 1795446571.0
@@ -438,7 +474,8 @@ def test_a_failed_clean_up_is_no_success(failed):
 
 
 @pytest.mark.parametrize(
-    ("failed", "cause"), [(1, "environment"), (8, "environment"), (18, "node_failure"), (19, "node_failure")]
+    ("failed", "cause"),
+    [(1, "environment"), (8, "node_failure"), (10, "node_failure"), (18, "node_failure"), (19, "node_failure")],
 )
 def test_codes_of_the_manual_page(failed, cause):
     assert qacct._cause({}, failed, 0) == (cause, None)
@@ -518,6 +555,14 @@ def test_find_is_newest_last(answers):
     ended = recorded("qacct-name")[1].replace("hpc-tc ", "hpc-suspended ")
     answers["qacct -o"] = (0, ended, "")
     assert sge.GridEngine().find("hpc-suspended", RECORDED_FROM) == ["4", "83", "84"]
+
+
+@pytest.mark.parametrize(
+    "said", ["/opt/sge/default/common/accounting: No such file or directory\n", "no jobs running since startup\n"]
+)
+def test_find_trusts_the_queue_alone_where_there_is_no_accounting_file(answers, said):
+    answers["qstat"], answers["qacct"] = recorded("qstat-empty"), (1, "", said)
+    assert sge.GridEngine().find("hpc-r1-a0", 1.0) == []
 
 
 def test_find_does_without_accounting_only_when_the_queue_has_it(answers):

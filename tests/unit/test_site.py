@@ -14,9 +14,10 @@ from hpc_agent.node.schedulers import load
 from hpc_agent.node.schedulers.base import Gpus, parse_config, walltime_seconds
 from hpc_agent.node.schedulers.sge import site as sge
 from hpc_agent.node.schedulers.slurm import site as slurm
+from hpc_agent.node.schedulers.slurm.limits import limits as slurm_limits
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.ops.plan.arrays_and_partitions import RecommendPartitionRequest, rank
-from hpc_agent.ops.validate.validators import headroom
+from hpc_agent.ops.validate.validators import headroom, room_for
 
 BED = """batch*|up|7-00:00:00|1:00:00|4|0/256/0/256|65536|gpu:fake:2|10
 short|up|10:00|5:00|4|0/256/0/256|65536|gpu:fake:2|20
@@ -73,16 +74,163 @@ def test_sinfo_of_the_bed_and_of_a_larger_site():
     }
 
 
-def test_limits_are_those_of_the_user():
-    limits = slurm.parse_limits(
-        "MaxArraySize            = 100001\n",
-        "normal||\ntiny|10|4\nother|1|1\n",
-        "research|normal,tiny||\nlimited|normal|5|\n",
+@pytest.mark.parametrize(
+    ("gres", "found"),
+    [
+        ("gpu:8(S:0-1)", [("gpu", 8)]),
+        ("gpu:(null):7(IDX:0-6)", [("gpu", 7)]),
+        ("gpu:nvidia_a100_1g.5gb:14(S:0-1),gpu:a100-80gb:2,shard:8,vgpu:3", [("nvidia_a100_1g.5gb", 14), ("a100-80gb", 2)]),
+        ("gpu:3080:4(IDX:0-1,3)", [("3080", 4)]),
+        ("craynetwork:4,gpu:fake:0(IDX:N/A)", [("fake", 0)]),
+        ("(null)", []),
+    ],
+)  # fmt: skip
+def test_gpus_of_a_node(gres, found):
+    assert slurm.gpus_of(gres) == found
+
+
+def answers(**texts):
+    """A query that prints the text of the first name that occurs in the command, and nothing for another command."""
+    return lambda *argv: next((text for name, text in texts.items() if name in " ".join(argv)), "")
+
+
+def idle_gpus(sinfo, used):
+    return {
+        p.name: {g.type: (g.total, g.idle) for g in p.gpus}
+        for p in slurm.partitions(answers(GresUsed=used, sinfo=sinfo))
+    }
+
+
+def test_gpus_in_use_without_a_type_and_of_mig_slices():
+    mig = "gpu:1g.5gb:14(S:0-1),gpu:7g.40gb:1(S:0-1)"
+    sinfo = "gpu*|up|2-0|1:00|2|96/160/0/256|515000|gpu:8(S:0-1)|1|128|mixed\n"
+    sinfo += f"mig|up|1-0|1:00|1|8/120/0/128|1031000|{mig}|1|128|mixed\n"
+    used = "gpu*|mixed|gpu:8(S:0-1)|gpu:(null):8(IDX:0-7)|\ngpu*|mixed|gpu:8(S:0-1)|gpu:(null):7(IDX:0-6)|\n"
+    used += f"mig|mixed|{mig}|gpu:1g.5gb:14(IDX:0-13),gpu:7g.40gb:1(IDX:24)|\n"
+    assert idle_gpus(sinfo, used) == {"gpu": {"gpu": (16, 1)}, "mig": {"1g.5gb": (14, 0), "7g.40gb": (1, 0)}}
+    # columns of a width, as an old SLURM prints them: the second is cut, and no blank follows
+    cut = "gpu   gpu:8(S:0-1)   gpu:(null):8(IDX:0-7)\ngpu   gpu:8(S:0-1)   gpu:(null):7(IDX:0-6)\n"
+    cut += "mig   gpu:1g.5gb:14(S:0-1),gpu:7g.40gpu:1g.5gb:14(IDX:0-13),gpu:7g\n"
+    assert idle_gpus(sinfo, cut) == {"gpu": {"gpu": (16, 1)}, "mig": {"1g.5gb": (14, 0), "7g.40gb": (1, None)}}
+    assert idle_gpus(sinfo, "")["gpu"] == {"gpu": (16, None)}, "a query that failed is not a free GPU"
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["drained", "draining", "down*", "idle*", "maint", "reserved", "idle$", "reboot^", "fail", "inval", "idle+drain"],
+)
+def test_what_takes_no_jobs_is_not_idle(state):
+    rows = "gpu*|up|1-0|1:00|1|64/0/0/64|515000|gpu:a100:8|1|64|mixed\ngpu*|up|1-0|1:00|1|0/64/0/64|515000|gpu:a100:8|1|64|%s\n"
+    used = "gpu*|mixed|gpu:a100:8|gpu:a100:8(IDX:0-7)|\ngpu*|%s|gpu:a100:8|gpu:a100:2(IDX:0-1)|\n"
+    partition = slurm.partitions(answers(GresUsed=used % state, sinfo=rows % state))[0]
+    assert (partition.cpus_idle, partition.gpus) == (0, [Gpus("a100", 8, 0)])
+
+
+@pytest.mark.parametrize(
+    "state", ["idle", "idle~", "idle#", "mixed-", "planned", "completing", "IDLE+CLOUD+POWERED_DOWN"]
+)
+def test_what_takes_jobs_is_idle(state):
+    row = f"gpu*|up|1-0|1:00|1|0/64/0/64|515000|gpu:a100:8|1|64|{state}\n"
+    partition = slurm.partitions(answers(GresUsed=f"gpu*|{state}|gpu:a100:8|gpu:a100:2(IDX:0-1)|\n", sinfo=row))[0]
+    assert (partition.cpus_idle, partition.gpus) == (64, [Gpus("a100", 8, 6)])
+
+
+def test_drained_nodes_without_the_column_of_states():
+    rows = "gpu*|up|1-0|1:00|1|64/0/0/64|515000|gpu:a100:8|1\ngpu*|up|1-0|1:00|1|0/0/64/64|515000|gpu:a100:8|1\n"
+    used = "gpu   gpu:a100:8(S:0-1)   gpu:a100:8(IDX:0-7)\ngpu   gpu:a100:8(S:0-1)   gpu:a100:0(IDX:N/A)\ngpu   (null)   gpu:0\n"
+    assert idle_gpus(rows, used) == {"gpu": {"a100": (8, 0)}}
+    facts = SiteFacts(scheduler="slurm", partitions=[PartitionFacts(name="g", gpus=[Gpu("a100", 8, 0)])], limits=[])
+    assert rank(facts, wanted(gpus=1), cluster())[0].idle == 0
+
+
+def test_gpus_that_are_not_known_to_be_idle():
+    facts = SiteFacts(
+        scheduler="slurm", partitions=[PartitionFacts(name="g", cpus_idle=9, gpus=[Gpu("a100", 8)])], limits=[]
     )
-    assert [(row.scope, row.kind, row.limit) for row in limits] == [
-        ("cluster", "array_size", 100000), ("account limited", "submitted", 5),
-        ("qos tiny", "submitted", 10), ("qos tiny", "running", 4),
-    ]  # fmt: skip
+    best = rank(facts, wanted(gpus=1), cluster())[0]
+    assert (best.fits, best.idle) == (True, None)
+
+
+def test_nodes_with_different_numbers_of_cores_in_one_row():
+    mixed = (
+        "main|up|1-0|1:00|2|0/96/0/96|192000+|(null)|1|32+|idle\nmain|up|1-0|1:00|1|0/64/0/64|192000|(null)|1|64|idle\n"
+    )
+    assert slurm.parse_sinfo(mixed)["main"].cpus_node == 64
+
+
+CONFIG = "MaxArraySize            = 100001\nClusterName             = testbed\n"
+PARTITION = (
+    "PartitionName=batch AllowGroups=ALL Default=YES QoS=N/A\nPartitionName=big AllowGroups=ALL Default=NO QoS=bigq\n"
+)
+QOS = "normal|2000|200|||5000|\ntiny|10|4||||\ndebug|5|1||||\nbigq|||700|||\n"
+QUEUED = "77_[0-549]|me|abc|normal|PD\n78_[0-9:2,12%4]|you|abc|normal|PD\n"
+QUEUED += "90_3|me|abc|tiny|R\n91+1|me|abc|normal|R\n92|you|other|normal|R\n"
+
+
+def limits_of(mine, members, queued=QUEUED, **placement):
+    accounts = {"account=abc": members, "account=lab": "lab||||900|||root\n", "account=root": "root|normal||||||\n"}
+    query = answers(
+        **{
+            "show config": CONFIG,
+            "show partition": PARTITION,
+            "show user": "abc\n",
+            "show qos": QOS,
+            "user=me": mine,
+            **accounts,
+        },
+        squeue=queued,
+    )
+    return {(row.scope, row.name): (row.kind, row.limit, row.used) for row in slurm_limits(query, "me", placement)}
+
+
+def test_limits_are_those_of_the_account_its_parents_and_the_qos_that_the_jobs_have():
+    found = limits_of("abc|debug,normal,tiny||||||\nxyz|normal|3|||||\n", "abc|normal|||600|||lab\n")
+    assert found == {
+        ("cluster", "MaxArraySize"): ("array_size", 100000, None),
+        ("account abc, all members", "GrpSubmit"): ("submitted", 600, 550 + 6 + 1 + 1),
+        ("account lab, all members", "GrpSubmit"): ("submitted", 900, 558),
+        ("qos normal", "MaxSubmitPU"): ("submitted", 2000, 551),
+        ("qos normal", "MaxJobsPU"): ("running", 200, 1),
+        ("qos normal, everybody", "GrpSubmit"): ("submitted", 5000, 558),
+    }
+
+
+@pytest.mark.parametrize(
+    ("mine", "placement", "scopes"),
+    [
+        ("abc|debug,normal||||||\n", {"qos": "debug"}, {"qos debug"}),
+        ("abc|debug||||||\n", {}, {"qos debug"}),  # the only one that is allowed
+        ("abc|debug,tiny|||||tiny|\n", {}, {"qos tiny"}),  # the default
+        (
+            "abc|debug,tiny||||||\n",
+            {"qos": "tiny", "partition": "big"},
+            {"qos tiny", "qos bigq, all members of your account"},
+        ),
+        ("abc|debug|7|||||\nxyz|debug|3|||||\n", {"account": "xyz", "qos": "long"}, {"account xyz"}),
+        ("abc|debug|7|||||\nxyz|debug|3|||||\n", {"qos": "long"}, {"account abc"}),  # of the default account
+    ],
+)
+def test_a_qos_or_an_account_that_the_jobs_do_not_use_is_not_read(mine, placement, scopes):
+    found = limits_of(mine, "", "", **placement)
+    assert {scope for scope, _ in found} == {"cluster", *scopes}
+
+
+def test_a_queue_that_is_not_known_is_not_empty():
+    limits = limits_of("abc|normal||||||\n", "", "77_[0-5,9,...]|me|abc|normal|PD\n")
+    assert limits["qos normal", "MaxSubmitPU"] == ("submitted", 2000, None)
+    plain = {"scheduler": "slurm", "partitions": [], "limits": [Limit("MaxSubmit", "qos", "submitted", 10)]}
+    row = headroom(SiteFacts(**plain), 5)[0]
+    assert (row["state"], row["used"]) == ("unknown", None)
+    assert "is not known" in row["sentence"]
+    failed = SiteFacts(**plain, submitted=0, errors=[{"code": "squeue_failed", "detail": "timed out"}])
+    assert headroom(failed, 5)[0]["state"] == "unknown"
+
+
+def test_columns_that_are_missing_count_for_every_limit():
+    assert (
+        limits_of("abc|normal||\n", "abc|normal|||600", "77_[0-549]\n")["account abc, all members", "GrpSubmit"][2]
+        == 550
+    )
 
 
 def test_grid_engine():
@@ -93,6 +241,71 @@ def test_grid_engine():
     assert (queues["gpu_a100.q"].state, queues["gpu_a100.q"].max_walltime_sec) == ("down", 86400)
     assert sge.parse_host_memory(HOSTS) == int(1.5 * 1024 * 1024)
     assert parse_config("max_u_jobs   0\nexecd_params  NONE\n") == {"max_u_jobs": "0", "execd_params": "NONE"}
+
+
+def test_qhost_and_qstat_of_other_versions():
+    old = "HOSTNAME                ARCH         NCPU  LOAD  MEMTOT  MEMUSE  SWAPTO  SWAPUS\n" + "-" * 79 + "\n"
+    old += "global                  -               -     -       -       -       -       -\n"
+    old += "n503                    lx26-amd64     64     -  503.9G       -  624.6G       -\n"
+    old += "n504                    lx26-amd64     64  0.06  995.5G    4.4G  498.0G   13.8M\n"
+    assert sge.parse_host_memory(old) == int(995.5 * 1024)
+    assert sge.parse_host_memory("") is None
+    without_res = "CLUSTER QUEUE                   CQLOAD   USED  AVAIL  TOTAL aoACDS  cdsuE\n" + "-" * 79 + "\n"
+    without_res += "all.q                             0.40    120    136    256      0      0\n"
+    assert (
+        sge.parse_queues(without_res)["all.q"]._asdict().items()
+        >= {"cpus_idle": 136, "cpus_total": 256, "state": "up"}.items()
+    )
+    assert sge.parse_queues("") == {}
+
+
+@pytest.mark.parametrize(
+    ("slots", "most"),
+    [
+        ("1,[compute-0-0.local=4],[compute-0-45.local=4], \\\n                      [dell-0-3.local=4]", 4),
+        ("64", 64),
+        ("8,[@fat=128],[n2=16]", 128),
+        ("0", 0),
+    ],
+)
+def test_the_largest_host_of_a_queue_with_exceptions(slots, most):
+    text = (
+        f"qname                 all.q\nhostlist              @allhosts\nslots                 {slots}\nh_rt  INFINITY\n"
+    )
+    assert sge.parse_queue_settings(text, sge.parse_queues(GRID))["all.q"].cpus_node == most
+
+
+@pytest.mark.parametrize(
+    ("h_rt", "seconds"),
+    [
+        ("24:00:00,[@longhosts=168:00:00]", 604800), ("00:45:00,[node2.site.org=00:30:00]", 2700), ("86400", 86400),
+        ("24::", 86400), ("1:30", 90), ("24:00:00,[n1=INFINITY]", None), ("INFINITY,[n1=24:00:00]", None), ("INFINITY", None),
+    ],
+)  # fmt: skip
+def test_the_longest_walltime_of_a_queue(h_rt, seconds):
+    found = sge.parse_queue_settings(f"qname all.q\nh_rt {h_rt}\n", sge.parse_queues(GRID))["all.q"]
+    assert found.max_walltime_sec == seconds
+
+
+def test_an_array_of_grid_engine_is_one_job():
+    """max_u_jobs counts jobs, as the manual page sge_conf has it; of an array qstat has a row for each element that runs."""
+    rows = "job-ID  prior   name\n-----\n" + 3 * "  7 0.5 a me r\n" + "  7 0.5 a me qw 1-900:1\n" + " 12 0.5 b me qw\n"
+    query = answers(**{"qconf": "max_u_jobs    3\nmax_aj_tasks   75000\n", "qstat -u me": rows})
+    found = [Limit(**limit._asdict()) for limit in sge.limits(query, "me")]
+    assert [(row.name, row.kind, row.used) for row in found] == [
+        ("max_u_jobs", "jobs", 2),
+        ("max_aj_tasks", "array_size", None),
+    ]
+    facts = SiteFacts(scheduler="sge", partitions=[], limits=found, submitted=904)
+    assert [row["asked"] for row in headroom(facts, 1000)] == [1, 1000]
+    assert headroom(facts, 1000, warn_at=1.0)[0]["state"] == "ok"
+    assert headroom(facts, 1000, arrays=2)[0]["state"] == "over"
+
+
+def test_a_limit_on_running_jobs_is_no_reason_to_do_anything():
+    facts = SiteFacts(scheduler="slurm", partitions=[], limits=[Limit("MaxJobs", "q", "running", 4, 4)])
+    finding = room_for(facts, 100, 0.7)[0]
+    assert (finding.severity, finding.code, finding.suggested_fix) == ("info", "limit_over", "")
 
 
 def cluster(**settings):

@@ -1,5 +1,6 @@
 """The SLURM adapter on output recorded from a real SLURM (tests/data/slurm/README.md)."""
 
+import os
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.schedulers import base
 from hpc_agent.node.schedulers.slurm import adapter as slurm
+from hpc_agent.node.shared import waiting_reasons
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 
@@ -118,6 +120,44 @@ def test_values_travel_in_the_environment_and_user_settings_do_not(answers, monk
     assert env["SLURM_CONF"] == "/etc/other.conf"
 
 
+@pytest.mark.parametrize("locale", [{}, {"LANG": "de_DE.UTF-8"}, {"LC_ALL": "fr_FR.ISO-8859-1", "LC_TIME": "C"}])
+def test_a_job_has_the_locale_of_the_user_and_a_query_has_none(answers, monkeypatch, locale):
+    for name in [name for name in os.environ if name.startswith(("LANG", "LC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
+    answers["sbatch"] = [recorded("submit-array")]
+    answers["squeue"] = [(0, "", "")]
+    slurm.Slurm().submit(job())
+    slurm.Slurm().submitted_elements()
+    submitted, asked = (env for _, env in answers.calls)
+    assert {name: value for name, value in submitted.items() if name.startswith(("LANG", "LC_"))} == locale
+    assert asked["LC_ALL"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("5_[0-9:3,12%4]", 5),
+        ("5_3", 1),
+        ("5", 1),
+        ("5+0\n5+1\n", 2),
+        ("67108865_[1-3]", 3),
+        ("CLUSTER: far\n7_[1,3]", 2),
+        ("", 0),
+    ],
+)
+def test_every_form_of_a_job_id_counts(answers, text, count):
+    answers["squeue"] = [(0, text + "\n", "")]
+    assert slurm.Slurm().submitted_elements() == count
+
+
+def test_a_cut_list_is_counted_element_by_element(answers):
+    answers["squeue"] = [(0, "5_[0-9,12,...]\n", ""), (0, "5_0\n5_1\n", "")]
+    assert slurm.Slurm().submitted_elements() == 2
+    assert "--array" in answers.calls[1][0]
+
+
 def test_a_submission_that_hangs_may_have_been_accepted(answers):
     answers["sbatch"] = [NodeError("cluster_timeout", "sbatch did not answer within 60 s")]
     with pytest.raises(NodeError) as caught:
@@ -173,6 +213,7 @@ REFUSED = {
     "refused-gpus": "Ask for less", "refused-gputype": "Ask for less", "refused-node-config-array": "Ask for less",
     "refused-gres": "%G", "refused-account": "sacctmgr", "refused-qos": "sacctmgr", "refused-constraint": "constraint",
     "refused-exclude": "excluded nodes", "refused-option": "extra_flags", "refused-time": "sbatch rejects",
+    "refused-mem-per-node": "mem_per_cpu: true", "refused-mem-twice": "extra_flags", "refused-in-controller": "names",
     "refused-script": "names", "refused-notscript": "names", "refused-dependency": "names", "refused-reservation": "names",
 }  # fmt: skip
 
@@ -215,6 +256,50 @@ def test_rate_limit_is_throttling():
             1, "", "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
         )
     assert caught.value.code == "scheduler_throttled"
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "ended_by_itself"),
+    [
+        (*recorded("filter-unknown-words")[::2], True),
+        (1, "*** No project given. See https://example.org/wiki ***\n", True),
+        (2, "提交被拒绝\n", True),
+        (128, "wrapper: no", True),
+        (1, "", False),
+        (137, "Killed", False),
+        (143, "Terminated", False),
+        (-9, "half a sent", False),
+    ],
+)
+def test_a_tool_that_ended_by_itself_may_have_refused_in_unknown_words(code, err, ended_by_itself):
+    """The look-up by name decides. A tool that was killed, or says nothing, has not refused."""
+    with pytest.raises(NodeError) as caught:
+        slurm.Slurm().parse_submit(code, "", err)
+    assert caught.value.code == "submission_unknown"
+    assert caught.value.details["ended_by_itself"] is ended_by_itself
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        "sbatch: error: cli_filter: please request --mem-per-cpu instead of --mem",
+        "sbatch: error: Memory per node (--mem) is disabled",
+        "sbatch: error: lua: You must specify memory per core.",
+    ],
+)
+def test_a_site_that_wants_memory_per_cpu_is_told_apart(err):
+    with pytest.raises(NodeError) as caught:
+        slurm.Slurm().parse_submit(1, "", err)
+    assert (caught.value.code, "mem_per_cpu: true" in caught.value.remediation) == ("scheduler_refused", True)
+
+
+@pytest.mark.parametrize(
+    ("resources", "flag"),
+    [({"mem_mb": 1000, "cpus": 4}, "250M"), ({"mem_mb": 1000, "cpus": 3}, "334M"), ({"mem_mb": 10.5}, "11M")],
+)
+def test_memory_per_cpu_is_never_less_than_that_of_the_element(resources, flag):
+    argv = flags(resources=resources, site={"mem_per_cpu": True})
+    assert [word for word in argv if word.startswith("--mem")] == [f"--mem-per-cpu={flag}"]
 
 
 # --------------------------------------------------------------------------------------------------------- queue
@@ -481,6 +566,11 @@ def test_find_is_newest_last_and_after_since():
     assert sorted(found, key=lambda job_id: (found[job_id], int(job_id))) == ["8", "10", "9"]
 
 
+def test_find_trusts_the_queue_alone_where_a_site_keeps_no_accounting(answers):
+    answers["squeue"], answers["sacct"] = [(0, "", "")], [recorded("noacct-sacct")]
+    assert slurm.Slurm().find("hpc-r1-a0", SUBMITTED) == []
+
+
 def test_find_does_without_accounting_only_when_the_queue_has_it(answers):
     answers["squeue"] = [recorded("squeue-named")]
     answers["sacct"] = [recorded("nodb-sacct")]
@@ -551,3 +641,17 @@ def test_ten_thousand_rows_are_read():
     queue = "".join(f"77_{i}|RUNNING|node{i % 99}|None\n" for i in range(10_000))
     ended = "".join(f"77_{i}|COMPLETED|0:0|1795446158|87|node{i % 99}\n" for i in range(10_000))
     assert len(slurm.parse_queue(queue, {"77"})) == len(slurm.parse_accounting(ended, RECORDED_FROM)) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-3],n7", "a node that it needs is down, drained or reserved"),
+        ("ReqNodeNotAvail(Unavailable:n1,n2)", "a node that it needs is down, drained or reserved"),
+        ("(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions)",
+         "the nodes that it could use are down, drained or reserved"),
+        ("AssocGrpSubmitJobsLimit", "the account is at its limit (AssocGrpSubmitJobsLimit)"),
+    ],
+)  # fmt: skip
+def test_reasons_with_commas_and_brackets(reason, said):
+    assert waiting_reasons.sentence("pending", reason) == (said, True)

@@ -28,6 +28,30 @@ def test_replicates_get_their_spread_and_holes_stay_empty():
     assert lines[2] == "2,,,,,,4.0"
 
 
+def test_a_cell_that_does_not_stand_on_one_value_of_each_task_says_on_how_many():
+    made = rows(
+        ({"a": 1, "s": 0}, {"y": 1.5, "z": float("nan")}), ({"a": 1, "s": 1}, {"z": 2}), ({"a": 2, "s": 0}, {"y": 2, "z": 1}),
+        replicates=["s"],
+    )  # fmt: skip
+    read = list(csv.DictReader(io.StringIO(as_csv(made))))
+    assert [(row["y_count"], row["y_mean"], row["z_count"], row["z_nan"]) for row in read] == [
+        ("1", "1.5", "1", "1"), ("1", "2.0", "1", "0"),
+    ]  # fmt: skip
+    assert as_text(made).splitlines()[2].split() == ["1", "1.5", "n=1", "2", "n=1"]
+
+
+def test_no_two_columns_have_one_name():
+    made = rows(
+        ({"x": 1, "s": 0}, {"x": 5, "y": 1, "y_mean": 2}), ({"x": 1, "s": 1}, {"x": 6, "y": 3}), replicates=["s"]
+    )
+    header = as_csv(made).splitlines()[0].split(",")
+    assert len(set(header)) == len(header)
+    assert "y_mean" in header
+    assert "metric.y_mean_mean" not in header
+    single = as_csv(rows(({"x": 1, "metric.x": 2}, {"x": 5})))
+    assert single.splitlines() == ["metric.x,x,metric.metric.x", "2,1,5.0"]
+
+
 def test_text_with_commas_quotes_and_newlines_survives_csv():
     hostile = 'a,b "c"\nd'
     read = list(csv.DictReader(io.StringIO(as_csv(rows(({"t": hostile, "l": [1, {"k": 2}]}, {"y": 1}))))))

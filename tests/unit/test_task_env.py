@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.job import metrics
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_folder import RunDocument
 
@@ -40,11 +39,6 @@ def test_a_template_that_leads_out_is_refused(template):
         task_environment.result_folder(template, "r", 0, {"x": "v"})
 
 
-def test_numbers_of_a_document():
-    document = {"a": 1, "b": {"c": 2.5, "d": True}, "e": "text", "f": [1, 2], "g": [1, "x"], "h": float("nan")}
-    assert metrics.numbers_of(document) == {"a": 1, "b.c": 2.5, "f": [1, 2], "h": "nan"}
-
-
 @pytest.mark.parametrize(
     "template",
     ["tasks/00000/{task_id}.json", "run.json/{task_id}", "work/{x}", "Claims/{x}", ".hidden/{x}", "results/{task_id:>300}",
@@ -57,3 +51,32 @@ def test_a_template_keeps_to_plain_fields_and_out_of_the_machinery(template):
 
 def test_the_tasks_own_number_wins_over_a_kwarg():
     assert task_environment.result_folder("results/{task_id}", "r", 4, {"task_id": 9}) == "results/4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("HF_TOKEN", "hf_abc", True),
+        ("hfToken", "x", True),
+        ("GITHUB_TOKEN_2", "ghp_1", True),
+        ("TOKEN", "t", True),
+        ("db_password", "12345", True),
+        ("WANDB_API_KEY", "123456", True),
+        ("AWS_SECRET_ACCESS_KEY", "k", True),
+        ("CLIENT_SECRET", "s", True),
+        ("TOKENIZERS_PARALLELISM", "false", False),
+        ("TOKENIZER", "bert-base", False),
+        ("MAX_TOKENS", "512", False),
+        ("MAX_NEW_TOKEN", "512", False),
+        ("TOKENS_PER_BATCH", "4e5", False),
+        ("PAD_TOKEN", "[PAD]", False),
+        ("TOKEN_PATTERN", "[a-z]+", False),
+        ("HF_TOKEN_PATH", "/home/ada/.token", False),
+        ("DB_PASSWORD_FILE", "/run/secret", False),
+        ("SECRETARY_FILE", "x.csv", False),
+        ("MONKEY", "1", False),
+        ("COMPASS", "north", False),
+    ],
+)
+def test_what_looks_like_a_secret(name, value, secret):
+    assert task_environment.looks_secret(name, value) == secret

@@ -32,6 +32,7 @@ def test_what_nobody_wants_on_a_cluster_stays_here(repo):
         "lib/__pycache__/b.pyc",
         "results/r/table.csv",
         ".hpc/runs/x.json",
+        ".hpc/axes.yaml",
         ".env",
     )
     assert list(scan(repo).files()) == [".hpc/tasks.py", "a.py", "lib/b.py", "lib/results/kept.csv"]
@@ -87,7 +88,7 @@ def test_links_inside_travel_links_outside_are_refused(repo, tmp_path):
 def test_shared_paths_are_no_part_of_the_tree(repo):
     write(repo, "a.py", "data/x", "data/deep/y")
     assert list(scan(repo, "data").files()) == ["a.py"]
-    assert shared_files(repo, ["data", "a.py"]) == ["a.py", "data/deep/y", "data/x"]
+    assert shared_files(repo, ["data", "a.py"]) == {"a.py": 4, "data/deep/y": 11, "data/x": 6}
 
 
 @pytest.mark.parametrize("name", [b"new\nline", b"\xff\xfe"])

@@ -47,7 +47,11 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
     epilog = f"Every field: hpc-agent describe {verb}"
     parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
-    parser.add_argument("--spec", metavar="FILE", help="the whole request as JSON; - reads standard input")
+    parser.add_argument(
+        "--spec",
+        metavar="FILE",
+        help="the whole request as JSON, or the answer of another verb; - reads standard input",
+    )
     for number, flag in enumerate(entry.flags):
         text = (flag.help or "").replace("%", "%%")
         if flag.default not in (None, [], {}, "", False):
@@ -77,7 +81,7 @@ def parse_request(
         name = unknown[0].partition("=")[0]
         hint = did_you_mean(name, ("--spec", *flags), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
-    document = _read_spec(options.spec, read_stdin, cwd) if options.spec else {}
+    document = _request_in(_read_spec(options.spec, read_stdin, cwd), entry) if options.spec else {}
     if entry.positional and options.positional is not None:
         document[entry.positional] = options.positional
     for number, flag in enumerate(entry.flags):
@@ -105,6 +109,28 @@ def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[st
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
+
+
+def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:
+    """Return the request in the envelope of another verb: its ``spec``, else its fields that this verb requires.
+
+    A document that is no envelope is the request itself. Raises SpecInvalid for the envelope of a call that failed, with
+    the message and remediation of that call.
+    """
+    if document.get("ok") is False and "error_code" in document:
+        remedy = document.get("remediation", "")
+        details = {name: value for name, value in document.items() if name in ("error_code", "field", "details")}
+        message = f"the command before this one failed: {document.get('message')}"
+        raise SpecInvalid(message, field="spec", remediation=remedy, details=details)
+    data = document.get("data")
+    if document.get("ok") is not True or not isinstance(data, dict):
+        return document
+    if isinstance(data.get("spec"), dict):
+        return dict(data["spec"])
+    wanted = {flag.path[0] for flag in entry.flags if flag.required} | {"run_id"} & {
+        flag.path[0] for flag in entry.flags
+    }
+    return {name: data[name] for name in sorted(wanted) if name in data}
 
 
 def help_text(catalogue: dict[str, CatalogueEntry]) -> str:

@@ -10,9 +10,11 @@ import os
 import sys
 import traceback
 from dataclasses import replace
+from typing import Any
 
 from hpc_agent.cli.parse import find_verb, help_text, load_catalogue, parse_request
 from hpc_agent.contract import envelope
+from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY
 from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
@@ -63,13 +65,29 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
         from hpc_agent.view.progress import for_stderr
 
         world = replace(world, progress=for_stderr(world.env))
+
+    def with_whole_commands(answer: Any, again: bool) -> Any:
+        from hpc_agent.ops.run.command_line import command_line
+
+        # the advice of a verb with a folder of its own (demo) begins with a change to it
+        takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in entry.flags)
+        folder = document.get("experiment_dir", ".") if takes_repo else "."
+        command = (lambda: command_line(verb, request)) if again else None
+        return runnable(answer, verb, command, folder, catalogue)
+
     try:
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
+        return envelope.success(primitive, result, lambda data: with_whole_commands(data, True))
+    except HpcError as error:
+        # A field that is to be corrected would be wrong in the same command again.
+        again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__
+        advice = {"remediation": error.remediation, "details": error.details}
+        vars(error).update(with_whole_commands(advice, again))
+        raise
     finally:
         world.progress.close()
-    return envelope.success(primitive, result)
 
 
 def _write_answer(line: bytes, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -52,20 +53,20 @@ def catalogue_entry(primitive: Primitive) -> CatalogueEntry:
         **vars(primitive),
         "module": primitive.function.__module__,
         "effects": sorted(effect.name.lower() for effect in primitive.effects),
-        "errors": sorted(error.error_code for error in primitive.errors),
+        "errors": sorted({error.error_code for error in primitive.errors}),
         "input_schema": f"{primitive.name}.input.json",
         "output_schema": f"{primitive.name}.output.json",
-        "flags": list(_flags(primitive.request, [])),
+        "flags": list(flags_of(primitive.request, [])),
     }
     return msgspec.convert(facts, CatalogueEntry)
 
 
-def _flags(struct: Any, path: list[str]) -> Iterator[Flag]:
+def flags_of(struct: Any, path: list[str]) -> Iterator[Flag]:
     """Yield the flags of a request: its scalars and one level of nested structs; a struct that may be null is JSON."""
     for field in msgspec.structs.fields(struct):
         here, facts = [*path, field.encode_name], msgspec.json.schema(field.type)
         if "$ref" in facts and not path:
-            yield from _flags(getattr(field.type, "__origin__", field.type), here)  # without Annotated
+            yield from flags_of(getattr(field.type, "__origin__", field.type), here)  # without Annotated
             continue
         options = [option for option in facts.get("anyOf", [facts]) if option.get("type") != "null"]
         yield Flag(
@@ -96,6 +97,10 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
 
 
 def _parts(text: str) -> list[str]:
+    """Return the items between commas; a JSON array is taken as it is, for items that hold a comma."""
+    if text.startswith("["):
+        with contextlib.suppress(ValueError):
+            return list(map(str, json.loads(text)))
     return [part.strip() for part in text.split(",") if part.strip()]
 
 

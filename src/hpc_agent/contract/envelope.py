@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,8 +39,9 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
-def success(primitive: Primitive, result: Result) -> bytes:
-    data = msgspec.to_builtins(result)
+def success(primitive: Primitive, result: Result, finish: Callable[[Any], Any] = lambda data: data) -> bytes:
+    """Return the line of a result; ``finish`` gives its data the last form."""
+    data = finish(msgspec.to_builtins(result))
     data.pop("partial_errors", None)
     mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
@@ -60,7 +61,10 @@ def convert(document: Any, request: type[R], verb: str) -> R:
     if not isinstance(document, dict):
         raise SpecInvalid(f"the request of '{verb}' must be a JSON object, not {type(document).__name__}")
     try:
-        msgspec.json.encode(document)
+        for name, value in document.items():
+            if b"\\u0000" in msgspec.json.encode([name, value]).replace(b"\\\\", b""):
+                message = f"'{name}' holds a NUL character, which no path, command or variable may hold"
+                raise SpecInvalid(message, field=name, remediation="Leave the character out, then call again.")
         return msgspec.convert(document, request)
     except UnicodeEncodeError as error:
         message = f"the request of '{verb}' holds text that is no Unicode: {ascii(error.object)[:80]}"

@@ -48,7 +48,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     conda_source: Annotated[str | None, Meta(description="conda.sh that a job sources")] = None
     conda_envs: Annotated[list[str], Meta(description="conda environments; a job activates the first by default")] = []
     constraints: Annotated[dict[str, Any], Meta(description="limits that a submission plan keeps to")] = {}
-    nfs_data_dir: Annotated[str | None, Meta(description="folder copied to the node's own disk once per node")] = None
+    nfs_data_dir: Annotated[
+        str | None, Meta(description="folder copied to each node's own disk, anew once it has changed")
+    ] = None
     gpu_types: Annotated[list[str], Meta(description="GPUs that may be asked for; empty: not checked")] = []
     gpu_queues: Annotated[
         dict[str, GpuQueue],
@@ -77,6 +79,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     default_walltime_sec: Annotated[Count | None, Meta(description="walltime when the request names none")] = None
     default_mem_mb: Annotated[Count | None, Meta(description="memory of an element when the request names none")] = None
     max_node_mem_mb: Annotated[Count | None, Meta(description="memory of the largest node")] = None
+    mem_per_cpu: Annotated[
+        bool, Meta(description="SLURM: ask for an element's memory as --mem-per-cpu, for a site that refuses --mem")
+    ] = False
     parallel_environment: Annotated[str, Meta(description="Grid Engine: environment for several cores")] = "shared"
     sge_memory_resource: Annotated[str, Meta(description="Grid Engine: memory resource, per slot")] = "h_data"
     sge_gpu_request: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -35,12 +36,13 @@ class PartitionFacts(msgspec.Struct, kw_only=True):
 
 
 class Limit(msgspec.Struct):
-    """A limit of the site: ``kind`` is submitted, running or array_size."""
+    """A limit of the site: ``kind`` is submitted, running, array_size or jobs; ``used``: what counts towards it."""
 
     name: str
     scope: str
     kind: str
     limit: int
+    used: int | None = None
 
 
 class SiteFacts(msgspec.Struct, kw_only=True):
@@ -53,9 +55,15 @@ class SiteFacts(msgspec.Struct, kw_only=True):
     errors: list[dict[str, str]] = []
 
 
-def ask_site(node: Node) -> SiteFacts:
-    """Return the facts of a cluster, with one SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed."""
-    question = {"root": node.root, "scheduler": node.cluster.scheduler, "site": node.site}
+def ask_site(node: Node, placement: Mapping[str, str | None] | None = None) -> SiteFacts:
+    """Return the facts of a cluster, with one SSH command. Raises SshUnreachable, ClusterTimeout, RemoteCommandFailed.
+
+    ``placement``: account, qos and partition of the jobs whose limits are asked for; else the cluster's.
+    """
+    usual = {"account": node.cluster.account, "partition": node.cluster.default_partition}
+    asked = {**usual, **{name: value for name, value in (placement or {}).items() if value}}
+    site = {**node.site, "placement": asked}
+    question = {"root": node.root, "scheduler": node.cluster.scheduler, "site": site}
     answer: dict[str, Any] = node.bootstrap("site", question)
     answer["submitted"] = answer.pop("user")["submitted"]
     return msgspec.convert(answer, SiteFacts, strict=False)

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 import secrets
 import sys
 import zlib
@@ -30,7 +31,9 @@ KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, 
 # What ``hpc_agent`` itself has of the kit, here and there.
 KIT_NAMES = "from hpc_agent.experiment_kit import main, read_kw_env, register_run, write_metrics\n"
 LAUNCHER = "_hpc_dispatch.py"
-SITE_KEYS = ("parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb")
+SITE_KEYS = (
+    "mem_per_cpu", "parallel_environment", "sge_memory_resource", "sge_gpu_request", "local_cores", "local_memory_mb",
+)  # fmt: skip
 
 
 @functools.cache
@@ -102,8 +105,10 @@ class Node:
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
         return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
 
-    def push(self, source: Path, files: list[str], destination: str) -> None:
-        self.transport.push(source, files, destination, f"{self.root}/shared", self._push_timeout)
+    def push(self, source: Path, files: list[str], destination: str, with_shared: bool) -> None:
+        """Copy files of the repo; ``with_shared``: those that are the same in the folder of shared files stay there."""
+        already = f"{self.root}/shared" if with_shared else None
+        self.transport.push(source, files, destination, already, self._push_timeout)
 
     def _ask(self, program: list[str], verb: str, stdin: bytes, timeout: float | None) -> dict[str, Any]:
         nonce = secrets.token_hex(8)
@@ -149,11 +154,22 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
     details = {"exit_code": done.code, "stderr_tail": tail, "stdout_tail": done.stdout[-500:].decode(errors="replace")}
     kind: type[HpcError] = RemoteCommandFailed
     message, remedy = f"'{cluster}' gave no answer (exit code {done.code})", None
-    if "No space left on device" in tail or "Disk quota exceeded" in tail:
-        kind, message = StorageFull, f"{cluster}: no space on the cluster's disk"
-    elif "can't open file" in tail and LAUNCHER in tail:
-        kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
-        remedy = "Run 'hpc-agent submit --rerun' to run it anew."
+    if full := re.search(r".*(?:No space left on device|Disk quota exceeded).*", tail):
+        kind, message = StorageFull, f"{cluster}: {full.group(0).strip()}"
+        remedy = "Look there with 'quota -s', 'df -h' and 'df -i' for that path, and free some; "
+        remedy += (
+            f"or set 'scratch' of '{cluster}' in clusters.yaml to a disk with room; then run the same command again."
+        )
+    elif unopened := re.search(r".*can't open file .*" + LAUNCHER + r"\W+(\[Errno 2\])?.*", tail):
+        if unopened.group(1):
+            kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
+            remedy = "Run 'hpc-agent submit --rerun' to run it anew."
+        else:
+            message = f"'{cluster}' cannot read the run's folder: {unopened.group(0).strip()}"
+    elif re.search(r"JSONDecodeError|KeyError: '(?:sha|files)'", tail):
+        message = f"the request did not arrive on '{cluster}': a start-up file of the login shell reads standard input"
+        remedy = "Let the start-up files there read (read, cat, ssh without -n) in interactive shells only; "
+        remedy += "then run the same command again."
     elif done.code in (126, 127):
         message = f"'{cluster}' cannot start its Python"
         remedy = f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from hpc_agent.errors import ClusterTimeout, PreconditionFailed, RemoteCommandFailed, SshUnreachable, StorageFull
-from hpc_agent.infra.transport import Completed, quote, run_bounded, shell_text
+from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable, StorageFull
+from hpc_agent.infra import ssh_causes
+from hpc_agent.infra.transport import STARTED, Completed, one_line, quote, run_bounded, shell_text
 from hpc_agent.node.shared.files import write_json
 
 CONNECT_SEC = 8
@@ -23,7 +25,8 @@ PERSIST = "10m"
 MASTER_CHECK_SEC = 3.0
 SSH_FAILED = 255
 FAILURES_BEFORE_OPEN = 5
-FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 30.0, 600.0
+# A host that refuses the login may ban the address; one that cannot be reached counts nobody's tries.
+FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, LONGEST_AFTER_REFUSAL_SEC = 30.0, 120.0, 600.0
 FORGOTTEN_SEC = 3600.0
 
 
@@ -41,20 +44,29 @@ class SshTransport:
         self._binary = env.get("HPC_SSH_BINARY", "ssh")
 
     def run(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
-        """Run one command. Raises SshUnreachable, ClusterTimeout."""
-        remote = "exec /bin/sh -c " + quote([shell_text(words, self._init)])
+        """Run one command. Raises SshUnreachable, ClusterTimeout; RemoteCommandFailed, StorageFull without a shell there."""
         with pauses(self._target, self._hosts, self._env):
-            done = self._bounded([*self._ssh(), "--", self._target, remote], stdin, timeout)
-            if done.code == SSH_FAILED:
-                raise self._unreachable(done.stderr_tail)
-            return done
+            return self._run(shell_text(words, self._init), stdin, timeout)[0]
 
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+    def _run(self, text: str, stdin: bytes, timeout: float) -> tuple[Completed, str]:
+        """Return the outcome of a text for /bin/sh, and what the login shell's start-up files printed before."""
+        done = self._bounded([*self._ssh(), "--", self._target, one_line(text)], stdin, timeout)
+        if done.code == SSH_FAILED:
+            raise ssh_causes.refused(done.stderr_tail, self._reach())
+        mark = STARTED.encode() + b"\n"
+        (printed, begun, out), (warned, _, err) = done.stdout.partition(mark), done.stderr.partition(mark)
+        if not begun:
+            said = "\n".join(part.decode(errors="replace")[-2000:] for part in (printed, warned))
+            raise ssh_causes.not_run(done.code, said, self._reach())
+        return Completed(done.code, out, err), printed.decode(errors="replace")
+
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files`` (relative to ``source``) below ``destination``, but none that is the same below ``already``.
 
         Raises SshUnreachable, StorageFull, RemoteCommandFailed, ClusterTimeout, PreconditionFailed (a file vanished).
         """
-        words = ["rsync", "-rltz", "--files-from=-", "--from0", f"--compare-dest={already}", "--chmod=D700,Fu+rw"]
+        words = ["rsync", "-rltz", "--files-from=-", "--from0", "--chmod=D700,Fu+rw"]
+        words += [f"--compare-dest={already}"] if already else []
         words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
         # "./" because rsync takes a name that begins with # or ; for a comment.
         names = b"\0".join(b"./" + name.encode() for name in files)
@@ -63,17 +75,21 @@ class SshTransport:
             if done.code == 0:
                 return
             text = done.stderr_tail
-            if "No space left" in text or "Disk quota exceeded" in text:
-                raise StorageFull(f"no space below {destination} on {self._target}", details={"stderr_tail": text})
+            if full := re.search(r".*(?:No space left on device|Disk quota exceeded) \(\d+\)", text):
+                raise StorageFull(
+                    f"no space below {destination} on {self._target}: {full.group(0)}", details={"stderr_tail": text}
+                )
             if "file has vanished" in text or "link_stat" in text:
                 raise PreconditionFailed(
                     "a file vanished while it was being pushed",
                     details={"stderr_tail": text},
                     remediation="Run the same 'hpc-agent submit' again.",
                 )
-            if done.code in (SSH_FAILED, 12, 30, 35):
-                raise self._unreachable(text)
-            raise RemoteCommandFailed(f"rsync failed with exit code {done.code}", details={"stderr_tail": text})
+            if done.code == SSH_FAILED:
+                raise ssh_causes.refused(text, self._reach())
+            # Without shell_init, which is not sourced before rsync.
+            asked, noise = self._run('command -v rsync; echo "$SHELL"', b"", CONNECT_SEC + 2 * MASTER_CHECK_SEC)
+            raise ssh_causes.not_copied(done, noise, asked.stdout.decode(errors="replace").split(), self._reach())
 
     def _bounded(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
         self._drop_dead_master()
@@ -120,19 +136,18 @@ class SshTransport:
         if not alive:
             socket.unlink(missing_ok=True)
 
-    def _unreachable(self, text: str) -> SshUnreachable:
-        hint = None
-        if "Permission denied" in text or "publickey" in text:
-            agent = "is set" if self._env.get("SSH_AUTH_SOCK") else "is not set in this environment"
-            hint = (
-                f"The key was not accepted (SSH_AUTH_SOCK {agent}). Run 'ssh-add -l', pass SSH_AUTH_SOCK on to this process, "
-                f"and check with 'ssh -o BatchMode=yes {self._target} true'."
+    def _reach(self) -> ssh_causes.Reach:
+        """Return how the user reaches the host by hand; ``ssh -G`` reads the configuration and connects to nothing."""
+        words = [self._binary, *(["-F", self._config] if self._config else [])]
+        jump = None
+        with contextlib.suppress(ClusterTimeout, OSError):
+            facts = run_bounded([*words, "-G", self._target], b"", MASTER_CHECK_SEC, self._env).stdout.decode(
+                errors="replace"
             )
-        elif "Host key verification failed" in text:
-            hint = f"Connect once by hand with 'ssh {self._target}' to accept the host's key, then call again."
-        last = next((line for line in reversed(text.strip().splitlines()) if line.strip()), "no answer")
-        return SshUnreachable(
-            f"{self._target}: {last.strip()}", remediation=hint, details={"host": self._target, "stderr_tail": text}
+            jump = re.search(r"^proxyjump (\S+)", facts, re.MULTILINE)
+        socket = str(self._socket) if self._socket else None
+        return ssh_causes.Reach(
+            words, self._target, socket, jump.group(1) if jump else "", bool(self._env.get("SSH_AUTH_SOCK"))
         )
 
 
@@ -156,6 +171,7 @@ class _HostFailures(msgspec.Struct, frozen=True):
     failures: int = 0
     last: float = 0.0
     open_until: float = 0.0
+    why: str = ""
 
 
 @contextlib.contextmanager
@@ -172,18 +188,20 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     left = past.open_until - time.time()
     if left > 0 and not env.get("HPC_NO_BREAKER"):
         raise SshUnreachable(
-            f"{target} did not answer {past.failures} times in a row; no process tries it for {left:.0f} s more",
+            f"{past.why or target}; this was failure {past.failures} in a row, and no process tries it for {left:.0f} s more",
             remediation=f"Check that 'ssh -o BatchMode=yes {target} true' works, wait {left:.0f} s, then call again "
             "(HPC_NO_BREAKER=1 in the environment tries at once).",
             details={"host": target, "retry_after_sec": round(left), "failures": past.failures},
         )
     try:
         yield
-    except SshUnreachable:
+    except SshUnreachable as error:
         failures = past.failures + 1
         above = failures - FAILURES_BEFORE_OPEN
-        pause = min(FIRST_PAUSE_SEC * 2**above, LONGEST_PAUSE_SEC) if above >= 0 else 0.0
-        document = {"failures": failures, "last": time.time(), "open_until": time.time() + pause}
+        longest = LONGEST_AFTER_REFUSAL_SEC if error.details.get("login_refused") else LONGEST_PAUSE_SEC
+        pause = min(FIRST_PAUSE_SEC * 2**above, longest) if above >= 0 else 0.0
+        now = time.time()
+        document = {"failures": failures, "last": now, "open_until": now + pause, "why": error.message}
         # A full disk must not hide that the host is unreachable.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
             f"{workload.total_tasks:,} tasks are more than the {constraints.max_tasks:,} that one run may have",
             field="total_tasks",
             remediation="Split the experiment, or raise constraints.max_tasks in clusters.yaml; "
-            "'hpc-agent clusters-describe <name>' shows it.",
+            "'hpc-agent clusters-list' names the files.",
         )
     if workload.est_task_sec is not None:
         _check_walltime(workload, workload.est_task_sec, constraints)

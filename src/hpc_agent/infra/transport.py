@@ -14,6 +14,8 @@ from pathlib import Path
 
 from hpc_agent.errors import ClusterTimeout
 
+STARTED = "HPC-AGENT-STARTED"
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -39,6 +41,17 @@ def shell_text(words: Sequence[str], init: str | None) -> str:
     """Return ``words`` as a command for /bin/sh, which first sources the site's ``shell_init`` file."""
     text = "exec " + quote(words)
     return f". {quote([init])} >/dev/null 2>&1; {text}" if init else text
+
+
+def one_line(text: str) -> str:
+    """Return a line that every login shell (sh, csh, fish, ...) hands on as it is, and that runs ``text`` in /bin/sh.
+
+    csh ends a quoted word at a newline and replaces ``!`` in quotes, fish a backslash in single quotes: these and the quote
+    itself travel as octal numbers. Output of start-up files ends at STARTED, in stdout and stderr.
+    """
+    code = f"echo {STARTED}; echo {STARTED} >&2; {text}".encode("utf-8", "surrogateescape")
+    safe = "".join(chr(byte) if 32 <= byte < 127 and byte not in b"'!\\" else f"\\0{byte:03o}" for byte in code)
+    return f"""exec /bin/sh -c 'eval "$(printf %b "$0")"' '{safe}'"""
 
 
 def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:
@@ -75,7 +88,7 @@ class LocalTransport:
         """Run one command. Raises ClusterTimeout."""
         return run_bounded(["/bin/sh", "-c", shell_text(words, self._init)], stdin, timeout, self._env)
 
-    def push(self, source: Path, files: Sequence[str], destination: str, already: str, timeout: float) -> None:
+    def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files``, relative to ``source``. Links would let an edit of the repo change the snapshot."""
         del already, timeout
         for name in files:

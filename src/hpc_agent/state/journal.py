@@ -46,6 +46,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     open_resubmit: Annotated[str | None, Meta(description="a resubmission whose outcome is not known here yet")] = None
     resubmits: int = 0
     output: Annotated[str | None, Meta(description="folder of the last aggregate")] = None
+    command: Annotated[str | None, Meta(description="goes on with a submission that was interrupted")] = None
 
 
 class Journal:
@@ -139,12 +140,14 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
                 for key in _IDENTITY:
                     setattr(record, key, event.get(key, getattr(record, key)))
                 record.started_at = record.started_at or event["at"]
+                record.command = None if record.submitted_at else event.get("command")
             case "submitted":
                 record.job_ids = list(event["job_ids"])
                 record.remote_path = event.get("remote_path", record.remote_path)
                 record.waiting = event.get("waiting", 0)
                 if event.get("whole", True):
                     record.submitted_at = record.submitted_at or event["at"]
+                    record.command = None
                     record.status = "in_flight" if record.status == "submitting" else record.status
             case "status":
                 record.status, record.last_status = event["lifecycle_state"], event["counts"]

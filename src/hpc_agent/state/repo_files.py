@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from hpc_agent.node.shared.files import write_json
 HPC_DIR = ".hpc"
 RUNS_SUBDIR = "runs"
 TASKS_FILENAME = "tasks.py"
+_OTHER_PATH = "Name another path, then run the same hpc-agent command again."
 IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
@@ -67,11 +70,31 @@ def check_identifier(value: str, field: str) -> str:
     return value
 
 
-def experiment_root(cwd: Path, experiment_dir: str) -> RepoLayout:
+def local_path(base: Path, text: str, field: str, is_folder: bool = False) -> Path:
+    """Return the path that ``text`` names below ``base``, with links resolved. Nothing needs to be there.
+
+    Raises SpecInvalid, which names ``field``: a path that is too long, a loop of links, a file where a folder has to be
+    (above the path, and with ``is_folder`` the path itself).
+    """
+    try:
+        path = (base / Path(text).expanduser()).resolve()
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(path.stat().st_mode) and is_folder:
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
+    except (OSError, RuntimeError) as error:
+        shown = text if len(text) < 200 else f"{text[:100]}... ({len(text)} characters)"
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecInvalid(
+            f"{shown} cannot be used as a path: {reason}", field=field, remediation=_OTHER_PATH
+        ) from error
+    return path
+
+
+def experiment_root(cwd: Path, experiment_dir: str, field: str = "experiment_dir") -> RepoLayout:
     """Return the repo at ``experiment_dir`` below ``cwd``. Raises SpecInvalid when the folder does not exist."""
-    root = (cwd / Path(experiment_dir).expanduser()).resolve()
+    root = local_path(cwd, experiment_dir, field, is_folder=True)
     if not root.is_dir():
-        raise SpecInvalid(f"there is no folder {root}", field="experiment_dir")
+        raise SpecInvalid(f"there is no folder {root}", field=field, remediation=_OTHER_PATH)
     return RepoLayout(root)
 
 

@@ -48,6 +48,9 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     content_sha: Annotated[str, Meta(description="identity without the repo's place: the same in another clone")] = ""
     chain: Annotated[dict[str, Any] | None, Meta(description="mode (ahead, detect) and number of segments")] = None
     canary: Annotated[bool, Meta(description="task 0 was sent first, alone")] = False
+    plan: Annotated[
+        dict[str, Any], Meta(description="shape, estimates and origins, as submit showed them; empty before 0.9")
+    ] = {}
     job_ids: list[str] = []
 
 
@@ -59,6 +62,15 @@ def write_run_sidecar(repo: RepoLayout, sidecar: Sidecar) -> Path:
     if not ignore.exists():
         ignore.write_text("runs/\nruntimes/\n", encoding="utf-8")
     return path
+
+
+def sidecar_of(document: dict[str, Any], job_ids: list[str]) -> Sidecar:
+    """Return the sidecar in a run's document of the cluster. Raises SchemaIncompat for another version of hpc-agent."""
+    version = document.get("sidecar_schema_version")
+    if version != SIDECAR_VERSION:
+        raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
+    known = {name: document[name] for name in Sidecar.__struct_fields__ if name in document}
+    return msgspec.convert({**known, "job_ids": job_ids}, Sidecar)
 
 
 def read_run_sidecar(repo: RepoLayout, run_id: str) -> Sidecar:

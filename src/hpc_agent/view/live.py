@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hpc_agent.view.progress import ago
+
 STYLES = {"complete": "green", "running": "cyan", "pending": "dim", "failed": "red", "unknown": "yellow"}
 # In the order of the bar.
 MARKS = {"complete": "━", "running": "━", "failed": "━", "unknown": "╌", "pending": "┄"}
@@ -35,6 +37,7 @@ class RunView:
     stale: str = ""
     checked_at: float | None = None
     events: deque[str] = field(default_factory=lambda: deque(maxlen=3))
+    eta: float | None = None  # the end that status estimates, in seconds since the epoch
     ends: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_LOOKS))
 
     def pace(self) -> float | None:
@@ -80,9 +83,12 @@ def _head(run: RunView, now: float) -> Text:
         return text.append(f", stale: {run.stale}", "yellow")
     pace = run.pace()
     left = run.total - run.counts.get("complete", 0) - run.counts.get("failed", 0)
-    if pace and left:
-        end = time.strftime("%H:%M" if left / pace < 20 * 3600 else "%a %H:%M", time.localtime(now + left / pace))
-        text.append(f", {pace * 60:.3g} tasks/min, ends about {end}")
+    if pace:
+        text.append(f", {pace * 60:.3g} tasks/min")
+    end = run.eta if run.eta is not None else now + left / pace if pace else None
+    if end is not None and left:
+        clock = time.strftime("%H:%M" if end - now < 20 * 3600 else "%a %H:%M", time.localtime(end))
+        text.append(f", ends about {clock}")
     return text
 
 
@@ -124,10 +130,3 @@ def _waves(run: RunView, width: int) -> Table:
     if len(open_rows) > WAVE_ROWS:
         table.add_row(Text(f"{len(open_rows) - WAVE_ROWS} more", "dim"), Text("waiting", "dim"), "")
     return table
-
-
-def ago(seconds: float) -> str:
-    """Return a duration as ``7 s``, ``3 min`` or ``2 h``."""
-    if seconds < 90:
-        return f"{max(0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"

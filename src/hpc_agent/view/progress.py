@@ -44,9 +44,23 @@ def sentence(event: str, facts: Mapping[str, Any]) -> str:
     if "total" in facts:
         parts = [f"{facts.get('complete', 0)}/{facts['total']} complete"]
         parts += [f"{facts[name]} {name}" for name in ("running", "pending", "failed", "unknown") if facts.get(name)]
+        parts += _left(facts)
         return ", ".join(parts)
     detail = ", ".join(f"{key} {value}" for key, value in facts.items())
     return f"{event}: {detail}" if detail else event
+
+
+def ago(seconds: float) -> str:
+    """Return a duration as ``7 s``, ``3 min`` or ``2 h``."""
+    if seconds < 90:
+        return f"{max(0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
+def _left(facts: Mapping[str, Any]) -> list[str]:
+    """Return the estimated time to the end as words, if there is an estimate."""
+    eta = facts.get("eta_seconds")
+    return [] if eta is None else [f"about {ago(eta)} left"]
 
 
 class PlainLine(Progress):
@@ -84,8 +98,8 @@ class RichBar(Progress):
         if "total" in facts:
             done = int(facts.get("complete", 0)) + int(facts.get("failed", 0))
             failed = f" [red]{facts['failed']} failed[/red]" if facts.get("failed") else ""
-            text = f"{facts.get('running', 0)} running, {facts.get('pending', 0)} pending{failed}"
-            self._live.update(self._task, total=int(facts["total"]), completed=done, description=text)
+            parts = [f"{facts.get('running', 0)} running", f"{facts.get('pending', 0)} pending{failed}", *_left(facts)]
+            self._live.update(self._task, total=int(facts["total"]), completed=done, description=", ".join(parts))
         else:
             self._live.update(self._task, description=sentence(event, facts))
 

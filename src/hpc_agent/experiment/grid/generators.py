@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import decimal
 import functools
 import inspect
 import itertools
@@ -17,25 +18,26 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.experiment.grid.axis_values import MAX_TASKS, Axes, bad, spread, values_of
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.node.shared import task_environment
+from hpc_agent.state.repo_files import local_path
 
 Kwargs = dict[str, Any]
-MAX_TASKS = 1_000_000
 # More listed tasks than this are written into MANIFEST instead of tasks.py.
 INLINE_TASKS = 1000
 MANIFEST = "tasks.jsonl"
-REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
 
 
 def cell(text: str) -> object:
-    """A number, true, false or null where it reads as one; else the text."""
+    """A number, true, false or null where it reads as one; else the text, and for a number with more digits than a float."""
     try:
         value = json.loads(text)
     except ValueError:
         return text
-    finite = value == value and value not in (float("inf"), float("-inf"))
-    return value if finite and not isinstance(value, (dict, list, str)) else text
+    if isinstance(value, float) and decimal.Decimal(text.strip()) != decimal.Decimal(repr(value)):
+        return text
+    return text if isinstance(value, (dict, list, str)) else value
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,6 @@ class TaskSource:
     about: str
     imports: tuple[str, ...] = ()
     manifest: str | None = None
-
-
-def bad(message: str, param: str = "", field: str = "task_generator.params") -> SpecInvalid:
-    return SpecInvalid(message, field=f"{field}.{param}" if param else field, remediation=REMEDY)
 
 
 def typed_params(params: dict[str, Any], **kinds: Any) -> list[Any]:
@@ -113,13 +111,18 @@ class TaskGenerator(msgspec.Struct, forbid_unknown_fields=True):
     ] = {}
 
 
-def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = None) -> TaskSource:
-    """Return the tasks of ``generator``, each with the ``fixed`` parameters. Raises SpecInvalid with the wrong param."""
-    source = _KINDS[generator.kind](generator.params, root, dict(fixed or {}))
+def make_source(
+    generator: TaskGenerator | None, root: Path, fixed: Kwargs | None = None, axes: Axes | None = None
+) -> TaskSource:
+    """Return the tasks of ``generator``, times the values of ``axes``, each with the ``fixed`` parameters.
+
+    Without a generator the axes alone make the tasks, without both there is one task. Raises SpecInvalid with the wrong param.
+    """
+    source = _made(generator, root, dict(fixed or {}), axes or {})
     if source.count < 1:
-        raise bad(f"{generator.kind} makes no task")
+        raise bad("the generator makes no task")
     if source.count > MAX_TASKS:
-        raise bad(f"{generator.kind} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
+        raise bad(f"{source.about} makes {source.count:,} tasks; one run has at most {MAX_TASKS:,}")
     for number, kwargs in enumerate(source.make()):
         try:
             json.dumps(kwargs, allow_nan=False)
@@ -130,6 +133,18 @@ def make_source(generator: TaskGenerator, root: Path, fixed: Kwargs | None = Non
     return source
 
 
+def _made(generator: TaskGenerator | None, root: Path, fixed: Kwargs, axes: Axes) -> TaskSource:
+    if generator is None:
+        return product(values_of(axes, "axes"), fixed) if axes else _enumerated({"items": [{}]}, root, fixed)
+    params, inner = generator.params, generator.params.get("axes")
+    if axes and generator.kind == "cartesian_product" and isinstance(inner, dict):
+        if both := sorted(set(inner) & set(axes)):
+            raise bad(f"{both[0]!r} is an axis twice", both[0], "axes")
+        return _cartesian({**params, "axes": {**msgspec.to_builtins(axes), **inner}}, root, fixed)
+    source = _KINDS[generator.kind](params, root, fixed)
+    return _times(source, values_of(axes, "axes")) if axes else source
+
+
 def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
     [items] = typed_params(params, items=list[dict[str, Any]])
     check_fixed(fixed, set().union(*items))
@@ -137,18 +152,15 @@ def _enumerated(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
 
 
 def _cartesian(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    [axes] = typed_params(params, axes=dict[str, list[Any]])
+    [axes] = typed_params(params, axes=Axes)
     if not axes:
         raise bad("axes is empty: name at least one parameter with its values", "axes")
-    for name, values in axes.items():
-        if not values:
-            raise bad(f"axis {name!r} has no values", f"axes.{name}")
-        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
-            raise bad(f"axis {name!r} has {twice[0]!r} twice", f"axes.{name}")
-    return _product(axes, fixed, " x ".join(f"{len(values)} {name}" for name, values in axes.items()))
+    return product(values_of(axes, "task_generator.params.axes"), fixed)
 
 
-def _product(axes: dict[str, list[Any]], fixed: Kwargs, about: str) -> TaskSource:
+def product(axes: dict[str, list[Any]], fixed: Kwargs, about: str = "") -> TaskSource:
+    """Return every combination of the values of ``axes``, the last axis the fastest."""
+    about = about or " x ".join(f"{len(values)} {name}" for name, values in axes.items())
     check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
     rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in all_axes.items()]
@@ -156,6 +168,28 @@ def _product(axes: dict[str, list[Any]], fixed: Kwargs, about: str) -> TaskSourc
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
     make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
     return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",))
+
+
+def _times(source: TaskSource, axes: dict[str, list[Any]]) -> TaskSource:
+    """Return each task of ``source`` with every combination of the values of ``axes``."""
+    more = product(axes, {})
+
+    def make() -> Iterator[Kwargs]:
+        for task in source.make():
+            if both := sorted(set(task) & set(axes)):
+                raise bad(
+                    f"{both[0]!r} is varied by an axis, and by the generator or fixed_params too", both[0], "axes"
+                )
+            yield from ({**task, **chosen} for chosen in more.make())
+
+    first, _ = more.python.rsplit("TASKS = ", 1)
+    python = source.python + first.replace("AXES = ", "MORE = ", 1)
+    pairs = "for task in TASKS for values in itertools.product(*MORE.values())"
+    python += f"TASKS = [dict(task, **dict(zip(MORE, values))) {pairs}]\n"
+    imports = (*source.imports, "itertools")
+    return TaskSource(
+        source.count * more.count, make, python, f"({source.about}) x {more.about}", imports, source.manifest
+    )
 
 
 def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
@@ -171,30 +205,20 @@ def _items_x_seeds(params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource
 
 
 def _numeric(is_log: bool, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:
-    """Return tasks with n values, rounded to twelve digits: a value like 0.001 is written as such."""
+    """Return tasks with n values of one parameter. The values do not depend on the base, which is checked only."""
     only_log = {"base": (float, 10.0)} if is_log else {}
     param, low, high, n, *more = typed_params(params, param=str, low=float, high=float, n=int, **only_log)
-    base = more[0] if is_log else 10.0
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise bad(f"low ({low}) must be below high ({high}), and both finite", "low")
-    if not 2 <= n <= MAX_TASKS:
-        raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "n")
-    if is_log and (low <= 0 or base <= 0 or base == 1):
-        raise bad("low and base must be positive, and base not 1", "low")
-    first, last = (math.log(low, base), math.log(high, base)) if is_log else (low, high)
-    steps = [first + (last - first) * i / (n - 1) for i in range(1, n - 1)]
-    values = [low, *(base**step if is_log else step for step in steps), high]
-    tidy = list(dict.fromkeys(float(f"{value:.12g}") for value in values))
-    if len(tidy) != n:
-        raise bad("the values are closer to each other than twelve digits can tell", "n")
+    if is_log and (more[0] <= 0 or more[0] == 1):
+        raise bad("the base must be positive, and not 1", "base")
+    values = spread(low, high, n, is_log, "task_generator.params")
     about = f"{n} {param} from {low:g} to {high:g}" + (", log-spaced" if is_log else "")
-    return _product({param: tidy}, fixed, about)
+    return product({param: values}, fixed, about)
 
 
 def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSource:
     """Return a task for each row of a file. The file itself is pushed with the code."""
     name, columns = typed_params(params, path=str, columns=(list[str], []))
-    path = (root / name).resolve()
+    path = local_path(root, name, "task_generator.params.path")
     if not path.is_relative_to(root) or not path.is_file():
         remedy = "Copy the manifest into the repo, so that it travels with the code, and name it relative to the repo."
         field = "task_generator.params.path"
@@ -213,7 +237,7 @@ def _from_manifest(params: dict[str, Any], root: Path, fixed: Kwargs) -> TaskSou
     tasks = [{**{key: row[key] for key in columns or row if key in row}, **fixed} for row in rows]
     relative = path.relative_to(root).as_posix()
     python = python_reading_rows(f"../{relative}", fixed, columns, is_csv)
-    imports = (*(["csv"] if is_csv else []), "io", "json", "os")
+    imports = (*(["csv", "decimal"] if is_csv else []), "io", "json", "os")
     return TaskSource(len(tasks), lambda: iter(tasks), python, f"{len(tasks)} rows of {relative}", imports)
 
 
@@ -240,7 +264,7 @@ class Range(msgspec.Struct, forbid_unknown_fields=True):
         value = low * (high / low) ** share if self.log else low + (high - low) * share
         if self.integer:
             return min(int(high), int(low) + int(share * (int(high) - int(low) + 1))) if not self.log else round(value)
-        return float(f"{value:.12g}")
+        return value
 
 
 def _sampled(engine: str, called: str, params: dict[str, Any], _: Path, fixed: Kwargs) -> TaskSource:

@@ -27,7 +27,7 @@ from hpc_agent.world import World
 
 PREVIEW = 3
 EXAMPLE = "hpc_agent/models/mapreduce/templates/scaffolds/tasks_example.py"
-QUICKER = "Make import, total() and resolve() quick, or allow more: 'hpc-agent submit --resolve-timeout-sec N'."
+QUICKER = "Make import, total() and resolve() quick, or add --resolve-timeout-sec 600 to the same hpc-agent command."
 _invalid = functools.partial(SpecInvalid, field="tasks.py")
 
 

@@ -25,7 +25,7 @@ DEFAULT_IGNORES = """
 .git/ .hg/ .svn/ .claude/ .venv/ venv/ .tox/ .nox/ node_modules/ __pycache__/ *.pyc .mypy_cache/ .ruff_cache/
 .pytest_cache/ .ipynb_checkpoints/ *.egg-info/ .DS_Store .env /results/ /_combiner/ /clusters.yaml /.hpc/runs/
 /.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
-/.hpc/templates/ /interview.json *.swp
+/.hpc/templates/ /.hpc/axes.yaml /interview.json *.swp
 """
 MAX_BYTES = 2 << 20
 VENDORED = frozenset(
@@ -163,8 +163,10 @@ class Tree:
         return {e[1]: e[3] for e in self.entries if e[0] == "f"}
 
 
-def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
-    """Hash the repo. The hashes of unchanged files (size, times, inode) come from the cache.
+def scan_tree(root: Path, apart: list[str], cache_path: Path) -> Tree:
+    """Hash the repo without the paths in ``apart``: shared ones, output folders.
+
+    The hashes of unchanged files (size, times, inode) come from the cache.
 
     Raises SpecInvalid for a link that leads outside, and for a file that cannot be read or pushed.
     """
@@ -175,7 +177,7 @@ def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
     own = root / IGNORE_FILE
     lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
     try:
-        patterns = _patterns([*DEFAULT_IGNORES.split(), *lines, *(f"/{name}" for name in shared)])
+        patterns = _patterns([*DEFAULT_IGNORES.split(), *lines, *(f"/{name}" for name in apart)])
     except ValueError as error:
         raise SpecInvalid(f"{own}: {error}", field=IGNORE_FILE) from error
     fresh: dict[str, list[Any]] = {}
@@ -201,13 +203,13 @@ def scan_tree(root: Path, shared: list[str], cache_path: Path) -> Tree:
     return Tree(root, entries, {name: facts[0] for name, facts in fresh.items()}, digest)
 
 
-def shared_files(root: Path, names: list[str]) -> list[str]:
-    """Return each regular file below the shared paths, relative to the repo."""
+def shared_files(root: Path, names: list[str]) -> dict[str, int]:
+    """Return each regular file below the shared paths, relative to the repo, with its size in bytes."""
     found = [name for name in names if (root / name).is_file()]
     for name in names:
         for folder, _, files in os.walk(root / name):
             found += [str((Path(folder) / file).relative_to(root)) for file in files]
-    return sorted(found)
+    return {name: (root / name).lstat().st_size for name in sorted(found)}
 
 
 def _target_inside(root: Path, path: Path, relative: str) -> str:

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.grid.generators import TaskSource, bad, listed
+from hpc_agent.experiment.grid.axis_values import bad
+from hpc_agent.experiment.grid.generators import TaskSource, listed
 from hpc_agent.experiment.grid.literals import literal
 from hpc_agent.experiment.reading.executors import Executor
 from hpc_agent.experiment.reading.signature_flags import signature_sha

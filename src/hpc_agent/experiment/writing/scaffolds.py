@@ -85,7 +85,7 @@ def parse_flags(words: list[str]) -> list[Flag]:
         if found:
             raise ValueError(found[0])
     except ValueError as error:
-        remedy = 'Spell them name:type=default: hpc-agent build-executor --flags "horizon:int=5,name:str" ...'
+        remedy = 'Spell them name:type=default: hpc-agent build-executor --name train --flags "horizon:int=5,name:str"'
         raise SpecInvalid(str(error), field="flags", remediation=remedy) from None
     return sorted(flags, key=lambda flag: flag.default is not None)
 

@@ -1,17 +1,21 @@
 """Fold the records of each wave into one partial, on the cluster. The client receives the partials only."""
 
+import math
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 from ..look import records
 from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import arrays_of
-from ..shared.metric_table import PROBLEMS_SHOWN, Table
-from ..shared.ranges import count, decode_ranges, encode_ranges
+from ..shared.ledger import Array, arrays_of
+from ..shared.metric_problems import MetricProblems
+from ..shared.metric_table import Table, is_weight
+from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_record import read_record
+
+FORMAT = 2  # of a partial; one of another format is folded again
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -21,11 +25,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     total = int(run["task_count"])
     scan = records.scan(folder, total, {})
     arrays = arrays_of(folder)
-    tasks: Dict[str, List[str]] = {}
-    for array in arrays:
-        if array.generation == 1:
-            tasks.setdefault(str(array.wave), []).append(array.tasks)
-    waves = {wave: ",".join(tasks[wave]) for wave in sorted(tasks, key=int)}
+    waves = _waves(arrays)
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
@@ -38,10 +38,25 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
+def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
+    """Return the tasks of each wave. A task counts once, for the first wave that has it, though several arrays name it."""
+    waves: Dict[str, List[int]] = {}
+    seen: Set[int] = set()
+    for array in sorted((a for a in arrays if a.generation == 1), key=lambda a: a.wave):
+        new = [task for task in decode_ranges(array.tasks) if task not in seen]
+        seen.update(new)
+        waves.setdefault(str(array.wave), []).extend(new)
+    return {wave: sorted(members) for wave, members in waves.items()}
+
+
 def _wave(
-    folder: RunFolder, run: Dict[str, Any], wave: str, tasks: str, scan: records.RecordScan, replicates: List[str]
+    folder: RunFolder,
+    run: Dict[str, Any],
+    wave: str,
+    members: List[int],
+    scan: records.RecordScan,
+    replicates: List[str],
 ) -> Dict[str, Any]:
-    members = decode_ranges(tasks)
     complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)
@@ -50,15 +65,17 @@ def _wave(
     except ValueError:
         kept = {}
     partial = {
+        "format": FORMAT,
         "wave": int(wave),
         "run_id": run["run_id"],
         "included": included,
         "replicates": replicates,
-        "tasks": count(tasks),
+        "tasks": len(members),
         "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
         "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
+        "oom_killed": encode_ranges(set(members).intersection(scan.oom_killed)),
     }
-    fresh = any(kept.get(name) != partial[name] for name in ("included", "replicates"))
+    fresh = any(kept.get(name) != partial[name] for name in ("format", "included", "replicates"))
     if fresh:
         partial.update(_fold(folder, run, complete, replicates))
         make_folder(folder.combiner)
@@ -71,25 +88,31 @@ def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: 
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
-    problems: List[Dict[str, Any]] = []
+    problems = MetricProblems()
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
         if record is None:
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         values = {name: _value(value) for name, value in (record.metrics or {}).items()}
-        weight = values.get(weight_name, 1.0) if weight_name else 1.0
         if not values:
             empty.append(task)
-        if record.metrics_problem and len(problems) < PROBLEMS_SHOWN:
-            problems.append({"task": task, "message": record.metrics_problem[:300]})
-        table.add_task(record.kwargs or {}, values, weight=weight if isinstance(weight, (int, float)) else 1.0)
+        if record.metrics_problem:
+            problems.add([task], record.metrics_problem[:300])
+        for left_out in record.metrics_left_out or []:
+            problems.add([task], left_out["message"], left_out["field"], left_out["value"])
+        weight: Any = values.get(weight_name) if weight_name else 1.0
+        if values and not is_weight(weight):
+            message = "the weight is no positive number: the task's values are counted in nan_count"
+            problems.add([task], message, weight_name, str(weight)[:60])
+            weight = math.nan
+        table.add_task(record.kwargs or {}, values, weight)
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
         "without_metrics": encode_ranges(empty),
-        "metrics_problems": problems,
+        "metrics_problems": problems.to_json(),
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
 

@@ -5,17 +5,20 @@ rename, after the result folder is in place: a task without a record is not comp
 """
 
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import task_environment
 from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, write_json
+from ..shared.processes import PASSED_ON
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
 from . import execute, metrics
 from .element import Element, attempts, claim, superseded
+from .oom_kills import oom_kills
 
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
@@ -42,7 +45,12 @@ def main(arguments: List[str]) -> int:
 
 def _run_tasks(element: Element) -> int:
     if element.document.nfs_data_dir:
-        os.environ["LOCAL_DATA_DIR"] = _local_copy(element.document.nfs_data_dir)
+        from .staging import Staged  # only few clusters need its imports
+
+        staged = Staged(element.document.nfs_data_dir)  # in use until this function returns
+        os.environ["LOCAL_DATA_DIR"] = staged.path
+    for number in PASSED_ON:  # between two tasks there is nobody to pass a signal on to
+        signal.signal(number, lambda *_: None)
     done = []
     try:
         for task in element.tasks:
@@ -53,30 +61,6 @@ def _run_tasks(element: Element) -> int:
         if element.fork_server is not None:
             element.fork_server.close()
     return 0 if all(done) else 1
-
-
-def _local_copy(source: str) -> str:
-    """Return the node-local copy of ``source``, which the first task on a node makes; ``source`` when copying fails."""
-    import fcntl  # only few clusters need these imports
-    import hashlib
-    import shutil
-
-    parent = os.path.join(os.environ.get("HPC_LOCAL_SCRATCH") or "/tmp", "hpc-agent-data-%d" % os.getuid())
-    target = os.path.join(parent, hashlib.sha256(source.encode("utf-8")).hexdigest()[:16])
-    try:
-        os.makedirs(parent, mode=0o700, exist_ok=True)
-        if os.stat(parent).st_uid != os.getuid():
-            return source
-        with open(target + ".lock", "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not os.path.isdir(target):
-                building = target + ".building"
-                shutil.rmtree(building, ignore_errors=True)
-                shutil.copytree(source, building)
-                os.rename(building, target)
-    except OSError:
-        return source
-    return target
 
 
 def _run_task(element: Element, task: int) -> bool:
@@ -92,6 +76,7 @@ def _run_task(element: Element, task: int) -> bool:
     if not claim(element, task):
         _log(task, "skipped: another array element has claimed the task")
         return True
+    execute.remove_log(element.run.log(task, element.generation))  # of an attempt before a requeue
     try:
         kwargs = element.parameters(task)
     except BaseException as error:  # user code may raise anything, SystemExit included
@@ -124,6 +109,7 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     checkpoints, log = run.checkpoints(task), run.log(task, element.generation)
     for needed in (scratch, checkpoints, os.path.dirname(log)):
         make_folder(needed)
+    earlier = metrics.stamp(scratch, document.results.get("metrics_file"))  # the folder of a requeued task is kept
     record = _new_record(element, task)._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
     env = task_environment.build(document, run.path, task, kwargs, scratch, dict(os.environ))
     env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(record.attempt))
@@ -137,11 +123,15 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
             common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
             element.fork_server = ForkServer(document.executor, element.functions(), common, run.work)
         fork = partial(element.fork_server.fork, env, [name.upper() for name in kwargs])
+    kills_before = oom_kills(env)
     record = execute.run(record, document.executor, env, run.work, log, grace, stop_at, element.gpus, fork)
+    kills = oom_kills(env)
+    if kills is not None and kills_before is not None and kills > kills_before:
+        record = record._replace(oom_kills=kills - kills_before)
     element.stopped = record.cause == execute.STOPPED
     record = _settle_checkpoint(record, checkpoints)
     if record.state == COMPLETE:
-        record = _collect(element, record, scratch, final)
+        record = _collect(element, record, scratch, final, earlier)
     if record.state != COMPLETE:
         record = record._replace(log_tail=tail(log, 20, 4096), result_dir=os.path.relpath(scratch, run.path))
     _write_record(element, record)
@@ -162,17 +152,22 @@ def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
     return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
 
 
-def _collect(element: Element, record: TaskRecord, scratch: str, final: str) -> TaskRecord:
+def _collect(
+    element: Element, record: TaskRecord, scratch: str, final: str, earlier: Optional[Tuple[int, ...]]
+) -> TaskRecord:
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
-    values, problem = metrics.read(scratch, declared)
-    if problem and declared:  # without them the task is not complete
-        return record._replace(state=FAILED, cause="no_output", message=problem)
+    found = metrics.read(scratch, declared, earlier)
+    if found.problem and declared:  # without them the task is not complete
+        return record._replace(state=FAILED, cause="no_output", message=found.problem)
     if os.path.lexists(final):
         os.rename(final, "%s.replaced-%d" % (final, time.time() * 1000))
     os.rename(scratch, final)
     place = os.path.relpath(final, element.run.path)
-    return record._replace(metrics=values, metrics_problem=problem, result_dir=place)
+    left_out = found.left_out or None
+    return record._replace(
+        metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out, result_dir=place
+    )
 
 
 def _new_record(element: Element, task: int) -> TaskRecord:

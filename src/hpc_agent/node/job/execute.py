@@ -10,16 +10,14 @@ from contextlib import suppress
 from subprocess import DEVNULL
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..shared.files import is_disk_full
-from ..shared.processes import signal_group
+from ..shared.files import is_disk_full, remove_quietly
+from ..shared.processes import PASSED_ON, pass_on, signal_group
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
-# Grid Engine warns with SIGUSR1 (about to be suspended, or at a soft limit) and SIGUSR2 (about to be killed).
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # The cause of an executor that was stopped by a signal of the scheduler, or shortly before the walltime.
 STOPPED = "terminated"
 
@@ -71,6 +69,12 @@ class Log(object):
     def close(self) -> None:
         with suppress(OSError):
             self._handle.close()
+
+
+def remove_log(path: str) -> None:
+    """Remove all files of a log."""
+    for name in (path, path + ".tail", path + ".tail.old"):
+        remove_quietly(name)
 
 
 class Running(NamedTuple):
@@ -127,12 +131,15 @@ def run(
 ) -> TaskRecord:
     """Run the user's shell command, or a ``fork`` that does the same. Return the record with the command's end.
 
-    SIGTERM to this process (walltime, preemption; Grid Engine's warnings are SIGUSR1 and SIGUSR2), or the moment
-    ``stop_at`` (epoch seconds), sends SIGTERM to the executor's group, which then has ``grace`` seconds.
+    SIGTERM to this process (walltime, preemption), or the moment ``stop_at`` (epoch seconds), sends SIGTERM to the
+    executor's group, which then has ``grace`` seconds. A signal of ``PASSED_ON`` goes to those of its processes that have a
+    handler, and they go on; where none has, it is as SIGTERM.
     """
     log = Log(log_path)
-    stops: List[int] = []  # the stop signals that have come
-    handlers = {number: signal.signal(number, lambda got, _: stops.append(got)) for number in STOP_SIGNALS}
+    arrived: List[int] = []  # the signals that have come
+    stops: List[int] = []  # those that ended the executor
+    watched = (signal.SIGTERM, *PASSED_ON)
+    handlers = {number: signal.signal(number, lambda got, _: arrived.append(got)) for number in watched}
     watch = None
     try:
         try:
@@ -145,7 +152,7 @@ def run(
 
             watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-        ended = _pump(process, pipe, log, stops, grace, deadline)
+        ended = _pump(process, pipe, log, (arrived, stops), grace, deadline)
         os.close(pipe)
     finally:
         for number, handler in handlers.items():
@@ -155,7 +162,8 @@ def run(
             watch.close()
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    cause, message = _cause(exit_code, killed_by, bool(stops))
+    given_up = _gave_up(ended.status, arrived, env.get("HPC_RESULT_DIR", ""))
+    cause, message = (STOPPED, given_up) if given_up and not stops else _cause(exit_code, killed_by, bool(stops))
     return record._replace(
         state=FAILED if cause else COMPLETE,
         cause=cause,
@@ -192,11 +200,27 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
     return "code_error", "exit code %s" % exit_code
 
 
-def _pump(process: Running, pipe: int, log: Log, stops: List[int], grace: float, stop_at: Optional[float]) -> Ended:
-    """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open."""
+def _gave_up(status: int, arrived: List[int], result_dir: str) -> str:
+    """Return a message for an executor that ended by a signal that was passed on, or after one with exit code 0 and no result."""
+    if status == 0:
+        given_up = bool(arrived) and not (os.path.isdir(result_dir) and os.listdir(result_dir))
+    else:
+        given_up = (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) - 128) in arrived
+    names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in arrived))
+    return "ended without a result after the scheduler's signal (%s)" % names if given_up else ""
+
+
+def _pump(
+    process: Running, pipe: int, log: Log, signals: Tuple[List[int], List[int]], grace: float, stop_at: Optional[float]
+) -> Ended:
+    """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open.
+
+    ``signals``: those that have come, and of these the ones that stop the executor, which this function adds.
+    """
+    arrived, stops = signals
     kill_at: Optional[float] = None
     ended: Optional[Ended] = None
-    open_pipe, passed_on = True, 0
+    open_pipe, seen = True, 0
     pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
         watched = [pipe, *process.wakes] if open_pipe else process.wakes
@@ -204,11 +228,13 @@ def _pump(process: Running, pipe: int, log: Log, stops: List[int], grace: float,
         pause = pause if open_pipe else min(pause * 2, 0.1)
         if stop_at is not None and time.monotonic() > stop_at:
             stop_at = None
-            stops.append(signal.SIGTERM)
-        if len(stops) > passed_on:
-            passed_on = len(stops)
-            signal_group(process.pid, signal.SIGTERM)
-            kill_at = kill_at or time.monotonic() + grace
+            arrived.append(signal.SIGTERM)
+        for number in arrived[seen:]:
+            seen += 1
+            if number not in PASSED_ON or not pass_on(process.pid, number):
+                stops.append(number)
+                signal_group(process.pid, signal.SIGTERM)
+                kill_at = kill_at or time.monotonic() + grace
         if kill_at is not None and time.monotonic() > kill_at:
             signal_group(process.pid, signal.SIGKILL)
         if pipe in ready:

@@ -22,6 +22,7 @@ import time
 import warnings
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
+from ..shared.processes import PASSED_ON
 from .fork_messages import receive, send
 
 # Libraries that hold threads, devices or connections once they are imported, which a fork would share.
@@ -34,7 +35,7 @@ def main(arguments: List[str]) -> int:
     """Fork a process for each task until the dispatcher closes the socket. Return 0, also in a fork whose task has ended."""
     channel = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(channel.fileno(), False)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, *PASSED_ON):
         signal.signal(number, signal.SIG_IGN)  # the scheduler's warnings are for the dispatcher
     task = receive(channel)
     before = dict(os.environ)
@@ -97,7 +98,7 @@ def fork_task(channel: socket.socket, env: Dict[str, str], output: int) -> bool:
 
 def _become_new_process(env: Dict[str, str], output: int) -> None:
     """Set signals, descriptors, environment and random numbers as a new interpreter has them."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, *PASSED_ON):
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):

@@ -73,10 +73,14 @@ class Attempts(object):
         """Yield the tasks of these spans with a failed record whose latest attempt is in the array."""
         return self._latest(self.records.state, FAILED, entry, tasks)
 
+    def with_state(self, state: int, entry: Array) -> Iterator[int]:
+        """Yield the tasks of a state whose latest attempt is in the array."""
+        return self._latest(self.state, state, entry, spans(entry.tasks))
+
     def unsettled(self, entries: Iterable[Array]) -> Iterator[Tuple[int, Array]]:
         """Yield each task of state UNKNOWN with the array of its latest attempt."""
         for entry in entries:
-            for task in self._latest(self.state, UNKNOWN, entry, spans(entry.tasks)):
+            for task in self.with_state(UNKNOWN, entry):
                 yield task, entry
 
     def _latest(self, states: bytearray, state: int, entry: Array, tasks: Iterable[Tuple[int, int]]) -> Iterator[int]:

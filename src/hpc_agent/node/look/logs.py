@@ -15,6 +15,8 @@ from . import records
 LINE_LIMIT = 64 << 10
 # Names of the scheduler's files and the number of an array's first element: SLURM and local, Grid Engine.
 _OUTPUTS = (("%s_%d.out", 0), ("*.o%s.%d", 1))
+# preamble.sh writes this line when an element was requeued: the output before is that of an earlier attempt.
+_AGAIN = "hpc-agent: the scheduler started this element again\n"
 
 
 def logs(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -70,5 +72,5 @@ def scheduler_output(folder: RunFolder, arrays: List[Array], task: int, lines: i
         position = sum(min(stop, task) - start for start, stop in spans(array.tasks) if start < task)
         for pattern, first in _OUTPUTS:
             for path in glob.glob(os.path.join(parent, pattern % (array.job_id, position // array.pack + first))):
-                return tail(path, lines, LINE_LIMIT)
+                return (tail(path, lines, LINE_LIMIT) + "\n").rpartition(_AGAIN)[2][:-1]
     return ""

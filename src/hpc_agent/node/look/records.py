@@ -13,7 +13,7 @@ from ..shared.task_record import COMPLETE, TaskRecord, read_record
 
 # File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 MESSAGE_LIMIT = 300
 # Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
 REQUEUEABLE = ("terminated", "signal", "checkpointed")
@@ -58,11 +58,12 @@ class RecordScan(NamedTuple):
     state: bytearray  # one byte for each task
     failed: Dict[int, FailureFacts]  # the facts of each failed record
     mean_seconds: Optional[float]  # of the complete tasks
+    oom_killed: List[int] = []  # complete tasks of which the kernel killed a process for memory
 
 
 def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
-    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds}."""
-    state, failed = bytearray(total), {}
+    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds, oom_killed}."""
+    state, failed, oom_killed = bytearray(total), {}, []
     seconds, timed = 0.0, 0
     shards = cache.setdefault("shards", {})
     try:
@@ -78,9 +79,10 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
             if int(text) < total:
                 state[int(text)] = task_states.FAILED
                 failed[int(text)] = FailureFacts.from_json(facts)
+        oom_killed += decode_ranges(shard["oom_killed"])
         seconds += shard["seconds"]
         timed += shard["timed"]
-    return RecordScan(state, failed, seconds / timed if timed else None)
+    return RecordScan(state, failed, seconds / timed if timed else None, oom_killed)
 
 
 def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
@@ -89,6 +91,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
     if cached and cached["mtime"] == changed and cached["settled"]:
         return cached
     complete = set(decode_ranges(cached["complete"])) if cached else set()
+    oom_killed = decode_ranges(cached["oom_killed"]) if cached else []
     seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
     failed: Dict[str, Any] = {}
     for stem, kind in map(os.path.splitext, os.listdir(path)):
@@ -99,6 +102,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
             continue
         if record.state == COMPLETE:
             complete.add(int(stem))
+            oom_killed += [int(stem)] if record.oom_kills else []
             seconds += record.seconds or 0.0
             timed += 1
         else:
@@ -108,6 +112,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
         "settled": int(time.time() * 1e9) - changed > SETTLED_NS,
         "complete": encode_ranges(complete),
         "failed": failed,
+        "oom_killed": encode_ranges(oom_killed),
         "seconds": seconds,
         "timed": timed,
     }

@@ -1,17 +1,19 @@
 """Report the status of a run: counts, ranges, waves, failures by cause, and the reasons of waiting tasks."""
 
+import os
 import time
 from collections import Counter
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import run_folder, task_states, waiting_reasons
 from ..shared.ledger import Array
-from ..shared.ranges import count, spans
-from ..shared.task_states import LOST, RUNNING
+from ..shared.ranges import count, encode_ranges, spans
+from ..shared.task_states import LOST, PENDING, RUNNING
 from . import records
 from .run_status import RunStatus, ranges_of
 
 RANGES_LIMIT = 2000
+RUNNING_LIMIT = 200
 ABANDONED_SEC = 300.0
 
 
@@ -50,6 +52,7 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "failed_tasks": _bounded_ranges(state, task_states.FAILED, LOST),
         "unknown_tasks": _bounded_ranges(state, task_states.UNKNOWN),
         "running_tasks": _bounded_ranges(state, RUNNING),
+        "oom_killed_tasks": _bounded(encode_ranges(status.records.oom_killed)),
         "failures_by_cause": causes,
         "samples": samples[:12],
         "waiting": waiting,
@@ -58,6 +61,7 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "stale": status.stale,
         "waves": _waves(arrays, state),
         "mean_task_seconds": status.records.mean_seconds,
+        "timing": timing(status, counts),
         "checked_at": time.time(),
         "arrays": {a.array: {"job_id": a.job_id, "state": a.state} for a in arrays[:200]},
         "job_ids": [a.job_id for a in arrays if a.job_id][:1000],
@@ -74,6 +78,40 @@ def _counts(state: bytearray, start: int, stop: int) -> Dict[str, int]:
     return counts
 
 
+def _walltime(array: Array) -> float:
+    return float(array.resources.get("walltime_sec") or 0)
+
+
+def timing(status: RunStatus, counts: Dict[str, int]) -> Dict[str, Optional[float]]:
+    """Return seconds, None where not known: ``left`` (estimate), ``longest_ran``, ``walltime_left`` of the first to reach it.
+
+    A task runs since its claim was written. At most 200 running tasks are looked at, spread over all of them.
+    """
+    now, mean = time.time(), status.records.mean_seconds
+    running: List[Tuple[int, Array]] = []
+    limits: List[float] = []
+    for array in status.arrays:
+        tasks = [(task, array) for task in status.with_state(RUNNING, array)] if array.job_id else []
+        running += tasks
+        if _walltime(array) and not tasks and any(True for _ in status.with_state(PENDING, array)):
+            limits.append(_walltime(array))
+    ran = []
+    for task, array in running[:: max(1, -(-len(running) // RUNNING_LIMIT))]:
+        try:
+            began = os.stat(status.folder.claim(task, array.generation)).st_mtime
+        except OSError:
+            began = now  # the element has started, and has not claimed the task yet
+        ran.append(max(0.0, now - began))
+        if _walltime(array):
+            limits.append(max(0.0, _walltime(array) - ran[-1]))
+    left = None
+    if mean and ran:
+        rest = [max(0.0, mean - seconds) for seconds in ran]
+        work = sum(rest) / len(rest) * len(running) + counts["pending"] * mean
+        left = max(work / len(running), mean if counts["pending"] else max(rest)) or None  # all are slower: not known
+    return {"left": left, "longest_ran": max(ran, default=None), "walltime_left": min(limits, default=None)}
+
+
 def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
     waves: Dict[str, Any] = {}
     for array in arrays:
@@ -84,7 +122,10 @@ def _waves(arrays: List[Array], state: bytearray) -> Dict[str, Dict[str, int]]:
 
 def _bounded_ranges(state: bytearray, *values: int) -> Dict[str, Any]:
     """Return the tasks in one of the states: ranges, cut after about 2,000 characters; ``count`` is of all of them."""
-    text = ranges_of(state, *values)
+    return _bounded(ranges_of(state, *values))
+
+
+def _bounded(text: str) -> Dict[str, Any]:
     cut = len(text) > RANGES_LIMIT
     return {"count": count(text), "ranges": text[:RANGES_LIMIT].rpartition(",")[0] if cut else text, "truncated": cut}
 

@@ -17,11 +17,12 @@ class SiteQuery(object):
     """Runs the scheduler's commands. A command that fails is listed in ``errors`` and gives an empty text."""
 
     def __init__(self) -> None:
+        self.environment: Dict[str, str] = {}  # beside a clean one
         self.errors: List[Dict[str, str]] = []
 
     def __call__(self, *argv: str) -> str:
         try:
-            code, out, err = run_command(argv, TIMEOUT_SEC, env=clean_environment())
+            code, out, err = run_command(argv, TIMEOUT_SEC, env=clean_environment(self.environment))
         except NodeError as error:
             code, out, err = 1, "", error.message
         if code == 0:
@@ -41,6 +42,7 @@ def site(request: Dict[str, Any]) -> Dict[str, Any]:
     submitted: Optional[int] = None
     try:
         scheduler = load(str(request["scheduler"]), request.get("site") or {})
+        query.environment = scheduler.query_environment
         partitions, limits = scheduler.partitions_and_limits(query)
         submitted = scheduler.submitted_elements()
     except NodeError as error:

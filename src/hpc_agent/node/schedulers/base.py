@@ -131,18 +131,20 @@ class Partition(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit that holds for the user. ``kind``: "submitted", "running" or "array_size", counted in elements."""
+    """A limit that holds for a job of the user. ``kind``: "submitted", "running", "array_size" (in elements), or "jobs"."""
 
     name: str
     scope: str
     kind: str
     limit: int
+    used: Optional[int] = None  # elements in the queue that count towards it; None is not known
 
 
 class Scheduler(object):
     """Builds commands, parses their output, and runs them."""
 
     submit_tool = ""
+    query_environment: Dict[str, str] = {}  # variables of every query
     job_id: Pattern[str]  # a line of the submission tool; the last group that matches is the id
     prefix: Pattern[str]  # the start of a line of an error, left out of our message
     refusals: Sequence[Rule] = ()
@@ -164,7 +166,9 @@ class Scheduler(object):
 
         Raises NodeError of the first rule whose pattern occurs in the message: ``scheduler_refused`` or
         ``scheduler_throttled`` (surely not submitted), ``cluster_timeout`` (the scheduler cannot be reached); without a
-        rule ``submission_unknown``. The last two call for a look-up before another attempt.
+        rule ``submission_unknown``. The last two call for a look-up before another attempt. A tool that ended by itself,
+        with words that no rule knows (a filter of the site, a wrapper), has refused if the look-up finds no job: the error
+        then has ``ended_by_itself`` in its details.
         """
         ids = {match.group(match.lastindex or 0) for match in map(self.job_id.match, out.splitlines()) if match}
         output = err.strip() or out.strip()
@@ -178,7 +182,9 @@ class Scheduler(object):
             if re.search(rule.pattern, output, re.IGNORECASE | re.MULTILINE):
                 details = {"scheduler": output, "retry_later": rule.retry_later}
                 raise NodeError(rule.code, message, rule.remedy + _THEN, details)
-        raise NodeError("submission_unknown", message, None, {"scheduler": output, "retry_later": True})
+        # Not a tool that was killed: a shell tells of a signal by a code above 128.
+        details = {"scheduler": output, "ended_by_itself": bool(output) and 0 < code <= 128}
+        raise NodeError("submission_unknown", message, None, details)
 
     def summary(self, output: str) -> str:
         """Return the lines of a tool's message as one line, without their prefixes."""
@@ -193,7 +199,7 @@ class Scheduler(object):
 
     def submit(self, job: Job) -> str:
         """Submit one array and return its job id."""
-        argv, env = self.submit_command(job), clean_environment(job.environment)
+        argv, env = self.submit_command(job), {**caller_environment(), **job.environment}
         inherit = [job.barrier] if job.barrier is not None else []
         try:
             code, out, err = run_command(
@@ -234,10 +240,14 @@ class Scheduler(object):
         return [], []
 
 
+def caller_environment() -> Dict[str, str]:
+    """Return the environment, in the caller's locale, without variables that change the scheduler's output or leak into a job."""
+    return {name: value for name, value in os.environ.items() if name in _KEPT or not _DROPPED.match(name)}
+
+
 def clean_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
-    """Return the environment without variables that change the scheduler's output or leak into a job."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not _DROPPED.match(name)}
-    return {**kept, "LC_ALL": "C", **(extra or {})}
+    """Return the environment of a query, whose answer must not depend on the caller's locale. It is not for jobs."""
+    return {**caller_environment(), "LC_ALL": "C", **(extra or {})}
 
 
 def parse_indices(text: str, first: int = 0) -> List[int]:

@@ -12,8 +12,6 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 from .moments import Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
 from .quantiles import QUANTILES, bin_of, exact_quantiles, sketched_quantiles
 
-PROBLEMS_SHOWN = 5
-
 EXACT_LIMIT = 512
 
 
@@ -33,13 +31,13 @@ class Metric(object):
         self.inf_count = 0
 
     def add(self, value: float, weight: float = 1.0) -> None:
-        number, usable_weight = canonical(value), canonical(weight)
-        if math.isnan(number) or isinstance(weight, bool) or not 0 < usable_weight < math.inf:
+        number = canonical(value)
+        if math.isnan(number) or not is_weight(weight):
             self.nan_count += 1
         elif math.isinf(number):
             self.inf_count += 1
         else:
-            self._observations.append((number, usable_weight))
+            self._observations.append((number, canonical(weight)))
             if self._folded or len(self._observations) > EXACT_LIMIT:
                 self._fold()
 
@@ -188,6 +186,11 @@ class Table(object):
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_weight(value: Any) -> bool:
+    """Return True for a finite positive number."""
+    return _is_number(value) and 0 < canonical(value) < math.inf
 
 
 def _row_order(row: Tuple[Dict[str, Any], str]) -> Tuple[Any, ...]:

@@ -12,6 +12,8 @@ from .errors import NodeError
 HAVE_PROC = os.path.exists("/proc/self/stat")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576.0
 PS_TIMEOUT = 20.0
+# The warnings of schedulers, and what users ask them to send (--signal=B:USR1@300, -notify, s_rt): for the executor.
+PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Process(NamedTuple):
@@ -124,3 +126,36 @@ def kill_all(members: Dict[int, str]) -> None:
 def signal_group(leader: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(leader, number)
+
+
+def pass_on(leader: int, number: int) -> bool:
+    """Send a signal to those processes of a session that handle, block or ignore it. Return False when none is known to.
+
+    Any other process would be killed, often the shell around the program with the handler.
+    """
+    if _scheduler_signals_all():
+        return True
+    able = [p.pid for p in table().values() if leader in (p.session, p.group) and _survives(p.pid, number)]
+    for pid in able:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+    return bool(able)
+
+
+def _scheduler_signals_all() -> bool:
+    """Return True in a job of Grid Engine whose every process gets the signals of the scheduler (ENABLE_ADDGRP_KILL)."""
+    with (
+        contextlib.suppress(OSError, KeyError),
+        open(os.path.join(os.environ["SGE_JOB_SPOOL_DIR"], "config")) as handle,
+    ):
+        return "enable_addgrp_kill=1\n" in handle
+    return False
+
+
+def _survives(pid: int, number: int) -> bool:
+    try:
+        with open("/proc/%d/status" % pid) as handle:
+            masks = [int(line.split()[1], 16) for line in handle if line.startswith(("SigBlk:", "SigIgn:", "SigCgt:"))]
+    except OSError:
+        return False
+    return any(mask >> (number - 1) & 1 for mask in masks)

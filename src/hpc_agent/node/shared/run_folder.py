@@ -38,6 +38,7 @@ class RunFolder(object):
         self.document = os.path.join(path, "run.json")
         self.submission = os.path.join(path, "submission.json")
         self.jobs = os.path.join(path, "jobs")
+        self.new_plan = os.path.join(path, "new_plan.json")
         self.resubmits = os.path.join(path, "resubmits")
         self.logs = os.path.join(path, "logs")
         self.scheduler_logs = os.path.join(path, "logs", "scheduler")

@@ -27,14 +27,22 @@ SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARI
 # How every task runs Python.
 PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 DIGEST_BYTES = 4
+_SECRET = re.compile(r"PASSW|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|TOKEN(?![A-Z])", re.IGNORECASE)
+# What a tokenizer calls a token, measures of tokens, and files whose path is no secret.
+_NO_SECRET = re.compile(
+    r"(^|_)(PAD|EOS|BOS|UNK|MASK|SEP|CLS|STOP|SPECIAL)_TOKEN|TOKEN_(IDS?|TYPES?|LEN|LENGTH|LIMIT|COUNT|SIZE|DIM|PATTERN)$"
+    r"|_(FILE|PATH|DIR)$|^GOOGLE_APPLICATION_CREDENTIALS$",
+    re.IGNORECASE,
+)
+_COUNT = re.compile(r"\s*([-+]?[\d.]+([eE][-+]?\d+)?|true|false|yes|no|on|off|none|auto)?\s*\Z", re.IGNORECASE)
 # Linux limits one variable to 128 KiB (MAX_ARG_STRLEN); NAME= needs some of it.
 MAX_VALUE_BYTES = 120000
 # A file name holds 255 bytes; an attempt's folder has a longer name than the task's.
 MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
-    "_combiner checkpoints claims digests.bin jobs logs outputs resubmits run.json status_cache.json submission.json submit.lock "
-    "tasks work".split()
+    "_combiner checkpoints claims digests.bin jobs logs new_plan.json outputs resubmits run.json status_cache.json "
+    "submission.json submit.lock tasks work".split()
 )
 
 
@@ -62,6 +70,14 @@ def canonical(kwargs: Dict[str, Any]) -> bytes:
 
 def digest(kwargs: Dict[str, Any]) -> bytes:
     return hashlib.sha256(canonical(kwargs)).digest()[:DIGEST_BYTES]
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Return True for a variable such as HF_TOKEN or db_password. MAX_TOKENS and the path of a file with one are none."""
+    sign = _SECRET.search(name)
+    if not sign or _NO_SECRET.search(name):
+        return False
+    return sign.group().upper() != "TOKEN" or not _COUNT.match(value)
 
 
 def is_reserved(name: str) -> bool:

@@ -33,11 +33,13 @@ class TaskRecord(NamedTuple):
     cpu_seconds: Optional[float] = None
     max_rss_mb: Optional[float] = None  # of the largest process
     gpu_mem_mb: Optional[float] = None
+    oom_kills: Optional[int] = None  # processes of the job that the kernel killed for memory during the task
     log: Optional[str] = None  # below the run's folder, as result_dir
     log_tail: Optional[str] = None
     result_dir: Optional[str] = None
     metrics: Optional[Dict[str, Any]] = None
-    metrics_problem: Optional[str] = None
+    metrics_problem: Optional[str] = None  # of the whole file
+    metrics_left_out: Optional[List[Dict[str, str]]] = None  # field, message, value
 
     def to_json(self) -> Dict[str, Any]:
         return {key: value for key, value in self._asdict().items() if value is not None or key in NULLABLE}

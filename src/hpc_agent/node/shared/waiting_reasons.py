@@ -23,6 +23,7 @@ SENTENCES: Dict[str, Tuple[str, bool]] = {
     "Licenses": ("waits for a licence", True),
     "Reservation": ("waits for its reservation to begin", True),
     "ReqNodeNotAvail": ("a node that it needs is down, drained or reserved", True),
+    "Nodes required for job are DOWN": ("the nodes that it could use are down, drained or reserved", True),
     "NodeDown": ("a node that it needs is down", True),
     "Prolog": ("the node is being prepared", True),
     "FrontEndDown": ("the front end node is down", True),
@@ -53,7 +54,7 @@ _ONE_JOB = re.compile(r"PerJob|PerNode|WallDuration")
 
 def sentence(state: str, reason: str) -> Tuple[str, bool]:
     """Return the reason as a sentence, and True where the wait ends by itself."""
-    word = reason.strip("()").partition(",")[0].strip()
+    word = re.split(r"[,(]", reason.strip("()"))[0].strip()
     known = SENTENCES.get(word) or SENTENCES.get(word.partition(" ")[0])
     if known:
         return known

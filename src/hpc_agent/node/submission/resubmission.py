@@ -20,7 +20,8 @@ from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
 from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
-from .submitter import RunLock, Submitter, write_planned_arrays
+from .run_plan import add_arrays
+from .submitter import RunLock, Submitter
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -40,7 +41,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
                 return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
             write_json(path, decision)
-        write_planned_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
+        add_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
         try:
             outcome = submitter.submit_open_arrays()
         except NodeError as error:

@@ -16,13 +16,16 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import from_document, make_folder, sync_folder, write_bytes, write_json
+from ..shared.files import from_document, make_folder, read_json, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
 from ..shared.run_folder import RunDocument, RunFolder
-from .submitter import RunLock, Submitter, write_planned_arrays
+from .run_plan import apply_plan, requests_of
+from .submitter import RunLock, Submitter
 
 STALE_INCOMING_SEC = 2 * 86400
 Entry = List[Any]
+# Fields of the run's document that follow from the plan.
+PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan")
 _AGAIN = "Run the same 'hpc-agent submit' again."
 
 
@@ -46,7 +49,16 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
         "root": root,
         "arrays": summary(folder) if os.path.isfile(folder.document) else {},
         "free_bytes": space.f_bavail * space.f_frsize,
+        "shared_bytes": sum(size for name, size in (request.get("shared") or {}).items() if size != _size(root, name)),
     }
+
+
+def _size(root: str, name: str) -> Optional[int]:
+    """Return the bytes of a file that was shared before, or None."""
+    try:
+        return os.lstat(os.path.join(root, "shared", *_safe_parts(name))).st_size
+    except OSError:
+        return None
 
 
 def submit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -56,14 +68,14 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
         _write_run(root, folder, request)
-        write_planned_arrays(folder, [from_document(Array, array) for array in request["arrays"]])
-        return _submit_open_arrays(folder, request, lock)
+        return _submit_plan(folder, request, lock)
 
 
 def advance(request: Dict[str, Any]) -> Dict[str, Any]:
     """Submit the arrays of a known run that a limit kept back or whose submission was interrupted.
 
-    ``release_canary`` releases the arrays that waited for the canary.
+    ``release_canary`` releases the arrays that waited for the canary. ``arrays``: the plan of a repeated request, see
+    run_plan.apply_plan.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
     with RunLock(folder.lock, request["owner"]) as lock:
@@ -71,12 +83,67 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
             for array in arrays_of(folder):
                 if array.held:
                     write_array(folder, array._replace(held=None))
+        if request.get("arrays"):
+            return _submit_plan(folder, request, lock)
         return _submit_open_arrays(folder, request, lock)
 
 
+def look_up(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Look up the jobs of an interrupted submission by their names. Submits nothing.
+
+    Returns ``arrays`` (empty where the run did not reach the cluster), ``run`` (its document), ``no_job`` (arrays whose
+    submission was begun, and of which the scheduler has no job), ``unknown``: the error of a scheduler that could not be asked.
+    """
+    folder = run_folder.run_folder(request["root"], request["run_id"])
+    if not os.path.isfile(folder.document):
+        return {"arrays": {}, "run": None, "no_job": [], "unknown": None}
+    with RunLock(folder.lock, request["owner"]) as lock:
+        no_job: List[str] = []
+        unknown: Optional[str] = None
+        try:
+            no_job = Submitter(folder, request, lock.check).look_up_intents()
+        except NodeError as error:
+            if error.code != "submission_unknown":
+                raise
+            unknown = error.message
+        return {"arrays": summary(folder), "run": read_json(folder.document), "no_job": no_job, "unknown": unknown}
+
+
+def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
+    """Submit the arrays of a request. The answer, and the details of an error, have the ``run`` as it is then.
+
+    ``plan_holds``: False where the plan of an earlier request stays.
+    """
+    try:
+        looking = Submitter(folder, request, lock.check)
+        never_sent = looking.look_up_intents()
+        write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
+        plan_holds = apply_plan(folder, [from_document(Array, array) for array in request["arrays"]], never_sent)
+        _write_plan_of_run(folder, request["run"] if plan_holds else {})
+        outcome = _submit_open_arrays(folder, request, lock)
+    except NodeError as error:
+        error.details["run"] = read_json(folder.document)
+        raise
+    adopted = looking.adopted + outcome["adopted"]
+    return dict(outcome, adopted=adopted, plan_holds=plan_holds, run=read_json(folder.document))
+
+
+def _write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
+    """Write the fields of a new plan into the run's document; ``by_array`` says what the arrays ask for if they differ."""
+    old = read_json(folder.document)
+    new = dict(old, **{name: run[name] for name in PLAN_FIELDS if name in run})
+    new["plan"] = {name: value for name, value in (new.get("plan") or {}).items() if name != "by_array"}
+    requests = requests_of(folder)
+    if len(requests) > 1:
+        new["plan"]["by_array"] = requests
+    if new != old:
+        write_json(folder.document, new)
+
+
 def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:
-    outcome = Submitter(folder, request, lock.check).submit_open_arrays()
-    return dict(outcome, arrays=summary(folder), path=folder.path)
+    submitter = Submitter(folder, request, lock.check)
+    outcome = submitter.submit_open_arrays()
+    return dict(outcome, arrays=summary(folder), path=folder.path, adopted=submitter.adopted)
 
 
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
@@ -88,8 +155,15 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         paths = [os.path.join(inside, file) for inside, _, files in os.walk(source) for file in files] or [source]
         for path in filter(os.path.isfile, paths):
             target = os.path.join(root, "shared", os.path.relpath(path, incoming))
-            make_folder(os.path.dirname(target))
-            os.replace(path, target)
+            try:
+                make_folder(os.path.dirname(target))
+                os.replace(path, target)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                text = "the shared path %s was a file and is a folder now, or the reverse" % name
+                old = os.path.join(root, "shared", name)
+                raise NodeError(
+                    "precondition_failed", text, "When no run uses it, remove %s on the cluster. %s" % (old, _AGAIN)
+                ) from error
     if request.get("manifest") is not None:
         manifest = json.loads(_decompress(request["manifest"]).decode("utf-8"))
         # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
@@ -101,7 +175,6 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     _make_work_folder(folder, run, _snapshot_path(root, run.snapshot))
     if not os.path.isfile(folder.document):
         write_bytes(folder.digests, _decompress(request["digests"]))
-        write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         write_json(folder.document, request["run"])
 
 
@@ -116,8 +189,9 @@ def _snapshot_path(root: str, name: str) -> str:
 def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
     """Make ``snapshots/<name>`` unless it is there.
 
-    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``. Raises NodeError
-    ``precondition_failed`` for a file that is missing, or that changed between hashing and pushing.
+    A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``, else from the files that
+    an earlier run shared. Raises NodeError ``precondition_failed`` for a file that is missing, or that changed between
+    hashing and pushing.
     """
     final = _snapshot_path(root, name)
     if os.path.isdir(final):
@@ -127,7 +201,9 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
     os.mkdir(building)
     try:
         for entry in manifest:
-            _place(entry, building, incoming, _snapshot_path(root, base) if base else None)
+            _place(
+                entry, building, incoming, _snapshot_path(root, base) if base else None, os.path.join(root, "shared")
+            )
         _copy_tree(runtime, os.path.join(building, ".hpc"))
         os.rename(building, final)
         sync_folder(os.path.dirname(final))
@@ -139,7 +215,7 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
     shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> None:
+def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shared: str) -> None:
     path = entry[1]
     target = os.path.join(building, *_safe_parts(path))
     make_folder(os.path.dirname(target))
@@ -154,6 +230,10 @@ def _place(entry: Entry, building: str, incoming: str, base: Optional[str]) -> N
         os.chmod(target, 0o555 if entry[3] else 0o444)
     elif base is not None and os.path.isfile(os.path.join(base, path)):
         _link(os.path.join(base, path), target)
+    elif os.path.isfile(os.path.join(shared, path)) and _sha256(os.path.join(shared, path)) == entry[2]:
+        # Shared by an earlier run, so not pushed again. A copy: shared files may change, a snapshot may not.
+        shutil.copyfile(os.path.join(shared, path), target)
+        os.chmod(target, 0o555 if entry[3] else 0o444)
     else:
         raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
 

@@ -21,6 +21,7 @@ from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_o
 from ..shared.processes import born
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
+from .run_plan import finish_plan
 
 # How long a scheduler may take to show a job that it has accepted.
 SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
@@ -28,9 +29,6 @@ SETTLE_SEC = float(os.environ.get("HPC_SETTLE_SEC") or 10.0)
 REFUSAL_SETTLE_SEC = min(2.0, SETTLE_SEC)
 CLAIMS_READ_AT_MOST = 200
 LEASE_SEC, LOCK_WAIT_SEC = 30.0, 45.0
-# Fields that a request decides; the last three also for an array of a run that is partly submitted.
-_REQUESTED_FIELDS = ("tasks", "name", "elements", "pack", "wave", "generation", "after", "chain", "segment", "held", "resubmit",
-                     "classes", "fingerprints", "resources", "placement", "max_running")  # fmt: skip
 _AGAIN = (
     "Run the same command again when the scheduler answers ('hpc-agent submit', or 'hpc-agent monitor-flow' for a run under "
     "way): it looks the job up before it acts."
@@ -125,43 +123,39 @@ class RunLock(object):
             shutil.rmtree(self._path, ignore_errors=True)
 
 
-def write_planned_arrays(folder: RunFolder, arrays: List[Array]) -> None:
-    """Write the arrays to submit into the ledger.
-
-    An array that the scheduler may have stays as it is. An array that the scheduler refused, or that was never sent,
-    takes the resources and the placement of ``arrays``.
-    """
-    known = {array.array: array for array in arrays_of(folder)}
-    untouched = all(array.state in (PLANNED, REFUSED) for array in known.values())
-    if untouched:
-        for name in set(known) - {array.array for array in arrays}:
-            remove_quietly(folder.job(name))
-    order = max([array.order for array in known.values()], default=-1) + 1
-    for array in arrays:
-        old = known.get(array.array)
-        if old is None:
-            write_array(folder, array._replace(state=PLANNED, order=order))
-            order += 1
-        elif old.state in (PLANNED, REFUSED):
-            fields = _REQUESTED_FIELDS if untouched else _REQUESTED_FIELDS[-3:]
-            new = old._replace(**{field: getattr(array, field) for field in fields})
-            if new != old:
-                write_array(folder, new)
-
-
 class Submitter(object):
     """Submits the open arrays of one run, under the run's lock."""
 
     def __init__(self, folder: RunFolder, request: Dict[str, Any], check_lock: Callable[[], None]) -> None:
         run = read_run(folder)
+        finish_plan(folder)
         self.folder = folder
         self.site: Dict[str, Any] = request.get("site") or {}
         self.scheduler = load(run.scheduler, self.site)
         self.owner = request["owner"]
         self.check_lock = check_lock
         self.settle = float(request.get("settle_sec", SETTLE_SEC))
-        self.submission = read_json(folder.submission)
         self.max_submitted = int(run.constraints.get("max_submitted") or 0)
+        self.adopted: List[str] = []  # arrays whose job was found by its name, or by its claims
+
+    def look_up_intents(self) -> List[str]:
+        """Adopt the jobs of unfinished intents; submit nothing. Return the arrays of which the scheduler has no job.
+
+        Raises NodeError ``submission_unknown`` where the scheduler cannot be asked; a later array may be adopted all the same.
+        """
+        absent, unknown = [], None
+        for array in arrays_of(self.folder):
+            if array.state == INTENT:
+                self.check_lock()
+                try:
+                    if self._existing_job(array, self.settle) is None:
+                        absent.append(array.array)
+                except NodeError as error:
+                    unknown = unknown or error
+        if unknown is not None:
+            unknown.details["arrays"] = summary(self.folder)
+            raise unknown
+        return absent
 
     def submit_open_arrays(self) -> Dict[str, Any]:
         """Submit every open array that may go now.
@@ -226,10 +220,18 @@ class Submitter(object):
             if error.code not in ("scheduler_refused", "scheduler_throttled", "submission_unknown"):
                 raise
             definite = error.code != "submission_unknown"
-            found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
+            try:
+                found = self._existing_job(array, REFUSAL_SETTLE_SEC if definite else self.settle)
+            except NodeError as failed:
+                failed.message = "%s; %s" % (error.message, failed.message)
+                raise failed from error
             if found is not None:
                 return found
-            if definite:
+            if error.details.pop(
+                "ended_by_itself", False
+            ):  # in unknown words; the look-up was answered: there is no job
+                error.code = "scheduler_refused"
+            if error.code != "submission_unknown":
                 write_array(self.folder, array._replace(state=REFUSED, message=error.message))
             raise
         return self._submitted(array, job_id, adopted=False)
@@ -244,7 +246,10 @@ class Submitter(object):
             message = "array %s may or may not be in the queue, and the query of the scheduler failed: %s"
             raise NodeError("submission_unknown", message % (array.array, error.message), _AGAIN) from error
         job_id = found[0] if found else self._claimed_by(array)
-        return self._submitted(array, job_id, adopted=True) if job_id else None
+        if job_id is None:
+            return None
+        self.adopted.append(array.array)
+        return self._submitted(array, job_id, adopted=True)
 
     def _await_sender(self, array: Array) -> float:
         """Wait for the sbatch or qsub of an earlier attempt on this host: its job may still be accepted.
@@ -283,13 +288,14 @@ class Submitter(object):
         return job_id
 
     def _job(self, array: Array, barrier: int) -> Job:
+        submission = read_json(self.folder.submission)
         return Job(
             name=array.name,
             count=array.elements,
-            script=os.path.join(self.folder.work, ".hpc", "templates", self.submission["template"]),
+            script=os.path.join(self.folder.work, ".hpc", "templates", submission["template"]),
             log_folder=self.folder.scheduler_logs,
             working_directory=self.folder.work,
-            environment=dict(self.submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array),
+            environment=dict(submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array),
             after=array.after_jobs,
             max_running=array.max_running,
             resources=array.resources,

@@ -6,51 +6,45 @@ then come messages near the end, then signals and exit codes.
 
 import re
 import signal
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..look.records import FailureFacts
 from ..shared.files import DISK_FULL_EXIT
-from . import failure_signs
-from .failure_signs import CERTAIN, GUESS, LIKELY, Sign, Verdict, first_match
+from .exception_classes import classify_exception
+from .failure_case import BY_CAUSE, ENDED_BY_ITSELF, Case, Limits
+from .failure_signs import CERTAIN, GUESS, JOB_END_SIGNS, LIKELY, MEMORY_SIGN, WEAK
 from .fingerprints import FINGERPRINT_LIMIT, fingerprint, without_numbers
-from .log_traces import LAUNCHERS, Trace, clean, ending_of, last_trace, lines_of, text_of
+from .log_search import Verdict, first_match
+from .log_traces import LAUNCHERS, Trace, last_trace, traces_of
 
 LINE_LIMIT = 300
 EVIDENCE_LIMIT = 200
-_NEAR_MEMORY = 0.9
 
-_BY_CAUSE = {
-    "checkpointed": "checkpointed", "timeout": "walltime", "out_of_memory": "out_of_memory", "preempted": "preempted",
-    "node_failure": "node_failure", "cancelled": "cancelled", "never_started": "never_started",
-}  # fmt: skip
-# The program ended by itself: a later action of the scheduler is no explanation.
-_ENDED_BY_ITSELF = ("code_error", "no_output")
 # Failures that a program may have although it ended with 0: a pipe or a script hides the exit code.
 _HIDDEN: Dict[str, Sequence[str]] = {
     "no_record": ("disk_full",),
     "no_output": (
-        "gpu_memory", "out_of_memory", "disk_full", "missing_module", "command_not_found", "missing_file", "permission",
+        "gpu_memory", "out_of_memory", "heap_full", "licence", "disk_full", "missing_module", "command_not_found",
+        "missing_file", "permission",
     ),
 }  # fmt: skip
 # Exceptions that a program raises because something else was killed.
 _AFTERMATH = frozenset([
-    "BrokenPipeError", "BrokenProcessPool", "CalledProcessError", "ChildFailedError", "ConnectionAbortedError",
-    "ConnectionRefusedError", "ConnectionResetError", "EOFError", "KeyboardInterrupt", "OSError",
+    "BrokenPipeError", "BrokenProcessPool", "CalledProcessError", "ChildFailedError", "CommClosedError",
+    "ConnectionAbortedError", "ConnectionRefusedError", "ConnectionResetError", "DistBackendError", "DistNetworkError",
+    "DistStoreError", "EOFError", "HorovodInternalError", "KeyboardInterrupt", "KilledWorker", "OSError",
     "ProcessExitedException", "ProcessRaisedException", "RayTaskError", "RuntimeError", "SignalException", "SystemExit",
     "TerminatedWorkerError", "WorkerCrashedError",
 ])  # fmt: skip
-_KILLED_WORKER = ("BrokenProcessPool", "ProcessExitedException", "WorkerCrashedError")
+# Classes that a program may have shown before a signal other than SIGABRT ended it.
+_BEFORE_SIGNAL = (
+    "gpu_memory", "out_of_memory", "heap_full", "too_many_threads", "disk_full", "node_failure", "lost_peer", "signal",
+)  # fmt: skip
+# What the loss of another process, or an oom-kill, may have caused.
+_CAUSED = ("code_error", "signal", "node_failure", "out_of_memory", "lost_peer")
 _SIGNALS = {int(number): number.name for number in signal.Signals}
 _STOPS = (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 _TASKS_ERROR = re.compile(r"^(?:tasks\.py|after the executor): ([A-Za-z_][\w.]*): ")
-
-
-class Limits(NamedTuple):
-    """The limits of the attempt that failed. ``checkpoint``: it left files in its checkpoint folder."""
-
-    mem_mb: Optional[float] = None
-    walltime_sec: Optional[float] = None
-    checkpoint: bool = False
 
 
 class Classification(NamedTuple):
@@ -65,45 +59,9 @@ class Classification(NamedTuple):
     line: str  # the decisive one
 
 
-class _Case(object):
-    """Facts with checked types, and logs as clean lines."""
-
-    def __init__(self, facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str) -> None:
-        self.cause = text_of(facts.cause)
-        self.message = clean(text_of(facts.message))
-        self.host = text_of(facts.host)
-        self.checkpoint = limits.checkpoint
-        self.exit_code = _number(facts.exit_code)
-        self.signal = _signal(_number(facts.signal), self.exit_code, self.cause)
-        self.rss, self.memory = _number(facts.max_rss_mb), _number(limits.mem_mb)
-        self.near_memory = bool(self.rss and self.memory and self.rss >= _NEAR_MEMORY * self.memory)
-        self.seconds, self.walltime = _number(facts.seconds), _number(limits.walltime_sec)
-        from_accounting = facts.evidence == "accounting" or self.cause in _BY_CAUSE
-        self.source = "accounting" if from_accounting and self.cause != "checkpointed" else "record"
-        self.own, self.scheduler = ("log", lines_of(log_tail)), ("scheduler_log", lines_of(scheduler_tail))
-        # A pack of tasks shares one scheduler log: a task with a log of its own is not explained by it.
-        foreign = self.cause in _ENDED_BY_ITSELF and bool(ending_of(self.own[1], 1))
-        self.logs = [self.own] if foreign else [self.own, self.scheduler]
-        self.traced: Optional[Verdict] = None  # by the last traceback; searched where the cause alone does not decide
-
-    def sign(self) -> Optional[Verdict]:
-        """Return the first sign in the logs."""
-        found = ((source, failure_signs.search(lines)) for source, lines in self.logs)
-        return next((verdict._replace(source=source) for source, verdict in found if verdict), None)
-
-    def scheduler_sign(self, *signs: Sign) -> Optional[Verdict]:
-        """Return the scheduler's message at the end of either log: an srun of the executor writes to the task's own."""
-        ends = ((source, ending_of(lines, failure_signs.WINDOW)) for source, lines in (self.scheduler, self.own))
-        found = ((source, first_match(lines, signs)) for source, lines in ends)
-        return next((verdict._replace(source=source, fixed=True) for source, verdict in found if verdict), None)
-
-    def last_line(self) -> str:
-        return next(filter(None, (failure_signs.last_line(lines) for _, lines in self.logs)), "")
-
-
 def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail: str = "") -> Classification:
     """Return the class of a failed task. The tails are the ends of the task's own log and of the scheduler's output."""
-    case = _Case(facts, limits, log_tail, scheduler_tail)
+    case = Case(facts, limits, log_tail, scheduler_tail)
     verdict = _by_cause(case)
     if verdict is None:
         case.traced = _traced(case)
@@ -117,6 +75,8 @@ def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail:
             or _by_signs(case)
             or _by_signal_or_exit_code(case)
         )
+    if verdict.name == "lost_peer":
+        verdict = _behind_lost_peer(case) or verdict
     stopped = verdict.name in ("walltime", "preempted") or (verdict.name == "signal" and case.cause == "terminated")
     if case.checkpoint and stopped:  # it goes on with the same limits
         confidence = LIKELY if verdict.confidence == GUESS else verdict.confidence
@@ -127,7 +87,7 @@ def classify(facts: FailureFacts, limits: Limits, log_tail: str, scheduler_tail:
     return Classification(verdict.name, verdict.confidence, evidence, words, exception, frame, line)
 
 
-def _fingerprint(case: _Case, verdict: Verdict) -> str:
+def _fingerprint(case: Case, verdict: Verdict) -> str:
     kind, place, said = "", "", verdict.line
     if verdict.trace:
         # The base name alone: folders may be named after tasks.
@@ -137,10 +97,12 @@ def _fingerprint(case: _Case, verdict: Verdict) -> str:
     return "|".join((verdict.name, kind, place, words))[:FINGERPRINT_LIMIT].rstrip()
 
 
-def _evidence(case: _Case, verdict: Verdict) -> List[Dict[str, str]]:
+def _evidence(case: Case, verdict: Verdict) -> List[Dict[str, str]]:
     parts = [case.message or ("cause %s" % case.cause if case.cause else "")]
     if verdict.name in ("out_of_memory", "signal") and case.rss and case.memory:
         parts.append("%.0f MB in use of %.0f MB asked for" % (case.rss, case.memory))
+    if verdict.name == "out_of_memory" and case.scheduler_name == "sge" and case.memory and not case.near_memory:
+        parts.append("Grid Engine's h_data and h_vmem limit what a program reserves, not what it uses")
     if verdict.name in ("walltime", "checkpointed") and case.seconds and case.walltime:
         parts.append("ran %.0f s of %.0f s asked for" % (case.seconds, case.walltime))
     if verdict.name == "checkpointed" and case.checkpoint:
@@ -150,10 +112,10 @@ def _evidence(case: _Case, verdict: Verdict) -> List[Dict[str, str]]:
     return [{"source": source, "text": text[:EVIDENCE_LIMIT]} for source, text in found if text]
 
 
-def _by_cause(case: _Case) -> Optional[Verdict]:
+def _by_cause(case: Case) -> Optional[Verdict]:
     """Classify by the cause, where the record or accounting is sure of it."""
-    if case.cause in _BY_CAUSE:
-        return Verdict(_BY_CAUSE[case.cause], CERTAIN, case.message or case.cause, case.source, fixed=True)
+    if case.cause in BY_CAUSE:
+        return Verdict(BY_CAUSE[case.cause], CERTAIN, case.message or case.cause, case.source, fixed=True)
     if case.cause != "environment":
         return None
     found = case.sign()
@@ -162,7 +124,7 @@ def _by_cause(case: _Case) -> Optional[Verdict]:
     return Verdict("environment", CERTAIN, case.message or case.last_line(), case.source)
 
 
-def _by_good_end(case: _Case) -> Optional[Verdict]:
+def _by_good_end(case: Case) -> Optional[Verdict]:
     """Classify a program that ended with 0."""
     if case.cause not in _HIDDEN:
         return None
@@ -174,23 +136,23 @@ def _by_good_end(case: _Case) -> Optional[Verdict]:
     return Verdict(case.cause, CERTAIN, case.message or case.cause, case.source, fixed=case.cause == "no_record")
 
 
-def _by_scheduler_message(case: _Case) -> Optional[Verdict]:
+def _by_scheduler_message(case: Case) -> Optional[Verdict]:
     """Classify by the scheduler's message about the job's end or its memory, unless the program failed before."""
     trace = case.traced.trace if case.traced else None
-    own = trace is not None and case.cause in _ENDED_BY_ITSELF and trace.short_kind() not in _AFTERMATH
-    found = None if own else case.scheduler_sign(*failure_signs.JOB_END_SIGNS)
+    own = trace is not None and case.cause in ENDED_BY_ITSELF and trace.short_kind() not in _AFTERMATH
+    found = None if own else case.scheduler_sign(*JOB_END_SIGNS)
     if found:
         return found
-    found = case.scheduler_sign(failure_signs.MEMORY_SIGN)
+    found = case.scheduler_sign(MEMORY_SIGN)
     if found and case.traced and trace:
-        explained = case.traced.name not in ("code_error", "signal", "node_failure", "out_of_memory")
+        explained = case.traced.name not in _CAUSED
         if explained or (own and case.traced.name == "code_error"):
             return None
     killed = case.signal in (signal.SIGKILL, signal.SIGTERM)
     return found._replace(confidence=CERTAIN if killed else LIKELY) if found else None
 
 
-def _by_limits(case: _Case) -> Optional[Verdict]:
+def _by_limits(case: Case) -> Optional[Verdict]:
     """Classify a kill near the end of the memory, or a stop near the end of the time."""
     words = case.message or _killed_by(case.signal)
     if case.signal == signal.SIGKILL and case.near_memory:
@@ -203,48 +165,45 @@ def _by_limits(case: _Case) -> Optional[Verdict]:
     return None
 
 
-def _traced(case: _Case) -> Optional[Verdict]:
+def _traced(case: Case) -> Optional[Verdict]:
     """Classify by the last traceback, if a log ends with one."""
     for source, lines in case.logs:
         trace = last_trace(lines)
         if trace is None:
             continue
-        name, confidence = _exception_class(trace, case)
+        name, confidence = _exception_class(case, trace)
         # No exception ends in SIGKILL or SIGTERM: it was handled, or is what the signal did.
         if name == "code_error" and case.signal in (signal.SIGKILL, signal.SIGTERM):
             continue
         behind = case.sign() if name == "code_error" and trace.short_kind() in LAUNCHERS else None
-        if behind and behind.name not in failure_signs.WEAK:
+        if behind and behind.name not in WEAK:
             return behind
         return Verdict(name, confidence, trace.message[0], source, trace)
     return None
 
 
-def _exception_class(trace: Trace, case: _Case) -> Tuple[str, str]:
-    kind = trace.short_kind()
-    if kind in ("ModuleNotFoundError", "ImportError") and "annot allocate memory" not in trace.message[0]:
-        return "missing_module", CERTAIN
-    if kind == "FileNotFoundError":
-        # subprocess raises it for the program, whose name has no folder.
-        started = trace.file.endswith("subprocess.py") and "/" not in trace.message[0].rpartition(": ")[2]
-        return ("command_not_found", LIKELY) if started else ("missing_file", CERTAIN)
-    if kind == "KeyboardInterrupt":
-        return "signal", GUESS
-    found = first_match(trace.message)
-    if found and found.name not in ("command_not_found", "environment", "missing_module"):
-        near = found.name == "out_of_memory" and case.near_memory
-        return found.name, LIKELY if near else found.confidence
-    if kind in _KILLED_WORKER:
-        return ("out_of_memory", LIKELY) if case.near_memory else ("signal", GUESS)
-    return "code_error", CERTAIN if case.signal is None else LIKELY
+def _exception_class(case: Case, trace: Trace) -> Tuple[str, str]:
+    name, confidence = classify_exception(trace, case.signal is not None, case.near_memory)
+    return case.owner(name), confidence
 
 
-def _by_record_message(case: _Case) -> Optional[Verdict]:
+def _behind_lost_peer(case: Case) -> Optional[Verdict]:
+    """Classify by the traceback of the process that the others lost, if the log has one."""
+    for source, lines in case.logs:
+        for trace in reversed(traces_of(lines)):
+            name, confidence = _exception_class(case, trace)
+            effect = name == "code_error" and trace.short_kind() in _AFTERMATH - {"RuntimeError"}
+            if name != "lost_peer" and confidence != GUESS and not effect:
+                return Verdict(name, LIKELY, trace.message[0], source, trace)
+    return None
+
+
+def _by_record_message(case: Case) -> Optional[Verdict]:
     """Classify by the record's message: an error of tasks.py or after the executor has only the exception's line."""
     match = _TASKS_ERROR.match(case.message)
     if match:
         trace = Trace(match.group(1), "", "", "", [case.message.partition(": ")[2]], 0)
-        name, confidence = _exception_class(trace, case)
+        name, confidence = _exception_class(case, trace)
         return Verdict(name, confidence, trace.message[0], case.source, trace)
     if not case.message.startswith("cannot start the executor"):
         return None
@@ -253,13 +212,13 @@ def _by_record_message(case: _Case) -> Optional[Verdict]:
     return Verdict(name, LIKELY, case.message, case.source)
 
 
-def _by_signs(case: _Case) -> Optional[Verdict]:
+def _by_signs(case: Case) -> Optional[Verdict]:
     """Classify by messages of shells and of other languages near the end of a log."""
     found = case.sign()
     if found is None:
         return None
     killed = case.signal not in (None, signal.SIGABRT)
-    if killed and found.name not in ("gpu_memory", "out_of_memory", "disk_full", "node_failure", "signal"):
+    if killed and found.name not in _BEFORE_SIGNAL:
         return None
     if found.name == "missing_file" and case.exit_code == 127:
         return found._replace(name="command_not_found", confidence=LIKELY)
@@ -270,7 +229,7 @@ def _by_signs(case: _Case) -> Optional[Verdict]:
     return found
 
 
-def _by_signal_or_exit_code(case: _Case) -> Verdict:
+def _by_signal_or_exit_code(case: Case) -> Verdict:
     """Classify by what is left when nothing explains the end."""
     if case.signal is not None or case.cause == "signal":
         name = "node_failure" if case.signal == signal.SIGBUS else "signal"
@@ -286,22 +245,6 @@ def _by_signal_or_exit_code(case: _Case) -> Verdict:
     sure = name != "code_error" or case.cause == "code_error"
     line, source = (line, "log") if line else (case.message or "exit code %s" % case.exit_code, case.source)
     return Verdict(name, LIKELY if sure else GUESS, line, source)
-
-
-def _number(value: Any) -> Optional[int]:
-    """Return a number of a usual size, or None: records are files that a program may have damaged."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and abs(value) < 1e9 else None
-
-
-def _signal(number: Optional[int], exit_code: Optional[int], cause: str) -> Optional[int]:
-    """Return the signal that ended the task, from the record or from an exit code of 128 and more."""
-    if number is None and exit_code is not None:
-        if 128 < exit_code < 128 + signal.NSIG:
-            number = exit_code - 128
-        elif -signal.NSIG < exit_code < 0:
-            number = -exit_code
-    return number or (signal.SIGTERM if cause == "terminated" else None)
 
 
 def _killed_by(number: Optional[int]) -> str:

@@ -19,7 +19,8 @@ from ..shared.run_folder import existing_run
 from ..shared.task_environment import result_folder
 from ..shared.task_record import read_record
 from ..shared.task_states import COMPLETE, LOST, NAMES
-from .classify import Classification, Limits, classify
+from .classify import Classification, classify
+from .failure_case import Limits
 
 # The logs of further tasks are not read: their cause alone classifies them.
 READ_AT_MOST = 3000
@@ -79,9 +80,12 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "lifecycle_state": answer["lifecycle_state"],
         "held": answer["held_for_canary"],
         "asked": {key: asked.get(key) for key in ("walltime_sec", "mem_mb", "cpus")},
-        "measured": {key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host")},
+        "measured": {
+            key: getattr(record, key, None) for key in ("seconds", "max_rss_mb", "cpu_seconds", "host", "oom_kills")
+        },
         "metrics": record.metrics if record else None,
         "metrics_problem": record.metrics_problem if record else None,
+        "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
         "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
     }
@@ -101,10 +105,17 @@ def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
             scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
-        limits = Limits(entry.resources.get("mem_mb"), entry.resources.get("walltime_sec"), has_checkpoint)
-        found = classify(facts, limits, log_tail, scheduler_tail)
+        found = classify(facts, _limits(entry, has_checkpoint, status.run.scheduler), log_tail, scheduler_tail)
         diagnoses.append(Diagnosis(task, found, facts, entry, [a for a in arrays if a.resubmit], log_tail))
     return diagnoses
+
+
+def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> Limits:
+    asked = array.resources
+    # A GPU may also be asked for in the site's own words: --gpus-per-node=1, -l cuda=1.
+    words = [str(word).lower() for word in array.placement.get("extra_flags") or []]
+    gpus = asked.get("gpus") or sum("gpu" in word or "cuda" in word for word in words)
+    return Limits(asked.get("mem_mb"), asked.get("walltime_sec"), has_checkpoint, gpus, scheduler)
 
 
 def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:

@@ -1,47 +1,45 @@
-"""The signs of each class of failure in the lines of logs. Patterns are simple on purpose: logs are hostile input."""
+"""The signs of each class of failure: one table of patterns, in order of precedence.
+
+A pattern is matched against one line. Patterns are simple on purpose: logs are hostile input. tests/data/why holds the
+recorded messages that they were read from.
+"""
 
 import re
-from typing import List, NamedTuple, Optional, Pattern, Sequence, Tuple
+from typing import List, NamedTuple, Pattern, Tuple
 
-from .log_traces import Trace, ending_of
+from . import translations
 
 CERTAIN, LIKELY, GUESS = "certain", "likely", "guess"
-# Lines that count as the end of a log. Indented ones are not counted: they belong to the message above.
-WINDOW = 20
-# Words that also stand in harmless warnings must be nearer to the end.
-_WEAK_WINDOW = 8
+# Signs that say nothing more than a launcher's own failure.
 WEAK = ("missing_file", "permission")
+# The memory of an accelerator library: of the GPU, or of the host where the task has no GPU (classify.py decides).
+DEVICE_MEMORY = "device_memory"
 
-# First lines of the error messages of R, Julia, MATLAB, C++, Fortran, argparse.
-_ERROR_START = re.compile(
-    r"^Error in |^Error: |^Error using |^ERROR: |^terminate called |Fortran runtime error|^At line [0-9]+ of file"
-    r"|^forrtl: |^ERROR STOP|^(?!srun|slurmstepd|mpirun)[^\s:]{1,100}: error: "
-)
-_ERROR_WORD = re.compile(r"error|fatal|fail|exception|abort|invalid|cannot", re.IGNORECASE)
-_LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
-
-
-class Verdict(NamedTuple):
-    """A class, the confidence in it, and the line that shows it. ``fixed``: the line is the same for every task."""
-
-    name: str
-    confidence: str
-    line: str
-    source: str = ""
-    trace: Optional[Trace] = None
-    fixed: bool = False
+_EITHER_CASE = re.compile(r"\[(\w)(\w)\]")
 
 
 class Sign(NamedTuple):
-    """A class of failure, the confidence in it, and the pattern of a line that shows it."""
+    """A class of failure, the confidence in it, and the patterns of a line that shows it."""
 
     name: str
     confidence: str
-    pattern: Pattern[str]
+    patterns: Tuple[Pattern[str], ...]
+
+    def shown_in(self, text: str) -> bool:
+        return any(pattern.search(text) for pattern in self.patterns)
 
 
 def _sign(name: str, confidence: str, *patterns: str) -> Sign:
-    return Sign(name, confidence, re.compile("|".join(patterns)))
+    """Compile the patterns that begin with a letter apart: ``re`` then looks only where one of these letters stands."""
+    lettered: List[str] = []
+    other: List[str] = []
+    for pattern in patterns:
+        match = _EITHER_CASE.match(pattern)
+        if match:
+            lettered += [letter + pattern[match.end() :] for letter in match.groups()]
+        else:
+            (lettered if pattern[0].isalpha() else other).append(pattern)
+    return Sign(name, confidence, tuple(re.compile("|".join(group), re.M) for group in (lettered, other) if group))
 
 
 # Messages of a scheduler that ends a job.
@@ -58,87 +56,177 @@ MEMORY_SIGN = _sign(
     'exceeds job (?:hard|soft) limit "?(?:[hs]_vmem|[hs]_rss|[hs]_data)', "TERM_MEMLIMIT",
 )  # fmt: skip
 
-# Messages of programs and shells, in order of precedence.
-SIGNS: Tuple[Sign, ...] = (
-    _sign("out_of_memory", LIKELY, "OOM when allocating.{0,400}(?:device:CPU|allocator cpu)"),
+_MEMORY_SIGNS: Tuple[Sign, ...] = (
+    _sign("out_of_memory", LIKELY, "OOM when allocating.{0,400}(?:device:CPU|allocator (?:mkl)?cpu)"),
     _sign("gpu_memory", CERTAIN, "(?:CUDA|HIP|XPU) out of memory", "(?:CUDA|HIP) error: out of memory",
           "CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory", "MPS backend out of memory",
           "cudaMalloc failed: out of memory", "Cuda failure.{0,20}out of memory", r"cupy\S{0,40}OutOfMemoryError",
-          r"torch\.(?:cuda\.)?OutOfMemoryError"),
-    _sign("gpu_memory", LIKELY, "RESOURCE_EXHAUSTED.{0,400}(?:[Oo]ut of memory|OOM|allocat)", "GPU allocator",
-          "OOM when allocating.{0,400}GPU", "CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED", "CL_MEM_OBJECT_ALLOCATION_FAILURE"),
+          r"torch\.(?:cuda\.)?OutOfMemoryError", "Out of GPU memory", "OutOfGPUMemoryError", "RMM failure",
+          "RMM_ERROR_OUT_OF_MEMORY",
+          "No available memory for the cache blocks", "less than desired GPU memory utilization",
+          "No available memory for the KV cache"),
+    _sign("gpu_memory", LIKELY, "GPU allocator", "on device ordinal [0-9]", "OOM when allocating.{0,400}GPU",
+          "RESOURCE_EXHAUSTED.{0,400}GPU",
+          "CU(?:BLAS|DNN|FFT)_(?:STATUS_)?ALLOC_FAILED", "cuFFT failed to allocate", "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+          "std::bad_alloc.{0,40}(?:CUDA|cuda)", "memory needed.{0,200}KV cache", "KV cache.{0,200}(?:is larger|not enough)"),
+    _sign(DEVICE_MEMORY, LIKELY, "RESOURCE_EXHAUSTED.{0,400}(?:[Oo]ut of memory|OOM|allocat)",
+          "Resource exhausted: (?:OOM|Out of memory)", "OOM when allocating tensor",
+          "Failed to allocate.{0,200}by allocator"),
+    _sign("out_of_memory", LIKELY, "Could not reserve enough space for", "insufficient memory for the Java Runtime",
+          "Could not allocate (?:compressed class space|metaspace)", r"Native memory allocation \(\w+\) failed",
+          r"os::commit_memory\(.{1,200} failed"),
+    _sign("heap_full", CERTAIN, r"java\.lang\.OutOfMemoryError: (?:Java heap|GC overhead|Metaspace|PermGen|Direct buffer"
+          "|Compressed class|Requested array|Cannot reserve)", "JavaScript heap out of memory",
+          "vector memory exhausted", "Heap exhausted", "Allowed memory size of",
+          r"vector memory limit of [0-9.]+ \w+ reached", "exceeds maximum array size preference"),
     MEMORY_SIGN,
+    _sign("too_many_threads", LIKELY, r"pthread_create(?: failed for thread [0-9]+ of [0-9]+|): ",
+          r"pthread_create failed \(EAGAIN\)", "can't start new thread",
+          "unable to create (?:new )?native thread", "fork: (?:retry: )?Resource temporarily unavailable",
+          "Thread creation failed: Resource temporarily", "failed to create new OS thread", "resources for OMP thread",
+          "^No more processes"),
     _sign("out_of_memory", LIKELY, r"MemoryError\b", "[Cc]annot allocate memory", r"std::bad_alloc",
           r"Unable to allocate [0-9.]+ \w{0,3}B", "DefaultCPUAllocator: (?:can't allocate|not enough) memory",
           r"\[Errno 12\]", "cannot allocate vector of size", r"\bOutOfMemoryError\b", "nsufficient virtual memory",
-          "virtual memory exhausted", "Error allocating [0-9]+ bytes", r"Out of memory\b"),
+          "virtual memory exhausted", "Error allocating [0-9]+ bytes", r"Out of memory\b", "runtime: out of memory",
+          "[Mm]emory allocation (?:of [0-9]+ bytes )?failed", r"[mr]e?alloc of size [0-9]+ failed",
+          "[Ff]ailed to allocate memory", "[Cc]ould not allocate memory", "[Cc]annot allocate [0-9]+ bytes",
+          "not enough memory",
+          "[Mm]emory exhausted", "[Ii]nsufficient memory", r"(?:: |^)out of memory\b", "OutOfMemoryException",
+          "[Mm]alloc failed",
+          "running beyond (?:physical|virtual) memory limits", "No more memory available", "refuses to provide memory",
+          "cannot satisfy memory request", "Array buffer allocation failed", "Allocation would exceed memory limit",
+          "(?:No space left on device|Errno 28).{0,200}/dev/shm",
+          *translations.NO_MEMORY),
     _sign("out_of_memory", GUESS, r"\(pid.{1,40} killed by signal: Killed", r"SIGKILL\(-9\)", "out of shared memory",
-          r"died with <Signals\.SIGKILL"),
+          "insufficient shared memory", r"died with <Signals\.SIGKILL", "exceeded [0-9]+% memory budget",
+          "failed to map segment from shared object$"),
+)  # fmt: skip
+
+# FlexNet's codes (of MATLAB, Ansys, COMSOL, Abaqus, ...) that pass by themselves, and those that need a person.
+_FLEXNET = r"[Ll]icen[cs]\w{1,3} (?:[Mm]anager )?[Ee]rror:? ?-(?:%s)(?:[^0-9]|$)"
+_LICENCE_SIGNS: Tuple[Sign, ...] = (
+    _sign("licence", CERTAIN, _FLEXNET % "3|4|7|1[5-9]|20|23|24|3[35]|9[67]|101", "installation is in use by another user",
+          "number of users (?:already reached|for .{1,100} reached)", "[Aa]ll licen[cs]es (?:are )?(?:in use|busy)",
+          "desired vendor daemon is down",
+          "[Nn]o tokens available", "active sessions and over the baseline",
+          r"[Ll]icen[cs]e server (?:machine |system )?is down"),
+    _sign("licence", LIKELY, "[Ll]icen[cs]e .{1,100} is not available now", "[Ll]icen[cs]es? (?:request )?queued",
+          "(?:annot|ould not|nable to|ailed to) connect to (?:the |any )?(?:[Ll]icen[cs]e|token) (?:server|manager)",
+          "No socket connection to license server", "Insufficient .{1,100} licenses available",
+          "[Nn]o (?:more )?licen[cs]es? available",
+          "[Ww]aiting for (?:an? |the |[0-9]+ )?.{0,40}licen[cs]es?\\b", "Error connecting to license server",
+          r"\(RLM\).{0,80}\(-(?:17|22|110|111)\)", "Maximum number of .{0,40}licenses?.{0,40} reached",
+          "[Nn]ot enough (?:licen[cs]es|.{0,20}tokens)", r"token\.gurobi\.com", r"err_license_(?:max|server|cannot_connect)",
+          "aximum number of (?:simultaneous |concurrent )?users"),
+    _sign("licence_invalid", LIKELY, _FLEXNET % "1|2|5|6|8|9|1[0134]|2[1256]|3[0-2489]|88",
+          "[Ll]icen[cs]e (?:has |is |key )?(?:has )?expired", "HostID mismatch", "No Gurobi license found",
+          "[Ll]icense not valid",
+          "not in authorized user list", "not on INCLUDE list", "on EXCLUDE list", "license file cannot be found",
+          "[Nn]o such feature exists", "[Ff]eature has expired", "(?i:error) 10009", "ILM Error",
+          "Community Edition. Problem size", "err_(?:missing_)?license",
+          "(?:cannot find a|No) valid password", "size-limited license", "[Ii]nvalid licen[cs]e (?:key|file|server)",
+          r"product .{1,80} (?:is not licensed|with which .{1,80} expired)"),
+    _sign("licence", LIKELY, "[Ll]icen[cs]e checkout failed", "[Cc]ould not (?:obtain|check ?out) .{0,20}licen[cs]e",
+          "LICENSE MANAGER ERROR", "license not available"),
+)  # fmt: skip
+
+# One process of the task lost another one, or waited for it in vain.
+_PEER_SIGN = _sign(
+    "lost_peer", LIKELY, "Watchdog caught collective operation timeout",
+    "remote process exited or there was a network error",
+    "ncclRemoteError", "Some NCCL operations have failed or timed out", "Connection closed by (?:remote )?peer",
+    r"gloo/.{1,200}(?:[Tt]imed? ?out|Read error|Write error|Socket|connect)", "Application timeout caused pair closure",
+    "Timed out waiting [0-9]+ms for", "has lost communication with", "DistStoreError", "DistNetworkError",
+    "client socket has timed out",
+    r"waiting for (?:clients|workers)\. [0-9]+/[0-9]+", "RendezvousTimeoutError", "[Tt]ransport retry count(?:er)? exceeded",
+    "Got completion from peer", "UCX +ERROR.{1,200}(?:reset|timed out|closed)",
+    r"_(?:btl|oob)_tcp\w*\]? .{0,80}(?:failed|closed)",
+    "Communication error with rank", "ncclUniqueId", "socketStartConnect", "NCCL WARN .{1,200}[Tt]imed? ?out",
+    "RendezvousConnectionError", "Timeout waiting for key", "monitoredBarrier", "Barrier timed out", "[Hh]eartbeat timeout",
+    "coordination service.{0,80}(?:rror|fail|timed out|navailable)", "Horovod has been shut down",
+    "connectFullMesh failed", r"assert \(!closed\) failed",
+    "OFI poll failed",
+    "peer process has (?:unexpectedly )?(?:disconnected|died|failed)", "unable to reach each other",
+    "unable to reliably start one or more daemons", "PMIX ERROR: (?:UNREACH|LOST|TIMEOUT|COMM)",
+    "failed to connect to all addresses", "MPI_ERR_PROC_FAILED", "HorovodInternalError", "CommClosedError",
+    "Call to (?:recv|send|connect)[^:]{0,80} failed",
+)  # fmt: skip
+_OUTSIDE_SIGNS: Tuple[Sign, ...] = (
+    _sign("lost_peer", GUESS, "ncclSystemError", "ncclInternalError"),
+    _sign("service_busy", LIKELY, "(?i:too ?many ?requests)", "pull rate limit", "returned error: (?:429|50[234])",
+          r"HTTP Error (?:429|50[234])",
+          r"\b50[234] (?:Server Error|Bad Gateway|Service (?:Temporarily )?Unavailable|Gateway Time)"),
+    _sign("network", LIKELY, "[Nn]ame or service not known", "[Tt]emporary failure in name resolution",
+          "NameResolutionError",
+          "[Cc]ould not resolve (?:host|proxy)", "unable to resolve host", r"\[Errno (?:101|113)\]",
+          "[Nn]etwork is unreachable",
+          "[Nn]o route to host", "getaddrinfo failed", r"dial tcp.{1,200}(?:no such host|i/o timeout|unreachable)",
+          "[Cc]annot connect to proxy", "Tunnel connection failed", "We couldn't connect to 'https?://",
+          "LocalEntryNotFoundError",
+          "OfflineModeIsEnabled", "your [Ii]nternet connection",
+          r"^(?!.{0,1000}(?:localhost|127\.0\.0\.1)).{0,1000}Failed to establish a new "
+          "connection", r"wandb\S{0,40}CommError", r"wandb: .{0,20}Network error", r"curl: \((?:5|6|7|28|35|56)\)",
+          "CondaHTTPError",
+          "CONNECTION FAILED for url", "ConnectTimeout",
+          r"^(?!.{0,1000}(?:localhost|127\.0\.0\.1)).{0,1000}Max retries exceeded with url",
+          "Failed to connect to (?!localhost|127).{1,200} port [0-9]+", r"\[Errno 110\]", "ssh: connect to host",
+          "cannot open URL 'https?:",
+          "TLS handshake timeout", "Could not connect to the endpoint URL", "<urlopen error timed out",
+          "URL fetch failure on",
+          "[Cc]ouldn't reach .{0,200}(?:https?:|on the Hub)", "All connection attempts failed", *translations.NO_NETWORK),
+)  # fmt: skip
+
+# Messages of programs and shells.
+SIGNS: Tuple[Sign, ...] = (
+    *_MEMORY_SIGNS,
+    *_LICENCE_SIGNS,
     _sign("node_failure", LIKELY, "[Ss]tale (?:NFS )?file handle", "Transport endpoint is not connected",
-          "transport endpoint shutdown", "Input/output error", r"\[Errno (?:5|107|108|116)\]", "uncorrectable ECC",
-          "fallen off the bus", "Driver/library version mismatch"),
-    _sign("node_failure", GUESS, "[Cc]onnection reset", "ConnectionResetError", r"\b[Bb]us error", "ncclRemoteError",
-          r"CUDA-capable device\(s\) is/are busy"),
+          "transport endpoint shutdown", "Input/output error", r"\[Errno (?:5|107|108|112|116|121)\]",
+          "Remote I/O error", "Host is down", "uncorrectable ECC",
+          "fallen off the bus", "Driver/library version mismatch", "CUDA_ERROR_MPS_",
+          "Prolog (?:hung|failure) on node", "slurmstepd: error: Prolog",
+          r"Task launch for \S{1,40} failed on node \S{1,200}: (?!Unable to layout)", "ob prolog failed",
+          "[Jj]ob credential",
+          "slurmstepd: error: (?:Unable to (?:resolve|establish|create)|container_p_)", *translations.STORAGE),
     _sign("disk_full", CERTAIN, "[Nn]o space left on device", "[Dd]isk quota exceeded", r"\[Errno (?:28|122)\]",
-          r"\bENOSPC\b", r"\bEDQUOT\b"),
+          r"\bENOSPC\b", r"\bEDQUOT\b", *translations.NO_SPACE),
+    _sign("signal", LIKELY, "[Ss]egmentation fault", r"\bSIGSEGV\b", "Illegal instruction", "Floating point exception"),
+    _PEER_SIGN,
+    *_OUTSIDE_SIGNS,
+    _sign("node_failure", GUESS, "[Cc]onnection reset", "ConnectionResetError", r"\b[Bb]us error",
+          r"CUDA-capable device\(s\) is/are busy"),
     _sign("environment", LIKELY, "Lmod has detected the following error", "Unable to locate a modulefile",
           "(?:module|conda|mamba|ml): command not found", "EnvironmentNameNotFound", "EnvironmentLocationNotFound",
           "Could not find conda environment", "shell has not been properly configured", "Run 'conda init' before",
           "hpc-agent: (?:module load|conda|shell_init|this node has no 'module')", "Exec format error",
-          "error while loading shared libraries", "version `GLIBC"),
+          "error while loading shared libraries", r"version [`'][A-Za-z_]+_?[0-9.]+' not found", "undefined symbol: ",
+          "cannot open shared object file", "failed to map segment from shared object", "C-extensions failed",
+          "UnsatisfiedLinkError", "could not load library",
+          r"\.so\S{0,20}: (?:file too short|invalid ELF|wrong ELF|cannot )",
+          "multiarray failed to import", "binary incompatibility", "driver version is insufficient",
+          "no kernel image is available",
+          "compiled to use .{1,80} instructions", "UnsupportedClassVersionError"),
+    # Containers (Apptainer, Singularity, Docker, Podman, enroot with pyxis, Charliecloud) and their images.
+    _sign("environment", LIKELY, "container creation failed", "mount hook function failure", "while mounting ",
+          "resolve session directory", "create user namespace", "user namespaces? (?:is |are )?(?:disabled|not)",
+          "image format not recognized", "[Ff]ailed to mount (?:squashfs|image|overlay)", "bad superblock", "squashfuse",
+          "(?:could not|failed to|while) open(?:ing)? .{0,20}image", "While making image", "OCI runtime",
+          "nvidia-container-cli: ",
+          "Error response from daemon", "pyxis: (?:container start failed|couldn't start|failed to)",
+          r"ch-run\[[0-9]+\]: error"),
     _sign("missing_module", CERTAIN, "No module named", "ModuleNotFoundError", "there is no package called",
-          r"ArgumentError: Package \S{1,200} (?:not found|does not have)"),
+          r"ArgumentError: Package \S{1,200} (?:not found|does not have)", *translations.NO_PACKAGE),
+    _sign("missing_module", LIKELY, "No matching distribution found for", r"Can't locate \S{1,200}\.pm in @INC",
+          "Cannot find module '[^./]"),
     _sign("command_not_found", CERTAIN, "[Cc]ommand not found", r"^\S{0,100}sh: (?:(?:line )?[0-9]+: )?\S{1,200}: not found",
           "^(?:/usr/bin/)?env: .{1,200}: No such file", "bad interpreter(?!: Permission)",
-          r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file"),
+          r"execv\w{0,2}(?:\(\))?: .{1,300}: No such file", r"executable file not found in \$PATH", *translations.NO_COMMAND),
     _sign("missing_file", CERTAIN, "can't open file '", "FileNotFoundError"),
-    _sign("missing_file", LIKELY, "[Nn]o such file or directory"),
+    _sign("missing_file", LIKELY, "[Nn]o such file or directory", *translations.NO_FILE),
     _sign("permission", CERTAIN, "PermissionError"),
-    _sign("permission", LIKELY, "[Pp]ermission denied", "Operation not permitted", "Read-only file system"),
-    _sign("signal", LIKELY, "[Ss]egmentation fault", "Fatal Python error", r"\bSIGSEGV\b", r"Aborted \(core dumped\)",
-          "Illegal instruction", "Floating point exception", "exited on signal [0-9]+", "killed by signal",
+    _sign("permission", LIKELY, "[Pp]ermission denied", "Operation not permitted", "Read-only file system",
+          *translations.NO_PERMISSION),
+    _sign("signal", LIKELY, "Fatal Python error", r"Aborted \(core dumped\)", "exited on signal [0-9]+", "killed by signal",
           "BAD TERMINATION OF ONE"),
 )  # fmt: skip
-
-
-def first_match(lines: List[str], signs: Sequence[Sign] = SIGNS) -> Optional[Verdict]:
-    """Return the first sign of the table that a line shows, with the last such line."""
-    for sign in signs:
-        for line in reversed(lines):
-            if sign.pattern.search(line):
-                return Verdict(sign.name, sign.confidence, line.strip())
-    return None
-
-
-def search(lines: List[str]) -> Optional[Verdict]:
-    """Return the first sign in the last error message of a log, or else near its end."""
-    ending = ending_of(lines, WINDOW)
-    block = _error_block(ending)
-    found = first_match(block or ending)
-    if found is not None and found.name in WEAK and not block:
-        strong = [sign for sign in SIGNS if sign.name not in WEAK]
-        return first_match(ending_of(lines, _WEAK_WINDOW)) or first_match(ending, strong)
-    if found is None and block:
-        # The second line counts where the first one is only a heading.
-        follows = block[0].rstrip().endswith(":") or block[0].startswith(("At line", "Error using"))
-        follows = follows or (len(block) > 1 and block[1].startswith((" ", "\t")))
-        return Verdict("code_error", LIKELY, " ".join(line.strip() for line in block[: 2 if follows else 1]))
-    return found
-
-
-def _error_block(lines: List[str]) -> List[str]:
-    """Return the lines from the start of the last error message; messages close to one another are one."""
-    starts = [index for index, line in enumerate(lines) if _ERROR_START.search(line)]
-    if not starts:
-        return []
-    first = starts.pop()
-    while starts and first - starts[-1] <= 4:
-        first = starts.pop()
-    return lines[first:]
-
-
-def last_line(lines: List[str]) -> str:
-    """Return the last line near the end of a log with a word for an error, or else the last line."""
-    ending = [line for line in ending_of(lines, _WEAK_WINDOW) if not _LAUNCHER_LINE.match(line)]
-    telling = [line for line in ending if _ERROR_WORD.search(line)]
-    return (telling or ending or [""])[-1].strip()

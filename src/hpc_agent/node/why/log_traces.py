@@ -22,7 +22,10 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.<>]*)(?::\s?(.*))?$")
 
 
 class Trace(NamedTuple):
-    """One Python traceback. ``message`` is the exception with the lines of its text; ``end`` the index of its line."""
+    """One Python traceback. ``message`` is the exception with the lines of its text; ``end`` the index of its line.
+
+    File, line, function and ``code`` (its source line) are those of the last frame.
+    """
 
     kind: str
     file: str
@@ -30,6 +33,7 @@ class Trace(NamedTuple):
     function: str
     message: List[str]
     end: int
+    code: str = ""
 
     def short_kind(self) -> str:
         return self.kind.rpartition(".")[2]
@@ -74,16 +78,17 @@ def _start_of_end(lines: List[str], count: int) -> int:
 def last_trace(lines: List[str]) -> Optional[Trace]:
     """Return the last traceback at the end of the log. A launcher's traceback counts only when there is no other."""
     nearest = _start_of_end(lines, _TRACE_WINDOW + 1)
-    traces = [found for found in _traces(lines) if found.end >= nearest]
+    traces = [found for found in traces_of(lines) if found.end >= nearest]
     own = [found for found in traces if found.short_kind() not in LAUNCHERS] or traces
     return own[-1] if own else None
 
 
-def _traces(lines: List[str]) -> List[Trace]:
+def traces_of(lines: List[str]) -> List[Trace]:
     """Return all tracebacks. By-products count only when there is no other."""
     primary: List[Trace] = []
     secondary: List[Trace] = []
     is_open = prefixed = aside = False
+    code = ""
     prefix = ""  # of each line of the traceback, from a launcher
     for index, line in enumerate(lines):
         mark = _HEADER if _HEADER in line else _FRAME_START if _FRAME_START in line else ""
@@ -97,13 +102,17 @@ def _traces(lines: List[str]) -> List[Trace]:
         elif mark:
             match = _FRAME.match(own)
             if match:
-                frame = match.group(1), match.group(2), match.group(3) or ""
+                frame, code = (match.group(1), match.group(2), match.group(3) or ""), ""
                 prefixed = bool(prefix.strip()) and line.startswith(prefix)
-        elif is_open and own.strip() and not own[0].isspace():
+        elif is_open and own[:1].isspace():
+            code = code or own.strip()
+        elif is_open and own.strip():
             match = _EXCEPTION.match(own)
             if frame[0] and match and (line.startswith(prefix) or not prefixed):
                 message = _message([_without(prefix, later) for later in lines[index : index + 8]])
-                (secondary if aside else primary).append(Trace(match.group(1), *frame, message=message, end=index))
+                (secondary if aside else primary).append(
+                    Trace(match.group(1), *frame, message=message, end=index, code=code)
+                )
                 is_open = aside = False
             else:
                 patience -= 1

@@ -9,8 +9,10 @@ from ..shared.failure_classes import BY_NAME, FailureClass
 from ..shared.ranges import encode_ranges
 from .diagnosis import Diagnosis
 
-# More tasks than this with the same failure of the user's program have a bug in common.
+# More tasks than this with the same failure of the user's program have a bug in common. Other failures have causes
+# outside of the frozen code, which may have been mended since.
 SAME_FAILURE_THRESHOLD = 3
+OF_CODE = ("code_error", "no_output")
 # Action -> the resource that grows, the next request of tasks that had none, its step, and the words for the cap.
 GROWTH = {
     "more_memory": ("mem_mb", 2048, 64, "MiB already, all that a node has"),
@@ -78,8 +80,14 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
     """Return the groups of tasks to submit again, and the refusals."""
     wanted = [d for d in diagnoses if policy.wants(d)]
     alike = Counter(d.found.fingerprint for d in wanted)
-    # The nodes that lost tasks are avoided as long as other nodes are left.
-    lost = (d.facts.host for d in wanted if BY_NAME[d.found.name].action == "other_nodes")
+    # The nodes that lost tasks are avoided as long as other nodes are left; those without the environment, where the
+    # request names its tasks.
+    named = policy.select is not None or policy.classes is not None
+    lost = (
+        d.facts.host
+        for d in wanted
+        if BY_NAME[d.found.name].action == "other_nodes" or (named and d.found.name == "environment")
+    )
     bad_nodes = list(OrderedDict.fromkeys(filter(None, lost)))[:EXCLUDED_AT_MOST]
     if not set(usable_nodes) - set(bad_nodes):
         bad_nodes = []
@@ -113,7 +121,7 @@ def _permission(diagnosis: Diagnosis, kind: FailureClass, policy: Policy, alike:
     # Classes that need a decision may run once more where the request names tasks or classes.
     if kind.action in ("fix", "ask") and policy.select is None and policy.classes is None:
         return "running it again as it is would not help" if kind.action == "fix" else "a person has to decide"
-    if kind.action == "fix" and alike > SAME_FAILURE_THRESHOLD:
+    if kind.name in OF_CODE and alike > SAME_FAILURE_THRESHOLD:
         return "%d tasks failed in the very same way: that is a bug, not bad luck" % alike
     allowed = policy.max_attempts if policy.max_attempts is not None else max(kind.attempts, 1)
     if len(diagnosis.resubmits) >= allowed:

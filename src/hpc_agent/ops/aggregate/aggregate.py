@@ -10,12 +10,14 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
-from hpc_agent.node.shared.metric_table import PROBLEMS_SHOWN, Table
+from hpc_agent.node.shared.metric_problems import RANGES_SHOWN, SHOWN, MetricProblems
+from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
-from hpc_agent.state.repo_files import save
+from hpc_agent.ops.run.run_status import oom_notes
+from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
@@ -40,8 +42,13 @@ class AggregateResult(Result):
     failed_tasks: Annotated[str, doc("ranges of failed tasks")]
     without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
     metrics_problems: Annotated[
-        list[dict[str, Any]], doc("the first tasks with an unreadable metrics file: task, message")
+        list[dict[str, Any]],
+        doc(
+            "what was not taken as it is, the first 20 kinds: task (the first), field, message, value (a sample), count and "
+            "tasks (ranges); no field for a whole file. All are in table.json"
+        ),
     ]
+    metrics_problem_count: Annotated[int, doc("kinds of problems in table.json")]
     combined_waves: list[int]
     waves_combined_this_call: list[int]
     kwargs: Annotated[list[str], doc("columns that name a grid point")]
@@ -52,6 +59,7 @@ class AggregateResult(Result):
     usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
     table_json: str
     table_csv: str
+    notes: Annotated[list[str], doc("what to know of the tasks in the table")] = []
 
 
 @primitive(
@@ -86,7 +94,8 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
             details=left_out,
             remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
         )
-    folder = (world.cwd / request.output_dir).resolve() if request.output_dir else run.repo.aggregate(run.record.run_id)
+    wanted = request.output_dir
+    folder = local_path(world.cwd, wanted, "output_dir", True) if wanted else run.repo.aggregate(run.record.run_id)
     counts = {"complete": included == total, "total_tasks": total, "included_tasks": included, **left_out}
     return _write_table(run, folder, waves, request.replicates, counts)
 
@@ -95,16 +104,19 @@ def _write_table(
     run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str], counts: dict[str, Any]
 ) -> AggregateResult:
     """Merge the partials, write the table as JSON and CSV, and journal the aggregation."""
-    table = Table(replicates=replicates)
+    table, problems = Table(replicates=replicates), MetricProblems()
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
+        problems.merge(wave["metrics_problems"])
+    told = problems.to_json()
     rows = table.rows()
     kwargs, metrics = columns_of(rows)
     result = AggregateResult(
         run_id=run.record.run_id,
         **counts,
         without_metrics=_joined(waves, "without_metrics"),
-        metrics_problems=[problem for wave in waves for problem in wave.get("metrics_problems", [])][:PROBLEMS_SHOWN],
+        metrics_problems=[_short(problem) for problem in told[:SHOWN]],
+        metrics_problem_count=len(told),
         combined_waves=sorted(wave["wave"] for wave in waves),
         waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
         kwargs=kwargs,
@@ -113,15 +125,21 @@ def _write_table(
         row_count=len(rows),
         overall=table.overall(),
         usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
+        notes=oom_notes(_joined(waves, "oom_killed")),
         table_json=str(folder / "table.json"),
         table_csv=str(folder / "table.csv"),
     )
-    document = {**msgspec.to_builtins(result), "rows": rows}
+    document = {**msgspec.to_builtins(result), "rows": rows, "metrics_problems": told}
     del document["partial_errors"]
     save(folder / "table.json", document)
     write_bytes(str(folder / "table.csv"), as_csv(rows).encode())
     run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
     return result
+
+
+def _short(problem: dict[str, Any]) -> dict[str, Any]:
+    """Return the problem without long ranges; ``task`` and ``count`` stay."""
+    return {key: value for key, value in problem.items() if key != "tasks" or len(value) <= RANGES_SHOWN}
 
 
 def _joined(waves: list[dict[str, Any]], name: str) -> str:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 SPREAD = ("count", "mean", "std", "min", "max")
+FIGURES = {"": "mean", "nan": "nan_count", "inf": "inf_count"}  # columns whose figure has another name
 
 
 def columns_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
@@ -20,13 +21,17 @@ def columns_of(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """Return RFC 4180 text with floats in their shortest exact form and empty cells for missing values.
 
-    A metric with replicates has five columns, another one has one.
+    A metric of one value a row has one column. Any other has five, and those for NaN and infinities where there are any:
+    its count says how many values a cell stands on. A metric named as another column gets ``metric.`` before its name.
     """
     kwargs, metrics = columns_of(rows)
-    spread = {m: any(row["metrics"].get(m, {}).get("count", 0) > 1 for row in rows) for m in metrics}
+    parts = {metric: _parts([row["metrics"].get(metric, {}) for row in rows], rows) for metric in metrics}
     header = list(kwargs)
     for metric in metrics:
-        header += [f"{metric}_{part}" for part in SPREAD] if spread[metric] else [metric]
+        names = [f"{metric}_{part}" if part else metric for part in parts[metric]]
+        while set(names) & set(header):
+            names = [f"metric.{name}" for name in names]
+        header += names
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(header)
@@ -34,9 +39,16 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
         line = [_cell(row["kwargs"].get(name)) for name in kwargs]
         for metric in metrics:
             facts = row["metrics"].get(metric, {})
-            line += [facts.get(part) for part in SPREAD] if spread[metric] else [facts.get("mean")]
+            line += [facts.get(FIGURES.get(part, part)) for part in parts[metric]]
         writer.writerow(["" if cell is None else cell for cell in line])
     return out.getvalue()
+
+
+def _parts(summaries: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
+    """Return the columns of one metric; "" alone is the metric's value by itself."""
+    more = [part for part in ("nan", "inf") if any(facts.get(FIGURES[part]) for facts in summaries)]
+    single = all(not facts or facts["count"] == row["count"] == 1 for facts, row in zip(summaries, rows, strict=True))
+    return [""] if single and not more else [*SPREAD, *more]
 
 
 def _cell(value: Any) -> Any:
@@ -44,12 +56,15 @@ def _cell(value: Any) -> Any:
 
 
 def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:
-    """Return aligned columns with six significant digits, and ``mean ± std`` for rows with replicates."""
+    """Return aligned columns with six significant digits, and ``mean ± std`` for rows with replicates.
+
+    ``n=`` follows where a cell does not stand on one value of each task.
+    """
     kwargs, metrics = columns_of(rows)
     lines = [[*kwargs, *metrics]]
     for row in rows[:limit]:
         cells = [_short(_cell(row["kwargs"].get(name))) for name in kwargs]
-        lines.append(cells + [_spread(row["metrics"].get(name, {})) for name in metrics])
+        lines.append(cells + [_spread(row["metrics"].get(name, {}), row["count"]) for name in metrics])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in lines]
     text.insert(1, "  ".join("-" * width for width in widths))
@@ -58,9 +73,10 @@ def as_text(rows: list[dict[str, Any]], limit: int = 40) -> str:
     return "\n".join(text)
 
 
-def _spread(facts: dict[str, Any]) -> str:
+def _spread(facts: dict[str, Any], tasks: int) -> str:
     mean, std = facts.get("mean"), facts.get("std")
-    return _short(mean) if std is None else f"{_short(mean)} ± {std:.2g}"
+    text = _short(mean) if std is None else f"{_short(mean)} ± {std:.2g}"
+    return text if not facts or facts["count"] == tasks else f"{text} n={facts['count']}".lstrip()
 
 
 def _short(cell: Any) -> str:

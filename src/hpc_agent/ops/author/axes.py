@@ -13,7 +13,7 @@ from hpc_agent.experiment.series.axes_file import AxesFile, Axis, DataAxis, Exec
 from hpc_agent.experiment.series.proposals import classify
 from hpc_agent.experiment_kit import axis as kit
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import IDENTIFIER, RepoLayout, experiment_root, locked
+from hpc_agent.state.repo_files import IDENTIFIER, RepoLayout, experiment_root, local_path, locked
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 10.0
@@ -160,5 +160,5 @@ def classify_axis_easy(request: ClassifyAxisEasyRequest, world: World) -> Classi
     of a fixed length, exponential averages, running and whole totals, and functions of each row alone. A halo is never
     smaller than the truth: in doubt the kind is unclassifiable, the evidence names the line, and check-axis decides.
     """
-    found = classify(world.cwd / request.source_path, request.run_name)
+    found = classify(local_path(world.cwd, request.source_path, "source_path"), request.run_name)
     return ClassifyAxisEasyResult(data_axis=found.data_axis, **vars(found))

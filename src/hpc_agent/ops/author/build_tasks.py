@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
-import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,44 +15,57 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
+from hpc_agent.experiment.grid.axis_values import Axes
 from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
-from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
-from hpc_agent.experiment.reading.executors import CHOOSER, Executor, help_of, named_executors
+from hpc_agent.experiment.reading.executors import CHOOSER, FILE_NAMES, FOLDER_NAMES, Executor, named_executors
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, RunFacts
 from hpc_agent.experiment.reading.parameters import (
-    POSITIONAL,
     Problem,
     check_kwargs,
     flag_rows,
     metrics_file_of,
-    names_of_rows,
-    with_given,
 )
 from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
 from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.author.cluster_choice import INTERVIEW, likely_cluster, python_of
+from hpc_agent.ops.author.cluster_choice import INTERVIEW, python_of_tasks
+from hpc_agent.ops.author.parameter_ways import with_ways
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
-from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
+from hpc_agent.state.runs import find_existing_runs
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
-HELP_SEC = 20.0
-WAY = re.compile(rf"--?[A-Za-z][\w.-]*=?|[A-Za-z][\w.-]*=|\$[A-Za-z_]\w*|{POSITIONAL}")
-BUILD_EXECUTOR = "hpc-agent build-executor --name NAME"
+BUILD_EXECUTOR = "hpc-agent build-executor --name train"
 SETTINGS = ".claude/settings.json"
 RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
 
 
-def build_tasks_command(executors: str) -> str:
-    """Return the command that writes tasks for executors, for a next step."""
-    return f"hpc-agent build-tasks-py --executors {executors} --axes '{{...}}'"
+# Example values of an axis.
+EXAMPLES: dict[str, list[Any]] = {"int": [1, 2], "float": [0.1, 1.0], "bool": [True, False], "json": [[1], [2]]}
+
+
+def build_tasks_command(found: Sequence[Executor | ExecutorFacts | RunFacts]) -> str:
+    """Return the command that writes tasks for the first executor, or the one that writes an executor for none.
+
+    The axes are examples: the parameters that the executor requires, else the first one, with values of their types.
+    """
+    if not found:
+        return BUILD_EXECUTOR
+    flags = [f for f in found[0].flags if f.name not in (*FILE_NAMES, *FOLDER_NAMES) and not f.hidden]
+    axes = {}
+    for flag in [f for f in flags if f.required] or flags[:1]:
+        known = flag.choices[:2] if flag.choices else None if flag.default is None else [flag.default]
+        axes[flag.name] = known or EXAMPLES.get(flag.type, ["a", "b"])
+    words = ["hpc-agent", "build-tasks-py", "--executors", found[0].name]
+    return quote([*words, *(["--axes", json.dumps(axes, ensure_ascii=False)] if axes else [])])
 
 
 Interpreter = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$")]
@@ -65,8 +77,12 @@ class TaskRequest(Request):
     executors: Annotated[
         list[str], doc("scripts or functions: stem, path, function or path:function; default: the only one")
     ] = []
-    axes: Annotated[dict[str, list[Any]], doc('values of each parameter; their product: {"horizon": [1, 5, 25]}')] = {}
-    task_generator: Annotated[TaskGenerator | None, doc("instead of axes: another shape, with its params")] = None
+    axes: Annotated[
+        Axes, doc('values of each parameter; their product: {"seed": [0, 1, 2], "alpha": {"logspace": [1e-4, 10, 20]}}')
+    ] = {}
+    task_generator: Annotated[
+        TaskGenerator | None, doc("tasks of another shape; with axes: each of them with every value of the axes")
+    ] = None
     fixed_params: Annotated[dict[str, Any], doc("parameters that every task has")] = {}
     data_axis: Annotated[
         ChunkedAxis | None, doc("split a series of rows into chunks: tasks get start, end and halo")
@@ -88,7 +104,7 @@ def plan_tasks_file(
     """
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
-    source = make_source(_generator(wanted, entries, by_axis), repo.root, wanted.fixed_params)
+    source = _source(wanted, entries, by_axis, repo.root)
     unsure: list[str] = []
     if wanted.data_axis is not None:
         axis = with_recorded(wanted.data_axis, repo, entries)
@@ -103,15 +119,14 @@ def plan_tasks_file(
         remedy = "Correct the axes or task_count, then call again; nothing was written."
         details = {"task_count": count, "made": source.count}
         raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
-    entries, notes = _with_given(world, repo, wanted, entries, {name for kwargs in _sample(source) for name in kwargs})
+    notes: list[str] = []
+    if wanted.pass_as or wanted.check_help:
+        names = {name for kwargs in _sample(source) for name in kwargs} if wanted.check_help else set()
+        entries, notes = with_ways(world, repo.root, entries, names, wanted.pass_as, wanted.python)
     notes += [*_checked(source, entries), *unsure]
     target = getattr(wanted, "cluster_target", None)
-    cluster = (
-        target.cluster if target else likely_cluster(world, repo, journal_of(world, str(repo.root))[1].all()[0]).name
-    )
-    python = wanted.python or python_of(world, cluster)
-    if python not in (wanted.python, DEFAULT_PYTHON):
-        notes.append(f"tasks start with {python}, the 'python' of {cluster} in clusters.yaml; --python names another")
+    python, note = python_of_tasks(world, repo, wanted.python, target.cluster if target else None)
+    notes += note
     flags = {entry.key: flag_rows(entry) for entry in entries}
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
     facts = {
@@ -124,7 +139,22 @@ def plan_tasks_file(
         "next_step": "hpc-agent resolve-submit-inputs",
     }
     starts = {entry.key: row for entry in entries if entry.start and (row := entry.start.row())}
-    return source, plan_files(repo, source, flags, starts, wanted.python, force), facts
+    files = plan_files(repo, source, flags, starts, wanted.python, force)
+    notes += _replaced(repo, files[repo.tasks])
+    return source, files, facts
+
+
+def _replaced(repo: RepoLayout, text: str) -> list[str]:
+    """Return a note when ``text`` replaces the tasks.py of a run."""
+    before = repo.tasks.read_bytes() if repo.tasks.is_file() else b""
+    if before == text.encode():
+        return []
+    sha = hashlib.sha256(before).hexdigest()
+    used = [run for run in find_existing_runs(repo)[0] if run.tasks_py_sha == sha]
+    return [
+        f"this replaces the {run.task_count:,} tasks of the run {run.run_id}, which keeps a frozen copy"
+        for run in used[:1]
+    ]
 
 
 def _named_by_axis(wanted: TaskRequest) -> list[str]:
@@ -132,7 +162,8 @@ def _named_by_axis(wanted: TaskRequest) -> list[str]:
     params = wanted.task_generator.params if wanted.task_generator else {}
     axes = [axes for axes in (wanted.axes, params.get("axes")) if isinstance(axes, dict)]
     items = [item for item in params.get("items") or [] if isinstance(item, dict)]
-    values = [value for each in axes for value in each.get(CHOOSER, [])]
+    chosen = [each.get(CHOOSER, []) for each in axes]
+    values = [value for each in chosen if isinstance(each, list) for value in each]
     values += [each[CHOOSER] for each in (*items, wanted.fixed_params) if CHOOSER in each]
     return list(dict.fromkeys(map(str, values)))
 
@@ -150,47 +181,16 @@ def _entries(repo: RepoLayout, named: list[str]) -> list[Executor]:
     return entries
 
 
-def _generator(wanted: TaskRequest, entries: list[Executor], by_axis: list[str]) -> TaskGenerator:
-    """Return the generator of the tasks. Several executors that no parameter names become the first axis."""
-    if wanted.axes and wanted.task_generator is not None:
-        raise SpecInvalid("give either axes or task_generator", field="task_generator")
-    generator = wanted.task_generator or TaskGenerator("cartesian_product", {"axes": wanted.axes})
-    if len(entries) == 1 or by_axis:
-        empty = not wanted.axes and wanted.task_generator is None
-        return TaskGenerator("enumerated", {"items": [{}]}) if empty else generator
-    axes = generator.params.get("axes")
-    if generator.kind != "cartesian_product" or not isinstance(axes, dict):
-        message = f"a {generator.kind} generator for {len(entries)} executors must name the executor of each task"
-        remedy = "Give every item the parameter 'executor', or name one executor; then call again."
-        raise SpecInvalid(message, field="task_generator", remediation=remedy)
-    axes = {CHOOSER: [entry.name for entry in entries], **axes}
-    return TaskGenerator("cartesian_product", {**generator.params, "axes": axes})
+def _source(wanted: TaskRequest, entries: list[Executor], by_axis: list[str], root: Path) -> TaskSource:
+    """Return the tasks of the generator, times the axes. Several executors that no parameter names are the first axis."""
+    axes = wanted.axes
+    if len(entries) > 1 and not by_axis:
+        axes = {CHOOSER: [entry.name for entry in entries], **axes}
+    return make_source(wanted.task_generator, root, wanted.fixed_params, axes)
 
 
 def _sample(source: TaskSource) -> Iterator[dict[str, Any]]:
     return itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS))
-
-
-def _with_given(
-    world: World, repo: RepoLayout, wanted: TaskRequest, entries: list[Executor], names: set[str]
-) -> tuple[list[Executor], list[str]]:
-    """Return the executors with the ways of ``pass_as``, and those that --help prints. Raises SpecInvalid for no such way."""
-    for name, way in wanted.pass_as.items():
-        if not WAY.fullmatch(way) or (way.startswith("$") and task_environment.is_reserved(way[1:])):
-            message = f"pass_as: {way!r} is no way to pass '{name}' on"
-            remedy = f'Write an option ("--{name}"), "{name}=", a free variable ("${name.upper()}") or "{POSITIONAL}".'
-            raise SpecInvalid(message, field="pass_as", remediation=remedy)
-    if not wanted.check_help:
-        return [with_given(entry, wanted.pass_as) for entry in entries], []
-    found, notes = [], []
-    for entry in entries:
-        options, problem = help_of(repo.root, entry, wanted.python or sys.executable, HELP_SEC, world.env)
-        notes += [f"{entry.key} --help: {problem}"] if problem else []
-        spelt = {name: [f"--{name}", f"--{name.replace('_', '-')}"] for name in names - wanted.pass_as.keys()}
-        ways = {name: option for name, both in spelt.items() for option in both if option in options}
-        listed = names_of_rows(flag_rows(entry))
-        found.append(with_given(entry, {**{n: way for n, way in ways.items() if n not in listed}, **wanted.pass_as}))
-    return found, notes
 
 
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:
@@ -312,7 +312,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
 
     Names, values and the count are checked before anything is written. The same request changes nothing.
     """
-    repo = experiment_root(world.cwd, request.campaign_dir)
+    repo = experiment_root(world.cwd, request.campaign_dir, "campaign_dir")
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
     source, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force, executor)
     settings = _settings(repo.root / SETTINGS) if request.allow_cli else None

@@ -22,7 +22,7 @@ from hpc_agent.experiment.series.proposals import Classification, classify
 from hpc_agent.experiment_kit.axis import evaluate_rows
 from hpc_agent.infra.remote import PACKAGE, kit_files
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -77,14 +77,16 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     rows. A difference is more than rounding: above 1e-7 of a value and 1e-9 of its column's largest.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
-    path = repo.root / request.source_path
+    path = local_path(repo.root, request.source_path, "source_path")
     source = read_source(path)
     name = request.run_name.removeprefix(f"{path.stem}.")
     function = source.function(name)
     if function is None:
         message = f"{request.source_path} has no function {request.run_name}"
-        remedy = "Name a function or Class.method of it: 'hpc-agent check-axis --source-path F --run-name NAME'."
-        raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": source.known()})
+        known = source.known()
+        example = shlex.join(["--source-path", request.source_path, "--run-name", *known[:1]])
+        remedy = f"Name one of details.functions: 'hpc-agent check-axis {example}'." if known else ""
+        raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": known})
     reads = [sentence for _, sentence in reads_whole_file(function, source.names)]
     points = _points(request.params)
     proposal = None
@@ -155,7 +157,7 @@ def _answer_of_child(request: Answer, python: str, world: World) -> Answer:
                 words, cwd=request["root"], env=env, stdin=PIPE, stdout=log, stderr=log, start_new_session=True
             )
         except OSError as error:
-            remedy = "Name the interpreter of the experiment: 'hpc-agent check-axis --python /path/to/python'."
+            remedy = "Add --python with the interpreter of the experiment to the same hpc-agent command."
             raise SpecInvalid(f"{python} cannot be started: {error}", field="python", remediation=remedy) from error
         seconds = request["time_limit_sec"]
         try:

@@ -12,9 +12,9 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.executors import executor_at, help_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, ReducerFacts, RunFacts
-from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
+from hpc_agent.ops.author.build_tasks import build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
 
 MOST_LISTED = 40
@@ -50,7 +50,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     its notes have the reasons when it is not. .gitignore is honoured; virtual environments and vendored trees are left out.
     """
     root = experiment_root(world.cwd, request.experiment_dir).root
-    missing = [folder for folder in request.search_dirs if not (root / folder).is_dir()]
+    missing = [folder for folder in request.search_dirs if not local_path(root, folder, "search_dirs").is_dir()]
     if missing:
         raise SpecInvalid(f"there is no folder {missing[0]} in {root}", field="search_dirs")
     found, notes = find_executors(root, request.search_dirs or None)
@@ -72,7 +72,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
         if not facts.complete and not facts.subcommands:
             facts.flags += _from_help(only["only_in_help"], {flag.name for flag in facts.flags})
-    step = build_tasks_command(found[0].name) if found else BUILD_EXECUTOR
+    step = build_tasks_command(found)
     return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
 
 
@@ -119,7 +119,7 @@ def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsRes
     elsewhere is a ``problem`` of the function, and build-tasks-py and submit refuse the function.
     """
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)
-    step = build_tasks_command(found[0].name) if found else "hpc-agent discover-executors"
+    step = build_tasks_command(found) if found else "hpc-agent discover-executors"
     return DiscoverRunsResult(runs=found, notes=notes, next_step=step)
 
 

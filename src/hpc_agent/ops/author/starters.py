@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,7 +16,7 @@ from hpc_agent.experiment.writing import scaffolds
 from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, local_path
 from hpc_agent.world import World
 
 # The skeleton for notebooks replaces some files of the script's skeleton.
@@ -60,7 +59,7 @@ def build_template(request: BuildTemplateRequest, world: World) -> BuildTemplate
     The skeleton runs without changes: pytest passes, and its six tasks can be submitted. Your files are overwritten only
     with --force.
     """
-    root = (world.cwd / Path(request.repo_dir).expanduser()).resolve()
+    root = local_path(world.cwd, request.repo_dir, "repo_dir", is_folder=True)
     texts = skeleton(request.shape, re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-").lower() or "experiment")
     states = {path: compare_generated(root / path, text, root) for path, text in texts.items()}
     files = []
@@ -130,7 +129,8 @@ def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutor
     flags = scaffolds.parse_flags(scaffolds.DEFAULT_FLAGS if request.flags is None else request.flags)
     root = experiment_root(world.cwd, request.experiment_dir).root
     is_notebook = request.shape == "notebook"
-    path = root / Path(request.output_dir).expanduser() / (name + (".ipynb" if is_notebook else ".py"))
+    folder = local_path(root, request.output_dir, "output_dir", is_folder=True)
+    path = folder / (name + (".ipynb" if is_notebook else ".py"))
     source = scaffolds.executor_source(name, request.shape, flags)
     state = write_generated(path, source, request.force)
     shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
@@ -163,9 +163,24 @@ EXAMPLES: dict[str, Any] = {
     "verb": "submit",
     **dict.fromkeys(("cmd_sha", "run_signature_sha", "expected_cmd_sha"), "0" * 64),
 }
+# An example of each kind of task generator.
+GENERATORS: dict[str, dict[str, Any]] = {
+    "enumerated": {"items": [{"model": "ridge", "alpha": 0.1}, {"model": "lasso", "alpha": 1.0}]},
+    "cartesian_product": {"axes": GRID},
+    "items_x_seeds": {"items": [{"alpha": 0.1}, {"alpha": 1.0}], "seeds": [0, 1, 2]},
+    "numeric_logspace": {"param": "alpha", "low": 0.0001, "high": 10, "n": 6},
+    "numeric_linspace": {"param": "dropout", "low": 0, "high": 0.5, "n": 6},
+    "from_manifest": {"path": "runs.csv"},
+    "latin_hypercube": {"ranges": {"alpha": {"low": 0.0001, "high": 10, "log": True}}, "n": 20, "seed": 0},
+    "sobol": {"ranges": {"depth": {"low": 2, "high": 8, "integer": True}}, "n": 16, "seed": 0},
+}
 # Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {
-    "build-tasks-py": {"executors": ["ridge"], "axes": GRID, "task_count": 6},
+    "build-tasks-py": {
+        "executors": ["ridge"],
+        "axes": {"alpha": {"logspace": [0.0001, 10, 6]}, "seed": [0, 1, 2]},
+        "task_count": 18,
+    },
     "interview": {
         "goal": EXAMPLES["goal"],
         "task_count": 6,
@@ -187,6 +202,9 @@ class ScaffoldSpecResult(Result):
     verb: str
     spec: Annotated[dict[str, Any], doc("for 'hpc-agent VERB --spec -'; checked against the verb's schema")]
     required: list[str]
+    generators: Annotated[
+        dict[str, dict[str, Any]], doc("kind of task_generator -> example params; axes beside one make the product")
+    ] = {}
 
 
 @primitive(stage="author", errors=[SpecInvalid], positional="verb")
@@ -207,7 +225,8 @@ def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecRes
     # The verb must accept its own example.
     convert(spec, chosen.request, chosen.name)
     required = [field.encode_name for field in fields if field.required]
-    return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required)
+    generators = GENERATORS if any(field.encode_name == "task_generator" for field in fields) else {}
+    return ScaffoldSpecResult(verb=chosen.name, spec=spec, required=required, generators=generators)
 
 
 def _example(name: str, annotation: Any) -> Any:

@@ -18,6 +18,7 @@ from hpc_agent.experiment.writing.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.author.cluster_choice import likely_cluster, python_of
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import journal_of
@@ -96,10 +97,11 @@ def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> Su
         priority, action, candidates = 1, "reuse", [record.run_id for record in records[:10]]
         last = f"its last run is {candidates[0]}" if candidates else "it was never run from here"
         reason, command = f".hpc/tasks.py is there; {last}", "hpc-agent resolve-submit-inputs"
-    elif names := [entry.name for entry in all_executors(repo.root)[0]]:
+    elif found := all_executors(repo.root)[0]:
+        names = [entry.name for entry in found]
         priority, action, candidates = 2, "interview", names[:50]
         reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
-        command = build_tasks_command(names[0])
+        command = build_tasks_command(found)
     else:
         priority, action, candidates = 3, "fresh", []
         reason, command = "there is neither a task nor an executor", BUILD_EXECUTOR
@@ -162,6 +164,7 @@ class SubmitInputs:
         self.spec: dict[str, Any] = {"experiment_dir": str(self.repo.root)}
         self.resolved: list[Choice] = []
         self.unresolved: list[Ambiguity] = []
+        self.canary_advised = False
 
     def look_up(self) -> None:
         """Fill in ``spec``, ``resolved`` and ``unresolved``, one field after the other."""
@@ -173,9 +176,10 @@ class SubmitInputs:
             self._resolve("resources", {name: value for name, value in wanted if value is not None}, "request")
         has_tasks = self.repo.tasks.is_file()
         if not has_tasks:
-            names = [entry.name for entry in all_executors(self.repo.root)[0]]
+            entries = all_executors(self.repo.root)[0]
+            names = [entry.name for entry in entries]
             context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
-            command = build_tasks_command("A,B") if names else BUILD_EXECUTOR
+            command = build_tasks_command(entries)
             remedy = f"Write it with '{command}', then run 'hpc-agent resolve-submit-inputs' again."
             self.unresolved.append(Ambiguity("tasks", names, None, context, remedy))
         if "cluster" not in self.spec:
@@ -193,9 +197,12 @@ class SubmitInputs:
         self.resolved.append(Choice(name, value, origin))
 
     def _leave_open(
-        self, name: str, candidates: list[Any], safe: Any, context: str, answer: str, *depends: str
+        self, name: str, candidates: list[Any], safe: Any, context: str, otherwise: str, *depends: str
     ) -> None:
-        remedy = f"Run 'hpc-agent resolve-submit-inputs' again with {answer}."
+        """Leave a field open. Its remedy takes the safe default or the first candidate; ``otherwise``: there is none."""
+        value = safe if safe is not None else next(iter(candidates), None)
+        again = command_line("resolve-submit-inputs", msgspec.structs.replace(self.request, **{name: value}))
+        remedy = f"Run '{again}'{', or name another candidate' * (len(candidates) > 1)}." if value else otherwise
         self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _find_cluster(self) -> None:
@@ -204,7 +211,13 @@ class SubmitInputs:
         if name:
             return self._resolve("cluster", name, origin)
         context = f"clusters that are ready: {', '.join(ready) or 'none'}"
-        return self._leave_open("cluster", ready, "local" if "local" in ready else None, context, "--cluster NAME")
+        return self._leave_open(
+            "cluster",
+            ready,
+            "local" if "local" in ready else None,
+            context,
+            "Describe one in ~/.hpc-agent/clusters.yaml; 'hpc-agent clusters-list' shows them.",
+        )
 
     def _command(self) -> str:
         """Return the command of .hpc/cli.py, with the interpreter that tasks.py names, else that of the cluster."""
@@ -216,10 +229,11 @@ class SubmitInputs:
         last = next((run for run in self.runs if run.executor), None)
         if last:
             return self._resolve("executor", last.executor, f"the last run, {last.run_id}")
-        found = [f"python3 {entry.key}" for entry in all_executors(self.repo.root)[0] if not entry.is_function]
+        entries = all_executors(self.repo.root)[0]
+        found = [f"python3 {entry.key}" for entry in entries if not entry.is_function]
         context = "tasks.py has no FLAGS, and nothing was run from here yet"
-        answer = "--executor COMMAND, or 'hpc-agent build-tasks-py'"
-        return self._leave_open("executor", found, None, context, answer, "tasks")
+        write_them = f"Write tasks with FLAGS: '{build_tasks_command(entries)}'."
+        return self._leave_open("executor", found, None, context, write_them, "tasks")
 
     def _find_results(self) -> None:
         """Take the metrics file from the executors' flags, or from the last run with the same command."""
@@ -240,12 +254,13 @@ class SubmitInputs:
         if "conda_env" not in self.spec and len(cluster.conda_envs) > 1:
             context = f"'{name}' has several conda environments"
             envs = cluster.conda_envs
-            self._leave_open("conda_env", envs, envs[0], context, "--conda-env NAME", "cluster")
+            self._leave_open("conda_env", envs, envs[0], context, "", "cluster")
         if "canary" in self.spec or cluster.scheduler == "local":
             return
         if not load_samples(self.repo, name).rows_of({*self.static.executors, self.spec.get("executor", "")}, None):
             origin = f"never run on '{name}' before: 'submit-and-verify' tries one task first"
             self.resolved.append(Choice("canary", False, origin))
+            self.canary_advised = True
 
     def _find_big_folders(self) -> None:
         """Find large folders of data that every snapshot would hold."""
@@ -253,7 +268,7 @@ class SubmitInputs:
         if big := [name for name in DATA_NAMES if sizes[name] >= BIG_FOLDER_MIB]:
             words = ", ".join(f"{name} has {sizes[name]:,} MiB" for name in big)
             context = f"{words}: shared data is pushed once and linked, frozen data is part of every changed snapshot"
-            self._leave_open("shared_paths", [big, []], big, context, f"--shared-paths {','.join(big)}", "cluster")
+            self._leave_open("shared_paths", [big, []], big, context, "", "cluster")
 
     def _size_mib(self, name: str) -> int:
         folder = self.repo.root / name
@@ -264,7 +279,9 @@ class SubmitInputs:
 
 
 class ResolveSubmitInputsResult(BuildSubmitSpecResult):
-    spec: Annotated[dict[str, Any], doc("complete and checked: hpc-agent submit --spec -")]
+    spec: Annotated[
+        dict[str, Any], doc("complete and checked; this whole answer may be piped into 'hpc-agent submit --spec -'")
+    ]
     resolved: Annotated[list[Choice], doc("field, value, and the source of the value")]
     assumed: Annotated[list[Ambiguity], doc("the unclear fields that got their safe default")]
     next_step: str
@@ -284,13 +301,15 @@ def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> 
     if unsafe or (unclear and not request.accept_defaults):
         first = (unsafe or unclear)[0]
         message = f"{', '.join(ambiguity.field for ambiguity in unclear)}: {first.context}"
-        defaults = " Or take the safe defaults: 'hpc-agent resolve-submit-inputs --accept-defaults'."
+        accepting = command_line("resolve-submit-inputs", msgspec.structs.replace(request, accept_defaults=True))
+        defaults = f" Or take the safe defaults: '{accepting}'."
         remedy = first.remedy + ("" if unsafe else defaults)
         details = msgspec.to_builtins({"resolved": resolved, "ambiguities": unclear})
         raise errors.NeedsResolution(message, field=first.field, remediation=remedy, details=details)
     spec.update({ambiguity.field: ambiguity.safe_default for ambiguity in unclear})
-    facts = _planned(world, convert(spec, SubmitRequest, "submit"))
+    submission = convert(spec, SubmitRequest, "submit")
+    facts = _planned(world, submission)
     resources, origin = facts["plan"]["resources"], facts["plan"]["origin"]
     resolved += [Choice(f"resources.{name}", resources[name], origin[name]) for name in ("walltime_sec", "mem_mb")]
-    step = f"hpc-agent {'submit-and-verify' if spec.get('canary') else 'submit'} --spec -"
+    step = command_line("submit-and-verify" if spec.get("canary") or found.canary_advised else "submit", submission)
     return ResolveSubmitInputsResult(spec=spec, resolved=resolved, assumed=unclear, next_step=step, **facts)

@@ -17,6 +17,7 @@ from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, monitor_flow
 from hpc_agent.ops.run.fields import ClusterName, doc
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
+from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 SCAFFOLD = TEMPLATES / "scaffolds" / "demo"
@@ -52,7 +53,7 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
 
     The experiment is a repo with a plain script, and .hpc/tasks.py with the grid. A second call submits nothing twice.
     """
-    folder = (world.cwd / request.experiment_dir).resolve()
+    folder = local_path(world.cwd, request.experiment_dir, "experiment_dir", is_folder=True)
     _make(folder)
     python = request.python or (sys.executable if request.cluster == "local" else "python3")
     executor = f"{quote([python, 'executors/ridge.py'])} {ARGUMENTS}"

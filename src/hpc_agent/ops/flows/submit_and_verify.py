@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull, SubmissionUnknown
+from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.known_run import RUN_ERRORS
@@ -40,7 +41,7 @@ class SubmitAndVerifyResult(Result):
 @primitive(
     stage="submit",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, SubmissionUnknown, StorageFull],
+    errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
 )
 def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
@@ -57,5 +58,7 @@ def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAn
         **{name: getattr(sent, name) for name in same},
         verified=verified is not None,
         canary=msgspec.to_builtins(verified) if verified else None,
-        next_step=verified.next_step if verified else "hpc-agent submit-and-verify",
+        next_step=verified.next_step
+        if verified
+        else command_line("submit-and-verify", msgspec.structs.replace(request, dry_run=False)),
     )

@@ -52,8 +52,9 @@ def load_context(request: LoadContextRequest, world: World) -> LoadContextResult
 
 def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool) -> tuple[Step, str]:
     if in_flight:
-        if len(in_flight) == 1 and not in_flight[0].job_ids:
-            return "submit", "the same 'hpc-agent submit' as before: it goes on where it stopped"
+        if len(in_flight) == 1 and not in_flight[0].submitted_at:
+            again = "the same 'hpc-agent submit' as before: it goes on where it stopped"
+            return "submit", in_flight[0].command or again
         return "monitor", f"hpc-agent status --run-id {in_flight[0].run_id}"
     if latest is None and not has_tasks:
         return "onboard", "hpc-agent suggest-setup-action"

@@ -99,7 +99,7 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
         lifecycle_state=record.status,
         headline=f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete",
         body="\n".join(_body(record)),
-        armed_hint="give the same 'hpc-agent submit' again: it goes on where it stopped"
+        armed_hint=record.command or "give the same 'hpc-agent submit' again: it goes on where it stopped"
         if record.status == "submitting"
         else next_step(record.run_id, record.status, record.last_status),
         journal_missing=False,

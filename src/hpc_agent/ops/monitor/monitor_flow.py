@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import ClusterTimeout, SchedulerRefused, SshUnreachable, SubmissionUnknown
+from hpc_agent.errors import SchedulerRefused
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.outage import REPEATED, Outage
 from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.ops.run.submission import advance
@@ -19,9 +21,8 @@ from hpc_agent.world import World
 
 # Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
-SLOWEST_SEC = 300.0
+SLOWEST_SEC, SLOWEST_LOCAL_SEC = 300.0, 5.0
 UNCHANGED_BEFORE_SLOWER = 2
-FAILED_POLLS_TOLERATED = 10
 # While other tasks run, a smaller share of failed tasks gets no array of its own.
 WORTH_AN_ARRAY = 0.05
 
@@ -61,20 +62,23 @@ class MonitorFlowResult(Result):
     resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
     blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
     waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
+    notes: Annotated[list[str], doc("what to know of complete tasks")] = []
 
 
 @primitive(
     stage="monitor",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
-    errors=[*RUN_ERRORS, SchedulerRefused, SubmissionUnknown],
+    errors=[*RUN_ERRORS, SchedulerRefused],
     progress=True,
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    The pause is never shorter than the cluster's ``min_poll_sec``. A look that fails (the network, a busy login node) is
-    repeated; ten in a row end the watch with their error. A run goes on without a watch. The watch submits the arrays that
-    a limit on submitted jobs kept back, and with ``auto_resubmit`` the failed tasks that need no person.
+    The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated end, the
+    walltime that is left, or a tenth of the time that tasks have run. A look that fails (the network, a busy login node) is
+    repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run goes on
+    without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and with ``auto_resubmit`` the
+    failed tasks that need no person.
     """
     run = known_run(world, request)
     pace = PollInterval(run.node.cluster, request.poll_interval_sec)
@@ -85,24 +89,24 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         acted = False
         try:
             seen = ask_status(run)
-            world.progress.update("status", total=seen.total_tasks, **seen.counts())
+            changed, latest = latest is None or latest.counts() != seen.counts(), seen
+            world.progress.update("status", total=seen.total_tasks, eta_seconds=seen.eta_seconds, **seen.counts())
             acted = follow_up.act(seen)
-            pace.saw(changed=acted or latest is None or latest.counts() != seen.counts())
-            latest = seen
-        except (SshUnreachable, ClusterTimeout) as error:
+            pace.saw(acted or changed, seen.next_look_sec)
+        except REPEATED as error:
             used_up = latest is None and world.awake() - started >= request.wall_clock_budget_sec
-            if pace.missed() or used_up:
+            if used_up or not pace.outage.goes_on(error, answered=latest is not None):
                 raise
             world.progress.update("unreachable", error=error.message)
         ticks += 1
         elapsed = world.awake() - started
-        ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.failed
+        ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.outage.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
             break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
     unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
-    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting")
+    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting", "notes")
     return MonitorFlowResult(
         lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
         ticks=ticks,
@@ -125,23 +129,23 @@ class PollInterval:
     def __init__(self, cluster: Cluster, first: float | None = None) -> None:
         least = 0.5 if cluster.scheduler == "local" else float(cluster.min_poll_sec)
         self._first = max(least, first or least)
+        self._slowest = SLOWEST_LOCAL_SEC if cluster.scheduler == "local" else SLOWEST_SEC
         self._unchanged = 0
-        self.failed = 0
+        self._within = math.inf
+        self.outage = Outage()
 
-    def saw(self, changed: bool) -> None:
-        """Count a look that was answered."""
-        self.failed = 0
+    def saw(self, changed: bool, within: float | None) -> None:
+        """Count a look that was answered; ``within``: the seconds after which an end would be seen late, None if not known."""
+        self.outage.over()
         self._unchanged = 0 if changed else self._unchanged + 1
-
-    def missed(self) -> bool:
-        """Count a look that failed. Return True when too many looks in a row have failed."""
-        self.failed += 1
-        return self.failed >= FAILED_POLLS_TOLERATED
+        self._within = math.inf if within is None else within
 
     def seconds(self) -> float:
         """Return the pause before the next look."""
+        if self.outage.failed:
+            return max(self._first, self.outage.pause())
         slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
-        return min(max(slower, 2.0**self.failed if self.failed else 0.0), max(SLOWEST_SEC, self._first))
+        return max(self._first, min(slower, self._slowest, self._within))
 
 
 @dataclass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.outage import patiently
 from hpc_agent.ops.run.run_status import StatusResult, ask_status, stale_errors
 from hpc_agent.world import World
 
@@ -126,4 +129,5 @@ def _follow(world: World, run: KnownRun, request: LogsRequest, shown: list[dict[
             "lines": request.lines,
             "since": {str(entry["task"]): entry["size"] for entry in shown if entry.get("size") is not None},
         }
-        shown = run.node.ask("logs", run.record.run_id, question)["logs"]
+        ask = partial(run.node.ask, "logs", run.record.run_id, question)
+        shown = patiently(world, ask, True, math.inf)["logs"]

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import ClusterTimeout, PreconditionFailed, SshUnreachable
+from hpc_agent.errors import PreconditionFailed
 from hpc_agent.ops.monitor.monitor_flow import LooksRequest, PollInterval
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, journal_of, known_run, node_of_record
+from hpc_agent.ops.run.outage import REPEATED
 from hpc_agent.ops.run.run_status import ask_status
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
@@ -99,9 +100,9 @@ class _Watched:
         self.ticks += 1
         try:
             self._look()
-        except (SshUnreachable, ClusterTimeout) as error:
+        except REPEATED as error:
             self.view.stale = error.message
-            if self.pace.missed():
+            if not self.pace.outage.goes_on(error, answered=self.view.checked_at is not None):
                 raise
         self._due = self._world.awake() + self.pace.seconds()
 
@@ -111,9 +112,10 @@ class _Watched:
         if seen.lifecycle_state != view.state:
             stamp = time.strftime("%H:%M:%S", time.localtime(now))
             view.events.append(f"{stamp} {seen.lifecycle_state.replace('_', ' ')}")
-        self.pace.saw(counts != view.counts)
+        self.pace.saw(counts != view.counts, seen.next_look_sec)
         view.state, view.counts, view.waves = seen.lifecycle_state, counts, seen.last_status["waves"]
         view.causes, view.waiting, view.checked_at = seen.failures_by_cause, seen.waiting, now
+        view.eta = None if seen.eta_seconds is None else now + seen.eta_seconds
         view.stale = str(seen.stale["error"]) if seen.stale else ""
         view.ends.append((now, counts["complete"] + counts["failed"]))
 

@@ -88,7 +88,7 @@ class Candidate(msgspec.Struct, kw_only=True):
     fits: bool
     why_not: str = ""
     score: float = 0.0
-    idle: int = 0
+    idle: Annotated[int | None, doc("elements that could start at once; null: its idle GPUs are not known")] = 0
     gpu_type: str | None = None
 
 
@@ -150,7 +150,7 @@ def _choose(ranked: list[Candidate], preferred: str | None) -> tuple[Candidate |
     fitting = [candidate for candidate in ranked if candidate.fits]
     mine = next((candidate for candidate in ranked if candidate.partition == preferred), None)
     if mine is not None and mine.fits:
-        message = f"{mine.partition}, as you prefer: it fits, {mine.idle} elements could start at once"
+        message = f"{mine.partition}, as you prefer: it fits, {_room(mine)}"
         return mine, "user_preferred", message
     aside = f"There is no {preferred}. " if preferred else ""
     if mine is not None:
@@ -159,8 +159,14 @@ def _choose(ranked: list[Candidate], preferred: str | None) -> tuple[Candidate |
         reasons = "; ".join(f"{c.partition}: {c.why_not}" for c in ranked[:5]) or "the cluster names no partition"
         return None, "none_fit", f"{aside}Nothing fits: {reasons}"
     best = fitting[0]
-    message = f"{best.partition}: {best.idle} elements could start at once, the best of {len(fitting)} that fit"
+    message = f"{best.partition}: {_room(best)}, the best of {len(fitting)} that fit"
     return best, "only_fit" if len(fitting) == 1 else "best_fit", aside + message
+
+
+def _room(candidate: Candidate) -> str:
+    if candidate.idle is None:
+        return "how many of its GPUs are idle is not known"
+    return f"{candidate.idle} elements could start at once"
 
 
 def rank(facts: SiteFacts, wanted: RecommendPartitionRequest, cluster: Cluster) -> list[Candidate]:
@@ -191,7 +197,7 @@ def _judge(partition: PartitionFacts, wanted: RecommendPartitionRequest, cluster
         fits=not why_not,
         why_not=why_not,
         score=round(score, 4),
-        idle=slots,
+        idle=None if gpu and gpu.idle is None else slots,
         gpu_type=gpu.type if gpu else None,
     )
 

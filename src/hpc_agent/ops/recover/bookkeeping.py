@@ -28,7 +28,7 @@ class VerifySubmittedResult(Result):
     held: Annotated[list[str], doc("arrays on hold or in error; they need a person")]
 
 
-@primitive(stage="submit", effects=[Effect.SSH], errors=[*RUN_ERRORS, SubmissionUnknown])
+@primitive(stage="submit", effects=[Effect.SSH], errors=RUN_ERRORS)
 def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
     """Ask the scheduler for every array of a run. An array that is neither queued nor ended is an error."""
     run = known_run(world, request)

@@ -10,12 +10,12 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, PreconditionFailed, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.ops.recover.bookkeeping import runs_on_cluster
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, journal_of, known_run, node_of
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, journal_of, journal_run, known_run, load_record, node_of
+from hpc_agent.ops.run.ledger_summary import identity_of, job_ids_of, journal_ledger, keep_document
 from hpc_agent.ops.run.run_status import ask_status
-from hpc_agent.ops.run.submission import identity_of, job_ids_of, journal_arrays, journal_ledger
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.repo_files import RepoLayout
-from hpc_agent.state.runs import SIDECAR_VERSION, Sidecar, write_run_sidecar
+from hpc_agent.state.runs import sidecar_of, write_run_sidecar
 from hpc_agent.world import World
 
 EVERY_ERROR = (*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SpecInvalid, SchemaIncompat)
@@ -48,15 +48,17 @@ def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
     """
     if request.remote:
         return _from_cluster(request, world)
+    repo, journal = journal_of(world, request.experiment_dir)
+    old = load_record(journal, repo, request.run_id)
+    before = (old.job_ids, old.status, old.waiting)
     run = known_run(world, request)
-    before = (list(run.record.job_ids), run.record.status, run.record.waiting)
     answer = runs_on_cluster(run.node, run.repo, run.record.run_id)
     mine = [found for found in answer if found["root"] == run.node.root]
     if not mine:
         raise RunNotFound(f"{run.record.run_id} is not on '{run.record.cluster}' any more", field="run_id")
-    journal_arrays(run, mine[0]["arrays"])
+    run = journal_run(run, mine[0]["arrays"])
     if not run.repo.sidecar(run.record.run_id).exists():
-        write_run_sidecar(run.repo, _sidecar(mine[0]))
+        keep_document(run.repo, mine[0], mine[0]["arrays"])
     status = ask_status(run)
     names = ("job ids", "state", "arrays that wait")
     after = (run.record.job_ids, status.lifecycle_state, status.to_submit)
@@ -76,7 +78,7 @@ def _from_cluster(request: ReconcileRequest, world: World) -> ReconcileResult:
         raise SpecInvalid(
             "--remote needs the name of a cluster",
             field="cluster",
-            remediation="'hpc-agent clusters-list' names them: 'hpc-agent reconcile --remote --cluster NAME'.",
+            remediation="'hpc-agent clusters-list' names the clusters: add --cluster with one of them.",
         )
     node = node_of(world, repo, request.cluster)
     one = request.run_id if request.run_id != "latest" else None
@@ -105,18 +107,9 @@ def _known(journal: Journal, run_id: str) -> bool:
     return record is not None and bool(record.submitted_at)
 
 
-def _sidecar(document: dict[str, Any]) -> Sidecar:
-    """Return the sidecar in a run's document. Raises SchemaIncompat for another version of hpc-agent."""
-    version = document.get("sidecar_schema_version")
-    if version != SIDECAR_VERSION:
-        raise SchemaIncompat(f"run.json of {document.get('run_id')} has version {version}, not {SIDECAR_VERSION}")
-    known = {name: document[name] for name in Sidecar.__struct_fields__ if name in document}
-    return msgspec.convert({**known, "job_ids": job_ids_of(document.get("arrays") or {})}, Sidecar)
-
-
 def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, Any]) -> None:
     """Write the sidecar and the journal of a run from its document on the cluster."""
-    sidecar = _sidecar(document)
+    sidecar = sidecar_of(document, job_ids_of(document.get("arrays") or {}))
     remote_path = f"{document['root']}/runs/{sidecar.run_id}"
     write_run_sidecar(repo, sidecar)
     known = msgspec.structs.replace(sidecar, cluster=cluster, remote_path=remote_path)

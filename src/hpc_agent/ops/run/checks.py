@@ -207,7 +207,13 @@ def check_inputs(frozen: FrozenRun) -> list[Finding]:
         shared = any(path == name or path.startswith(name + "/") for name in frozen.shared)
         if not path.startswith("/") and path not in files and path not in folders and not shared:
             why, fix = "does not exist", "Correct the path."
-            if (frozen.repo.root / path).exists():
+            output = next((name for name in frozen.output_folders if f"{path}/".startswith(f"{name}/")), "")
+            if path == output:
+                continue
+            if output and (frozen.repo.root / path).exists():
+                why = f"is in the output folder {output}, of which each run has its own empty one"
+                fix = f"Move the file, or leave {output} out of --outputs."
+            elif (frozen.repo.root / path).exists():
                 why = "is not pushed with the code"
                 fix = f"Take it out of .hpcignore, or add --shared-paths {path.partition('/')[0]}."
             message = f"'{parameter}' of task {task} is {value}, which {why}"

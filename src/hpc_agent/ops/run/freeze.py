@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
@@ -20,11 +20,10 @@ from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
 from hpc_agent.ops.run.run_request import RunRequest
-from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root, local_path
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
 
-SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 MAX_TASKS = 1_000_000
 # Fields of the request that make another run where they differ, beside the tasks, the files and the shared paths.
 IDENTIFYING = ("cluster", "executor", "result_dir_template", "env", "outputs", "modules", "conda_env", "campaign_id")
@@ -58,6 +57,10 @@ class FrozenRun:
         return hashlib.sha256(f"{self.tree.sha}:{runtime_sha(self.node.backend)}".encode()).hexdigest()
 
     @property
+    def output_folders(self) -> list[str]:
+        return output_folders(self.request)
+
+    @property
     def content_sha(self) -> str:
         return compute_content_sha(self.identity)
 
@@ -81,7 +84,8 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     limit = min(constraints.max_tasks, MAX_TASKS)
     with resolve_tasks(world, repo, limit, request.resolve_timeout_sec) as tasks:
         cache = world.journal_root / repo.repo_hash / "files.json"
-        tree = scan_tree(repo.root, list(shared), cache)
+        # Tasks find an empty folder of the run's own in place of an output folder: its files here are no part of the run.
+        tree = scan_tree(repo.root, [*shared, *output_folders(request)], cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
         name = request.run_name
@@ -118,26 +122,38 @@ def _check_env(env: dict[str, str]) -> None:
             raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
         if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
             raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")
-        if SECRET.search(name):
+        if task_environment.looks_secret(name, value):
             message = f"env: {name} looks like a secret, and these variables are recorded with the run"
             remedy = "Put it into a file on the cluster that only you can read, and let the executor read that file."
             raise SpecInvalid(message, field="env", remediation=remedy)
 
 
+def output_folders(request: RunRequest) -> list[str]:
+    return [name.strip("/") for name in request.outputs]
+
+
+def _in_repo(repo: RepoLayout, name: str, field: str) -> Path:
+    """Return the path of a file or folder of the repo. Raises SpecInvalid."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith(("/", ".hpc")) or ".." in parts:
+        raise SpecInvalid(f"{name!r} is not a path inside the repo", field=field)
+    return local_path(repo.root, f"./{name}", field)
+
+
 def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str, str | None]:
     """Return shared name -> absolute path on the cluster. A path is None when this machine pushes the folder."""
     found: dict[str, str | None] = {}
-    for text in [*request.shared_paths, *request.outputs]:
-        name = text.partition("=")[0]
-        path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts or name.startswith(".hpc"):
-            raise SpecInvalid(f"{name!r} is not a path inside the repo", field="shared_paths")
+    for text in request.shared_paths:
+        _in_repo(repo, text.partition("=")[0], "shared_paths")
+    for name in request.outputs:
+        if (path := _in_repo(repo, name, "outputs")).exists() and not path.is_dir():
+            raise SpecInvalid(f"the output folder {name} is a file in {repo.root}", field="outputs")
     for text in request.shared_paths:
         name, _, target = text.partition("=")
         name = name.strip("/")
         if target:
             found[name] = target
-        elif not (repo.root / name).exists():
+        elif not _in_repo(repo, name, "shared_paths").exists():
             raise SpecInvalid(f"the shared path {name} is not in {repo.root}", field="shared_paths")
         else:
             found[name] = None if cluster.ssh_target else str((repo.root / name).resolve())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from hpc_agent import errors
@@ -11,6 +11,7 @@ from hpc_agent.contract.primitive import Request
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
 from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.ledger_summary import all_accepted, arrays_left, job_ids_of, journal_ledger, keep_document, owner
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.runs import read_run_sidecar
@@ -22,7 +23,9 @@ RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of
 # Errors of the verbs that ask a cluster about itself, and of those that ask it about a run.
 _CONNECTION = (errors.SshUnreachable, errors.ClusterTimeout, errors.RemoteCommandFailed)
 SITE_ERRORS = (errors.SpecInvalid, errors.ClusterUnknown, errors.ConfigInvalid, *_CONNECTION)
-RUN_ERRORS = (errors.RunNotFound, errors.PreconditionFailed, errors.JournalCorrupt, *_CONNECTION)
+RUN_ERRORS = (
+    errors.RunNotFound, errors.PreconditionFailed, errors.JournalCorrupt, errors.SubmissionUnknown, *_CONNECTION,
+)  # fmt: skip
 
 
 class RunScoped(Request):
@@ -59,17 +62,52 @@ def node_of_record(world: World, repo: RepoLayout, record: RunRecord) -> Node:
 
 
 def known_run(world: World, request: RunScoped) -> KnownRun:
-    """Find the run of a request.
+    """Find the run of a request. The jobs of a submission that was interrupted are looked up on its cluster first.
 
-    Raises RunNotFound, JournalCorrupt, PreconditionFailed (nothing was submitted), ClusterUnknown, ConfigInvalid.
+    Raises RunNotFound, JournalCorrupt, PreconditionFailed (no array is in the queue), SubmissionUnknown (nobody knows yet),
+    ClusterUnknown, ConfigInvalid, and the errors of that look-up.
     """
     repo, journal = journal_of(world, request.experiment_dir)
     record = load_record(journal, repo, request.run_id)
-    if not record.job_ids and not record.submitted_at:
-        message = f"the submission of {record.run_id} has not reached the scheduler"
-        remedy = "Run the same 'hpc-agent submit' again: it goes on where it stopped."
-        raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
-    return KnownRun(repo, journal, record, node_of_record(world, repo, record))
+    run = KnownRun(repo, journal, record, node_of_record(world, repo, record))
+    return run if record.submitted_at else _look_up(run)
+
+
+def _look_up(run: KnownRun) -> KnownRun:
+    """Look up an interrupted submission by the names of its jobs, and take over what the cluster has of it."""
+    run_id = run.record.run_id
+    question = {"root": run.node.root, "run_id": run_id, "owner": owner(), "site": run.node.site}
+    found = run.node.bootstrap("look_up", question)
+    arrays = found["arrays"]
+    keep_document(run.repo, found["run"], arrays)
+    run = journal_run(run, arrays)
+    if run.record.job_ids:
+        return run
+    if found["unknown"]:
+        raise errors.SubmissionUnknown(
+            f"nobody knows yet if jobs of {run_id} are in the queue: {found['unknown']}",
+            remediation=f"Wait a minute, then run 'hpc-agent status --run-id {run_id}': it looks the jobs up first.",
+            details={"arrays": arrays},
+        )
+    refused = next((facts["message"] for facts in arrays.values() if facts["state"] == "refused"), None)
+    why = f"the scheduler refused it ({refused})" if refused else "it was interrupted before a job was accepted"
+    command = run.record.command or "the same 'hpc-agent submit' as before"
+    raise errors.PreconditionFailed(
+        f"no job of {run_id} is in the queue: {why}",
+        field="run_id",
+        remediation=f"{'Correct the request, then run' if refused else 'Go on with'}: {command}",
+        details={"arrays": arrays} if arrays else {},
+    )
+
+
+def journal_run(run: KnownRun, arrays: dict[str, Any]) -> KnownRun:
+    """Write the ledger of a run into the journal if it differs. Return the run with its record as it is then."""
+    record = run.record
+    accepted = bool(record.submitted_at) or all_accepted(arrays)
+    same = record.job_ids == job_ids_of(arrays) and record.waiting == arrays_left(arrays)
+    if not same or accepted != bool(record.submitted_at):
+        journal_ledger(run.journal, record.run_id, record.remote_path, arrays, accepted)
+    return replace(run, record=run.journal.load(record.run_id))
 
 
 def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
@@ -84,7 +122,7 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
         raise errors.JournalCorrupt(problems[0], details={"problems": problems})
     if not records:
         message = f"no run has been submitted from {repo.root}"
-        remedy = "Submit one: 'hpc-agent submit --cluster local --executor \"python3 train.py\"'."
+        remedy = "See the first step in this repo: 'hpc-agent suggest-setup-action'."
         raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
     return records[0]
 

@@ -19,6 +19,7 @@ from hpc_agent.ops.run.evidence import Evidence, measured
 from hpc_agent.ops.run.freeze import FrozenRun
 from hpc_agent.ops.run.resources import ResolvedResources, resolve_resources
 from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.state.runs import Sidecar
 
 PLACEMENT = ("partition", "account", "qos", "constraint", "exclude_nodes", "extra_flags")
 MOST_ARRAYS_IN_WAVE_MAP = 20
@@ -54,23 +55,29 @@ class PlannedRun:
             waves["0"] = f"0-{first.partition('-')[2] or first}"
         return waves
 
-    def facts(self) -> dict[str, Any]:
-        """Return the plan as verbs show it: of the same size for every number of tasks."""
+    def shape(self) -> dict[str, Any]:
+        """Return what a sidecar keeps as its plan, beside the fields that it has by themselves."""
         facts = msgspec.to_builtins(self.arrays)
         arrays = facts.pop("arrays")
+        del facts["total_tasks"]
         return {
             **facts,
-            "total_tasks": self.frozen.tasks.total,
-            "canary": self.has_canary,
             "arrays": len(arrays),
             "elements_per_array": arrays[0]["elements"],
             "pack": arrays[0]["pack"],
-            "resources": self.resolved.resources,
-            "placement": {key: value for key, value in self.resolved.placement.items() if value},
+            "max_running": self.request.max_running,
             "origin": self.resolved.origin,
             "segments": self.resolved.segments,
-            "wave_map": self.wave_map() if len(arrays) <= MOST_ARRAYS_IN_WAVE_MAP else {},
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the plan as verbs show it: of the same size for every number of tasks."""
+        facts = {
+            "total_tasks": self.frozen.tasks.total,
+            "canary": self.has_canary,
+            "resources": self.resolved.resources,
+        }
+        return _facts(self.shape(), self.resolved.placement, self.wave_map(), **facts)
 
 
 def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
@@ -98,6 +105,42 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
         first_task=first,
     )
     return PlannedRun(frozen, request, resolved, compute_submission_plan(workload, limits), evidence)
+
+
+def _facts(plan: dict[str, Any], placement: dict[str, Any], waves: dict[str, str], **facts: Any) -> dict[str, Any]:
+    shown = {key: value for key, value in placement.items() if value}
+    few = plan.get("arrays", len(waves)) <= MOST_ARRAYS_IN_WAVE_MAP
+    return {**plan, **facts, "placement": shown, "wave_map": waves if few else {}}
+
+
+def plan_facts(run: Sidecar) -> dict[str, Any]:
+    """Return the plan with which a run was submitted; of a run of an earlier version resources, placement and waves only."""
+    facts = {"total_tasks": run.task_count, "canary": run.canary, "resources": run.resources}
+    return _facts(run.plan, run.placement, run.wave_map, **facts)
+
+
+def differences(planned: PlannedRun, plan: dict[str, Any]) -> list[str]:
+    """Return a sentence for each group of arrays that has something else than this request names."""
+    request, resolved = planned.request, planned.resolved
+    asked = {
+        name: value
+        for name, value in {**resolved.resources, **{name: getattr(request, name) for name in PLACEMENT}}.items()
+        if name not in ("walltime_sec", "mem_mb") or resolved.origin[name].startswith("request")
+    }
+    asked = {name: value for name, value in asked.items() if name not in PLACEMENT or value}
+    shape = {name: getattr(request, name) for name in ("pack", "max_running") if getattr(request, name)}
+    found = []
+    for group in plan.get("by_array") or [{**plan, "arrays": []}]:
+        has = {**group["resources"], **group["placement"]}
+        other = [f"{name} {has.get(name)}, not {value}" for name, value in asked.items() if has.get(name) != value]
+        if not group["arrays"]:
+            other += [
+                f"{name} {plan[name]}, not {value}" for name, value in shape.items() if plan.get(name, value) != value
+            ]
+        if other:
+            who = f"{', '.join(group['arrays'])} of the run" if group["arrays"] else "the run"
+            found.append(f"{who} was submitted before with {'; '.join(other)}")
+    return found
 
 
 def ledger_entries(run_id: str, planned: PlannedRun) -> list[dict[str, Any]]:

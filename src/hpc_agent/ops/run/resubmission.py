@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Result
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun
+from hpc_agent.ops.run.ledger_summary import owner
 from hpc_agent.ops.run.planned_run import job_name
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, owner
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.runs import read_run_sidecar
 
 
@@ -43,6 +44,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
     request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
     if not dry_run and not run.record.open_resubmit:
         run.journal.append(run_id, "resubmitting", request_id=request_id)
+        run.record.open_resubmit = request_id
     question = {
         "request_id": request_id,
         "owner": owner(),

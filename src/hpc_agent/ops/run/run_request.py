@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Request
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 
@@ -69,3 +71,12 @@ class SubmitRequest(RunRequest):
     canary: Annotated[bool, doc("task 0 runs first, alone; the rest when verify-canary finds it in order")] = False
     skip_validation: Annotated[bool, doc("submit in spite of errors of the checks; see validate-campaign")] = False
     dry_run: Annotated[bool, doc("plan only: nothing is pushed or submitted")] = False
+
+
+def submit_command(request: SubmitRequest, cwd: Path) -> str:
+    """Return the command that goes on with the submission of a request, as a shell runs it in the folder ``cwd``."""
+    here = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
+    if request.experiment_dir != ".":
+        here["experiment_dir"] = str((cwd / request.experiment_dir).resolve())
+    again = SubmitRequest(**{**here, "rerun": False})  # with rerun it could begin another run
+    return command_line("submit", again)

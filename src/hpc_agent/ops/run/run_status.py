@@ -9,6 +9,8 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, ask_measured
 from hpc_agent.state.journal import Journal, RunRecord
 
+NOTE_CHARACTERS = 200
+OF_THE_TIME_RUN = 0.1
 STATES = ("complete", "running", "pending", "failed", "unknown")
 
 
@@ -33,8 +35,12 @@ class StatusResult(Result):
     resubmitted: Annotated[int, doc("tasks that were submitted again, each time counted")] = 0
     stale: Annotated[dict[str, Any] | None, doc("set when the scheduler could not be asked: since, error")] = None
     mean_task_seconds: float | None = None
-    eta_seconds: Annotated[float | None, doc("at the present number of running tasks")] = None
+    eta_seconds: Annotated[
+        float | None, doc("at the present number of running tasks, with the time that they have run; null is not known")
+    ] = None
+    next_look_sec: Annotated[float | None, doc("an end is noticed in good time if the next look comes so soon")] = None
     job_ids: list[str] = []
+    notes: Annotated[list[str], doc("what to know of complete tasks")] = []
     next_step: str = ""
 
     def counts(self) -> dict[str, int]:
@@ -54,18 +60,46 @@ def ask_status(run: KnownRun) -> StatusResult:
     answer = ask_measured(run, "report", {})
     journal_status(run.journal, run.record, answer)
     counts, mean = answer["counts"], answer["mean_task_seconds"]
-    left = counts["running"] + counts["pending"]
+    eta, within = estimates(counts, mean, answer.get("timing"))
     return StatusResult(
         run_id=run_id,
         cluster=run.record.cluster,
         total_tasks=answer["total"],
         last_status={**counts, "checked_at": answer["checked_at"], "waves": answer["waves"]},
-        eta_seconds=round(mean * left / counts["running"], 1) if mean and counts["running"] else None,
+        eta_seconds=eta,
+        next_look_sec=within,
         next_step=next_step(run_id, answer["lifecycle_state"], counts, bool(answer.get("held_for_canary"))),
+        notes=oom_notes((answer.get("oom_killed_tasks") or {}).get("ranges", "")),
         partial_errors=stale_errors(answer["stale"]),
         **{name: answer[name] for name in SAME},
         **{name: answer[name] for name in NEWER if name in answer},
     )
+
+
+def oom_notes(tasks: str) -> list[str]:
+    """Return a note about complete tasks (ranges) of which the kernel killed a process for memory."""
+    if not tasks:
+        return []
+    shown = tasks if len(tasks) <= NOTE_CHARACTERS else tasks[:NOTE_CHARACTERS].rpartition(",")[0] + " and more"
+    said = f"tasks {shown} ended well, but the kernel killed a process of each for memory: a worker, perhaps"
+    return [f"{said}. Look at their results; a run with more --mem-mb would not lose it"]
+
+
+def estimates(
+    counts: dict[str, int], mean: float | None, timing: dict[str, float | None] | None
+) -> tuple[float | None, float | None]:
+    """Return the estimated seconds to the end, and those after which a look would see an end late; None is not known.
+
+    ``mean``: seconds of a complete task. ``timing``: the node side's, which a run of an older version does not give.
+    """
+    if timing is None:
+        left = counts["running"] + counts["pending"]
+        eta = mean * left / counts["running"] if mean and counts["running"] else None
+        return eta, eta
+    eta, ran = timing["left"], timing["longest_ran"]
+    late = None if ran is None else ran * OF_THE_TIME_RUN
+    limits = [seconds for seconds in (eta, late, timing["walltime_left"]) if seconds is not None]
+    return (None if eta is None else round(eta, 1)), (round(min(limits), 1) if limits else None)
 
 
 def stale_errors(stale: dict[str, Any] | None) -> list[PartialError]:

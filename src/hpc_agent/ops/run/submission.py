@@ -1,50 +1,14 @@
-"""Write a submission into the journal, and submit the arrays of a run that were kept back."""
+"""Submit the arrays of a run that were kept back, and write the outcome into the journal."""
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import Any
 
+from hpc_agent.errors import HpcError
 from hpc_agent.ops.run.known_run import KnownRun
-from hpc_agent.state.journal import Journal
-from hpc_agent.state.runs import Sidecar
+from hpc_agent.ops.run.ledger_summary import arrays_left, journal_ledger, keep_document, owner
 
 SUBMIT_TIMEOUT_SEC = 900.0
-IDENTITY = ("run_name", "cluster", "cmd_sha", "tree_sha", "executor", "content_sha", "remote_path", "campaign_id")
-
-
-def owner() -> str:
-    """Return the name under which this client takes a run's lock."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def identity_of(sidecar: Sidecar) -> dict[str, Any]:
-    """Return the fields of a sidecar that a RunRecord has too."""
-    return {"total_tasks": sidecar.task_count, **{name: getattr(sidecar, name) for name in IDENTITY}}
-
-
-def journal_ledger(journal: Journal, run_id: str, run_path: str, arrays: dict[str, Any], accepted: bool) -> list[str]:
-    """Write the ledger's summary into the journal. ``accepted``: every array that may go now has been accepted.
-
-    Return the job ids.
-    """
-    job_ids = job_ids_of(arrays)
-    if job_ids or accepted:
-        facts = {"job_ids": job_ids, "remote_path": run_path, "whole": accepted, "waiting": arrays_left(arrays)}
-        journal.append(run_id, "submitted", **facts)
-    return job_ids
-
-
-def job_ids_of(arrays: dict[str, Any]) -> list[str]:
-    """Return the job ids of a ledger's summary, in the order of submission."""
-    ordered = sorted(arrays.values(), key=lambda entry: int(entry.get("order") or 0))
-    return [str(entry["job_id"]) for entry in ordered if entry.get("job_id")]
-
-
-def arrays_left(arrays: dict[str, Any]) -> int:
-    """Return the number of arrays in a ledger's summary that were not submitted yet."""
-    return sum(1 for entry in arrays.values() if not entry.get("job_id"))
 
 
 def kept_back(answer: dict[str, Any]) -> list[str]:
@@ -58,14 +22,25 @@ def advance(run: KnownRun, release_canary: bool = False) -> tuple[int, list[str]
 
     Return the number of arrays that were submitted, and a note about those that still wait.
     """
-    question = {"owner": owner(), "release_canary": release_canary}
-    answer = run.node.ask("advance", run.record.run_id, question, SUBMIT_TIMEOUT_SEC)
     before = set(run.record.job_ids)
-    journal_arrays(run, answer["arrays"])
+    answer = ask_advance(run, {"release_canary": release_canary})
     return len(set(run.record.job_ids) - before), kept_back(answer)
 
 
-def journal_arrays(run: KnownRun, arrays: dict[str, Any]) -> None:
-    """Write the ledger of a run, of which every array that may go has been accepted, into record and journal."""
-    run.record.job_ids = journal_ledger(run.journal, run.record.run_id, run.record.remote_path, arrays, accepted=True)
-    run.record.waiting = arrays_left(arrays)
+def ask_advance(run: KnownRun, question: dict[str, Any]) -> dict[str, Any]:
+    """Submit the arrays that may go now; with ``arrays`` in the question after they took its plan. Return the answer.
+
+    Sidecar, journal and record follow the cluster, also after an error, which is raised.
+    """
+    run_id = run.record.run_id
+    try:
+        answer = run.node.ask("advance", run_id, {"owner": owner(), **question}, SUBMIT_TIMEOUT_SEC)
+    except HpcError as error:
+        arrays = error.details.get("arrays") or {}
+        keep_document(run.repo, error.details.pop("run", None), arrays)
+        journal_ledger(run.journal, run_id, run.record.remote_path, arrays, accepted=False)
+        raise
+    keep_document(run.repo, answer.get("run"), answer["arrays"])
+    run.record.job_ids = journal_ledger(run.journal, run_id, run.record.remote_path, answer["arrays"], accepted=True)
+    run.record.waiting = arrays_left(answer["arrays"])
+    return answer

@@ -16,8 +16,10 @@ import msgspec
 from hpc_agent._version import __version__
 from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
+from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, identity_of, journal_ledger, kept_back, owner
+from hpc_agent.ops.run.run_request import submit_command
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import save
 from hpc_agent.state.runs import Sidecar, write_run_sidecar
@@ -29,11 +31,11 @@ AS_FROZEN = "cluster cmd_sha tasks_py_sha tree_sha executor result_dir_template 
 
 
 class Submitted(NamedTuple):
-    """The record of a run after its submission, the number of pushed files, and notes."""
+    """The record of a run after its submission, the answer of the cluster, and the number of pushed files."""
 
     record: RunRecord
+    answer: dict[str, Any]
     pushed_files: int
-    notes: list[str]
 
 
 class NewRun:
@@ -45,6 +47,7 @@ class NewRun:
         self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
         self.sidecar = self._sidecar()
         self.pushed_shared = [name for name, path in self.frozen.shared.items() if path is None]
+        self.shared_files = shared_files(self.frozen.repo.root, self.pushed_shared)
         self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
 
     def record(self, status: str) -> RunRecord:
@@ -54,7 +57,8 @@ class NewRun:
     def submit(self) -> Submitted:
         """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
         frozen = self.frozen
-        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar))
+        command = submit_command(self.request, self.world.cwd)
+        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=command)
         write_run_sidecar(frozen.repo, self.sidecar)
         self.world.progress.update("asking", cluster=frozen.cluster.name)
         # The cluster names the snapshot that the push can build on, and the free room.
@@ -65,6 +69,7 @@ class NewRun:
             "snapshot": frozen.snapshot,
             "bases": self.manifests.names(),
             "incoming": f"{frozen.snapshot[:16]}-{client}",
+            "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
         pushed = self._push(there)
@@ -73,34 +78,50 @@ class NewRun:
             answer = frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
         except HpcError as error:
             arrays = error.details.get("arrays") or {}
+            keep_document(frozen.repo, error.details.pop("run", None), arrays)
             journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted=False)
             raise
-        job_ids = journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
-        write_run_sidecar(frozen.repo, msgspec.structs.replace(self.sidecar, job_ids=job_ids))
+        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
+        keep_document(frozen.repo, answer["run"], answer["arrays"])
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
-        return Submitted(record, pushed, kept_back(answer))
+        return Submitted(record, answer, pushed)
 
     def _push(self, there: dict[str, Any]) -> int:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
         frozen = self.frozen
         files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
-        shared = shared_files(frozen.repo.root, self.pushed_shared)
-        size = sum(frozen.tree.sizes[name] for name in files)
+        shared = list(self.shared_files)
+        size = sum(frozen.tree.sizes[name] for name in files) + there["shared_bytes"]
         if size > there["free_bytes"]:
             raise StorageFull(
                 f"{size >> 20} MiB are to be pushed, but {there['root']} has {there['free_bytes'] >> 20} MiB left",
-                remediation="Free some space there, or list what is not needed in .hpcignore; then 'hpc-agent submit' again.",
+                remediation="Free some space there, or list in .hpcignore what is not needed; then 'hpc-agent submit' again.",
             )
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
-            frozen.node.push(frozen.repo.root, files + shared, there["incoming"])
+            frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return len(files) + len(shared)
 
     def _question(self, there: dict[str, Any]) -> dict[str, Any]:
-        frozen, cluster, node, sidecar = self.frozen, self.frozen.cluster, self.frozen.node, self.sidecar
+        frozen = self.frozen
         manifest = json.dumps(frozen.tree.entries).encode()
+        return {
+            **self.plan_question(),
+            "root": frozen.node.root,
+            "owner": owner(),
+            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
+            "base": there["base"],
+            "incoming": there["incoming"],
+            "digests": frozen.tasks.digests(),
+            "site": frozen.node.site,
+            "shared_pushed": self.pushed_shared,
+        }
+
+    def plan_question(self) -> dict[str, Any]:
+        """Return the part of a request to the cluster that has the plan: the run's document and its arrays."""
+        cluster, node, sidecar = self.frozen.cluster, self.frozen.node, self.sidecar
         environment = {
             "HPC_PYTHON": node.python,
             "HPC_SHELL_INIT": cluster.shell_init or "",
@@ -110,19 +131,10 @@ class NewRun:
             "HPC_PREEMPT_GRACE_SEC": self.request.env.get("HPC_PREEMPT_GRACE_SEC", "10"),
         }
         return {
-            "root": node.root,
             "run": msgspec.to_builtins(sidecar),
-            "owner": owner(),
-            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
-            "base": there["base"],
-            "incoming": there["incoming"],
-            "digests": frozen.tasks.digests(),
-            "scheduler": cluster.scheduler,
-            "site": node.site,
             "template": node.backend.template(self.planned.resolved.resources["gpus"]).name,
             "job_environment": environment,
             "arrays": ledger_entries(self.run_id, self.planned),
-            "shared_pushed": self.pushed_shared,
         }
 
     def _sidecar(self) -> Sidecar:
@@ -151,6 +163,7 @@ class NewRun:
             content_sha=frozen.content_sha,
             chain={"mode": mode, "segments": resolved.segments} if mode else None,
             canary=planned.has_canary,
+            plan=planned.shape(),
         )
 
 

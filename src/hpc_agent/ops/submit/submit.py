@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+
+import msgspec
 
 from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
-from hpc_agent.ops.run.planned_run import PlannedRun, plan_run
+from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.ops.run.submission import advance
+from hpc_agent.ops.run.submission import ask_advance, kept_back
 from hpc_agent.ops.submit.new_run import NewRun
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.repo_files import locked
-from hpc_agent.state.runs import find_run_by_cmd_sha
+from hpc_agent.state.runs import find_run_by_cmd_sha, read_run_sidecar
 from hpc_agent.world import World
 
 LOCK_WAIT_SEC = 120.0
@@ -25,7 +28,6 @@ SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.Re
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 # Fields that a run's record and the result share.
 RECORDED = ("run_id", "cluster", "job_ids", "total_tasks", "cmd_sha", "tree_sha", "remote_path", "waiting")
-NextStep = Literal["monitor-flow", "aggregate", "submit", "verify-canary"]
 
 
 class SubmitResult(Result):
@@ -43,7 +45,7 @@ class SubmitResult(Result):
     pushed_files: int = 0
     waiting: Annotated[int, doc("arrays that a limit or the canary keeps back; monitor-flow submits them")] = 0
     notes: Annotated[list[str], doc("notes for a person")] = []
-    next_step: NextStep = "monitor-flow"
+    next_step: Annotated[str, doc("the command that follows")] = ""
 
 
 @primitive(
@@ -61,7 +63,7 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
     """
     world.progress.update("resolving tasks")
     with freeze(world, request) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
         planned = plan_run(frozen, request)
         if request.dry_run:
             return dry_run(world, planned)
@@ -75,24 +77,34 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
                     return _submitted_before(world, planned, journal, earlier)
             notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
             sent = NewRun(world, journal, planned, run_id).submit()
-            step: NextStep = "verify-canary" if planned.has_canary else "monitor-flow"
+            plan, told = _plan_as_submitted(planned, run_id, sent.answer)
+            step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
             outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
-            return _result(planned, sent.record, [*notes, *sent.notes], step, **outcome)
+            return _result(plan, sent.record, [*notes, *told], step, **outcome)
 
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
-    record = NewRun(world, Journal(world, planned.frozen.repo), planned, planned.frozen.run_id()).record("planned")
-    notes = [*planned.frozen.notes, *warnings_of(world, planned)]
-    return _result(planned, record, notes, "submit", submitted=False, deduped=False)
+    frozen, journal = planned.frozen, Journal(world, planned.frozen.repo)
+    step = command_line("submit", msgspec.structs.replace(planned.request, dry_run=False))
+    run_id, earlier = which_run(journal, frozen, planned.request.rerun)
+    if earlier and earlier.submitted_at:
+        plan, told = _plan_as_submitted(planned, run_id, {})
+        notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
+        return _result(plan, earlier, notes, step, submitted=False, deduped=True)
+    record = NewRun(world, journal, planned, run_id).record("planned")
+    notes = [*frozen.notes, *warnings_of(world, planned)]
+    return _result(planned.facts(), record, notes, step, submitted=False, deduped=False)
 
 
-def _result(
-    planned: PlannedRun, record: RunRecord, notes: list[str], next_step: NextStep, **outcome: Any
-) -> SubmitResult:
+def _result(plan: dict[str, Any], record: RunRecord, notes: list[str], next_step: str, **outcome: Any) -> SubmitResult:
     """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
-    return SubmitResult(plan=planned.facts(), notes=notes, next_step=next_step, **facts)
+    return SubmitResult(plan=plan, notes=notes, next_step=next_step, **facts)
+
+
+def _about(run_id: str, verb: str) -> str:
+    return f"hpc-agent {verb} --run-id {run_id}"
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -122,15 +134,37 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
     """Return the result for a run that was submitted before; submit the arrays of it that were kept back."""
     frozen = planned.frozen
     notes = [*frozen.notes, f"{record.run_id} was submitted already; nothing was submitted now"]
+    answer: dict[str, Any] = {}
     if record.waiting or not record.submitted_at:
-        node = node_of_record(world, frozen.repo, record)
-        submitted, waiting = advance(KnownRun(frozen.repo, journal, record, node))
+        node, before = node_of_record(world, frozen.repo, record), set(record.job_ids)
+        question = NewRun(world, journal, planned, record.run_id).plan_question()
+        answer = ask_advance(KnownRun(frozen.repo, journal, record, node), question)
         record.status = journal.load(record.run_id).status
-        notes = [*frozen.notes, f"{record.run_id} goes on: {submitted} arrays were submitted now", *waiting]
+        submitted = len(set(record.job_ids) - before) - len(answer.get("adopted", []))
+        notes[-1] = f"{record.run_id} goes on: {submitted} arrays were submitted now"
+    plan, told = _plan_as_submitted(planned, record.run_id, answer)
+    notes += told
+    step = "aggregate" if record.status == "complete" else "monitor-flow"
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
-    step: NextStep = "aggregate" if record.status == "complete" else "monitor-flow"
-    return _result(planned, record, notes, step, submitted=True, deduped=True)
+        step = "failures"
+    return _result(plan, record, notes, _about(record.run_id, step), submitted=True, deduped=True)
+
+
+def _plan_as_submitted(planned: PlannedRun, run_id: str, answer: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the plan that the jobs of a run have, and notes about what differs from this request."""
+    notes = [
+        f"array {name} was in the queue as job {answer['arrays'][name]['job_id']}: it was adopted, and not submitted again"
+        for name in answer.get("adopted", [])
+    ]
+    if answer.get("plan_holds") is False:
+        notes.append("an array of the run was accepted before: the tasks of its arrays stay as they were planned then")
+    try:
+        plan = plan_facts(read_run_sidecar(planned.frozen.repo, run_id))
+    except errors.HpcError as error:
+        fetch = f"'hpc-agent reconcile --run-id {run_id}' fetches it"
+        return {"canary": False}, [*notes, f"the plan of the run is not known here ({error.message}); {fetch}"]
+    return plan, [*notes, *differences(planned, plan), *kept_back(answer)]
 
 
 def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:

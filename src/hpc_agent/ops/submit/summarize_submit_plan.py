@@ -12,8 +12,7 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.ops.submit.submit import SubmitResult, dry_run, which_run
-from hpc_agent.state.journal import Journal
+from hpc_agent.ops.submit.submit import SubmitResult, dry_run
 from hpc_agent.world import World
 
 MANY_TASKS = 1000
@@ -38,10 +37,8 @@ class SummarizeSubmitPlanResult(Result):
 def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
     """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
     with freeze(world, request) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags)
+        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
         planned = dry_run(world, plan_run(frozen, request))
-        earlier = which_run(Journal(world, frozen.repo), frozen, request.rerun)[1]
-        known = bool(earlier and earlier.submitted_at)
         kwargs = frozen.tasks.kwargs()
         first = next(kwargs)
         last = collections.deque(kwargs, maxlen=1)
@@ -49,9 +46,9 @@ def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> 
         run_id=planned.run_id,
         headline=f"{planned.run_id}: {_plural(planned.total_tasks, 'task')} on {planned.cluster}",
         body="\n".join(_body(request, planned, first, last[0] if last else first)),
-        confirm_prompt=_question(planned, known),
+        confirm_prompt=_question(planned),
         total_tasks=planned.total_tasks,
-        deduped=known,
+        deduped=planned.deduped,
         plan=planned.plan,
     )
 
@@ -65,6 +62,8 @@ def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], 
     lines = [f"command    {request.executor}", f"first task {_kwargs(first)}"]
     if planned.total_tasks > 1:
         lines.append(f"last task  {_kwargs(last)}")
+    if "strategy" not in plan:
+        return [*lines, "plan       as submitted; its shape is not recorded here"]
     lines.append(f"plan       {plan['strategy']}")
     if plan["canary"]:
         lines.append("canary     task 0 runs first, alone; the rest follows when it is in order")
@@ -92,8 +91,8 @@ def _resources(plan: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _question(planned: SubmitResult, known: bool) -> str:
-    if known:
+def _question(planned: SubmitResult) -> str:
+    if planned.deduped:
         return f"{planned.run_id} was submitted already; submitting it again returns that run. Go on?"
     large = []
     if planned.total_tasks > MANY_TASKS:

@@ -8,12 +8,14 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.outage import patiently
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
 # Above these shares of the request, the other tasks may exceed the request.
 TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
 WASTEFUL = 0.1
+LEFT_OUT_SHOWN = 5
 SLOWEST_POLL_SEC = 60.0
 
 
@@ -55,8 +57,14 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     run_id, started = run.record.run_id, world.awake()
     least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
     pause = max(least, request.poll_interval_sec or min(least, 10.0))
+    ticks = 0
+
+    def ask() -> dict[str, Any]:
+        return run.node.ask("canary", run_id, {"expect_output": request.expect_output})
+
     while True:
-        seen = run.node.ask("canary", run_id, {"expect_output": request.expect_output})
+        seen = patiently(world, ask, ticks > 0, started + request.wait_budget_sec)
+        ticks += 1
         world.progress.update("canary", state=seen["state"])
         if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
             break
@@ -125,6 +133,14 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
+    if measured["oom_kills"]:
+        found.append(
+            f"the kernel killed {measured['oom_kills']} processes of the canary for memory: ask for more --mem-mb"
+        )
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
+    found += [
+        f"metric {told['field']} of the canary ({told['value']}) {told['message']}"
+        for told in (seen["metrics_left_out"] or [])[:LEFT_OUT_SHOWN]
+    ]
     return found

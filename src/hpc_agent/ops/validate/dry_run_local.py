@@ -31,7 +31,7 @@ from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World
 
 VALIDATOR = "dry-run-local"
-KEPT = ("kwargs", "seconds", "max_rss_mb", "exit_code", "metrics")
+KEPT = ("kwargs", "seconds", "max_rss_mb", "exit_code", "metrics", "metrics_left_out")
 
 
 class DryRunLocalRequest(RunRequest, kw_only=True):

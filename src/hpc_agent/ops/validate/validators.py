@@ -22,14 +22,15 @@ from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
 from hpc_agent.ops.run.planned_run import plan_run
-from hpc_agent.ops.run.run_request import Name, RunRequest, SubmitRequest
+from hpc_agent.ops.run.run_request import Name, RunRequest, SiteWord, SubmitRequest
 from hpc_agent.ops.validate import dry_run_local
-from hpc_agent.state.repo_files import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root, local_path
 from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
 QOS = "validate-self-qos-limit"
-LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array"}
+LIMITED = {"running": "run at once", "submitted": "be submitted", "array_size": "be in one array",
+           "jobs": "be submitted, where an array is one job"}  # fmt: skip
 
 
 class ValidateSelfQosLimitRequest(Request):
@@ -38,6 +39,9 @@ class ValidateSelfQosLimitRequest(Request):
     cluster: Annotated[str, doc("name in clusters.yaml; its limits and your jobs are read live")]
     new_array_size: Annotated[int, doc("elements that are to be submitted", gt=0)]
     warn_at_pct: Annotated[float, doc("share of a limit from which on to warn", gt=0, le=1)] = 0.7
+    account: Annotated[SiteWord | None, doc("the account of the jobs; else the cluster's, or your default")] = None
+    qos: Annotated[SiteWord | None, doc("the QOS of the jobs; else the default of the account")] = None
+    partition: Annotated[SiteWord | None, doc("the partition of the jobs, which may have a QOS of its own")] = None
     experiment_dir: ExperimentDir = "."
 
 
@@ -45,31 +49,45 @@ class ValidateSelfQosLimitRequest(Request):
 def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
     """Check that the scheduler's own limits leave room for more elements, with all of your jobs counted."""
     repo = experiment_root(world.cwd, request.experiment_dir)
-    return result_of(room_for(node_of(world, repo, request.cluster), request.new_array_size, request.warn_at_pct))
+    node = node_of(world, repo, request.cluster)
+    return result_of(room_for(ask_site(node, _placement(request)), request.new_array_size, request.warn_at_pct))
 
 
-def room_for(node: Node, elements: int, warn_at: float) -> list[Finding]:
-    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later."""
+def _placement(request: ValidateSelfQosLimitRequest | SubmitRequest) -> dict[str, str | None]:
+    return {"account": request.account, "qos": request.qos, "partition": request.partition}
+
+
+def room_for(facts: SiteFacts, elements: int, warn_at: float, arrays: int = 1) -> list[Finding]:
+    """Return findings from the live limits. A limit on submitted jobs is no error: the other arrays go later.
+
+    Nothing is to be done about a limit on running jobs: the rest waits in the queue.
+    """
     found = []
-    for row in headroom(ask_site(node), elements, warn_at):
-        severity: Literal["warning", "info"] = "info" if row["state"] == "ok" else "warning"
+    for row in headroom(facts, elements, warn_at, arrays):
+        harmless = row["state"] == "ok" or row["kind"] == "running"
+        severity: Literal["warning", "info"] = "info" if harmless else "warning"
         fix = "Set max_submitted of the cluster's constraints: the other arrays then go when there is room."
         fix = fix if severity == "warning" else ""
         found.append(Finding(QOS, severity, f"limit_{row['state']}", row["sentence"], fix, row))
     return found or [Finding(QOS, "info", "no_limit", "the scheduler names no limit for you")]
 
 
-def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7) -> list[dict[str, Any]]:
-    """Compare each limit with the present and the new elements: state ok, warn or over, and a sentence."""
+def headroom(facts: SiteFacts, elements: int, warn_at: float = 0.7, arrays: int = 1) -> list[dict[str, Any]]:
+    """Compare each limit with the present and the new elements: state ok, warn, over or unknown, and a sentence."""
+    queue_is_known = not any(row["code"] in ("squeue_failed", "queue_failed") for row in facts.errors)
     rows = []
     for limit in facts.limits:
-        used = 0 if limit.kind == "array_size" else facts.submitted or 0
-        after = used + elements
+        used = limit.used if limit.used is not None else facts.submitted
+        used = 0 if limit.kind == "array_size" else used if queue_is_known else None
+        asked = arrays if limit.kind == "jobs" else elements
+        after = (used or 0) + asked
         state = "over" if after > limit.limit else "warn" if after > limit.limit * warn_at else "ok"
-        there = f"{used} are there and " if limit.kind != "array_size" else ""
+        state = "unknown" if state == "ok" and used is None else state
+        there = "how many are there is not known, and " if used is None else f"{used} are there and "
+        there = "" if limit.kind == "array_size" else there
         verb = LIMITED.get(limit.kind, limit.kind)
-        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{elements} would come"
-        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": elements,
+        sentence = f"{limit.name} ({limit.scope}): at most {limit.limit} may {verb}; {there}{asked} would come"
+        rows.append({"limit": limit.name, "scope": limit.scope, "kind": limit.kind, "used": used, "asked": asked,
                      "most": limit.limit, "state": state, "sentence": sentence})  # fmt: skip
     return rows
 
@@ -103,7 +121,7 @@ class ValidateInputDatasetRequest(Request):
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
     """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
     repo = experiment_root(world.cwd, request.experiment_dir)
-    path = repo.root / request.dataset_path
+    path = local_path(repo.root, request.dataset_path, "dataset_path")
     findings = _on_cluster(request.dataset_path, repo, node_of(world, repo, request.cluster)) if request.cluster else []
     if path.is_file():
         findings += _rows(path, request)
@@ -228,7 +246,8 @@ def validate_campaign(request: ValidateCampaignRequest, world: World) -> Validat
             names += [QOS]
             try:
                 findings += checks.check_remote_inputs(frozen)
-                findings += room_for(frozen.node, planned.arrays.total_elements, 0.7)
+                facts = ask_site(frozen.node, _placement(request))
+                findings += room_for(facts, planned.arrays.total_elements, 0.7, len(planned.arrays.arrays))
             except (SshUnreachable, ClusterTimeout, RemoteCommandFailed) as error:
                 message = f"the cluster could not be asked: {error.message}"
                 findings.append(Finding(QOS, "warning", "not_asked", message, error.remediation))

@@ -64,7 +64,7 @@ class Local(base.Scheduler):
         limits = self._accept(job)
         if limits != self.state.read_limits():
             write_json(self.state.limits, limits._asdict())
-        inherited = elements.without_secrets(_caller_environment())
+        inherited = elements.without_secrets(base.caller_environment())
         job_id = self.state.allocate(StoredJob(job, inherited, time.time()))
         self.ensure_supervisor()
         return str(job_id)
@@ -162,7 +162,7 @@ def _spawn(state: StateFolder, lock: int) -> bool:
     runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
-    env = _caller_environment()
+    env = base.caller_environment()
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
         # A fresh interpreter in its own session that forks once more holds no pipe, terminal or folder of the caller.
@@ -179,11 +179,6 @@ def _spawn(state: StateFolder, lock: int) -> bool:
         os.killpg(starter.pid, signal.SIGKILL)
         starter.wait()
         return False
-
-
-def _caller_environment() -> Dict[str, str]:
-    """Return the caller's clean environment, in the caller's own language."""
-    return {name: os.environ[name] for name in base.clean_environment() if name in os.environ}
 
 
 def physical_memory_mb() -> float:

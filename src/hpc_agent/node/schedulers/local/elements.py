@@ -5,7 +5,6 @@ import contextlib
 import errno
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from typing import BinaryIO, Deque, Dict, List, Mapping, Optional, Sequence, cas
 
 from ...shared import processes
 from ...shared.files import make_folder, remove_quietly
+from ...shared.task_environment import looks_secret
 from ...shared.timestamps import iso
 from . import events
 from .events import Event
@@ -41,8 +41,11 @@ RSS_UNIT = 1048576.0 if sys.platform == "darwin" else 1024.0
 TRANSIENT = tuple(
     getattr(errno, name) for name in "EAGAIN EDQUOT EIO EMFILE ENFILE ENOMEM ENOSPC ESTALE ETXTBSY".split()
 )
+
+
 # Never written to the state folder: such variables reach elements through the supervisor's own environment.
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+def _is_kept(name: str, value: str) -> bool:
+    return "AUTH" in name.upper() or looks_secret(name, value)
 
 
 class Element(object):
@@ -178,6 +181,7 @@ class Array(object):
         if index in self.attempts:
             remove_quietly(exit_file)
         environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
+        environment["HPC_LOCAL_ATTEMPT"] = str(attempt)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
         argv, cwd = ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script], self.job.working_directory
@@ -232,12 +236,12 @@ class Array(object):
 
 
 def without_secrets(environment: Mapping[str, str]) -> Dict[str, str]:
-    return {name: value for name, value in environment.items() if not _SECRET.search(name)}
+    return {name: value for name, value in environment.items() if not _is_kept(name, value)}
 
 
 def job_environment(stored: StoredJob, own: Mapping[str, str]) -> Dict[str, str]:
     """Return the variables of every element of a job: the submitter's and the secrets of ``own``; the job's win."""
-    environment = {name: value for name, value in own.items() if _SECRET.search(name)}
+    environment = {name: value for name, value in own.items() if _is_kept(name, value)}
     return dict(environment, **dict(stored.inherited, **stored.job.environment))
 
 

@@ -19,6 +19,7 @@ from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import qacct, site
 
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found")
+_NO_ACCOUNTING = re.compile(r"accounting\S*: No such file|no jobs running since startup")
 _DETAIL = re.compile(r"^(job_number|error reason +[0-9]+|jid_predecessor_list|scheduling info): *(.*)$", re.MULTILINE)
 # The letters of a state, by precedence: "Eqw" is an error though it waits, "dr" a deletion though it runs.
 _STATES = (
@@ -62,6 +63,7 @@ class GridEngine(base.Scheduler):
     )
     prefix = re.compile(r"^(Unable to run job: |qsub: |error: |Exiting\.$)")
     refusals = _RULES
+    query_environment = {"SGE_LONG_QNAMES": "-1"}  # else qstat -g c cuts the names of queues
     unreachable = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 
     def submit_command(self, job: base.Job) -> List[str]:
@@ -70,9 +72,8 @@ class GridEngine(base.Scheduler):
         argv += ["-o", ":" + job.log_folder, "-j", "y", "-S", "/bin/bash", "-wd", job.working_directory]
         if job.max_running:
             argv += ["-tc", "%d" % job.max_running]
-        if job.environment:
-            # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
-            argv += ["-v", ",".join(sorted(job.environment))]
+        # Names only: qsub takes the values from its own environment; written here, they would end at a comma.
+        argv += ["-v", ",".join(sorted(job.environment) + _locale())]
         argv += _resource_flags(job.resources, job.site)
         # A resource takes the place of a QOS (``highp`` on some sites).
         for name, flag in (("partition", "-q"), ("account", "-P"), ("qos", "-l"), ("constraint", "-l")):
@@ -124,14 +125,15 @@ class GridEngine(base.Scheduler):
         return sorted(found)
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
-        return site.queues(query), site.limits(query)
+        return site.queues(query), site.limits(query, _user())
 
     def find(self, name: str, since: float) -> List[str]:
         found = parse_named(self._query(["qstat", "-u", _user(), "-r", "-xml"]), name, since)
         try:
             ended = self._query(["qacct", "-o", _user(), "-j", name])
-        except NodeError:
-            if not found:
+        except NodeError as error:
+            # Without an accounting file the queue alone answers, and the claims of tasks that ran.
+            if not found and not _NO_ACCOUNTING.search(error.details.get("stderr_tail", "")):
                 raise
             ended = ""
         for block in qacct.blocks(ended):
@@ -164,6 +166,12 @@ def _resource_flags(resources: Dict[str, Any], settings: Dict[str, Any]) -> List
     if resources.get("gpus"):
         flags += ["-l", _gpu_request(settings.get("sge_gpu_request") or "cuda={count}", resources)]
     return flags + (["-l", "exclusive=true"] if resources.get("exclusive") else [])
+
+
+def _locale() -> List[str]:
+    """Return the caller's locale as words for ``-v``. Without a word for LC_ALL a job would have the daemon's."""
+    names = sorted(name for name in os.environ if name in ("LANG", "LANGUAGE") or name.startswith("LC_"))
+    return names if "LC_ALL" in names else names + ["LC_ALL="]
 
 
 def _gpu_request(template: str, resources: Dict[str, Any]) -> str:

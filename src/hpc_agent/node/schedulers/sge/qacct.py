@@ -12,17 +12,19 @@ from ..base import AccountingRow
 
 _BLOCK_FIELD = re.compile(
     r"^(={20,}|(?:jobname|jobnumber|taskid|hostname|qsub_time|failed|exit_status|ru_wallclock|ru_maxrss|maxvmem"
-    r"|category)(?=[ \t]))[ \t]*(.*)$",
+    r"|slots|category)(?=[ \t]))[ \t]*(.*)$",
     re.MULTILINE,
 )
 _SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
+_FAR_ABOVE = 100.0
 _UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
 
-# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the shepherd or node died;
-# a limit; a signal. The rest failed to start the job (sge_status manual page).
+# qacct's "failed" codes: the job goes back to the queue; it ran, and the clean-up failed; the site's prolog (or the start
+# procedure of the parallel environment) failed, the shepherd or node died; a limit; a signal. The rest failed to start
+# the job (sge_status manual page).
 _REQUEUED = (24, 25)
 _AFTERWARDS = (12, 13, 14, 15, 16)
-_NODE_DIED = (18, 19)
+_NODE_FAILED = (7, 8, 9, 10, 18, 19)
 _LIMIT = 37
 _SIGNALLED = (17, 100)
 
@@ -66,8 +68,10 @@ def _accounting_row(job: str, element: int, block: Dict[str, str], failed: int, 
     cause, signal = _cause(block, failed, status)
     # ru_maxrss counts KB, whatever suffix qacct puts after it (8.1.9 prints 258 MB as "257.930KB"); of a killed job it
     # lacks the children, so there the virtual size stands in.
-    resident = 0.0 if signal else size(block.get("ru_maxrss", "")) / 1024.0
-    memory = resident or size(block.get("maxvmem", "")) / _UNITS["M"]
+    resident, virtual = size(block.get("ru_maxrss", "")) / 1024.0, size(block.get("maxvmem", "")) / _UNITS["M"]
+    while virtual and resident > _FAR_ABOVE * virtual:  # other versions count bytes, or mean the suffix
+        resident /= 1024.0
+    memory = virtual if signal or not resident else resident
     raw = "failed %s, exit_status %s" % (" ".join(block["failed"].split()), " ".join(block["exit_status"].split()))
     exit_code = None if cause and not status else status
     host = block.get("hostname", "")
@@ -85,7 +89,7 @@ def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[st
         return ("cancelled" if signal in (None, 9) else "signal"), signal
     if failed in _AFTERWARDS and status:
         return "exit", None
-    return ("node_failure" if failed in _NODE_DIED else "environment"), None
+    return ("node_failure" if failed in _NODE_FAILED else "environment"), None
 
 
 def _limit(block: Dict[str, str]) -> str:
@@ -96,7 +100,8 @@ def _limit(block: Dict[str, str]) -> str:
     requests = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
     if "h_rt" in requests and "h_cpu" not in requests:
         return "timeout" if _wall(block) >= size(requests["h_rt"]) else "out_of_memory"
-    memory = size(requests.get("h_vmem") or requests.get("h_data") or "")
+    slots = max(1.0, size(block.get("slots", "")))
+    memory = slots * size(requests.get("h_vmem") or requests.get("h_data") or "")  # both are for a slot
     return "out_of_memory" if memory and size(block.get("maxvmem", "")) >= memory else "timeout"
 
 

@@ -9,7 +9,7 @@ import pwd
 import re
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, Match, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from ...shared.commands import run_command
 from ...shared.errors import NodeError
@@ -17,6 +17,8 @@ from ...shared.ranges import encode_ranges
 from .. import base
 from ..base import AccountingRow, Limit, Partition, Query, QueueRow, Rule
 from . import site
+from .job_ids import ROW_ID, elements
+from .limits import limits, parse_queued
 
 # squeue's long states. One that is neither here nor in _CAUSES is new: the job is still there, so pending.
 _QUEUE_STATES = {
@@ -40,8 +42,6 @@ _CAUSES: Dict[str, Optional[str]] = {
 _LAUNCH_SIGNAL = 53
 _HIGHEST_SIGNAL = 64
 
-_ROW_ID = re.compile(r"^([0-9]+)(?:_(?:([0-9]+)|\[([^\]|%]*)(?:%[0-9]+)?\]))?$")
-
 # Without the first, index lists are cut short; without the second, a time is local and ambiguous once a year.
 # A slurm that does not heed the second prints local times.
 _QUERY_ENVIRONMENT = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "%s"}
@@ -50,7 +50,8 @@ _SEARCHED_STATES = "CA,CD,F,TO,NF,PR,R,PD,S"
 _DAY = 86400.0
 
 _RULES = (
-    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out)",
+    Rule(r"Socket timed out|Zero Bytes were|Unexpected message|Transport endpoint|Connection (reset|timed out|failure)"
+         r"|in standby",
          "The job may have been submitted: wait a minute", True, "submission_unknown"),
     Rule(r"rate limit|temporarily unable to accept|Resource temporarily unavailable",
          "The controller limits the rate of requests: wait a minute", True, "scheduler_throttled"),
@@ -73,6 +74,11 @@ _RULES = (
          "Ask for less time or a smaller job: 'sinfo -o \"%P %l\"' and 'sacctmgr show qos' list limits"),
     Rule(r"node configuration|Memory specification|CPU count|More proc|Node count",
          "Ask for less: 'sinfo -o \"%P %c %m %G\"' lists the nodes' CPUs, memory in MB and GPUs"),
+    Rule(r"mutually exclusive",
+         "hpc-agent asks for memory itself: take memory out of extra_flags; mem_per_cpu: true in clusters.yaml makes it per CPU"),
+    Rule(r"mem-per-cpu|memory (by|per) (node|cpu|core)",
+         "If the site takes memory per CPU only, set mem_per_cpu: true for the cluster in clusters.yaml, else correct what the "
+         "message names"),
     Rule(r"unrecognized option|invalid option|Invalid -",
          "Correct the option that sbatch rejects, in extra_flags or the resources"),
     Rule(r"Batch job submission failed|^sbatch: (error: |fatal: )?(Unable to open|This does not look|Invalid|invalid)",
@@ -93,13 +99,23 @@ class Slurm(base.Scheduler):
         re.IGNORECASE,
     )
 
+    query_environment = _QUERY_ENVIRONMENT
+
+    def __init__(self, placement: Optional[Dict[str, Any]] = None) -> None:
+        self.placement = placement or {}
+
+    @classmethod
+    def for_site(cls, site: Dict[str, Any]) -> "Slurm":
+        """Read ``placement``: the account, QOS and partition whose limits are asked for."""
+        return cls(site.get("placement"))
+
     def submit_command(self, job: base.Job) -> List[str]:
         throttle = "%%%d" % job.max_running if job.max_running else ""
         argv = ["sbatch", "--parsable", "--array=0-%d%s" % (job.count - 1, throttle)]
         argv += ["--job-name=" + job.name, "--comment=" + job.name]
         argv += ["--output=" + os.path.join(job.log_folder.replace("%", "%%"), "%A_%a.out")]
         argv += ["--open-mode=append", "--export=ALL", "--chdir=" + job.working_directory]
-        argv += _resource_flags(job.resources)
+        argv += _resource_flags(job.resources, bool(job.site.get("mem_per_cpu")))
         for name in ("partition", "account", "qos", "constraint"):
             if job.placement.get(name):
                 argv.append("--%s=%s" % (name, job.placement[name]))
@@ -127,15 +143,17 @@ class Slurm(base.Scheduler):
         return parse_accounting(self._sacct(since, "--jobs=" + ",".join(job_ids), columns), since)
 
     def submitted_elements(self) -> int:
-        rows = (_ROW_ID.match(line) for line in self._squeue("--format=%i").splitlines())
-        return sum(len(_elements(match)) for match in rows if match)
+        queued = parse_queued(self._squeue("--format=%i"))
+        if queued is None:  # an index list was cut short; the next query prints a row for each element
+            queued = parse_queued(self._squeue("--format=%i", "--array")) or []
+        return sum(row.elements for row in queued)
 
     def usable_nodes(self) -> List[str]:
         argv = ["sinfo", "--noheader", "--Node", "--responding", "--format=%N|%t", "--states=idle,mixed,allocated"]
         return sorted({line.partition("|")[0] for line in self._query(argv).splitlines() if line})
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[Limit]]:
-        return site.partitions(query), site.limits(query, pwd.getpwuid(os.getuid()).pw_name)
+        return site.partitions(query), limits(query, pwd.getpwuid(os.getuid()).pw_name, self.placement)
 
     def find(self, name: str, since: float) -> List[str]:
         # All states: a short job ends before accounting has it, and stays in the queue for minutes (MinJobAge).
@@ -146,8 +164,8 @@ class Slurm(base.Scheduler):
         try:
             ended = self._sacct(since, *options, "--format=JobID,State,NodeList,Submit,JobName")
             found.update(parse_named(ended, name, since))
-        except NodeError:
-            if not found:
+        except NodeError as error:
+            if not found and not error.details.get("no_accounting"):
                 raise
         return sorted(found, key=lambda job: (found[job], int(job)))
 
@@ -168,30 +186,26 @@ class Slurm(base.Scheduler):
         error = self.query_error(argv[0], code, err)
         if "accounting storage is disabled" in err:
             error.code = "remote_command_failed"
+            error.details["no_accounting"] = True
             error.remediation = "This cluster keeps no accounting: only the tasks' own records tell how they ended."
         raise error
 
 
-def _resource_flags(resources: Dict[str, Any]) -> List[str]:
+def _resource_flags(resources: Dict[str, Any], mem_per_cpu: bool) -> List[str]:
     nodes = int(resources.get("nodes") or 1)
     flags = ["--nodes=%d" % nodes, "--ntasks=%d" % nodes]
     if resources.get("walltime_sec"):
         flags.append("--time=%02d:%02d:00" % divmod(math.ceil(float(resources["walltime_sec"]) / 60), 60))
     if resources.get("mem_mb"):
-        flags.append("--mem=%dM" % math.ceil(float(resources["mem_mb"])))
+        memory = float(resources["mem_mb"])
+        per_cpu = "--mem-per-cpu=%dM" % math.ceil(memory / int(resources.get("cpus") or 1))
+        flags.append(per_cpu if mem_per_cpu else "--mem=%dM" % math.ceil(memory))
     if resources.get("cpus"):
         flags.append("--cpus-per-task=%d" % int(resources["cpus"]))
     if resources.get("gpus"):
         kind = ":%s" % resources["gpu_type"] if resources.get("gpu_type") else ""
         flags.append("--gres=gpu%s:%d" % (kind, int(resources["gpus"])))
     return flags + (["--exclusive"] if resources.get("exclusive") else [])
-
-
-def _elements(match: Match[str]) -> List[int]:
-    """Return the indices in a row's job id; a job that is no array has element 0. Raises ValueError for a cut list."""
-    if match.group(3) is not None:
-        return base.parse_indices(match.group(3))
-    return [int(match.group(2) or 0)]
 
 
 def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
@@ -201,7 +215,7 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
         fields = line.split("|", 3)
         if len(fields) < 4 or fields[0].partition("_")[0] not in wanted or fields[1] in _CAUSES:
             continue
-        match = _ROW_ID.match(fields[0])
+        match = ROW_ID.match(fields[0])
         if match is None:
             raise ValueError("not a job id: %r" % fields[0])
         named = fields[3].startswith("name=")
@@ -209,8 +223,8 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
         state, reason = _QUEUE_STATES.get(fields[1], "pending"), "" if reason == "None" else reason
         if state == "pending" and _HELD_REASON.search(reason):
             state = "held"
-        elements = encode_ranges(_elements(match))
-        rows.append(QueueRow(match.group(1), elements, state, reason, fields[1], fields[2], name))
+        indices = encode_ranges(elements(match))
+        rows.append(QueueRow(match.group(1), indices, state, reason, fields[1], fields[2], name))
     return rows
 
 
@@ -219,7 +233,7 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
     newest: Dict[Tuple[str, int], Tuple[float, AccountingRow]] = {}
     for line in text.splitlines():
         fields = line.split("|")
-        match = _ROW_ID.match(fields[0])
+        match = ROW_ID.match(fields[0])
         if match is None or len(fields) < 6 or fields[1].split(" ")[0] not in _CAUSES:
             continue
         submitted = base.epoch(fields[3], since)
@@ -227,7 +241,7 @@ def parse_accounting(text: str, since: float) -> List[AccountingRow]:
             continue
         row = _accounting_row(match.group(1), fields)
         with suppress(ValueError):  # an index list was cut short
-            for element in _elements(match):
+            for element in elements(match):
                 key = (row.job, element)
                 if key not in newest or newest[key][0] <= submitted:
                     newest[key] = (submitted, row._replace(element=element))

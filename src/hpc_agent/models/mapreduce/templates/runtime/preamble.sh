@@ -13,7 +13,7 @@ hpc_environment_failed() {
 
 hpc_load_modules() {
     [ -n "${HPC_MODULES:-}" ] || return 0
-    local init name
+    local init name before
     if ! type module >/dev/null 2>&1; then
         for init in "${MODULESHOME:-/nonexistent}/init/bash" /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \
             /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash; do
@@ -23,13 +23,24 @@ hpc_load_modules() {
     fi
     type module >/dev/null 2>&1 || hpc_environment_failed "this node has no 'module' command (modules: $HPC_MODULES)"
     for name in $HPC_MODULES; do
+        before=${LOADEDMODULES:-}
         module load "$name" || hpc_environment_failed "module load $name failed"
-        # Environment Modules before version 4 exits with 0 when a module does not exist.
-        case ":${LOADEDMODULES:-}:" in
-            *":$name:"* | *":$name/"*) ;;
-            *) hpc_environment_failed "module load $name ended with exit code 0, but the module is not loaded" ;;
-        esac
+        hpc_module_is_loaded "$name" "$before" ||
+            hpc_environment_failed "module load $name ended with exit code 0, but the module is not loaded"
     done
+}
+
+# Environment Modules before version 4 end with 0 when a module does not exist. A module that loaded may have another name
+# than the one that was asked for (a default version, an alias). One that was there before is found by its file.
+hpc_module_is_loaded() {
+    local file
+    [ "${LOADEDMODULES:-}" = "$2" ] || return 0
+    case ":$2:" in *":$1:"*) return 0 ;; esac
+    file=$(module show "$1" 2>&1 | sed -n 's/^[[:space:]]*\(\/.*\):$/\1/p' | head -n 1)
+    case ":${_LMFILES_:-}:" in
+        *":${file:-no such file}:"*) ;;
+        *) return 1 ;;
+    esac
 }
 
 hpc_activate_conda() {
@@ -46,6 +57,15 @@ hpc_source_init() {
     # shellcheck disable=SC1090
     . "$HPC_SHELL_INIT"
 }
+
+# The output of a requeued element goes on in the same file; node/look/logs.py reads what is after the last such line.
+case "${SLURM_RESTART_COUNT:-0}/${RESTARTED:-0}/${HPC_LOCAL_ATTEMPT:-1}" in
+    0/0/1) ;;
+    *) echo "hpc-agent: the scheduler started this element again" >&2 ;;
+esac
+# Messages in English, for 'hpc-agent failures' reads them. LANGUAGE counts for translated messages alone, also beside LC_ALL; LC_MESSAGES would
+# change the language that Java programs work in. Shell_init, modules and the run's env may set it again.
+export LANGUAGE=en
 
 hpc_source_init
 hpc_load_modules

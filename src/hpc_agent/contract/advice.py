@@ -1,0 +1,47 @@
+"""Commands in answers: each runs as printed, in the folder where the call was made."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpc_agent.contract.catalogue import CatalogueEntry
+
+# Fields of answers that hold commands for the reader.
+ADVICE = frozenset(("next_step", "next_steps", "next_command", "remedy", "remediation", "fix"))
+_COMMAND = re.compile(r"\bhpc-agent (?P<verb>[a-z][a-z-]*[a-z])(?![\w-])")
+
+
+def runnable(
+    answer: Any,
+    verb: str,
+    again: Callable[[], str] | None,
+    experiment_dir: str,
+    catalogue: Mapping[str, CatalogueEntry],
+) -> Any:
+    """Return ``answer`` (JSON) with commands in its advice that run as printed.
+
+    ``verb`` without options stands for this call once more, and becomes the command that ``again`` returns. Other verbs
+    get the repo of this call.
+    """
+
+    def whole(found: re.Match[str]) -> str:
+        if found["verb"] == verb and again and not found.string.startswith(" --", found.end()):
+            return again()
+        entry = catalogue.get(found["verb"])
+        takes_repo = entry is not None and any(flag.path == ["experiment_dir"] for flag in entry.flags)
+        has_repo = "--experiment-dir" in found.string[found.end() :].partition("hpc-agent ")[0]
+        if experiment_dir == "." or not takes_repo or has_repo:
+            return found[0]
+        return f"{found[0]} --experiment-dir {shlex.quote(experiment_dir)}"
+
+    def walked(value: Any, is_advice: bool) -> Any:
+        if isinstance(value, dict):
+            return {name: walked(item, name in ADVICE) for name, item in value.items()}
+        if isinstance(value, list):
+            return [walked(item, is_advice) for item in value]
+        return _COMMAND.sub(whole, value.replace("<verb>", verb)) if is_advice and isinstance(value, str) else value
+
+    return walked(answer, False)

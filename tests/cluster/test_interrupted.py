@@ -1,0 +1,110 @@
+"""A submission that is killed right after the scheduler accepted an array: looked up by name, and never in two shapes."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections import Counter
+
+import pytest
+from experiment import aggregate, make_repo, submit, watch
+
+pytestmark = pytest.mark.usefixtures("clusters_file")
+LIMITS = {"max_array_size": 2, "max_concurrent_jobs": 10, "est_spin_up": "5s"}
+TOOLS = {"slurm": ("sbatch", "squeue"), "sge": ("qsub", "qstat")}
+# The tool does its work, and its caller dies before it can read the job's id: once.
+KILLER = """#!/bin/bash
+mkdir {marker} 2>/dev/null || exec {real} "$@"
+{real} "$@" >/dev/null 2>&1
+kill -9 $PPID
+"""
+BROKEN = "#!/bin/bash\necho 'error: something is wrong in there' >&2\nexit 1\n"
+
+
+def first_on_path(site, name, tool, text):
+    """Put a program in the place of a scheduler's tool. Return the shell file that does so, for ``shell_init``."""
+    folder = site.scratch / name
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    (folder / tool).write_text(text)
+    (folder / tool).chmod(0o755)
+    init = folder / "init.sh"
+    init.write_text(f"export PATH={folder}:$PATH HPC_SETTLE_SEC=2\n")
+    return str(init)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+def test_a_killed_submission_is_found_by_its_job_names(site, run_cli, tmp_path, clusters_file):
+    tool, queue = TOOLS[site.scheduler]
+    killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))
+    site.scratch.chmod(0o777)
+    clusters_file.write_text(
+        site.clusters_yaml(constraints=LIMITS, shell_init=first_on_path(site, "killer", tool, killer))
+    )
+    witness = site.scratch / "ran"
+    witness.touch()
+    witness.chmod(0o666)
+    work = f'echo $X >> {witness}; echo "{{\\"y\\": $X}}" > "$HPC_RESULT_DIR/metrics.json"'
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(4)], work_sh=work)
+    died = run_cli("submit", "--cluster", "testbed", "--executor", "bash work_sh", "--mem-mb", "40", cwd=repo)
+    assert died.code == 2, died.envelope
+
+    hint = run_cli("load-context", cwd=repo).data
+    assert hint["next_command"] == "hpc-agent submit --cluster testbed --executor 'bash work_sh' --mem-mb 40"
+    clusters_file.write_text(
+        site.clusters_yaml(constraints=LIMITS, shell_init=first_on_path(site, "deaf", queue, BROKEN))
+    )
+    nobody = run_cli("status", cwd=repo)
+    assert (nobody.code, nobody.envelope["error_code"]) == (2, "submission_unknown"), nobody.envelope
+    assert "something is wrong" in nobody.envelope["message"]
+
+    clusters_file.write_text(site.clusters_yaml(constraints=LIMITS))
+    seen = run_cli("status", cwd=repo).data
+    assert (len(seen["job_ids"]), seen["to_submit"]) == (1, 1), seen
+    again = submit(run_cli, repo, "bash work_sh", "--mem-mb", "50", "--pack", "2")
+    assert (again["job_ids"][0], len(again["job_ids"])) == (seen["job_ids"][0], 2)
+    plan = again["plan"]
+    assert (plan["pack"], plan["arrays"], plan["resources"]["mem_mb"]) == (1, 2, 40), "what the first job has"
+    assert [(group["arrays"], group["resources"]["mem_mb"]) for group in plan["by_array"]] == [
+        (["a0"], 40),
+        (["a1"], 50),
+    ]
+    assert any("mem_mb 40, not 50" in note for note in again["notes"]), again["notes"]
+    assert any("stay as they were planned" in note for note in again["notes"]), again["notes"]
+
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    assert Counter(witness.read_text().split()) == Counter("0123")
+    table = aggregate(run_cli, repo)
+    assert [row["metrics"]["y"]["count"] for row in table["rows"]] == [1, 1, 1, 1]
+    ended = submit(run_cli, repo, "bash work_sh", "--mem-mb", "60")
+    assert (ended["deduped"], ended["plan"], ended["next_step"]) == (True, plan, "aggregate")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+def test_the_printed_command_goes_on(site, run_cli, tmp_path, clusters_file):
+    """Killed, and nothing else asked in between: the command of load-context adopts the job and submits the rest."""
+    tool, _ = TOOLS[site.scheduler]
+    killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))
+    site.scratch.chmod(0o777)
+    init = first_on_path(site, "killer", tool, killer)
+    clusters_file.write_text(site.clusters_yaml(constraints=LIMITS, shell_init=init))
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(4)])
+    words = [
+        "--cluster",
+        "testbed",
+        "--executor",
+        'echo "it\'s $X"',
+        "--walltime-sec",
+        "120",
+        "--exclude-nodes",
+        "nosuch1",
+    ]
+    words = words[:-2] if site.scheduler == "slurm" else words
+    run_cli("submit", *words, cwd=repo)
+    command = shlex.split(run_cli("load-context", cwd=repo).data["next_command"])
+    went_on = run_cli(*command[1:], cwd=repo).data
+    assert len(went_on["job_ids"]) == 2
+    assert any(f"array a0 was in the queue as job {went_on['job_ids'][0]}" in note for note in went_on["notes"])
+    assert watch(run_cli, repo)["last_status"]["complete"] == 4

@@ -1,0 +1,98 @@
+"""An array element as a submission leaves it, for tests that start its dispatcher themselves."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
+from hpc_agent.infra.backends import get_backend
+from hpc_agent.infra.remote import runtime_files
+from hpc_agent.node.shared.files import make_folder, read_json, write_json
+from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.task_environment import digest
+
+# A library outside of the repo that notes each import of it.
+LIBRARY = """
+import os
+print("a library that talks")
+with open(os.environ["IMPORTS"], "a") as handle:
+    handle.write("%d\\n" % os.getpid())
+{more}
+VALUE = 7
+"""
+HEAD = """
+import slowlib
+import helper
+from hpc_agent.experiment_kit import register_run
+
+@register_run
+def train(x: int):
+"""
+
+
+class Element:
+    """One element of ``count`` tasks with x = 0, 1, ..., as a submission leaves it; the executor is a function."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder = root, RunFolder(str(root / "runs" / "r"))
+        self.work = Path(self.folder.work)
+        self.imports = root / "imports"
+        self.env = {"PYTHONPATH": str(root / "site"), "IMPORTS": str(self.imports)}
+
+    def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "") -> "Element":
+        """The executor calls the function ``train`` with this body."""
+        shutil.copy(CLI_SOURCE, self.place() / "cli.py")
+        self.write(self.root / "site" / "slowlib.py", LIBRARY.format(more=library))
+        self.write(self.work / "helper.py", 'import os\nSEEN = os.environ["X"]\n')
+        self.write(self.work / "train.py", head + body)
+        return self.submit(f"{shlex.quote(sys.executable)} .hpc/cli.py", count)
+
+    def place(self) -> Path:
+        """Write the runtime. Return its folder."""
+        for name, text in runtime_files(get_backend("local")).items():
+            self.write(self.work / ".hpc" / name, text)
+        return self.work / ".hpc"
+
+    def submit(self, executor: str, count: int = 1, **document: Any) -> "Element":
+        """Write the tasks, the run's document and the ledger."""
+        tasks = f"FLAGS = {{'train.py:train': []}}\ndef total(): return {count}\ndef resolve(i): return {{'x': i}}\n"
+        self.write(self.place() / "tasks.py", tasks)
+        Path(self.folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(count)))
+        written = {
+            "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": executor,
+            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env, **document,
+        }  # fmt: skip
+        write_json(self.folder.document, written)
+        make_folder(self.folder.jobs)
+        array = {"array": "a0", "tasks": f"0-{count - 1}", "pack": count, "elements": 1, "generation": 1}
+        write_json(self.folder.job("a0"), array)
+        return self
+
+    @staticmethod
+    def write(path: Path | str, text: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+
+    def start(self) -> "subprocess.Popen[str]":
+        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+        command = [sys.executable, str(self.work / ".hpc" / "_hpc_dispatch.py"), "task"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env={**os.environ, **facts}, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self) -> int:
+        with self.start() as process:
+            self.said = "".join(process.communicate(timeout=60))
+        return process.returncode
+
+    def record(self, task: int) -> dict:
+        return dict(read_json(self.folder.record(task)))
+
+    def log(self, task: int) -> str:
+        return Path(self.folder.log(task, 1)).read_text()
+
+    def imported(self) -> int:
+        return len(self.imports.read_text().split())

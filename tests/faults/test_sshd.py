@@ -1,0 +1,309 @@
+"""Logins that fail, and login shells that are in the way: a real sshd says so, and the answer names cause and next command.
+
+And a watch over an sshd that is gone for a while."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from experiment import WRITE, make_repo, submit, watch
+
+from hpc_agent.errors import HpcError
+from hpc_agent.infra.ssh import SshTransport
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd")
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return int(chosen.getsockname()[1])
+
+
+@dataclass
+class Host:
+    """An sshd of this user on a port of its own."""
+
+    folder: Path
+    port: int
+    daemon: subprocess.Popen[bytes] | None = None
+
+    def serve(self, *lines: str) -> None:
+        """Start the daemon anew with these lines of sshd_config; sessions that are open go on."""
+        self.stop()
+        config = self.folder / "sshd_config"
+        own = [f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/key.pub", f"Port {self.port}"]
+        own += ["ListenAddress 127.0.0.1", "PidFile none", "UsePAM no", "StrictModes no", "PermitRootLogin yes"]
+        config.write_text("\n".join([*own, *lines, ""]))
+        log = (self.folder / "log").open("wb")
+        self.daemon = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(config)], stderr=log)
+        end = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", self.port)):
+            assert time.monotonic() < end and self.daemon.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.daemon:
+            self.daemon.terminate()
+            self.daemon.wait(20)
+
+    def config(self, text: str = "", **options: str) -> str:
+        """The path of an ssh_config with the host ``testhost``."""
+        facts = {"HostName": "127.0.0.1", "Port": self.port, "IdentityFile": self.folder / "key", **options}
+        facts |= {
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.folder / "known",
+            "GlobalKnownHostsFile": "/dev/null",
+        }
+        path = self.folder / "ssh_config"
+        path.write_text("\n".join(["Host testhost", *(f"  {key} {value}" for key, value in facts.items()), text, ""]))
+        return str(path)
+
+    def know(self, key: str) -> None:
+        kind, text = (self.folder / f"{key}.pub").read_text().split()[:2]
+        (self.folder / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {text}\n")
+
+    def error(self, config: str, timeout: float = 30, **env: str) -> HpcError:
+        """The error of a command there."""
+        words = {**os.environ, "HPC_NO_BREAKER": "1", **env}
+        transport = SshTransport("testhost", words, config, None, self.folder / "hosts")
+        with pytest.raises(HpcError) as caught:
+            transport.run(["true"], b"", timeout)
+        return caught.value
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    for name in ("host", "key", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    made = Host(folder, free_port())
+    made.know("host")
+    yield made
+    made.stop()
+
+
+def forced(text: str) -> str:
+    return f"ForceCommand {text}"
+
+
+AS_ASKED = 'eval "$SSH_ORIGINAL_COMMAND"'
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "cause", "next_command"),
+    [
+        ("/usr/sbin/nologin", "remote_command_failed", "no login shell there", "Ask the site"),
+        ("echo This account is not available; exit 1", "remote_command_failed", "no login shell there", "ssh -F"),
+        ("exit 0", "remote_command_failed", "exit code 0 and did not run the command", "interactive shells only"),
+        ("exec sh", "remote_command_failed", "did not run the command", "must print 'it works'"),
+        ("echo WARNING: Your password has expired. >&2; exit 1", "ssh_unreachable", "password has expired", "Change it: 'ssh"),
+        ("echo Your account has expired. >&2; exit 1", "ssh_unreachable", "account has expired", "Ask the site"),
+        (f"bash -r -c {AS_ASKED!r}", "remote_command_failed", "restricted", "ordinary login shell"),
+        ("echo bash: fork: retry: Resource temporarily unavailable >&2; exit 254", "ssh_unreachable", "another process", "ssh"),
+        ("echo bash: /home/a/.cache: Disk quota exceeded >&2; exit 1", "storage_full", "room in the home folder", "quota -s"),
+        ("internal-sftp", "remote_command_failed", "sftp connections only", "Ask the site"),
+    ],
+)  # fmt: skip
+def test_a_shell_that_does_not_run_the_command(host, said, code, cause, next_command):
+    host.serve(forced(said))
+    error = host.error(host.config(), HPC_NO_SSH_MULTIPLEX="1")
+    assert (error.error_code, cause in error.message, next_command in error.remediation) == (code, True, True), (
+        error.message,
+        error.remediation,
+    )
+
+
+def test_text_of_start_up_files_is_no_answer_and_no_cause(host):
+    host.serve(forced(f"echo Welcome; stty -echo; echo '/home/a: Disk quota exceeded' >&2; {AS_ASKED}"))
+    transport = SshTransport("testhost", {**os.environ, "HPC_NO_SSH_MULTIPLEX": "1"}, host.config(), None, host.folder)
+    done = transport.run(["sh", "-c", "echo out; echo err >&2; exit 7"], b"", 30)
+    assert (done.code, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_a_host_key_that_changed_and_one_that_is_new(host):
+    host.serve()
+    host.know("other")
+    changed = host.error(host.config(), HPC_NO_SSH_MULTIPLEX="1")
+    assert "has changed" in changed.message
+    known = host.folder / "known"
+    assert f'ssh-keygen -f "{known}" -R "[127.0.0.1]:{host.port}"' in changed.remediation
+    subprocess.run(["ssh-keygen", "-f", str(known), "-R", f"[127.0.0.1]:{host.port}"], check=True, capture_output=True)
+    new = host.error(host.config(), HPC_NO_SSH_MULTIPLEX="1")
+    assert "not known here" in new.message and "by hand" in new.remediation
+
+
+def test_a_key_that_is_not_accepted_here_or_at_the_jump_host(host):
+    host.serve("PasswordAuthentication no", "KbdInteractiveAuthentication no")
+    config = host.config(IdentityFile=str(host.folder / "other"))
+    refused = host.error(config, SSH_AUTH_SOCK="", HPC_NO_SSH_MULTIPLEX="1")
+    assert "accepted no key" in refused.message and "SSH_AUTH_SOCK is not set" in refused.remediation
+    behind = f"Host behind\n  HostName 127.0.0.1\n  Port {host.port}\n  ProxyJump testhost"
+    config = host.config(behind, IdentityFile=str(host.folder / "other"))
+    at_jump = reach(host, "behind", config)
+    assert "the jump host testhost accepted no key" in at_jump.message
+    config = host.config(f"Host behind\n  HostName 127.0.0.1\n  Port {free_port()}\n  ProxyJump testhost")
+    beyond = reach(host, "behind", config)
+    assert "the jump host was reached" in beyond.message and "Connection refused" in beyond.message
+    host.stop()
+    assert "Connection refused" in reach(host, "behind", config).message
+
+
+def reach(host: Host, name: str, config: str) -> HpcError:
+    env = {**os.environ, "HPC_NO_SSH_MULTIPLEX": "1", "HPC_NO_BREAKER": "1"}
+    with pytest.raises(HpcError) as caught:
+        SshTransport(name, env, config, None, host.folder / "hosts").run(["true"], b"", 30)
+    assert caught.value.error_code == "ssh_unreachable"
+    return caught.value
+
+
+def test_what_is_wrong_on_this_machine(host):
+    host.serve("PasswordAuthentication no", "KbdInteractiveAuthentication no")
+    (host.folder / "key").chmod(0o644)
+    assert f"chmod 600 {host.folder}/key" in host.error(host.config(), HPC_NO_SSH_MULTIPLEX="1").remediation
+    bad = host.error(host.config("  NoSuchOption yes"), HPC_NO_SSH_MULTIPLEX="1")
+    assert "cannot use its configuration" in bad.message and "line 8" in bad.message
+
+
+def test_a_host_that_wants_a_code_is_used_over_a_master_that_was_opened_by_hand(host):
+    """The printed command is run as it is; this sshd lets the key in while it is, in place of a person who types."""
+    host.serve("AuthenticationMethods keyboard-interactive", "KbdInteractiveAuthentication yes")
+    runtime = tempfile.mkdtemp(prefix="x")
+    env = {"XDG_RUNTIME_DIR": runtime}
+    config = host.config()
+    error = host.error(config, **env)
+    assert "wants a password or code that a person types" in error.message
+    command = re.search(r"terminal: '(ssh .*?)'", error.remediation).group(1)
+    host.serve()
+    subprocess.run(shlex.split(command), check=True, timeout=30, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    host.serve("AuthenticationMethods keyboard-interactive", "KbdInteractiveAuthentication yes")
+    transport = SshTransport("testhost", {**os.environ, **env}, config, None, host.folder / "hosts")
+    try:
+        assert transport.run(["echo", "in"], b"", 30).stdout == b"in\n"
+    finally:
+        [socket_path] = Path(runtime).glob("*/*")
+        subprocess.run(
+            ["ssh", "-o", f"ControlPath={socket_path}", "-O", "exit", "testhost"], capture_output=True, check=False
+        )
+        shutil.rmtree(runtime)
+    without = host.error(config, HPC_NO_SSH_MULTIPLEX="1")
+    assert "ControlMaster auto" in without.remediation
+
+
+@pytest.fixture
+def repo(host, tmp_path, world_home):
+    """A repo for the cluster ``testbed``: this machine over the host's sshd."""
+    entry = {"scheduler": "local", "host": "testhost", "ssh_config": host.config(), "python": sys.executable}
+    file = tmp_path / "clusters.yaml"
+    file.write_text(yaml.safe_dump({"testbed": {**entry, "scratch": str(tmp_path / "scratch")}}))
+    world_home.env |= {"HPC_CLUSTERS_CONFIG": str(file), "HPC_NO_SSH_MULTIPLEX": "1"}
+    return make_repo(tmp_path / "repo", [{"x": 1}])
+
+
+def test_a_start_up_file_that_reads_the_request(host, run_cli, repo):
+    host.serve(forced(f"read project; {AS_ASKED}"))
+    refused = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo)
+    assert (refused.code, refused.envelope["error_code"]) == (2, "remote_command_failed"), refused.envelope
+    assert "start-up file of the login shell reads standard input" in refused.envelope["message"]
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "fish", "bash"])
+def test_a_start_up_file_that_prints_is_named_when_rsync_fails(host, run_cli, repo, tmp_path, shell):
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"no {shell}")
+    quiet = f'SHELL={path}; export SHELL; exec {path} -c "$SSH_ORIGINAL_COMMAND"'
+    host.serve(forced(f"echo Welcome to the cluster; {quiet}"))
+    refused = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo)
+    assert (refused.code, refused.envelope["error_code"]) == (2, "remote_command_failed"), refused.envelope
+    assert f"start-up file of the login shell {path} prints text" in refused.envelope["message"]
+    assert "Welcome to the cluster" in refused.envelope["message"]
+    assert {"tcsh": "~/.cshrc", "fish": "config.fish", "bash": "~/.bashrc"}[shell] in refused.envelope["remediation"]
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    host.serve(forced(f"PATH={tools}; {quiet}"))
+    absent = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo)
+    assert "rsync is not on the PATH" in absent.envelope["message"], absent.envelope
+    host.serve(forced(quiet))
+    assert submit(run_cli, repo, WRITE)["submitted"]
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+
+
+def test_a_watch_survives_an_sshd_that_is_gone_and_one_that_hangs(host, run_cli, repo, tmp_path, world_home):
+    host.serve()
+    go_on = tmp_path / "go-on"
+    submit(run_cli, repo, f"until test -e {go_on}; do sleep 0.1; done; {WRITE}")
+    words = [sys.executable, "-m", "hpc_agent", "monitor-flow", "--wall-clock-budget-sec", "240"]
+    watcher = subprocess.Popen(
+        words, cwd=repo, env=world_home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    records = iter(watcher.stderr.readline, "")
+    said(records, "status")
+    host.stop()
+    said(records, "unreachable")
+    host.serve()
+    said(records, "status")
+    os.kill(host.daemon.pid, signal.SIGSTOP)
+    said(records, "unreachable")
+    os.kill(host.daemon.pid, signal.SIGCONT)
+    said(records, "status")
+    go_on.write_text("")
+    answer = json.loads(watcher.communicate(timeout=240)[0])
+    assert answer["data"]["lifecycle_state"] == "complete", answer
+
+
+def said(records: Iterator[str], event: str) -> None:
+    """Read progress records up to one with this event."""
+    for line in records:
+        if json.loads(line)["event"] == event:
+            return
+    pytest.fail(f"the watch ended without {event}")
+
+
+LOSES = """#!/bin/bash
+for word in "$@"; do [ "$word" = -G ] && exec ssh "$@"; done
+call=1
+until mkdir {calls}/$call 2>/dev/null; do call=$((call + 1)); done
+case $call in
+    {lost}) echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255 ;;
+    {killed}) cat >/dev/null; echo HPC-AGENT-STARTED; exit 143 ;;
+esac
+exec ssh "$@"
+"""
+
+
+def test_waiting_for_the_canary_survives_a_lost_connection_and_a_process_that_is_killed(
+    host, run_cli, repo, tmp_path, world_home
+):
+    """Calls 1 and 3 submit, 2 is rsync's; then looks, of which some are lost and one is killed on the login node."""
+    host.serve()
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    wrapper = tmp_path / "ssh-that-loses"
+    wrapper.write_text(LOSES.format(calls=calls, lost="4|5|8", killed="7"))
+    wrapper.chmod(0o755)
+    world_home.env["HPC_SSH_BINARY"] = str(wrapper)
+    executor = f"until test -e {calls}/9; do sleep 0.1; done; {WRITE}"
+    verified = run_cli(
+        "submit-and-verify", "--cluster", "testbed", "--executor", executor, "--poll-interval-sec", "0.5", cwd=repo
+    )
+    assert verified.data["verified"], verified
