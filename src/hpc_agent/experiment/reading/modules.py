@@ -240,10 +240,10 @@ class Module:
                 if target is None or target.node in seen:
                     continue
                 seen.add(target.node)
-                if target.module is not self and not target.module.parsed.may_parse:
-                    continue
                 found += [StartedCall(node, target.module) for node in _calls_in(target.node.decorator_list)]
                 for one in lineage(target):
+                    if one.module is not self and not one.module.parsed.may_parse:
+                        continue
                     parts = one.node.body if isinstance(one.node, ast.ClassDef) else [one.node]
                     functions = [part for part in parts if isinstance(part, syntax.Function)]
                     found += [StartedCall(node, one.module) for part in functions for node in _calls_in(part.body)]
