@@ -244,6 +244,9 @@ def test_submit_refuses_what_tasks_py_or_the_command_leaves_out(call, tmp_path):
         assert '--lr "$LR"' in refused.envelope["remediation"]
     for command in ('python3 train.py --lr "$LR"', 'python3 train.py --lr "${HPC_KW_LR}"', "true"):
         assert submit(command).code == 0
+    # A script without options may be meant to repeat the same work: a word, and no refusal.
+    write(tmp_path / "run.sh", 'echo "{}" > "$HPC_RESULT_DIR/metrics.json"\n')
+    assert any(note.startswith("'lr' does not reach run.sh") for note in submit("bash run.sh").data["notes"])
     write(tmp_path / "config.py", "import os\nLR = os.environ['LR']\n")
     assert submit("python3 train.py").code == 0
     # The script has a new flag that tasks.py gives a value, and FLAGS does not have.

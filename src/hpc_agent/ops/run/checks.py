@@ -141,7 +141,11 @@ def _variables(name: str) -> list[str]:
 
 
 def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | None:
-    """Return a finding when no file of the repo shows that it reads the parameter from the environment."""
+    """Return a finding when no file of the repo shows that it reads the parameter from the environment.
+
+    An error for a program that takes options, because it would run with its defaults. Otherwise a warning: the parameter
+    may be a number of repetitions, which the program need not know.
+    """
     entry, variables = executor_at(frozen.repo.root, script), _variables(name)
     if entry is None or entry.accepts_any or any(flag.options[0][1:] in variables for flag in entry.environment):
         return None
@@ -156,7 +160,8 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
     fix = f"""Pass it on: --executor '{frozen.request.executor} --{name} "${variables[-1]}"', or let .hpc/cli.py do it: """
     fix += f"'hpc-agent build-tasks-py --executors {script}'."
-    return Finding(SIGNATURES, "error", "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
+    severity: Severity = "warning" if entry.framework == "plain" and entry.complete else "error"
+    return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
 
 def check_series_axes(frozen: FrozenRun) -> list[Finding]:
