@@ -10,7 +10,6 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -203,7 +202,7 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
         longest = LONGEST_AFTER_REFUSAL_SEC if error.details.get("login_refused") else LONGEST_PAUSE_SEC
         pause = min(FIRST_PAUSE_SEC * 2**above, longest) if above >= 0 else 0.0
         now = time.time()
-        document: dict[str, Any] = {"failures": failures, "last": now, "open_until": now + pause}
+        document: dict[str, float | str] = {"failures": failures, "last": now, "open_until": now + pause}
         document |= {"why": error.message, "remedy": error.remediation}
         # A full disk must not hide that the host is unreachable.
         with contextlib.suppress(OSError):
