@@ -23,7 +23,7 @@ import pytest
 import yaml
 from experiment import WRITE, make_repo, submit
 
-from hpc_agent.errors import HpcError, RemoteCommandFailed
+from hpc_agent.errors import HpcError, RemoteCommandFailed, SshUnreachable
 from hpc_agent.infra.ssh import SshTransport
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -247,9 +247,13 @@ def test_why_rsync_fails(host, tmp_path, shell, file):
     assert file in noisy.value.remediation
     with pytest.raises(RemoteCommandFailed, match="rsync is not on the PATH"):
         push("PATH=/nosuch")
-    with pytest.raises(RemoteCommandFailed, match="rsync failed with exit code"):
-        push(f"touch {tmp_path}/there")
+    with pytest.raises(
+        RemoteCommandFailed, match=r"rsync failed with exit code .*: .*(mkdir|Not a directory|File exists)"
+    ):
+        push(f"touch {tmp_path}/there; echo stty: no terminal >&2")
     (tmp_path / "there").unlink()
+    with pytest.raises(SshUnreachable, match=r"connection was lost|closed by remote host"):
+        push('case "$SSH_ORIGINAL_COMMAND" in rsync*) kill -9 $PPID; sleep 9;; esac')
     push(":")
     assert (tmp_path / "there/a").read_text() == "x"
 

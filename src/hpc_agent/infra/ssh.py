@@ -48,17 +48,17 @@ class SshTransport:
         with pauses(self._target, self._hosts, self._env):
             return self._run(shell_text(words, self._init), stdin, timeout)[0]
 
-    def _run(self, text: str, stdin: bytes, timeout: float) -> tuple[Completed, str]:
-        """Return the outcome of a text for /bin/sh, and what the login shell's start-up files printed before."""
+    def _run(self, text: str, stdin: bytes, timeout: float) -> tuple[Completed, list[str]]:
+        """Return the outcome of a text for /bin/sh, and stdout and stderr of the login shell's start-up files."""
         done = self._bounded([*self._ssh(), "--", self._target, one_line(text)], stdin, timeout)
         if done.code == SSH_FAILED:
             raise ssh_causes.refused(done.stderr_tail, self._reach())
         mark = STARTED.encode() + b"\n"
         (printed, begun, out), (warned, _, err) = done.stdout.partition(mark), done.stderr.partition(mark)
+        noise = [part.decode(errors="replace") for part in (printed, warned)]
         if not begun:
-            said = "\n".join(part.decode(errors="replace")[-2000:] for part in (printed, warned))
-            raise ssh_causes.not_run(done.code, said, self._reach())
-        return Completed(done.code, out, err), printed.decode(errors="replace")
+            raise ssh_causes.not_run(done.code, "\n".join(part[-2000:] for part in noise), self._reach())
+        return Completed(done.code, out, err), noise
 
     def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files`` (relative to ``source``) below ``destination``, but none that is the same below ``already``.

@@ -18,6 +18,9 @@ START_UP_FILES = {
 _BANS = re.compile(
     r"Permission denied|Too many authentication failures|kex_exchange|Connection (?:closed|reset)"
 )  # what a site may answer with a ban
+_LOST = re.compile(
+    r"^rsync error:|onnection .*(?:closed|reset)|disconnect|Broken pipe|[Tt]imeout"
+)  # lines after a lost connection
 TYPED = {"keyboard-interactive", "password"}  # what a person has to type
 
 
@@ -102,7 +105,8 @@ _NOT_RUN = [
 def refused(text: str, reach: Reach) -> HpcError:
     """Return the error of an ssh that ended with 255 and printed ``text`` to stderr."""
     known = _host_key(text, reach) or _permission(text, reach) or _first(_REFUSED, text, reach)
-    return known or reach.error("", _last_line(text) or "no answer", f"See that '{reach.check}' works", text)
+    own = _last_line("\n".join(line for line in text.splitlines() if not line.startswith("rsync")))
+    return known or reach.error("", own or "the connection was lost", f"See that '{reach.check}' works", text)
 
 
 def not_run(code: int, text: str, reach: Reach) -> HpcError:
@@ -117,15 +121,15 @@ def not_run(code: int, text: str, reach: Reach) -> HpcError:
     return reach.error(what, _last_line(text), remedy, text, RemoteCommandFailed)
 
 
-def not_copied(done: Completed, noise: str, answer: Sequence[str], reach: Reach) -> HpcError:
+def not_copied(done: Completed, noise: Sequence[str], answer: Sequence[str], reach: Reach) -> HpcError:
     """Return the error of an rsync that failed although the host answers.
 
-    ``noise``: what start-up files print there. ``answer``: the path of rsync, if there is one, and the login shell.
+    ``noise``: stdout and stderr of the start-up files there. ``answer``: the path of rsync, if there is one, and the login shell.
     """
     text, shell = done.stderr_tail, answer[-1] if answer else "sh"
     files = START_UP_FILES.get(shell.rpartition("/")[2], "the start-up files")
-    if noise.strip():
-        shown = " ".join(noise.split())[:100]
+    if noise[0].strip():
+        shown = " ".join(noise[0].split())[:100]
         remedy = f"Let {files} there print in interactive shells only: '{reach.by_hand} true' must print nothing"
         what = f"a start-up file of the login shell {shell} prints text, and rsync needs a silent one"
         return reach.error(what, repr(shown), remedy, text, RemoteCommandFailed)
@@ -133,13 +137,13 @@ def not_copied(done: Completed, noise: str, answer: Sequence[str], reach: Reach)
         remedy = f"Put its folder on the PATH in {files} there (clusters.yaml's shell_init is not read before rsync): "
         remedy += f"'{reach.by_hand} rsync --version' must answer"
         return reach.error("rsync is not on the PATH of the login shell", "", remedy, text, RemoteCommandFailed)
-    if done.code in CONNECTION_LOST:
-        return reach.error(
-            "the connection was lost while files were pushed", _last_line(text), f"See that '{reach.check}' works", text
-        )
-    return reach.error(
-        f"rsync failed with exit code {done.code}", _last_line(text), "Correct the cause", text, RemoteCommandFailed
-    )
+    told = [line for line in text.splitlines() if line.strip() and line not in noise[1].splitlines()]
+    other = next((line for line in told if not _LOST.search(line)), "")
+    if done.code in CONNECTION_LOST and not other:
+        what = "the connection was lost while files were pushed"
+        return reach.error(what, _last_line(text), f"See that '{reach.check}' works", text)
+    what = f"rsync failed with exit code {done.code}"
+    return reach.error(what, other or _last_line(text), "Correct the cause", text, RemoteCommandFailed)
 
 
 def _first(causes: Sequence[_Cause], text: str, reach: Reach) -> HpcError | None:
