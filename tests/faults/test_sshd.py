@@ -307,3 +307,15 @@ def test_waiting_for_the_canary_survives_a_lost_connection_and_a_process_that_is
         "submit-and-verify", "--cluster", "testbed", "--executor", executor, "--poll-interval-sec", "0.5", cwd=repo
     )
     assert verified.data["verified"], verified
+
+
+def test_a_shell_that_reads_the_request_runs_nothing_of_it(host, run_cli, repo, tmp_path):
+    """``exec`` in a start-up file: the new shell takes standard input for commands."""
+    host.serve(forced("exec bash"))
+    name = f"$(touch {tmp_path}/hit)"
+    (repo / name).parent.mkdir(parents=True)
+    (repo / name).write_text("")
+    refused = run_cli("submit", "--cluster", "testbed", "--executor", "true", "--shared-paths", name, cwd=repo)
+    assert "did not run the command" in refused.envelope["message"], refused.envelope
+    assert len(refused.envelope["message"]) < 400
+    assert not (tmp_path / "hit").exists()
