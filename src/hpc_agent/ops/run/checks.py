@@ -19,6 +19,7 @@ from hpc_agent.experiment.reading.starts import INTERPRETERS
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.ops.run.evidence import Evidence
 from hpc_agent.ops.run.fields import doc
@@ -154,9 +155,13 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     if any(pattern.search(file.read_bytes()) for file in small):
         return None
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
-    fix = f"""Pass it on: --executor '{frozen.request.executor} --{name} "${variables[-1]}"', or let .hpc/cli.py do it: """
-    fix += f"'hpc-agent build-tasks-py --executors {script}'."
-    return Finding(SIGNATURES, "error", "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
+    command = f'{frozen.request.executor} --{name} "${variables[-1]}"'
+    fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
+    fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
+    # A script of another language that takes no parameters at all may be meant so: its tasks are repetitions.
+    takes_it = entry.start is None or entry.start.is_python or any(flag.name == name for flag in entry.flags)
+    severity: Severity = "error" if takes_it else "warning"
+    return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
 
 def check_series_axes(frozen: FrozenRun) -> list[Finding]:
