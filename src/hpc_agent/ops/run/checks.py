@@ -159,7 +159,8 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
     fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
     # A script of another language that takes no parameters at all may be meant so: its tasks are repetitions.
-    takes_it = entry.start is None or entry.start.is_python or any(flag.name == name for flag in entry.flags)
+    is_python = entry.start is not None and entry.start.is_python
+    takes_it = is_python or any(flag.name == name for flag in entry.flags)
     severity: Severity = "error" if takes_it else "warning"
     return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
