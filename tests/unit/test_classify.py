@@ -433,3 +433,17 @@ def test_a_hostile_tail_is_read_to_its_end(unit):
 def test_the_remedy_for_a_missing_package_names_the_python(executor, line, told):
     found = Classification("missing_module", "certain", [], "", None, None, line)
     assert told in remedy_of(found, executor)
+
+
+@pytest.mark.parametrize(
+    ("path", "frame"),
+    [
+        ("/scratch/u/hpc-agent/repo-1a2b/runs/repo-3c4d/work/job.py", "job.py:7 in f"),
+        ("/scratch/u/hpc-agent/repo-1a2b/runs/repo-3c4d/work/src/model/train.py", "model/train.py:7 in f"),
+        ("/opt/conda/lib/python3.9/site-packages/numpy/core/fromnumeric.py", "core/fromnumeric.py:7 in f"),
+        ("job.py", "job.py:7 in f"),
+    ],
+)
+def test_a_frame_names_the_file_as_the_repo_has_it(path, frame):
+    log = f'Traceback (most recent call last):\n  File "{path}", line 7, in f\n    x\nKeyError: 1\n'
+    assert classify_facts(FAILED, log).frame == frame

@@ -28,6 +28,7 @@ from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, st
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
+from hpc_agent.state.repo_files import local_path
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "
@@ -158,7 +159,8 @@ def _of_function(key: str, framework: str, run: RunFacts) -> Executor:
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    return (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve())
+    found = local_path(root, path, "executors")
+    return found.is_file() and found.is_relative_to(root.resolve())
 
 
 def help_of(
@@ -173,7 +175,8 @@ def help_of(
         return set(), executor.problem or "its parameters are no options"
     words = [python if word == PYTHON else str(root / word) if word == executor.key else word for word in start.words]
     path = os.pathsep.join(filter(None, [str(root / start.path), env.get("PYTHONPATH")]))
-    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path})
+    is_hydra = executor.framework == "hydra"
+    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path}, is_hydra)
     for one in executor.subcommands:
         options |= options_from_help(root, [*words, one.name], timeout_sec, {**env, "PYTHONPATH": path})[0]
     return options, problem

@@ -5,10 +5,11 @@ The canary is the one task that is submitted before the others.
 
 import os
 import re
+import time
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..look.logs import scheduler_output
+from ..look.logs import SchedulerLogs
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
@@ -22,9 +23,11 @@ from ..shared.task_record import read_record
 from ..shared.task_states import COMPLETE, LOST, NAMES
 from .classify import Classification, classify
 from .failure_case import Limits
+from .history import Earlier, End, attempts_of
 
 # The logs of further tasks are not read: their cause alone classifies them.
 READ_AT_MOST = 3000
+LOG_LATE_SEC = 60.0
 TAIL_LINES, TAIL_BYTES = 60, 16 << 10
 GROUPS_AT_MOST = 50
 SAMPLE_LINES = 15
@@ -44,6 +47,9 @@ class Diagnosis(NamedTuple):
     resubmits: List[Array]
     log_tail: str = ""
 
+    def end(self) -> End:
+        return {"cause": self.found.name, "host": self.facts.host, "seconds": self.facts.seconds}
+
 
 def failures(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the failure groups of the run (``root``, ``run_id``), each with ``lines`` of a sample's log."""
@@ -51,6 +57,10 @@ def failures(request: Dict[str, Any]) -> Dict[str, Any]:
     diagnoses = diagnose(status, status.failed())
     status.save()
     groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES), status.run.executor)
+    earlier, by_task = Earlier(status.folder), {diagnosis.task: diagnosis for diagnosis in diagnoses}
+    for group in groups[:GROUPS_AT_MOST]:
+        attempts = attempts_of(status, earlier, group["sample"]["task"], by_task[group["sample"]["task"]].end())
+        group["sample"].update({"attempts": attempts} if len(attempts) > 1 else {})
     return {
         "run_id": status.run.run_id,
         "failed": len(diagnoses),
@@ -95,8 +105,24 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
+def classes_of(status: RunStatus) -> Dict[int, str]:
+    """Return the class of every failed task. The status cache keeps classes: a log is read once for each attempt."""
+    known, failed, now = status.cache.get("classes", {}), status.failed(), time.time()
+    attempts = {}
+    for task in failed:
+        facts = status.records.failed[task]
+        attempts[task] = [facts.generation, facts.attempt, facts.cause]
+    unread = [task for task in failed if (known.get(str(task)) or [None])[:-1] != attempts[task]]
+    found = {task: str(known[str(task)][-1]) for task in failed if str(task) in known}
+    found.update((diagnosis.task, diagnosis.found.name) for diagnosis in diagnose(status, unread))
+    # The end of a log may come late over a network's file system.
+    settled = (t for t in failed if (status.records.failed[t].ended_at or 0.0) < now - LOG_LATE_SEC)
+    status.cache["classes"] = {str(task): [*attempts[task], found[task]] for task in settled}
+    return found
+
+
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    diagnoses = []
+    diagnoses, outputs = [], SchedulerLogs(status.folder)
     for position, task in enumerate(tasks):
         facts = status.records.failed.get(task) or UNEXPLAINED
         arrays = status.arrays_with(task)
@@ -106,7 +132,7 @@ def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
             record = read_record(status.folder, task) if status.state[task] != LOST else None
             log = status.folder.log(task, entry.generation)
             log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
-            scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
+            scheduler_tail = outputs.output([entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
         found = classify(facts, _limits(entry, has_checkpoint, status.run.scheduler), log_tail, scheduler_tail)
