@@ -336,3 +336,11 @@ def test_a_package_with_its_parser_in_another_module(call, tmp_path):
     write(tmp_path / "other/__main__.py", ARGS)
     build(call, "pkg,other", lr=0.5).data  # noqa: B018
     assert used(call) == [{"used": 0.5}, {"used": 0.5}]
+
+
+def test_scripts_of_other_languages_are_named_by_discovery(call, tmp_path):
+    write(tmp_path / "scripts/fit.R", R_VARIABLE)
+    found = call("discover-executors").data
+    command = "hpc-agent build-tasks-py --executors scripts/fit.R"
+    told = f"not listed: 1 scripts of other languages, such as scripts/fit.R; name one: '{command}'"
+    assert (found["executors"], found["notes"]) == ([], [told])
