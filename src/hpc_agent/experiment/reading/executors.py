@@ -204,12 +204,24 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     for _, command, path, _ in console_scripts(root):
         if command == plain and (here := executor_at(root, path)):
             return here
+    for path in [base + path for base in ("", "src/") for path in module_paths(plain)]:
+        if path.endswith(f"/{plain.rpartition('.')[2]}.py") and (here := executor_at(root, path)):
+            return here
+    first, _, subcommand = plain.rpartition(" ")
+    if first and (one := _of_subcommand(_named(executors, first, root), subcommand)):
+        return one
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
     remedy = "See them with 'hpc-agent discover-executors' and 'hpc-agent discover-runs'."
     message = f"there is no executor {name!r} in {root}{hint}"
     raise ExecutorNotFound(message, field="executors", details=details, remediation=remedy)
+
+
+def _of_subcommand(executor: Executor, name: str) -> Executor | None:
+    """Return the executor for one of its subcommands, which no parameter has to name; None for no such subcommand."""
+    chosen = tuple(one for one in executor.subcommands if one.name == name)
+    return replace(executor, subcommands=chosen, subcommand_required=True) if chosen else None
 
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:

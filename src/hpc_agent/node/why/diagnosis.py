@@ -4,6 +4,7 @@ The canary is the one task that is submitted before the others.
 """
 
 import os
+import re
 import time
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -30,6 +31,9 @@ LOG_LATE_SEC = 60.0
 TAIL_LINES, TAIL_BYTES = 60, 16 << 10
 GROUPS_AT_MOST = 50
 SAMPLE_LINES = 15
+# The Python of a command, and the package whose module is missing.
+_PYTHON = re.compile(r"(?:\w+=\S*\s+)*((?:\S*/)?python[\d.]*)\s")
+_NO_MODULE = re.compile(r"No module named '?([A-Za-z_]\w*)")
 UNEXPLAINED = FailureFacts("unknown", "neither its record nor the scheduler tells how it ended")
 
 
@@ -52,7 +56,7 @@ def failures(request: Dict[str, Any]) -> Dict[str, Any]:
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
     diagnoses = diagnose(status, status.failed())
     status.save()
-    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES))
+    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES), status.run.executor)
     earlier, by_task = Earlier(status.folder), {diagnosis.task: diagnosis for diagnosis in diagnoses}
     for group in groups[:GROUPS_AT_MOST]:
         attempts = attempts_of(status, earlier, group["sample"]["task"], by_task[group["sample"]["task"]].end())
@@ -97,7 +101,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "metrics_problem": record.metrics_problem if record else None,
         "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
-        "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
+        "failure": _group_answers(diagnose(status, [0]), 50, run.executor)[0] if state == "failed" else None,
     }
 
 
@@ -144,16 +148,16 @@ def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> Limits:
     return Limits(asked.get("mem_mb"), asked.get("walltime_sec"), has_checkpoint, gpus, scheduler)
 
 
-def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:
+def _group_answers(diagnoses: List[Diagnosis], lines: int, executor: str) -> List[Dict[str, Any]]:
     """Return the groups of failures of one class and fingerprint, the largest first."""
     groups: Dict[Tuple[str, str], List[Diagnosis]] = {}
     for diagnosis in diagnoses:
         groups.setdefault((diagnosis.found.name, diagnosis.found.fingerprint), []).append(diagnosis)
     ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0].task))
-    return [_group_answer(members, lines) for members in ordered]
+    return [_group_answer(members, lines, executor) for members in ordered]
 
 
-def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
+def _group_answer(members: List[Diagnosis], lines: int, executor: str) -> Dict[str, Any]:
     sample = members[0]
     found, facts, kind = sample.found, sample.facts, BY_NAME[sample.found.name]
     hosts = Counter(member.facts.host for member in members if member.facts.host)
@@ -176,8 +180,18 @@ def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
             log_tail="\n".join(sample.log_tail.splitlines()[-lines:])[-4000:],
         ),
         "hosts": dict(hosts.most_common(5)),
-        "remedy": kind.remedy,
+        "remedy": remedy_of(found, executor),
         "action": kind.action,
         "attempts_allowed": kind.attempts,
         "resubmitted": max(len(member.resubmits) for member in members),
     }
+
+
+def remedy_of(found: Classification, executor: str) -> str:
+    """Return the remedy of the class; for a module that a task's Python does not have it names this Python."""
+    python, module = _PYTHON.match(executor), _NO_MODULE.search(found.line)
+    if found.name != "missing_module" or not python or not module:
+        return BY_NAME[found.name].remedy
+    words = "The tasks run with %s, which has no module %s: install its package there (%s -m pip install ...), or name another "
+    words += "Python with 'hpc-agent build-tasks-py --python'; then submit again: hpc-agent submit"
+    return words % (python.group(1), module.group(1), python.group(1))

@@ -19,6 +19,7 @@ from hpc_agent.experiment.reading.starts import INTERPRETERS
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.ops.run.evidence import FEW_ROWS, Evidence
 from hpc_agent.ops.run.fields import doc
@@ -158,9 +159,11 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     if any(pattern.search(file.read_bytes()) for file in small):
         return None
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
-    fix = f"""Pass it on: --executor '{frozen.request.executor} --{name} "${variables[-1]}"', or let .hpc/cli.py do it: """
-    fix += f"'hpc-agent build-tasks-py --executors {script}'."
-    severity: Severity = "warning" if entry.framework == "plain" and entry.complete else "error"
+    command = f'{frozen.request.executor} --{name} "${variables[-1]}"'
+    fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
+    fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
+    takes_options = entry.framework != "plain" or any(flag.name == name for flag in entry.flags)
+    severity: Severity = "error" if takes_options else "warning"
     return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
 
