@@ -104,7 +104,7 @@ def test_failures_are_failed_everywhere_and_say_why(site, run_cli, tmp_path):
     submit(run_cli, repo, 'eval "$HOW"')
     seen = watch(run_cli, repo)
     assert (seen["lifecycle_state"], seen["last_status"]["complete"], seen["last_status"]["failed"]) == ("failed", 1, 4)
-    assert seen["failures_by_cause"] == {"code_error": 3, "signal": 1}
+    assert seen["failures_by_cause"] == {"code_error": 2, "command_not_found": 1, "signal": 1}
     status = run_cli("status", cwd=repo).data
     assert (status["failed_tasks"]["ranges"], status["failed_tasks"]["count"]) == ("1-4", 4)
     logs = run_cli("logs", "--all-failed", cwd=repo).data

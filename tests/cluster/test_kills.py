@@ -21,7 +21,7 @@ def test_walltime(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 0}, {"x": 60}])
     submit(run_cli, repo, f"sleep $X; {WRITE}", "--walltime-sec", "4")
     seen = watch(run_cli, repo)
-    assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (1, {"timeout": 1})
+    assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (1, {"walltime": 1})
 
 
 @on("slurm-ssh", "local")

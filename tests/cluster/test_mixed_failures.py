@@ -78,7 +78,7 @@ def test_each_is_named_and_the_fixable_are_mended(site, run_cli, tmp_path):
         "out_of_memory": "40-44", "walltime": "1-3", "code_error": "60-61", "node_failure": "0", "cancelled": "298"
     }, failures  # fmt: skip
     raising = next(cluster for cluster in failures["clusters"] if cluster["class"] == "code_error")
-    assert (raising["sample"]["exception"], raising["sample"]["frame"]) == ("ValueError", "work/work.py:11 in <module>")
+    assert (raising["sample"]["exception"], raising["sample"]["frame"]) == ("ValueError", "work.py:11 in <module>")
     assert (raising["count"], raising["confidence"]) == (2, "certain")
 
     ended = run_cli("monitor-flow", "--auto-resubmit", "--wall-clock-budget-seconds", "400", cwd=repo, timeout=460).data

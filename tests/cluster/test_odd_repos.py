@@ -96,7 +96,7 @@ def test_trouble_after_an_executor_stays_with_its_task(site, run_cli, tmp_path):
     here = ("--experiment-dir", str(repo))
     submit(run_cli, tmp_path, 'cd /; eval "$HOW"', "--pack", "3", *here)
     seen = run_cli("monitor-flow", "--wall-clock-budget-seconds", "60", *here).data
-    assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (2, {"code_error": 1}), seen
+    assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (2, {"missing_file": 1}), seen
     assert "after the executor" in seen["samples"][0]["message"]
     assert [problem["task"] for problem in run_cli("aggregate", *here).data["metrics_problems"]] == [0]
 

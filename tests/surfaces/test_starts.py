@@ -79,6 +79,8 @@ KINDS = {
     "variables": ("train.py", {"train.py": ENVIRONMENT}, []),
     "all parameters as JSON": ("train.py", {"train.py": ALL}, []),
     "a shell": ("fit.sh", {"fit.sh": SHELL}, ["bash", "-e", "fit.sh", "--lr", "0.5"]),
+    "a shell with a default": ("fit.sh", {"fit.sh": "lr=${lr:-9}\n" + SHELL_VARIABLE.replace("LR", "lr")}, ["bash", "fit.sh"]),
+    "the name of a module": ("pkg.train", {"pkg/base.py": "ONE = 1", "pkg/train.py": OF_PACKAGE}, []),
     "a shell that reads a variable": ("fit.sh", {"fit.sh": SHELL_VARIABLE}, ["bash", "fit.sh"]),
     "a notebook": ("study.ipynb", {"study.ipynb": NOTEBOOK}, []),
     "R with a flag": ("fit.R", {"fit.R": R_FLAG}, ["Rscript", "fit.R", "--lr", "0.5"]),
@@ -171,6 +173,8 @@ SILENT = {
     "a variable of another name": ("fit.jl", 'used = parse(Float64, ENV["RATE"])\n'),
     "a comment": ("fit.sh", "# --learn_rate) LEARN_RATE\necho\n"),
     "the option of another program": ("fit.sh", "python x.py --learn-rate 3\n"),
+    "a variable that the shell sets": ("fit.sh", "LEARN_RATE=0.1\necho $LEARN_RATE\n"),
+    "a loop over a variable": ("fit.sh", "for learn_rate in 1 2; do echo $learn_rate; done\n"),
     "nothing": ("train.py", "print(1)\n"),
 }
 
@@ -227,6 +231,9 @@ def test_a_subcommand_is_asked_for_and_stands_in_its_place(call, tmp_path):
     assert "belongs to the subcommand train" in foreign.envelope["message"]
     build(call, "tool", "--fixed-params", '{"what": "train"}', lr=0.5, seed=2).data  # noqa: B018
     assert used(call) == [{"used": 1.0}]
+    build(call, "tool.py train", lr=0.5, seed=4).data  # noqa: B018
+    assert used(call) == [{"used": 2.0}]
+    assert build(call, "tool.py test", lr=0.5).envelope["error_code"] == "executor_not_found"
 
 
 def test_submit_refuses_what_tasks_py_or_the_command_leaves_out(call, tmp_path):
@@ -244,6 +251,10 @@ def test_submit_refuses_what_tasks_py_or_the_command_leaves_out(call, tmp_path):
         assert '--lr "$LR"' in refused.envelope["remediation"]
     for command in ('python3 train.py --lr "$LR"', 'python3 train.py --lr "${HPC_KW_LR}"', "true"):
         assert submit(command).code == 0
+    write(tmp_path / "run.sh", "sleep 1\n")
+    assert submit("bash run.sh").data["notes"][0].startswith("'lr' does not reach run.sh")
+    write(tmp_path / "fit.sh", SHELL)
+    assert submit("bash fit.sh").code == 1
     write(tmp_path / "config.py", "import os\nLR = os.environ['LR']\n")
     assert submit("python3 train.py").code == 0
     # The script has a new flag that tasks.py gives a value, and FLAGS does not have.
@@ -325,3 +336,11 @@ def test_a_package_with_its_parser_in_another_module(call, tmp_path):
     write(tmp_path / "other/__main__.py", ARGS)
     build(call, "pkg,other", lr=0.5).data  # noqa: B018
     assert used(call) == [{"used": 0.5}, {"used": 0.5}]
+
+
+def test_scripts_of_other_languages_are_named_by_discovery(call, tmp_path):
+    write(tmp_path / "scripts/fit.R", R_VARIABLE)
+    found = call("discover-executors").data
+    command = "hpc-agent build-tasks-py --executors scripts/fit.R"
+    told = f"not listed: 1 scripts of other languages, such as scripts/fit.R; name one: '{command}'"
+    assert (found["executors"], found["notes"]) == ([], [told])

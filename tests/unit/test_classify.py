@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.look.records import FailureFacts
 from hpc_agent.node.shared.failure_classes import BY_NAME, CATALOGUE
-from hpc_agent.node.why.classify import classify
+from hpc_agent.node.why.classify import Classification, classify
+from hpc_agent.node.why.diagnosis import remedy_of
 from hpc_agent.node.why.failure_case import Limits
 from hpc_agent.node.why.fingerprints import fingerprint
 
@@ -414,3 +415,35 @@ def test_a_hostile_tail_is_read_to_its_end(unit):
     tail = (unit * (1 + (64 << 10) // len(unit)))[: 64 << 10]
     classify_facts(FAILED, tail, tail)
     fingerprint(tail)
+
+
+@pytest.mark.parametrize(
+    ("executor", "line", "told"),
+    [
+        (
+            "/opt/py/bin/python3.9 .hpc/cli.py",
+            "ModuleNotFoundError: No module named 'numpy.linalg'",
+            "/opt/py/bin/python3.9",
+        ),
+        ("A=1 python3 train.py", "/usr/bin/python3: No module named pkg", "python3, which has no module pkg"),
+        ("bash run.sh", "ModuleNotFoundError: No module named 'numpy'", "Install the package"),
+        ("python3 x.py", "Error in library(lme4) : there is no package called 'lme4'", "Install the package"),
+    ],
+)
+def test_the_remedy_for_a_missing_package_names_the_python(executor, line, told):
+    found = Classification("missing_module", "certain", [], "", None, None, line)
+    assert told in remedy_of(found, executor)
+
+
+@pytest.mark.parametrize(
+    ("path", "frame"),
+    [
+        ("/scratch/u/hpc-agent/repo-1a2b/runs/repo-3c4d/work/job.py", "job.py:7 in f"),
+        ("/scratch/u/hpc-agent/repo-1a2b/runs/repo-3c4d/work/src/model/train.py", "model/train.py:7 in f"),
+        ("/opt/conda/lib/python3.9/site-packages/numpy/core/fromnumeric.py", "core/fromnumeric.py:7 in f"),
+        ("job.py", "job.py:7 in f"),
+    ],
+)
+def test_a_frame_names_the_file_as_the_repo_has_it(path, frame):
+    log = f'Traceback (most recent call last):\n  File "{path}", line 7, in f\n    x\nKeyError: 1\n'
+    assert classify_facts(FAILED, log).frame == frame

@@ -388,7 +388,7 @@ def three_tasks(tmp_path):
     folder = RunFolder(str(tmp_path / "hpc-agent/repo/runs/r"))
     for path in (folder.jobs, folder.records("00000")):
         make_folder(path)
-    write_json(folder.document, {"run_id": "r", "task_count": 3})
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "scheduler": "slurm"})
     write_array(folder, Array("a0", "0-2"))
     request = {"root": str(tmp_path / "hpc-agent/repo"), "run_id": "r"}
     return folder, request, lambda task, **fields: write_json(folder.record(task), {"task": task, **fields})
@@ -433,7 +433,7 @@ def test_a_partial_of_an_earlier_version_is_folded_again(three_tasks):
 @pytest.mark.parametrize("weight", [None, 0, -1, "nan", [1, 2]])
 def test_a_task_without_a_usable_weight_is_named_and_counted(three_tasks, weight):
     folder, request, write_record = three_tasks
-    write_json(folder.document, {"run_id": "r", "task_count": 3, "results": {"weight": "n"}})
+    write_json(folder.document, {"run_id": "r", "task_count": 3, "scheduler": "slurm", "results": {"weight": "n"}})
     write_record(0, state="complete", kwargs={}, metrics={"loss": 1.0, "n": 10})
     write_record(1, state="complete", kwargs={}, metrics={"loss": 9.0, **({} if weight is None else {"n": weight})})
     wave = combine(request)["waves"]["0"]

@@ -200,11 +200,11 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
             next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
-            counts=lambda: counts,
+            counts=lambda: counts, partial_errors=[],
         )  # fmt: skip
 
     node = SimpleNamespace(cluster=Cluster(name="c", scheduler="local", scratch="/s"))
-    run = SimpleNamespace(node=node, record=SimpleNamespace(total_tasks=1))
+    run = SimpleNamespace(node=node, record=SimpleNamespace(total_tasks=1, open_resubmit=None))
     monkeypatch.setattr(module, "known_run", lambda *_: run)
     monkeypatch.setattr(module, "ask_status", poll)
     monkeypatch.setattr(module.FollowUp, "act", lambda *_: False)

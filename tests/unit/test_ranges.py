@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges, slice_ranges
+from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges, position_of, slice_ranges
 
 ids = st.sets(st.integers(0, 400))
 
@@ -16,6 +16,12 @@ def test_ranges_say_exactly_the_ids(values):
 @given(ids, st.integers(0, 420), st.integers(1, 50))
 def test_a_slice_is_the_slice_of_the_list(values, offset, length):
     assert slice_ranges(encode_ranges(values), offset, length) == sorted(values)[offset : offset + length]
+
+
+@given(ids, st.integers(0, 420))
+def test_a_position_is_that_of_the_list(values, task):
+    ordered = sorted(values)
+    assert position_of(encode_ranges(values), task) == (ordered.index(task) if task in values else None)
 
 
 def test_a_million_tasks_are_a_short_text():

@@ -4,13 +4,14 @@ import os
 
 import pytest
 
-from hpc_agent.node.look import accounting, known_runs
+from hpc_agent.node.look import accounting
 from hpc_agent.node.look.report import status_answer
 from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
 from hpc_agent.node.shared import run_folder, task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.why import answers, diagnosis
 
 
 class Scheduler:
@@ -64,7 +65,7 @@ class Bed:
 
     def look(self):
         found = RunStatus(self.folder, {}, self.scheduler)
-        answer = status_answer(found)
+        answer = answers.with_causes(found)
         found.save()
         states = {task: task_states.NAMES[found.state[task]] for task in range(3)}
         known = {(a, b) for a, ends in task_states.TRANSITIONS.items() for b in ends} | {
@@ -134,7 +135,7 @@ def test_a_newer_generation_speaks_for_its_tasks(bed):
     assert task_states.NAMES[bed.look()[0].state[1]] == "unknown", "the old record says nothing of the new attempt"
     bed.scheduler.ended = [AccountingRow("8", 0, "timeout", "TIMEOUT")]
     found, answer = bed.look()
-    assert (answer["failures_by_cause"], found.records.failed[1].generation) == ({"timeout": 1}, 2)
+    assert (answer["failures_by_cause"], found.records.failed[1].generation) == ({"walltime": 1}, 2)
 
 
 def test_a_segment_does_not_wait_for_a_task_that_failed_for_good(bed):
@@ -167,8 +168,8 @@ def test_a_damaged_ledger_spoils_only_its_own_run(tmp_path):
         write_json(folder.document, {"task_count": 1, "run_id": run["run_id"], "scheduler": "slurm"})
     with open(folder.job("a0"), "w") as handle:
         handle.write("{")
-    answers = known_runs.overview({"runs": runs})["runs"]
-    assert (answers["good"]["total"], answers["bad"]["code"]) == (1, "schema_incompat")
+    told = answers.overview({"runs": runs})["runs"]
+    assert (told["good"]["total"], told["bad"]["code"]) == (1, "schema_incompat")
 
 
 def test_accounting_that_is_down_leaves_it_open(bed):
@@ -213,3 +214,51 @@ def test_what_is_left_of_an_ended_arrays_walltime_is_no_limit(tmp_path):
         bed.record(task, "failed", cause="timeout")
     bed.queued("pending", job="8", name="r.r1-0")
     assert timing_of(bed, {})["walltime_left"] == 9000.0
+
+
+def test_finished_tasks_of_a_running_pack_are_not_looked_up(bed, monkeypatch):
+    bed.entry("a0", "7", 1, pack=3, elements=1)
+    bed.record(0, "complete")
+    bed.record(1, "failed", cause="code_error")
+    bed.claim(2)
+    looked, real = [], os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: looked.append(path) or real(path))
+    monkeypatch.setattr(os, "stat", lambda path, *a, real=os.stat, **k: looked.append(str(path)) or real(path, *a, **k))
+    bed.queued("running", elements="0")
+    found = RunStatus(bed.folder, {}, bed.scheduler)
+    assert [task_states.NAMES[state] for state in found.state] == ["complete", "failed", "running"]
+    assert {path for path in looked if "claims" in path} == {bed.folder.claim(2, 1)}
+    looked.clear()
+    os.unlink(bed.folder.claim(2, 1))
+    assert task_states.NAMES[RunStatus(bed.folder, {}, bed.scheduler).state[2]] == "pending"
+
+
+def test_a_resubmitted_task_of_a_pack_that_still_runs_is_not_failed_by_its_old_record(bed):
+    """Its new attempt was killed with its record, while the old element works on the other tasks of the pack."""
+    bed.entry("a0", "7", 1, pack=3, elements=1)
+    bed.record(0, "failed", cause="code_error")
+    bed.claim(1)
+    bed.entry("r2-0", "8", 2, tasks="0", resubmit="q", elements=1)
+    bed.queued("running", elements="0")
+    assert task_states.NAMES[bed.look()[0].state[0]] == "unknown"
+    bed.scheduler.ended = [AccountingRow("8", 0, "out_of_memory", "OUT_OF_MEMORY")]
+    found, answer = bed.look()
+    assert (answer["failures_by_cause"], found.records.failed[0].generation) == ({"out_of_memory": 1}, 2)
+    assert [task_states.NAMES[state] for state in found.state[1:]] == ["running", "pending"]
+
+
+def test_the_class_by_the_log_is_the_cause_that_every_answer_tells(bed, monkeypatch):
+    log = bed.folder.log(1, 1)
+    make_folder(os.path.dirname(log))
+    with open(log, "w") as handle:
+        handle.write('Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    import x\n'
+                     "ModuleNotFoundError: No module named 'x'\n")  # fmt: skip
+    bed.record(1, "failed", cause="code_error")
+    found, answer = bed.look()
+    assert (answer["failures_by_cause"], answer["samples"][0]["cause"]) == ({"missing_module": 1}, "missing_module")
+    assert [d.found.name for d in diagnosis.diagnose(found, [1])] == ["missing_module"]
+    monkeypatch.setattr(diagnosis, "tail", lambda *_: pytest.fail("a log is read once"))
+    assert bed.look()[1]["failures_by_cause"] == {"missing_module": 1}
+    bed.record(1, "failed", generation=2, cause="code_error")
+    with pytest.raises(pytest.fail.Exception):
+        bed.look()

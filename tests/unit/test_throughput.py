@@ -201,7 +201,7 @@ def test_a_pack_keeps_its_promises_in_their_order(total_tasks, est_task_sec, wal
     assert 1 <= pack <= total_tasks
     if pack > 1:
         assert pack * est_task_sec <= walltime_sec / 2 + 1e-6
-        assert elements >= 100 or pack <= forced
+        assert elements >= 100 or pack <= forced or (pack - 1) * est_task_sec <= 30
         assert pack * est_task_sec <= 300 + 1e-6 or pack <= forced
     if elements > max_elements:
         assert (pack + 1) * max(est_task_sec, 0.001) > walltime_sec / 2 - 1e-6
@@ -211,10 +211,23 @@ def test_packs_by_hand():
     assert choose_pack(100_000, 3.0, 14400, 10_000) == 100
     assert choose_pack(100_000, 3.0, 300, 10_000) == 50
     assert choose_pack(1_000, 3.0, 14400, 10_000) == 10
-    assert choose_pack(99, 1.0, 14400, 10_000) == 1
+    assert choose_pack(100, 1.0, 14400, 10_000) == 30
+    assert choose_pack(99, 29.0, 14400, 10_000) == 2
+    assert choose_pack(10, 0.1, 14400, 10_000) == 10
+    assert choose_pack(99, 59.0, 14400, 10_000) == 1
     assert choose_pack(1_000_000, 1.0, 14400, 1_000) == 1_000
     assert choose_pack(1_000_000, None, 14400, 1_000) == 1
     assert choose_pack(1_000_000, 60.0, 14400, 1_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "cpus", "seconds"), [(None, 1, 65), (2, 1, 305), (4, 2, 305), (1, 2, 605), (40, 1, 65)]
+)
+def test_the_estimate_knows_the_cores_where_they_are_known(cores, cpus, seconds):
+    workload = WorkloadSpec(total_tasks=10, est_task_sec=60.0, cpus=cpus, cores=cores)
+    plan = compute_submission_plan(workload, parse_constraints({"est_spin_up": "5s"}))
+    assert (plan.est_total_wall_sec, plan.lower_bound_sec) == (seconds, seconds)
+    assert ("can run at once" in plan.strategy) == (seconds > 65)
 
 
 def test_constraints_have_the_documented_defaults():

@@ -96,6 +96,13 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         """``user@host``, ``host``, or None when commands run on this machine."""
         return f"{self.user}@{self.host}" if self.host and self.user else self.host
 
+    @property
+    def cores(self) -> int | None:
+        """Return the cores that the local scheduler gives; None where they are not known here."""
+        if self.scheduler != "local":
+            return None
+        return self.local_cores or (os.cpu_count() if self.ssh_target is None else None)
+
     def scratch_path(self, home: Path) -> str:
         """The scratch folder, absolute and without a slash at the end."""
         return expand(self.scratch, home)

@@ -14,6 +14,8 @@ from hpc_agent.infra.constraints import ClusterConstraints
 TARGET_ELEMENT_SEC = 300
 SHORT_TASK_SEC = 60
 BUSY_ELEMENTS = 100
+# A shorter element costs more to start than it works.
+LEAST_ELEMENT_SEC = 30
 # An estimate may be twice too low before a packed element runs into its walltime.
 WALLTIME_SHARE = 0.5
 
@@ -27,6 +29,11 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     cpus: Annotated[int, Meta(description="cores of an element")] = 1
     max_running: Annotated[int | None, Meta(description="elements of the whole run that may run at once")] = None
     first_task: Annotated[int, Meta(description="id of the first of them; 1 where task 0 is the canary")] = 0
+    cores: Annotated[int | None, Meta(description="cores that there are, where they are known; for estimates")] = None
+
+    def room(self, elements: int) -> int:
+        """Return how many of the elements the cores let run at once."""
+        return min(elements, max(1, self.cores // self.cpus)) if self.cores else elements
 
 
 class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,13 +103,14 @@ def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int,
     """Return the number of tasks that one element runs, so that an element lasts about five minutes.
 
     The number is 1 when a task lasts a minute or longer, or for an unknown time. Otherwise at least 100 elements stay
-    (so that the cluster is not idle), at most ``max_elements`` are made, and, above both, an element fills at most half
-    of ``walltime_sec``.
+    (so that the cluster is not idle) as long as each has half a minute of work, at most ``max_elements`` are made, and,
+    above all, an element fills at most half of ``walltime_sec``.
     """
     if est_task_sec is None or est_task_sec >= SHORT_TASK_SEC:
         return 1
     seconds = max(est_task_sec, 0.001)
-    pack = min(int(TARGET_ELEMENT_SEC / seconds), total_tasks // BUSY_ELEMENTS)
+    pack = max(total_tasks // BUSY_ELEMENTS, math.ceil(LEAST_ELEMENT_SEC / seconds))
+    pack = min(pack, int(TARGET_ELEMENT_SEC / seconds), total_tasks)
     pack = max(pack, -(-total_tasks // max_elements))
     return max(1, min(pack, int(walltime_sec * WALLTIME_SHARE / seconds)))
 
@@ -173,12 +181,16 @@ def _estimates(
     if workload.est_task_sec is None:
         return {}
     waves: dict[int, float] = {}
+    in_wave: dict[int, int] = {}
+    room = workload.room(sum(array.elements for array in arrays))
     for array in arrays:
+        in_wave[array.wave] = in_wave.get(array.wave, 0) + array.elements
         rounds = -(-array.elements // (array.max_running or array.elements))
+        rounds = max(rounds, math.ceil(in_wave[array.wave] / room))
         seconds = rounds * min(workload.pack, array.task_count) * workload.est_task_sec
         waves[array.wave] = max(waves.get(array.wave, 0.0), seconds)
     total = sum(waves.values()) + len(waves) * constraints.est_spin_up_sec
-    at_once = min(workload.max_running or math.inf, width * constraints.max_array_size)
+    at_once = min(workload.max_running or math.inf, width * constraints.max_array_size, room)
     work = workload.total_tasks * workload.est_task_sec
     longest = min(workload.pack, workload.total_tasks) * workload.est_task_sec
     bound = min(constraints.est_spin_up_sec + max(longest, work / at_once), total)
@@ -189,7 +201,7 @@ def _estimates(
 def _strategy(
     workload: WorkloadSpec, constraints: ClusterConstraints, elements: int, n_arrays: int, n_waves: int
 ) -> str:
-    limit = workload.max_running
+    limit, room = workload.max_running, workload.room(elements)
     head = f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"
     if workload.pack > 1:
         head += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
@@ -204,7 +216,10 @@ def _strategy(
             f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
         )
     else:
-        parts.append("one wave, nothing waits")
+        parts.append("one wave" if room < elements else "one wave, nothing waits")
+    if room < elements:
+        parts.append(f"{_count(room, 'element')} of {_count(workload.cpus, 'core')} can run at once: "
+                     f"there {'is' if workload.cores == 1 else 'are'} {_count(workload.cores or 1, 'core')}")  # fmt: skip
     if limit:
         parts.append(f"the scheduler's throttle allows {_count(limit, 'element')} to run at once")
     return "; ".join(parts) + "."

@@ -44,7 +44,10 @@ class RunRecord(msgspec.Struct, kw_only=True):
     last_status_at: float | None = None
     combined_waves: list[int] = []
     open_resubmit: Annotated[str | None, Meta(description="a resubmission whose outcome is not known here yet")] = None
-    resubmits: int = 0
+    open_policy: Annotated[
+        dict[str, Any] | None, Meta(description="the tasks, classes and resources that this resubmission asked for")
+    ] = None
+    resubmits: Annotated[int, Meta(description="calls that submitted failed tasks again")] = 0
     output: Annotated[str | None, Meta(description="folder of the last aggregate")] = None
     command: Annotated[str | None, Meta(description="goes on with a submission that was interrupted")] = None
 
@@ -139,7 +142,7 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
             case "submitting":
                 for key in _IDENTITY:
                     setattr(record, key, event.get(key, getattr(record, key)))
-                record.started_at = record.started_at or event["at"]
+                record.started_at = record.started_at or event.get("started_at") or event["at"]
                 record.command = None if record.submitted_at else event.get("command")
             case "submitted":
                 record.job_ids = list(event["job_ids"])
@@ -155,10 +158,10 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
             case "marked":
                 record.status = event["status"]
             case "resubmitting":
-                record.open_resubmit = event["request_id"]
+                record.open_resubmit, record.open_policy = event["request_id"], event.get("policy")
             case "resubmitted":
-                record.open_resubmit = None
-                record.resubmits += 1
+                record.open_resubmit = record.open_policy = None
+                record.resubmits += bool(event["jobs"] or event.get("waiting"))  # not a call that found nothing to do
                 record.status = "in_flight" if event["jobs"] else record.status
                 record.job_ids = list(dict.fromkeys([*record.job_ids, *event["jobs"]]))
             case "aggregated":

@@ -1,8 +1,8 @@
-"""Samples of time and memory that finished tasks used, in ``.hpc/runtimes/<cluster>.json``: requests derive from them."""
+"""Samples of time and memory that tasks used, in ``.hpc/runtimes/<cluster>.json``: requests derive from them."""
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class RunSamples(msgspec.Struct, kw_only=True):
 
     run_id: str
     at: str
+    stamp: str = ""  # RUN_ID:TEXT, where the text changes when tasks of the run are run again
     gpu_type: str | None = None
     asked: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -53,21 +54,24 @@ def load_samples(repo: RepoLayout, cluster: str) -> Samples:
     return found if found.version == VERSION else Samples(cluster=cluster)
 
 
-def has_samples(repo: RepoLayout, cluster: str, run_id: str) -> bool:
-    """Return True when the file holds rows of the run. Only its text is searched, because every status calls this."""
+def measured_as(repo: RepoLayout, cluster: str, run_id: str) -> str | None:
+    """Return the stamp of a run's rows; None where there are none. Only text is searched, because every status calls this."""
     try:
-        return json.dumps(run_id).encode() in samples_path(repo, cluster).read_bytes()
+        text = samples_path(repo, cluster).read_bytes()
     except OSError:
-        return False
+        return None
+    found = re.search(rb'"%s:([^"]*)"' % re.escape(run_id.encode()), text)
+    return found[1].decode() if found else None
 
 
-def keep_samples(repo: RepoLayout, sidecar: Sidecar, rows: list[dict[str, Any]]) -> None:
+def keep_samples(repo: RepoLayout, sidecar: Sidecar, rows: list[dict[str, Any]], stamp: str) -> None:
     """Replace the rows of a run by these."""
     only = sidecar.executors[0] if len(sidecar.executors) == 1 else sidecar.executor
     named = [{**row, "executor": str((row.get("kwargs") or {}).get("executor") or only)} for row in rows]
     run = RunSamples(
         run_id=sidecar.run_id,
         at=sidecar.submitted_at,
+        stamp=f"{sidecar.run_id}:{stamp}",
         gpu_type=sidecar.resources.get("gpu_type") if sidecar.resources.get("gpus") else None,
         asked={name: sidecar.resources.get(name) for name in ("walltime_sec", "mem_mb", "cpus")},
         rows=named,

@@ -28,6 +28,7 @@ from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, st
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
+from hpc_agent.state.repo_files import local_path
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "
@@ -158,7 +159,8 @@ def _of_function(key: str, framework: str, run: RunFacts) -> Executor:
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    return (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve())
+    found = local_path(root, path, "executors")
+    return found.is_file() and found.is_relative_to(root.resolve())
 
 
 def help_of(
@@ -202,12 +204,24 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     for _, command, path, _ in console_scripts(root):
         if command == plain and (here := executor_at(root, path)):
             return here
+    for path in [base + path for base in ("", "src/") for path in module_paths(plain)]:
+        if path.endswith(f"/{plain.rpartition('.')[2]}.py") and (here := executor_at(root, path)):
+            return here
+    first, _, subcommand = plain.rpartition(" ")
+    if first and (one := _of_subcommand(_named(executors, first, root), subcommand)):
+        return one
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
     remedy = "See them with 'hpc-agent discover-executors' and 'hpc-agent discover-runs'."
     message = f"there is no executor {name!r} in {root}{hint}"
     raise ExecutorNotFound(message, field="executors", details=details, remediation=remedy)
+
+
+def _of_subcommand(executor: Executor, name: str) -> Executor | None:
+    """Return the executor for one of its subcommands, which no parameter has to name; None for no such subcommand."""
+    chosen = tuple(one for one in executor.subcommands if one.name == name)
+    return replace(executor, subcommands=chosen, subcommand_required=True) if chosen else None
 
 
 def _of_script(root: Path, script: ExecutorFacts) -> Executor:

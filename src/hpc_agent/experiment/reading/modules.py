@@ -232,7 +232,8 @@ class Module:
         """The calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
         seen: set[ast.AST] = set()
         guarded = [node for node in self.tree.body if syntax.is_guard(node)]
-        found = [StartedCall(node, self) for node in [*_calls_in(guarded), *self.parsed.own_calls]]
+        others = [node for node in self.tree.body if node not in guarded]  # such as ``main()`` of another module
+        found = [StartedCall(node, self) for node in _calls_in([*guarded, *others])]
         found += [StartedCall(node, one) for one in self.imported[1:] for node in one.parsed.own_calls]
         for call in found:
             for part in [call.node.func, *call.node.args, *(keyword.value for keyword in call.node.keywords)]:

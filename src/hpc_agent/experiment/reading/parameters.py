@@ -114,7 +114,7 @@ def check_kwargs(executor: Executor, kwargs: dict[str, Any], rows: Rows | None =
         return [_problem(executor, "cannot_start", executor.problem, executor.fix)]
     flags, subcommand = {flag.name: flag for flag in executor.flags}, None
     if executor.subcommands:
-        subcommand, missing = _chosen(executor, kwargs)
+        subcommand, missing = _chosen(executor, kwargs, rows or [])
         if missing:
             names = [one.name for one in executor.subcommands]
             return [_problem(executor, "missing_subcommand", *missing, subcommands=names)]
@@ -172,10 +172,12 @@ def _all_flags(executor: Executor) -> list[FlagFacts]:
     return [*executor.flags, *(flag for one in executor.subcommands for flag in one.flags)]
 
 
-def _chosen(executor: Executor, kwargs: dict[str, Any]) -> tuple[SubcommandFacts | None, tuple[str, str] | None]:
+def _chosen(
+    executor: Executor, kwargs: dict[str, Any], rows: Rows
+) -> tuple[SubcommandFacts | None, tuple[str, str] | None]:
     """Return the subcommand of a task; or message and fix when the subcommand is missing or does not exist."""
     name, by_name = executor.subcommand_parameter, {one.name: one for one in executor.subcommands}
-    value = kwargs.get(name)
+    value = next((row["value"] for row in rows if "subcommands" in row and "value" in row), kwargs.get(name))
     if value in by_name:
         return by_name[value], None
     if value is None and executor.subcommand_required and len(by_name) == 1:
@@ -200,15 +202,18 @@ def _does_not_arrive(executor: Executor, name: str, flags: dict[str, FlagFacts])
             f"Leave '{name}' out for the other subcommands (task_generator enumerated has a set of parameters a task)."
         )
         return "unknown_parameter", message, fix
+    option = executor.option_of_unlisted(name) or f"--{name.replace('_', '-')}"
+    variable = f"HPC_KW_{name.upper()}" if is_reserved(name) else name.upper()
     known = [*flags, *(flag.name for flag in executor.environment)]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     if executor.complete or executor.is_function:
         fix = f"Use one of its parameters ({', '.join(known) or 'it has none'}), or leave '{name}' out.{hint} "
-        return "unknown_parameter", f"{path} has no parameter '{name}'", fix + "See 'hpc-agent discover-executors'."
-    option = executor.option_of_unlisted(name) or f"--{name.replace('_', '-')}"
+        fix += "See 'hpc-agent discover-executors'."
+        if not executor.is_function:
+            fix += f""" If it reads '{name}' in another way, say how: --pass-as '{{"{name}": "{option}"}}' (or "${variable}")."""
+        return "unknown_parameter", f"{path} has no parameter '{name}'", fix
     why = f" ({'; '.join(executor.doubts[:2])})" if executor.doubts else ""
-    variable = f"HPC_KW_{name.upper()}" if is_reserved(name) else name.upper()
     message = f"'{name}' may not reach {path}: its source shows neither {option} nor a use of ${variable}{why}"
     fix = "Let its --help decide: add --check-help to 'hpc-agent build-tasks-py'; or say how it is passed on: "
     fix += f"""--pass-as '{{"{name}": "{option}"}}' (or "${variable}" for a variable, "{POSITIONAL}").{hint}"""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,6 +79,13 @@ def start_of(root: Path, path: str) -> Start:
     raise SpecInvalid(f"{path} cannot be started: it {reason}", field="executors", remediation=remedy)
 
 
+def other_scripts(root: Path, folders: Iterable[str]) -> list[str]:
+    """Return the scripts of languages other than Python that lie at the root or right in one of the folders."""
+    files = [path for folder in ("", *folders) for path in sorted((root / folder).glob("*")) if path.is_file()]
+    kinds = INTERPRETERS.keys() - {".py"}
+    return [path.relative_to(root).as_posix() for path in files if path.suffix.lower() in kinds]
+
+
 def module_of(root: Path, path: str) -> str | None:
     """Return the name with which ``python -m`` starts the script; None for a script that is started by its path."""
     with contextlib.suppress(SpecInvalid, OSError):
@@ -92,7 +99,8 @@ def console_start(path: str, function: str) -> Start:
     parts = PurePosixPath(path).with_suffix("").parts
     folder = parts[0] if parts[0] in SOURCE_FOLDERS else ""
     module = ".".join(part for part in parts[bool(folder) :] if part != "__init__")
-    return Start((PYTHON, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"), folder)
+    code = f"import sys\nfrom {module} import {function}\nif __name__ == '__main__':\n    sys.exit({function}())"
+    return Start((PYTHON, "-c", code), folder)
 
 
 def _of_first_line(head: bytes) -> tuple[str, ...] | None:

@@ -24,7 +24,11 @@ _QUOTED = re.compile(r"""(["'])(--?[A-Za-z][\w.-]*)(=?)\1""")
 _CASE = re.compile(r"(?<![\w-])()(--?[A-Za-z][\w.-]*)(=?)\*?(?=\s*[)|])")
 _USAGE = re.compile(r"(?<![\w-])()(--[A-Za-z][\w.-]*)()")  # the text that docopt reads
 _SHELL_VARIABLE = re.compile(r"\$(?:\{[#!]?(\w+)|(\w+)|env:(\w+))")
-_VARIABLE = re.compile(r"""(?:getenv|ENV|environ|env)\s*[(\[{.]*\s*(?:ENV\s*,\s*)?["':]?([A-Za-z_]\w*)""")
+_VARIABLE = re.compile(r"""\b(?:getenv|ENV|environ|env)\s*(?:\.(?:fetch|get)\b)?[(\[{.,]+\s*["':]?([A-Za-z_]\w*)""")
+# A shell's own variable: NAME=..., set NAME = ..., for NAME in ..., read NAME; not NAME=${NAME:-3}.
+_SETTERS = "export|local|readonly|declare|typeset|set|setenv|for|foreach|read"
+_BEGIN = r"(?:^|[;&|]|\b(?:then|do|else)\s)[ \t]*"
+_SET = _BEGIN + rf"(?:(?:{_SETTERS})\s+(?:-\w+\s+)*)?" + r"{0}(?:\s*=|(?=[\s;]|$))(?![^;&|\n]*\$\{{?{0}\b)"
 
 
 def text_facts(root: Path, path: str, start: Start) -> tuple[ExecutorFacts, bool]:
@@ -44,7 +48,8 @@ def text_facts(root: Path, path: str, start: Start) -> tuple[ExecutorFacts, bool
     facts = ExecutorFacts(name=Path(path).stem, path=path, framework=language, has_main_guard=False)
     facts.flags = [FlagFacts(name=name, options=[option]) for name, option in spelt.items()]
     pattern = _SHELL_VARIABLE if is_shell else _VARIABLE
-    names = dict.fromkeys(found[found.lastindex or 0] for found in pattern.finditer(text))
+    names = list(dict.fromkeys(found[found.lastindex or 0] for found in pattern.finditer(text)))
+    names = [name for name in names if not (is_shell and re.search(_SET.format(re.escape(name)), text, re.MULTILINE))]
     known = {name: parameter for name in names if (parameter := parameter_of(name)) and name != "HPC_KW_JSON"}
     facts.environment = [FlagFacts(name=parameter, options=[f"${name}"]) for name, parameter in known.items()]
     facts.doubt(f"a script of {language} is read as text only")

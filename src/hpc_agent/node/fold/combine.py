@@ -4,11 +4,12 @@ import math
 import os
 from typing import Any, Dict, List, Set
 
-from ..look import records
+from ..look import usage
+from ..look.run_status import RunStatus
 from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
-from ..shared.ledger import Array, arrays_of
+from ..shared.ledger import Array
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
@@ -16,15 +17,19 @@ from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_record import read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
+NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete."""
+    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete.
+
+    The scheduler is asked about tasks without a record of their latest attempt: they may have failed without one.
+    """
     folder = existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
-    total = int(run["task_count"])
-    scan = records.scan(folder, total, {})
-    arrays = arrays_of(folder)
+    status = RunStatus(folder, request.get("site") or {})
+    status.save()
+    arrays = status.arrays
     waves = _waves(arrays)
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
@@ -33,8 +38,10 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
     return {
-        "waves": {wave: _wave(folder, run, wave, waves[wave], scan, replicates) for wave in chosen},
-        "measured": records.used_resources(folder, total, arrays) if request.get("measure") else [],
+        "waves": {wave: _wave(status, run, wave, waves[wave], replicates) for wave in chosen},
+        # A later status of the ended run measures again, also the tasks without a record.
+        "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
+        "measured_as": "records",
     }
 
 
@@ -50,14 +57,10 @@ def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
 
 
 def _wave(
-    folder: RunFolder,
-    run: Dict[str, Any],
-    wave: str,
-    members: List[int],
-    scan: records.RecordScan,
-    replicates: List[str],
+    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str]
 ) -> Dict[str, Any]:
-    complete = [task for task in members if scan.state[task] == task_states.COMPLETE]
+    folder, states = status.folder, status.state
+    complete = [task for task in members if states[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
     path = os.path.join(folder.combiner, "wave_%s.json" % wave)
     try:
@@ -71,9 +74,9 @@ def _wave(
         "included": included,
         "replicates": replicates,
         "tasks": len(members),
-        "failed": encode_ranges(t for t in members if scan.state[t] == task_states.FAILED),
-        "missing": encode_ranges(t for t in members if scan.state[t] == task_states.UNKNOWN),
-        "oom_killed": encode_ranges(set(members).intersection(scan.oom_killed)),
+        "failed": encode_ranges(t for t in members if states[t] in (task_states.FAILED, task_states.LOST)),
+        "missing": encode_ranges(t for t in members if states[t] in NOT_ENDED),
+        "oom_killed": encode_ranges(set(members).intersection(status.records.oom_killed)),
     }
     fresh = any(kept.get(name) != partial[name] for name in ("format", "included", "replicates"))
     if fresh:

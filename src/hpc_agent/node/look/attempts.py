@@ -6,6 +6,7 @@ A task may be part of several arrays: the first submission, segments of a chain,
 
 import os
 from array import array as typed_array
+from bisect import bisect_right
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..shared.files import read_json
@@ -37,9 +38,16 @@ class Attempts(object):
         self.arrays = arrays_of(folder)
         self.state = bytearray(self.records.state)  # one byte for each task, see task_states
         self._newest = typed_array("H", [1]) * self.total  # generation of each task
+        by_generation: Dict[int, List[Tuple[int, int, Array]]] = {}
         for entry in sorted(self.arrays, key=lambda a: a.generation):
             for start, stop in spans(entry.tasks):
                 self._newest[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
+                by_generation.setdefault(entry.generation, []).append((start, stop, entry))
+        # Of each generation, oldest first: the first ids of its spans, which do not overlap, and the spans.
+        self._spans = [
+            ([start for start, _, _ in found], found)
+            for found in (sorted(parts, key=lambda part: part[0]) for _, parts in sorted(by_generation.items()))
+        ]
 
     def failed(self) -> List[int]:
         """Return the ids of the tasks that have failed, with or without a record."""
@@ -47,7 +55,12 @@ class Attempts(object):
 
     def arrays_with(self, task: int) -> List[Array]:
         """Return the arrays that have the task, oldest first."""
-        return [a for a in self.arrays if any(start <= task < stop for start, stop in spans(a.tasks))]
+        found = []
+        for starts, parts in self._spans:
+            at = bisect_right(starts, task) - 1
+            if at >= 0 and task < parts[at][1]:
+                found.append(parts[at][2])
+        return found
 
     def is_latest(self, entry: Array, task: int) -> bool:
         return self._newest[task] == entry.generation

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
 
 from ..schedulers import load
 from ..schedulers.base import QueueRow
@@ -11,7 +11,6 @@ from ..shared.files import read_json
 from ..shared.ledger import arrays_of, summary
 from ..shared.ranges import spans
 from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, read_run, run_folder
-from .report import status_answer
 from .run_status import RunStatus
 
 ADOPTABLE_AT_MOST = 200
@@ -41,11 +40,10 @@ class SharedQueue(object):
         return [row for row in self._rows if row.job in wanted]
 
 
-def overview(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the status or the error of each run. Request: ``runs`` = [{root, run_id}]."""
+def statuses(request: Dict[str, Any]) -> Iterator[Tuple[str, Union[RunStatus, NodeError]]]:
+    """Yield each run with its status or its error; one queue query for all. Request: ``runs`` = [{root, run_id}]."""
     site = request.get("site") or {}
     folders: Dict[str, RunFolder] = {}
-    answers: Dict[str, Any] = {}
     jobs: List[str] = []
     for run in request["runs"]:
         try:
@@ -53,19 +51,17 @@ def overview(request: Dict[str, Any]) -> Dict[str, Any]:
             jobs += [str(entry.job_id) for entry in arrays_of(folder) if entry.job_id]
             folders[run["run_id"]] = folder
         except NodeError as error:
-            answers[run["run_id"]] = {"error": error.message, "code": error.code}
+            yield run["run_id"], error
     schedulers: Dict[str, SharedQueue] = {}
     for run_id, folder in folders.items():
         name = read_run(folder).scheduler
         if name not in schedulers:
             schedulers[name] = SharedQueue(load(name, site), jobs)
         try:
-            status = RunStatus(folder, site, schedulers[name])
-            answers[run_id] = status_answer(status)
-            status.save()
+            found: Union[RunStatus, NodeError] = RunStatus(folder, site, schedulers[name])
         except NodeError as error:
-            answers[run_id] = {"error": error.message, "code": error.code}
-    return {"runs": answers}
+            found = error
+        yield run_id, found
 
 
 def adoptable(request: Dict[str, Any]) -> Dict[str, Any]:

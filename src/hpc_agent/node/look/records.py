@@ -6,7 +6,6 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..shared import task_states
 from ..shared.files import from_document
-from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
@@ -17,7 +16,6 @@ CACHE_VERSION = 3
 MESSAGE_LIMIT = 300
 # Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
 REQUEUEABLE = ("terminated", "signal", "checkpointed")
-MOST_ROWS = 300
 
 
 class FailureFacts(NamedTuple):
@@ -116,28 +114,3 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
         "seconds": seconds,
         "timed": timed,
     }
-
-
-def used_resources(folder: RunFolder, total: int, arrays: List[Array]) -> List[Dict[str, Any]]:
-    """Return a row for each of at most 300 complete tasks, spread over the whole run.
-
-    A row has task, seconds, max_rss_mb (MiB), cpu_seconds, gpu_mem_mb (where it was measured), wait_sec (from the
-    array's submission, so also for earlier jobs of the queue), kwargs (scalars only).
-    """
-    submitted = {array.array: array.submitted_at for array in arrays}
-    rows = []
-    for task in range(0, total, max(1, -(-total // MOST_ROWS))):
-        record = read_record(folder, task)
-        if record is None or record.state != COMPLETE:
-            continue
-        row = {name: getattr(record, name) for name in ("task", "seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
-        submitted_at = submitted.get(record.array)
-        if submitted_at is not None and record.started_at:
-            row["wait_sec"] = round(max(0.0, record.started_at - submitted_at), 1)
-        row["kwargs"] = {
-            name: value
-            for name, value in (record.kwargs or {}).items()
-            if isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 60)
-        }
-        rows.append({name: value for name, value in row.items() if value is not None})
-    return rows

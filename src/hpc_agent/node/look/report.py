@@ -1,15 +1,14 @@
-"""Report the status of a run: counts, ranges, waves, failures by cause, and the reasons of waiting tasks."""
+"""Report the state of a run: counts, ranges, waves, and the reasons of waiting tasks."""
 
 import os
 import time
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..shared import run_folder, task_states, waiting_reasons
+from ..shared import task_states, waiting_reasons
 from ..shared.ledger import Array
 from ..shared.ranges import count, encode_ranges, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
-from . import records
 from .run_status import RunStatus, ranges_of
 
 RANGES_LIMIT = 2000
@@ -17,29 +16,10 @@ RUNNING_LIMIT = 200
 ABANDONED_SEC = 300.0
 
 
-def report(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the status of a run; with ``measure``, once it has ended, also the resources that its tasks used."""
-    folder = run_folder.existing_run(request["root"], request["run_id"])
-    status = RunStatus(folder, request.get("site") or {})
-    answer = status_answer(status)
-    status.save()
-    if request.get("measure") and answer["lifecycle_state"] != "in_flight":
-        answer["measured"] = records.used_resources(folder, status.total, status.arrays)
-    return answer
-
-
 def status_answer(status: RunStatus) -> Dict[str, Any]:
-    """Return the answer to the client. ``samples``: for each cause the failed task with the lowest id."""
+    """Return the answer to the client, without the causes of failures."""
     state, arrays = status.state, status.arrays
     counts = _counts(state, 0, status.total)
-    causes: Dict[str, int] = Counter()
-    samples = []
-    for task in status.failed():
-        facts = status.records.failed[task]
-        cause = facts.cause or "unknown"
-        causes[cause] += 1
-        if causes[cause] == 1:
-            samples.append(dict(facts.to_json(), task=task))
     waiting = waiting_reasons.explain(status.waiting)
     reasons: Dict[str, int] = Counter()  # in the scheduler's own words
     for (word, reason), number in status.waiting.items():
@@ -53,8 +33,6 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "unknown_tasks": _bounded_ranges(state, task_states.UNKNOWN),
         "running_tasks": _bounded_ranges(state, RUNNING),
         "oom_killed_tasks": _bounded(encode_ranges(status.records.oom_killed)),
-        "failures_by_cause": causes,
-        "samples": samples[:12],
         "waiting": waiting,
         "reasons": reasons,
         "stuck": sum(int(row["count"]) for row in waiting if not row["passes"]),

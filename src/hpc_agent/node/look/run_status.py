@@ -7,6 +7,7 @@ A query that failed is no answer: the last good states are shown, marked stale.
 import os
 import re
 import time
+from array import array as typed_array
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -36,7 +37,7 @@ class RunStatus(Attempts):
         self.waiting: Dict[Tuple[str, str], int] = Counter()  # (state, reason) -> tasks that wait
         self.stale: Optional[Dict[str, Any]] = None  # the query that failed
         self.unexplained = False  # True while accounting may still explain a killed task
-        self._queued = bytearray(self.total)
+        self._queued = typed_array("H", [0]) * self.total  # the newest generation that the queue has of each task
         self._update(scheduler or load(self.run.scheduler, site))
 
     def save(self) -> None:
@@ -96,11 +97,10 @@ class RunStatus(Attempts):
     def _mark_queued(self, rows: List[QueueRow], submitted: List[Array]) -> None:
         """Mark the tasks of the queue's rows."""
         by_job = {str(a.job_id): a for a in submitted}
-        for row in rows:
-            entry = by_job.get(row.job)
-            # Job ids are used again: another name is another job.
-            if entry is None or (row.name or entry.name) != entry.name:
-                continue
+        # Job ids are used again: another name is another job.
+        ours = [(by_job[row.job], row) for row in rows if row.job in by_job]
+        ours = [(entry, row) for entry, row in ours if (row.name or entry.name) == entry.name]
+        for entry, row in sorted(ours, key=lambda pair: pair[0].generation):
             active = row.state in ACTIVE
             touched = self._mark_elements(entry, row.elements, active)
             if touched and (not active or row.state == "suspended"):
@@ -113,14 +113,24 @@ class RunStatus(Attempts):
                 if not active or entry.pack == 1:
                     touched += self._mark(entry, start, end, RUNNING if active else PENDING)
                     continue
-                # An active element runs its tasks in turn: the claimed ones run, the others wait.
+                # An active element runs its tasks in turn: those after the first unclaimed one wait. A task with a final
+                # record is not looked up.
+                waits = False
                 for task in range(start, end):
-                    self._mark(entry, task, task + 1, RUNNING if self.is_claimed(entry, task) else PENDING)
+                    is_open = self.state[task] == UNKNOWN or (
+                        self.state[task] == FAILED and not self._is_final(entry, task)
+                    )
+                    waits = waits or (is_open and not self.is_claimed(entry, task))
+                    self._mark(entry, task, task + 1, PENDING if waits else RUNNING)
         return touched
+
+    def _is_final(self, entry: Array, task: int) -> bool:
+        """Return True if no later attempt in this array may follow the task's failed record."""
+        return self.has_ended(entry, task) and not self.may_be_requeued(entry, task)
 
     def _mark(self, entry: Array, start: int, stop: int, to: int) -> int:
         """Set the tasks without a final record to state ``to``. Return their number."""
-        self._queued[start:stop] = b"\1" * (stop - start)
+        self._queued[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
         part = self.state[start:stop]
         touched = part.count(UNKNOWN)
         self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
@@ -147,8 +157,10 @@ class RunStatus(Attempts):
         """Settle the tasks that have left the queue by their records."""
         for entry in submitted:
             for task in self.failed_records(entry, spans(entry.tasks)):
-                # A failed record of an older attempt: the newer one has left the queue.
-                if self.state[task] == FAILED and not self._queued[task] and not self.has_ended(entry, task):
+                # A failed record of an older attempt: the newer one has left the queue. The element of the older one may
+                # still be there, for the other tasks of its pack.
+                left = self._queued[task] < entry.generation
+                if self.state[task] == FAILED and left and not self.has_ended(entry, task):
                     self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
         for task, entry in self.unsettled(submitted):

@@ -1,7 +1,9 @@
 """Ranges of task ids as text: a million tasks are ``"0-999999"``. A span is (first id, one past the last)."""
 
-from itertools import chain, starmap
-from typing import Iterable, Iterator, List, Tuple
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate, chain, starmap
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 
 def encode_ranges(ids: Iterable[int]) -> str:
@@ -33,18 +35,32 @@ def count(text: str) -> int:
     return sum(stop - start for start, stop in spans(text))
 
 
+@lru_cache(maxsize=1024)
+def _index(text: str) -> Tuple[List[Tuple[int, int]], List[int], List[int]]:
+    """Return the spans, their first ids, and the position of each first id. Parsed once: scattered ids are long texts."""
+    found = list(spans(text))
+    lengths = accumulate(stop - start for start, stop in found)
+    return found, [start for start, _ in found], [0, *lengths]
+
+
+def position_of(text: str, task: int) -> Optional[int]:
+    """Return the position of an id among all of them, or None. The ranges ascend, as ``encode_ranges`` returns them."""
+    found, starts, positions = _index(text)
+    at = bisect_right(starts, task) - 1
+    return positions[at] + task - found[at][0] if at >= 0 and task < found[at][1] else None
+
+
 def slice_spans(text: str, offset: int, length: int) -> Iterator[Tuple[int, int]]:
     """Yield the spans of the ids at positions ``offset`` .. ``offset + length - 1``."""
+    found, _, positions = _index(text)
     end = offset + length
-    position = 0
-    for start, stop in spans(text):
-        if position >= end:
+    for at in range(max(0, bisect_right(positions, offset) - 1), len(found)):
+        start, stop = found[at]
+        first = start + max(0, offset - positions[at])
+        last = min(stop, start + end - positions[at])
+        if first >= last:
             return
-        first = start + max(0, offset - position)
-        last = min(stop, start + end - position)
-        if first < last:
-            yield first, last
-        position += stop - start
+        yield first, last
 
 
 def slice_ranges(text: str, offset: int, length: int) -> List[int]:

@@ -23,6 +23,9 @@ from ..why.recovery_policy import Group, Policy, decide
 from .run_plan import add_arrays
 from .submitter import RunLock, Submitter
 
+# Parts of a decision that no answer shows.
+KEPT_HERE = ("arrays", "policy", "ended")
+
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     """Submit failed tasks again.
@@ -35,12 +38,12 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
         submitter = Submitter(folder, request, lock.check)
         known = read_json(path)
         decision = known or _decide(folder, submitter.scheduler, request)
-        answer = {name: value for name, value in decision.items() if name != "arrays"}
+        answer = {name: value for name, value in decision.items() if name not in KEPT_HERE}
+        if request.get("dry_run"):
+            return dict(answer, deduped=known is not None, waiting=0, jobs={})
         if known is None:
-            if request.get("dry_run"):
-                return dict(answer, deduped=False, waiting=0, jobs={})
             make_folder(folder.resubmits)
-            write_json(path, decision)
+            write_json(path, dict(decision, policy=request.get("policy") or {}))
         add_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
         try:
             outcome = submitter.submit_open_arrays()
@@ -92,8 +95,10 @@ def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) ->
         "groups": shown,  # tasks to submit again
         "blocked": [refusal.to_json() for refusal in blocked],
         "arrays": [array.to_json() for array in _arrays(status, groups, request)],
+        "ended": [[d.task, d.array.generation, d.found.name, d.facts.host, d.facts.seconds] for d in diagnoses],
         "left": {name: answer["counts"][name] for name in ("running", "pending", "unknown")},
         "lifecycle_state": answer["lifecycle_state"],
+        "held_for_canary": answer["held_for_canary"],
         "stale": status.stale,  # a query that failed
     }
 

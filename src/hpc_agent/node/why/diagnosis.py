@@ -4,10 +4,12 @@ The canary is the one task that is submitted before the others.
 """
 
 import os
+import re
+import time
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..look.logs import scheduler_output
+from ..look.logs import SchedulerLogs
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
@@ -21,12 +23,17 @@ from ..shared.task_record import read_record
 from ..shared.task_states import COMPLETE, LOST, NAMES
 from .classify import Classification, classify
 from .failure_case import Limits
+from .history import Earlier, End, attempts_of
 
 # The logs of further tasks are not read: their cause alone classifies them.
 READ_AT_MOST = 3000
+LOG_LATE_SEC = 60.0
 TAIL_LINES, TAIL_BYTES = 60, 16 << 10
 GROUPS_AT_MOST = 50
 SAMPLE_LINES = 15
+# The Python of a command, and the package whose module is missing.
+_PYTHON = re.compile(r"(?:\w+=\S*\s+)*((?:\S*/)?python[\d.]*)\s")
+_NO_MODULE = re.compile(r"No module named '?([A-Za-z_]\w*)")
 UNEXPLAINED = FailureFacts("unknown", "neither its record nor the scheduler tells how it ended")
 
 
@@ -40,13 +47,20 @@ class Diagnosis(NamedTuple):
     resubmits: List[Array]
     log_tail: str = ""
 
+    def end(self) -> End:
+        return {"cause": self.found.name, "host": self.facts.host, "seconds": self.facts.seconds}
+
 
 def failures(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the failure groups of the run (``root``, ``run_id``), each with ``lines`` of a sample's log."""
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
     diagnoses = diagnose(status, status.failed())
     status.save()
-    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES))
+    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES), status.run.executor)
+    earlier, by_task = Earlier(status.folder), {diagnosis.task: diagnosis for diagnosis in diagnoses}
+    for group in groups[:GROUPS_AT_MOST]:
+        attempts = attempts_of(status, earlier, group["sample"]["task"], by_task[group["sample"]["task"]].end())
+        group["sample"].update({"attempts": attempts} if len(attempts) > 1 else {})
     return {
         "run_id": status.run.run_id,
         "failed": len(diagnoses),
@@ -87,12 +101,28 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "metrics_problem": record.metrics_problem if record else None,
         "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
-        "failure": _group_answers(diagnose(status, [0]), 50)[0] if state == "failed" else None,
+        "failure": _group_answers(diagnose(status, [0]), 50, run.executor)[0] if state == "failed" else None,
     }
 
 
+def classes_of(status: RunStatus) -> Dict[int, str]:
+    """Return the class of every failed task. The status cache keeps classes: a log is read once for each attempt."""
+    known, failed, now = status.cache.get("classes", {}), status.failed(), time.time()
+    attempts = {}
+    for task in failed:
+        facts = status.records.failed[task]
+        attempts[task] = [facts.generation, facts.attempt, facts.cause]
+    unread = [task for task in failed if (known.get(str(task)) or [None])[:-1] != attempts[task]]
+    found = {task: str(known[str(task)][-1]) for task in failed if str(task) in known}
+    found.update((diagnosis.task, diagnosis.found.name) for diagnosis in diagnose(status, unread))
+    # The end of a log may come late over a network's file system.
+    settled = (t for t in failed if (status.records.failed[t].ended_at or 0.0) < now - LOG_LATE_SEC)
+    status.cache["classes"] = {str(task): [*attempts[task], found[task]] for task in settled}
+    return found
+
+
 def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    diagnoses = []
+    diagnoses, outputs = [], SchedulerLogs(status.folder)
     for position, task in enumerate(tasks):
         facts = status.records.failed.get(task) or UNEXPLAINED
         arrays = status.arrays_with(task)
@@ -102,7 +132,7 @@ def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
             record = read_record(status.folder, task) if status.state[task] != LOST else None
             log = status.folder.log(task, entry.generation)
             log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
-            scheduler_tail = scheduler_output(status.folder, [entry], task, TAIL_LINES)
+            scheduler_tail = outputs.output([entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
         found = classify(facts, _limits(entry, has_checkpoint, status.run.scheduler), log_tail, scheduler_tail)
@@ -118,16 +148,16 @@ def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> Limits:
     return Limits(asked.get("mem_mb"), asked.get("walltime_sec"), has_checkpoint, gpus, scheduler)
 
 
-def _group_answers(diagnoses: List[Diagnosis], lines: int) -> List[Dict[str, Any]]:
+def _group_answers(diagnoses: List[Diagnosis], lines: int, executor: str) -> List[Dict[str, Any]]:
     """Return the groups of failures of one class and fingerprint, the largest first."""
     groups: Dict[Tuple[str, str], List[Diagnosis]] = {}
     for diagnosis in diagnoses:
         groups.setdefault((diagnosis.found.name, diagnosis.found.fingerprint), []).append(diagnosis)
     ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0].task))
-    return [_group_answer(members, lines) for members in ordered]
+    return [_group_answer(members, lines, executor) for members in ordered]
 
 
-def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
+def _group_answer(members: List[Diagnosis], lines: int, executor: str) -> Dict[str, Any]:
     sample = members[0]
     found, facts, kind = sample.found, sample.facts, BY_NAME[sample.found.name]
     hosts = Counter(member.facts.host for member in members if member.facts.host)
@@ -150,8 +180,18 @@ def _group_answer(members: List[Diagnosis], lines: int) -> Dict[str, Any]:
             log_tail="\n".join(sample.log_tail.splitlines()[-lines:])[-4000:],
         ),
         "hosts": dict(hosts.most_common(5)),
-        "remedy": kind.remedy,
+        "remedy": remedy_of(found, executor),
         "action": kind.action,
         "attempts_allowed": kind.attempts,
         "resubmitted": max(len(member.resubmits) for member in members),
     }
+
+
+def remedy_of(found: Classification, executor: str) -> str:
+    """Return the remedy of the class; for a module that a task's Python does not have it names this Python."""
+    python, module = _PYTHON.match(executor), _NO_MODULE.search(found.line)
+    if found.name != "missing_module" or not python or not module:
+        return BY_NAME[found.name].remedy
+    words = "The tasks run with %s, which has no module %s: install its package there (%s -m pip install ...), or name another "
+    words += "Python with 'hpc-agent build-tasks-py --python'; then submit again: hpc-agent submit"
+    return words % (python.group(1), module.group(1), python.group(1))

@@ -21,6 +21,10 @@ _HEADER = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.<>]*)(?::\s?(.*))?$")
 
 
+# Where tasks start: the folder of the run is none of the user's.
+_WORK = re.compile(r"/runs/[^/]+/work/")
+
+
 class Trace(NamedTuple):
     """One Python traceback. ``message`` is the exception with the lines of its text; ``end`` the index of its line.
 
@@ -39,10 +43,11 @@ class Trace(NamedTuple):
         return self.kind.rpartition(".")[2]
 
     def frame(self, components: int) -> Optional[str]:
-        """Return ``file.py:42 in train``, the path shortened to its last components."""
+        """Return ``file.py:42 in train``, the path shortened to its last components below the run's copy of the repo."""
         if not self.file:
             return None
-        place = "%s:%s" % ("/".join(self.file.replace("\\", "/").split("/")[-components:]), self.line)
+        path = _WORK.split(self.file.replace("\\", "/"))[-1]
+        place = "%s:%s" % ("/".join(path.split("/")[-components:]), self.line)
         return "%s in %s" % (place, self.function) if self.function else place
 
 

@@ -38,9 +38,9 @@ class AggregateResult(Result):
     complete: Annotated[bool, doc("every task of these waves is in the table")]
     total_tasks: Annotated[int, doc("tasks of these waves")]
     included_tasks: int
-    missing_tasks: Annotated[str, doc("ranges of tasks without a record")]
+    missing_tasks: Annotated[str, doc("ranges of tasks that have not ended, or whose end is not known yet")]
     failed_tasks: Annotated[str, doc("ranges of failed tasks")]
-    without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
+    without_metrics: Annotated[str, doc("ranges of complete tasks whose metrics file is missing or gave no number")]
     metrics_problems: Annotated[
         list[dict[str, Any]],
         doc(
@@ -83,9 +83,13 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     included, total = sum(count(wave["included"]) for wave in waves), sum(wave["tasks"] for wave in waves)
     left_out = {"failed_tasks": _joined(waves, "failed"), "missing_tasks": _joined(waves, "missing")}
     if included == 0:
+        failed = sum(count(wave["failed"]) for wave in waves)
+        all_failed = failed == total
         raise PreconditionFailed(
-            f"no task of {run.record.run_id} is complete yet",
-            remediation=f"Run 'hpc-agent monitor-flow --run-id {run.record.run_id}' first.",
+            f"all {total} tasks of {run.record.run_id} have failed"
+            if all_failed
+            else f"no task of {run.record.run_id} is complete yet",
+            remediation=f"Run 'hpc-agent {'failures' if all_failed else 'monitor-flow'} --run-id {run.record.run_id}' first.",
             details=left_out,
         )
     if request.require_complete and included < total:

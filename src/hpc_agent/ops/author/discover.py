@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
+from hpc_agent.experiment.reading.discovery import EXECUTOR_FOLDERS, find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.executors import executor_at, help_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.starts import other_scripts
+from hpc_agent.infra.transport import quote
 from hpc_agent.ops.author.build_tasks import build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root, local_path
@@ -59,6 +61,11 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     elif not request.search_dirs:
         notes += _unlisted(found)
         found = found[:MOST_LISTED]
+        if others := other_scripts(root, EXECUTOR_FOLDERS):
+            command = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
+            notes.append(
+                f"not listed: {len(others)} scripts of other languages, such as {others[0]}; name one: '{command}'"
+            )
     python = request.python or sys.executable
     compared: dict[str, dict[str, Any]] = {}
     for facts in found if request.check_help else []:

@@ -11,11 +11,13 @@ import msgspec
 from hpc_agent import errors
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
-from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON, read_tasks_file
 from hpc_agent.experiment.reading.executors import all_executors
 from hpc_agent.experiment.reading.parameters import metrics_file_of
+from hpc_agent.experiment.reading.starts import PYTHON
 from hpc_agent.experiment.writing.tasks_file import CLI, command_of
 from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.infra.transport import quote
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.author.cluster_choice import likely_cluster, python_of
 from hpc_agent.ops.run.command_line import command_line
@@ -230,7 +232,8 @@ class SubmitInputs:
         if last:
             return self._resolve("executor", last.executor, f"the last run, {last.run_id}")
         entries = all_executors(self.repo.root)[0]
-        found = [f"python3 {entry.key}" for entry in entries if not entry.is_function]
+        starts = [entry.start.words for entry in entries if entry.start]
+        found = [quote([DEFAULT_PYTHON if word == PYTHON else word for word in words]) for words in starts]
         context = "tasks.py has no FLAGS, and nothing was run from here yet"
         write_them = f"Write tasks with FLAGS: '{build_tasks_command(entries)}'."
         return self._leave_open("executor", found, None, context, write_them, "tasks")

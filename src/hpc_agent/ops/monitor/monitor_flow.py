@@ -6,23 +6,24 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import SchedulerRefused
+from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.errors import HpcError, SchedulerRefused
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.outage import REPEATED, Outage
-from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
+from hpc_agent.ops.run.resubmission import command_of, limits_of, resubmit_failed
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.state.runs import read_run_sidecar
-from hpc_agent.world import World
+from hpc_agent.world import Progress, World
 
 # Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
 SLOWEST_SEC, SLOWEST_LOCAL_SEC = 300.0, 5.0
 UNCHANGED_BEFORE_SLOWER = 2
+RESUBMISSIONS_SHOWN = 20
 # While other tasks run, a smaller share of failed tasks gets no array of its own.
 WORTH_AN_ARRAY = 0.05
 
@@ -60,6 +61,7 @@ class MonitorFlowResult(Result):
     elapsed_seconds: float
     next_step: str
     resubmitted: Annotated[int, doc("tasks that this watch submitted again")] = 0
+    resubmissions: Annotated[list[dict[str, Any]], doc("the first 20: tasks, count, classes, resources")] = []
     blocked: Annotated[list[dict[str, Any]], doc("failures that need a person: class, why, remedy, tasks, sample")] = []
     waiting: Annotated[list[dict[str, Any]], doc("the reasons of waiting tasks, as of the last look")] = []
     notes: Annotated[list[str], doc("what to know of complete tasks")] = []
@@ -77,14 +79,15 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated end, the
     walltime that is left, or a tenth of the time that tasks have run. A look that fails (the network, a busy login node) is
     repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run goes on
-    without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and with ``auto_resubmit`` the
-    failed tasks that need no person.
+    without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a chain;
+    failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on standard
+    error.
     """
     run = known_run(world, request)
     pace = PollInterval(run.node.cluster, request.poll_interval_sec)
     started, ticks, stuck = world.awake(), 0, 0
     latest: StatusResult | None = None
-    follow_up = FollowUp(run, request, request.max_resubmits or run.record.total_tasks)
+    follow_up = FollowUp(run, request, world.progress, request.max_resubmits or run.record.total_tasks)
     while True:
         acted = False
         try:
@@ -102,17 +105,22 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         elapsed = world.awake() - started
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.outage.failed
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
+        stuck = STUCK_LOOKS if stuck and latest and latest.held_for_canary else stuck  # no further look changes that
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
             break
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
     unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
-    same = ("run_id", "last_status", "failures_by_cause", "samples", "next_step", "waiting", "notes")
+    problems = follow_up.explain(latest)
+    same = ("run_id", "last_status", "failures_by_cause", "samples", "waiting", "notes")
     return MonitorFlowResult(
         lifecycle_state=latest.lifecycle_state if latest.lifecycle_state in TERMINAL else unfinished,
         ticks=ticks,
         elapsed_seconds=round(elapsed, 3),
+        next_step=follow_up.next_step or latest.next_step,
         resubmitted=follow_up.resubmitted,
+        resubmissions=follow_up.resubmissions,
         blocked=follow_up.blocked,
+        partial_errors=[*latest.partial_errors, *problems],
         **{name: getattr(latest, name) for name in same},
     )
 
@@ -154,37 +162,74 @@ class FollowUp:
 
     run: KnownRun
     request: MonitorFlowRequest
+    progress: Progress
     most: int
     resubmitted: int = 0
+    resubmissions: list[dict[str, Any]] = field(default_factory=list)
     blocked: list[dict[str, Any]] = field(default_factory=list)
+    next_step: str = ""  # set where the watch knows better than the last look
     _refused_at: tuple[Any, ...] | None = None
 
     def act(self, seen: StatusResult) -> bool:
-        """Submit all that is due after a look. Return True when anything was submitted."""
-        if self.run.record.open_resubmit:
-            return self._submit(self._policy())
+        """Submit all that is due after a look. Return True when anything was submitted.
+
+        A resubmission that was interrupted is finished with its own policy, and only where this watch may resubmit.
+        """
+        record, failed = self.run.record, bool(seen.last_status["failed"]) and not seen.stale
+        chain = self._next_segment() if seen.failures_by_cause.get("checkpointed") and failed else None
+        if record.open_resubmit:
+            policy = record.open_policy or self._policy()
+            if self.request.auto_resubmit or policy == chain:
+                return self._submit(policy)
+            chain = None
         if seen.to_submit and not seen.stale:
             return advance(self.run)[0] > 0
+        if chain and self._submit(chain):
+            return True
+        return failed and self._resubmit(seen)
+
+    def explain(self, seen: StatusResult) -> list[PartialError]:
+        """Fill ``blocked`` and ``next_step`` for the failures that the last look showed. Return what went wrong."""
+        record = self.run.record
+        if record.open_resubmit:
+            policy = record.open_policy
+            self.next_step = (
+                command_of(record.run_id, policy) if policy else f"hpc-agent resubmit --run-id {record.run_id}"
+            )
         if not seen.last_status["failed"] or seen.stale:
-            return False
-        if seen.failures_by_cause.get("checkpointed"):
-            chain = read_run_sidecar(self.run.repo, self.run.record.run_id).chain
-            if chain and chain["mode"] == "detect":  # the next segment follows the checkpoint
-                attempts = int(chain["segments"]) - 1
-                policy = {"classes": ["checkpointed"], "max_attempts": attempts, "caps": limits_of(self.run)}
-                if self._submit(policy):
-                    return True
-        return self._resubmit(seen)
+            self.blocked = []
+            return []
+        if self._counts(seen) == self._refused_at:  # asked at this look
+            return []
+        try:
+            plan = resubmit_failed(self.run, self._policy(), dry_run=True)
+        except HpcError as error:
+            return [PartialError(code=error.error_code, detail=error.message)]
+        self.blocked = plan.blocked
+        if plan.groups and not self.request.auto_resubmit and not seen.held_for_canary:
+            self.next_step = self.next_step or f"hpc-agent monitor-flow --run-id {record.run_id} --auto-resubmit"
+        return []
+
+    def _next_segment(self) -> dict[str, Any] | None:
+        """Return the policy of the next segment, for a chain whose segments follow a checkpoint."""
+        chain = read_run_sidecar(self.run.repo, self.run.record.run_id).chain
+        if not chain or chain["mode"] != "detect":
+            return None
+        attempts = int(chain["segments"]) - 1
+        return {"classes": ["checkpointed"], "max_attempts": attempts, "caps": limits_of(self.run)}
+
+    @staticmethod
+    def _counts(seen: StatusResult) -> tuple[Any, ...]:
+        """Return what a refusal depends on."""
+        status = seen.last_status
+        live = status["running"] + status["pending"] > 0
+        return status["failed"], tuple(sorted(seen.failures_by_cause.items())), live
 
     def _resubmit(self, seen: StatusResult) -> bool:
-        status = seen.last_status
-        live = status["running"] + status["pending"]
-        too_few = live and status["failed"] < WORTH_AN_ARRAY * seen.total_tasks
-        if not self.request.auto_resubmit or self.resubmitted >= self.most or too_few:
-            return False
+        status, counts = seen.last_status, self._counts(seen)
+        too_few = counts[-1] and status["failed"] < WORTH_AN_ARRAY * seen.total_tasks
         # A refusal stands until the counts change.
-        counts = (status["failed"], tuple(sorted(seen.failures_by_cause.items())), bool(live))
-        if counts == self._refused_at:
+        if not self.request.auto_resubmit or self.resubmitted >= self.most or too_few or counts == self._refused_at:
             return False
         if self._submit(self._policy()):
             return True
@@ -197,7 +242,9 @@ class FollowUp:
 
     def _submit(self, policy: dict[str, Any]) -> bool:
         answer = resubmit_failed(self.run, policy)
-        self.run.record.open_resubmit = None
         self.blocked = answer.blocked
         self.resubmitted += answer.resubmitted
+        for group in answer.groups:
+            self.progress.update("resubmitted", **group)
+        self.resubmissions = [*self.resubmissions, *answer.groups][:RESUBMISSIONS_SHOWN]
         return answer.resubmitted > 0

@@ -11,7 +11,7 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.outage import patiently
-from hpc_agent.ops.run.run_status import StatusResult, ask_status, stale_errors
+from hpc_agent.ops.run.run_status import StatusResult, ask_status, mends, stale_errors
 from hpc_agent.world import World
 
 
@@ -42,7 +42,7 @@ class FailuresResult(Result):
         list[dict[str, Any]],
         doc(
             "the most frequent first: class, count, tasks (ranges), confidence (certain, likely, guess), evidence, "
-            "fingerprint, sample, hosts, remedy, action, how often it was resubmitted"
+            "fingerprint, sample (with its attempts), hosts, remedy, action, how often it was resubmitted"
         ),
     ]
     more_clusters: Annotated[int, doc("clusters beyond the first 50")] = 0
@@ -77,8 +77,9 @@ def _next_step(run_id: str, answer: dict[str, Any]) -> str:
     """Return the command that fits the failures."""
     if not answer["failed"]:
         return f"hpc-agent status --run-id {run_id}"
-    if any(cluster["action"] not in ("fix", "ask") for cluster in answer["clusters"]):
-        return f"hpc-agent resubmit --run-id {run_id}"
+    if any(mends(cluster["class"]) and cluster["resubmitted"] < max(cluster["attempts_allowed"], 1)
+           for cluster in answer["clusters"]):  # fmt: skip
+        return f"hpc-agent monitor-flow --run-id {run_id} --auto-resubmit"
     return f"hpc-agent logs --run-id {run_id} --task-id {answer['clusters'][0]['sample']['task']}"
 
 
@@ -95,7 +96,11 @@ class LogsRequest(RunScoped):
 class LogsResult(Result):
     run_id: str
     logs: Annotated[
-        list[dict[str, Any]], doc("task, content, state, cause, message, host, path, scheduler_output, missing")
+        list[dict[str, Any]],
+        doc(
+            "task, content, state, cause (a class of failures), message, host, path, scheduler_output, missing; attempts of "
+            "a task that ran more than once: what each asked for, its cause and host"
+        ),
     ]
     failed: Annotated[int | None, doc("how many tasks have failed in all (with all_failed)")] = None
 
@@ -114,20 +119,23 @@ def logs(request: LogsRequest, world: World) -> LogsResult:
 
 
 def _follow(world: World, run: KnownRun, request: LogsRequest, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Show new lines until every task has ended, with one question for all logs at a time. Return the last answer."""
+    """Show new lines until every task has ended, with one question for all logs at a time. Return the ends of the logs.
+
+    A task that was killed with its record is known to the scheduler alone, which is asked once in ``min_poll_sec``.
+    """
     pause = 1.0 if run.node.cluster.ssh_target is None else max(2.0, run.node.cluster.min_poll_sec / 5)
-    several = len(shown) > 1
+    several, asked = len(shown) > 1, world.awake()
+    tasks = {"tasks": [entry["task"] for entry in shown], "lines": request.lines}
     while True:
         for entry in shown:
             for line in entry["content"].splitlines():
                 world.progress.say(f"[{entry['task']}] {line}" if several else line)
         if all(entry["state"] is not None for entry in shown):
-            return shown
+            ended: list[dict[str, Any]] = run.node.ask("logs", run.record.run_id, tasks)["logs"]
+            return ended
         world.sleep(pause)
-        question = {
-            "tasks": [entry["task"] for entry in shown],
-            "lines": request.lines,
-            "since": {str(entry["task"]): entry["size"] for entry in shown if entry.get("size") is not None},
-        }
-        ask = partial(run.node.ask, "logs", run.record.run_id, question)
+        since = {str(entry["task"]): entry["size"] for entry in shown if entry.get("size") is not None}
+        due = world.awake() - asked >= run.node.cluster.min_poll_sec
+        asked = world.awake() if due else asked
+        ask = partial(run.node.ask, "logs", run.record.run_id, {**tasks, "since": since, "ask": due})
         shown = patiently(world, ask, True, math.inf)["logs"]

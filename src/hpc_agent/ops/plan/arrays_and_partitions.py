@@ -68,7 +68,7 @@ def plan_throughput(request: PlanThroughputRequest, world: World) -> PlanThrough
     most = constraints.max_array_size * constraints.max_concurrent_jobs
     pack = request.pack or choose_pack(request.total_tasks, request.est_task_sec, walltime, most)
     asked = {name: getattr(request, name) for name in ("total_tasks", "est_task_sec", "cpus", "max_running")}
-    plan = compute_submission_plan(WorkloadSpec(pack=pack, **asked), constraints)
+    plan = compute_submission_plan(WorkloadSpec(pack=pack, cores=cluster.cores, **asked), constraints)
     same = ("strategy", "total_tasks", "pack", "n_waves", "est_total_wall_sec", "lower_bound_sec", "est_core_hours")
     return PlanThroughputResult(
         cluster=cluster.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -114,7 +115,13 @@ def adopt(journal: Journal, repo: RepoLayout, cluster: str, document: dict[str, 
     write_run_sidecar(repo, sidecar)
     known = msgspec.structs.replace(sidecar, cluster=cluster, remote_path=remote_path)
     elsewhere = document["root"].rpartition("/")[2] != repo.remote_name
-    journal.append(sidecar.run_id, "submitting", **identity_of(known), adopted=elsewhere)
+    # The newest run is the one that was submitted last, whenever this machine heard of each.
+    began = (
+        datetime.fromisoformat(sidecar.submitted_at.replace("Z", "+00:00")).timestamp()
+        if sidecar.submitted_at
+        else None
+    )
+    journal.append(sidecar.run_id, "submitting", **identity_of(known), adopted=elsewhere, started_at=began)
     journal_ledger(journal, sidecar.run_id, remote_path, document["arrays"], accepted=True)
 
 

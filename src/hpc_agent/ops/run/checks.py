@@ -19,8 +19,9 @@ from hpc_agent.experiment.reading.starts import INTERPRETERS
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.task_environment import is_reserved
-from hpc_agent.ops.run.evidence import Evidence
+from hpc_agent.ops.run.evidence import FEW_ROWS, Evidence
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun
 from hpc_agent.ops.run.planned_run import PlannedRun
@@ -154,9 +155,14 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     if any(pattern.search(file.read_bytes()) for file in small):
         return None
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
-    fix = f"""Pass it on: --executor '{frozen.request.executor} --{name} "${variables[-1]}"', or let .hpc/cli.py do it: """
-    fix += f"'hpc-agent build-tasks-py --executors {script}'."
-    return Finding(SIGNATURES, "error", "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
+    command = f'{frozen.request.executor} --{name} "${variables[-1]}"'
+    fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
+    fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
+    # A script of another language that takes no parameters at all may be meant so: its tasks are repetitions.
+    is_python = entry.start is not None and entry.start.is_python
+    takes_it = is_python or any(flag.name == name for flag in entry.flags)
+    severity: Severity = "error" if takes_it else "warning"
+    return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
 
 def check_series_axes(frozen: FrozenRun) -> list[Finding]:
@@ -248,28 +254,34 @@ def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
                 yield task, name, value
 
 
-def check_history(walltime_sec: int | None, evidence: Evidence | None, pack: int = 1) -> list[Finding]:
-    """Compare the requested walltime with the measured time of such tasks."""
-    if evidence is None:
+def check_history(
+    walltime_sec: int | None, evidence: Evidence | None, pack: int = 1, ceiling: int | None = None
+) -> list[Finding]:
+    """Compare the requested walltime with the measured time of such tasks; ``ceiling``: the most that is allowed."""
+    time = evidence.time if evidence else None
+    if time is None:
         message = "no task of this executor was measured on this cluster yet"
         fix = "Try one task first: 'hpc-agent submit-and-verify'."
         return [Finding(HISTORY, "info", "no_history", message, fix)]
     if walltime_sec is None:
         return []
     severity: Severity = "warning"
-    needed, origin = evidence.worst_sec * pack, evidence.time_origin
+    needed, advice, origin = time.needed_sec(pack), time.walltime_sec(pack), time.origin
+    element = "such a task" if pack == 1 else f"an element of {pack} such tasks"
     if walltime_sec < needed:
         severity, code = "error", "walltime_too_short"
-        message = f"is less than the {needed:.0f} s that such tasks take ({origin})"
-    elif walltime_sec < evidence.task_sec * pack:
-        code, message = "walltime_tight", f"leaves little room: such tasks take up to {needed:.0f} s"
-    elif walltime_sec > TOO_GENEROUS * evidence.walltime_sec(pack):
-        code = "walltime_generous"
-        message = f"is far more than the {needed:.0f} s that such tasks take, and waits longer"
+        message = f"is less than the {needed} s of {element} ({origin})"
+    elif walltime_sec < time.tight_sec(pack):
+        code, message = "walltime_tight", f"leaves little room for the {needed} s of {element} ({origin})"
+    elif walltime_sec > TOO_GENEROUS * advice and time.rows >= FEW_ROWS:
+        code, message = "walltime_generous", f"is far more than the {needed} s of {element}, and waits longer"
     else:
         return []
-    facts = {"field": "resources.walltime_sec", "asked": walltime_sec, "needed_sec": round(needed, 1), "origin": origin}
-    fix = f"Ask for --walltime-sec {evidence.walltime_sec(pack)}, or leave it out: then it follows the measurements."
+    facts = {"field": "resources.walltime_sec", "asked": walltime_sec, "needed_sec": needed, "origin": origin}
+    fix = f"Ask for --walltime-sec {advice}, or leave it out: then it follows the measurements."
+    if ceiling is not None and advice > ceiling:
+        fix = f"{advice} s would be right, and the cluster allows {ceiling} s: "
+        fix += "give an element fewer tasks with --pack." if pack > 1 else "split the tasks into shorter ones."
     return [Finding(HISTORY, severity, code, f"walltime {walltime_sec} s {message}", fix, facts)]
 
 
@@ -292,7 +304,9 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_signatures(frozen),
         *check_inputs(frozen),
         *check_series_axes(frozen),
-        *check_history(request.resources.walltime_sec, planned.evidence, planned.arrays.pack),
+        *check_history(
+            request.resources.walltime_sec, planned.evidence, planned.arrays.pack, frozen.constraints.max_walltime_sec
+        ),
         *check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id()),
     ]
 

@@ -27,6 +27,12 @@ MOST_GROUPS = 24
 FLAT = 0.1
 # Above this multiple of the largest measured value, a prediction is marked as beyond.
 FAR = 4.0
+# From so many rows on, a quantile is taken for the largest value.
+FEW_ROWS, MANY_ROWS = 5, 20
+# The margin above a limit that tasks reached: recovery doubles it too.
+BOUND_MARGIN = 2.0
+# Metric -> class of the failures that end where the metric reaches its limit.
+ENDED_BY = {"seconds": "walltime", "max_rss_mb": "out_of_memory"}
 
 
 @dataclass(frozen=True)
@@ -56,28 +62,45 @@ class Model:
 
 @dataclass(frozen=True)
 class Prediction:
-    """``worst``: the largest need of a task, without margin. ``typical``: the mean over the tasks."""
+    """``worst``: the largest need of a task, without margin. ``typical``: the mean over the tasks.
+
+    ``rows``: complete tasks; ``ended``: those that failed at ``worst`` or beyond what complete tasks explain, so that
+    ``worst`` is a lower bound. ``share``: of the rows, those within ``worst``.
+    """
 
     worst: float
     typical: float
     rows: int
     by: str
     beyond: bool
+    ended: int = 0
+    share: float = 1.0
 
 
 def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float = 0.95) -> Prediction | None:
     """Predict the need of ``tasks`` from rows with ``kwargs`` and a positive ``metric``. Return None without such rows.
 
     Of one number (log-log regression), one category (means of logarithms) and both, the simplest model that explains
-    80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum.
+    80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum. The rows of
+    failed tasks have ``<metric>_at_least``: the prediction is not below them. They alone, without a complete task, count
+    where the task was ended at the limit of this metric.
     """
     data = [(row.get("kwargs") or {}, math.log(value)) for row in rows if (value := _positive(row.get(metric)))]
+    failed = [(row, math.log(value)) for row in rows if (value := _positive(row.get(f"{metric}_at_least")))]
     if not data:
-        return None
+        limits = [y for row, y in failed if row.get("class") == ENDED_BY.get(metric)]
+        worst = math.exp(max(limits, default=0.0))
+        return Prediction(worst, worst, 0, "", False, ended=len(limits)) if limits else None
     model = _best(data)
-    share = 1.0 if len(data) < 20 else quantile
+    share = 1.0 if len(data) < MANY_ROWS else quantile
     spread = sorted(model.residuals)[math.ceil(share * len(data)) - 1]
+    # By how much failed tasks exceeded what the model expects of them; None: it expects nothing.
+    excess = [(y, None if at is None else y - at) for row, y in failed for at in [model.at(row.get("kwargs") or {})]]
     most = max(y for _, y in data)
+    ended = sum(y > most if above is None else above > spread for y, above in excess)
+    spread = max([spread, *(above for _, above in excess if above is not None)])
+    most = max([most, *(y for y, _ in excess)])
+    floor = max((y for y, above in excess if above is None), default=-math.inf)
     expected, beyond = [], False
     for kwargs in tasks:
         y = model.at(kwargs)
@@ -86,9 +109,8 @@ def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float 
         expected.append(most - spread if y is None else y)
     if not expected:
         return None
-    return Prediction(
-        math.exp(max(expected) + spread), fmean(map(math.exp, expected)), len(data), model.words(), beyond
-    )
+    worst, typical = math.exp(max(max(expected) + spread, floor)), fmean(map(math.exp, expected))
+    return Prediction(worst, typical, len(data), model.words(), beyond, ended, share)
 
 
 def _best(data: list[tuple[Row, float]]) -> Model:
@@ -157,21 +179,39 @@ def _squares(values: list[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The needs of one task and their origins. ``task_sec`` and ``mem_mb`` include a margin, the other numbers none."""
+class TimeNeed:
+    """The seconds of one task. ``task_sec`` includes a margin, the other numbers none; ``rows``: measured tasks."""
 
     task_sec: float
     worst_sec: float
     typical_sec: float
-    mem_mb: int | None
-    time_origin: str
-    memory_origin: str
+    rows: int
+    origin: str
+
+    def needed_sec(self, pack: int) -> int:
+        """Return the seconds that an element with ``pack`` tasks in turn takes as far as is known, without margin."""
+        return math.ceil(self._element_sec(self.worst_sec, pack))
+
+    def tight_sec(self, pack: int) -> int:
+        """Return the seconds below which an element has less than the margin."""
+        return math.ceil(self._element_sec(self.task_sec, pack))
 
     def walltime_sec(self, pack: int) -> int:
-        """Return the seconds of an element with ``pack`` tasks in turn: one worst task, the others typical."""
-        # between the typical need and the worst one with its margin
-        others = math.sqrt(self.typical_sec * self.task_sec)
-        return math.ceil((self.task_sec + (pack - 1) * others + START_UP_SEC) / 60) * 60
+        """Return the walltime to ask for: with the margin and the start-up, in whole minutes."""
+        return math.ceil((self._element_sec(self.task_sec, pack) + START_UP_SEC) / 60) * 60
+
+    def _element_sec(self, worst: float, pack: int) -> float:
+        """Return the seconds of one worst task and of the others, each between the typical need and the worst one."""
+        return worst + (pack - 1) * math.sqrt(self.typical_sec * worst)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The needs of one task: each is None where nothing is known. ``mem_mb`` includes a margin."""
+
+    time: TimeNeed | None
+    mem_mb: int | None
+    memory_origin: str
 
 
 def measured(
@@ -199,31 +239,45 @@ def _without(names: set[str], kwargs: Row) -> Row:
 
 def from_rows(rows: list[Row], kwargs: list[Row]) -> Evidence | None:
     """Return the evidence in rows of earlier tasks for new tasks with these parameters. Pure."""
-    seconds = predict(rows, "seconds", kwargs)
-    if seconds is None:
+    seconds, memory = predict(rows, "seconds", kwargs), predict(rows, "max_rss_mb", kwargs)
+    if seconds is None and memory is None:
         return None
-    memory = predict(rows, "max_rss_mb", kwargs)
     steps = math.ceil(memory.worst * _margin(memory) / MEMORY_STEP_MB) if memory else 0
+    time = None
+    if seconds is not None:
+        origin = _origin(rows, seconds, "s")
+        time = TimeNeed(seconds.worst * _margin(seconds), seconds.worst, seconds.typical, seconds.rows, origin)
     return Evidence(
-        task_sec=seconds.worst * _margin(seconds),
-        worst_sec=seconds.worst,
-        typical_sec=seconds.typical,
+        time=time,
         mem_mb=max(MEMORY_FLOOR_MB, steps * MEMORY_STEP_MB) if memory else None,
-        time_origin=_origin(rows, seconds, "s"),
         memory_origin=_origin(rows, memory, "MiB") if memory else "",
     )
 
 
 def _margin(prediction: Prediction) -> float:
-    """Return the factor of the margin: larger for fewer measured tasks."""
-    margin = 2.0 if prediction.rows < 5 else 1.5 if prediction.rows < 20 else 1.25
-    return margin * 1.5 if prediction.beyond else margin
+    """Return the factor of the margin: larger for fewer measured tasks, and above a lower bound."""
+    margin = 2.0 if prediction.rows < FEW_ROWS else 1.5 if prediction.rows < MANY_ROWS else 1.25
+    margin = margin * 1.5 if prediction.beyond else margin
+    return max(margin, BOUND_MARGIN) if prediction.ended else margin
 
 
 def _origin(rows: list[Row], prediction: Prediction, unit: str) -> str:
+    """Return the origin in a phrase. "At most" is said only of the largest value of all complete tasks."""
     runs = list(dict.fromkeys(str(row["run_id"]) for row in rows if "run_id" in row))
     which = runs[0] if len(runs) == 1 else f"{len(runs)} runs, last {runs[0]}" if runs else "earlier runs"
-    text = f"measured: {prediction.worst:.3g} {unit} at most, by {prediction.rows} tasks of {which}"
-    text += f", by {prediction.by}" if prediction.by else ""
+    number = f"{prediction.worst:.3g}" if prediction.worst < 100 else f"{prediction.worst:.0f}"
+    of = f"{_tasks(prediction.rows)} of {which}"
+    if prediction.ended:
+        text = f"measured: at least {number} {unit}, where {_tasks(prediction.ended)} failed; beside {of}"
+    elif prediction.by:
+        text = f"predicted: {number} {unit} by {prediction.by}, from {of}"
+    elif prediction.share < 1:
+        text = f"measured: {number} {unit} or less in {prediction.share:.0%} of {of}"
+    else:
+        text = f"measured: {number} {unit} at most, by {of}"
     text += "; beyond what was measured" if prediction.beyond else ""
     return f"{text}; with a margin of {_margin(prediction) - 1:.0%}"
+
+
+def _tasks(number: int) -> str:
+    return f"{number} task{'' if number == 1 else 's'}"

@@ -15,7 +15,7 @@ from hpc_agent.ops.run.ledger_summary import all_accepted, arrays_left, job_ids_
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.runs import read_run_sidecar
-from hpc_agent.state.task_samples import has_samples, keep_samples
+from hpc_agent.state.task_samples import keep_samples, measured_as
 from hpc_agent.world import World
 
 RunId = Annotated[str, doc("as submit returned it; 'latest' is the newest run of the repo")]
@@ -128,13 +128,16 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
 
 
 def ask_measured(run: KnownRun, verb: str, question: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-    """Ask the cluster about a run; keep the time and memory of an ended run's tasks, once, for the next plan.
+    """Ask the cluster about a run; keep the time and memory of an ended run's tasks for the next plan.
 
-    Raises the errors of the connection and of the verb. An error of the measurements is ignored.
+    They are measured again when tasks of the run were run again since. Raises the errors of the connection and of the
+    verb. An error of the measurements is ignored.
     """
-    lacking = not has_samples(run.repo, run.record.cluster, run.record.run_id)
-    answer = run.node.ask(verb, run.record.run_id, {**question, "measure": lacking}, timeout)
+    known = measured_as(run.repo, run.record.cluster, run.record.run_id)
+    question = {**question, "measure": known is None, **({"measured_as": known} if known is not None else {})}
+    answer = run.node.ask(verb, run.record.run_id, question, timeout)
     with contextlib.suppress(errors.HpcError, OSError):
         if rows := answer.get("measured"):
-            keep_samples(run.repo, read_run_sidecar(run.repo, run.record.run_id), rows)
+            sidecar = read_run_sidecar(run.repo, run.record.run_id)
+            keep_samples(run.repo, sidecar, rows, answer.get("measured_as", ""))
     return answer

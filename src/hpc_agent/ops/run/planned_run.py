@@ -88,7 +88,7 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     wanted, limits, total = request.resources, frozen.constraints, frozen.tasks.total
     gpu_type = wanted.gpu_type if wanted.gpus else None
     evidence = measured(frozen.repo, frozen.cluster.name, frozen.executors, request.executor, gpu_type, frozen.tasks)
-    est_task_sec = request.est_task_sec or (evidence.typical_sec if evidence else None)
+    est_task_sec = request.est_task_sec or (evidence.time.typical_sec if evidence and evidence.time else None)
     longest = wanted.walltime_sec or limits.max_walltime_sec
     most_elements = limits.max_array_size * limits.max_concurrent_jobs
     pack = request.pack or choose_pack(total, est_task_sec, longest, most_elements)
@@ -103,6 +103,7 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
         cpus=resolved.resources["cpus"],
         max_running=request.max_running,
         first_task=first,
+        cores=frozen.cluster.cores,
     )
     return PlannedRun(frozen, request, resolved, compute_submission_plan(workload, limits), evidence)
 

@@ -92,11 +92,11 @@ def _walltime(
         if wanted.walltime_sec > ceiling:
             return ceiling, _segments(cluster, wanted.walltime_sec, ceiling, origin)
         return wanted.walltime_sec, 1
-    if evidence is not None:
-        measured = evidence.walltime_sec(pack)
-        origin["walltime_sec"] = evidence.time_origin + (f", {pack} tasks an element" if pack > 1 else "")
+    if evidence is not None and evidence.time is not None:
+        measured = evidence.time.walltime_sec(pack)
+        origin["walltime_sec"] = evidence.time.origin + (f", {pack} tasks an element" if pack > 1 else "")
         if measured > ceiling:
-            origin["walltime_sec"] += ", cut to the cluster's limit"
+            origin["walltime_sec"] += f", cut from {measured} s to the cluster's limit"
         return min(measured, ceiling), 1
     asked = cluster.default_walltime_sec or DEFAULT_WALLTIME_SEC
     origin["walltime_sec"] = "default_walltime_sec" if cluster.default_walltime_sec else "built-in default of 4 h"
@@ -104,6 +104,8 @@ def _walltime(
         # A request a little below the limit fits into gaps of the schedule (back-fill).
         origin["walltime_sec"] += ", trimmed below the cluster's limit for back-fill"
         return (ceiling - ARBITRAGE_SEC) // ARBITRAGE_STEP_SEC * ARBITRAGE_STEP_SEC, 1
+    if asked > ceiling:
+        origin["walltime_sec"] += f", cut from {asked} s to the cluster's limit"
     return min(asked, ceiling), 1
 
 
@@ -137,13 +139,21 @@ def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidenc
         return wanted.mem_mb
     if evidence is not None and evidence.mem_mb is not None:
         origin["mem_mb"] = evidence.memory_origin
-        return min(evidence.mem_mb, limit) if limit else evidence.mem_mb
+        return _within(evidence.mem_mb, limit, origin)
     if cluster.default_mem_mb is None:
         origin["mem_mb"] = "the scheduler's own default"
         return None
     buffered = math.ceil(cluster.default_mem_mb * (1 + cluster.cold_start_mem_buffer))
     origin["mem_mb"] = f"default_mem_mb plus {cluster.cold_start_mem_buffer:.0%}, as there is no history"
-    return min(buffered, limit) if limit else buffered
+    return _within(buffered, limit, origin)
+
+
+def _within(wanted: int, limit: int | None, origin: dict[str, str]) -> int:
+    """Return the memory of an element, at most that of a node; the origin says when it is cut."""
+    if limit is None or wanted <= limit:
+        return wanted
+    origin["mem_mb"] += f", cut from {wanted} MiB to the {limit} MiB of a node"
+    return limit
 
 
 def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:

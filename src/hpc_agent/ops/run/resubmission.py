@@ -7,6 +7,7 @@ import secrets
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Result
+from hpc_agent.errors import SchedulerRefused
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.ledger_summary import owner
@@ -35,16 +36,18 @@ def limits_of(run: KnownRun) -> dict[str, Any]:
 
 
 def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False) -> ResubmitResult:
-    """Journal the intent, decide and submit on the cluster, journal the outcome.
+    """Journal the intent with its policy, decide and submit on the cluster, journal the outcome.
 
-    An intent without an outcome is used again with its request id: the cluster finishes that resubmission first.
+    An intent without an outcome is used again with its request id: where the cluster has its decision, that one is
+    finished; else this policy takes its place. A dry run has a request id of its own and touches neither.
     """
     run_id = run.record.run_id
     policy_sha = hashlib.sha256(repr(sorted(policy.items())).encode()).hexdigest()[:8]
-    request_id = run.record.open_resubmit or f"{policy_sha}-{secrets.token_hex(4)}"
-    if not dry_run and not run.record.open_resubmit:
-        run.journal.append(run_id, "resubmitting", request_id=request_id)
-        run.record.open_resubmit = request_id
+    begun = None if dry_run else run.record.open_resubmit
+    request_id = begun or f"{policy_sha}-{secrets.token_hex(4)}"
+    if not dry_run and not (begun and run.record.open_policy == policy):
+        run.journal.append(run_id, "resubmitting", request_id=request_id, policy=policy)
+        run.record.open_resubmit, run.record.open_policy = request_id, policy
     question = {
         "request_id": request_id,
         "owner": owner(),
@@ -53,10 +56,17 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         "job_prefix": job_name(run_id, ""),
         "max_array_size": max_array_size(run),
     }
-    answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
+    try:
+        answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
+    except SchedulerRefused as error:  # the cluster withdrew what was refused: nothing is open
+        known = [facts.get("job_id") for facts in error.details.get("arrays", {}).values()]
+        accepted = [str(job) for job in known if job and str(job) not in run.record.job_ids]
+        run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=accepted)
+        raise
     jobs = [str(job) for job in answer["jobs"].values() if job]
     if not dry_run:
-        run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs)
+        run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs, waiting=answer["waiting"])
+        run.record.open_resubmit = run.record.open_policy = None
     for refusal in answer["blocked"]:
         refusal["remedy"] = refusal["remedy"].replace("RUN", run_id)
     count = sum(group["count"] for group in answer["groups"])
@@ -67,8 +77,24 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         job_ids=jobs,
         **{name: answer[name] for name in ("deduped", "groups", "blocked", "waiting")},
         lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
-        next_step=f"hpc-agent monitor-flow --run-id {run_id}" if count else f"hpc-agent failures --run-id {run_id}",
+        next_step=f"hpc-agent {_next_verb(answer, count)} --run-id {run_id}",
     )
+
+
+def _next_verb(answer: dict[str, Any], count: int) -> str:
+    if not count:
+        return "failures"
+    return "verify-canary" if answer.get("held_for_canary") else "monitor-flow"
+
+
+def command_of(run_id: str, policy: dict[str, Any]) -> str:
+    """Return the resubmit command with this policy."""
+    parts = [f"hpc-agent resubmit --run-id {run_id}"]
+    parts += [f"--task-id {','.join(map(str, policy['tasks']))}"] if policy.get("tasks") else []
+    parts += [f"--classes {','.join(policy['classes'])}"] if policy.get("classes") else []
+    given = {**(policy.get("overrides") or {}), "max_attempts": policy.get("max_attempts")}
+    parts += [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
+    return " ".join([*parts, *(["--force"] if policy.get("force") else [])])
 
 
 def max_array_size(run: KnownRun) -> int:

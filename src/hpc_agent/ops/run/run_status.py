@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import PartialError, Result
+from hpc_agent.node.shared.failure_classes import BY_NAME
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, ask_measured
 from hpc_agent.state.journal import Journal, RunRecord
@@ -23,7 +24,7 @@ class StatusResult(Result):
     failed_tasks: Annotated[dict[str, Any], doc("count, ranges (bounded), truncated")]
     running_tasks: dict[str, Any]
     unknown_tasks: Annotated[dict[str, Any], doc("tasks that neither record, queue nor accounting explains")]
-    failures_by_cause: dict[str, int]
+    failures_by_cause: Annotated[dict[str, int], doc("failed tasks of each class, named as 'failures' names them")]
     samples: Annotated[list[dict[str, Any]], doc("one failed task for each cause, with the evidence")]
     reasons: Annotated[dict[str, int], doc("why tasks are pending or held, in the scheduler's words, with counts")]
     waiting: Annotated[
@@ -68,7 +69,13 @@ def ask_status(run: KnownRun) -> StatusResult:
         last_status={**counts, "checked_at": answer["checked_at"], "waves": answer["waves"]},
         eta_seconds=eta,
         next_look_sec=within,
-        next_step=next_step(run_id, answer["lifecycle_state"], counts, bool(answer.get("held_for_canary"))),
+        next_step=next_step(
+            run_id,
+            answer["lifecycle_state"],
+            counts,
+            bool(answer.get("held_for_canary")),
+            mendable=not answer.get("resubmitted") and any(map(mends, answer["failures_by_cause"])),
+        ),
         notes=oom_notes((answer.get("oom_killed_tasks") or {}).get("ranges", "")),
         partial_errors=stale_errors(answer["stale"]),
         **{name: answer[name] for name in SAME},
@@ -115,12 +122,21 @@ def journal_status(journal: Journal, record: RunRecord, answer: dict[str, Any]) 
         record.status, record.last_status = answer["lifecycle_state"], counts
 
 
-def next_step(run_id: str, state: str, counts: dict[str, int], held_for_canary: bool = False) -> str:
-    """Return the command that fits the state of a run."""
+def mends(cause: str) -> bool:
+    """Return True for a class of failures that recovery submits again by itself."""
+    return cause in BY_NAME and BY_NAME[cause].action not in ("fix", "ask")
+
+
+def next_step(
+    run_id: str, state: str, counts: dict[str, int], held_for_canary: bool = False, mendable: bool = False
+) -> str:
+    """Return the command that fits the state of a run. ``mendable``: recovery may help some of the failed tasks."""
     if state == "complete":
-        verb = "aggregate"
-    elif counts.get("failed"):
-        verb = "failures"
-    else:
-        verb = "verify-canary" if held_for_canary else "monitor-flow"
+        return f"hpc-agent aggregate --run-id {run_id}"
+    if held_for_canary:
+        return f"hpc-agent verify-canary --run-id {run_id}"
+    if counts.get("failed") and mendable:
+        return f"hpc-agent monitor-flow --run-id {run_id} --auto-resubmit"
+    # A run that has ended is not watched: the tasks of an abandoned one left no trace.
+    verb = "failures" if counts.get("failed") else "verify-submitted" if state == "abandoned" else "monitor-flow"
     return f"hpc-agent {verb} --run-id {run_id}"

@@ -15,6 +15,8 @@ from hpc_agent.world import World
 # Above these shares of the request, the other tasks may exceed the request.
 TIGHT_TIME, TIGHT_MEMORY = 0.8, 0.9
 WASTEFUL = 0.1
+# A shorter canary spends its time on starting: its time and memory are no ground to ask for less.
+TELLING_SEC = 60.0
 LEFT_OUT_SHOWN = 5
 SLOWEST_POLL_SEC = 60.0
 
@@ -109,6 +111,8 @@ def _judge(run_id: str, seen: dict[str, Any], request: VerifyCanaryRequest) -> N
         failure = kept["failure"] = seen["failure"]
         kind, sample, remedy = failure["class"], failure["sample"], failure["remedy"].replace("RUN", run_id)
         problem = f"failed ({kind}): {sample['line'] or sample['message']}"
+        again = f"hpc-agent resubmit --run-id {run_id} --task-id 0 && hpc-agent verify-canary --run-id {run_id}"
+        remedy = f"{remedy.rstrip('.')}. Where the cause was mended outside the code, run the canary again: {again}"
     elif seen["metrics_problem"]:
         kind, problem = "metrics_unreadable", f"ended well, but its metrics cannot be read: {seen['metrics_problem']}"
     elif seen["missing_output"]:
@@ -131,9 +135,9 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             continue
         if used > tight * given:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
-        elif used < WASTEFUL * given:
+        elif used < WASTEFUL * given and (measured["seconds"] or 0.0) >= TELLING_SEC:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
-    if measured["oom_kills"]:
+    if measured.get("oom_kills"):
         found.append(
             f"the kernel killed {measured['oom_kills']} processes of the canary for memory: ask for more --mem-mb"
         )
@@ -141,6 +145,6 @@ def warnings(seen: dict[str, Any]) -> list[str]:
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     found += [
         f"metric {told['field']} of the canary ({told['value']}) {told['message']}"
-        for told in (seen["metrics_left_out"] or [])[:LEFT_OUT_SHOWN]
+        for told in (seen.get("metrics_left_out") or [])[:LEFT_OUT_SHOWN]
     ]
     return found
