@@ -171,6 +171,25 @@ def test_typer(tmp_path):
     assert (flags["names"].options, flags["names"].action) == (["--name"], "append")
 
 
+def test_typer_needs_what_has_an_ellipsis_for_a_default(tmp_path):
+    found = facts_of(
+        tmp_path,
+        """
+        import typer
+
+        def main(a: int = typer.Option(...), b: int = typer.Option(default=...), c: int = typer.Option(default=3)): ...
+
+        if __name__ == "__main__":
+            typer.run(main)
+        """,
+    )
+    assert [(flag.name, flag.required, flag.default) for flag in found.flags] == [
+        ("a", True, None),
+        ("b", True, None),
+        ("c", False, 3),
+    ]
+
+
 def test_fire(tmp_path):
     found = facts_of(
         tmp_path,

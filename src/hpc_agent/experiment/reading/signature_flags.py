@@ -177,6 +177,7 @@ def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syn
         if name in ("help", "default"):
             value = scope.value_or(node, getattr(flag, name))
             setattr(flag, name, None if value is Ellipsis else value)
+            flag.required |= value is Ellipsis
     return [value for value in values if isinstance(value, str) and value.startswith("-")]
 
 
