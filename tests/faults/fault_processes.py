@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-NODE_VERBS = (b"prepare", b"submit", b"report", b"combine", b"logs")
+NODE_VERBS = (b"prepare", b"submit", b"advance", b"look_up", b"report", b"combine", b"logs")
 
 
 def parent(pid: int) -> int:

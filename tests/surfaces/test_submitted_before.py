@@ -24,10 +24,10 @@ def test_a_run_that_ended_has_the_plan_of_its_jobs(site, run_cli, tmp_path, clus
     again = submit(run_cli, repo, WRITE, "--mem-mb", "200", "--cpus", "2", "--max-running", "1")
     assert (again["deduped"], again["plan"]) == (True, sent["plan"])
     assert (again["plan"]["resources"]["mem_mb"], again["plan"]["total_elements"]) == (100, 2)
-    told = [note for note in again["notes"] if "submitted before with" in note]
-    assert told == ["the run was submitted before with mem_mb 100, not 200; cpus 1, not 2; max_running None, not 1"]
+    told = [note for note in again["notes"] if "the jobs of the run have" in note]
+    assert told == ["the jobs of the run have max_running unset, not 1; mem_mb 100, not 200; cpus 1, not 2"]
     plain = submit(run_cli, repo, WRITE)
-    assert not [note for note in plain["notes"] if "submitted before with" in note], "nothing else was asked for"
+    assert not [note for note in plain["notes"] if "the jobs of the run have" in note], "nothing else was asked for"
     dry = submit(run_cli, repo, WRITE, "--dry-run")
     assert (dry["deduped"], dry["submitted"], dry["plan"]) == (True, False, sent["plan"])
     summary = run_cli(*SUMMARY, WRITE, cwd=repo).data
@@ -91,7 +91,7 @@ def test_a_submission_that_never_reached_the_cluster(site, run_cli, tmp_path, cl
     for verb in ("status", "monitor-flow", "reconcile"):
         none = run_cli(verb, cwd=repo)
         assert (none.code, none.envelope["error_code"]) == (1, "precondition_failed"), none.envelope
-        assert "is in the queue: it was interrupted before a job was accepted" in none.envelope["message"]
+        assert "is in the queue: the cluster has no folder of it" in none.envelope["message"]
         assert none.envelope["remediation"] == f"Go on with: {hint['next_command']}"
     sent = run_cli(*shlex.split(hint["next_command"])[1:], cwd=tmp_path / "home").data
     assert sent["submitted"]

@@ -91,22 +91,21 @@ def advance(request: Dict[str, Any]) -> Dict[str, Any]:
 def look_up(request: Dict[str, Any]) -> Dict[str, Any]:
     """Look up the jobs of an interrupted submission by their names. Submits nothing.
 
-    Returns ``arrays`` (empty where the run did not reach the cluster), ``run`` (its document), ``no_job`` (arrays whose
-    submission was begun, and of which the scheduler has no job), ``unknown``: the error of a scheduler that could not be asked.
+    Returns ``arrays`` (empty where the run did not reach the cluster), ``run`` (its document), and ``unknown``: the error of a
+    scheduler that could not be asked.
     """
     folder = run_folder.run_folder(request["root"], request["run_id"])
     if not os.path.isfile(folder.document):
-        return {"arrays": {}, "run": None, "no_job": [], "unknown": None}
+        return {"arrays": {}, "run": None, "unknown": None}
     with RunLock(folder.lock, request["owner"]) as lock:
-        no_job: List[str] = []
         unknown: Optional[str] = None
         try:
-            no_job = Submitter(folder, request, lock.check).look_up_intents()
+            Submitter(folder, request, lock.check).look_up_intents()
         except NodeError as error:
             if error.code != "submission_unknown":
                 raise
             unknown = error.message
-        return {"arrays": summary(folder), "run": read_json(folder.document), "no_job": no_job, "unknown": unknown}
+        return {"arrays": summary(folder), "run": read_json(folder.document), "unknown": unknown}
 
 
 def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> Dict[str, Any]:

@@ -90,7 +90,9 @@ def _look_up(run: KnownRun) -> KnownRun:
             details={"arrays": arrays},
         )
     refused = next((facts["message"] for facts in arrays.values() if facts["state"] == "refused"), None)
-    why = f"the scheduler refused it ({refused})" if refused else "it was interrupted before a job was accepted"
+    why = "it was interrupted before a job was accepted"
+    if refused or not found["run"]:
+        why = f"the scheduler refused it ({refused})" if refused else "the cluster has no folder of it"
     command = run.record.command or "the same 'hpc-agent submit' as before"
     raise errors.PreconditionFailed(
         f"no job of {run_id} is in the queue: {why}",

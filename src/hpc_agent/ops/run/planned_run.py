@@ -121,26 +121,25 @@ def plan_facts(run: Sidecar) -> dict[str, Any]:
 
 
 def differences(planned: PlannedRun, plan: dict[str, Any]) -> list[str]:
-    """Return a sentence for each group of arrays that has something else than this request names."""
+    """Return a sentence for each group of arrays whose jobs have something else than this request names."""
     request, resolved = planned.request, planned.resolved
-    asked = {
+    asked = {name: getattr(request, name) for name in (*PLACEMENT, "pack", "max_running") if getattr(request, name)}
+    asked |= {
         name: value
-        for name, value in {**resolved.resources, **{name: getattr(request, name) for name in PLACEMENT}}.items()
+        for name, value in resolved.resources.items()
         if name not in ("walltime_sec", "mem_mb") or resolved.origin[name].startswith("request")
     }
-    asked = {name: value for name, value in asked.items() if name not in PLACEMENT or value}
-    shape = {name: getattr(request, name) for name in ("pack", "max_running") if getattr(request, name)}
     found = []
     for group in plan.get("by_array") or [{**plan, "arrays": []}]:
-        has = {**group["resources"], **group["placement"]}
-        other = [f"{name} {has.get(name)}, not {value}" for name, value in asked.items() if has.get(name) != value]
-        if not group["arrays"]:
-            other += [
-                f"{name} {plan[name]}, not {value}" for name, value in shape.items() if plan.get(name, value) != value
-            ]
+        has = {**plan, **group["resources"], **group["placement"]}
+        unrecorded = {"pack", "max_running"} - plan.keys()  # in a run of an earlier version
+        other = [
+            f"{name} {'unset' if has.get(name) is None else has[name]}, not {value}"
+            for name, value in asked.items()
+            if has.get(name) != value and name not in unrecorded
+        ]
         if other:
-            who = f"{', '.join(group['arrays'])} of the run" if group["arrays"] else "the run"
-            found.append(f"{who} was submitted before with {'; '.join(other)}")
+            found.append(f"the jobs of {', '.join(group['arrays']) or 'the run'} have {'; '.join(other)}")
     return found
 
 
