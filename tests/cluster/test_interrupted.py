@@ -78,33 +78,44 @@ def test_a_killed_submission_is_found_by_its_job_names(site, run_cli, tmp_path, 
     table = aggregate(run_cli, repo)
     assert [row["metrics"]["y"]["count"] for row in table["rows"]] == [1, 1, 1, 1]
     ended = submit(run_cli, repo, "bash work_sh", "--mem-mb", "60")
-    assert (ended["deduped"], ended["plan"], ended["next_step"]) == (True, plan, "aggregate")
+    assert (ended["deduped"], ended["plan"], ended["next_step"]) == (
+        True,
+        plan,
+        f"hpc-agent aggregate --run-id {again['run_id']}",
+    )
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
-def test_the_printed_command_goes_on(site, run_cli, tmp_path, clusters_file):
-    """Killed, and nothing else asked in between: the command of load-context adopts the job and submits the rest."""
+def killed_after_the_first_array(site, run_cli, tmp_path, clusters_file, *words):
     tool, _ = TOOLS[site.scheduler]
     killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))
     site.scratch.chmod(0o777)
     init = first_on_path(site, "killer", tool, killer)
     clusters_file.write_text(site.clusters_yaml(constraints=LIMITS, shell_init=init))
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(4)])
-    words = [
-        "--cluster",
-        "testbed",
-        "--executor",
-        'echo "it\'s $X"',
-        "--walltime-sec",
-        "120",
-        "--exclude-nodes",
-        "nosuch1",
-    ]
-    words = words[:-2] if site.scheduler == "slurm" else words
-    run_cli("submit", *words, cwd=repo)
+    assert run_cli("submit", "--cluster", "testbed", *words, cwd=repo).code == 2
+    return repo
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+def test_the_printed_command_goes_on(site, run_cli, tmp_path, clusters_file):
+    """Killed, and nothing else asked in between: the command of load-context adopts the job and submits the rest."""
+    words = ["--executor", 'echo "it\'s $X"', "--walltime-sec", "120"]
+    repo = killed_after_the_first_array(site, run_cli, tmp_path, clusters_file, *words)
     command = shlex.split(run_cli("load-context", cwd=repo).data["next_command"])
     went_on = run_cli(*command[1:], cwd=repo).data
     assert len(went_on["job_ids"]) == 2
     assert any(f"array a0 was in the queue as job {went_on['job_ids'][0]}" in note for note in went_on["notes"])
     assert watch(run_cli, repo)["last_status"]["complete"] == 4
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["slurm-ssh"], indirect=True)
+def test_monitor_flow_goes_on_without_the_command(site, run_cli, tmp_path, clusters_file):
+    repo = killed_after_the_first_array(site, run_cli, tmp_path, clusters_file, "--executor", "true")
+    changed = run_cli("reconcile", cwd=repo).data["changed"]
+    assert any(line.startswith("job ids: [] -> ['") for line in changed), changed
+    ended = watch(run_cli, repo)
+    assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 4)
+    again = run_cli("submit", "--cluster", "testbed", "--executor", "true", cwd=repo).data
+    assert (again["deduped"], len(again["job_ids"])) == (True, 2)

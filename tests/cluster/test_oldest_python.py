@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from experiment import WRITE, aggregate, make_repo, submit, watch
+from experiment import WRITE, aggregate, make_repo, submit, watch, write
+
+from hpc_agent.infra.backends import RUNTIME_TEMPLATES
 
 
 def oldest_python() -> tuple[tuple[int, int], str]:
@@ -43,3 +45,14 @@ def test_the_whole_job(site, run_cli, tmp_path, clusters_file):
     assert logs[0]["content"] == str(version)
     table = aggregate(run_cli, repo)
     assert [row["metrics"]["y"]["mean"] for row in table["rows"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": ""}, {"LANG": "C.UTF-8"}])
+def test_umlauts_in_a_job_without_a_locale(tmp_path, locale):
+    """The oldest Python cannot give a variable with an umlaut to a program, unless the job templates name a locale."""
+    dispatcher = tmp_path / "work" / ".hpc" / "_hpc_dispatch.py"
+    write(dispatcher, "import subprocess\nsubprocess.call(['printenv', 'NAME'], env={'NAME': 'm\\xfcller'})\n")
+    env = {"PATH": os.environ["PATH"], "HPC_RUN_DIR": str(tmp_path), "HPC_PYTHON": oldest_python()[1], **locale}
+    script = f". {RUNTIME_TEMPLATES / 'preamble.sh'}; hpc_dispatch"
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("müller\n", "")

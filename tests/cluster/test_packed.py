@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from experiment import write
@@ -10,7 +11,7 @@ from experiment import write
 pytestmark = pytest.mark.usefixtures("clusters_file")
 
 FUNCTION = """
-import sys
+import subprocess, sys
 SHARED = "xml.dom.minidom" in sys.modules
 import xml.dom.minidom
 from hpc_agent.experiment_kit import register_run
@@ -19,7 +20,8 @@ from hpc_agent.experiment_kit import register_run
 @register_run
 def train(x: int) -> dict:
     print("task", x)
-    return {"double": 2 * x, "shared": int(SHARED)}
+    child = subprocess.Popen("while :; do echo more; sleep 0.05; done", shell=True)
+    return {"double": 2 * x, "shared": int(SHARED), "child": child.pid}
 """
 
 
@@ -38,3 +40,12 @@ def test_a_library_is_imported_once_an_element(site, run_cli, tmp_path, env):
     metrics = {row["kwargs"]["x"]: row["metrics"] for row in run_cli("aggregate", cwd=repo).data["rows"]}
     assert {x: row["double"]["mean"] for x, row in metrics.items()} == {x: 2 * x for x in range(6)}
     assert {row["shared"]["mean"] for row in metrics.values()} == {0 if env else 1}
+    left = [row["child"]["mean"] for row in metrics.values()]  # the bed's nodes share this machine's processes
+    assert not [pid for pid in left if b"echo more" in _command(int(pid))]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fault_bench import Bench, Experiment, until
 from fault_processes import end_tree, node_processes
+from fault_scheduler import jobs_of
 from faults import SCHEDULERS, Outcome, fault
 
 KILLS = 100
@@ -58,6 +59,30 @@ def killed_again_and_again(bench: Bench) -> Outcome:
         client.wait(60)
     bench.submit_until(exp)
     return bench.judge(exp)
+
+
+@fault(
+    "submission killed at a random instant, asked about, then given in another shape", ("local", *SCHEDULERS), tries=20
+)
+def killed_and_reshaped(bench: Bench) -> Outcome:
+    """A look tells of jobs that are there, and denies none; each task is in one array, and counts once."""
+    exp = bench.experiment()
+    client = bench.client(exp, *bench.submit_words(exp))
+    time.sleep(bench.dice.uniform(0.3, LONGEST_SEC))
+    for pid in (*node_processes(bench.token), client.pid):
+        end_tree(pid)
+    client.wait(60)
+    look = bench.status(exp)
+    there = bench.site.scheduler != "local" and jobs_of(bench.site.scheduler, exp.repo.name)
+    if there and look.error == "precondition_failed" and "no job" in str(look.envelope["message"]):
+        bench.found.wrong.append(f"the scheduler has {there}, but: {look}")
+    exp.flags = ("--pack", "2")
+    bench.submit_until(exp, LEASE_SEC)
+    outcome = bench.judge(exp)
+    rows = bench.call(exp, "aggregate").data.get("rows", [])
+    if (counted := sum(row["metrics"]["y"]["count"] for row in rows)) != exp.tasks:
+        outcome.wrong.append(f"{exp.tasks} tasks gave {counted} observations")
+    return outcome
 
 
 # -- after a step ----------------------------------------------------------------------------------------------------

@@ -89,6 +89,13 @@ def test_what_an_element_leaves_running_ends_with_it(bench: Bench) -> None:
     until(lambda: processes.born(int(bench.lines()[0])) is None)
 
 
+def test_a_kill_in_the_first_moment_reaches_sessions_of_their_own(bench: Bench) -> None:
+    """A dispatcher that is killed before the supervisor has looked at its processes leaves its executor to init."""
+    job = bench.submit('setsid sleep 60 & echo $! >>"$OUT"\nsetsid setsid sleep 60 & echo $! >>"$OUT"\nkill -9 $$\n')
+    assert bench.wait(job)[0]["signal"] == 9
+    assert not [word for word in bench.lines() if processes.born(int(word))]
+
+
 # -- walltime, memory, cores -----------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import pytest
 from dispatched_element import HEAD, Element
 
 from hpc_agent.node.job.fork_client import interpreter_of
+from hpc_agent.node.shared.processes import born
 
 
 @pytest.fixture
@@ -190,6 +191,21 @@ def test_sigterm_reaches_the_task_and_nothing_is_left_behind(element):
     for pid in (mine, host):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_background_child_ends_with_its_task(element):
+    body = """
+    import subprocess
+    child = subprocess.Popen(["sleep", "300"])
+    return {"child": child.pid}
+"""
+    element.build(body, count=2)
+    assert element.run() == 0, element.said
+    children = [element.record(task)["metrics"]["child"] for task in range(2)]
+    end = time.monotonic() + 10
+    while any(map(born, children)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(born, children))
 
 
 def test_the_descriptors_of_one_task_are_not_those_of_the_next(element):

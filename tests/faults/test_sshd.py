@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from experiment import WRITE, make_repo, submit, watch
+from experiment import WRITE, make_repo, submit
 
-from hpc_agent.errors import HpcError
+from hpc_agent.errors import HpcError, RemoteCommandFailed
 from hpc_agent.infra.ssh import SshTransport
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -226,26 +226,32 @@ def test_a_start_up_file_that_reads_the_request(host, run_cli, repo):
     assert "start-up file of the login shell reads standard input" in refused.envelope["message"]
 
 
-@pytest.mark.parametrize("shell", ["tcsh", "fish", "bash"])
-def test_a_start_up_file_that_prints_is_named_when_rsync_fails(host, run_cli, repo, tmp_path, shell):
+@pytest.mark.parametrize(
+    ("shell", "file"), [("tcsh", "~/.cshrc"), ("fish", "~/.config/fish/config.fish"), ("bash", "~/.bashrc")]
+)
+def test_why_rsync_fails(host, tmp_path, shell, file):
     path = shutil.which(shell)
     if path is None:
         pytest.skip(f"no {shell}")
-    quiet = f'SHELL={path}; export SHELL; exec {path} -c "$SSH_ORIGINAL_COMMAND"'
-    host.serve(forced(f"echo Welcome to the cluster; {quiet}"))
-    refused = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo)
-    assert (refused.code, refused.envelope["error_code"]) == (2, "remote_command_failed"), refused.envelope
-    assert f"start-up file of the login shell {path} prints text" in refused.envelope["message"]
-    assert "Welcome to the cluster" in refused.envelope["message"]
-    assert {"tcsh": "~/.cshrc", "fish": "config.fish", "bash": "~/.bashrc"}[shell] in refused.envelope["remediation"]
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    host.serve(forced(f"PATH={tools}; {quiet}"))
-    absent = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, cwd=repo)
-    assert "rsync is not on the PATH" in absent.envelope["message"], absent.envelope
-    host.serve(forced(quiet))
-    assert submit(run_cli, repo, WRITE)["submitted"]
-    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    (tmp_path / "a").write_text("x")
+    env = {**os.environ, "HPC_NO_SSH_MULTIPLEX": "1", "HPC_NO_BREAKER": "1"}
+    transport = SshTransport("testhost", env, host.config(), None, host.folder / "hosts")
+
+    def push(login: str) -> None:
+        host.serve(forced(f'{login}; SHELL={path}; export SHELL; exec {path} -c "$SSH_ORIGINAL_COMMAND"'))
+        transport.push(tmp_path, ["a"], str(tmp_path / "there"), None, 60)
+
+    with pytest.raises(RemoteCommandFailed, match="Welcome to the cluster") as noisy:
+        push("echo Welcome to the cluster")
+    assert f"start-up file of the login shell {path} prints text" in noisy.value.message
+    assert file in noisy.value.remediation
+    with pytest.raises(RemoteCommandFailed, match="rsync is not on the PATH"):
+        push("PATH=/nosuch")
+    with pytest.raises(RemoteCommandFailed, match="rsync failed with exit code"):
+        push(f"touch {tmp_path}/there")
+    (tmp_path / "there").unlink()
+    push(":")
+    assert (tmp_path / "there/a").read_text() == "x"
 
 
 def test_a_watch_survives_an_sshd_that_is_gone_and_one_that_hangs(host, run_cli, repo, tmp_path, world_home):
@@ -307,3 +313,15 @@ def test_waiting_for_the_canary_survives_a_lost_connection_and_a_process_that_is
         "submit-and-verify", "--cluster", "testbed", "--executor", executor, "--poll-interval-sec", "0.5", cwd=repo
     )
     assert verified.data["verified"], verified
+
+
+def test_a_shell_that_reads_the_request_runs_nothing_of_it(host, run_cli, repo, tmp_path):
+    """``exec`` in a start-up file: the new shell takes standard input for commands."""
+    host.serve(forced("exec bash"))
+    name = f"$(touch {tmp_path}/hit)"
+    (repo / name).parent.mkdir(parents=True)
+    (repo / name).write_text("")
+    refused = run_cli("submit", "--cluster", "testbed", "--executor", "true", "--shared-paths", name, cwd=repo)
+    assert "did not run the command" in refused.envelope["message"], refused.envelope
+    assert len(refused.envelope["message"]) < 400
+    assert not (tmp_path / "hit").exists()

@@ -232,6 +232,9 @@ def test_a_dry_run_runs_what_would_be_pushed(call, repo):
     assert call("dry-run-local", "--executor", "python3 .hpc/cli.py", "--task-ids", "7").envelope["field"] == "task_ids"
     slow = call("dry-run-local", "--executor", "sleep 60", "--timeout-sec", "1", "--task-ids", "0").data
     assert [row["code"] for row in slow["findings"]] == ["not_ended"]
+    text = """echo '{"acc": "0.5"}' >"$HPC_RESULT_DIR/metrics.json" """
+    (told,) = call("dry-run-local", "--executor", text, "--task-ids", "0").data["findings"]
+    assert (told["code"], "metric acc (0.5) left out" in told["message"]) == ("metrics_left_out", True)
 
 
 def test_a_table_is_checked_for_rows_and_values(call, repo):
@@ -256,7 +259,7 @@ def test_history_and_repetition(call, repo):
     assert call("monitor-flow").data["lifecycle_state"] == "complete"
     short = call("validate-walltime-against-history", "--cluster", "local", "--requested-walltime-sec", "1")
     assert short.code == 0 or short.envelope["details"]["findings"][0]["code"] == "walltime_too_short"
-    plan = call("submit", "--spec", "-", "--dry-run", stdin=json.dumps(spec)).data["plan"]
+    plan = call("submit", "--spec", "-", "--dry-run", "--rerun", stdin=json.dumps(spec)).data["plan"]
     assert plan["origin"]["walltime_sec"].startswith("measured: ")
     again = call("validate-stochastic-marker", "--campaign-id", "c1", "--expected-cmd-sha", sent["cmd_sha"]).data
     assert (again["overall"], again["findings"][0]["evidence"]["runs"]) == ("warn", [sent["run_id"]])

@@ -26,7 +26,8 @@ from hpc_agent.experiment.reading.discovery import (
     find_reducers,
     find_runs,
 )
-from hpc_agent.experiment.reading.executors import check_kwargs, executor_at, flag_rows
+from hpc_agent.experiment.reading.executors import executor_at
+from hpc_agent.experiment.reading.parameters import check_kwargs, flag_rows
 from hpc_agent.experiment.reading.pushed_tree import python_sources
 from hpc_agent.experiment.writing.tasks_file import render
 

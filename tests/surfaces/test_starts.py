@@ -256,3 +256,72 @@ def test_submit_refuses_what_tasks_py_or_the_command_leaves_out(call, tmp_path):
     assert "FLAGS of tasks.py has no 'depth'" in submit("python3 .hpc/cli.py").envelope["message"]
     write(tmp_path / ".hpcignore", "train.py\n")
     assert "not among the files that would be pushed" in submit("python3 .hpc/cli.py").envelope["message"]
+
+
+def test_a_function_that_returns_rows_is_refused_before_it_is_a_task(call, tmp_path):
+    source = (
+        "from hpc_agent.experiment_kit import register_run\n\n\n@register_run\ndef f(window: int):\n    return {}\n"
+    )
+    write(tmp_path / "f.py", source.format("[window]"))
+    found = call("discover-runs").data["runs"][0]
+    assert found["problem"].startswith(
+        "f.py, line 5: f() returns rows or text; a task's function returns a dict of numbers"
+    )
+    axis = '{"kind": "independent", "chunks": 2, "series_length": 10}'
+    refused = build(call, "f", "--data-axis", axis, window=2)
+    assert (refused.code, refused.envelope["message"]) == (1, found["problem"])
+    write(tmp_path / "f.py", source.format("g(window)"))
+    assert "does not show what it returns" in build(call, "f", "--data-axis", axis, window=2).data["notes"][0]
+    write(tmp_path / "f.py", source.format("{'a': window}"))
+    assert build(call, "f", "--data-axis", axis, window=2).data["notes"] == []
+
+
+def test_a_script_that_does_not_read_its_part_of_a_series_is_refused(call, tmp_path):
+    axis = '{"kind": "independent", "chunks": 2, "series_length": 10}'
+    write(tmp_path / "train.py", ARGS)
+    assert "no parameter 'end'" in build(call, "train.py", "--data-axis", axis, lr=1.0).envelope["message"]
+    kit = "from hpc_agent.experiment_kit.series import load_series\n"
+    flags = "parser.add_argument('--start')\n    parser.add_argument('--end')\n    used ="
+    for text in (kit + ARGS, ARGS.replace("used =", flags)):
+        write(tmp_path / "train.py", text)
+        build(call, "train.py", "--data-axis", axis, lr=1.0).data  # noqa: B018
+
+
+def test_tasks_start_with_the_python_of_the_cluster(call, tmp_path, world_home):
+    """Of a cluster whose modules bring a Python, it is python3; --python is taken before both."""
+    write(tmp_path / "train.py", ARGS)
+    lines = "c: {scheduler: slurm, host: h, scratch: /s, python: /opt/py/bin/python3.9EXTRA}\n"
+    (tmp_path / "clusters.yaml").write_text(lines.replace("EXTRA", ""))
+    world_home.env["HPC_CLUSTERS_CONFIG"] = str(tmp_path / "clusters.yaml")
+    made = build(call, "train.py", lr=1.0).data
+    assert made["executor"] == "/opt/py/bin/python3.9 .hpc/cli.py"
+    assert made["notes"][0].startswith("tasks start with /opt/py/bin/python3.9, the 'python' of c")
+    spec = call("resolve-submit-inputs", "--cluster", "c").data["spec"]
+    assert spec["executor"] == "/opt/py/bin/python3.9 .hpc/cli.py"
+    assert call("resolve-submit-inputs", "--cluster", "local").data["spec"]["executor"] == "python3 .hpc/cli.py"
+    assert build(call, "train.py", "--python", "/my/python", lr=1.0).data["executor"] == "/my/python .hpc/cli.py"
+    assert call("resolve-submit-inputs", "--cluster", "c").data["spec"]["executor"] == "/my/python .hpc/cli.py"
+    (tmp_path / "clusters.yaml").write_text(lines.replace("EXTRA", ", modules: [python/3.11]"))
+    assert build(call, "train.py", lr=1.0).data["executor"] == "python3 .hpc/cli.py"
+    local = json.dumps({"goal": "g", "task_count": 1, "executors": ["train.py"], "axes": {"lr": [1.0]},
+                        "cluster_target": {"cluster": "local"}})  # fmt: skip
+    assert call("interview", "--spec", "-", stdin=local).data["executor"] == "python3 .hpc/cli.py"
+
+
+def test_a_command_that_the_repo_would_install_is_started_by_its_function(call, tmp_path):
+    write(tmp_path / "pyproject.toml", '[project]\nname = "x"\n[project.scripts]\nmy-tool = "pkg.cli:main"\n')
+    write(tmp_path / "src/pkg/__init__.py", "")
+    write(tmp_path / "src/pkg/base.py", "ONE = 1\n")
+    write(tmp_path / "src/pkg/cli.py", OF_PACKAGE.partition("if __name__")[0])
+    build(call, "my-tool", lr=0.5).data  # noqa: B018
+    assert used(call) == [{"used": 0.5}]
+
+
+def test_a_package_with_its_parser_in_another_module(call, tmp_path):
+    write(tmp_path / "pkg/__init__.py", "")
+    write(tmp_path / "pkg/base.py", "ONE = 1\n")
+    write(tmp_path / "pkg/cli.py", OF_PACKAGE.partition("if __name__")[0])
+    write(tmp_path / "pkg/__main__.py", "from .cli import main\n\nmain()\n")
+    write(tmp_path / "other/__main__.py", ARGS)
+    build(call, "pkg,other", lr=0.5).data  # noqa: B018
+    assert used(call) == [{"used": 0.5}, {"used": 0.5}]

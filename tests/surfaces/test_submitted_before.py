@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 from experiment import WRITE, make_repo, submit, watch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hpc_agent.cli.parse import load_catalogue, parse_request
-from hpc_agent.contract.envelope import convert
-from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import SubmitRequest, submit_command
 
 SUMMARY = ("summarize-submit-plan", "--cluster", "testbed", "--executor")
@@ -61,9 +56,9 @@ def test_a_run_of_an_earlier_version_or_without_its_sidecar(site, run_cli, tmp_p
 @local
 def test_a_failed_run_leads_to_its_failures(site, run_cli, tmp_path, clusters_file):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
-    submit(run_cli, repo, "exit 3")
+    sent = submit(run_cli, repo, "exit 3")
     assert watch(run_cli, repo)["lifecycle_state"] == "failed"
-    assert submit(run_cli, repo, "exit 3")["next_step"] == "failures"
+    assert submit(run_cli, repo, "exit 3")["next_step"] == f"hpc-agent failures --run-id {sent['run_id']}"
 
 
 @local
@@ -104,28 +99,7 @@ def test_a_submission_that_never_reached_the_cluster(site, run_cli, tmp_path, cl
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
 
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
-REQUESTS = st.builds(
-    SubmitRequest,
-    cluster=TEXT,
-    executor=TEXT,
-    env=st.dictionaries(st.just("A"), TEXT),
-    outputs=st.lists(TEXT, max_size=2),
-    modules=st.none() | st.lists(TEXT, max_size=2),
-    extra_flags=st.lists(st.sampled_from(["--nice=5", "--licenses=a:1,b:2", "-w"]), max_size=2),
-    pack=st.none() | st.integers(1, 9),
-    est_task_sec=st.none() | st.floats(0.5, 9.0),
-    canary=st.booleans(),
-    resources=st.builds(Resources, mem_mb=st.none() | st.integers(1, 9), exclusive=st.booleans()),
-)
-
-
-@given(REQUESTS)
-def test_the_printed_command_is_the_request(request):
-    words = shlex.split(submit_command(request, Path("/here")))
-    stdin = ""
-    if words[0] == "printf":
-        assert words[3:] == ["|", "hpc-agent", "submit", "--spec", "-"]
-        stdin, words = words[2], words[4:]
-    document = parse_request("submit", load_catalogue()["submit"], words[2:], stdin.encode, Path("/here"))
-    assert convert(document, SubmitRequest, "submit") == request
+def test_the_printed_command_names_the_repo_and_begins_no_other_run():
+    request = SubmitRequest(cluster="c", executor="run", experiment_dir="a b", rerun=True)
+    wanted = "hpc-agent submit --cluster c --executor run --experiment-dir '/here/a b'"
+    assert submit_command(request, Path("/here")) == wanted

@@ -58,7 +58,7 @@ VALUES = st.lists(st.integers(-9, 9) | st.text("abc'\"\\\n$`", max_size=6), min_
 def test_the_product_of_axes(axes, tmp_path_factory):
     root = tmp_path_factory.mktemp("repo")
     source = source_of("cartesian_product", {"axes": axes}, root)
-    made = run(render(source, {}, "python3"), root)
+    made = run(render(source, {}, {}, "python3"), root)
     assert made == list(source.make())
     assert len(made) == source.count == math.prod(map(len, axes.values()))
     assert len({json.dumps(task, sort_keys=True) for task in made}) == source.count
@@ -81,7 +81,7 @@ def test_the_product_of_axes(axes, tmp_path_factory):
 )
 def test_each_kind(kind, params, first, last, count, tmp_path):
     source = source_of(kind, params, tmp_path, {"data": "d.csv"})
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert (made[0], made[-1], len(made), source.count) == (
         {**first, "data": "d.csv"},
         {**last, "data": "d.csv"},
@@ -113,7 +113,7 @@ AXES = {"alpha": {"logspace": [1e-4, 10, 6]}, "seed": {"range": [3]}, "share": {
 
 def test_an_axis_may_be_a_range(tmp_path):
     source = source_of("cartesian_product", {"axes": AXES}, tmp_path)
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert made == list(source.make())
     assert list(dict.fromkeys(task["alpha"] for task in made)) == [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]
     assert made[:4] == [{"alpha": 0.0001, "seed": 0, "share": share, "model": "a"} for share in (0.0, 0.5, 1.0)] + [
@@ -130,7 +130,7 @@ def test_every_generator_composes_with_a_product(kind, tmp_path):
     axes = convert({"fold": [0, 1, 2], "cut": {"linspace": [0.5, 1, 2]}}, Axes)
     alone = list(make_source(TaskGenerator(kind, params), tmp_path).make())
     source = make_source(TaskGenerator(kind, params), tmp_path, {"data": "d.csv"}, axes)
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert made == list(source.make())
     assert sorted(json.dumps(task, sort_keys=True) for task in made) == sorted(
         json.dumps({**task, "fold": fold, "cut": cut, "data": "d.csv"}, sort_keys=True)
@@ -149,7 +149,7 @@ def test_a_manifest_keeps_digits_that_no_float_holds(tmp_path):
     )
     (tmp_path / ".hpc").mkdir()
     source = source_of("from_manifest", {"path": "runs.csv"}, tmp_path)
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert made == list(source.make())
     assert made[0] == {"a": "0.12345678901234567890123", "b": 1.1, "c": 1e-5, "d": 123456789012345678901234567890}
     assert made[1] == {"a": "1e400", "b": 0.1, "c": -0.0, "d": 7}
@@ -160,12 +160,12 @@ def test_samples_are_drawn_once_and_lie_in_their_ranges(kind, tmp_path):
     pytest.importorskip("scipy")
     ranges = {"lr": {"low": 1e-4, "high": 1.0, "log": True}, "depth": {"low": 2, "high": 8, "integer": True}}
     source = source_of(kind, {"ranges": ranges, "n": 16, "seed": 3}, tmp_path)
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert len(made) == 16
     assert all(1e-4 <= task["lr"] <= 1 and task["depth"] in range(2, 9) for task in made)
     assert sum(task["lr"] < 0.01 for task in made) == 8  # half of the orders of magnitude
-    assert render(source_of(kind, {"ranges": ranges, "n": 16, "seed": 3}, tmp_path), {}, "python3") == render(
-        source, {}, "python3"
+    assert render(source_of(kind, {"ranges": ranges, "n": 16, "seed": 3}, tmp_path), {}, {}, "python3") == render(
+        source, {}, {}, "python3"
     )
 
 
@@ -173,17 +173,17 @@ def test_manifests_are_read_where_they_lie(tmp_path):
     (tmp_path / "runs.csv").write_text('name,n,ok,text\na,1,true,01\n"b,c",2.5,false,null\n', encoding="utf-8")
     (tmp_path / ".hpc").mkdir()
     source = source_of("from_manifest", {"path": "runs.csv"}, tmp_path, {"fixed": 1})
-    made = run(render(source, {}, "python3"), tmp_path)
+    made = run(render(source, {}, {}, "python3"), tmp_path)
     assert made == list(source.make())
     assert made[0] == {"name": "a", "n": 1, "ok": True, "text": "01", "fixed": 1}
     assert made[1] == {"name": "b,c", "n": 2.5, "ok": False, "text": None, "fixed": 1}
     (tmp_path / "runs.jsonl").write_text('{"a": [1, 2]}\n\n{"a": null}\n', encoding="utf-8")
-    assert run(render(source_of("from_manifest", {"path": "runs.jsonl"}, tmp_path), {}, "python3"), tmp_path) == [
+    assert run(render(source_of("from_manifest", {"path": "runs.jsonl"}, tmp_path), {}, {}, "python3"), tmp_path) == [
         {"a": [1, 2]},
         {"a": None},
     ]
     only = source_of("from_manifest", {"path": "runs.csv", "columns": ["n"]}, tmp_path)
-    assert run(render(only, {}, "python3"), tmp_path) == [{"n": 1}, {"n": 2.5}]
+    assert run(render(only, {}, {}, "python3"), tmp_path) == [{"n": 1}, {"n": 2.5}]
 
 
 def test_many_listed_tasks_get_a_file_of_their_own(tmp_path):
@@ -191,7 +191,7 @@ def test_many_listed_tasks_get_a_file_of_their_own(tmp_path):
     source = source_of("enumerated", {"items": items}, tmp_path)
     (tmp_path / ".hpc").mkdir()
     (tmp_path / ".hpc" / "tasks.jsonl").write_text(source.manifest)
-    text = render(source, {}, "python3")
+    text = render(source, {}, {}, "python3")
     assert len(text) < 1500
     assert run(text, tmp_path) == items
 
@@ -255,12 +255,12 @@ def test_a_signature_fits_its_text_alone(tail):
 def test_a_series_is_split_for_every_point(tmp_path):
     points = source_of("cartesian_product", {"axes": {"window": [5, 20]}}, tmp_path)
     split = split_series(points, ChunkedAxis(kind="bounded_halo", chunks=4, series_length=1000, halo="window - 1"))
-    made = run(render(split, {}, "python3"), tmp_path)
+    made = run(render(split, {}, {}, "python3"), tmp_path)
     assert len(made) == split.count == 8
     assert [task["halo"] for task in made if task["window"] == 5][1:] == [4, 4, 4]
     assert {(task["start"], task["end"]) for task in made} == {(0, 250), (250, 500), (500, 750), (750, 1000)}
     same = split_series(points, ChunkedAxis(kind="independent", chunks=4, series_length=1000))
-    text = render(same, {}, "python3")
+    text = render(same, {}, {}, "python3")
     assert "for chunk in CHUNKS" in text
     assert run(text, tmp_path) == list(same.make())
     with pytest.raises(SpecInvalid):

@@ -18,6 +18,7 @@ from hpc_agent.experiment_kit.notebooks import code_cells, parameters_cell, pyth
 from hpc_agent.experiment_kit.registered_functions import call, parser_of, read_kw_env
 from hpc_agent.experiment_kit.task import load_function
 from hpc_agent.infra.remote import kit_files
+from hpc_agent.node.job import metrics
 
 CLI = Path(hpc_agent.__file__).parent / "models/mapreduce/templates/scaffolds/cli.py"
 spec = importlib.util.spec_from_file_location("scaffold_cli", CLI)
@@ -215,3 +216,19 @@ def test_the_output_is_the_tasks_own_and_none_is_left_out(monkeypatch):
     flags = [{"name": "o", "option": "-o", "type": "str", "value": "$HPC_RESULT_DIR/metrics.json"}, FLAGS[0]]
     assert cli.command_line(flags, {"n": None, "o": "ignored"}) == ["-o", "/r/metrics.json"]
     assert cli.words_of({"option": "--b", "type": "bool"}, False) == ["--b="]
+
+
+class LongDouble:
+    """As numpy.longdouble: more digits than a float, so ``item()`` is no Python number."""
+
+    def item(self):
+        return self
+
+    def __str__(self):
+        return "0.33333333333333333334"
+
+
+def test_what_json_cannot_hold_reaches_the_metrics_as_text_that_is_named(tmp_path):
+    write_metrics({"third": LongDouble(), 1: 0.5, "1": 0.7, "loss": 2}, str(tmp_path))
+    found = metrics.read(str(tmp_path), None)
+    assert (found.values, [told["field"] for told in found.left_out]) == ({"loss": 2}, ["third", "1"])

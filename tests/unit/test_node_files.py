@@ -13,6 +13,7 @@ from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, tail, write_json
+from hpc_agent.node.shared.processes import born
 from hpc_agent.node.shared.run_folder import RunFolder, check_root
 from hpc_agent.node.shared.task_record import TaskRecord
 from hpc_agent.node.submission import run_submission
@@ -195,6 +196,35 @@ def test_a_background_child_that_keeps_the_pipe_does_not_hold_the_task(tmp_path)
     assert tail(str(tmp_path / "log"), 1, 100) == "done"
 
 
+@pytest.mark.timeout(60)
+def test_what_still_runs_in_the_group_ends_with_the_executor(tmp_path):
+    began = time.monotonic()
+    outcome = run('(while :; do echo x; sleep 0.05; done) & echo $! >"$PIDS"; (sleep 300 >/dev/null 2>&1) &', tmp_path,
+                  PIDS=str(tmp_path / "pids"))  # fmt: skip
+    assert (outcome.state, time.monotonic() - began < 5) == ("complete", True)
+    deadline = time.monotonic() + 10
+    while born(int((tmp_path / "pids").read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert born(int((tmp_path / "pids").read_text())) is None
+
+
+def test_a_filter_of_the_output_may_finish(tmp_path):
+    run("exec > >(while read -r line; do sleep 0.05; echo $line; done); echo one; echo two", tmp_path)
+    assert tail(str(tmp_path / "log"), 5, 100) == "one\ntwo"
+
+
+@pytest.mark.timeout(60)
+def test_the_grace_is_for_the_whole_group(tmp_path):
+    """bash ends at SIGTERM at once; the program that it started saves a checkpoint, or has to be killed."""
+    save = "trap 'sleep 0.5; echo saved; exit' TERM; while :; do sleep 0.05; done"
+    for program, said in ((save, "saved"), ("trap '' TERM; while :; do echo x; sleep 0.05; done", "x")):
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), 15)).start()
+        began = time.monotonic()
+        outcome = run('bash -c "$PROGRAM"; true', tmp_path, PROGRAM=program)
+        assert (outcome.cause, time.monotonic() - began < 10) == ("terminated", True)
+        assert tail(str(tmp_path / "log"), 1, 100) == said
+
+
 def test_sigterm_gives_the_executor_its_grace(tmp_path):
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), 15))
     timer.start()
@@ -265,3 +295,4 @@ def test_only_kills_in_the_jobs_own_control_group_are_counted(tmp_path, path, fi
     assert oom_kills({"SLURM_JOB_ID": "42"}, *place) == seen
     assert oom_kills({"JOB_ID": "42"}, *place) == seen
     assert oom_kills({}, *place) is None
+    assert oom_kills({"SLURM_JOB_ID": "42", "HPC_LOCAL_JOB_ID": "1"}, *place) is None

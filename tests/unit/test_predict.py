@@ -148,8 +148,8 @@ def test_an_advice_above_the_limit_is_not_given():
 
 @pytest.mark.parametrize(("seconds", "advised"), [(0.3, 0), (59.0, 0), (61.0, 2)])
 def test_a_canary_of_a_moment_is_no_ground_for_less(seconds, advised):
-    seen = {"failure": None, "metrics": {"y": 1}, "measured": {"seconds": seconds, "max_rss_mb": 10.0},
-            "asked": {"walltime_sec": 14400, "mem_mb": 4000}}  # fmt: skip
+    seen = {"failure": None, "metrics": {"y": 1}, "measured": {"seconds": seconds, "max_rss_mb": 10.0, "oom_kills": None},
+            "metrics_left_out": None, "asked": {"walltime_sec": 14400, "mem_mb": 4000}}  # fmt: skip
     assert sum("generous" in text for text in warnings(seen)) == advised
     tight = {**seen, "asked": {"walltime_sec": 14400, "mem_mb": 10}}
     assert any("memory is tight" in text for text in warnings(tight))

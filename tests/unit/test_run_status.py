@@ -182,6 +182,40 @@ def test_accounting_that_is_down_leaves_it_open(bed):
     )
 
 
+def timing_of(bed, began):
+    """The timing of a look 100 s after time 0; ``began``: when each running task was claimed."""
+    for task, at in began.items():
+        bed.claim(task)
+        os.utime(bed.folder.claim(task, 1), (at, at))
+    return status_answer(RunStatus(bed.folder, {}, bed.scheduler))["timing"]
+
+
+def test_an_estimate_knows_the_time_that_tasks_have_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpc_agent.node.look.report.time.time", lambda: 1000.0)
+    bed = Bed(tmp_path)
+    bed.entry("a0", "7", 1, resources={"walltime_sec": 600})
+    bed.queued("pending")
+    assert timing_of(bed, {}) == {"left": None, "longest_ran": None, "walltime_left": 600.0}
+    bed.queued("running", "1-2")
+    assert timing_of(bed, {1: 900.0, 2: 950.0}) == {"left": None, "longest_ran": 100.0, "walltime_left": 500.0}
+    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 120.0)
+    assert timing_of(bed, {})["left"] == 70.0, "task 2 has run 50 s of 120 s"
+    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 80.0)
+    assert timing_of(bed, {1: 900.0, 2: 910.0})["left"] is None, "both are slower than that: nobody knows"
+    bed.queued("running", "2")
+    assert timing_of(bed, {2: 990.0})["left"] == 70.0
+
+
+def test_what_is_left_of_an_ended_arrays_walltime_is_no_limit(tmp_path):
+    bed = Bed(tmp_path)
+    bed.entry("a0", "7", 1, resources={"walltime_sec": 60})
+    bed.entry("r1-0", "8", 2, resources={"walltime_sec": 9000})
+    for task in range(3):
+        bed.record(task, "failed", cause="timeout")
+    bed.queued("pending", job="8", name="r.r1-0")
+    assert timing_of(bed, {})["walltime_left"] == 9000.0
+
+
 def test_finished_tasks_of_a_running_pack_are_not_looked_up(bed, monkeypatch):
     bed.entry("a0", "7", 1, pack=3, elements=1)
     bed.record(0, "complete")
@@ -228,37 +262,3 @@ def test_the_class_by_the_log_is_the_cause_that_every_answer_tells(bed, monkeypa
     bed.record(1, "failed", generation=2, cause="code_error")
     with pytest.raises(pytest.fail.Exception):
         bed.look()
-
-
-def timing_of(bed, began):
-    """The timing of a look 100 s after time 0; ``began``: when each running task was claimed."""
-    for task, at in began.items():
-        bed.claim(task)
-        os.utime(bed.folder.claim(task, 1), (at, at))
-    return status_answer(RunStatus(bed.folder, {}, bed.scheduler))["timing"]
-
-
-def test_an_estimate_knows_the_time_that_tasks_have_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("hpc_agent.node.look.report.time.time", lambda: 1000.0)
-    bed = Bed(tmp_path)
-    bed.entry("a0", "7", 1, resources={"walltime_sec": 600})
-    bed.queued("pending")
-    assert timing_of(bed, {}) == {"left": None, "longest_ran": None, "walltime_left": 600.0}
-    bed.queued("running", "1-2")
-    assert timing_of(bed, {1: 900.0, 2: 950.0}) == {"left": None, "longest_ran": 100.0, "walltime_left": 500.0}
-    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 120.0)
-    assert timing_of(bed, {})["left"] == 70.0, "task 2 has run 50 s of 120 s"
-    monkeypatch.setattr("hpc_agent.node.look.records.RecordScan.mean_seconds", 80.0)
-    assert timing_of(bed, {1: 900.0, 2: 910.0})["left"] is None, "both are slower than that: nobody knows"
-    bed.queued("running", "2")
-    assert timing_of(bed, {2: 990.0})["left"] == 70.0
-
-
-def test_what_is_left_of_an_ended_arrays_walltime_is_no_limit(tmp_path):
-    bed = Bed(tmp_path)
-    bed.entry("a0", "7", 1, resources={"walltime_sec": 60})
-    bed.entry("r1-0", "8", 2, resources={"walltime_sec": 9000})
-    for task in range(3):
-        bed.record(task, "failed", cause="timeout")
-    bed.queued("pending", job="8", name="r.r1-0")
-    assert timing_of(bed, {})["walltime_left"] == 9000.0

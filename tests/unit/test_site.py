@@ -423,6 +423,8 @@ def test_a_command_that_fails_leaves_the_rest_of_the_answer(tmp_path, monkeypatc
     assert (facts["partitions"], facts["limits"], facts["user"]["submitted"]) == ([], [], None)
     assert [error["code"] for error in facts["errors"]][:1] == ["sinfo_failed"]
     assert facts["errors"][-1]["code"] == "queue_failed"
+    codes = [error["code"] for error in facts["errors"]]
+    assert len(set(codes)) == len(codes), "a tool that fails is not run again"
     local = site_facts.site({"scheduler": "local", "site": {"local_state": str(tmp_path)}})
     assert local["partitions"][0]["cpus_total"] == len(os.sched_getaffinity(0))
     assert (local["user"]["submitted"], local["errors"]) == (0, [])

@@ -67,12 +67,16 @@ def plain_value(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, dict):
-        return {str(name): plain_value(item) for name, item in value.items()}
+        plain: Dict[str, Any] = {}
+        for name, item in value.items():  # of two keys with one text, such as 1 and "1", neither value is kept silently
+            plain[str(name)] = "several values have this name" if str(name) in plain else plain_value(item)
+        return plain
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain_value(item) for item in value]
     for convert in ("tolist", "item", "to_dict"):
-        if callable(getattr(value, convert, None)):
-            return plain_value(getattr(value, convert)())
+        converted = getattr(value, convert)() if callable(getattr(value, convert, None)) else value
+        if type(converted) is not type(value):  # item() of an extended-precision float is itself
+            return plain_value(converted)
     return str(value)
 
 

@@ -172,6 +172,7 @@ class _HostFailures(msgspec.Struct, frozen=True):
     last: float = 0.0
     open_until: float = 0.0
     why: str = ""
+    remedy: str = ""
 
 
 @contextlib.contextmanager
@@ -189,8 +190,8 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     if left > 0 and not env.get("HPC_NO_BREAKER"):
         raise SshUnreachable(
             f"{past.why or target}; this was failure {past.failures} in a row, and no process tries it for {left:.0f} s more",
-            remediation=f"Check that 'ssh -o BatchMode=yes {target} true' works, wait {left:.0f} s, then call again "
-            "(HPC_NO_BREAKER=1 in the environment tries at once).",
+            remediation=f"Wait {left:.0f} s (HPC_NO_BREAKER=1 in the environment tries at once). "
+            + (past.remedy or f"See that 'ssh -o BatchMode=yes {target} true' works, then call again."),
             details={"host": target, "retry_after_sec": round(left), "failures": past.failures},
         )
     try:
@@ -201,7 +202,8 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
         longest = LONGEST_AFTER_REFUSAL_SEC if error.details.get("login_refused") else LONGEST_PAUSE_SEC
         pause = min(FIRST_PAUSE_SEC * 2**above, longest) if above >= 0 else 0.0
         now = time.time()
-        document = {"failures": failures, "last": now, "open_until": now + pause, "why": error.message}
+        document: dict[str, float | str] = {"failures": failures, "last": now, "open_until": now + pause}
+        document |= {"why": error.message, "remedy": error.remediation}
         # A full disk must not hide that the host is unreachable.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,8 @@ class Reach(NamedTuple):
 
     def error(self, what: str, line: str, remedy: str, text: str, kind: type[HpcError] = SshUnreachable) -> HpcError:
         """Return an error that shows ``line`` of ``text``, the output of ssh. ``remedy`` is followed by the call."""
-        message = f"{self.target}: {': '.join(filter(None, (what, line.strip()[:300])))}"
+        shown = re.sub(r"\S{100,}", "...", line.strip())[:300]  # a shell may print the request, which is one long word
+        message = f"{self.target}: {': '.join(filter(None, (what, shown)))}"
         refused = bool(_BANS.search(line))
         details = {"host": self.target, "stderr_tail": text[-2000:], "login_refused": refused}
         return kind(message, remediation=f"{remedy}; {AGAIN}", details=details)
@@ -109,10 +110,9 @@ def not_run(code: int, text: str, reach: Reach) -> HpcError:
     known = _first(_NOT_RUN, text, reach)
     if known:
         return known
-    what = (
-        f"the login shell ended with exit code {code} and did not run the command; a start-up file calls exit or exec"
-    )
-    remedy = "Let the start-up files there (~/.bashrc, ~/.cshrc, ~/.zshenv, ...) do so in interactive shells only; "
+    what = f"the login shell ended with exit code {code} and did not run the command"
+    what += " (a start-up file calls exit or exec, or the account has no shell)"
+    remedy = "Let the start-up files there (~/.bashrc, ~/.cshrc, ~/.zshenv, ...) call exit and exec in interactive shells only; "
     remedy += f"'{quote([*reach.ssh, reach.target, 'echo', 'it', 'works'])}' must print 'it works'"
     return reach.error(what, _last_line(text), remedy, text, RemoteCommandFailed)
 
@@ -152,7 +152,7 @@ def _first(causes: Sequence[_Cause], text: str, reach: Reach) -> HpcError | None
 
 
 def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+    return next((line for line in reversed(text.splitlines()) if re.search(r"[A-Za-z]{2}", line)), "")
 
 
 def _host_key(text: str, reach: Reach) -> HpcError | None:

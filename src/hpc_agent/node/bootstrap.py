@@ -1,14 +1,18 @@
 """Install the runtime on the cluster, then run a verb with it. Sent as ``python3 -c``.
 
-stdin: one JSON line {"root", "sha", "files": {relative path: text}}, then the verb's request. argv: VERB NONCE.
+stdin, compressed and in base64: one JSON line {"root", "sha", "files": {relative path: text}}, then the verb's request.
+argv: VERB NONCE.
 """
 
+import base64
 import compileall
 import errno
+import io
 import json
 import os
 import shutil
 import sys
+import zlib
 from typing import Dict
 
 
@@ -47,7 +51,9 @@ def install(root: str, sha: str, files: Dict[str, str]) -> str:
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True
-    header = json.loads(sys.stdin.buffer.readline().decode("utf-8"))
+    first, _, request = zlib.decompress(base64.b64decode(sys.stdin.buffer.read())).partition(b"\n")
+    sys.stdin = io.TextIOWrapper(io.BytesIO(request))  # the verb reads its request there
+    header = json.loads(first.decode("utf-8"))
     sys.path.insert(0, install(header["root"], header["sha"], header["files"]))
     from _hpc_runtime.entry import main  # type: ignore[import-not-found]
 

@@ -11,29 +11,28 @@ from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
-from hpc_agent.experiment.reading.libraries import Library, read_parsers, unknown_reader, uses_of
-from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Module, StartedCall
+from hpc_agent.experiment.reading.libraries import Library, may_read, read_parsers, unknown_reader, uses_of
+from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Files, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
+from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
-from hpc_agent.experiment.reading.starts import module_of
+from hpc_agent.experiment.reading.starts import Start, module_of
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
 # A file without any of these words is no script.
-EXECUTOR_WORDS = tuple(
-    b"__main__ argv environ getenv parse click typer ire docopt CLI flags exec cli run main app".split()
-)
+EXECUTOR_WORDS = tuple(b"__main__ argv environ getenv parse_ click typer ire docopt CLI flags exec( .cli .run".split())
 # The calls by which a script without a guard reads its command line.
 STARTERS = (
     "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
     "from_cli invoke call exec tapify"
 ).split()
-Pools = dict[Path, dict[Path, Module]]
 _READS = ("os.environ", "os.getenv", "sys.argv")
 _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
     r"(^|/)(test_[^/]*|[^/]*_test|conftest|setup|noxfile|fabfile|tasks|__init__)\.py$|(^|/)tests?/"
 )
+CONSOLE = "a-command.py"  # stands for the script that an installation would make
 REGISTER = "register_run"
 # The names under which the kit that travels with a run has the decorator.
 REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
@@ -49,8 +48,8 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     """
     notes: list[str] = []
     sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
-    pools: Pools = {}
-    found = [facts for source in sources if (facts := executor_facts(source, notes, pools))]
+    files = Files()
+    found = [facts for source in sources if (facts := executor_facts(source, notes, files))]
     paths = {facts.path for facts in found}
     notes += [
         f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
@@ -82,9 +81,18 @@ def script_facts(root: Path, path: str) -> ExecutorFacts | None:
     return executor_facts(Source(root, path, (root / path).read_bytes()), []) if is_file else None
 
 
-def named_script_facts(root: Path, path: str) -> ExecutorFacts:
-    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started."""
+def named_script_facts(root: Path, path: str, start: Start | None = None) -> ExecutorFacts:
+    """Return the facts of a script that somebody named, although nothing at its top level may show that it can be started.
+
+    ``start`` calls one of its functions, as a command does that the repo would install.
+    """
     notes: list[str] = []
+    if start is not None:
+        source = Source(root, f"{start.path}/{CONSOLE}".lstrip("/"), start.words[-1].encode())
+        facts = executor_facts(source, notes, asked=True)
+        if facts:
+            facts.name, facts.path = Path(path).stem, path
+            return facts
     facts = executor_facts(Source(root, path, (root / path).read_bytes()), notes, asked=True) or ExecutorFacts(
         name=Path(path).stem, path=path, framework="plain", has_main_guard=False
     )
@@ -94,16 +102,19 @@ def named_script_facts(root: Path, path: str) -> ExecutorFacts:
 
 
 def executor_facts(
-    source: Source, notes: list[str], pools: Pools | None = None, asked: bool = False
+    source: Source, notes: list[str], files: Files | None = None, asked: bool = False
 ) -> ExecutorFacts | None:
     """Return the facts of a script; None when nothing starts at its top level, unless somebody ``asked`` for the script."""
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
-    module = Module.script(source.root, source.path, tree, pools)
-    uses = uses_of(module)
+    module = Module.script(source.root, source.path, tree, source.data, files or Files())
     guard = any(syntax.is_guard(node) for node in tree.body)
-    if not asked and not guard and not _starts_at_top(module, bool(uses)):
+    reads = asked or guard or _reads_at_top(module)
+    if not reads and not _calls_a_starter(tree):
+        return None
+    uses = uses_of(module)
+    if not reads and not uses:
         return None
     name = Path(source.path).parent.name if Path(source.path).stem == "__main__" else Path(source.path).stem
     framework = uses[0][0].name if uses else "plain"
@@ -117,13 +128,15 @@ def executor_facts(
         facts.spelling = "--{name}"
         read_parsers(module, facts)
         facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
-    if len(module.imported) >= MOST_MODULES:
+    if not uses and len(module.imported) >= MOST_MODULES:
         facts.doubt(f"more than {MOST_MODULES} modules of the repo are imported, of which the others were not read")
+    if not uses and module.unread:
+        facts.doubt(f"it imports {module.unread[0]}, which cannot be read")
     for one in module.imported:
-        for name in one.unread:
-            facts.doubt(f"{one.shown} imports {name}, which cannot be read")
         if not uses and one.uses_argv:
             facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
+        if not uses and one is not module and may_read(one):
+            facts.doubt(f"{one.shown} reads a command line; the source does not show when")
         variables, reasons = environment_of(one)
         known = [flag.options for flag in facts.environment]
         facts.environment += [flag for flag in variables if flag.options not in known]
@@ -146,19 +159,20 @@ def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, 
             facts.doubt(f"{call.place}: {other.name} reads parameters too, which are not listed")
 
 
-def _starts_at_top(module: Module, has_library: bool) -> bool:
-    """Return True for a script without a guard that parses its command line, or reads its parameters and acts on them."""
-    tree = module.tree
-    own = [node for node in tree.body if not isinstance(node, Definition)]
-    if has_library:
-        at_top = [node for node in own if isinstance(node, (ast.Expr, ast.Assign))]
-        called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
-        return not called.isdisjoint(STARTERS)
-    names = {
-        module.full_name(node) for top in own for node in ast.walk(top) if isinstance(node, (ast.Name, ast.Attribute))
-    }
+def _calls_a_starter(tree: ast.Module) -> bool:
+    """Return True when a statement at the top level calls a function that is named like one that parses or starts."""
+    at_top = [node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))]
+    called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
+    return not called.isdisjoint(STARTERS)
+
+
+def _reads_at_top(module: Module) -> bool:
+    """Return True when statements at the top level read parameters from the environment or sys.argv, and act on them."""
+    own = [node for node in module.tree.body if not isinstance(node, Definition)]
     acts = any(isinstance(node, _ACTS) and not isinstance(getattr(node, "value", None), ast.Constant) for node in own)
-    return acts and not names.isdisjoint(_READS) and "globals" not in names
+    parts = (part for node in own for part in ast.walk(node)) if acts else ()
+    names = {module.full_name(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute))}
+    return not names.isdisjoint(_READS) and "globals" not in names
 
 
 def find_runs(root: Path) -> tuple[list[RunFacts], list[str]]:
@@ -192,6 +206,9 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
         for function in syntax.functions_of(tree):
             options, problem = _run_options(function, imports)
             flags, accepts_any = flags_of_function(function, scope)
+            metrics = returns_metrics(function)
+            if metrics is False:
+                problem = problem or f"{function.name}() returns rows or text; {RIGHT}"
             run = RunFacts(
                 name=str((options or {}).get("name") or function.name),
                 function=function.name,
@@ -204,6 +221,7 @@ def _functions_of(source: Source, notes: list[str]) -> Iterator[tuple[RunFacts, 
                 run_signature_sha=signature_sha(flags),
                 flags=flags,
                 accepts_any=accepts_any,
+                returns_metrics=metrics,
                 problem=f"{source.path}, line {function.lineno}: {problem}" if problem else None,
             )
             yield run, options is not None

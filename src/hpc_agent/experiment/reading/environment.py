@@ -24,7 +24,7 @@ _HARMLESS = ("copy", "update", "setdefault", "clear")
 def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
     """Return the parameters that the module reads from the environment, and the reasons why there may be others."""
     tree, scope, imports = module.tree, module.scope, module.imports
-    if not any(target.partition(".")[0] == "os" for target in imports.values()):
+    if not module.parsed.reads_variables:
         return [], []
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found: dict[str, FlagFacts] = {}

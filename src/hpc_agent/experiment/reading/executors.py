@@ -23,11 +23,12 @@ from hpc_agent.experiment.reading.discovery import (
     script_facts,
 )
 from hpc_agent.experiment.reading.environment import READS_ALL
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, SubcommandFacts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, RunFacts, SubcommandFacts
 from hpc_agent.experiment.reading.starts import PYTHON, Start, console_start, start_of
 from hpc_agent.experiment.reading.syntax import module_paths
 from hpc_agent.experiment.reading.text_scripts import notebook_facts, text_facts
 from hpc_agent.node.shared.task_environment import is_reserved, text_of
+from hpc_agent.state.repo_files import local_path
 
 FILE_NAMES = (
     "output_file out_file outfile output_path out_path output out metrics_file metrics_path metrics_out metrics_output "
@@ -56,12 +57,14 @@ class Executor:
     complete: bool
     accepts_any: bool = False
     metrics_file: str | None = None
+    returns_metrics: bool | None = None
     problem: str | None = None
     fix: str = "Correct the file, then call again."
     start: Start | None = None
     apart: bool = False
     doubts: tuple[str, ...] = ()
     names_result_dir: bool = False
+    uses_kit: bool = False
     given: frozenset[str] = frozenset()
     subcommands: tuple[SubcommandFacts, ...] = ()
     subcommand_name: str | None = None
@@ -88,6 +91,11 @@ class Executor:
         return self.is_function or self.key.endswith(".ipynb")
 
     @property
+    def takes_slices(self) -> bool:
+        """True when the kit gives the executor its part of a series: start, end, halo and ahead need no flags."""
+        return self.passes_all or self.uses_kit
+
+    @property
     def subcommand_parameter(self) -> str:
         """The parameter that names the subcommand."""
         return self.subcommand_name or "command"
@@ -108,14 +116,8 @@ def all_executors(root: Path) -> tuple[list[Executor], list[str]]:
     runs, notes = find_runs(root)
     scripts, more_notes = find_executors(root)
     registered = {run.path for run in runs}
-    found = [
-        Executor(
-            f"{run.path}:{run.name}", run.name, "register_run", run.flags, True, run.accepts_any, problem=run.problem
-        )
-        for run in runs
-    ]
-    paths = [script.path for script in scripts if script.path not in registered]
-    found += [executor for path in paths if (executor := executor_at(root, path))]
+    found = [_of_function(f"{run.path}:{run.name}", "register_run", run) for run in runs]
+    found += [_of_script(root, script) for script in scripts if script.path not in registered]
     names = [executor.name for executor in found]
     unique = [one if names.count(one.name) == 1 else replace(one, name=one.key) for one in found]
     return unique, [*notes, *more_notes]
@@ -128,23 +130,37 @@ def executor_at(root: Path, key: str) -> Executor | None:
         run = function_facts(root, path, function)
         if run is None:
             return None
-        return Executor(key, function, "function", run.flags, True, run.accepts_any, problem=run.problem)
+        return replace(_of_function(key, "function", run), name=function)
     if not _is_inside(root, path):
         return None
     try:
         start = start_of(root, path)
     except SpecInvalid as error:
-        return Executor(path, Path(path).stem, "plain", [], False, problem=error.message, fix=error.remediation)
+        return _not_startable(path, error)
     if path.endswith(".ipynb"):
-        return _of_script(root, notebook_facts(root, path), start)
-    if start.is_python:
-        return _of_script(root, named_script_facts(root, path), start)
-    facts, apart = text_facts(root, path, start)
-    return replace(_of_script(root, facts, start), apart=apart)
+        return _of_script(root, notebook_facts(root, path))
+    if not start.is_python:
+        facts, apart = text_facts(root, path, start)
+        return replace(_of_script(root, facts), apart=apart)
+    called = next((function for _, _, module, function in console_scripts(root) if module == path), None)
+    if called is None or script_facts(root, path):
+        return _of_script(root, named_script_facts(root, path))
+    start = console_start(path, called)
+    return replace(_of_script(root, named_script_facts(root, path, start)), start=start)
+
+
+def _not_startable(path: str, error: SpecInvalid) -> Executor:
+    return Executor(path, Path(path).stem, "plain", [], False, problem=error.message, fix=error.remediation)
+
+
+def _of_function(key: str, framework: str, run: RunFacts) -> Executor:
+    executor = Executor(key, run.name, framework, run.flags, True, run.accepts_any)
+    return replace(executor, returns_metrics=run.returns_metrics, problem=run.problem)
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    return (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve())
+    found = local_path(root, path, "executors")
+    return found.is_file() and found.is_relative_to(root.resolve())
 
 
 def help_of(
@@ -159,7 +175,8 @@ def help_of(
         return set(), executor.problem or "its parameters are no options"
     words = [python if word == PYTHON else str(root / word) if word == executor.key else word for word in start.words]
     path = os.pathsep.join(filter(None, [str(root / start.path), env.get("PYTHONPATH")]))
-    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path})
+    is_hydra = executor.framework == "hydra"
+    options, problem = options_from_help(root, words, timeout_sec, {**env, "PYTHONPATH": path}, is_hydra)
     for one in executor.subcommands:
         options |= options_from_help(root, [*words, one.name], timeout_sec, {**env, "PYTHONPATH": path})[0]
     return options, problem
@@ -184,9 +201,9 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
         raise SpecInvalid(message, field="executors", remediation="Name one of them in full, then call again.")
     if ":" not in plain and (here := executor_at(root, plain)):
         return here
-    for _, command, path, function in console_scripts(root):
+    for _, command, path, _ in console_scripts(root):
         if command == plain and (here := executor_at(root, path)):
-            return here if script_facts(root, path) else replace(here, start=console_start(path, function))
+            return here
     close = difflib.get_close_matches(plain, [alias for e in executors for alias in e.aliases], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     details = {"found": [executor.key for executor in executors][:50]}
@@ -195,8 +212,12 @@ def _named(executors: list[Executor], name: str, root: Path) -> Executor:
     raise ExecutorNotFound(message, field="executors", details=details, remediation=remedy)
 
 
-def _of_script(root: Path, script: ExecutorFacts, start: Start) -> Executor:
+def _of_script(root: Path, script: ExecutorFacts) -> Executor:
     """Return a script with the name of its metrics file: by the suffix of its flag's default, else by its calls."""
+    try:
+        start = start_of(root, script.path)
+    except SpecInvalid as error:
+        return _not_startable(script.path, error)
     executor = Executor(
         script.path,
         script.name,
@@ -213,7 +234,7 @@ def _of_script(root: Path, script: ExecutorFacts, start: Start) -> Executor:
         spelling=script.spelling,
     )
     source = (root / script.path).read_text(encoding="utf-8", errors="replace")
-    executor = replace(executor, names_result_dir="RESULT_DIR" in source)
+    executor = replace(executor, names_result_dir="RESULT_DIR" in source, uses_kit="experiment_kit" in source)
     outputs = [executor.output_flag, *(output_flag_of(one.flags) for one in script.subcommands)]
     flag = next(filter(None, outputs), None)
     if flag is None or flag.name in FOLDER_NAMES:

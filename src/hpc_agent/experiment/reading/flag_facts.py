@@ -102,7 +102,7 @@ class ExecutorFacts(msgspec.Struct, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, kw_only=True):
-    """A function decorated with @register_run. ``problem`` is a fault of its import, with the line that is right."""
+    """A function decorated with @register_run. ``problem`` is why no task can call it, with the line that is right."""
 
     name: str
     function: str
@@ -115,6 +115,9 @@ class RunFacts(msgspec.Struct, kw_only=True):
     run_signature_sha: str
     flags: list[FlagFacts]
     accepts_any: bool = False
+    returns_metrics: Annotated[
+        bool | None, Meta(description="true: a dict; false: rows or text, which a task may not return; null: not known")
+    ] = None
     problem: str | None = None
 
 

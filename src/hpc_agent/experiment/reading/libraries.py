@@ -72,6 +72,7 @@ LIBRARIES = (
     Library("exec", r"exec|runpy\.run_\w+", read_configurator),
     Library("getopt", r"getopt\.(gnu_)?getopt"),
 )  # fmt: skip
+_ANY = re.compile("|".join(library.uses for library in LIBRARIES))
 # A call of a package that is neither Python's own nor in the repo, and that is named like a reader of the command line.
 _LIKE_A_PARSER = re.compile(
     r".*(arg_?pars|pars\w*_arg|argument|command_?line|(^|[._])(cli|opts?|options|flags|hparams|get_args|(get|load)_config)$)",
@@ -90,6 +91,13 @@ def uses_of(module: Module) -> list[tuple[Library, StartedCall]]:
         (library, next((c for n, c in found.items() if re.fullmatch(library.uses, n)), None)) for library in LIBRARIES
     ]
     return [(library, call) for library, call in known if call is not None]
+
+
+def may_read(module: Module) -> bool:
+    """Return True when a function or statement of the module, outside of its guard, calls one of the libraries."""
+    nodes = [node for node in module.tree.body if not syntax.is_guard(node)] if module.parsed.may_parse else []
+    calls = (part for node in nodes for part in ast.walk(node) if isinstance(part, ast.Call))
+    return any(_ANY.fullmatch(module.full_name(call)) for call in calls)
 
 
 def names_of(call: StartedCall) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,11 @@ from hpc_agent.experiment.reading import syntax
 
 Definition = syntax.Function | ast.ClassDef
 MOST_HOPS = 12
-MOST_MODULES = 200
+MOST_MODULES = 40
+_WORDS = (
+    b"argv", b"Parser", b"parse_", b"parse(", b"get_args", b"click", b"typer", b"Fire", b"tyro", b"hydra", b"flags", b"docopt",
+    b"CLI", b"exec(", b"Conf", b"Tap", b"plac", b"defopt", b"opts", b"options(",
+)  # fmt: skip
 
 
 class Found(NamedTuple):
@@ -24,23 +29,70 @@ class Found(NamedTuple):
     module: Module
 
 
+class Parsed:
+    """The tree of a file, and what is the same for every script that imports it."""
+
+    def __init__(self, tree: ast.Module, data: bytes) -> None:
+        self.tree = tree
+        self.reads_variables = b"environ" in data or b"getenv" in data
+        self.reads_words = b"argv" in data
+        # Calls of an imported file without any of these words read no command line.
+        self.may_parse = any(word in data for word in _WORDS)
+
+    @cached_property
+    def imports(self) -> dict[str, str]:
+        return syntax.imports_of(self.tree)
+
+    @cached_property
+    def definitions(self) -> dict[str, Definition]:
+        """The functions and classes, also those inside of a function or an ``if``; those at the top level count first."""
+        nodes = [node for node in ast.walk(self.tree) if isinstance(node, Definition)]
+        top = [node for node in self.tree.body if isinstance(node, Definition)]
+        found = {node.name: node for node in [*reversed(nodes), *top]}
+        return dict(sorted(found.items(), key=lambda item: item[1].lineno))
+
+    @cached_property
+    def own_calls(self) -> list[ast.Call]:
+        """The calls of the statements at the top level that also an import runs."""
+        nodes = [node for node in self.tree.body if not syntax.is_guard(node)] if self.may_parse else []
+        return _calls_in(nodes)
+
+
+class Files:
+    """The files that were read: their trees by path, and their modules by the folder of the script that imports them."""
+
+    def __init__(self) -> None:
+        self.parsed: dict[Path, Parsed | None] = {}
+        self.modules: dict[Path, dict[Path, Module]] = {}
+
+    def read(self, path: Path) -> Parsed | None:
+        """Return the parsed file; None when it does not exist or is no Python."""
+        if path not in self.parsed:
+            self.parsed[path] = None
+            if path.is_file():
+                with warnings.catch_warnings(), contextlib.suppress(SyntaxError, ValueError, OSError, RecursionError):
+                    warnings.simplefilter("ignore")
+                    data = path.read_bytes()
+                    self.parsed[path] = Parsed(ast.parse(data), data)
+        return self.parsed[path]
+
+
 class Module:
     """One file, with the constants and imports of its top level."""
 
-    def __init__(self, root: Path, path: Path, tree: ast.Module, start: Path, known: dict[Path, Module]) -> None:
-        self.root, self.path, self.tree, self.start = root, path, tree, start
-        self._known = known
+    def __init__(self, root: Path, path: Path, parsed: Parsed, start: Path, files: Files) -> None:
+        self.root, self.path, self.parsed, self.start = root, path, parsed, start
+        self.tree = parsed.tree
+        self._files = files
         self._loaded: dict[str, Module | None] = {}
         self._found: dict[str, Found | None] = {}
-        known[path] = self
+        files.modules.setdefault(start, {})[path] = self
 
     @classmethod
-    def script(
-        cls, root: Path, path: str, tree: ast.Module, pools: dict[Path, dict[Path, Module]] | None = None
-    ) -> Module:
-        """Return the module of a script, whose folder comes first on Python's path; ``pools`` keeps modules for others."""
-        start = (root / path).parent
-        return cls(root, root / path, tree, start, ({} if pools is None else pools).setdefault(start, {}))
+    def script(cls, root: Path, path: str, tree: ast.Module, data: bytes, files: Files) -> Module:
+        """Return the module of a script, whose folder comes first on Python's path."""
+        parsed = files.parsed[root / path] = Parsed(tree, data)
+        return cls(root, root / path, parsed, (root / path).parent, files)
 
     @property
     def shown(self) -> str:
@@ -62,17 +114,13 @@ class Module:
     def own_scope(self) -> syntax.Scope:
         return syntax.Scope(self.tree)
 
-    @cached_property
+    @property
     def imports(self) -> dict[str, str]:
-        return syntax.imports_of(self.tree)
+        return self.parsed.imports
 
-    @cached_property
+    @property
     def definitions(self) -> dict[str, Definition]:
-        """The functions and classes, also those inside of a function or an ``if``; those at the top level count first."""
-        nodes = [node for node in ast.walk(self.tree) if isinstance(node, Definition)]
-        top = [node for node in self.tree.body if isinstance(node, Definition)]
-        found = {node.name: node for node in [*reversed(nodes), *top]}
-        return dict(sorted(found.items(), key=lambda item: item[1].lineno))
+        return self.parsed.definitions
 
     def full_name(self, node: ast.AST | None) -> str:
         """Return the dotted name of an expression with its import filled in: ``A(...)`` of ``from x import A`` is ``x.A``."""
@@ -111,16 +159,13 @@ class Module:
             return None
         bases = [self.path.parents[level - 1]] if level else [self.start, self.root, self.root / "src"]
         paths = syntax.module_paths(target) or (("__init__.py",) if level else ())
+        known = self._files.modules[self.start]
         for path in (base / name for base in bases for name in paths):
-            if path in self._known:
-                return self._known[path]
-            if path.is_file() and path.is_relative_to(self.root):
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        return Module(self.root, path, ast.parse(path.read_bytes()), self.start, self._known)
-                except (SyntaxError, ValueError, OSError, RecursionError):
-                    return None
+            if path in known:
+                return known[path]
+            parsed = self._files.read(path) if path.is_relative_to(self.root) else None
+            if parsed is not None:
+                return Module(self.root, path, parsed, self.start, self._files)
         return None
 
     def find(self, name: str, hops: int = MOST_HOPS) -> Found | None:
@@ -176,12 +221,9 @@ class Module:
         return [target for target in targets if not self.load(target) and not self.load(_parted(target)[0])]
 
     @cached_property
-    def own_calls(self) -> list[ast.Call]:
-        """The calls of the statements at the top level that also an import runs."""
-        return _calls_in([node for node in self.tree.body if not syntax.is_guard(node)])
-
-    @cached_property
     def uses_argv(self) -> bool:
+        if not self.parsed.reads_words:
+            return False
         nodes = (node for node in ast.walk(self.tree) if isinstance(node, (ast.Name, ast.Attribute)))
         return any(self.full_name(node) == "sys.argv" for node in nodes)
 
@@ -190,8 +232,8 @@ class Module:
         """The calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
         seen: set[ast.AST] = set()
         guarded = [node for node in self.tree.body if syntax.is_guard(node)]
-        found = [StartedCall(node, self) for node in [*_calls_in(guarded), *self.own_calls]]
-        found += [StartedCall(node, one) for one in self.imported[1:] for node in one.own_calls]
+        found = [StartedCall(node, self) for node in [*_calls_in(guarded), *self.parsed.own_calls]]
+        found += [StartedCall(node, one) for one in self.imported[1:] for node in one.parsed.own_calls]
         for call in found:
             for part in [call.node.func, *call.node.args, *(keyword.value for keyword in call.node.keywords)]:
                 target = call.module.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
@@ -200,6 +242,8 @@ class Module:
                 seen.add(target.node)
                 found += [StartedCall(node, target.module) for node in _calls_in(target.node.decorator_list)]
                 for one in lineage(target):
+                    if one.module is not self and not one.module.parsed.may_parse:
+                        continue
                     parts = one.node.body if isinstance(one.node, ast.ClassDef) else [one.node]
                     functions = [part for part in parts if isinstance(part, syntax.Function)]
                     found += [StartedCall(node, one.module) for part in functions for node in _calls_in(part.body)]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpc_agent.experiment.reading.executors import FOLDER_NAMES, RESULT_DIR, Executor, output_flag_of
+from hpc_agent.experiment.reading.executors import CHOOSER, FOLDER_NAMES, RESULT_DIR, Executor, output_flag_of
 from hpc_agent.experiment.reading.flag_facts import FlagFacts, SubcommandFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved
@@ -121,7 +121,7 @@ def check_kwargs(executor: Executor, kwargs: dict[str, Any], rows: Rows | None =
         flags.update((flag.name, flag) for flag in (subcommand.flags if subcommand else []))
     outputs = [executor.output_flag, output_flag_of(subcommand.flags) if subcommand else None]
     given = {row["name"] for row in rows or [] if row.get("given")}
-    taken = {*PLACING, *given, *([executor.subcommand_parameter] if executor.subcommands else [])}
+    taken = {CHOOSER, *given, *([executor.subcommand_parameter] if executor.subcommands else [])}
     names = [name for name in kwargs if name not in taken]
     found = [_problem_of(executor, name, kwargs[name], flags, rows, outputs) for name in names]
     for flag in flags.values():
@@ -146,7 +146,8 @@ def _problem_of(
 ) -> Problem | None:
     """Return why the parameter does not arrive, or why its value does not fit; None for a parameter that is right."""
     if name not in flags:
-        if executor.accepts_any or any(flag.name == name for flag in executor.environment):
+        is_placed = name in PLACING and (executor.takes_slices or not value)
+        if is_placed or executor.accepts_any or any(flag.name == name for flag in executor.environment):
             return None
         return _problem(executor, *_does_not_arrive(executor, name, flags), parameter=name, known=list(flags))
     if misfit := _misfit(flags[name], value):

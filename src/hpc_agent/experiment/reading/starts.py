@@ -81,7 +81,7 @@ def start_of(root: Path, path: str) -> Start:
 
 def module_of(root: Path, path: str) -> str | None:
     """Return the name with which ``python -m`` starts the script; None for a script that is started by its path."""
-    with contextlib.suppress(SpecInvalid):
+    with contextlib.suppress(SpecInvalid, OSError):
         words = start_of(root, path).words
         return words[2] if words[1:2] == ("-m",) else None
     return None

@@ -183,6 +183,7 @@ def read_jsonargparse(module: Module, facts: ExecutorFacts) -> None:
 
 def _read_cli(call: StartedCall, facts: ExecutorFacts) -> None:
     """Read the components of CLI: one function, a class whose methods are subcommands, or several of them."""
+    facts.flags.append(FlagFacts(name="config", options=["--config"], type="path"))
     module, component = call.module, _given(call, 0, "components")
     positional = module.scope.value_or(syntax.keywords_of(call.node).get("as_positional"), True) is not False
     found = [(syntax.dotted(node).rpartition(".")[2], module.find(syntax.dotted(node))) for node in _items(component)]

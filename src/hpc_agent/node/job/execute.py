@@ -11,13 +11,15 @@ from subprocess import DEVNULL
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full, remove_quietly
-from ..shared.processes import PASSED_ON, pass_on, signal_group
+from ..shared.processes import PASSED_ON, born, pass_on, signal_group, table
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 HEAD_BYTES = 32 << 20
 TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
+# What still runs in the executor's group when its leader has ended well, such as a tee, has this long to end by itself.
+LINGER_SEC = 0.5
 # The cause of an executor that was stopped by a signal of the scheduler, or shortly before the walltime.
 STOPPED = "terminated"
 
@@ -213,7 +215,7 @@ def _gave_up(status: int, arrived: List[int], result_dir: str) -> str:
 def _pump(
     process: Running, pipe: int, log: Log, signals: Tuple[List[int], List[int]], grace: float, stop_at: Optional[float]
 ) -> Ended:
-    """Copy output to the log until the executor has ended, even if one of its background children keeps the pipe open.
+    """Copy output to the log until the executor has ended; end what it leaves running in its process group.
 
     ``signals``: those that have come, and of these the ones that stop the executor, which this function adds.
     """
@@ -240,10 +242,29 @@ def _pump(
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
         ended = process.ended()
-    for _ in range(LAST_READS):  # a background child may print for ever
-        if open_pipe and select.select([pipe], [], [], 0)[0]:
-            open_pipe = _copy_output(pipe, log)
+    stops += [number for number in arrived[seen:] if number not in PASSED_ON]  # such as came with the executor's end
+    _end_group(process.pid, pipe if open_pipe else None, log, kill_at)
     return ended
+
+
+def _end_group(leader: int, pipe: Optional[int], log: Log, kill_at: Optional[float]) -> None:
+    """Kill what the ended executor left in its process group, once that had its time; copy the rest of the output.
+
+    ``kill_at`` (monotonic) is the end of the grace of a stopped executor, of which the leader may have ended first: bash
+    ends at SIGTERM, and the program that it started still saves a checkpoint.
+    """
+    until = kill_at or time.monotonic() + LINGER_SEC
+    while time.monotonic() < until:
+        running = any(member.group == leader for member in table().values()) if kill_at else pipe is not None
+        if not running:
+            break
+        if select.select([pipe] if pipe is not None else [], [], [], 0.1)[0] and pipe is not None:
+            pipe = pipe if _copy_output(pipe, log) else None
+    if born(leader) is None:  # else the group is empty, and its number that of another process
+        signal_group(leader, signal.SIGKILL)
+    for _ in range(LAST_READS):  # a child with a session of its own may print for ever
+        if pipe is not None and select.select([pipe], [], [], 0)[0]:
+            pipe = pipe if _copy_output(pipe, log) else None
 
 
 def _copy_output(pipe: int, log: Log) -> bool:

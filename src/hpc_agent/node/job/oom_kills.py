@@ -14,6 +14,8 @@ def oom_kills(
     None where it cannot be read, and where the group is not the job's own: kills there may be those of others.
     """
     job = environ.get("SLURM_JOB_ID") or environ.get("JOB_ID")
+    if "HPC_LOCAL_JOB_ID" in environ:  # the embedded scheduler within such a job: its elements share the group
+        return None
     try:
         groups = _memory_groups(cgroups, root)
     except (OSError, ValueError):

@@ -14,20 +14,23 @@ MAX_PATHS = 1000
 
 
 class SiteQuery(object):
-    """Runs the scheduler's commands. A command that fails is listed in ``errors`` and gives an empty text."""
+    """Runs the scheduler's commands. A tool that fails is listed in ``errors``; it is not run again, and gives empty texts."""
 
     def __init__(self) -> None:
         self.environment: Dict[str, str] = {}  # beside a clean one
         self.errors: List[Dict[str, str]] = []
 
     def __call__(self, *argv: str) -> str:
+        failure = argv[0] + "_failed"
+        if any(error["code"] == failure for error in self.errors):
+            return ""  # a database that does not answer must not be waited for again and again
         try:
             code, out, err = run_command(argv, TIMEOUT_SEC, env=clean_environment(self.environment))
         except NodeError as error:
             code, out, err = 1, "", error.message
         if code == 0:
             return out
-        self.errors.append({"code": argv[0] + "_failed", "detail": (err or out).strip()[:300]})
+        self.errors.append({"code": failure, "detail": (err or out).strip()[:300]})
         return ""
 
 

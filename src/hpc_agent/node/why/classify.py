@@ -36,6 +36,8 @@ _AFTERMATH = frozenset([
     "ProcessExitedException", "ProcessRaisedException", "RayTaskError", "RuntimeError", "SignalException", "SystemExit",
     "TerminatedWorkerError", "WorkerCrashedError",
 ])  # fmt: skip
+# Classes that may be the reason why the environment or the executor did not start.
+_BEHIND_START = ("disk_full", "environment", "node_failure", "out_of_memory", "too_many_threads")
 # Classes that a program may have shown before a signal other than SIGABRT ended it.
 _BEFORE_SIGNAL = (
     "gpu_memory", "out_of_memory", "heap_full", "too_many_threads", "disk_full", "node_failure", "lost_peer", "signal",
@@ -119,8 +121,8 @@ def _by_cause(case: Case) -> Optional[Verdict]:
     if case.cause != "environment":
         return None
     found = case.sign()
-    if found and found.name in ("disk_full", "environment"):
-        return found._replace(confidence=LIKELY if found.name == "disk_full" else CERTAIN)
+    if found and found.name in _BEHIND_START:
+        return found._replace(confidence=CERTAIN if found.name == "environment" else LIKELY)
     return Verdict("environment", CERTAIN, case.message or case.last_line(), case.source)
 
 
@@ -208,7 +210,7 @@ def _by_record_message(case: Case) -> Optional[Verdict]:
     if not case.message.startswith("cannot start the executor"):
         return None
     found = first_match([case.message])
-    name = found.name if found and found.name in ("out_of_memory", "permission") else "code_error"
+    name = found.name if found and (found.name in _BEHIND_START or found.name == "permission") else "code_error"
     return Verdict(name, LIKELY, case.message, case.source)
 
 

@@ -47,6 +47,8 @@ def classify_exception(trace: Trace, killed: bool, near_memory: bool) -> Tuple[s
         return ("command_not_found", LIKELY) if started else ("missing_file", CERTAIN)
     if kind == "KeyboardInterrupt":
         return "signal", GUESS
+    if "(): uid not found" in trace.message[0]:
+        return "environment", LIKELY  # the node does not know the user
     raised = _RAISES.match(trace.code) and not _LIBRARY.search(trace.file) and not _OF_SYSTEM.search(kind)
     if kind in _OF_CODE or raised:
         return plain

@@ -40,7 +40,7 @@ class AggregateResult(Result):
     included_tasks: int
     missing_tasks: Annotated[str, doc("ranges of tasks that have not ended, or whose end is not known yet")]
     failed_tasks: Annotated[str, doc("ranges of failed tasks")]
-    without_metrics: Annotated[str, doc("ranges of complete tasks that wrote no numbers")]
+    without_metrics: Annotated[str, doc("ranges of complete tasks whose metrics file is missing or gave no number")]
     metrics_problems: Annotated[
         list[dict[str, Any]],
         doc(

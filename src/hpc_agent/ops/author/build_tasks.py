@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,18 +17,15 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import ExecutorNotFound, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment.grid.axis_values import Axes
 from hpc_agent.experiment.grid.generators import TaskGenerator, TaskSource, make_source
-from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
-from hpc_agent.experiment.reading.executors import CHOOSER, FILE_NAMES, FOLDER_NAMES, Executor, help_of, named_executors
+from hpc_agent.experiment.reading.executors import CHOOSER, FILE_NAMES, FOLDER_NAMES, Executor, named_executors
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, RunFacts
 from hpc_agent.experiment.reading.parameters import (
-    POSITIONAL,
     Problem,
     check_kwargs,
     flag_rows,
     metrics_file_of,
-    names_of_rows,
-    with_given,
 )
+from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
 from hpc_agent.experiment.writing.generated_file import write_generated
@@ -39,17 +34,15 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.author.cluster_choice import INTERVIEW, likely_cluster, python_of
+from hpc_agent.ops.author.cluster_choice import INTERVIEW, python_of_tasks
+from hpc_agent.ops.author.parameter_ways import with_ways
 from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
-from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.state.run_sha import compute_cmd_sha
 from hpc_agent.state.runs import find_existing_runs
 from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
-HELP_SEC = 20.0
-WAY = re.compile(rf"--?[A-Za-z][\w.-]*=?|[A-Za-z][\w.-]*=|\$[A-Za-z_]\w*|{POSITIONAL}")
 BUILD_EXECUTOR = "hpc-agent build-executor --name train"
 SETTINGS = ".claude/settings.json"
 RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
@@ -112,22 +105,28 @@ def plan_tasks_file(
     by_axis = _named_by_axis(wanted)
     entries = [known] if known else _entries(repo, wanted.executors or by_axis)
     source = _source(wanted, entries, by_axis, repo.root)
+    unsure: list[str] = []
     if wanted.data_axis is not None:
-        source = split_series(source, with_recorded(wanted.data_axis, repo, entries))
+        axis = with_recorded(wanted.data_axis, repo, entries)
+        source = split_series(source, axis)
+        if axis.kind in ("independent", "bounded_halo"):
+            named = [entry.name for entry in entries if entry.is_function and entry.returns_metrics is None]
+            unsure = [
+                f"the source of {name}() does not show what it returns: {RIGHT} (docs/series.md)" for name in named
+            ]
     if count is not None and source.count != count:
         message = f"{source.about} makes {source.count:,} tasks, not {count:,}"
         remedy = "Correct the axes or task_count, then call again; nothing was written."
         details = {"task_count": count, "made": source.count}
         raise SpecInvalid(message, field="task_count", remediation=remedy, details=details)
-    entries, notes = _with_given(world, repo, wanted, entries, {name for kwargs in _sample(source) for name in kwargs})
-    notes += _checked(source, entries)
+    notes: list[str] = []
+    if wanted.pass_as or wanted.check_help:
+        names = {name for kwargs in _sample(source) for name in kwargs} if wanted.check_help else set()
+        entries, notes = with_ways(world, repo.root, entries, names, wanted.pass_as, wanted.python)
+    notes += [*_checked(source, entries), *unsure]
     target = getattr(wanted, "cluster_target", None)
-    cluster = (
-        target.cluster if target else likely_cluster(world, repo, journal_of(world, str(repo.root))[1].all()[0]).name
-    )
-    python = wanted.python or python_of(world, cluster)
-    if python not in (wanted.python, DEFAULT_PYTHON):
-        notes.append(f"tasks start with {python}, the 'python' of {cluster} in clusters.yaml; --python names another")
+    python, note = python_of_tasks(world, repo, wanted.python, target.cluster if target else None)
+    notes += note
     flags = {entry.key: flag_rows(entry) for entry in entries}
     at = {"first": 0, "middle": source.count // 2, "last": source.count - 1}
     facts = {
@@ -192,28 +191,6 @@ def _source(wanted: TaskRequest, entries: list[Executor], by_axis: list[str], ro
 
 def _sample(source: TaskSource) -> Iterator[dict[str, Any]]:
     return itertools.islice(source.make(), 0, None, max(1, source.count // CHECKED_TASKS))
-
-
-def _with_given(
-    world: World, repo: RepoLayout, wanted: TaskRequest, entries: list[Executor], names: set[str]
-) -> tuple[list[Executor], list[str]]:
-    """Return the executors with the ways of ``pass_as``, and those that --help prints. Raises SpecInvalid for no such way."""
-    for name, way in wanted.pass_as.items():
-        if not WAY.fullmatch(way) or (way.startswith("$") and task_environment.is_reserved(way[1:])):
-            message = f"pass_as: {way!r} is no way to pass '{name}' on"
-            remedy = f'Write an option ("--{name}"), "{name}=", a free variable ("${name.upper()}") or "{POSITIONAL}".'
-            raise SpecInvalid(message, field="pass_as", remediation=remedy)
-    if not wanted.check_help:
-        return [with_given(entry, wanted.pass_as) for entry in entries], []
-    found, notes = [], []
-    for entry in entries:
-        options, problem = help_of(repo.root, entry, wanted.python or sys.executable, HELP_SEC, world.env)
-        notes += [f"{entry.key} --help: {problem}"] if problem else []
-        spelt = {name: [f"--{name}", f"--{name.replace('_', '-')}"] for name in names - wanted.pass_as.keys()}
-        ways = {name: option for name, both in spelt.items() for option in both if option in options}
-        listed = names_of_rows(flag_rows(entry))
-        found.append(with_given(entry, {**{n: way for n, way in ways.items() if n not in listed}, **wanted.pass_as}))
-    return found, notes
 
 
 def _checked(source: TaskSource, entries: list[Executor]) -> list[str]:

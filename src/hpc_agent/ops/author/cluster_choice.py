@@ -9,6 +9,7 @@ from hpc_agent.errors import HpcError
 from hpc_agent.experiment.grid.tasks_file_facts import DEFAULT_PYTHON
 from hpc_agent.infra.clusters import cluster_problems, get_cluster, load_clusters
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.state.journal import RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
@@ -50,3 +51,13 @@ def python_of(world: World, cluster: str | None) -> str:
         if found and not found.modules and not found.conda_envs:
             return found.python
     return DEFAULT_PYTHON
+
+
+def python_of_tasks(world: World, repo: RepoLayout, asked: str | None, cluster: str | None) -> tuple[str, list[str]]:
+    """Return the interpreter of a repo's tasks: the one ``asked`` for, else that of the cluster; and a note for another one."""
+    if asked:
+        return asked, []
+    name = cluster or likely_cluster(world, repo, journal_of(world, str(repo.root))[1].all()[0]).name
+    python = python_of(world, name)
+    note = f"tasks start with {python}, the 'python' of {name} in clusters.yaml; --python names another"
+    return python, [] if python == DEFAULT_PYTHON else [note]

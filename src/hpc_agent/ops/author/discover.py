@@ -11,7 +11,7 @@ from hpc_agent.contract.primitive import Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_executors, find_reducers, find_runs
 from hpc_agent.experiment.reading.executors import executor_at, help_of
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, ReducerFacts, RunFacts
 from hpc_agent.ops.author.build_tasks import build_tasks_command
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.state.repo_files import experiment_root, local_path
@@ -28,7 +28,9 @@ class DiscoverExecutorsRequest(Request):
         list[str], doc("folders; by default the whole repo, of which the first 40 scripts are listed")
     ] = []
     name: Annotated[str | None, doc("only the executor of this name or path")] = None
-    check_help: Annotated[bool, doc("also run each with --help, with a time limit, and compare the options")] = False
+    check_help: Annotated[
+        bool, doc("also run each with --help: compare the options, and list those that the source does not show")
+    ] = False
     python: Annotated[str | None, doc("interpreter for --help; this one by default")] = None
     help_timeout_sec: Annotated[float, doc("limit of one --help", gt=0, le=600)] = 10.0
 
@@ -68,8 +70,21 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         read = {option for flag in flags if not flag.hidden for option in flag.options}
         only = {"only_in_source": sorted(read - helped), "only_in_help": sorted(helped - read)}
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
+        if not facts.complete and not facts.subcommands:
+            facts.flags += _from_help(only["only_in_help"], {flag.name for flag in facts.flags})
     step = build_tasks_command(found)
     return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
+
+
+def _from_help(options: list[str], known: set[str]) -> list[FlagFacts]:
+    """Return flags of which only the options are known, as --help prints them; --a-b and --a_b are one flag."""
+    found: dict[str, FlagFacts] = {}
+    for option in options:
+        name = option.strip("-=").replace("-", "_").replace(".", "__")
+        if name not in known and (option.startswith("--") or option.endswith("=")):
+            flag = found.setdefault(name, FlagFacts(name=name, dynamic=True, help="from --help"))
+            flag.options.insert(0, option)
+    return list(found.values())
 
 
 def _unlisted(found: list[ExecutorFacts]) -> list[str]:

@@ -140,6 +140,10 @@ def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_
         return finding("error", "task_failed", f" failed: {record.message}", fix, **facts, log_tail=record.log_tail)
     if record.metrics_problem:
         return finding("warning", "metrics_unreadable", f": {record.metrics_problem}", **facts)
+    if record.metrics_left_out:
+        first = record.metrics_left_out[0]
+        message = f": metric {first['field']} ({first['value']}) {first['message']}"
+        return finding("warning", "metrics_left_out", message, **facts)
     if not record.metrics:
         fix = "Write a dict of numbers to $HPC_RESULT_DIR/metrics.json."
         message = " ended well but wrote no metrics: the table will have none"

@@ -32,6 +32,7 @@ WRAPPER = (
     'echo "$1" >"$0"\n'
     'exit "$1"\n'
 )
+MARK = "HPC_LOCAL_ELEMENT"
 BASH = "/bin/bash" if os.path.exists("/bin/bash") else "bash"
 MAX_ATTEMPTS = 3
 # The dispatcher gives its task the grace; this much more lets the dispatcher write the record.
@@ -49,11 +50,15 @@ def _is_kept(name: str, value: str) -> bool:
 
 
 class Element(object):
-    """An element whose processes live, or did a moment ago. The wrapper of an ``own`` one is a child of this process."""
+    """An element whose processes live, or did a moment ago. The wrapper of an ``own`` one is a child of this process.
 
-    def __init__(self, start: Event, walltime: float, own: bool = False) -> None:
+    Its processes were started with the variable ``MARK``, whose value is the exit file.
+    """
+
+    def __init__(self, start: Event, walltime: float, folder: JobFolder, own: bool = False) -> None:
         self.start = start
         self.own = own
+        self.mark = "%s=%s" % (MARK, folder.exit_file(start.element, start.attempt))
         self.began = time.monotonic() - max(0.0, time.time() - start.at)
         self.members: Dict[int, str] = {start.pid: start.born}
         self.peak_mb = 0.0
@@ -74,6 +79,8 @@ class Element(object):
             processes.signal_group(pid, signal.SIGKILL)
             self.members.pop(pid, None)
             processes.kill_all(self.members)
+            if self.returncode < 0 or self.returncode > 128:  # a dispatcher that was killed has not ended its task
+                processes.kill_marked(self.mark)
 
     def is_gone(self) -> bool:
         """Return True once the wrapper of an adopted element has ended."""
@@ -94,6 +101,7 @@ class Element(object):
         if (self.own and self.returncode is None) or self.start.pid in self.members:
             processes.signal_group(self.start.pid, signal.SIGKILL)
         processes.kill_all(self.members)
+        processes.kill_marked(self.mark)
 
 
 class Array(object):
@@ -113,7 +121,7 @@ class Array(object):
         states = events.read(folder.events)
         self.attempts = states.attempts
         self.pending: Deque[int] = collections.deque(states.pending(stored.job.count))
-        self.running = {index: Element(start, self.walltime) for index, start in states.started.items()}
+        self.running = {index: Element(start, self.walltime, folder) for index, start in states.started.items()}
         make_folder(self.folder.exits)
         try:
             make_folder(self.job.log_folder)
@@ -172,7 +180,7 @@ class Array(object):
             process.wait()
             return False
         process.returncode = 0  # reap() waits for the process; Popen must not, for the id may be another's by then
-        self.running[self.pending.popleft()] = Element(start, self.walltime, own=True)
+        self.running[self.pending.popleft()] = Element(start, self.walltime, self.folder, own=True)
         return True
 
     def launch(self, index: int, attempt: int, cores: int, gpus: Sequence[int]) -> "subprocess.Popen[bytes]":
@@ -181,7 +189,7 @@ class Array(object):
         if index in self.attempts:
             remove_quietly(exit_file)
         environment = dict(self.environment, HPC_LOCAL_INDEX=str(index), HPC_LOCAL_CPUS=str(cores))
-        environment["HPC_LOCAL_ATTEMPT"] = str(attempt)
+        environment.update({"HPC_LOCAL_ATTEMPT": str(attempt), MARK: exit_file})
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
         argv, cwd = ["/bin/sh", "-c", WRAPPER, exit_file, BASH, self.job.script], self.job.working_directory

@@ -91,18 +91,14 @@ def parse_gpus_used(text: str) -> "Counter[Tuple[str, str]]":
     """
     found: "Counter[Tuple[str, str]]" = Counter()
     for line in text.splitlines():
-        columns, words = line.split("|"), line.split()
+        columns, words = line.split("|"), line.split() or [""]
+        name, takes_jobs = words[0], True
         if len(columns) >= 4:
-            name, takes_jobs, used = (
-                columns[0],
-                bool(_TAKES_JOBS.match(columns[1].strip().lower())),
-                gpus_of(columns[3]),
-            )
-        elif words:
-            name, takes_jobs = words[0], True
-            used = _typed(_IN_USE, line) or (gpus_of(words[-1]) if len(words) > 2 else [])
+            name = columns[0]
+            takes_jobs = bool(_TAKES_JOBS.match(columns[1].strip().lower()))
+            used = gpus_of(columns[3])
         else:
-            continue
+            used = _typed(_IN_USE, line) or (gpus_of(words[-1]) if len(words) > 2 else [])
         for kind, number in used:
             found[name.strip().rstrip("*"), kind] += number if takes_jobs else 0
     return found

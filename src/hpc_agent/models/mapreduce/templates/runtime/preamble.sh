@@ -2,7 +2,9 @@
 # Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_SHELL_INIT, HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
 # shellcheck shell=bash
 
+# A job without any locale gets the one that Python takes from 3.7 on: in C, R and older Pythons stumble over umlauts.
 hpc_dispatch() {
+    [ -n "${LC_ALL:-}${LC_CTYPE:-}${LANG:-}" ] || export LC_CTYPE=C.UTF-8
     exec "${HPC_PYTHON:-python3}" "$HPC_RUN_DIR/work/.hpc/_hpc_dispatch.py" task "$@"
 }
 

@@ -131,7 +131,7 @@ def text(flag, value):
         return json.dumps(value)
     if value is False and flag.get("type") == "bool":
         return ""  # argparse's type=bool reads an empty text as false
-    if flag.get("type") == "float" and isinstance(value, int) and float(value) == value:
+    if flag.get("type") == "float" and isinstance(value, int) and abs(value) < 1 << 53:
         return str(float(value))  # a configurator refuses 1 where the default is 1.0
     return str(value)
 
