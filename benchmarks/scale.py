@@ -4,6 +4,8 @@
 
 Plan a million tasks (2 s, 200 MB, sidecar under 64 KB); status of 100,000 recorded tasks, first and unchanged (0.5 s,
 10 KB of JSON);
+recovery of 4,000 failures among 8,000 tasks, no two of them neighbours: decision, a look while they are queued again, one after
+they were lost (5 s);
 the dispatcher's overhead for a task (60 ms alone, 2 ms packed): a shell command that does nothing, and a registered
 function whose file imports a library, beside a bare interpreter and one that imports the library.
 """
@@ -24,11 +26,15 @@ from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.constraints import parse_constraints
 from hpc_agent.infra.remote import runtime_files
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, compute_submission_plan
+from hpc_agent.node.look.run_status import RunStatus
+from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.shared.task_environment import digest
+from hpc_agent.node.submission.resubmission import _decide
+from hpc_agent.node.why.answers import with_causes
 
-RECORDED, PACKED = 100_000, 200
+RECORDED, PACKED, SCATTERED = 100_000, 200, 4_000
 LIBRARY = "asyncio.events, email.message, http.client, xml.dom.minidom, sqlite3, unittest.mock, decimal"
 FUNCTION = f"import {LIBRARY}\n\n\ndef f(x):\n    return {{'x': x}}\n"
 
@@ -99,6 +105,43 @@ def status(root: Path) -> None:
         report(what, time.perf_counter() - begun, budget, f"{len(done.stdout)} B of JSON")
 
 
+class Answers:
+    """A scheduler that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.rows: list[QueueRow] = []
+        self.ended: list[AccountingRow] = []
+
+    def queue(self, _jobs: list[str]) -> list[QueueRow]:
+        return self.rows
+
+    def accounting(self, _jobs: list[str], _since: float) -> list[AccountingRow]:
+        return self.ended
+
+
+def scattered(root: Path) -> None:
+    folder, scheduler = deployed(root, "scattered", 2 * SCATTERED, 1, "true"), Answers()
+    for task in range(2 * SCATTERED):
+        failed = {"state": "failed", "cause": "out_of_memory", "job": "1", "element": task, "array": "a0", "attempt": 1}
+        record = {"task": task, "generation": 1, **(failed if task % 2 else {"state": "complete"})}
+        for path, text in ((folder.record(task), json.dumps(record)), (folder.log(task, 1), "MemoryError\n")):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text)
+    make_folder(folder.scheduler_logs)
+    for task in range(2 * SCATTERED):
+        Path(folder.scheduler_logs, f"r.a0.o1.{task + 1}").write_text("\n")
+    begun = time.perf_counter()
+    request = {"request_id": "q", "job_prefix": "r.", "max_array_size": 2 * SCATTERED}
+    (array,) = _decide(folder, scheduler, request)["arrays"]  # type: ignore[arg-type]
+    write_json(folder.job(array["array"]), {**array, "job_id": "2", "state": "submitted", "at": 1.0})
+    scheduler.rows = [QueueRow("2", str(one), "running", "", "R", name=array["name"]) for one in range(SCATTERED)]
+    RunStatus(folder, {}, scheduler).save()
+    scheduler.rows = []
+    scheduler.ended = [AccountingRow("2", one, "out_of_memory", "OUT_OF_MEMORY") for one in range(SCATTERED)]
+    with_causes(RunStatus(folder, {}, scheduler))
+    report(f"recovery of {SCATTERED:,} scattered failures", time.perf_counter() - begun, 5.0)
+
+
 def interpreter(code: str) -> float:
     """Seconds of a bare interpreter that does this."""
     begun = time.perf_counter()
@@ -135,6 +178,7 @@ def main() -> None:
         root = Path(folder) / "hpc-agent" / "bench"
         overhead(root)
         status(root)
+        scattered(root)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The attempts of a task: what each asked for, how it ended, and on which node."""
 
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from ..look.records import FailureFacts
@@ -32,9 +33,10 @@ class Earlier(object):
             self._rows = {}
             folder = self._folder.resubmits
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-                for known, generation, cause, host, seconds in (read_json(os.path.join(folder, name)) or {}).get(
-                    "ended", []
-                ):
+                document: Dict[str, Any] = {}
+                with suppress(OSError, ValueError):  # a damaged decision hides no failure
+                    document = read_json(os.path.join(folder, name)) or {}
+                for known, generation, cause, host, seconds in document.get("ended", []):
                     row = {"cause": cause, "host": host, "seconds": seconds}
                     self._rows.setdefault(known, {})[generation] = row
         return self._rows.get(task, {})

@@ -196,10 +196,10 @@ class FollowUp:
             self.next_step = (
                 command_of(record.run_id, policy) if policy else f"hpc-agent resubmit --run-id {record.run_id}"
             )
-        if not seen.last_status["failed"] or seen.stale:
+        if not seen.last_status["failed"]:
             self.blocked = []
-            return []
-        if self._counts(seen) == self._refused_at:  # asked at this look
+        # Asked at this look already, or an answer that would be stale too.
+        if not seen.last_status["failed"] or seen.stale or self._counts(seen) == self._refused_at:
             return []
         try:
             plan = resubmit_failed(self.run, self._policy(), dry_run=True)
