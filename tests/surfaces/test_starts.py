@@ -8,6 +8,8 @@ import shutil
 import pytest
 from experiment import write
 
+from hpc_agent.ops.author.parameter_ways import WAY
+
 WRITE = 'json.dump({"used": used}, open(os.environ["HPC_RESULT_DIR"] + "/metrics.json", "w"))\n'
 ARGS = f"""import argparse, json, os
 def main():
@@ -215,7 +217,8 @@ def test_what_pass_as_and_help_cannot_do_is_told(call, tmp_path):
     write(tmp_path / "train.py", DYNAMIC.format(WRITE))
     write(tmp_path / "options.txt", "other\n")
     assert build(call, "train.py", "--check-help", learn_rate=1).code == 1
-    for way in ("lr", "$PATH", "$SLURM_JOB_ID", "--a b", ""):
+    assert all(WAY.fullmatch(way) for way in ("-l", "--opt.lr", "++opt.lr=", "lr=", "$LR", "positional"))
+    for way in ("lr", "++lr", "$PATH", "$SLURM_JOB_ID", "--a b", ""):
         refused = build(call, "train.py", "--pass-as", json.dumps({"learn_rate": way}), learn_rate=1)
         assert (refused.code, refused.envelope["field"]) == (1, "pass_as")
 

@@ -13,7 +13,7 @@ from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.world import World
 
 HELP_SEC = 20.0
-WAY = re.compile(rf"--?[A-Za-z][\w.-]*=?|[A-Za-z][\w.-]*=|\$[A-Za-z_]\w*|{POSITIONAL}")
+WAY = re.compile(rf"--?[A-Za-z][\w.-]*=?|[+]{{0,2}}[A-Za-z][\w./@-]*=|\$[A-Za-z_]\w*|{POSITIONAL}")
 
 
 def with_ways(
