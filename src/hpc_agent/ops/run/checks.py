@@ -162,7 +162,9 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     command = f'{frozen.request.executor} --{name} "${variables[-1]}"'
     fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
     fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
-    takes_options = entry.framework != "plain" or any(flag.name == name for flag in entry.flags)
+    is_python = entry.start is not None and entry.start.is_python
+    has_parser = is_python and entry.framework != "plain"
+    takes_options = has_parser or any(flag.name == name for flag in entry.flags)
     severity: Severity = "error" if takes_options else "warning"
     return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
 
