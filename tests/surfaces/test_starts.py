@@ -346,4 +346,4 @@ def test_scripts_of_other_languages_are_named_by_discovery(call, tmp_path):
     found = call("discover-executors").data
     command = "hpc-agent build-tasks-py --executors scripts/fit.R"
     told = f"not listed: 1 scripts of other languages, such as scripts/fit.R; name one: '{command}'"
-    assert (found["executors"], found["notes"]) == ([], [told])
+    assert (found["executors"], found["notes"], found["next_step"]) == ([], [told], command)

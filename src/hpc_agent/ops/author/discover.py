@@ -56,15 +56,16 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
     if missing:
         raise SpecInvalid(f"there is no folder {missing[0]} in {root}", field="search_dirs")
     found, notes = find_executors(root, request.search_dirs or None)
+    other = ""
     if request.name:
         found = [facts for facts in found if request.name.removeprefix("./") in (facts.name, facts.path)]
     elif not request.search_dirs:
         notes += _unlisted(found)
         found = found[:MOST_LISTED]
         if others := other_scripts(root, EXECUTOR_FOLDERS):
-            command = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
+            other = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
             notes.append(
-                f"not listed: {len(others)} scripts of other languages, such as {others[0]}; name one: '{command}'"
+                f"not listed: {len(others)} scripts of other languages, such as {others[0]}; name one: '{other}'"
             )
     python = request.python or sys.executable
     compared: dict[str, dict[str, Any]] = {}
@@ -79,7 +80,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         compared[facts.path] = {"error": problem} if problem else {**only, "same": read == helped}
         if not facts.complete and not facts.subcommands:
             facts.flags += _from_help(only["only_in_help"], {flag.name for flag in facts.flags})
-    step = build_tasks_command(found)
+    step = build_tasks_command(found) if found or not other else other
     return DiscoverExecutorsResult(executors=found, help=compared, notes=notes, next_step=step)
 
 
