@@ -95,6 +95,11 @@ class Journal:
     def find(self, run_id: str) -> RunRecord | None:
         return self.load(run_id) if self.path(run_id).exists() else None
 
+    def submit_command(self, run_id: str) -> str | None:
+        """Return the command that submitted a run. None for a run of an earlier version, or one that was adopted."""
+        commands = [event["command"] for event in read_events(self.path(run_id))[0] if event.get("command")]
+        return commands[-1] if commands else None
+
     def run_ids(self) -> list[str]:
         return [path.stem for path in self.runs.glob("*.jsonl")] if self.runs.is_dir() else []
 

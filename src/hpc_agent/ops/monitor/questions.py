@@ -62,7 +62,7 @@ def failures(request: FailuresRequest, world: World) -> FailuresResult:
     answer = run.node.ask("failures", run_id, {"lines": request.lines})
     classes: dict[str, int] = {}
     for cluster in answer["clusters"]:
-        cluster["remedy"] = cluster["remedy"].replace("RUN", run_id)
+        cluster["remedy"] = run.remedy(cluster["remedy"])
         classes[cluster["class"]] = classes.get(cluster["class"], 0) + cluster["count"]
     return FailuresResult(
         run_id=run_id,

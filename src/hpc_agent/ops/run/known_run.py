@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -35,6 +36,9 @@ class RunScoped(Request):
     experiment_dir: ExperimentDir = "."
 
 
+_BARE_SUBMIT = re.compile(r"\bhpc-agent submit\b(?! --|-)")
+
+
 @dataclass(frozen=True)
 class KnownRun:
     """A run of this repo with its journal and the node side of its cluster."""
@@ -43,6 +47,12 @@ class KnownRun:
     journal: Journal
     record: RunRecord
     node: Node
+
+    def remedy(self, text: str) -> str:
+        """Return a remedy of the node side with this run's id, and with the command that submitted the run."""
+        text = text.replace("RUN", self.record.run_id)
+        command = self.journal.submit_command(self.record.run_id)
+        return _BARE_SUBMIT.sub(lambda _: command, text) if command else text
 
 
 def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:

@@ -68,7 +68,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         run.journal.append(run_id, "resubmitted", request_id=request_id, jobs=jobs, waiting=answer["waiting"])
         run.record.open_resubmit = run.record.open_policy = None
     for refusal in answer["blocked"]:
-        refusal["remedy"] = refusal["remedy"].replace("RUN", run_id)
+        refusal["remedy"] = run.remedy(refusal["remedy"])
     count = sum(group["count"] for group in answer["groups"])
     return ResubmitResult(
         run_id=run_id,

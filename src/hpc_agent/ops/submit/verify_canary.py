@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, SubmissionUnknown
 from hpc_agent.ops.run.fields import PositiveFloat, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.outage import patiently
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
@@ -79,7 +79,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
             )
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
-    _judge(run_id, seen, request)
+    _judge(run, seen, request)
     released = advance(run, release_canary=True)[0] if request.release and seen["held"] else 0
     return VerifyCanaryResult(
         run_id=run_id,
@@ -100,16 +100,17 @@ def _stopped_early(seen: dict[str, Any]) -> bool:
     return bool(seen["failure"]) and seen["failure"]["class"] == "checkpointed"
 
 
-def _judge(run_id: str, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
+def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) -> None:
     """Raise CanaryFailed with the cause when the canary is not in order."""
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
+    run_id = run.record.run_id
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
     if _stopped_early(seen):
         return
     remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if seen["state"] == "failed":
         failure = kept["failure"] = seen["failure"]
-        kind, sample, remedy = failure["class"], failure["sample"], failure["remedy"].replace("RUN", run_id)
+        kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"])
         problem = f"failed ({kind}): {sample['line'] or sample['message']}"
         again = f"hpc-agent resubmit --run-id {run_id} --task-id 0 && hpc-agent verify-canary --run-id {run_id}"
         remedy = f"{remedy.rstrip('.')}. Where the cause was mended outside the code, run the canary again: {again}"
