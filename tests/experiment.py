@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,4 +41,6 @@ def watch(run_cli: Cli, repo: Path, budget: float = 120) -> Any:
 
 
 def aggregate(run_cli: Cli, repo: Path, *flags: str) -> Any:
-    return run_cli("aggregate", *flags, cwd=repo).data
+    """The answer of aggregate, with all the rows and statistics of its table."""
+    answer = run_cli("aggregate", *flags, cwd=repo).data
+    return {**answer, "rows": json.loads(Path(answer["table_json"]).read_text())["rows"]}

@@ -79,8 +79,8 @@ def killed_and_reshaped(bench: Bench) -> Outcome:
     exp.flags = ("--pack", "2")
     bench.submit_until(exp, LEASE_SEC)
     outcome = bench.judge(exp)
-    rows = bench.call(exp, "aggregate").data.get("rows", [])
-    if (counted := sum(row["metrics"]["y"]["count"] for row in rows)) != exp.tasks:
+    overall = bench.call(exp, "aggregate").data.get("overall", {})
+    if (counted := overall.get("y", {}).get("count", 0)) != exp.tasks:
         outcome.wrong.append(f"{exp.tasks} tasks gave {counted} observations")
     return outcome
 

@@ -21,7 +21,9 @@ from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
-ROWS_IN_ANSWER = 200
+# The answer has the first rows up to so many bytes, with these statistics. table.json has all of both.
+ROWS_BYTES = 4000
+SHOWN = ("count", "mean", "std", "min", "max")
 
 
 class AggregateRequest(RunScoped):
@@ -53,7 +55,10 @@ class AggregateResult(Result):
     waves_combined_this_call: list[int]
     kwargs: Annotated[list[str], doc("columns that name a grid point")]
     metrics: list[str]
-    rows: Annotated[list[dict[str, Any]], doc("the first 200 rows: kwargs, count, metrics with their statistics")]
+    rows: Annotated[
+        list[dict[str, Any]],
+        doc("the first rows, at most 4,000 bytes: kwargs, count, and of each metric count, mean, std, min, max"),
+    ]
     row_count: int
     overall: Annotated[dict[str, Any], doc("each metric over all tasks: count, sum, mean, min, max, ...")]
     usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
@@ -125,7 +130,7 @@ def _write_table(
         waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
         kwargs=kwargs,
         metrics=metrics,
-        rows=rows[:ROWS_IN_ANSWER],
+        rows=_shown(rows),
         row_count=len(rows),
         overall=table.overall(),
         usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
@@ -146,5 +151,24 @@ def _short(problem: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in problem.items() if key != "tasks" or len(value) <= RANGES_SHOWN}
 
 
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first rows for the answer: all, or as many as ROWS_BYTES hold. NaN and infinite values are never left out."""
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        metrics = {name: _short(summary) for name, summary in row["metrics"].items()}
+        shown.append({**row, "metrics": metrics})
+        size += len(msgspec.json.encode(shown[-1]))
+        if size > ROWS_BYTES and len(shown) > 1:
+            return shown[:-1]
+    return shown
+
+
+def _short(summary: dict[str, Any]) -> dict[str, Any]:
+    names = SHOWN if summary["count"] > 1 else ("count", "mean")
+    unusual = [name for name in ("nan_count", "inf_count") if summary.get(name)]
+    return {name: summary[name] for name in (*names, *unusual) if name in summary}
+
+
 def _joined(waves: list[dict[str, Any]], name: str) -> str:
-    return ",".join(wave[name] for wave in waves if wave[name])
+    return ",".join(wave[name] for wave in waves if wave.get(name))  # a run of an earlier version knows fewer
