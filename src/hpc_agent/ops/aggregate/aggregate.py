@@ -23,7 +23,7 @@ from hpc_agent.world import World
 COMBINE_TIMEOUT_SEC = 1800.0
 # The answer has the first rows up to so many bytes, with these statistics. table.json has all of both.
 ROWS_BYTES = 4000
-SHOWN = ("count", "mean", "std", "min", "max")
+STATISTICS = ("count", "mean", "std", "min", "max")
 
 
 class AggregateRequest(RunScoped):
@@ -165,7 +165,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _short(summary: dict[str, Any]) -> dict[str, Any]:
-    names = SHOWN if summary["count"] > 1 else ("count", "mean")
+    names = STATISTICS if summary["count"] > 1 else ("count", "mean")
     unusual = [name for name in ("nan_count", "inf_count") if summary.get(name)]
     return {name: summary[name] for name in (*names, *unusual) if name in summary}
 
