@@ -156,7 +156,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        metrics = {name: _short(summary) for name, summary in row["metrics"].items()}
+        metrics = {name: _statistics(summary) for name, summary in row["metrics"].items()}
         shown.append({**row, "metrics": metrics})
         size += len(msgspec.json.encode(shown[-1]))
         if size > ROWS_BYTES and len(shown) > 1:
@@ -164,7 +164,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def _short(summary: dict[str, Any]) -> dict[str, Any]:
+def _statistics(summary: dict[str, Any]) -> dict[str, Any]:
     names = STATISTICS if summary["count"] > 1 else ("count", "mean")
     unusual = [name for name in ("nan_count", "inf_count") if summary.get(name)]
     return {name: summary[name] for name in (*names, *unusual) if name in summary}
