@@ -53,7 +53,7 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
         help="the whole request as JSON, or the answer of another verb; - reads standard input",
     )
     for number, flag in enumerate(entry.flags):
-        text = (flag.help or "").replace("%", "%%")
+        text = (flag.help or "").replace("%", "%%") + (" (required)" if flag.required else "")
         if flag.default not in (None, [], {}, "", False):
             text += f" [{json.dumps(flag.default)}]"
         extra: dict[str, Any] = {"metavar": {"ints": "N,N", "strs": "A,B"}.get(flag.kind, flag.kind.upper())}

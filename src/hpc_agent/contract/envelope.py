@@ -74,7 +74,10 @@ def convert(document: Any, request: type[R], verb: str) -> R:
         current = {key if name in document else name: value for name, key, value in named}
         if current != document:
             return convert(current, request, verb)
-        raise _explained(str(error), request, verb) from error
+        missing = [
+            f.encode_name for f in msgspec.structs.fields(request) if f.required and f.encode_name not in document
+        ]
+        raise _explained(str(error), request, verb, missing) from error
 
 
 def current_name(name: str, known: Container[str]) -> str:
@@ -83,8 +86,8 @@ def current_name(name: str, known: Container[str]) -> str:
     return short if short in known and name not in known else name
 
 
-def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
-    """Return the error for a message of msgspec, which may end in `` - at `$.path` ``."""
+def _explained(text: str, request: type[Request], verb: str, missing: list[str]) -> SpecInvalid:
+    """Return the error for a message of msgspec, which may end in `` - at `$.path` ``; it names all ``missing`` fields."""
     what, _, path = text.rpartition(" - at `") if text.endswith("`") and " - at `" in text else (text, "", "")
     prefix = path.rstrip("`").removeprefix("$").lstrip(".")
     see = f"Run 'hpc-agent describe {verb}' to see every field."
@@ -95,8 +98,12 @@ def _explained(text: str, request: type[Request], verb: str) -> SpecInvalid:
     name = match["name"]
     field = f"{prefix}.{name}" if prefix else name
     if match["problem"] == "missing required":
-        flag = "--" + name.replace("_", "-")
-        return SpecInvalid(f"'{field}' is required", field=field, remediation=f"Give {flag}. {see}")
+        names = missing if not prefix else [field]
+        flags = " and ".join("--" + each.replace("_", "-") for each in names)
+        found = "'hpc-agent resolve-submit-inputs' finds what can be found. " if "executor" in names else ""
+        verb_is = "is required" if len(names) == 1 else "are required"
+        message = f"{' and '.join(map(repr, names))} {verb_is}"
+        return SpecInvalid(message, field=field, remediation=f"Give {flags}. {found}{see}")
     struct: Any = msgspec.inspect.type_info(request)
     for step in filter(None, prefix.split(".")):
         struct = next((f.type for f in getattr(struct, "fields", ()) if f.encode_name == step), None)

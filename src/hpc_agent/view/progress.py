@@ -24,16 +24,32 @@ def for_stderr(env: Mapping[str, str]) -> Progress:
     return JsonRecords(sys.stderr)
 
 
+# Records of counts: one where the counts have changed and this share of the time so far has passed, and one in so many seconds.
+APART, AT_LEAST_SEC = 0.1, 60.0
+
+
 class JsonRecords(Progress):
-    """Progress as one JSON object a line."""
+    """Progress as one JSON object a line. Counts of tasks are told seldom: who reads the records pays for each byte."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._began = self._told = time.time()
+        self._counts: dict[str, Any] = {}
 
     def update(self, event: str, **facts: Any) -> None:
         record = {"at": round(time.time(), 3), "event": event, **facts}
+        if "total" in facts and not self._is_due(facts):
+            return
         self._stream.write(json.dumps(record, sort_keys=True) + "\n")
         self._stream.flush()
+
+    def _is_due(self, facts: dict[str, Any]) -> bool:
+        now, counts = time.time(), {name: value for name, value in facts.items() if name != "eta_seconds"}
+        since = now - self._told
+        is_due = since >= AT_LEAST_SEC or (counts != self._counts and since >= APART * (now - self._began))
+        if is_due or not self._counts:
+            self._told, self._counts = now, counts
+        return is_due or self._told == now
 
     def say(self, text: str) -> None:
         self.update("say", text=text)

@@ -85,4 +85,5 @@ def _refine(attempts: Attempts, killed: List[int], found: Rows) -> None:
         if attempts.state[task] == FAILED and attempts.is_explained(task):
             known = kept[str(task)]
             said = "; the scheduler says %s" % known["raw"] if known["raw"] else ""
-            failed[task] = facts._replace(cause=known["cause"], raw=known["raw"], message=facts.message + said)
+            message = "its walltime was over" if known["cause"] == "timeout" else facts.message
+            failed[task] = facts._replace(cause=known["cause"], raw=known["raw"], message=message + said)

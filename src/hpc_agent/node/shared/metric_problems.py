@@ -22,7 +22,8 @@ class MetricProblems(object):
 
     def merge(self, documents: List[Dict[str, Any]]) -> None:
         for entry in documents:
-            self.add(decode_ranges(entry["tasks"]), entry["message"], entry.get("field"), entry.get("value", ""))
+            tasks = entry.get("tasks", str(entry["task"]))  # without ranges in runs of an earlier version
+            self.add(decode_ranges(tasks), entry["message"], entry.get("field"), entry.get("value", ""))
 
     def to_json(self) -> List[Dict[str, Any]]:
         """Return {task (the first), field, message, value (a sample), count and tasks (ranges)}; no field for a whole file."""

@@ -23,6 +23,7 @@ from hpc_agent.world import World
 COMBINE_TIMEOUT_SEC = 1800.0
 # The answer has the first rows up to so many bytes, with these statistics. table.json has all of both.
 ROWS_BYTES = 4000
+REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 STATISTICS = ("count", "mean", "std", "min", "max")
 
 
@@ -65,6 +66,7 @@ class AggregateResult(Result):
     table_json: str
     table_csv: str
     notes: Annotated[list[str], doc("what to know of the tasks in the table")] = []
+    next_step: Annotated[str, doc("empty: every task is in the table")] = ""
 
 
 @primitive(
@@ -120,6 +122,8 @@ def _write_table(
     told = problems.to_json()
     rows = table.rows()
     kwargs, metrics = columns_of(rows)
+    shown = _shown(rows)
+    verb = "failures" if counts["failed_tasks"] else "monitor-flow" if counts["missing_tasks"] else ""
     result = AggregateResult(
         run_id=run.record.run_id,
         **counts,
@@ -130,11 +134,12 @@ def _write_table(
         waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
         kwargs=kwargs,
         metrics=metrics,
-        rows=_shown(rows),
+        rows=shown,
         row_count=len(rows),
         overall=table.overall(),
         usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
-        notes=oom_notes(_joined(waves, "oom_killed")),
+        notes=[*oom_notes(_joined(waves, "oom_killed")), *_of_rows(rows, shown, set(kwargs) - set(replicates), folder)],
+        next_step=f"hpc-agent {verb} --run-id {run.record.run_id}" if verb else "",
         table_json=str(folder / "table.json"),
         table_csv=str(folder / "table.csv"),
     )
@@ -144,6 +149,20 @@ def _write_table(
     write_bytes(str(folder / "table.csv"), as_csv(rows).encode())
     run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
     return result
+
+
+def _of_rows(rows: list[dict[str, Any]], shown: list[dict[str, Any]], names: set[str], folder: Path) -> list[str]:
+    """Return notes about rows that the answer does not show, and about parameters that only seem to repeat."""
+    notes = (
+        [f"rows has the first {len(shown)} of {len(rows)}: {folder / 'table.csv'} has all"]
+        if len(shown) < len(rows)
+        else []
+    )
+    seeds = sorted(names & REPEATING) if len(rows) > 1 else []
+    return [
+        *notes,
+        *([f"--replicates {','.join(seeds)} makes one row of those that differ in it only"] if seeds else []),
+    ]
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:

@@ -121,9 +121,9 @@ class DiscoverRunsResult(Result):
 
 @primitive(stage="author", errors=[SpecInvalid])
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
-    """List functions with @register_run in scripts, packages and notebooks, with their signature as flags.
+    """List functions with @register_run (``from hpc_agent import register_run``) and their parameters; notebooks too.
 
-    The decorator's import is ``from hpc_agent.experiment_kit import register_run``; a line that imports it from
+    The line ``from hpc_agent.experiment_kit import register_run`` does the same. A line that imports the decorator from
     elsewhere is a ``problem`` of the function, and build-tasks-py and submit refuse the function.
     """
     found, notes = find_runs(experiment_root(world.cwd, request.experiment_dir).root)

@@ -11,7 +11,8 @@ from hpc_agent.ops.run.known_run import KnownRun, ask_measured
 from hpc_agent.state.journal import Journal, RunRecord
 
 NOTE_CHARACTERS = 200
-OF_THE_TIME_RUN = 0.1
+# A later look than after this share of the time run, or this many seconds, notices an end late.
+OF_THE_TIME_RUN, LONGEST_SEC = 0.1, 300.0
 STATES = ("complete", "running", "pending", "failed", "unknown")
 
 
@@ -105,8 +106,8 @@ def estimates(
         return eta, eta
     eta, ran = timing["left"], timing["longest_ran"]
     late = None if ran is None else ran * OF_THE_TIME_RUN
-    limits = [seconds for seconds in (eta, late, timing["walltime_left"]) if seconds is not None]
-    return (None if eta is None else round(eta, 1)), (round(min(limits), 1) if limits else None)
+    limits = [seconds for seconds in (eta, late, timing["walltime_left"], LONGEST_SEC) if seconds is not None]
+    return (None if eta is None else round(eta, 1)), round(min(limits), 1)
 
 
 def stale_errors(stale: dict[str, Any] | None) -> list[PartialError]:
