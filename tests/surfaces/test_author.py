@@ -408,3 +408,20 @@ def test_several_executors_compose_with_any_generator(call, repo):
         "enumerated", "cartesian_product", "items_x_seeds", "numeric_logspace", "numeric_linspace", "from_manifest",
         "latin_hypercube", "sobol",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_the_remedy_of_a_bug_is_the_command_that_submits_the_corrected_code(site, call, repo, clusters_file):
+    call("build-tasks-py", "--executors", "ridge", "--axes", '{"horizon": [1, 91]}')
+    sent = call(
+        "submit", "--cluster", "testbed", "--executor", "python3 .hpc/cli.py", "--run-name", "bug", "--mem-mb", "200"
+    )
+    assert call("monitor-flow").data["lifecycle_state"] == "failed"
+    remedy = call("failures").data["clusters"][0]["remedy"]
+    command = "hpc-agent submit --cluster testbed --executor 'python3 .hpc/cli.py' --run-name bug --mem-mb 200"
+    assert remedy.endswith(command)
+    script = repo / "executors/ridge.py"
+    script.write_text(script.read_text().replace("> 90", "> 900"))
+    again = call(*shlex.split(command)[1:]).data
+    assert (again["submitted"], again["run_id"] != sent.data["run_id"]) == (True, True)
+    assert call("monitor-flow").data["lifecycle_state"] == "complete"

@@ -67,6 +67,15 @@ def test_spellings(run_cli, arguments, verb):
         assert data
 
 
+def test_every_missing_field_is_named_at_once(run_cli):
+    answer = run_cli("submit").envelope
+    assert answer["message"] == "'cluster' and 'executor' are required"
+    assert answer["remediation"].startswith("Give --cluster and --executor. 'hpc-agent resolve-submit-inputs' finds")
+    answer = run_cli("interview", "--goal", "g").envelope
+    assert (answer["field"], answer["message"]) == ("task_count", "'task_count' is required")
+    assert "see clusters-list (required)" in " ".join(call("submit", "--help").stdout.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin"),
     [

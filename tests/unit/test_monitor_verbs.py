@@ -111,6 +111,12 @@ def test_a_run_of_an_older_version_has_the_plain_estimate():
     assert estimates({"running": 0, "pending": 4}, 10.0, None) == (None, None)
 
 
+def test_no_look_is_advised_after_the_walltime_of_tasks_that_wait():
+    timing = {"left": None, "longest_ran": None, "walltime_left": 14400.0}
+    assert estimates({"running": 0, "pending": 4}, None, timing) == (None, 300.0)
+    assert estimates({"running": 0, "pending": 4}, None, {**timing, "walltime_left": 60.0}) == (None, 60.0)
+
+
 def failures_until_the_end(error, answered):
     outage, pauses = Outage(), []
     while outage.goes_on(error, answered):

@@ -1,7 +1,10 @@
 import csv
 import io
+import json
+import math
 
 from hpc_agent.node.shared.metric_table import Table
+from hpc_agent.ops.aggregate.aggregate import _of_rows, _shown
 from hpc_agent.ops.aggregate.table import as_csv, as_text
 
 
@@ -64,3 +67,21 @@ def test_a_terminal_gets_aligned_columns_and_a_count_of_the_rest():
     lines = text.splitlines()
     assert len({len(line) for line in lines[:5]}) == 1
     assert lines[-1] == "... and 47 more rows"
+
+
+def test_the_answer_of_aggregate_is_short_and_says_what_it_leaves_out(tmp_path):
+    metrics = {"odd": math.nan}
+    made = rows(*(({"seed": task % 3, "alpha": task // 3}, {"loss": float(task), **metrics}) for task in range(300)))
+    shown = _shown(made)
+    assert 0 < len(json.dumps(shown)) < 5000
+    assert shown[0] == {
+        "kwargs": {"alpha": 0, "seed": 0},
+        "count": 1,
+        "metrics": {"loss": {"count": 1, "mean": 0.0}, "odd": {"count": 0, "mean": None, "nan_count": 1}},
+    }
+    notes = _of_rows(made, shown, {"seed", "alpha"}, tmp_path)
+    assert notes == [
+        f"rows has the first {len(shown)} of 300: {tmp_path / 'table.csv'} has all",
+        "--replicates seed makes one row of those that differ in it only",
+    ]
+    assert _of_rows(made[:1], made[:1], {"seed", "alpha"}, tmp_path) == []
