@@ -10,7 +10,7 @@ import pytest
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
-from hpc_agent.experiment.reading.parameters import flag_rows
+from hpc_agent.experiment.reading.parameters import check_kwargs, flag_rows
 from hpc_agent.infra.backends import TEMPLATES
 
 DATA = Path(__file__).parents[1] / "data/command_lines"
@@ -177,6 +177,7 @@ def test_a_parser_that_is_built_elsewhere_is_followed(tmp_path, way):
         ("Trainer.add_argparse_args(parser)", "lightning.Trainer.add_argparse_args may add flags"),
         ("args, unknown = parser.parse_known_args()", "are read from unknown"),
         ("[setter(parser) for setter in found()]", "setter may add flags"),
+        ("list(map(parser.add_argument, found()))", "map may add flags"),
     ],
 )
 def test_flags_that_others_may_add_are_told(tmp_path, line, told):
@@ -289,3 +290,33 @@ def test_required_by_a_value_that_is_not_known(tmp_path):
         ("a", False, True),
         ("b", True, False),
     ]
+
+
+PARSED = "import argparse\np = argparse.ArgumentParser()\n{}\np.parse_args()\n"
+CLICKED = "import click\n@click.command()\n{}\ndef main(**given): ...\nif __name__ == '__main__':\n    main()\n"
+HYDRA = "import hydra\n@hydra.main(config_path='conf', config_name='config')\ndef main(cfg): ...\nif __name__ == '__main__':\n    main()\n"
+
+
+# Each of these lines was given to the real program, which took it.
+@pytest.mark.parametrize(
+    ("source", "kwargs", "words"),
+    [
+        (PARSED.format("p.add_argument('--fast', action='store_const', const=1)"), {"fast": True}, ["--fast"]),
+        (PARSED.format("p.add_argument('--fast', action='store_const', const=1)"), {"fast": False}, []),
+        (PARSED.format("p.add_argument('--lr', type=float, choices=[1.0, 2.0])"), {"lr": 1}, ["--lr=1.0"]),
+        (PARSED.format("p.add_argument('--opt', type=str.lower, choices=['sgd', 'adam'])"), {"opt": "SGD"}, ["--opt=SGD"]),
+        (CLICKED.format("@click.option('--opt', type=click.Choice(['sgd'], case_sensitive=False))"), {"opt": "SGD"}, ["--opt=SGD"]),
+        (HYDRA, {"lr": 0.5, "flag": "auto", "name": "yes"}, ["lr=0.5", "flag=auto", 'name="yes"']),
+    ],
+)  # fmt: skip
+def test_what_the_program_takes_is_not_refused(tmp_path, source, kwargs, words):
+    repo(tmp_path, **{"main.py": source, "conf/config.yaml": "lr: 1\nflag: false\nname: a\n"})
+    executor = executor_at(tmp_path, "main.py")
+    assert check_kwargs(executor, kwargs) == []
+    assert cli().command_line(flag_rows(executor), kwargs) == words
+
+
+def test_a_constant_takes_no_value(tmp_path):
+    repo(tmp_path, **{"main.py": PARSED.format("p.add_argument('--fast', action='store_const', const=1)")})
+    (problem,) = check_kwargs(executor_at(tmp_path, "main.py"), {"fast": 3})
+    assert problem.message == "'fast' of main.py must be true or false, not 3"

@@ -250,6 +250,7 @@ class Module:
                     found += [StartedCall(node, one.module) for part in functions for node in _calls_in(part.body)]
         return found
 
+    @cached_property
     def foreign(self) -> set[str]:
         """Return the first names of the imported modules that are neither of the repo nor of Python itself."""
         names = {target.partition(".")[0] for target in self.imports.values() if not target.startswith(".")}

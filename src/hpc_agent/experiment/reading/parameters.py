@@ -14,7 +14,7 @@ from hpc_agent.experiment.reading.flag_facts import FlagFacts, SubcommandFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved
 
-_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool")
+_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool", "store_const")
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 POSITIONAL = "positional"
 Rows = list[dict[str, Any]]
@@ -225,14 +225,17 @@ def _misfit(flag: FlagFacts, value: Any) -> str:
     if value is None:
         return ""
     items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
-    if flag.choices and any(str(item) not in map(str, flag.choices) for item in items):
-        return f"must be one of {', '.join(map(str, flag.choices))}, not {value!r}"
+    known = flag.choices or []  # 1 is one of 1.0 and 2.0
+    if known and any(item not in known and str(item) not in map(str, known) for item in items):
+        return f"must be one of {', '.join(map(str, known))}, not {value!r}"
     kind = "bool" if flag.action in _BOOLEAN_ACTIONS else flag.type
     wrong = [item for item in items if not _fits(flag, item)]
     return f"must be {_TYPE_NAMES[kind]}, not {wrong[0]!r}" if wrong else ""
 
 
 def _fits(flag: FlagFacts, value: Any) -> bool:
+    if any(option.endswith("=") for option in flag.options):
+        return True  # hydra takes any value for a key: the type of the default is no rule
     if flag.action in _BOOLEAN_ACTIONS:
         return isinstance(value, bool)
     if flag.type not in ("int", "float"):
