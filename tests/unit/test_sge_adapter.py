@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import time
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_agent.node.look.records import FailureFacts
 from hpc_agent.node.schedulers import base
 from hpc_agent.node.schedulers.sge import adapter as sge
 from hpc_agent.node.schedulers.sge import qacct
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.ranges import decode_ranges
+from hpc_agent.node.why.classify import classify
+from hpc_agent.node.why.failure_case import Limits
 
 DATA = Path(__file__).parents[1] / "data" / "sge"
 RECORDED_FROM = 1795446000.0
@@ -632,3 +636,37 @@ def test_ten_thousand_records_are_read():
     block = recorded("qacct-plain")[1]
     text = "".join(block.replace("undefined", f"{i}", 1) for i in range(1, 10_001))
     assert len(qacct.parse(text, "3", RECORDED_FROM)) == 10_000
+
+
+def end_of_the_killed(**fields):
+    """The end of recorded element 2 (killed by SIGKILL), with fields of another record."""
+    text = recorded("qacct-exits")[1]
+    start = text.index("taskid       3 ")  # counted from 1
+    before, block, rest = text[:start], *text[start:].split("\n====", 1)
+    for name, value in fields.items():
+        block, changed = re.subn(rf"(?m)^{name} .*$", f"{name} {value}", block)
+        block += "" if changed else f"\n{name} {value}"
+    row = next(r for r in qacct.parse(before + block + "\n====" + rest, "24", RECORDED_FROM) if r.element == 2)
+    facts = {"cause": row.cause, "message": row.raw, "exit_code": row.exit_code, "signal": row.signal}
+    known = FailureFacts.from_json({**facts, "seconds": row.seconds, "max_rss_mb": row.max_rss_mb, "host": row.host})
+    found = classify(known, Limits(mem_mb=4096, walltime_sec=3600, scheduler="sge"), "step 1\nstep 2")
+    return found.name, found.confidence
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({"failed": "44 : execd enforced h_rt limit"}, ("walltime", "certain")),
+        ({"failed": "44 : execd enforced s_rt limit"}, ("walltime", "certain")),
+        ({"failed": "43 : execd enforced h_vmem limit"}, ("out_of_memory", "certain")),
+        ({}, ("cancelled", "certain")),
+        ({"category": "-l h_rt=3600,h_vmem=1G", "maxvmem": "3.990G", "slots": "4"}, ("cancelled", "certain")),
+        ({"category": "-l h_rt=3600,h_vmem=1G", "maxvmem": "4.002G", "slots": "4"}, ("out_of_memory", "likely")),
+        ({"category": "-l h_rt=3600,h_vmem=1G", "ru_wallclock": "3601s"}, ("walltime", "likely")),
+        ({"category": "-l h_rt=1:00:00", "ru_wallclock": "3601s"}, ("walltime", "likely")),
+        ({"category": "-l h_rt=3600", "ru_wallclock": "3601s", "deleted_by": "alice"}, ("cancelled", "certain")),
+        ({"deleted_by": "NONE"}, ("signal", "guess")),
+    ],
+)
+def test_who_killed_a_job(fields, end):
+    assert end_of_the_killed(**fields) == end

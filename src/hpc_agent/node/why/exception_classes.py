@@ -3,7 +3,7 @@
 import re
 from typing import Optional, Tuple
 
-from .failure_signs import CERTAIN, GUESS, LIKELY
+from .failure_signs import CERTAIN, GUESS, KILLED, LIKELY
 from .log_search import first_match
 from .log_traces import Trace
 
@@ -58,7 +58,7 @@ def classify_exception(trace: Trace, killed: bool, near_memory: bool) -> Tuple[s
         return "lost_peer", LIKELY
     found = first_match(trace.message)
     if found and found.name not in ("command_not_found", "missing_module"):
-        near = found.name == "out_of_memory" and near_memory
+        near = found.name in ("out_of_memory", KILLED) and near_memory
         return found.name, LIKELY if near else found.confidence
     if kind in _KILLED_WORKER:
         return ("out_of_memory", LIKELY) if near_memory else ("signal", GUESS)

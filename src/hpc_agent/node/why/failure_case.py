@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..look.records import FailureFacts
 from . import log_search
-from .failure_signs import DEVICE_MEMORY, Sign
+from .failure_signs import DEVICE_MEMORY, KILLED, Sign
 from .log_search import Verdict, first_match
 from .log_traces import clean, ending_of, lines_of, text_of
 
@@ -60,7 +60,13 @@ class Case(object):
         )
 
     def owner(self, name: str) -> str:
-        """Return the class, with the memory of an accelerator library as that of its GPU, or of the host without one."""
+        """Return the class, with the memory of an accelerator library as that of its GPU, or of the host without one.
+
+        A kill without known reason is one for memory, unless memory was left or the task itself was killed.
+        """
+        if name == KILLED:
+            memory_left = (self.rss and self.memory) or self.signal == signal.SIGKILL
+            return "signal" if memory_left and not self.near_memory else "out_of_memory"
         if name != DEVICE_MEMORY:
             return name
         lines = [line for _, log in self.logs for line in ending_of(log, log_search.WINDOW)]

@@ -14,6 +14,8 @@ CERTAIN, LIKELY, GUESS = "certain", "likely", "guess"
 WEAK = ("missing_file", "permission")
 # The memory of an accelerator library: of the GPU, or of the host where the task has no GPU (classify.py decides).
 DEVICE_MEMORY = "device_memory"
+# A process of the task was killed: for memory, or not where memory was left (failure_case.py decides).
+KILLED = "killed"
 
 _EITHER_CASE = re.compile(r"\[(\w)(\w)\]")
 
@@ -62,12 +64,13 @@ _MEMORY_SIGNS: Tuple[Sign, ...] = (
           "CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory", "MPS backend out of memory",
           "cudaMalloc.{0,80}out of memory", "CUDA driver error: out of memory", r"Cuda Runtime \(out of memory\)",
           r"cuMemAlloc\S{0,20} failed", "Cuda failure.{0,20}out of memory", r"cupy\S{0,40}OutOfMemoryError",
-          r"torch\.(?:cuda\.)?OutOfMemoryError", "Out of GPU memory", "OutOfGPUMemoryError", "RMM failure",
+          r"torch\.(?:cuda\.)?OutOfMemoryError", "Out of GPU memory", "OutOfGPUMemoryError",
+          r"CUDA error [0-9]+: out of memory", r"\[CUDA\] out of memory", "Out of memory on device", "RMM failure",
           "RMM_ERROR_OUT_OF_MEMORY", "No available memory for the cache blocks",
           "less than desired GPU memory utilization", "No available memory for the KV cache"),
     _sign("gpu_memory", LIKELY, "GPU allocator", "on device ordinal [0-9]", "memory space hbm",
           r"clCreateBuffer \(-4\)", "OOM when allocating.{0,400}GPU", "RESOURCE_EXHAUSTED.{0,400}GPU",
-          "CU(?:BLAS|DNN|FFT)_(?:STATUS_)?ALLOC_FAILED", "cuFFT failed to allocate", "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+          "CU(?:BLAS|DNN|FFT)_(?:STATUS_)?ALLOC_FAILED", "cuFFT failed to allocate", "MEM_OBJECT_ALLOCATION_FAILURE",
           "std::bad_alloc.{0,40}(?:CUDA|cuda)", "memory needed.{0,200}KV cache",
           "KV cache.{0,200}(?:is larger|not enough)"),
     _sign(DEVICE_MEMORY, LIKELY, "RESOURCE_EXHAUSTED.{0,400}(?:[Oo]ut of memory|OOM|allocat)",
@@ -93,14 +96,20 @@ _MEMORY_SIGNS: Tuple[Sign, ...] = (
           "virtual memory exhausted", "Error allocating [0-9]+ bytes", r"Out of memory\b", "runtime: out of memory",
           "[Mm]emory allocation (?:of [0-9]+ bytes )?failed", r"[mr]e?alloc of size [0-9]+ failed",
           "[Ff]ailed to allocate memory", "[Cc]ould not allocate memory", "[Cc]annot allocate [0-9]+ bytes",
-          "not enough memory", "[Mm]emory exhausted", "[Ii]nsufficient memory", r"(?:: |^)out of memory\b",
+          "not enough memory", "[Mm]emory exhausted", "[Ii]nsufficient memory(?! (?!for|to|in|on|at|while|available|is|was|error)[a-z])",
+          r"(?:: |^)out of memory\b",
           "OutOfMemoryException", "[Mm]alloc failed", "running beyond (?:physical|virtual) memory limits",
           "No more memory available", "refuses to provide memory", "cannot satisfy memory request",
           "Array buffer allocation failed", "Allocation would exceed memory limit",
           "(?:No space left on device|Errno 28).{0,200}/dev/shm", *translations.NO_MEMORY),
-    _sign("out_of_memory", GUESS, r"\(pid.{1,40} killed by signal: Killed", r"SIGKILL\(-9\)", "out of shared memory",
-          "insufficient shared memory", r"died with <Signals\.SIGKILL", "exceeded [0-9]+% memory budget",
+    _sign("out_of_memory", GUESS, "out of shared memory", "insufficient shared memory", "exceeded [0-9]+% memory budget",
           "failed to map segment from shared object$"),
+    _sign(KILLED, GUESS, r"\(pid.{1,40} killed by signal: Killed", r"SIGKILL\(-9\)", r"died with <Signals\.SIGKILL",
+          r"exitcode {0,4}: -9\b", r"Signal 9 \(SIGKILL\)", r"return code {0,2}= -9\b", "got signal: 9$",
+          r"error exit status \(137\)", r": line [0-9]+: +[0-9]+ Killed\b", "^Killed$", r"ProcessExitedException\(",
+          "MulticoreFuture.{1,400}no longer alive", "scheduled cores? [0-9, ]{1,200} did not deliver results?",
+          r"DataLoader worker \(pid.{1,200} exited unexpectedly"),
+    _sign("signal", LIKELY, "got signal: [0-9]+$", r"exitcode {0,4}: -[0-9]+\b", r"return code {0,2}= -[0-9]+\b"),
 )  # fmt: skip
 
 # FlexNet's codes (of MATLAB, Ansys, COMSOL, Abaqus, ...) that pass by themselves, and those that need a person.
@@ -113,7 +122,8 @@ _LICENCE_SIGNS: Tuple[Sign, ...] = (
     _sign("licence", LIKELY, "[Ll]icen[cs]e .{1,100} is not available now", "[Ll]icen[cs]es? (?:request )?queued",
           "(?:annot|ould not|nable to|ailed to) connect to (?:the |any )?(?:[Ll]icen[cs]e|token) (?:server|manager)",
           "No socket connection to license server", "Insufficient .{1,100} licenses available",
-          "[Nn]o (?:more )?licen[cs]es? available", "[Ww]aiting for (?:an? |the |[0-9]+ )?.{0,40}licen[cs]es?\\b",
+          "[Nn]o (?:more )?licen[cs]es? available(?! for .{0,20}(?:use|purpose))",
+          "[Ww]aiting for (?:an? |the |[0-9]+ )?.{0,40}licen[cs]es?\\b",
           "Error connecting to license server", r"\(RLM\).{0,80}\(-(?:17|22|110|111)\)",
           "Maximum number of .{0,40}licenses?.{0,40} reached", "[Nn]ot enough (?:licen[cs]es|.{0,20}tokens)",
           r"token\.gurobi\.com", r"err_license_(?:max|server|cannot_connect)",
@@ -143,7 +153,7 @@ _PEER_SIGN = _sign(
     "UCX +ERROR.{1,200}(?:reset|timed out|closed)", r"_(?:btl|oob)_tcp\w*\]? .{0,80}(?:failed|closed)",
     "Communication error with rank", "ncclUniqueId", "socketStartConnect", "NCCL WARN .{1,200}[Tt]imed? ?out",
     "RendezvousConnectionError", "Timeout waiting for key", "monitoredBarrier", "Barrier timed out",
-    "[Hh]eartbeat timeout", "coordination service.{0,80}(?:rror|fail|timed out|navailable)",
+    "[Hh]eartbeat timeout(?! ?(?:is|of|set|[0-9=:]))", "coordination service.{0,80}(?:rror|fail|timed out|navailable)",
     "Horovod has been shut down", "connectFullMesh failed", r"assert \(!closed\) failed", "OFI poll failed",
     "peer process has (?:unexpectedly )?(?:disconnected|died|failed)", "unable to reach each other",
     "unable to reliably start one or more daemons", "PMIX ERROR: (?:UNREACH|LOST|TIMEOUT|COMM)",

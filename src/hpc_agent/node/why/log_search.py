@@ -1,9 +1,10 @@
 """Find the signs of a failure in the lines of a log."""
 
 import re
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Set
 
-from .failure_signs import LIKELY, SIGNS, Sign
+from .failure_signs import LIKELY, SIGNS, WEAK, Sign
+from .fingerprints import without_numbers
 from .log_traces import Trace, ending_of
 from .translations import ERROR_START
 
@@ -12,6 +13,8 @@ WINDOW = 20
 # Words that also stand in harmless warnings must be nearer to the end.
 _WINDOWS = {"missing_file": 8, "permission": 8, "network": 4, "service_busy": 4}
 _LAST_LINE_WINDOW = 8
+# Classes whose messages are often harmless: they count only where the program did not go on after them.
+_SOFT = (*WEAK, "command_not_found", "environment", "network", "service_busy")
 
 # First lines of the error messages of R, Julia, MATLAB, C++, Fortran, argparse.
 _ERROR_START = re.compile(
@@ -20,8 +23,13 @@ _ERROR_START = re.compile(
     r"|^(?!srun|salloc|slurmstepd|mpirun)[^\s:]{1,100}: error: |^(?:%s)" % "|".join(ERROR_START)
 )
 _ERROR_WORD = re.compile(r"error|fatal|fail|exception|abort|invalid|cannot", re.IGNORECASE)
-# Warnings of bash, TensorFlow and the loader that end with the message of an error.
-_HARMLESS = re.compile(r"warning: setlocale: |Could not load dynamic library|from LD_PRELOAD cannot be preloaded")
+# Warnings of bash, TensorFlow and the loader that end with the message of an error; a clean-up of what is not there.
+_HARMLESS = re.compile(
+    r"warning: setlocale: |Could not load dynamic library|from LD_PRELOAD cannot be preloaded"
+    r"|\brm: cannot remove .{1,1000}: No such file"
+)
+# A program that tells this intends to go on.
+_WARNING = re.compile(r"\bWARNING\b|\b[Ww]arning: |\b[Rr]etrying\b|entering retry loop")
 _LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
 
 
@@ -50,18 +58,51 @@ def first_match(lines: List[str], signs: Sequence[Sign] = SIGNS) -> Optional[Ver
 def search(lines: List[str]) -> Optional[Verdict]:
     """Return the first sign in the last error message of a log, or else near its end."""
     lines = [line for line in lines if not _HARMLESS.search(line)]
-    block = _error_block(ending_of(lines, WINDOW))
+    ending = ending_of(lines, WINDOW)
+    recent = _since_it_went_on(ending)
+    past = [line for line in ending[: len(ending) - len(recent)] if not _WARNING.search(line)]
+    block = _error_block(past + recent)
     if not block:
-        endings = {count: ending_of(lines, count) for count in (WINDOW, *_WINDOWS.values())}
-        tried = (first_match(endings[_WINDOWS.get(sign.name, WINDOW)], [sign]) for sign in SIGNS)
+        endings = {count: ending_of(lines, count)[-len(recent) :] for count in _WINDOWS.values()}
+        tried = (
+            first_match(
+                endings.get(_WINDOWS.get(sign.name, 0), recent if sign.name in _SOFT else past + recent), [sign]
+            )
+            for sign in SIGNS
+        )
         return next(filter(None, tried), None)
     found = first_match(block)
+    if found and found.name in _SOFT:
+        found = first_match(block[-len(recent) :])
     if found is None:
         # The second line counts where the first one is only a heading.
         follows = block[0].rstrip().endswith(":") or block[0].startswith(("At line", "Error using"))
         follows = follows or (len(block) > 1 and block[1].startswith((" ", "\t")))
         return Verdict("code_error", LIKELY, " ".join(line.strip() for line in block[: 2 if follows else 1]))
     return found
+
+
+def _since_it_went_on(lines: List[str]) -> List[str]:
+    """Return the lines since the program last went on with its work, or all.
+
+    It did at lines that differ in their numbers alone and are no messages (steps, epochs), at a success, and where it
+    explains its own usage (the line before that one belongs to it).
+    """
+    shapes: Set[str] = set()
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        if line.startswith("Successfully "):
+            return lines[index:]
+        if line[:6].lower() == "usage:":
+            return lines[max(0, index - 1) :]
+        if line[0].isspace() or _ERROR_WORD.search(line) or _WARNING.search(line) or _LAUNCHER_LINE.match(line):
+            continue
+        shape = without_numbers(line)
+        if shape in shapes and not first_match([line]):
+            return lines[index:]
+        if shape != line:
+            shapes.add(shape)
+    return lines
 
 
 def _error_block(lines: List[str]) -> List[str]:

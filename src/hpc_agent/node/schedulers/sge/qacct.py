@@ -12,7 +12,7 @@ from ..base import AccountingRow
 
 _BLOCK_FIELD = re.compile(
     r"^(={20,}|(?:jobname|jobnumber|taskid|hostname|qsub_time|failed|exit_status|ru_wallclock|ru_maxrss|maxvmem"
-    r"|slots|category)(?=[ \t]))[ \t]*(.*)$",
+    r"|slots|category|deleted_by)(?=[ \t]))[ \t]*(.*)$",
     re.MULTILINE,
 )
 _SIZE = re.compile(r"^([0-9.]+)([KMGT]?)B?$", re.IGNORECASE)
@@ -25,7 +25,7 @@ _UNITS = {"": 1.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
 _REQUEUED = (24, 25)
 _AFTERWARDS = (12, 13, 14, 15, 16)
 _NODE_FAILED = (7, 8, 9, 10, 18, 19)
-_LIMIT = 37
+_LIMITS = (37, 44)
 _SIGNALLED = (17, 100)
 
 
@@ -83,26 +83,59 @@ def _cause(block: Dict[str, str], failed: int, status: int) -> Tuple[Optional[st
     signal = status - 128 if status > 128 else None
     if failed == 0:
         return ("exit" if status else None), None
-    if failed == _LIMIT:
+    if failed in _LIMITS or " enforced " in block.get("failed", ""):
         return _limit(block), signal
     if failed in _SIGNALLED:
-        return ("cancelled" if signal in (None, 9) else "signal"), signal
+        return ("cancelled" if signal in (None, 9) and _may_be_deleted(block) else "signal"), signal
     if failed in _AFTERWARDS and status:
         return "exit", None
     return ("node_failure" if failed in _NODE_FAILED else "environment"), None
 
 
 def _limit(block: Dict[str, str]) -> str:
-    """Return the cause behind "qmaster enforced h_rt, h_cpu, or h_vmem limit"; the category holds the job's requests.
+    """Return the cause behind "execd enforced h_rt limit", or "qmaster enforced h_rt, h_cpu, or h_vmem limit".
 
-    Time, when h_rt was used up or nothing is known; memory, when there was time left and no limit on CPU time.
+    Where the words leave both open: time, when h_rt was used up or nothing is known; memory, when there was time left
+    and no limit on CPU time.
     """
-    requests = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
+    kinds = {kind in ("rt", "cpu") for kind in re.findall(r"\b[hs]_(rt|cpu|vmem|data|rss)\b", block.get("failed", ""))}
+    if len(kinds) == 1:
+        return "timeout" if kinds.pop() else "out_of_memory"
+    requests = _requests(block)
     if "h_rt" in requests and "h_cpu" not in requests:
-        return "timeout" if _wall(block) >= size(requests["h_rt"]) else "out_of_memory"
-    slots = max(1.0, size(block.get("slots", "")))
-    memory = slots * size(requests.get("h_vmem") or requests.get("h_data") or "")  # both are for a slot
-    return "out_of_memory" if memory and size(block.get("maxvmem", "")) >= memory else "timeout"
+        return "timeout" if _time_is_over(block) else "out_of_memory"
+    return "out_of_memory" if _memory_is_full(block) else "timeout"
+
+
+def _may_be_deleted(block: Dict[str, str]) -> bool:
+    """Tell whether qdel may have killed the job: its user is named, or no request was used up in the same record."""
+    if "deleted_by" in block:  # of Univa and Altair
+        return block["deleted_by"].upper() not in ("", "NONE")
+    return not _time_is_over(block) and not _memory_is_full(block)
+
+
+def _requests(block: Dict[str, str]) -> Dict[str, str]:
+    """Return the limits that the job asked for; the category holds them."""
+    return dict(re.findall(r"\b(h_rt|s_rt|h_cpu|h_vmem|h_data)=([^, ]+)", block.get("category", "")))
+
+
+def _time_is_over(block: Dict[str, str]) -> bool:
+    limits = [_seconds(limit) for key, limit in _requests(block).items() if key.endswith("_rt")]
+    return any(0 < limit <= _wall(block) for limit in limits)
+
+
+def _memory_is_full(block: Dict[str, str]) -> bool:
+    requests = _requests(block)
+    memory = size(requests.get("h_vmem") or requests.get("h_data") or "")  # both are for a slot
+    return bool(memory) and size(block.get("maxvmem", "")) >= max(1.0, size(block.get("slots", ""))) * memory
+
+
+def _seconds(text: str) -> float:
+    """Return seconds of ``3600`` or ``1:00:00``; 0 for anything else."""
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = 60 * seconds + size(part)
+    return seconds
 
 
 def _wall(block: Dict[str, str]) -> float:
