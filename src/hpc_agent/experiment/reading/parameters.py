@@ -233,6 +233,8 @@ def _misfit(flag: FlagFacts, value: Any) -> str:
 
 
 def _fits(flag: FlagFacts, value: Any) -> bool:
+    if flag.inferred and flag.action != "store_bool":  # store_bool would turn another value into True or False
+        return True
     if flag.action in _BOOLEAN_ACTIONS:
         return isinstance(value, bool)
     if flag.type not in ("int", "float"):
