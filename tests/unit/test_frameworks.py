@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - a source stands in one line
 
 import importlib.util
+import json
 import textwrap
 from pathlib import Path
 
@@ -320,3 +321,48 @@ def test_a_constant_takes_no_value(tmp_path):
     repo(tmp_path, **{"main.py": PARSED.format("p.add_argument('--fast', action='store_const', const=1)")})
     (problem,) = check_kwargs(executor_at(tmp_path, "main.py"), {"fast": 3})
     assert problem.message == "'fast' of main.py must be true or false, not 3"
+
+
+def notebook(source):
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["parameters"]},
+        "source": [source],
+        "outputs": [],
+        "execution_count": None,
+    }
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+FIRE = "import fire\ndef main(alpha{}): print(alpha)\nif __name__ == '__main__': fire.Fire(main)\n"
+HYDRA = "import hydra\n@hydra.main(config_path='.', config_name='c')\ndef main(cfg): print(cfg)\nif __name__ == '__main__': main()\n"
+RUN = "from hpc_agent import register_run\n@register_run\ndef main(alpha{}):\n    return {{'a': alpha}}\n"
+CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "key", "value", "fits"),
+    [
+        ({"a.py": FIRE.format("=1")}, "a.py", 0.5, True),
+        ({"a.py": FIRE.format("=0.5")}, "a.py", "auto", True),
+        ({"a.py": FIRE.format(": int = 1")}, "a.py", 0.5, False),
+        ({"a.py": FIRE.format("=True")}, "a.py", 3, False),  # cli.py would write True
+        ({"a.py": HYDRA, "c.yaml": "alpha: 1\n"}, "a.py", 0.5, True),
+        ({"a.py": RUN.format("=1")}, "a.py:main", 0.5, True),
+        ({"a.py": RUN.format("=False")}, "a.py:main", 3, True),
+        ({"a.py": RUN.format(": int = 1")}, "a.py:main", 0.5, False),
+        ({"a.ipynb": notebook("alpha = 1")}, "a.ipynb", 0.5, True),
+        ({"a.py": CLICK}, "a.py", 0.5, False),  # click takes the type of the default
+    ],
+)
+def test_a_default_is_no_type_where_the_library_has_none(tmp_path, files, key, value, fits):
+    found = check_kwargs(executor_at(repo(tmp_path, **files), key), {"alpha": value})
+    assert [one.code for one in found] == ([] if fits else ["wrong_value"])
+
+
+@pytest.mark.parametrize("kind", ["Union[int, str]", "int | str | None", "Optional[Union[str, float]]"])
+@pytest.mark.parametrize("parse", ["tyro.cli", "jsonargparse.CLI"])
+def test_text_for_a_union_has_no_quotes_of_json(tmp_path, kind, parse):
+    source = f"import tyro, jsonargparse\nfrom typing import *\ndef main(p: {kind} = 1): print(p)\nif __name__ == '__main__': {parse}(main)\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    assert [cli().command_line(flag_rows(entry), {"p": value}) for value in ("x", 2)] == [["--p=x"], ["--p=2"]]

@@ -236,6 +236,8 @@ def _misfit(flag: FlagFacts, value: Any) -> str:
 def _fits(flag: FlagFacts, value: Any) -> bool:
     if any(option.endswith("=") for option in flag.options):
         return True  # hydra takes any value for a key: the type of the default is no rule
+    if flag.inferred and flag.action != "store_bool":  # store_bool would turn another value into True or False
+        return True
     if flag.action in _BOOLEAN_ACTIONS:
         return isinstance(value, bool)
     if flag.type not in ("int", "float"):
