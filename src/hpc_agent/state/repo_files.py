@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import os
 import re
 import stat
 import time
@@ -77,7 +78,8 @@ def local_path(base: Path, text: str, field: str, is_folder: bool = False) -> Pa
     (above the path, and with ``is_folder`` the path itself).
     """
     try:
-        path = (base / Path(text).expanduser()).resolve()
+        # Path would take ./~x, a plain name, for the home folder of a user x
+        path = (base / os.path.expanduser(text)).resolve()  # noqa: PTH111
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(path.stat().st_mode) and is_folder:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
