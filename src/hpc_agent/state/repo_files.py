@@ -78,8 +78,11 @@ def local_path(base: Path, text: str, field: str, is_folder: bool = False) -> Pa
     (above the path, and with ``is_folder`` the path itself).
     """
     try:
-        # Path would take ./~x, a plain name, for the home folder of a user x
-        path = (base / os.path.expanduser(text)).resolve()  # noqa: PTH111
+        # ./~x is a plain name: Path would drop the dot before it looks for a user x
+        expanded = os.path.expanduser(text)  # noqa: PTH111
+        if expanded.startswith("~"):
+            raise RuntimeError("there is no such user")
+        path = (base / expanded).resolve()
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(path.stat().st_mode) and is_folder:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
