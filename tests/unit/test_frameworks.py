@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc_agent.experiment.reading import discovery, modules
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
@@ -320,3 +321,12 @@ def test_a_constant_takes_no_value(tmp_path):
     repo(tmp_path, **{"main.py": PARSED.format("p.add_argument('--fast', action='store_const', const=1)")})
     (problem,) = check_kwargs(executor_at(tmp_path, "main.py"), {"fast": 3})
     assert problem.message == "'fast' of main.py must be true or false, not 3"
+
+
+def test_a_script_that_starts_very_much_is_read_in_part_and_says_so(tmp_path, monkeypatch):
+    for module in (modules, discovery):
+        monkeypatch.setattr(module, "MOST_CALLS", 50)
+    calls = "\n".join(f"def f{n}():\n    f{n + 1}()\n    print(1)\n" for n in range(200))
+    facts = script_facts(repo(tmp_path, **{"main.py": calls + "if __name__ == '__main__':\n    f0()\n"}), "main.py")
+    assert not facts.complete
+    assert facts.notes == ["it makes more than 50 calls when it starts, of which the others were not read"]
