@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc_agent.experiment.reading import discovery, modules
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
@@ -366,3 +367,12 @@ def test_text_for_a_union_has_no_quotes_of_json(tmp_path, kind, parse):
     source = f"import tyro, jsonargparse\nfrom typing import *\ndef main(p: {kind} = 1): print(p)\nif __name__ == '__main__': {parse}(main)\n"
     entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
     assert [cli().command_line(flag_rows(entry), {"p": value}) for value in ("x", 2)] == [["--p=x"], ["--p=2"]]
+
+
+def test_a_script_that_starts_very_much_is_read_in_part_and_says_so(tmp_path, monkeypatch):
+    for module in (modules, discovery):
+        monkeypatch.setattr(module, "MOST_CALLS", 50)
+    calls = "\n".join(f"def f{n}():\n    f{n + 1}()\n    print(1)\n" for n in range(200))
+    facts = script_facts(repo(tmp_path, **{"main.py": calls + "if __name__ == '__main__':\n    f0()\n"}), "main.py")
+    assert not facts.complete
+    assert facts.notes == ["it makes more than 50 calls when it starts, of which the others were not read"]

@@ -12,7 +12,7 @@ from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.libraries import Library, may_read, read_parsers, unknown_reader, uses_of
-from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Files, Module, StartedCall
+from hpc_agent.experiment.reading.modules import MOST_CALLS, MOST_MODULES, Definition, Files, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
@@ -108,7 +108,8 @@ def executor_facts(
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
-    module = Module.script(source.root, source.path, tree, source.data, files or Files())
+    files = files or Files()
+    module = Module.script(source.root, source.path, tree, source.data, files)
     guard = any(syntax.is_guard(node) for node in tree.body)
     reads = asked or guard or _reads_at_top(module)
     if not reads and not _calls_a_starter(tree):
@@ -130,19 +131,28 @@ def executor_facts(
         facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
     if not uses and len(module.imported) >= MOST_MODULES:
         facts.doubt(f"more than {MOST_MODULES} modules of the repo are imported, of which the others were not read")
+    if len(module.started) > MOST_CALLS:
+        facts.doubt(f"it makes more than {MOST_CALLS} calls when it starts, of which the others were not read")
     if not uses and module.unread:
         facts.doubt(f"it imports {module.unread[0]}, which cannot be read")
+    _read_modules(module, facts, bool(uses), files)
+    return facts
+
+
+def _read_modules(module: Module, facts: ExecutorFacts, uses_library: bool, files: Files) -> None:
+    """Add the variables of the environment, and other readings, of the script and of the modules that it imports."""
     for one in module.imported:
-        if not uses and one.uses_argv:
+        if not uses_library and one.uses_argv:
             facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
-        if not uses and one is not module and may_read(one):
+        if one not in files.readings:
+            files.readings[one] = may_read(one), environment_of(one)
+        reads_words, (variables, reasons) = files.readings[one]
+        if not uses_library and one is not module and reads_words:
             facts.doubt(f"{one.shown} reads a command line; the source does not show when")
-        variables, reasons = environment_of(one)
         known = [flag.options for flag in facts.environment]
         facts.environment += [flag for flag in variables if flag.options not in known]
         for reason in reasons:
             facts.doubt(f"{one.shown}: {reason}")
-    return facts
 
 
 def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, StartedCall]]) -> None:
