@@ -216,6 +216,8 @@ def _does_not_arrive(executor: Executor, name: str, flags: dict[str, FlagFacts])
     why = f" ({'; '.join(executor.doubts[:2])})" if executor.doubts else ""
     message = f"'{name}' may not reach {path}: its source shows neither {option} nor a use of ${variable}{why}"
     fix = "Let its --help decide: add --check-help to 'hpc-agent build-tasks-py'; or say how it is passed on: "
+    if executor.help_said:
+        fix = f"Its --help {executor.help_said.rstrip('.')}. Say how '{name}' is passed on: "
     fix += f"""--pass-as '{{"{name}": "{option}"}}' (or "${variable}" for a variable, "{POSITIONAL}").{hint}"""
     return "may_not_arrive", message, fix
 
