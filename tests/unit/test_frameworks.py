@@ -310,6 +310,7 @@ def notebook(source):
 FIRE = "import fire\ndef main(alpha{}): print(alpha)\nif __name__ == '__main__': fire.Fire(main)\n"
 HYDRA = "import hydra\n@hydra.main(config_path='.', config_name='c')\ndef main(cfg): print(cfg)\nif __name__ == '__main__': main()\n"
 RUN = "from hpc_agent import register_run\n@register_run\ndef main(alpha{}):\n    return {{'a': alpha}}\n"
+CHOICE = "import click\n@click.command()\n@click.option('--alpha', type=click.Choice(['ADAM', 'Sgd']{}))\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
 CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
 
 
@@ -325,6 +326,9 @@ CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\nde
         ({"a.py": RUN.format("=False")}, "a.py:main", 3, True),
         ({"a.py": RUN.format(": int = 1")}, "a.py:main", 0.5, False),
         ({"a.ipynb": notebook("alpha = 1")}, "a.ipynb", 0.5, True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "adam", True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "lion", False),
+        ({"a.py": CHOICE.format("")}, "a.py", "adam", False),
         ({"a.py": CLICK}, "a.py", 0.5, False),  # click takes the type of the default
     ],
 )
@@ -380,3 +384,10 @@ def test_a_help_that_failed_is_not_advised_again(tmp_path):
         and "ended with: ModuleNotFoundError: No module named 'no_gpu'." in after.fix
         and notes
     )
+
+
+def test_null_for_a_required_flag_is_refused(tmp_path):
+    source = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', required=True)\np.add_argument('--n')\np.parse_args()\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    assert [one.code for one in check_kwargs(entry, {"lr": None, "n": None})] == ["missing_parameter"]
+    assert check_kwargs(entry, {"lr": 1, "n": None}) == []

@@ -150,6 +150,9 @@ def _problem_of(
         if is_placed or executor.accepts_any or any(flag.name == name for flag in executor.environment):
             return None
         return _problem(executor, *_does_not_arrive(executor, name, flags), parameter=name, known=list(flags))
+    if value is None and flags[name].required and not executor.passes_all:
+        message = f"{executor.key} needs the parameter '{name}', and a task has null, which gives no value"
+        return _problem(executor, "missing_parameter", message, f"Leave null out of '{name}', then call again.")
     if misfit := _misfit(flags[name], value):
         message, fix = f"'{name}' of {executor.key} {misfit}", f"Correct '{name}', then call again."
         return _problem(executor, "wrong_value", message, fix, parameter=name, value=value)
@@ -227,8 +230,10 @@ def _misfit(flag: FlagFacts, value: Any) -> str:
     if value is None:
         return ""
     items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
-    if flag.choices and any(str(item) not in map(str, flag.choices) for item in items):
-        return f"must be one of {', '.join(map(str, flag.choices))}, not {value!r}"
+    fold = str.casefold if flag.any_case else str
+    choices = {fold(str(choice)) for choice in flag.choices or []}
+    if choices and any(fold(str(item)) not in choices for item in items):
+        return f"must be one of {', '.join(map(str, flag.choices or []))}, not {value!r}"
     kind = "bool" if flag.action in _BOOLEAN_ACTIONS else flag.type
     wrong = [item for item in items if not _fits(flag, item)]
     return f"must be {_TYPE_NAMES[kind]}, not {wrong[0]!r}" if wrong else ""
