@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import sys
 import textwrap
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
 from hpc_agent.experiment.reading.parameters import check_kwargs, flag_rows
 from hpc_agent.infra.backends import TEMPLATES
+from hpc_agent.ops.author.build_tasks import build_tasks_command
+from hpc_agent.ops.author.parameter_ways import with_ways
+from hpc_agent.world import World
 
 DATA = Path(__file__).parents[1] / "data/command_lines"
 CONFIG = """
@@ -338,6 +342,7 @@ def notebook(source):
 FIRE = "import fire\ndef main(alpha{}): print(alpha)\nif __name__ == '__main__': fire.Fire(main)\n"
 HYDRA = "import hydra\n@hydra.main(config_path='.', config_name='c')\ndef main(cfg): print(cfg)\nif __name__ == '__main__': main()\n"
 RUN = "from hpc_agent import register_run\n@register_run\ndef main(alpha{}):\n    return {{'a': alpha}}\n"
+CHOICE = "import click\n@click.command()\n@click.option('--alpha', type=click.Choice(['ADAM', 'Sgd']{}))\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
 CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
 
 
@@ -353,6 +358,9 @@ CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\nde
         ({"a.py": RUN.format("=False")}, "a.py:main", 3, True),
         ({"a.py": RUN.format(": int = 1")}, "a.py:main", 0.5, False),
         ({"a.ipynb": notebook("alpha = 1")}, "a.ipynb", 0.5, True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "adam", True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "lion", False),
+        ({"a.py": CHOICE.format("")}, "a.py", "adam", False),
         ({"a.py": CLICK}, "a.py", 0.5, False),  # click takes the type of the default
     ],
 )
@@ -376,3 +384,51 @@ def test_a_script_that_starts_very_much_is_read_in_part_and_says_so(tmp_path, mo
     facts = script_facts(repo(tmp_path, **{"main.py": calls + "if __name__ == '__main__':\n    f0()\n"}), "main.py")
     assert not facts.complete
     assert facts.notes == ["it makes more than 50 calls when it starts, of which the others were not read"]
+
+
+def test_no_script_is_left_out_silently(tmp_path):
+    files = {
+        "omega.py": "from omegaconf import OmegaConf\ncfg = OmegaConf.merge({}, OmegaConf.from_cli())\nprint(cfg)\n",
+        "holy.py": "from sacred import Experiment\nex = Experiment()\n@ex.automain\ndef run(lr): return lr\n",
+        "bare.py": "def main(lr=1): print(lr)\nmain()\n",
+        "config.py": "import json\nwith open('c.json') as file:\n    print(json.load(file))\n",
+        "module.py": "import sys\nsys.path.append('.')\ndef helper(): pass\n",
+        "run.py": "from hpc_agent import register_run\n@register_run\ndef main(lr=1): return {}\nprint(1)\n",
+        "tests/test_x.py": "print(1)\n",
+    }
+    found, notes = find_executors(repo(tmp_path, **files))
+    assert {facts.path: (facts.framework, facts.complete) for facts in found} == {
+        "omega.py": ("omegaconf", False), "holy.py": ("sacred", False),
+    }  # fmt: skip
+    [note] = notes
+    assert "not listed: 2 " in note and "bare.py, config.py;" in note
+    assert executor_at(tmp_path, "bare.py") is not None
+
+
+def test_an_example_names_one_of_several_scripts_of_the_same_stem(tmp_path):
+    script = "import argparse\nif __name__ == '__main__':\n    argparse.ArgumentParser().parse_args()\n"
+    found, _ = find_executors(repo(tmp_path, **dict.fromkeys(("a/train.py", "b/train.py"), script)))
+    assert "--executors a/train.py" in build_tasks_command(found)
+    assert "--executors train" in build_tasks_command(found[:1])
+
+
+def test_a_help_that_failed_is_not_advised_again(tmp_path):
+    source = "import no_gpu, plac\ndef main(*rest): pass\nif __name__ == '__main__':\n    plac.call(main)\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    [before] = check_kwargs(entry, {"lr": 1})
+    assert "--check-help" in before.fix
+    world = World()
+    [helped], notes = with_ways(world, tmp_path, [entry], {"lr"}, {}, sys.executable)
+    [after] = check_kwargs(helped, {"lr": 1})
+    assert (
+        "--check-help" not in after.fix
+        and "ended with: ModuleNotFoundError: No module named 'no_gpu'." in after.fix
+        and notes
+    )
+
+
+def test_null_for_a_required_flag_is_refused(tmp_path):
+    source = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', required=True)\np.add_argument('--n')\np.parse_args()\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    assert [one.code for one in check_kwargs(entry, {"lr": None, "n": None})] == ["missing_parameter"]
+    assert check_kwargs(entry, {"lr": 1, "n": None}) == []

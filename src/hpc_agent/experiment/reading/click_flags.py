@@ -134,8 +134,8 @@ def _flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFacts | 
     facts.required = needed or _is(True, given.get("required"))
     kind = given.get("type")
     if syntax.last_name(kind) == "Choice" and isinstance(kind, ast.Call) and kind.args:
-        if not _is(False, syntax.keywords_of(kind).get("case_sensitive")):
-            facts.set_choices(kind.args[0], scope)
+        facts.set_choices(kind.args[0], scope)
+        facts.any_case = _is(False, syntax.keywords_of(kind).get("case_sensitive"))
     else:
         facts.type = TYPES.get(syntax.last_name(kind), facts.type)
     if "default" in given and not facts.set_default(given["default"], scope):

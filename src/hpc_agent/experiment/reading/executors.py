@@ -77,6 +77,7 @@ class Executor:
     subcommand_required: bool = False
     environment: tuple[FlagFacts, ...] = ()
     spelling: str = ""
+    help_said: str = ""  # why --help, which was run, does not show the parameters that are missing
 
     def option_of_unlisted(self, name: str) -> str | None:
         """Return the option of a parameter that the source does not show; None when only the environment can give it."""

@@ -44,6 +44,7 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     help: str = ""
     dynamic: bool = False
     hidden: bool = False
+    any_case: Annotated[bool, Meta(description="choices are compared without regard to case")] = False
     inferred: Annotated[bool, Meta(description="the type is only that of the default: other values are allowed")] = (
         False
     )

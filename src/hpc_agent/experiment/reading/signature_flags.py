@@ -87,8 +87,9 @@ def without_none(node: ast.expr) -> ast.expr:
 
 def signature_sha(flags: list[FlagFacts]) -> str:
     """Return the SHA-256 of the flags as canonical JSON; their order counts."""
-    # Without ``inferred``: the hashes of earlier versions stay.
-    rows = [{name: value for name, value in msgspec.to_builtins(flag).items() if name != "inferred"} for flag in flags]
+    # Without the fields of later versions: the hashes of earlier ones stay.
+    later = ("inferred", "any_case")
+    rows = [{name: value for name, value in msgspec.to_builtins(flag).items() if name not in later} for flag in flags]
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
@@ -176,6 +177,7 @@ def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syn
         first = values.pop(0) if values else None
         flag.required = first is Ellipsis
         flag.default = None if first is Ellipsis else first
+    flag.any_case = scope.value_or(syntax.keywords_of(marker).get("case_sensitive"), True) is False
     for name, node in syntax.keywords_of(marker).items():
         if name in ("help", "default"):
             value = scope.value_or(node, getattr(flag, name))
