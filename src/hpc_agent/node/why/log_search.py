@@ -32,6 +32,8 @@ _HARMLESS = re.compile(
 _PUT_AWAY = re.compile(r"(?:mv|tar|gzip|zip|rmdir): ")
 # An error that is measured, and none of the program: "step 3, error 0.01".
 _MEASURED = re.compile(r"error[ =:]{1,3}[+-]?[0-9]+(?:\.|e)[0-9]", re.IGNORECASE)
+# Lines of a call stack, which may differ in their numbers alone: gfortran, gdb; R; ifort and Open MPI (addresses).
+_STACK = re.compile(r"#[0-9]|[0-9]+: |.*<hex>")
 # A program that tells this intends to go on.
 _WARNING = re.compile(r"\bWARNING\b|\b[Ww]arning: |\b[Rr]etrying\b|entering retry loop")
 _LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
@@ -105,6 +107,8 @@ def _since_it_went_on(lines: List[str]) -> List[str]:
         if message or line[0].isspace():
             continue
         shape = without_numbers(line)
+        if _STACK.match(line) or _STACK.match(shape):
+            continue
         if shape in shapes and not first_match([line]):
             return lines[index:]
         if shape != line:
