@@ -135,6 +135,9 @@ def _by_good_end(case: Case) -> Optional[Verdict]:
         return found._replace(confidence=LIKELY)
     if found and found.trace and case.cause == "no_output":
         return Verdict("no_output", CERTAIN, found.trace.message[0], "log", found.trace)
+    killed = case.scheduler_sign(MEMORY_SIGN) if case.cause == "no_output" else None
+    if killed:
+        return killed
     return Verdict(case.cause, CERTAIN, case.message or case.cause, case.source, fixed=case.cause == "no_record")
 
 

@@ -28,6 +28,12 @@ _HARMLESS = re.compile(
     r"warning: setlocale: |Could not load dynamic library|from LD_PRELOAD cannot be preloaded"
     r"|\brm: cannot remove .{1,1000}: No such file"
 )
+# Scripts put results away after an error too.
+_PUT_AWAY = re.compile(r"(?:mv|tar|gzip|zip|rmdir): ")
+# An error that is measured, and none of the program: "step 3, error 0.01".
+_MEASURED = re.compile(r"error[ =:]{1,3}[+-]?[0-9]+(?:\.|e)[0-9]", re.IGNORECASE)
+# Lines of a call stack, which may differ in their numbers alone: gfortran, gdb; R; ifort and Open MPI (addresses).
+_STACK = re.compile(r"#[0-9]|[0-9]+: |.*<hex>")
 # A program that tells this intends to go on.
 _WARNING = re.compile(r"\bWARNING\b|\b[Ww]arning: |\b[Rr]etrying\b|entering retry loop")
 _LAUNCHER_LINE = re.compile(r"^(?:srun|slurmstepd|mpirun|prterun|hpc-agent): |^-{10,}$")
@@ -74,6 +80,8 @@ def search(lines: List[str]) -> Optional[Verdict]:
     found = first_match(block)
     if found and found.name in _SOFT:
         found = first_match(block[-len(recent) :])
+    if found and found.name in WEAK and _PUT_AWAY.match(found.line) and not _PUT_AWAY.match(block[0]):
+        found = None
     if found is None:
         # The second line counts where the first one is only a heading.
         follows = block[0].rstrip().endswith(":") or block[0].startswith(("At line", "Error using"))
@@ -95,9 +103,12 @@ def _since_it_went_on(lines: List[str]) -> List[str]:
             return lines[index:]
         if line[:6].lower() == "usage:":
             return lines[max(0, index - 1) :]
-        if line[0].isspace() or _ERROR_WORD.search(line) or _WARNING.search(line) or _LAUNCHER_LINE.match(line):
+        message = _ERROR_WORD.search(_MEASURED.sub("", line)) or _WARNING.search(line) or _LAUNCHER_LINE.match(line)
+        if message or line[0].isspace():
             continue
         shape = without_numbers(line)
+        if _STACK.match(line) or _STACK.match(shape):
+            continue
         if shape in shapes and not first_match([line]):
             return lines[index:]
         if shape != line:

@@ -13,6 +13,16 @@ _NO_MEMORY = (
     "no se puede (?:ubicar|asignar) un vector de tamaño", "non è possibile allocare un vettore di dimensione",
     "não é possível alocar vetor de tamanho", "のベクトルを割り当てることができません", "无法分配大小为",
 )  # fmt: skip
+_NO_PROCESS = (
+    "fork: .{0,40}Ressource (?:ist )?zur Zeit nicht verfügbar", "fork: .{0,40}Ressource temporairement non disponible",
+    "fork: .{0,40}Recurso no disponible temporalmente", "fork: .{0,40}Risorsa temporaneamente non disponibile",
+    "fork: .{0,40}Recurso temporariamente indisponível", "fork: .{0,40}リソースが一時的に利用できません",
+    "fork: .{0,40}资源暂时不可用",
+)  # fmt: skip
+_CRASH = (
+    "Speicherzugriffsfehler", "Erreur de segmentation", "(?:Violación|Fallo) de segmento", "Errore di segmentazione",
+    "Falha de segmentação", "段错误",
+)  # fmt: skip
 _NO_SPACE = (
     "Auf dem Gerät ist kein Speicherplatz mehr verfügbar", "Plattenplatz .Quota. ist überschritten",
     "Aucun espace disponible sur le périphérique", "Débordement du quota d'espace disque",
@@ -71,8 +81,12 @@ def _any_encoding(phrases: Tuple[str, ...]) -> Tuple[str, ...]:
     return tuple(re.sub("[\u00c0-\u00ff]", ".{1,2}", phrase) for phrase in phrases)
 
 
-NO_MEMORY, NO_SPACE, STORAGE, NO_NETWORK, NO_COMMAND, NO_PACKAGE, NO_FILE, NO_PERMISSION = map(
-    _any_encoding, (_NO_MEMORY, _NO_SPACE, _STORAGE, _NO_NETWORK, _NO_COMMAND, _NO_PACKAGE, _NO_FILE, _NO_PERMISSION)
+NO_MEMORY, NO_PROCESS, CRASH, NO_SPACE, STORAGE, NO_NETWORK, NO_COMMAND, NO_PACKAGE, NO_FILE, NO_PERMISSION = map(
+    _any_encoding,
+    (
+        *(_NO_MEMORY, _NO_PROCESS, _CRASH, _NO_SPACE, _STORAGE),
+        *(_NO_NETWORK, _NO_COMMAND, _NO_PACKAGE, _NO_FILE, _NO_PERMISSION),
+    ),
 )
 # How R begins the message of an error.
 ERROR_START = (
