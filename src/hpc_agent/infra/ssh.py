@@ -25,7 +25,7 @@ PERSIST = "10m"
 MASTER_CHECK_SEC = 3.0
 SSH_FAILED = 255
 FAILURES_BEFORE_OPEN = 5
-# A host that refuses the login may ban the address; one that cannot be reached counts nobody's tries.
+# A host that refuses logins may ban the address after many of them; a host that cannot be reached does not.
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, LONGEST_AFTER_REFUSAL_SEC = 30.0, 120.0, 600.0
 FORGOTTEN_SEC = 3600.0
 

@@ -17,7 +17,7 @@ START_UP_FILES = {
 }  # fmt: skip
 _BANS = re.compile(
     r"Permission denied|Too many authentication failures|kex_exchange|Connection (?:closed|reset)"
-)  # what a site may answer with a ban
+)  # after many of these a site may ban the address
 _LOST = re.compile(
     r"^rsync error:|onnection .*(?:closed|reset)|disconnect|Broken pipe|[Tt]imeout"
 )  # lines after a lost connection

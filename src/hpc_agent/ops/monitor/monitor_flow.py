@@ -167,7 +167,7 @@ class FollowUp:
     resubmitted: int = 0
     resubmissions: list[dict[str, Any]] = field(default_factory=list)
     blocked: list[dict[str, Any]] = field(default_factory=list)
-    next_step: str = ""  # set where the watch knows better than the last look
+    next_step: str = ""  # set where another command fits better than that of the last look
     _refused_at: tuple[Any, ...] | None = None
 
     def act(self, seen: StatusResult) -> bool:
