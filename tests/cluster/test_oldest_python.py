@@ -56,3 +56,14 @@ def test_umlauts_in_a_job_without_a_locale(tmp_path, locale):
     script = f". {RUNTIME_TEMPLATES / 'preamble.sh'}; hpc_dispatch"
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("müller\n", "")
+
+
+def test_a_job_gets_no_locale_that_the_node_does_not_have(tmp_path):
+    """RHEL 7 has no C.UTF-8: its ``locale charmap`` prints this."""
+    write(tmp_path / "locale", "#!/bin/sh\necho ANSI_X3.4-1968\n")
+    (tmp_path / "locale").chmod(0o755)
+    write(tmp_path / "work" / ".hpc" / "_hpc_dispatch.py", "import os\nprint(os.environ.get('LC_CTYPE', 'none'))\n")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HPC_RUN_DIR": str(tmp_path), "PYTHONCOERCECLOCALE": "0"}
+    script = f". {RUNTIME_TEMPLATES / 'preamble.sh'}; hpc_dispatch"
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("none\n", "")

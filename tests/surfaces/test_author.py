@@ -69,7 +69,7 @@ def test_the_same_wishes_write_the_same_bytes_and_import_nothing(call, repo, tmp
         ({"axes": {"horizon": ["soon"]}}, "axes"),
         ({"axes": {"horizon": [1, 2]}, "task_count": 3}, "task_count"),
         ({"axes": {"horizon": []}}, "axes.horizon"),
-        ({"axes": {"horizon": [1], "$(touch x)": [1]}}, "task_generator.params"),
+        ({"axes": {"horizon": [1], "$(touch x)": [1]}}, "axes"),
         ({"axes": {"horizon": [1], "model": ["a\0"]}}, "axes"),
         ({"executors": ["boost"], "axes": {"horizon": [1]}}, "executors"),
         ({"executors": ["../../etc/passwd"], "axes": {"horizon": [1]}}, "executors"),

@@ -75,3 +75,10 @@ def test_the_folder_of_the_experiment_is_named(call, path):
         assert (code, envelope["error_code"], envelope["field"]) == (1, "spec_invalid", "experiment_dir"), envelope
         assert len(envelope["message"]) < 400
         assert "hpc-agent" in envelope["remediation"]
+
+
+def test_a_tilde_below_a_folder_is_a_plain_name(call, tmp_path):
+    (tmp_path / "repo/~x/executors").mkdir(parents=True)
+    (tmp_path / "repo/~x/executors/a.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    code, envelope = call("discover-executors", {"experiment_dir": "./~x"})
+    assert (code, [found["name"] for found in envelope["data"]["executors"]]) == (0, ["a"])

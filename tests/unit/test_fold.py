@@ -6,6 +6,7 @@ import os
 import random
 import statistics
 from fractions import Fraction
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
 from hpc_agent.node.shared.moments import UNIT_BITS, exact_in, exact_out
 from hpc_agent.node.shared.quantiles import bin_of, middle_of
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.ops.aggregate.aggregate import _write_table
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)
@@ -416,6 +418,17 @@ def test_a_task_counts_once_though_several_arrays_name_it(three_tasks):
     table = Table.from_json(waves["0"]["table"])
     table.merge(Table.from_json(waves["1"]["table"]))
     assert (table.rows()[0]["count"], table.overall()["loss"]["count"], table.overall()["loss"]["sum"]) == (3, 3, 3.0)
+
+
+def test_the_answer_of_an_earlier_runtime_has_fewer_fields(three_tasks, tmp_path):
+    _, request, write_record = three_tasks
+    write_record(0, state="complete", kwargs={}, metrics={"loss": 0.5})
+    wave = combine(request)["waves"]["0"]
+    for name in ("format", "oom_killed", "metrics_problems"):
+        del wave[name]
+    counts = {"complete": False, "total_tasks": 3, "included_tasks": 1, "failed_tasks": "", "missing_tasks": "1-2"}
+    result = _write_table(mock.MagicMock(**{"record.run_id": "r"}), tmp_path, [wave], [], counts)
+    assert (result.overall["loss"]["mean"], result.metrics_problems, result.notes) == (0.5, [], [])
 
 
 def test_a_partial_of_an_earlier_version_is_folded_again(three_tasks):

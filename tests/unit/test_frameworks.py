@@ -2,16 +2,22 @@
 # ruff: noqa: E501 - a source stands in one line
 
 import importlib.util
+import json
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from hpc_agent.experiment.reading import discovery, modules
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
-from hpc_agent.experiment.reading.parameters import flag_rows
+from hpc_agent.experiment.reading.parameters import check_kwargs, flag_rows
 from hpc_agent.infra.backends import TEMPLATES
+from hpc_agent.ops.author.build_tasks import build_tasks_command
+from hpc_agent.ops.author.parameter_ways import with_ways
+from hpc_agent.world import World
 
 DATA = Path(__file__).parents[1] / "data/command_lines"
 CONFIG = """
@@ -177,6 +183,7 @@ def test_a_parser_that_is_built_elsewhere_is_followed(tmp_path, way):
         ("Trainer.add_argparse_args(parser)", "lightning.Trainer.add_argparse_args may add flags"),
         ("args, unknown = parser.parse_known_args()", "are read from unknown"),
         ("[setter(parser) for setter in found()]", "setter may add flags"),
+        ("list(map(parser.add_argument, found()))", "map may add flags"),
     ],
 )
 def test_flags_that_others_may_add_are_told(tmp_path, line, told):
@@ -289,3 +296,139 @@ def test_required_by_a_value_that_is_not_known(tmp_path):
         ("a", False, True),
         ("b", True, False),
     ]
+
+
+PARSED = "import argparse\np = argparse.ArgumentParser()\n{}\np.parse_args()\n"
+CLICKED = "import click\n@click.command()\n{}\ndef main(**given): ...\nif __name__ == '__main__':\n    main()\n"
+HYDRA = "import hydra\n@hydra.main(config_path='conf', config_name='config')\ndef main(cfg): ...\nif __name__ == '__main__':\n    main()\n"
+
+
+# Each of these lines was given to the real program, which took it.
+@pytest.mark.parametrize(
+    ("source", "kwargs", "words"),
+    [
+        (PARSED.format("p.add_argument('--fast', action='store_const', const=1)"), {"fast": True}, ["--fast"]),
+        (PARSED.format("p.add_argument('--fast', action='store_const', const=1)"), {"fast": False}, []),
+        (PARSED.format("p.add_argument('--lr', type=float, choices=[1.0, 2.0])"), {"lr": 1}, ["--lr=1.0"]),
+        (PARSED.format("p.add_argument('--opt', type=str.lower, choices=['sgd', 'adam'])"), {"opt": "SGD"}, ["--opt=SGD"]),
+        (CLICKED.format("@click.option('--opt', type=click.Choice(['sgd'], case_sensitive=False))"), {"opt": "SGD"}, ["--opt=SGD"]),
+        (HYDRA, {"lr": 0.5, "flag": "auto", "name": "yes"}, ["lr=0.5", "flag=auto", 'name="yes"']),
+    ],
+)  # fmt: skip
+def test_what_the_program_takes_is_not_refused(tmp_path, source, kwargs, words):
+    repo(tmp_path, **{"main.py": source, "conf/config.yaml": "lr: 1\nflag: false\nname: a\n"})
+    executor = executor_at(tmp_path, "main.py")
+    assert check_kwargs(executor, kwargs) == []
+    assert cli().command_line(flag_rows(executor), kwargs) == words
+
+
+def test_a_constant_takes_no_value(tmp_path):
+    repo(tmp_path, **{"main.py": PARSED.format("p.add_argument('--fast', action='store_const', const=1)")})
+    (problem,) = check_kwargs(executor_at(tmp_path, "main.py"), {"fast": 3})
+    assert problem.message == "'fast' of main.py must be true or false, not 3"
+
+
+def notebook(source):
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["parameters"]},
+        "source": [source],
+        "outputs": [],
+        "execution_count": None,
+    }
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+FIRE = "import fire\ndef main(alpha{}): print(alpha)\nif __name__ == '__main__': fire.Fire(main)\n"
+HYDRA = "import hydra\n@hydra.main(config_path='.', config_name='c')\ndef main(cfg): print(cfg)\nif __name__ == '__main__': main()\n"
+RUN = "from hpc_agent import register_run\n@register_run\ndef main(alpha{}):\n    return {{'a': alpha}}\n"
+CHOICE = "import click\n@click.command()\n@click.option('--alpha', type=click.Choice(['ADAM', 'Sgd']{}))\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
+CLICK = "import click\n@click.command()\n@click.option('--alpha', default=1)\ndef main(alpha): print(alpha)\nif __name__ == '__main__': main()\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "key", "value", "fits"),
+    [
+        ({"a.py": FIRE.format("=1")}, "a.py", 0.5, True),
+        ({"a.py": FIRE.format("=0.5")}, "a.py", "auto", True),
+        ({"a.py": FIRE.format(": int = 1")}, "a.py", 0.5, False),
+        ({"a.py": FIRE.format("=True")}, "a.py", 3, False),  # cli.py would write True
+        ({"a.py": HYDRA, "c.yaml": "alpha: 1\n"}, "a.py", 0.5, True),
+        ({"a.py": RUN.format("=1")}, "a.py:main", 0.5, True),
+        ({"a.py": RUN.format("=False")}, "a.py:main", 3, True),
+        ({"a.py": RUN.format(": int = 1")}, "a.py:main", 0.5, False),
+        ({"a.ipynb": notebook("alpha = 1")}, "a.ipynb", 0.5, True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "adam", True),
+        ({"a.py": CHOICE.format(", case_sensitive=False")}, "a.py", "lion", False),
+        ({"a.py": CHOICE.format("")}, "a.py", "adam", False),
+        ({"a.py": CLICK}, "a.py", 0.5, False),  # click takes the type of the default
+    ],
+)
+def test_a_default_is_no_type_where_the_library_has_none(tmp_path, files, key, value, fits):
+    found = check_kwargs(executor_at(repo(tmp_path, **files), key), {"alpha": value})
+    assert [one.code for one in found] == ([] if fits else ["wrong_value"])
+
+
+@pytest.mark.parametrize("kind", ["Union[int, str]", "int | str | None", "Optional[Union[str, float]]"])
+@pytest.mark.parametrize("parse", ["tyro.cli", "jsonargparse.CLI"])
+def test_text_for_a_union_has_no_quotes_of_json(tmp_path, kind, parse):
+    source = f"import tyro, jsonargparse\nfrom typing import *\ndef main(p: {kind} = 1): print(p)\nif __name__ == '__main__': {parse}(main)\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    assert [cli().command_line(flag_rows(entry), {"p": value}) for value in ("x", 2)] == [["--p=x"], ["--p=2"]]
+
+
+def test_a_script_that_starts_very_much_is_read_in_part_and_says_so(tmp_path, monkeypatch):
+    for module in (modules, discovery):
+        monkeypatch.setattr(module, "MOST_CALLS", 50)
+    calls = "\n".join(f"def f{n}():\n    f{n + 1}()\n    print(1)\n" for n in range(200))
+    facts = script_facts(repo(tmp_path, **{"main.py": calls + "if __name__ == '__main__':\n    f0()\n"}), "main.py")
+    assert not facts.complete
+    assert facts.notes == ["it makes more than 50 calls when it starts, of which the others were not read"]
+
+
+def test_no_script_is_left_out_silently(tmp_path):
+    files = {
+        "omega.py": "from omegaconf import OmegaConf\ncfg = OmegaConf.merge({}, OmegaConf.from_cli())\nprint(cfg)\n",
+        "holy.py": "from sacred import Experiment\nex = Experiment()\n@ex.automain\ndef run(lr): return lr\n",
+        "bare.py": "def main(lr=1): print(lr)\nmain()\n",
+        "config.py": "import json\nwith open('c.json') as file:\n    print(json.load(file))\n",
+        "module.py": "import sys\nsys.path.append('.')\ndef helper(): pass\n",
+        "run.py": "from hpc_agent import register_run\n@register_run\ndef main(lr=1): return {}\nprint(1)\n",
+        "tests/test_x.py": "print(1)\n",
+    }
+    found, notes = find_executors(repo(tmp_path, **files))
+    assert {facts.path: (facts.framework, facts.complete) for facts in found} == {
+        "omega.py": ("omegaconf", False), "holy.py": ("sacred", False),
+    }  # fmt: skip
+    [note] = notes
+    assert "not listed: 2 " in note and "bare.py, config.py;" in note
+    assert executor_at(tmp_path, "bare.py") is not None
+
+
+def test_an_example_names_one_of_several_scripts_of_the_same_stem(tmp_path):
+    script = "import argparse\nif __name__ == '__main__':\n    argparse.ArgumentParser().parse_args()\n"
+    found, _ = find_executors(repo(tmp_path, **dict.fromkeys(("a/train.py", "b/train.py"), script)))
+    assert "--executors a/train.py" in build_tasks_command(found)
+    assert "--executors train" in build_tasks_command(found[:1])
+
+
+def test_a_help_that_failed_is_not_advised_again(tmp_path):
+    source = "import no_gpu, plac\ndef main(*rest): pass\nif __name__ == '__main__':\n    plac.call(main)\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    [before] = check_kwargs(entry, {"lr": 1})
+    assert "--check-help" in before.fix
+    world = World()
+    [helped], notes = with_ways(world, tmp_path, [entry], {"lr"}, {}, sys.executable)
+    [after] = check_kwargs(helped, {"lr": 1})
+    assert (
+        "--check-help" not in after.fix
+        and "ended with: ModuleNotFoundError: No module named 'no_gpu'." in after.fix
+        and notes
+    )
+
+
+def test_null_for_a_required_flag_is_refused(tmp_path):
+    source = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', required=True)\np.add_argument('--n')\np.parse_args()\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    assert [one.code for one in check_kwargs(entry, {"lr": None, "n": None})] == ["missing_parameter"]
+    assert check_kwargs(entry, {"lr": 1, "n": None}) == []

@@ -265,3 +265,25 @@ def test_a_series_is_split_for_every_point(tmp_path):
     assert run(text, tmp_path) == list(same.make())
     with pytest.raises(SpecInvalid):
         split_series(points, ChunkedAxis(kind="bounded_halo", chunks=4, series_length=1000, halo="nothing"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "field", "told"),
+    [
+        ({"opt.lr": [1]}, "axes", "write 'opt__lr'"),
+        ({"learning-rate": [1]}, "axes", "write 'learning_rate'"),
+        ({"$(touch x)": [1]}, "axes", "not a valid variable name"),
+        ({"n": [1, True]}, "axes.n", "1 and true, which are the same value"),
+        ({"n": [1, 1.0]}, "axes.n", "1 and 1.0, which are the same value"),
+        ({"n": ["a", "a"]}, "axes.n", '"a" twice'),
+        ({"lr": {"range": [0, 1, 0.1]}}, "axes.lr.range", '{"linspace": [0.0, 0.9, 10]}'),
+        ({"lr": {"range": [2.5]}}, "axes.lr.range", '{"linspace": [0.0, 2.0, 3]}'),
+        ({"lr": {"range": [0, 1, -0.5]}}, "axes.lr.range", "write linspace"),
+        ({"lr": {"logspace": [-4, 0, 5]}}, "axes.lr.logspace.low", "values, not exponents"),
+    ],
+)
+def test_an_axis_that_is_wrong_is_named_with_what_is_right(tmp_path, axes, field, told):
+    with pytest.raises(SpecInvalid) as caught:
+        make_source(None, tmp_path, None, convert(axes, Axes))
+    assert (caught.value.field, told in caught.value.message) == (field, True), caught.value.message
+    assert caught.value.remediation.startswith("Correct the axes ")

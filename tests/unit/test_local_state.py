@@ -186,6 +186,20 @@ def test_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.reason for row in scheduler.queue(["4"])] == ["Priority"]
 
 
+def test_a_supervisor_that_an_element_starts_has_not_the_mark_of_the_element(tmp_path, monkeypatch):
+    """A task may submit runs of its own: the processes with its mark are killed when the task is."""
+    monkeypatch.setenv(elements.MARK, "outer")
+    started = []
+
+    def popen(*_, env, **__):
+        started.append(env)
+        raise OSError
+
+    monkeypatch.setattr(local_module.subprocess, "Popen", popen)
+    assert not local_module._spawn(StateFolder(str(tmp_path)), 0)
+    assert elements.MARK not in started[0] and "PATH" in started[0]
+
+
 def test_secrets_stay_out_of_the_state_folder() -> None:
     kept = {"PATH": "/bin", "TOKENIZERS_PARALLELISM": "false", "MAX_TOKENS": "512"}
     environment = {"WANDB_API_KEY": "k", "HF_TOKEN": "t", "db_password": "p", "SSH_AUTH_SOCK": "s", **kept}

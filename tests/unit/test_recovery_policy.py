@@ -1,5 +1,7 @@
 """What is decided about failed tasks: more of what was missing, never beyond the limits, never a bug twice."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +10,10 @@ from hpc_agent.node.look.records import FailureFacts
 from hpc_agent.node.shared.failure_classes import CATALOGUE
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.ranges import decode_ranges
+from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.why.classify import Classification
 from hpc_agent.node.why.diagnosis import Diagnosis
+from hpc_agent.node.why.history import Earlier
 from hpc_agent.node.why.recovery_policy import SAME_FAILURE_THRESHOLD, Policy, decide
 
 
@@ -134,3 +138,14 @@ def test_every_wanted_task_is_in_one_group_or_refused(tasks, document):
     for group in groups:
         assert caps is None or group.resources["mem_mb"] <= max(1000, caps["mem_mb"])
         assert caps is None or group.resources["walltime_sec"] <= max(600, caps["walltime_sec"])
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{", "[1]", '{"ended": [[0, 1]]}', '{"ended": 3}', '{"ended": [[[0], 1, "exit", "n1", 2]]}']
+)
+def test_a_damaged_decision_hides_no_other(tmp_path, damaged):
+    folder = RunFolder(str(tmp_path))
+    Path(folder.resubmits).mkdir()
+    for name, text in (("a.json", damaged), ("b.json", '{"ended": [[4, 1, "walltime", "n1", 60.0]]}')):
+        Path(folder.resubmits, name).write_text(text)
+    assert Earlier(folder).of(4) == {1: {"cause": "walltime", "host": "n1", "seconds": 60.0}}

@@ -158,6 +158,19 @@ def test_a_scheduler_that_cannot_be_asked_leaves_the_plan_alone(tmp_path):
     assert arrays_of(folder) == before
 
 
+def test_every_error_tells_the_arrays_and_the_run(tmp_path):
+    """The client writes both into the sidecar, whose job ids an error without arrays would empty."""
+    folder, scheduler = new_run(tmp_path), FakeScheduler()
+    send(folder, scheduler, request(12))
+    with (
+        mock.patch.object(run_submission, "apply_plan", side_effect=NodeError("precondition_failed", "lost the lock")),
+        pytest.raises(NodeError) as caught,
+    ):
+        send(folder, scheduler, request(12))
+    assert caught.value.details["arrays"]["a0"]["job_id"]
+    assert caught.value.details["run"]["run_id"] == "r"
+
+
 def test_a_resubmission_keeps_what_it_asks_for(tmp_path):
     """A failed task that was submitted again with more memory is no array of the plan."""
     folder, scheduler = new_run(tmp_path), FakeScheduler()

@@ -83,6 +83,24 @@ def test_sigterm_after_a_signal_that_was_passed_on_stops(tmp_path):
     assert (record.cause, log) == ("terminated", "SIGUSR1\n")
 
 
+def test_sigterm_while_the_rest_of_the_output_is_awaited_stops(tmp_path, monkeypatch):
+    """The leader has ended, a child still holds the pipe: the next task of the element must not begin."""
+    monkeypatch.setattr(execute, "LINGER_SEC", 3.0)
+    ready = tmp_path / "ready"
+
+    def send():
+        while not (ready.exists() and (pid := ready.read_text().strip())) or os.path.exists(f"/proc/{pid}"):
+            time.sleep(0.02)  # until the leader has been waited for
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    log, env = str(tmp_path / "log"), {**os.environ, "HPC_RESULT_DIR": str(tmp_path)}
+    record = execute.run(TaskRecord(0, "failed"), "sleep 30 & echo $$ >ready", env, str(tmp_path), log, 1)
+    sender.join()
+    assert record.cause == execute.STOPPED
+
+
 def test_where_the_scheduler_signals_every_process_itself_none_gets_the_signal_twice(tmp_path, monkeypatch):
     """The line is one of the file config in the spool folder of a job on the test bed's Grid Engine."""
     (tmp_path / "config").write_text("notify=10\nenable_addgrp_kill=1\n")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import os
 import re
 import stat
 import time
@@ -77,7 +78,11 @@ def local_path(base: Path, text: str, field: str, is_folder: bool = False) -> Pa
     (above the path, and with ``is_folder`` the path itself).
     """
     try:
-        path = (base / Path(text).expanduser()).resolve()
+        # ./~x is a plain name: Path would drop the dot before it looks for a user x
+        expanded = os.path.expanduser(text)  # noqa: PTH111
+        if expanded.startswith("~"):
+            raise RuntimeError("there is no such user")
+        path = (base / expanded).resolve()
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(path.stat().st_mode) and is_folder:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")

@@ -13,11 +13,12 @@ from msgspec import Meta
 from hpc_agent.errors import SpecInvalid
 
 MAX_TASKS = 1_000_000
-REMEDY = "Correct the generator's params (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
+REMEDY = "Correct {} (examples: 'hpc-agent scaffold-spec build-tasks-py'), then call again."
 
 
 def bad(message: str, param: str = "", field: str = "task_generator.params") -> SpecInvalid:
-    return SpecInvalid(message, field=f"{field}.{param}" if param else field, remediation=REMEDY)
+    remedy = REMEDY.format("the axes" if field.partition(".")[0] == "axes" else "the generator's params")
+    return SpecInvalid(message, field=f"{field}.{param}" if param else field, remediation=remedy)
 
 
 class Spread(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -26,8 +27,8 @@ class Spread(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     logspace: Annotated[tuple[float, float, int] | None, Meta(description="low, high, number of values")] = None
     linspace: Annotated[tuple[float, float, int] | None, Meta(description="low, high, number of values")] = None
     range: Annotated[
-        Annotated[list[int], Meta(min_length=1, max_length=3)] | None,
-        Meta(description="start, stop, step, as in Python"),
+        Annotated[list[int | float], Meta(min_length=1, max_length=3)] | None,
+        Meta(description="start, stop, step, whole numbers as in Python"),
     ] = None
 
     def values(self, field: str) -> list[Any]:
@@ -39,11 +40,27 @@ class Spread(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         if kind != "range":
             low, high, n = numbers
             return spread(low, high, n, is_log=kind == "logspace", field=f"{field}.{kind}")
+        if broken := [number for number in numbers if not float(number).is_integer()]:
+            message = f"{field} has a range with {broken[0]}, and a range has whole numbers, as in Python"
+            raise bad(f"{message}; write {_as_linspace(numbers)}", "range", field)
+        numbers = [int(number) for number in numbers]
         if len(numbers) == 3 and numbers[2] == 0:
             raise bad("the step of a range is not 0", "", field)
         if len(found := range(*numbers)) > MAX_TASKS:
             raise bad(f"the range has {len(found):,} values; one run has at most {MAX_TASKS:,} tasks", "", field)
         return list(found)
+
+
+def _as_linspace(numbers: list[int | float]) -> str:
+    """Return the linspace with the values of a range of fractions."""
+    whole = {1: [0, *numbers, 1], 2: [*numbers, 1]}.get(len(numbers), numbers)
+    if not all(map(math.isfinite, whole)):
+        return "linspace: low, high, number of values"
+    start, stop, step = (decimal.Decimal(repr(number)) for number in whole)
+    n = math.ceil((stop - start) / step) if step > 0 else 0
+    if not 2 <= n <= MAX_TASKS:
+        return "linspace: low, high, number of values"
+    return json.dumps({"linspace": [float(start), float(start + step * (n - 1)), n]})
 
 
 Axes = dict[str, list[Any] | Spread]
@@ -57,7 +74,9 @@ def values_of(axes: Axes, field: str) -> dict[str, list[Any]]:
         if not values:
             raise bad(f"axis {name!r} has no values", name, field)
         if twice := _first_twice(values):
-            raise bad(f"axis {name!r} has {twice[0]!r} twice", name, field)
+            first, second = map(json.dumps, twice)
+            told = f"{second} twice" if first == second else f"{first} and {second}, which are the same value"
+            raise bad(f"axis {name!r} has {told}", name, field)
     return found
 
 
@@ -71,7 +90,7 @@ def spread(low: float, high: float, n: int, is_log: bool, field: str) -> list[fl
     if not 2 <= n <= MAX_TASKS:
         raise bad(f"n ({n}) must be from 2 to {MAX_TASKS:,}", "n", field)
     if is_log and low <= 0:
-        raise bad(f"low ({low}) must be positive on a log scale", "low", field)
+        raise bad(f"low ({low}) must be positive on a log scale: low and high are values, not exponents", "low", field)
     with decimal.localcontext(decimal.Context(prec=50)):
         first, last = decimal.Decimal(repr(low)), decimal.Decimal(repr(high))
         shares = [decimal.Decimal(i) / (n - 1) for i in range(1, n - 1)]
@@ -83,12 +102,12 @@ def spread(low: float, high: float, n: int, is_log: bool, field: str) -> list[fl
 
 
 def _first_twice(values: list[Any]) -> list[Any]:
-    """Return the first value that was there before, as a list; an empty list when there is none."""
-    seen = set()
+    """Return the first value that was there before, as it was there and as it is now; an empty list when there is none."""
+    seen: dict[Any, Any] = {}
     for value in values:
         # 1, 1.0 and true are one value; lists and objects are compared by their text
         key = (None, json.dumps(value, sort_keys=True)) if isinstance(value, (list, dict)) else value
         if key in seen:
-            return [value]
-        seen.add(key)
+            return [seen[key], value]
+        seen[key] = value
     return []

@@ -129,8 +129,15 @@ def make_source(
         except (TypeError, ValueError) as error:
             raise bad(f"task {number}: a value is not JSON: {error}") from error
         if found := task_environment.problems(kwargs):
-            raise bad(f"task {number}: {found[0]}")
+            hint = next((_spelling(name) for name in kwargs if not task_environment.ENV_NAME.match(name)), "")
+            raise bad(f"task {number}: {found[0]}{hint}", field="task_generator.params" if generator else "axes")
     return source
+
+
+def _spelling(name: str) -> str:
+    """Return how a parameter such as opt.lr is written; an empty text for a name that no spelling mends."""
+    plain = name.replace(".", "__").replace("-", "_")
+    return f"; write {plain!r} for it" if task_environment.ENV_NAME.match(plain) else ""
 
 
 def _made(generator: TaskGenerator | None, root: Path, fixed: Kwargs, axes: Axes) -> TaskSource:

@@ -305,7 +305,8 @@ class ParserReader:
     def _other_call(self, node: ast.Call, frame: Frame, given: list[Value], named: dict[str, Value]) -> Value:
         """Follow a call of the repo's own function or class. Of another one that gets a parser, no more is known."""
         full, name = frame.module.full_name(node), dotted(node.func)
-        parsers = [value for value in [*given, *named.values()] if isinstance(value, Parser)]
+        values = [value.parser if isinstance(value, Adder) else value for value in [*given, *named.values()]]
+        parsers = [value for value in values if isinstance(value, Parser)]
         if last_name(node).endswith(PARSERS) and not frame.module.find(name):
             return self._new_parser(node, frame)
         if isinstance(node.func, ast.Attribute) and last_name(node.func.value) == "super":
@@ -423,6 +424,7 @@ def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: 
     kind = (_text(given.get("type")) if optparse else "") or last_name(given.get("type"))
     if TYPES.get(kind, "str") != "str":
         facts.type = TYPES[kind]
+    converts = "type" in given and kind not in TYPES  # such as str.lower: more texts fit than the choices
     if "nargs" in given:
         rest = dotted(given["nargs"]).endswith(("REMAINDER", "PARSER"))
         value = "*" if rest else scope.value_or(given["nargs"], ...)
@@ -432,7 +434,7 @@ def _flag(names: list[str], given: dict[str, ast.expr], scope: Scope, optparse: 
         facts.required = False
     if "default" in given and not facts.set_default(given["default"], scope):
         facts.default_text = None if dotted(given["default"]).endswith("SUPPRESS") else facts.default_text
-    if "choices" in given:
+    if "choices" in given and not converts:
         facts.set_choices(given["choices"], scope)
     if "required" in given:
         required = scope.value_or(given["required"], ...)

@@ -135,6 +135,7 @@ def _flag(node: ast.Call, scope: syntax.Scope, positional: bool) -> FlagFacts | 
     kind = given.get("type")
     if syntax.last_name(kind) == "Choice" and isinstance(kind, ast.Call) and kind.args:
         facts.set_choices(kind.args[0], scope)
+        facts.any_case = _is(False, syntax.keywords_of(kind).get("case_sensitive"))
     else:
         facts.type = TYPES.get(syntax.last_name(kind), facts.type)
     if "default" in given and not facts.set_default(given["default"], scope):

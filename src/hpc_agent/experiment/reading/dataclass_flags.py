@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
+from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts
 from hpc_agent.experiment.reading.modules import Found, Module, lineage
 from hpc_agent.experiment.reading.signature_flags import flag_of_parameter, inner_types, parameters_of, without_none
 
@@ -61,6 +61,7 @@ def flags_of(found: Found, style: Style, facts: ExecutorFacts, prefix: tuple[str
 def _flag(one: Field, style: Style, facts: ExecutorFacts, prefix: tuple[str, ...], enum: Found | None) -> FlagFacts:
     scope = one.module.scope
     flag = flag_of_parameter((ast.arg(one.name, _unwrapped(one.annotation)), one.default), scope)
+    flag.inferred &= style.json  # jsonargparse takes any value for a parameter without an annotation
     flag.required |= syntax.last_name(one.default) == "MISSING"
     flag.help = one.help
     if one.choices is not None:
@@ -71,6 +72,8 @@ def _flag(one: Field, style: Style, facts: ExecutorFacts, prefix: tuple[str, ...
         flag.choices = values if style.by_value else [syntax.dotted(node.targets[0]) for node in items]
     if flag.choices:
         flag.type = "str"
+    if flag.type == "json" and _is_scalar_union(one.annotation):
+        flag.type = "str"  # the library reads 1 and x from the bare words
     words = [part.replace("_", "-") if style.dashes else part for part in (*prefix, one.name)]
     flag.name, flag.options = "__".join((*prefix, one.name)), ["--" + ".".join(words)]
     if syntax.last_name(getattr(one.annotation, "value", None)) == "Positional":
@@ -81,11 +84,20 @@ def _flag(one: Field, style: Style, facts: ExecutorFacts, prefix: tuple[str, ...
         flag.type, flag.nargs = "json", None
     elif flag.type == "json" and not style.json:
         flag.dynamic = True
-        flag.type = "str" if flag.default is None or isinstance(flag.default, str) else "json"
+        flag.type = "json" if isinstance(flag.default, (list, dict)) else "str"
         inner = without_none(one.annotation) if one.annotation is not None else None
         if isinstance(inner, (ast.Subscript, ast.BinOp)):
             facts.doubt(f"the values of {flag.name}: {ast.unparse(inner)} are not checked")
     return flag
+
+
+def _is_scalar_union(node: ast.expr | None) -> bool:
+    """Return True for ``Union[int, str]`` and ``int | str | None``: no member is written as JSON."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return _is_scalar_union(node.left) and _is_scalar_union(node.right)
+    if isinstance(node, ast.Subscript) and syntax.last_name(node.value) in ("Union", "Optional"):
+        return all(map(_is_scalar_union, inner_types(node)))
+    return (isinstance(node, ast.Constant) and node.value is None) or syntax.last_name(node) in TYPES
 
 
 def _set_bool(flag: FlagFacts, style: Style) -> None:

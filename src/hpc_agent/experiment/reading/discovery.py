@@ -12,21 +12,28 @@ from hpc_agent.experiment.reading.console_scripts import console_scripts
 from hpc_agent.experiment.reading.environment import environment_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, ReducerFacts, RunFacts
 from hpc_agent.experiment.reading.libraries import Library, may_read, read_parsers, unknown_reader, uses_of
-from hpc_agent.experiment.reading.modules import MOST_MODULES, Definition, Files, Module, StartedCall
+from hpc_agent.experiment.reading.modules import MOST_CALLS, MOST_MODULES, Definition, Files, Module, StartedCall
 from hpc_agent.experiment.reading.pushed_tree import Source, python_sources
 from hpc_agent.experiment.reading.returns import RIGHT, returns_metrics
 from hpc_agent.experiment.reading.signature_flags import flags_of_function, read_fire, signature_sha
 from hpc_agent.experiment.reading.starts import Start, module_of
+from hpc_agent.infra.transport import quote
 
 EXECUTOR_FOLDERS = ("executors", "scripts", "src", "experiments", "bin")
 REDUCER_FOLDERS = ("aggregators", "reducers", "scoring", "scripts", "src")
 # A file without any of these words is no script.
-EXECUTOR_WORDS = tuple(b"__main__ argv environ getenv parse_ click typer ire docopt CLI flags exec( .cli .run".split())
+EXECUTOR_WORDS = tuple(
+    b"__main__ argv environ getenv parse_ click typer ire docopt CLI flags exec( .cli .run from_cli from_dotlist automain".split()
+)
 # The calls by which a script without a guard reads its command line.
 STARTERS = (
     "parse_args parse_known_args parse_args_into_dataclasses parse run Fire main cli app docopt CLI auto_cli LightningCLI "
-    "from_cli invoke call exec tapify"
+    "from_cli from_dotlist invoke call exec tapify"
 ).split()
+_AUTOMAIN = "automain"  # the decorator of sacred that starts a function
+# A line that may act at the top level; a file without one is not parsed.
+_ACT_LINE = re.compile(rb"^(?:(?:for|while|with)\b|[A-Za-z_][\w.]*\()", re.MULTILINE)
+_MOST_NAMED = 10
 _READS = ("os.environ", "os.getenv", "sys.argv")
 _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.Try)
 NO_EXECUTORS = re.compile(
@@ -47,16 +54,35 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
     src/, experiments/ and bin/.
     """
     notes: list[str] = []
-    sources = _scripts(root, search_dirs or [""], notes, EXECUTOR_WORDS)
-    files = Files()
-    found = [facts for source in sources if (facts := executor_facts(source, notes, files))]
+    files, found, others = Files(), [], []
+    for source in _scripts(root, search_dirs or [""], notes, ()):
+        has_word = any(word in source.data for word in EXECUTOR_WORDS)
+        if has_word and (facts := executor_facts(source, notes, files)):
+            found.append(facts)
+        elif _ends_with_an_act(source):
+            others.append(source.path)
     paths = {facts.path for facts in found}
     notes += [
         f"the command {command} of {file} is {function}() of {path}: name it as an executor by '{command}'"
         for file, command, path, function in console_scripts(root)
         if path not in paths and not search_dirs
     ]
+    if others:
+        named = ", ".join(others[:_MOST_NAMED]) + (", ..." if len(others) > _MOST_NAMED else "")
+        command = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
+        told = "Python files that act when they are started, without a parameter that their source shows"
+        notes.append(f"not listed: {len(others)} {told}: {named}; name one: '{command}'")
     return sorted(found, key=_order), list(dict.fromkeys(notes))
+
+
+def _ends_with_an_act(source: Source) -> bool:
+    """Return True when the last statement of a file does something: a call, a loop, ``with``; modules end with definitions."""
+    if b"register_run" in source.data or not _ACT_LINE.search(source.data):
+        return False
+    last = next((tree.body[-1] for _, tree in source.cells([]) if tree.body), None)
+    return isinstance(last, (ast.For, ast.While, ast.With)) or (
+        isinstance(last, ast.Expr) and isinstance(last.value, ast.Call)
+    )
 
 
 def _order(facts: ExecutorFacts) -> tuple[int, str]:
@@ -108,7 +134,8 @@ def executor_facts(
     tree = next((tree for _, tree in source.cells(notes)), None)
     if tree is None:
         return None
-    module = Module.script(source.root, source.path, tree, source.data, files or Files())
+    files = files or Files()
+    module = Module.script(source.root, source.path, tree, source.data, files)
     guard = any(syntax.is_guard(node) for node in tree.body)
     reads = asked or guard or _reads_at_top(module)
     if not reads and not _calls_a_starter(tree):
@@ -130,19 +157,28 @@ def executor_facts(
         facts.doubt(f"{unknown.place}: {unknown.name}() may read parameters, which are not listed")
     if not uses and len(module.imported) >= MOST_MODULES:
         facts.doubt(f"more than {MOST_MODULES} modules of the repo are imported, of which the others were not read")
+    if len(module.started) > MOST_CALLS:
+        facts.doubt(f"it makes more than {MOST_CALLS} calls when it starts, of which the others were not read")
     if not uses and module.unread:
         facts.doubt(f"it imports {module.unread[0]}, which cannot be read")
+    _read_modules(module, facts, bool(uses), files)
+    return facts
+
+
+def _read_modules(module: Module, facts: ExecutorFacts, uses_library: bool, files: Files) -> None:
+    """Add the variables of the environment, and other readings, of the script and of the modules that it imports."""
     for one in module.imported:
-        if not uses and one.uses_argv:
+        if not uses_library and one.uses_argv:
             facts.doubt(f"{one.shown} reads words of the command line from sys.argv")
-        if not uses and one is not module and may_read(one):
+        if one not in files.readings:
+            files.readings[one] = may_read(one), environment_of(one)
+        reads_words, (variables, reasons) = files.readings[one]
+        if not uses_library and one is not module and reads_words:
             facts.doubt(f"{one.shown} reads a command line; the source does not show when")
-        variables, reasons = environment_of(one)
         known = [flag.options for flag in facts.environment]
         facts.environment += [flag for flag in variables if flag.options not in known]
         for reason in reasons:
             facts.doubt(f"{one.shown}: {reason}")
-    return facts
 
 
 def _read_flags(module: Module, facts: ExecutorFacts, uses: list[tuple[Library, StartedCall]]) -> None:
@@ -163,7 +199,8 @@ def _calls_a_starter(tree: ast.Module) -> bool:
     """Return True when a statement at the top level calls a function that is named like one that parses or starts."""
     at_top = [node for node in tree.body if isinstance(node, (ast.Expr, ast.Assign))]
     called = {syntax.last_name(node) for top in at_top for node in ast.walk(top) if isinstance(node, ast.Call)}
-    return not called.isdisjoint(STARTERS)
+    marks = {syntax.last_name(mark) for function in syntax.functions_of(tree) for mark in function.decorator_list}
+    return not called.isdisjoint(STARTERS) or _AUTOMAIN in marks
 
 
 def _reads_at_top(module: Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -42,7 +43,12 @@ INTERPRETERS = re.compile(r"^(?:.*/)?(python[\d.]*|Rscript|julia|bash|sh|zsh|per
 _CSV_CALLS = ("to_csv(", "csv.writer(", "DictWriter(", "write_csv(", "write.csv(", "fwrite(", "CSV.write(")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _MODULE = re.compile(r"^\s*(?:\w+=\S*\s+)*\S*python[\d.]*(?:\s+-[a-zA-Z]+)*\s+-m\s+([\w.]+)")
-_NO_SCRIPT = ("-c", "-m", "-e", "-s", "-")
+# By interpreter: letters of options that stand for a script (its text, a module, the input), and of options with a value.
+_OPTIONS = {"python": ("cm", "WX"), "Rscript": ("e", "g"), "julia": ("eE", "tpLJCH"), "perl": ("eE", "I"),
+            "ruby": ("e", "Ir"), "node": ("ep", "r"), "octave": ("", "p")}  # fmt: skip
+_SHELL_OPTIONS = ("cs", "oO")
+_LONG_TEXT = ("-", "--eval", "--print")
+_REDIRECTIONS = (">", ">>", "<", "<<", "<<<", "<>", ">|", ">&", "<&", "&>", "&>>")
 _LIMIT = 1000
 
 
@@ -71,6 +77,7 @@ class Executor:
     subcommand_required: bool = False
     environment: tuple[FlagFacts, ...] = ()
     spelling: str = ""
+    help_said: str = ""  # why --help, which was run, does not show the parameters that are missing
 
     def option_of_unlisted(self, name: str) -> str | None:
         """Return the option of a parameter that the source does not show; None when only the environment can give it."""
@@ -279,7 +286,7 @@ def check_program(executor: str, all_kwargs: Iterable[dict[str, Any]], files: di
         if path is None or path.startswith(("/", "~")) or ("/" not in path and "." not in path) or path in seen:
             continue
         seen.add(path)
-        path = path.removeprefix("./")
+        path = posixpath.normpath(path)
         if path not in files:
             problem = "is not among the files that would be pushed"
             remedy = "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
@@ -296,16 +303,50 @@ def check_program(executor: str, all_kwargs: Iterable[dict[str, Any]], files: di
 
 def _program(executor: str) -> tuple[str, bool]:
     """Return the word that names the script (empty for a program of the cluster), and True when no interpreter starts it."""
-    try:
-        words = list(itertools.dropwhile(re.compile(r"\w+=").match, shlex.split(executor)))
-    except ValueError:
+    words = list(itertools.dropwhile(re.compile(r"\w+=").match, _first_command(executor)))
+    if not words:
         return "", False
-    if not words or any(mark in words[0] for mark in ";|&<>("):
-        return "", False
-    if not INTERPRETERS.match(words[0]):
+    interpreter = INTERPRETERS.match(words[0])
+    if not interpreter:
         return (words[0], True) if "/" in words[0] else ("", False)
-    first = next((word for word in words[1:] if word in _NO_SCRIPT or not word.startswith("-")), "-")
-    return "" if first in _NO_SCRIPT else first, False
+    return _script_word(interpreter[1].rstrip("0123456789."), words[1:]), False
+
+
+def _first_command(executor: str) -> list[str]:
+    """Return the words of the first simple command, without redirections; none when the shell's grammar hides them."""
+    lexer = shlex.shlex(executor, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        tokens = list(lexer)
+    except ValueError:
+        return []
+    words: list[str] = []
+    waiting = iter(tokens)
+    for token in waiting:
+        if token in _REDIRECTIONS:
+            next(waiting, None)
+            if words and words[-1].isdigit():  # 2>errors.txt
+                words.pop()
+        elif token and set(token) <= set("();<>|&"):
+            return [] if "(" in token else words
+        else:
+            words.append(token)
+    return words
+
+
+def _script_word(interpreter: str, words: list[str]) -> str:
+    """Return the first word that is neither an option nor an option's value; empty when the program is no file."""
+    text, valued = _OPTIONS.get(interpreter, _SHELL_OPTIONS)
+    waiting = iter(words)
+    for word in waiting:
+        if not word.startswith(("-", "+") if interpreter not in _OPTIONS else "-"):
+            return word
+        is_short = not word.startswith("--")
+        if word in _LONG_TEXT or (is_short and word[-1] in text):
+            return ""
+        if is_short and word[-1] in valued:
+            next(waiting, None)
+    return ""
 
 
 def script_of(executor: str, kwargs: dict[str, Any], root: Path) -> str | None:
@@ -319,7 +360,7 @@ def script_of(executor: str, kwargs: dict[str, Any], root: Path) -> str | None:
         )
         return next((path for path in paths if (root / path).is_file()), None)
     path = _filled(word, kwargs) if word else None
-    return path.removeprefix("./") if path and _is_inside(root, path) else None
+    return posixpath.normpath(path) if path and _is_inside(root, path) else None
 
 
 def _filled(word: str, kwargs: dict[str, Any]) -> str | None:

@@ -44,6 +44,10 @@ class FlagFacts(msgspec.Struct, kw_only=True):
     help: str = ""
     dynamic: bool = False
     hidden: bool = False
+    any_case: Annotated[bool, Meta(description="choices are compared without regard to case")] = False
+    inferred: Annotated[bool, Meta(description="the type is only that of the default: other values are allowed")] = (
+        False
+    )
 
     def set_default(self, node: ast.expr, scope: Scope) -> bool:
         """Set the default, or one line of its source when its value is unknown. Return True for a known value."""
@@ -52,6 +56,11 @@ class FlagFacts(msgspec.Struct, kw_only=True):
         except Unknown:
             self.default_text = " ".join(ast.unparse(node).split())[:200]
         return self.default_text is None
+
+    def infer_type(self) -> None:
+        """Set the type to that of the default, which a program without a type of its own need not keep."""
+        self.type = type_of_value(self.default)
+        self.inferred = self.type in ("int", "float", "bool")
 
     def set_choices(self, node: ast.expr, scope: Scope) -> None:
         try:

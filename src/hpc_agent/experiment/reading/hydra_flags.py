@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from hpc_agent.experiment.reading import syntax
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, type_of_value
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
 from hpc_agent.experiment.reading.modules import Module, StartedCall
 from hpc_agent.experiment.reading.syntax import Unknown, as_json
 
@@ -155,7 +155,7 @@ class _Configuration:
         """Set default and type. A number such as 1e-3, which YAML 1.1 takes for text, is one for hydra."""
         try:
             flag.default = as_json(value)
-            flag.type = type_of_value(flag.default)
+            flag.infer_type()
         except Unknown:
             flag.default_text = str(value)
         if isinstance(value, str):

@@ -114,7 +114,7 @@ def unknown_reader(module: Module) -> StartedCall | None:
     """Return a call of another package that may read the command line, such as ``detectron2.engine.default_argument_parser``."""
     for call in module.started:
         name = call.name
-        is_foreign = name.partition(".")[0] in call.module.foreign() and not call.module.find(
+        is_foreign = name.partition(".")[0] in call.module.foreign and not call.module.find(
             syntax.dotted(call.node.func)
         )
         if is_foreign and (_LIKE_A_PARSER.match(name) or _LIKE_A_START.fullmatch(name)):

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpc_agent.experiment.reading import syntax
 
 Definition = syntax.Function | ast.ClassDef
 MOST_HOPS = 12
 MOST_MODULES = 40
+MOST_CALLS = 20_000
 _WORDS = (
     b"argv", b"Parser", b"parse_", b"parse(", b"get_args", b"click", b"typer", b"Fire", b"tyro", b"hydra", b"flags", b"docopt",
     b"CLI", b"exec(", b"Conf", b"Tap", b"plac", b"defopt", b"opts", b"options(",
@@ -64,6 +65,7 @@ class Files:
     def __init__(self) -> None:
         self.parsed: dict[Path, Parsed | None] = {}
         self.modules: dict[Path, dict[Path, Module]] = {}
+        self.readings: dict[Module, Any] = {}  # what a module reads is the same for every script that imports it
 
     def read(self, path: Path) -> Parsed | None:
         """Return the parsed file; None when it does not exist or is no Python."""
@@ -86,6 +88,7 @@ class Module:
         self._files = files
         self._loaded: dict[str, Module | None] = {}
         self._found: dict[str, Found | None] = {}
+        self._made: dict[str, str] = {}
         files.modules.setdefault(start, {})[path] = self
 
     @classmethod
@@ -141,6 +144,11 @@ class Module:
     def made_name(self, node: ast.AST) -> str:
         """Return the full name of an expression; the maker of an object stands for the object: ``typer.Typer.command``."""
         name = syntax.dotted(node)
+        if name not in self._made:
+            self._made[name] = self._made_name(name)
+        return self._made[name]
+
+    def _made_name(self, name: str) -> str:
         first, dot, rest = name.partition(".")
         owner, last = self.origin(first)
         makers = owner.makers if owner is not None else self.makers
@@ -229,13 +237,18 @@ class Module:
 
     @cached_property
     def started(self) -> list[StartedCall]:
-        """The calls when the script starts: of its statements, its imports, and the repo's functions that they name."""
+        """The calls when the script starts: of its statements, its imports, and the repo's functions that they name.
+
+        Functions are followed until there are more than MOST_CALLS.
+        """
         seen: set[ast.AST] = set()
         guarded = [node for node in self.tree.body if syntax.is_guard(node)]
         others = [node for node in self.tree.body if node not in guarded]  # such as ``main()`` of another module
         found = [StartedCall(node, self) for node in _calls_in([*guarded, *others])]
         found += [StartedCall(node, one) for one in self.imported[1:] for node in one.parsed.own_calls]
         for call in found:
+            if len(found) > MOST_CALLS:
+                break
             for part in [call.node.func, *call.node.args, *(keyword.value for keyword in call.node.keywords)]:
                 target = call.module.find(syntax.dotted(part)) if isinstance(part, (ast.Name, ast.Attribute)) else None
                 if target is None or target.node in seen:
@@ -250,6 +263,7 @@ class Module:
                     found += [StartedCall(node, one.module) for part in functions for node in _calls_in(part.body)]
         return found
 
+    @cached_property
     def foreign(self) -> set[str]:
         """Return the first names of the imported modules that are neither of the repo nor of Python itself."""
         names = {target.partition(".")[0] for target in self.imports.values() if not target.startswith(".")}

@@ -14,7 +14,7 @@ from hpc_agent.experiment.reading.flag_facts import FlagFacts, SubcommandFacts
 from hpc_agent.experiment_kit.registered_functions import PLACING
 from hpc_agent.node.shared.task_environment import is_reserved
 
-_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool")
+_BOOLEAN_ACTIONS = ("store_true", "store_false", "boolean_optional", "store_bool", "store_const")
 _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 POSITIONAL = "positional"
 Rows = list[dict[str, Any]]
@@ -150,6 +150,9 @@ def _problem_of(
         if is_placed or executor.accepts_any or any(flag.name == name for flag in executor.environment):
             return None
         return _problem(executor, *_does_not_arrive(executor, name, flags), parameter=name, known=list(flags))
+    if value is None and flags[name].required and not executor.passes_all:
+        message = f"{executor.key} needs the parameter '{name}', and a task has null, which gives no value"
+        return _problem(executor, "missing_parameter", message, f"Leave null out of '{name}', then call again.")
     if misfit := _misfit(flags[name], value):
         message, fix = f"'{name}' of {executor.key} {misfit}", f"Correct '{name}', then call again."
         return _problem(executor, "wrong_value", message, fix, parameter=name, value=value)
@@ -216,6 +219,8 @@ def _does_not_arrive(executor: Executor, name: str, flags: dict[str, FlagFacts])
     why = f" ({'; '.join(executor.doubts[:2])})" if executor.doubts else ""
     message = f"'{name}' may not reach {path}: its source shows neither {option} nor a use of ${variable}{why}"
     fix = "Let its --help decide: add --check-help to 'hpc-agent build-tasks-py'; or say how it is passed on: "
+    if executor.help_said:
+        fix = f"Its --help {executor.help_said.rstrip('.')}. Say how '{name}' is passed on: "
     fix += f"""--pass-as '{{"{name}": "{option}"}}' (or "${variable}" for a variable, "{POSITIONAL}").{hint}"""
     return "may_not_arrive", message, fix
 
@@ -225,14 +230,21 @@ def _misfit(flag: FlagFacts, value: Any) -> str:
     if value is None:
         return ""
     items = value if isinstance(value, list) and (flag.nargs is not None or flag.action == "append") else [value]
-    if flag.choices and any(str(item) not in map(str, flag.choices) for item in items):
-        return f"must be one of {', '.join(map(str, flag.choices))}, not {value!r}"
+    fold = str.casefold if flag.any_case else str
+    known = flag.choices or []  # 1 is one of 1.0 and 2.0
+    words = {fold(str(choice)) for choice in known}
+    if known and any(item not in known and fold(str(item)) not in words for item in items):
+        return f"must be one of {', '.join(map(str, known))}, not {value!r}"
     kind = "bool" if flag.action in _BOOLEAN_ACTIONS else flag.type
     wrong = [item for item in items if not _fits(flag, item)]
     return f"must be {_TYPE_NAMES[kind]}, not {wrong[0]!r}" if wrong else ""
 
 
 def _fits(flag: FlagFacts, value: Any) -> bool:
+    if any(option.endswith("=") for option in flag.options):
+        return True  # hydra takes any value for a key: the type of the default is no rule
+    if flag.inferred and flag.action != "store_bool":  # store_bool would turn another value into True or False
+        return True
     if flag.action in _BOOLEAN_ACTIONS:
         return isinstance(value, bool)
     if flag.type not in ("int", "float"):

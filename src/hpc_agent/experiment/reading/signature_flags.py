@@ -43,7 +43,7 @@ def flag_of_parameter(parameter: Parameter, scope: syntax.Scope) -> FlagFacts:
         except SyntaxError:
             annotation = None
     if annotation is None:
-        facts.type = type_of_value(facts.default)
+        facts.infer_type()
     else:
         _set_type(facts, annotation, scope)
     if facts.type == "bool" and facts.nargs is None:
@@ -87,7 +87,10 @@ def without_none(node: ast.expr) -> ast.expr:
 
 def signature_sha(flags: list[FlagFacts]) -> str:
     """Return the SHA-256 of the flags as canonical JSON; their order counts."""
-    return hashlib.sha256(json.dumps(msgspec.to_builtins(flags), sort_keys=True).encode()).hexdigest()
+    # Without the fields of later versions: the hashes of earlier ones stay.
+    later = ("inferred", "any_case")
+    rows = [{name: value for name, value in msgspec.to_builtins(flag).items() if name not in later} for flag in flags]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def read_typer(module: Module, facts: ExecutorFacts) -> None:
@@ -138,6 +141,7 @@ def _typer_flag(parameter: Parameter, scope: syntax.Scope, choices: dict[str, li
     """Return a flag: positional without a default, an option with one, else as ``Option(...)`` or ``Argument(...)`` says."""
     argument, default = parameter
     flag = flag_of_parameter(parameter, scope)
+    flag.inferred = False  # typer itself takes the type of the default
     marker, annotation = default, argument.annotation
     if isinstance(annotation, ast.Subscript) and syntax.dotted(annotation.value).endswith("Annotated"):
         annotation, *extras = inner_types(annotation)
@@ -173,6 +177,7 @@ def _read_marker(flag: FlagFacts, marker: ast.Call, is_default: bool, scope: syn
         first = values.pop(0) if values else None
         flag.required = first is Ellipsis
         flag.default = None if first is Ellipsis else first
+    flag.any_case = scope.value_or(syntax.keywords_of(marker).get("case_sensitive"), True) is False
     for name, node in syntax.keywords_of(marker).items():
         if name in ("help", "default"):
             value = scope.value_or(node, getattr(flag, name))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.environment import READS_ALL, parameter_of
-from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, type_of_value
+from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts
 from hpc_agent.experiment.reading.starts import Start
 from hpc_agent.experiment_kit.notebooks import code_cells, parameters_cell
 
@@ -73,6 +73,6 @@ def notebook_facts(root: Path, path: str) -> ExecutorFacts:
             if isinstance(target, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)):
                 flag = FlagFacts(name=target.id)
                 if node.value is not None and flag.set_default(node.value, scope):
-                    flag.type = type_of_value(flag.default)
+                    flag.infer_type()
                 facts.flags.append(flag)
     return facts

@@ -242,8 +242,8 @@ def _pump(
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
         ended = process.ended()
-    stops += [number for number in arrived[seen:] if number not in PASSED_ON]  # such as came with the executor's end
     _end_group(process.pid, pipe if open_pipe else None, log, kill_at)
+    stops += [number for number in arrived[seen:] if number not in PASSED_ON]  # such as came with the executor's end
     return ended
 
 

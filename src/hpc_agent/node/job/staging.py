@@ -28,17 +28,17 @@ class Staged(object):
             if os.stat(parent).st_uid != os.getuid():
                 raise OSError(errno.EPERM, "belongs to somebody else", parent)
             base = os.path.join(parent, hashlib.sha256(source.encode("utf-8")).hexdigest()[:16])
+            listing = list_files(source)  # before the lock: the elements of a node need not list one after another
             with open(base + ".lock", "w") as turn:
                 fcntl.flock(turn, fcntl.LOCK_EX)
-                self.path = self._copy_of(source, base)
+                self.path = self._copy_of(source, listing, base)
         except OSError as error:  # shutil.Error too
             self.path = source
             why = error.strerror or "%.300s" % (error.args[:1],)
             sys.stderr.write("hpc-agent: %s is not copied to %s, tasks read it there: %s\n" % (source, parent, why))
 
-    def _copy_of(self, source: str, base: str) -> str:
-        """Return the copy of the present state, made now unless it is there. Raises OSError."""
-        listing = list_files(source)
+    def _copy_of(self, source: str, listing: Listing, base: str) -> str:
+        """Return the copy of the state that ``listing`` shows, made now unless it is there. Raises OSError."""
         target = "%s-%s" % (base, _digest(listing))
         self._use(target)
         if _is_whole(target, listing):

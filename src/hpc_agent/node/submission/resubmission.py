@@ -24,7 +24,7 @@ from .run_plan import add_arrays
 from .submitter import RunLock, Submitter
 
 # Parts of a decision that no answer shows.
-KEPT_HERE = ("arrays", "policy", "ended")
+KEPT_HERE = ("arrays", "ended")
 
 
 def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -43,7 +43,7 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
             return dict(answer, deduped=known is not None, waiting=0, jobs={})
         if known is None:
             make_folder(folder.resubmits)
-            write_json(path, dict(decision, policy=request.get("policy") or {}))
+            write_json(path, decision)
         add_arrays(folder, [from_document(Array, array) for array in decision["arrays"]])
         try:
             outcome = submitter.submit_open_arrays()

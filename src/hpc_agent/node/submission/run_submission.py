@@ -121,7 +121,7 @@ def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> D
         _write_plan_of_run(folder, request["run"] if plan_holds else {})
         outcome = _submit_open_arrays(folder, request, lock)
     except NodeError as error:
-        error.details["run"] = read_json(folder.document)
+        error.details.update(run=read_json(folder.document), arrays=summary(folder))
         raise
     adopted = looking.adopted + outcome["adopted"]
     return dict(outcome, adopted=adopted, plan_holds=plan_holds, run=read_json(folder.document))

@@ -33,12 +33,12 @@ class Earlier(object):
             self._rows = {}
             folder = self._folder.resubmits
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-                document: Dict[str, Any] = {}
-                with suppress(OSError, ValueError):  # a damaged decision hides no failure
-                    document = read_json(os.path.join(folder, name)) or {}
-                for known, generation, cause, host, seconds in document.get("ended", []):
-                    row = {"cause": cause, "host": host, "seconds": seconds}
-                    self._rows.setdefault(known, {})[generation] = row
+                with suppress(OSError, ValueError, TypeError, AttributeError):  # a damaged decision hides no failure
+                    for known, generation, cause, host, seconds in read_json(os.path.join(folder, name)).get(
+                        "ended", []
+                    ):
+                        row = {"cause": cause, "host": host, "seconds": seconds}
+                        self._rows.setdefault(known, {})[generation] = row
         return self._rows.get(task, {})
 
 

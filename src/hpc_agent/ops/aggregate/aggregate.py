@@ -118,7 +118,7 @@ def _write_table(
     table, problems = Table(replicates=replicates), MetricProblems()
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
-        problems.merge(wave["metrics_problems"])
+        problems.merge(wave.get("metrics_problems", []))
     told = problems.to_json()
     rows = table.rows()
     kwargs, metrics = columns_of(rows)

@@ -64,7 +64,11 @@ def build_tasks_command(found: Sequence[Executor | ExecutorFacts | RunFacts]) ->
     for flag in [f for f in flags if f.required] or flags[:1]:
         known = flag.choices[:2] if flag.choices else None if flag.default is None else [flag.default]
         axes[flag.name] = known or EXAMPLES.get(flag.type, ["a", "b"])
-    words = ["hpc-agent", "build-tasks-py", "--executors", found[0].name]
+    name = found[0].name
+    if [one.name for one in found].count(name) > 1:
+        path = found[0].key if isinstance(found[0], Executor) else found[0].path
+        name = f"{path}:{name}" if isinstance(found[0], RunFacts) else path
+    words = ["hpc-agent", "build-tasks-py", "--executors", name]
     return quote([*words, *(["--axes", json.dumps(axes, ensure_ascii=False)] if axes else [])])
 
 

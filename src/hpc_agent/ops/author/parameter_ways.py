@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hpc_agent.errors import SpecInvalid
@@ -35,6 +36,7 @@ def with_ways(
             options, problem = help_of(root, entry, python or sys.executable, HELP_SEC, world.env)
             notes += [f"{entry.key} --help: {problem}"] if problem else []
             spelt = [(name, option) for name in missing for option in (f"--{name}", f"--{name.replace('_', '-')}")]
+            entry = replace(entry, help_said=f"ended with: {problem}" if problem else "prints no such option")
             ways = {name: option for name, option in spelt if option in options}
         found.append(with_given(entry, {**ways, **said}))
     return found, notes

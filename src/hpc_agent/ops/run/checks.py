@@ -159,7 +159,10 @@ def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | N
     if any(pattern.search(file.read_bytes()) for file in small):
         return None
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
-    command = f'{frozen.request.executor} --{name} "${variables[-1]}"'
+    executor, words = frozen.request.executor, f' --{name} "${variables[-1]}"'
+    script_end = re.search(rf"(?<![^\s/]){re.escape(script)}(?=[\s;|&<>)]|$)", executor)
+    at = script_end.end() if script_end else len(executor)
+    command = executor[:at] + words + executor[at:]
     fix = f"Pass it on: {quote(['--executor', command])}, or let .hpc/cli.py do it: "
     fix += f"{quote(['hpc-agent', 'build-tasks-py', '--executors', script])}."
     is_python = entry.start is not None and entry.start.is_python

@@ -36,6 +36,7 @@ class RunScoped(Request):
     experiment_dir: ExperimentDir = "."
 
 
+_LIMITS = re.compile(r" --(?:walltime-sec|mem-mb) \d+")
 _BARE_SUBMIT = re.compile(r"\bhpc-agent submit\b(?! --|-)")
 
 
@@ -52,6 +53,8 @@ class KnownRun:
         """Return a remedy of the node side with this run's id, and with the command that submitted the run."""
         text = text.replace("RUN", self.record.run_id)
         command = self.journal.submit_command(self.record.run_id)
+        if command and self.record.resubmits:  # tasks needed more than that request: measurements say how much
+            command = _LIMITS.sub("", command)
         return _BARE_SUBMIT.sub(lambda _: command, text) if command else text
 
 

@@ -77,7 +77,9 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         job_ids=jobs,
         **{name: answer[name] for name in ("deduped", "groups", "blocked", "waiting")},
         lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
-        next_step=f"hpc-agent {_next_verb(answer, count)} --run-id {run_id}",
+        next_step=command_of(run_id, policy)
+        if dry_run and count
+        else f"hpc-agent {_next_verb(answer, count)} --run-id {run_id}",
     )
 
 

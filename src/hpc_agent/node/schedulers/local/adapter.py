@@ -163,6 +163,7 @@ def _spawn(state: StateFolder, lock: int) -> bool:
     package = [os.path.dirname(runtime), os.path.basename(runtime) + ".schedulers.local"]
     argv = [sys.executable or "python3", "-I", "-S", "-B", "-c", _BOOT] + package + [state.path, str(lock)]
     env = base.caller_environment()
+    env.pop(elements.MARK, None)  # within an element, whose end must not be that of the supervisor
     too_long = os.path.exists(state.log) and os.path.getsize(state.log) > LOG_LIMIT
     with open(state.log, "wb" if too_long else "ab") as log:
         # A fresh interpreter in its own session that forks once more holds no pipe, terminal or folder of the caller.

@@ -3,8 +3,10 @@
 # shellcheck shell=bash
 
 # A job without any locale gets the one that Python takes from 3.7 on: in C, R and older Pythons stumble over umlauts.
+# RHEL 7 has no C.UTF-8: R, Perl and bash would warn of it.
 hpc_dispatch() {
-    [ -n "${LC_ALL:-}${LC_CTYPE:-}${LANG:-}" ] || export LC_CTYPE=C.UTF-8
+    [ -n "${LC_ALL:-}${LC_CTYPE:-}${LANG:-}" ] || [ "$(LC_ALL=C.UTF-8 locale charmap 2>/dev/null)" != UTF-8 ] ||
+        export LC_CTYPE=C.UTF-8
     exec "${HPC_PYTHON:-python3}" "$HPC_RUN_DIR/work/.hpc/_hpc_dispatch.py" task "$@"
 }
 

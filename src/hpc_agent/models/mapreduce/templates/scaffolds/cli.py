@@ -16,6 +16,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
+# Words that hydra, or the YAML of OmegaConf, does not take for text.
+NO_TEXT = ("true", "false", "yes", "no", "on", "off", "null", "nan", "inf")
 
 
 def main(words):
@@ -100,7 +102,7 @@ def words_of(flag, value):
     option, action = flag.get("option", ""), flag.get("action", "store")
     if option.endswith("="):
         return [option + override(value)]
-    if action == "store_true":
+    if action in ("store_true", "store_const"):
         return [option] if value else []
     if action == "store_false":
         return [] if value else [option]
@@ -144,13 +146,7 @@ def override(value):
         return "{%s}" % ",".join("%s:%s" % (name, override(item)) for name, item in value.items())
     if not isinstance(value, str):
         return json.dumps(value)
-    if re.match(r"[A-Za-z_/][A-Za-z0-9_/.-]*\Z", value) and value.lower() not in (
-        "true",
-        "false",
-        "null",
-        "nan",
-        "inf",
-    ):
+    if re.match(r"[A-Za-z_/][A-Za-z0-9_/.-]*\Z", value) and value.lower() not in NO_TEXT:
         return value
     # Hydra reads a backslash as it is, but before a quote.
     return '"%s"' % re.sub(r'(\\*)("|\Z)', lambda end: end[1] * 2 + ("\\" + end[2] if end[2] else ""), value)
