@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+<<<<<<< HEAD
 from hpc_agent.experiment.reading import discovery, modules
+=======
+from hpc_agent.errors import SpecInvalid
+>>>>>>> h-fixa
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
@@ -432,3 +436,14 @@ def test_null_for_a_required_flag_is_refused(tmp_path):
     entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
     assert [one.code for one in check_kwargs(entry, {"lr": None, "n": None})] == ["missing_parameter"]
     assert check_kwargs(entry, {"lr": 1, "n": None}) == []
+
+
+def test_a_way_of_two_words_is_a_command_of_ones_own(tmp_path):
+    source = "from sacred import Experiment\nex = Experiment()\n@ex.automain\ndef run(lr): return lr\n"
+    entry = executor_at(repo(tmp_path, **{"a.py": source}), "a.py")
+    with pytest.raises(SpecInvalid) as caught:
+        with_ways(World(), tmp_path, [entry], set(), {"lr": "with lr="}, None)
+    assert """--pass-as '{"lr": "$LR"}' and submit""" in caught.value.remediation
+    assert """--executor 'python3 a.py with lr="$LR"'.""" in caught.value.remediation
+    [given], _ = with_ways(World(), tmp_path, [entry], set(), {"lr": "$LR"}, None)
+    assert check_kwargs(given, {"lr": 1}) == []

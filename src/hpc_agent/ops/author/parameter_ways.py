@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.executors import Executor, help_of
 from hpc_agent.experiment.reading.parameters import POSITIONAL, flag_rows, names_of_rows, with_given
+from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.world import World
 
@@ -28,6 +30,13 @@ def with_ways(
         if not WAY.fullmatch(way) or (way.startswith("$") and is_reserved(way[1:])):
             message = f"pass_as: {way!r} is no way to pass '{name}' on"
             remedy = f'Write an option ("--{name}"), "{name}=", a free variable ("${name.upper()}") or "{POSITIONAL}".'
+            if " " in way.strip() and entries:  # such as sacred's ``with lr=``
+                variable = f"HPC_KW_{name.upper()}" if is_reserved(name) else name.upper()
+                command = f'python3 {entries[0].key} {way.strip()}"${variable}"'
+                remedy += (
+                    f" A way is one word: for several, write {quote(['--pass-as', json.dumps({name: '$' + variable})])}"
+                )
+                remedy += f" and submit a command of your own: {quote(['--executor', command])}."
             raise SpecInvalid(message, field="pass_as", remediation=remedy)
     found, notes = [], []
     for entry in entries:
