@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
-from hpc_agent.experiment.reading import discovery, modules
-=======
 from hpc_agent.errors import SpecInvalid
->>>>>>> h-fixa
+from hpc_agent.experiment.reading import discovery, modules
 from hpc_agent.experiment.reading.child_process import keys_in, options_in
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 from hpc_agent.experiment.reading.executors import executor_at
