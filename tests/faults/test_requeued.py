@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dispatched_element import Element
 
-from hpc_agent.node.look.logs import logs, scheduler_output
+from hpc_agent.node.look.logs import SchedulerLogs, newest_log
 from hpc_agent.node.shared.files import make_folder, tail
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.run_folder import RunFolder
@@ -46,8 +46,8 @@ def killed(tmp_path):
 
 
 def shown(element: Element) -> str:
-    request = {"root": str(element.root), "run_id": "r", "tasks": [0], "lines": 50}
-    return str(logs(request)["logs"][0]["content"])
+    path = newest_log(element.folder, [], 0)
+    return tail(path, 50, 1 << 16) if path else ""
 
 
 def test_metrics_of_the_attempt_before_are_told_and_not_taken(killed):
@@ -98,5 +98,5 @@ def test_scheduler_output_is_that_of_the_last_start(tmp_path, variable):
         with output.open("a") as handle:
             script = f". {template}; test -z '{said}' || echo {said}"
             subprocess.run(["/bin/bash", "-c", script], env={**first, **env}, stdout=handle, stderr=handle, check=True)
-        shown.append(scheduler_output(folder, [Array("a0", "0", job_id="7", elements=1)], 0, 20))
+        shown.append(SchedulerLogs(folder).output([Array("a0", "0", job_id="7", elements=1)], 0, 20))
     assert shown == ["oom-kill", "", "second"]
