@@ -98,7 +98,7 @@ class SshUnreachable(HpcError, code="ssh_unreachable", category="network", retry
     """The host refused, did not answer in time, or did not accept the key."""
 
 class RemoteCommandFailed(ClusterError, code="remote_command_failed", retry_safe=False, remedy=(
-        "Read 'details.stderr_tail', then run the same command again, or see 'hpc-agent clusters-list'.")):
+        "Read 'details.stderr_tail', then run the same hpc-agent command again, or see 'hpc-agent clusters-list'.")):
     """A command on the cluster exited non-zero, or its answer cannot be read."""
 
 class SchedulerThrottled(ClusterError, code="scheduler_throttled",

@@ -81,7 +81,8 @@ def test_modules_and_conda_are_activated_in_that_order(site, run_cli, tmp_path, 
     python = folder / "python3"
     python.write_text(f'#!/bin/sh\nexec {site.cluster["python"]} "$@"\n')
     python.chmod(0o755)
-    (folder / "init.sh").write_text(f"MODULESHOME={folder}; export MODULESHOME\n")
+    # Grid Engine starts login shells, where the module command of the system is there already.
+    (folder / "init.sh").write_text(f"unset -f module; MODULESHOME={folder}; export MODULESHOME\n")
     entry = {"modules": ["gcc/12"], "conda_source": str(folder / "conda.sh"), "conda_envs": ["exp", "other"]}
     clusters_file.write_text(site.clusters_yaml(shell_init=str(folder / "init.sh"), **entry))
     repo = make_repo(tmp_path / "repo", [{"x": 1}])

@@ -160,9 +160,8 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
     if full := re.search(r".*(?:No space left on device|Disk quota exceeded).*", tail):
         kind, message = StorageFull, f"{cluster}: {full.group(0).strip()}"
         remedy = "Look there with 'quota -s', 'df -h' and 'df -i' for that path, and free some; "
-        remedy += (
-            f"or set 'scratch' of '{cluster}' in clusters.yaml to a disk with room; then run the same command again."
-        )
+        remedy += f"or set 'scratch' of '{cluster}' in clusters.yaml to a disk with room; "
+        remedy += "then run the same 'hpc-agent' command again."
     elif unopened := re.search(rf".*can't open file .*{LAUNCHER}.*", tail):
         if "[Errno 2]" in unopened.group(0):
             kind, message = RunNotFound, f"the run's folder is not on '{cluster}' any more"
@@ -172,7 +171,7 @@ def _no_answer(done: Completed, cluster: str) -> HpcError:
     elif re.search(r"JSONDecodeError|zlib\.error|binascii\.Error", tail):
         message = f"the request did not arrive on '{cluster}': a start-up file of the login shell reads standard input"
         remedy = "Let the start-up files there read (read, cat, ssh without -n) in interactive shells only; "
-        remedy += "then run the same command again."
+        remedy += "then run the same 'hpc-agent' command again."
     elif done.code in (126, 127):
         message = f"'{cluster}' cannot start its Python"
         remedy = f"Set 'python' (or 'shell_init') of '{cluster}' in your clusters.yaml to a Python 3.6 or newer."

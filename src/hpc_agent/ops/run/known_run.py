@@ -82,6 +82,10 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
     """
     repo, journal = journal_of(world, request.experiment_dir)
     record = load_record(journal, repo, request.run_id)
+    if not record.cluster:  # the journal was cut off before its first event
+        message = f"the submission of {record.run_id} has not reached the scheduler, as far as the journal goes"
+        remedy = "Run the same 'hpc-agent submit' again: it goes on where it stopped."
+        raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
     run = KnownRun(repo, journal, record, node_of_record(world, repo, record))
     return run if record.submitted_at else _look_up(run)
 
