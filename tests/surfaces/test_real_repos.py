@@ -135,8 +135,8 @@ def test_tasks_can_be_planned_for_them(repos, tmp_path):
                 TaskGenerator("cartesian_product", {"axes": {numbers[0].name: [1, 2]}}), root, required
             )
             problems = [problem for kwargs in source.make() for problem in check_kwargs(entry, kwargs)]
-            assert {problem.code for problem in problems} <= {"wrong_value"}, (facts.path, problems)
-            text = render(source, {entry.key: flag_rows(entry)}, "python3")
+            assert {problem.code for problem in problems} <= {"wrong_value", "output_parameter"}, (facts.path, problems)
+            text = render(source, {entry.key: flag_rows(entry)}, {}, "python3")
             (tmp_path / "tasks.py").write_text(text)
             assert read_tasks_file(tmp_path / "tasks.py").flags == {entry.key: flag_rows(entry)}
             planned += 1
