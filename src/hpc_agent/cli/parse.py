@@ -127,9 +127,7 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
         return document
     if isinstance(data.get("spec"), dict):
         return dict(data["spec"])
-    wanted = {flag.path[0] for flag in entry.flags if flag.required} | {"run_id"} & {
-        flag.path[0] for flag in entry.flags
-    }
+    wanted = {flag.path[0] for flag in entry.flags if flag.required or flag.path[0] == "run_id"}
     return {name: data[name] for name in sorted(wanted) if name in data}
 
 

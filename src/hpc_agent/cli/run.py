@@ -66,14 +66,16 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
 
         world = replace(world, progress=for_stderr(world.env))
 
-    def with_whole_commands(answer: Any, again: bool) -> Any:
+    def whole_command() -> str:
         from hpc_agent.ops.run.command_line import command_line
 
+        return command_line(verb, request)
+
+    def with_whole_commands(answer: Any, again: bool) -> Any:
         # the advice of a verb with a folder of its own (demo) begins with a change to it
         takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in entry.flags)
         folder = document.get("experiment_dir", ".") if takes_repo else "."
-        command = (lambda: command_line(verb, request)) if again else None
-        return runnable(answer, verb, command, folder, catalogue)
+        return runnable(answer, verb, whole_command if again else None, folder, catalogue)
 
     try:
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.

@@ -46,10 +46,11 @@ class JsonRecords(Progress):
     def _is_due(self, facts: dict[str, Any]) -> bool:
         now, counts = time.time(), {name: value for name, value in facts.items() if name != "eta_seconds"}
         since = now - self._told
-        is_due = since >= AT_LEAST_SEC or (counts != self._counts and since >= APART * (now - self._began))
-        if is_due or not self._counts:
+        is_changed = counts != self._counts and since >= APART * (now - self._began)
+        is_due = not self._counts or is_changed or since >= AT_LEAST_SEC
+        if is_due:
             self._told, self._counts = now, counts
-        return is_due or self._told == now
+        return is_due
 
     def say(self, text: str) -> None:
         self.update("say", text=text)

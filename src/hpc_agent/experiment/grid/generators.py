@@ -170,11 +170,16 @@ def product(axes: dict[str, list[Any]], fixed: Kwargs, about: str = "") -> TaskS
     about = about or " x ".join(f"{len(values)} {name}" for name, values in axes.items())
     check_fixed(fixed, set(axes))
     all_axes = {**axes, **{name: [value] for name, value in fixed.items()}}
-    rows = [f"    {literal(name)}: {literal(values, 4, len(name) + 4)},\n" for name, values in all_axes.items()]
-    python = f"AXES = {{\n{''.join(rows)}}}\n"
+    python = _written("AXES", all_axes)
     python += "TASKS = [dict(zip(AXES, values)) for values in itertools.product(*AXES.values())]\n"
     make = lambda: (dict(zip(all_axes, chosen, strict=True)) for chosen in itertools.product(*all_axes.values()))  # noqa: E731
     return TaskSource(math.prod(map(len, axes.values())), make, python, about, ("itertools",))
+
+
+def _written(name: str, axes: dict[str, list[Any]]) -> str:
+    """Return the Python that sets ``name`` to the values of the axes."""
+    rows = [f"    {literal(axis)}: {literal(values, 4, len(axis) + 4)},\n" for axis, values in axes.items()]
+    return f"{name} = {{\n{''.join(rows)}}}\n"
 
 
 def _times(source: TaskSource, axes: dict[str, list[Any]]) -> TaskSource:
@@ -189,8 +194,7 @@ def _times(source: TaskSource, axes: dict[str, list[Any]]) -> TaskSource:
                 )
             yield from ({**task, **chosen} for chosen in more.make())
 
-    first, _ = more.python.rsplit("TASKS = ", 1)
-    python = source.python + first.replace("AXES = ", "MORE = ", 1)
+    python = source.python + _written("MORE", axes)
     pairs = "for task in TASKS for values in itertools.product(*MORE.values())"
     python += f"TASKS = [dict(task, **dict(zip(MORE, values))) {pairs}]\n"
     imports = (*source.imports, "itertools")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts, SubcommandFacts, Switch
-from hpc_agent.experiment.reading.modules import Found, Module, lineage
+from hpc_agent.experiment.reading.modules import Found, Module, bases_of, lineage
 from hpc_agent.experiment.reading.syntax import (
     Scope,
     Unknown,
@@ -341,9 +341,7 @@ class ParserReader:
         self, target: Found, node: ast.Call, frame: Frame, given: list[Value], named: dict[str, Value]
     ) -> Value:
         """Return a new object of the repo's class after running its ``__init__``; a subclass of a parser is a parser."""
-        classes = [found.node for found in lineage(target) if isinstance(found.node, ast.ClassDef)]
-        bases = [base for node_of_class in classes for base in node_of_class.bases]
-        is_parser = any(last_name(base).endswith(PARSERS) for base in bases)
+        is_parser = any(last_name(base).endswith(PARSERS) for base, _ in bases_of(target))
         value = self._new_parser(node, frame, target) if is_parser else Instance(target)
         if start := _method(target, "__init__"):
             self._run(start[0], [value, *given], named, start[1], frame, node)

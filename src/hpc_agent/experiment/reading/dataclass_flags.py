@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.flag_facts import TYPES, ExecutorFacts, FlagFacts
-from hpc_agent.experiment.reading.modules import Found, Module, lineage
+from hpc_agent.experiment.reading.modules import Found, Module, bases_of, lineage
 from hpc_agent.experiment.reading.signature_flags import flag_of_parameter, inner_types, parameters_of, without_none
 
 _FIELD = ("field", "Field", "HfArg", "attrib", "ib", "mutable_field", "list_field", "choice", "flag")
@@ -148,8 +148,9 @@ def _own_fields(owner: Found) -> Iterator[Field]:
     for node, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        text = str(after.value.value).strip() if isinstance(after, ast.Expr) and is_doc else ""  # type: ignore[attr-defined]
+        text = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            text = str(after.value.value).strip()
         if isinstance(node.value, ast.Call) and syntax.last_name(node.value) in _FIELD:
             yield from _of_field(node.target.id, node.annotation, node.value, owner.module, text)
         else:
@@ -177,5 +178,4 @@ def _of_field(name: str, annotation: ast.expr, call: ast.Call, module: Module, t
 
 
 def _is_enum(found: Found) -> bool:
-    bases = [base for one in lineage(found) if isinstance(one.node, ast.ClassDef) for base in one.node.bases]
-    return any(_base(base).endswith(("Enum", "IntFlag")) for base in bases)
+    return any(_base(base).endswith(("Enum", "IntFlag")) for base, _ in bases_of(found))

@@ -23,14 +23,14 @@ _HARMLESS = ("copy", "update", "setdefault", "clear")
 
 def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
     """Return the parameters that the module reads from the environment, and the reasons why there may be others."""
-    tree, scope, imports = module.tree, module.scope, module.imports
+    tree, scope = module.tree, module.scope
     if not module.parsed.reads_variables:
         return [], []
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found: dict[str, FlagFacts] = {}
     reasons: list[str] = []
-    optional = {scope.value_or(_tested(node, imports), None) for node in ast.walk(tree)}
-    for key, default, use in _reads(tree, imports, parents):
+    optional = {scope.value_or(_tested(node, module), None) for node in ast.walk(tree)}
+    for key, default, use in _reads(module, parents):
         name = scope.value_or(key, None)
         if not isinstance(name, str):
             reasons.append(f"line {use.lineno} reads a variable of the environment whose name is not known")
@@ -45,7 +45,7 @@ def environment_of(module: Module) -> tuple[list[FlagFacts], list[str]]:
             flag.type = TYPES.get(cast, type_of_value(flag.default))
             found.setdefault(name, flag)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    kit = [call for call in calls if _full(call.func, imports).endswith(".read_kw_env")]
+    kit = [call for call in calls if module.full_name_of(syntax.dotted(call.func)).endswith(".read_kw_env")]
     reasons += [f"line {call.lineno} {READS_ALL} with read_kw_env()" for call in kit]
     return list(found.values()), list(dict.fromkeys(reasons))
 
@@ -58,25 +58,20 @@ def parameter_of(variable: str) -> str | None:
     return plain.lower()
 
 
-def _full(node: ast.AST | None, imports: dict[str, str]) -> str:
-    first, dot, rest = syntax.dotted(node).partition(".")
-    return imports.get(first, first) + dot + rest
-
-
-def _tested(node: ast.AST, imports: dict[str, str]) -> ast.expr | None:
+def _tested(node: ast.AST, module: Module) -> ast.expr | None:
     """Return the name in a test such as ``"LR" in os.environ``."""
     if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], (ast.In, ast.NotIn)):
         return None
-    return node.left if _full(node.comparators[0], imports) == "os.environ" else None
+    return node.left if module.full_name_of(syntax.dotted(node.comparators[0])) == "os.environ" else None
 
 
 def _reads(
-    tree: ast.Module, imports: dict[str, str], parents: dict[ast.AST, ast.AST]
+    module: Module, parents: dict[ast.AST, ast.AST]
 ) -> Iterator[tuple[ast.expr | None, ast.expr | None, ast.expr]]:
     """Yield key, default and the whole expression of each read. A key of None stands for the whole environment."""
     helpers: dict[str, tuple[int, int | None]] = {}
-    for node in ast.walk(tree):
-        read = _read(node, imports, parents)
+    for node in ast.walk(module.tree):
+        read = _read(node, module, parents)
         if read is None:
             continue
         key, default, use = read
@@ -87,8 +82,8 @@ def _reads(
             helpers[function.name] = (names.index(key.id), names.index(given) if given in names else None)
         else:
             yield key, default, use
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and syntax.last_name(node) in helpers and not _read(node, imports, parents):
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and syntax.last_name(node) in helpers and not _read(node, module, parents):
             at, default_at = helpers[syntax.last_name(node)]
             values = dict(enumerate(node.args))
             with contextlib.suppress(KeyError):
@@ -96,13 +91,13 @@ def _reads(
 
 
 def _read(
-    node: ast.AST, imports: dict[str, str], parents: dict[ast.AST, ast.AST]
+    node: ast.AST, module: Module, parents: dict[ast.AST, ast.AST]
 ) -> tuple[ast.expr | None, ast.expr | None, ast.expr] | None:
-    if isinstance(node, ast.Call) and node.args and _full(node.func, imports) in _WITH_KEY:
+    if isinstance(node, ast.Call) and node.args and module.full_name_of(syntax.dotted(node.func)) in _WITH_KEY:
         return node.args[0], node.args[1] if len(node.args) > 1 else syntax.keywords_of(node).get("default"), node
-    if isinstance(node, ast.Subscript) and _full(node.value, imports) == "os.environ":
+    if isinstance(node, ast.Subscript) and module.full_name_of(syntax.dotted(node.value)) == "os.environ":
         return (node.slice, None, node) if isinstance(node.ctx, ast.Load) else None
-    if isinstance(node, (ast.Name, ast.Attribute)) and _full(node, imports) == "os.environ":
+    if isinstance(node, (ast.Name, ast.Attribute)) and module.full_name_of(syntax.dotted(node)) == "os.environ":
         above = parents.get(node)
         used = isinstance(above, (ast.Subscript, ast.Compare, ast.keyword, ast.Dict))
         known = isinstance(above, ast.Attribute) and (

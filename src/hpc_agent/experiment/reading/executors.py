@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -349,26 +349,34 @@ def _script_word(interpreter: str, words: list[str]) -> str:
     return ""
 
 
-def script_of(executor: str, kwargs: dict[str, Any], root: Path) -> str | None:
-    """Return the file of the repo that the command starts in a task, also as ``python -m``; None for any other program."""
+def started_scripts(
+    executor: str, tasks: Iterable[tuple[int, dict[str, Any]]], root: Path
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Yield the tasks in which the command starts a file of the repo, also as ``python -m``, each with this file."""
     word, _ = _program(executor)
     if not word and (found := _MODULE.search(executor)):
-        paths = (
-            base + path
-            for base in ("", "src/")
-            for path in module_paths(found[1]) + module_paths(f"{found[1]}.__main__")
-        )
-        return next((path for path in paths if (root / path).is_file()), None)
-    path = _filled(word, kwargs) if word else None
-    return posixpath.normpath(path) if path and _is_inside(root, path) else None
+        names = module_paths(found[1]) + module_paths(f"{found[1]}.__main__")
+        paths = (base + name for base in ("", "src/") for name in names)
+        if script := next((path for path in paths if (root / path).is_file()), None):
+            yield from ((task, kwargs, script) for task, kwargs in tasks)
+        return
+    known: dict[str, str | None] = {}
+    for task, kwargs in tasks if word else ():
+        path = _filled(word, kwargs)
+        if path and path not in known:
+            known[path] = posixpath.normpath(path) if _is_inside(root, path) else None
+        if path and (script := known[path]):
+            yield task, kwargs, script
 
 
 def _filled(word: str, kwargs: dict[str, Any]) -> str | None:
     """Return the word with the task's variables filled in; None when it holds a variable of the environment or a pattern."""
-    values = {"HPC_KW_" + key.upper(): text_of(value) for key, value in kwargs.items()}
-    values.update({key.upper(): text_of(value) for key, value in kwargs.items() if not is_reserved(key)})
     if any(mark in word for mark in ("$(", "`", "*")):
         return None
+    if "$" not in word:
+        return word
+    values = {"HPC_KW_" + key.upper(): text_of(value) for key, value in kwargs.items()}
+    values.update({key.upper(): text_of(value) for key, value in kwargs.items() if not is_reserved(key)})
     try:
         return _VARIABLE.sub(lambda match: values[match[1] or match[2]], word)
     except KeyError:

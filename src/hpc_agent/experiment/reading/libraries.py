@@ -15,7 +15,7 @@ from hpc_agent.experiment.reading.configurator_flags import read_configurator
 from hpc_agent.experiment.reading.docopt_flags import read_docopt
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts
 from hpc_agent.experiment.reading.hydra_flags import read_hydra
-from hpc_agent.experiment.reading.modules import Module, StartedCall, lineage
+from hpc_agent.experiment.reading.modules import Module, StartedCall, bases_of
 from hpc_agent.experiment.reading.signature_flags import read_fire, read_typer
 from hpc_agent.experiment.reading.typed_libraries import (
     read_hugging_face,
@@ -103,11 +103,7 @@ def may_read(module: Module) -> bool:
 def names_of(call: StartedCall) -> list[str]:
     """Return the full name of a call; of a class of the repo also those of its bases."""
     target = call.module.find(syntax.dotted(call.node.func))
-    classes = [one for one in lineage(target) if isinstance(one.node, ast.ClassDef)] if target else []
-    bases = [
-        one.module.full_name(base) for one in classes if isinstance(one.node, ast.ClassDef) for base in one.node.bases
-    ]
-    return [call.name, *bases]
+    return [call.name, *(module.full_name(base) for base, module in bases_of(target))]
 
 
 def unknown_reader(module: Module) -> StartedCall | None:

@@ -286,6 +286,12 @@ def lineage(found: Found) -> list[Found]:
     return classes
 
 
+def bases_of(found: Found | None) -> list[tuple[ast.expr, Module]]:
+    """Return the bases of a class and of its bases in the repo, each with the module that names it; none for a function."""
+    classes = lineage(found) if found else []
+    return [(base, one.module) for one in classes if isinstance(one.node, ast.ClassDef) for base in one.node.bases]
+
+
 class StartedCall(NamedTuple):
     """A call that a script makes when it starts, and the module that it stands in."""
 

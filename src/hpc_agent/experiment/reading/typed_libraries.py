@@ -9,7 +9,7 @@ from hpc_agent.experiment.reading import syntax
 from hpc_agent.experiment.reading.argparse_flags import ParserReader
 from hpc_agent.experiment.reading.dataclass_flags import Style, flags_of
 from hpc_agent.experiment.reading.flag_facts import ExecutorFacts, FlagFacts, SubcommandFacts
-from hpc_agent.experiment.reading.modules import Definition, Found, Module, StartedCall, lineage
+from hpc_agent.experiment.reading.modules import Definition, Found, Module, StartedCall, bases_of, lineage
 from hpc_agent.experiment.reading.signature_flags import inner_types
 
 TYRO = Style("pair", dashes=True, nested=True)
@@ -155,14 +155,14 @@ def read_tap(module: Module, facts: ExecutorFacts) -> None:
         found = call.module.find(syntax.dotted(call.node.func))
         if found is None or not isinstance(found.node, ast.ClassDef):
             continue
-        classes = lineage(found)
-        bases = [
-            syntax.last_name(base) for one in classes if isinstance(one.node, ast.ClassDef) for base in one.node.bases
-        ]
-        if "Tap" in bases:
+        if any(syntax.last_name(base) == "Tap" for base, _ in bases_of(found)):
             dashes = module.scope.value_or(syntax.keywords_of(call.node).get("underscores_to_dashes"), False) is True
             facts.flags += flags_of(found, Style("turn", dashes=dashes), facts)
-            if any(isinstance(n, syntax.Function) and n.name == "configure" for one in classes for n in one.node.body):
+            if any(
+                isinstance(n, syntax.Function) and n.name == "configure"
+                for one in lineage(found)
+                for n in one.node.body
+            ):
                 facts.doubt("what configure() changes of the flags is not listed")
 
 
@@ -237,5 +237,4 @@ def read_lightning(module: Module, facts: ExecutorFacts) -> None:
 
 def _is_lightning(call: StartedCall) -> bool:
     found = call.module.find(syntax.dotted(call.node.func))
-    classes = [one.node for one in lineage(found) if isinstance(one.node, ast.ClassDef)] if found else []
-    return any(syntax.last_name(base) == "LightningCLI" for node in classes for base in node.bases)
+    return any(syntax.last_name(base) == "LightningCLI" for base, _ in bases_of(found))

@@ -227,10 +227,8 @@ class Submitter(object):
                 raise failed from error
             if found is not None:
                 return found
-            if error.details.pop(
-                "ended_by_itself", False
-            ):  # in unknown words; the look-up was answered: there is no job
-                error.code = "scheduler_refused"
+            if error.details.pop("ended_by_itself", False):
+                error.code = "scheduler_refused"  # in unknown words; the look-up was answered: there is no job
             if error.code != "submission_unknown":
                 write_array(self.folder, array._replace(state=REFUSED, message=error.message))
             raise

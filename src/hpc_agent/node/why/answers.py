@@ -87,7 +87,7 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
             size = os.path.getsize(path)
             content, size = (tail(path, int(request["lines"]), LINE_LIMIT), size) if seen is None else added(path, seen)
         is_failed = status is not None and status.state[task] in (FAILED, LOST)
-        last = diagnose(status, [task])[0] if status and is_failed else None
+        last = diagnose(status, [task], outputs)[0] if status and is_failed else None
         row = _ending(status, task, last) if status else _recorded(folder, task)
         row.update(task=task, path=path, content=content, size=size, missing=path is None)
         row["scheduler_output"] = outputs.output(arrays, task, int(request["lines"]))

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..look.logs import SchedulerLogs
 from ..look.records import FailureFacts
@@ -121,8 +121,8 @@ def classes_of(status: RunStatus) -> Dict[int, str]:
     return found
 
 
-def diagnose(status: RunStatus, tasks: List[int]) -> List[Diagnosis]:
-    diagnoses, outputs = [], SchedulerLogs(status.folder)
+def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLogs] = None) -> List[Diagnosis]:
+    diagnoses, outputs = [], outputs or SchedulerLogs(status.folder)
     for position, task in enumerate(tasks):
         facts = status.records.failed.get(task) or UNEXPLAINED
         arrays = status.arrays_with(task)

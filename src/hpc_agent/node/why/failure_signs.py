@@ -181,7 +181,7 @@ _OUTSIDE_SIGNS: Tuple[Sign, ...] = (
           "OfflineModeIsEnabled", "[Ii]nternet (?:connection|access)", "Read timed out", r"Download error \(",
           "cannot open the connection to 'https?:", "could not download https?:", "UnknownHostException",
           "NoRouteToHostException", "ConnectException: Connection timed out",
-          r"^(?!.{0,1000}(?:localhost|127\.0\.0\.1)).{0,1000}Failed to establish a new " "connection",
+          r"^(?!.{0,1000}(?:localhost|127\.0\.0\.1)).{0,1000}Failed to establish a new connection",
           r"wandb\S{0,40}CommError", r"wandb: .{0,20}Network error", r"curl: \((?:5|6|7|28|35|56)\)", "CondaHTTPError",
           "CONNECTION FAILED for url", "ConnectTimeout",
           r"^(?!.{0,1000}(?:localhost|127\.0\.0\.1)).{0,1000}Max retries exceeded with url",

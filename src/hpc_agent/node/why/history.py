@@ -34,9 +34,8 @@ class Earlier(object):
             folder = self._folder.resubmits
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
                 with suppress(OSError, ValueError, TypeError, AttributeError):  # a damaged decision hides no failure
-                    for known, generation, cause, host, seconds in read_json(os.path.join(folder, name)).get(
-                        "ended", []
-                    ):
+                    decision = read_json(os.path.join(folder, name))
+                    for known, generation, cause, host, seconds in decision.get("ended", []):
                         row = {"cause": cause, "host": host, "seconds": seconds}
                         self._rows.setdefault(known, {})[generation] = row
         return self._rows.get(task, {})

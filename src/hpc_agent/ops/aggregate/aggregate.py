@@ -13,7 +13,7 @@ from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.metric_problems import RANGES_SHOWN, SHOWN, MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.table import as_csv, columns_of
+from hpc_agent.ops.aggregate.table import SPREAD, as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
 from hpc_agent.ops.run.run_status import oom_notes
@@ -21,10 +21,9 @@ from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
-# The answer has the first rows up to so many bytes, with these statistics. table.json has all of both.
+# The answer has the first rows up to so many bytes, with the statistics of table.csv. table.json has all of both.
 ROWS_BYTES = 4000
 REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
-STATISTICS = ("count", "mean", "std", "min", "max")
 
 
 class AggregateRequest(RunScoped):
@@ -153,16 +152,12 @@ def _write_table(
 
 def _of_rows(rows: list[dict[str, Any]], shown: list[dict[str, Any]], names: set[str], folder: Path) -> list[str]:
     """Return notes about rows that the answer does not show, and about parameters that only seem to repeat."""
-    notes = (
-        [f"rows has the first {len(shown)} of {len(rows)}: {folder / 'table.csv'} has all"]
-        if len(shown) < len(rows)
-        else []
-    )
-    seeds = sorted(names & REPEATING) if len(rows) > 1 else []
-    return [
-        *notes,
-        *([f"--replicates {','.join(seeds)} makes one row of those that differ in it only"] if seeds else []),
-    ]
+    notes = []
+    if len(shown) < len(rows):
+        notes.append(f"rows has the first {len(shown)} of {len(rows)}: {folder / 'table.csv'} has all")
+    if len(rows) > 1 and (seeds := sorted(names & REPEATING)):
+        notes.append(f"--replicates {','.join(seeds)} makes one row of those that differ in it only")
+    return notes
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _statistics(summary: dict[str, Any]) -> dict[str, Any]:
-    names = STATISTICS if summary["count"] > 1 else ("count", "mean")
+    names = SPREAD if summary["count"] > 1 else ("count", "mean")
     unusual = [name for name in ("nan_count", "inf_count") if summary.get(name)]
     return {name: summary[name] for name in (*names, *unusual) if name in summary}
 

@@ -198,8 +198,9 @@ class FollowUp:
             )
         if not seen.last_status["failed"]:
             self.blocked = []
+            return []
         # Asked at this look already, or an answer that would be stale too.
-        if not seen.last_status["failed"] or seen.stale or self._counts(seen) == self._refused_at:
+        if seen.stale or self._counts(seen) == self._refused_at:
             return []
         try:
             plan = resubmit_failed(self.run, self._policy(), dry_run=True)

@@ -12,7 +12,7 @@ import msgspec
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
-from hpc_agent.experiment.reading.executors import CHOOSER, executor_at, script_of
+from hpc_agent.experiment.reading.executors import CHOOSER, Executor, executor_at, started_scripts
 from hpc_agent.experiment.reading.parameters import check_kwargs
 from hpc_agent.experiment.reading.pushed_tree import MAX_BYTES
 from hpc_agent.experiment.reading.starts import INTERPRETERS
@@ -78,6 +78,8 @@ SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
 HISTORY, STOCHASTIC = "validate-walltime-against-history", "validate-stochastic-marker"
 LOCAL_VALIDATORS = [SIGNATURES, DATASET, HISTORY, STOCHASTIC]
 SERIES = "axes-file"
+# Words of a program that reads all parameters.
+READ_ALL = ("HPC_KW_JSON", "read_kw_env")
 TOO_GENEROUS = 20
 
 
@@ -121,17 +123,24 @@ def _check_command(frozen: FrozenRun) -> list[Finding]:
     """Find parameters that the command does not name, and that neither its script nor another file of the repo reads."""
     command, root = frozen.request.executor, frozen.repo.root
     words = set(re.findall(r"\w+", command))
-    findings: dict[tuple[str, str], Finding | None] = {}
-    for task, kwargs in sampled_tasks(frozen):
-        unnamed = [
-            name for name in kwargs if not words & {*_variables(name), "HPC_KW_JSON"} and name not in ("halo", "ahead")
-        ]
-        if not unnamed or (script := script_of(command, kwargs, root)) is None:
-            continue
-        for name in unnamed:
-            if (script, name) not in findings:
-                findings[script, name] = _unread(frozen, script, name, task)
-    found = [finding for finding in findings.values() if finding]
+    unnamed: dict[tuple[str, str], int] = {}  # script and parameter -> the first task
+    tasks = () if "HPC_KW_JSON" in words else sampled_tasks(frozen)
+    for task, kwargs, script in started_scripts(command, tasks, root):
+        for name in kwargs:
+            if name not in ("halo", "ahead") and words.isdisjoint(_variables(name)):
+                unnamed.setdefault((script, name), task)
+    entries = {script: executor_at(root, script) for script, _ in unnamed}
+    unread = [
+        (entry, name, task)
+        for (script, name), task in unnamed.items()
+        if (entry := entries[script]) is not None and not _reads(entry, name)
+    ]
+    read = _words_of(frozen, {word for _, name, _ in unread for word in _variables(name)}) if unread else set()
+    found = [
+        _not_read(frozen, entry, name, task)
+        for entry, name, task in unread
+        if read.isdisjoint((*_variables(name), *READ_ALL))
+    ]
     said = "the command passes the parameters on by itself"
     return found[:20] or [Finding(SIGNATURES, "info", "not_checked", said)]
 
@@ -141,23 +150,28 @@ def _variables(name: str) -> list[str]:
     return [f"HPC_KW_{name.upper()}", *([] if is_reserved(name) else [name.upper()])]
 
 
-def _unread(frozen: FrozenRun, script: str, name: str, task: int) -> Finding | None:
-    """Return a finding when no file of the repo shows that it reads the parameter from the environment.
+def _reads(entry: Executor, name: str) -> bool:
+    return entry.accepts_any or any(flag.options[0][1:] in _variables(name) for flag in entry.environment)
 
-    An error for a program that takes options, because it would run with its defaults. Otherwise a warning: the parameter
-    may be a number of repetitions, which the program need not know.
-    """
-    entry, variables = executor_at(frozen.repo.root, script), _variables(name)
-    if entry is None or entry.accepts_any or any(flag.options[0][1:] in variables for flag in entry.environment):
-        return None
-    pattern = re.compile(rf"\b({'|'.join([*variables, 'HPC_KW_JSON', 'read_kw_env'])})\b".encode())
+
+def _words_of(frozen: FrozenRun, variables: set[str]) -> set[str]:
+    """Return those of the variables, and of READ_ALL, that stand in a script or notebook of the repo."""
+    pattern = re.compile(rf"\b({'|'.join(sorted({*variables, *READ_ALL}))})\b".encode())
     kinds, sizes = (*INTERPRETERS, ".ipynb", ""), frozen.tree.sizes
     named = [
         file for file in frozen.tree.files() if Path(file).suffix.lower() in kinds and not file.startswith(".hpc/")
     ]
     small = (frozen.repo.root / file for file in named if sizes.get(file, 0) <= MAX_BYTES)
-    if any(pattern.search(file.read_bytes()) for file in small):
-        return None
+    return {word.decode() for file in small for word in pattern.findall(file.read_bytes())}
+
+
+def _not_read(frozen: FrozenRun, entry: Executor, name: str, task: int) -> Finding:
+    """Return the finding for a parameter that no file of the repo reads from the environment.
+
+    An error for a program that takes options, because it would run with its defaults. Otherwise a warning: the parameter
+    may be a number of repetitions, which the program need not know.
+    """
+    script, variables = entry.key, _variables(name)
     message = f"'{name}' does not reach {script}: the command does not name ${variables[-1]}, and no file of the repo reads it"
     executor, words = frozen.request.executor, f' --{name} "${variables[-1]}"'
     script_end = re.search(rf"(?<![^\s/]){re.escape(script)}(?=[\s;|&<>)]|$)", executor)

@@ -80,6 +80,7 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     node = Node(cluster, world, repo.remote_name)
     check_command(request.executor)
     _check_env(request.env)
+    _check_outputs(repo, request)
     shared = _shared(repo, request, cluster)
     limit = min(constraints.max_tasks, MAX_TASKS)
     with resolve_tasks(world, repo, limit, request.resolve_timeout_sec) as tasks:
@@ -144,20 +145,18 @@ def _shared(repo: RepoLayout, request: RunRequest, cluster: Cluster) -> dict[str
     """Return shared name -> absolute path on the cluster. A path is None when this machine pushes the folder."""
     found: dict[str, str | None] = {}
     for text in request.shared_paths:
-        _in_repo(repo, text.partition("=")[0], "shared_paths")
+        name, _, target = text.partition("=")
+        path = _in_repo(repo, name, "shared_paths")
+        if not target and not path.exists():
+            raise SpecInvalid(f"the shared path {name.strip('/')} is not in {repo.root}", field="shared_paths")
+        found[name.strip("/")] = target or (None if cluster.ssh_target else str(path))
+    return found
+
+
+def _check_outputs(repo: RepoLayout, request: RunRequest) -> None:
     for name in request.outputs:
         if (path := _in_repo(repo, name, "outputs")).exists() and not path.is_dir():
             raise SpecInvalid(f"the output folder {name} is a file in {repo.root}", field="outputs")
-    for text in request.shared_paths:
-        name, _, target = text.partition("=")
-        name = name.strip("/")
-        if target:
-            found[name] = target
-        elif not _in_repo(repo, name, "shared_paths").exists():
-            raise SpecInvalid(f"the shared path {name} is not in {repo.root}", field="shared_paths")
-        else:
-            found[name] = None if cluster.ssh_target else str((repo.root / name).resolve())
-    return found
 
 
 def _check_tasks(request: RunRequest, tasks: ResolvedTasks) -> list[str]:

@@ -11,6 +11,7 @@ from hpc_agent.contract.primitive import Request
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
+from hpc_agent.state.repo_files import local_path
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")]
@@ -77,6 +78,6 @@ def submit_command(request: SubmitRequest, cwd: Path) -> str:
     """Return the command that goes on with the submission of a request, as a shell runs it in the folder ``cwd``."""
     here = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
     if request.experiment_dir != ".":
-        here["experiment_dir"] = str((cwd / request.experiment_dir).resolve())
+        here["experiment_dir"] = str(local_path(cwd, request.experiment_dir, "experiment_dir"))
     again = SubmitRequest(**{**here, "rerun": False})  # with rerun it could begin another run
     return command_line("submit", again)
