@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from hpc_agent.experiment.reading.argparse_flags import MOST_CALLS
 from hpc_agent.experiment.reading.discovery import find_executors, script_facts
 
 
@@ -77,6 +78,49 @@ def test_argparse_in_all_its_ways(tmp_path):
     by_name = {flag.name: flag for flag in found.flags}
     assert by_name["steps"].choices == [4, 5, 6, 7, 8, 9]
     assert (by_name["steps"].help, by_name["size"].nargs, by_name["hidden"].hidden) == ("of 8", 2, True)
+
+
+@pytest.mark.timeout(60)
+def test_a_call_on_an_object_is_read_once_for_its_class(tmp_path):
+    """Each method makes three objects of a class: reading each object's methods again, 3**20 times, would never end."""
+    classes = "".join(
+        f"""
+        class C{n}:
+            def __init__(self, parent=None):
+                self.parent = parent
+            def run(self):
+                a, b, c = C{(n + 1) % 5}(self), C{(n + 2) % 5}(a), C{(n + 3) % 5}(b)
+                a.run()
+                b.run()
+                c.run()
+        """
+        for n in range(5)
+    )
+    found = facts_of(
+        tmp_path,
+        f"""
+        import argparse
+        {classes}
+        if __name__ == "__main__":
+            parser = argparse.ArgumentParser()
+            parser.add_argument("--lr", type=float)
+            parser.parse_args()
+            C0().run()
+        """,
+    )
+    assert (brief(found), found.complete) == ({"lr": (["--lr"], "float", False, None)}, True)
+
+
+def test_more_calls_than_are_followed_are_said(tmp_path):
+    calls = "\n".join(f"add(parser, {n})" for n in range(MOST_CALLS + 1))
+    (tmp_path / "main.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        f"def add(parser, n):\n    parser.add_argument(f'--a{{n}}')\n{calls}\nparser.parse_args()\n"
+    )
+    found = script_facts(tmp_path, "main.py")
+    assert len(found.flags) == MOST_CALLS
+    assert found.notes == [f"only the first {MOST_CALLS:,} function calls were followed"]
+    assert not found.complete
 
 
 @pytest.mark.parametrize(

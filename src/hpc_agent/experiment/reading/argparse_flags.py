@@ -34,6 +34,7 @@ _HARMLESS = ("autocomplete", "print", "isinstance", "len", "vars", "str", "type"
 _GROUPS = ("add_argument_group", "add_mutually_exclusive_group", "add_option_group", "OptionGroup")
 MOST_ROUNDS = 200
 MOST_DEPTH = 20
+MOST_CALLS = 2_000
 
 
 @dataclass(eq=False)
@@ -115,7 +116,7 @@ class ParserReader:
     def read(self) -> None:
         module = self._module
         for imported in reversed(module.imported):
-            if imported is module or _adds_flags(imported.tree):
+            if imported is module or imported.parsed.adds_flags:
                 names = self._globals.setdefault(imported, {})
                 self._statements(imported.tree.body, Frame(imported, imported.scope, names))
         for node in module.definitions.values():  # functions that nobody calls by name
@@ -323,7 +324,7 @@ class ParserReader:
         if target is not None and isinstance(target.node, ast.ClassDef):
             return self._instance(target, node, frame, given, named)
         if target is not None:
-            near = target.module is self._module or parsers or _adds_flags(target.module.tree)
+            near = target.module is self._module or parsers or target.module.parsed.adds_flags
             return self._run(target, given, named, None, frame, node) if near else None
         if parsers and last_name(node) not in _HARMLESS:
             self._facts.doubt(f"{_place(node, frame)}: {full or 'a call'} may add flags to the parser")
@@ -367,10 +368,13 @@ class ParserReader:
             for name, node in values.items():
                 scope.names[name] = caller.scope.value_or(node, None)
         known = repr([scope.names.get(name) for name in names])
-        key = (id(function), hash(known), *(id(bound.get(name)) for name in names if bound.get(name)))
+        key = (id(function), hash(known), *(_identity(bound.get(name)) for name in names if bound.get(name)))
         depth = caller.depth + 1 if caller else 1
         if key in self._called or depth > MOST_DEPTH:
             return self._called.get(key)
+        if len(self._called) == MOST_CALLS:
+            self._facts.doubt(f"only the first {MOST_CALLS:,} function calls were followed")
+            return None
         self._called[key] = None
         frame = Frame(module, scope, dict(bound), owner, depth=depth)
         if names and given:
@@ -390,6 +394,11 @@ class ParserReader:
         if names and all(isinstance(name, str) and name for name in names):
             flag = _flag(names, given, scope, adder == "add_option")
             parser.flags += [flag] if flag else []
+
+
+def _identity(value: Value) -> int:
+    """Return the same number for all objects of a class: attributes are known by name, not by object."""
+    return id(value.found.node) if isinstance(value, Instance) else id(value)
 
 
 def _place(node: ast.expr | ast.stmt, frame: Frame) -> str:

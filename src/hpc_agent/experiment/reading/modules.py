@@ -37,6 +37,7 @@ class Parsed:
         self.tree = tree
         self.reads_variables = b"environ" in data or b"getenv" in data
         self.reads_words = b"argv" in data
+        self.adds_flags = any(word in data for word in (b".add_arg", b".add_option", b".add_parser"))
         # Calls of an imported file without any of these words read no command line.
         self.may_parse = any(word in data for word in _WORDS)
 
