@@ -258,6 +258,7 @@ def test_why_rsync_fails(host, tmp_path, shell, file):
     assert (tmp_path / "there/a").read_text() == "x"
 
 
+@pytest.mark.slow(reason="sshd is away for longer than a watch waits between two looks")
 def test_a_watch_survives_an_sshd_that_is_gone_and_one_that_hangs(host, run_cli, repo, tmp_path, world_home):
     host.serve()
     go_on = tmp_path / "go-on"
