@@ -199,6 +199,7 @@ def _apply(history: History, line: Line, at: float) -> None:
                 raise ValueError(f"trial {line.trial} is asked where {len(history.trials)} comes next")
             facts = {name: getattr(line, name) for name in ("iteration", "params", "origin", "attrs", "library")}
             history.trials.append(Trial(number=line.trial, asked_at=at, **facts))
+            history.stopped = None  # failed trials are tried again
         case Submitted():
             if line.run_id not in history.runs:  # an interrupted submission is adopted: its line may come twice
                 history.jobs += line.jobs

@@ -1,6 +1,6 @@
 """The ended tasks of many runs, for a client that names those that it knows already: a campaign looks in one command."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from ..shared import task_record
 from ..shared.errors import NodeError
@@ -18,8 +18,8 @@ MESSAGE_LIMIT = 200
 def ended(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the new ends of tasks. Request: ``runs`` = [{root, run_id, known: ranges}], ``metrics``: the names wanted.
 
-    Each run has ``ended`` (task -> state, metrics, seconds, cpus, why), the numbers of ``running``, ``pending`` and
-    ``unknown`` tasks, the arrays ``to_submit`` and ``held`` for the canary, and ``stale``, or its ``error`` and ``code``.
+    Each run has ``ended`` (task -> state, metrics, seconds, cpus, why), the ``counts`` of its tasks, its
+    ``lifecycle_state``, the arrays ``to_submit`` and ``held`` for the canary, and ``stale``; or its ``error`` and ``code``.
     """
     known = {run["run_id"]: decode_ranges(run.get("known") or "") for run in request["runs"]}
     answers: Dict[str, Any] = {}
@@ -32,7 +32,7 @@ def ended(request: Dict[str, Any]) -> Dict[str, Any]:
     return {"runs": answers}
 
 
-def _ends(status: RunStatus, known: Any, metrics: Any) -> Dict[str, Any]:
+def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, Any]:
     whole = status_answer(status)
     final = {COMPLETE, FAILED, LOST}
     if whole["lifecycle_state"] == "abandoned":  # no trace of them for five minutes
@@ -41,20 +41,19 @@ def _ends(status: RunStatus, known: Any, metrics: Any) -> Dict[str, Any]:
     ends = {str(task): _end(status, task, metrics) for task in tasks}
     return {
         "ended": {task: end for task, end in ends.items() if end},
-        "running": whole["counts"]["running"],
-        "pending": whole["counts"]["pending"],
-        "unknown": whole["counts"]["unknown"],
+        "counts": whole["counts"],
+        "lifecycle_state": whole["lifecycle_state"],
         "to_submit": whole["to_submit"],
         "held": whole["held_for_canary"],
         "stale": (whole["stale"] or {}).get("error"),
     }
 
 
-def _end(status: RunStatus, task: int, metrics: Any) -> Optional[Dict[str, Any]]:
+def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str, Any]]:
     """Return the end of a task; None while its record cannot be read."""
     record = task_record.read_record(status.folder, task)
-    array = (status.arrays_with(task) or [None])[-1]
-    resources = (array.resources if array else None) or status.run.resources
+    arrays = status.arrays_with(task)
+    resources = (arrays[-1].resources if arrays else {}) or status.run.resources
     end: Dict[str, Any] = {"cpus": int(resources.get("cpus") or 1)}
     if status.state[task] != COMPLETE:
         facts = status.records.failed.get(task)
