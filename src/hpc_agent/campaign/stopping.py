@@ -73,7 +73,7 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
     """
     name, direction = criterion(manifest)
     best = min if direction == "minimize" else max
-    usable = {trial.number for trial in history.ranked(manifest, name)}
+    usable = {trial.number for trial in history.ranked(manifest, name)} if manifest.metrics else set()
     found: list[float | None] = []
     for trials in history.iterations.values():
         if any(trial.is_open for trial in trials):
@@ -88,8 +88,10 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
 
 
 def criterion(manifest: Manifest) -> tuple[str, str]:
-    """Return the metric that the criteria look at, and its direction."""
+    """Return the metric that the criteria look at, empty where none is known, and its direction."""
     criteria = manifest.stop_criteria
+    if not manifest.metrics:  # tasks.py asks, and no iteration has ended
+        return criteria.metric or "", criteria.direction or "minimize"
     metric = next(one for one in manifest.metrics if criteria.metric in (None, one.name))
     return metric.name, criteria.direction or metric.direction
 
