@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from hpc_agent import errors
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Tell, Trial
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, Trial, apply
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, next_step, tell_of
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
@@ -172,18 +172,17 @@ class Driver:
                     self._write([step.line])
                 return step
 
-    def _write(self, lines: list[Any]) -> None:
-        """Append lines, and read the history anew."""
+    def _write(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            self.journal.append(line)
-        self.history = self.journal.history()
+            apply(self.history, line, self.journal.append(line))
 
     def _look(self) -> None:
         """Write the ends of trials in the order of their numbers, and submit arrays that were kept back."""
         self.problems, self.person_first = [], ""
         looks = self.runs.look(self.history)
         tells = [tell for run_id, seen in looks.items() for tell in self._tells(run_id, seen)]
-        self._write(sorted(tells, key=lambda tell: tell.trial))
+        tells.sort(key=lambda tell: tell.trial)
+        self._write(tells)
         self.told += len(tells)
         for run_id, seen in looks.items():
             if problem := problem_of(run_id, seen):
