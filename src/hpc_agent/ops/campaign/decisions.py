@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -89,8 +89,8 @@ class CampaignAdvanceResult(Result):
     reason: Annotated[Reason, doc("of a stop: which of the six")]
     detail: str
     status: Annotated[dict[str, int], doc("iterations, and trials in each state")]
-    converged: CampaignConvergedResult
-    budget: CampaignBudgetResult
+    converged: Annotated[dict[str, Any], doc("as campaign-converged")]
+    budget: Annotated[dict[str, Any], doc("as campaign-budget")]
     next_command: Annotated[str, doc("empty after a stop")]
     notes: list[str] = []
 
@@ -109,11 +109,17 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
         reason=found.reason,
         detail=found.detail,
         status={"iterations": len(known.history.iterations), **counts_of(known.history.trials)},
-        converged=_converged(known),
-        budget=_budget(known),
+        converged=_part(_converged(known)),
+        budget=_part(_budget(known)),
         next_command=command,
         notes=known.notes,
     )
+
+
+def _part(result: Result) -> dict[str, Any]:
+    """Return an answer as a part of another one."""
+    document: dict[str, Any] = msgspec.to_builtins(result)
+    return {name: value for name, value in document.items() if name not in ("campaign_id", "partial_errors")}
 
 
 def decide(known: KnownCampaign, now: float) -> tuple[Decision, str]:

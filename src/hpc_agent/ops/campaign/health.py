@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from typing import Annotated, Any
 
+from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.quantiles import exact_quantiles
@@ -71,15 +71,10 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
 def _wanted(run: RunRecord, request: CampaignHealthRequest) -> bool:
     if request.cluster is not None and run.cluster != request.cluster:
         return False
-    return request.since is None or run.started_at >= _seconds(request.since)
-
-
-def _seconds(text: str) -> float:
     try:
-        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return request.since is None or run.started_at >= seconds_of(request.since)
     except ValueError:
-        raise SpecInvalid(f"{text!r} is no date such as 2026-01-31", field="since") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        raise SpecInvalid(f"{request.since!r} is no date such as 2026-01-31", field="since") from None
 
 
 def _causes(known: KnownCampaign, names: set[str], rows: list[dict[str, Any]]) -> Counter[str]:

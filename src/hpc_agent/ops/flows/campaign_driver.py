@@ -11,12 +11,12 @@ from hpc_agent import errors
 from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, Trial, apply
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, next_step, tell_of
-from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
+from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.ops.campaign.known_campaign import CampaignScoped
 from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook, problem_of
 from hpc_agent.ops.monitor.monitor_flow import PollInterval
-from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
+from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.outage import REPEATED
-from hpc_agent.ops.run.run_request import Name
 from hpc_agent.ops.submit.submit import SUBMIT_ERRORS
 from hpc_agent.state.repo_files import RepoLayout, experiment_root
 from hpc_agent.world import World
@@ -24,11 +24,9 @@ from hpc_agent.world import World
 AT_WORK = "at_work"
 
 
-class CampaignDriverRequest(Request):
+class CampaignDriverRequest(CampaignScoped):
     """The campaign, and how long to drive it."""
 
-    campaign_id: Name
-    experiment_dir: ExperimentDir = "."
     dry_run: Annotated[bool, doc("name the next step only: no SSH, nothing is written")] = False
     loop: Annotated[bool, doc("go on until the campaign has ended")] = False
     retry_failed: Annotated[bool, doc("ask every failed trial once more, also of a campaign that has ended")] = False
@@ -58,6 +56,7 @@ class CampaignDriverResult(Result):
     stage="campaign",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=[*SUBMIT_ERRORS, errors.JournalCorrupt, errors.NeedsResolution, errors.SchemaIncompat],
+    positional="campaign_id",
     progress=True,
 )
 def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDriverResult:
@@ -68,6 +67,12 @@ def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDri
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     manifest = read_manifest(repo, request.campaign_id)
+    if manifest.is_own:
+        raise errors.PreconditionFailed(
+            f"the tasks.py of {repo.root} chooses the trials of {manifest.campaign_id}, not a strategy",
+            field="campaign_id",
+            remediation=f"See its next step: 'hpc-agent campaign-advance --campaign-id {manifest.campaign_id}'.",
+        )
     if request.dry_run:
         return _dry_run(world, repo, manifest)
     with _lock(repo, manifest) as is_mine:
