@@ -148,7 +148,10 @@ def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLoc
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     """Install the snapshot and make the run's folder; ``run.json`` is written last."""
     run = from_document(RunDocument, request["run"])
-    incoming = request["incoming"]
+    incoming = request.get("incoming") or ""
+    if request.get("manifest") is None and not os.path.isdir(_snapshot_path(root, run.snapshot)):
+        message = "the snapshot of %s is not on the cluster any more" % run.run_id
+        raise NodeError("precondition_failed", message, _AGAIN, {"snapshot": "missing"})
     for name in request.get("shared_pushed") or []:  # folders and files, of which unchanged files were not pushed
         source = os.path.join(incoming, name)
         paths = [os.path.join(inside, file) for inside, _, files in os.walk(source) for file in files] or [source]
@@ -168,12 +171,15 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
         runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
-    shutil.rmtree(incoming, ignore_errors=True)
+    if incoming:
+        shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         make_folder(path)
     _make_work_folder(folder, run, _snapshot_path(root, run.snapshot))
     if not os.path.isfile(folder.document):
         write_bytes(folder.digests, _decompress(request["digests"]))
+        if request.get("tasks"):
+            write_bytes(folder.given_tasks, _decompress(request["tasks"]))
         write_json(folder.document, request["run"])
 
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc_agent._version import __version__
-from hpc_agent.errors import HpcError, StorageFull
+from hpc_agent.errors import HpcError, PreconditionFailed, StorageFull
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
 from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
-from hpc_agent.ops.run.run_request import submit_command
+from hpc_agent.ops.run.run_request import saved_command, submit_command
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import save
@@ -57,9 +57,42 @@ class NewRun:
     def submit(self) -> Submitted:
         """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
         frozen = self.frozen
-        command = submit_command(self.request, self.world.cwd)
-        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=command)
+        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=self._command())
         write_run_sidecar(frozen.repo, self.sidecar)
+        found = self._submit_here() if self._is_known_there() else None
+        answer, pushed = found or self._push_and_submit()
+        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
+        keep_document(frozen.repo, answer["run"], answer["arrays"])
+        self.manifests.keep(frozen.snapshot, frozen.tree.entries)
+        record = self.journal.load(self.run_id)
+        record.status = "in_flight"
+        return Submitted(record, answer, pushed)
+
+    def _command(self) -> str:
+        """Return the command that goes on with this submission."""
+        if self.frozen.trials:
+            return self.frozen.trials.command
+        if self.request.tasks is None:
+            return submit_command(self.request, self.world.cwd)
+        return saved_command(self.request, self.world.cwd, self.journal.folder / "specs" / f"{self.run_id}.json")
+
+    def _is_known_there(self) -> bool:
+        """Return True where inline tasks need no push: the snapshot was on the cluster after an earlier submission."""
+        inline = self.request.tasks is not None
+        return inline and not self.pushed_shared and self.frozen.snapshot in self.manifests.names()
+
+    def _submit_here(self) -> tuple[dict[str, Any], int] | None:
+        """Submit with the snapshot that is there, in one SSH command. Return None when the snapshot is there no more."""
+        try:
+            return self._ask_submit({"snapshot": True, "base": None, "incoming": None}), 0
+        except PreconditionFailed as error:
+            if error.details.get("snapshot") != "missing":
+                raise
+            return None
+
+    def _push_and_submit(self) -> tuple[dict[str, Any], int]:
+        """Ask what the cluster has, push the rest, submit: two SSH commands and one rsync at most."""
+        frozen = self.frozen
         self.world.progress.update("asking", cluster=frozen.cluster.name)
         # The cluster names the snapshot that the push can build on, and the free room.
         client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
@@ -73,20 +106,18 @@ class NewRun:
         }
         there = frozen.node.bootstrap("prepare", question)
         pushed = self._push(there)
+        return self._ask_submit(there), pushed
+
+    def _ask_submit(self, there: dict[str, Any]) -> dict[str, Any]:
+        frozen = self.frozen
         self.world.progress.update("submitting", arrays=len(self.planned.arrays.arrays))
         try:
-            answer = frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
+            return frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
         except HpcError as error:
             arrays = error.details.get("arrays") or {}
             keep_document(frozen.repo, error.details.pop("run", None), arrays)
             journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted=False)
             raise
-        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
-        keep_document(frozen.repo, answer["run"], answer["arrays"])
-        self.manifests.keep(frozen.snapshot, frozen.tree.entries)
-        record = self.journal.load(self.run_id)
-        record.status = "in_flight"
-        return Submitted(record, answer, pushed)
 
     def _push(self, there: dict[str, Any]) -> int:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
@@ -115,6 +146,7 @@ class NewRun:
             "base": there["base"],
             "incoming": there["incoming"],
             "digests": frozen.tasks.digests(),
+            "tasks": frozen.tasks.inline(),
             "site": frozen.node.site,
             "shared_pushed": self.pushed_shared,
         }
@@ -164,6 +196,9 @@ class NewRun:
             chain={"mode": mode, "segments": resolved.segments} if mode else None,
             canary=planned.has_canary,
             plan=planned.shape(),
+            inline_tasks=request.tasks is not None,
+            trials=frozen.trials.numbers if frozen.trials else [],
+            early_stop=frozen.trials.early_stop if frozen.trials else None,
         )
 
 

@@ -15,7 +15,7 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
-from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.ops.run.run_request import SubmitRequest, Trials
 from hpc_agent.ops.run.submission import ask_advance, kept_back
 from hpc_agent.ops.submit.new_run import NewRun
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -56,13 +56,18 @@ class SubmitResult(Result):
     progress=True,
 )
 def submit(request: SubmitRequest, world: World) -> SubmitResult:
-    """Freeze and push the code, and submit every task of .hpc/tasks.py as job arrays, exactly once.
+    """Freeze and push the code, and submit every task of .hpc/tasks.py (or of ``tasks``) as job arrays, exactly once.
 
     The same request again returns the run that was submitted before (``deduped``). Changed parameters, code or executor
     make a new run. A failed run needs ``rerun`` to run again. After a kill the same command goes on where it stopped.
     """
+    return submit_run(request, world)
+
+
+def submit_run(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
+    """Submit a run exactly once; a campaign's run has ``trials``. Raises SUBMIT_ERRORS."""
     world.progress.update("resolving tasks")
-    with freeze(world, request) as frozen:
+    with freeze(world, request, trials) as frozen:
         check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
         planned = plan_run(frozen, request)
         if request.dry_run:
