@@ -20,7 +20,9 @@ def batch(run_cli, repo, verb, specs, *flags, **fields):
 
 
 def three(**more):
-    return [{"executor": SCALED.replace("N", str(factor)), "run_name": f"times{factor}", **more} for factor in (1, 2, 3)]
+    return [
+        {"executor": SCALED.replace("N", str(factor)), "run_name": f"times{factor}", **more} for factor in (1, 2, 3)
+    ]
 
 
 def test_one_push_and_one_round_trip(site, run_cli, tmp_path, ssh_counter):
