@@ -85,8 +85,13 @@ class AbortIf(Document, kw_only=True, frozen=True):
     after_tasks: Annotated[Count, _doc("not before so many trials have ended")] = 1
 
 
+StrategyName = Literal["quasi_random", "random", "grid", "tpe", "cma_es", "halving", "own"]
+
+
 class Strategy(Document, kw_only=True, frozen=True):
-    name: Literal["grid", "random", "quasi_random", "tpe", "cma_es", "halving"] = "quasi_random"
+    """Who chooses the points. ``own``: the tasks.py of the repo, from ``prior`` of the kit."""
+
+    name: StrategyName = "quasi_random"
     params: dict[str, Any] = {}
 
 
@@ -117,8 +122,8 @@ class Manifest(Document, kw_only=True, frozen=True):
     campaign_id: str
     created_at: Annotated[str, _doc("UTC")] = ""
     goal: str = ""
-    space: dict[str, Parameter]
-    metrics: Annotated[list[Metric], Meta(min_length=1)]
+    space: dict[str, Parameter] = {}
+    metrics: list[Metric] = []
     constraints: list[Constraint] = []
     strategy: Strategy = Strategy()
     seed: int = 0
@@ -137,6 +142,11 @@ class Manifest(Document, kw_only=True, frozen=True):
     early_stop: EarlyStop | None = None
     seed_from: list[Source] = []
     submit: Annotated[dict[str, Any], _doc("fields of the submit requests: cluster, executor, resources, ...")] = {}
+
+    @property
+    def is_own(self) -> bool:
+        """Return True when tasks.py asks, and the user submits."""
+        return self.strategy.name == "own"
 
     @property
     def resource(self) -> str | None:
@@ -191,8 +201,13 @@ def _unreadable(path: Path, error: Exception) -> JournalCorrupt:
 
 def check_manifest(manifest: Manifest) -> Manifest:
     """Return the manifest when its parts agree. Raises SpecInvalid, which names the field."""
-    if not manifest.space:
-        raise SpecInvalid("the search space has no parameter", field="space")
+    if bool(manifest.space) == manifest.is_own:
+        message = (
+            "the strategy 'own' has no space: tasks.py chooses" if manifest.space else "the space has no parameter"
+        )
+        raise SpecInvalid(message, field="space")
+    if not manifest.metrics and not manifest.is_own:
+        raise SpecInvalid("no metric is named", field="metrics")
     for name, parameter in manifest.space.items():
         _check_parameter(name, parameter)
     names = [metric.name for metric in manifest.metrics]

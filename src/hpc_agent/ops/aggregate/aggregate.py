@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from hpc_agent.campaign.tagged import keep_iteration
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
@@ -106,6 +107,7 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
         )
     wanted = request.output_dir
     folder = local_path(world.cwd, wanted, "output_dir", True) if wanted else run.repo.aggregate(run.record.run_id)
+    keep_iteration(run.repo, run.record, waves)
     counts = {"complete": included == total, "total_tasks": total, "included_tasks": included, **left_out}
     return _write_table(run, folder, waves, request.replicates, counts)
 
