@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.memory.grounding import Start, Wanted, grounding
 from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
 from hpc_agent.ops.memory.interviews import Interview, seconds_of
 from hpc_agent.ops.memory.rollup import generator_rollup, rollup
@@ -37,6 +38,12 @@ class RecallRequest(Request):
     limit: Annotated[int, doc("interviews to show, newest first; the rollup is over all that fit", ge=0)] = 20
     include_runtime: Annotated[bool, doc("time of tasks and rate of failures, as measured")] = False
     include_generator_stats: Annotated[bool, doc("observed values of parameters, by kind of generator")] = False
+    metric: Annotated[str | None, doc("metric of the starts; default: the campaign's, or one whose name says it")] = (
+        None
+    )
+    direction: Annotated[
+        Literal["minimize", "maximize"] | None, doc("of the metric; default: the campaign's, or by its name")
+    ] = None
 
 
 class RecallResult(Result):
@@ -47,15 +54,20 @@ class RecallResult(Result):
     rollup: Annotated[
         dict[str, Any], doc("over all that fit: counts, histograms, quantiles; runtime_rollup, generator_rollup")
     ]
+    starts: Annotated[
+        list[Start], doc("the best points of past campaigns and runs, at most three of a kind and metric")
+    ] = []
     notes: list[str] = []
+    next_command: Annotated[str, doc("begins a campaign at the first start; empty: there is none")] = ""
 
 
 @primitive(stage="memory", errors=[SpecInvalid], positional="words")
 def recall(request: RecallRequest, world: World) -> RecallResult:
     """Find past interviews (interview.json) below the experiment roots, with counts, quantiles and observed ranges.
 
-    The answer reports what was observed; what to conclude is the caller's. An index in the cache folder makes the next
-    call fast. Each interview is looked at in each call, so a changed, new or removed one is noticed.
+    The answer reports what was observed, and offers the best points of past campaigns and runs as a start; what to
+    conclude is the caller's. An index in the cache folder makes the next call fast. Each interview is looked at in each
+    call, so a changed, new or removed one is noticed.
     """
     since = _since(request.since, world.now()) if request.since else None
     found, errors = _all_found(request, world)
@@ -69,13 +81,16 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
         summary["runtime_rollup"] = runtime_rollup(folders, world.journal_root)
     if request.include_generator_stats:
         summary["generator_rollup"] = generator_rollup(facts)
+    starts, command, more = grounding(facts, Wanted(request.metric, request.direction), world)
     return RecallResult(
         campaigns=shown,
         total_matching=len(fitting),
         showing=len(shown),
         unreadable=len(errors),
         rollup=summary,
-        notes=_notes(found, fitting, since),
+        starts=starts,
+        notes=[*_notes(found, fitting, since), *more[:NAMED_PROBLEMS]],
+        next_command=command,
         partial_errors=_named(errors),
     )
 
