@@ -18,7 +18,8 @@ VERBS = {
     "prepare": "submission.run_submission", "submit": "submission.run_submission", "advance": "submission.run_submission",
     "look_up": "submission.run_submission",
     "resubmit": "submission.resubmission", "report": "why.answers", "overview": "why.answers",
-    "adoptable": "look.known_runs", "verify": "look.known_runs", "logs": "why.answers", "paths": "look.site_facts",
+    "adoptable": "look.known_runs", "verify": "look.known_runs", "ended": "look.ended_tasks",
+    "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
     "constrain": "submission.constraints", "many": "entry",
 }  # fmt: skip
