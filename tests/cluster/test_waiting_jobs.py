@@ -81,26 +81,37 @@ def test_slurm_refuses_for_an_element_that_has_started(site, run_cli, tmp_path):
 
 
 @pytest.mark.parametrize("site", ["sge-ssh"], indirect=True)
-def test_grid_engine_changes_a_job_that_waits(site, run_cli, tmp_path, ssh_counter):
+def test_grid_engine_changes_a_job_that_waits(site, run_cli, tmp_path, clusters_file, ssh_counter):
+    """The second array waits for the first one, which runs."""
+    clusters_file.write_text(site.clusters_yaml(constraints={"max_array_size": 1, "max_concurrent_jobs": 1}))
+    flag = site.scratch / "go"
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
-    [job] = submit(run_cli, repo, WRITE, "--extra-flags=-h", "--walltime-sec", "1200", "--constraint", "highp")[
-        "job_ids"
-    ]
+    executor = f"until [ -e {flag} ]; do sleep 0.2; done; {WRITE}"
+    runs, waits = submit(run_cli, repo, executor, "--walltime-sec", "1200", "--constraint", "highp")["job_ids"]
+    until(lambda: re.search(rf"^ *{runs} .* r ", site.run("qstat").stdout, re.MULTILINE))
+    before = site.run("qstat", "-j", runs).stdout
     ssh_counter.reset()
     told = update(run_cli, repo, "--add-features", "A100", "--walltime-sec", "300", "--partition", "all.q").data
     assert ssh_counter.count() == 1, ssh_counter.lines()
-    assert (told["job_ids_updated"], told["new_features"]) == ([job], {"highp,A100": "a0"})
-    asked = site.run("qstat", "-j", job).stdout
+    assert (told["job_ids_updated"], list(told["job_ids_left"])) == ([waits], [runs])
+    assert told["new_features"] == {"highp": "a0", "highp,A100": "a1"}
+    asked = site.run("qstat", "-j", waits).stdout
     resources = re.search(r"hard resource_list: *(.*)", asked).group(1).split(",")
     assert {"h_rt=300", "highp=TRUE", "A100=TRUE"} <= set(resources), asked
     assert any(name.startswith("h_data=") for name in resources), "memory is asked for as before"
     assert re.search(r"hard_queue_list: *all.q", asked)
+    assert asks_of(site.run("qstat", "-j", runs).stdout) == asks_of(before)
     refused = update(run_cli, repo, "--set-features", "nosuchresource=1")
     assert (refused.code, refused.envelope["error_code"]) == (2, "scheduler_refused")
-    assert update(run_cli, repo, "--set-features", "highp").data["job_ids_updated"] == [job]
-    site.run("qrls", job)
+    assert update(run_cli, repo, "--set-features", "highp").data["job_ids_updated"] == [waits]
+    flag.write_text("")
     assert watch(run_cli, repo)["last_status"]["complete"] == 2
-    assert update(run_cli, repo, "--set-features", "highp").data["job_ids_left"] == {job: "none of its elements waits"}
+    ended = update(run_cli, repo, "--set-features", "highp").data
+    assert ended["job_ids_left"] == dict.fromkeys([runs, waits], "none of its elements waits")
+
+
+def asks_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("hard resource_list", "hard_queue_list"))]
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

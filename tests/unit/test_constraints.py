@@ -155,11 +155,10 @@ JOB = Job(
 def test_the_commands_of_the_schedulers():
     fields = ["constraint", "partition", "walltime_sec"]
     assert Slurm().change_command("7", "0-1,3", JOB, fields) == [
-        "scontrol", "update", "JobId=7_[0-1,3]", "Features=avx", "Partition=short", "TimeLimit=00:02:00",
+        "scontrol", "update", "JobId=7_[0-1,3]", "NumTasks=1", "Features=avx", "Partition=short", "TimeLimit=00:02:00",
     ]  # fmt: skip
-    assert Slurm().change_command("7", "0", JOB._replace(placement={}), ["walltime_sec"]) == [
-        "scontrol", "update", "JobId=7_[0]", "Features=", "TimeLimit=00:02:00",
-    ]  # fmt: skip
+    alone = JOB._replace(placement={}, resources={"nodes": 2})
+    assert Slurm().change_command("7", "0", alone, ["constraint"])[2:] == ["JobId=7_[0]", "NumTasks=2", "Features="]
     assert GridEngine().change_command("7", "0-3", JOB, fields) == [
         "qalter", "-l", "h_rt=90", "-l", "h_data=100M", "-q", "short", "-l", "avx", "-l", "license=1", "7",
     ]  # fmt: skip

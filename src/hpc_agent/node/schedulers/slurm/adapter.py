@@ -127,14 +127,15 @@ class Slurm(base.Scheduler):
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
 
     def change_command(self, job_id: str, waiting: str, job: base.Job, fields: Sequence[str]) -> List[str]:
-        # Features are always named: of an element that has started in the meantime SLURM then refuses the whole change.
+        # The number of tasks stays. It is named because SLURM then refuses the whole change of an element that has started in
+        # the meantime; beside the features it would refuse those, and still give the running element the new time limit.
+        guard = "NumTasks=%d" % int(job.resources.get("nodes") or 1)
         words = {
             "constraint": "Features=%s" % (job.placement.get("constraint") or ""),
             "partition": "Partition=%s" % job.placement.get("partition"),
             "walltime_sec": "TimeLimit=" + _walltime(job.resources.get("walltime_sec") or 0),
         }
-        names = ["constraint"] + [name for name in fields if name != "constraint"]
-        return ["scontrol", "update", "JobId=%s_[%s]" % (job_id, waiting)] + [words[name] for name in names]
+        return ["scontrol", "update", "JobId=%s_[%s]" % (job_id, waiting), guard] + [words[name] for name in fields]
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         # Not --jobs: squeue fails when the only job of the list is no longer there.
