@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..look import usage
 from ..look.run_status import RunStatus
@@ -14,7 +14,7 @@ from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
-from ..shared.task_record import read_record
+from ..shared.task_record import TaskRecord, read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
 NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
@@ -30,7 +30,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     status = RunStatus(folder, request.get("site") or {})
     status.save()
     arrays = status.arrays
-    waves = _waves(arrays)
+    waves = waves_of(arrays)
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
@@ -42,10 +42,11 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
         # A later status of the ended run measures again, also the tasks without a record.
         "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
         "measured_as": "records",
+        "stale": status.stale,
     }
 
 
-def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
+def waves_of(arrays: List[Array]) -> Dict[str, List[int]]:
     """Return the tasks of each wave. A task counts once, for the first wave that has it, though several arrays name it."""
     waves: Dict[str, List[int]] = {}
     seen: Set[int] = set()
@@ -62,11 +63,7 @@ def _wave(
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
-    path = os.path.join(folder.combiner, "wave_%s.json" % wave)
-    try:
-        kept = read_json(path, {})
-    except ValueError:
-        kept = {}
+    kept = read_partial(folder, wave)
     partial = {
         "format": FORMAT,
         "wave": int(wave),
@@ -78,16 +75,44 @@ def _wave(
         "missing": encode_ranges(t for t in members if states[t] in NOT_ENDED),
         "oom_killed": encode_ranges(set(members).intersection(status.records.oom_killed)),
     }
-    fresh = any(kept.get(name) != partial[name] for name in ("format", "included", "replicates"))
-    if fresh:
-        partial.update(_fold(folder, run, complete, replicates))
+    fresh = any(kept.get(name) != partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
+    if fresh or tasks_in(kept) != len(complete):
+        fresh = True
+        partial.update(fold(folder, run, complete, replicates))
         make_folder(folder.combiner)
-        write_json(path, partial)
+        write_json(partial_path(folder, wave), partial)
     return dict({} if fresh else kept, **partial, fresh=fresh)
 
 
-def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
-    """Return the table of the tasks, their usage, and the tasks without metrics."""
+def partial_path(folder: RunFolder, wave: str) -> str:
+    return os.path.join(folder.combiner, "wave_%s.json" % wave)
+
+
+def read_partial(folder: RunFolder, wave: str) -> Dict[str, Any]:
+    """Return the kept partial of a wave; an empty one where it is missing or torn."""
+    try:
+        kept = read_json(partial_path(folder, wave), {})
+    except ValueError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def tasks_in(partial: Dict[str, Any]) -> int:
+    """Return the number of tasks in the table of a partial; -1 where it is damaged."""
+    try:
+        return sum(count for count, _ in partial["table"]["groups"].values())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return -1
+
+
+def fold(
+    folder: RunFolder,
+    run: Dict[str, Any],
+    tasks: List[int],
+    replicates: List[str],
+    each: Optional[Callable[[TaskRecord], None]] = None,
+) -> Dict[str, Any]:
+    """Return the table of the tasks, their usage, and the tasks without metrics. ``each`` gets every record in turn."""
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
@@ -97,6 +122,8 @@ def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: 
         record = read_record(folder, task)
         if record is None:
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
+        if each:
+            each(record)
         values = {name: _value(value) for name, value in (record.metrics or {}).items()}
         if not values:
             empty.append(task)
