@@ -21,8 +21,9 @@ NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete.
+    """Return the partials of the asked waves (all by default).
 
+    A kept partial is used while no other task is complete, unless the request says ``force``.
     The scheduler is asked about tasks without a record of their latest attempt: they may have failed without one.
     """
     folder = existing_run(request["root"], request["run_id"])
@@ -37,8 +38,9 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
         raise NodeError("spec_invalid", "there is no wave %s; the run has waves %s" % (unknown[0], ", ".join(waves)))
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
+    force = bool(request.get("force"))
     return {
-        "waves": {wave: _wave(status, run, wave, waves[wave], replicates) for wave in chosen},
+        "waves": {wave: _wave(status, run, wave, waves[wave], replicates, force) for wave in chosen},
         # A later status of the ended run measures again, also the tasks without a record.
         "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
         "measured_as": "records",
@@ -58,7 +60,7 @@ def waves_of(arrays: List[Array]) -> Dict[str, List[int]]:
 
 
 def _wave(
-    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str]
+    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str], force: bool
 ) -> Dict[str, Any]:
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
@@ -76,7 +78,7 @@ def _wave(
         "oom_killed": encode_ranges(set(members).intersection(status.records.oom_killed)),
     }
     fresh = any(kept.get(name) != partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
-    if fresh or tasks_in(kept) != len(complete):
+    if fresh or force or tasks_in(kept) != len(complete):
         fresh = True
         partial.update(fold(folder, run, complete, replicates))
         make_folder(folder.combiner)
@@ -110,9 +112,12 @@ def fold(
     run: Dict[str, Any],
     tasks: List[int],
     replicates: List[str],
-    each: Optional[Callable[[TaskRecord], None]] = None,
+    each: Optional[Callable[[int, Optional[TaskRecord]], None]] = None,
 ) -> Dict[str, Any]:
-    """Return the table of the tasks, their usage, and the tasks without metrics. ``each`` gets every record in turn."""
+    """Return the table of the tasks, their usage, and the tasks without metrics.
+
+    ``each`` gets every task with its record in turn, None where that cannot be read: without ``each`` that is an error.
+    """
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
@@ -120,10 +125,12 @@ def fold(
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
-        if record is None:
-            raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         if each:
-            each(record)
+            each(task, record)
+        if record is None:
+            if each:
+                continue
+            raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         values = {name: _value(value) for name, value in (record.metrics or {}).items()}
         if not values:
             empty.append(task)

@@ -41,6 +41,7 @@ class AggregateRequest(RunScoped):
     mode: Annotated[
         Literal["auto", "combiner-only"], doc("combiner-only: the built-in statistics; auto: what fits the run")
     ] = "auto"
+    force: Annotated[bool, doc("fold the records again, also of waves that have not changed")] = False
     require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
     parquet: Annotated[bool, doc("write table.parquet too; needs the extra 'parquet'")] = False
     output_dir: Annotated[str | None, doc("folder of the table; results/<run_id> in the repo by default")] = None
@@ -131,7 +132,7 @@ def make_table(request: AggregateRequest, world: World) -> Aggregated:
         parquet_library()
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    folded = fold_run(run, request.wave, request.over)
+    folded = fold_run(run, request.wave, request.over, request.force)
     counts = folded.counts()
     _check_tasks(run.record.run_id, counts, request.require_complete)
     folder = run.repo.aggregate(run.record.run_id)
@@ -142,9 +143,10 @@ def make_table(request: AggregateRequest, world: World) -> Aggregated:
     return write_table(run, folder, folded, request, world.now())
 
 
-def fold_run(run: KnownRun, waves: list[int], over: list[str]) -> Folded:
+def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = False) -> Folded:
     """Combine the waves of a run (all by default) on the cluster, in one command, and merge their partials."""
-    answer = ask_measured(run, "combine", {"waves": waves or None, "replicates": over}, COMBINE_TIMEOUT_SEC)
+    question = {"waves": waves or None, "replicates": over, "force": force}
+    answer = ask_measured(run, "combine", question, COMBINE_TIMEOUT_SEC)
     table, problems = Table(replicates=over), MetricProblems()
     for wave in answer["waves"].values():
         table.merge(Table.from_json(wave["table"]))
