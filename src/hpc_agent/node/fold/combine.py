@@ -121,6 +121,7 @@ def fold(
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
+    names: Set[str] = set()
     problems = MetricProblems()
     cpu = wall = 0.0
     for task in tasks:
@@ -143,11 +144,13 @@ def fold(
             message = "the weight is no positive number: the task's values are counted in nan_count"
             problems.add([task], message, weight_name, str(weight)[:60])
             weight = math.nan
+        names.update(record.kwargs or {})
         table.add_task(record.kwargs or {}, values, weight)
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
+        "kwargs": sorted(names),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
