@@ -154,7 +154,7 @@ def _graph(
             {"@id": request.license, "@type": "CreativeWork", "name": request.license.rstrip("/").rpartition("/")[2]}
         )
     if people:
-        root["author"] = [{"@id": person["@id"]} for person in people]
+        root["author"] = _refer(people)
     return [
         {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": CRATE}},
         root,
@@ -180,10 +180,10 @@ def _action(
         "name": f"{tasks['total']} tasks of {run_id}",
         "description": f"{run.record.executor}, once for each task, as job arrays on {run.record.cluster}",
         "instrument": {"@id": "#command"},
-        "object": [{"@id": one["@id"]} for one in inputs] + [{"@id": name} for name in given],
-        "result": [{"@id": name} for name in TABLES if name in files],
-        "actionStatus": {"@id": f"http://schema.org/{'Completed' if complete else 'Failed'}ActionStatus"},
-        "agent": [{"@id": person["@id"]} for person in people] or {"@id": "#hpc-agent"},
+        "object": _refer([*inputs, *({"@id": name} for name in given)]),
+        "result": _refer([{"@id": name} for name in TABLES if name in files]),
+        "actionStatus": f"http://schema.org/{'Completed' if complete else 'Failed'}ActionStatus",
+        "agent": _refer(people) or {"@id": "#hpc-agent"},
     }
     if not complete:
         action["error"] = (
@@ -191,8 +191,14 @@ def _action(
         )
     for name, at in (("startTime", tasks["first"]), ("endTime", tasks["last"])):
         if at:
-            action[name] = iso(at)
+            action[name] = iso(at).replace("Z", "+00:00")
     return action
+
+
+def _refer(entities: list[dict[str, Any]]) -> Any:
+    """Return references to the entities; RO-Crate wants one alone not to be a list."""
+    found = [{"@id": entity["@id"]} for entity in entities]
+    return found[0] if len(found) == 1 else found
 
 
 def _software(document: dict[str, Any]) -> list[dict[str, Any]]:
