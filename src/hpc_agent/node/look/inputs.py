@@ -2,7 +2,7 @@
 
 import os
 from contextlib import suppress
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_json
@@ -21,25 +21,28 @@ def hash_inputs(request: Dict[str, Any]) -> Dict[str, Any]:
         raise NodeError("spec_invalid", "inputs: %s" % error, _REMEDY) from error
 
 
-def changed_inputs(root: str, run: Dict[str, Any]) -> List[str]:
-    """Return a sentence for each declared input of a run that is not as it was at the submission."""
-    told = []
+def inputs_now(root: str, run: Dict[str, Any]) -> Tuple[List[Dict[str, Any]], List[str]]:
+    """Return the declared inputs of a run as they are now, and a sentence for each that changed since the submission."""
+    now, told = [], []
     for before in run.get("inputs") or []:
         where = place(before["path"], run.get("shared") or {})
         if where is None:
-            continue  # in the snapshot, which does not change
+            now.append(before)  # in the snapshot, which does not change
+            continue
         try:
-            [now] = _hashed(root, [where])
+            [found] = _hashed(root, [where])
         except ValueError as error:
             told.append(str(error))
+            now.append({"path": before["path"], "files": 0, "bytes": 0, "sha256": "", "sampled": 0, "listed": {}})
             continue
-        if now["sha256"] != before["sha256"]:
-            old, new = before.get("listed") or {}, now["listed"]
+        now.append(found)
+        if found["sha256"] != before["sha256"]:
+            old, new = before["listed"], found["listed"]
             names = (
                 sorted(name for name in set(old) | set(new) if old.get(name) != new.get(name)) if old and new else []
             )
             told.append("%s changed%s" % (before["path"], " (%s)" % ", ".join(names[:3]) if names else ""))
-    return told
+    return now, told
 
 
 def _hashed(root: str, places: List[Place]) -> List[Dict[str, Any]]:

@@ -5,7 +5,7 @@ import os
 import zlib
 from typing import Any, Dict, Optional
 
-from ..look.inputs import changed_inputs
+from ..look.inputs import inputs_now
 from ..shared import run_folder
 from ..shared.files import read_json
 from ..shared.ledger import PLANNED, Array, arrays_of
@@ -13,8 +13,8 @@ from . import run_submission
 
 
 def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what is needed to submit the run ``of`` again: ``snapshot`` (True while it is there), ``changed_inputs``, and
-    ``taken``: run id -> the run that it repeats, of the runs whose id begins with ``base`` and ``-r``.
+    """Return what is needed to submit the run ``of`` again: ``run``, ``snapshot`` (True while it is there), ``inputs`` as they
+    are now, ``changed_inputs``, and ``taken``: run id -> the run that it repeats, of the runs whose id begins with ``base`` and ``-r``.
     """
     root = run_folder.check_root(request["root"])
     run = read_json(run_folder.existing_run(root, request["of"]).document)
@@ -24,7 +24,8 @@ def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
             document = read_json(run_folder.run_folder(root, name).document, {})
             taken[name] = document.get("reproduces")
     snapshot = os.path.isdir(os.path.join(root, "snapshots", run["snapshot"]))
-    return {"run": run, "snapshot": snapshot, "changed_inputs": changed_inputs(root, run), "taken": taken}
+    inputs, changed = inputs_now(root, run)
+    return {"run": run, "snapshot": snapshot, "inputs": inputs, "changed_inputs": changed, "taken": taken}
 
 
 def reproduce(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -38,7 +39,7 @@ def reproduce(request: Dict[str, Any]) -> Dict[str, Any]:
     run = read_json(source.document)
     again = dict(
         run, run_id=request["run_id"], remote_path=folder.path, submitted_at=request["submitted_at"],
-        reproduces=request["of"], campaign_id=None, trials=[], early_stop=None, job_ids=[],
+        reproduces=request["of"], inputs=request["inputs"], campaign_id=None, trials=[], early_stop=None, job_ids=[],
     )  # fmt: skip
     planned = [array for array in arrays_of(source) if array.resubmit is None]
     job = read_json(source.submission, {})

@@ -68,7 +68,7 @@ def reproduce_run(request: ReproduceRunRequest, world: World) -> ReproduceRunRes
             note = f"{run_id} repeats {of} already and has not ended, as far as is known here"
             return _result(run, first, run_id, there, deduped=True, notes=[note])
         _check(run, there, request.changed_inputs_ok or known is not None)
-        answer = _submit(world, run, first, run_id, request)
+        answer = _submit(world, run, first, run_id, there["inputs"], request.changed_inputs_ok)
     return _result(run, first, run_id, there, deduped=False, notes=kept_back(answer))
 
 
@@ -108,20 +108,29 @@ def _check(run: KnownRun, there: dict[str, Any], inputs_ok: bool) -> None:
         )
 
 
-def _submit(world: World, run: KnownRun, first: Sidecar, run_id: str, request: ReproduceRunRequest) -> dict[str, Any]:
+def _submit(
+    world: World, run: KnownRun, first: Sidecar, run_id: str, inputs: list[dict[str, Any]], inputs_ok: bool
+) -> dict[str, Any]:
     """Journal the intent, submit, journal the outcome. Return the cluster's answer."""
     repo, journal, node, of = run.repo, run.journal, run.node, run.record.run_id
     path = f"{node.root}/runs/{run_id}"
     submitted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(world.now()))
     sidecar = msgspec.structs.replace(
-        first, run_id=run_id, remote_path=path, submitted_at=submitted_at, reproduces=of, campaign_id=None, trials=[],
-        early_stop=None,
+        first, run_id=run_id, remote_path=path, submitted_at=submitted_at, reproduces=of, inputs=inputs,
+        campaign_id=None, trials=[], early_stop=None,
     )  # fmt: skip
-    command = f"hpc-agent reproduce-run --run-id {of}" + (" --changed-inputs-ok" if request.changed_inputs_ok else "")
+    command = f"hpc-agent reproduce-run --run-id {of}" + (" --changed-inputs-ok" if inputs_ok else "")
     journal.append(run_id, "submitting", **identity_of(sidecar), command=command)
     write_run_sidecar(repo, sidecar)
     world.progress.update("submitting", run=run_id)
-    question = {"root": node.root, "of": of, "run_id": run_id, "submitted_at": submitted_at, "owner": owner()}
+    question = {
+        "root": node.root,
+        "of": of,
+        "run_id": run_id,
+        "submitted_at": submitted_at,
+        "inputs": inputs,
+        "owner": owner(),
+    }
     try:
         answer = node.bootstrap("reproduce", {**question, "site": node.site}, SUBMIT_TIMEOUT_SEC)
     except HpcError as error:

@@ -73,7 +73,7 @@ def changes(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[str
     for path in dict.fromkeys([*first, *second]):
         old, new = first.get(path), second.get(path)
         if old is None or new is None:
-            told.append(f"{path} was {'not ' if old is None else ''}declared before")
+            told.append(f"{path} {'was not declared before' if old is None else 'is not declared any more'}")
         elif old["sha256"] != new["sha256"]:
             names = sorted(old["listed"].keys() | new["listed"].keys())
             names = [name for name in names if old["listed"].get(name) != new["listed"].get(name)]

@@ -210,9 +210,9 @@ def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
     if earlier.run_id.startswith(frozen.run_id()):
         return [f"the same as {earlier.run_id}, run again as asked"]
     data = changes(earlier.inputs, frozen.inputs)
-    changed = "the command or its settings"
-    if earlier.tree_sha != frozen.tree.sha:
-        changed = "the code"
-    elif data:
-        changed = f"the data (inputs: {'; '.join(data[:3])})"
-    return [f"same parameters as {earlier.run_id}, but {changed} changed: this is a new run"]
+    changed = "the command or its settings changed"
+    if data:
+        changed = f"the inputs differ ({'; '.join(data[:3])})"
+    elif earlier.tree_sha != frozen.tree.sha:
+        changed = "the code changed"
+    return [f"same parameters as {earlier.run_id}, but {changed}: this is a new run"]
