@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
+
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
@@ -19,7 +21,7 @@ from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, tab
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
 from hpc_agent.ops.run.run_status import oom_notes, stale_errors
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
@@ -198,7 +200,8 @@ def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateR
     selection = select(columns, request, "aggregate")
     notes = [*oom_notes(folded.ranges("oom_killed")), *selection.notes, *_notes(rows, request)]
     document = _document(run, folded, request.over, rows, now)
-    save(folder / "table.json", document)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(str(folder / "table.json"), msgspec.json.encode(document, order="sorted"))
     write_bytes(str(folder / "table.csv"), as_csv(columns).encode())
     parquet = folder / "table.parquet"
     if request.parquet or parquet.exists():  # an earlier one must not be of another table
@@ -277,6 +280,12 @@ def _answer(
 def first_ranges(text: str) -> str:
     """Return the first ranges, as many as an answer shows."""
     return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0]
+
+
+def named_ranges(text: str) -> str:
+    """Return the first ranges for a sentence, which says when there are more."""
+    shown = first_ranges(text)
+    return shown if shown == text else f"{shown} and more"
 
 
 def _unusual(overall: dict[str, Any], name: str) -> dict[str, int]:
