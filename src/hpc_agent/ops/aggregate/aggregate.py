@@ -10,6 +10,7 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.metric_problems import RANGES_SHOWN, SHOWN, MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count
@@ -23,7 +24,6 @@ from hpc_agent.world import World
 COMBINE_TIMEOUT_SEC = 1800.0
 # The answer has the first rows up to so many bytes, with the statistics of table.csv. table.json has all of both.
 ROWS_BYTES = 4000
-REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 
 
 class AggregateRequest(RunScoped):
