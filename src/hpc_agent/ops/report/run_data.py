@@ -89,7 +89,11 @@ def _about(run: KnownRun, sidecar: Sidecar | None, state: dict[str, Any]) -> str
         facts[0] += f" ({sidecar.scheduler})"
     if run.record.submitted_at:
         facts.append("submitted " + _when(run.record.submitted_at))
-    facts.append({"in_flight": "under way"}.get(state["lifecycle_state"], state["lifecycle_state"]))
+    facts.append(
+        {"in_flight": "under way", "failed": "ended, with failed tasks"}.get(
+            state["lifecycle_state"], state["lifecycle_state"]
+        )
+    )
     return ", ".join(facts)
 
 

@@ -10,7 +10,7 @@ from hpc_agent.view.report.charts import distribution as drawn
 from hpc_agent.view.report.charts import effects
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, embedded, joined, tag
-from hpc_agent.view.report.numbers import cell, count, number
+from hpc_agent.view.report.numbers import cell, count, number, percent, spread
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
@@ -55,16 +55,17 @@ def _columns(data: ReportData, left_out: list[str]) -> list[dict[str, Any]]:
     for what, every in (("parameters", len(shown)), ("metrics", len(metrics))):
         if every > MOST_COLUMNS:
             left_out.append(f"the table has {MOST_COLUMNS} of {every} {what}")
-    columns: list[dict[str, Any]] = []
+    of_metrics = [
+        {"name": metrics[at], "kind": "metric", "at": len(names) + 1 + at, "text": False}
+        for at in main_first[:MOST_COLUMNS]
+    ]
+    columns: list[dict[str, Any]] = of_metrics[:1]  # the main one comes first: on a phone it is in sight
     for at, name in shown[:MOST_COLUMNS]:
         is_text = any(isinstance(row[at], str) and row[at] != "" for row in rows)
         columns.append({"name": name, "kind": "parameter", "at": at, "text": is_text})
     if any(row[len(names)] > 1 for row in rows):
         columns.append({"name": f"{data.noun}s", "kind": "count", "at": len(names), "text": False})
-    return columns + [
-        {"name": metrics[at], "kind": "metric", "at": len(names) + 1 + at, "text": False}
-        for at in main_first[:MOST_COLUMNS]
-    ]
+    return columns + of_metrics[1:]
 
 
 def table(data: ReportData, left_out: list[str]) -> Markup:
@@ -142,14 +143,13 @@ def _value(value: Any) -> Any:
     if mean is None:
         return None
     short = float(f"{mean:.{DIGITS}g}")
-    return [short, float(f"{std:.3g}")] if size and size > 1 and std is not None else short
+    return [short, float(f"{std:.{DIGITS}g}")] if size and size > 1 and std is not None else short
 
 
 def _cell(value: Any, column: dict[str, Any]) -> Markup:
     text = "" if value is None else cell(value)
     if column["kind"] == "metric" and value is not None:
-        mean, *spread = value if isinstance(value, list) else [value]
-        text = number(mean) + (f" \N{PLUS-MINUS SIGN} {number(spread[0], 2)}" if spread else "")
+        text = spread(*value) if isinstance(value, list) else number(value, keep=True)
     return tag("td", {"class": "text"} if column["text"] else {}, text)
 
 
@@ -184,7 +184,7 @@ def explorer(data: ReportData, left_out: list[str]) -> Markup:
 
 
 def _about_axes(data: ReportData) -> str:
-    told = [f"{axis['name']} {number(100 * axis['strength'], 2)} %" for axis in data.binned["axes"]]
+    told = [f"{axis['name']} {percent(axis['strength'])}" for axis in data.binned["axes"]]
     return f"Share of the variance of {data.binned['metrics'][0]} that each parameter explains by itself: {', '.join(told)}."
 
 
@@ -251,7 +251,16 @@ def _pair(
     drawn_lines = effects.lines(first, second, turned, metric)
     if drawn_lines is None:
         return map_
-    return joined([map_, _figure(f"{metric}: lines", drawn_lines, f"Mean of {rows} at each point.")])
+    return joined(
+        [
+            map_,
+            _figure(
+                f"{metric} against {first['name']}, a line for each {second['name']}",
+                drawn_lines,
+                f"Mean of {rows} at each point.",
+            ),
+        ]
+    )
 
 
 def _parallel(data: ReportData) -> Markup | None:
@@ -264,7 +273,11 @@ def _parallel(data: ReportData) -> Markup | None:
     if len(rows) < 2:
         return None
     said = f"Each line is a row of the table ({len(rows):,} rows). "
-    said += "Orange: the ten best; the others are darker, the better they are." if data.direction else "Darker: higher."
+    said += (
+        "Orange: the ten best; the better the others, the stronger their colour."
+        if data.direction
+        else "The higher, the stronger."
+    )
     charts = [tag("div", {"class": f"only-{kind}"}, effects.parallel(axes, rows, metric, data.direction, width))
               for kind, width in (("narrow", 400), ("wide", 860))]  # fmt: skip
     wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
@@ -287,21 +300,23 @@ def distribution(data: ReportData, left_out: list[str]) -> Markup:
         if found and found["n"] > 1:
             said = f"{found['n']:,} {noun}; 90 % lie between {number(found['q05'])} and {number(found['q95'])}."
             figures.append(_figure(metric, drawn.histogram(found, metric, noun), said))
-    spread = data.spread
-    if spread is None:
+    repeated = data.spread
+    if repeated is None:
         said = f"No point was repeated, so nothing is known of the spread between replicates{_hint(data)}."
         return joined([tag("div", {"class": "charts"}, joined(figures)), tag("p", {"class": "note"}, said)])
-    points = spread["points"]
+    points = repeated["points"]
     points = points if data.direction != "max" else points[::-1]
     shown = points[:BEST_POINTS] if data.direction else [*points[: BEST_POINTS // 2], *points[-BEST_POINTS // 2 :]]
     shown = points if len(points) <= BEST_POINTS else shown
     varying = [axis["name"] for axis in data.binned["axes"]][:4]
     which = "the best" if data.direction else "the lowest and the highest"
-    title = f"{data.main} over replicates" + (f": {which} {len(shown)} points" if spread["total"] > len(shown) else "")
-    said = "Dot: median; bar: the middle half; line: from the lowest to the highest; at the right mean \N{PLUS-MINUS SIGN} "
-    said += f"standard deviation. Typical deviation within a point: {number(spread['within'], 2)}."
-    if spread["total"] > len(shown):
-        left_out.append(f"the replicates of {spread['total'] - len(shown):,} of {spread['total']:,} points")
+    title = f"{data.main} over replicates" + (
+        f": {which} {len(shown)} points" if repeated["total"] > len(shown) else ""
+    )
+    said = "Dot: median; bar: the middle half; line: from the lowest to the highest; right: mean \N{PLUS-MINUS SIGN} "
+    said += f"standard deviation. Typical deviation within a point: {number(repeated['within'], 2)}."
+    if repeated["total"] > len(shown):
+        left_out.append(f"the replicates of {repeated['total'] - len(shown):,} of {repeated['total']:,} points")
     boxes = _figure(title, drawn.replicates(shown, str(data.main), varying), said)
     return tag("div", {"class": "charts"}, boxes, joined(figures))
 

@@ -11,7 +11,7 @@ from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, joined, tag
-from hpc_agent.view.report.numbers import core_time, count, duration, mebibytes, number
+from hpc_agent.view.report.numbers import core_time, count, duration, mebibytes, number, percent
 from hpc_agent.view.report.plot import Plot
 
 STATES = ("complete", "running", "failed", "unknown", "pending")
@@ -66,7 +66,7 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     if data.usage:
         hours = data.usage["core_hours"]
         if total := sum(hours.values()):
-            tiles.append(("cores held", core_time(total), f"{number(100 * hours['computing'] / total, 2)} % computing"))
+            tiles.append(("cores held", core_time(total), f"{percent(hours['computing'] / total)} computing"))
         if gpu := data.usage["gpu_hours"]:
             tiles.append(("GPU-hours", number(gpu, 3), ""))
     return tiles
@@ -135,7 +135,7 @@ def resources(data: ReportData) -> Markup:
         said = _advice(found, limit, mebibytes, who, asked.get("mem_mb")) + " Of the largest process."
         figures.append(_figure("Memory", chart, said))
     if sum(usage["core_hours"].values()):
-        figures.append(_figure("Core-hours", drawn.core_hours(usage["core_hours"]), _waste(usage)))
+        figures.append(_figure("Cores", drawn.core_hours(usage["core_hours"]), _waste(usage)))
     if not figures:
         return tag("p", {}, "No task has left measurements yet.")
     return tag("div", {"class": "charts"}, joined(figures))
@@ -146,7 +146,7 @@ def _advice(found: dict[str, Any], asked: float | None, say: Any, who: str, limi
     if not asked:
         return f"{said}; what was asked for is not recorded."
     varied = f" ({say(limits[0])} to {say(limits[1])} in different arrays)" if limits[0] != limits[1] else ""
-    return f"{said} of {say(asked)}{varied}, {number(100 * found['max'] / asked, 2)} %."
+    return f"{said} of {say(asked)}{varied}, {percent(found['max'] / asked)}."
 
 
 def _waste(usage: dict[str, Any]) -> str:
@@ -167,16 +167,18 @@ def failures(data: ReportData) -> Markup:
 
 def _cause(group: dict[str, Any]) -> Markup:
     sample = group["sample"]
-    facts = [("Tasks", group["tasks"]), ("Evidence", group.get("evidence")), ("Confidence", group.get("confidence")),
+    evidence = "; ".join(f"{one['source']}: {one['text']}" for one in group.get("evidence") or [])
+    facts = [("Tasks", group["tasks"]), ("Evidence", evidence), ("Confidence", group.get("confidence")),
              ("Nodes", ", ".join(f"{host} ({tasks})" for host, tasks in group.get("hosts", {}).items())),
              ("Sample", f"task {sample['task']}" + (f": {sample['message']}" if sample.get("message") else "")),
-             ("Exception", sample.get("exception")), ("Where", sample.get("frame")), ("Remedy", group.get("remedy"))]  # fmt: skip
+             ("Line", sample.get("line")), ("Where", sample.get("frame")), ("Remedy", group.get("remedy"))]  # fmt: skip
+    kind = f" ({sample['exception']})" if sample.get("exception") else ""
     log = sample.get("log_tail") or ""
     shown = tag("details", {"open": True}, tag("summary", {}, f"The last lines of task {sample['task']}"),
                 tag("pre", {"tabindex": 0, "role": "region", "aria-label": f"Log of task {sample['task']}"}, log))  # fmt: skip
     return tag(
         "div", {"class": "cause"},
-        tag("h3", {}, f"{group['title']}: {count(group['count'], 'task')}"),
+        tag("h3", {}, f"{group['title']}{kind}: {count(group['count'], 'task')}"),
         _facts([(name, str(value)) for name, value in facts if value]),
         shown if log.strip() else tag("p", {"class": "note"}, "The task left no log."),
     )  # fmt: skip

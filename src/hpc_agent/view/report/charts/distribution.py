@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import number
+from hpc_agent.view.report.numbers import cell, number, spread
 from hpc_agent.view.report.plot import CHARACTER, Plot, Scale, clipped
 
 
@@ -50,25 +50,24 @@ def mark(plot: Plot, place: float, text: str, kind: str, y: float = 32.0) -> Non
 
 def replicates(points: Sequence[dict[str, Any]], metric: str, names: Sequence[str]) -> Markup:
     """Draw the five figures of each point as a box, with the point's parameters above."""
-    plot = Plot(f"{metric} over replicates of {len(points)} points", height=62 + 34 * len(points))
+    plot = Plot(f"{metric} over replicates of {len(points)} points", height=62 + 36 * len(points))
     scale = Scale.padded(min(p["min"] for p in points), max(p["max"] for p in points))
-    scale.pixels = (14.0, plot.right)
+    scale.pixels = (8.0, plot.width - 140.0)
     plot.path("".join(f"M{scale(tick):.1f} 8V{plot.bottom:.0f}" for tick in scale.ticks), "grid")
+    edge = -1.0
     for tick, text in zip(scale.ticks, scale.labels, strict=True):
-        plot.text(scale(tick), plot.bottom + 16, text, "tick mid")
+        if scale(tick) - CHARACTER * len(text) / 2 > edge:
+            edge = scale(tick) + CHARACTER * len(text) / 2 + 4
+            plot.text(scale(tick), plot.bottom + 16, text, "tick mid")
     for at, point in enumerate(points):
-        top = 10 + 34 * at
-        told = ", ".join(f"{name} {_cell(point['kwargs'].get(name))}" for name in names) or "all tasks"
-        about = f"{number(point['mean'])} \N{PLUS-MINUS SIGN} {number(point['std'] or 0.0, 2)}, n = {point['count']}"
-        plot.text(14, top + 9, clipped(told, plot.width - 30 - CHARACTER * len(about)), "tick halo")
-        plot.text(plot.right, top + 9, about, "tick end halo")
-        middle = top + 20
+        top = 10 + 36 * at
+        told = ", ".join(f"{name}={cell(point['kwargs'].get(name, ''))}" for name in names) or "all tasks"
+        plot.text(4, top + 9, clipped(told, plot.width - 8), "tick halo")
+        middle = top + 22
+        about = f"{spread(point['mean'], point['std'] or 0.0)}, n={point['count']}"
+        plot.text(plot.width - 2, middle + 4, about, "tick end")
         plot.path(f"M{scale(point['min']):.1f} {middle}H{scale(point['max']):.1f}", "whisker")
         plot.path(f"M{scale(point['q25']):.1f} {middle}H{max(scale(point['q75']), scale(point['q25']) + 1):.1f}", "box")
         plot.dots([(scale(point["median"]), middle)], "s0")
-    plot.titles(metric, "")
+    plot.text(4 + (plot.width - 140) / 2, plot.height - 6, clipped(metric, plot.width - 150), "title mid")
     return plot.svg()
-
-
-def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)

@@ -127,7 +127,7 @@ def heat_map(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric
         left, top = plot.left + column * i, plot.bottom - row_height * (j + 1)
         paths[step] += f"M{left + 1:.1f} {top + 1:.0f}h{column - 2:.1f}v{row_height - 2}h{2 - column:.1f}z"
         if digits:
-            text = number(mean, digits)
+            text = number(mean, digits, keep=True)
             labels.append(
                 (left + column / 2, top + 17, text if len(text) * 5.6 < column else "", f"inside i{step} mid")
             )

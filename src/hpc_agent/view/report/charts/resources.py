@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc_agent.view.report.charts.distribution import bars_of, mark
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import core_time, duration, number
+from hpc_agent.view.report.numbers import core_time, duration, number, percent
 from hpc_agent.view.report.plot import CHARACTER, WIDTH, Plot, Scale
 
 FAR = 8.0  # from this ratio of asked to used on, the axis is logarithmic: both ends can be read
@@ -67,10 +68,9 @@ def core_hours(hours: dict[str, float]) -> Markup:
         at += wide
     for row, (name, kind) in enumerate(parts):
         plot.path(f"M{left} {46 + 19 * row}h11v11h-11z", f"fill {kind}")
-        share = 100 * hours[name] / total
         plot.text(left + 18, 56 + 19 * row, words[name], "label")
         plot.text(plot.width * 0.62, 56 + 19 * row, core_time(hours[name]), "label end")
-        plot.text(right, 56 + 19 * row, f"{number(share, 2 if share < 10 else 3)} %", "label end")
+        plot.text(right, 56 + 19 * row, percent(hours[name] / total), "label end")
     return plot.svg()
 
 
@@ -84,7 +84,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
         f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 220 + gap * len(rows)
     )
     plot.bottom = 180.0
-    x, y = Scale(0, end, "time"), Scale(0, max(*running, 1), "count")
+    x, y = Scale(0, end, "time"), Scale(0, math.ceil(max(*running, 1)), "count")
     height, plot.height = plot.height, 214
     plot.frame(x, y, "time since the first start", "tasks that run at once")
     plot.height = height
