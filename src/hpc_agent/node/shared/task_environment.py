@@ -47,12 +47,16 @@ OWN_NAMES = frozenset(
 
 
 def load_tasks(path: str) -> Any:
-    """Import the file ``path`` as the module ``tasks``, without a bytecode cache. Its folder and repo are importable."""
+    """Import the file ``path`` as the module ``tasks``, without a bytecode cache.
+
+    Its folder, the repo, and the experiment kit of the run are importable.
+    """
     import importlib.util
 
     sys.dont_write_bytecode = True
-    for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
-        if folder not in sys.path:
+    here = os.path.dirname(path)
+    for folder in (os.path.join(here, "_hpc_kit"), os.path.dirname(here), here):
+        if folder not in sys.path and os.path.isdir(folder):
             sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location("tasks", path)
     if spec is None or spec.loader is None:
