@@ -12,16 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.campaign import strategies
-from hpc_agent.campaign.budget import exhausted, remaining, spent_of
-from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of, fold
-from hpc_agent.campaign.manifest import Manifest, check_manifest, read_manifest, write_manifest
-from hpc_agent.campaign.space import coordinate_of, every_value, points, size, value_at
+from hpc_agent.campaign.journal import History, Submitted, event_of, fold
+from hpc_agent.campaign.manifest import Manifest, check_manifest
 from hpc_agent.campaign.step import AskNow, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import check_series, decision
-from hpc_agent.campaign.strategies.simple import halton_point
-from hpc_agent.errors import JournalCorrupt, SchemaIncompat, SpecInvalid
-from hpc_agent.state.repo_files import RepoLayout
-from hpc_agent.world import World
 
 SPACE = {
     "lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},

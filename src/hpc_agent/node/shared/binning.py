@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
+MOST_ROWS = 600
 MOST_BINS = 12
 MOST_AXES = 8
 MOST_PAIRED = 6  # axes that are shown against each other
@@ -213,3 +214,39 @@ def histogram(values: Sequence[float]) -> Optional[Dict[str, Any]]:
     counts = counts if bins > 1 else [len(ordered)]
     figures = {"q05": quantile(ordered, 0.05), "median": quantile(ordered, 0.5), "q95": quantile(ordered, 0.95)}
     return dict(figures, n=len(ordered), min=low, max=high, mean=mean_of(ordered), scale=scale, counts=counts)
+
+
+def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any]:
+    """Return columns and at most 600 rows: all of them, or those with the lowest and the highest values, and others evenly.
+
+    A row has ``kwargs``, ``count`` and ``metrics``: name -> at least mean, std and count. It becomes a list: the values of
+    the parameters, the count, and [mean, std, count] of each metric.
+    """
+    names = sorted({name for row in rows for name in row["metrics"]})
+    kwargs = list(dict.fromkeys(name for row in rows for name in row["kwargs"]))
+    chosen, total = rows, len(rows)
+    if total > MOST_ROWS:
+        at = range(total)
+        known = sorted((i for i in at if _mean(rows[i], main) is not None), key=lambda i: _mean(rows[i], main))
+        third = MOST_ROWS // 3
+        picked = set(known[:third] + known[-third:])
+        picked.update(list(at)[:: max(1, -(-total // third))])
+        chosen = [rows[i] for i in sorted(picked)]
+    shown = []
+    for row in chosen:
+        line: List[Any] = [cell_of(row["kwargs"][name]) if name in row["kwargs"] else "" for name in kwargs]
+        line.append(row["count"])
+        for name in names:
+            facts = row["metrics"].get(name) or {}
+            line.append([facts.get(key) for key in ("mean", "std", "count")])
+        shown.append(line)
+    return {"parameters": kwargs, "metrics": names, "rows": shown, "total": total}
+
+
+def cell_of(value: Any) -> Any:
+    """Return a number as it is, and any other value as one short text."""
+    return value if is_number(value) else text_of(value)
+
+
+def _mean(row: Dict[str, Any], metric: Optional[str]) -> Any:
+    return (row["metrics"].get(metric) or {}).get("mean")

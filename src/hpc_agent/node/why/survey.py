@@ -19,7 +19,6 @@ from ..shared.task_states import FAILED, LOST, NAMES
 from .answers import with_causes
 from .diagnosis import diagnose, group_answers
 
-MOST_ROWS = 600
 MOST_SPREADS = 24
 MOST_WAVES = 100
 MOST_GROUPS = 20
@@ -126,7 +125,7 @@ class _Seen(object):
         return {
             "main": main,
             "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
-            "rows": _rows(rows, names, main),
+            "rows": binning.table_rows(rows, main),
             "binned": binning.binned(points, main),
             "spread": _spread(rows, main),
             "overall": self.table.overall(),
@@ -134,38 +133,6 @@ class _Seen(object):
             "problems": told[:10],
             "problem_count": len(told),
         }
-
-
-def _rows(rows: List[Dict[str, Any]], names: List[str], main: Optional[str]) -> Dict[str, Any]:
-    """Return columns and at most 600 rows: all of them, or those with the lowest and the highest values, and others evenly."""
-    kwargs = list(dict.fromkeys(name for row in rows for name in row["kwargs"]))
-    chosen, total = rows, len(rows)
-    if total > MOST_ROWS:
-        at = range(total)
-        known = sorted((i for i in at if _mean(rows[i], main) is not None), key=lambda i: _mean(rows[i], main))
-        third = MOST_ROWS // 3
-        picked = set(known[:third] + known[-third:])
-        picked.update(list(at)[:: max(1, -(-total // third))])
-        chosen = [rows[i] for i in sorted(picked)]
-    shown = []
-    for row in chosen:
-        line: List[Any] = [_cell(row["kwargs"].get(name), name in row["kwargs"]) for name in kwargs]
-        line.append(row["count"])
-        for name in names:
-            facts = row["metrics"].get(name) or {}
-            line.append([facts.get(key) for key in ("mean", "std", "count")])
-        shown.append(line)
-    return {"parameters": kwargs, "metrics": names, "rows": shown, "total": total}
-
-
-def _cell(value: Any, there: bool) -> Any:
-    if not there:
-        return ""
-    return value if binning.is_number(value) else binning.text_of(value)
-
-
-def _mean(row: Dict[str, Any], metric: Optional[str]) -> Any:
-    return (row["metrics"].get(metric) or {}).get("mean")
 
 
 def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[str, Any]]:
@@ -187,7 +154,7 @@ def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[st
 
 
 def _short(kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: _cell(value, True) for name, value in sorted(kwargs.items())}
+    return {name: binning.cell_of(value) for name, value in sorted(kwargs.items())}
 
 
 def _missing(status: RunStatus) -> Dict[str, str]:

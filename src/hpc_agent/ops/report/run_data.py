@@ -15,7 +15,6 @@ from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.view.report.data import Gap, ReportData, Section
 from hpc_agent.view.report.numbers import duration, mebibytes
 from hpc_agent.view.report.sections import flattened
-from hpc_agent.world import World
 
 SURVEY_TIMEOUT_SEC = 1800.0
 NOT_RECORDED = "not recorded"
@@ -40,7 +39,7 @@ def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) 
     return found
 
 
-def run_data(run: KnownRun, found: dict[str, Any], world: World, direction: str | None) -> ReportData:
+def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | None) -> ReportData:
     """Return the document of a run's page."""
     run_id, state = run.record.run_id, found["state"]
     try:
@@ -61,7 +60,7 @@ def run_data(run: KnownRun, found: dict[str, Any], world: World, direction: str 
         kind="run",
         title=(sidecar.run_name if sidecar else "") or run_id,
         about=_about(run, sidecar, state),
-        made_at=world.now(),
+        made_at=now,
         version=__version__,
         noun="task",
         total=state["total"],

@@ -27,6 +27,7 @@ class Campaign(msgspec.Struct, kw_only=True):
     """Trials of a campaign: (number, value of the main metric) of the complete ones; objectives and the Pareto front."""
 
     trials: list[tuple[int, float]] = []
+    best: Annotated[list[tuple[int, float]], Meta(description="each trial that was better than all before it")] = []
     failed: list[int] = []
     target: float | None = None
     objectives: list[str] = []

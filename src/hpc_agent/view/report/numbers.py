@@ -65,7 +65,7 @@ def spread(mean: float, deviation: float) -> str:
     exact = Decimal(deviation)
     decimals = 1 - exact.adjusted() if exact and exact.is_finite() else 0
     if not exact or not 0 <= decimals <= 9 or abs(mean) >= 1e6:
-        return f"{number(mean, keep=True)} {PLUS_MINUS} {number(deviation, 2)}"
+        return f"{number(mean)} {PLUS_MINUS} {number(deviation, 2)}"
     unit = Decimal(1).scaleb(-decimals)
     texts = (f"{Decimal(each).quantize(unit, rounding=ROUND_HALF_UP):,f}" for each in (mean, deviation))
     return f" {PLUS_MINUS} ".join(texts).replace("-", MINUS)
@@ -131,7 +131,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001] or [low]
 
 
-def time_ticks(high: float, wanted: int = 5) -> tuple[list[float], float, str]:
+def time_ticks(high: float, wanted: int = 6) -> tuple[list[float], float, str]:
     """Return ticks in seconds from 0 to ``high``, and the unit's length and name in which their labels are written."""
     size, unit = next(((size, unit) for size, unit in _UNITS if high >= 2 * size), _UNITS[-1])
     if high < 5:

@@ -24,7 +24,7 @@
   };
   const spread = (mean, deviation) => {
     const decimals = deviation ? 1 - Number(deviation.toExponential().split("e")[1]) : -1;
-    if (decimals < 0 || decimals > 9 || Math.abs(mean) >= 1e6) return number(mean, 4, true) + " ± " + number(deviation, 2);
+    if (decimals < 0 || decimals > 9 || Math.abs(mean) >= 1e6) return number(mean) + " ± " + number(deviation, 2);
     return [mean, deviation].map((each) => group(each.toFixed(decimals))).join(" ± ").replace(/-/g, "−");
   };
   window.hpcAgentReport = { number, spread };

@@ -14,7 +14,7 @@ from hpc_agent.view.report.markup import Markup, joined, tag
 from hpc_agent.view.report.numbers import core_time, count, duration, mebibytes, number, percent
 from hpc_agent.view.report.plot import Plot
 
-STATES = ("complete", "running", "failed", "unknown", "pending")
+STATES = ("complete", "stopped", "running", "failed", "unknown", "open", "pending")
 PACKAGES_OPEN = 30
 
 
@@ -212,11 +212,11 @@ def campaign(data: ReportData) -> Markup:
     if told.trials and data.main:
         charts = [
             tag("div", {"class": f"only-{kind}"},
-                history.history(told.trials, told.failed, data.main, data.direction or "min", told.target, width))
+                history.history(told.trials, told.best, told.failed, data.main, told.target, width))
             for kind, width in (("narrow", 400), ("wide", 860))
         ]  # fmt: skip
         wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
-        said = "Each dot is a complete trial; the line is the best so far."
+        said = "Each dot is a trial that ended; the line is the best so far."
         said += f" Crosses at the foot: {count(len(told.failed), 'failed trial')}." if told.failed else ""
         figures.append(tag("figure", {}, charts[0], wide, tag("figcaption", {}, said)))
     if told.both:

@@ -11,38 +11,35 @@ from hpc_agent.view.report.plot import Plot, Scale
 Trial = tuple[int, float]
 
 
-def best_so_far(trials: Sequence[Trial], direction: str) -> list[Trial]:
-    """Return each trial that was better than all before it."""
-    better: list[Trial] = []
-    for at, value in sorted(trials):
-        if not better or (value < better[-1][1] if direction == "min" else value > better[-1][1]):
-            better.append((at, value))
-    return better
-
-
 def history(
-    trials: Sequence[Trial], failed: Sequence[int], metric: str, direction: str, target: float | None, width: int
+    trials: Sequence[Trial],
+    steps: Sequence[Trial],
+    failed: Sequence[int],
+    metric: str,
+    target: float | None,
+    width: int,
 ) -> Markup:
-    """Draw each trial's value, the best so far as steps, failed trials at the foot, and the target."""
-    steps = best_so_far(trials, direction)
-    label = f"{metric} of {len(trials)} trials; best {number(steps[-1][1])} at trial {steps[-1][0]}"
+    """Draw each trial's value, the best so far as ``steps``, failed trials at the foot, and the target."""
+    best = (
+        f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "no trial is within the constraints"
+    )
+    label = f"{metric} of {len(trials)} trials; {best}"
     plot = Plot(label, width, 270, right=14)
     values = [value for _, value in trials] + ([target] if target is not None else [])
     last = max([at for at, _ in trials] + list(failed))
     x, y = Scale(0, max(1, last)), Scale.padded(min(values), max(values))
     plot.frame(x, y, "trial", metric)
     plot.dots([(x(at), y(value)) for at, value in trials], "ring")
-    data = f"M{x(steps[0][0]):.1f} {y(steps[0][1]):.1f}"
-    for at, value in steps[1:]:
-        data += f"H{x(at):.1f}V{y(value):.1f}"
-    plot.path(data + f"H{x(last):.1f}", "line s1")
-    plot.dots([(x(at), y(value)) for at, value in steps], "s1")
+    if steps:
+        data = f"M{x(steps[0][0]):.1f} {y(steps[0][1]):.1f}"
+        data += "".join(f"H{x(at):.1f}V{y(value):.1f}" for at, value in steps[1:])
+        plot.path(f"{data}H{x(last):.1f}", "line s1")
+        plot.dots([(x(at), y(value)) for at, value in steps], "s1")
     plot.path("".join(f"M{x(at) - 3:.1f} {plot.bottom - 3:.0f}l6 6m0 -6l-6 6" for at in failed), "failed-mark")
     if target is not None:
         plot.path(f"M{plot.left:.0f} {y(target):.1f}H{plot.right:.0f}", "mark asked")
         plot.text(plot.right, y(target) - 4, f"target {number(target)}", "label asked end halo")
-    text = f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})"
-    plot.text(plot.right, 13, text, "label t1 end")
+    plot.text(plot.right, 13, best, "label t1 end")
     return plot.svg()
 
 

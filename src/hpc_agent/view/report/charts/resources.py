@@ -100,7 +100,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
         top = 222.0 + gap * at
         began, ended = (wave[name] - found["start"] for name in ("first", "last"))
         left, right = x(max(0.0, began)), max(x(ended), x(max(0.0, began)) + 1.5)
-        plot.path(f"M{left:.1f} {top - 9:.0f}H{right:.1f}v10H{left:.1f}z", "wave")
+        plot.path(f"M{left:.1f} {top - 11:.0f}H{right:.1f}v14H{left:.1f}z", "wave")
         told = f"wave {wave['wave']}: {wave.get('complete', 0):,} of {wave['tasks']:,}"
         beside = right + 6 + CHARACTER * len(told) < plot.width
         inside = not beside and right - left > CHARACTER * len(told) + 8
