@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 MOST_ROWS = 600
 MOST_BINS = 12
+MOST_VALUES = 16  # of a number that are shown one by one
 MOST_AXES = 8
 MOST_PAIRED = 6  # axes that are shown against each other
 MOST_METRICS = 4
@@ -58,8 +59,8 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
             axes.append(axis)
     main = metrics[0] if metrics else None
     for axis in axes:
-        axis["strength"] = _strength([p[1].get(main) for p in points], axis["bins"]) if main else 0.0
-    axes.sort(key=lambda axis: -axis["strength"])
+        axis["strength"] = _strength([p[1].get(main) for p in points], axis["bins"]) if main else None
+    axes.sort(key=lambda axis: -(axis["strength"] or 0.0))
     if len(axes) > MOST_AXES:
         left_out.append("charts show %d of %d parameters: those that explain most of %s"
                         % (MOST_AXES, len(axes), main))  # fmt: skip
@@ -96,7 +97,7 @@ def _axis(name: str, values: List[Any]) -> Optional[Axis]:
         distinct = sorted(set(values))
         scale = "log" if _is_geometric(distinct) else "linear"
         axis = {"name": name, "kind": "number", "scale": scale, "distinct": len(distinct)}
-        if len(distinct) <= MOST_BINS:
+        if len(distinct) <= MOST_VALUES:
             return dict(axis, values=distinct)
         return dict(axis, edges=_edges(distinct[0], distinct[-1], MOST_BINS, scale))
     counts = Counter(map(text_of, values))
@@ -145,11 +146,15 @@ def _bin(edges: Sequence[float], value: float, last: int, scale: str) -> int:
     return max(0, min(last, int(share / width * (last + 1))))
 
 
-def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> float:
-    """Return the share of the variance that the bins' means explain (eta squared), 0 to 1."""
+def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> Optional[float]:
+    """Return the share of the variance that the bins explain beyond chance (epsilon squared), 0 to 1.
+
+    None where every bin has one value: then nothing tells an effect from noise.
+    """
     pairs = [(value, at) for value, at in zip(values, bins) if value is not None]
-    if len(pairs) < 2:
-        return 0.0
+    freedom = len(pairs) - len({at for _, at in pairs})
+    if freedom < 1:
+        return None
     scale = max(abs(value) for value, _ in pairs) or 1.0
     mean = math.fsum(value / scale for value, _ in pairs) / len(pairs)
     groups: Dict[int, List[float]] = {}
@@ -157,7 +162,8 @@ def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> float:
         groups.setdefault(at, []).append(value / scale - mean)
     total = math.fsum(rest * rest for rests in groups.values() for rest in rests)
     between = math.fsum(math.fsum(rests) ** 2 / len(rests) for rests in groups.values())
-    return min(1.0, between / total) if total else 0.0
+    chance = (len(groups) - 1) * (total - between) / freedom
+    return min(1.0, max(0.0, (between - chance) / total)) if total else 0.0
 
 
 def _effect(values: Sequence[Optional[float]], axis: Axis) -> List[Optional[List[float]]]:
@@ -171,11 +177,19 @@ def _effect(values: Sequence[Optional[float]], axis: Axis) -> List[Optional[List
 
 def _figures(ordered: List[float]) -> List[float]:
     quartiles = [quantile(ordered, share) for share in (0.25, 0.5, 0.75)]
-    return [len(ordered), mean_of(ordered), ordered[0], *quartiles, ordered[-1]]
+    return [len(ordered), *map(_rounded, (mean_of(ordered), ordered[0], *quartiles, ordered[-1]))]
 
 
 def mean_of(values: Sequence[float]) -> float:
-    return math.fsum(value / len(values) for value in values)
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # of the sum, not of the mean
+        return math.fsum(value / len(values) for value in values)
+
+
+def _rounded(value: float) -> float:
+    """Return seven digits, which is finer than any chart."""
+    return float("%.7g" % value)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -194,18 +208,21 @@ def _pairs(values: Sequence[Optional[float]], axes: Sequence[Axis]) -> Dict[str,
             for value, i, j in zip(values, axes[first]["bins"], axes[second]["bins"]):
                 if value is not None:
                     sums.setdefault((i, j), []).append(value)
-            cells = [[i, j, len(found), mean_of(found)] for (i, j), found in sorted(sums.items())]
+            cells = [[i, j, len(found), _rounded(mean_of(found))] for (i, j), found in sorted(sums.items())]
             answer["%d %d" % (first, second)] = cells
     return answer
 
 
-def histogram(values: Sequence[float]) -> Optional[Dict[str, Any]]:
-    """Return n, figures and counts of equal bins (of the logarithm, where ``scale`` says so); None without a value."""
+def histogram(values: Sequence[float], wide: bool = False) -> Optional[Dict[str, Any]]:
+    """Return n, figures and counts of equal bins (of the logarithm, where ``scale`` says so); None without a value.
+
+    ``wide``: the chart has room for much larger values, so its scale is logarithmic.
+    """
     if not values:
         return None
     ordered = sorted(values)
     low, high = ordered[0], ordered[-1]
-    scale = "log" if low > 0 and high / low >= 1000 else "linear"
+    scale = "log" if low > 0 and (wide or high / low >= 1000) else "linear"
     bins = max(5, min(MOST_HISTOGRAM_BINS, int(2 * len(ordered) ** (1 / 3.0)))) if high > low else 1  # Rice's rule
     edges = _edges(low, high, bins, scale)
     counts = [0] * bins

@@ -23,6 +23,7 @@ MOST_SPREADS = 24
 MOST_WAVES = 100
 MOST_GROUPS = 20
 MOST_HOSTS = 8
+FAR = 8  # from this ratio of asked to used on, both are on a logarithmic axis
 SPANS = 60  # of the time line
 RANGES_LIMIT = 400
 ENVIRONMENT_LIMIT = 64 << 10
@@ -122,13 +123,18 @@ class _Seen(object):
         names = sorted({name for row in rows for name in row["metrics"]})
         main = metric if metric in names else main_metric(names)
         told = self.problems.to_json()
+        not_finite: "Counter[str]" = Counter()
+        for row in rows:
+            for name, facts in row["metrics"].items():
+                if facts["nan_count"] or facts["inf_count"]:
+                    not_finite[name] += facts["nan_count"] + facts["inf_count"]
         return {
             "main": main,
             "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
             "rows": binning.table_rows(rows, main),
             "binned": binning.binned(points, main),
             "spread": _spread(rows, main),
-            "overall": self.table.overall(),
+            "not_finite": not_finite,
             "without_metrics": encode_ranges(self.without_metrics)[:RANGES_LIMIT],
             "problems": told[:10],
             "problem_count": len(told),
@@ -245,14 +251,19 @@ class Usage(object):
         }
         return {
             "asked": {name: [values[0], values[-1]] for name, values in asked.items() if values},
-            "seconds": binning.histogram(list(self._seconds.values())),
-            "memory_mb": binning.histogram(list(self._memory.values())),
+            "seconds": _used(self._seconds, asked["walltime_sec"]),
+            "memory_mb": _used(self._memory, asked["mem_mb"]),
             "gpu_memory_mb": binning.histogram(self._gpu_memory),
             "core_hours": {name: seconds / 3600.0 for name, seconds in self._hours.items()},
             "gpu_hours": self._gpu_seconds / 3600.0,
             "pack": max([array.pack for array in self._arrays.values()] or [1]),
             "unmeasured": self._unmeasured,
         }
+
+
+def _used(measured: Dict[Tuple[str, int], float], asked: List[float]) -> Optional[Dict[str, Any]]:
+    values = sorted(measured.values())
+    return binning.histogram(values, bool(values and asked and asked[-1] > FAR * values[len(values) // 2]))
 
 
 def _environment(folder: RunFolder) -> Any:

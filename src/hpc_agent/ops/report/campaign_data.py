@@ -65,11 +65,9 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def _about(manifest: Manifest, history: History) -> str:
-    told = [manifest.goal.rstrip(".")] if manifest.goal else []
-    told.append(f"strategy {manifest.strategy.name}, {len(history.iterations)} iterations")
-    if history.stopped:
-        told.append(f"stopped: {history.stopped.reason}")
-    return "; ".join(told)
+    told = f"strategy {manifest.strategy.name}, {len(history.iterations)} iterations"
+    told += f", stopped: {history.stopped.reason}" if history.stopped else ""
+    return f"{manifest.goal} \N{EN DASH} {told}" if manifest.goal else told
 
 
 def _gaps(history: History, manifest: Manifest) -> list[Gap]:
@@ -97,7 +95,11 @@ def _trials(found: list[Any]) -> str:
 
 
 def _history(manifest: Manifest, history: History, spent: Spent, main: str | None, direction: str | None) -> Campaign:
-    told = Campaign(failed=[trial.number for trial in history.trials if trial.state == "failed"])
+    told = Campaign(
+        iterations=len(history.iterations),
+        core_hours=spent.core_hours,
+        failed=[trial.number for trial in history.trials if trial.state == "failed"],
+    )
     criteria = manifest.stop_criteria
     told.target = criteria.target if criteria.metric in (None, main) else None
     for trial in history.trials:
@@ -110,7 +112,7 @@ def _history(manifest: Manifest, history: History, spent: Spent, main: str | Non
             told.best.append((trial.number, value))
     if len(manifest.metrics) > 1:
         first, second = (metric.name for metric in manifest.metrics[:2])
-        told.objectives = [first, second]
+        told.objectives = [f"{one.name} ({one.direction})" for one in manifest.metrics[:2]]
         told.both = [(t.values[first], t.values[second]) for t in history.trials if {first, second} <= t.values.keys()]
         told.front = [(t.values[first], t.values[second]) for t in history.pareto_front(manifest)]
     limits = {name: getattr(manifest.budget, name) for name in LIMITS}

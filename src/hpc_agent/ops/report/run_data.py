@@ -118,10 +118,9 @@ def _gaps(run_id: str, found: dict[str, Any]) -> list[Gap]:
         what = f"{number:,} complete tasks gave no metric" if number != 1 else "1 complete task gave no metric"
         gaps.append(Gap(what=what if number else "many complete tasks gave no metric", tasks=whole if number else "",
                         command=f"hpc-agent aggregate --run-id {run_id}"))  # fmt: skip
-    for metric, facts in found["overall"].items():
-        bad = facts["nan_count"] + facts["inf_count"]
-        if bad:
-            gaps.append(Gap(what=f"{bad:,} values of {metric} are NaN or infinite: no figure counts them"))
+    for metric, bad in found["not_finite"].items():
+        said = "value of {} is" if bad == 1 else "values of {} are"
+        gaps.append(Gap(what=f"{bad:,} {said.format(metric)} NaN or infinite: no figure counts them"))
     if found["problem_count"]:
         first = found["problems"][0]
         gaps.append(Gap(what=f"{found['problem_count']} kinds of values were not taken as metrics, first: {first['message']}",

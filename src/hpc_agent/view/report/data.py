@@ -34,6 +34,8 @@ class Campaign(msgspec.Struct, kw_only=True):
     both: list[tuple[float, float]] = []
     front: list[tuple[float, float]] = []
     budget: list[tuple[str, float, float]] = []
+    iterations: int = 0
+    core_hours: float = 0.0
 
 
 class ReportData(msgspec.Struct, kw_only=True):

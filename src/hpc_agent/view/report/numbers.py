@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
+
+from hpc_agent.node.shared.binning import quantile
 
 MINUS, TIMES, PLUS_MINUS = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -71,23 +74,30 @@ def spread(mean: float, deviation: float) -> str:
     return f" {PLUS_MINUS} ".join(texts).replace("-", MINUS)
 
 
+def fence(values: Sequence[float], reach: float) -> tuple[float, float]:
+    """Return the extremes, or nearer limits: so many interquartile ranges (Tukey's fences) around the middle half."""
+    ordered = sorted(values)
+    quarter, three_quarters = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    room = reach * (three_quarters - quarter)
+    if not room:
+        return ordered[0], ordered[-1]
+    return max(ordered[0], quarter - room), min(ordered[-1], three_quarters + room)
+
+
 def count(value: int, noun: str) -> str:
     """Return ``1 task``, ``1,200 tasks``."""
     return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
 
 
-def cell(value: Any) -> str:
-    """Return a parameter's value, unrounded."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return str(value)
-    text = repr(value).removesuffix(".0").replace("e-0", "e-").replace("e+", "e")
-    return MINUS + text[1:] if text.startswith("-") else text
+def cell(value: Any, digits: int = 6) -> str:
+    """Return a parameter's value; a float is rounded to so many digits."""
+    return number(value, digits) if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:
     """Return seconds with the unit that keeps the number small: ``0.42 s``, ``12 min``, ``3.5 h``."""
     for size, unit in _UNITS[:-1]:
-        if seconds >= 2 * size:
+        if seconds >= 2 * size or seconds == size:
             return f"{number(seconds / size, 2 if seconds < 100 * size else 3)}{NBSP}{unit}"
     return f"{number(seconds, 2 if seconds < 100 else 3)}{NBSP}s"
 
@@ -115,7 +125,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     if power == 0:
         return [low]
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.7)
     first = math.ceil(low / step - 1e-9)
     found = [(first + at) * step for at in range(int(span / step + 1e-9) + 1)]
     return [round(tick, 12 - math.floor(math.log10(step))) if 1e-9 < step < 1e9 else tick

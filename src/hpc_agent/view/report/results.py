@@ -10,7 +10,7 @@ from hpc_agent.view.report.charts import distribution as drawn
 from hpc_agent.view.report.charts import effects
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, embedded, joined, tag
-from hpc_agent.view.report.numbers import cell, count, number, percent, spread
+from hpc_agent.view.report.numbers import NBSP, cell, count, number, spread
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
@@ -38,11 +38,11 @@ def _metric_at(data: ReportData) -> int:
     return len(data.rows["parameters"]) + 1 + int(data.rows["metrics"].index(data.main))
 
 
-def words_of(data: ReportData, row: Sequence[Any]) -> str:
-    """Return the varying parameters of a row in words."""
+def words_of(data: ReportData, row: Sequence[Any], digits: int = 4) -> str:
+    """Return the varying parameters of a row in words, with all digits for 0."""
     varying = [axis["name"] for axis in data.binned["axes"]] or data.rows["parameters"]
     pairs = [(name, value) for name, value in zip(data.rows["parameters"], row, strict=False) if name in varying]
-    shown = ", ".join(f"{name} = {cell(value)}" for name, value in pairs[:6])
+    shown = ", ".join(f"{name} = {cell(value, digits) if digits else value}" for name, value in pairs[:6])
     return shown + (f" and {len(pairs) - 6} more" if len(pairs) > 6 else "")
 
 
@@ -75,8 +75,7 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
         return tag("p", {}, f"No {data.noun} has given a metric yet.")
     columns = _columns(data, left_out)
     values = [[_value(row[column["at"]]) for column in columns] for row in rows]
-    rounded = f"metrics are rounded to four significant digits{_full(data)}"
-    left_out.append(f"in the table {rounded}")
+    left_out.append(f"digits: metrics are shown with four, parameters with six{_full(data)}")
     if data.rows["total"] > len(rows):
         left_out.append(f"the table has {len(rows):,} of {data.rows['total']:,} rows: the lowest and the highest by "
                         f"{data.main}, and every {-(-data.rows['total'] // 200):,}th{_full(data)}")  # fmt: skip
@@ -184,7 +183,10 @@ def explorer(data: ReportData, left_out: list[str]) -> Markup:
 
 
 def _about_axes(data: ReportData) -> str:
-    told = [f"{axis['name']} {percent(axis['strength'])}" for axis in data.binned["axes"]]
+    known = [(axis["name"], axis["strength"]) for axis in data.binned["axes"] if axis["strength"] is not None]
+    if not known:
+        return f"Every value has one {data.noun}: nothing tells an effect from noise."
+    told = [f"{name} {'under 1' if share < 0.01 else f'{100 * share:.0f}'}{NBSP}%" for name, share in known]
     return f"Share of the variance of {data.binned['metrics'][0]} that each parameter explains by itself: {', '.join(told)}."
 
 
@@ -265,7 +267,7 @@ def _pair(
 
 def _parallel(data: ReportData) -> Markup | None:
     metric = data.binned["metrics"][0]
-    axes = sorted(data.binned["axes"][:6], key=lambda axis: axis["strength"])
+    axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
     names, metric_at = data.rows["parameters"], data.rows["metrics"].index(metric)
     places = [names.index(axis["name"]) for axis in axes]
     rows = [([row[place] for place in places], row[len(names) + 1 + metric_at][0]) for row in data.rows["rows"]]
@@ -278,8 +280,13 @@ def _parallel(data: ReportData) -> Markup | None:
         if data.direction
         else "The higher, the stronger."
     )
-    charts = [tag("div", {"class": f"only-{kind}"}, effects.parallel(axes, rows, metric, data.direction, width))
-              for kind, width in (("narrow", 400), ("wide", 860))]  # fmt: skip
+    few = axes[-4:]  # a phone has room for four
+    short = [(values[-len(few) :], value) for values, value in rows]
+    said += (
+        f" Of {len(axes)} parameters the {len(few)} strongest, on a wide screen all." if len(few) < len(axes) else ""
+    )
+    charts = [tag("div", {"class": "only-narrow"}, effects.parallel(few, short, metric, data.direction, 400)),
+              tag("div", {"class": "only-wide"}, effects.parallel(axes, rows, metric, data.direction, 860))]  # fmt: skip
     wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
     return _figure("All parameters at once", joined([charts[0], wide]), said)
 

@@ -38,7 +38,7 @@
 
     const text = (cell, column) => {
       if (cell === null || cell === "") return "";
-      if (column.kind !== "metric") return typeof cell === "number" ? String(cell).replace(/^-/, "−").replace("e+", "e") : String(cell);
+      if (column.kind !== "metric") return typeof cell === "number" && !Number.isInteger(cell) ? number(cell, 6) : String(cell);
       return Array.isArray(cell) ? spread(...cell) : number(cell, 4, true);
     };
     const draw = () => {

@@ -11,11 +11,12 @@ from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, joined, tag
-from hpc_agent.view.report.numbers import core_time, count, duration, mebibytes, number, percent
+from hpc_agent.view.report.numbers import core_time, count, duration, fence, mebibytes, number, percent
 from hpc_agent.view.report.plot import Plot
 
 STATES = ("complete", "stopped", "running", "failed", "unknown", "open", "pending")
 PACKAGES_OPEN = 30
+RANGES_SHOWN = 200
 
 
 def header(data: ReportData) -> Markup:
@@ -24,6 +25,7 @@ def header(data: ReportData) -> Markup:
         tag("h1", {}, data.title),
         tag("p", {"class": "about"}, data.about),
         tag("p", {"class": "headline"}, headline(data)),
+        _exactly(data),
         _states(data),
         tag("dl", {"class": "tiles"}, joined(_tile(*tile) for tile in _tiles(data))),
     ])  # fmt: skip
@@ -39,22 +41,39 @@ def headline(data: ReportData) -> str:
         done = f"{complete:,} of {count(data.total, data.noun)} {verb} complete, {', '.join(others)}"
     if data.total == 1 and complete == 1:
         done = f"The {data.noun} is complete"
-    rows = results.ordered(data)
-    if not rows or data.main is None:
-        return f"{done}."
-    at = len(data.rows["parameters"]) + 1 + data.rows["metrics"].index(data.main)
-    values = [row[at][0] for row in rows if row[at][0] is not None]
+    values = _values(data)
     if not values:
         return f"{done}."
     if not data.direction:
         return f"{done}. {data.main} lies between {number(min(values))} and {number(max(values))}."
-    best = results.words_of(data, rows[0])
+    best = results.words_of(data, results.ordered(data)[0])
     word = "Lowest" if data.direction == "min" else "Highest"
     return f"{done}. {word} {data.main}: {number(values[0])}{f' at {best}' if best else ''}."
 
 
+def _values(data: ReportData) -> list[float]:
+    """Return the means of the main metric, the best first where the direction is known."""
+    if data.main not in data.rows["metrics"]:
+        return []
+    at = len(data.rows["parameters"]) + 1 + data.rows["metrics"].index(data.main)
+    return [row[at][0] for row in results.ordered(data) if row[at][0] is not None]
+
+
+def _exactly(data: ReportData) -> Markup | None:
+    """Return the parameters of the best row with all their digits, where the headline has rounded them."""
+    rows = results.ordered(data)
+    if not (data.direction and _values(data)) or results.words_of(data, rows[0], 0) == results.words_of(data, rows[0]):
+        return None
+    return tag("p", {"class": "about"}, f"Exactly: {results.words_of(data, rows[0], 0)}.")
+
+
 def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     tiles = [(f"{data.noun}s complete", f"{data.counts.get('complete', 0):,}", f"of {data.total:,}")]
+    if data.direction and (values := _values(data)):
+        tiles.insert(0, (f"{'lowest' if data.direction == 'min' else 'highest'} {data.main}", number(values[0]), ""))
+    if data.campaign:
+        tiles.append(("iterations", f"{data.campaign.iterations:,}", ""))
+        tiles.append(("cores held", core_time(data.campaign.core_hours), "by ended trials"))
     if data.counts.get("failed"):
         classes = list(dict.fromkeys(group["title"] for group in data.groups))
         tiles.append(
@@ -91,11 +110,18 @@ def missing(data: ReportData) -> Markup:
     if not data.gaps:
         return tag("p", {}, f"Nothing: every {data.noun} is complete and in the table.")
     items = [
-        tag("li", {}, gap.what + (f": {gap.tasks}" if gap.tasks else "") + ". ",
+        tag("li", {}, gap.what + (f": {shortened(gap.tasks)}" if gap.tasks else "") + ". ",
             tag("code", {}, gap.command) if gap.command else None)
         for gap in data.gaps
     ]  # fmt: skip
     return tag("ul", {"class": "gaps"}, joined(items))
+
+
+def shortened(ranges: str) -> str:
+    """Return ranges of tasks, cut with a word after about 200 characters."""
+    is_whole = len(ranges) <= RANGES_SHOWN and not ranges.endswith("...")
+    cut = ranges if is_whole else ranges[:RANGES_SHOWN].rpartition(",")[0]
+    return cut.replace(",", ", ") + ("" if is_whole else " and more")
 
 
 def time_line(data: ReportData, left_out: list[str]) -> Markup:
@@ -168,7 +194,7 @@ def failures(data: ReportData) -> Markup:
 def _cause(group: dict[str, Any]) -> Markup:
     sample = group["sample"]
     evidence = "; ".join(f"{one['source']}: {one['text']}" for one in group.get("evidence") or [])
-    facts = [("Tasks", group["tasks"]), ("Evidence", evidence), ("Confidence", group.get("confidence")),
+    facts = [("Tasks", shortened(group["tasks"])), ("Evidence", evidence), ("Confidence", group.get("confidence")),
              ("Nodes", ", ".join(f"{host} ({tasks})" for host, tasks in group.get("hosts", {}).items())),
              ("Sample", f"task {sample['task']}" + (f": {sample['message']}" if sample.get("message") else "")),
              ("Line", sample.get("line")), ("Where", sample.get("frame")), ("Remedy", group.get("remedy"))]  # fmt: skip
@@ -217,6 +243,9 @@ def campaign(data: ReportData) -> Markup:
         ]  # fmt: skip
         wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
         said = "Each dot is a trial that ended; the line is the best so far."
+        low, high = fence([value for _, value in told.trials], 3.0)
+        far = sum(not low <= value <= high for _, value in told.trials)
+        said += f" {count(far, 'dot')} on the edge: the value lies beyond it." if far else ""
         said += f" Crosses at the foot: {count(len(told.failed), 'failed trial')}." if told.failed else ""
         figures.append(tag("figure", {}, charts[0], wide, tag("figcaption", {}, said)))
     if told.both:

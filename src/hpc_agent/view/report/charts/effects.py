@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc_agent.view.report.markup import Markup, tag
-from hpc_agent.view.report.numbers import cell, number
+from hpc_agent.view.report.numbers import cell, fence, number
 from hpc_agent.view.report.plot import CHARACTER, HEIGHT, WIDTH, Plot, Scale, axis_scale, centres, clipped, line_of
 
 STEPS = 7  # of the colour ramp
@@ -27,6 +27,11 @@ def names_of(axis: Axis) -> list[str]:
         return [cell(value) for value in axis["values"]]
     edges = axis["edges"]
     return [f"{number(a, 3)}-{number(b, 3)}" for a, b in itertools.pairwise(edges)]
+
+
+def _middles(axis: Axis) -> list[str]:
+    """Return a short label for each bin: its value, or its middle."""
+    return names_of(axis) if "values" in axis else [number(centre, 2) for centre in centres(axis)]
 
 
 def effect(
@@ -112,17 +117,18 @@ def apart(places: Sequence[float], plot: Plot) -> list[float]:
 
 def heat_map(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: str, direction: str | None) -> Markup:
     """Draw the mean for each pair of values: the better, the stronger the colour. The best cell has a frame."""
-    names, rows = names_of(first), names_of(second)
+    names, rows = (_middles(axis) for axis in (first, second))
     wide = min(96.0, CHARACTER * max(map(len, rows)))
     plot = Plot(f"Mean {metric} for each {first['name']} and {second['name']}", WIDTH, 74 + 26 * len(rows))
     plot.left = wide + 12
     column, row_height = (plot.right - plot.left) / len(names), 26
     means = [c[3] for c in cells]
-    low, high = min(means), max(means)
+    low, high = fence(means, 1.5)
     paths, labels = [""] * STEPS, []
     digits = 3 if column >= 34 else 0
     for i, j, _, mean in cells:
         share = (mean / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
+        share = min(1.0, max(0.0, share))
         step = min(STEPS - 1, int((1 - share if direction == "min" else share) * STEPS))
         left, top = plot.left + column * i, plot.bottom - row_height * (j + 1)
         paths[step] += f"M{left + 1:.1f} {top + 1:.0f}h{column - 2:.1f}v{row_height - 2}h{2 - column:.1f}z"
@@ -147,19 +153,20 @@ def heat_map(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric
     for at, name in enumerate(rows):
         plot.text(plot.left - 6, plot.bottom - row_height * at - 9, clipped(name, wide), "tick end")
     plot.titles(first["name"], second["name"])
-    _ramp(plot, low, high, direction)
+    ends = [("\N{LESS-THAN OR EQUAL TO}" if low > min(means) else "") + number(low, 3),
+            ("\N{GREATER-THAN OR EQUAL TO}" if high < max(means) else "") + number(high, 3)]  # fmt: skip
+    _ramp(plot, ends if direction != "min" else ends[::-1])
     return plot.svg()
 
 
-def _ramp(plot: Plot, low: float, high: float, direction: str | None) -> None:
+def _ramp(plot: Plot, ends: Sequence[str]) -> None:
     """Draw the key of the colours at the upper right, from the weakest to the strongest."""
-    start, end = (high, low) if direction == "min" else (low, high)
-    right = plot.width - 4 - CHARACTER * len(number(end, 3))
+    right = plot.width - 4 - CHARACTER * len(ends[1])
     left = right - 8 * STEPS - 6
     for step in range(STEPS):
         plot.path(f"M{left + 8 * step:.0f} 5h8v9h-8z", f"q{step}")
-    plot.text(left - 4, 13, number(start, 3), "tick end")
-    plot.text(right - 2, 13, number(end, 3), "tick")
+    plot.text(left - 4, 13, ends[0], "tick end")
+    plot.text(right - 2, 13, ends[1], "tick")
 
 
 def parallel(axes: Sequence[Axis], rows: Sequence[Row], metric: str, direction: str | None, width: int) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import number
+from hpc_agent.view.report.numbers import fence, number
 from hpc_agent.view.report.plot import Plot, Scale
 
 Trial = tuple[int, float]
@@ -25,7 +25,8 @@ def history(
     )
     label = f"{metric} of {len(trials)} trials; {best}"
     plot = Plot(label, width, 270, right=14)
-    values = [value for _, value in trials] + ([target] if target is not None else [])
+    low, high = fence([value for _, value in trials], 3.0)
+    values = [low, high, *(value for _, value in steps), *([target] if target is not None else [])]
     last = max([at for at, _ in trials] + list(failed))
     x, y = Scale(0, max(1, last)), Scale.padded(min(values), max(values))
     plot.frame(x, y, "trial", metric)
@@ -37,8 +38,8 @@ def history(
         plot.dots([(x(at), y(value)) for at, value in steps], "s1")
     plot.path("".join(f"M{x(at) - 3:.1f} {plot.bottom - 3:.0f}l6 6m0 -6l-6 6" for at in failed), "failed-mark")
     if target is not None:
-        plot.path(f"M{plot.left:.0f} {y(target):.1f}H{plot.right:.0f}", "mark asked")
-        plot.text(plot.right, y(target) - 4, f"target {number(target)}", "label asked end halo")
+        plot.path(f"M{plot.left:.0f} {y(target):.1f}H{plot.right:.0f}", "mark target")
+        plot.text(plot.right, y(target) - 4, f"target {number(target)}", "tick end halo")
     plot.text(plot.right, 13, best, "label t1 end")
     return plot.svg()
 

@@ -11,7 +11,6 @@ from hpc_agent.view.report.markup import Markup
 from hpc_agent.view.report.numbers import core_time, duration, number, percent
 from hpc_agent.view.report.plot import CHARACTER, WIDTH, Plot, Scale
 
-FAR = 8.0  # from this ratio of asked to used on, the axis is logarithmic: both ends can be read
 WAVES_SHOWN = 10
 TIMES = (0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000)  # ticks of logarithmic axes, s
 SIZES = (0.1, 1, 10, 100, 1024, 10240, 102400, 1048576)  # MiB
@@ -32,8 +31,7 @@ def asked_against_used(
     label += f", asked {say(asked)}" if asked else ""
     plot = Plot(label, height=230)
     plot.top = 44.0
-    low, high = found["min"], max(found["max"], asked or 0.0)
-    kind = "log" if low > 0 and (high / max(found["median"], 1e-12) > FAR or found["scale"] == "log") else "linear"
+    low, high, kind = found["min"], max(found["max"], asked or 0.0), found["scale"]
     x = Scale.padded(low / size, high / size, kind) if kind == "log" else Scale(0.0, high / size * 1.04)
     y = Scale(0, max(found["counts"]), "count")
     if kind == "log":  # each tick has the unit that fits it
