@@ -30,13 +30,13 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
     assert {(r["kwargs"]["x"], r["kwargs"]["seed"]): r["metrics"]["y"]["mean"] for r in table["rows"]} == {
         (x, s): x * 10 + s for x in (1, 2, 5) for s in (0, 1)
     }
-    grouped = aggregate(run_cli, repo, "--replicates", "seed")
+    grouped = aggregate(run_cli, repo, "--over", "seed")
     assert [(r["kwargs"], r["metrics"]["y"]["mean"]) for r in grouped["rows"]] == [
         ({"x": 1}, 10.5),
         ({"x": 2}, 20.5),
         ({"x": 5}, 50.5),
     ]
-    assert Path(table["table_csv"]).read_text().splitlines()[0] == "x,y_count,y_mean,y_std,y_min,y_max"
+    assert Path(table["table_csv"]).read_text().splitlines()[0] == "x,tasks,y_count,y_mean,y_std,y_ci95,y_min,y_max"
     logs = run_cli("logs", "--task-id", "0,5", cwd=repo).data["logs"]
     assert [(entry["task"], entry["content"]) for entry in logs] == [(0, "hello 1"), (5, "hello 5")]
 

@@ -20,6 +20,7 @@ VERBS = {
     "resubmit": "submission.resubmission", "report": "why.answers", "overview": "why.answers",
     "adoptable": "look.known_runs", "verify": "look.known_runs", "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
+    "verify_aggregation": "fold.verify",
     "survey": "why.survey",
 }  # fmt: skip
 
