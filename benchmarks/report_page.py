@@ -46,8 +46,8 @@ def record_of(task: int, start: float, rng: random.Random) -> TaskRecord:
     accuracy = 0.98 - 0.03 * (math.log10(rate) + 1.5) ** 2 - 0.001 * (depth - 8) ** 2 - 0.05 * (share - 0.7) ** 2
     accuracy = max(0.1, accuracy - 0.01 * BOOSTERS.index(booster) + rng.gauss(0, 0.01))
     facts = {"task": task, "job": "1", "element": task, "array": "a0", "host": f"node{task % 60:03d}", "kwargs": kwargs,
-             "started_at": began, "ended_at": began + seconds, "seconds": seconds, "cpu_seconds": seconds * rng.uniform(0.3, 0.95),
-             "max_rss_mb": 300 + 40 * depth + rng.expovariate(0.01)}  # fmt: skip
+             "started_at": began, "ended_at": began + seconds, "seconds": seconds,
+             "cpu_seconds": seconds * rng.uniform(0.3, 0.95), "max_rss_mb": 300 + 40 * depth + rng.expovariate(0.01)}  # fmt: skip
     if rng.random() < 0.03:
         message = rng.choice(["exit code 1", "killed by signal 9"])
         return TaskRecord(
@@ -104,9 +104,8 @@ def make_run(base: Path, tasks: int) -> tuple[Path, dict[str, str]]:
 
 
 def hpc_agent(repo: Path, env: dict[str, str], *arguments: str) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "hpc_agent", *arguments], cwd=repo, env=env, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "hpc_agent", *arguments]
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
     answer = json.loads(done.stdout)
     if not answer["ok"]:
         raise SystemExit(f"{arguments[0]}: {answer['message']}\n{done.stderr[-2000:]}")

@@ -140,10 +140,16 @@ def _positions(axis: Axis, values: List[Any]) -> List[int]:
 
 
 def _bin(edges: Sequence[float], value: float, last: int, scale: str) -> int:
-    low, high = edges[0], edges[-1]
-    share = math.log(value / low) / math.log(high / low) if scale == "log" else value / 2 - low / 2
-    width = 1.0 if scale == "log" else high / 2 - low / 2  # halves: the difference may be beyond a float
-    return max(0, min(last, int(share / width * (last + 1))))
+    return max(0, min(last, int(share_of(value, edges[0], edges[-1], scale) * (last + 1))))
+
+
+def share_of(value: float, low: float, high: float, scale: str = "linear") -> float:
+    """Return the place of a value between two limits, 0 to 1 for values within; 0.5 where the limits are the same."""
+    if scale == "log":
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    if not math.isfinite(high - low):  # halves: the difference is beyond a float
+        value, low, high = value / 2, low / 2, high / 2
+    return (value - low) / (high - low) if high > low else 0.5
 
 
 def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> Optional[float]:

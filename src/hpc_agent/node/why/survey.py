@@ -21,12 +21,12 @@ from .diagnosis import diagnose, group_answers
 
 MOST_SPREADS = 24
 MOST_WAVES = 100
-MOST_GROUPS = 20
+MOST_GROUPS = 12
 MOST_HOSTS = 8
 FAR = 8  # from this ratio of asked to used on, both are on a logarithmic axis
 SPANS = 60  # of the time line
 RANGES_LIMIT = 400
-ENVIRONMENT_LIMIT = 64 << 10
+ENVIRONMENT_LIMIT = 48 << 10
 
 
 def survey(request: Dict[str, Any]) -> Dict[str, Any]:

@@ -48,7 +48,7 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         sidecar = None
     for group in found["groups"]:
         group["remedy"] = run.remedy(group["remedy"])
-    left_out = list(found["binned"]["left_out"])
+    left_out = []
     if found["more_groups"]:
         left_out.append(f"{found['more_groups']} kinds of failures beyond the first {len(found['groups'])}")
     if found["waves"]["total"] > len(found["waves"]["shown"]):

@@ -19,7 +19,7 @@ def render(data: ReportData) -> tuple[str, list[str]]:
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    left_out = list(data.left_out)
+    left_out = [*data.left_out, *data.binned["left_out"]]
     parts = [part for part in _parts(data, left_out) if part is not None]
     parts.append(("left-out", "What this page leaves out", _left_out(left_out)))
     head = tag(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from hpc_agent.node.shared.binning import share_of
 from hpc_agent.view.report.markup import Markup, joined, tag
 from hpc_agent.view.report.numbers import cell, log_ticks, number, tick_label, ticks, time_ticks
 
@@ -38,11 +39,8 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the pixel of a value, within the frame."""
-        low, high, start, stop = self.low, self.high, *self.pixels
-        if self.kind == "log":
-            share = math.log(max(value, low) / low) / math.log(high / low) if high > low else 0.5
-        else:
-            share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
+        start, stop = self.pixels
+        share = share_of(max(value, self.low) if self.kind == "log" else value, self.low, self.high, self.kind)
         return start + (stop - start) * max(-0.02, min(1.02, share))
 
     @classmethod

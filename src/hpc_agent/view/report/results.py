@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from hpc_agent.view.report.numbers import NBSP, cell, count, number, spread
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
-CHOICES_BYTES = 230_000  # of charts that the reader may choose
+CHOICES_BYTES = 200_000  # of charts that the reader may choose
+TABLE_BYTES = 100_000
 POINTS_DRAWN = 600
 BEST_POINTS = 8
 DIGITS = 6  # of a metric in the table's data; four are shown
@@ -74,11 +76,18 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
     if not rows:
         return tag("p", {}, f"No {data.noun} has given a metric yet.")
     columns = _columns(data, left_out)
-    values = [[_value(row[column["at"]]) for column in columns] for row in rows]
+    values, size = [], 0
+    for row in rows:
+        values.append([_value(row[column["at"]]) for column in columns])
+        size += len(json.dumps(values[-1]))
+        if size > TABLE_BYTES:
+            break
     left_out.append(f"digits: metrics are shown with four, parameters with six{_full(data)}")
-    if data.rows["total"] > len(rows):
-        left_out.append(f"the table has {len(rows):,} of {data.rows['total']:,} rows: the lowest and the highest by "
-                        f"{data.main}, and every {-(-data.rows['total'] // 200):,}th{_full(data)}")  # fmt: skip
+    if data.rows["total"] > len(values):
+        which = (
+            f": the lowest and the highest by {data.main}, and others evenly" if data.rows["total"] > len(rows) else ""
+        )
+        left_out.append(f"the table has {len(values):,} of {data.rows['total']:,} rows{which}{_full(data)}")
     sort = next((at for at, column in enumerate(columns) if column["name"] == data.main), None)
     shown = [[at, 1 if data.direction == "min" else -1] for at in [sort] if at is not None and data.direction]
     document = {
@@ -91,7 +100,7 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
                       column["name"]) for column in columns)  # fmt: skip
     body = joined(tag("tr", {}, joined(_cell(value, column) for value, column in zip(line, columns, strict=True)))
                   for line in values[:PAGE_ROWS])  # fmt: skip
-    told = f"Rows 1 to {min(PAGE_ROWS, len(rows))} of {len(rows)}"
+    told = f"Rows 1 to {min(PAGE_ROWS, len(values))} of {len(values)}"
     return joined([
         _constants(data),
         _repeats(data),
@@ -99,7 +108,7 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
         tag("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Table of results"},
             tag("table", {"id": "table"}, tag("thead", {}, tag("tr", {}, head)), tag("tbody", {}, body))),
         tag("p", {"class": "rows-told", "id": "rows-told", "aria-live": "polite"}, told),
-        tag("div", {"class": "controls", "id": "pages", "hidden": True, "data-few": len(rows) <= PAGE_ROWS},
+        tag("div", {"class": "controls", "id": "pages", "hidden": True, "data-few": len(values) <= PAGE_ROWS},
             tag("button", {"type": "button", "id": "previous"}, "Previous rows"),
             tag("button", {"type": "button", "id": "next"}, "Next rows")),
         embedded("table-data", document),

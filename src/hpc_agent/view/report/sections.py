@@ -17,6 +17,7 @@ from hpc_agent.view.report.plot import Plot
 STATES = ("complete", "stopped", "running", "failed", "unknown", "open", "pending")
 PACKAGES_OPEN = 30
 RANGES_SHOWN = 200
+LONG = 600  # characters of a fact; a longer one is folded
 
 
 def header(data: ReportData) -> Markup:
@@ -219,16 +220,14 @@ def _facts(facts: Sequence[tuple[str, str]]) -> Markup:
 def provenance(data: ReportData) -> Markup:
     parts = []
     for section in data.provenance:
-        facts = _facts(section.facts)
-        if len(section.facts) > PACKAGES_OPEN:
-            facts = tag(
-                "details",
-                {},
-                tag("summary", {}, count(len(section.facts), "entry").replace("entrys", "entries")),
-                facts,
-            )
-        parts.append(joined([tag("h3", {}, section.title), facts]))
+        short = [fact for fact in section.facts if len(fact[1]) <= LONG]
+        folded = [_folded(name, text) for name, text in section.facts if len(text) > LONG]
+        parts.append(joined([tag("h3", {}, section.title), _facts(short) if short else None, *folded]))
     return joined(parts)
+
+
+def _folded(name: str, text: str) -> Markup:
+    return tag("details", {}, tag("summary", {}, name), tag("p", {"class": "note"}, text))
 
 
 def campaign(data: ReportData) -> Markup:
@@ -262,11 +261,17 @@ def _figure(title: str, chart: Markup, caption: str) -> Markup:
 
 
 def flattened(document: Any, name: str = "") -> list[tuple[str, str]]:
-    """Return (dotted name, text) of each value in a JSON document."""
+    """Return (dotted name, text) of each value in a JSON document; many values of one object, such as packages, are one text."""
+    if isinstance(document, dict) and len(document) > PACKAGES_OPEN and not any(map(_is_nested, document.values())):
+        return [(name, ", ".join(f"{key} {value}" for key, value in document.items()))]
     if isinstance(document, dict):
         return [
             fact for key, value in document.items() for fact in flattened(value, f"{name}.{key}" if name else str(key))
         ]
-    if isinstance(document, list) and not any(isinstance(item, (dict, list)) for item in document):
+    if isinstance(document, list) and not any(map(_is_nested, document)):
         return [(name, ", ".join(map(str, document)))] if document else []
     return [(name, document if isinstance(document, str) else json.dumps(document))]
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (dict, list))

@@ -25,7 +25,9 @@ def bars_of(found: dict[str, Any], x: Scale, y: Scale, base: float) -> str:
 
 
 def _edge(low: float, high: float, share: float, scale: str) -> float:
-    return low * math.exp(math.log(high / low) * share) if scale == "log" else low * (1 - share) + high * share
+    if scale == "log" and low > 0:
+        return math.exp(math.log(low) * (1 - share) + math.log(high) * share)
+    return low * (1 - share) + high * share
 
 
 def histogram(found: dict[str, Any], metric: str, noun: str) -> Markup:

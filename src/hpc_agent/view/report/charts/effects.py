@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from hpc_agent.node.shared.binning import share_of
 from hpc_agent.view.report.markup import Markup, tag
 from hpc_agent.view.report.numbers import cell, fence, number
 from hpc_agent.view.report.plot import CHARACTER, HEIGHT, WIDTH, Plot, Scale, axis_scale, centres, clipped, line_of
@@ -127,8 +128,7 @@ def heat_map(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric
     paths, labels = [""] * STEPS, []
     digits = 3 if column >= 34 else 0
     for i, j, _, mean in cells:
-        share = (mean / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
-        share = min(1.0, max(0.0, share))
+        share = min(1.0, max(0.0, share_of(mean, low, high)))
         step = min(STEPS - 1, int((1 - share if direction == "min" else share) * STEPS))
         left, top = plot.left + column * i, plot.bottom - row_height * (j + 1)
         paths[step] += f"M{left + 1:.1f} {top + 1:.0f}h{column - 2:.1f}v{row_height - 2}h{2 - column:.1f}z"
