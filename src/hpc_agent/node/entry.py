@@ -23,6 +23,7 @@ VERBS = {
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
     "verify_aggregation": "fold.verify",
     "constrain": "submission.constraints", "many": "entry",
+    "survey": "why.survey",
 }  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
-from hpc_agent.ops.aggregate.rows import REPEATING, Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
