@@ -7,16 +7,18 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from hpc_agent.campaign.tagged import keep_iteration
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
-from hpc_agent.ops.aggregate.rows import REPEATING, Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
@@ -139,6 +141,7 @@ def make_table(request: AggregateRequest, world: World) -> Aggregated:
     folded = fold_run(run, request.wave, request.over, request.force)
     counts = folded.counts()
     check_tasks(run.record.run_id, counts, request.require_complete)
+    keep_iteration(run.repo, run.record, folded.waves)
     folder = run.repo.aggregate(run.record.run_id)
     if request.output_dir:
         folder = local_path(world.cwd, request.output_dir, "output_dir", True)
