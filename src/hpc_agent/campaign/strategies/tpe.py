@@ -24,7 +24,9 @@ library = "optuna"
 class TpeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     startup: Annotated[int, Meta(ge=1)] = 10  # quasi-random trials before the model begins
     multivariate: bool | None = None  # one model of all parameters; by default for one metric
-    candidates: Annotated[int, Meta(ge=1)] | None = None  # points that the model compares; 12 for each parameter, 24 to 96
+    candidates: Annotated[int, Meta(ge=1)] | None = (
+        None  # points that the model compares; 12 for each parameter, 24 to 96
+    )
 
 
 def check(manifest: Manifest) -> None:
