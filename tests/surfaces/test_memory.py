@@ -68,6 +68,7 @@ def test_three_calls_from_a_sweep_to_a_campaign_at_its_best(site, run_cli, tmp_p
         "values": [],
     }
     assert manifest["space"]["seed"]["values"] == [3]
+    assert manifest["budget"]["max_tasks"] == 10
     run_printed(run_cli, begun["next_command"], tmp_path)  # third call
     assert first_point(repo, begun["campaign_id"]) == best["params"]
     again = run_cli("recall", "--root", "root", cwd=tmp_path).data

@@ -29,6 +29,7 @@ MOST_POINTS = 3
 MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONG_SCALE = 100  # a positive parameter that spans such a factor is searched on a logarithmic scale
+LEAST_TASKS = 10
 REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 WORDS = {"min": "minimize", "max": "maximize"}
 
@@ -195,7 +196,7 @@ def _metric(document: dict[str, Any], wanted: Wanted, facts: Facts) -> tuple[str
 def _manifest_of_run(
     repo: RepoLayout, run_id: str, metric: str, direction: str, kwargs: list[dict[str, Any]]
 ) -> Manifest:
-    """Return the campaign that would search the observed ranges of a run's parameters.
+    """Return the campaign that would search the observed ranges of a run's parameters, with as many tasks as the run.
 
     Raises an HpcError (the run's sidecar cannot be read), or ValidationError (a value that no search space has).
     """
@@ -212,7 +213,8 @@ def _manifest_of_run(
     space = {name: _observed(name, [one[name] for one in kwargs if name in one]) for name in names}
     metrics = [{"name": metric, "direction": direction}]
     document = {"campaign_id": sidecar.run_name, "space": space, "metrics": metrics, "submit": submit}
-    return msgspec.convert(document, Manifest)
+    budget = {"max_tasks": max(LEAST_TASKS, sidecar.task_count)}  # a campaign without a limit would go on for ever
+    return msgspec.convert({**document, "budget": budget}, Manifest)
 
 
 def _observed(name: str, values: list[Any]) -> dict[str, Any]:
@@ -264,6 +266,14 @@ def _flags(manifest: Manifest) -> Iterator[str]:
             "start",
             "manifest_schema_version",
         ):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)
             flag = f"--{name.replace('_', '-')}"
             yield from [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _short(value: Any) -> Any:
+    """Return a document without fields that say nothing: null, false, an empty list."""
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _short(item) for name, item in value.items()}
+    return {name: item for name, item in kept.items() if item is not None and item is not False and item != []}
