@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.campaign import journal as campaign_journal
-from hpc_agent.campaign.journal import CampaignJournal, fold
+from hpc_agent.campaign.journal import CampaignJournal, History, Submitted, apply, fold
 from hpc_agent.campaign.manifest import read_manifest
+from hpc_agent.campaign.step import AskNow, Stop, Submit, next_step, tell_of
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.flows.campaign_driver import CampaignDriverRequest, CampaignDriverResult, campaign_driver
@@ -53,6 +54,22 @@ def told(repo: Path) -> list[dict[str, Any]]:
         {key: value for key, value in event.items() if key not in ("at", "seconds", "run_id")} for event in events(repo)
     ]
     return sorted(lines, key=lambda line: (line["event"] == "tell", line["trial"] if line["event"] == "tell" else 0))
+
+
+def expected(repo: Path) -> list[dict[str, Any]]:
+    """The parameters and the loss of each trial of a batch campaign that nothing disturbs, without a cluster."""
+    manifest, history = read_manifest(RepoLayout(repo), "study"), History()
+    while not isinstance(step := next_step(manifest, history, 0.0), Stop):
+        if isinstance(step, AskNow):
+            for line in step.asks:
+                apply(history, line, 0.0)
+            continue
+        assert isinstance(step, Submit)
+        apply(history, Submitted(iteration=step.iteration, run_id=f"r{step.iteration}", trials=step.trials), 0.0)
+        for trial in history.open_trials:
+            loss = (trial.params["x"] - 1) ** 2 + trial.params["y"] * trial.params["y"]
+            apply(history, tell_of(manifest, trial, "complete", {"loss": loss}), 0.0)
+    return [{"params": trial.params, "values": trial.values} for trial in history.trials]
 
 
 def check_replay(repo: Path) -> int:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 import pytest
-from campaign import Killed, check_replay, drive, events, killer, make_campaign, told
+from campaign import Killed, check_replay, drive, events, expected, killer, make_campaign, told
 
 from hpc_agent.campaign.journal import CampaignJournal, Submitted
 from hpc_agent.world import World
@@ -184,3 +184,48 @@ def test_a_manifest_that_cannot_be_submitted_asks_nothing(site, tmp_path, world_
     assert outcome.code == 1
     assert said in outcome.envelope["message"]
     assert events(repo) == []
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+@pytest.mark.parametrize("mode", ["batch", "async"])
+def test_a_driver_that_is_killed_three_times(site, mode, tmp_path, world_home):
+    witness = site.scratch / "ran"
+    site.scratch.chmod(0o777)
+    witness.touch()
+    witness.chmod(0o666)
+    fields = {"batch": {**BATCH, "batch": 3, "stop_criteria": {"max_iters": 3}}, "async": {**ASYNC, "ahead": 3}}[mode]
+    repo = make_campaign(tmp_path / "repo", witness, **fields)
+    words = [sys.executable, "-m", "hpc_agent", "campaign-driver", "study", "--loop", "--poll-interval-sec", "1"]
+    for kill in range(3):
+        driver = subprocess.Popen(words, cwd=repo, env=world_home.env, stdout=subprocess.DEVNULL)
+        deadline, before = time.monotonic() + 60, len(events(repo))
+        while len(events(repo)) < before + 2 + kill and time.monotonic() < deadline:  # amid asks, tells or a submission
+            time.sleep(0.05)
+        driver.kill()
+        driver.wait()
+    done = subprocess.run(words, cwd=repo, env=world_home.env, capture_output=True, text=True, check=True, timeout=200)
+    answer = json.loads(done.stdout)["data"]
+    trials = 9 if mode == "batch" else 12
+    assert (answer["decision"].partition("_")[0], answer["trials"]) == ("stop", {"complete": trials}), answer
+    assert Counter(witness.read_text().split()) == Counter(map(str, range(trials)))
+    assert check_replay(repo) == trials
+    if mode == "batch":
+        asks = [event for event in events(repo) if event["event"] == "ask"]
+        tells = {event["trial"]: event["values"] for event in events(repo) if event["event"] == "tell"}
+        assert [{"params": ask["params"], "values": tells[ask["trial"]]} for ask in asks] == expected(repo)
+
+
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+def test_a_tick_is_one_look_and_one_submission(site, tmp_path, world_home, run_cli, ssh_counter):
+    repo = make_campaign(tmp_path / "repo", site.scratch / "ran", "true", batch=2, stop_criteria={"max_iters": 2})
+    seen, counts = {}, []
+    deadline = time.monotonic() + 90
+    while not seen.get("decision", "").startswith("stop"):
+        assert time.monotonic() < deadline
+        ssh_counter.reset()
+        seen = run_cli("campaign-driver", "study", cwd=repo).data
+        counts.append((ssh_counter.count("ssh"), ssh_counter.count("rsync"), len(seen["submitted"])))
+    assert counts[0] == (2, 1, 1), "prepare, push, submit"
+    assert {count for count in counts[1:] if count[2]} == {(2, 0, 1)}
+    assert {count for count in counts[1:] if not count[2]} == {(1, 0, 0)}

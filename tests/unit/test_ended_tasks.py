@@ -34,7 +34,7 @@ def root(tmp_path, monkeypatch):
     write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2}})
     array = {"array": "a0", "name": "r.a0", "tasks": "0-3", "elements": 4, "pack": 1, "generation": 1}
     write_json(run.job("a0"), {**array, "state": "submitted", "job_id": "7", "resources": {"cpus": 4}})
-    complete = {"state": "complete", "seconds": 2.5, "metrics": {"loss": 1.5, "other": 3}, "job": "7"}
+    complete = {"state": "complete", "seconds": 2.5, "metrics": {"loss": [1.0, 2.0], "other": 3}, "job": "7"}
     write_json(run.record(0), {"task": 0, **complete})
     early = {**complete, "metrics": {"loss": 9, "stopped_at": 2}, "history": [{"seconds": 10.0}]}
     write_json(run.record(1), {"task": 1, **early})

@@ -61,6 +61,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
             extra = {"action": argparse.BooleanOptionalAction}
         elif flag.choices:
             extra = {"choices": flag.choices}
+        elif flag.kind in ("ints", "strs"):
+            extra["action"] = "append"
         parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
     if entry.positional:
         parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
@@ -94,7 +96,10 @@ def parse_request(
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
         target.pop(flag.path[-1] + "onds", None)
-        target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
+        if isinstance(value, list):  # a flag of a list may be repeated
+            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, text)]
+        else:
+            target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
 
 

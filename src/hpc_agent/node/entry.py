@@ -21,7 +21,9 @@ VERBS = {
     "adoptable": "look.known_runs", "verify": "look.known_runs", "ended": "look.ended_tasks",
     "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
+    "verify_aggregation": "fold.verify",
     "constrain": "submission.constraints", "many": "entry",
+    "survey": "why.survey",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The ended tasks of many runs, for a client that names those that it knows already: a campaign looks in one command."""
 
+import math
 from typing import Any, Dict, List, Optional, Set
 
 from ..shared import task_record
@@ -66,10 +67,16 @@ def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str,
     values = record.metrics or {}
     end.update(
         state="stopped" if STOPPED_AT in values else "complete",
-        metrics={name: values[name] for name in [*metrics, STOPPED_AT] if name in values},
+        metrics={name: _mean(values[name]) for name in [*metrics, STOPPED_AT] if name in values},
         seconds=_seconds(record, record.seconds),
     )
     return dict(end, why=record.metrics_problem[:MESSAGE_LIMIT]) if record.metrics_problem else end
+
+
+def _mean(value: Any) -> Any:
+    """Return the mean of several observations; any other value as it is."""
+    numbers = isinstance(value, list) and value and all(isinstance(one, (int, float)) for one in value)
+    return math.fsum(value) / len(value) if numbers else value
 
 
 def _seconds(record: Optional[TaskRecord], last: Optional[float]) -> float:

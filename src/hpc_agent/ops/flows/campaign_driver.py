@@ -130,10 +130,8 @@ def _loop(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResul
             world.progress.update("unreachable", error=error.message)
         ticks += 1
         elapsed = world.awake() - started
-        if step is not None and (
-            isinstance(step, Stop) or driver.person_first or elapsed >= request.wall_clock_budget_sec
-        ):
-            return driver.answer(step, ticks)
+        if isinstance(step, Stop) or driver.person_first or elapsed >= request.wall_clock_budget_sec:
+            return driver.answer(step or driver.next(), ticks)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
 
 

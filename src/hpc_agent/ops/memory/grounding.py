@@ -15,9 +15,9 @@ from hpc_agent.campaign.journal import CampaignJournal
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.transport import quote
+from hpc_agent.node.shared.metric_names import REPEATING, direction_of
 from hpc_agent.ops.memory.interviews import Facts
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.metric_direction import direction_of
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import read_run_sidecar
@@ -30,7 +30,6 @@ MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONG_SCALE = 100  # a positive parameter that spans such a factor is searched on a logarithmic scale
 LEAST_TASKS = 10
-REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 WORDS = {"min": "minimize", "max": "maximize"}
 
 
