@@ -107,3 +107,22 @@ def test_parameters_are_checked_as_those_of_tasks_py(site, run_cli, tmp_path):
     )
     assert wrong.code == 1
     assert "rate" in wrong.envelope["message"]
+
+
+FUNCTION = """from hpc_agent.experiment_kit import register_run
+
+@register_run
+def train(lr: float) -> dict:
+    return {"loss": lr * 2}
+"""
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_packed_functions_are_forked_with_the_parameters_of_the_request(site, run_cli, tmp_path):
+    """FLAGS of tasks.py still say how a task is started; its grid is not read."""
+    repo = tmp_path / "repo"
+    write(repo / "train.py", FUNCTION)
+    run_cli("build-tasks-py", "--executors", "train.py:train", "--axes", '{"lr": [100]}', cwd=repo)
+    submit(run_cli, repo, "python3 .hpc/cli.py", "--tasks", '[{"lr": 1}, {"lr": 2}, {"lr": 3}]', "--pack", "3")
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    assert sorted(row["metrics"]["loss"]["mean"] for row in aggregate(run_cli, repo)["rows"]) == [2, 4, 6]

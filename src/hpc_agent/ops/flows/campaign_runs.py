@@ -151,6 +151,16 @@ class CampaignRuns:
             KnownRun(self.repo, self.journal, record, node_of_record(self.world, self.repo, record)), release_canary
         )
 
+    def problem_of(self, run_id: str, look: RunLook) -> PartialError | None:
+        """Return what a person has to know of a look at a run."""
+        said = look.error or look.stale or ""
+        if look.code == "run_not_found" and self.journal.find(run_id) is None:
+            adopt = f"hpc-agent reconcile --remote --cluster {self.node.cluster.name} --run-id {run_id}"
+            said = f"another machine submitted it: '{adopt}' adopts it"
+        elif look.code == "run_not_found":
+            said += f"; if it does not come back, 'hpc-agent mark-run-terminal --run-id {run_id}': its trials count as failed"
+        return PartialError(look.code or "remote_command_failed", f"{run_id}: {said}") if said else None
+
     def was_given_up(self, run_id: str) -> bool:
         """Return True for a run that mark-run-terminal took off the list: a person says that nothing comes of it."""
         return self._record(run_id).status in ("failed", "abandoned")
@@ -158,11 +168,3 @@ class CampaignRuns:
     def _record(self, run_id: str) -> RunRecord:
         found = self.journal.find(run_id)
         return found or RunRecord(run_id=run_id, cluster=self.node.cluster.name)
-
-
-def problem_of(run_id: str, look: RunLook) -> PartialError | None:
-    """Return what a person has to know of a look at a run."""
-    said = look.error or look.stale
-    if look.code == "run_not_found":
-        said = f"{said}; if it does not come back, 'hpc-agent mark-run-terminal --run-id {run_id}': its trials count as failed"
-    return PartialError(look.code or "remote_command_failed", f"{run_id}: {said}") if said else None
