@@ -33,7 +33,10 @@ def told_before(count: int, strategy: str) -> list[dict[str, Any]]:
         trials, run_id = list(range(first, first + ARRAY)), f"study-{first // ARRAY}-0123abcd"
         facts = {"iteration": first // ARRAY, "origin": strategy}
         points = [{"x": rng.uniform(-3, 3), "y": rng.uniform(-3, 3)} for _ in trials]
-        lines += [{"event": "ask", "trial": trial, "params": point, **facts} for trial, point in zip(trials, points)]
+        lines += [
+            {"event": "ask", "trial": trial, "params": point, **facts}
+            for trial, point in zip(trials, points, strict=True)
+        ]
         lines.append({"event": "submitted", "iteration": first // ARRAY, "run_id": run_id, "trials": trials})
         ended = {"event": "tell", "state": "complete", "seconds": 60.0, "run_id": run_id}
         lines += [{**ended, "trial": t, "task_id": t % ARRAY, "values": {"loss": rng.random()}} for t in trials]
