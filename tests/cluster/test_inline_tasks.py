@@ -61,7 +61,9 @@ def test_a_snapshot_that_is_gone_is_pushed_again(site, run_cli, tmp_path):
 def test_a_second_machine_adopts_it_and_the_printed_command_submits_it(site, run_cli, tmp_path, world_home):
     repo = tmp_path / "repo"
     write(repo / "code.py", "")
-    sent = submit(run_cli, repo, EXECUTOR, *tasks(1, 3))
+    planned = submit(run_cli, repo, EXECUTOR, *tasks(1, 3), "--dry-run")
+    sent = run_cli(*shlex.split(planned["next_step"])[1:], cwd=tmp_path).data
+    assert (planned["run_id"], sent["deduped"]) == (sent["run_id"], False)
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     (event, *_) = [
         json.loads(line) for line in next(world_home.path.rglob(f"{sent['run_id']}.jsonl")).read_text().splitlines()
