@@ -29,11 +29,11 @@ def world_of(world_home, repo):
     return World(cwd=repo, env=world_home.env)
 
 
-def finish(world, kills=None, seconds=200):
+def finish(world, seconds=200, **fields):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            answer = drive(world)
+            answer = drive(world, **fields)
         except Killed:
             continue
         if answer.decision.startswith("stop"):
@@ -113,6 +113,18 @@ def test_failed_trials_are_asked_once_more(site, tmp_path, world_home, run_cli):
     assert finish(world_of(world_home, repo)).trials["complete"] == 3
     asks = [event for event in events(repo) if event["event"] == "ask"]
     assert (asks[-1]["origin"], asks[-1]["params"]) == ("again:1", asks[1]["params"])
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_failures_that_recovery_mends_are_no_failed_trials(site, tmp_path, world_home):
+    """Trial 1 ends once with its checkpoint; trial 2 has an error of its own."""
+    stops = 'test "$HPC_TRIAL" != 1 || test "$HPC_ATTEMPT" != 1 || exit 130; '
+    stops += 'test "$HPC_TRIAL" != 2 || { echo 2 >> "$WITNESS"; exit 3; }; '
+    fields = {"batch": 3, "stop_criteria": {"max_iters": 1}}
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", stops + "exec python3 loss.py", **fields)
+    ended = finish(world_of(world_home, repo), auto_resubmit=True)
+    assert ended.trials == {"complete": 2, "failed": 1}
+    assert sorted((tmp_path / "ran").read_text().split()) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

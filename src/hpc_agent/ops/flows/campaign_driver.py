@@ -28,6 +28,9 @@ class CampaignDriverRequest(CampaignScoped):
 
     dry_run: Annotated[bool, doc("name the next step only: no SSH, nothing is written")] = False
     loop: Annotated[bool, doc("go on until the campaign has ended")] = False
+    auto_resubmit: Annotated[
+        bool, doc("submit failed tasks again as 'resubmit' does, before their trials count as failed")
+    ] = False
     retry_failed: Annotated[bool, doc("ask every failed trial once more, also of a campaign that has ended")] = False
     poll_interval_sec: Annotated[PositiveFloat | None, doc("with loop: first pause between looks")] = None
     wall_clock_budget_sec: Annotated[float, doc("with loop: stop driving after so long; the jobs go on", gt=0)] = (
@@ -57,6 +60,7 @@ def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDri
             detail = "another driver is at work on this campaign"
             return CampaignDriverResult(campaign_id=manifest.campaign_id, decision=AT_WORK, detail=detail)
         driver = _driver_of(world, repo, manifest)
+        driver.auto_resubmit = request.auto_resubmit
         if request.retry_failed:
             driver.retry_failed()
         return _loop(driver, request) if request.loop else driver.answer(driver.tick(), 1)

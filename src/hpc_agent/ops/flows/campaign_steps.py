@@ -39,6 +39,7 @@ class Driver:
         self.runs = CampaignRuns(world, repo, manifest)
         self.journal = CampaignJournal(world, repo, manifest.campaign_id)
         self.history = self.journal.history()
+        self.auto_resubmit = False
         self.told = self.asked = 0
         self.submitted: list[str] = []
         self.problems: list[PartialError] = []
@@ -79,6 +80,8 @@ class Driver:
         """Write the ends of trials in the order of their numbers, and submit arrays that were kept back."""
         self.problems, self.person_first = [], ""
         looks = self.runs.look(self.history)
+        if self.auto_resubmit:
+            looks = {run_id: self.runs.resubmit(run_id, seen) for run_id, seen in looks.items()}
         tells = [tell for run_id, seen in looks.items() for tell in self._tells(run_id, seen)]
         tells.sort(key=lambda tell: tell.trial)
         self._write(tells)
