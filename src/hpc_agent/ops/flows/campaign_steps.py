@@ -14,6 +14,8 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
+RUNS_SHOWN = 10
+
 
 class CampaignDriverResult(Result):
     campaign_id: str
@@ -22,7 +24,8 @@ class CampaignDriverResult(Result):
     detail: str = ""
     told: Annotated[int, doc("ends of trials that were written now")] = 0
     asked: int = 0
-    submitted: Annotated[list[str], doc("runs of this call")] = []
+    submitted: Annotated[list[str], doc("runs of this call, the last ten")] = []
+    runs: Annotated[int, doc("number of the runs of this call")] = 0
     trials: Annotated[dict[str, int], doc("number in each state")] = {}
     best: Annotated[dict[str, Any] | None, doc("trial, values, params; of several metrics the best by the first")] = (
         None
@@ -161,7 +164,8 @@ class Driver:
             detail=verdict.detail if verdict else "",
             told=self.told,
             asked=self.asked,
-            submitted=self.submitted,
+            submitted=self.submitted[-RUNS_SHOWN:],
+            runs=len(self.submitted),
             trials=self.counts(),
             best={"trial": best.number, "values": best.values, "params": best.params} if best else None,
             ticks=ticks,
