@@ -73,7 +73,12 @@ def test_a_tasks_py_reads_the_history(call, repo):
     assert status["best"]["params"] == {"x": 0.25 + 0.25 / 3}
     assert (status["spent"]["tasks"], status["spent"]["jobs"]) == (4, 2)
     assert call("campaign-health", "zoom").data["trials"] == {"complete": 4}
-    write(repo / ".hpc/tasks.py", TASKS.replace("ROWS else 0.0", "False else 0.0").replace("** len(HISTORY)", "** 0"))
+    write(
+        repo / ".hpc/tasks.py",
+        TASKS.replace("ROWS else 0.0", "False else 0.0")
+        .replace("(0.25, 0.5)", "(0.25, 0.6)")
+        .replace("** len(HISTORY)", "** 0"),
+    )
     warned = call("validate-campaign", *submit[1:]).data
     [finding] = [one for one in warned["findings"] if one["code"] == "points_repeated"]
     assert finding["evidence"] == {"tasks": "0"}
