@@ -19,6 +19,7 @@ CHOICES_BYTES = 200_000  # of charts that the reader may choose
 TABLE_BYTES = 100_000
 POINTS_DRAWN = 600
 BEST_POINTS = 8
+FEWEST = 8  # values of a histogram; fewer can be read in the table
 DIGITS = 6  # of a metric in the table's data; four are shown
 
 
@@ -178,21 +179,29 @@ def explorer(data: ReportData, left_out: list[str]) -> Markup:
     if dropped:
         left_out.append(f"{dropped} of {dropped + len(kept)} charts to choose from: a metric against two parameters")
     names = [(str(at), axis["name"]) for at, axis in enumerate(axes[: binning.MOST_PAIRED])]
-    choices = [_select("explore-metric", "Metric", [(str(at), name) for at, name in enumerate(metrics)])]
-    if len(axes) > 1:
-        choices += [_select("explore-across", "One parameter", names), _select("explore-second", "Another", names, "1")]
+    each, choices = kept["e0"], []
+    if len(axes) == 1:  # there is room for every metric
+        each = joined(kept.get(f"e{at}") for at in range(len(metrics)))
+    else:
+        choices = [
+            _select("explore-metric", "Metric", [(str(at), name) for at, name in enumerate(metrics)]),
+            _select("explore-across", "One parameter", names),
+            _select("explore-second", "Another", names, "1"),
+        ]
     return joined([
         tag("p", {"class": "note"}, _about_axes(data)),
-        tag("div", {"class": "controls", "id": "explore-controls", "hidden": True}, joined(choices)),
-        tag("div", {"id": "explore-each", "class": "charts", "aria-live": "polite"}, kept["e0"]),
+        tag("div", {"class": "controls", "id": "explore-controls", "hidden": True}, joined(choices)) if choices else None,
+        tag("div", {"id": "explore-each", "class": "charts", "aria-live": "polite"}, each),
         tag("div", {"id": "explore-pair", "class": "charts", "aria-live": "polite"}, kept.get("p0-0-1")),
-        joined(tag("template", {"id": key}, chart) for key, chart in kept.items()),
+        joined(tag("template", {"id": key}, chart) for key, chart in kept.items()) if choices else None,
         _parallel(data) if len(axes) > 1 else None,
     ])  # fmt: skip
 
 
 def _about_axes(data: ReportData) -> str:
     known = [(axis["name"], axis["strength"]) for axis in data.binned["axes"] if axis["strength"] is not None]
+    if not known and data.spread:
+        return f"Every value has one row, whose replicates deviate by {number(data.spread['within'], 2)} (standard deviation)."
     if not known:
         return f"Every value has one {data.noun}: nothing tells an effect from noise."
     told = [f"{name} {'under 1' if share < 0.01 else f'{100 * share:.0f}'}{NBSP}%" for name, share in known]
@@ -222,20 +231,21 @@ def _choices(data: ReportData) -> Iterator[tuple[str, Markup]]:
 
 
 def _points(data: ReportData, metric: str) -> list[effects.Row]:
-    """Return (values of the axes, metric) of every row; none where the page has not all rows."""
+    """Return values of the axes, mean and deviation of every row; none where the page has not all rows."""
     if data.rows["total"] > len(data.rows["rows"]):
         return []
     names = data.rows["parameters"]
     places = [names.index(axis["name"]) for axis in data.binned["axes"]]
     at = len(names) + 1 + data.rows["metrics"].index(metric)
     rows = [row for row in data.rows["rows"] if row[at][0] is not None]
-    return [([row[place] for place in places], row[at][0]) for row in rows]
+    return [([row[place] for place in places], row[at][0], row[at][1] or 0.0) for row in rows]
 
 
 def _about_effect(data: ReportData, axis: dict[str, Any], figures: Sequence[Any]) -> str:
     sizes = [row[effects.N] for row in figures if row]
     if max(sizes) == 1:
-        return "One row at each value."
+        repeated = data.spread is not None and axis["kind"] == "number"
+        return "One row at each value" + ("; bar: \N{PLUS-MINUS SIGN} standard deviation." if repeated else ".")
     rows = count(sizes[0], "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
     where = "value" if "values" in axis else "bin"
     if axis["kind"] == "text":
@@ -279,7 +289,7 @@ def _parallel(data: ReportData) -> Markup | None:
     axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
     names, metric_at = data.rows["parameters"], data.rows["metrics"].index(metric)
     places = [names.index(axis["name"]) for axis in axes]
-    rows = [([row[place] for place in places], row[len(names) + 1 + metric_at][0]) for row in data.rows["rows"]]
+    rows = [([row[place] for place in places], row[len(names) + 1 + metric_at][0], 0.0) for row in data.rows["rows"]]
     rows = [row for row in rows if row[1] is not None and "" not in row[0]]
     if len(rows) < 2:
         return None
@@ -290,7 +300,7 @@ def _parallel(data: ReportData) -> Markup | None:
         else "The higher, the stronger."
     )
     few = axes[-4:]  # a phone has room for four
-    short = [(values[-len(few) :], value) for values, value in rows]
+    short = [(values[-len(few) :], value, 0.0) for values, value, _ in rows]
     said += (
         f" Of {len(axes)} parameters the {len(few)} strongest, on a wide screen all." if len(few) < len(axes) else ""
     )
@@ -313,7 +323,7 @@ def distribution(data: ReportData, left_out: list[str]) -> Markup:
     figures = []
     for metric in data.binned["metrics"]:
         found = data.binned["histograms"][metric]
-        if found and found["n"] > 1:
+        if found and found["n"] >= FEWEST:
             said = f"{found['n']:,} {noun}; 90 % lie between {number(found['q05'])} and {number(found['q95'])}."
             figures.append(_figure(metric, drawn.histogram(found, metric, noun), said))
     repeated = data.spread
