@@ -180,7 +180,7 @@ def test_a_folder_that_was_shared_can_be_pushed(site, run_cli, tmp_path):
         assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [71]
 
 
-def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):
+def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file, ssh_counter):
     limits = {"max_array_size": 3, "max_concurrent_jobs": 2, "est_spin_up": "1s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits, min_poll_sec=1))
     repo = make_repo(tmp_path / "repo", numbers(25))
@@ -193,6 +193,10 @@ def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):
     one = aggregate(run_cli, repo, "--wave", "1")
     assert (one["combined_waves"], one["waves_combined_this_call"]) == ([1], [])
     assert 0 < one["included_tasks"] < 25
+    ssh_counter.reset()
+    checked = run_cli("verify-aggregation-complete", "--expected-columns", "y", cwd=repo).data
+    assert (checked["combined_waves"], checked["combined_tasks"], checked["columns_checked"]) == (3, 25, ["y"])
+    assert ssh_counter.count() == (1 if site.transport == "ssh" else 0), ssh_counter.lines()
 
 
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "slurm-local"], indirect=True)

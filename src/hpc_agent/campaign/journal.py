@@ -181,7 +181,7 @@ def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
         if kind is None:
             continue  # of a later version
         try:
-            _apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
+            apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
         except (msgspec.ValidationError, IndexError, ValueError) as error:
             raise JournalCorrupt(
                 f"event {number} of {path or 'the journal'} does not fit those before it: {error}",
@@ -192,13 +192,15 @@ def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
     return history
 
 
-def _apply(history: History, line: Line, at: float) -> None:
+def apply(history: History, line: Line, at: float) -> None:
+    """Add a line to the history. Raises ValueError or IndexError for a line that cannot follow."""
     match line:
         case Ask():
             if line.trial != len(history.trials):
                 raise ValueError(f"trial {line.trial} is asked where {len(history.trials)} comes next")
             facts = {name: getattr(line, name) for name in ("iteration", "params", "origin", "attrs", "library")}
             history.trials.append(Trial(number=line.trial, asked_at=at, **facts))
+            history.stopped = None  # failed trials are tried again
         case Submitted():
             if line.run_id not in history.runs:  # an interrupted submission is adopted: its line may come twice
                 history.jobs += line.jobs
@@ -233,10 +235,15 @@ class CampaignJournal:
         self._world = world
         self.path = campaign_folder(repo, campaign_id) / "journal.jsonl"
 
-    def append(self, line: Line) -> None:
-        """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off."""
+    def append(self, line: Line) -> float:
+        """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off.
+
+        Return its time, in seconds since the epoch.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        append_line(self.path, event_of(line, self._world.now()))
+        event = event_of(line, self._world.now())
+        append_line(self.path, event)
+        return float(event["at"])
 
     def events(self) -> list[dict[str, Any]]:
         """Return the whole lines. A torn last line was never acknowledged and is left out. Raises JournalCorrupt."""

@@ -11,6 +11,7 @@ from hpc_agent.campaign import strategies
 from hpc_agent.campaign.budget import remaining, spent_of
 from hpc_agent.campaign.journal import Ask, History, Stopped, Tell, Trial
 from hpc_agent.campaign.manifest import Manifest
+from hpc_agent.campaign.space import points
 from hpc_agent.campaign.stopping import Decision, decision, stop
 
 
@@ -73,6 +74,12 @@ def next_step(manifest: Manifest, history: History, now: float) -> Step:
         detail = f"{len(history.open_trials)} trials run or wait; more are asked when fewer do"
         verdict = Decision(decision="wait_in_flight", detail=detail)
     return Wait(verdict, list(history.open_runs))
+
+
+def is_exhausted(manifest: Manifest, history: History) -> bool:
+    """Return True when the strategy has no further point. Raises NeedsResolution as ``next_step``."""
+    is_endless = points(manifest.space) is None and manifest.strategy.name != "grid"
+    return not is_endless and not history.open_trials and not strategies.ask(manifest, history, 1)
 
 
 def room(manifest: Manifest, history: History, now: float) -> int:

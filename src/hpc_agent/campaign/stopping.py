@@ -47,13 +47,17 @@ def decision(manifest: Manifest, history: History, spent: Spent) -> Decision:
         return stop(history.stopped.reason, history.stopped.detail)
     still_open = len(history.open_trials)
     if manifest.mode == "batch" and still_open > len(history.unsubmitted):
-        return Decision(decision="wait_in_flight", detail=f"{still_open} trials of the batch have not ended")
+        return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} of the batch not ended yet")
     reason, detail = _why_stop(manifest, history, spent)
     if not reason:
         return Decision(decision="continue")
     if still_open:
-        return Decision(decision="wait_in_flight", detail=f"{detail}; {still_open} trials have not ended")
+        return Decision(decision="wait_in_flight", detail=f"{detail}; {_trials(still_open)} not ended yet")
     return stop(reason, detail)
+
+
+def _trials(count: int) -> str:
+    return "1 trial has" if count == 1 else f"{count} trials have"
 
 
 def _why_stop(manifest: Manifest, history: History, spent: Spent) -> tuple[Reason, str]:

@@ -106,12 +106,12 @@ class Result(NamedTuple):
 
 
 def results(manifest: Manifest, history: History) -> list[Result]:
-    """Return the trials that count, in the order of their ends.
+    """Return the trials that count, in the order of their ends; of a batch, which is told before the next ask, by number.
 
     A failed one counts only with ``failed_trials: worst``: as the worst loss so far, and outside of every constraint.
     """
     found = []
-    for number in history.tells:
+    for number in sorted(history.tells) if manifest.mode == "batch" else history.tells:
         trial = history.trials[number]
         losses = losses_of(manifest, trial)
         if trial.state != "failed" and losses is not None:

@@ -50,7 +50,7 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
             return params_at(manifest.space, halton_point(len(manifest.space), number + 1000 * again, manifest.seed))
         study.sampler = optuna.samplers.TPESampler(
             seed=stream("tpe", manifest.seed, number, again),
-            n_startup_trials=1,
+            n_startup_trials=params.startup,
             multivariate=params.multivariate,
             n_ei_candidates=params.candidates,
             constant_liar=True,

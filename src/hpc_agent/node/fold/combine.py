@@ -121,6 +121,7 @@ def fold(
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
+    names: Set[str] = set()
     problems = MetricProblems()
     cpu = wall = 0.0
     for task in tasks:
@@ -133,10 +134,12 @@ def fold(
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         if not add_record(table, problems, record, weight_name):
             empty.append(task)
+        names.update(record.kwargs or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
+        "kwargs": sorted(names),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},

@@ -8,7 +8,7 @@ import string
 import sys
 from typing import Any, Dict, List
 
-from .run_folder import RunDocument
+from .run_folder import RunDocument, campaign_folder
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 THREAD_VARIABLES = tuple(
@@ -42,7 +42,7 @@ MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
     "_combiner checkpoints claims digests.bin jobs logs new_plan.json outputs resubmits run.json status_cache.json "
-    "submission.json submit.lock tasks work".split()
+    "submission.json submit.lock tasks tasks.jsonl work".split()
 )
 
 
@@ -175,4 +175,9 @@ def build(
         HPC_CMD_SHA=run.cmd_sha,
         HPC_CAMPAIGN_ID=run.campaign_id or "",
     )
+    if run.trials:
+        root = os.path.dirname(os.path.dirname(run_path))
+        env.update(HPC_TRIAL=str(run.trials[task]), HPC_CAMPAIGN_DIR=campaign_folder(root, str(run.campaign_id)))
+        if run.early_stop:
+            env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
     return env

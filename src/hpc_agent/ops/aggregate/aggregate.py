@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+from hpc_agent.campaign.tagged import keep_iteration
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
@@ -87,7 +89,8 @@ class Folded(NamedTuple):
 
     def ranges(self, name: str) -> str:
         # a run of an earlier version knows fewer
-        return ",".join(wave[name] for wave in self.waves if wave.get(name))
+        joined = ",".join(wave[name] for wave in self.waves if wave.get(name))
+        return encode_ranges(decode_ranges(joined))
 
     def counts(self) -> dict[str, Any]:
         """Return the tasks in the table, and the others, as table.json has them."""
@@ -135,7 +138,8 @@ def make_table(request: AggregateRequest, world: World) -> Aggregated:
     world.progress.update("combining", run=run.record.run_id)
     folded = fold_run(run, request.wave, request.over, request.force)
     counts = folded.counts()
-    _check_tasks(run.record.run_id, counts, request.require_complete)
+    check_tasks(run.record.run_id, counts, request.require_complete)
+    keep_iteration(run.repo, run.record, folded.waves)
     folder = run.repo.aggregate(run.record.run_id)
     if request.output_dir:
         folder = local_path(world.cwd, request.output_dir, "output_dir", True)
@@ -148,6 +152,13 @@ def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = Fal
     """Combine the waves of a run (all by default) on the cluster, in one command, and merge their partials."""
     question = {"waves": waves or None, "replicates": over, "force": force}
     answer = ask_measured(run, "combine", question, COMBINE_TIMEOUT_SEC)
+    known = {name for wave in answer["waves"].values() for name in wave.get("kwargs", [])}
+    if known and not known.issuperset(over):  # partials of an earlier version do not name their parameters
+        unknown = sorted(set(over) - known)[0]
+        hint = did_you_mean(unknown, known)
+        parameters = ", ".join(sorted(known))
+        message = f"over: no task of {run.record.run_id} has a parameter {unknown!r}"
+        raise SpecInvalid(message, field="over", remediation=f"{hint}The parameters are: {parameters}.")
     table, problems = Table(replicates=over), MetricProblems()
     for wave in answer["waves"].values():
         table.merge(Table.from_json(wave["table"]))
@@ -155,7 +166,7 @@ def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = Fal
     return Folded(list(answer["waves"].values()), table, problems.to_json(), stale_errors(answer.get("stale")))
 
 
-def _check_tasks(run_id: str, counts: dict[str, Any], require_complete: bool) -> None:
+def check_tasks(run_id: str, counts: dict[str, Any], require_complete: bool) -> None:
     """Raise PreconditionFailed when no task is complete, OutputsMissing when one is not that has to be."""
     total, included = counts["total_tasks"], counts["included_tasks"]
     left_out = {name: counts[name] for name in ("failed_tasks", "missing_tasks")}
@@ -208,7 +219,7 @@ def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: f
     return {
         "run_id": record.run_id,
         **folded.counts(),
-        "included": encode_ranges(decode_ranges(folded.ranges("included"))),
+        "included": folded.ranges("included"),
         "without_metrics": folded.ranges("without_metrics"),
         "metrics_problems": folded.problems,
         "metrics_problem_count": len(folded.problems),

@@ -42,18 +42,18 @@ def table_columns(rows: Rows) -> list[Column]:
     kwargs, metrics = columns_of(rows)
     columns = [Column(name, [row["kwargs"].get(name) for row in rows]) for name in kwargs]
     if any(row["count"] > 1 for row in rows):
-        [name] = _free([TASKS], set(kwargs), "row.")
+        [name] = free_names([TASKS], set(kwargs), "row.")
         columns.append(Column(name, [row["count"] for row in rows], part=TASKS))
     for metric in metrics:
         summaries = [row["metrics"].get(metric, {}) for row in rows]
         parts = _parts(summaries, rows)
         names = [metric if part == VALUE else f"{metric}_{part}" for part in parts]
-        for name, part in zip(_free(names, {column.name for column in columns}, "metric."), parts, strict=True):
+        for name, part in zip(free_names(names, {column.name for column in columns}, "metric."), parts, strict=True):
             columns.append(Column(name, [facts.get(FIGURES.get(part, part)) for facts in summaries], metric, part))
     return columns
 
 
-def _free(names: list[str], taken: set[str], prefix: str) -> list[str]:
+def free_names(names: list[str], taken: set[str], prefix: str) -> list[str]:
     """Return the names, each with the prefix so often that none is taken."""
     while set(names) & taken:
         names = [prefix + name for name in names]
@@ -94,11 +94,22 @@ def as_text(rows: Rows, limit: int = 40) -> str:
     for row in rows[:limit]:
         cells = [_short(cell_text(row["kwargs"].get(name))) for name in kwargs]
         lines.append(cells + [_spread(row["metrics"].get(name, {}), row["count"]) for name in metrics])
+    return _aligned(lines, len(rows))
+
+
+def aligned(columns: list[Column], order: list[int], limit: int = 40) -> str:
+    """Return the rows at the positions ``order`` as aligned columns with six significant digits."""
+    cells = [[_short(cell_text(column.values[row])) for column in columns] for row in order[:limit]]
+    return _aligned([[column.name for column in columns], *cells], len(order))
+
+
+def _aligned(lines: list[list[str]], rows: int) -> str:
+    """Return the lines, of which the first is the header; ``rows`` is the number of rows with those that are not shown."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in lines]
     text.insert(1, "  ".join("-" * width for width in widths))
-    if len(rows) > limit:
-        text.append(f"... and {len(rows) - limit} more rows")
+    if rows > len(lines) - 1:
+        text.append(f"... and {rows - len(lines) + 1} more rows")
     return "\n".join(text)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from hpc_agent.campaign.budget import Spent, exhausted, remaining
-from hpc_agent.campaign.step import Stop, next_step
-from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of
+from hpc_agent.campaign.step import is_exhausted
+from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of, stop
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import NeedsResolution, SpecInvalid
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, KnownCampaign, Limits, counts_of, known_campaign
@@ -89,8 +89,8 @@ class CampaignAdvanceResult(Result):
     reason: Annotated[Reason, doc("of a stop: which of the six")]
     detail: str
     status: Annotated[dict[str, int], doc("iterations, and trials in each state")]
-    converged: CampaignConvergedResult
-    budget: CampaignBudgetResult
+    converged: Annotated[dict[str, Any], doc("as campaign-converged")]
+    budget: Annotated[dict[str, Any], doc("as campaign-budget")]
     next_command: Annotated[str, doc("empty after a stop")]
     notes: list[str] = []
 
@@ -102,30 +102,36 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
     The ends of tasks count as soon as they are in the journal: ``hpc-campaign-driver`` fetches them.
     """
     known = known_campaign(world, request)
-    found, command = decide(known, world.now())
+    found, command = decide(known)
     return CampaignAdvanceResult(
         campaign_id=request.campaign_id,
         decision=found.decision,
         reason=found.reason,
         detail=found.detail,
         status={"iterations": len(known.history.iterations), **counts_of(known.history.trials)},
-        converged=_converged(known),
-        budget=_budget(known),
+        converged=_part(_converged(known)),
+        budget=_part(_budget(known)),
         next_command=command,
         notes=known.notes,
     )
 
 
-def decide(known: KnownCampaign, now: float) -> tuple[Decision, str]:
+def _part(result: Result) -> dict[str, Any]:
+    """Return an answer as a part of another one."""
+    document: dict[str, Any] = msgspec.to_builtins(result)
+    return {name: value for name, value in document.items() if name not in ("campaign_id", "partial_errors")}
+
+
+def decide(known: KnownCampaign) -> tuple[Decision, str]:
     """Return the decision, and the command that follows from it; empty after a stop."""
     manifest, history = known.manifest, known.history
-    if not manifest.is_own:
-        step = next_step(manifest, history, now)
-        found = step.decision if isinstance(step, Stop) else decision(manifest, history, known.spent)
-        return found, "" if found.stops else known.driver
     found = decision(manifest, history, known.spent)
+    if not manifest.is_own and found.decision == "continue" and is_exhausted(manifest, history):
+        found = stop("exhausted", f"{manifest.strategy.name} has no further point to try")
     if found.stops:
         return found, ""
+    if not manifest.is_own:
+        return found, known.driver
     if found.decision == "continue":
         return found, known.submit
     waiting = next(iter(history.open_runs), "")

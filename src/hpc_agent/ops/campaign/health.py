@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from typing import Annotated, Any
 
+from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.errors import SpecInvalid
+from hpc_agent.errors import HpcError, SpecInvalid
 from hpc_agent.node.shared.quantiles import exact_quantiles
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, KnownCampaign, known_campaign
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.journal import RunRecord
+from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.state.task_samples import RunSamples, load_samples
 from hpc_agent.world import World
 
@@ -48,7 +49,7 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
     runs = [run for run in known.records if _wanted(run, request)]
     names = {run.run_id for run in runs}
     trials = [trial for trial in known.history.trials if trial.run_id in names]
-    samples = [one for run in runs for one in load_samples(known.repo, run.cluster).runs if one.run_id == run.run_id]
+    samples = [one for run in runs for one in _samples(known, run)]
     rows = [row for one in samples for row in one.rows]
     states = Counter("open" if trial.is_open else trial.state for trial in trials)
     causes = _causes(known, names, rows)
@@ -71,15 +72,23 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
 def _wanted(run: RunRecord, request: CampaignHealthRequest) -> bool:
     if request.cluster is not None and run.cluster != request.cluster:
         return False
-    return request.since is None or run.started_at >= _seconds(request.since)
-
-
-def _seconds(text: str) -> float:
     try:
-        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return request.since is None or run.started_at >= seconds_of(request.since)
     except ValueError:
-        raise SpecInvalid(f"{text!r} is no date such as 2026-01-31", field="since") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        raise SpecInvalid(f"{request.since!r} is no date such as 2026-01-31", field="since") from None
+
+
+def _samples(known: KnownCampaign, run: RunRecord) -> list[RunSamples]:
+    """Return what was measured of a run; for a run of the driver at least the seconds of its trials."""
+    if found := [one for one in load_samples(known.repo, run.cluster).runs if one.run_id == run.run_id]:
+        return found
+    rows = [{"seconds": t.seconds} for t in known.history.trials if t.run_id == run.run_id and t.seconds]
+    try:
+        asked = read_run_sidecar(known.repo, run.run_id).resources
+    except HpcError:
+        return []
+    kind = asked.get("gpu_type") if asked.get("gpus") else None
+    return [RunSamples(run_id=run.run_id, at="", gpu_type=kind, asked=asked, rows=rows)] if rows else []
 
 
 def _causes(known: KnownCampaign, names: set[str], rows: list[dict[str, Any]]) -> Counter[str]:

@@ -141,33 +141,27 @@ def _with_metrics(manifest: Manifest, request: CampaignScoped, history: History)
 
 
 def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:
-    """Return the use of tagged runs: tasks and jobs from the journal, time from their tables."""
-    core_hours = walltime = 0.0
-    free = open_tasks = 0
-    seconds = {table["run_id"]: float(table.get("task_seconds", 0.0)) for table in tables}
-    for run in runs:
-        cpus, canary = _facts_of(repo, run.run_id)
-        free += canary
-        walltime += seconds.get(run.run_id, 0.0)
-        core_hours += seconds.get(run.run_id, 0.0) * cpus / 3600
-        open_tasks += 0 if run.run_id in seconds else run.total_tasks
+    """Return the use of tagged runs: jobs from the journal, tasks and time from their tables, also of other machines."""
+    known = {table["run_id"] for table in tables}
+    tasks = sum(row["count"] for table in tables for row in table["rows"]) + sum(table["failed"] for table in tables)
+    waiting = [run for run in runs if run.run_id not in known]
+    seconds = [(float(table["task_seconds"]), int(table["cpus"])) for table in tables]
+    jobs = sum(len(run.job_ids) - _has_canary(repo, run.run_id) for run in runs)
     return Spent(
-        tasks=sum(run.total_tasks for run in runs),
-        jobs=max(0, sum(len(run.job_ids) for run in runs) - free),
-        core_hours=round(core_hours, 6),
-        walltime_sec=round(walltime, 3),
+        tasks=tasks + sum(run.total_tasks for run in waiting),
+        jobs=max(0, jobs),
+        core_hours=round(sum(took * cpus for took, cpus in seconds) / 3600, 6),
+        walltime_sec=round(sum(took for took, _ in seconds), 3),
         elapsed_sec=round(now - runs[0].started_at, 3) if runs else 0.0,
-        open_tasks=open_tasks,
+        open_tasks=sum(run.total_tasks for run in waiting),
     )
 
 
-def _facts_of(repo: RepoLayout, run_id: str) -> tuple[int, int]:
-    """Return the cores of a task, and 1 for a run with a canary, as its sidecar has them."""
+def _has_canary(repo: RepoLayout, run_id: str) -> bool:
     try:
-        sidecar = read_run_sidecar(repo, run_id)
+        return read_run_sidecar(repo, run_id).canary
     except HpcError:
-        return 1, 0
-    return int(sidecar.resources.get("cpus") or 1), int(sidecar.canary)
+        return False
 
 
 def counts_of(trials: Iterable[Trial]) -> dict[str, int]:

@@ -58,7 +58,7 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
     """Show a campaign: decision, best, budget, the last iterations, the next command. Asks no cluster."""
     known = known_campaign(world, request)
     manifest, history = known.manifest, known.history
-    verdict, command = decide(known, world.now())
+    verdict, command = decide(known)
     best = history.best(manifest, known.metric) if known.metric else None
     front = history.pareto_front(manifest) if len(manifest.metrics) > 1 else []
     rows = _iterations(known)
@@ -82,8 +82,16 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
         run_ids=[run_id for row in rows[-SHOWN:] for run_id in row["run_ids"]],
         truncated=len(rows) > SHOWN or len(front) > SHOWN,
         next_command=command,
-        notes=[*known.notes, *([] if manifest.is_own else other_libraries(manifest, history))],
+        notes=[*known.notes, *_libraries(known)],
     )
+
+
+def _libraries(known: KnownCampaign) -> list[str]:
+    """Return what to know of the library that chooses the points: another version, or none here."""
+    try:
+        return [] if known.manifest.is_own else other_libraries(known.manifest, known.history)
+    except NeedsResolution as error:
+        return [f"{error.message}. {error.remediation}"]
 
 
 def short(trial: Trial | None) -> dict[str, Any] | None:
@@ -193,7 +201,7 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
         iterations=shown,
         verified=asked,
         different=different[:SHOWN],
-        notes=[*known.notes, *([] if known.manifest.is_own else other_libraries(known.manifest, known.history))],
+        notes=[*known.notes, *_libraries(known)],
     )
 
 
