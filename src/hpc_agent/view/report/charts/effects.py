@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc_agent.node.shared.binning import share_of
-from hpc_agent.view.report.markup import Markup, tag
+from hpc_agent.view.report.markup import Markup
 from hpc_agent.view.report.numbers import cell, fence, number
 from hpc_agent.view.report.plot import CHARACTER, HEIGHT, WIDTH, Plot, Scale, axis_scale, centres, clipped, line_of
 
@@ -219,8 +219,3 @@ def _through(row: Row, axes: Sequence[Axis], scales: Sequence[Scale], places: Se
             at = axis["values"].index(value) if value in axis["values"] else len(axis["values"]) - 1
         pixels.append((place, scale(at)))
     return line_of([*pixels, (places[-1], scales[-1](row[1]))])
-
-
-def key_of(names: Sequence[str]) -> Markup:
-    """Return a key of coloured words."""
-    return tag("p", {"class": "key"}, *(tag("span", {"class": f"k{at}"}, name) for at, name in enumerate(names)))
