@@ -21,6 +21,7 @@ VERBS = {
     "adoptable": "look.known_runs", "verify": "look.known_runs", "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
     "verify_aggregation": "fold.verify",
+    "reduce": "submission.reduction",
 }  # fmt: skip
 
 
