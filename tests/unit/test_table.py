@@ -15,6 +15,7 @@ from scipy import stats
 from hpc_agent.contract import envelope
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.node.shared.metric_names import direction_of
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.ops.aggregate import parquet
@@ -22,7 +23,6 @@ from hpc_agent.ops.aggregate.aggregate import AggregateRequest, Folded, with_int
 from hpc_agent.ops.aggregate.intervals import half_width, paired, t_quantile, welch
 from hpc_agent.ops.aggregate.rows import select
 from hpc_agent.ops.aggregate.table import as_csv, as_text, table_columns
-from hpc_agent.ops.run.metric_direction import direction_of
 from hpc_agent.state.journal import RunRecord
 
 values = st.integers(-(10**12), 10**12).map(lambda number: number / 1024)

@@ -80,3 +80,13 @@ def test_the_tasks_own_number_wins_over_a_kwarg():
 )
 def test_what_looks_like_a_secret(name, value, secret):
     assert task_environment.looks_secret(name, value) == secret
+
+
+def test_a_trial_knows_its_number_its_campaign_and_the_rule_of_early_stopping():
+    run = RUN._replace(campaign_id="c", trials=[7, 9], early_stop={"metric": "loss", "reduction": 3})
+    env = task_environment.build(run, "/scratch/hpc-agent/repo-1/runs/r", 1, {}, "/r", {})
+    assert env["HPC_TRIAL"] == "9"
+    assert env["HPC_CAMPAIGN_DIR"] == "/scratch/hpc-agent/repo-1/campaigns/c"
+    assert env["HPC_EARLY_STOP"] == '{"metric": "loss", "reduction": 3}'
+    plain = task_environment.build(RUN._replace(campaign_id="c"), "/run", 0, {}, "/r", {})
+    assert not plain.keys() & {"HPC_TRIAL", "HPC_CAMPAIGN_DIR", "HPC_EARLY_STOP"}

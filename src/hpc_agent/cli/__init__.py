@@ -19,3 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     from hpc_agent.cli.run import run
 
     return run(arguments)
+
+
+def drive_campaign() -> int:
+    """Run ``hpc-campaign-driver``, which is ``hpc-agent campaign-driver``. Returns the exit code."""
+    return main(["campaign-driver", *sys.argv[1:]])

@@ -103,6 +103,16 @@ def parse_request(
     return document
 
 
+def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the verb and the request: ``submit`` with ``specs`` is a batch, and its other fields are those of each spec."""
+    if verb != "submit" or "specs" not in document:
+        return verb, document
+    own: dict[str, Any] = {name: document[name] for name in ("specs", "experiment_dir") if name in document}
+    given = document.get("common") or {}
+    rest = {name: value for name, value in document.items() if name not in (*own, "common")}
+    return "submit-flow-batch", {**own, "common": {**given, **rest} if isinstance(given, dict) else given}
+
+
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
         data = read_stdin() if name == "-" else (cwd / name).expanduser().read_bytes()

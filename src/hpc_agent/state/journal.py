@@ -65,24 +65,13 @@ class Journal:
         return self.runs / f"{check_identifier(run_id, 'run_id')}.jsonl"
 
     def append(self, run_id: str, event: str, **facts: Any) -> None:
-        """Add one event and sync it to disk. A torn last line, which an append that never returned left, is cut off."""
+        """Add one event, as ``append_line`` does."""
         path = self.path(run_id)
         if not path.exists():
             self.runs.mkdir(parents=True, exist_ok=True)
             save(self.folder / "repo.json", {"experiment_dir": str(self._repo.root)})
         document = {"event": event, "at": round(self._world.now(), 3), **msgspec.to_builtins(facts)}
-        line = json.dumps(document, sort_keys=True).encode() + b"\n"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
-            while line:
-                line = line[os.write(descriptor, line) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(path, document)
 
     def load(self, run_id: str) -> RunRecord:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
@@ -114,7 +103,23 @@ class Journal:
         return sorted(records, key=lambda r: r.started_at, reverse=True), problems
 
 
-def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
+def append_line(path: Path, document: dict[str, Any]) -> None:
+    """Add one JSON line and sync it to disk. A torn last line, which an append that never returned left, is cut off."""
+    line = json.dumps(document, sort_keys=True).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
+        while line:
+            line = line[os.write(descriptor, line) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_events(path: Path, remedy: str = "") -> tuple[list[dict[str, Any]], bool]:
     """Return the events of a journal, and True when its last line is torn (and left out). Raises JournalCorrupt."""
     lines = path.read_bytes().split(b"\n")
     torn = bool(lines.pop())
@@ -127,7 +132,8 @@ def read_events(path: Path) -> tuple[list[dict[str, Any]], bool]:
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise JournalCorrupt(
                 f"line {number} of {path} is not a journal event",
-                remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: the run is found "
+                remediation=remedy
+                or f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: the run is found "
                 "on the cluster, and no task is submitted twice.",
                 details={"path": str(path), "line": number},
             )

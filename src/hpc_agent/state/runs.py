@@ -51,6 +51,9 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     plan: Annotated[
         dict[str, Any], Meta(description="shape, estimates and origins, as submit showed them; empty before 0.9")
     ] = {}
+    inline_tasks: Annotated[bool, Meta(description="the parameters came with the request, not from tasks.py")] = False
+    trials: Annotated[list[int], Meta(description="of a campaign's run: the number of each task's trial")] = []
+    early_stop: Annotated[dict[str, Any] | None, Meta(description="the rule by which its tasks stop themselves")] = None
     job_ids: list[str] = []
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import end_group
-from hpc_agent.node.shared.task_environment import DIGEST_BYTES
+from hpc_agent.node.shared.task_environment import DIGEST_BYTES, canonical, problems
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
@@ -38,7 +38,7 @@ class ResolvedTasks:
     path: Path
     total: int
     cmd_sha: str
-    tasks_py_sha: str
+    tasks_py_sha: str  # empty for tasks that stand in the request
 
     def lines(self) -> Iterator[bytes]:
         with self.path.open("rb") as handle:
@@ -53,11 +53,18 @@ class ResolvedTasks:
 
     def digests(self) -> str:
         """Return four bytes of SHA-256 for each task, compressed and as base64; a task compares its parameters with them."""
-        data = b"".join(hashlib.sha256(line).digest()[:DIGEST_BYTES] for line in self.lines())
-        return base64.b64encode(zlib.compress(data)).decode()
+        return _packed(b"".join(hashlib.sha256(line).digest()[:DIGEST_BYTES] for line in self.lines()))
+
+    def inline(self) -> str | None:
+        """Return the parameters of all tasks for the run's tasks.jsonl, compressed and as base64; None for tasks.py."""
+        return None if self.tasks_py_sha else _packed(self.path.read_bytes())
 
     def preview(self) -> list[dict[str, Any]]:
         return list(itertools.islice(self.kwargs(), PREVIEW))
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode()
 
 
 @contextlib.contextmanager
@@ -89,6 +96,30 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
         if hashlib.sha256(repo.tasks.read_bytes()).hexdigest() != before:
             raise _invalid("tasks.py changed while it was being read")
         yield ResolvedTasks(first, total, cmd_sha, before)
+
+
+@contextlib.contextmanager
+def given_tasks(tasks: list[dict[str, Any]], limit: int) -> Iterator[ResolvedTasks]:
+    """Return tasks whose parameters stand in the request, in a file that is deleted at the end of the ``with``.
+
+    Raises SpecInvalid with the task's number: no task, too many, or parameters that cannot become variables.
+    """
+    if not 0 < len(tasks) <= limit:
+        message = f"tasks has {len(tasks):,} tasks: one run may have 1 to {limit:,} (constraints.max_tasks)"
+        raise SpecInvalid(message, field="tasks")
+    lines = []
+    for task, kwargs in enumerate(tasks):
+        found = problems(kwargs)
+        try:
+            lines.append(canonical(kwargs))
+        except ValueError as error:
+            found.append(str(error))
+        if found:
+            raise SpecInvalid(f"task {task} of tasks: {found[0]}", field="tasks", details={"task": task})
+    with tempfile.TemporaryDirectory(prefix="hpc-agent-") as folder:
+        path = Path(folder, "tasks.jsonl")
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        yield ResolvedTasks(path, len(tasks), hashlib.sha256(b"\n".join(lines)).hexdigest(), "")
 
 
 def _start(world: World, tasks_py: Path, output: Path, limit: int, seed: str) -> subprocess.Popen[bytes]:

@@ -25,7 +25,7 @@ DEFAULT_IGNORES = """
 .git/ .hg/ .svn/ .claude/ .venv/ venv/ .tox/ .nox/ node_modules/ __pycache__/ *.pyc .mypy_cache/ .ruff_cache/
 .pytest_cache/ .ipynb_checkpoints/ *.egg-info/ .DS_Store .env /results/ /_combiner/ /clusters.yaml /.hpc/runs/
 /.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
-/.hpc/templates/ /.hpc/axes.yaml /interview.json *.swp
+/.hpc/templates/ /.hpc/axes.yaml /.hpc/campaigns/*/* !/.hpc/campaigns/*/prior.json /interview.json *.swp
 """
 MAX_BYTES = 2 << 20
 VENDORED = frozenset(

@@ -132,20 +132,9 @@ def fold(
             if each:
                 continue
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
-        values = {name: _value(value) for name, value in (record.metrics or {}).items()}
-        if not values:
+        if not add_record(table, problems, record, weight_name):
             empty.append(task)
-        if record.metrics_problem:
-            problems.add([task], record.metrics_problem[:300])
-        for left_out in record.metrics_left_out or []:
-            problems.add([task], left_out["message"], left_out["field"], left_out["value"])
-        weight: Any = values.get(weight_name) if weight_name else 1.0
-        if values and not is_weight(weight):
-            message = "the weight is no positive number: the task's values are counted in nan_count"
-            problems.add([task], message, weight_name, str(weight)[:60])
-            weight = math.nan
         names.update(record.kwargs or {})
-        table.add_task(record.kwargs or {}, values, weight)
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
@@ -155,6 +144,22 @@ def fold(
         "metrics_problems": problems.to_json(),
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
+
+
+def add_record(table: Table, problems: MetricProblems, record: TaskRecord, weight_name: Optional[str]) -> bool:
+    """Add the metrics of a complete task to the table, and what is wrong with them to the problems. Return False for none."""
+    task, values = record.task, {name: _value(value) for name, value in (record.metrics or {}).items()}
+    if record.metrics_problem:
+        problems.add([task], record.metrics_problem[:300])
+    for left_out in record.metrics_left_out or []:
+        problems.add([task], left_out["message"], left_out["field"], left_out["value"])
+    weight: Any = values.get(weight_name) if weight_name else 1.0
+    if values and not is_weight(weight):
+        message = "the weight is no positive number: the task's values are counted in nan_count"
+        problems.add([task], message, weight_name, str(weight)[:60])
+        weight = math.nan
+    table.add_task(record.kwargs or {}, values, weight)
+    return bool(values)
 
 
 def _value(value: Any) -> Any:

@@ -4,9 +4,11 @@ Of all elements that are given a task in one generation, only one claims and run
 of its element, then one line for each attempt.
 """
 
+import json
 import os
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
@@ -48,20 +50,32 @@ class Element(object):
         self._module: Any = None
 
     def parameters(self, task: int) -> Dict[str, Any]:
-        """Return ``resolve(task)`` of the frozen tasks.py. Raises ValueError when its digest differs from the submitted one."""
-        if self._module is None:
-            self._module = load_tasks(os.path.join(self.run.work, ".hpc", "tasks.py"))
-        kwargs = self._module.resolve(task)
+        """Return the parameters of a task: of its line in tasks.jsonl, else ``resolve(task)`` of the frozen tasks.py.
+
+        Raises ValueError when their digest differs from the submitted one.
+        """
+        if self.document.inline_tasks:
+            with open(self.run.given_tasks, "rb") as handle:
+                kwargs = json.loads(next(islice(handle, task, None), b"{}").decode("ascii"))
+        else:
+            kwargs = self._tasks_py().resolve(task)
         found = digest(kwargs)
         with open(self.run.digests, "rb") as handle:
             handle.seek(task * DIGEST_BYTES)
             if handle.read(DIGEST_BYTES) != found:
-                raise ValueError("resolve(%d) gives other parameters on %s than at submission" % (task, self.host))
+                raise ValueError("task %d has other parameters on %s than at submission" % (task, self.host))
         return dict(kwargs)
+
+    def _tasks_py(self) -> Any:
+        if self._module is None:
+            self._module = load_tasks(os.path.join(self.run.work, ".hpc", "tasks.py"))
+        return self._module
 
     def functions(self) -> List[str]:
         """Return the registered functions (``path.py:name``) that .hpc/cli.py may call; none for scripts."""
-        return [key for key in getattr(self._module, "FLAGS", None) or {} if ":" in key]
+        if self.document.inline_tasks and not os.path.isfile(os.path.join(self.run.work, ".hpc", "tasks.py")):
+            return []
+        return [key for key in getattr(self._tasks_py(), "FLAGS", None) or {} if ":" in key]
 
 
 def process_start() -> float:

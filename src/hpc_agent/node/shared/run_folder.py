@@ -46,6 +46,7 @@ class RunFolder(object):
         self.work = os.path.join(path, "work")
         self.combiner = os.path.join(path, "_combiner")
         self.digests = os.path.join(path, "digests.bin")
+        self.given_tasks = os.path.join(path, "tasks.jsonl")
         self.status_cache = os.path.join(path, "status_cache.json")
         self.lock = os.path.join(path, "submit.lock")
 
@@ -91,6 +92,11 @@ def existing_run(root: str, run_id: str) -> RunFolder:
     return folder
 
 
+def campaign_folder(root: str, campaign_id: str) -> str:
+    """Return the folder that the tasks of all runs of a campaign share."""
+    return os.path.join(root, "campaigns", check_id(campaign_id))
+
+
 class RunDocument(NamedTuple):
     """The fields of run.json that the node side reads; the client, which wrote the document, reads more of them."""
 
@@ -110,6 +116,9 @@ class RunDocument(NamedTuple):
     constraints: Dict[str, Any] = {}
     nfs_data_dir: Optional[str] = None
     chain: Optional[str] = None
+    inline_tasks: bool = False  # True: tasks.jsonl has the parameters, not the snapshot's tasks.py
+    trials: List[int] = []  # of a campaign's run: the number of each task's trial
+    early_stop: Optional[Dict[str, Any]] = None
 
 
 def read_run(folder: RunFolder) -> RunDocument:

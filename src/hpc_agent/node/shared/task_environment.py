@@ -8,7 +8,7 @@ import string
 import sys
 from typing import Any, Dict, List
 
-from .run_folder import RunDocument
+from .run_folder import RunDocument, campaign_folder
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 THREAD_VARIABLES = tuple(
@@ -42,17 +42,21 @@ MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
     "_combiner checkpoints claims digests.bin jobs logs new_plan.json outputs reductions resubmits run.json status_cache.json "
-    "submission.json submit.lock tasks work".split()
+    "submission.json submit.lock tasks tasks.jsonl work".split()
 )
 
 
 def load_tasks(path: str) -> Any:
-    """Import the file ``path`` as the module ``tasks``, without a bytecode cache. Its folder and repo are importable."""
+    """Import the file ``path`` as the module ``tasks``, without a bytecode cache.
+
+    Its folder, the repo, and the experiment kit of the run are importable.
+    """
     import importlib.util
 
     sys.dont_write_bytecode = True
-    for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
-        if folder not in sys.path:
+    here = os.path.dirname(path)
+    for folder in (os.path.join(here, "_hpc_kit"), os.path.dirname(here), here):
+        if folder not in sys.path and os.path.isdir(folder):
             sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location("tasks", path)
     if spec is None or spec.loader is None:
@@ -171,4 +175,9 @@ def build(
         HPC_CMD_SHA=run.cmd_sha,
         HPC_CAMPAIGN_ID=run.campaign_id or "",
     )
+    if run.trials:
+        root = os.path.dirname(os.path.dirname(run_path))
+        env.update(HPC_TRIAL=str(run.trials[task]), HPC_CAMPAIGN_DIR=campaign_folder(root, str(run.campaign_id)))
+        if run.early_stop:
+            env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
     return env

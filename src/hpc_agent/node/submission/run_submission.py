@@ -118,7 +118,7 @@ def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> D
         never_sent = looking.look_up_intents()
         write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         plan_holds = apply_plan(folder, [from_document(Array, array) for array in request["arrays"]], never_sent)
-        _write_plan_of_run(folder, request["run"] if plan_holds else {})
+        write_plan_of_run(folder, request["run"] if plan_holds else {})
         outcome = _submit_open_arrays(folder, request, lock)
     except NodeError as error:
         error.details.update(run=read_json(folder.document), arrays=summary(folder))
@@ -127,7 +127,7 @@ def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> D
     return dict(outcome, adopted=adopted, plan_holds=plan_holds, run=read_json(folder.document))
 
 
-def _write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
+def write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
     """Write the fields of a new plan into the run's document; ``by_array`` says what the arrays ask for if they differ."""
     old = read_json(folder.document)
     new = dict(old, **{name: run[name] for name in PLAN_FIELDS if name in run})
@@ -148,7 +148,10 @@ def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLoc
 def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
     """Install the snapshot and make the run's folder; ``run.json`` is written last."""
     run = from_document(RunDocument, request["run"])
-    incoming = request["incoming"]
+    incoming = request.get("incoming") or ""
+    if request.get("manifest") is None and not os.path.isdir(_snapshot_path(root, run.snapshot)):
+        message = "the snapshot of %s is not on the cluster any more" % run.run_id
+        raise NodeError("precondition_failed", message, _AGAIN, {"snapshot": "missing"})
     for name in request.get("shared_pushed") or []:  # folders and files, of which unchanged files were not pushed
         source = os.path.join(incoming, name)
         paths = [os.path.join(inside, file) for inside, _, files in os.walk(source) for file in files] or [source]
@@ -168,12 +171,15 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
         runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
-    shutil.rmtree(incoming, ignore_errors=True)
+    if incoming:
+        shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
         make_folder(path)
     _make_work_folder(folder, run, _snapshot_path(root, run.snapshot))
     if not os.path.isfile(folder.document):
         write_bytes(folder.digests, _decompress(request["digests"]))
+        if request.get("tasks"):
+            write_bytes(folder.given_tasks, _decompress(request["tasks"]))
         write_json(folder.document, request["run"])
 
 

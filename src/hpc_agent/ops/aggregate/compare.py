@@ -12,10 +12,11 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, first_ranges, fold_run
+from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, fold_run, named_ranges
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
-from hpc_agent.ops.aggregate.rows import REPEATING, Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
 from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
@@ -215,7 +216,7 @@ def _incomplete(ids: list[str], folded: list[Folded]) -> dict[str, str]:
     for name, one in zip(ids, folded, strict=True):
         counts = one.counts()
         parts = [
-            f"{count(counts[field])} {word} ({first_ranges(counts[field])})"
+            f"{count(counts[field])} {word} ({named_ranges(counts[field])})"
             for field, word in (("failed_tasks", "failed"), ("missing_tasks", "not ended"))
             if counts[field]
         ]
@@ -235,7 +236,8 @@ def _notes(request: CompareRequest, folded: list[Folded]) -> list[str]:
             unusual[metric] += facts["nan_count"] + facts["inf_count"]
     told = [f"{metric} {times}" for metric, times in sorted(unusual.items()) if times]
     if told:
-        notes.append(f"values that are NaN or infinite are left out: {', '.join(told[:5])}")
+        more = f" and {len(told) - 5} more metrics" if len(told) > 5 else ""
+        notes.append(f"values that are NaN or infinite are left out: {', '.join(told[:5])}{more}")
     return notes
 
 

@@ -122,9 +122,8 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
     if answer["state"] == "ended" and answer["fresh"]:
         run.journal.append(run_id, "reduced", reducer=_name(question), ok=answer["ok"], key=question["key"])
     result = _result(run, question, answer)
-    again = command_line("cluster-reduce", request)
     if answer["state"] != "ended":
-        result.next_step = again
+        result.next_step = command_line("cluster-reduce", msgspec.structs.replace(request, force=False))
         return result
     if not answer["ok"]:
         raise _failure(run_id, request, question, answer, result)
@@ -280,7 +279,8 @@ def _failure(
         remedy = f"Run it as a job: {command_line('cluster-reduce', msgspec.structs.replace(request, as_job=True, force=False))}"
     elif answer["cause"] in ("timeout", "terminated", "out_of_memory"):
         remedy = f"Give the job more with --walltime-sec or --mem-mb: {forced}"
-    before = "" if answer["fresh"] else ", and was not run again over the same tasks"
+    # The end of a job is told for the first time by a later call.
+    before = "" if answer["fresh"] or answer.get("job_id") else ", and was not run again over the same tasks"
     stopped = (
         f"after {request.timeout_sec} s on the login node"
         if answer["cause"] == "terminated" and not request.as_job
@@ -310,8 +310,9 @@ def _fetch(
     result.file_count, result.total_bytes = len(files), sum(files.values())
     result.files = [{"path": name, "bytes": size} for name, size in answer["files"][:FILES_SHOWN]]
     result.truncated = result.truncated or len(files) > FILES_SHOWN
-    result.stderr_tail = "\n".join(answer["log_tail"].splitlines()[-3:])[-300:]
     text = answer["text"]
+    if answer["log_tail"] != text:  # JSON that was printed
+        result.stderr_tail = "\n".join(answer["log_tail"].splitlines()[-3:])[-300:]
     folder.mkdir(parents=True, exist_ok=True)
     if text is not None:
         write_bytes(str(folder / "aggregated.json"), text.encode())

@@ -14,16 +14,15 @@ import msgspec
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.node.shared.metric_names import direction_of
 from hpc_agent.ops.aggregate.table import TASKS, VALUE, Column, cell_text
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
-from hpc_agent.ops.run.metric_direction import direction_of
 
 DIGITS, SPREAD_DIGITS = 6, 3
 ANSWER_BYTES = 1900  # the envelope needs some of 2,000
 HEADER_BYTES = 500
 CELL_CHARACTERS = 60
-REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 
 _CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from hpc_agent.campaign.space import key_of
+from hpc_agent.campaign.tagged import read_prior
 from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
@@ -20,12 +23,14 @@ from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
 from hpc_agent.infra.transport import quote
+from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.ops.run.evidence import FEW_ROWS, Evidence
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FrozenRun
 from hpc_agent.ops.run.planned_run import PlannedRun
 from hpc_agent.state.journal import Journal, RunRecord
+from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
 Severity = Literal["error", "warning", "info"]
@@ -317,10 +322,32 @@ def check_stochastic(campaign_id: str | None, cmd_sha: str, runs: list[RunRecord
     return [Finding(STOCHASTIC, "warning", "parameters_repeated", message, fix, {"runs": same[:10]})]
 
 
+def check_points(
+    repo: RepoLayout, campaign_id: str | None, tasks: Iterable[dict[str, Any]], mine: str
+) -> list[Finding]:
+    """Find tasks whose parameters an earlier iteration of the campaign has a result of."""
+    earlier: dict[str, str] = {}
+    for iteration in read_prior(repo, campaign_id) if campaign_id else []:
+        if iteration["run_id"] != mine:
+            earlier.update({key_of(row["params"]): iteration["run_id"] for row in iteration["rows"]})
+    again = [(number, params) for number, params in enumerate(tasks) if key_of(params) in earlier] if earlier else []
+    if not again:
+        return []
+    number, params = again[0]
+    told = (
+        f"{len(again)} task{'s have' if len(again) > 1 else ' has'} parameters with a result in campaign {campaign_id}"
+    )
+    message = f"{told}: task {number}, {json.dumps(params)}, in {earlier[key_of(params)]}"
+    fix = "Leave those tasks out, or add a seed to the parameters if a repetition is meant."
+    evidence = {"tasks": encode_ranges([number for number, _ in again])}
+    return [Finding(STOCHASTIC, "warning", "points_repeated", message, fix, evidence)]
+
+
 def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
     """Return the findings of every check that needs neither the cluster nor a task's run."""
     frozen, request = planned.frozen, planned.request
     runs = Journal(world, frozen.repo).all()[0] if request.campaign_id else []
+    repeated = check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id())
     return [
         *check_signatures(frozen),
         *check_inputs(frozen),
@@ -328,7 +355,7 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_history(
             request.resources.walltime_sec, planned.evidence, planned.arrays.pack, frozen.constraints.max_walltime_sec
         ),
-        *check_stochastic(request.campaign_id, frozen.tasks.cmd_sha, runs, frozen.run_id()),
+        *(repeated or check_points(frozen.repo, request.campaign_id, frozen.tasks.kwargs(), frozen.run_id())),
     ]
 
 

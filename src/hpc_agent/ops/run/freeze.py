@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
-from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, resolve_tasks
+from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, given_tasks, resolve_tasks
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executors import check_command, check_program
 from hpc_agent.experiment.reading.pushed_tree import Tree, scan_tree
@@ -19,7 +19,7 @@ from hpc_agent.infra.clusters import Cluster, get_cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
-from hpc_agent.ops.run.run_request import RunRequest
+from hpc_agent.ops.run.run_request import RunRequest, Trials
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root, local_path
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
 from hpc_agent.world import World
@@ -46,6 +46,7 @@ class FrozenRun:
     shared: dict[str, str | None]
     notes: list[str]
     executors: list[str]
+    trials: Trials | None = None
 
     @property
     def snapshot(self) -> str:
@@ -69,8 +70,8 @@ class FrozenRun:
 
 
 @contextlib.contextmanager
-def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
-    """Resolve the tasks, hash the files and check the request, without a network.
+def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> Iterator[FrozenRun]:
+    """Resolve the tasks, hash the files and check the request, without a network. A campaign's run has ``trials``.
 
     Raises the FREEZE_ERRORS.
     """
@@ -83,7 +84,9 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
     _check_outputs(repo, request)
     shared = _shared(repo, request, cluster)
     limit = min(constraints.max_tasks, MAX_TASKS)
-    with resolve_tasks(world, repo, limit, request.resolve_timeout_sec) as tasks:
+    given = request.tasks
+    resolving = resolve_tasks(world, repo, limit, request.resolve_timeout_sec)
+    with resolving if given is None else given_tasks(given, limit) as tasks:
         cache = world.journal_root / repo.repo_hash / "files.json"
         # Tasks find an empty folder of the run's own in place of an output folder: its files here are no part of the run.
         tree = scan_tree(repo.root, [*shared, *output_folders(request)], cache)
@@ -107,11 +110,13 @@ def freeze(world: World, request: RunRequest) -> Iterator[FrozenRun]:
                 "results": [request.results.metrics_file, request.results.weight],
                 "shared": shared,
                 **{name: getattr(request, name) for name in IDENTIFYING},
+                **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
             },
             run_name=name,
             shared=shared,
             notes=notes,
             executors=read_tasks_file(repo.tasks).executors,
+            trials=trials,
         )
 
 

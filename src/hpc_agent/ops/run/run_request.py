@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, field
 
 from hpc_agent.contract.primitive import Request
+from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
-from hpc_agent.state.repo_files import local_path
+from hpc_agent.state.repo_files import local_path, save
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")]
@@ -38,6 +40,9 @@ class RunRequest(Request):
         str, doc('shell command of a task; parameters are variables: train.py --lr "$LR"', min_length=1)
     ]
     experiment_dir: ExperimentDir = "."
+    tasks: Annotated[
+        list[dict[str, Any]] | None, doc("parameters of each task, in place of those of .hpc/tasks.py")
+    ] = None
     run_name: Annotated[Name | None, doc("first part of the run id; the repo's name by default")] = None
     result_dir_template: Annotated[str, doc("result folder of a task; fields: task_id, run_id, parameters")] = (
         "results/{task_id}"
@@ -77,10 +82,29 @@ class SubmitRequest(RunRequest):
     dry_run: Annotated[bool, doc("plan only: nothing is pushed or submitted")] = False
 
 
+class Trials(msgspec.Struct, frozen=True):
+    """What a campaign adds to a run. The same parameters in another iteration, or as another trial, are another run."""
+
+    iteration: int
+    numbers: list[int]  # the trial of each task
+    early_stop: dict[str, Any] | None
+    command: str  # goes on with the campaign
+
+
 def submit_command(request: SubmitRequest, cwd: Path) -> str:
     """Return the command that goes on with the submission of a request, as a shell runs it in the folder ``cwd``."""
+    return command_line("submit", _again(request, cwd))
+
+
+def saved_command(request: SubmitRequest, cwd: Path, path: Path) -> str:
+    """Write a request into a file, and return the command that submits it: its tasks may be too many for a command line."""
+    here = str(local_path(cwd, request.experiment_dir, "experiment_dir"))
+    save(path, msgspec.structs.replace(_again(request, cwd), experiment_dir=here))
+    return quote(["hpc-agent", "submit", "--spec", str(path)])
+
+
+def _again(request: SubmitRequest, cwd: Path) -> SubmitRequest:
     here = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
     if request.experiment_dir != ".":
         here["experiment_dir"] = str(local_path(cwd, request.experiment_dir, "experiment_dir"))
-    again = SubmitRequest(**{**here, "rerun": False})  # with rerun it could begin another run
-    return command_line("submit", again)
+    return SubmitRequest(**{**here, "rerun": False})  # with rerun it could begin another run

@@ -16,9 +16,10 @@ import msgspec
 from hpc_agent._version import __version__
 from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
+from hpc_agent.infra.remote import answer_in
 from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
-from hpc_agent.ops.run.run_request import submit_command
+from hpc_agent.ops.run.run_request import saved_command, submit_command
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import save
@@ -56,10 +57,56 @@ class NewRun:
 
     def submit(self) -> Submitted:
         """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
+        [sent] = submit_together([self])
+        if isinstance(sent, HpcError):
+            raise sent
+        return sent
+
+    def announce(self) -> None:
+        """Write the intent of the submission into the journal, and the sidecar."""
+        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=self._command())
+        write_run_sidecar(self.frozen.repo, self.sidecar)
+
+    def conclude(self, document: dict[str, Any], pushed: int) -> Submitted | HpcError:
+        """Write the cluster's answer into journal and sidecar. Return the outcome; of an error the accepted arrays are kept."""
+        frozen, failed, answer = self.frozen, None, {}
+        try:
+            answer = answer_in(document, frozen.cluster.name)
+        except HpcError as error:
+            failed = error
+            answer = {"run": error.details.pop("run", None), "arrays": error.details.get("arrays") or {}}
+        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=failed is None)
+        keep_document(frozen.repo, answer["run"], answer["arrays"])
+        if failed:
+            return failed
+        self.manifests.keep(frozen.snapshot, frozen.tree.entries)
+        record = self.journal.load(self.run_id)
+        record.status = "in_flight"
+        return Submitted(record, answer, pushed)
+
+    def _command(self) -> str:
+        """Return the command that goes on with this submission."""
+        if self.frozen.trials:
+            return self.frozen.trials.command
+        if self.request.tasks is None:
+            return submit_command(self.request, self.world.cwd)
+        return saved_command(self.request, self.world.cwd, self.journal.folder / "specs" / f"{self.run_id}.json")
+
+    def is_known_there(self) -> bool:
+        """Return True where inline tasks need no push: the snapshot was on the cluster after an earlier submission."""
+        inline = self.request.tasks is not None
+        return inline and not self.pushed_shared and self.frozen.snapshot in self.manifests.names()
+
+    def place(self) -> tuple[str, ...]:
+        """Return what runs must have in common to be submitted together: the repo's folder, the snapshot, shared folders."""
+        return (self.frozen.node.root, self.frozen.snapshot, *self.pushed_shared)
+
+    def push(self) -> tuple[dict[str, Any], int]:
+        """Ask what the cluster has, and push the rest: one SSH command and one rsync at most.
+
+        Return what is there, and the number of pushed files. Raises StorageFull.
+        """
         frozen = self.frozen
-        command = submit_command(self.request, self.world.cwd)
-        self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=command)
-        write_run_sidecar(frozen.repo, self.sidecar)
         self.world.progress.update("asking", cluster=frozen.cluster.name)
         # The cluster names the snapshot that the push can build on, and the free room.
         client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
@@ -72,21 +119,7 @@ class NewRun:
             "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
-        pushed = self._push(there)
-        self.world.progress.update("submitting", arrays=len(self.planned.arrays.arrays))
-        try:
-            answer = frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
-        except HpcError as error:
-            arrays = error.details.get("arrays") or {}
-            keep_document(frozen.repo, error.details.pop("run", None), arrays)
-            journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted=False)
-            raise
-        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
-        keep_document(frozen.repo, answer["run"], answer["arrays"])
-        self.manifests.keep(frozen.snapshot, frozen.tree.entries)
-        record = self.journal.load(self.run_id)
-        record.status = "in_flight"
-        return Submitted(record, answer, pushed)
+        return there, self._push(there)
 
     def _push(self, there: dict[str, Any]) -> int:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
@@ -104,20 +137,24 @@ class NewRun:
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return len(files) + len(shared)
 
-    def _question(self, there: dict[str, Any]) -> dict[str, Any]:
+    def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
+        """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
         frozen = self.frozen
         manifest = json.dumps(frozen.tree.entries).encode()
         return {
-            **self.plan_question(),
             "root": frozen.node.root,
             "owner": owner(),
             "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
             "base": there["base"],
             "incoming": there["incoming"],
-            "digests": frozen.tasks.digests(),
             "site": frozen.node.site,
             "shared_pushed": self.pushed_shared,
         }
+
+    def question(self) -> dict[str, Any]:
+        """Return the part of a request that is this run's own."""
+        tasks = self.frozen.tasks
+        return {**self.plan_question(), "digests": tasks.digests(), "tasks": tasks.inline()}
 
     def plan_question(self) -> dict[str, Any]:
         """Return the part of a request to the cluster that has the plan: the run's document and its arrays."""
@@ -164,7 +201,36 @@ class NewRun:
             chain={"mode": mode, "segments": resolved.segments} if mode else None,
             canary=planned.has_canary,
             plan=planned.shape(),
+            inline_tasks=request.tasks is not None,
+            trials=frozen.trials.numbers if frozen.trials else [],
+            early_stop=frozen.trials.early_stop if frozen.trials else None,
         )
+
+
+def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
+    """Submit runs of one place (see NewRun.place): one push at most, one round trip for all. Return each run's outcome.
+
+    Raises the errors of the connection, and StorageFull: the same call goes on after them.
+    """
+    for run in runs:
+        run.announce()
+    if all(run.is_known_there() for run in runs):
+        answers = _ask_submit(runs, {"snapshot": True, "base": None, "incoming": None})
+        if not any((answer.get("details") or {}).get("snapshot") == "missing" for answer in answers):
+            return [run.conclude(answer, 0) for run, answer in zip(runs, answers, strict=True)]
+    there, pushed = runs[0].push()
+    answers = _ask_submit(runs, there)
+    return [run.conclude(answer, pushed) for run, answer in zip(runs, answers, strict=True)]
+
+
+def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer of the cluster to each run's submission."""
+    first = runs[0]
+    first.world.progress.update("submitting", arrays=sum(len(run.planned.arrays.arrays) for run in runs))
+    common, requests = first.place_question(there), [run.question() for run in runs]
+    request = {"verb": "submit", "common": common, "requests": requests}
+    answer = first.frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))
+    return list(answer["answers"])
 
 
 class Manifests:

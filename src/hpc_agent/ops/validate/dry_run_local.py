@@ -97,12 +97,15 @@ def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
         "env": request.env,
         "results": msgspec.to_builtins(request.results),
         "resources": {"cpus": 1},
+        "inline_tasks": request.tasks is not None,
     }
     array = {"array": "a0", "generation": 1, "tasks": encode_ranges(tasks), "pack": len(tasks)}
     Path(folder.jobs).mkdir(parents=True)
     write_json(folder.document, document)
     write_json(folder.job("a0"), array)
     Path(folder.digests).write_bytes(zlib.decompress(base64.b64decode(frozen.tasks.digests())))
+    if request.tasks is not None:
+        shutil.copyfile(frozen.tasks.path, folder.given_tasks)
 
 
 def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:

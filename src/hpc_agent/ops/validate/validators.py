@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from hpc_agent.campaign.journal import CampaignJournal, History
+from hpc_agent.campaign.space import key_of
 from hpc_agent.contract.primitive import Effect, Request, primitive
-from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SpecInvalid, SshUnreachable
+from hpc_agent.errors import ClusterTimeout, JournalCorrupt, RemoteCommandFailed, SpecInvalid, SshUnreachable
 from hpc_agent.infra.partitions import SiteFacts, ask_site
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run import checks
@@ -210,14 +212,30 @@ class ValidateStochasticMarkerRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(stage="validate", errors=[SpecInvalid])
+@primitive(stage="validate", errors=[SpecInvalid, JournalCorrupt])
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
     """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
-    runs = journal_of(world, request.experiment_dir)[1].all()[0]
+    repo, journal = journal_of(world, request.experiment_dir)
+    runs = journal.all()[0]
     shas = [run.cmd_sha for run in runs if run.cmd_sha.startswith(request.expected_cmd_sha)]
     findings = checks.check_stochastic(request.campaign_id, (shas or [request.expected_cmd_sha])[0], runs, None)
+    findings += _repeated_trials(CampaignJournal(world, repo, request.campaign_id).history())
     new = Finding(STOCHASTIC, "info", "new_parameters", "no earlier iteration had these parameters")
     return result_of(findings or [new])
+
+
+def _repeated_trials(history: History) -> list[Finding]:
+    """Find trials of a campaign's journal whose point was asked before; a failed trial that is tried again is none."""
+    first: dict[str, int] = {}
+    for trial in history.trials:
+        before = first.setdefault(key_of(trial.params), trial.number)
+        if before != trial.number and not trial.origin.startswith("again:"):
+            message = f"trial {trial.number} has the parameters of trial {before}"
+            fix = "The strategy has come to its end, or the space is too small for it."
+            return [
+                Finding(STOCHASTIC, "warning", "parameters_repeated", message, fix, {"trials": [before, trial.number]})
+            ]
+    return []
 
 
 class ValidateCampaignRequest(SubmitRequest):

@@ -1,0 +1,263 @@
+"""The journal of a campaign: asks and tells in order, one fsynced JSON line each; ``History`` is the fold of its lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.campaign.manifest import Constraint, Manifest, campaign_folder
+from hpc_agent.errors import JournalCorrupt
+from hpc_agent.state.journal import append_line, read_events
+from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.world import World
+
+State = Literal["complete", "failed", "stopped"]
+SEEDED = "seed:"
+
+
+class Ask(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A trial: its parameters, and what the strategy has to remember of it."""
+
+    trial: int
+    iteration: int
+    params: dict[str, Any]
+    origin: Annotated[str, Meta(description="the strategy, start, again:<trial>, or seed:<campaign>/<trial>")]
+    attrs: dict[str, Any] = {}
+    library: Annotated[str, Meta(description="name and version of the library that chose the point")] = ""
+
+
+class Submitted(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A run took these trials: its task ids are their places in the list."""
+
+    iteration: int
+    run_id: str
+    trials: list[int]
+    jobs: Annotated[int, Meta(description="arrays of the run, without its canary")] = 1
+
+
+class Tell(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The end of a trial. ``stopped``: the task ended itself early, after ``stopped_at`` steps."""
+
+    trial: int
+    state: State
+    values: Annotated[dict[str, float], Meta(description="metric -> value")] = {}
+    constraints: Annotated[dict[str, float], Meta(description="metric of a constraint -> value")] = {}
+    run_id: str = ""
+    task_id: int = -1
+    seconds: float = 0.0
+    cpus: int = 1
+    stopped_at: int | None = None
+    why: Annotated[str, Meta(description="of a failed trial")] = ""
+
+
+class Stopped(msgspec.Struct, kw_only=True):
+    reason: str
+    detail: str
+
+
+Line = Ask | Submitted | Tell | Stopped
+EVENTS: dict[str, type[Ask] | type[Submitted] | type[Tell] | type[Stopped]] = {
+    "ask": Ask, "submitted": Submitted, "tell": Tell, "stopped": Stopped,
+}  # fmt: skip
+
+
+class Trial(msgspec.Struct, kw_only=True):
+    """A trial with all that is known of it."""
+
+    number: int
+    iteration: Annotated[int, Meta(description="-1: of an earlier campaign")]
+    params: dict[str, Any]
+    origin: str
+    attrs: dict[str, Any] = {}
+    library: str = ""
+    state: Annotated[str, Meta(description="asked, submitted, complete, failed or stopped")] = "asked"
+    run_id: str = ""
+    task_id: int = -1
+    values: dict[str, float] = {}
+    constraints: dict[str, float] = {}
+    seconds: float = 0.0
+    cpus: int = 1
+    stopped_at: int | None = None
+    why: str = ""
+    asked_at: float = 0.0
+    told_at: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("asked", "submitted")
+
+    @property
+    def is_own(self) -> bool:
+        """Return False for a trial of an earlier campaign."""
+        return self.iteration >= 0
+
+
+def violation(constraint: Constraint, value: float | None) -> float:
+    """Return how far a value lies outside of a bound; 0 or less inside. Infinity without a value."""
+    if value is None:
+        return math.inf
+    over = -math.inf if constraint.at_most is None else value - constraint.at_most
+    under = -math.inf if constraint.at_least is None else constraint.at_least - value
+    return max(over, under)
+
+
+class History(msgspec.Struct, kw_only=True):
+    """A campaign after some lines of its journal."""
+
+    trials: list[Trial] = []
+    tells: Annotated[list[int], Meta(description="numbers of the trials in the order of their ends")] = []
+    runs: Annotated[dict[str, list[int]], Meta(description="run -> trials, in the order of its task ids")] = {}
+    jobs: int = 0
+    stopped: Stopped | None = None
+
+    @property
+    def open_trials(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.is_open]
+
+    @property
+    def unsubmitted(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.state == "asked"]
+
+    @property
+    def open_runs(self) -> dict[str, list[int]]:
+        """Return the runs that have a trial without an end, with the numbers of those trials."""
+        waiting = {trial.number for trial in self.trials if trial.state == "submitted"}
+        found = {run_id: [number for number in trials if number in waiting] for run_id, trials in self.runs.items()}
+        return {run_id: trials for run_id, trials in found.items() if trials}
+
+    @property
+    def iterations(self) -> dict[int, list[Trial]]:
+        """Return the trials of each iteration of this campaign."""
+        found: dict[int, list[Trial]] = {}
+        for trial in self.trials:
+            if trial.is_own:
+                found.setdefault(trial.iteration, []).append(trial)
+        return found
+
+    def ranked(self, manifest: Manifest, metric: str | None = None) -> list[Trial]:
+        """Return this campaign's complete trials inside all constraints, the best first; of halving those of the top rung.
+
+        ``metric`` is the first one of the manifest by default.
+        """
+        chosen = next(one for one in manifest.metrics if metric in (None, one.name))
+        sign = 1 if chosen.direction == "minimize" else -1
+        found = [trial for trial in self.trials if trial.is_own and trial.state == "complete"]
+        found = [trial for trial in found if feasible(manifest, trial) and chosen.name in trial.values]
+        if manifest.resource and found:
+            top = max(trial.params[manifest.resource] for trial in found)
+            found = [trial for trial in found if trial.params[manifest.resource] == top]
+        return sorted(found, key=lambda trial: sign * trial.values[chosen.name])
+
+    def best(self, manifest: Manifest, metric: str | None = None) -> Trial | None:
+        """Return the first of ``ranked``, the earlier one of two equals."""
+        return next(iter(self.ranked(manifest, metric)), None)
+
+    def pareto_front(self, manifest: Manifest) -> list[Trial]:
+        """Return the trials that no other one beats in every metric, sorted by the first metric."""
+        signs = {metric.name: 1 if metric.direction == "minimize" else -1 for metric in manifest.metrics}
+        found = [trial for trial in self.ranked(manifest) if signs.keys() <= trial.values.keys()]
+        points = [[sign * trial.values[name] for name, sign in signs.items()] for trial in found]
+
+        def beaten(mine: list[float]) -> bool:
+            return any(other != mine and all(o <= m for o, m in zip(other, mine, strict=True)) for other in points)
+
+        return [trial for trial, mine in zip(found, points, strict=True) if not beaten(mine)]
+
+
+def feasible(manifest: Manifest, trial: Trial) -> bool:
+    return all(violation(one, trial.constraints.get(one.metric)) <= 0 for one in manifest.constraints)
+
+
+def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
+    """Return the history after these events. Raises JournalCorrupt for events that cannot follow each other."""
+    history = History()
+    for number, event in enumerate(events, 1):
+        kind = EVENTS.get(event["event"])
+        if kind is None:
+            continue  # of a later version
+        try:
+            apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
+        except (msgspec.ValidationError, IndexError, ValueError) as error:
+            raise JournalCorrupt(
+                f"event {number} of {path or 'the journal'} does not fit those before it: {error}",
+                remediation=f"Restore {path or 'the journal'} from a backup, or begin another campaign with "
+                "'hpc-agent campaign-init'.",
+                details={"line": number},
+            ) from error
+    return history
+
+
+def apply(history: History, line: Line, at: float) -> None:
+    """Add a line to the history. Raises ValueError or IndexError for a line that cannot follow."""
+    match line:
+        case Ask():
+            if line.trial != len(history.trials):
+                raise ValueError(f"trial {line.trial} is asked where {len(history.trials)} comes next")
+            facts = {name: getattr(line, name) for name in ("iteration", "params", "origin", "attrs", "library")}
+            history.trials.append(Trial(number=line.trial, asked_at=at, **facts))
+            history.stopped = None  # failed trials are tried again
+        case Submitted():
+            if line.run_id not in history.runs:  # an interrupted submission is adopted: its line may come twice
+                history.jobs += line.jobs
+            history.runs[line.run_id] = line.trials
+            for task_id, number in enumerate(line.trials):
+                trial = _trial(history, number)
+                trial.run_id, trial.task_id = line.run_id, task_id
+                trial.state = "submitted" if trial.state == "asked" else trial.state
+        case Tell():
+            trial = _trial(history, line.trial)
+            if not trial.is_open:
+                return  # told twice: the first one counts, because later asks have seen it
+            for name in ("state", "values", "constraints", "seconds", "cpus", "stopped_at", "why"):
+                setattr(trial, name, getattr(line, name))
+            trial.run_id, trial.task_id = line.run_id or trial.run_id, max(line.task_id, trial.task_id)
+            trial.told_at = at
+            history.tells.append(line.trial)
+        case Stopped():
+            history.stopped = line
+
+
+def _trial(history: History, number: int) -> Trial:
+    if not 0 <= number < len(history.trials):
+        raise ValueError(f"trial {number} was never asked")
+    return history.trials[number]
+
+
+class CampaignJournal:
+    """``.hpc/campaigns/<id>/journal.jsonl``: one writer at a time (the driver's lock), any number of readers."""
+
+    def __init__(self, world: World, repo: RepoLayout, campaign_id: str) -> None:
+        self._world = world
+        self.path = campaign_folder(repo, campaign_id) / "journal.jsonl"
+
+    def append(self, line: Line) -> float:
+        """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off.
+
+        Return its time, in seconds since the epoch.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        event = event_of(line, self._world.now())
+        append_line(self.path, event)
+        return float(event["at"])
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the whole lines. A torn last line was never acknowledged and is left out. Raises JournalCorrupt."""
+        if not self.path.exists():
+            return []
+        remedy = f"Restore {self.path} from a backup, or begin another campaign with 'hpc-agent campaign-init'."
+        return read_events(self.path, remedy)[0]
+
+    def history(self) -> History:
+        """Return the state of the campaign. Raises JournalCorrupt."""
+        return fold(self.events(), self.path)
+
+
+def event_of(line: Line, at: float) -> dict[str, Any]:
+    """Return the line as the journal has it; ``at`` is in seconds since the epoch and no part of its identity."""
+    name = next(name for name, kind in EVENTS.items() if isinstance(line, kind))
+    return {"event": name, **msgspec.to_builtins(line), "at": round(at, 3)}

@@ -1,0 +1,145 @@
+"""The next step of a campaign, from manifest and journal alone: the driver does it, writes the line, and asks again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc_agent.campaign import strategies
+from hpc_agent.campaign.budget import remaining, spent_of
+from hpc_agent.campaign.journal import Ask, History, Stopped, Tell, Trial
+from hpc_agent.campaign.manifest import Manifest
+from hpc_agent.campaign.space import points
+from hpc_agent.campaign.stopping import Decision, decision, stop
+
+
+@dataclass(frozen=True)
+class AskNow:
+    """Append these lines, one after the other; after a kill between them the rest is asked again, with the same points."""
+
+    asks: list[Ask]
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Submit these trials as one run: task ``i`` has the parameters ``tasks[i]`` and is the trial ``trials[i]``."""
+
+    iteration: int
+    trials: list[int]
+    tasks: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until a trial ends."""
+
+    decision: Decision
+    runs: list[str]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Append ``line`` unless the journal has it."""
+
+    decision: Decision
+    line: Stopped
+
+
+Step = AskNow | Submit | Wait | Stop
+
+
+def next_step(manifest: Manifest, history: History, now: float) -> Step:
+    """Return the next step; ``now`` is in seconds since the epoch. The driver tells the ends of open trials first.
+
+    Raises NeedsResolution for a strategy whose library is not installed.
+    """
+    verdict = decision(manifest, history, spent_of(history, now))
+    unsubmitted = history.unsubmitted
+    if verdict.stops:
+        return Stop(verdict, history.stopped or Stopped(reason=verdict.reason, detail=verdict.detail))
+    if verdict.decision == "continue":
+        count = room(manifest, history, now)
+        asks = strategies.ask(manifest, history, count) if count > 0 else []
+        if asks:
+            return AskNow(asks)
+        if count > 0 and not history.open_trials:
+            verdict = stop("exhausted", f"{manifest.strategy.name} has no further point to try")
+            return Stop(verdict, Stopped(reason=verdict.reason, detail=verdict.detail))
+    if unsubmitted:
+        trials = [trial.number for trial in unsubmitted]
+        return Submit(unsubmitted[0].iteration, trials, [trial.params for trial in unsubmitted])
+    if verdict.decision == "continue":
+        detail = f"{len(history.open_trials)} trials run or wait; more are asked when fewer do"
+        verdict = Decision(decision="wait_in_flight", detail=detail)
+    return Wait(verdict, list(history.open_runs))
+
+
+def is_exhausted(manifest: Manifest, history: History) -> bool:
+    """Return True when the strategy has no further point. Raises NeedsResolution as ``next_step``."""
+    is_endless = points(manifest.space) is None and manifest.strategy.name != "grid"
+    return not is_endless and not history.open_trials and not strategies.ask(manifest, history, 1)
+
+
+def room(manifest: Manifest, history: History, now: float) -> int:
+    """Return how many trials to ask now: the rest of a batch, or in async mode what the queue lacks once it runs low."""
+    unsubmitted, open_trials = len(history.unsubmitted), len(history.open_trials)
+    if manifest.mode == "batch":
+        wanted = manifest.batch - unsubmitted
+    else:
+        # filled up by arrays of several trials: once half of what may wait, or a quarter of the width, is free
+        free = manifest.width + manifest.ahead - open_trials
+        refill = max(1, (manifest.ahead + 1) // 2, manifest.width // 4)
+        wanted = free if unsubmitted or free >= refill else 0
+    left = remaining(manifest.budget, spent_of(history, now))
+    tasks = math.floor(left.get("max_tasks", wanted))
+    others = [
+        amount for name, amount in left.items() if name != "max_tasks" and not (name == "max_jobs" and unsubmitted)
+    ]
+    return min(wanted, tasks) if all(amount > 0 for amount in others) else 0
+
+
+def tell_of(
+    manifest: Manifest,
+    trial: Trial,
+    state: str,
+    metrics: Mapping[str, Any],
+    *,
+    seconds: float = 0.0,
+    cpus: int = 1,
+    stopped_at: int | None = None,
+    why: str = "",
+) -> Tell:
+    """Return the line about the end of a trial. ``state`` is that of its task: complete or failed.
+
+    A complete task without a finite number for each metric and constraint is a failed trial, which says so.
+    """
+    names = {"values": [one.name for one in manifest.metrics], "constraints": [c.metric for c in manifest.constraints]}
+    found = {
+        part: {name: metrics[name] for name in wanted if _is_finite(metrics.get(name))}
+        for part, wanted in names.items()
+    }
+    if state == "complete" and stopped_at is not None:
+        state = "stopped"
+    if state == "complete":
+        lacking = [name for part, wanted in names.items() for name in wanted if name not in found[part]]
+        if lacking:
+            told = metrics.get(lacking[0])
+            state = "failed"
+            why = f"the metric {lacking[0]!r} is {'missing' if told is None else repr(told)}"
+    return Tell(
+        trial=trial.number,
+        state=state,  # type: ignore[arg-type]
+        **found,
+        run_id=trial.run_id,
+        task_id=trial.task_id,
+        seconds=round(seconds, 3),
+        cpus=cpus,
+        stopped_at=stopped_at,
+        why=why if state == "failed" else "",
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

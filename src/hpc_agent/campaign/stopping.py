@@ -1,0 +1,157 @@
+"""Decide if a campaign goes on: six reasons to stop, each told by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.campaign import budget as budgets
+from hpc_agent.campaign.budget import Spent
+from hpc_agent.campaign.journal import History
+from hpc_agent.campaign.manifest import AbortIf, Manifest, StopCriteria
+
+Verdict = Literal["continue", "wait_in_flight", "stop_converged", "stop_over_budget", "stop_aborted", "stop_exhausted"]
+Reason = Literal["", "target", "plateau", "max_iters", "budget", "abort", "exhausted"]
+VERDICTS: dict[str, Verdict] = {
+    "target": "stop_converged", "plateau": "stop_converged", "max_iters": "stop_converged", "budget": "stop_over_budget",
+    "abort": "stop_aborted", "exhausted": "stop_exhausted",
+}  # fmt: skip
+
+
+class Decision(msgspec.Struct, kw_only=True, frozen=True):
+    """What comes next, and why."""
+
+    decision: Verdict
+    reason: Annotated[Reason, Meta(description="of a stop: which of the six")] = ""
+    detail: Annotated[str, Meta(description="a sentence with the numbers")] = ""
+
+    @property
+    def stops(self) -> bool:
+        return self.decision.startswith("stop")
+
+
+def stop(reason: str, detail: str) -> Decision:
+    return Decision(decision=VERDICTS[reason], reason=reason, detail=detail)  # type: ignore[arg-type]
+
+
+def decision(manifest: Manifest, history: History, spent: Spent) -> Decision:
+    """Return the decision before the next ask; exhaustion shows when the strategy is asked (``step.next_step``).
+
+    Trials that run are waited for, in a batch and before any stop: one that ends later may change the reason, and none
+    is lost.
+    """
+    if history.stopped:
+        return stop(history.stopped.reason, history.stopped.detail)
+    still_open = len(history.open_trials)
+    if manifest.mode == "batch" and still_open > len(history.unsubmitted):
+        return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} of the batch not ended yet")
+    reason, detail = _why_stop(manifest, history, spent)
+    if not reason:
+        return Decision(decision="continue")
+    if still_open:
+        return Decision(decision="wait_in_flight", detail=f"{detail}; {_trials(still_open)} not ended yet")
+    return stop(reason, detail)
+
+
+def _trials(count: int) -> str:
+    return "1 trial has" if count == 1 else f"{count} trials have"
+
+
+def _why_stop(manifest: Manifest, history: History, spent: Spent) -> tuple[Reason, str]:
+    """Return the first reason that holds, with its sentence; a goal that was reached goes before a budget that is used."""
+    if hopeless := _hopeless(manifest, history):
+        return "abort", hopeless
+    reason, detail = converged(manifest, series_of(manifest, history))
+    if not reason and not history.unsubmitted and (used := budgets.exhausted(manifest.budget, spent)):
+        return "budget", used
+    return reason, detail
+
+
+def series_of(manifest: Manifest, history: History) -> list[float | None]:
+    """Return the best value of each iteration that ended, in order; None for an iteration without a usable value.
+
+    Of successive halving the top rungs alone are iterations: values of the others do not compare.
+    """
+    name, direction = criterion(manifest)
+    best = min if direction == "minimize" else max
+    usable = {trial.number for trial in history.ranked(manifest, name)} if manifest.metrics else set()
+    found: list[float | None] = []
+    for trials in history.iterations.values():
+        if any(trial.is_open for trial in trials):
+            continue
+        if manifest.resource and all(
+            t.params.get(manifest.resource) != manifest.strategy.params["max"] for t in trials
+        ):
+            continue
+        values = [trial.values[name] for trial in trials if trial.number in usable]
+        found.append(best(values) if values else None)
+    return found
+
+
+def criterion(manifest: Manifest) -> tuple[str, str]:
+    """Return the metric that the criteria look at, empty where none is known, and its direction."""
+    criteria = manifest.stop_criteria
+    if not manifest.metrics:  # tasks.py asks, and no iteration has ended
+        return criteria.metric or "", criteria.direction or "minimize"
+    metric = next(one for one in manifest.metrics if criteria.metric in (None, one.name))
+    return metric.name, criteria.direction or metric.direction
+
+
+def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reason, str]:
+    """Return why the series of iterations has converged; empty when it has not."""
+    name, direction = criterion(manifest)
+    return check_series(manifest.stop_criteria, name, direction, series)
+
+
+def check_series(
+    criteria: StopCriteria, name: str, direction: str, series: Sequence[float | None]
+) -> tuple[Reason, str]:
+    """Return ``converged`` for a series of one metric."""
+    sign = 1.0 if direction == "minimize" else -1.0
+    losses = [None if value is None else sign * value for value in series]
+    known = [loss for loss in losses if loss is not None]
+    if criteria.target is not None and known and min(known) <= sign * criteria.target:
+        return "target", f"{name} {sign * min(known):.6g} reaches the target {criteria.target:g}"
+    window, mode = criteria.plateau_window, criteria.plateau_mode
+    if window and len(losses) >= window + (window if mode == "prior_window" else 1):
+        before = losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window]
+        old = [loss for loss in before if loss is not None]
+        new = [loss for loss in losses[-window:] if loss is not None]
+        if old and not (new and min(new) < min(old) - criteria.plateau_tolerance):
+            shown = f"{sign * min(new):.6g}" if new else "no value"
+            detail = f"the last {window} iterations did not improve {name}: {shown}, before {sign * min(old):.6g}"
+            return "plateau", detail + (
+                f", tolerance {criteria.plateau_tolerance:g}" if criteria.plateau_tolerance else ""
+            )
+    if criteria.max_iters and len(losses) >= criteria.max_iters:
+        return "max_iters", f"{len(losses)} of {criteria.max_iters} iterations have ended"
+    return "", ""
+
+
+def _hopeless(manifest: Manifest, history: History) -> str:
+    """Return a sentence about the first abort condition that holds; empty when none does."""
+    ended = [trial for trial in history.trials if trial.is_own and not trial.is_open]
+    failed = sum(trial.state == "failed" for trial in ended)
+    for condition in manifest.abort_if:
+        if len(ended) < condition.after_tasks:
+            continue
+        if condition.failed_share is not None and failed >= condition.failed_share * len(ended):
+            return f"{failed} of {len(ended)} ended trials failed; abort_if says {condition.failed_share:g}"
+        if condition.metric is not None and (found := _out_of_bounds(manifest, history, condition)):
+            return f"{found} after {len(ended)} trials"
+    return ""
+
+
+def _out_of_bounds(manifest: Manifest, history: History, condition: AbortIf) -> str:
+    best = history.best(manifest, condition.metric)
+    if best is None:
+        return f"no trial has a usable {condition.metric}"
+    value = best.values[condition.metric or ""]
+    if condition.above is not None and value > condition.above:
+        return f"the best {condition.metric} is {value:.6g}, above {condition.above:g},"
+    if condition.below is not None and value < condition.below:
+        return f"the best {condition.metric} is {value:.6g}, below {condition.below:g},"
+    return ""

@@ -1,0 +1,101 @@
+"""The strategies: ``ask`` is a function of manifest and history alone, so a journal replays to the same points."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import Any, cast
+
+import msgspec
+
+from hpc_agent.campaign.journal import Ask, History, Trial
+from hpc_agent.campaign.manifest import Manifest
+from hpc_agent.campaign.space import fitting
+from hpc_agent.campaign.strategies.common import Point, Strategy
+from hpc_agent.errors import NeedsResolution, SpecInvalid
+
+MODULES = {
+    "grid": "grid", "random": "simple", "quasi_random": "simple", "tpe": "tpe", "cma_es": "cma", "halving": "halving",
+}  # fmt: skip
+
+
+def strategy_of(manifest: Manifest) -> Strategy:
+    return cast(Strategy, importlib.import_module(f"{__name__}.{MODULES[manifest.strategy.name]}"))
+
+
+def check_strategy(manifest: Manifest) -> None:
+    """Raise SpecInvalid where strategy, space, metrics and start points do not fit; NeedsResolution without its library."""
+    strategy_of(manifest).check(manifest)
+    library_of(manifest)
+    for number, params in enumerate(manifest.start):
+        if fitting(manifest.space, params) is None or params.keys() != manifest.space.keys():
+            raise SpecInvalid(f"{params} is no point of the search space", field=f"start[{number}]")
+
+
+def library_of(manifest: Manifest) -> str:
+    """Return the library that chooses the points, with its version; empty for none. Raises NeedsResolution."""
+    name = strategy_of(manifest).library
+    if not name:
+        return ""
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        raise NeedsResolution(
+            f"the strategy {manifest.strategy.name} needs {name}, which is not installed here",
+            field="strategy.name",
+            remediation="Run: pip install 'hpc-agent[optuna]' (without it: grid, random, quasi_random, halving).",
+        ) from None
+
+
+def other_libraries(manifest: Manifest, history: History) -> list[str]:
+    """Return a sentence for each other version that chose points of the journal: its asks may not replay here."""
+    here = library_of(manifest)
+    found: dict[str, list[int]] = {}
+    for trial in history.trials:
+        if trial.library and trial.library != here:
+            found.setdefault(trial.library, []).append(trial.number)
+    return [
+        f"trials {trials[0]} to {trials[-1]} were chosen by {library}, and {here} is installed here: the next points may "
+        "differ from those that it would choose"
+        for library, trials in found.items()
+    ]
+
+
+def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
+    """Return the next trials: start points, then failed trials that are tried again, then points of the strategy.
+
+    Fewer than ``count``, and none, when the strategy waits for open trials or has no further point. Raises
+    NeedsResolution for a strategy whose library is not installed.
+    """
+    after = msgspec.structs.replace(history, trials=list(history.trials))
+    library, unsubmitted = library_of(manifest), history.unsubmitted
+    iteration = unsubmitted[0].iteration if unsubmitted else max((t.iteration for t in history.trials), default=-1) + 1
+    asks: list[Ask] = []
+
+    def add(point: Point, origin: str, by: str = "") -> None:
+        facts: dict[str, Any] = {"params": point.params, "origin": origin, "attrs": point.attrs, "library": by}
+        asks.append(Ask(trial=len(after.trials), iteration=iteration, **facts))
+        after.trials.append(Trial(number=len(after.trials), iteration=iteration, **facts))
+
+    started = sum(trial.origin == "start" for trial in history.trials)
+    for params in (
+        [] if manifest.resource else manifest.start[started:][:count]
+    ):  # halving puts them into its first rung
+        add(Point(params), "start")
+    for trial in _again(manifest, history)[: count - len(asks)]:
+        add(Point(trial.params, trial.attrs), f"again:{trial.number}")
+    if len(asks) < count:
+        for point in strategy_of(manifest).propose(manifest, after):
+            add(point, manifest.strategy.name, library)
+            if len(asks) == count:
+                break
+    return asks
+
+
+def _again(manifest: Manifest, history: History) -> list[Trial]:
+    """Return the failed trials that the manifest wants once more."""
+    if manifest.failed_trials != "again":
+        return []
+    tried = {trial.origin for trial in history.trials if trial.origin.startswith("again:")}
+    failed = [trial for trial in history.trials if trial.state == "failed" and trial.is_own]
+    return [t for t in failed if f"again:{t.number}" not in tried and not t.origin.startswith("again:")]

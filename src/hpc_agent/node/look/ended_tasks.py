@@ -1,0 +1,85 @@
+"""The ended tasks of many runs, for a client that names those that it knows already: a campaign looks in one command."""
+
+import math
+from typing import Any, Dict, List, Optional, Set
+
+from ..shared import task_record
+from ..shared.errors import NodeError
+from ..shared.ranges import decode_ranges
+from ..shared.task_record import TaskRecord
+from ..shared.task_states import COMPLETE, FAILED, LOST, UNKNOWN
+from .known_runs import statuses
+from .report import status_answer
+from .run_status import RunStatus
+
+STOPPED_AT = "stopped_at"  # a task that ended itself early leaves this step among its metrics
+MESSAGE_LIMIT = 200
+
+
+def ended(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the new ends of tasks. Request: ``runs`` = [{root, run_id, known: ranges}], ``metrics``: the names wanted.
+
+    Each run has ``ended`` (task -> state, metrics, seconds, cpus, why), the ``counts`` of its tasks, its
+    ``lifecycle_state``, the arrays ``to_submit`` and ``held`` for the canary, and ``stale``; or its ``error`` and ``code``.
+    """
+    known = {run["run_id"]: decode_ranges(run.get("known") or "") for run in request["runs"]}
+    answers: Dict[str, Any] = {}
+    for run_id, found in statuses(request):
+        if isinstance(found, NodeError):
+            answers[run_id] = {"error": found.message, "code": found.code}
+            continue
+        answers[run_id] = _ends(found, set(known[run_id]), request["metrics"])
+        found.save()
+    return {"runs": answers}
+
+
+def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, Any]:
+    whole = status_answer(status)
+    final = {COMPLETE, FAILED, LOST}
+    if whole["lifecycle_state"] == "abandoned":  # no trace of them for five minutes
+        final.add(UNKNOWN)
+    tasks = [task for task in range(status.total) if status.state[task] in final and task not in known]
+    ends = {str(task): _end(status, task, metrics) for task in tasks}
+    return {
+        "ended": {task: end for task, end in ends.items() if end},
+        "counts": whole["counts"],
+        "lifecycle_state": whole["lifecycle_state"],
+        "to_submit": whole["to_submit"],
+        "held": whole["held_for_canary"],
+        "stale": (whole["stale"] or {}).get("error"),
+    }
+
+
+def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str, Any]]:
+    """Return the end of a task; None while its record cannot be read."""
+    record = task_record.read_record(status.folder, task)
+    arrays = status.arrays_with(task)
+    resources = (arrays[-1].resources if arrays else {}) or status.run.resources
+    end: Dict[str, Any] = {"cpus": int(resources.get("cpus") or 1)}
+    if status.state[task] != COMPLETE:
+        facts = status.records.failed.get(task)
+        cause, message = (facts.cause or facts.raw, facts.message) if facts else ("lost", "the task left no trace")
+        why = ": ".join(part for part in (cause, message) if part)[:MESSAGE_LIMIT]
+        seconds = facts.seconds if facts else None
+        return dict(end, state="failed", why=why, seconds=_seconds(record, seconds))
+    if record is None:
+        return None
+    values = record.metrics or {}
+    end.update(
+        state="stopped" if STOPPED_AT in values else "complete",
+        metrics={name: _mean(values[name]) for name in [*metrics, STOPPED_AT] if name in values},
+        seconds=_seconds(record, record.seconds),
+    )
+    return dict(end, why=record.metrics_problem[:MESSAGE_LIMIT]) if record.metrics_problem else end
+
+
+def _mean(value: Any) -> Any:
+    """Return the mean of several observations; any other value as it is."""
+    numbers = isinstance(value, list) and value and all(isinstance(one, (int, float)) for one in value)
+    return math.fsum(value) / len(value) if numbers else value
+
+
+def _seconds(record: Optional[TaskRecord], last: Optional[float]) -> float:
+    """Return the seconds of all attempts of a task."""
+    earlier = sum(float(row.get("seconds") or 0) for row in record.history) if record else 0.0
+    return round(earlier + (last or 0.0), 3)

@@ -1,0 +1,1 @@
+"""Begin a campaign, look at it, and say what comes next."""

@@ -1,0 +1,139 @@
+"""``campaign-converged``, ``campaign-budget`` and ``campaign-advance``: does the campaign go on, and what comes next?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from hpc_agent.campaign.budget import Spent, exhausted, remaining
+from hpc_agent.campaign.step import is_exhausted
+from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of, stop
+from hpc_agent.contract.primitive import Result, primitive
+from hpc_agent.errors import NeedsResolution, SpecInvalid
+from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, KnownCampaign, Limits, counts_of, known_campaign
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.world import World
+
+
+class CampaignConvergedResult(Result):
+    campaign_id: str
+    converged: bool
+    reason: Annotated[Reason, doc("target, plateau or max_iters; empty: not converged")]
+    detail: str
+    iterations: Annotated[int, doc("that ended")]
+    best_metric: Annotated[float | None, doc("null: no iteration has a usable value")]
+    metric: str | None
+
+
+@primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")
+def campaign_converged(request: Limits, world: World) -> CampaignConvergedResult:
+    """Tell if a campaign has reached its target, a plateau, or its number of iterations. Asks no cluster."""
+    return _converged(known_campaign(world, request))
+
+
+def _converged(known: KnownCampaign) -> CampaignConvergedResult:
+    if not known.manifest.metrics:
+        criteria = known.manifest.stop_criteria
+        if criteria.target is not None or criteria.plateau_window:
+            raise SpecInvalid(
+                "target and plateau need the metric that they look at",
+                field="metric",
+                remediation=f"Run 'hpc-agent campaign-replay {known.manifest.campaign_id}' to see the metrics, then give "
+                "one with --metric.",
+            )
+    reason, detail = converged(known.manifest, series_of(known.manifest, known.history))
+    best = known.history.best(known.manifest, known.metric) if known.metric else None
+    return CampaignConvergedResult(
+        campaign_id=known.manifest.campaign_id,
+        converged=bool(reason),
+        reason=reason,
+        detail=detail,
+        iterations=len(series_of(known.manifest, known.history)),
+        best_metric=best.values[known.metric] if best and known.metric else None,
+        metric=known.metric,
+    )
+
+
+class CampaignBudgetResult(Result):
+    campaign_id: str
+    spent: Annotated[Spent, doc("without canaries and trials of earlier campaigns")]
+    budget: Annotated[dict[str, float], doc("the limits that are set")]
+    remaining: dict[str, float]
+    exhausted: bool
+    reason: str
+
+
+@primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")
+def campaign_budget(request: Limits, world: World) -> CampaignBudgetResult:
+    """Show what a campaign has used of its budget, and what is left. Asks no cluster."""
+    return _budget(known_campaign(world, request))
+
+
+def _budget(known: KnownCampaign) -> CampaignBudgetResult:
+    limits = msgspec.to_builtins(known.manifest.budget)
+    used = exhausted(known.manifest.budget, known.spent)
+    return CampaignBudgetResult(
+        campaign_id=known.manifest.campaign_id,
+        spent=known.spent,
+        budget={name: limit for name, limit in limits.items() if limit is not None},
+        remaining=remaining(known.manifest.budget, known.spent),
+        exhausted=bool(used),
+        reason=used,
+    )
+
+
+class CampaignAdvanceResult(Result):
+    campaign_id: str
+    decision: Verdict
+    reason: Annotated[Reason, doc("of a stop: which of the six")]
+    detail: str
+    status: Annotated[dict[str, int], doc("iterations, and trials in each state")]
+    converged: Annotated[dict[str, Any], doc("as campaign-converged")]
+    budget: Annotated[dict[str, Any], doc("as campaign-budget")]
+    next_command: Annotated[str, doc("empty after a stop")]
+    notes: list[str] = []
+
+
+@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id")
+def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
+    """Decide if the campaign continues, waits or stops, and name the next command. Changes nothing, asks no cluster.
+
+    The ends of tasks count as soon as they are in the journal: ``hpc-campaign-driver`` fetches them.
+    """
+    known = known_campaign(world, request)
+    found, command = decide(known)
+    return CampaignAdvanceResult(
+        campaign_id=request.campaign_id,
+        decision=found.decision,
+        reason=found.reason,
+        detail=found.detail,
+        status={"iterations": len(known.history.iterations), **counts_of(known.history.trials)},
+        converged=_part(_converged(known)),
+        budget=_part(_budget(known)),
+        next_command=command,
+        notes=known.notes,
+    )
+
+
+def _part(result: Result) -> dict[str, Any]:
+    """Return an answer as a part of another one."""
+    document: dict[str, Any] = msgspec.to_builtins(result)
+    return {name: value for name, value in document.items() if name not in ("campaign_id", "partial_errors")}
+
+
+def decide(known: KnownCampaign) -> tuple[Decision, str]:
+    """Return the decision, and the command that follows from it; empty after a stop."""
+    manifest, history = known.manifest, known.history
+    found = decision(manifest, history, known.spent)
+    if not manifest.is_own and found.decision == "continue" and is_exhausted(manifest, history):
+        found = stop("exhausted", f"{manifest.strategy.name} has no further point to try")
+    if found.stops:
+        return found, ""
+    if not manifest.is_own:
+        return found, known.driver
+    if found.decision == "continue":
+        return found, known.submit
+    waiting = next(iter(history.open_runs), "")
+    ended = any(note.startswith(f"{waiting} has ended") for note in known.notes)
+    return found, f"hpc-agent {'aggregate' if ended else 'status'} --run-id {waiting}"

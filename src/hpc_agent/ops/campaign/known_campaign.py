@@ -1,0 +1,173 @@
+"""Find a campaign: with a journal of its own, or the runs that ``submit --campaign-id`` tagged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hpc_agent.campaign.budget import Spent, spent_of
+from hpc_agent.campaign.journal import CampaignJournal, History, Trial
+from hpc_agent.campaign.manifest import (
+    Budget,
+    Manifest,
+    Metric,
+    StopCriteria,
+    Strategy,
+    check_manifest,
+    manifest_path,
+    read_manifest,
+)  # fmt: skip
+from hpc_agent.campaign.stopping import criterion
+from hpc_agent.campaign.tagged import history_of, read_prior
+from hpc_agent.contract.primitive import Request
+from hpc_agent.errors import HpcError, JournalCorrupt, SchemaIncompat, SpecInvalid
+from hpc_agent.infra.transport import quote
+from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
+from hpc_agent.ops.run.known_run import journal_of
+from hpc_agent.ops.run.run_request import Name
+from hpc_agent.state.journal import RunRecord
+from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.world import World
+
+CAMPAIGN_ERRORS = (SpecInvalid, JournalCorrupt, SchemaIncompat)
+UNSET = "the manifest's by default"
+
+
+class CampaignScoped(Request):
+    """A campaign of the repo in ``experiment_dir``."""
+
+    campaign_id: Annotated[Name, doc("the campaign; see campaign-list")]
+    experiment_dir: ExperimentDir = "."
+
+
+class Limits(CampaignScoped):
+    """Budget and stop criteria; what is given here goes before the manifest."""
+
+    max_iters: Annotated[Positive | None, doc(f"iterations that ended; {UNSET}")] = None
+    metric: Annotated[str | None, doc(f"what target and plateau look at; {UNSET}")] = None
+    target: Annotated[float | None, doc(f"value that ends the campaign; {UNSET}")] = None
+    direction: Annotated[Literal["minimize", "maximize"] | None, doc(UNSET)] = None
+    plateau_window: Annotated[Positive | None, doc(f"iterations without a better value; {UNSET}")] = None
+    plateau_tolerance: Annotated[
+        Annotated[float, Meta(ge=0)] | None, doc(f"a smaller improvement is none; {UNSET}")
+    ] = None
+    plateau_mode: Annotated[Literal["all_time_best", "prior_window"] | None, doc(UNSET)] = None
+    max_tasks: Annotated[Positive | None, doc(f"trials asked; {UNSET}")] = None
+    max_jobs: Annotated[Positive | None, doc(f"arrays submitted; {UNSET}")] = None
+    max_core_hours: Annotated[PositiveFloat | None, doc(f"of ended tasks; {UNSET}")] = None
+    max_walltime_sec: Annotated[PositiveFloat | None, doc(f"of ended tasks together; {UNSET}")] = None
+    max_elapsed_sec: Annotated[PositiveFloat | None, doc(f"by the clock since the first ask; {UNSET}")] = None
+
+
+@dataclass(frozen=True)
+class KnownCampaign:
+    """A campaign as the files of this machine have it. ``records``: its runs, oldest first."""
+
+    repo: RepoLayout
+    manifest: Manifest
+    history: History
+    spent: Spent
+    records: list[RunRecord]
+    has_manifest: bool
+    notes: list[str]
+    submit: str  # command that submits the next iteration where tasks.py asks
+
+    @property
+    def driver(self) -> str:
+        """Return the command that does the next steps."""
+        words = ["--experiment-dir", str(self.repo.root), "--campaign-id", self.manifest.campaign_id]
+        return quote(["hpc-agent", "campaign-driver", *words])
+
+    @property
+    def metric(self) -> str | None:
+        return criterion(self.manifest)[0] if self.manifest.metrics else None
+
+
+def known_campaign(world: World, request: CampaignScoped) -> KnownCampaign:
+    """Return a campaign with the limits of the request. Raises SpecInvalid (unknown), JournalCorrupt, SchemaIncompat."""
+    repo, journal = journal_of(world, request.experiment_dir)
+    runs, problems = journal.all()
+    mine = sorted((run for run in runs if run.campaign_id == request.campaign_id), key=lambda run: run.started_at)
+    tables = read_prior(repo, request.campaign_id)
+    has_manifest = manifest_path(repo, request.campaign_id).exists()
+    if has_manifest or not (mine or tables):
+        manifest = read_manifest(repo, request.campaign_id)
+    else:
+        manifest = Manifest(campaign_id=request.campaign_id, strategy=Strategy(name="own"))
+    if manifest.is_own:
+        history, notes = history_of(mine, tables)
+        spent = _spent_of_runs(repo, mine, tables, world.now())
+        manifest = _with_metrics(manifest, request, history)
+    else:
+        history, notes = CampaignJournal(world, repo, request.campaign_id).history(), []
+        spent = spent_of(history, world.now())
+    again = (journal.submit_command(mine[-1].run_id) if mine else None) or (
+        f"hpc-agent resolve-submit-inputs --campaign-id {request.campaign_id}"
+    )
+    return KnownCampaign(
+        repo, limited(manifest, request), history, spent, mine, has_manifest, [*notes, *problems], again
+    )
+
+
+def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
+    """Return the manifest with the limits of the request over its own. Raises SpecInvalid where they do not fit."""
+    if not isinstance(request, Limits):
+        return manifest
+    parts: dict[str, Any] = {}
+    for name, kind in (("stop_criteria", StopCriteria), ("budget", Budget)):
+        given = {field: getattr(request, field, None) for field in kind.__struct_fields__}
+        given = {field: value for field, value in given.items() if value is not None}
+        parts[name] = msgspec.structs.replace(getattr(manifest, name), **given)
+    return check_manifest(msgspec.structs.replace(manifest, **parts))
+
+
+def _with_metrics(manifest: Manifest, request: CampaignScoped, history: History) -> Manifest:
+    """Return the manifest of a campaign whose tasks.py asks with its metrics: the named one, and those of its tables."""
+    if manifest.metrics:
+        return manifest
+    criteria = manifest.stop_criteria
+    named = getattr(request, "metric", None) or criteria.metric
+    found = sorted({name for trial in history.trials for name in trial.values})
+    if named and found and named not in found:
+        raise SpecInvalid(f"no iteration has a metric {named!r}; there are {', '.join(found)}", field="metric")
+    direction = getattr(request, "direction", None) or criteria.direction or "minimize"
+    names = [named] if named else found[:1] if len(found) == 1 else []
+    return msgspec.structs.replace(manifest, metrics=[Metric(name=name, direction=direction) for name in names])
+
+
+def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:
+    """Return the use of tagged runs: jobs from the journal, tasks and time from their tables, also of other machines."""
+    known = {table["run_id"] for table in tables}
+    tasks = sum(row["count"] for table in tables for row in table["rows"]) + sum(table["failed"] for table in tables)
+    waiting = [run for run in runs if run.run_id not in known]
+    seconds = [(float(table["task_seconds"]), int(table["cpus"])) for table in tables]
+    jobs = sum(len(run.job_ids) - _has_canary(repo, run.run_id) for run in runs)
+    return Spent(
+        tasks=tasks + sum(run.total_tasks for run in waiting),
+        jobs=max(0, jobs),
+        core_hours=round(sum(took * cpus for took, cpus in seconds) / 3600, 6),
+        walltime_sec=round(sum(took for took, _ in seconds), 3),
+        elapsed_sec=round(now - runs[0].started_at, 3) if runs else 0.0,
+        open_tasks=sum(run.total_tasks for run in waiting),
+    )
+
+
+def _has_canary(repo: RepoLayout, run_id: str) -> bool:
+    try:
+        return read_run_sidecar(repo, run_id).canary
+    except HpcError:
+        return False
+
+
+def counts_of(trials: Iterable[Trial]) -> dict[str, int]:
+    """Return the number of trials in each state that occurs."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        state = "open" if trial.is_open else trial.state
+        counts[state] = counts.get(state, 0) + 1
+    return counts

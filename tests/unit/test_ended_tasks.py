@@ -1,0 +1,80 @@
+"""What one look tells of the ended tasks of many runs."""
+
+import pytest
+
+from hpc_agent.node.look import ended_tasks, run_status
+from hpc_agent.node.look.ended_tasks import ended
+from hpc_agent.node.schedulers.base import QueueRow
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.run_folder import RunFolder
+
+
+class Queue:
+    """A scheduler that has task 3 running and knows nothing else; asked once for all runs."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def queue(self, jobs):
+        self.asked += 1
+        return [QueueRow("7", "3", "running", "", "r.a0")]
+
+    def accounting(self, jobs, since):
+        return []
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    queue = Queue()
+    monkeypatch.setattr("hpc_agent.node.look.known_runs.load", lambda name, site: queue)
+    root = tmp_path / "hpc-agent" / "repo-1"
+    run = RunFolder(str(root / "runs" / "r"))
+    for folder in (run.jobs, run.records("00000")):
+        make_folder(folder)
+    write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2}})
+    array = {"array": "a0", "name": "r.a0", "tasks": "0-3", "elements": 4, "pack": 1, "generation": 1}
+    write_json(run.job("a0"), {**array, "state": "submitted", "job_id": "7", "resources": {"cpus": 4}})
+    complete = {"state": "complete", "seconds": 2.5, "metrics": {"loss": [1.0, 2.0], "other": 3}, "job": "7"}
+    write_json(run.record(0), {"task": 0, **complete})
+    early = {**complete, "metrics": {"loss": 9, "stopped_at": 2}, "history": [{"seconds": 10.0}]}
+    write_json(run.record(1), {"task": 1, **early})
+    failed = {"state": "failed", "cause": "exit", "message": "exit code 3", "exit_code": 3, "seconds": 1.0, "job": "7"}
+    write_json(run.record(2), {"task": 2, "element": 2, **failed})
+    return root, queue
+
+
+def look(root, *runs):
+    return ended({"runs": [{"root": str(root), **run} for run in runs], "metrics": ["loss"]})["runs"]
+
+
+def test_the_ends_that_were_not_told(root):
+    root, queue = root
+    seen = look(root, {"run_id": "r"}, {"run_id": "gone"})
+    assert queue.asked == 1
+    assert (seen["gone"]["code"], seen["r"]["counts"]["running"], seen["r"]["stale"]) == ("run_not_found", 1, None)
+    ends = seen["r"]["ended"]
+    assert ends["0"] == {"state": "complete", "metrics": {"loss": 1.5}, "seconds": 2.5, "cpus": 4}
+    assert ends["1"] == {"state": "stopped", "metrics": {"loss": 9, "stopped_at": 2}, "seconds": 12.5, "cpus": 4}
+    assert ends["2"] == {"state": "failed", "why": "exit: exit code 3", "seconds": 1.0, "cpus": 4}
+    assert look(root, {"run_id": "r", "known": "0-2"})["r"]["ended"] == {}
+    assert list(look(root, {"run_id": "r", "known": "0,2"})["r"]["ended"]) == ["1"]
+
+
+def test_a_record_that_cannot_be_read_now_is_told_later(root, monkeypatch):
+    root, _ = root
+    look(root, {"run_id": "r"})
+    with monkeypatch.context() as patch:
+        patch.setattr(ended_tasks.task_record, "read_record", lambda folder, task: None)
+        assert "0" not in look(root, {"run_id": "r"})["r"]["ended"]
+    assert "0" in look(root, {"run_id": "r"})["r"]["ended"]
+
+
+def test_tasks_without_a_trace_have_failed_after_five_minutes(root, monkeypatch):
+    root, queue = root
+    queue.queue = lambda jobs: []
+    assert "3" not in look(root, {"run_id": "r"})["r"]["ended"]
+    monkeypatch.setattr(run_status.accounting, "settle_vanished", lambda *_: None)
+    later = run_status.time.time() + 400
+    monkeypatch.setattr("time.time", lambda: later)
+    end = look(root, {"run_id": "r"})["r"]["ended"]["3"]
+    assert (end["state"], end["why"]) == ("failed", "lost: the task left no trace")
