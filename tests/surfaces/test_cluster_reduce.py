@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from experiment import make_repo, submit, watch
 
+from hpc_agent.experiment_kit.series import plan_tasks
+
 pytestmark = [pytest.mark.usefixtures("clusters_file"), pytest.mark.parametrize("site", ["local"], indirect=True)]
 REDUCER = '''"""Adds the metric up."""
 import json
@@ -178,3 +180,63 @@ def test_which_reducer_is_asked_where_several_may_be_meant(run_cli, tmp_path, si
     assert (asked["error_code"], asked["field"]) == ("spec_invalid", "reducer")
     assert "--reducer reduce_a.py; hpc-agent cluster-reduce" in asked["remediation"]
     assert run_cli("cluster-reduce", "--reducer", "reduce_b.py", cwd=repo).data["reduced"] == []
+
+
+SERIES = """
+import csv
+import json
+import os
+
+from hpc_agent.experiment_kit.series import load_series, trim_emission
+
+task = json.loads(os.environ["HPC_KW_JSON"])
+if task["start"] == 250 and task["window"] == 5 and not os.path.exists(os.environ["GO"]):
+    raise SystemExit(3)
+rows = load_series([float(x * x % 97) for x in range(1000)])
+means = [sum(rows[max(0, i - task["window"] + 1) : i + 1]) / task["window"] for i in range(len(rows))]
+if task["start"] != 500:  # this one leaves the rows of its halo to the join
+    means = trim_emission(means)
+with open(os.environ["HPC_RESULT_DIR"] + "/means.csv", "w", newline="") as handle:
+    writer = csv.writer(handle)
+    writer.writerow(["mean"])
+    writer.writerows([mean] for mean in means)
+json.dump({"rows": len(means)}, open(os.environ["HPC_RESULT_DIR"] + "/metrics.json", "w"))
+"""
+
+
+def test_the_chunks_of_a_series_become_one_file_and_gaps_are_named(run_cli, tmp_path, site):
+    axis = {"kind": "bounded_halo", "halo": "window - 1"}
+    tasks = plan_tasks([{"window": 20}, {"window": 5}], axis, chunks=4, series_length=1000)
+    repo = make_repo(tmp_path / "repo", tasks, **{"work.py": SERIES})
+    sent = submit(run_cli, repo, "python3 work.py", "--env", json.dumps({"GO": str(tmp_path / "go")}))
+    watch(run_cli, repo)
+    part = run_cli("join-series", "--file", "means.csv", cwd=repo).data
+    assert (part["complete"], part["series_count"], part["with_gaps"], part["rows"]) == (False, 2, 1, 1750)
+    broken, whole = part["series"]
+    assert broken["gaps"] == [{"why": "failed", "rows": "250-499", "tasks": "5"}]
+    assert (broken["file"], whole["file"]) == ("window=5.partial.csv", "window=20.csv")
+    assert part["next_step"] == f"hpc-agent failures --run-id {sent['run_id']}"
+    folder = Path(part["path_local"])
+    assert folder == repo / "results" / sent["run_id"] / "series"
+    kept = json.loads((folder / "series.json").read_text())["series"]
+    assert [entry["segments"] for entry in kept] == [[[0, 1000]], [[0, 250], [500, 1000]]]
+
+    series = [float(x * x % 97) for x in range(1000)]
+    for window, rows in ((20, [*range(1000)]), (5, [*range(250), *range(500, 1000)])):
+        name = f"window={window}{'' if window == 20 else '.partial'}.csv"
+        means = [sum(series[max(0, i - window + 1) : i + 1]) / window for i in rows]
+        assert [float(line) for line in (folder / name).read_text().splitlines()[1:]] == means
+    red = run_cli("join-series", "--file", "means.csv", "--require-complete", cwd=repo).envelope
+    assert (red["error_code"], red["details"]["series"][0]["gaps"][0]["rows"]) == ("outputs_missing", "250-499")
+
+    (tmp_path / "go").touch()
+    run_cli("resubmit", "--classes", "code_error", cwd=repo)
+    watch(run_cli, repo)
+    done = run_cli("join-series", "--file", "means.csv", "--require-complete", cwd=repo).data
+    assert (done["complete"], done["rows"], done["joined_now"]) == (True, 2000, 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["series.json", "window=20.csv", "window=5.csv"]
+    assert done["total_bytes"] == sum((folder / f"window={window}.csv").stat().st_size for window in (5, 20))
+    nothing = run_cli("join-series", "--file", "nothing.csv", cwd=repo).data
+    assert nothing["series"][0]["gaps"] == [{"why": "wrote no nothing.csv", "rows": "0-999", "tasks": "0-3"}]
+    kept = run_cli("join-series", "--file", "means.parquet", cwd=repo).envelope
+    assert (kept["error_code"], "only .csv" in kept["message"]) == ("spec_invalid", True)

@@ -126,6 +126,9 @@ def test_parts_of_other_columns_or_types_are_refused_by_task(tmp_path):
     (tmp_path / "torn.csv").write_text('a\n"1\n')
     with pytest.raises(ValueError, match="does not end"):
         row_count(str(tmp_path / "torn.csv"))
+    (tmp_path / "folded.json").write_text('{"cumulative": "sum", "terms": [[1.0]], "figure": ""}')
+    with pytest.raises(ValueError, match=r"series\.join folds"):
+        row_count(str(tmp_path / "folded.json"))
     (tmp_path / "uneven.json").write_text('{"a": [1], "b": []}')
     with pytest.raises(ValueError, match="neither a list"):
         row_count(str(tmp_path / "uneven.json"))

@@ -127,6 +127,8 @@ def _length(values: Any) -> int:
     """Return the rows of a list, or of an object of columns of the same length. Raises ValueError."""
     if isinstance(values, list):
         return len(values)
+    if isinstance(values, dict) and "cumulative" in values:
+        raise ValueError("it is a cumulative form, which hpc_agent.experiment_kit.series.join folds")
     columns: List[Any] = list(values.values()) if isinstance(values, dict) else []
     lengths = {len(column) for column in columns if isinstance(column, list)}
     if len(lengths) != 1 or not all(isinstance(column, list) for column in columns):
