@@ -18,10 +18,11 @@ from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
+from hpc_agent.ops.aggregate.reduce import ClusterReduceRequest, ReducerChoice, reduce_on_cluster
 from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
 from hpc_agent.ops.run.run_status import oom_notes, stale_errors
 from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
@@ -31,11 +32,15 @@ RANGES_SHOWN = 100  # characters of the answer
 PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
 UNUSUAL_BYTES = 100
 MANY = 20  # rows
+# Facts of a reducer's answer that the table's answer has too.
+SAME_AS_REDUCED = (
+    "run_id", "total_tasks", "failed_count", "failed_tasks", "missing_count", "notes", "truncated", "next_step",
+)  # fmt: skip
 
 Over = Annotated[list[str], doc("parameters that only repeat (seed,fold): rows that differ in them only become one")]
 
 
-class AggregateRequest(RunScoped):
+class AggregateRequest(ReducerChoice):
     """The run, its waves, the parameters that only repeat, and the rows of the answer."""
 
     over: Over = []
@@ -45,7 +50,10 @@ class AggregateRequest(RunScoped):
     where: Where = []
     wave: Annotated[list[int], doc("only these waves, with a table of their own; all by default")] = []
     mode: Annotated[
-        Literal["auto", "combiner-only"], doc("combiner-only: the built-in statistics; auto: what fits the run")
+        Literal["auto", "combiner-only", "cluster-reduce"],
+        doc(
+            "combiner-only: the built-in statistics; cluster-reduce: your own reducer; auto: the one that is named, if any"
+        ),
     ] = "auto"
     force: Annotated[bool, doc("fold the records again, also of waves that have not changed")] = False
     require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
@@ -76,7 +84,8 @@ class AggregateResult(Shown, omit_defaults=True, kw_only=True):
     ] = []
     metrics_problem_count: Annotated[int, doc("kinds of problems in table.json")] = 0
     combined_waves: Annotated[str, doc("ranges of the waves that were asked for; left out: all")] = ""
-    table_csv: Annotated[str, doc("the whole table; table.json beside it has every statistic")]
+    table_csv: Annotated[str, doc("the whole table; table.json beside it has every statistic")] = ""
+    reduction: Annotated[dict[str, Any], doc("what your own reducer gave, as cluster-reduce answers")] = {}
     table_parquet: str = ""
     notes: Annotated[list[str], doc("what to know of the table")] = []
     next_step: Annotated[str, doc("left out: every task is in the table")] = ""
@@ -116,7 +125,7 @@ class Aggregated(NamedTuple):
 
 @primitive(
     stage="aggregate",
-    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
@@ -128,9 +137,37 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     do not change a digit. The answer has the rows that were asked for, as many as 2 KB hold; table.csv and table.json
     have all of them with every digit. Tasks that are not complete are named, and left out of the table.
     """
+    if request.mode == "cluster-reduce" or (request.mode == "auto" and (request.aggregate_cmd or request.reducer)):
+        return _reduced(request, world)
     answer = make_table(request, world)
     world.progress.show(as_text(answer.rows))
     return answer.result
+
+
+def _reduced(request: AggregateRequest, world: World) -> AggregateResult:
+    """Return the answer of the user's own reducer."""
+    for field in ("over", "sort", "top", "where", "wave", "parquet"):
+        if getattr(request, field):
+            message = f"--{field} is for the built-in table, and your own reducer makes another one"
+            raise SpecInvalid(message, field=field, remediation=f"Leave out --{field}, or set --mode combiner-only.")
+    shared = ("run_id", "experiment_dir", "aggregate_cmd", "reducer", "as_job", "force", "require_complete")
+    asked = ClusterReduceRequest(**{name: getattr(request, name) for name in shared}, local_dir=request.output_dir)
+    run = known_run(world, asked)
+    world.progress.update("reducing", run=run.record.run_id)
+    result = reduce_on_cluster(run, asked, world)
+    facts = msgspec.to_builtins(result)
+    same = {name: facts.pop(name) for name in SAME_AS_REDUCED if name in facts}
+    complete = result.included_tasks == result.total_tasks
+    included = result.included_tasks or 0
+    facts = {name: value for name, value in facts.items() if name not in ("partial_errors", "included_tasks")}
+    return AggregateResult(
+        **same,
+        row_count=0,
+        complete=complete,
+        included_tasks=included,
+        reduction=facts,
+        partial_errors=result.partial_errors,
+    )
 
 
 def make_table(request: AggregateRequest, world: World) -> Aggregated:
