@@ -14,6 +14,7 @@ from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
@@ -92,6 +93,7 @@ def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: 
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
     problems = MetricProblems()
+    stopped_early = 0
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
@@ -109,6 +111,7 @@ def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: 
             message = "the weight is no positive number: the task's values are counted in nan_count"
             problems.add([task], message, weight_name, str(weight)[:60])
             weight = math.nan
+        stopped_early += bool(run.get("early_stop")) and STOPPED_AT in values
         table.add_task(record.kwargs or {}, values, weight)
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
@@ -116,6 +119,7 @@ def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: 
         "table": table.to_json(),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
+        "stopped_early": stopped_early,
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
 

@@ -17,7 +17,7 @@ from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.table import SPREAD, as_csv, columns_of
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
-from hpc_agent.ops.run.run_status import oom_notes
+from hpc_agent.ops.run.run_status import early_notes, oom_notes
 from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
@@ -139,7 +139,11 @@ def _write_table(
         row_count=len(rows),
         overall=table.overall(),
         usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
-        notes=[*oom_notes(_joined(waves, "oom_killed")), *_of_rows(rows, shown, set(kwargs) - set(replicates), folder)],
+        notes=[
+            *oom_notes(_joined(waves, "oom_killed")),
+            *early_notes(sum(wave.get("stopped_early", 0) for wave in waves)),
+            *_of_rows(rows, shown, set(kwargs) - set(replicates), folder),
+        ],
         next_step=f"hpc-agent {verb} --run-id {run.record.run_id}" if verb else "",
         table_json=str(folder / "table.json"),
         table_csv=str(folder / "table.csv"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, given_tasks, resolve_tasks
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
@@ -110,6 +112,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
                 "results": [request.results.metrics_file, request.results.weight],
                 "shared": shared,
                 **{name: getattr(request, name) for name in IDENTIFYING},
+                **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
                 **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
             },
             run_name=name,
