@@ -41,6 +41,6 @@ def watch(run_cli: Cli, repo: Path, budget: float = 120) -> Any:
 
 
 def aggregate(run_cli: Cli, repo: Path, *flags: str) -> Any:
-    """The answer of aggregate, with all the rows and statistics of its table."""
+    """The answer of aggregate, with all that table.json has: every row and statistic, and what is empty."""
     answer = run_cli("aggregate", *flags, cwd=repo).data
-    return {**answer, "rows": json.loads(Path(answer["table_json"]).read_text())["rows"]}
+    return {**answer, **json.loads(Path(answer["table_csv"]).with_name("table.json").read_text())}

@@ -18,6 +18,9 @@ class Progress:
 
     def say(self, text: str) -> None: ...
 
+    def show(self, text: str) -> None:
+        """Show what only a person reads: on a terminal."""
+
     def close(self) -> None: ...
 
 

@@ -30,13 +30,13 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
     assert {(r["kwargs"]["x"], r["kwargs"]["seed"]): r["metrics"]["y"]["mean"] for r in table["rows"]} == {
         (x, s): x * 10 + s for x in (1, 2, 5) for s in (0, 1)
     }
-    grouped = aggregate(run_cli, repo, "--replicates", "seed")
+    grouped = aggregate(run_cli, repo, "--over", "seed")
     assert [(r["kwargs"], r["metrics"]["y"]["mean"]) for r in grouped["rows"]] == [
         ({"x": 1}, 10.5),
         ({"x": 2}, 20.5),
         ({"x": 5}, 50.5),
     ]
-    assert Path(table["table_csv"]).read_text().splitlines()[0] == "x,y_count,y_mean,y_std,y_min,y_max"
+    assert Path(table["table_csv"]).read_text().splitlines()[0] == "x,tasks,y_count,y_mean,y_std,y_ci95,y_min,y_max"
     logs = run_cli("logs", "--task-id", "0,5", cwd=repo).data["logs"]
     assert [(entry["task"], entry["content"]) for entry in logs] == [(0, "hello 1"), (5, "hello 5")]
 
@@ -180,7 +180,7 @@ def test_a_folder_that_was_shared_can_be_pushed(site, run_cli, tmp_path):
         assert [row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]] == [71]
 
 
-def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):
+def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file, ssh_counter):
     limits = {"max_array_size": 3, "max_concurrent_jobs": 2, "est_spin_up": "1s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits, min_poll_sec=1))
     repo = make_repo(tmp_path / "repo", numbers(25))
@@ -193,6 +193,10 @@ def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file):
     one = aggregate(run_cli, repo, "--wave", "1")
     assert (one["combined_waves"], one["waves_combined_this_call"]) == ([1], [])
     assert 0 < one["included_tasks"] < 25
+    ssh_counter.reset()
+    checked = run_cli("verify-aggregation-complete", "--expected-columns", "y", cwd=repo).data
+    assert (checked["combined_waves"], checked["combined_tasks"], checked["columns_checked"]) == (3, 25, ["y"])
+    assert ssh_counter.count() == (1 if site.transport == "ssh" else 0), ssh_counter.lines()
 
 
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "slurm-local"], indirect=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from experiment import write
+from experiment import aggregate, write
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 
@@ -37,7 +37,7 @@ def test_a_library_is_imported_once_an_element(site, run_cli, tmp_path, env):
     assert run_cli("submit", "--spec", "-", cwd=repo, stdin=json.dumps(spec)).data["plan"]["pack"] == 3
     ended = run_cli("monitor-flow", "--wall-clock-budget-seconds", "120", cwd=repo, timeout=180).data
     assert ended["lifecycle_state"] == "complete", ended["samples"]
-    metrics = {row["kwargs"]["x"]: row["metrics"] for row in run_cli("aggregate", cwd=repo).data["rows"]}
+    metrics = {row["kwargs"]["x"]: row["metrics"] for row in aggregate(run_cli, repo)["rows"]}
     assert {x: row["double"]["mean"] for x, row in metrics.items()} == {x: 2 * x for x in range(6)}
     assert {row["shared"]["mean"] for row in metrics.values()} == {0 if env else 1}
     left = [row["child"]["mean"] for row in metrics.values()]  # the bed's nodes share this machine's processes

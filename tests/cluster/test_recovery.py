@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from experiment import WRITE, make_repo, submit, watch
+from experiment import WRITE, aggregate, make_repo, submit, watch
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 
@@ -113,7 +113,7 @@ def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_
     ended = watch(run_cli, repo, budget=240)
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 2), ended
     assert Counter(witness(site).read_text().split()) == Counter(["0-1", "1-1", "0-2", "1-2"])
-    table = run_cli("aggregate", cwd=repo).data
+    table = aggregate(run_cli, repo)
     assert (table["overall"]["y"]["count"], table["without_metrics"]) == (1, "1")
     (told,) = table["metrics_problems"]
     assert (told["task"], "of an earlier attempt" in told["message"]) == (1, True)

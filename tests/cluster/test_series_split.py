@@ -185,7 +185,7 @@ def test_fifty_tasks_give_the_unsplit_answer(site, run_cli, tmp_path, monkeypatc
             sums = join(parts)["sum"]
             ends = [*range(0, ROWS, 49_999), *(part["start"] for part in parts), ROWS - 1]
             assert [sums[row] for row in ends] == [math.fsum(rows[: row + 1]) for row in ends]
-    table = aggregate(run_cli, repo, "--replicates", "start,end,halo,ahead,interpreter")
+    table = aggregate(run_cli, repo, "--over", "start,end,halo,ahead,interpreter")
     metrics = {row["kwargs"]["pattern"]: row["metrics"] for row in table["rows"]}
     assert {name: facts["rows"]["sum"] for name, facts in metrics.items()} == dict.fromkeys(AXES, ROWS)
     changes = [0.0, *(b - a for a, b in itertools.pairwise(rows))]

@@ -222,3 +222,22 @@ def test_every_default_ignore_is_named():
     assert set(DEFAULT_IGNORES.split()) == {
         word for block in blocks("") if block[0] == BOUNDARY for word in block[1].split()
     }
+
+
+def test_the_guide_to_findings_has_every_code():
+    """Each code that a validator may give stands in the table of docs/workflows/campaign.md, and no other."""
+    package = ROOT / "src/hpc_agent"
+    sources = "".join(
+        (package / name).read_text(encoding="utf-8")
+        for name in ("ops/run/checks.py", "ops/validate/validators.py", "ops/validate/dry_run_local.py",
+                     "experiment/reading/parameters.py")
+    )  # fmt: skip
+    given = re.findall(r'(?:Finding\(\w+|finding\(|_problem\(executor),? ?(?:"?\w+"?, )?"([a-z_]+)"', sources)
+    given += re.findall(r'code(?:, message)? = (?:"error", )?"([a-z_]+)"', sources)
+    given += re.findall(r'return "([a-z_]+)", (?:message|f")', sources)
+    given += [f"limit_{state}" for state in ("over", "warn", "unknown", "ok")]  # of headroom()
+    page = (ROOT / "docs/workflows/campaign.md").read_text(encoding="utf-8").partition("## The findings")[2]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    assert len(given) > 25
+    assert set(given) - {"error", "warning", "info"} == told

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fault_bench import Bench, Experiment, until
 from fault_processes import end_tree, node_processes
@@ -79,7 +80,9 @@ def killed_and_reshaped(bench: Bench) -> Outcome:
     exp.flags = ("--pack", "2")
     bench.submit_until(exp, LEASE_SEC)
     outcome = bench.judge(exp)
-    overall = bench.call(exp, "aggregate").data.get("overall", {})
+    table = bench.call(exp, "aggregate").data
+    path = Path(table["table_csv"]).with_name("table.json") if "table_csv" in table else None
+    overall = json.loads(path.read_text())["overall"] if path else {}
     if (counted := overall.get("y", {}).get("count", 0)) != exp.tasks:
         outcome.wrong.append(f"{exp.tasks} tasks gave {counted} observations")
     return outcome

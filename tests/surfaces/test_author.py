@@ -364,7 +364,7 @@ def test_printed_commands_lead_from_a_repo_to_its_table(site, run_cli, repo, clu
         "suggest-setup-action", "build-tasks-py", "resolve-submit-inputs", "submit", "monitor-flow", "aggregate",
     ]  # fmt: skip
     assert answer["data"]["complete"]
-    assert answer["data"]["metrics"] == ["score"]
+    assert answer["data"]["columns"][-1] == "score"
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

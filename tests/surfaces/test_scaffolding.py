@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from experiment import aggregate
 
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -147,7 +148,7 @@ def test_the_job_of_a_skeleton_gives_a_table_of_six_rows(skeleton, run_cli):
     sent = run_cli("submit", *words, cwd=skeleton).data
     watched = run_cli("monitor-flow", "--wall-clock-budget-seconds", "120", cwd=skeleton, timeout=180).data
     assert watched["lifecycle_state"] == "complete"
-    table = run_cli("aggregate", cwd=skeleton).data
+    table = aggregate(run_cli, skeleton)
     assert len(table["rows"]) == 6
     assert {row["kwargs"]["horizon"] for row in table["rows"]} == {1, 5, 25}
     assert all(row["metrics"]["rmse"]["mean"] > 0 for row in table["rows"])

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from hpc_agent.node.fold.combine import combine
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.ledger import Array, write_array
+from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import EXACT_LIMIT, Metric, Table
 from hpc_agent.node.shared.moments import UNIT_BITS, exact_in, exact_out
 from hpc_agent.node.shared.quantiles import bin_of, middle_of
 from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.ops.aggregate.aggregate import _write_table
+from hpc_agent.ops.aggregate.aggregate import AggregateRequest, Folded, write_table
+from hpc_agent.state.journal import RunRecord
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 moderate = st.floats(min_value=-1e6, max_value=1e6, allow_subnormal=False)
@@ -426,9 +428,11 @@ def test_the_answer_of_an_earlier_runtime_has_fewer_fields(three_tasks, tmp_path
     wave = combine(request)["waves"]["0"]
     for name in ("format", "oom_killed", "metrics_problems"):
         del wave[name]
-    counts = {"complete": False, "total_tasks": 3, "included_tasks": 1, "failed_tasks": "", "missing_tasks": "1-2"}
-    result = _write_table(mock.MagicMock(**{"record.run_id": "r"}), tmp_path, [wave], [], counts)
-    assert (result.overall["loss"]["mean"], result.metrics_problems, result.notes) == (0.5, [], [])
+    folded = Folded([wave], Table.from_json(wave["table"]), MetricProblems().to_json(), [])
+    record = RunRecord(run_id="r")
+    result, rows = write_table(mock.MagicMock(record=record), tmp_path, folded, AggregateRequest(), 0.0)
+    assert (rows[0]["metrics"]["loss"]["mean"], result.metrics_problems, result.notes) == (0.5, [], [])
+    assert (result.missing_tasks, result.missing_count, result.complete) == ("1-2", 2, False)
 
 
 def test_a_partial_of_an_earlier_version_is_folded_again(three_tasks):

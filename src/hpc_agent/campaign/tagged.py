@@ -43,7 +43,7 @@ def keep_iteration(repo: RepoLayout, record: RunRecord, waves: list[dict[str, An
     whole = sum(wave["tasks"] for wave in waves) == record.total_tasks and not any(wave["missing"] for wave in waves)
     if not record.campaign_id or not whole:
         return
-    table = Table()
+    table = Table(waves[0]["table"]["replicates"])
     for wave in waves:
         table.merge(Table.from_json(wave["table"]))
     mine = {

@@ -61,6 +61,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
             extra = {"action": argparse.BooleanOptionalAction}
         elif flag.choices:
             extra = {"choices": flag.choices}
+        elif flag.kind in ("ints", "strs"):
+            extra["action"] = "append"
         parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
     if entry.positional:
         parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
@@ -94,8 +96,21 @@ def parse_request(
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
         target.pop(flag.path[-1] + "onds", None)
-        target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
+        if isinstance(value, list):  # a flag of a list may be repeated
+            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, text)]
+        else:
+            target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
+
+
+def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the verb and the request: ``submit`` with ``specs`` is a batch, and its other fields are those of each spec."""
+    if verb != "submit" or "specs" not in document:
+        return verb, document
+    own: dict[str, Any] = {name: document[name] for name in ("specs", "experiment_dir") if name in document}
+    given = document.get("common") or {}
+    rest = {name: value for name, value in document.items() if name not in (*own, "common")}
+    return "submit-flow-batch", {**own, "common": {**given, **rest} if isinstance(given, dict) else given}
 
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:

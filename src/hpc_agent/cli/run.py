@@ -12,7 +12,7 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from hpc_agent.cli.parse import find_verb, help_text, load_catalogue, parse_request
+from hpc_agent.cli.parse import batch_in, find_verb, help_text, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
@@ -57,7 +57,8 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
     verb, rest = find_verb(arguments, catalogue)
     entry = catalogue[verb]
     world = World()
-    document = parse_request(verb, entry, rest, world.stdin, world.cwd)
+    verb, document = batch_in(verb, parse_request(verb, entry, rest, world.stdin, world.cwd))
+    entry = catalogue[verb]
     importlib.import_module(entry.module)
     primitive = REGISTRY[verb]
     request = envelope.convert(document, primitive.request, verb)

@@ -144,6 +144,11 @@ def unframe(done: Completed, nonce: str, cluster: str) -> dict[str, Any]:
     document = json.loads(body)
     if "z" in document:
         document = json.loads(zlib.decompress(base64.b64decode(document["z"])))
+    return answer_in(document, cluster)
+
+
+def answer_in(document: dict[str, Any], cluster: str) -> dict[str, Any]:
+    """Return the data in an answer of the node side. Raises the error in it."""
     if document["protocol"] != PROTOCOL:
         raise SchemaIncompat(
             f"the run's runtime on '{cluster}' uses protocol {document['protocol']}, this hpc-agent protocol {PROTOCOL}",

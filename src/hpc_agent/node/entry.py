@@ -21,6 +21,9 @@ VERBS = {
     "adoptable": "look.known_runs", "verify": "look.known_runs", "ended": "look.ended_tasks",
     "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
+    "verify_aggregation": "fold.verify",
+    "constrain": "submission.constraints", "many": "entry",
+    "survey": "why.survey",
 }  # fmt: skip
 
 
@@ -40,6 +43,11 @@ def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
             message = "%s%s" % ("%s: " % error.filename if error.filename else "", error.strerror)
         failure = NodeError(code, message, None, {"traceback": traceback.format_exc()[-3000:]})
     return dict(vars(failure), ok=False, protocol=PROTOCOL)
+
+
+def many(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Run one verb for each of the ``requests``, with the fields in ``common``. An error of one does not stop the others."""
+    return {"answers": [run_verb(request["verb"], dict(request["common"], **one)) for one in request["requests"]]}
 
 
 def main(arguments: List[str]) -> int:

@@ -94,6 +94,8 @@ class PlainLine(Progress):
         self._stream.write(f"\r\x1b[K{text}\n")
         self._stream.flush()
 
+    show = say
+
     def close(self) -> None:
         self._stream.write("\r\x1b[K")
 
@@ -121,7 +123,9 @@ class RichBar(Progress):
             self._live.update(self._task, description=sentence(event, facts))
 
     def say(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False)
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    show = say
 
     def close(self) -> None:
         self._live.update(self._task, description="done")

@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..look import usage
 from ..look.run_status import RunStatus
@@ -15,15 +15,16 @@ from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
-from ..shared.task_record import read_record
+from ..shared.task_record import TaskRecord, read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
 NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
 
 
 def combine(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the partials of the asked waves (all by default). A kept partial is used while no other task is complete.
+    """Return the partials of the asked waves (all by default).
 
+    A kept partial is used while no other task is complete, unless the request says ``force``.
     The scheduler is asked about tasks without a record of their latest attempt: they may have failed without one.
     """
     folder = existing_run(request["root"], request["run_id"])
@@ -31,22 +32,24 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     status = RunStatus(folder, request.get("site") or {})
     status.save()
     arrays = status.arrays
-    waves = _waves(arrays)
+    waves = waves_of(arrays)
     asked = request.get("waves")
     unknown = [wave for wave in asked or [] if str(wave) not in waves]
     if unknown:
         raise NodeError("spec_invalid", "there is no wave %s; the run has waves %s" % (unknown[0], ", ".join(waves)))
     chosen = [str(wave) for wave in asked] if asked else list(waves)
     replicates = sorted(request.get("replicates") or [])
+    force = bool(request.get("force"))
     return {
-        "waves": {wave: _wave(status, run, wave, waves[wave], replicates) for wave in chosen},
+        "waves": {wave: _wave(status, run, wave, waves[wave], replicates, force) for wave in chosen},
         # A later status of the ended run measures again, also the tasks without a record.
         "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
         "measured_as": "records",
+        "stale": status.stale,
     }
 
 
-def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
+def waves_of(arrays: List[Array]) -> Dict[str, List[int]]:
     """Return the tasks of each wave. A task counts once, for the first wave that has it, though several arrays name it."""
     waves: Dict[str, List[int]] = {}
     seen: Set[int] = set()
@@ -58,16 +61,12 @@ def _waves(arrays: List[Array]) -> Dict[str, List[int]]:
 
 
 def _wave(
-    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str]
+    status: RunStatus, run: Dict[str, Any], wave: str, members: List[int], replicates: List[str], force: bool
 ) -> Dict[str, Any]:
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
     included = encode_ranges(complete)
-    path = os.path.join(folder.combiner, "wave_%s.json" % wave)
-    try:
-        kept = read_json(path, {})
-    except ValueError:
-        kept = {}
+    kept = read_partial(folder, wave)
     partial = {
         "format": FORMAT,
         "wave": int(wave),
@@ -79,49 +78,92 @@ def _wave(
         "missing": encode_ranges(t for t in members if states[t] in NOT_ENDED),
         "oom_killed": encode_ranges(set(members).intersection(status.records.oom_killed)),
     }
-    fresh = any(kept.get(name) != partial[name] for name in ("format", "included", "replicates"))
-    if fresh:
-        partial.update(_fold(folder, run, complete, replicates))
+    fresh = any(kept.get(name) != partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
+    if fresh or force or tasks_in(kept) != len(complete):
+        fresh = True
+        partial.update(fold(folder, run, complete, replicates))
         make_folder(folder.combiner)
-        write_json(path, partial)
+        write_json(partial_path(folder, wave), partial)
     return dict({} if fresh else kept, **partial, fresh=fresh)
 
 
-def _fold(folder: RunFolder, run: Dict[str, Any], tasks: List[int], replicates: List[str]) -> Dict[str, Any]:
-    """Return the table of the tasks, their usage, and the tasks without metrics."""
+def partial_path(folder: RunFolder, wave: str) -> str:
+    return os.path.join(folder.combiner, "wave_%s.json" % wave)
+
+
+def read_partial(folder: RunFolder, wave: str) -> Dict[str, Any]:
+    """Return the kept partial of a wave; an empty one where it is missing or torn."""
+    try:
+        kept = read_json(partial_path(folder, wave), {})
+    except ValueError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def tasks_in(partial: Dict[str, Any]) -> int:
+    """Return the number of tasks in the table of a partial; -1 where it is damaged."""
+    try:
+        return sum(count for count, _ in partial["table"]["groups"].values())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return -1
+
+
+def fold(
+    folder: RunFolder,
+    run: Dict[str, Any],
+    tasks: List[int],
+    replicates: List[str],
+    each: Optional[Callable[[int, Optional[TaskRecord]], None]] = None,
+) -> Dict[str, Any]:
+    """Return the table of the tasks, their usage, and the tasks without metrics.
+
+    ``each`` gets every task with its record in turn, None where that cannot be read: without ``each`` that is an error.
+    """
     table = Table(replicates=replicates)
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
+    names: Set[str] = set()
     problems = MetricProblems()
     stopped_early = 0
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
+        if each:
+            each(task, record)
         if record is None:
+            if each:
+                continue
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
-        values = {name: _value(value) for name, value in (record.metrics or {}).items()}
-        if not values:
+        if not add_record(table, problems, record, weight_name):
             empty.append(task)
-        if record.metrics_problem:
-            problems.add([task], record.metrics_problem[:300])
-        for left_out in record.metrics_left_out or []:
-            problems.add([task], left_out["message"], left_out["field"], left_out["value"])
-        weight: Any = values.get(weight_name) if weight_name else 1.0
-        if values and not is_weight(weight):
-            message = "the weight is no positive number: the task's values are counted in nan_count"
-            problems.add([task], message, weight_name, str(weight)[:60])
-            weight = math.nan
-        stopped_early += bool(run.get("early_stop")) and STOPPED_AT in values
-        table.add_task(record.kwargs or {}, values, weight)
+        names.update(record.kwargs or {})
+        stopped_early += bool(run.get("early_stop")) and STOPPED_AT in (record.metrics or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
+        "kwargs": sorted(names),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
         "stopped_early": stopped_early,
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
+
+
+def add_record(table: Table, problems: MetricProblems, record: TaskRecord, weight_name: Optional[str]) -> bool:
+    """Add the metrics of a complete task to the table, and what is wrong with them to the problems. Return False for none."""
+    task, values = record.task, {name: _value(value) for name, value in (record.metrics or {}).items()}
+    if record.metrics_problem:
+        problems.add([task], record.metrics_problem[:300])
+    for left_out in record.metrics_left_out or []:
+        problems.add([task], left_out["message"], left_out["field"], left_out["value"])
+    weight: Any = values.get(weight_name) if weight_name else 1.0
+    if values and not is_weight(weight):
+        message = "the weight is no positive number: the task's values are counted in nan_count"
+        problems.add([task], message, weight_name, str(weight)[:60])
+        weight = math.nan
+    table.add_task(record.kwargs or {}, values, weight)
+    return bool(values)
 
 
 def _value(value: Any) -> Any:

@@ -149,6 +149,9 @@ class Scheduler(object):
     prefix: Pattern[str]  # the start of a line of an error, left out of our message
     refusals: Sequence[Rule] = ()
     unreachable: Pattern[str]  # an error of a query that did not reach the scheduler
+    # What joins several constraints of a job, such as features; None: what a waiting job asks for cannot be changed.
+    constraint_separator: Optional[str] = None
+    changes_whole_jobs = False  # True where a change of a job would also hold for its running elements
     command_timeout = float(os.environ.get("HPC_SCHEDULER_TIMEOUT_SEC") or 60.0)
 
     @classmethod
@@ -210,6 +213,24 @@ class Scheduler(object):
                 error.code = "submission_unknown"
             raise
         return self.parse_submit(code, out, err)
+
+    def change_command(self, job_id: str, waiting: str, job: Job, fields: Sequence[str]) -> List[str]:
+        """Return the argv that gives ``fields`` of ``job`` to the ``waiting`` elements (ranges) of a job in the queue.
+
+        Fields: "constraint", "partition", "walltime_sec".
+        """
+        raise NotImplementedError
+
+    def change_waiting(self, job_id: str, waiting: str, job: Job, fields: Sequence[str]) -> None:
+        """Change waiting elements. Raises NodeError: ``scheduler_refused``, or that of a query which failed."""
+        argv = self.change_command(job_id, waiting, job, fields)
+        code, out, err = run_command(argv, self.command_timeout, env=clean_environment())
+        if code == 0:
+            return
+        words = err.strip() or out.strip()
+        if self.unreachable.search(words):
+            raise self.query_error(argv[0], code, words)
+        raise NodeError("scheduler_refused", "%s: %s" % (argv[0], self.summary(words) or "exit code %d" % code))
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         """Return the rows of the jobs that are queued or running, and of no other jobs. Raises NodeError (the query failed)."""

@@ -9,7 +9,7 @@ import math
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from .moments import Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
+from .moments import UNIT_BITS, Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
 from .quantiles import QUANTILES, bin_of, exact_quantiles, sketched_quantiles
 
 EXACT_LIMIT = 512
@@ -63,7 +63,10 @@ class Metric(object):
         return self._folded
 
     def summary(self) -> Dict[str, Any]:
-        """Return figures for JSON; None for one that does not exist or is beyond the range of a float."""
+        """Return figures for JSON; None for one that does not exist or is beyond the range of a float.
+
+        ``weighted`` is there where several values have weights that do not sum up to their count.
+        """
         count = self._folded[0].count if self._folded else len(self._observations)
         figures: Dict[str, Any] = {
             "count": count, "nan_count": self.nan_count, "inf_count": self.inf_count,
@@ -74,11 +77,15 @@ class Metric(object):
             total = value if weight == 1 else Moments(self._observations).summary()["sum"]
             figures.update(mean=value, sum=total, min=value, max=value, variance=None, std=None)
             figures.update(dict.fromkeys(QUANTILES, value))
-        elif self._folded:
-            moments, bins = self._folded
-            figures.update(moments.summary(), **sketched_quantiles(bins, moments))
         else:
-            figures.update(Moments(self._observations).summary(), **exact_quantiles(sorted(self._observations)))
+            moments = self._folded[0] if self._folded else Moments(self._observations)
+            figures.update(moments.summary())
+            if self._folded:
+                figures.update(sketched_quantiles(self._folded[1], moments))
+            else:
+                figures.update(exact_quantiles(sorted(self._observations)))
+            if moments.sums[0] != count << UNIT_BITS:
+                figures["weighted"] = True
         return figures
 
     def to_json(self) -> Any:
@@ -135,8 +142,7 @@ class Table(object):
 
     def add_task(self, kwargs: Dict[str, Any], metrics: Dict[str, Any], weight: float = 1.0) -> None:
         """Add the numbers of one task (a list holds several observations); any other value is left out."""
-        point = {name: value for name, value in kwargs.items() if name not in self.replicates}
-        key = json.dumps(point, sort_keys=True, separators=(",", ":"))
+        key = grid_key(kwargs, self.replicates)
         self._counts[key] += 1
         for name, values in metrics.items():
             for value in values if isinstance(values, list) else [values]:
@@ -182,6 +188,12 @@ class Table(object):
         for group in self._groups.values():
             _add(total, group)
         return _summaries(total)
+
+
+def grid_key(kwargs: Dict[str, Any], replicates: Iterable[str]) -> str:
+    """Return the grid point of a task as canonical JSON text: its parameters without the replicate axes."""
+    point = {name: value for name, value in kwargs.items() if name not in replicates}
+    return json.dumps(point, sort_keys=True, separators=(",", ":"))
 
 
 def _is_number(value: Any) -> bool:

@@ -118,7 +118,7 @@ def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> D
         never_sent = looking.look_up_intents()
         write_json(folder.submission, {key: request[key] for key in ("template", "job_environment")})
         plan_holds = apply_plan(folder, [from_document(Array, array) for array in request["arrays"]], never_sent)
-        _write_plan_of_run(folder, request["run"] if plan_holds else {})
+        write_plan_of_run(folder, request["run"] if plan_holds else {})
         outcome = _submit_open_arrays(folder, request, lock)
     except NodeError as error:
         error.details.update(run=read_json(folder.document), arrays=summary(folder))
@@ -127,7 +127,7 @@ def _submit_plan(folder: RunFolder, request: Dict[str, Any], lock: RunLock) -> D
     return dict(outcome, adopted=adopted, plan_holds=plan_holds, run=read_json(folder.document))
 
 
-def _write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
+def write_plan_of_run(folder: RunFolder, run: Dict[str, Any]) -> None:
     """Write the fields of a new plan into the run's document; ``by_array`` says what the arrays ask for if they differ."""
     old = read_json(folder.document)
     new = dict(old, **{name: run[name] for name in PLAN_FIELDS if name in run})

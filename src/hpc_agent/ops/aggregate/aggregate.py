@@ -3,70 +3,112 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import msgspec
+from typing import Annotated, Any, Literal, NamedTuple
 
 from hpc_agent.campaign.tagged import keep_iteration
-from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.contract.envelope import did_you_mean
+from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
-from hpc_agent.node.shared.metric_problems import RANGES_SHOWN, SHOWN, MetricProblems
+from hpc_agent.node.shared.metric_names import REPEATING
+from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import Table
-from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.table import SPREAD, as_csv, columns_of
+from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
+from hpc_agent.ops.aggregate.intervals import half_width
+from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
-from hpc_agent.ops.run.run_status import early_notes, oom_notes
+from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
 from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
-# The answer has the first rows up to so many bytes, with the statistics of table.csv. table.json has all of both.
-ROWS_BYTES = 4000
-REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
+RANGES_SHOWN = 100  # characters of the answer
+PROBLEMS_SHOWN = 2
+MANY = 20  # rows
+
+Over = Annotated[list[str], doc("parameters that only repeat (seed,fold): rows that differ in them only become one")]
 
 
 class AggregateRequest(RunScoped):
-    """The run, its waves, and the parameters that only repeat."""
+    """The run, its waves, the parameters that only repeat, and the rows of the answer."""
 
-    wave: Annotated[list[int], doc("only these waves; all by default")] = []
-    replicates: Annotated[list[str], doc("parameters that only repeat (seeds): grouped into one row")] = []
+    over: Over = []
+    sort: Sort = None
+    direction: Direction = "auto"
+    top: Top = None
+    where: Where = []
+    wave: Annotated[list[int], doc("only these waves, with a table of their own; all by default")] = []
+    mode: Annotated[
+        Literal["auto", "combiner-only"], doc("combiner-only: the built-in statistics; auto: what fits the run")
+    ] = "auto"
+    force: Annotated[bool, doc("fold the records again, also of waves that have not changed")] = False
     require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
+    parquet: Annotated[bool, doc("write table.parquet too; needs the extra 'parquet'")] = False
     output_dir: Annotated[str | None, doc("folder of the table; results/<run_id> in the repo by default")] = None
 
 
-class AggregateResult(Result):
+class AggregateResult(Shown, omit_defaults=True, kw_only=True):
     run_id: str
     complete: Annotated[bool, doc("every task of these waves is in the table")]
     total_tasks: Annotated[int, doc("tasks of these waves")]
-    included_tasks: int
-    missing_tasks: Annotated[str, doc("ranges of tasks that have not ended, or whose end is not known yet")]
-    failed_tasks: Annotated[str, doc("ranges of failed tasks")]
-    without_metrics: Annotated[str, doc("ranges of complete tasks whose metrics file is missing or gave no number")]
+    included_tasks: Annotated[int, doc("tasks in the table")]
+    failed_count: int = 0
+    failed_tasks: Annotated[str, doc("ranges of failed tasks, the first 100 characters")] = ""
+    missing_count: int = 0
+    missing_tasks: Annotated[str, doc("ranges of tasks that have not ended, or whose end is not known yet")] = ""
+    without_metrics: Annotated[str, doc("ranges of complete tasks whose metrics file is missing or gave no number")] = (
+        ""
+    )
+    nan: Annotated[dict[str, int], doc("metric: values of all tasks that are NaN; no figure has them")] = {}
+    inf: Annotated[dict[str, int], doc("metric: values of all tasks that are infinite; no figure has them")] = {}
     metrics_problems: Annotated[
         list[dict[str, Any]],
         doc(
-            "what was not taken as it is, the first 20 kinds: task (the first), field, message, value (a sample), count and "
-            "tasks (ranges); no field for a whole file. All are in table.json"
+            "what was not taken as it is, the first 2 kinds: task (the first), field, message, value (a sample), count; no "
+            "field for a whole file. table.json has all"
         ),
-    ]
-    metrics_problem_count: Annotated[int, doc("kinds of problems in table.json")]
-    combined_waves: list[int]
-    waves_combined_this_call: list[int]
-    kwargs: Annotated[list[str], doc("columns that name a grid point")]
-    metrics: list[str]
-    rows: Annotated[
-        list[dict[str, Any]],
-        doc("the first rows, at most 4,000 bytes: kwargs, count, and of each metric count, mean, std, min, max"),
-    ]
-    row_count: int
-    overall: Annotated[dict[str, Any], doc("each metric over all tasks: count, sum, mean, min, max, ...")]
-    usage: Annotated[dict[str, float], doc("cpu_seconds and task_seconds of the included tasks")]
-    table_json: str
-    table_csv: str
-    notes: Annotated[list[str], doc("what to know of the tasks in the table")] = []
-    next_step: Annotated[str, doc("empty: every task is in the table")] = ""
+    ] = []
+    metrics_problem_count: Annotated[int, doc("kinds of problems in table.json")] = 0
+    combined_waves: Annotated[str, doc("ranges of the waves that were asked for; left out: all")] = ""
+    table_csv: Annotated[str, doc("the whole table; table.json beside it has every statistic")]
+    table_parquet: str = ""
+    notes: Annotated[list[str], doc("what to know of the table")] = []
+    next_step: Annotated[str, doc("left out: every task is in the table")] = ""
+
+
+class Folded(NamedTuple):
+    """The partials of a run, merged."""
+
+    waves: list[dict[str, Any]]
+    table: Table
+    problems: list[dict[str, Any]]
+    errors: list[PartialError]
+
+    def ranges(self, name: str) -> str:
+        # a run of an earlier version knows fewer
+        joined = ",".join(wave[name] for wave in self.waves if wave.get(name))
+        return encode_ranges(decode_ranges(joined))
+
+    def counts(self) -> dict[str, Any]:
+        """Return the tasks in the table, and the others, as table.json has them."""
+        included, total = count(self.ranges("included")), sum(wave["tasks"] for wave in self.waves)
+        return {
+            "complete": included == total,
+            "total_tasks": total,
+            "included_tasks": included,
+            "failed_tasks": self.ranges("failed"),
+            "missing_tasks": self.ranges("missing"),
+        }
+
+
+class Aggregated(NamedTuple):
+    """An answer, and the rows of the table in the order of the answer."""
+
+    result: AggregateResult
+    rows: Rows
 
 
 @primitive(
@@ -77,118 +119,187 @@ class AggregateResult(Result):
     progress=True,
 )
 def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
-    """Fold the records of complete tasks into one table, JSON and CSV: a row for each grid point.
+    """Fold the records of complete tasks into one table: a row for each grid point, the best rows in the answer.
 
     The cluster folds each wave into one partial; only partials travel. Sums are exact, so order, retries and repeats
-    do not change a digit. The answer names the tasks that are not complete; the table leaves them out.
+    do not change a digit. The answer has the rows that were asked for, as many as 2 KB hold; table.csv and table.json
+    have all of them with every digit. Tasks that are not complete are named, and left out of the table.
     """
+    answer = make_table(request, world)
+    world.progress.show(as_text(answer.rows))
+    return answer.result
+
+
+def make_table(request: AggregateRequest, world: World) -> Aggregated:
+    """Fold a run and write its table. Raises the errors of ``aggregate``."""
+    if request.parquet:
+        parquet_library()
     run = known_run(world, request)
     world.progress.update("combining", run=run.record.run_id)
-    question = {"waves": request.wave or None, "replicates": request.replicates}
+    folded = fold_run(run, request.wave, request.over, request.force)
+    counts = folded.counts()
+    check_tasks(run.record.run_id, counts, request.require_complete)
+    keep_iteration(run.repo, run.record, folded.waves)
+    folder = run.repo.aggregate(run.record.run_id)
+    if request.output_dir:
+        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
+    elif request.wave:  # a part of the table never takes the place of the whole one
+        folder /= "wave_" + encode_ranges(request.wave).replace(",", "_")
+    return write_table(run, folder, folded, request, world.now())
+
+
+def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = False) -> Folded:
+    """Combine the waves of a run (all by default) on the cluster, in one command, and merge their partials."""
+    question = {"waves": waves or None, "replicates": over, "force": force}
     answer = ask_measured(run, "combine", question, COMBINE_TIMEOUT_SEC)
-    waves = list(answer["waves"].values())
-    included, total = sum(count(wave["included"]) for wave in waves), sum(wave["tasks"] for wave in waves)
-    left_out = {"failed_tasks": _joined(waves, "failed"), "missing_tasks": _joined(waves, "missing")}
-    if included == 0:
-        failed = sum(count(wave["failed"]) for wave in waves)
-        all_failed = failed == total
-        raise PreconditionFailed(
-            f"all {total} tasks of {run.record.run_id} have failed"
-            if all_failed
-            else f"no task of {run.record.run_id} is complete yet",
-            remediation=f"Run 'hpc-agent {'failures' if all_failed else 'monitor-flow'} --run-id {run.record.run_id}' first.",
-            details=left_out,
-        )
-    if request.require_complete and included < total:
-        raise OutputsMissing(
-            f"{total - included} of {total} tasks of {run.record.run_id} are not complete",
-            details=left_out,
-            remediation=f"See 'hpc-agent logs --run-id {run.record.run_id} --all-failed', or leave out --require-complete.",
-        )
-    wanted = request.output_dir
-    folder = local_path(world.cwd, wanted, "output_dir", True) if wanted else run.repo.aggregate(run.record.run_id)
-    keep_iteration(run.repo, run.record, waves)
-    counts = {"complete": included == total, "total_tasks": total, "included_tasks": included, **left_out}
-    return _write_table(run, folder, waves, request.replicates, counts)
-
-
-def _write_table(
-    run: KnownRun, folder: Path, waves: list[dict[str, Any]], replicates: list[str], counts: dict[str, Any]
-) -> AggregateResult:
-    """Merge the partials, write the table as JSON and CSV, and journal the aggregation."""
-    table, problems = Table(replicates=replicates), MetricProblems()
-    for wave in waves:
+    known = {name for wave in answer["waves"].values() for name in wave.get("kwargs", [])}
+    if known and not known.issuperset(over):  # partials of an earlier version do not name their parameters
+        unknown = sorted(set(over) - known)[0]
+        hint = did_you_mean(unknown, known)
+        parameters = ", ".join(sorted(known))
+        message = f"over: no task of {run.record.run_id} has a parameter {unknown!r}"
+        raise SpecInvalid(message, field="over", remediation=f"{hint}The parameters are: {parameters}.")
+    table, problems = Table(replicates=over), MetricProblems()
+    for wave in answer["waves"].values():
         table.merge(Table.from_json(wave["table"]))
         problems.merge(wave.get("metrics_problems", []))
-    told = problems.to_json()
-    rows = table.rows()
-    kwargs, metrics = columns_of(rows)
-    shown = _shown(rows)
-    verb = "failures" if counts["failed_tasks"] else "monitor-flow" if counts["missing_tasks"] else ""
-    result = AggregateResult(
-        run_id=run.record.run_id,
-        **counts,
-        without_metrics=_joined(waves, "without_metrics"),
-        metrics_problems=[_short(problem) for problem in told[:SHOWN]],
-        metrics_problem_count=len(told),
-        combined_waves=sorted(wave["wave"] for wave in waves),
-        waves_combined_this_call=sorted(wave["wave"] for wave in waves if wave["fresh"]),
-        kwargs=kwargs,
-        metrics=metrics,
-        rows=shown,
-        row_count=len(rows),
-        overall=table.overall(),
-        usage={name: round(sum(wave["usage"][name] for wave in waves), 3) for name in ("cpu_seconds", "task_seconds")},
-        notes=[
-            *oom_notes(_joined(waves, "oom_killed")),
-            *early_notes(sum(wave.get("stopped_early", 0) for wave in waves)),
-            *_of_rows(rows, shown, set(kwargs) - set(replicates), folder),
-        ],
-        next_step=f"hpc-agent {verb} --run-id {run.record.run_id}" if verb else "",
-        table_json=str(folder / "table.json"),
-        table_csv=str(folder / "table.csv"),
-    )
-    document = {**msgspec.to_builtins(result), "rows": rows, "metrics_problems": told}
-    del document["partial_errors"]
+    return Folded(list(answer["waves"].values()), table, problems.to_json(), stale_errors(answer.get("stale")))
+
+
+def check_tasks(run_id: str, counts: dict[str, Any], require_complete: bool) -> None:
+    """Raise PreconditionFailed when no task is complete, OutputsMissing when one is not that has to be."""
+    total, included = counts["total_tasks"], counts["included_tasks"]
+    left_out = {name: counts[name] for name in ("failed_tasks", "missing_tasks")}
+    if included == 0:
+        all_failed = count(counts["failed_tasks"]) == total
+        raise PreconditionFailed(
+            f"all {total} tasks of {run_id} have failed" if all_failed else f"no task of {run_id} is complete yet",
+            remediation=f"Run 'hpc-agent {'failures' if all_failed else 'monitor-flow'} --run-id {run_id}' first.",
+            details=left_out,
+        )
+    if require_complete and included < total:
+        raise OutputsMissing(
+            f"{total - included} of {total} tasks of {run_id} are not complete",
+            details=left_out,
+            remediation=f"See 'hpc-agent logs --run-id {run_id} --all-failed', or leave out --require-complete.",
+        )
+
+
+def with_intervals(rows: Rows) -> Rows:
+    """Add ``ci95`` to the summaries that have an interval."""
+    for row in rows:
+        for facts in row["metrics"].values():
+            if (half := half_width(facts, row["count"])) is not None:
+                facts["ci95"] = half
+    return rows
+
+
+def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateRequest, now: float) -> Aggregated:
+    """Write the table as JSON and CSV (and Parquet), and journal the aggregation."""
+    rows = with_intervals(folded.table.rows())
+    columns = table_columns(rows)
+    selection = select(columns, request, "aggregate")
+    early = sum(wave.get("stopped_early", 0) for wave in folded.waves)
+    notes = [*oom_notes(folded.ranges("oom_killed")), *early_notes(early), *selection.notes, *_notes(rows, request)]
+    document = _document(run, folded, request.over, rows, now)
     save(folder / "table.json", document)
-    write_bytes(str(folder / "table.csv"), as_csv(rows).encode())
-    run.journal.append(run.record.run_id, "aggregated", waves=result.combined_waves, output=str(folder))
+    write_bytes(str(folder / "table.csv"), as_csv(columns).encode())
+    parquet = folder / "table.parquet"
+    if request.parquet or parquet.exists():  # an earlier one must not be of another table
+        notes += write_parquet(parquet, columns)
+    run.journal.append(run.record.run_id, "aggregated", waves=document["combined_waves"], output=str(folder))
+    result = _answer(folder, document, request, notes, folded.errors)
+    fill(result, columns, selection)
+    return Aggregated(result, [rows[row] for row in selection.order])
+
+
+def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: float) -> dict[str, Any]:
+    """Return table.json: every row with every statistic, and the facts of the run."""
+    kwargs, metrics = columns_of(rows)
+    record = run.record
+    return {
+        "run_id": record.run_id,
+        **folded.counts(),
+        "included": folded.ranges("included"),
+        "without_metrics": folded.ranges("without_metrics"),
+        "metrics_problems": folded.problems,
+        "metrics_problem_count": len(folded.problems),
+        "combined_waves": sorted(wave["wave"] for wave in folded.waves),
+        "waves_combined_this_call": sorted(wave["wave"] for wave in folded.waves if wave["fresh"]),
+        "over": sorted(set(over)),
+        "kwargs": kwargs,
+        "metrics": metrics,
+        "rows": rows,
+        "row_count": len(rows),
+        "overall": folded.table.overall(),
+        "usage": {
+            name: round(sum(wave["usage"][name] for wave in folded.waves), 3)
+            for name in ("cpu_seconds", "task_seconds")
+        },
+        "provenance": {
+            "run_id": record.run_id,
+            "cluster": record.cluster,
+            "cmd_sha": record.cmd_sha,
+            "remote_path": record.remote_path,
+            "combined_at": now,
+        },
+    }
+
+
+def _answer(
+    folder: Path, document: dict[str, Any], request: AggregateRequest, notes: list[str], errors: list[PartialError]
+) -> AggregateResult:
+    """Return the short answer without its rows."""
+    verb = "failures" if document["failed_tasks"] else "monitor-flow" if document["missing_tasks"] else ""
+    result = AggregateResult(
+        run_id=document["run_id"],
+        row_count=document["row_count"],
+        complete=document["complete"],
+        total_tasks=document["total_tasks"],
+        included_tasks=document["included_tasks"],
+        failed_count=count(document["failed_tasks"]),
+        missing_count=count(document["missing_tasks"]),
+        nan=_unusual(document["overall"], "nan_count"),
+        inf=_unusual(document["overall"], "inf_count"),
+        metrics_problems=[_short(problem) for problem in document["metrics_problems"][:PROBLEMS_SHOWN]],
+        metrics_problem_count=document["metrics_problem_count"],
+        combined_waves=encode_ranges(document["combined_waves"]) if request.wave else "",
+        table_csv=str(folder / "table.csv"),
+        table_parquet=str(folder / "table.parquet") if request.parquet else "",
+        notes=notes,
+        next_step=f"hpc-agent {verb} --run-id {document['run_id']}" if verb else "",
+        partial_errors=errors,
+    )
+    for name in ("failed_tasks", "missing_tasks", "without_metrics"):
+        text = first_ranges(document[name])
+        setattr(result, name, text)
+        result.truncated = result.truncated or text != document[name]
+    result.truncated = result.truncated or len(document["metrics_problems"]) > PROBLEMS_SHOWN
     return result
 
 
-def _of_rows(rows: list[dict[str, Any]], shown: list[dict[str, Any]], names: set[str], folder: Path) -> list[str]:
-    """Return notes about rows that the answer does not show, and about parameters that only seem to repeat."""
-    notes = []
-    if len(shown) < len(rows):
-        notes.append(f"rows has the first {len(shown)} of {len(rows)}: {folder / 'table.csv'} has all")
-    if len(rows) > 1 and (seeds := sorted(names & REPEATING)):
-        notes.append(f"--replicates {','.join(seeds)} makes one row of those that differ in it only")
-    return notes
+def first_ranges(text: str) -> str:
+    """Return the first ranges, as many as an answer shows."""
+    return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0]
+
+
+def _unusual(overall: dict[str, Any], name: str) -> dict[str, int]:
+    return {metric: facts[name] for metric, facts in overall.items() if facts[name]}
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the problem without long ranges; ``task`` and ``count`` stay."""
-    return {key: value for key, value in problem.items() if key != "tasks" or len(value) <= RANGES_SHOWN}
+    """Return the problem without its ranges of tasks; ``task`` and ``count`` stay."""
+    return {key: value for key, value in problem.items() if key != "tasks"}
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first rows for the answer: all, or as many as ROWS_BYTES hold. NaN and infinite values are never left out."""
-    shown: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        metrics = {name: _statistics(summary) for name, summary in row["metrics"].items()}
-        shown.append({**row, "metrics": metrics})
-        size += len(msgspec.json.encode(shown[-1]))
-        if size > ROWS_BYTES and len(shown) > 1:
-            return shown[:-1]
-    return shown
-
-
-def _statistics(summary: dict[str, Any]) -> dict[str, Any]:
-    names = SPREAD if summary["count"] > 1 else ("count", "mean")
-    unusual = [name for name in ("nan_count", "inf_count") if summary.get(name)]
-    return {name: summary[name] for name in (*names, *unusual) if name in summary}
-
-
-def _joined(waves: list[dict[str, Any]], name: str) -> str:
-    return ",".join(wave[name] for wave in waves if wave.get(name))  # a run of an earlier version knows fewer
+def _notes(rows: Rows, request: AggregateRequest) -> list[str]:
+    """Return notes about parameters that only seem to repeat, about the order of many rows, about missing intervals."""
+    kwargs, metrics = columns_of(rows)
+    notes = []
+    if len(rows) > 1 and (seeds := sorted(REPEATING.intersection(kwargs))):
+        notes.append(f"--over {','.join([*request.over, *seeds])} makes one row of those that differ in it only")
+    if len(rows) > MANY and not request.sort and metrics:
+        notes.append(f"the rows are in the order of the parameters: --sort {metrics[0]} has the best first")
+    if any(facts.get("weighted") for row in rows for facts in row["metrics"].values()):
+        notes.append("weighted means have no interval")
+    return notes

@@ -188,6 +188,10 @@ WHOLE: dict[str, dict[str, Any]] = {
         "task_generator": {"kind": "cartesian_product", "params": {"axes": GRID}},
         "cluster_target": {"cluster": "local"},
     },
+    "submit-flow-batch": {
+        "common": {"cluster": "local", "executor": EXAMPLES["executor"]},
+        "specs": [{"run_name": "short", "tasks": [{"horizon": 1}]}, {"run_name": "long", "tasks": [{"horizon": 25}]}],
+    },
 }
 
 

@@ -11,7 +11,7 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.infra.backends import TEMPLATES
 from hpc_agent.infra.transport import quote
-from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
+from hpc_agent.ops.aggregate.aggregate import AggregateRequest, make_table
 from hpc_agent.ops.aggregate.table import as_text
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, monitor_flow
 from hpc_agent.ops.run.fields import ClusterName, doc
@@ -21,7 +21,6 @@ from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 SCAFFOLD = TEMPLATES / "scaffolds" / "demo"
-BRIEF = ("count", "mean", "std")  # the files have all statistics
 ARGUMENTS = '--alpha "$ALPHA" --fold "$FOLD" --output-file "$HPC_RESULT_DIR/metrics.json"'
 
 
@@ -36,7 +35,10 @@ class DemoRequest(Request):
 class DemoResult(Result):
     experiment_dir: str
     run_id: str
-    table: Annotated[list[dict[str, Any]], doc("a row for each penalty, over its five folds")]
+    columns: list[str]
+    rows: Annotated[
+        list[list[Any]], doc("a row for each penalty, over its five folds, in the order of columns; the best first")
+    ]
     table_csv: str
     next_steps: list[str]
 
@@ -67,7 +69,8 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
             details={"last_status": watched.last_status, "samples": watched.samples},
             remediation=f"Run 'hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed'.",
         )
-    table = aggregate(AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), replicates=["fold"]), world)
+    wanted = AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), over=["fold"], sort="rmse")
+    table, rows = make_table(wanted, world)
     steps = [
         f"cd {quote([str(folder)])}",
         f"hpc-agent status --run-id {sent.run_id}",
@@ -75,19 +78,14 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         f"hpc-agent submit --cluster {request.cluster} --run-name demo --executor {quote([executor])}   # submits nothing twice",
         "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
     ]
-    title = f"Ridge regression, mean and spread over five folds (run {sent.run_id}):"
+    title = f"Ridge regression, mean and spread over five folds, the best first (run {sent.run_id}):"
     shown = "\n".join(f"  {step}" for step in steps)
-    world.progress.say(f"\n{title}\n\n{as_text(table.rows)}\n\nTable: {table.table_csv}\n\nNext:\n{shown}\n")
+    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\nNext:\n{shown}\n")
     return DemoResult(
         experiment_dir=str(folder),
         run_id=sent.run_id,
-        table=[
-            {
-                "kwargs": row["kwargs"],
-                "metrics": {name: {part: facts[part] for part in BRIEF} for name, facts in row["metrics"].items()},
-            }
-            for row in table.rows
-        ],
+        columns=table.columns,
+        rows=table.rows,
         table_csv=table.table_csv,
         next_steps=steps,
     )

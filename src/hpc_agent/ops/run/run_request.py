@@ -28,6 +28,9 @@ class Results(Request):
         MetricsFile | None, doc("a JSON object or CSV table in $HPC_RESULT_DIR that each task must write")
     ] = None
     weight: Annotated[str | None, doc("name of the metric that weights the task, such as n_samples")] = None
+    expected_columns: Annotated[
+        list[str], doc("metrics that each task must write: verify-aggregation-complete looks for them")
+    ] = []
 
 
 class RunRequest(Request):

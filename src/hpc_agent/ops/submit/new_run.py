@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc_agent._version import __version__
-from hpc_agent.errors import HpcError, PreconditionFailed, StorageFull
+from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
+from hpc_agent.infra.remote import answer_in
 from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.run_request import saved_command, submit_command
@@ -56,13 +57,28 @@ class NewRun:
 
     def submit(self) -> Submitted:
         """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
-        frozen = self.frozen
+        [sent] = submit_together([self])
+        if isinstance(sent, HpcError):
+            raise sent
+        return sent
+
+    def announce(self) -> None:
+        """Write the intent of the submission into the journal, and the sidecar."""
         self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=self._command())
-        write_run_sidecar(frozen.repo, self.sidecar)
-        found = self._submit_here() if self._is_known_there() else None
-        answer, pushed = found or self._push_and_submit()
-        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=True)
+        write_run_sidecar(self.frozen.repo, self.sidecar)
+
+    def conclude(self, document: dict[str, Any], pushed: int) -> Submitted | HpcError:
+        """Write the cluster's answer into journal and sidecar. Return the outcome; of an error the accepted arrays are kept."""
+        frozen, failed, answer = self.frozen, None, {}
+        try:
+            answer = answer_in(document, frozen.cluster.name)
+        except HpcError as error:
+            failed = error
+            answer = {"run": error.details.pop("run", None), "arrays": error.details.get("arrays") or {}}
+        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=failed is None)
         keep_document(frozen.repo, answer["run"], answer["arrays"])
+        if failed:
+            return failed
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
@@ -76,22 +92,20 @@ class NewRun:
             return submit_command(self.request, self.world.cwd)
         return saved_command(self.request, self.world.cwd, self.journal.folder / "specs" / f"{self.run_id}.json")
 
-    def _is_known_there(self) -> bool:
+    def is_known_there(self) -> bool:
         """Return True where inline tasks need no push: the snapshot was on the cluster after an earlier submission."""
         inline = self.request.tasks is not None
         return inline and not self.pushed_shared and self.frozen.snapshot in self.manifests.names()
 
-    def _submit_here(self) -> tuple[dict[str, Any], int] | None:
-        """Submit with the snapshot that is there, in one SSH command. Return None when the snapshot is there no more."""
-        try:
-            return self._ask_submit({"snapshot": True, "base": None, "incoming": None}), 0
-        except PreconditionFailed as error:
-            if error.details.get("snapshot") != "missing":
-                raise
-            return None
+    def place(self) -> tuple[str, ...]:
+        """Return what runs must have in common to be submitted together: the repo's folder, the snapshot, shared folders."""
+        return (self.frozen.node.root, self.frozen.snapshot, *self.pushed_shared)
 
-    def _push_and_submit(self) -> tuple[dict[str, Any], int]:
-        """Ask what the cluster has, push the rest, submit: two SSH commands and one rsync at most."""
+    def push(self) -> tuple[dict[str, Any], int]:
+        """Ask what the cluster has, and push the rest: one SSH command and one rsync at most.
+
+        Return what is there, and the number of pushed files. Raises StorageFull.
+        """
         frozen = self.frozen
         self.world.progress.update("asking", cluster=frozen.cluster.name)
         # The cluster names the snapshot that the push can build on, and the free room.
@@ -105,19 +119,7 @@ class NewRun:
             "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
-        pushed = self._push(there)
-        return self._ask_submit(there), pushed
-
-    def _ask_submit(self, there: dict[str, Any]) -> dict[str, Any]:
-        frozen = self.frozen
-        self.world.progress.update("submitting", arrays=len(self.planned.arrays.arrays))
-        try:
-            return frozen.node.bootstrap("submit", self._question(there), SUBMIT_TIMEOUT_SEC)
-        except HpcError as error:
-            arrays = error.details.get("arrays") or {}
-            keep_document(frozen.repo, error.details.pop("run", None), arrays)
-            journal_ledger(self.journal, self.run_id, self.run_path, arrays, accepted=False)
-            raise
+        return there, self._push(there)
 
     def _push(self, there: dict[str, Any]) -> int:
         """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
@@ -135,21 +137,24 @@ class NewRun:
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return len(files) + len(shared)
 
-    def _question(self, there: dict[str, Any]) -> dict[str, Any]:
+    def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
+        """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
         frozen = self.frozen
         manifest = json.dumps(frozen.tree.entries).encode()
         return {
-            **self.plan_question(),
             "root": frozen.node.root,
             "owner": owner(),
             "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
             "base": there["base"],
             "incoming": there["incoming"],
-            "digests": frozen.tasks.digests(),
-            "tasks": frozen.tasks.inline(),
             "site": frozen.node.site,
             "shared_pushed": self.pushed_shared,
         }
+
+    def question(self) -> dict[str, Any]:
+        """Return the part of a request that is this run's own."""
+        tasks = self.frozen.tasks
+        return {**self.plan_question(), "digests": tasks.digests(), "tasks": tasks.inline()}
 
     def plan_question(self) -> dict[str, Any]:
         """Return the part of a request to the cluster that has the plan: the run's document and its arrays."""
@@ -200,6 +205,32 @@ class NewRun:
             trials=frozen.trials.numbers if frozen.trials else [],
             early_stop=(frozen.trials and frozen.trials.early_stop) or msgspec.to_builtins(request.early_stop),
         )
+
+
+def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
+    """Submit runs of one place (see NewRun.place): one push at most, one round trip for all. Return each run's outcome.
+
+    Raises the errors of the connection, and StorageFull: the same call goes on after them.
+    """
+    for run in runs:
+        run.announce()
+    if all(run.is_known_there() for run in runs):
+        answers = _ask_submit(runs, {"snapshot": True, "base": None, "incoming": None})
+        if not any((answer.get("details") or {}).get("snapshot") == "missing" for answer in answers):
+            return [run.conclude(answer, 0) for run, answer in zip(runs, answers, strict=True)]
+    there, pushed = runs[0].push()
+    answers = _ask_submit(runs, there)
+    return [run.conclude(answer, pushed) for run, answer in zip(runs, answers, strict=True)]
+
+
+def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer of the cluster to each run's submission."""
+    first = runs[0]
+    first.world.progress.update("submitting", arrays=sum(len(run.planned.arrays.arrays) for run in runs))
+    common, requests = first.place_question(there), [run.question() for run in runs]
+    request = {"verb": "submit", "common": common, "requests": requests}
+    answer = first.frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))
+    return list(answer["answers"])
 
 
 class Manifests:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +18,7 @@ from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials
 from hpc_agent.ops.run.submission import ask_advance, kept_back
-from hpc_agent.ops.submit.new_run import NewRun
+from hpc_agent.ops.submit.new_run import NewRun, Submitted
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.repo_files import locked
 from hpc_agent.state.runs import find_run_by_cmd_sha, read_run_sidecar
@@ -68,24 +69,52 @@ def submit_run(request: SubmitRequest, world: World, trials: Trials | None = Non
     """Submit a run exactly once; a campaign's run has ``trials``. Raises SUBMIT_ERRORS."""
     world.progress.update("resolving tasks")
     with freeze(world, request, trials) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
-        planned = plan_run(frozen, request)
+        planned = planned_run(frozen, request)
         if request.dry_run:
             return dry_run(world, planned)
         journal = Journal(world, frozen.repo)
-        with locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
-            run_id, earlier = which_run(journal, frozen, request.rerun)
-            if earlier:
-                # A run that another machine began goes on in that machine's folder.
-                elsewhere = earlier.remote_path and not earlier.remote_path.startswith(f"{frozen.node.root}/")
-                if earlier.submitted_at or elsewhere:
-                    return _submitted_before(world, planned, journal, earlier)
-            notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
-            sent = NewRun(world, journal, planned, run_id).submit()
-            plan, told = _plan_as_submitted(planned, run_id, sent.answer)
-            step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
-            outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
-            return _result(plan, sent.record, [*notes, *told], step, **outcome)
+        with submit_lock(journal):
+            begun = begin(world, journal, planned)
+            return begun if isinstance(begun, SubmitResult) else finished(begun, begun.run.submit())
+
+
+def planned_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
+    """Plan a frozen run whose scheduler options are in order. Raises SpecInvalid."""
+    check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
+    return plan_run(frozen, request)
+
+
+def submit_lock(journal: Journal) -> AbstractContextManager[None]:
+    return locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo")
+
+
+class Begun(NamedTuple):
+    """A run that is to be submitted, with notes about its request."""
+
+    run: NewRun
+    notes: list[str]
+
+
+def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult | Begun:
+    """Return the run to submit, or the result for one that was submitted before. Under the repo's lock."""
+    frozen = planned.frozen
+    run_id, earlier = which_run(journal, frozen, planned.request.rerun)
+    if earlier:
+        # A run that another machine began goes on in that machine's folder.
+        elsewhere = earlier.remote_path and not earlier.remote_path.startswith(f"{frozen.node.root}/")
+        if earlier.submitted_at or elsewhere:
+            return _submitted_before(world, planned, journal, earlier)
+    notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
+    return Begun(NewRun(world, journal, planned, run_id), notes)
+
+
+def finished(begun: Begun, sent: Submitted) -> SubmitResult:
+    """Return the result of a run that was submitted now."""
+    run_id = begun.run.run_id
+    plan, told = _plan_as_submitted(begun.run.planned, run_id, sent.answer)
+    step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
+    outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
+    return _result(plan, sent.record, [*begun.notes, *told], step, **outcome)
 
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:

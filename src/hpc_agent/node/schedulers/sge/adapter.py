@@ -63,6 +63,8 @@ class GridEngine(base.Scheduler):
     )
     prefix = re.compile(r"^(Unable to run job: |qsub: |error: |Exiting\.$)")
     refusals = _RULES
+    constraint_separator = ","
+    changes_whole_jobs = True
     query_environment = {"SGE_LONG_QNAMES": "-1"}  # else qstat -g c cuts the names of queues
     unreachable = re.compile(r"commlib|unable to (send message to|contact) qmaster|gdi request|got (send|read) error")
 
@@ -84,6 +86,15 @@ class GridEngine(base.Scheduler):
         if job.after:
             argv += ["-hold_jid", ",".join(job.after)]
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
+
+    def change_command(self, job_id: str, waiting: str, job: base.Job, fields: Sequence[str]) -> List[str]:
+        # qalter changes the whole job, and all of its resources: those that do not change are named again.
+        del waiting
+        words = self.submit_command(job)
+        kept = {"-l"} if {"constraint", "walltime_sec"} & set(fields) else set()
+        kept |= {"-q"} if "partition" in fields else set()
+        pairs = [pair for pair in zip(words, words[1:]) if pair[0] in kept]  # noqa: RUF007 - Python 3.6
+        return ["qalter", *(word for pair in pairs for word in pair), job_id]
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         rows = parse_queue(self._query(["qstat", "-u", _user(), "-xml"]), set(job_ids))

@@ -100,6 +100,7 @@ class Slurm(base.Scheduler):
     )
 
     query_environment = _QUERY_ENVIRONMENT
+    constraint_separator = "&"
 
     def __init__(self, placement: Optional[Dict[str, Any]] = None) -> None:
         self.placement = placement or {}
@@ -124,6 +125,17 @@ class Slurm(base.Scheduler):
         if job.after:
             argv.append("--dependency=afterany:" + ":".join(job.after))
         return argv + [str(word) for word in job.placement.get("extra_flags") or []] + [job.script]
+
+    def change_command(self, job_id: str, waiting: str, job: base.Job, fields: Sequence[str]) -> List[str]:
+        # The number of tasks stays. It is named because SLURM then refuses the whole change of an element that has started in
+        # the meantime; beside the features it would refuse those, and still give the running element the new time limit.
+        guard = "NumTasks=%d" % int(job.resources.get("nodes") or 1)
+        words = {
+            "constraint": "Features=%s" % (job.placement.get("constraint") or ""),
+            "partition": "Partition=%s" % job.placement.get("partition"),
+            "walltime_sec": "TimeLimit=" + _walltime(job.resources.get("walltime_sec") or 0),
+        }
+        return ["scontrol", "update", "JobId=%s_[%s]" % (job_id, waiting), guard] + [words[name] for name in fields]
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         # Not --jobs: squeue fails when the only job of the list is no longer there.
@@ -195,7 +207,7 @@ def _resource_flags(resources: Dict[str, Any], mem_per_cpu: bool) -> List[str]:
     nodes = int(resources.get("nodes") or 1)
     flags = ["--nodes=%d" % nodes, "--ntasks=%d" % nodes]
     if resources.get("walltime_sec"):
-        flags.append("--time=%02d:%02d:00" % divmod(math.ceil(float(resources["walltime_sec"]) / 60), 60))
+        flags.append("--time=" + _walltime(resources["walltime_sec"]))
     if resources.get("mem_mb"):
         memory = float(resources["mem_mb"])
         per_cpu = "--mem-per-cpu=%dM" % math.ceil(memory / int(resources.get("cpus") or 1))
@@ -206,6 +218,11 @@ def _resource_flags(resources: Dict[str, Any], mem_per_cpu: bool) -> List[str]:
         kind = ":%s" % resources["gpu_type"] if resources.get("gpu_type") else ""
         flags.append("--gres=gpu%s:%d" % (kind, int(resources["gpus"])))
     return flags + (["--exclusive"] if resources.get("exclusive") else [])
+
+
+def _walltime(seconds: float) -> str:
+    """Return hours:minutes:00, in whole minutes."""
+    return "%02d:%02d:00" % divmod(math.ceil(float(seconds) / 60), 60)
 
 
 def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:

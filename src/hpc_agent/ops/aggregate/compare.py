@@ -1,0 +1,247 @@
+"""``compare``: the rows of two or more runs beside each other, with the differences of their metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from hpc_agent.contract.primitive import Effect, Request, primitive
+from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
+from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import REPEATING
+from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, first_ranges, fold_run
+from hpc_agent.ops.aggregate.match import Compared, Matched, match
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
+from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.world import World
+
+UNMATCHED_SHOWN, SUMMARIES_SHOWN = 3, 4
+
+
+class CompareRequest(Request):
+    """The runs, the parameters that only repeat, and the rows of the answer."""
+
+    run_ids: Annotated[
+        list[str], doc("two or more runs of the repo; each is compared with the first", min_length=2, max_length=20)
+    ]
+    experiment_dir: ExperimentDir = "."
+    over: Over = []
+    metrics: Annotated[list[str], doc("only these metrics; by default all that both runs have")] = []
+    sort: Sort = None
+    direction: Direction = "auto"
+    top: Top = None
+    where: Where = []
+    output_dir: Annotated[str | None, doc("folder of compare.csv; a folder below results/ in the repo by default")] = (
+        None
+    )
+
+
+class CompareResult(Shown, omit_defaults=True, kw_only=True):
+    """Columns: parameters, metric, run, first and other (the means), difference (other - first), ci95, test, n_first, n_other."""
+
+    runs: Annotated[list[str], doc("the first is the one that the others are compared with")]
+    differs: Annotated[
+        dict[str, list[Any]],
+        doc("parameters that have one value in each run, another in each: rows match without them"),
+    ] = {}
+    summary: Annotated[
+        list[dict[str, Any]],
+        doc(
+            "of each metric and run: rows where the difference is higher or lower than 0 by more than ci95, unclear (within "
+            "ci95), single (no replicates, so no interval). Every interval stands for itself: of 20 equal rows one is outside"
+        ),
+    ] = []
+    unmatched: Annotated[
+        list[dict[str, Any]], doc("rows that only one run has: run, count, and the parameters of the first 3 (rows)")
+    ] = []
+    incomplete: Annotated[dict[str, str], doc("run: tasks that are not in its rows")] = {}
+    compare_csv: Annotated[str, doc("all rows; compare.json beside it has the unmatched ones too")]
+    notes: list[str] = []
+
+
+@primitive(
+    stage="aggregate",
+    effects=[Effect.SSH, Effect.FILES],
+    errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    progress=True,
+)
+def compare(request: CompareRequest, world: World) -> CompareResult:
+    """Compare runs with the first of them: rows matched by their parameters, differences with 95 % intervals.
+
+    Where both runs have the same replicates (--over seed) the interval is that of the paired differences, else Welch's.
+    A task that wrote several values of a metric counts with their mean. Rows without a partner are
+    named. Each run costs one command on its cluster.
+    """
+    runs = _runs(request, world)
+    folded = []
+    for run in runs:
+        world.progress.update("combining", run=run.record.run_id)
+        one = fold_run(run, [], [])
+        check_tasks(run.record.run_id, one.counts(), require_complete=False)
+        folded.append(one)
+    ids = [run.record.run_id for run in runs]
+    matched = match([one.table for one in folded], request.over, request.metrics)
+    _check_names(request, folded)
+    if not matched.rows:
+        _refuse(ids, matched)
+    columns = _columns(matched.rows, ids)
+    selection = select(columns, request, "compare")
+    folder = _folder(request, runs[0], ids, world)
+    summary = _summary(matched.rows, ids)
+    unmatched = _unmatched(matched, ids)
+    document = {
+        "runs": ids,
+        "over": request.over,
+        "differs": matched.differs,
+        "summary": summary,
+        "unmatched": unmatched,
+    }
+    document["counts"] = {name: one.counts() for name, one in zip(ids, folded, strict=True)}
+    save(folder / "compare.json", {**document, "rows": [_as_json(row, ids) for row in matched.rows]})
+    write_bytes(str(folder / "compare.csv"), as_csv(columns).encode())
+    result = CompareResult(
+        runs=ids,
+        row_count=len(matched.rows),
+        differs=matched.differs,
+        summary=summary[:SUMMARIES_SHOWN],
+        unmatched=[{**entry, "rows": entry["rows"][:UNMATCHED_SHOWN]} for entry in unmatched],
+        incomplete=_incomplete(ids, folded),
+        compare_csv=str(folder / "compare.csv"),
+        notes=[*selection.notes, *_notes(request, folded)],
+        truncated=len(summary) > SUMMARIES_SHOWN or any(len(entry["rows"]) > UNMATCHED_SHOWN for entry in unmatched),
+        partial_errors=[error for one in folded for error in one.errors],
+    )
+    fill(result, columns, selection)
+    world.progress.show(aligned(columns, selection.order))
+    return result
+
+
+def _runs(request: CompareRequest, world: World) -> list[KnownRun]:
+    runs = [known_run(world, RunScoped(run_id=name, experiment_dir=request.experiment_dir)) for name in request.run_ids]
+    twice = [name for name, times in Counter(run.record.run_id for run in runs).items() if times > 1]
+    if twice:
+        raise SpecInvalid(f"{twice[0]} is named twice", field="run_ids", remediation="Name different runs.")
+    return runs
+
+
+def _check_names(request: CompareRequest, folded: list[Folded]) -> None:
+    """Raise SpecInvalid for a metric or a replicate axis that no run has."""
+    rows = [row for one in folded for row in one.table.rows()]
+    for field, wanted in (("metrics", request.metrics), ("over", request.over)):
+        known = sorted({name for row in rows for name in row["metrics" if field == "metrics" else "kwargs"]})
+        if unknown := sorted(set(wanted) - set(known)):
+            message = f"{field}: no run has {unknown[0]!r}"
+            raise SpecInvalid(message, field=field, remediation=f"The runs have: {', '.join(known[:30])}.")
+
+
+def _refuse(ids: list[str], matched: Matched) -> None:
+    """Raise SpecInvalid about runs of which no row matches another."""
+    shown = [{"run": ids[has], "row": point} for has, _, point in matched.unmatched[:6]]
+    raise SpecInvalid(
+        f"no row of {ids[0]} has the parameters and a metric of a row of the other runs",
+        field="run_ids",
+        details={"rows": shown},
+        remediation="Compare runs over the same parameters; see 'hpc-agent list-in-flight --all-states'.",
+    )
+
+
+def _columns(rows: list[Compared], ids: list[str]) -> list[Column]:
+    kwargs = dict.fromkeys(name for row in rows for name in row.point)
+    columns = [Column(name, [row.point.get(name) for row in rows]) for name in kwargs]
+    metrics = {row.metric for row in rows}
+    # The direction of a single metric is that of its differences.
+    metric = next(iter(metrics)) if len(metrics) == 1 else "difference"
+    facts: dict[str, tuple[list[Any], str, str]] = {
+        "metric": ([row.metric for row in rows], "", ""),
+        "run": ([ids[row.run] for row in rows], "", ""),
+        "first": ([row.first for row in rows], metric, "mean"),
+        "other": ([row.other for row in rows], metric, "mean"),
+        "difference": ([row.found.difference if row.found else None for row in rows], metric, "mean"),
+        "ci95": ([row.found.ci95 if row.found else None for row in rows], metric, "ci95"),
+        "test": ([(row.found.test or None) if row.found else None for row in rows], "", ""),
+        "n_first": ([row.n_first for row in rows], "", ""),
+        "n_other": ([row.n_other for row in rows], "", ""),
+    }
+    if not any(facts["test"][0]):
+        del facts["test"]
+    for name, (values, of, part) in facts.items():
+        columns.append(Column(free_names([name], set(kwargs), "row.")[0], values, of, part))
+    return columns
+
+
+def _as_json(row: Compared, ids: list[str]) -> dict[str, Any]:
+    found = row.found._asdict() if row.found else {"difference": None, "ci95": None, "test": ""}
+    figures = {name: getattr(row, name) for name in ("metric", "first", "other", "n_first", "n_other")}
+    return {"kwargs": row.point, "run": ids[row.run], **figures, **found}
+
+
+def _summary(rows: list[Compared], ids: list[str]) -> list[dict[str, Any]]:
+    groups: dict[tuple[int, str], Counter[str]] = {}
+    for row in rows:
+        groups.setdefault((row.run, row.metric), Counter())[_verdict(row)] += 1
+    return [{"metric": metric, "run": ids[run], **verdicts} for (run, metric), verdicts in groups.items()]
+
+
+def _verdict(row: Compared) -> str:
+    if row.found is None:
+        return "no_value"
+    if row.found.ci95 is None:
+        return "single"
+    if abs(row.found.difference) <= row.found.ci95:
+        return "unclear"
+    return "higher" if row.found.difference > 0 else "lower"
+
+
+def _unmatched(matched: Matched, ids: list[str]) -> list[dict[str, Any]]:
+    """Return the rows that one run has and the other not, by those two runs."""
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for has, lacks, point in matched.unmatched:
+        groups.setdefault((has, lacks), []).append(point)
+    return [
+        {"run": ids[has], "not_in": ids[lacks], "count": len(points), "rows": points}
+        for (has, lacks), points in groups.items()
+    ]
+
+
+def _incomplete(ids: list[str], folded: list[Folded]) -> dict[str, str]:
+    found = {}
+    for name, one in zip(ids, folded, strict=True):
+        counts = one.counts()
+        parts = [
+            f"{count(counts[field])} {word} ({first_ranges(counts[field])})"
+            for field, word in (("failed_tasks", "failed"), ("missing_tasks", "not ended"))
+            if counts[field]
+        ]
+        if parts:
+            found[name] = f"of {counts['total_tasks']} tasks {', '.join(parts)}"
+    return found
+
+
+def _notes(request: CompareRequest, folded: list[Folded]) -> list[str]:
+    names = {name for one in folded for row in one.table.rows()[:1] for name in row["kwargs"]}
+    notes = []
+    if seeds := sorted((REPEATING & names) - set(request.over)):
+        notes.append(f"--over {','.join([*request.over, *seeds])} compares means over them, with intervals")
+    unusual: Counter[str] = Counter()
+    for one in folded:
+        for metric, facts in one.table.overall().items():
+            unusual[metric] += facts["nan_count"] + facts["inf_count"]
+    told = [f"{metric} {times}" for metric, times in sorted(unusual.items()) if times]
+    if told:
+        notes.append(f"values that are NaN or infinite are left out: {', '.join(told[:5])}")
+    return notes
+
+
+def _folder(request: CompareRequest, first: KnownRun, ids: list[str], world: World) -> Path:
+    if request.output_dir:
+        return local_path(world.cwd, request.output_dir, "output_dir", True)
+    key = hashlib.sha256(msgspec.json.encode([ids, sorted(request.over), sorted(request.metrics)])).hexdigest()[:8]
+    return first.repo.root / "results" / f"compare-{key}"

@@ -1,0 +1,269 @@
+"""Choose the rows of an answer: conditions, order, the number asked for; then as many as an answer may hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from hpc_agent.contract.envelope import did_you_mean
+from hpc_agent.contract.primitive import Result
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.node.shared.metric_names import direction_of
+from hpc_agent.ops.aggregate.table import TASKS, VALUE, Column, cell_text
+from hpc_agent.ops.run.command_line import command_line
+from hpc_agent.ops.run.fields import Positive, doc
+
+DIGITS, SPREAD_DIGITS = 6, 3
+ANSWER_BYTES = 1900  # the envelope needs some of 2,000
+HEADER_BYTES = 500
+CELL_CHARACTERS = 60
+
+_CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
+_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+# Fields of the requests that show rows.
+Sort = Annotated[
+    str | None, doc("metric or column whose best rows come first; in the order of the parameters by default")
+]
+Direction = Annotated[
+    Literal["auto", "min", "max"], doc("the best value of --sort; auto: by its name (loss: min, accuracy: max)")
+]
+Top = Annotated[Positive | None, doc("show so many rows at most")]
+Where = Annotated[
+    list[str], doc("show rows that fulfil every condition, such as 'alpha>=0.1' or 'model=rf': =, !=, <, <=, >, >=")
+]
+
+
+class Choice(Protocol):
+    """A request with those fields."""
+
+    sort: Sort
+    direction: Direction
+    top: Top
+    where: Where
+
+
+class Shown(Result, omit_defaults=True, kw_only=True):
+    """The rows of an answer. Fields that are empty are left out; the files have everything."""
+
+    row_count: Annotated[int, doc("rows of the whole table")]
+    columns: Annotated[
+        list[str],
+        doc(
+            "as in table.csv: parameters; tasks (of a row); of a metric its value, or _mean, _std, _ci95 (half the width of "
+            "the 95 % interval by Student's t), _count where tasks have no value, or several; _nan and _inf where there are any"
+        ),
+    ] = []
+    rows: Annotated[list[list[Any]], doc("values in the order of columns; null where there is none")] = []
+    matching_rows: Annotated[int | None, doc("rows that fulfil --where; left out without it")] = None
+    constant: Annotated[dict[str, Any], doc("parameters that are the same in every row")] = {}
+    sort: Annotated[str, doc("column by which rows are sorted")] = ""
+    direction: Annotated[str, doc("min: the lowest value comes first; max: the highest")] = ""
+    digits: Annotated[
+        int | None, doc("significant digits of the figures in rows, 3 of _std and _ci95; left out: all digits")
+    ] = None
+    columns_left_out: Annotated[int, doc("columns that did not fit into the answer")] = 0
+    truncated: Annotated[
+        bool, doc("true: the answer has less than the table: rows, columns, text or ranges were cut")
+    ] = False
+
+
+class Selection(NamedTuple):
+    """Positions of the rows in the table, in the order of the answer, and how they were found."""
+
+    order: list[int]
+    matching: int | None
+    sort: Column | None
+    direction: str
+    notes: list[str]
+
+
+def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
+    """Return the rows that fulfil the conditions, best first. Raises SpecInvalid for an unknown column or direction."""
+    order = list(range(len(columns[0].values) if columns else 0))
+    notes: list[str] = []
+    for text in chosen.where:
+        name, check = _condition(text, columns)
+        empty = [row for row in order if name.values[row] is None]
+        order = [row for row in order if check(name.values[row])]
+        if empty and name.metric and not set(empty) <= set(order):
+            notes.append(f"{len(empty)} rows have no value of {name.name}: they do not fulfil '{text}'")
+    matching = len(order) if chosen.where else None
+    column = _column(chosen.sort, columns, "sort") if chosen.sort else None
+    direction = ""
+    if column:
+        direction = _direction(column, chosen, verb)
+        present = [row for row in order if column.values[row] is not None]
+        absent = [row for row in order if column.values[row] is None]
+        present.sort(key=lambda row: _rank(column.values[row]), reverse=direction == "max")
+        # sorted() with reverse keeps equal rows in their order
+        order = present + absent
+        if absent:
+            notes.append(f"{len(absent)} rows have no value of {column.name}: they come last")
+    return Selection(order[: chosen.top], matching, column, direction, notes)
+
+
+def _condition(text: str, columns: Sequence[Column]) -> tuple[Column, Callable[[Any], bool]]:
+    found = _CONDITION.fullmatch(text)
+    if not found:
+        example = "Write a name, a sign and a value: --where 'alpha>=0.1'."
+        raise SpecInvalid(f"where: {text!r} is not a condition", field="where", remediation=example)
+    column = _column(found["name"], columns, "where")
+    try:
+        wanted = json.loads(found["value"])
+    except ValueError:
+        wanted = found["value"]
+    sign = found["sign"]
+    if sign in ("=", "==", "!="):
+        if isinstance(wanted, (int, float)) and not any(_is_same(cell, wanted) for cell in column.values):
+            wanted = found["value"] if found["value"] in column.values else wanted  # text such as "10"
+        return column, lambda cell: _is_same(cell, wanted) == (sign != "!=")
+    compare = _SIGNS[sign]
+    if not any(_comparable(cell, wanted) for cell in column.values) and any(c is not None for c in column.values):
+        sample = next(cell for cell in column.values if cell is not None)
+        message = f"where: {text!r} compares {wanted!r} with values such as {sample!r}"
+        raise SpecInvalid(message, field="where", remediation="Compare it with a value of that kind.")
+    return column, lambda cell: _comparable(cell, wanted) and compare(cell, wanted)
+
+
+def _is_same(cell: Any, wanted: Any) -> bool:
+    """Return True for equal values; 1 and true are different values of a parameter."""
+    return bool(cell == wanted) and isinstance(cell, bool) == isinstance(wanted, bool)
+
+
+def _comparable(cell: Any, wanted: Any) -> bool:
+    numbers = isinstance(cell, (int, float)) and isinstance(wanted, (int, float))
+    return numbers or (isinstance(cell, str) and isinstance(wanted, str))
+
+
+def _column(name: str, columns: Sequence[Column], field: str) -> Column:
+    """Return the column of that name; of a metric that has several, its mean."""
+    for wanted in (name, f"{name}_mean"):
+        for column in columns:
+            if column.name == wanted:
+                return column
+    named = [column for column in columns if column.metric == name and column.part in (VALUE, "mean")]
+    if named:
+        return named[0]
+    names = [column.name for column in columns]
+    hint = did_you_mean(name, names)
+    known = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    message = f"{field}: the table has no column {name!r}"
+    raise SpecInvalid(message, field=field, remediation=f"{hint}The columns are: {known}.")
+
+
+def _direction(column: Column, chosen: Choice, verb: str) -> str:
+    if chosen.direction != "auto":
+        return chosen.direction
+    if column.part in ("count", TASKS):
+        return "max"
+    if not column.metric or column.part in ("std", "ci95", "nan", "inf"):
+        return "min"
+    found = direction_of(column.metric)
+    if found is None:
+        request: Any = chosen
+        low, high = (command_line(verb, msgspec.structs.replace(request, direction=one)) for one in ("min", "max"))
+        raise SpecInvalid(
+            f"the name {column.metric!r} does not say if its best value is the lowest or the highest",
+            field="direction",
+            remediation=f"Run: {low} (lowest first), or: {high}",
+        )
+    return found
+
+
+def _rank(cell: Any) -> tuple[int, Any]:
+    """Return a key that orders numbers before text."""
+    return (0, cell) if isinstance(cell, (int, float)) else (1, str(cell_text(cell)))
+
+
+def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
+    """Put the chosen rows into an answer, as many as fit. The other fields of ``shown`` have their values already.
+
+    Columns come first that every answer needs: parameters, then the column of the order. Parameters that are the same in
+    every row stand in ``constant`` instead.
+    """
+    total = len(columns[0].values) if columns else 0
+    constant = [c for c in columns if not c.metric and c.part != TASKS and total > 1 and _is_constant(c.values)]
+    kept, left_out = _fitting([c for c in columns if c not in constant and _is_telling(c, columns)], selection.sort)
+    cut = left_out > 0
+    shown.columns_left_out = left_out
+    shown.matching_rows = selection.matching
+    if selection.sort:
+        shown.sort, shown.direction = selection.sort.name, selection.direction
+    shown.columns = [column.name for column in kept]
+    lines: list[list[Any]] = []
+    cells = {id(c): _shortened(c.values[0]) for c in constant}
+    shown.constant = {column.name: cells[id(column)] for column in constant}
+    cut = cut or any(shown.constant[c.name] != c.values[0] for c in constant)
+    room = ANSWER_BYTES - len(msgspec.json.encode(shown)) - len(b'"rows":[],"digits":6,"truncated":true,')
+    for row in selection.order:
+        line = [_cell(column, row) for column in kept]
+        room -= len(msgspec.json.encode(line)) + 1
+        if room < 0 and lines:
+            break
+        lines.append(line)
+    shown.rows = lines
+    for line, row in zip(lines, selection.order, strict=False):
+        for column, cell in zip(kept, line, strict=True):
+            if cell != column.values[row]:
+                if column.metric:
+                    shown.digits = DIGITS
+                else:
+                    cut = True
+    of = total if selection.matching is None else selection.matching
+    shown.truncated = shown.truncated or cut or len(lines) < of
+
+
+def _is_constant(values: list[Any]) -> bool:
+    return all(type(value) is type(values[0]) and value == values[0] for value in values)
+
+
+def _is_telling(column: Column, columns: Sequence[Column]) -> bool:
+    """Return True for a column that tells more than the others of its metric."""
+    if column.part in ("min", "max"):
+        return False
+    if column.part in ("std", "ci95"):
+        return any(value is not None for value in column.values)
+    if column.part != "count":
+        return True
+    rows = len(column.values)
+    tasks = next((other.values for other in columns if other.part == TASKS), [1] * rows)
+    unusual = [c.values for c in columns if c.metric == column.metric and c.part in ("nan", "inf")]
+    values = [sum((more[row] or 0 for more in unusual), column.values[row] or 0) for row in range(rows)]
+    return values != tasks
+
+
+def _fitting(columns: list[Column], sort: Column | None) -> tuple[list[Column], int]:
+    """Return the columns whose names and one row of cells fit into HEADER_BYTES, and the number of the others."""
+    first = [c for c in columns if not c.metric or (sort and c.metric == sort.metric)]
+    kept: list[Column] = []
+    size = 0
+    for column in [*first, *(c for c in columns if c not in first)]:
+        size += len(column.name) + 3
+        if size <= HEADER_BYTES or len(kept) < 2:
+            kept.append(column)
+    return [column for column in columns if column in kept], len(columns) - len(kept)
+
+
+def _cell(column: Column, row: int) -> Any:
+    value = column.values[row]
+    if column.metric and isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{SPREAD_DIGITS if column.part in ('std', 'ci95') else DIGITS}g}")
+    return value if column.metric else _shortened(value)
+
+
+def _shortened(value: Any) -> Any:
+    text = cell_text(value)
+    return f"{text[:CELL_CHARACTERS]}..." if isinstance(text, str) and len(text) > CELL_CHARACTERS else value

@@ -1,0 +1,1 @@
+"""Recall past interviews, and offer their best points as a start."""

@@ -1,0 +1,178 @@
+"""Read interview.json: what recall shows of an interview, and the values of its parameters."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+
+from hpc_agent.ops.run.fields import doc
+
+# An interview names its generator whole up to so many bytes of JSON.
+GENERATOR_BYTES = 300
+MOST_VALUES = 10
+Scalar = bool | int | float | str
+
+
+class Interview(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A past interview; what it does not say is left out."""
+
+    campaign_dir: str = ""
+    goal: str
+    task_kind: str | None = None
+    task_count: int | None = None
+    operator: str | None = None
+    produced_by_kind: str | None = None
+    materialized_at: Annotated[str | None, doc("when its tasks were written")] = None
+    cmd_sha: str | None = None
+    budget: dict[str, Any] = {}
+    abort_if: dict[str, Any] = {}
+    cluster_target: dict[str, Any] = {}
+    task_generator: Annotated[
+        dict[str, Any], doc("kind and params; of a long one kind, the names of its parameters, and truncated: true")
+    ] = {}
+    data_axes: Annotated[list[str], doc("kinds of the series that were split")] = []
+
+
+class Values(msgspec.Struct, omit_defaults=True):
+    """The values that a parameter had: the extremes of its numbers, and all of them where they are ten at most."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    few: list[Scalar] = []
+    more: bool = False  # there are others beside ``few``
+
+    def add(self, value: Any) -> None:
+        """Take a value in: a list or an object as its JSON."""
+        if isinstance(value, (list, dict)) or value is None:
+            value = json.dumps(value, sort_keys=True)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            self.low = value if self.low is None else min(self.low, value)
+            self.high = value if self.high is None else max(self.high, value)
+        if any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.few):
+            return
+        if len(self.few) < MOST_VALUES:
+            self.few.append(value)
+        else:
+            self.more = True
+
+    def merge(self, other: Values) -> None:
+        for value in (*other.few, other.low, other.high):
+            if value is not None:
+                self.add(value)
+        self.more |= other.more
+
+
+class Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An interview as the index keeps it; ``at`` is in seconds since the epoch."""
+
+    interview: Interview
+    at: float | None = None
+    generator: str | None = None
+    space: dict[str, Values] = {}
+
+
+def read_facts(data: bytes) -> tuple[Facts, str]:
+    """Return the facts of an interview.json, of this version or an earlier one, and its words in lower case.
+
+    Raises ValueError, which says what is wrong: no JSON object, no goal, a field of another type.
+    """
+    document = json.loads(data)
+    if not isinstance(document, dict) or not isinstance(document.get("goal"), str):
+        raise ValueError("it has no goal, so it is not the interview.json of a campaign")  # noqa: TRY004
+    made, by = _object(document, "_materialized"), _object(document, "produced_by")
+    generator = _object(document, "task_generator")
+    space = _space(document)
+    kind = str(generator["kind"]) if "kind" in generator else "axes" if document.get("axes") else None
+    at = made.get("at")
+    interview = msgspec.convert(
+        {
+            "goal": document["goal"],
+            "task_kind": document.get("task_kind"),
+            "task_count": made.get("total_tasks", document.get("task_count")),
+            "operator": by.get("operator"),
+            "produced_by_kind": by.get("kind"),
+            "materialized_at": at,
+            "cmd_sha": made.get("cmd_sha"),
+            **{name: _object(document, name) for name in ("budget", "abort_if", "cluster_target")},
+            "task_generator": _short_generator(kind, document, space),
+            "data_axes": list(_data_axes(document)),
+        },
+        Interview,
+    )
+    said = [turn.get("text") for turn in document.get("transcript") or [] if isinstance(turn, dict)]
+    words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
+    text = "\n".join(str(word) for word in words if word).lower()
+    facts = Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space)
+    return facts, text
+
+
+def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a field that is an object, or missing. Raises ValueError."""
+    value = document.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"its {name} is not an object")
+    return value or {}
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds since the epoch of a date or an ISO time; one without a zone is UTC. Raises ValueError."""
+    parsed = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def _data_axes(document: dict[str, Any]) -> Iterator[str]:
+    axis, hint = _object(document, "data_axis"), _object(document, "entry_point").get("data_axis_hint")
+    for kind in (axis.get("kind"), hint.get("kind") if isinstance(hint, dict) else hint):
+        if isinstance(kind, str):
+            yield kind
+
+
+def _short_generator(kind: str | None, document: dict[str, Any], space: dict[str, Values]) -> dict[str, Any]:
+    if kind is None:
+        return {}
+    whole = document.get("task_generator") or {"kind": kind, "params": {"axes": document["axes"]}}
+    if len(json.dumps(whole)) <= GENERATOR_BYTES:
+        return dict(whole)
+    return {"kind": kind, "parameters": list(space)[:50], "truncated": True}
+
+
+def _space(document: dict[str, Any]) -> dict[str, Values]:
+    """Return the values of every parameter that the generator and the axes of an interview name."""
+    found: dict[str, Values] = {}
+    params = _object(_object(document, "task_generator"), "params")
+    if isinstance(name := params.get("param"), str):
+        _take_ends(found, name, [params.get("low"), params.get("high")])
+    for axes in (document.get("axes"), params.get("axes"), params.get("ranges"), {"seed": params.get("seeds")}):
+        for name, values in axes.items() if isinstance(axes, dict) else ():
+            _take(found, name, values)
+    for item in params.get("items") or []:
+        for name, value in item.items() if isinstance(item, dict) else ():
+            found.setdefault(name, Values()).add(value)
+    return found
+
+
+def _take(found: dict[str, Values], name: str, values: Any) -> None:
+    """Take in the values of an axis: a list, or a range by its ends."""
+    if isinstance(values, list):
+        for value in values:
+            found.setdefault(name, Values()).add(value)
+        return
+    if not isinstance(values, dict):
+        return
+    spread = next((values[kind] for kind in ("logspace", "linspace") if isinstance(values.get(kind), list)), None)
+    ends = spread[:2] if spread else [values.get("low"), values.get("high")]
+    steps = values.get("range")
+    if isinstance(steps, list) and all(isinstance(step, int) for step in steps) and 0 not in steps[2:]:
+        ends = [numbers[0], numbers[-1]] if (numbers := range(*steps)) else []
+    _take_ends(found, name, ends)
+
+
+def _take_ends(found: dict[str, Values], name: str, ends: list[Any]) -> None:
+    for value in ends:
+        if value is not None:
+            found.setdefault(name, Values(more=True)).add(value)

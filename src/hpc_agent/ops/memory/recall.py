@@ -1,0 +1,183 @@
+"""``recall``: past interviews below the experiment roots, what they have in common, and where a new campaign may start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.node.shared.files import read_json
+from hpc_agent.ops.memory.grounding import Start, Wanted, grounding
+from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
+from hpc_agent.ops.memory.interviews import Interview, seconds_of
+from hpc_agent.ops.memory.rollup import generator_rollup, rollup
+from hpc_agent.ops.memory.runtimes import runtime_rollup
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.state.repo_files import local_path
+from hpc_agent.world import World
+
+CONFIG = ".hpc-agent/config.json"
+NAMED_PROBLEMS = 20
+UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_AGO = re.compile(r"(\d{1,6})([hdw])")
+
+
+class RecallRequest(Request):
+    """Where to look, and which interviews are meant; every filter must fit."""
+
+    root: Annotated[list[str], doc("folders to look in; default: experiment_roots in ~/.hpc-agent/config.json")] = []
+    words: Annotated[
+        str, doc("words that all occur in goal, notes, kind, operator, names of parameters or transcript")
+    ] = ""
+    task_kind: Annotated[str | None, doc("the kind of work, as interview had it")] = None
+    operator: Annotated[str | None, doc("the person, as interview had it")] = None
+    cluster: Annotated[str | None, doc("the cluster that the interview named")] = None
+    since: Annotated[str | None, doc("a date, an ISO time (UTC where it has no zone), or 12h, 30d, 8w ago")] = None
+    limit: Annotated[int, doc("interviews to show, newest first; the rollup is over all that fit", ge=0)] = 20
+    include_runtime: Annotated[bool, doc("time of tasks and rate of failures, as measured")] = False
+    include_generator_stats: Annotated[bool, doc("observed values of parameters, by kind of generator")] = False
+    metric: Annotated[str | None, doc("metric of the starts; default: the campaign's, or one whose name says it")] = (
+        None
+    )
+    direction: Annotated[
+        Literal["minimize", "maximize"] | None, doc("of the metric; default: the campaign's, or by its name")
+    ] = None
+
+
+class RecallResult(Result):
+    campaigns: Annotated[list[Interview], doc("newest first; interview.json in campaign_dir has all of each")]
+    total_matching: int
+    showing: int
+    unreadable: Annotated[int, doc("files and folders that could not be read; partial_errors names them")]
+    rollup: Annotated[
+        dict[str, Any], doc("over all that fit: counts, histograms, quantiles; runtime_rollup, generator_rollup")
+    ]
+    starts: Annotated[
+        list[Start], doc("the best points of past campaigns and runs, at most three of a kind and metric")
+    ] = []
+    notes: list[str] = []
+    next_command: Annotated[str, doc("begins a campaign at the first start; empty: there is none")] = ""
+
+
+@primitive(stage="memory", errors=[SpecInvalid], positional="words")
+def recall(request: RecallRequest, world: World) -> RecallResult:
+    """Find past interviews (interview.json) below the experiment roots, with counts, quantiles and observed ranges.
+
+    The answer reports what was observed, and offers the best points of past campaigns and runs as a start; what to
+    conclude is the caller's. An index in the cache folder makes the next call fast. Each interview is looked at in each
+    call, so a changed, new or removed one is noticed.
+    """
+    since = _since(request.since, world.now()) if request.since else None
+    found, errors = _all_found(request, world)
+    fitting = [one for one in found if _fits(one, request, since)]
+    fitting.sort(key=lambda one: (-(one.facts.at or 0.0), one.facts.interview.campaign_dir))
+    facts = [one.facts for one in fitting]
+    shown = [one.interview for one in facts[: request.limit]]
+    summary = rollup(facts)
+    if request.include_runtime:
+        folders = [one.interview.campaign_dir for one in facts]
+        summary["runtime_rollup"] = runtime_rollup(folders, world.journal_root)
+    if request.include_generator_stats:
+        summary["generator_rollup"] = generator_rollup(facts)
+    starts, command, more = grounding(facts, Wanted(request.metric, request.direction), world)
+    return RecallResult(
+        campaigns=shown,
+        total_matching=len(fitting),
+        showing=len(shown),
+        unreadable=len(errors),
+        rollup=summary,
+        starts=starts,
+        notes=[*_notes(found, fitting, since), *more[:NAMED_PROBLEMS]],
+        next_command=command,
+        partial_errors=_named(errors),
+    )
+
+
+def _all_found(request: RecallRequest, world: World) -> tuple[list[Found], list[PartialError]]:
+    """Return every interview below the roots, each once, and an error for what could not be read."""
+    roots, missing = _roots(request, world)
+    cache = cache_folder(world.env, world.home)
+    found: dict[str, Found] = {}
+    errors = [PartialError(code="root_missing", detail=f"there is no folder {root}") for root in missing]
+    for root in roots:
+        here, problems = find_interviews(root, cache, bool(request.words.split()))
+        found.update((one.facts.interview.campaign_dir, one) for one in here)
+        errors += [PartialError(code="interview_unreadable", detail=problem) for problem in problems]
+    return list(found.values()), errors
+
+
+def _roots(request: RecallRequest, world: World) -> tuple[list[Path], list[Path]]:
+    """Return the roots, none below another, and those of the configuration that do not exist. Raises SpecInvalid."""
+    config = world.home / CONFIG
+    field, names = "root", request.root
+    if not names:
+        field, names = "experiment_roots", _configured(config)
+    wanted = [local_path(world.cwd, name, field) for name in names]
+    there = [path for path in wanted if path.is_dir()]
+    missing = [path for path in wanted if path not in there]
+    if missing and (request.root or not there):
+        remedy = "Name a folder that exists: 'hpc-agent recall --root .' looks below this one."
+        raise SpecInvalid(f"there is no folder {missing[0]}", field=field, remediation=remedy)
+    outermost = [path for path in there if not any(path != other and path.is_relative_to(other) for other in there)]
+    return list(dict.fromkeys(outermost)), missing
+
+
+def _configured(config: Path) -> list[str]:
+    """Return ``experiment_roots`` of the configuration file. Raises SpecInvalid where it names none."""
+    example = '{"experiment_roots": ["/home/me/experiments"]}'
+    remedy = f"Run 'hpc-agent recall --root .' for this folder, or write {example} into {config}."
+    try:
+        roots = read_json(str(config), {})["experiment_roots"]
+    except KeyError:
+        roots = []
+    except (OSError, ValueError, TypeError) as error:
+        raise SpecInvalid(f"{config} cannot be read: {error}", field="experiment_roots", remediation=remedy) from error
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise SpecInvalid(f"experiment_roots in {config} is not a list of folders", field="root", remediation=remedy)
+    if not roots:
+        message = f"nobody said where to look: there is no --root, and no experiment_roots in {config}"
+        raise SpecInvalid(message, field="root", remediation=remedy)
+    return roots
+
+
+def _since(text: str, now: float) -> float:
+    """Return the time from which on interviews count, in seconds since the epoch. Raises SpecInvalid."""
+    if ago := _AGO.fullmatch(text):
+        return now - int(ago[1]) * UNITS[ago[2]]
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        remedy = "Write a date such as 2026-01-31, an ISO time, or 30d for the last thirty days."
+        raise SpecInvalid(f"since: {text!r} is no time", field="since", remediation=remedy) from error
+
+
+def _fits(one: Found, request: RecallRequest, since: float | None) -> bool:
+    told = one.facts.interview
+    return (
+        request.task_kind in (None, told.task_kind)
+        and request.operator in (None, told.operator)
+        and request.cluster in (None, told.cluster_target.get("cluster"))
+        and (since is None or (one.facts.at or 0.0) >= since)
+        and all(word in one.words for word in request.words.lower().split())
+    )
+
+
+def _notes(found: list[Found], fitting: list[Found], since: float | None) -> list[str]:
+    """Return notes about interviews that a filter cannot judge, and about the kinds there are where none fits."""
+    notes = []
+    timeless = sum(one.facts.at is None for one in found) if since is not None else 0
+    if timeless:
+        notes.append(f"{timeless} interviews have no time, so --since leaves them out")
+    if found and not fitting:
+        kinds = rollup([one.facts for one in found])["task_kind_distribution"]
+        notes.append(f"none of {len(found)} interviews fits; their kinds: {', '.join(kinds)}")
+    return notes
+
+
+def _named(errors: list[PartialError]) -> list[PartialError]:
+    """Return the first errors, and the number of the others."""
+    rest = len(errors) - NAMED_PROBLEMS
+    more = [PartialError(code="interview_unreadable", detail=f"and {rest} more")] if rest > 0 else []
+    return errors[:NAMED_PROBLEMS] + more

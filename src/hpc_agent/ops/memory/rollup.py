@@ -1,0 +1,94 @@
+"""Counts, histograms, quantiles and observed ranges over interviews. What an interview does not say counts as "unstated"."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hpc_agent.node.shared.quantiles import exact_quantiles
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.memory.interviews import MOST_VALUES, Facts, Values
+
+MOST_KEYS = 20
+MOST_PARAMETERS = 50
+UNSTATED = "unstated"
+
+
+def rollup(found: Sequence[Facts]) -> dict[str, Any]:
+    """Return the counts and quantiles of all interviews."""
+    seen = [facts.interview for facts in found]
+    counts = [one.task_count for one in seen if one.task_count is not None]
+    times = [facts.at for facts in found if facts.at is not None]
+    span = {"earliest": iso(min(times)), "latest": iso(max(times))} if times else {}
+    return {
+        "count": len(found),
+        "task_kind_distribution": _histogram(one.task_kind for one in seen),
+        "operators": _histogram(one.operator for one in seen),
+        "produced_by_kinds": _histogram(one.produced_by_kind for one in seen),
+        "task_generator_kinds": _histogram(facts.generator for facts in found),
+        "clusters": _histogram(one.cluster_target.get("cluster") for one in seen),
+        "data_axis_kinds": _histogram(
+            kind for one in seen for kind in (*one.data_axes, *([] if one.data_axes else [None]))
+        ),
+        "task_count": _with_unstated(quantiles(counts), len(found) - len(counts)),
+        "materialized_at": _with_unstated(span, len(found) - len(times)),
+    }
+
+
+def _histogram(values: Iterable[Any]) -> dict[str, int]:
+    """Return the counts of the most frequent values; those of the others stand under "(others)"."""
+    counts = Counter(UNSTATED if value is None else str(value) for value in values)
+    most = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_KEYS])
+    others = counts.total() - sum(most.values())
+    return {**most, **({"(others)": others} if others else {})}
+
+
+def quantiles(values: Iterable[float]) -> dict[str, float]:
+    """Return p50, p95, min and max; nothing for no value."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    exact = exact_quantiles([(value, 1.0) for value in ordered])
+    return {"p50": exact["median"], "p95": exact["q95"], "min": ordered[0], "max": ordered[-1]}
+
+
+def _with_unstated(facts: dict[str, Any], unstated: int) -> dict[str, Any]:
+    return {**facts, UNSTATED: unstated} if unstated else facts
+
+
+def generator_rollup(found: Sequence[Facts]) -> dict[str, Any]:
+    """Return, by kind of generator, the observed values of each parameter.
+
+    ``axis_value_unions`` has parameters of ten values at most, ``param_envelopes`` the lowest and highest number of the others
+    and, of those that are no numbers, some values with ``more: true``.
+    """
+    kinds: dict[str, list[Facts]] = {}
+    for facts in found:
+        kinds.setdefault(facts.generator or UNSTATED, []).append(facts)
+    return {"by_kind": {kind: _ranges(kinds[kind]) for kind in sorted(kinds)}}
+
+
+def _ranges(found: list[Facts]) -> dict[str, Any]:
+    merged: dict[str, Values] = {}
+    used: Counter[str] = Counter()
+    for facts in found:
+        for name, values in facts.space.items():
+            merged.setdefault(name, Values()).merge(values)
+            used[name] += 1
+    shown = [name for name, _ in used.most_common(MOST_PARAMETERS)]
+    unions = {name: _sorted(merged[name].few) for name in shown if not merged[name].more}
+    envelopes = {name: _envelope(merged[name]) for name in shown if merged[name].more}
+    answer = {"count": len(found), "param_envelopes": envelopes, "axis_value_unions": unions}
+    more = {"parameters_not_shown": len(merged) - len(shown)} if len(merged) > len(shown) else {}
+    return {name: value for name, value in {**answer, **more}.items() if value}
+
+
+def _envelope(values: Values) -> dict[str, Any]:
+    if values.low is not None:
+        return {"low": values.low, "high": values.high}
+    return {"values": _sorted(values.few[:MOST_VALUES]), "more": True}
+
+
+def _sorted(values: list[Any]) -> list[Any]:
+    return sorted(values, key=lambda value: (isinstance(value, str), value))

@@ -1,0 +1,129 @@
+"""Rows of runs matched by their parameters, and the differences between them."""
+
+import math
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hpc_agent.node.shared.metric_table import Table
+from hpc_agent.ops.aggregate.compare import _columns, _summary, _unmatched
+from hpc_agent.ops.aggregate.match import match
+
+
+def table(*tasks, weights=None):
+    made = Table()
+    for number, (kwargs, metrics) in enumerate(tasks):
+        made.add_task(kwargs, metrics, weights[number] if weights else 1.0)
+    return made
+
+
+def runs(first, other):
+    """Two runs of one grid point; the values by seed."""
+    return [table(*(({"x": 1, "seed": seed}, {"y": value}) for seed, value in run.items())) for run in (first, other)]
+
+
+values = st.integers(-(10**9), 10**9).map(lambda number: number / 1024)
+
+
+@given(st.dictionaries(st.integers(0, 30), st.tuples(values, values), min_size=2))
+def test_the_same_replicates_are_compared_by_pairs(drawn):
+    first, other = ({seed: pair[side] for seed, pair in drawn.items()} for side in (0, 1))
+    [row] = match(runs(first, other), ["seed"]).rows
+    differences = [b - a for a, b in drawn.values()]
+    size = max(abs(value) for pair in drawn.values() for value in pair)
+    assert (row.found.test, row.n_first, row.n_other) == ("paired", len(drawn), len(drawn))
+    assert row.found.difference == pytest.approx(numpy.mean(differences), rel=1e-9, abs=1e-12 * size)
+    half = stats.t.ppf(0.975, len(drawn) - 1) * numpy.std(differences, ddof=1) / math.sqrt(len(drawn))
+    assert row.found.ci95 == pytest.approx(half, rel=1e-9, abs=1e-9 * size)
+    assert row.other == pytest.approx(numpy.mean(list(other.values())), rel=1e-9, abs=1e-12 * size)
+
+
+@given(st.dictionaries(st.integers(0, 30), values, min_size=1), st.dictionaries(st.integers(0, 30), values, min_size=1))
+def test_other_replicates_are_compared_as_samples(first, other):
+    [row] = match(runs(first, other), ["seed"]).rows
+    size = max(map(abs, [*first.values(), *other.values()]))
+    assert row.found.difference == pytest.approx(
+        numpy.mean(list(other.values())) - numpy.mean(list(first.values())), rel=1e-9, abs=1e-12 * size
+    )
+    if len(first) == 1 or len(other) == 1:
+        assert (row.found.test, row.found.ci95) == ("", None)
+    elif first.keys() != other.keys():
+        assert row.found.test == "welch"
+    swapped = match(runs(other, first), ["seed"]).rows[0].found
+    assert (swapped.difference, swapped.ci95, swapped.test) == (-row.found.difference, row.found.ci95, row.found.test)
+
+
+@given(st.sets(st.integers(0, 9), min_size=1), st.sets(st.integers(0, 9), min_size=1))
+def test_each_row_of_each_run_is_matched_or_named(one, two):
+    tables = [table(*(({"x": x, "z": "same"}, {"y": x}) for x in chosen)) for chosen in (one, two)]
+    found = match(tables, [])
+    if found.differs:  # one point each, of different x: that is what tells the runs apart
+        assert (len(one), len(two), len(found.rows)) == (1, 1, 1)
+        return
+    assert sorted(row.point["x"] for row in found.rows) == sorted(one & two)
+    assert all((row.found.difference, row.found.ci95) == (0, None) for row in found.rows)
+    named = [(has, point["x"]) for has, _, point in found.unmatched]
+    assert sorted(named) == sorted([(0, x) for x in one - two] + [(1, x) for x in two - one])
+
+
+def test_a_parameter_that_tells_the_runs_apart_is_named_and_does_not_match():
+    first = table(*(({"alpha": a, "optimizer": "adam"}, {"loss": a}) for a in (1, 2)))
+    other = table(*(({"alpha": a, "optimizer": "sgd", "momentum": 0.9}, {"loss": a + 1}) for a in (2, 1)))
+    found = match([first, other], [])
+    assert found.differs == {"momentum": [None, 0.9], "optimizer": ["adam", "sgd"]}
+    assert [(row.point, row.found.difference) for row in found.rows] == [({"alpha": 1}, 1), ({"alpha": 2}, 1)]
+
+
+def test_three_runs_are_compared_with_the_first():
+    tables = [table(*(({"x": x}, {"loss": x * scale, "gain": 1}) for x in (1, 2))) for scale in (1, 2, 5)]
+    found = match(tables, [], ["loss"])
+    assert [(row.run, row.point["x"], row.found.difference) for row in found.rows] == [
+        (1, 1, 1),
+        (1, 2, 2),
+        (2, 1, 4),
+        (2, 2, 8),
+    ]
+    columns = {column.name: column.values for column in _columns(found.rows, ["a", "b", "c"])}
+    assert (columns["run"], columns["metric"]) == (["b", "b", "c", "c"], ["loss"] * 4)
+    assert _summary(found.rows, ["a", "b", "c"]) == [
+        {"metric": "loss", "run": "b", "single": 2}, {"metric": "loss", "run": "c", "single": 2},
+    ]  # fmt: skip
+
+
+def test_what_has_no_honest_interval_has_none():
+    nan = runs({0: math.nan, 1: 1.0, 2: 2.0}, {0: 5.0, 1: 6.0, 2: 7.0})
+    [row] = match(nan, ["seed"]).rows
+    assert (row.found.test, row.n_first, row.n_other, row.first) == ("welch", 2, 3, 1.5), "no pair of the diverged one"
+    lost = runs({0: math.nan}, {0: 5.0})
+    [row] = match(lost, ["seed"]).rows
+    assert (row.found, row.first, row.n_first) == (None, None, 0)
+    weighted = [
+        table(({"s": 0}, {"y": 1}), ({"s": 1}, {"y": 4}), weights=[1, 2]),
+        table(({"s": 0}, {"y": 1}), ({"s": 1}, {"y": 5})),
+    ]
+    [row] = match(weighted, ["s"]).rows
+    assert (row.first, row.found.ci95) == (3, None)
+
+
+def test_repeated_tasks_and_lists_of_values():
+    repeated = [table(*(({"x": 1}, {"y": value}) for value in found)) for found in ([1, 2, 3], [2, 4])]
+    [row] = match(repeated, []).rows
+    assert (row.found.test, row.n_first, row.n_other) == ("welch", 3, 2), "equal parameters cannot be paired"
+    epochs = [table(*(({"s": s}, {"y": [s + shift, s + shift + 2]}) for s in (0, 1, 2))) for shift in (0, 10)]
+    [row] = match(epochs, ["s"]).rows
+    assert (row.found.test, row.n_first, row.first, row.found.difference, row.found.ci95) == ("paired", 3, 2, 10, 0)
+    many = [table(*(({"s": s}, {"y": [float(s + shift)] * 600}) for s in (0, 1))) for shift in (0, 1)]
+    [row] = match(many, ["s"]).rows
+    assert (row.n_first, row.found.difference) == (2, 1)
+
+
+def test_rows_that_only_one_run_has_are_counted_by_run():
+    found = match(
+        [table(({"x": 1}, {"y": 1}), ({"x": 2}, {"y": 1})), table(({"x": 2}, {"y": 1}), ({"x": 3}, {"y": 1}))], []
+    )
+    assert _unmatched(found, ["a", "b"]) == [
+        {"run": "a", "not_in": "b", "count": 1, "rows": [{"x": 1}]}, {"run": "b", "not_in": "a", "count": 1, "rows": [{"x": 3}]},
+    ]  # fmt: skip

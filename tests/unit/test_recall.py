@@ -1,0 +1,431 @@
+"""``recall``: what is read of an interview, the filters, the rollups, and the index that is never the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.ops.memory import index
+from hpc_agent.ops.memory.index import cache_folder, find_interviews, is_on_network
+from hpc_agent.ops.memory.interviews import Facts, Values, read_facts
+from hpc_agent.ops.memory.recall import RecallRequest, recall
+from hpc_agent.ops.memory.rollup import generator_rollup, quantiles
+from hpc_agent.world import World
+
+
+def write(folder: Path, **fields: object) -> Path:
+    """Write an interview into a folder; ``at`` is the time of its tasks. It is an old file: the index may trust it."""
+    made = {
+        "at": fields.pop("at", "2026-01-31T12:00:00Z"),
+        "cmd_sha": "0" * 64,
+        "total_tasks": fields.get("task_count", 6),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "interview.json"
+    path.write_text(json.dumps({"goal": "Which horizon?", "task_count": 6, "_materialized": made, **fields}))
+    return path
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "TICK_NS", 0)
+    home = tmp_path / "home"
+    home.mkdir()
+    return World(cwd=tmp_path, env={"HOME": str(home)}, now=lambda: 1_800_000_000.0)
+
+
+def ask(world: World, *root: Path, **filters: object):
+    return recall(RecallRequest(root=[str(one) for one in root], **filters), world)
+
+
+def names(answer) -> list[str]:
+    return [Path(one.campaign_dir).name for one in answer.campaigns]
+
+
+def test_filters_and_order(tmp_path, world):
+    root = tmp_path / "root"
+    write(
+        root / "old",
+        at="2024-01-01T00:00:00+01:00",
+        task_kind="ridge",
+        produced_by={"kind": "human", "operator": "ann"},
+    )
+    write(root / "deep" / "new", at="2026-06-01T00:00:00Z", task_kind="ridge", cluster_target={"cluster": "hoffman2"})
+    write(
+        root / "mid",
+        at="2025-06-01T00:00:00Z",
+        task_kind="boost",
+        notes="Try Horizon five",
+        transcript=[{"text": "seven"}],
+    )
+    write(root / "never", at=None, task_kind="ridge")
+    assert names(ask(world, root)) == ["new", "mid", "old", "never"]
+    assert names(ask(world, root, task_kind="ridge")) == ["new", "old", "never"]
+    assert names(ask(world, root, operator="ann")) == ["old"]
+    assert names(ask(world, root, cluster="hoffman2")) == ["new"]
+    assert names(ask(world, root, words="SEVEN horizon")) == ["mid"]
+    assert names(ask(world, root, words="horizon eight")) == []
+    since = ask(world, root, since="2025-06-01")
+    assert names(since) == ["new", "mid"]
+    assert since.notes == ["1 interviews have no time, so --since leaves them out"]
+    assert names(ask(world, root, since="600d")) == ["new", "mid"]  # before the world's now, 2027-01-15
+    limited = ask(world, root, limit=1)
+    assert (limited.showing, limited.total_matching, limited.rollup["count"]) == (1, 4, 4)
+    assert limited.rollup["task_kind_distribution"] == {"ridge": 3, "boost": 1}
+    assert limited.rollup["clusters"] == {"unstated": 3, "hoffman2": 1}
+    assert limited.rollup["materialized_at"] == {
+        "earliest": "2023-12-31T23:00:00Z", "latest": "2026-06-01T00:00:00Z", "unstated": 1,
+    }  # fmt: skip
+    assert "none of 4 interviews fits; their kinds: ridge, boost" in ask(world, root, task_kind="rigde").notes
+    with pytest.raises(SpecInvalid) as error:
+        ask(world, root, since="yesterday")
+    assert error.value.field == "since"
+
+
+def test_the_roots(tmp_path, world):
+    """--root wins over the configuration; without both the request is not valid; a root within another counts once."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    write(here / "a")
+    write(here / "inner" / "b")
+    write(there / "c")
+    with pytest.raises(SpecInvalid, match="nobody said where to look") as error:
+        ask(world)
+    assert error.value.field == "root"
+    config = world.home / ".hpc-agent" / "config.json"
+    config.parent.mkdir()
+    gone = tmp_path / "unmounted"
+    config.write_text(json.dumps({"experiment_roots": [str(here), str(here / "inner"), str(gone)]}))
+    answer = ask(world)
+    assert sorted(names(answer)) == ["a", "b"]
+    assert [(one.code, one.detail) for one in answer.partial_errors] == [("root_missing", f"there is no folder {gone}")]
+    assert names(ask(world, there)) == ["c"]
+    for broken in ("[1", '{"experiment_roots": "x"}', '{"experiment_roots": []}', "[]", "{}"):
+        config.write_text(broken)
+        with pytest.raises(SpecInvalid) as error:
+            ask(world)
+        assert "hpc-agent recall --root ." in error.value.remediation
+    with pytest.raises(SpecInvalid, match="there is no folder"):
+        ask(world, gone)
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+def test_every_change_is_noticed(tmp_path, world, with_index, monkeypatch):
+    if not with_index:
+        monkeypatch.setattr("hpc_agent.ops.memory.recall.cache_folder", lambda *_: None)
+    root = tmp_path / "root"
+    paths = {name: write(root / name) for name in "abc"}
+    assert sorted(names(ask(world, root))) == ["a", "b", "c"]
+    write(root / "a", goal="Another question")  # in place, other bytes
+    paths["b"].unlink()
+    write(root / "new" / "d")
+    (root / "c").rename(root / "moved")
+    answer = ask(world, root)
+    assert sorted(names(answer)) == ["a", "d", "moved"]
+    assert {one.goal for one in answer.campaigns if one.campaign_dir.endswith("/a")} == {"Another question"}
+    before = paths["a"].stat()
+    paths["a"].write_text(paths["a"].read_text().replace("Another", "Seventh"))  # as many bytes, the old time
+    os.utime(paths["a"], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "Seventh question" in {one.goal for one in ask(world, root).campaigns}
+    assert len(ask(world, root, words="seventh").campaigns) == 1
+
+
+def test_a_young_file_is_read_again(tmp_path, world, monkeypatch):
+    """Two changes within a tick of the file system's clock look the same: what is that young is not trusted."""
+    monkeypatch.setattr(index, "TICK_NS", 10**18)
+    write(tmp_path / "root" / "a", goal="one")
+    ask(world, tmp_path / "root")
+    cache = cache_folder(world.env, world.home)
+    known, _ = index._load(next(cache.iterdir()), with_words=False)
+    assert [(folder.stamp, folder.file) for folder in known.values() if folder.facts] == [("", "")]
+
+
+def test_an_unchanged_interview_is_not_read_again(tmp_path, world, monkeypatch):
+    root = tmp_path / "root"
+    write(root / "a")
+    first = ask(world, root, words="horizon")
+    monkeypatch.setattr(index, "read_facts", lambda _: pytest.fail("it was read again"))
+    monkeypatch.setattr(index, "_listing", lambda _: pytest.fail("a folder was listed again"))
+    assert ask(world, root, words="horizon") == first
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"not a database at all" * 100),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(path.read_bytes()[:4096] + os.urandom(path.stat().st_size - 4096)),
+        lambda path: path.write_bytes(b""),
+        lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE theirs (x)").connection.commit()),
+        lambda path: (
+            path.unlink(),
+            sqlite3.connect(path).execute("CREATE TABLE folders (path, x)").connection.commit(),
+        ),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: sqlite3.connect(path).execute("UPDATE folders SET facts = '{', names = '['").connection.commit(),
+        lambda path: sqlite3.connect(path).execute("UPDATE folders SET facts = x'00'").connection.commit(),
+    ],
+)
+def test_a_torn_or_foreign_index_is_built_anew(tmp_path, world, damage):
+    root = tmp_path / "root"
+    for number in range(300):
+        write(root / f"c{number:03}")
+    first = ask(world, root, words="horizon")
+    [path] = cache_folder(world.env, world.home).iterdir()
+    damage(path)
+    assert ask(world, root, words="horizon") == first
+    assert ask(world, root, words="horizon") == first
+
+
+def test_an_index_that_cannot_be_written_is_no_error(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a")
+    assert names(ask(world, root)) == ["a"]
+    [path] = cache_folder(world.env, world.home).iterdir()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        found, problems = find_interviews(root, None, False)
+        assert (len(found), problems) == (1, [])
+    finally:
+        holder.close()
+
+
+def test_two_processes_at_once(tmp_path, world):
+    root = tmp_path / "root"
+    for number in range(200):
+        write(root / f"c{number:03}")
+    command = [sys.executable, "-m", "hpc_agent", "recall", "--root", str(root), "--limit", "0"]
+    env = {**os.environ, "HOME": str(world.home), "XDG_CACHE_HOME": str(world.home / ".cache")}
+    for _ in range(2):
+        both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        answers = [json.loads(one.communicate(timeout=60)[0]) for one in both]
+        assert [one["data"]["total_matching"] for one in answers] == [200] * 4
+        assert all(one["data"] == answers[0]["data"] and "partial_errors" not in one for one in answers)
+
+
+def test_what_cannot_be_read_is_named(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "good")
+    for name, text in {
+        "torn": '{"goal": "x', "list": "[]", "foreign": '{"questions": []}', "typed": '{"goal": "g", "task_kind": 5}',
+        "generator": '{"goal": "g", "task_generator": []}', "time": '{"goal": "g", "_materialized": {"at": "soon"}}',
+    }.items():  # fmt: skip
+        (root / name).mkdir()
+        (root / name / "interview.json").write_text(text)
+    (root / "folder" / "interview.json").mkdir(parents=True)
+    (root / "bytes").mkdir()
+    (root / "bytes" / "interview.json").write_bytes(b"\xff\xfe{}")
+    os.mkdir(os.fsencode(root) + b"/\xff")
+    for _ in range(2):  # from the files, then from the index
+        answer = ask(world, root)
+        assert names(answer) == ["good"]
+        assert answer.unreadable == len(answer.partial_errors) == 9
+        told = " ".join(one.detail for one in answer.partial_errors)
+        assert all(
+            f"/{name}/interview.json: " in told for name in ("torn", "list", "foreign", "typed", "generator", "time")
+        )
+        assert "'\\udcff'" in told or "\\udcff" in told
+
+
+def test_many_problems_are_counted(tmp_path, world):
+    root = tmp_path / "root"
+    for number in range(50):
+        (root / f"c{number}").mkdir(parents=True)
+        (root / f"c{number}" / "interview.json").write_text("{")
+    answer = ask(world, root)
+    assert answer.unreadable == 50
+    assert len(answer.partial_errors) == 21
+    assert answer.partial_errors[-1].detail == "and 30 more"
+
+
+def test_where_nobody_looks(tmp_path, world):
+    """Hidden folders, outputs of a campaign, links, and the copies that hpc-agent itself makes on a cluster."""
+    root = tmp_path / "root"
+    write(root / "a")
+    for inside in (".git", "results/run", "logs", "node_modules/x"):
+        write(root / "a" / inside)
+    for part in ("snapshots/0123", "runs/r-1/work"):
+        write(root / "hpc-agent" / "a-01234567" / part)
+    write(root / "results" / "kept")  # not below a campaign: a folder like any other
+    (root / "link").symlink_to(root / "a")
+    (root / "loop").symlink_to(root)
+    assert sorted(names(ask(world, root))) == ["a", "kept"]
+
+
+def test_an_interview_of_the_published_version(tmp_path, world):
+    write(
+        tmp_path / "root" / "a", produced_by={"kind": "agent", "session_sha": "abc", "at": "2025"}, budget={"max_jobs": 3},
+        cluster_target={"cluster": "discovery", "profile": "p", "constraint": None}, abort_if={"metric": "loss"},
+        entry_point={"kind": "shell_command", "data_axis_hint": "bounded_halo", "frozen_configs": []},
+        task_generator={"kind": "numeric_logspace", "params": {"param": "lr", "low": 1e-4, "high": 0.1, "n": 4, "base": 10}},
+    )  # fmt: skip
+    answer = ask(world, tmp_path / "root", include_generator_stats=True, include_runtime=True)
+    [one] = answer.campaigns
+    assert (one.produced_by_kind, one.data_axes, one.cluster_target["profile"]) == ("agent", ["bounded_halo"], "p")
+    assert answer.rollup["generator_rollup"] == {
+        "by_kind": {"numeric_logspace": {"count": 1, "param_envelopes": {"lr": {"low": 1e-4, "high": 0.1}}}}
+    }
+    assert answer.rollup["runtime_rollup"] == {
+        "walltime_per_task_sec": {"n_samples": 0}, "failure_rate": None, "tasks_ended": 0, "total_task_samples": 0,
+        "campaigns_with_no_runtime": 1,
+    }  # fmt: skip
+
+
+def test_runtimes_come_from_samples_and_journal(tmp_path, world):
+    root = tmp_path / "root"
+    for number in range(3):
+        write(root / f"c{number}")
+    rows = [
+        {"task": 0, "seconds": 2.0},
+        {"task": 1, "seconds": 4.0},
+        {"task": 2, "class": "walltime", "seconds_at_least": 9.0},
+    ]
+    samples = root / "c0" / ".hpc" / "runtimes" / "local.json"
+    samples.parent.mkdir(parents=True)
+    samples.write_text(
+        json.dumps({"version": 1, "cluster": "local", "runs": [{"run_id": "r", "at": "", "rows": rows}]})
+    )
+    (samples.parent / "old.cluster.json").write_text('{"samples": [1, 2]}')
+    from hpc_agent.state.journal import Journal
+    from hpc_agent.state.repo_files import RepoLayout
+
+    journal = Journal(world, RepoLayout(root / "c1"))
+    journal.append("r", "submitting", cluster="local", total_tasks=10)
+    journal.append("r", "status", lifecycle_state="in_flight", counts={"complete": 1, "failed": 0, "running": 9})
+    journal.append("r", "status", lifecycle_state="failed", counts={"complete": 7, "failed": 3})
+    journal.append("r", "aggregated", waves=[0], output="x")
+    told = ask(world, root, include_runtime=True).rollup["runtime_rollup"]
+    assert told["walltime_per_task_sec"] == {"p50": 3.0, "p95": 3.9, "min": 2.0, "max": 4.0, "n_samples": 2}
+    assert (told["failure_rate"], told["tasks_ended"], told["campaigns_with_no_runtime"]) == (0.3, 10, 2)
+
+
+def test_observed_values_by_generator(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a", task_generator={"kind": "cartesian_product", "params": {"axes": {"h": [1, 5], "m": ["x", True]}}})
+    write(root / "b", task_generator={"kind": "cartesian_product", "params": {"axes": {"h": [5.0, 25], "m": ["y"]}}})
+    write(
+        root / "c",
+        task_generator={
+            "kind": "items_x_seeds",
+            "params": {"items": [{"alpha": 0.1}, {"alpha": [1, 2]}], "seeds": [0, 1]},
+        },
+    )
+    write(root / "d", task_generator={"kind": "sobol", "params": {"ranges": {"depth": {"low": 2, "high": 8}}, "n": 4}})
+    write(root / "e", axes={"alpha": {"logspace": [1e-4, 10, 20]}, "n": {"range": [0, 10, 3]}, "s": {"range": [5, 5]}})
+    write(root / "f", task_generator={"kind": "enumerated", "params": {"items": [{"lr": i / 7} for i in range(400)]}})
+    answer = ask(world, root, include_generator_stats=True)
+    told = answer.rollup["generator_rollup"]["by_kind"]
+    assert told["cartesian_product"] == {"count": 2, "axis_value_unions": {"h": [1, 5, 25], "m": [True, "x", "y"]}}
+    assert told["items_x_seeds"]["axis_value_unions"] == {"seed": [0, 1], "alpha": [0.1, "[1, 2]"]}
+    assert told["sobol"]["param_envelopes"] == {"depth": {"low": 2, "high": 8}}
+    assert told["axes"]["param_envelopes"] == {"alpha": {"low": 1e-4, "high": 10}, "n": {"low": 0, "high": 9}}
+    assert told["enumerated"]["param_envelopes"] == {"lr": {"low": 0.0, "high": 399 / 7}}
+    [long] = [one.task_generator for one in answer.campaigns if one.campaign_dir.endswith("/f")]
+    assert long == {"kind": "enumerated", "parameters": ["lr"], "truncated": True}
+
+
+SCALARS = st.one_of(
+    st.integers(-100, 100),
+    st.floats(allow_nan=False, allow_infinity=False, width=16),
+    st.booleans(),
+    st.text(max_size=3),
+)
+
+
+@given(st.lists(st.lists(SCALARS, min_size=1), min_size=1))
+def test_a_merged_range_is_the_range_of_all(parts):
+    """Low and high are those of all numbers, and a union without ``more`` is the set of all values."""
+    merged = Values()
+    for part in parts:
+        values = Values()
+        for value in part:
+            values.add(value)
+        merged.merge(values)
+    every = [value for part in parts for value in part]
+    numbers = [value for value in every if not isinstance(value, bool) and isinstance(value, (int, float))]
+    assert (merged.low, merged.high) == ((min(numbers), max(numbers)) if numbers else (None, None))
+    distinct = {(isinstance(value, bool), value) for value in every}
+    assert merged.more == (len(distinct) > 10)
+    if not merged.more:
+        assert {(isinstance(value, bool), value) for value in merged.few} == distinct
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2))
+def test_quantiles_are_those_of_the_standard_library(values):
+    told = quantiles(values)
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    assert told["p50"] == pytest.approx(statistics.median(values))
+    assert told["p95"] == pytest.approx(cuts[18])
+    assert (told["min"], told["max"]) == (min(values), max(values))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+FIELDS = (
+    "goal",
+    "task_kind",
+    "_materialized",
+    "task_generator",
+    "axes",
+    "transcript",
+    "data_axis",
+    "entry_point",
+    "budget",
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), JSON, JSON)
+def test_any_document_is_read_or_refused_with_a_reason(document, params, axes):
+    """Nothing but ValueError (of which msgspec's is one) leaves the reader, and what is read can be kept and summed."""
+    for more in (
+        {},
+        {"goal": "g"},
+        {
+            "goal": "g",
+            "task_generator": {"kind": "enumerated", "params": {"items": params, "axes": axes}},
+            "axes": axes,
+        },
+    ):
+        try:
+            facts, words = read_facts(json.dumps({**document, **more}).encode())
+        except ValueError:
+            continue
+        assert isinstance(facts, Facts)
+        assert words == words.lower()
+        generator_rollup([facts])
+
+
+def test_the_index_lies_on_a_local_disk(tmp_path):
+    mounts = (
+        "22 1 8:1 / / rw - ext4 /dev/sda rw\n30 22 0:50 / /home rw,relatime shared:9 - nfs4 server:/home rw\n"
+        "31 30 0:51 / /home/me/local\\040disk rw - xfs /dev/sdb rw\n32 22 0:52 / /mnt/x rw - fuse.sshfs a:/b rw\nbroken line\n"
+    )
+    told = {
+        path: is_on_network(Path(path), mounts)
+        for path in ("/tmp", "/home/me", "/home/me/local disk/c", "/mnt/x", "/homes")
+    }
+    assert told == {"/tmp": False, "/home/me": True, "/home/me/local disk/c": False, "/mnt/x": True, "/homes": False}
+    assert not is_on_network(tmp_path, "")
+
+
+def test_a_cache_folder_of_another_is_not_used(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    env = {"XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(tmp_path)}
+    assert cache_folder(env, home) == home / "cache" / "hpc-agent"
+    (home / "cache" / "hpc-agent").chmod(0o777)  # others could put an index there
+    assert cache_folder(env, home) == tmp_path / f"hpc-agent-{os.getuid()}"
+    monkeypatch.setattr(index, "is_on_network", lambda *_: True)
+    assert cache_folder(env, home) is None
