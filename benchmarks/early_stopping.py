@@ -2,10 +2,10 @@
 
     python benchmarks/early_stopping.py [SITE [SEEDS]]   SITE is local, slurm-ssh or sge-ssh; three seeds
 
-27 networks (learning rate x penalty x width) on scikit-learn's digits, 81 epochs, three tasks an array element; each seed is
-a sweep of its own, with its own split of the data. Between the submission and the last record no client runs: this script
-only counts files. Exit code 1 when early stopping takes more than half of the core-seconds, or its best accuracy is more than
-1 % below that of the whole sweep.
+32 networks (learning rate, penalty, width: points of a Sobol sequence) on scikit-learn's digits, 81 epochs, four tasks an
+array element; each seed is a sweep of its own, with its own points and its own split of the data. Between the submission and
+the last record no client runs: this script only counts files. Exit code 1 when early stopping takes more than half of the
+core-seconds, or its best accuracy is more than 1 % below that of the whole sweep.
 """
 
 import json
@@ -21,7 +21,12 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 import testbed  # noqa: E402
 
-AXES = {"rate": [3e-4, 3e-3, 3e-2], "penalty": [1e-5, 1e-3, 1e-1], "width": [32, 64, 128]}
+TASKS = 32
+RANGES = {
+    "rate": {"low": 1e-4, "high": 0.1, "log": True},
+    "penalty": {"low": 1e-5, "high": 0.1, "log": True},
+    "width": {"low": 32, "high": 128, "log": True, "integer": True},
+}
 RULE = {"metric": "accuracy", "direction": "maximize", "min_step": 3, "reduction": 3, "max_step": 81}
 SHARE, GAP, LIMIT_SEC = 0.5, 0.01, 3600
 TRAIN = """import warnings
@@ -62,10 +67,11 @@ def submitted(site: testbed.Site, folder: Path, env: dict[str, str], seed: int) 
     repo = folder / f"digits-{seed}"
     repo.mkdir()
     (repo / "train.py").write_text(TRAIN)
-    grid = {"axes": AXES, "fixed_params": {"seed": seed}, "python": site.science_python}
+    points = {"kind": "sobol", "params": {"ranges": RANGES, "n": TASKS, "seed": seed}}
+    grid = {"task_generator": points, "fixed_params": {"seed": seed}, "python": site.science_python}
     cli(repo, env, "build-tasks-py", "--spec", "-", spec=grid)
     spec = cli(repo, env, "resolve-submit-inputs", "--cluster", "testbed")["spec"]
-    spec |= {"pack": 3, "resources": {"mem_mb": 800, "walltime_sec": 3000}}
+    spec |= {"pack": 4, "resources": {"mem_mb": 800, "walltime_sec": 3000}}
     rules = {"whole": None, "early": RULE}
     return {
         name: cli(repo, env, "submit", "--spec", "-", spec={**spec, "early_stop": rule})["run_id"]
@@ -73,12 +79,12 @@ def submitted(site: testbed.Site, folder: Path, env: dict[str, str], seed: int) 
     }
 
 
-def ended(site: testbed.Site, runs: list[str], tasks: int) -> dict[str, list[dict]]:
+def ended(site: testbed.Site, runs: list[str]) -> dict[str, list[dict]]:
     """Wait until every task of the runs has a record, without hpc-agent; the records of each run."""
     end = time.monotonic() + LIMIT_SEC
     while True:
         paths = {run: list(site.scratch.glob(f"hpc-agent/*/runs/{run}/tasks/*/*.json")) for run in runs}
-        if all(len(found) == tasks for found in paths.values()):
+        if all(len(found) == TASKS for found in paths.values()):
             return {run: [json.loads(path.read_text()) for path in found] for run, found in paths.items()}
         if time.monotonic() > end:
             sys.exit(f"not ended after {LIMIT_SEC} s: { ({run: len(found) for run, found in paths.items()}) }")
@@ -87,7 +93,7 @@ def ended(site: testbed.Site, runs: list[str], tasks: int) -> dict[str, list[dic
 
 def main() -> int:
     name, seeds = (*sys.argv[1:], *("local", "3")[len(sys.argv) - 1 :])
-    tasks, used, gaps = 27, {"whole": 0.0, "early": 0.0}, []
+    used, gaps = {"whole": 0.0, "early": 0.0}, []
     with tempfile.TemporaryDirectory() as folder:
         site = testbed.make_site(name, Path(folder))
         config = Path(folder) / "clusters.yaml"
@@ -95,7 +101,7 @@ def main() -> int:
         env = {**os.environ, "HOME": folder, "HPC_CLUSTERS_CONFIG": str(config), "HPC_PROGRESS": "none"}
         try:
             runs = {seed: submitted(site, Path(folder), env, seed) for seed in range(int(seeds))}
-            records = ended(site, [run for pair in runs.values() for run in pair.values()], tasks)
+            records = ended(site, [run for pair in runs.values() for run in pair.values()])
         finally:
             site.clean_up()
     for seed, pair in runs.items():
@@ -109,7 +115,7 @@ def main() -> int:
             used[mode] += cores
             epochs, cpu = sum(row["metrics"]["epochs"] for row in rows), sum(row["cpu_seconds"] for row in rows)
             line += f"  {mode} {best[mode]:.4f}, {cores:5.1f} core-s ({cpu:5.1f} of CPU time), {epochs} epochs,"
-            line += f" {tasks - len(whole)} stopped;"
+            line += f" {TASKS - len(whole)} stopped;"
         gaps.append(1 - best["early"] / best["whole"])
         print(line.rstrip(";"))
     share = used["early"] / used["whole"]

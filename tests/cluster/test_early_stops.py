@@ -43,6 +43,10 @@ def test_tasks_of_a_run_end_themselves_with_the_client_off(site, run_cli, tmp_pa
     assert "4 tasks ended early" in " ".join(table["notes"])
     stops = {row["kwargs"]["x"]: row["metrics"].get("stopped_at", {}).get("mean") for row in table["rows"]}
     assert stops == expected
+    kept = json.loads((repo / ".hpc/runtimes/testbed.json").read_text())
+    assert (
+        json.dumps(kept).count("seconds_at_least") == 4
+    )  # the next plan leaves time for a task that does all of its work
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
