@@ -116,6 +116,11 @@ class Node:
         already = f"{self.root}/shared" if with_shared else None
         self.transport.push(source, files, destination, already, self._push_timeout)
 
+    def pull(self, source: str, files: list[str], destination: Path) -> None:
+        """Copy files of the folder ``source`` on the cluster below ``destination``, which is made."""
+        destination.mkdir(parents=True, exist_ok=True)
+        self.transport.pull(source, files, destination, self._push_timeout)
+
     def _ask(self, program: list[str], verb: str, stdin: bytes, timeout: float | None) -> dict[str, Any]:
         nonce = secrets.token_hex(8)
         done = self.transport.run([*program, verb, nonce], stdin, timeout or self._timeout)
