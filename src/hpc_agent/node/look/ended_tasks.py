@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Set
 from ..shared import task_record
 from ..shared.errors import NodeError
 from ..shared.ranges import decode_ranges
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from ..shared.task_states import COMPLETE, FAILED, LOST, UNKNOWN
 from .known_runs import statuses
@@ -13,7 +14,6 @@ from .records import REQUEUEABLE
 from .report import status_answer
 from .run_status import RunStatus
 
-STOPPED_AT = "stopped_at"  # a task that ended itself early leaves this step among its metrics
 MESSAGE_LIMIT = 200
 
 

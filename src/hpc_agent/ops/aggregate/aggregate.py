@@ -23,7 +23,7 @@ from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bou
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
-from hpc_agent.ops.run.run_status import oom_notes, stale_errors
+from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
 from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
@@ -239,7 +239,8 @@ def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateR
     rows = with_intervals(folded.table.rows())
     columns = table_columns(rows)
     selection = select(columns, request, "aggregate")
-    notes = [*oom_notes(folded.ranges("oom_killed")), *selection.notes, *_notes(rows, request)]
+    early = sum(wave.get("stopped_early", 0) for wave in folded.waves)
+    notes = [*oom_notes(folded.ranges("oom_killed")), *early_notes(early), *selection.notes, *_notes(rows, request)]
     document = _document(run, folded, request.over, rows, now)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(str(folder / "table.json"), msgspec.json.encode(document, order="sorted"))

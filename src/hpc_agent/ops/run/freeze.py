@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from hpc_agent.errors import (
     ClusterUnknown,
     ConfigInvalid,
@@ -128,6 +130,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
                 "shared": shared,
                 **{name: getattr(request, name) for name in IDENTIFYING},
                 **({"inputs": {one["path"]: one["sha256"] for one in inputs}} if inputs else {}),
+                **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
                 **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
             },
             run_name=name,
