@@ -59,7 +59,7 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
 @pytest.mark.slow(reason="2,000 tasks: the number of SSH commands is compared with that of 6")
 @pytest.mark.timeout(900)
 def test_ssh_commands_do_not_grow_with_the_tasks(site, run_cli, tmp_path, ssh_counter, tasks):
-    """submit at most 3, status 1, aggregate at most 2; and a large array of one-line executors adds up."""
+    """submit at most 3, status 1, aggregate at most 2, report 1; and a large array of one-line executors adds up."""
     repo = make_repo(tmp_path / "repo", [{"x": x * 3 + 1} for x in range(tasks)])
     submit(run_cli, repo, WRITE, "--mem-mb", "32", "--max-running", "32")
     assert ssh_counter.count() <= 3, ssh_counter.lines()
@@ -76,6 +76,11 @@ def test_ssh_commands_do_not_grow_with_the_tasks(site, run_cli, tmp_path, ssh_co
     ssh_counter.reset()
     table = aggregate(run_cli, repo)
     assert ssh_counter.count() <= 2, ssh_counter.lines()
+    ssh_counter.reset()
+    page = run_cli("report", cwd=repo).data
+    assert ssh_counter.count() == 1, ssh_counter.lines()
+    assert page["complete"]
+    assert page["bytes"] < 500_000
     assert table["row_count"] == tasks
     assert table["overall"]["y"]["sum"] == sum(x * 3 + 1 for x in range(tasks))
     assert table["overall"]["y"]["count"] == tasks

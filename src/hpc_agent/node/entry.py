@@ -24,7 +24,9 @@ VERBS = {
     "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",
     "verify_aggregation": "fold.verify",
+    "reduce": "submission.reduction", "join_series": "fold.series",
     "constrain": "submission.constraints", "many": "entry",
+    "survey": "why.survey",
 }  # fmt: skip
 
 

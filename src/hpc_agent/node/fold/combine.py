@@ -14,6 +14,7 @@ from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord, read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
@@ -123,6 +124,7 @@ def fold(
     empty: List[int] = []
     names: Set[str] = set()
     problems = MetricProblems()
+    stopped_early = 0
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
@@ -132,20 +134,10 @@ def fold(
             if each:
                 continue
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
-        values = {name: _value(value) for name, value in (record.metrics or {}).items()}
-        if not values:
+        if not add_record(table, problems, record, weight_name):
             empty.append(task)
-        if record.metrics_problem:
-            problems.add([task], record.metrics_problem[:300])
-        for left_out in record.metrics_left_out or []:
-            problems.add([task], left_out["message"], left_out["field"], left_out["value"])
-        weight: Any = values.get(weight_name) if weight_name else 1.0
-        if values and not is_weight(weight):
-            message = "the weight is no positive number: the task's values are counted in nan_count"
-            problems.add([task], message, weight_name, str(weight)[:60])
-            weight = math.nan
         names.update(record.kwargs or {})
-        table.add_task(record.kwargs or {}, values, weight)
+        stopped_early += bool(run.get("early_stop")) and STOPPED_AT in (record.metrics or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
@@ -153,8 +145,25 @@ def fold(
         "kwargs": sorted(names),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
+        "stopped_early": stopped_early,
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
+
+
+def add_record(table: Table, problems: MetricProblems, record: TaskRecord, weight_name: Optional[str]) -> bool:
+    """Add the metrics of a complete task to the table, and what is wrong with them to the problems. Return False for none."""
+    task, values = record.task, {name: _value(value) for name, value in (record.metrics or {}).items()}
+    if record.metrics_problem:
+        problems.add([task], record.metrics_problem[:300])
+    for left_out in record.metrics_left_out or []:
+        problems.add([task], left_out["message"], left_out["field"], left_out["value"])
+    weight: Any = values.get(weight_name) if weight_name else 1.0
+    if values and not is_weight(weight):
+        message = "the weight is no positive number: the task's values are counted in nan_count"
+        problems.add([task], message, weight_name, str(weight)[:60])
+        weight = math.nan
+    table.add_task(record.kwargs or {}, values, weight)
+    return bool(values)
 
 
 def _value(value: Any) -> Any:

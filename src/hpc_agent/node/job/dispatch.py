@@ -162,6 +162,7 @@ def _collect(
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
     found = metrics.read(scratch, declared, earlier)
+    found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
     if found.problem and declared:  # without them the task is not complete
         return record._replace(state=FAILED, cause="no_output", message=found.problem)
     if os.path.lexists(final):

@@ -56,7 +56,7 @@ def failures(request: Dict[str, Any]) -> Dict[str, Any]:
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
     diagnoses = diagnose(status, status.failed())
     status.save()
-    groups = _group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES), status.run.executor)
+    groups = group_answers(diagnoses, int(request.get("lines") or SAMPLE_LINES), status.run.executor)
     earlier, by_task = Earlier(status.folder), {diagnosis.task: diagnosis for diagnosis in diagnoses}
     for group in groups[:GROUPS_AT_MOST]:
         attempts = attempts_of(status, earlier, group["sample"]["task"], by_task[group["sample"]["task"]].end())
@@ -101,7 +101,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
         "metrics_problem": record.metrics_problem if record else None,
         "metrics_left_out": record.metrics_left_out if record else None,
         "missing_output": missing,
-        "failure": _group_answers(diagnose(status, [0]), 50, run.executor)[0] if state == "failed" else None,
+        "failure": group_answers(diagnose(status, [0]), 50, run.executor)[0] if state == "failed" else None,
     }
 
 
@@ -148,7 +148,7 @@ def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> Limits:
     return Limits(asked.get("mem_mb"), asked.get("walltime_sec"), has_checkpoint, gpus, scheduler)
 
 
-def _group_answers(diagnoses: List[Diagnosis], lines: int, executor: str) -> List[Dict[str, Any]]:
+def group_answers(diagnoses: List[Diagnosis], lines: int, executor: str) -> List[Dict[str, Any]]:
     """Return the groups of failures of one class and fingerprint, the largest first."""
     groups: Dict[Tuple[str, str], List[Diagnosis]] = {}
     for diagnosis in diagnoses:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from hpc_agent.errors import (
     ClusterUnknown,
     ConfigInvalid,
@@ -92,7 +94,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
     constraints = parse_constraints(cluster.constraints)
     node = Node(cluster, world, repo.remote_name)
     check_command(request.executor)
-    _check_env(request.env)
+    check_env(request.env)
     _check_outputs(repo, request)
     for text in request.inputs:
         if not text.startswith("/"):
@@ -128,6 +130,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
                 "shared": shared,
                 **{name: getattr(request, name) for name in IDENTIFYING},
                 **({"inputs": {one["path"]: one["sha256"] for one in inputs}} if inputs else {}),
+                **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
                 **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
             },
             run_name=name,
@@ -139,18 +142,19 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
         )
 
 
-def _check_env(env: dict[str, str]) -> None:
+def check_env(env: dict[str, str], field: str = "env") -> None:
+    """Raise SpecInvalid for variables that cannot be set, or that look like a secret."""
     for name, value in env.items():
         if not task_environment.ENV_NAME.match(name) or "\0" in value:
-            raise SpecInvalid(f"env: {name!r} is not a valid variable name or its value holds NUL", field="env")
+            raise SpecInvalid(f"{field}: {name!r} is not a valid variable name or its value holds NUL", field=field)
         if task_environment.is_reserved(name) and name not in task_environment.SETTABLE:
-            raise SpecInvalid(f"env: {name} belongs to the system, the scheduler or hpc-agent", field="env")
+            raise SpecInvalid(f"{field}: {name} belongs to the system, the scheduler or hpc-agent", field=field)
         if name == "HPC_PREEMPT_GRACE_SEC" and not re.fullmatch(r"\d{1,5}", value):
-            raise SpecInvalid(f"env: {name} is a whole number of seconds, not {value!r}", field="env")
+            raise SpecInvalid(f"{field}: {name} is a whole number of seconds, not {value!r}", field=field)
         if task_environment.looks_secret(name, value):
-            message = f"env: {name} looks like a secret, and these variables are recorded with the run"
+            message = f"{field}: {name} looks like a secret, and these variables are recorded with the run"
             remedy = "Put it into a file on the cluster that only you can read, and let the executor read that file."
-            raise SpecInvalid(message, field="env", remediation=remedy)
+            raise SpecInvalid(message, field=field, remediation=remedy)
 
 
 def output_folders(request: RunRequest) -> list[str]:

@@ -17,7 +17,7 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
-from hpc_agent.ops.run.run_request import SubmitRequest, Trials
+from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
 from hpc_agent.ops.run.submission import ask_advance, kept_back
 from hpc_agent.ops.submit.new_run import NewRun, Submitted
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -121,8 +121,12 @@ def finished(begun: Begun, sent: Submitted) -> SubmitResult:
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
     frozen, journal = planned.frozen, Journal(world, planned.frozen.repo)
-    step = command_line("submit", msgspec.structs.replace(planned.request, dry_run=False))
-    run_id, earlier = which_run(journal, frozen, planned.request.rerun)
+    request = msgspec.structs.replace(planned.request, dry_run=False)
+    run_id, earlier = which_run(journal, frozen, request.rerun)
+    step = command_line("submit", request)
+    if request.tasks is not None:
+        step = saved_command(request, world.cwd, journal.folder / "specs" / f"{run_id}.json")
+        step += " --rerun" if request.rerun else ""
     if earlier and earlier.submitted_at:
         plan, told = _plan_as_submitted(planned, run_id, {})
         notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]

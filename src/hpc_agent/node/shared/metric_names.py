@@ -1,10 +1,9 @@
-"""Tell from the name of a metric if its best value is the lowest or the highest."""
+"""What the name of a metric or of a parameter tells: if less is better, and if the parameter only repeats."""
 
-from __future__ import annotations
-
-import itertools
 import re
+from typing import Iterable, Optional
 
+REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", "repeat"}
 LOWEST = frozenset(
     "loss error errors err rmse mae mse mape smape nll ppl perplexity cost regret risk wer cer fid kid distance residual "
     "latency time seconds sec secs ms duration runtime walltime memory mem rss bytes energy misses misclassification deviance "
@@ -16,15 +15,26 @@ HIGHEST = frozenset(
     "ndcg mrr hits gain profit sharpe win wins success fitness".split()
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_COST = re.compile(r"(?i)time|sec|latency|memory|cost|bytes|duration")
+_HELD_OUT = re.compile(r"(?i)val|test|cv|holdout|oos")
 
 
-def direction_of(name: str) -> str | None:
+def direction_of(name: str) -> Optional[str]:
     """Return "min" or "max"; None where the name has no known word, or words of both kinds. ``neg`` turns it round."""
     words = [word.lower() for word in _WORD.findall(name)]
-    known = {*words, *(a + b for a, b in itertools.pairwise(words))}
-    found = [name for name, group in (("min", LOWEST), ("max", HIGHEST)) if known & group]
+    known = {*words, *(words[at] + words[at + 1] for at in range(len(words) - 1))}
+    found = [direction for direction, group in (("min", LOWEST), ("max", HIGHEST)) if known & group]
     if not found and known & {"score", "scores"}:
         found = ["max"]
     if len(found) != 1:
         return None
     return {"min": "max", "max": "min"}[found[0]] if known & {"neg", "negative", "minus"} else found[0]
+
+
+def main_metric(names: Iterable[str]) -> Optional[str]:
+    """Return the metric that a reader asks for first: one whose name tells a direction, of a held-out set where there is one."""
+
+    def rank(name: str) -> int:
+        return (0 if direction_of(name) and not _COST.search(name) else 2) + (0 if _HELD_OUT.search(name) else 1)
+
+    return min(sorted(names), key=rank, default=None)

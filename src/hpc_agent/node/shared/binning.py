@@ -1,0 +1,275 @@
+"""Bin results for charts: each metric against each parameter and each pair of parameters, in a size that does not grow.
+
+A point is (parameters, {metric: number}). The client bins the trials of a campaign with the same functions.
+"""
+
+import json
+import math
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+MOST_ROWS = 600
+MOST_BINS = 12
+MOST_VALUES = 16  # of a number that are shown one by one
+MOST_AXES = 8
+MOST_PAIRED = 6  # axes that are shown against each other
+MOST_METRICS = 4
+MOST_HISTOGRAM_BINS = 24
+TEXT_LIMIT = 60
+OTHERS = "(others)"
+
+Point = Tuple[Dict[str, Any], Dict[str, float]]
+Axis = Dict[str, Any]
+FIGURES = ("n", "mean", "min", "q25", "median", "q75", "max")
+
+
+def is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def text_of(value: Any) -> str:
+    """Return a value as one short text: JSON, except for text itself."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 3] + "..."
+
+
+def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
+    """Return axes (the strongest first), constants, and of at most 4 metrics histograms, effects and pairs of axes.
+
+    ``effects[metric][axis]`` has a row of FIGURES for each bin, None for an empty one. ``pairs[metric]["0 1"]`` has
+    [bin of axis 0, bin of axis 1, n, mean]. ``left_out`` has a sentence for each thing that is not there.
+    """
+    metrics = _chosen_metrics(points, main)
+    axes, constants, left_out = [], {}, []
+    names = list(dict.fromkeys(name for kwargs, _ in points for name in kwargs))
+    for name in names:
+        values = [kwargs.get(name) for kwargs, _ in points]
+        axis = _axis(name, values)
+        if axis is None:
+            left_out.append("parameter %s has no chart: nearly every value of it is another text" % text_of(name))
+        elif len(axis.get("values", ())) == 1:
+            constants[name] = values[0]
+        else:
+            axis["bins"] = _positions(axis, values)
+            axes.append(axis)
+    main = metrics[0] if metrics else None
+    for axis in axes:
+        axis["strength"] = _strength([p[1].get(main) for p in points], axis["bins"]) if main else None
+    axes.sort(key=lambda axis: -(axis["strength"] or 0.0))
+    if len(axes) > MOST_AXES:
+        left_out.append("charts show %d of %d parameters: those that explain most of %s"
+                        % (MOST_AXES, len(axes), main))  # fmt: skip
+    every = len({name for _, values in points for name in values})
+    if every > len(metrics):
+        left_out.append("charts show %d of %d metrics" % (len(metrics), every))
+    del axes[MOST_AXES:]
+    answer: Dict[str, Any] = {"metrics": metrics, "constants": constants, "left_out": left_out}
+    for name in ("histograms", "effects", "pairs"):
+        answer[name] = {}
+    for metric in metrics:
+        values = [point[1].get(metric) for point in points]
+        answer["histograms"][metric] = histogram([value for value in values if value is not None])
+        answer["effects"][metric] = [_effect(values, axis) for axis in axes]
+        answer["pairs"][metric] = _pairs(values, axes[:MOST_PAIRED])
+    answer["axes"] = [{key: value for key, value in axis.items() if key != "bins"} for axis in axes]
+    return answer
+
+
+def _chosen_metrics(points: Sequence[Point], main: Optional[str]) -> List[str]:
+    """Return the main metric, then others that vary, at most 4."""
+    found: Dict[str, Set[float]] = {}
+    for _, values in points:
+        for name, value in values.items():
+            seen = found.setdefault(name, set())
+            if len(seen) < 2:
+                seen.add(value)
+    return sorted(found, key=lambda name: (name != main, len(found[name]) < 2, name))[:MOST_METRICS]
+
+
+def _axis(name: str, values: List[Any]) -> Optional[Axis]:
+    """Return the axis of a parameter: its values where they are few, else bins; None where it has no order to show."""
+    if all(map(is_number, values)):
+        distinct = sorted(set(values))
+        scale = "log" if _is_geometric(distinct) else "linear"
+        axis = {"name": name, "kind": "number", "scale": scale, "distinct": len(distinct)}
+        if len(distinct) <= MOST_VALUES:
+            return dict(axis, values=distinct)
+        return dict(axis, edges=_edges(distinct[0], distinct[-1], MOST_BINS, scale))
+    counts = Counter(map(text_of, values))
+    if len(counts) <= MOST_BINS:
+        return {"name": name, "kind": "text", "distinct": len(counts), "values": sorted(counts)}
+    if len(counts) > len(values) // 2:
+        return None
+    common = sorted(text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: MOST_BINS - 1])
+    return {"name": name, "kind": "text", "distinct": len(counts), "values": [*common, OTHERS]}
+
+
+def _is_geometric(distinct: Sequence[float]) -> bool:
+    """Return True for positive values whose order of magnitude varies."""
+    if distinct[0] <= 0 or len(distinct) < 3:
+        return False
+    if distinct[-1] / distinct[0] >= 50:
+        middle = distinct[len(distinct) // 2]
+        return middle < (distinct[0] + distinct[-1]) / 3
+    steps = [distinct[at + 1] / distinct[at] for at in range(len(distinct) - 1)]
+    return len(distinct) > 3 and max(steps) < 1.01 * min(steps) and distinct[-1] / distinct[0] >= 8
+
+
+def _edges(low: float, high: float, bins: int, scale: str) -> List[float]:
+    shares = [at / float(bins) for at in range(bins + 1)]
+    if scale == "log":
+        inner = [math.exp(math.log(low) * (1 - share) + math.log(high) * share) for share in shares[1:-1]]
+    else:
+        inner = [low * (1 - share) + high * share for share in shares[1:-1]]
+    return [low, *inner, high]
+
+
+def _positions(axis: Axis, values: List[Any]) -> List[int]:
+    """Return the bin of each value."""
+    if "edges" in axis:
+        edges, last = axis["edges"], len(axis["edges"]) - 2
+        return [_bin(edges, value, last, axis["scale"]) for value in values]
+    keys = [text_of(value) for value in values] if axis["kind"] == "text" else values
+    known = {value: at for at, value in enumerate(axis["values"])}
+    return [known.get(key, len(known) - 1) for key in keys]
+
+
+def _bin(edges: Sequence[float], value: float, last: int, scale: str) -> int:
+    return max(0, min(last, int(share_of(value, edges[0], edges[-1], scale) * (last + 1))))
+
+
+def share_of(value: float, low: float, high: float, scale: str = "linear") -> float:
+    """Return the place of a value between two limits, 0 to 1 for values within; 0.5 where the limits are the same."""
+    if scale == "log":
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    if not math.isfinite(high - low):  # halves: the difference is beyond a float
+        value, low, high = value / 2, low / 2, high / 2
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> Optional[float]:
+    """Return the share of the variance that the bins explain beyond chance (epsilon squared), 0 to 1.
+
+    None where every bin has one value: then nothing tells an effect from noise.
+    """
+    pairs = [(value, at) for value, at in zip(values, bins) if value is not None]
+    freedom = len(pairs) - len({at for _, at in pairs})
+    if freedom < 1:
+        return None
+    scale = max(abs(value) for value, _ in pairs) or 1.0
+    mean = math.fsum(value / scale for value, _ in pairs) / len(pairs)
+    groups: Dict[int, List[float]] = {}
+    for value, at in pairs:
+        groups.setdefault(at, []).append(value / scale - mean)
+    total = math.fsum(rest * rest for rests in groups.values() for rest in rests)
+    between = math.fsum(math.fsum(rests) ** 2 / len(rests) for rests in groups.values())
+    chance = (len(groups) - 1) * (total - between) / freedom
+    return min(1.0, max(0.0, (between - chance) / total)) if total else 0.0
+
+
+def _effect(values: Sequence[Optional[float]], axis: Axis) -> List[Optional[List[float]]]:
+    count = len(axis.get("values", ())) or len(axis["edges"]) - 1
+    groups: List[List[float]] = [[] for _ in range(count)]
+    for value, at in zip(values, axis["bins"]):
+        if value is not None:
+            groups[at].append(value)
+    return [_figures(sorted(group)) if group else None for group in groups]
+
+
+def _figures(ordered: List[float]) -> List[float]:
+    quartiles = [quantile(ordered, share) for share in (0.25, 0.5, 0.75)]
+    return [len(ordered), *map(_rounded, (mean_of(ordered), ordered[0], *quartiles, ordered[-1]))]
+
+
+def mean_of(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # of the sum, not of the mean
+        return math.fsum(value / len(values) for value in values)
+
+
+def _rounded(value: float) -> float:
+    """Return seven digits, which is finer than any chart."""
+    return float("%.7g" % value)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the linear quantile of sorted values."""
+    at = share * (len(ordered) - 1)
+    below = int(at)
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    return low * (1 - (at - below)) + high * (at - below)
+
+
+def _pairs(values: Sequence[Optional[float]], axes: Sequence[Axis]) -> Dict[str, List[List[float]]]:
+    answer = {}
+    for first in range(len(axes)):
+        for second in range(first + 1, len(axes)):
+            sums: Dict[Tuple[int, int], List[float]] = {}
+            for value, i, j in zip(values, axes[first]["bins"], axes[second]["bins"]):
+                if value is not None:
+                    sums.setdefault((i, j), []).append(value)
+            cells = [[i, j, len(found), _rounded(mean_of(found))] for (i, j), found in sorted(sums.items())]
+            answer["%d %d" % (first, second)] = cells
+    return answer
+
+
+def histogram(values: Sequence[float], wide: bool = False) -> Optional[Dict[str, Any]]:
+    """Return n, figures and counts of equal bins (of the logarithm, where ``scale`` says so); None without a value.
+
+    ``wide``: the chart has room for much larger values, so its scale is logarithmic.
+    """
+    if not values:
+        return None
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[-1]
+    scale = "log" if low > 0 and (wide or high / low >= 1000) else "linear"
+    bins = max(5, min(MOST_HISTOGRAM_BINS, int(2 * len(ordered) ** (1 / 3.0)))) if high > low else 1  # Rice's rule
+    edges = _edges(low, high, bins, scale)
+    counts = [0] * bins
+    for value in ordered if bins > 1 else ():
+        counts[_bin(edges, value, bins - 1, scale)] += 1
+    counts = counts if bins > 1 else [len(ordered)]
+    figures = {"q05": quantile(ordered, 0.05), "median": quantile(ordered, 0.5), "q95": quantile(ordered, 0.95)}
+    return dict(figures, n=len(ordered), min=low, max=high, mean=mean_of(ordered), scale=scale, counts=counts)
+
+
+def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any]:
+    """Return columns and at most 600 rows: all of them, or those with the lowest and the highest values, and others evenly.
+
+    A row has ``kwargs``, ``count`` and ``metrics``: name -> at least mean, std and count. It becomes a list: the values of
+    the parameters, the count, and [mean, std, count] of each metric.
+    """
+    names = sorted({name for row in rows for name in row["metrics"]})
+    kwargs = list(dict.fromkeys(name for row in rows for name in row["kwargs"]))
+    chosen, total = rows, len(rows)
+    if total > MOST_ROWS:
+        at = range(total)
+        known = sorted((i for i in at if _mean(rows[i], main) is not None), key=lambda i: _mean(rows[i], main))
+        third = MOST_ROWS // 3
+        picked = set(known[:third] + known[-third:])
+        picked.update(list(at)[:: max(1, -(-total // third))])
+        chosen = [rows[i] for i in sorted(picked)]
+    shown = []
+    for row in chosen:
+        line: List[Any] = [cell_of(row["kwargs"][name]) if name in row["kwargs"] else "" for name in kwargs]
+        line.append(row["count"])
+        for name in names:
+            facts = row["metrics"].get(name) or {}
+            line.append([facts.get(key) for key in ("mean", "std", "count")])
+        shown.append(line)
+    return {"parameters": kwargs, "metrics": names, "rows": shown, "total": total}
+
+
+def cell_of(value: Any) -> Any:
+    """Return a number as it is, and any other value as one short text."""
+    return value if is_number(value) else text_of(value)
+
+
+def _mean(row: Dict[str, Any], metric: Optional[str]) -> Any:
+    return (row["metrics"].get(metric) or {}).get("mean")

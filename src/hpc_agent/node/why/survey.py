@@ -1,0 +1,277 @@
+"""Everything that the page of a run shows, in one answer of bounded size: each record is read once, and binned."""
+
+import math
+from collections import Counter
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from ..fold.combine import add_record
+from ..look.run_status import RunStatus
+from ..shared import binning
+from ..shared.files import read_json
+from ..shared.ledger import Array
+from ..shared.metric_names import REPEATING, main_metric
+from ..shared.metric_problems import MetricProblems
+from ..shared.metric_table import Table
+from ..shared.ranges import encode_ranges, spans
+from ..shared.run_folder import RunFolder, existing_run
+from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_states import FAILED, LOST, NAMES
+from .answers import with_causes
+from .diagnosis import diagnose, group_answers
+
+MOST_SPREADS = 24
+MOST_WAVES = 100
+MOST_GROUPS = 12
+MOST_HOSTS = 8
+FAR = 8  # from this ratio of asked to used on, both are on a logarithmic axis
+SPANS = 60  # of the time line
+RANGES_LIMIT = 400
+ENVIRONMENT_LIMIT = 48 << 10
+
+
+def survey(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return state, failures, rows, binned metrics, time line and usage of a run (``root``, ``run_id``).
+
+    ``metric``: the main one; ``replicates``: parameters that only repeat, None for those whose name says so.
+    """
+    status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    seen = _Seen(status, request.get("replicates"))
+    for task in range(status.total):
+        record = read_record(status.folder, task)
+        if record is not None:
+            seen.add(record)
+    failed = status.failed()
+    groups = group_answers(diagnose(status, failed), int(request.get("lines") or 12), status.run.executor)
+    answer = dict(
+        seen.results(request.get("metric")),
+        state=with_causes(status),
+        missing=_missing(status),
+        groups=groups[:MOST_GROUPS],
+        more_groups=max(0, len(groups) - MOST_GROUPS),
+        time_line=_time_line(seen.attempts),
+        waves=seen.waves(),
+        usage=seen.usage.to_json(),
+        hosts=dict(seen.hosts.most_common(MOST_HOSTS)),
+        host_count=len(seen.hosts),
+        environment=_environment(status.folder),
+    )
+    status.save()
+    return answer
+
+
+class _Seen(object):
+    """What the records of a run say."""
+
+    def __init__(self, status: RunStatus, replicates: Optional[List[str]]) -> None:
+        self._status, self._wanted = status, replicates
+        run = read_json(status.folder.document)
+        self._weight = (run.get("results") or {}).get("weight")
+        self.table = Table(replicates=REPEATING if replicates is None else replicates)
+        self.problems = MetricProblems()
+        self.without_metrics: List[int] = []
+        self.repeating: Set[str] = set()
+        self.attempts: List[Tuple[float, float, bool]] = []  # start, end, complete
+        self.usage = Usage()
+        self.hosts: "Counter[str]" = Counter()
+        self._wave_of: Dict[int, int] = {}
+        self._waves: Dict[int, Dict[str, Any]] = {}
+        for array in sorted((a for a in status.arrays if a.generation == 1), key=lambda a: a.wave):
+            wave = self._waves.setdefault(array.wave, {"wave": array.wave, "tasks": 0, "submitted": array.submitted_at})
+            for start, stop in spans(array.tasks):
+                for task in range(start, stop):
+                    if task not in self._wave_of:
+                        self._wave_of[task] = array.wave
+                        wave["tasks"] += 1
+                        name = NAMES[status.state[task]]
+                        wave[name] = wave.get(name, 0) + 1
+
+    def add(self, record: TaskRecord) -> None:
+        complete = record.state == COMPLETE
+        self.hosts.update([record.host] if record.host else [])
+        arrays = {array.generation: array for array in self._status.arrays_with(record.task)}
+        if complete:
+            self.repeating.update(REPEATING.intersection(record.kwargs or ()))
+            if not add_record(self.table, self.problems, record, self._weight):
+                self.without_metrics.append(record.task)
+        if record.ended_at:
+            began = record.started_at or record.ended_at - (record.seconds or 0.0)
+            self.attempts.append((began, record.ended_at, complete))
+            wave = self._waves.get(self._wave_of.get(record.task, -1))
+            if wave is not None:
+                wave["first"] = min(began, wave.get("first", began))
+                wave["last"] = max(record.ended_at, wave.get("last", record.ended_at))
+        for earlier in record.history:
+            self.usage.add_lost(earlier.get("seconds"), arrays.get(int(earlier.get("generation") or 1)))
+            if earlier.get("ended_at") and earlier.get("seconds"):
+                self.attempts.append((earlier["ended_at"] - earlier["seconds"], earlier["ended_at"], False))
+        self.usage.add(record, arrays.get(record.generation))
+
+    def waves(self) -> Dict[str, Any]:
+        found = [self._waves[number] for number in sorted(self._waves)]
+        return {"shown": found[:MOST_WAVES], "total": len(found)}
+
+    def results(self, metric: Optional[str]) -> Dict[str, Any]:
+        """Return the rows, the binned metrics and the spread over replicates."""
+        rows = self.table.rows()
+        points = [
+            (
+                row["kwargs"],
+                {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None},
+            )
+            for row in rows
+        ]
+        names = sorted({name for row in rows for name in row["metrics"]})
+        main = metric if metric in names else main_metric(names)
+        told = self.problems.to_json()
+        not_finite: "Counter[str]" = Counter()
+        for row in rows:
+            for name, facts in row["metrics"].items():
+                if facts["nan_count"] or facts["inf_count"]:
+                    not_finite[name] += facts["nan_count"] + facts["inf_count"]
+        return {
+            "main": main,
+            "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
+            "rows": binning.table_rows(rows, main),
+            "binned": binning.binned(points, main),
+            "spread": _spread(rows, main),
+            "not_finite": not_finite,
+            "without_metrics": encode_ranges(self.without_metrics)[:RANGES_LIMIT],
+            "problems": told[:10],
+            "problem_count": len(told),
+        }
+
+
+def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[str, Any]]:
+    """Return the five figures of the points with the lowest and the highest mean, and the deviation within a point."""
+    repeated = [(row, row["metrics"][main]) for row in rows if (row["metrics"].get(main) or {}).get("count", 0) > 1]
+    if not repeated:
+        return None
+    repeated.sort(key=lambda pair: pair[1]["mean"])
+    half = MOST_SPREADS // 2
+    chosen = repeated if len(repeated) <= MOST_SPREADS else repeated[:half] + repeated[-half:]
+    names = ("count", "mean", "std", "min", "q25", "median", "q75", "max")
+    freedom = sum(facts["count"] - 1 for _, facts in repeated)
+    squares = [facts["variance"] * (facts["count"] - 1) for _, facts in repeated if facts["variance"] is not None]
+    return {
+        "points": [dict({n: facts[n] for n in names}, kwargs=_short(row["kwargs"])) for row, facts in chosen],
+        "total": len(repeated),
+        "within": math.sqrt(math.fsum(squares) / freedom),
+    }
+
+
+def _short(kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: binning.cell_of(value) for name, value in sorted(kwargs.items())}
+
+
+def _missing(status: RunStatus) -> Dict[str, str]:
+    """Return the tasks of each state but complete, as ranges that are cut after 400 characters with ``,...``."""
+    found = {}
+    for name, values in (
+        ("failed", (FAILED, LOST)),
+        *((n, (NAMES.index(n),)) for n in ("running", "pending", "unknown")),
+    ):
+        text = encode_ranges(task for task in range(status.total) if status.state[task] in values)
+        if text:
+            cut = len(text) > RANGES_LIMIT
+            found[name] = text[:RANGES_LIMIT].rpartition(",")[0] + ",..." if cut else text
+    return found
+
+
+def _time_line(attempts: List[Tuple[float, float, bool]]) -> Optional[Dict[str, Any]]:
+    """Return 60 spans of equal length: the mean number of attempts that ran, and the ends in each."""
+    if not attempts:
+        return None
+    start, end = min(began for began, _, _ in attempts), max(ended for _, ended, _ in attempts)
+    step = max((end - start) / SPANS, 1e-3)
+    running, complete, failed = [0.0] * SPANS, [0] * SPANS, [0] * SPANS
+    for began, ended, well in attempts:
+        first, last = _span(began - start, step), _span(ended - start, step)
+        (complete if well else failed)[last] += 1
+        for at in range(first, last + 1):
+            inside = min(ended - start, (at + 1) * step) - max(began - start, at * step)
+            running[at] += max(0.0, inside) / step
+    return {
+        "start": start,
+        "step": step,
+        "running": [round(n, 3) for n in running],
+        "complete": complete,
+        "failed": failed,
+    }
+
+
+def _span(seconds: float, step: float) -> int:
+    return max(0, min(SPANS - 1, int(seconds / step)))
+
+
+class Usage(object):
+    """Time, memory and cores that were asked for and used, of elements: a packed element runs several tasks in turn."""
+
+    def __init__(self) -> None:
+        self._seconds: Dict[Tuple[str, int], float] = {}
+        self._memory: Dict[Tuple[str, int], float] = {}
+        self._arrays: Dict[str, Array] = {}
+        self._gpu_memory: List[float] = []
+        self._hours = dict.fromkeys(("computing", "idle", "failed"), 0.0)  # core-seconds until to_json
+        self._gpu_seconds = 0.0
+        self._unmeasured = 0
+
+    def add(self, record: TaskRecord, array: Optional[Array]) -> None:
+        if record.seconds is None or array is None:
+            self._unmeasured += 1
+            return
+        if record.state != COMPLETE:
+            self.add_lost(record.seconds, array)
+            return
+        key = (array.array, record.element)
+        self._arrays[array.array] = array
+        self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds
+        if record.max_rss_mb is not None:
+            self._memory[key] = max(record.max_rss_mb, self._memory.get(key, 0.0))
+        if record.gpu_mem_mb is not None:
+            self._gpu_memory.append(record.gpu_mem_mb)
+        granted = record.seconds * int(array.resources.get("cpus") or 1)
+        computing = min(granted, record.cpu_seconds or 0.0)
+        self._hours["computing"] += computing
+        self._hours["idle"] += granted - computing
+        self._gpu_seconds += record.seconds * int(array.resources.get("gpus") or 0)
+
+    def add_lost(self, seconds: Any, array: Optional[Array]) -> None:
+        """Add an attempt that failed."""
+        if not isinstance(seconds, (int, float)) or array is None:
+            self._unmeasured += 1
+            return
+        self._hours["failed"] += seconds * int(array.resources.get("cpus") or 1)
+        self._gpu_seconds += seconds * int(array.resources.get("gpus") or 0)
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return histograms (seconds, MiB) with the least and most that was asked for, core-hours, and what is not known."""
+        asked = {
+            name: sorted({array.resources[name] for array in self._arrays.values() if array.resources.get(name)})
+            for name in ("walltime_sec", "mem_mb", "cpus", "gpus")
+        }
+        return {
+            "asked": {name: [values[0], values[-1]] for name, values in asked.items() if values},
+            "seconds": _used(self._seconds, asked["walltime_sec"]),
+            "memory_mb": _used(self._memory, asked["mem_mb"]),
+            "gpu_memory_mb": binning.histogram(self._gpu_memory),
+            "core_hours": {name: seconds / 3600.0 for name, seconds in self._hours.items()},
+            "gpu_hours": self._gpu_seconds / 3600.0,
+            "pack": max([array.pack for array in self._arrays.values()] or [1]),
+            "unmeasured": self._unmeasured,
+        }
+
+
+def _used(measured: Dict[Tuple[str, int], float], asked: List[float]) -> Optional[Dict[str, Any]]:
+    values = sorted(measured.values())
+    return binning.histogram(values, bool(values and asked and asked[-1] > FAR * values[len(values) // 2]))
+
+
+def _environment(folder: RunFolder) -> Any:
+    """Return ``environment.json`` of the run, or a sentence for one that cannot be shown; None where there is none."""
+    try:
+        document = read_json(folder.path + "/environment.json", None)
+    except (OSError, ValueError) as error:
+        return "environment.json cannot be read: %s" % error
+    if document is not None and len(str(document)) > ENVIRONMENT_LIMIT:
+        return "environment.json has more than %d KiB" % (ENVIRONMENT_LIMIT >> 10)
+    return document

@@ -1,0 +1,160 @@
+"""Make the document of a campaign's report from its manifest and the fold of its journal. No cluster is asked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from hpc_agent import __version__
+from hpc_agent.campaign.budget import LIMITS, Spent
+from hpc_agent.campaign.journal import History, Trial, feasible
+from hpc_agent.campaign.manifest import Manifest, Parameter
+from hpc_agent.errors import SpecInvalid
+from hpc_agent.node.shared import binning
+from hpc_agent.node.shared.metric_names import direction_of, main_metric
+from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
+from hpc_agent.view.report.numbers import cell, number
+
+RUNS_SHOWN = 12
+
+
+def campaign_data(
+    manifest: Manifest, history: History, spent: Spent, now: float, metric: str | None, direction: str | None
+) -> ReportData:
+    """Return the document of a campaign's page; ``now`` is in seconds since the epoch. Raises SpecInvalid for the metric."""
+    known = {one.name: one.direction for one in manifest.metrics}
+    names = {name for trial in history.trials for name in trial.values} | set(known)
+    if metric is not None and metric not in names:
+        remedy = f"Name one of these: {', '.join(sorted(names)[:20])}." if names else None
+        message = f"no trial of '{manifest.campaign_id}' has a metric '{metric}'"
+        raise SpecInvalid(message, field="metric", remediation=remedy)
+    main = metric or manifest.stop_criteria.metric or next(iter(known), None) or main_metric(names)
+    if direction is None and main:
+        told = known.get(main)
+        direction = {"minimize": "min", "maximize": "max"}[told] if told else direction_of(main)
+    counts = Counter("open" if trial.is_open else trial.state for trial in history.trials)
+    ended = [trial for trial in history.trials if trial.values]
+    points = [(trial.params, trial.values) for trial in ended]
+    return ReportData(
+        kind="campaign",
+        title=manifest.campaign_id,
+        about=_about(manifest, history),
+        made_at=now,
+        version=__version__,
+        noun="trial",
+        total=len(history.trials),
+        counts=dict(counts),
+        gaps=_gaps(history, manifest),
+        main=main,
+        direction=direction,
+        rows=binning.table_rows([_row(trial) for trial in ended], main),
+        binned=binning.binned(points, main),
+        provenance=_provenance(manifest, history),
+        campaign=_history(manifest, history, spent, main, direction),
+        left_out=["usage, waves and logs of the runs: each run has a page of its own (hpc-agent report --run-id RUN)"]
+        if history.runs
+        else [],
+    )
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    named = {} if "trial" in trial.params else {"trial": trial.number}
+    metrics = {name: {"mean": value, "std": None, "count": 1} for name, value in trial.values.items()}
+    return {"kwargs": {**trial.params, **named}, "count": 1, "metrics": metrics}
+
+
+def _about(manifest: Manifest, history: History) -> str:
+    told = f"strategy {manifest.strategy.name}, {len(history.iterations)} iterations"
+    told += f", stopped: {history.stopped.reason}" if history.stopped else ""
+    return f"{manifest.goal} \N{EN DASH} {told}" if manifest.goal else told
+
+
+def _gaps(history: History, manifest: Manifest) -> list[Gap]:
+    gaps = []
+    numbers = {state: [t.number for t in history.trials if t.state == state] for state in ("failed", "stopped")}
+    if failed := numbers["failed"]:
+        causes = Counter(trial.why or "cause not recorded" for trial in history.trials if trial.state == "failed")
+        run = next((trial.run_id for trial in history.trials if trial.state == "failed" and trial.run_id), "")
+        causes_told = "; ".join(f"{why} ({trials})" for why, trials in causes.most_common(4))
+        gaps.append(Gap(what=f"{_trials(failed)} failed: {causes_told}",
+                        command=f"hpc-agent failures --run-id {run}" if run else ""))  # fmt: skip
+    if stopped := numbers["stopped"]:
+        gaps.append(Gap(what=f"{_trials(stopped)} ended early and have no final value"))
+    if history.open_trials:
+        command = f"hpc-agent campaign-status --campaign-id {manifest.campaign_id}"
+        gaps.append(Gap(what=f"{_trials(history.open_trials)} not ended yet", command=command))
+    outside = [trial for trial in history.trials if trial.state == "complete" and not feasible(manifest, trial)]
+    if outside:
+        gaps.append(Gap(what=f"{_trials(outside)} outside of the constraints: never the best"))
+    return gaps
+
+
+def _trials(found: list[Any]) -> str:
+    return "1 trial" if len(found) == 1 else f"{len(found):,} trials"
+
+
+def _history(manifest: Manifest, history: History, spent: Spent, main: str | None, direction: str | None) -> Campaign:
+    told = Campaign(
+        iterations=len(history.iterations),
+        core_hours=spent.core_hours,
+        failed=[trial.number for trial in history.trials if trial.state == "failed"],
+    )
+    criteria = manifest.stop_criteria
+    told.target = criteria.target if criteria.metric in (None, main) else None
+    for trial in history.trials:
+        value = trial.values.get(main or "")
+        if value is None:
+            continue
+        told.trials.append((trial.number, value))
+        is_better = not told.best or (value < told.best[-1][1] if direction == "min" else value > told.best[-1][1])
+        if trial.state == "complete" and feasible(manifest, trial) and direction and is_better:
+            told.best.append((trial.number, value))
+    if len(manifest.metrics) > 1:
+        first, second = (metric.name for metric in manifest.metrics[:2])
+        told.objectives = [f"{one.name} ({one.direction})" for one in manifest.metrics[:2]]
+        told.both = [(t.values[first], t.values[second]) for t in history.trials if {first, second} <= t.values.keys()]
+        told.front = [(t.values[first], t.values[second]) for t in history.pareto_front(manifest)]
+    limits = {name: getattr(manifest.budget, name) for name in LIMITS}
+    told.budget = [(LIMITS[name].replace("_", " "), float(getattr(spent, LIMITS[name])), float(limit))
+                   for name, limit in limits.items() if limit is not None]  # fmt: skip
+    return told
+
+
+def _provenance(manifest: Manifest, history: History) -> list[Section]:
+    libraries = sorted({trial.library for trial in history.trials if trial.library})
+    sources = [f"{one.campaign_id} ({one.trials} trials, {one.experiment_dir})" for one in manifest.seed_from]
+    runs = list(history.runs) or sorted({trial.run_id for trial in history.trials if trial.run_id})
+    shown = ", ".join(runs[-RUNS_SHOWN:])
+    more = f" and {len(runs) - RUNS_SHOWN} earlier ones" if len(runs) > RUNS_SHOWN else ""
+    facts = [("Campaign", manifest.campaign_id), ("Begun", manifest.created_at), ("Strategy", manifest.strategy.name),
+             ("Options", ", ".join(f"{name} = {value}" for name, value in manifest.strategy.params.items())),
+             ("Seed", "" if manifest.is_own else str(manifest.seed)), ("Library", ", ".join(libraries)),
+             ("Mode", "" if manifest.is_own else manifest.mode), ("Failed trials", manifest.failed_trials),
+             ("Known from the start", ", ".join(sources)), ("Runs", shown + more),
+             ("Last line", _when(max([t.told_at or t.asked_at for t in history.trials] or [0.0])))]  # fmt: skip
+    space = [(name, _space(parameter)) for name, parameter in manifest.space.items()]
+    bounds = [(one.metric, _bounds(one.at_least, one.at_most)) for one in manifest.constraints]
+    sections = [Section(title="Campaign", facts=[(name, value) for name, value in facts if value])]
+    sections += [
+        Section(title=title, facts=found) for title, found in (("Searched", space), ("Constraints", bounds)) if found
+    ]
+    return sections
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else ""
+
+
+def _space(parameter: Parameter) -> str:
+    if parameter.type == "categorical":
+        return ", ".join(map(cell, parameter.values))
+    words = [f"{parameter.type}, {number(parameter.low or 0.0)} to {number(parameter.high or 0.0)}"]
+    words += ["logarithmic"] if parameter.log else []
+    words += [f"steps of {number(parameter.step)}"] if parameter.step else []
+    return ", ".join(words)
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    told = [f"at least {number(least)}"] if least is not None else []
+    return ", ".join(told + ([f"at most {number(most)}"] if most is not None else []))
