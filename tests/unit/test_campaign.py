@@ -559,6 +559,7 @@ def test_manifests_that_cannot_be_meant():
         ({"metrics": LOSS * 2}, "metrics"),
         ({"constraints": [{"metric": "mb"}]}, "constraints[0]"),
         ({"stop_criteria": {"metric": "other"}}, "stop_criteria.metric"),
+        ({"stop_criteria": {"direction": "maximize"}}, "stop_criteria.direction"),
         ({"metrics": [*LOSS, {"name": "b"}], "stop_criteria": {"target": 1}}, "stop_criteria.metric"),
         ({"abort_if": [{"metric": "loss"}]}, "abort_if[0]"),
         ({"abort_if": [{"metric": "other", "above": 1}]}, "abort_if[0].metric"),

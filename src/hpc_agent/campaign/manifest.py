@@ -216,15 +216,7 @@ def check_manifest(manifest: Manifest) -> Manifest:
     for number, constraint in enumerate(manifest.constraints):
         if constraint.at_most is None and constraint.at_least is None:
             raise SpecInvalid(f"the constraint on {constraint.metric!r} has no bound", field=f"constraints[{number}]")
-    criteria = manifest.stop_criteria
-    if criteria.metric is not None and criteria.metric not in names:
-        raise SpecInvalid(
-            f"{criteria.metric!r} is not among the metrics {', '.join(names)}", field="stop_criteria.metric"
-        )
-    if len(names) > 1 and criteria.metric is None and (criteria.target is not None or criteria.plateau_window):
-        raise SpecInvalid(
-            "with several metrics the target or plateau has to name one of them", field="stop_criteria.metric"
-        )
+    _check_criteria(manifest, names)
     for number, abort in enumerate(manifest.abort_if):
         if abort.failed_share is None and (abort.metric is None or (abort.above is None) == (abort.below is None)):
             message = "an abort condition needs failed_share, or a metric with either above or below"
@@ -232,6 +224,24 @@ def check_manifest(manifest: Manifest) -> Manifest:
         if abort.metric is not None and abort.metric not in names:
             raise SpecInvalid(f"{abort.metric!r} is not among the metrics", field=f"abort_if[{number}].metric")
     return manifest
+
+
+def _check_criteria(manifest: Manifest, names: list[str]) -> None:
+    criteria = manifest.stop_criteria
+    for metric in manifest.metrics:
+        if criteria.metric in (None, metric.name) and criteria.direction not in (None, metric.direction):
+            message = (
+                f"the direction of {metric.name!r} is {metric.direction}, and the criteria say {criteria.direction}"
+            )
+            raise SpecInvalid(message, field="stop_criteria.direction")
+    if names and criteria.metric is not None and criteria.metric not in names:
+        raise SpecInvalid(
+            f"{criteria.metric!r} is not among the metrics {', '.join(names)}", field="stop_criteria.metric"
+        )
+    if len(names) > 1 and criteria.metric is None and (criteria.target is not None or criteria.plateau_window):
+        raise SpecInvalid(
+            "with several metrics the target or plateau has to name one of them", field="stop_criteria.metric"
+        )
 
 
 def _check_parameter(name: str, parameter: Parameter) -> None:
