@@ -30,8 +30,8 @@ class Document(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 class Parameter(Document, kw_only=True, frozen=True):
     """A dimension of the search space."""
 
-    type: Literal["float", "int", "categorical"]
-    low: float | None = None
+    type: Annotated[Literal["float", "int", "categorical"], _doc("of its values")]
+    low: Annotated[float | None, _doc("included")] = None
     high: Annotated[float | None, _doc("included")] = None
     log: Annotated[bool, _doc("equal ratios are equally likely")] = False
     step: Annotated[Amount | None, _doc("values are low, low + step, ...")] = None
@@ -39,16 +39,16 @@ class Parameter(Document, kw_only=True, frozen=True):
 
 
 class Metric(Document, kw_only=True, frozen=True):
-    name: Annotated[str, Meta(min_length=1)]
-    direction: Direction = "minimize"
+    name: Annotated[str, Meta(min_length=1, description="as tasks report it")]
+    direction: Annotated[Direction, _doc("what is better")] = "minimize"
 
 
 class Constraint(Document, kw_only=True, frozen=True):
     """A bound on a metric; a trial outside of it is never the best."""
 
-    metric: Annotated[str, Meta(min_length=1)]
-    at_most: float | None = None
-    at_least: float | None = None
+    metric: Annotated[str, Meta(min_length=1, description="as tasks report it")]
+    at_most: Annotated[float | None, _doc("upper bound")] = None
+    at_least: Annotated[float | None, _doc("lower bound")] = None
 
 
 class Budget(Document, kw_only=True, frozen=True):
@@ -65,9 +65,9 @@ class StopCriteria(Document, kw_only=True, frozen=True):
     """The campaign has converged when one of these holds. ``metric`` is the first one of the manifest by default."""
 
     max_iters: Annotated[Count | None, _doc("iterations that ended")] = None
-    metric: str | None = None
+    metric: Annotated[str | None, _doc("what target and plateau look at; the first metric by default")] = None
     target: Annotated[float | None, _doc("reached by the best trial")] = None
-    direction: Direction | None = None
+    direction: Annotated[Direction | None, _doc("of a metric that is named here only")] = None
     plateau_window: Annotated[Count | None, _doc("iterations without a better value")] = None
     plateau_tolerance: Annotated[float, Meta(ge=0, description="a smaller improvement is none")] = 0.0
     plateau_mode: Annotated[Literal["all_time_best", "prior_window"], _doc("what the last window is compared with")] = (
@@ -79,8 +79,8 @@ class AbortIf(Document, kw_only=True, frozen=True):
     """A condition that ends the campaign as hopeless."""
 
     metric: Annotated[str | None, _doc("its best value so far is looked at")] = None
-    above: float | None = None
-    below: float | None = None
+    above: Annotated[float | None, _doc("worst value of a metric to be minimized")] = None
+    below: Annotated[float | None, _doc("worst value of a metric to be maximized")] = None
     failed_share: Annotated[Share | None, _doc("failed trials of those that ended")] = None
     after_tasks: Annotated[Count, _doc("not before so many trials have ended")] = 1
 
@@ -91,18 +91,18 @@ StrategyName = Literal["quasi_random", "random", "grid", "tpe", "cma_es", "halvi
 class Strategy(Document, kw_only=True, frozen=True):
     """Who chooses the points. ``own``: the tasks.py of the repo, from ``prior`` of the kit."""
 
-    name: StrategyName = "quasi_random"
-    params: dict[str, Any] = {}
+    name: Annotated[StrategyName, _doc("see docs/workflows/campaign.md")] = "quasi_random"
+    params: Annotated[dict[str, Any], _doc("of the strategy")] = {}
 
 
 class EarlyStop(Document, kw_only=True, frozen=True):
     """The rule by which a task ends itself: see ``should_stop`` of the kit."""
 
-    metric: str
-    direction: Direction = "minimize"
-    min_step: Count = 1
-    reduction: Annotated[int, Meta(gt=1)] = 3
-    max_step: Count | None = None
+    metric: Annotated[str, _doc("what tasks report at each step")]
+    direction: Annotated[Direction, _doc("what is better")] = "minimize"
+    min_step: Annotated[Count, _doc("the first step at which a task may end")] = 1
+    reduction: Annotated[int, Meta(gt=1, description="one of so many goes on to the next rung")] = 3
+    max_step: Annotated[Count | None, _doc("no rung from this step on")] = None
 
 
 class Source(Document, kw_only=True, frozen=True):
