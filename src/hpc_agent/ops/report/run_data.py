@@ -55,7 +55,8 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         left_out.append(f"waves beyond the first {len(found['waves']['shown'])} of {found['waves']['total']}")
     running = state["counts"]["running"]
     if running:
-        left_out.append(f"the {running:,} running tasks in the charts of time and usage: they have no record yet")
+        tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
+        left_out.append(f"{tasks} in the charts of time and usage: there is no record yet")
     return ReportData(
         kind="run",
         title=(sidecar.run_name if sidecar else "") or run_id,
