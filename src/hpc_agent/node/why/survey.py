@@ -269,7 +269,7 @@ def _used(measured: Dict[Tuple[str, int], float], asked: List[float]) -> Optiona
 def _environment(folder: RunFolder) -> Any:
     """Return ``environment.json`` of the run, or a sentence for one that cannot be shown; None where there is none."""
     try:
-        document = read_json(folder.path + "/environment.json", None)
+        document = read_json(folder.environment, None)
     except (OSError, ValueError) as error:
         return "environment.json cannot be read: %s" % error
     if document is not None and len(str(document)) > ENVIRONMENT_LIMIT:
