@@ -98,11 +98,11 @@ class Strategy(Document, kw_only=True, frozen=True):
 class EarlyStop(Document, kw_only=True, frozen=True):
     """The rule by which a task ends itself: see ``should_stop`` of the kit."""
 
-    metric: str
-    direction: Direction = "minimize"
-    min_step: Count = 1
-    reduction: Annotated[int, Meta(gt=1)] = 3
-    max_step: Count | None = None
+    metric: Annotated[str, _doc("name of the value that tasks report")]
+    direction: Annotated[Direction, _doc("of better values")] = "minimize"
+    min_step: Annotated[int, Meta(gt=0, description="the first step at which a task may stop")] = 1
+    reduction: Annotated[int, Meta(gt=1, description="the best 1/reduction go on, to a step so many times as far")] = 3
+    max_step: Annotated[Count | None, _doc("the last step of the work: nobody stops there")] = None
 
 
 class Source(Document, kw_only=True, frozen=True):
