@@ -44,6 +44,10 @@ def main(arguments: List[str]) -> int:
 
 
 def _run_tasks(element: Element) -> int:
+    if not os.path.exists(element.run.environment):
+        from .environment import look_once  # only the first elements of a run need its imports
+
+        look_once(element)
     if element.document.nfs_data_dir:
         from .staging import Staged  # only few clusters need its imports
 

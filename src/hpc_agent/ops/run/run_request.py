@@ -55,6 +55,12 @@ class RunRequest(Request):
     shared_paths: Annotated[
         list[str], doc("big folders to link and not freeze; NAME=/path/on/cluster where one is there already")
     ] = []
+    inputs: Annotated[
+        list[str],
+        doc(
+            "data to hash: files, folders, patterns in the repo or a shared path, or /on/the/cluster; changed data: a new run"
+        ),
+    ] = []
     env: Annotated[dict[str, str], doc("variables for every task (no secrets: they are recorded)")] = {}
     modules: Annotated[list[str] | None, doc("environment modules; the cluster's by default")] = None
     conda_env: Annotated[str | None, doc("conda environment; the cluster's first by default")] = None

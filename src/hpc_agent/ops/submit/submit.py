@@ -12,6 +12,7 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
 from hpc_agent.ops.run.command_line import command_line
+from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
@@ -212,5 +213,10 @@ def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
         return []
     if earlier.run_id.startswith(frozen.run_id()):
         return [f"the same as {earlier.run_id}, run again as asked"]
-    changed = "the code" if earlier.tree_sha != frozen.tree.sha else "the command or its settings"
-    return [f"same parameters as {earlier.run_id}, but {changed} changed: this is a new run"]
+    data = changes(earlier.inputs, frozen.inputs)
+    changed = "the command or its settings changed"
+    if data:
+        changed = f"the inputs differ ({'; '.join(data[:3])})"
+    elif earlier.tree_sha != frozen.tree.sha:
+        changed = "the code changed"
+    return [f"same parameters as {earlier.run_id}, but {changed}: this is a new run"]
