@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from experiment import aggregate, make_repo, submit, watch
@@ -119,3 +121,36 @@ def test_monitor_flow_goes_on_without_the_command(site, run_cli, tmp_path, clust
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 4)
     again = run_cli("submit", "--cluster", "testbed", "--executor", "true", cwd=repo).data
     assert (again["deduped"], len(again["job_ids"])) == (True, 2)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+def test_the_job_of_a_reducer_is_submitted_once_and_waits_for_the_run(site, run_cli, tmp_path, clusters_file):
+    tool, _ = TOOLS[site.scheduler]
+    killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))
+    site.scratch.chmod(0o777)
+    witness, go = site.scratch / "ran", site.scratch / "go"
+    witness.touch()
+    witness.chmod(0o666)
+    reducer = f'echo ran >> {witness}; seq 3 > rows.txt; wc -l < "$HPC_TASKS"'
+    reducer += '; printf \'{"tasks": %d}\' $(wc -l < "$HPC_TASKS") > "$HPC_AGGREGATED_OUTPUT"; echo $MODE $NSLOTS'
+    work = f'while [ ! -e {go} ]; do sleep 0.2; done; echo "{{\\"y\\": $X}}" > "$HPC_RESULT_DIR/metrics.json"'
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
+    submit(run_cli, repo, work, "--mem-mb", "40", "--env", '{"MODE": "fast"}')
+    words = ("cluster-reduce", "--as-job", "--aggregate-cmd", reducer, "--files", "rows.txt", "--walltime-sec", "60")
+    clusters_file.write_text(site.clusters_yaml(shell_init=first_on_path(site, "killer", tool, killer)))
+    assert run_cli(*words, cwd=repo).code == 2
+    clusters_file.write_text(site.clusters_yaml())
+    sent = run_cli(*words, cwd=repo).data
+    assert (sent["state"], sent["ok"], bool(sent["job_id"])) == ("queued", False, True), sent
+    go.touch()
+    assert watch(run_cli, repo)["last_status"]["complete"] == 2
+    deadline = time.monotonic() + 120
+    while (ended := run_cli(*words, cwd=repo).data)["state"] != "ended":
+        assert time.monotonic() < deadline, ended
+    assert (ended["reduced"], ended["job_id"], ended["included_tasks"]) == ({"tasks": 2}, sent["job_id"], 2)
+    assert ended["stderr_tail"].splitlines()[1].startswith("fast")
+    assert (Path(ended["output_path_local"]).parent / "files" / "rows.txt").read_text() == "1\n2\n3\n"
+    assert witness.read_text() == "ran\n"
+    here = run_cli("cluster-reduce", "--aggregate-cmd", "echo here >&2; exit 5", cwd=repo).envelope
+    assert (here["details"]["exit_code"], here["details"]["stderr_tail"]) == (5, "here")

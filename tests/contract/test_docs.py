@@ -153,7 +153,7 @@ def test_the_first_command_of_the_readme(tmp_path, world_home):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     data = json.loads(done.stdout)["data"]
-    assert [row["kwargs"]["alpha"] for row in data["table"]] == [0.001, 0.01, 0.1, 1.0, 10.0]
+    assert sorted(row[data["columns"].index("alpha")] for row in data["rows"]) == [0.001, 0.01, 0.1, 1.0, 10.0]
     assert Path(data["table_csv"]).is_file()
 
 

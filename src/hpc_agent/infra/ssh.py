@@ -67,7 +67,15 @@ class SshTransport:
         """
         words = ["rsync", "-rltz", "--files-from=-", "--from0", "--chmod=D700,Fu+rw"]
         words += [f"--compare-dest={already}"] if already else []
-        words += ["-e", quote(self._ssh()), "--", f"{source}/", f"{self._target}:{destination}/"]
+        self._rsync(words, files, f"{source}/", f"{self._target}:{destination}/", timeout)
+
+    def pull(self, source: str, files: Sequence[str], destination: Path, timeout: float) -> None:
+        """Copy ``files`` (relative to ``source`` there) below ``destination`` here. Raises the errors of ``push``."""
+        words = ["rsync", "-rltz", "--files-from=-", "--from0", "--chmod=Du+rwx,Fu+rw"]
+        self._rsync(words, files, f"{self._target}:{source}/", f"{destination}/", timeout)
+
+    def _rsync(self, words: Sequence[str], files: Sequence[str], source: str, destination: str, timeout: float) -> None:
+        words = [*words, "-e", quote(self._ssh()), "--", source, destination]
         # "./" because rsync takes a name that begins with # or ; for a comment.
         names = b"\0".join(b"./" + name.encode() for name in files)
         with pauses(self._target, self._hosts, self._env):
@@ -76,14 +84,12 @@ class SshTransport:
                 return
             text = done.stderr_tail
             if full := re.search(r".*(?:No space left on device|Disk quota exceeded) \(\d+\)", text):
-                raise StorageFull(
-                    f"no space below {destination} on {self._target}: {full.group(0)}", details={"stderr_tail": text}
-                )
+                raise StorageFull(f"no space below {destination}: {full.group(0)}", details={"stderr_tail": text})
             if "file has vanished" in text or "link_stat" in text:
                 raise PreconditionFailed(
-                    "a file vanished while it was being pushed",
+                    "a file vanished while it was being copied",
                     details={"stderr_tail": text},
-                    remediation="Run the same 'hpc-agent submit' again.",
+                    remediation="Run the same 'hpc-agent' command again.",
                 )
             if done.code == SSH_FAILED:
                 raise ssh_causes.refused(text, self._reach())

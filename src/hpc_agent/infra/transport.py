@@ -97,3 +97,7 @@ class LocalTransport:
             temporary = target.with_name(target.name + ".hpc-tmp")
             shutil.copy2(source / name, temporary)
             temporary.replace(target)
+
+    def pull(self, source: str, files: Sequence[str], destination: Path, timeout: float) -> None:
+        """Copy ``files``, relative to ``source``, below ``destination``."""
+        self.push(Path(source), files, str(destination), None, timeout)

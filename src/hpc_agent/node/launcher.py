@@ -1,4 +1,4 @@
-"""Start one array element, its fork server, or one verb for the client. Deployed as ``.hpc/_hpc_dispatch.py``."""
+"""Start one array element, its fork server, a reducer, or one verb for the client. Deployed as ``.hpc/_hpc_dispatch.py``."""
 
 import os
 import sys
@@ -9,6 +9,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 arguments = sys.argv[2:]
 if sys.argv[1:2] == ["task"]:  # every array element starts here: as few imports as possible
     from _hpc_runtime.job.dispatch import main  # type: ignore[import-not-found]
+elif sys.argv[1:2] == ["reduce"]:
+    from _hpc_runtime.fold.reduce import main  # type: ignore[import-not-found]
 elif sys.argv[1:2] == ["fork-server"]:
     from _hpc_runtime.job.fork_server import main  # type: ignore[import-not-found]
 else:

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..schedulers import load
 from ..schedulers.base import Job
@@ -44,8 +44,16 @@ class RunLock(object):
     host, elsewhere when the lease is over.
     """
 
-    def __init__(self, path: str, owner: str, wait: float = LOCK_WAIT_SEC, lease: float = LEASE_SEC) -> None:
+    def __init__(
+        self,
+        path: str,
+        owner: str,
+        wait: float = LOCK_WAIT_SEC,
+        lease: float = LEASE_SEC,
+        held: Tuple[str, str] = ("this run is being submitted", _WAIT),
+    ) -> None:
         self._path = path
+        self._held = held  # message and remedy for those who wait in vain
         self._owner_file = os.path.join(path, "owner.json")
         self._owner = "%s %s" % (owner, os.urandom(6).hex())
         self._wait = wait
@@ -56,8 +64,8 @@ class RunLock(object):
         deadline = time.monotonic() + self._wait
         while not self._try():
             if time.monotonic() > deadline:
-                message = "this run is being submitted by %s" % self._holder_name()
-                raise NodeError("precondition_failed", message, _WAIT)
+                message = "%s by %s" % (self._held[0], self._holder_name())
+                raise NodeError("precondition_failed", message, self._held[1])
             time.sleep(0.1)
         threading.Thread(target=self._renew_until_released, daemon=True).start()
         return self
@@ -208,7 +216,7 @@ class Submitter(object):
 
     def _send(self, array: Array, job_ids: Dict[str, str]) -> str:
         """Write the intent and submit the array. The scheduler may have accepted a submission that failed all the same."""
-        after_jobs = [job_ids[name] for name in array.after if name in job_ids]
+        after_jobs = [job_ids[name] for name in array.after if name in job_ids] or array.after_jobs
         array = array._replace(state=INTENT, at=time.time(), owner=self.owner, message=None, after_jobs=after_jobs)
         write_array(self.folder, array)
         try:

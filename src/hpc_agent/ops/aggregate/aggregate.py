@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
+
 from hpc_agent.campaign.tagged import keep_iteration
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
@@ -16,23 +18,29 @@ from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.reduce import ClusterReduceRequest, ReducerChoice, reduce_on_cluster
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, ask_measured, known_run
-from hpc_agent.ops.run.run_status import oom_notes, stale_errors
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
+from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
+from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
 RANGES_SHOWN = 100  # characters of the answer
-PROBLEMS_SHOWN = 2
+PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
+UNUSUAL_BYTES = 100
 MANY = 20  # rows
+# Facts of a reducer's answer that the table's answer has too.
+SAME_AS_REDUCED = (
+    "run_id", "total_tasks", "failed_count", "failed_tasks", "missing_count", "notes", "truncated", "next_step",
+)  # fmt: skip
 
 Over = Annotated[list[str], doc("parameters that only repeat (seed,fold): rows that differ in them only become one")]
 
 
-class AggregateRequest(RunScoped):
+class AggregateRequest(ReducerChoice):
     """The run, its waves, the parameters that only repeat, and the rows of the answer."""
 
     over: Over = []
@@ -42,7 +50,10 @@ class AggregateRequest(RunScoped):
     where: Where = []
     wave: Annotated[list[int], doc("only these waves, with a table of their own; all by default")] = []
     mode: Annotated[
-        Literal["auto", "combiner-only"], doc("combiner-only: the built-in statistics; auto: what fits the run")
+        Literal["auto", "combiner-only", "cluster-reduce"],
+        doc(
+            "combiner-only: the built-in statistics; cluster-reduce: your own reducer; auto: the one that is named, if any"
+        ),
     ] = "auto"
     force: Annotated[bool, doc("fold the records again, also of waves that have not changed")] = False
     require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
@@ -73,7 +84,8 @@ class AggregateResult(Shown, omit_defaults=True, kw_only=True):
     ] = []
     metrics_problem_count: Annotated[int, doc("kinds of problems in table.json")] = 0
     combined_waves: Annotated[str, doc("ranges of the waves that were asked for; left out: all")] = ""
-    table_csv: Annotated[str, doc("the whole table; table.json beside it has every statistic")]
+    table_csv: Annotated[str, doc("the whole table; table.json beside it has every statistic")] = ""
+    reduction: Annotated[dict[str, Any], doc("what your own reducer gave, as cluster-reduce answers")] = {}
     table_parquet: str = ""
     notes: Annotated[list[str], doc("what to know of the table")] = []
     next_step: Annotated[str, doc("left out: every task is in the table")] = ""
@@ -113,7 +125,7 @@ class Aggregated(NamedTuple):
 
 @primitive(
     stage="aggregate",
-    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
@@ -125,9 +137,37 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     do not change a digit. The answer has the rows that were asked for, as many as 2 KB hold; table.csv and table.json
     have all of them with every digit. Tasks that are not complete are named, and left out of the table.
     """
+    if request.mode == "cluster-reduce" or (request.mode == "auto" and (request.aggregate_cmd or request.reducer)):
+        return _reduced(request, world)
     answer = make_table(request, world)
     world.progress.show(as_text(answer.rows))
     return answer.result
+
+
+def _reduced(request: AggregateRequest, world: World) -> AggregateResult:
+    """Return the answer of the user's own reducer."""
+    for field in ("over", "sort", "top", "where", "wave", "parquet"):
+        if getattr(request, field):
+            message = f"--{field} is for the built-in table, and your own reducer makes another one"
+            raise SpecInvalid(message, field=field, remediation=f"Leave out --{field}, or set --mode combiner-only.")
+    shared = ("run_id", "experiment_dir", "aggregate_cmd", "reducer", "as_job", "force", "require_complete")
+    asked = ClusterReduceRequest(**{name: getattr(request, name) for name in shared}, local_dir=request.output_dir)
+    run = known_run(world, asked)
+    world.progress.update("reducing", run=run.record.run_id)
+    result = reduce_on_cluster(run, asked, world)
+    facts = msgspec.to_builtins(result)
+    same = {name: facts.pop(name) for name in SAME_AS_REDUCED if name in facts}
+    complete = result.included_tasks == result.total_tasks
+    included = result.included_tasks or 0
+    facts = {name: value for name, value in facts.items() if name not in ("partial_errors", "included_tasks")}
+    return AggregateResult(
+        **same,
+        row_count=0,
+        complete=complete,
+        included_tasks=included,
+        reduction=facts,
+        partial_errors=result.partial_errors,
+    )
 
 
 def make_table(request: AggregateRequest, world: World) -> Aggregated:
@@ -199,9 +239,11 @@ def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateR
     rows = with_intervals(folded.table.rows())
     columns = table_columns(rows)
     selection = select(columns, request, "aggregate")
-    notes = [*oom_notes(folded.ranges("oom_killed")), *selection.notes, *_notes(rows, request)]
+    early = sum(wave.get("stopped_early", 0) for wave in folded.waves)
+    notes = [*oom_notes(folded.ranges("oom_killed")), *early_notes(early), *selection.notes, *_notes(rows, request)]
     document = _document(run, folded, request.over, rows, now)
-    save(folder / "table.json", document)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(str(folder / "table.json"), msgspec.json.encode(document, order="sorted"))
     write_bytes(str(folder / "table.csv"), as_csv(columns).encode())
     parquet = folder / "table.parquet"
     if request.parquet or parquet.exists():  # an earlier one must not be of another table
@@ -258,17 +300,21 @@ def _answer(
         included_tasks=document["included_tasks"],
         failed_count=count(document["failed_tasks"]),
         missing_count=count(document["missing_tasks"]),
-        nan=_unusual(document["overall"], "nan_count"),
-        inf=_unusual(document["overall"], "inf_count"),
         metrics_problems=[_short(problem) for problem in document["metrics_problems"][:PROBLEMS_SHOWN]],
         metrics_problem_count=document["metrics_problem_count"],
-        combined_waves=encode_ranges(document["combined_waves"]) if request.wave else "",
+        combined_waves=first_ranges(encode_ranges(document["combined_waves"])) if request.wave else "",
         table_csv=str(folder / "table.csv"),
         table_parquet=str(folder / "table.parquet") if request.parquet else "",
         notes=notes,
         next_step=f"hpc-agent {verb} --run-id {document['run_id']}" if verb else "",
         partial_errors=errors,
     )
+    for name in ("nan", "inf"):
+        found = {
+            metric: facts[f"{name}_count"] for metric, facts in document["overall"].items() if facts[f"{name}_count"]
+        }
+        setattr(result, name, bounded(found, UNUSUAL_BYTES))
+        result.truncated = result.truncated or getattr(result, name) != found
     for name in ("failed_tasks", "missing_tasks", "without_metrics"):
         text = first_ranges(document[name])
         setattr(result, name, text)
@@ -282,13 +328,16 @@ def first_ranges(text: str) -> str:
     return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0]
 
 
-def _unusual(overall: dict[str, Any], name: str) -> dict[str, int]:
-    return {metric: facts[name] for metric, facts in overall.items() if facts[name]}
+def named_ranges(text: str) -> str:
+    """Return the first ranges for a sentence, which says when there are more."""
+    shown = first_ranges(text)
+    return shown if shown == text else f"{shown} and more"
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the problem without its ranges of tasks; ``task`` and ``count`` stay."""
-    return {key: value for key, value in problem.items() if key != "tasks"}
+    """Return the problem without its ranges of tasks, with the beginning of long text; ``task`` and ``count`` stay."""
+    short = {key: value[:PROBLEM_CHARACTERS] if isinstance(value, str) else value for key, value in problem.items()}
+    return {key: value for key, value in short.items() if key != "tasks"}
 
 
 def _notes(rows: Rows, request: AggregateRequest) -> list[str]:

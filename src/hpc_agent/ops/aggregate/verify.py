@@ -10,13 +10,15 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
-from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC, first_ranges
+from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC, first_ranges, named_ranges
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
 from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
+NOTES_SHOWN = 5
+NOTHING_DECLARED = "no metric is declared: --expected-columns names those that each task must have"
 WAVES = {
     "missing": "not combined",
     "stale": "combined before tasks ended",
@@ -141,7 +143,9 @@ def _verdict(run_id: str, found: dict[str, Any], folder: Path, provenance: bool)
         columns_checked=found["columns"],
         column_violations=violations,
         notes=_notes(found),
-        truncated=cut or found["unexpected_key_count"] > len(found["unexpected_keys"]),
+        truncated=cut
+        or len(found["uneven"]) > NOTES_SHOWN
+        or found["unexpected_key_count"] > len(found["unexpected_keys"]),
         partial_errors=stale_errors(found["stale"]),
         **shown,
     )
@@ -149,34 +153,32 @@ def _verdict(run_id: str, found: dict[str, Any], folder: Path, provenance: bool)
 
 def _notes(found: dict[str, Any]) -> list[str]:
     notes = [
-        f"tasks {first_ranges(tasks)} wrote no {name}, which others did" for name, tasks in found["uneven"].items()
+        f"tasks {named_ranges(tasks)} wrote no {name}, which others did" for name, tasks in found["uneven"].items()
     ]
-    if not found["columns"]:
-        notes.append("no metric is declared: --expected-columns names those that each task must have")
-    return notes[:5]
+    return [*([] if found["columns"] else [NOTHING_DECLARED]), *notes[:NOTES_SHOWN]]
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
     """Return what is wrong, in words, with the names."""
     problems = [
-        f"{'waves' if count(waves) > 1 else 'wave'} {first_ranges(waves)} {'are' if count(waves) > 1 else 'is'} {WAVES[name]}"
+        f"{'waves' if count(waves) > 1 else 'wave'} {named_ranges(waves)} {'are' if count(waves) > 1 else 'is'} {WAVES[name]}"
         for name, waves in found["waves"].items()
         if waves
     ]
     failed = set(decode_ranges(found["failed"])) & set(decode_ranges(found["missing"]))
     if found["missing"]:
         of_these = f" ({len(failed)} failed)" if failed else ""
-        problems.append(f"tasks {first_ranges(found['missing'])} are missing{of_these}")
+        problems.append(f"tasks {named_ranges(found['missing'])} are missing{of_these}")
     if found["repeated"]:
-        problems.append(f"tasks {first_ranges(found['repeated'])} are counted more than once")
+        problems.append(f"tasks {named_ranges(found['repeated'])} are counted more than once")
     if found["unexpected"]:
-        problems.append(f"tasks {first_ranges(found['unexpected'])} are not of this run or not of their wave")
+        problems.append(f"tasks {named_ranges(found['unexpected'])} are not of this run or not of their wave")
     if found["unreadable"]:
-        problems.append(f"the records of tasks {first_ranges(found['unreadable'])} cannot be read")
+        problems.append(f"the records of tasks {named_ranges(found['unreadable'])} cannot be read")
     if found["unexpected_keys"]:
         problems.append(f"{found['unexpected_key_count']} grid points are of no task: {found['unexpected_keys'][0]}")
     for name, tasks in found["violations"].items():
-        problems.append(f"tasks {first_ranges(tasks)} wrote no {name}")
+        problems.append(f"tasks {named_ranges(tasks)} wrote no {name}")
     return problems
 
 
@@ -202,10 +204,7 @@ def _remedy(run_id: str, found: dict[str, Any]) -> str:
         return f"Run 'hpc-agent monitor-flow --run-id {run_id}', then 'hpc-agent aggregate --run-id {run_id}'."
     if found["failed"]:
         return f"Run 'hpc-agent failures --run-id {run_id}', then mend and resubmit what it names."
-    if found["violations"]:
-        task = decode_ranges(next(iter(found["violations"].values())))[0]
-        return f"See 'hpc-agent logs --run-id {run_id} --task-id {task}'."
-    if found["unexpected"]:
-        return f"Move the records of those tasks away on the cluster, then run 'hpc-agent status --run-id {run_id}'."
+    if tasks := next(filter(None, [*found["violations"].values(), found["unexpected"], found["unreadable"]]), ""):
+        return f"See 'hpc-agent logs --run-id {run_id} --task-id {decode_ranges(tasks)[0]}'."
     again = " --force" if found["waves"]["damaged"] else ""
     return f"Run 'hpc-agent aggregate --run-id {run_id}{again}'."

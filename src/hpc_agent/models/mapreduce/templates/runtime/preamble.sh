@@ -1,5 +1,5 @@
 # Every job template sources this file: it loads modules and conda, and defines hpc_dispatch, which replaces the shell, so that signals reach the dispatcher.
-# Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_SHELL_INIT, HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV.
+# Inputs (environment): HPC_RUN_DIR, HPC_ARRAY, HPC_PYTHON; optional HPC_SHELL_INIT, HPC_MODULES, HPC_CONDA_SOURCE, HPC_CONDA_ENV; HPC_RUNTIME_DIR and HPC_PROGRAM (reduce.sh).
 # shellcheck shell=bash
 
 # A job without any locale gets the one that Python takes from 3.7 on: in C, R and older Pythons stumble over umlauts.
@@ -7,7 +7,7 @@
 hpc_dispatch() {
     [ -n "${LC_ALL:-}${LC_CTYPE:-}${LANG:-}" ] || [ "$(LC_ALL=C.UTF-8 locale charmap 2>/dev/null)" != UTF-8 ] ||
         export LC_CTYPE=C.UTF-8
-    exec "${HPC_PYTHON:-python3}" "$HPC_RUN_DIR/work/.hpc/_hpc_dispatch.py" task "$@"
+    exec "${HPC_PYTHON:-python3}" "${HPC_RUNTIME_DIR:-$HPC_RUN_DIR/work/.hpc}/_hpc_dispatch.py" "${HPC_PROGRAM:-task}" "$@"
 }
 
 hpc_environment_failed() {

@@ -1,0 +1,206 @@
+"""Run a reducer of the user over the results of a run. reduce.sh starts this module, in a job or on the login node.
+
+A reducer has the folder ``reductions/<key>`` of its run: a ledger, and a folder for each attempt:
+request.json (the command), tasks.jsonl (the complete tasks), output.log, aggregated.json, files/, and last result.json.
+"""
+
+import glob
+import json
+import os
+import shutil
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..job import execute
+from ..look.attempts import Attempts
+from ..look.run_status import ranges_of
+from ..shared import task_environment, task_states
+from ..shared.errors import NodeError
+from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
+from ..shared.run_folder import RunFolder, check_id
+from ..shared.task_record import COMPLETE, FAILED, TaskRecord, read_record
+
+OUTPUT = "aggregated.json"
+GRACE_SEC = 10.0
+LOG_LINES, LOG_BYTES = 40, 4000
+MAX_OUTPUT_BYTES = 32 << 20
+OF_ONE_TASK = ("HPC_TASK_ID", "HPC_KW_JSON", "HPC_RESULT_DIR", "RESULT_DIR", "HPC_TRIAL")
+
+
+class Reduction(RunFolder):
+    """The folder of one reducer. To the submitter it is a run with a ledger of its own and the work folder of its run."""
+
+    def __init__(self, run: RunFolder, key: str) -> None:
+        super(Reduction, self).__init__(run.path)
+        self.home = os.path.join(run.path, "reductions", check_id(key))
+        self.jobs = os.path.join(self.home, "jobs")
+        self.new_plan = os.path.join(self.home, "new_plan.json")
+        self.lock = os.path.join(self.home, "lock")
+
+    def claim(self, task: int, generation: int) -> str:
+        """Return the file that names the job of an attempt; a reducer is task 0 of its array."""
+        del task
+        return os.path.join(self.attempt(generation), "claim")
+
+    def attempt(self, number: int) -> str:
+        return os.path.join(self.home, "d%d" % number)
+
+    def attempts(self) -> List[int]:
+        """Return the numbers of the attempts, oldest first."""
+        names = os.listdir(self.home) if os.path.isdir(self.home) else []
+        return sorted(int(name[1:]) for name in names if name[:1] == "d" and name[1:].isdigit())
+
+
+def result_of(attempt: str) -> Optional[Dict[str, Any]]:
+    """Return the result of an attempt, None before its end."""
+    found: Optional[Dict[str, Any]] = read_json(os.path.join(attempt, "result.json"))
+    return found
+
+
+def write_failure(attempt: str, cause: str, message: str, **facts: Any) -> None:
+    """Write the result of an attempt that ended without one of its own."""
+    write_json(os.path.join(attempt, "result.json"), dict(facts, ok=False, cause=cause, message=message[:1000]))
+
+
+def main(arguments: List[str]) -> int:
+    """Run the reducer of the attempt that HPC_REDUCTION names; return 0 when it gave its output."""
+    attempt = os.environ["HPC_REDUCTION"]
+    if result_of(attempt) is not None:  # a requeued job
+        return 0
+    number = int(os.path.basename(attempt)[1:])
+    claim = "%s:d%d:0\n%s %d\n" % (os.environ.get("HPC_JOB_ID", ""), number, os.uname()[1], time.time())
+    write_bytes(os.path.join(attempt, "claim"), claim.encode())
+    if arguments[:1] == ["--environment-failed"]:
+        write_failure(attempt, "environment", " ".join(arguments[1:]))
+        return 1
+    result = _reduce(RunFolder(os.environ["HPC_RUN_DIR"]), attempt)
+    write_json(os.path.join(attempt, "result.json"), result)
+    return 0 if result["ok"] else 1
+
+
+def _reduce(folder: RunFolder, attempt: str) -> Dict[str, Any]:
+    """Run the command and return the result: its end, the tasks that were there, its output."""
+    request = read_json(os.path.join(attempt, "request.json"))
+    status = Attempts(folder)
+    write_bytes(os.path.join(attempt, "tasks.jsonl"), _tasks(status))
+    output = os.path.join(folder.work, request["output_path"]) if request["output_path"] else ""
+    output = output or os.path.join(attempt, OUTPUT)
+    env, sent = _environment(status, attempt, request, output)
+    before = _stamp(output)
+    log = os.path.join(attempt, "output.log")
+    limit = os.environ.get("HPC_REDUCE_SEC")
+    stop_at = time.time() + float(limit) if limit else None
+    record = TaskRecord(0, FAILED, host=os.uname()[1])
+    record = execute.run(record, request["command"], env, folder.work, log, GRACE_SEC, stop_at)
+    facts = {
+        "ok": record.state == COMPLETE,
+        "cause": record.cause,
+        "message": record.message,
+        "exit_code": record.exit_code,
+        "seconds": record.seconds,
+        "max_rss_mb": record.max_rss_mb,
+        "host": record.host,
+        "ended_at": record.ended_at,
+        "sent": sent,  # the reducer differs from the run's snapshot, and came with the request
+        "included": ranges_of(status.state, task_states.COMPLETE),
+        "log_tail": tail(log, LOG_LINES, LOG_BYTES),
+        "output_path": output,
+    }
+    if record.state == COMPLETE:
+        try:
+            facts.update(_collect(folder, attempt, request, output, before))
+        except (ValueError, OSError) as error:
+            facts.update(ok=False, cause="no_output", message=str(error))
+    return facts
+
+
+def _tasks(status: Attempts) -> bytes:
+    """Return a line of JSON for each complete task: its id, its parameters and its result folder."""
+    lines = []
+    for task in (task for task, state in enumerate(status.state) if state == task_states.COMPLETE):
+        record = read_record(status.folder, task)
+        if record is None:
+            raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
+        place = os.path.join(status.folder.path, record.result_dir or "")
+        line = {"task": task, "kwargs": record.kwargs, "result_dir": place, "metrics": record.metrics}
+        lines.append(json.dumps(line, sort_keys=True) + "\n")
+    return "".join(lines).encode("utf-8")
+
+
+def _environment(status: Attempts, attempt: str, request: Dict[str, Any], output: str) -> Tuple[Dict[str, str], bool]:
+    """Return the variables of the reducer, and True when the script that came with the request is the one that runs."""
+    folder = status.folder
+    run = status.run._replace(resources={"cpus": request["cpus"]})
+    env = task_environment.build(run, folder.path, 0, {}, attempt, dict(os.environ))
+    for name in OF_ONE_TASK:
+        env.pop(name, None)
+    env.update(
+        HPC_RESULTS_DIR=folder.results, HPC_AGGREGATED_OUTPUT=output, HPC_TASKS=os.path.join(attempt, "tasks.jsonl")
+    )
+    sent, name = os.path.join(attempt, "code"), request["reducer"]
+    if name:
+        frozen, given = os.path.join(folder.work, name), os.path.join(sent, os.path.basename(name))
+        same = _bytes(frozen) == _bytes(given)
+        env["HPC_REDUCER"] = frozen if same else given
+        if not same:  # modules beside the script are found as if it lay in its place
+            env["PYTHONPATH"] += os.pathsep + os.path.dirname(frozen)
+    env.update(request["extra_env"])
+    return env, bool(name) and not same
+
+
+def _bytes(path: str) -> Optional[bytes]:
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError:
+        return None
+
+
+def _stamp(path: str) -> Any:
+    """Return a value that changes when the file is written."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _collect(folder: RunFolder, attempt: str, request: Dict[str, Any], output: str, before: Any) -> Dict[str, Any]:
+    """Bring the output into the attempt's folder. Return its files [path, bytes]. Raises ValueError, OSError."""
+    kept = os.path.join(attempt, OUTPUT)
+    data = None
+    if _stamp(output) != before:
+        size = os.path.getsize(output)
+        if size > MAX_OUTPUT_BYTES:
+            raise ValueError("%s has %d bytes, more than the %d of a table" % (output, size, MAX_OUTPUT_BYTES))
+        data = _bytes(output)
+    elif not request["files"]:
+        data = tail(os.path.join(attempt, "output.log"), 1, MAX_OUTPUT_BYTES).encode("utf-8")
+        if data[:1] not in (b"{", b"["):
+            told = "%s was not written by this reducer" % output if before else "the reducer did not write %s" % output
+            raise ValueError("%s, and its last line of output is no JSON" % told)
+    files = []
+    if data is not None:
+        try:
+            json.loads(data.decode("utf-8"))
+        except ValueError as error:
+            raise ValueError("%s is no JSON: %s" % (os.path.basename(output), error)) from error
+        if data != _bytes(kept):
+            write_bytes(kept, data)
+        files.append([OUTPUT, len(data)])
+    for pattern in request["files"]:
+        found = _matches(folder.work, pattern) or _matches(attempt, pattern)
+        if not found:
+            raise ValueError("no file matches %s, in the run's work folder or beside HPC_AGGREGATED_OUTPUT" % pattern)
+        for base, name in found:
+            place = os.path.join("files", name)
+            target = os.path.join(attempt, place)
+            make_folder(os.path.dirname(target))
+            shutil.copyfile(os.path.join(base, name), target)
+            files.append([place, os.path.getsize(target)])
+    return {"files": sorted(map(list, {(name, size) for name, size in files}))}
+
+
+def _matches(base: str, pattern: str) -> List[Tuple[str, str]]:
+    found = glob.glob(os.path.join(glob.escape(base), pattern), recursive=True)
+    return [(base, os.path.relpath(path, base)) for path in sorted(found) if os.path.isfile(path)]

@@ -1,0 +1,346 @@
+"""``cluster-reduce``: run the user's own reducer on the cluster, once over the same tasks; only its output travels."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
+from hpc_agent.experiment.reading.discovery import find_reducers
+from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.run.command_line import command_line
+from hpc_agent.ops.run.fields import Positive, doc
+from hpc_agent.ops.run.freeze import check_env
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.ledger_summary import owner
+from hpc_agent.ops.run.planned_run import job_name
+from hpc_agent.ops.run.run_status import stale_errors
+from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.world import World
+
+START_SEC = 200.0  # for modules, conda, the scheduler and the connection
+SHOWN_BYTES = 1500
+RANGES_SHOWN = 100
+FILES_SHOWN = 10
+CODE_BYTES = 1 << 20
+
+
+class ReducerChoice(RunScoped):
+    """The run and its reducer."""
+
+    aggregate_cmd: Annotated[
+        str | None, doc("shell command, run in the run's work folder on the cluster; 'python3 $HPC_REDUCER' by default")
+    ] = None
+    reducer: Annotated[
+        str | None, doc("script of the repo, sent as it is now; the first of discover-reducers without a command")
+    ] = None
+    as_job: Annotated[bool, doc("run it as a job after the run's arrays, not on the login node")] = False
+
+
+class ClusterReduceRequest(ReducerChoice):
+    """The run, its reducer, and where and how long it runs."""
+
+    files: Annotated[
+        list[str], doc("more files of its output to fetch: names or patterns, in the run's work folder")
+    ] = []
+    output_path: Annotated[
+        str | None, doc("file in the work folder that the reducer writes; HPC_AGGREGATED_OUTPUT names it")
+    ] = None
+    local_dir: Annotated[str | None, doc("folder of the output; results/<run_id>/reduced in the repo by default")] = (
+        None
+    )
+    extra_env: Annotated[dict[str, str], doc("more variables for the reducer")] = {}
+    timeout_sec: Annotated[Positive, doc("limit on the login node")] = 1800
+    walltime_sec: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
+    mem_mb: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
+    cpus: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
+    max_mb: Annotated[Positive, doc("files that are larger together stay on the cluster")] = 100
+    require_complete: Annotated[bool, doc("fail when a task is not complete")] = False
+    force: Annotated[bool, doc("run it again, also over the same tasks")] = False
+
+
+class ClusterReduceResult(Result, omit_defaults=True, kw_only=True):
+    """Fields that are empty are left out."""
+
+    ok: Annotated[bool, doc("the reducer has ended and gave its output; false: its job has not ended")]
+    run_id: str
+    state: Annotated[str, doc("ended; of a job also waiting, queued, running, ending")]
+    fresh: Annotated[bool, doc("this call ran or submitted it; false: over these tasks it was run before")] = False
+    job_id: str | None = None
+    reducer: Annotated[str, doc("the script or the command")]
+    exit_code: int | None = None
+    seconds: float | None = None
+    total_tasks: int
+    included_tasks: Annotated[int | None, doc("tasks that were complete for the reducer; HPC_TASKS lists them")] = None
+    failed_count: int = 0
+    failed_tasks: Annotated[str, doc("ranges of failed tasks, the first 100 characters")] = ""
+    missing_count: Annotated[int, doc("tasks that had neither failed nor were complete for the reducer")] = 0
+    output_path_remote: str = ""
+    output_path_local: str = ""
+    reduced: Annotated[Any, doc("the reducer's JSON where it has at most 1,500 bytes")] = None
+    files: Annotated[list[dict[str, Any]], doc("the first 10 files: path, bytes")] = []
+    file_count: int = 0
+    total_bytes: int = 0
+    stderr_tail: Annotated[str, doc("the end of the reducer's output")] = ""
+    notes: list[str] = []
+    truncated: bool = False
+    next_step: str = ""
+
+
+@primitive(
+    stage="aggregate",
+    effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
+    errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    progress=True,
+)
+def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
+    """Run your own reducer over a run's results, on the cluster; its JSON and named files are fetched.
+
+    It starts in the run's work folder, in the environment of the tasks, and writes JSON into the file that
+    HPC_AGGREGATED_OUTPUT names, or prints it as its last line. HPC_RESULTS_DIR is the folder of results; HPC_TASKS a file
+    with a line of JSON for each complete task: task, kwargs, result_dir, metrics. Over the same tasks the same reducer runs
+    once; the next call returns what it gave, also where it failed, unless force is set.
+    """
+    run = known_run(world, request)
+    world.progress.update("reducing", run=run.record.run_id)
+    return reduce_on_cluster(run, request, world)
+
+
+def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
+    """Run the reducer of a request, or return what it gave before. Raises CombinerFailed when it failed."""
+    run_id = run.record.run_id
+    request = msgspec.structs.replace(request, run_id=run_id)
+    question = _question(run, request)
+    answer = run.node.bootstrap("reduce", question, request.timeout_sec + START_SEC)
+    if answer["state"] == "ended" and answer["fresh"]:
+        run.journal.append(run_id, "reduced", reducer=_name(question), ok=answer["ok"], key=question["key"])
+    result = _result(run, question, answer)
+    if answer["state"] != "ended":
+        result.next_step = command_line("cluster-reduce", msgspec.structs.replace(request, force=False))
+        return result
+    if not answer["ok"]:
+        raise _failure(run_id, request, question, answer, result)
+    if request.require_complete and result.included_tasks != result.total_tasks:
+        raise OutputsMissing(
+            f"{result.total_tasks - (result.included_tasks or 0)} of {result.total_tasks} tasks of {run_id} are not complete",
+            details={"failed_tasks": answer["failed"], "included_tasks": answer["included"]},
+            remediation=f"See 'hpc-agent logs --run-id {run_id} --all-failed', or leave out --require-complete.",
+        )
+    folder = run.repo.aggregate(run_id) / "reduced"
+    if request.local_dir:
+        folder = local_path(world.cwd, request.local_dir, "local_dir", True)
+    _fetch(run, request, answer, folder, result)
+    return result
+
+
+def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
+    """Return the request to the node side. ``key`` names the reducer with its code and all that may change its output."""
+    reducer = _reducer(run, request)
+    code = ""
+    if reducer:
+        path = local_path(run.repo.root, reducer, "reducer")
+        code = _code(path, reducer)
+    check_env(request.extra_env, "extra_env")
+    for field, names in (("files", request.files), ("output_path", [request.output_path or "x"])):
+        for name in names:
+            if name.startswith("/") or ".." in Path(name).parts or not name:
+                remedy = "Name it relative to the run's work folder."
+                raise SpecInvalid(f"{field}: {name!r} is not inside the run's folder", field=field, remediation=remedy)
+    sidecar = read_run_sidecar(run.repo, run.record.run_id)
+    asked = {"walltime_sec": request.walltime_sec, "mem_mb": request.mem_mb, "cpus": request.cpus}
+    resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **{k: v for k, v in asked.items() if v}}
+    identity: dict[str, Any] = {
+        "command": request.aggregate_cmd or f'{_python(sidecar.executor)} "$HPC_REDUCER"',
+        "reducer": reducer,
+        "code": code,
+        "extra_env": request.extra_env,
+        "files": request.files,
+        "output_path": request.output_path or "",
+    }
+    return {
+        **identity,
+        "key": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12],
+        "root": run.node.root,
+        "run_id": run.record.run_id,
+        "site": run.node.site,
+        "owner": owner(),
+        "as_job": request.as_job,
+        "force": request.force,
+        "timeout_sec": request.timeout_sec,
+        "cpus": (resources.get("cpus") or 1) if request.as_job else 1,
+        "job_prefix": job_name(run.record.run_id, ""),
+        "resources": {name: value for name, value in resources.items() if value is not None},
+        "placement": sidecar.placement,
+    }
+
+
+def _python(executor: str) -> str:
+    """Return the interpreter that starts the run's executor; python3 where another program does."""
+    try:
+        first = shlex.split(executor)[:1]
+    except ValueError:
+        first = []
+    return shlex.quote(first[0]) if first and Path(first[0]).name.startswith("python") else "python3"
+
+
+def _reducer(run: KnownRun, request: ClusterReduceRequest) -> str:
+    """Return the path of the script that was named, or the one in the repo that is most likely; empty with a command."""
+    if request.reducer or request.aggregate_cmd:
+        return request.reducer or ""
+    executor = read_run_sidecar(run.repo, run.record.run_id).executor
+    found = [
+        facts for facts in find_reducers(run.repo.root)[0] if facts.path.endswith(".py") and facts.path not in executor
+    ]
+    if not found:
+        message = "the repo has no script that seems to reduce results"
+        remedy = (
+            f"Name a command: hpc-agent cluster-reduce --run-id {run.record.run_id} --aggregate-cmd 'python3 reduce.py'"
+        )
+        raise SpecInvalid(message, field="reducer", remediation=remedy)
+    best = [facts.path for facts in found if facts.score == found[0].score]
+    if len(best) > 1:
+        ways = [command_line("cluster-reduce", msgspec.structs.replace(request, reducer=path)) for path in best[:3]]
+        message = f"{len(best)} scripts may be the reducer: {', '.join(best[:5])}"
+        raise SpecInvalid(message, field="reducer", remediation="Run one of: " + "; ".join(ways))
+    return best[0]
+
+
+def _code(path: Path, name: str) -> str:
+    """Return the text of a reducer. Raises SpecInvalid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"the reducer {name} cannot be read: {error}"
+        remedy = "See 'hpc-agent discover-reducers'."
+        raise SpecInvalid(message, field="reducer", remediation=remedy) from error
+    if len(text) > CODE_BYTES:
+        message = f"the reducer {name} has more than 1 MiB"
+        raise SpecInvalid(message, field="reducer", remediation="Name it by --aggregate-cmd, as a file of the run.")
+    return text
+
+
+def _name(question: dict[str, Any]) -> str:
+    return str(question["reducer"] or question["command"])
+
+
+def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
+    """Return the answer's facts, without its files."""
+    failed, included = answer["failed"], answer.get("included")
+    shown = failed if len(failed) <= RANGES_SHOWN else failed[: RANGES_SHOWN + 1].rpartition(",")[0]
+    result = ClusterReduceResult(
+        ok=bool(answer.get("ok")),
+        run_id=run.record.run_id,
+        state=answer["state"],
+        fresh=answer["fresh"],
+        job_id=answer.get("job_id"),
+        reducer=_name(question),
+        exit_code=answer.get("exit_code"),
+        seconds=answer.get("seconds"),
+        total_tasks=answer["total"],
+        included_tasks=None if included is None else count(included),
+        failed_count=count(failed),
+        failed_tasks=shown,
+        output_path_remote=f"{answer['path']}/aggregated.json",
+        truncated=shown != failed,
+        partial_errors=stale_errors(answer["stale"]),
+    )
+    if included is not None:
+        result.missing_count = answer["total"] - count(included) - count(failed)
+        if result.included_tasks != answer["total"]:
+            verb = "failures" if failed else "monitor-flow"
+            result.next_step = f"hpc-agent {verb} --run-id {run.record.run_id}"
+    if answer.get("sent"):
+        result.notes.append(
+            f"{question['reducer']} is not the file that the run was submitted with: the present one ran"
+        )
+    if answer["state"] != "ended":
+        result.notes.append(f"the reducer's job {answer['state']}: {answer['message']}".rstrip(": "))
+    return result
+
+
+def _failure(
+    run_id: str,
+    request: ClusterReduceRequest,
+    question: dict[str, Any],
+    answer: dict[str, Any],
+    result: ClusterReduceResult,
+) -> CombinerFailed:
+    """Return the error of a reducer that failed."""
+    forced = command_line("cluster-reduce", msgspec.structs.replace(request, force=True))
+    remedy = f"Correct what details.stderr_tail says, then run: {forced}"
+    if answer["cause"] == "terminated" and not request.as_job:
+        remedy = f"Run it as a job: {command_line('cluster-reduce', msgspec.structs.replace(request, as_job=True, force=False))}"
+    elif answer["cause"] in ("timeout", "terminated", "out_of_memory"):
+        remedy = f"Give the job more with --walltime-sec or --mem-mb: {forced}"
+    # The end of a job is told for the first time by a later call.
+    before = "" if answer["fresh"] or answer.get("job_id") else ", and was not run again over the same tasks"
+    stopped = (
+        f"after {request.timeout_sec} s on the login node"
+        if answer["cause"] == "terminated" and not request.as_job
+        else ""
+    )
+    why = f"stopped {stopped}" if stopped else answer["message"]
+    return CombinerFailed(
+        f"the reducer {_name(question)} of {run_id} failed: {why}{before}",
+        details={
+            "exit_code": answer.get("exit_code"),
+            "cause": answer["cause"],
+            "stderr_tail": answer.get("log_tail", ""),
+            "log": f"{answer['path']}/output.log",
+            "job_id": answer.get("job_id"),
+            "included_tasks": result.included_tasks,
+            "failed_tasks": result.failed_tasks,
+        },
+        remediation=remedy,
+    )
+
+
+def _fetch(
+    run: KnownRun, request: ClusterReduceRequest, answer: dict[str, Any], folder: Path, result: ClusterReduceResult
+) -> None:
+    """Bring the output here, write reduction.json beside it, and fill in the result."""
+    files: dict[str, int] = dict(answer["files"])
+    result.file_count, result.total_bytes = len(files), sum(files.values())
+    result.files = [{"path": name, "bytes": size} for name, size in answer["files"][:FILES_SHOWN]]
+    result.truncated = result.truncated or len(files) > FILES_SHOWN
+    text = answer["text"]
+    if answer["log_tail"] != text:  # JSON that was printed
+        result.stderr_tail = "\n".join(answer["log_tail"].splitlines()[-3:])[-300:]
+    folder.mkdir(parents=True, exist_ok=True)
+    if text is not None:
+        write_bytes(str(folder / "aggregated.json"), text.encode())
+        result.output_path_local = str(folder / "aggregated.json")
+        if len(text) <= SHOWN_BYTES:
+            result.reduced = msgspec.json.decode(text) if _is_strict(text) else text
+        else:
+            result.truncated = True
+            result.notes.append(f"the JSON has {len(text)} bytes: read {result.output_path_local}")
+    rest = [name for name in files if name != "aggregated.json" or text is None]
+    size = sum(files[name] for name in rest)
+    if size > request.max_mb * 1_000_000:
+        result.truncated = True
+        result.notes.append(f"{size} bytes of files stayed in {answer['path']} on the cluster: --max-mb has the limit")
+    elif rest:
+        run.node.pull(answer["path"], rest, folder)
+        if "aggregated.json" in rest:
+            result.output_path_local = str(folder / "aggregated.json")
+    document = {
+        name: answer.get(name) for name in ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
+    }
+    save(folder / "reduction.json", {"run_id": run.record.run_id, "reducer": result.reducer, **document})
+
+
+def _is_strict(text: str) -> bool:
+    """Return False for JSON with NaN or infinite numbers, which an answer shows as text."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""``join-series``: join the rows that the tasks of a split series wrote into one file for each series."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
+from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.run.fields import Positive, doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.run_status import stale_errors
+from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.world import World
+
+JOIN_TIMEOUT_SEC = 1800.0
+SHOWN, GAPS_SHOWN, RANGES_SHOWN = 5, 3, 100
+
+
+class JoinSeriesRequest(RunScoped, kw_only=True):
+    """The run, and the file of rows."""
+
+    file: Annotated[str, doc("the file of rows in each task's result folder: .csv, .tsv, .jsonl, .txt, .json or .npy")]
+    output_dir: Annotated[str | None, doc("folder of the files; results/<run_id>/series in the repo by default")] = None
+    max_mb: Annotated[Positive, doc("files that are larger together stay on the cluster")] = 1000
+    require_complete: Annotated[bool, doc("fail where rows are missing")] = False
+
+
+class JoinSeriesResult(Result, omit_defaults=True, kw_only=True):
+    """Fields that are empty are left out."""
+
+    run_id: str
+    complete: Annotated[bool, doc("every row of every series is there")]
+    series: Annotated[
+        list[dict[str, Any]],
+        doc(
+            "the first 5, those with gaps first: parameters, file, rows, length (of the whole series), bytes, gaps (why, rows, "
+            "tasks: ranges). A file with gaps has .partial in its name; series.json has every series, gap and segment"
+        ),
+    ]
+    series_count: int
+    with_gaps: Annotated[int, doc("series with a gap")] = 0
+    rows: int
+    total_bytes: int
+    unknown_tasks: Annotated[str, doc("ranges of tasks that left no record, and whose rows cannot be worked out")] = ""
+    joined_now: Annotated[int, doc("series that this call joined; the others had the same parts before")] = 0
+    path_remote: str
+    path_local: str = ""
+    series_json: str
+    notes: list[str] = []
+    truncated: bool = False
+    next_step: str = ""
+
+
+@primitive(
+    stage="aggregate",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
+    progress=True,
+)
+def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
+    """Join the rows that tasks of a split series wrote into one file for each series, in order, on the cluster.
+
+    A series is the tasks that differ in start, end, halo and ahead only. A task's file has its own rows, or also those of its
+    halo, which are left out. Rows that no task gave are named, with the reason, and never closed: such a file is called
+    .partial, and series.json has its segments.
+    """
+    name = request.file
+    if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+        remedy = "Name the file as the task does, below its result folder."
+        raise SpecInvalid(f"file: {name!r} is not inside a result folder", field="file", remediation=remedy)
+    run = known_run(world, request)
+    world.progress.update("joining", run=run.record.run_id)
+    question = {"root": run.node.root, "run_id": run.record.run_id, "site": run.node.site, "file": name}
+    answer = run.node.bootstrap("join_series", question, JOIN_TIMEOUT_SEC)
+    folder = run.repo.aggregate(run.record.run_id) / "series"
+    if request.output_dir:
+        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
+    save(folder / "series.json", {"run_id": run.record.run_id, "file": name, **answer})
+    result = _result(run, answer, folder)
+    if request.require_complete and not result.complete:
+        raise OutputsMissing(
+            f"rows are missing in {result.with_gaps} of {result.series_count} series of {run.record.run_id}",
+            details={"series": result.series, "unknown_tasks": result.unknown_tasks},
+            remediation=f"See 'hpc-agent failures --run-id {run.record.run_id}', or leave out --require-complete.",
+        )
+    files = [series["file"] for series in answer["series"] if series["file"]]
+    if result.total_bytes > request.max_mb * 1_000_000:
+        result.notes.append(
+            f"{result.total_bytes} bytes stayed in {answer['path']} on the cluster: --max-mb has the limit"
+        )
+    elif files:
+        run.node.pull(answer["path"], files, folder)
+        result.path_local = str(folder)
+        for series in answer["series"]:
+            _remove_other(folder, series["file"], Path(name).suffix)
+    return result
+
+
+def _remove_other(folder: Path, name: str, ending: str) -> None:
+    """Remove the partial file of a series that is whole now, or the whole one of a series with gaps."""
+    if name:
+        stem = name[: -len(ending)]
+        other = stem[: -len(".partial")] if stem.endswith(".partial") else f"{stem}.partial"
+        (folder / f"{other}{ending}").unlink(missing_ok=True)
+
+
+def _result(run: KnownRun, answer: dict[str, Any], folder: Path) -> JoinSeriesResult:
+    run_id, found = run.record.run_id, answer["series"]
+    broken = [series for series in found if series["gaps"]]
+    order = sorted(found, key=lambda series: not series["gaps"])
+    failed = any(gap["why"] == "failed" for series in broken for gap in series["gaps"])
+    result = JoinSeriesResult(
+        run_id=run_id,
+        complete=not broken and not answer["unknown"],
+        series=[_shown(series) for series in order[:SHOWN]],
+        series_count=len(found),
+        with_gaps=len(broken),
+        rows=sum(series["rows"] for series in found),
+        total_bytes=sum(series["bytes"] for series in found),
+        unknown_tasks=_first(answer["unknown"]),
+        joined_now=sum(series["fresh"] for series in found),
+        path_remote=answer["path"],
+        series_json=str(folder / "series.json"),
+        truncated=len(found) > SHOWN or any(_shown(series) != _whole(series) for series in found),
+        partial_errors=stale_errors(answer["stale"]),
+    )
+    if answer["unknown"]:
+        missing = count(answer["unknown"])
+        result.notes.append(f"{missing} tasks left no record: a series may be longer than its length here")
+    if not result.complete:
+        result.next_step = f"hpc-agent {'failures' if failed else 'status'} --run-id {run_id}"
+    return result
+
+
+def _whole(series: dict[str, Any]) -> dict[str, Any]:
+    """Return what an answer says of a series; gaps only where there are any."""
+    names = ["parameters", "file", "rows", "length", "bytes", *(["gaps"] if series["gaps"] else [])]
+    return {name: series[name] for name in names}
+
+
+def _shown(series: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with the first gaps and ranges."""
+    whole = _whole(series)
+    if "gaps" in whole:
+        whole["gaps"] = [{name: _first(text) for name, text in gap.items()} for gap in series["gaps"][:GAPS_SHOWN]]
+    return whole
+
+
+def _first(text: str) -> str:
+    return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0] or text[:RANGES_SHOWN]
