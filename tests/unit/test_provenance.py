@@ -266,7 +266,8 @@ def test_a_long_story_keeps_its_ends():
 
 
 def test_a_sidecar_of_an_earlier_version_is_read():
-    needed = dict.fromkeys("run_id run_name cmd_sha tasks_py_sha tree_sha snapshot hpc_agent_version submitted_at executor " "result_dir_template cluster scheduler remote_path".split(), "")  # fmt: skip
-    old = sidecar_of({**needed, "sidecar_schema_version": 3, "task_count": 1, "wave_map": {}}, [])
+    needed = "run_id run_name cmd_sha tasks_py_sha tree_sha snapshot hpc_agent_version submitted_at executor".split()
+    needed += "result_dir_template cluster scheduler remote_path".split()
+    old = sidecar_of({**dict.fromkeys(needed, ""), "sidecar_schema_version": 3, "task_count": 1, "wave_map": {}}, [])
     assert (old.git, old.inputs, old.reproduces) == ({}, [], None)
     assert _git(old.git) == "git commit not known (not recorded)"

@@ -40,7 +40,7 @@ def hash_input(where: Place, known: Dict[str, List[Any]]) -> Dict[str, Any]:
     """
     paths = _files(where)
     if not paths:
-        raise ValueError("%s names no file" % where.path)
+        raise ValueError("%s names no file that can be read" % where.path)
     total, sampled, to_read = 0, 0, 0
     listed: Dict[str, List[Any]] = {}
     digest = hashlib.sha256()

@@ -13,8 +13,10 @@ from . import run_submission
 
 
 def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what is needed to submit the run ``of`` again: ``run``, ``snapshot`` (True while it is there), ``inputs`` as they
-    are now, ``changed_inputs``, and ``taken``: run id -> the run that it repeats, of the runs whose id begins with ``base`` and ``-r``.
+    """Return what is known before the run ``of`` is submitted again.
+
+    ``run``: its document; ``snapshot``: True while it is there; ``inputs`` as they are now; ``changed_inputs``: sentences;
+    ``taken``: run id -> the run that it repeats, of the runs whose id begins with ``base`` and ``-r``.
     """
     root = run_folder.check_root(request["root"])
     run = read_json(run_folder.existing_run(root, request["of"]).document)

@@ -28,6 +28,8 @@ CRATE = "https://w3id.org/ro/crate/1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 TABLES = {"table.csv": "the table: a row for each grid point", "table.json": "the table with all statistics",
           "table.parquet": "the table as Parquet"}  # fmt: skip
+# RO-Crate wants a license or a text about the use.
+NO_LICENSE = "No license is named: ask the author before you use this."
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same run gives the same bytes, but for the date of publication
 
 
@@ -81,7 +83,7 @@ def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult
     files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": graph})
     _write(output, files)
     if not request.license:
-        notes.append("no license is named: add --license with its address, so that others may use the results")
+        notes.append("no license is named: with --license and its address others know that they may use the results")
     notes.append(
         "run.json and environment.json name paths, nodes and variables of the cluster: look before you publish"
     )
@@ -146,6 +148,7 @@ def _graph(
         "conformsTo": {"@id": PROFILE},
         "hasPart": [{"@id": name} for name in sorted(files)],
         "mentions": {"@id": "#run"},
+        "license": NO_LICENSE,
     }
     extra: list[dict[str, Any]] = []
     if request.license:
