@@ -89,6 +89,11 @@ class CanaryFailed(UserError, code="canary_failed",
                    remedy="Read 'details', correct the cause, then run 'hpc-agent submit-and-verify' again."):
     """The canary (one task, sent first) failed, or its results cannot be used; no other task was submitted."""
 
+class ReproductionDiffers(UserError, code="reproduction_differs",
+        remedy="Run 'hpc-agent run-story' for both runs: it tells what they ran on."):
+    """A repeat of a run has other results, beyond the stated tolerances."""
+
+
 class Interrupted(UserError, code="interrupted", retry_safe=True, remedy=REPEAT):
     """Control-C stopped the command. Finished steps are kept; the same command continues after them."""
 

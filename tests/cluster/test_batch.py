@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from experiment import WRITE, make_repo, watch
+from experiment import WRITE, aggregate, make_repo, watch
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 SCALED = WRITE.replace("$X", "$((X * N))")
@@ -44,8 +43,7 @@ def test_one_push_and_one_round_trip(site, run_cli, tmp_path, ssh_counter):
             "monitor-flow", "--run-id", one["run_id"], "--wall-clock-budget-sec", "120", cwd=repo, timeout=180
         )
         assert seen.data["lifecycle_state"] == "complete"
-        told = run_cli("aggregate", "--run-id", one["run_id"], cwd=repo).data
-        rows = json.loads(Path(told["table_json"]).read_text())["rows"]
+        rows = aggregate(run_cli, repo, "--run-id", one["run_id"])["rows"]
         assert [row["metrics"]["y"]["mean"] for row in rows] == [factor, 2 * factor]
 
 
@@ -93,7 +91,7 @@ def test_inline_tasks_of_a_known_snapshot_and_two_snapshots(site, run_cli, tmp_p
         seen = run_cli("monitor-flow", "--run-id", one["run_id"], "--wall-clock-budget-sec", "60", cwd=repo)
         assert seen.data["lifecycle_state"] == "complete", one
     values = [
-        run_cli("aggregate", "--run-id", one["run_id"], cwd=repo).data["overall"]["y"]["mean"]
+        aggregate(run_cli, repo, "--run-id", one["run_id"])["overall"]["y"]["mean"]
         for one in (*first["results"], *more["results"])
     ]
     assert values == [0, 1, 2, 3, 1]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ from collections import Counter
 
 import pytest
 from campaign import Killed, check_replay, drive, events, expected, killer, make_campaign, told
+from experiment import make_repo
 
 from hpc_agent.campaign.journal import CampaignJournal, Submitted
 from hpc_agent.world import World
@@ -25,11 +29,11 @@ def world_of(world_home, repo):
     return World(cwd=repo, env=world_home.env)
 
 
-def finish(world, kills=None, seconds=200):
+def finish(world, seconds=200, **fields):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            answer = drive(world)
+            answer = drive(world, **fields)
         except Killed:
             continue
         if answer.decision.startswith("stop"):
@@ -112,6 +116,18 @@ def test_failed_trials_are_asked_once_more(site, tmp_path, world_home, run_cli):
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_failures_that_recovery_mends_are_no_failed_trials(site, tmp_path, world_home):
+    """Trial 1 ends once with its checkpoint; trial 2 has an error of its own."""
+    stops = 'test "$HPC_TRIAL" != 1 || test "$HPC_ATTEMPT" != 1 || exit 130; '
+    stops += 'test "$HPC_TRIAL" != 2 || { echo 2 >> "$WITNESS"; exit 3; }; '
+    fields = {"batch": 3, "stop_criteria": {"max_iters": 1}}
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", stops + "exec python3 loss.py", **fields)
+    ended = finish(world_of(world_home, repo), auto_resubmit=True)
+    assert ended.trials == {"complete": 2, "failed": 1}
+    assert sorted((tmp_path / "ran").read_text().split()) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_one_driver_at_a_time(site, tmp_path, world_home, run_cli):
     repo = make_campaign(tmp_path / "repo", tmp_path / "ran", "sleep 5; python3 loss.py", batch=2)
     first = run_cli("campaign-driver", "study", "--dry-run", cwd=repo).data
@@ -175,6 +191,21 @@ def test_a_run_whose_folder_is_gone(site, tmp_path, world_home, run_cli):
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_second_machine_goes_on(site, tmp_path, world_home, run_cli):
+    """It has the repo with the campaign's journal, and adopts the run that the first one had begun."""
+    repo = make_campaign(tmp_path / "one" / "repo", tmp_path / "ran", batch=2, stop_criteria={"max_iters": 2})
+    run_id = drive(world_of(world_home, repo)).submitted[0]
+    there = tmp_path / "two" / "repo"
+    shutil.copytree(repo, there, ignore=shutil.ignore_patterns("runs"))
+    elsewhere = World(cwd=there, env={**world_home.env, "HPC_JOURNAL_DIR": str(tmp_path / "journal")})
+    seen = run_cli("campaign-driver", "study", cwd=there, env=elsewhere.env).envelope["partial_errors"]
+    adopt = re.search("'hpc-agent (.*?)'", seen[0]["detail"])[1]
+    assert run_cli(*shlex.split(adopt), cwd=there, env=elsewhere.env).data["adopted"][0]["run_id"] == run_id
+    assert finish(elsewhere).trials == {"complete": 4}
+    assert sorted((tmp_path / "ran").read_text().split()) == list("0123")
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
 @pytest.mark.parametrize(
     ("submit", "said"), [({"executor": None}, "executor"), ({"cluster": "nowhere"}, "nowhere"), ({"x": 1}, "`x`")]
 )
@@ -229,3 +260,32 @@ def test_a_tick_is_one_look_and_one_submission(site, tmp_path, world_home, run_c
     assert counts[0] == (2, 1, 1), "prepare, push, submit"
     assert {count for count in counts[1:] if count[2]} == {(2, 0, 1)}
     assert {count for count in counts[1:] if not count[2]} == {(1, 0, 0)}
+
+
+# Each iteration tries two points beside the best one so far; the fourth one asks for the third one's points again.
+PRIOR = """import os
+from hpc_agent.experiment_kit import prior
+
+ITERATIONS = prior(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "own")[:2]
+BEST = min((row for one in ITERATIONS for row in one["rows"]), key=lambda row: row["metrics"]["y"], default=None)
+X = BEST["params"]["x"] if BEST else 8
+
+def total():
+    return 2
+
+def resolve(task_id):
+    return {"x": X - 1 - task_id, "iteration": len(ITERATIONS)}
+"""
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_campaign_whose_tasks_py_asks(site, tmp_path, run_cli):
+    repo = make_repo(tmp_path / "repo", PRIOR)
+    submit = {"cluster": "testbed", "executor": 'echo "{\\"y\\": $((X * X))}" > "$HPC_RESULT_DIR/metrics.json"'}
+    words = ["--strategy", "own", "--metrics", '[{"name": "y"}]', "--submit", json.dumps(submit)]
+    run_cli("campaign-init", "--campaign-id", "own", *words, cwd=repo)
+    assert run_cli("campaign-driver", "--campaign-id", "own", "--dry-run", cwd=repo).data["decision"] == "continue"
+    ended = run_cli("campaign-driver", "--campaign-id", "own", "--loop", cwd=repo).data
+    assert (ended["reason"], len(ended["submitted"]), ended["told"]) == ("exhausted", 3, 6)
+    assert ended["best"]["params"]["x"] == 2

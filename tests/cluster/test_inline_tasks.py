@@ -61,7 +61,9 @@ def test_a_snapshot_that_is_gone_is_pushed_again(site, run_cli, tmp_path):
 def test_a_second_machine_adopts_it_and_the_printed_command_submits_it(site, run_cli, tmp_path, world_home):
     repo = tmp_path / "repo"
     write(repo / "code.py", "")
-    sent = submit(run_cli, repo, EXECUTOR, *tasks(1, 3))
+    planned = submit(run_cli, repo, EXECUTOR, *tasks(1, 3), "--dry-run")
+    sent = run_cli(*shlex.split(planned["next_step"])[1:], cwd=tmp_path).data
+    assert (planned["run_id"], sent["deduped"]) == (sent["run_id"], False)
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     (event, *_) = [
         json.loads(line) for line in next(world_home.path.rglob(f"{sent['run_id']}.jsonl")).read_text().splitlines()
@@ -107,3 +109,22 @@ def test_parameters_are_checked_as_those_of_tasks_py(site, run_cli, tmp_path):
     )
     assert wrong.code == 1
     assert "rate" in wrong.envelope["message"]
+
+
+FUNCTION = """from hpc_agent.experiment_kit import register_run
+
+@register_run
+def train(lr: float) -> dict:
+    return {"loss": lr * 2}
+"""
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_packed_functions_are_forked_with_the_parameters_of_the_request(site, run_cli, tmp_path):
+    """FLAGS of tasks.py still say how a task is started; its grid is not read."""
+    repo = tmp_path / "repo"
+    write(repo / "train.py", FUNCTION)
+    run_cli("build-tasks-py", "--executors", "train.py:train", "--axes", '{"lr": [100]}', cwd=repo)
+    submit(run_cli, repo, "python3 .hpc/cli.py", "--tasks", '[{"lr": 1}, {"lr": 2}, {"lr": 3}]', "--pack", "3")
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    assert sorted(row["metrics"]["loss"]["mean"] for row in aggregate(run_cli, repo)["rows"]) == [2, 4, 6]

@@ -21,9 +21,11 @@ json.dump({"loss": loss}, open(os.environ["HPC_RESULT_DIR"] + "/metrics.json", "
 """
 
 
-def interviewed(repo: Path, kind: str) -> None:
+def interviewed(repo: Path, kind: str, **fields: object) -> None:
     made = {"at": "2026-01-31T12:00:00Z", "total_tasks": 1}
-    (repo / "interview.json").write_text(json.dumps({"goal": "Which rate?", "task_kind": kind, "_materialized": made}))
+    (repo / "interview.json").write_text(
+        json.dumps({"goal": "Which rate?", "task_kind": kind, "_materialized": made, **fields})
+    )
 
 
 def run_printed(run_cli, command: str, cwd: Path):
@@ -68,9 +70,13 @@ def test_three_calls_from_a_sweep_to_a_campaign_at_its_best(site, run_cli, tmp_p
         "values": [],
     }
     assert manifest["space"]["seed"]["values"] == [3]
+    assert manifest["budget"]["max_tasks"] == 10
     run_printed(run_cli, begun["next_command"], tmp_path)  # third call
     assert first_point(repo, begun["campaign_id"]) == best["params"]
+    run_cli("aggregate", "--run-id", best["run_id"], "--over", "seed", cwd=repo)
+    interviewed(repo, "rates", task_generator={"kind": "items_x_seeds", "params": {"items": [], "seeds": [3, 4]}})
     again = run_cli("recall", "--root", "root", cwd=tmp_path).data
+    assert again["starts"] == told["starts"], "a table over seeds has the same points"
     assert f"--campaign-id {manifest['campaign_id'].rpartition('-')[0]}-3" in again["next_command"]
 
 
@@ -104,13 +110,15 @@ def test_what_is_no_start_is_said(site, run_cli, tmp_path):
     interviewed(repo, "k")
     submit(run_cli, repo, WRITE)
     watch(run_cli, repo)
-    [table] = [Path(aggregate(run_cli, repo)["table_json"])]
+    table = Path(aggregate(run_cli, repo)["table_csv"]).with_name("table.json")
     told = run_cli("recall", "--root", "root", cwd=tmp_path).data
     assert (told["starts"], told["next_command"]) == ([], "")
     assert "measured y: --metric and --direction say what is best" in told["notes"][0]
     chosen = run_cli("recall", "--root", "root", "--metric", "y", "--direction", "maximize", cwd=tmp_path).data
     assert [start["value"] for start in chosen["starts"]] == [2, 1]
     assert run_printed(run_cli, chosen["next_command"], tmp_path)["created"]
+    without = run_cli("recall", "--root", "root", "--metric", "z", cwd=tmp_path).data
+    assert without["starts"] == []
     table.write_text('{"run_id": "r", "rows": [[]], "metrics": ["loss"]}')
     manifest = repo / ".hpc" / "campaigns" / "torn" / "manifest.json"
     manifest.parent.mkdir(parents=True)

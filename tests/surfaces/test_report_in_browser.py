@@ -19,8 +19,8 @@ from hpc_agent.world import World
 HOSTILE = "<img src=x onerror=document.title='hit'>"
 EXECUTOR = "bash run.sh"
 RUN = """echo "$NAME"
-[ "$X-$SEED" != 4-1 ] || { echo "ValueError: no value for $NAME" >&2; exit 1; }
-loss=$(awk "BEGIN { print ($X - 2) ^ 2 + $SEED / 10 }")
+[ "$X-$DEPTH-$SEED" != 4-0-1 ] || { echo "ValueError: no value for $NAME" >&2; exit 1; }
+loss=$(awk "BEGIN { print ($X - 2) ^ 2 + $DEPTH + $SEED / 10 }")
 printf '{"val_loss": %s, "%s": %s}' "$loss" "$NAME" "$X" >"$HPC_RESULT_DIR/metrics.json"
 """
 WIDTHS = (390, 1280)
@@ -65,7 +65,7 @@ def opened(chromium):
 @pytest.fixture
 def run_page(site, clusters_file, run_cli, tmp_path):
     """The page of a run of 60 tasks, one of which fails, and the answer of ``report``."""
-    points = [{"x": x, "name": HOSTILE, "seed": seed} for x in range(30) for seed in range(2)]
+    points = [{"x": n // 4, "name": HOSTILE, "depth": n // 2 % 2, "seed": n % 2} for n in range(60)]
     repo = make_repo(tmp_path / "repo", points, **{"run.sh": RUN})
     submit(run_cli, repo, EXECUTOR, "--pack", "20")
     watch(run_cli, repo)
@@ -83,7 +83,9 @@ def first_column(tab):
 @pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_the_page_of_a_run(run_page, opened):
     answer = run_page
-    assert answer["headline"].startswith("59 of 60 tasks are complete, 1 failed. Lowest val_loss: 0.05 at x = 2.")
+    assert answer["headline"].startswith(
+        "59 of 60 tasks are complete, 1 failed. Lowest val_loss: 0.05 at depth = 0, x = 2."
+    )
     assert answer["next_step"] == f"hpc-agent failures --run-id {answer['run_id']}"
     assert answer["bytes"] == Path(answer["report"]).stat().st_size < 500_000
     from axe_playwright_python.sync_playwright import Axe
@@ -110,19 +112,19 @@ def test_the_page_of_a_run(run_page, opened):
 
 
 def _the_table_sorts_filters_and_turns_pages(tab):
-    assert columns(tab)[:2] == ["val_loss", "x"]
+    assert columns(tab)[:3] == ["val_loss", "depth", "x"]
     assert tab.locator("#rows-told").inner_text() == "Rows 1 to 25 of 30"
     assert first_column(tab)[0] == "0.050 ± 0.071"
     assert tab.locator("#table th").first.get_attribute("aria-sort") == "ascending"
     tab.get_by_role("button", name="Next rows").press("Enter")
     assert len(first_column(tab)) == 5
-    assert first_column(tab)[-1].startswith("729")
-    tab.locator("#table th button").nth(1).press("Enter")
-    tab.locator("#table th button").nth(1).press("Enter")
-    assert tab.locator("#table th").nth(1).get_attribute("aria-sort") == "descending"
-    assert tab.locator("#table tbody tr").first.locator("td").nth(1).inner_text() == "29"
+    assert first_column(tab)[-1].startswith("145.0")
+    for _ in range(2):
+        tab.locator("#table th button").nth(2).press("Enter")
+    assert tab.locator("#table th").nth(2).get_attribute("aria-sort") == "descending"
+    assert tab.locator("#table tbody tr").first.locator("td").nth(2).inner_text() == "14"
     tab.locator("#filter").fill("x<4 val_loss>0.5")
-    assert sorted(tab.locator("#table tbody td:nth-child(2)").all_inner_texts()) == ["0", "1", "3"]
+    assert sorted(tab.locator("#table tbody td:nth-child(3)").all_inner_texts()) == ["0", "0", "1", "1", "2", "3", "3"]
     tab.locator("#filter").fill("nothing-such")
     assert tab.locator("#rows-told").inner_text() == "No row fits this filter"
     tab.locator("#filter").fill("")

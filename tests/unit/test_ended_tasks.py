@@ -1,10 +1,13 @@
 """What one look tells of the ended tasks of many runs."""
 
+import time
+
 import pytest
 
 from hpc_agent.node.look import ended_tasks, run_status
 from hpc_agent.node.look.ended_tasks import ended
 from hpc_agent.node.schedulers.base import QueueRow
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
 
@@ -58,6 +61,31 @@ def test_the_ends_that_were_not_told(root):
     assert ends["2"] == {"state": "failed", "why": "exit: exit code 3", "seconds": 1.0, "cpus": 4}
     assert look(root, {"run_id": "r", "known": "0-2"})["r"]["ended"] == {}
     assert list(look(root, {"run_id": "r", "known": "0,2"})["r"]["ended"]) == ["1"]
+
+
+def test_a_failure_is_told_when_it_is_final(root):
+    """A task that was killed may be put back into the queue; while nobody can ask, no failure is final."""
+    root, queue = root
+    run = RunFolder(str(root / "runs" / "r"))
+    killed = {
+        "state": "failed",
+        "cause": "terminated",
+        "seconds": 1.0,
+        "job": "7",
+        "element": 2,
+        "ended_at": time.time(),
+    }
+    write_json(run.record(2), {"task": 2, **killed})
+    assert list(look(root, {"run_id": "r"})["r"]["ended"]) == ["0", "1"]
+    write_json(run.record(2), {"task": 2, **killed, "ended_at": time.time() - 60})
+    assert list(look(root, {"run_id": "r"})["r"]["ended"]) == ["0", "1", "2"]
+
+    def broken(jobs):
+        raise NodeError("remote_command_failed", "squeue is ill")
+
+    queue.queue = broken
+    seen = look(root, {"run_id": "r"})["r"]
+    assert (list(seen["ended"]), seen["stale"]) == (["0", "1"], "squeue is ill")
 
 
 def test_a_record_that_cannot_be_read_now_is_told_later(root, monkeypatch):

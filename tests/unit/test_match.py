@@ -1,6 +1,8 @@
 """Rows of runs matched by their parameters, and the differences between them."""
 
+import json
 import math
+from unittest import mock
 
 import numpy
 import pytest
@@ -8,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from hpc_agent.contract import envelope
+from hpc_agent.contract.primitive import load_all
 from hpc_agent.node.shared.metric_table import Table
+from hpc_agent.node.shared.ranges import encode_ranges
+from hpc_agent.ops.aggregate import compare
+from hpc_agent.ops.aggregate.aggregate import Folded
 from hpc_agent.ops.aggregate.compare import _columns, _summary, _unmatched
 from hpc_agent.ops.aggregate.match import match
+from hpc_agent.world import World
 
 
 def table(*tasks, weights=None):
@@ -127,3 +135,35 @@ def test_rows_that_only_one_run_has_are_counted_by_run():
     assert _unmatched(found, ["a", "b"]) == [
         {"run": "a", "not_in": "b", "count": 1, "rows": [{"x": 1}]}, {"run": "b", "not_in": "a", "count": 1, "rows": [{"x": 3}]},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_an_answer_about_many_wide_runs_stays_short(tmp_path, monkeypatch, count):
+    ids = [f"a_sweep_with_a_long_name-{number:08x}" for number in range(count)]
+    wide = {f"parameter_{n}": "text " * 30 for n in range(30)}
+    folded = {}
+    for number, name in enumerate(ids):
+        points = [point for point in range(40) if point % 10 != number]
+        made = table(*(({**wide, "x": x, "own": name * 9}, {f"m{k}": x * k for k in range(20)}) for x in points))
+        wave = {
+            "wave": 0,
+            "tasks": 4000,
+            "included": encode_ranges(range(36)),
+            "failed": ",".join(map(str, range(100, 999, 2))),
+        }
+        folded[name] = Folded([wave], made, [], [])
+    runs = [mock.MagicMock(**{"record.run_id": name, "repo.root": tmp_path}) for name in ids]
+    monkeypatch.setattr(compare, "_runs", lambda request, world: runs)
+    monkeypatch.setattr(compare, "fold_run", lambda run, waves, over: folded[run.record.run_id])
+    answer = compare.compare(compare.CompareRequest(run_ids=ids), World(cwd=tmp_path))
+    line = envelope.success(load_all()["compare"], answer)
+    told = json.loads(line)["data"]
+    print(count, "runs:", len(line), "bytes,", len(told["rows"]), "rows")
+    assert len(line) <= 2000
+    assert (told["truncated"], told["row_count"]) == (True, 20 * 32 * (count - 1))
+    whole = json.loads((tmp_path / "results").glob("*/compare.json").__next__().read_text())
+    assert (len(whole["rows"]), len(whole["differs"]["own"]), len(whole["unmatched"])) == (
+        told["row_count"],
+        count,
+        2 * (count - 1),
+    )

@@ -219,6 +219,7 @@ def test_what_cannot_be_read_is_named(tmp_path, world):
     for name, text in {
         "torn": '{"goal": "x', "list": "[]", "foreign": '{"questions": []}', "typed": '{"goal": "g", "task_kind": 5}',
         "generator": '{"goal": "g", "task_generator": []}', "time": '{"goal": "g", "_materialized": {"at": "soon"}}',
+        "lone": '{"goal": "\\ud800"}', "said": '{"goal": "g", "transcript": 5}',
     }.items():  # fmt: skip
         (root / name).mkdir()
         (root / name / "interview.json").write_text(text)
@@ -229,10 +230,11 @@ def test_what_cannot_be_read_is_named(tmp_path, world):
     for _ in range(2):  # from the files, then from the index
         answer = ask(world, root)
         assert names(answer) == ["good"]
-        assert answer.unreadable == len(answer.partial_errors) == 9
+        assert answer.unreadable == len(answer.partial_errors) == 11
         told = " ".join(one.detail for one in answer.partial_errors)
         assert all(
-            f"/{name}/interview.json: " in told for name in ("torn", "list", "foreign", "typed", "generator", "time")
+            f"/{name}/interview.json: " in told
+            for name in ("torn", "list", "foreign", "typed", "generator", "time", "lone", "said")
         )
         assert "'\\udcff'" in told or "\\udcff" in told
 

@@ -149,3 +149,11 @@ def test_a_damaged_decision_hides_no_other(tmp_path, damaged):
     for name, text in (("a.json", damaged), ("b.json", '{"ended": [[4, 1, "walltime", "n1", 60.0]]}')):
         Path(folder.resubmits, name).write_text(text)
     assert Earlier(folder).of(4) == {1: {"cause": "walltime", "host": "n1", "seconds": 60.0}}
+
+
+def test_tasks_among_which_to_choose_are_not_named():
+    groups, blocked = decide(
+        [failed(0, "preempted"), failed(1, "code_error"), failed(2, "preempted")], Policy({"among": [1, 2]}), []
+    )
+    assert [group.ids for group in groups] == [[2]]
+    assert refused(blocked) == [("code_error", [1])]

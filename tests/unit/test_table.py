@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import math
+import tempfile
+from pathlib import Path
 from unittest import mock
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -363,3 +365,36 @@ def test_without_a_library_parquet_is_refused_in_a_sentence(monkeypatch):
     with pytest.raises(PreconditionFailed, match="needs pyarrow or duckdb") as caught:
         parquet.parquet_library()
     assert "pip install 'hpc-agent[parquet]'" in caught.value.remediation
+
+
+names = st.text("abcdefghijklmnop_", min_size=1, max_size=30)
+cells = st.one_of(
+    st.integers(), st.floats(), st.text(max_size=300), st.none(), st.booleans(), st.lists(st.integers(), max_size=99)
+)
+
+
+@given(
+    st.lists(names, min_size=1, max_size=60, unique=True), st.lists(names, min_size=1, max_size=80, unique=True), st.data(),
+    st.integers(1, 12), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_no_table_makes_a_long_answer_and_every_cut_is_told(parameters, metrics, data, points, sorts):
+    tasks = []
+    sample = st.lists(cells, min_size=len(parameters), max_size=len(parameters))
+    shared = data.draw(sample)
+    for point in range(points):
+        kwargs = dict(zip(parameters, data.draw(sample) if point < 2 else shared, strict=True))
+        metric = data.draw(st.sampled_from([math.nan, 1 / 3, math.inf, 123456789, -1e-300]))
+        tasks.append(({**kwargs, "point": point}, dict.fromkeys(metrics, metric)))
+    wanted = {"sort": "point", "direction": "max"} if sorts else {}
+    with tempfile.TemporaryDirectory() as folder:
+        told, size = answer(tasks, Path(folder), ",".join(str(100 + 2 * n) for n in range(200)), **wanted)
+    assert size <= 2000
+    assert len(told.get("rows", [])) >= 1
+    assert all(len(row) == len(told["columns"]) for row in told["rows"])
+    shown = len(told["columns"]) + len(told.get("constant", {})) + told.get("columns_left_out", 0)
+    assert shown >= len(parameters) + 1 + len(metrics)
+    if "truncated" not in told:
+        assert (len(told["rows"]), "columns_left_out" in told) == (points, False)
+        if points > 1:
+            assert {row[told["columns"].index("point")] for row in told["rows"]} == set(range(points))

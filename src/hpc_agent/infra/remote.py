@@ -26,7 +26,10 @@ PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = PACKAGE / "node"
 # Modules that executors may import on the cluster. They precede an installed hpc-agent and hide none of its other modules.
 KIT_PACKAGES = ("hpc_agent", *(f"hpc_agent/{name}" for name in ("models", "models/mapreduce", "node", "node/shared")))
-KIT_MODULES = ("models/mapreduce/metrics_io.py", "node/shared/moments.py")
+KIT_MODULES = (
+    "models/mapreduce/metrics_io.py",
+    *(f"node/shared/{name}.py" for name in ("errors", "files", "moments", "run_folder", "rungs")),
+)
 KIT_INIT = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 # What ``hpc_agent`` itself has of the kit, here and there.
 KIT_NAMES = "from hpc_agent.experiment_kit import main, read_kw_env, register_run, write_metrics\n"

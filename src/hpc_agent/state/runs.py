@@ -54,6 +54,13 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     inline_tasks: Annotated[bool, Meta(description="the parameters came with the request, not from tasks.py")] = False
     trials: Annotated[list[int], Meta(description="of a campaign's run: the number of each task's trial")] = []
     early_stop: Annotated[dict[str, Any] | None, Meta(description="the rule by which its tasks stop themselves")] = None
+    git: Annotated[
+        dict[str, Any], Meta(description="commit, dirty, changed files; or unknown: the reason. Empty: not recorded")
+    ] = {}
+    inputs: Annotated[
+        list[dict[str, Any]], Meta(description="declared inputs: path, files, bytes, sha256, sampled")
+    ] = []
+    reproduces: Annotated[str | None, Meta(description="the run of which this one is a repeat")] = None
     job_ids: list[str] = []
 
 

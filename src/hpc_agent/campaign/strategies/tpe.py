@@ -24,7 +24,9 @@ library = "optuna"
 class TpeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     startup: Annotated[int, Meta(ge=1)] = 10  # quasi-random trials before the model begins
     multivariate: bool | None = None  # one model of all parameters; by default for one metric
-    candidates: Annotated[int, Meta(ge=1)] = 24
+    candidates: Annotated[int, Meta(ge=1)] | None = (
+        None  # points that the model compares; 12 for each parameter, 24 to 96
+    )
 
 
 def check(manifest: Manifest) -> None:
@@ -52,7 +54,7 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
             seed=stream("tpe", manifest.seed, number, again),
             n_startup_trials=params.startup,
             multivariate=params.multivariate,
-            n_ei_candidates=params.candidates,
+            n_ei_candidates=params.candidates or min(max(24, 12 * len(space)), 96),
             constant_liar=True,
         )
         trial = study.ask(space)

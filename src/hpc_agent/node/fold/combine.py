@@ -14,6 +14,7 @@ from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord, read_record
 
 FORMAT = 2  # of a partial; one of another format is folded again
@@ -123,6 +124,7 @@ def fold(
     empty: List[int] = []
     names: Set[str] = set()
     problems = MetricProblems()
+    stopped_early = 0
     cpu = wall = 0.0
     for task in tasks:
         record = read_record(folder, task)
@@ -135,6 +137,7 @@ def fold(
         if not add_record(table, problems, record, weight_name):
             empty.append(task)
         names.update(record.kwargs or {})
+        stopped_early += bool(run.get("early_stop")) and STOPPED_AT in (record.metrics or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
@@ -142,6 +145,7 @@ def fold(
         "kwargs": sorted(names),
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
+        "stopped_early": stopped_early,
         "usage": {"cpu_seconds": round(cpu, 3), "task_seconds": round(wall, 3)},
     }
 

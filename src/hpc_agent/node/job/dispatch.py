@@ -44,6 +44,10 @@ def main(arguments: List[str]) -> int:
 
 
 def _run_tasks(element: Element) -> int:
+    if not os.path.exists(element.run.environment):
+        from .environment import look_once  # only the first elements of a run need its imports
+
+        look_once(element)
     if element.document.nfs_data_dir:
         from .staging import Staged  # only few clusters need its imports
 
@@ -158,6 +162,7 @@ def _collect(
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
     found = metrics.read(scratch, declared, earlier)
+    found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
     if found.problem and declared:  # without them the task is not complete
         return record._replace(state=FAILED, cause="no_output", message=found.problem)
     if os.path.lexists(final):

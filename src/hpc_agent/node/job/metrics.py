@@ -13,7 +13,9 @@ import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
+from ..shared.files import read_json
 from ..shared.metric_problems import COUNTED_AS_NAN, PLAIN_TEXT
+from ..shared.rungs import LAST_REPORT, STOPPED_AT
 
 DEFAULT_FILE = "metrics.json"
 MAX_BYTES = 4 << 20
@@ -76,6 +78,28 @@ def read(folder: str, declared: Optional[str], earlier: Optional[Tuple[int, ...]
         return Metrics(problem="%s is there but cannot be opened: %s" % (name, error.strerror))
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         return Metrics(problem="%s cannot be read: %s" % (name, error))
+
+
+def with_last_report(
+    found: Metrics, folder: str, declared: Optional[str], earlier: Optional[Tuple[int, ...]], attempt: int
+) -> Metrics:
+    """Return the metrics with the last reported value, where the file has none of that name, and with ``stopped_at``.
+
+    The report is that of ``report`` in the experiment kit. A task that ended itself early needs no metrics file.
+    ``earlier``: as for ``read``.
+    """
+    try:
+        last = read_json(os.path.join(folder, LAST_REPORT), {})
+        if last.get("attempt") != attempt:
+            return found
+        reported = {str(last["metric"]): _plain(last["value"])}
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        return found._replace(problem=found.problem or "%s cannot be read: %s" % (LAST_REPORT, error))
+    values = {**reported, **found.values}
+    if STOPPED_AT in last:
+        wrote = stamp(folder, declared) not in (None, earlier)
+        return found._replace(values={**values, STOPPED_AT: last[STOPPED_AT]}, problem=found.problem if wrote else None)
+    return found if found.problem else found._replace(values=values)
 
 
 def _read_json(path: str) -> Metrics:

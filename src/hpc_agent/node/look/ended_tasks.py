@@ -6,13 +6,14 @@ from typing import Any, Dict, List, Optional, Set
 from ..shared import task_record
 from ..shared.errors import NodeError
 from ..shared.ranges import decode_ranges
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from ..shared.task_states import COMPLETE, FAILED, LOST, UNKNOWN
 from .known_runs import statuses
+from .records import REQUEUEABLE
 from .report import status_answer
 from .run_status import RunStatus
 
-STOPPED_AT = "stopped_at"  # a task that ended itself early leaves this step among its metrics
 MESSAGE_LIMIT = 200
 
 
@@ -39,6 +40,7 @@ def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, A
     if whole["lifecycle_state"] == "abandoned":  # no trace of them for five minutes
         final.add(UNKNOWN)
     tasks = [task for task in range(status.total) if status.state[task] in final and task not in known]
+    tasks = [task for task in tasks if status.state[task] == COMPLETE or not _may_run_again(status, task)]
     ends = {str(task): _end(status, task, metrics) for task in tasks}
     return {
         "ended": {task: end for task, end in ends.items() if end},
@@ -48,6 +50,12 @@ def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, A
         "held": whole["held_for_canary"],
         "stale": (whole["stale"] or {}).get("error"),
     }
+
+
+def _may_run_again(status: RunStatus, task: int) -> bool:
+    """Return True for a failed task that may be in the queue again: nobody could ask, or accounting explains it later."""
+    facts = status.records.failed.get(task)
+    return bool(status.stale or (status.unexplained and facts and facts.cause in REQUEUEABLE))
 
 
 def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str, Any]]:

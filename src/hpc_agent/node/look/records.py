@@ -8,11 +8,12 @@ from ..shared import task_states
 from ..shared.files import from_document
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 
 # File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 MESSAGE_LIMIT = 300
 # Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
 REQUEUEABLE = ("terminated", "signal", "checkpointed")
@@ -57,12 +58,13 @@ class RecordScan(NamedTuple):
     failed: Dict[int, FailureFacts]  # the facts of each failed record
     mean_seconds: Optional[float]  # of the complete tasks
     oom_killed: List[int] = []  # complete tasks of which the kernel killed a process for memory
+    stopped_early: int = 0  # complete tasks that ended themselves early
 
 
 def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
-    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds, oom_killed}."""
+    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds, ...}."""
     state, failed, oom_killed = bytearray(total), {}, []
-    seconds, timed = 0.0, 0
+    seconds, timed, stopped_early = 0.0, 0, 0
     shards = cache.setdefault("shards", {})
     try:
         names = sorted(os.listdir(os.path.join(folder.path, "tasks")))
@@ -78,9 +80,10 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
                 state[int(text)] = task_states.FAILED
                 failed[int(text)] = FailureFacts.from_json(facts)
         oom_killed += decode_ranges(shard["oom_killed"])
+        stopped_early += shard["stopped_early"]
         seconds += shard["seconds"]
         timed += shard["timed"]
-    return RecordScan(state, failed, seconds / timed if timed else None, oom_killed)
+    return RecordScan(state, failed, seconds / timed if timed else None, oom_killed, stopped_early)
 
 
 def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
@@ -91,6 +94,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
     complete = set(decode_ranges(cached["complete"])) if cached else set()
     oom_killed = decode_ranges(cached["oom_killed"]) if cached else []
     seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
+    stopped_early = cached["stopped_early"] if cached else 0
     failed: Dict[str, Any] = {}
     for stem, kind in map(os.path.splitext, os.listdir(path)):
         # A complete record is final; a failed one may be replaced by a later attempt, so it is read again.
@@ -101,6 +105,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
         if record.state == COMPLETE:
             complete.add(int(stem))
             oom_killed += [int(stem)] if record.oom_kills else []
+            stopped_early += STOPPED_AT in (record.metrics or {})
             seconds += record.seconds or 0.0
             timed += 1
         else:
@@ -111,6 +116,7 @@ def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) 
         "complete": encode_ranges(complete),
         "failed": failed,
         "oom_killed": encode_ranges(oom_killed),
+        "stopped_early": stopped_early,
         "seconds": seconds,
         "timed": timed,
     }

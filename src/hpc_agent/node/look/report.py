@@ -33,6 +33,7 @@ def status_answer(status: RunStatus) -> Dict[str, Any]:
         "unknown_tasks": _bounded_ranges(state, task_states.UNKNOWN),
         "running_tasks": _bounded_ranges(state, RUNNING),
         "oom_killed_tasks": _bounded(encode_ranges(status.records.oom_killed)),
+        "stopped_early": status.records.stopped_early if status.run.early_stop else 0,
         "waiting": waiting,
         "reasons": reasons,
         "stuck": sum(int(row["count"]) for row in waiting if not row["passes"]),

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges
 from ..shared.run_folder import RunFolder
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 from .attempts import Attempts
 from .records import FailureFacts
@@ -46,7 +47,8 @@ def used_resources(
 
     A row has task, seconds, max_rss_mb (MiB), cpu_seconds, gpu_mem_mb (where it was measured), wait_sec (from the
     array's submission, so also for earlier jobs of the queue), kwargs (scalars only). The row of a failed task has its
-    class, and ``seconds_at_least``, ``max_rss_mb_at_least``: it might have used more.
+    class, and ``seconds_at_least``, ``max_rss_mb_at_least``: it might have used more. One that ended itself early has
+    ``seconds_at_least``.
     """
     endings = endings or {}
     submitted = {array.array: array.submitted_at for array in arrays}
@@ -57,6 +59,8 @@ def used_resources(
         record, ending = read_record(folder, task), endings.get(task)
         if record is not None and record.state == COMPLETE:
             row = {name: getattr(record, name) for name in ("seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
+            if STOPPED_AT in (record.metrics or {}):  # its whole work would have taken longer
+                row["seconds" + AT_LEAST] = row.pop("seconds")
             submitted_at = submitted.get(record.array)
             if submitted_at is not None and record.started_at:
                 row["wait_sec"] = round(max(0.0, record.started_at - submitted_at), 1)

@@ -49,6 +49,7 @@ class RunFolder(object):
         self.given_tasks = os.path.join(path, "tasks.jsonl")
         self.status_cache = os.path.join(path, "status_cache.json")
         self.lock = os.path.join(path, "submit.lock")
+        self.environment = os.path.join(path, "environment.json")
 
     def job(self, array: str) -> str:
         return os.path.join(self.jobs, check_id(array) + ".json")

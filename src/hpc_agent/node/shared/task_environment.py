@@ -41,8 +41,8 @@ MAX_VALUE_BYTES = 120000
 MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
-    "_combiner checkpoints claims digests.bin jobs logs new_plan.json outputs reductions resubmits run.json status_cache.json "
-    "submission.json submit.lock tasks tasks.jsonl work".split()
+    "_combiner checkpoints claims digests.bin environment.json jobs logs new_plan.json outputs reductions resubmits rungs "
+    "run.json status_cache.json submission.json submit.lock tasks tasks.jsonl work".split()
 )
 
 
@@ -178,6 +178,6 @@ def build(
     if run.trials:
         root = os.path.dirname(os.path.dirname(run_path))
         env.update(HPC_TRIAL=str(run.trials[task]), HPC_CAMPAIGN_DIR=campaign_folder(root, str(run.campaign_id)))
-        if run.early_stop:
-            env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
+    if run.early_stop:  # the rungs are in the campaign's folder, else in the run's
+        env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
     return env

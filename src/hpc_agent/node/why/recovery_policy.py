@@ -28,6 +28,8 @@ class Policy(object):
     def __init__(self, document: Dict[str, Any]) -> None:
         # The task ids that were named, or None for every failed task.
         self.select: Optional[Set[int]] = set(document.get("tasks") or []) or None
+        # As ``select``, but a task in it is treated like one that was not named.
+        self.among: Optional[Set[int]] = set(document.get("among") or []) or None
         # The class names that were named, or None: those that recovery handles by itself.
         self.classes: Optional[Set[str]] = set(document.get("classes") or []) or None
         # Resources that were given and so are not computed: mem_mb, walltime_sec, cpus, gpus.
@@ -38,7 +40,7 @@ class Policy(object):
         self.force = bool(document.get("force"))  # also what has no attempts left or failed in the same way before
 
     def wants(self, diagnosis: Diagnosis) -> bool:
-        by_id = self.select is None or diagnosis.task in self.select
+        by_id = all(chosen is None or diagnosis.task in chosen for chosen in (self.select, self.among))
         return by_id and (self.classes is None or diagnosis.found.name in self.classes)
 
 

@@ -19,17 +19,18 @@ from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
 from hpc_agent.ops.aggregate.reduce import ClusterReduceRequest, ReducerChoice, reduce_on_cluster
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
-from hpc_agent.ops.run.run_status import oom_notes, stale_errors
+from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
 from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
 RANGES_SHOWN = 100  # characters of the answer
-PROBLEMS_SHOWN = 2
+PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
+UNUSUAL_BYTES = 100
 MANY = 20  # rows
 # Facts of a reducer's answer that the table's answer has too.
 SAME_AS_REDUCED = (
@@ -238,7 +239,8 @@ def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateR
     rows = with_intervals(folded.table.rows())
     columns = table_columns(rows)
     selection = select(columns, request, "aggregate")
-    notes = [*oom_notes(folded.ranges("oom_killed")), *selection.notes, *_notes(rows, request)]
+    early = sum(wave.get("stopped_early", 0) for wave in folded.waves)
+    notes = [*oom_notes(folded.ranges("oom_killed")), *early_notes(early), *selection.notes, *_notes(rows, request)]
     document = _document(run, folded, request.over, rows, now)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(str(folder / "table.json"), msgspec.json.encode(document, order="sorted"))
@@ -298,17 +300,21 @@ def _answer(
         included_tasks=document["included_tasks"],
         failed_count=count(document["failed_tasks"]),
         missing_count=count(document["missing_tasks"]),
-        nan=_unusual(document["overall"], "nan_count"),
-        inf=_unusual(document["overall"], "inf_count"),
         metrics_problems=[_short(problem) for problem in document["metrics_problems"][:PROBLEMS_SHOWN]],
         metrics_problem_count=document["metrics_problem_count"],
-        combined_waves=encode_ranges(document["combined_waves"]) if request.wave else "",
+        combined_waves=first_ranges(encode_ranges(document["combined_waves"])) if request.wave else "",
         table_csv=str(folder / "table.csv"),
         table_parquet=str(folder / "table.parquet") if request.parquet else "",
         notes=notes,
         next_step=f"hpc-agent {verb} --run-id {document['run_id']}" if verb else "",
         partial_errors=errors,
     )
+    for name in ("nan", "inf"):
+        found = {
+            metric: facts[f"{name}_count"] for metric, facts in document["overall"].items() if facts[f"{name}_count"]
+        }
+        setattr(result, name, bounded(found, UNUSUAL_BYTES))
+        result.truncated = result.truncated or getattr(result, name) != found
     for name in ("failed_tasks", "missing_tasks", "without_metrics"):
         text = first_ranges(document[name])
         setattr(result, name, text)
@@ -328,13 +334,10 @@ def named_ranges(text: str) -> str:
     return shown if shown == text else f"{shown} and more"
 
 
-def _unusual(overall: dict[str, Any], name: str) -> dict[str, int]:
-    return {metric: facts[name] for metric, facts in overall.items() if facts[name]}
-
-
 def _short(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the problem without its ranges of tasks; ``task`` and ``count`` stay."""
-    return {key: value for key, value in problem.items() if key != "tasks"}
+    """Return the problem without its ranges of tasks, with the beginning of long text; ``task`` and ``count`` stay."""
+    short = {key: value[:PROBLEM_CHARACTERS] if isinstance(value, str) else value for key, value in problem.items()}
+    return {key: value for key, value in short.items() if key != "tasks"}
 
 
 def _notes(rows: Rows, request: AggregateRequest) -> list[str]:

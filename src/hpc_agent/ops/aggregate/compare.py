@@ -16,21 +16,22 @@ from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, fold_run, named_ranges
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select, shortened
 from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
-UNMATCHED_SHOWN, SUMMARIES_SHOWN = 3, 4
+UNMATCHED_SHOWN, GROUPS_SHOWN, SUMMARIES_SHOWN = 2, 3, 4
+POINT_BYTES, DIFFERS_BYTES, INCOMPLETE_BYTES = 80, 200, 250
 
 
 class CompareRequest(Request):
     """The runs, the parameters that only repeat, and the rows of the answer."""
 
     run_ids: Annotated[
-        list[str], doc("two or more runs of the repo; each is compared with the first", min_length=2, max_length=20)
+        list[str], doc("two or more runs of the repo; each is compared with the first", min_length=2, max_length=8)
     ]
     experiment_dir: ExperimentDir = "."
     over: Over = []
@@ -60,7 +61,7 @@ class CompareResult(Shown, omit_defaults=True, kw_only=True):
         ),
     ] = []
     unmatched: Annotated[
-        list[dict[str, Any]], doc("rows that only one run has: run, count, and the parameters of the first 3 (rows)")
+        list[dict[str, Any]], doc("rows that only one run has: run, count, and the parameters of the first 2 (rows)")
     ] = []
     incomplete: Annotated[dict[str, str], doc("run: tasks that are not in its rows")] = {}
     compare_csv: Annotated[str, doc("all rows; compare.json beside it has the unmatched ones too")]
@@ -110,18 +111,32 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
     result = CompareResult(
         runs=ids,
         row_count=len(matched.rows),
-        differs=matched.differs,
         summary=summary[:SUMMARIES_SHOWN],
-        unmatched=[{**entry, "rows": entry["rows"][:UNMATCHED_SHOWN]} for entry in unmatched],
-        incomplete=_incomplete(ids, folded),
         compare_csv=str(folder / "compare.csv"),
         notes=[*selection.notes, *_notes(request, folded)],
-        truncated=len(summary) > SUMMARIES_SHOWN or any(len(entry["rows"]) > UNMATCHED_SHOWN for entry in unmatched),
+        truncated=len(summary) > SUMMARIES_SHOWN,
         partial_errors=[error for one in folded for error in one.errors],
     )
+    _cut_into(result, matched.differs, unmatched, _incomplete(ids, folded))
     fill(result, columns, selection)
     world.progress.show(aligned(columns, selection.order))
     return result
+
+
+def _cut_into(
+    result: CompareResult, differs: dict[str, list[Any]], unmatched: list[dict[str, Any]], incomplete: dict[str, str]
+) -> None:
+    """Put into the answer what fits of these facts, which compare.json has whole."""
+    result.differs = bounded(
+        {name: [shortened(value) for value in found] for name, found in differs.items()}, DIFFERS_BYTES
+    )
+    result.incomplete = bounded(incomplete, INCOMPLETE_BYTES)
+    result.unmatched = [
+        {**entry, "rows": [bounded(point, POINT_BYTES) for point in entry["rows"][:UNMATCHED_SHOWN]]}
+        for entry in unmatched[:GROUPS_SHOWN]
+    ]
+    whole = result.differs == differs and result.incomplete == incomplete and result.unmatched == unmatched
+    result.truncated = result.truncated or not whole
 
 
 def _runs(request: CompareRequest, world: World) -> list[KnownRun]:

@@ -21,7 +21,7 @@ from hpc_agent.ops.run.fields import Positive, doc
 
 DIGITS, SPREAD_DIGITS = 6, 3
 ANSWER_BYTES = 1900  # the envelope needs some of 2,000
-HEADER_BYTES = 500
+HEADER_BYTES, CONSTANT_BYTES = 600, 250
 CELL_CHARACTERS = 60
 
 _CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -195,18 +195,17 @@ def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
     every row stand in ``constant`` instead.
     """
     total = len(columns[0].values) if columns else 0
-    constant = [c for c in columns if not c.metric and c.part != TASKS and total > 1 and _is_constant(c.values)]
-    kept, left_out = _fitting([c for c in columns if c not in constant and _is_telling(c, columns)], selection.sort)
-    cut = left_out > 0
-    shown.columns_left_out = left_out
+    same = [c for c in columns if not c.metric and c.part != TASKS and total > 1 and _is_constant(c.values)]
+    shown.constant = bounded({c.name: shortened(c.values[0]) for c in same}, CONSTANT_BYTES)
+    telling = [c for c in columns if c not in same and _is_telling(c, columns)]
+    kept = _fitting(telling, selection)
+    shown.columns_left_out = len(telling) + len(same) - len(kept) - len(shown.constant)
+    cut = shown.columns_left_out > 0 or any(shown.constant.get(c.name) != c.values[0] for c in same)
     shown.matching_rows = selection.matching
     if selection.sort:
         shown.sort, shown.direction = selection.sort.name, selection.direction
     shown.columns = [column.name for column in kept]
     lines: list[list[Any]] = []
-    cells = {id(c): _shortened(c.values[0]) for c in constant}
-    shown.constant = {column.name: cells[id(column)] for column in constant}
-    cut = cut or any(shown.constant[c.name] != c.values[0] for c in constant)
     room = ANSWER_BYTES - len(msgspec.json.encode(shown)) - len(b'"rows":[],"digits":6,"truncated":true,')
     for row in selection.order:
         line = [_cell(column, row) for column in kept]
@@ -245,25 +244,37 @@ def _is_telling(column: Column, columns: Sequence[Column]) -> bool:
     return values != tasks
 
 
-def _fitting(columns: list[Column], sort: Column | None) -> tuple[list[Column], int]:
-    """Return the columns whose names and one row of cells fit into HEADER_BYTES, and the number of the others."""
-    first = [c for c in columns if not c.metric or (sort and c.metric == sort.metric)]
+def bounded(facts: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Return the first entries, as many as ``limit`` bytes of JSON hold."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        limit -= len(msgspec.json.encode({name: value}))
+        if limit >= 0:
+            found[name] = value
+    return found
+
+
+def _fitting(columns: list[Column], selection: Selection) -> list[Column]:
+    """Return the columns that fit into HEADER_BYTES with their names and the cells of the first row, at least two."""
+    sort = selection.sort
+    metric = sort.metric if sort else ""
+    ranked = sorted(columns, key=lambda c: (c is not sort, bool(c.metric), c.metric != metric))
     kept: list[Column] = []
     size = 0
-    for column in [*first, *(c for c in columns if c not in first)]:
-        size += len(column.name) + 3
+    for column in ranked:
+        size += len(msgspec.json.encode([column.name, *[_cell(column, row) for row in selection.order[:1]]]))
         if size <= HEADER_BYTES or len(kept) < 2:
             kept.append(column)
-    return [column for column in columns if column in kept], len(columns) - len(kept)
+    return [column for column in columns if column in kept]
 
 
 def _cell(column: Column, row: int) -> Any:
     value = column.values[row]
     if column.metric and isinstance(value, float) and math.isfinite(value):
         return float(f"{value:.{SPREAD_DIGITS if column.part in ('std', 'ci95') else DIGITS}g}")
-    return value if column.metric else _shortened(value)
+    return value if column.metric else shortened(value)
 
 
-def _shortened(value: Any) -> Any:
+def shortened(value: Any) -> Any:
     text = cell_text(value)
     return f"{text[:CELL_CHARACTERS]}..." if isinstance(text, str) and len(text) > CELL_CHARACTERS else value

@@ -204,10 +204,7 @@ def _remedy(run_id: str, found: dict[str, Any]) -> str:
         return f"Run 'hpc-agent monitor-flow --run-id {run_id}', then 'hpc-agent aggregate --run-id {run_id}'."
     if found["failed"]:
         return f"Run 'hpc-agent failures --run-id {run_id}', then mend and resubmit what it names."
-    if found["violations"]:
-        task = decode_ranges(next(iter(found["violations"].values())))[0]
-        return f"See 'hpc-agent logs --run-id {run_id} --task-id {task}'."
-    if found["unexpected"]:
-        return f"Move the records of those tasks away on the cluster, then run 'hpc-agent status --run-id {run_id}'."
+    if tasks := next(filter(None, [*found["violations"].values(), found["unexpected"], found["unreadable"]]), ""):
+        return f"See 'hpc-agent logs --run-id {run_id} --task-id {decode_ranges(tasks)[0]}'."
     again = " --force" if found["waves"]["damaged"] else ""
     return f"Run 'hpc-agent aggregate --run-id {run_id}{again}'."

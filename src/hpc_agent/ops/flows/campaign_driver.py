@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated
 
 from hpc_agent import errors
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, Trial, apply
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
-from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, next_step, tell_of
-from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.campaign.step import AskNow, Step, Stop, Submit
+from hpc_agent.contract.primitive import Effect, primitive
 from hpc_agent.ops.campaign.known_campaign import CampaignScoped
-from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook, problem_of
+from hpc_agent.ops.flows.campaign_steps import CampaignDriverResult, Driver
 from hpc_agent.ops.monitor.monitor_flow import PollInterval
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.outage import REPEATED
@@ -29,27 +28,14 @@ class CampaignDriverRequest(CampaignScoped):
 
     dry_run: Annotated[bool, doc("name the next step only: no SSH, nothing is written")] = False
     loop: Annotated[bool, doc("go on until the campaign has ended")] = False
+    auto_resubmit: Annotated[
+        bool, doc("submit failed tasks again as 'resubmit' does, before their trials count as failed")
+    ] = False
     retry_failed: Annotated[bool, doc("ask every failed trial once more, also of a campaign that has ended")] = False
     poll_interval_sec: Annotated[PositiveFloat | None, doc("with loop: first pause between looks")] = None
     wall_clock_budget_sec: Annotated[float, doc("with loop: stop driving after so long; the jobs go on", gt=0)] = (
         86400.0
     )
-
-
-class CampaignDriverResult(Result):
-    campaign_id: str
-    decision: Annotated[str, doc("wait_in_flight, stop_converged, ..., or at_work: another driver has the campaign")]
-    reason: Annotated[str, doc("of a stop: target, plateau, max_iters, budget, abort, exhausted")] = ""
-    detail: str = ""
-    told: Annotated[int, doc("ends of trials that were written now")] = 0
-    asked: int = 0
-    submitted: Annotated[list[str], doc("runs of this call")] = []
-    trials: Annotated[dict[str, int], doc("number in each state")] = {}
-    best: Annotated[dict[str, Any] | None, doc("trial, values, params; of several metrics the best by the first")] = (
-        None
-    )
-    ticks: int = 0
-    next_step: str = ""
 
 
 @primitive(
@@ -67,26 +53,29 @@ def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDri
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
     manifest = read_manifest(repo, request.campaign_id)
-    if manifest.is_own:
-        raise errors.PreconditionFailed(
-            f"the tasks.py of {repo.root} chooses the trials of {manifest.campaign_id}, not a strategy",
-            field="campaign_id",
-            remediation=f"See its next step: 'hpc-agent campaign-advance --campaign-id {manifest.campaign_id}'.",
-        )
     if request.dry_run:
         return _dry_run(world, repo, manifest)
     with _lock(repo, manifest) as is_mine:
         if not is_mine:
             detail = "another driver is at work on this campaign"
             return CampaignDriverResult(campaign_id=manifest.campaign_id, decision=AT_WORK, detail=detail)
-        driver = Driver(world, repo, manifest)
+        driver = _driver_of(world, repo, manifest)
+        driver.auto_resubmit = request.auto_resubmit
         if request.retry_failed:
             driver.retry_failed()
         return _loop(driver, request) if request.loop else driver.answer(driver.tick(), 1)
 
 
+def _driver_of(world: World, repo: RepoLayout, manifest: Manifest) -> Driver:
+    if not manifest.is_own:
+        return Driver(world, repo, manifest)
+    from hpc_agent.ops.flows.own_campaign import OwnCampaign
+
+    return OwnCampaign(world, repo, manifest)
+
+
 def _dry_run(world: World, repo: RepoLayout, manifest: Manifest) -> CampaignDriverResult:
-    driver = Driver(world, repo, manifest)
+    driver = _driver_of(world, repo, manifest)
     step = driver.next()
     answer = driver.answer(step, 0)
     if driver.history.open_runs:
@@ -133,145 +122,3 @@ def _loop(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResul
         if isinstance(step, Stop) or driver.person_first or elapsed >= request.wall_clock_budget_sec:
             return driver.answer(step or driver.next(), ticks)
         world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
-
-
-class Driver:
-    """A campaign with its journal, its history, and what this call has done."""
-
-    def __init__(self, world: World, repo: RepoLayout, manifest: Manifest) -> None:
-        self.world, self.manifest = world, manifest
-        self.runs = CampaignRuns(world, repo, manifest)
-        self.journal = CampaignJournal(world, repo, manifest.campaign_id)
-        self.history = self.journal.history()
-        self.told = self.asked = 0
-        self.submitted: list[str] = []
-        self.problems: list[PartialError] = []
-        self.person_first = ""  # what a person has to do before the campaign can go on
-
-    @property
-    def acted(self) -> int:
-        return self.told + self.asked + len(self.submitted)
-
-    def next(self) -> Step:
-        return next_step(self.manifest, self.history, self.world.now())
-
-    def tick(self) -> Step:
-        """Tell what has ended, then do next steps until the campaign waits or stops. Return the last step."""
-        for line in self.runs.begun(self.history):
-            self._write([line])
-            self.submitted.append(line.run_id)
-        self._look()
-        while True:
-            step = self.next()
-            if isinstance(step, AskNow):
-                self._write(step.asks)
-                self.asked += len(step.asks)
-            elif isinstance(step, Submit):
-                line = self.runs.submit(step)
-                self._write([line])
-                self.submitted.append(line.run_id)
-            else:
-                if isinstance(step, Stop) and self.history.stopped is None:
-                    self._write([step.line])
-                return step
-
-    def _write(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            apply(self.history, line, self.journal.append(line))
-
-    def _look(self) -> None:
-        """Write the ends of trials in the order of their numbers, and submit arrays that were kept back."""
-        self.problems, self.person_first = [], ""
-        looks = self.runs.look(self.history)
-        tells = [tell for run_id, seen in looks.items() for tell in self._tells(run_id, seen)]
-        tells.sort(key=lambda tell: tell.trial)
-        self._write(tells)
-        self.told += len(tells)
-        for run_id, seen in looks.items():
-            if problem := problem_of(run_id, seen):
-                self.problems.append(problem)
-            if seen.to_submit:
-                self.runs.go_on(run_id, release_canary=False)
-            elif seen.held:
-                self._judge_canary(run_id)
-
-    def _tells(self, run_id: str, seen: RunLook) -> Iterator[Tell]:
-        trials = self.history.runs[run_id]
-        for task, end in seen.ended.items():
-            state = "failed" if end.state == "failed" else "complete"
-            trial, step = self.history.trials[trials[task]], end.stopped_at
-            facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step, "why": end.why}
-            yield tell_of(self.manifest, trial, state, end.metrics, **facts)
-        nothing_comes = seen.code == "run_not_found" or (seen.held and not seen.counts.get("running"))
-        if nothing_comes and self.runs.was_given_up(run_id):
-            left = [self.history.trials[number] for task, number in enumerate(trials) if task not in seen.ended]
-            yield from (tell_of(self.manifest, t, "failed", {}, why="its run was given up") for t in left if t.is_open)
-
-    def _judge_canary(self, run_id: str) -> None:
-        """Submit the other arrays of a run once the trial of its canary is complete; a person looks at a failed one."""
-        canary = self.history.trials[self.history.runs[run_id][0]]
-        if canary.state in ("complete", "stopped"):
-            self.runs.go_on(run_id, release_canary=True)
-        elif canary.state == "failed":
-            self.person_first = f"hpc-agent verify-canary --run-id {run_id}"
-            remedy = f"read '{self.person_first}', correct the cause, then run 'hpc-agent mark-run-terminal --run-id "
-            remedy += (
-                f"{run_id}' and 'hpc-agent campaign-driver --retry-failed --campaign-id {self.manifest.campaign_id}'"
-            )
-            self.problems.append(PartialError("canary_failed", f"the canary of {run_id}: {canary.why}; {remedy}"))
-
-    def retry_failed(self) -> None:
-        """Ask every failed trial of this campaign once more."""
-        tried = {trial.origin for trial in self.history.trials}
-        failed = [trial for trial in self.history.trials if trial.state == "failed" and trial.is_own]
-        again = [trial for trial in failed if f"again:{trial.number}" not in tried]
-        first, iteration = len(self.history.trials), self._next_iteration()
-        lines = [_again(trial, first + place, iteration) for place, trial in enumerate(again)]
-        if lines:
-            self._write(lines)
-            self.asked += len(lines)
-
-    def _next_iteration(self) -> int:
-        waiting = self.history.unsubmitted
-        return waiting[0].iteration if waiting else max(self.history.iterations, default=-1) + 1
-
-    def look_within_sec(self) -> float | None:
-        """Return the seconds after which a look would come late, by the mean time of the trials so far."""
-        seconds = [trial.seconds for trial in self.history.trials if trial.seconds]
-        if not seconds:
-            return None
-        mean = sum(seconds) / len(seconds)
-        if self.manifest.mode == "async":  # half of the time in which the queue runs dry
-            return mean * max(1, self.manifest.ahead) / self.manifest.width / 2
-        return mean / 10
-
-    def counts(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for trial in self.history.trials:
-            found[trial.state] = found.get(trial.state, 0) + 1
-        return found
-
-    def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
-        verdict = getattr(step, "decision", None)
-        best, campaign_id = self.history.best(self.manifest), self.manifest.campaign_id
-        verb = "status" if isinstance(step, Stop) else "driver"
-        return CampaignDriverResult(
-            campaign_id=campaign_id,
-            decision=verdict.decision if verdict else "continue",
-            reason=verdict.reason if verdict else "",
-            detail=verdict.detail if verdict else "",
-            told=self.told,
-            asked=self.asked,
-            submitted=self.submitted,
-            trials=self.counts(),
-            best={"trial": best.number, "values": best.values, "params": best.params} if best else None,
-            ticks=ticks,
-            next_step=self.person_first or f"hpc-agent campaign-{verb} --campaign-id {campaign_id}",
-            partial_errors=self.problems,
-        )
-
-
-def _again(trial: Trial, number: int, iteration: int) -> Ask:
-    return Ask(
-        trial=number, iteration=iteration, params=trial.params, attrs=trial.attrs, origin=f"again:{trial.number}"
-    )

@@ -13,8 +13,9 @@ from hpc_agent.contract.primitive import PartialError
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound, SpecInvalid
 from hpc_agent.infra.remote import root_of
 from hpc_agent.infra.transport import quote
-from hpc_agent.node.shared.ranges import encode_ranges
+from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run, node_of, node_of_record
+from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials
 from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.ops.run.submission import advance
@@ -146,10 +147,31 @@ class CampaignRuns:
 
     def go_on(self, run_id: str, release_canary: bool) -> None:
         """Submit the arrays of a run that were kept back."""
+        advance(self._known(run_id), release_canary)
+
+    def resubmit(self, run_id: str, seen: RunLook) -> RunLook:
+        """Submit failed tasks again, except those that need a person. Return the look without the ends of those."""
+        failed = [task for task, end in seen.ended.items() if end.state == "failed"]
+        if not failed:
+            return seen
+        run = self._known(run_id)
+        groups = resubmit_failed(run, {"among": failed, "caps": limits_of(run)}).groups
+        again = {task for group in groups for task in decode_ranges(group["tasks"])}
+        return msgspec.structs.replace(seen, ended={task: end for task, end in seen.ended.items() if task not in again})
+
+    def _known(self, run_id: str) -> KnownRun:
         record = self._record(run_id)
-        advance(
-            KnownRun(self.repo, self.journal, record, node_of_record(self.world, self.repo, record)), release_canary
-        )
+        return KnownRun(self.repo, self.journal, record, node_of_record(self.world, self.repo, record))
+
+    def problem_of(self, run_id: str, look: RunLook) -> PartialError | None:
+        """Return what a person has to know of a look at a run."""
+        said = look.error or look.stale or ""
+        if look.code == "run_not_found" and self.journal.find(run_id) is None:
+            adopt = f"hpc-agent reconcile --remote --cluster {self.node.cluster.name} --run-id {run_id}"
+            said = f"another machine submitted it: '{adopt}' adopts it"
+        elif look.code == "run_not_found":
+            said += f"; if it does not come back, 'hpc-agent mark-run-terminal --run-id {run_id}': its trials count as failed"
+        return PartialError(look.code or "remote_command_failed", f"{run_id}: {said}") if said else None
 
     def was_given_up(self, run_id: str) -> bool:
         """Return True for a run that mark-run-terminal took off the list: a person says that nothing comes of it."""
@@ -158,11 +180,3 @@ class CampaignRuns:
     def _record(self, run_id: str) -> RunRecord:
         found = self.journal.find(run_id)
         return found or RunRecord(run_id=run_id, cluster=self.node.cluster.name)
-
-
-def problem_of(run_id: str, look: RunLook) -> PartialError | None:
-    """Return what a person has to know of a look at a run."""
-    said = look.error or look.stale
-    if look.code == "run_not_found":
-        said = f"{said}; if it does not come back, 'hpc-agent mark-run-terminal --run-id {run_id}': its trials count as failed"
-    return PartialError(look.code or "remote_command_failed", f"{run_id}: {said}") if said else None

@@ -15,7 +15,7 @@ from hpc_agent.campaign.journal import CampaignJournal
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.transport import quote
-from hpc_agent.node.shared.metric_names import REPEATING, direction_of
+from hpc_agent.node.shared.metric_names import REPEATING, direction_of, main_metric
 from hpc_agent.ops.memory.interviews import Facts
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.journal import Journal
@@ -29,6 +29,8 @@ MOST_POINTS = 3
 MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONG_SCALE = 100  # a positive parameter that spans such a factor is searched on a logarithmic scale
+LEAST_TASKS = 10
+LONGEST_NAME = 50
 WORDS = {"min": "minimize", "max": "maximize"}
 
 
@@ -153,11 +155,14 @@ def _of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, facts: F
         return _Source([], repo, None)
     name, direction = metric
     points: dict[str, list[tuple[float, int, dict[str, Any]]]] = {}
-    repeating = {key: row["kwargs"][key] for row in rows[:1] for key in row["kwargs"] if key in REPEATING}
+    # A table over seeds has no seeds: the first one is in the interview.
+    folded = {key: facts.space[key].few[0] for key in document.get("over") or () if key in facts.space}
+    rows = [{**row, "kwargs": {**folded, **row["kwargs"]}} for row in rows]
+    repeating = {key: row["kwargs"][key] for row in rows[:1] for key in row["kwargs"] if key in {*REPEATING, *folded}}
     for row in rows:
         figures = row["metrics"].get(name) or {}
         if isinstance(figures.get("mean"), (int, float)) and math.isfinite(figures["mean"]):
-            key = json.dumps({k: v for k, v in row["kwargs"].items() if k not in REPEATING}, sort_keys=True)
+            key = json.dumps({k: v for k, v in row["kwargs"].items() if k not in repeating}, sort_keys=True)
             points.setdefault(key, []).append((float(figures["mean"]), int(figures["count"]), row["kwargs"]))
     starts = [
         Start(
@@ -175,26 +180,25 @@ def _of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, facts: F
     starts.sort(key=lambda start: start.value if direction == "minimize" else -start.value)
     manifest = None
     with contextlib.suppress(HpcError, msgspec.ValidationError):
-        manifest = _manifest_of_run(repo, run_id, name, direction, [row["kwargs"] for row in rows])
+        kwargs = [{**row["kwargs"], **repeating} for row in rows]
+        manifest = _manifest_of_run(repo, run_id, name, direction, kwargs)
     return _Source(starts[:MOST_POINTS], repo, manifest)
 
 
 def _metric(document: dict[str, Any], wanted: Wanted, facts: Facts) -> tuple[str, str] | None:
-    """Return the metric of a table that is asked for, else the interview's, else the first whose name says what is best."""
+    """Return the metric of a table that is asked for, else the interview's, else the main one, and its direction."""
     there = [str(name) for name in document["metrics"]]
     asked = wanted.metric or facts.interview.abort_if.get("metric")
-    for name in there if asked not in there else [str(asked)]:
-        if wanted.metric in (None, name) and (found := direction_of(name)):
-            return name, wanted.direction or WORDS[found]
-    if wanted.direction and wanted.metric in there:
-        return str(wanted.metric), wanted.direction
-    return None
+    name = str(asked) if asked in there else None if wanted.metric else main_metric(there)
+    found = direction_of(name) if name else None
+    direction = wanted.direction or (WORDS[found] if found else None)
+    return (name, direction) if name and direction else None
 
 
 def _manifest_of_run(
     repo: RepoLayout, run_id: str, metric: str, direction: str, kwargs: list[dict[str, Any]]
 ) -> Manifest:
-    """Return the campaign that would search the observed ranges of a run's parameters.
+    """Return the campaign that would search the observed ranges of a run's parameters, with as many tasks as the run.
 
     Raises an HpcError (the run's sidecar cannot be read), or ValidationError (a value that no search space has).
     """
@@ -208,18 +212,18 @@ def _manifest_of_run(
     submit = {name: value for name, value, usual in settings if value != usual}
     submit |= {"cluster": sidecar.cluster, "executor": sidecar.executor}
     names = dict.fromkeys(name for one in kwargs for name in one)
-    space = {name: _observed(name, [one[name] for one in kwargs if name in one]) for name in names}
+    space = {name: _observed([one[name] for one in kwargs if name in one]) for name in names}
     metrics = [{"name": metric, "direction": direction}]
     document = {"campaign_id": sidecar.run_name, "space": space, "metrics": metrics, "submit": submit}
-    return msgspec.convert(document, Manifest)
+    budget = {"max_tasks": max(LEAST_TASKS, sidecar.task_count)}  # a campaign without a limit would go on for ever
+    return msgspec.convert({**document, "budget": budget}, Manifest)
 
 
-def _observed(name: str, values: list[Any]) -> dict[str, Any]:
+def _observed(values: list[Any]) -> dict[str, Any]:
     """Return the search space of a parameter: between its extremes if it is a number, else the values that it had."""
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    if name in REPEATING or not numbers or min(values) == max(values):
-        distinct = list({json.dumps(value): value for value in values}.values())
-        return {"type": "categorical", "values": distinct[:1] if name in REPEATING else distinct}
+    if not numbers or min(values) == max(values):
+        return {"type": "categorical", "values": list({json.dumps(value): value for value in values}.values())}
     low, high = min(values), max(values)
     is_int = all(isinstance(value, int) for value in values)
     is_log = {"log": True} if low > 0 and high / low >= LONG_SCALE else {}
@@ -236,9 +240,9 @@ def _command(start: Start, source: _Source, world: World) -> str:
     here = RepoLayout(world.cwd.resolve())
     repo = here if here.hpc.is_dir() else source.repo
     name, number = manifest.campaign_id, 2
-    while campaign_folder(repo, f"{name}-{number}").exists():
+    while campaign_folder(repo, new := f"{name[:LONGEST_NAME]}-{number}").exists():
         number += 1
-    words = ["hpc-agent", "campaign-init", "--campaign-id", f"{name}-{number}"]
+    words = ["hpc-agent", "campaign-init", "--campaign-id", new]
     if repo.root != here.root:
         words += ["--experiment-dir", str(repo.root)]
     if start.campaign_id:
@@ -263,6 +267,14 @@ def _flags(manifest: Manifest) -> Iterator[str]:
             "start",
             "manifest_schema_version",
         ):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)
             flag = f"--{name.replace('_', '-')}"
             yield from [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _short(value: Any) -> Any:
+    """Return a document without fields that say nothing: null, false, an empty list."""
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _short(item) for name, item in value.items()}
+    return {name: item for name, item in kept.items() if item is not None and item is not False and item != []}

@@ -136,14 +136,17 @@ class _Walk:
             if not file or file != folder.file or (facts is None and not folder.problem):
                 folder = folder._replace(file="", facts=None, problem=None)
                 with open(name, "rb") as handle:  # noqa: PTH123
-                    facts, self.words[path] = read_facts(handle.read())
+                    facts, words = read_facts(handle.read())
                 facts.interview.campaign_dir = path
+                words.encode()  # raises UnicodeEncodeError for what no index can hold
                 folder = folder._replace(file=file, facts=msgspec.json.encode(facts))
+                self.words[path] = words
         except FileNotFoundError:  # removed since the folder was read
             return folder
         except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
-            folder, facts = folder._replace(problem=str(reason)), None
+            reason = str(reason).encode(errors="backslashreplace").decode()
+            folder, facts = folder._replace(problem=reason), None
         if facts is None:
             self.problems.append(f"{name}: {folder.problem}")
         else:

@@ -104,7 +104,7 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
         },
         Interview,
     )
-    said = [turn.get("text") for turn in document.get("transcript") or [] if isinstance(turn, dict)]
+    said = [turn.get("text") for turn in _list(document, "transcript") if isinstance(turn, dict)]
     words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
     text = "\n".join(str(word) for word in words if word).lower()
     facts = Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space)
@@ -117,6 +117,14 @@ def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"its {name} is not an object")
     return value or {}
+
+
+def _list(document: dict[str, Any], name: str) -> list[Any]:
+    """Return a field that is a list, or missing. Raises ValueError."""
+    value = document.get(name)
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f"its {name} is not a list")
+    return value or []
 
 
 def seconds_of(text: str) -> float:
@@ -150,7 +158,7 @@ def _space(document: dict[str, Any]) -> dict[str, Values]:
     for axes in (document.get("axes"), params.get("axes"), params.get("ranges"), {"seed": params.get("seeds")}):
         for name, values in axes.items() if isinstance(axes, dict) else ():
             _take(found, name, values)
-    for item in params.get("items") or []:
+    for item in _list(params, "items"):
         for name, value in item.items() if isinstance(item, dict) else ():
             found.setdefault(name, Values()).add(value)
     return found

@@ -166,7 +166,7 @@ def _fits(one: Found, request: RecallRequest, since: float | None) -> bool:
 
 def _notes(found: list[Found], fitting: list[Found], since: float | None) -> list[str]:
     """Return notes about interviews that a filter cannot judge, and about the kinds there are where none fits."""
-    notes = []
+    notes = [] if found else ["no interview.json lies there: 'hpc-agent interview' writes one with the tasks of a repo"]
     timeless = sum(one.facts.at is None for one in found) if since is not None else 0
     if timeless:
         notes.append(f"{timeless} interviews have no time, so --since leaves them out")

@@ -16,13 +16,12 @@ UNSTATED = "unstated"
 
 
 def rollup(found: Sequence[Facts]) -> dict[str, Any]:
-    """Return the counts and quantiles of all interviews."""
+    """Return the counts and quantiles of all interviews; what none of them says is left out."""
     seen = [facts.interview for facts in found]
     counts = [one.task_count for one in seen if one.task_count is not None]
     times = [facts.at for facts in found if facts.at is not None]
     span = {"earliest": iso(min(times)), "latest": iso(max(times))} if times else {}
-    return {
-        "count": len(found),
+    told = {
         "task_kind_distribution": _histogram(one.task_kind for one in seen),
         "operators": _histogram(one.operator for one in seen),
         "produced_by_kinds": _histogram(one.produced_by_kind for one in seen),
@@ -34,6 +33,7 @@ def rollup(found: Sequence[Facts]) -> dict[str, Any]:
         "task_count": _with_unstated(quantiles(counts), len(found) - len(counts)),
         "materialized_at": _with_unstated(span, len(found) - len(times)),
     }
+    return {"count": len(found), **{name: facts for name, facts in told.items() if facts.keys() - {UNSTATED}}}
 
 
 def _histogram(values: Iterable[Any]) -> dict[str, int]:

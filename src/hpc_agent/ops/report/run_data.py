@@ -18,8 +18,8 @@ from hpc_agent.view.report.sections import flattened
 
 SURVEY_TIMEOUT_SEC = 1800.0
 NOT_RECORDED = "not recorded"
-# What a run's environment.json may tell, and how the page names it.
-ENVIRONMENT = ("git commit", "interpreter", "packages", "modules loaded", "CPU and GPU model")
+# What a run's environment.json tells, where there is one.
+ENVIRONMENT = ("interpreter", "packages", "modules loaded", "CPU and GPU model")
 JOBS_SHOWN = 6
 
 
@@ -148,7 +148,9 @@ def _provenance(run: KnownRun, sidecar: Sidecar | None, found: dict[str, Any]) -
         sections.append(Section(title="Code", facts=[("sidecar", "not on this machine, or of another version")]))
     else:
         code = [("Snapshot", sidecar.snapshot), ("Tree", sidecar.tree_sha), ("tasks.py", sidecar.tasks_py_sha),
-                ("Parameters", sidecar.cmd_sha), ("hpc-agent", sidecar.hpc_agent_version)]  # fmt: skip
+                ("Parameters", sidecar.cmd_sha), ("hpc-agent", sidecar.hpc_agent_version),
+                ("Git commit", _git(getattr(sidecar, "git", {}))),
+                ("Declared inputs", _inputs(getattr(sidecar, "inputs", None)))]  # fmt: skip
         units = {"walltime_sec": ("walltime", duration), "mem_mb": ("memory", mebibytes)}
         asked = [(units[name][0], units[name][1](value)) if name in units else (name, str(value))
                  for name, value in sidecar.resources.items() if value]  # fmt: skip
@@ -156,7 +158,33 @@ def _provenance(run: KnownRun, sidecar: Sidecar | None, found: dict[str, Any]) -
                   ("variables (names only)", ", ".join(sorted(sidecar.env)))]  # fmt: skip
         sections.append(Section(title="Code", facts=[(name, value or NOT_RECORDED) for name, value in code]))
         sections.append(Section(title="Asked for", facts=[(name, value) for name, value in asked if value]))
-    environment = found["environment"]
-    told = [(name, NOT_RECORDED) for name in ENVIRONMENT] if environment is None else flattened(environment, "")
-    sections.append(Section(title="Environment on the node", facts=told))
+    sections.append(Section(title="Environment on the node", facts=_environment(found["environment"])))
     return sections
+
+
+def _git(found: dict[str, Any]) -> str:
+    """Return the commit and the state of the tree; the reason where there is none."""
+    if not found.get("commit"):
+        return str(found.get("unknown", ""))
+    changed = found.get("changed") or []
+    return f"{found['commit']}{f', with {len(changed)} changed files' if found.get('dirty') else ', nothing changed'}"
+
+
+def _inputs(found: list[dict[str, Any]] | None) -> str:
+    if not found:
+        return "" if found is None else "none"
+    return ", ".join(
+        f"{one.get('path')} (sha256 {str(one.get('sha256'))[:16]}, {one.get('bytes')} bytes)" for one in found
+    )
+
+
+def _environment(document: Any) -> list[tuple[str, str]]:
+    """Return the facts of environment.json; what is not known there is told."""
+    if not isinstance(document, dict):
+        told = "" if document is None else str(document)
+        return [*([("record", told)] if told else []), *((name, NOT_RECORDED) for name in ENVIRONMENT)]
+    known = {"at": _when(document["at"])} if isinstance(document.get("at"), (int, float)) else {}
+    facts = flattened(
+        {name.replace("_", " "): value for name, value in {**document, **known}.items() if name != "format"}
+    )
+    return [(name, NOT_RECORDED if text == "null" else text) for name, text in facts]

@@ -343,6 +343,17 @@ def check_points(
     return [Finding(STOCHASTIC, "warning", "points_repeated", message, fix, evidence)]
 
 
+def check_early_stop(frozen: FrozenRun) -> list[Finding]:
+    """Find a rule of early stopping that no file of the repo asks about."""
+    rule = frozen.request.early_stop or (frozen.trials and frozen.trials.early_stop)
+    signs = {"should_stop", "experiment_kit"}
+    if not rule or signs & (set(re.findall(r"\w+", frozen.request.executor)) | _words_of(frozen, signs)):
+        return []
+    message = "early_stop has no effect: no script of the repo calls should_stop() of hpc_agent.experiment_kit"
+    fix = "In the training loop, call report(step, value), then 'if should_stop(): break'."
+    return [Finding(SIGNATURES, "warning", "early_stop_unused", message, fix)]
+
+
 def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
     """Return the findings of every check that needs neither the cluster nor a task's run."""
     frozen, request = planned.frozen, planned.request
@@ -352,6 +363,7 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_signatures(frozen),
         *check_inputs(frozen),
         *check_series_axes(frozen),
+        *check_early_stop(frozen),
         *check_history(
             request.resources.walltime_sec, planned.evidence, planned.arrays.pack, frozen.constraints.max_walltime_sec
         ),

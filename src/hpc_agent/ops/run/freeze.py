@@ -6,11 +6,20 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hpc_agent.errors import ClusterUnknown, ConfigInvalid, ExecutorNotFound, SpecInvalid
+import msgspec
+
+from hpc_agent.errors import (
+    ClusterUnknown,
+    ConfigInvalid,
+    ExecutorNotFound,
+    RemoteCommandFailed,
+    SpecInvalid,
+    SshUnreachable,
+)
 from hpc_agent.experiment.grid.resolved_tasks import ResolvedTasks, given_tasks, resolve_tasks
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executors import check_command, check_program
@@ -19,6 +28,7 @@ from hpc_agent.infra.clusters import Cluster, get_cluster
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints
 from hpc_agent.infra.remote import Node, runtime_sha
 from hpc_agent.node.shared import task_environment
+from hpc_agent.ops.run.declared_inputs import hash_declared, notes_of
 from hpc_agent.ops.run.run_request import RunRequest, Trials
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, experiment_root, local_path
 from hpc_agent.state.run_sha import compute_content_sha, compute_run_id
@@ -27,7 +37,8 @@ from hpc_agent.world import World
 MAX_TASKS = 1_000_000
 # Fields of the request that make another run where they differ, beside the tasks, the files and the shared paths.
 IDENTIFYING = ("cluster", "executor", "result_dir_template", "env", "outputs", "modules", "conda_env", "campaign_id")
-FREEZE_ERRORS = (SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid)
+# Those of the connection: inputs that lie on the cluster are hashed there.
+FREEZE_ERRORS = (SpecInvalid, ExecutorNotFound, ClusterUnknown, ConfigInvalid, SshUnreachable, RemoteCommandFailed)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class FrozenRun:
     notes: list[str]
     executors: list[str]
     trials: Trials | None = None
+    inputs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def snapshot(self) -> str:
@@ -71,7 +83,9 @@ class FrozenRun:
 
 @contextlib.contextmanager
 def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> Iterator[FrozenRun]:
-    """Resolve the tasks, hash the files and check the request, without a network. A campaign's run has ``trials``.
+    """Resolve the tasks, hash the files and check the request. A campaign's run has ``trials``.
+
+    No network is used, unless a declared input lies on the cluster.
 
     Raises the FREEZE_ERRORS.
     """
@@ -82,6 +96,9 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
     check_command(request.executor)
     check_env(request.env)
     _check_outputs(repo, request)
+    for text in request.inputs:
+        if not text.startswith("/"):
+            _in_repo(repo, text, "inputs")
     shared = _shared(repo, request, cluster)
     limit = min(constraints.max_tasks, MAX_TASKS)
     given = request.tasks
@@ -92,6 +109,8 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
         tree = scan_tree(repo.root, [*shared, *output_folders(request)], cache)
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
+        inputs = hash_declared(node, repo.root, request.inputs, shared, cache.with_name("inputs.json"))
+        notes += notes_of(inputs, shared, tree.files())
         name = request.run_name
         name = check_identifier(name, "run_name") if name else repo.remote_name.rpartition("-")[0]
         yield FrozenRun(
@@ -110,6 +129,8 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
                 "results": [request.results.metrics_file, request.results.weight],
                 "shared": shared,
                 **{name: getattr(request, name) for name in IDENTIFYING},
+                **({"inputs": {one["path"]: one["sha256"] for one in inputs}} if inputs else {}),
+                **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
                 **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
             },
             run_name=name,
@@ -117,6 +138,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
             notes=notes,
             executors=read_tasks_file(repo.tasks).executors,
             trials=trials,
+            inputs=inputs,
         )
 
 

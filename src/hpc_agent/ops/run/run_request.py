@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
+from hpc_agent.campaign.manifest import EarlyStop
 from hpc_agent.contract.primitive import Request
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.run.command_line import command_line
@@ -54,10 +55,19 @@ class RunRequest(Request):
     shared_paths: Annotated[
         list[str], doc("big folders to link and not freeze; NAME=/path/on/cluster where one is there already")
     ] = []
+    inputs: Annotated[
+        list[str],
+        doc(
+            "data to hash: files, folders, patterns in the repo or a shared path, or /on/the/cluster; changed data: a new run"
+        ),
+    ] = []
     env: Annotated[dict[str, str], doc("variables for every task (no secrets: they are recorded)")] = {}
     modules: Annotated[list[str] | None, doc("environment modules; the cluster's by default")] = None
     conda_env: Annotated[str | None, doc("conda environment; the cluster's first by default")] = None
     campaign_id: Annotated[Name | None, doc("tag of a series of runs")] = None
+    early_stop: Annotated[
+        EarlyStop | None, doc('tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit')
+    ] = None
     rerun: Annotated[bool, doc("run again although the same run exists")] = False
     resolve_timeout_sec: Annotated[float, doc("limit for reading tasks.py", gt=0, le=3600)] = 60.0
 

@@ -35,6 +35,7 @@ class StatusResult(Result):
     to_submit: Annotated[int, doc("arrays that are planned and not submitted yet")] = 0
     held_for_canary: Annotated[int, doc("arrays that wait for verify-canary")] = 0
     resubmitted: Annotated[int, doc("tasks that were submitted again, each time counted")] = 0
+    stopped_early: Annotated[int, doc("complete tasks that ended themselves by the rule of early_stop")] = 0
     stale: Annotated[dict[str, Any] | None, doc("set when the scheduler could not be asked: since, error")] = None
     mean_task_seconds: float | None = None
     eta_seconds: Annotated[
@@ -53,7 +54,7 @@ class StatusResult(Result):
 # Fields that the node side's answer and the result share; a run of an older version has no answer for the second part.
 SAME = ("lifecycle_state", "failed_tasks", "running_tasks", "unknown_tasks", "failures_by_cause", "samples", "reasons",
         "mean_task_seconds", "stale", "job_ids")  # fmt: skip
-NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted")
+NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted", "stopped_early")
 
 
 def ask_status(run: KnownRun) -> StatusResult:
@@ -91,6 +92,15 @@ def oom_notes(tasks: str) -> list[str]:
     shown = tasks if len(tasks) <= NOTE_CHARACTERS else tasks[:NOTE_CHARACTERS].rpartition(",")[0] + " and more"
     said = f"tasks {shown} ended well, but the kernel killed a process of each for memory: a worker, perhaps"
     return [f"{said}. Look at their results; a run with more --mem-mb would not lose it"]
+
+
+def early_notes(tasks: int) -> list[str]:
+    """Return a note about a number of tasks in a table that ended themselves early."""
+    if not tasks:
+        return []
+    return [
+        f"{tasks} task{'s' * (tasks > 1)} ended early, by the rule of early_stop: their metrics are those of step stopped_at"
+    ]
 
 
 def estimates(

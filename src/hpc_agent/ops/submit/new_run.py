@@ -15,6 +15,7 @@ import msgspec
 
 from hpc_agent._version import __version__
 from hpc_agent.errors import HpcError, StorageFull
+from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
 from hpc_agent.infra.remote import answer_in
 from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
@@ -203,7 +204,9 @@ class NewRun:
             plan=planned.shape(),
             inline_tasks=request.tasks is not None,
             trials=frozen.trials.numbers if frozen.trials else [],
-            early_stop=frozen.trials.early_stop if frozen.trials else None,
+            early_stop=(frozen.trials and frozen.trials.early_stop) or msgspec.to_builtins(request.early_stop),
+            git=git_state(frozen.repo.root, self.world.env, frozen.tree.files()),
+            inputs=frozen.inputs,
         )
 
 

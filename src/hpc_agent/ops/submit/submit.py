@@ -12,11 +12,12 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
 from hpc_agent.ops.run.command_line import command_line
+from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
-from hpc_agent.ops.run.run_request import SubmitRequest, Trials
+from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
 from hpc_agent.ops.run.submission import ask_advance, kept_back
 from hpc_agent.ops.submit.new_run import NewRun, Submitted
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
@@ -120,8 +121,12 @@ def finished(begun: Begun, sent: Submitted) -> SubmitResult:
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
     """Return the result of a submission that pushes and submits nothing."""
     frozen, journal = planned.frozen, Journal(world, planned.frozen.repo)
-    step = command_line("submit", msgspec.structs.replace(planned.request, dry_run=False))
-    run_id, earlier = which_run(journal, frozen, planned.request.rerun)
+    request = msgspec.structs.replace(planned.request, dry_run=False)
+    run_id, earlier = which_run(journal, frozen, request.rerun)
+    step = command_line("submit", request)
+    if request.tasks is not None:
+        step = saved_command(request, world.cwd, journal.folder / "specs" / f"{run_id}.json")
+        step += " --rerun" if request.rerun else ""
     if earlier and earlier.submitted_at:
         plan, told = _plan_as_submitted(planned, run_id, {})
         notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
@@ -208,5 +213,10 @@ def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
         return []
     if earlier.run_id.startswith(frozen.run_id()):
         return [f"the same as {earlier.run_id}, run again as asked"]
-    changed = "the code" if earlier.tree_sha != frozen.tree.sha else "the command or its settings"
-    return [f"same parameters as {earlier.run_id}, but {changed} changed: this is a new run"]
+    data = changes(earlier.inputs, frozen.inputs)
+    changed = "the command or its settings changed"
+    if data:
+        changed = f"the inputs differ ({'; '.join(data[:3])})"
+    elif earlier.tree_sha != frozen.tree.sha:
+        changed = "the code changed"
+    return [f"same parameters as {earlier.run_id}, but {changed}: this is a new run"]

@@ -53,3 +53,7 @@ def embedded(identifier: str, document: Any) -> Markup:
         json.dumps(document, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c").replace("&", "\\u0026")
     )
     return tag("script", {"type": "application/json", "id": identifier}, Markup(text))
+
+
+def figure(title: str, chart: Markup, caption: str) -> Markup:
+    return tag("figure", {}, tag("h3", {}, title), chart, tag("figcaption", {}, caption))

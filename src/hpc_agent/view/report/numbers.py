@@ -11,6 +11,7 @@ from typing import Any
 from hpc_agent.node.shared.binning import quantile
 
 MINUS, TIMES, PLUS_MINUS = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
+HYPHEN = "\N{NON-BREAKING HYPHEN}"
 NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TIME_STEPS = (
@@ -104,7 +105,11 @@ def duration(seconds: float) -> str:
 
 def core_time(hours: float) -> str:
     """Return core-hours, or core-seconds where the hours would be a small fraction."""
-    return f"{number(hours, 3)}{NBSP}core-hours" if hours >= 0.1 else f"{number(hours * 3600, 3)}{NBSP}core-seconds"
+    return (
+        f"{number(hours, 3)}{NBSP}core{HYPHEN}hours"
+        if hours >= 0.1
+        else f"{number(hours * 3600, 3)}{NBSP}core{HYPHEN}seconds"
+    )
 
 
 def percent(share: float) -> str:

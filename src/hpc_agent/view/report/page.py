@@ -7,7 +7,7 @@ import hashlib
 import time
 from importlib.resources import files
 
-from hpc_agent.view.report import results, sections
+from hpc_agent.view.report import explorer, results, sections
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, joined, tag
 
@@ -50,8 +50,8 @@ def _parts(data: ReportData, left_out: list[str]) -> list[tuple[str, str, Markup
         ("missing", "What is missing", sections.missing(data)),
         ("history", "History", sections.campaign(data)) if data.campaign else None,
         ("results", "Results", results.table(data, left_out)),
-        ("parameters", "Metric against parameters", results.explorer(data, left_out)) if results.has_axes(data) else None,
-        ("distribution", "Distribution", results.distribution(data, left_out)) if data.binned["metrics"] else None,
+        ("parameters", "Metric against parameters", explorer.explorer(data, left_out)) if explorer.has_axes(data) else None,
+        ("distribution", "Distribution", explorer.distribution(data, left_out)) if data.binned["metrics"] else None,
         ("time", "Waves and tasks over time", sections.time_line(data, left_out)) if data.time_line else None,
         ("resources", "Asked and used", sections.resources(data)) if data.usage else None,
         ("failures", "Failures", sections.failures(data)) if data.groups else None,

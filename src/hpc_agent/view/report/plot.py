@@ -124,10 +124,20 @@ class Plot:
     def text(self, x: float, y: float, text: str, kind: str) -> None:
         self.parts.append(tag("text", {"x": float(x), "y": float(y), "class": kind}, text))
 
-    def svg(self, kind: str = "") -> Markup:
+    def svg(self) -> Markup:
         box = f"0 0 {self.width} {self.height:.0f}"
-        attributes = {"viewBox": box, "role": "img", "aria-label": self.label, "class": f"chart {kind}".strip()}
+        attributes = {
+            "viewBox": box,
+            "role": "img",
+            "aria-label": self.label,
+            "class": "chart wide" if self.width > WIDTH else "chart",
+        }
         return tag("svg", attributes, joined(self.parts))
+
+
+def on_both_screens(narrow: Markup, wide: Markup) -> Markup:
+    """Return two pictures of the same, of which each screen shows one."""
+    return joined([tag("div", {"class": "only-narrow"}, narrow), tag("div", {"class": "only-wide"}, wide)])
 
 
 def line_of(points: Sequence[Pixels]) -> str:

@@ -10,9 +10,9 @@ from hpc_agent.view.report import results
 from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
 from hpc_agent.view.report.data import ReportData
-from hpc_agent.view.report.markup import Markup, joined, tag
+from hpc_agent.view.report.markup import Markup, figure, joined, tag
 from hpc_agent.view.report.numbers import core_time, count, duration, fence, mebibytes, number, percent
-from hpc_agent.view.report.plot import Plot
+from hpc_agent.view.report.plot import Plot, on_both_screens
 
 STATES = ("complete", "stopped", "running", "failed", "unknown", "open", "pending")
 PACKAGES_OPEN = 30
@@ -104,7 +104,7 @@ def _states(data: ReportData) -> Markup:
         wide = 800 * data.counts.get(name, 0) / max(1, data.total)
         plot.path(f"M{at:.1f} 0h{max(1.0, wide - 1):.1f}v12h{-max(1.0, wide - 1):.1f}z" if wide else "", f"fill {name}")
         at += wide
-    return plot.svg("wide")
+    return plot.svg()
 
 
 def missing(data: ReportData) -> Markup:
@@ -130,9 +130,7 @@ def time_line(data: ReportData, left_out: list[str]) -> Markup:
     started = [wave for wave in data.waves if wave.get("first") is not None]
     if len(started) > drawn.WAVES_SHOWN:
         left_out.append(f"the bars of {len(started) - drawn.WAVES_SHOWN:,} of {len(started):,} waves")
-    charts = [tag("div", {"class": f"only-{kind}"}, drawn.time_line(found, started, width))
-              for kind, width in (("narrow", 400), ("wide", 860))]  # fmt: skip
-    wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
+    picture = on_both_screens(*(drawn.time_line(found, started, width) for width in (400, 860)))
     waited = [w["first"] - w["submitted"] for w in started if w.get("submitted") and w["first"] >= w["submitted"]]
     said = "Attempts that have ended, by their records."
     if waited:
@@ -142,7 +140,7 @@ def time_line(data: ReportData, left_out: list[str]) -> Markup:
             if len(waited) > 1 and duration(min(waited)) != duration(max(waited))
             else "."
         )
-    return tag("figure", {}, charts[0], wide, tag("figcaption", {}, said))
+    return tag("figure", {}, picture, tag("figcaption", {}, said))
 
 
 def resources(data: ReportData) -> Markup:
@@ -154,15 +152,15 @@ def resources(data: ReportData) -> Markup:
         limit = asked.get("walltime_sec", [None, None])[1]
         unit = drawn.unit_of_time(max(found["max"], limit or 0.0))
         chart = drawn.asked_against_used(found, limit, "walltime", unit, duration, nouns)
-        figures.append(_figure("Walltime", chart, _advice(found, limit, duration, who, asked.get("walltime_sec"))))
+        figures.append(figure("Walltime", chart, _advice(found, limit, duration, who, asked.get("walltime_sec"))))
     if found := usage["memory_mb"]:
         limit = asked.get("mem_mb", [None, None])[1]
         unit = (1024.0, "GiB") if max(found["max"], limit or 0.0) >= 4096 else (1.0, "MiB")
         chart = drawn.asked_against_used(found, limit, "memory", unit, mebibytes, nouns)
         said = _advice(found, limit, mebibytes, who, asked.get("mem_mb")) + " Of the largest process."
-        figures.append(_figure("Memory", chart, said))
+        figures.append(figure("Memory", chart, said))
     if sum(usage["core_hours"].values()):
-        figures.append(_figure("Cores", drawn.core_hours(usage["core_hours"]), _waste(usage)))
+        figures.append(figure("Cores", drawn.core_hours(usage["core_hours"]), _waste(usage)))
     if not figures:
         return tag("p", {}, "No task has left measurements yet.")
     return tag("div", {"class": "charts"}, joined(figures))
@@ -235,29 +233,25 @@ def campaign(data: ReportData) -> Markup:
     assert told is not None
     figures = []
     if told.trials and data.main:
-        charts = [
-            tag("div", {"class": f"only-{kind}"},
-                history.history(told.trials, told.best, told.failed, data.main, told.target, width))
-            for kind, width in (("narrow", 400), ("wide", 860))
-        ]  # fmt: skip
-        wide = Markup(charts[1].replace('class="chart"', 'class="chart wide"'))
+        picture = on_both_screens(
+            *(
+                history.history(told.trials, told.best, told.failed, data.main, told.target, width)
+                for width in (400, 860)
+            )
+        )
         said = "Each dot is a trial that ended; the line is the best so far."
         low, high = fence([value for _, value in told.trials], 3.0)
         far = sum(not low <= value <= high for _, value in told.trials)
         said += f" {count(far, 'dot')} on the edge: the value lies beyond it." if far else ""
         said += f" Crosses at the foot: {count(len(told.failed), 'failed trial')}." if told.failed else ""
-        figures.append(tag("figure", {}, charts[0], wide, tag("figcaption", {}, said)))
+        figures.append(tag("figure", {}, picture, tag("figcaption", {}, said)))
     if told.both:
         said = "Line: the trials that no other trial beats in both."
-        figures.append(_figure("Objectives", history.pareto(told.both, told.front, told.objectives), said))
+        figures.append(figure("Objectives", history.pareto(told.both, told.front, told.objectives), said))
     if told.budget:
         rows = [(name, f"{number(used)} of {number(limit)}") for name, used, limit in told.budget]
         figures.append(joined([tag("h3", {}, "Budget"), _facts(rows)]))
     return joined(figures) if figures else tag("p", {}, "No trial has ended yet.")
-
-
-def _figure(title: str, chart: Markup, caption: str) -> Markup:
-    return tag("figure", {}, tag("h3", {}, title), chart, tag("figcaption", {}, caption))
 
 
 def flattened(document: Any, name: str = "") -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc_agent.node.shared.binning import share_of
-from hpc_agent.view.report.markup import Markup, tag
+from hpc_agent.view.report.markup import Markup
 from hpc_agent.view.report.numbers import cell, fence, number
 from hpc_agent.view.report.plot import CHARACTER, HEIGHT, WIDTH, Plot, Scale, axis_scale, centres, clipped, line_of
 
@@ -19,7 +19,9 @@ BEST_LINES = 10
 N, MEAN, LOW, Q25, MEDIAN, Q75, HIGH = range(7)
 
 Axis = dict[str, Any]
-Row = tuple[Sequence[Any], float]  # the values of the axes, in their order, and the metric
+Row = tuple[
+    Sequence[Any], float, float
+]  # the values of the axes in their order, the metric, its deviation over replicates
 
 
 def names_of(axis: Axis) -> list[str]:
@@ -43,17 +45,21 @@ def effect(
     label = f"{metric} against {axis['name']}: " + "; ".join(
         f"{name}: {number(row[MEDIAN])}" for name, row in zip(names_of(axis), figures, strict=True) if row
     )
-    y = Scale.padded(min(row[LOW] for _, row in known), max(row[HIGH] for _, row in known))
+    single = all(row[N] == 1 for _, row in known) and axis["kind"] == "number"
+    bars = [(values[at], value - room, value + room) for values, value, room in points if single and room]
+    y = Scale.padded(min([row[LOW] for _, row in known] + [low for _, low, _ in bars]),
+                     max([row[HIGH] for _, row in known] + [high for _, _, high in bars]))  # fmt: skip
     if axis["kind"] == "text":
         return _categories(axis, figures, metric, y, label)
     plot, x = Plot(label), axis_scale(axis)
     plot.frame(x, y, axis["name"], metric)
-    if any(row[N] > 1 for _, row in known):
+    plot.path("".join(f"M{x(value):.1f} {y(low):.1f}V{y(high):.1f}" for value, low, high in bars), "whisker")
+    if not single:
         upper = [(x(centre), y(row[Q75])) for centre, row in known]
         lower = [(x(centre), y(row[Q25])) for centre, row in reversed(known)]
         plot.path(line_of([*upper, *lower]) + "Z", "band")
         extremes = [(x(centre), y(row[end])) for centre, row in known for end in (LOW, HIGH)]
-        plot.dots([(x(values[at]), y(value)) for values, value in points] or extremes, "faint")
+        plot.dots([(x(values[at]), y(value)) for values, value, _ in points] or extremes, "faint")
     plot.line([(x(centre), y(row[MEDIAN])) for centre, row in known], "line s0")
     plot.dots([(x(centre), y(row[MEDIAN])) for centre, row in known], "s0")
     return plot.svg()
@@ -171,7 +177,7 @@ def _ramp(plot: Plot, ends: Sequence[str]) -> None:
 
 def parallel(axes: Sequence[Axis], rows: Sequence[Row], metric: str, direction: str | None, width: int) -> Markup:
     """Draw a line for each row through all axes and the metric; the best ten stand out, the others are shaded by rank."""
-    values = [value for _, value in rows]
+    values = [value for _, value, _ in rows]
     scales = [*(axis_scale(axis) for axis in axes), Scale.padded(min(values), max(values))]
     label = f"Parallel coordinates: {len(rows)} rows through {', '.join(axis['name'] for axis in axes)} to {metric}"
     plot = Plot(label, width, HEIGHT + 30)
@@ -213,8 +219,3 @@ def _through(row: Row, axes: Sequence[Axis], scales: Sequence[Scale], places: Se
             at = axis["values"].index(value) if value in axis["values"] else len(axis["values"]) - 1
         pixels.append((place, scale(at)))
     return line_of([*pixels, (places[-1], scales[-1](row[1]))])
-
-
-def key_of(names: Sequence[str]) -> Markup:
-    """Return a key of coloured words."""
-    return tag("p", {"class": "key"}, *(tag("span", {"class": f"k{at}"}, name) for at, name in enumerate(names)))

@@ -79,7 +79,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     rows = [wave for wave in waves if wave.get("first") is not None][:WAVES_SHOWN]
     gap = 17
     plot = Plot(
-        f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 220 + gap * len(rows)
+        f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 224 + gap * len(rows)
     )
     plot.bottom = 180.0
     x, y = Scale(0, end, "time"), Scale(0, math.ceil(max(*running, 1)), "count")
@@ -95,7 +95,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     if failed:
         plot.text(plot.right, 13, "red ticks: a task failed", "label tfail end")
     for at, wave in enumerate(rows):
-        top = 222.0 + gap * at
+        top = 226.0 + gap * at
         began, ended = (wave[name] - found["start"] for name in ("first", "last"))
         left, right = x(max(0.0, began)), max(x(ended), x(max(0.0, began)) + 1.5)
         plot.path(f"M{left:.1f} {top - 11:.0f}H{right:.1f}v14H{left:.1f}z", "wave")

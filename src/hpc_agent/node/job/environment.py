@@ -1,0 +1,191 @@
+"""Record once per run in what the tasks run: node, modules, interpreter and packages, in ``environment.json``.
+
+The first element that gets there looks; a look that fails leaves its reasons in the file, and never fails a task.
+Values of environment variables are not recorded.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from contextlib import suppress
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..shared import task_environment
+from ..shared.files import remove_quietly, write_json
+from .element import Element
+
+LOOK_SEC = 30.0
+# A look that has not ended after this time was killed with its element: another element looks.
+GIVEN_UP_SEC = 120.0
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*\Z")
+# Programs that start a command in another environment: the look starts by them too.
+_WRAPPERS = frozenset("conda mamba micromamba uv poetry pipenv pixi hatch apptainer singularity".split())
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_OPERATOR = re.compile(r"[;&|()<>]+\Z")
+
+
+def look_once(element: Element) -> None:
+    """Write ``environment.json`` unless another element does. Never raises."""
+    path = element.run.environment
+    with suppress(Exception):
+        if not _begin(path + ".claim"):
+            return
+        temporary = "%s.%d.%s" % (path, os.getpid(), os.urandom(4).hex())
+        try:
+            document = _look(element)
+        except Exception as error:  # noqa: BLE001 - a record of the reason, so that no other element looks in vain
+            document = {"format": 1, "problems": ["the look failed: %s: %s" % (type(error).__name__, error)]}
+        write_json(temporary, document)
+        try:
+            os.link(temporary, path)  # fails where a slower element has written the file
+        finally:
+            remove_quietly(temporary)
+            remove_quietly(path + ".claim")
+
+
+def _begin(claim: str) -> bool:
+    """Return True for the one element that looks."""
+    for _ in range(2):
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            return True
+        except FileExistsError:
+            if time.time() - os.stat(claim).st_mtime < GIVEN_UP_SEC:
+                return False
+            remove_quietly(claim)
+    return False
+
+
+def _look(element: Element) -> Dict[str, Any]:
+    """Return the document; what is not known is null, with its reason in ``problems``."""
+    problems: List[str] = []
+    env = task_environment.build(element.document, element.run.path, 0, {}, "", dict(os.environ))
+    words, seen = interpreter_words(element.document.executor, env, element.run.work)
+    system = os.uname()
+    document: Dict[str, Any] = {
+        "format": 1,
+        "at": round(time.time(), 3),
+        "node": element.host,
+        "task": element.tasks[0],
+        "os": _field("/etc/os-release", "PRETTY_NAME", "="),
+        "kernel": "%s %s %s" % (system.sysname, system.release, system.machine),
+        "cpu_model": _field("/proc/cpuinfo", "model name", ":") or _field("/proc/cpuinfo", "Model", ":"),
+        "cpus": os.cpu_count(),
+        "modules": [name for name in os.environ.get("LOADEDMODULES", "").split(":") if name],
+        "gpus": _gpus(element, env, problems),
+        "python": None,
+        "packages": None,
+    }
+    if document["cpu_model"] is None:
+        problems.append("the CPU model is not known: /proc/cpuinfo does not name it")
+    try:
+        source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + _source()
+        found = json.loads(_output(words + ["-c", source], env, element.run.work).strip().rpartition("\n")[2])
+        document["packages"] = found.pop("packages")
+        document["python"] = dict(
+            found, seen="in the command" if seen else "first python on PATH; the command names none"
+        )
+        if found["package_count"] > len(document["packages"]):
+            problems.append(
+                "%d packages: the first %d are listed" % (found["package_count"], len(document["packages"]))
+            )
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        problems.append("the interpreter is not known: %s" % _reason(error))
+    return dict(document, problems=problems)
+
+
+def interpreter_words(command: str, env: Dict[str, str], work: str) -> Tuple[List[str], bool]:
+    """Return the words that start the tasks' interpreter, and True if the command names it."""
+    for segment in _segments(command, env):
+        while segment and _ASSIGNMENT.match(segment[0]):
+            segment = segment[1:]
+        segment = _shebang(segment[0], work) or segment if segment else segment
+        for index, word in enumerate(segment):
+            if _PYTHON.match(os.path.basename(word)):
+                wrapped = os.path.basename(segment[0]) in _WRAPPERS
+                return (segment[: index + 1] if wrapped else [word]), True
+        if len(segment) > 1 and segment[0] == "uv" and segment[1] == "run":
+            return ["uv", "run", "python"], True
+    return ["python3" if _on_path("python3", env) or not _on_path("python", env) else "python"], False
+
+
+def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
+    """Return the words of each simple command in a shell command, with its plain variables put in."""
+    found: List[List[str]] = [[]]
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    with suppress(ValueError):  # an open quote: the words before it are enough
+        for word in lexer:
+            if _OPERATOR.match(word):
+                found.append([])
+            else:
+                found[-1].append(re.sub(r"\$\{?(\w+)\}?", lambda m: env.get(m.group(1), ""), word))
+    return found
+
+
+def _shebang(program: str, work: str) -> Optional[List[str]]:
+    """Return the words of the first line of a script that Python runs."""
+    try:
+        with open(os.path.join(work, program), "rb") as handle:
+            line = handle.readline(200)
+    except (OSError, ValueError):
+        return None
+    words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
+    return [word for word in words if os.path.basename(word) != "env" and not word.startswith("-")] or None
+
+
+def _on_path(program: str, env: Dict[str, str]) -> bool:
+    folders = env.get("PATH", "").split(os.pathsep)
+    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders if folder)
+
+
+def _gpus(element: Element, env: Dict[str, str], problems: List[str]) -> Optional[List[str]]:
+    """Return model and driver of each GPU of the job; None where they are not known."""
+    if not element.gpus:
+        return []
+    try:
+        words = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        return [line.strip() for line in _output(words, env, "/").splitlines() if line.strip()]
+    except (OSError, subprocess.SubprocessError) as error:
+        problems.append("the GPU model is not known: %s" % _reason(error))
+        return None
+
+
+def _output(words: List[str], env: Dict[str, str], cwd: str) -> str:
+    pipe = subprocess.PIPE
+    done = subprocess.run(  # noqa: PLW1510
+        words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, timeout=LOOK_SEC
+    )
+    if done.returncode:
+        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise ValueError(
+            "%s ended with exit code %d%s" % (words[0], done.returncode, ": %.200s" % tail[0] if tail else "")
+        )
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return "%s gave no answer within %d s" % (error.cmd[0], LOOK_SEC)
+    if isinstance(error, OSError):
+        return "%s: %s" % (error.filename, error.strerror)
+    return str(error)
+
+
+def _field(path: str, name: str, separator: str) -> Optional[str]:
+    """Return the value of a field in a file of the system."""
+    with suppress(OSError), open(path, "rb") as handle:
+        for line in handle.read(1 << 16).decode("utf-8", "replace").splitlines():
+            key, _, value = line.partition(separator)
+            if key.strip() == name and value.strip():
+                return value.strip().strip('"')
+    return None
+
+
+def _source() -> str:
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.py"), encoding="utf-8") as handle:
+        return handle.read()

@@ -1,0 +1,130 @@
+"""Return what a run left on the cluster about itself, and the results of its tasks. Reads only; asks no scheduler."""
+
+import os
+from contextlib import suppress
+from typing import Any, Dict, Iterator, List
+
+from ..shared.files import read_json
+from ..shared.ledger import arrays_of
+from ..shared.run_folder import RunFolder, existing_run
+from ..shared.task_record import COMPLETE, TaskRecord, read_record
+
+TEXT_LIMIT = 1 << 20
+GROUPS_AT_MOST = 200
+HOSTS_SHOWN = 20
+_ARRAY = ("array", "name", "tasks", "elements", "pack", "wave", "generation", "at", "submitted_at", "job_id", "held",
+          "resubmit", "classes", "segment", "state", "message", "resources")  # fmt: skip
+
+
+def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return ``run``, ``environment`` (None: not recorded), ``arrays``, ``tasks`` and ``waves``.
+
+    With ``files`` the answer has the text of the frozen tasks.py, and of tasks.jsonl where the run has one: up to 1 MiB.
+    """
+    folder = existing_run(request["root"], request["run_id"])
+    run = read_json(folder.document)
+    arrays = [{key: value for key, value in array.to_json().items() if key in _ARRAY} for array in arrays_of(folder)]
+    answer = {
+        "run": run,
+        "environment": _document(folder.environment),
+        "arrays": arrays,
+        "tasks": _tasks(folder, int(run["task_count"])),
+        "waves": _combined(folder),
+    }
+    if request.get("files"):
+        texts = {"tasks.py": os.path.join(folder.work, ".hpc", "tasks.py"), "tasks.jsonl": folder.given_tasks}
+        answer["files"] = {name: _text(path) for name, path in texts.items() if os.path.isfile(path)}
+    return answer
+
+
+def rows(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return ``run``, ``environment``, and ``rows``: task -> [state, metrics]; with ``parameters`` also the parameters."""
+    folder = existing_run(request["root"], request["run_id"])
+    found = {}
+    for record in _records(folder):
+        metrics = record.metrics if record.state == COMPLETE else None
+        found[str(record.task)] = [record.state, metrics] + ([record.kwargs] if request.get("parameters") else [])
+    return {"run": read_json(folder.document), "environment": _document(folder.environment), "rows": found}
+
+
+def _records(folder: RunFolder) -> Iterator[TaskRecord]:
+    with suppress(FileNotFoundError):
+        for shard in sorted(os.listdir(os.path.join(folder.path, "tasks"))):
+            for name in os.listdir(folder.records(shard)):
+                stem, kind = os.path.splitext(name)
+                record = read_record(folder, int(stem)) if kind == ".json" and stem.isdigit() else None
+                if record is not None:
+                    yield record
+
+
+def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
+    """Return counts and times of the tasks, and their failed attempts, grouped by cause and generation."""
+    states = {"complete": 0, "failed": 0}
+    times: List[float] = []
+    hosts: Dict[str, int] = {}
+    groups: Dict[str, Dict[str, Any]] = {}
+    seconds = 0.0
+    for record in _records(folder):
+        states[record.state] = states.get(record.state, 0) + 1
+        times += [at for at in (record.started_at, record.ended_at) if at]
+        hosts[record.host] = hosts.get(record.host, 0) + 1
+        seconds += record.seconds or 0.0
+        last = {"cause": record.cause, "generation": record.generation, "ended_at": record.ended_at}
+        last["message"] = record.message
+        attempts = record.history + ([last] if record.state != COMPLETE else [])
+        for attempt in attempts:
+            _add_failure(groups, record.task, attempt)
+            times += [attempt["ended_at"] - (attempt.get("seconds") or 0.0)] if attempt.get("ended_at") else []
+    most = sorted(hosts.items(), key=lambda item: -item[1])
+    return {
+        "total": total,
+        "states": states,
+        "seconds": round(seconds, 3),
+        "first": min(times) if times else None,
+        "last": max(times) if times else None,
+        "hosts": dict(most[:HOSTS_SHOWN]),
+        "host_count": len(hosts),
+        "failures": sorted(groups.values(), key=lambda group: group["first"] or 0.0)[:GROUPS_AT_MOST],
+    }
+
+
+def _add_failure(groups: Dict[str, Dict[str, Any]], task: int, attempt: Dict[str, Any]) -> None:
+    """Count a failed attempt in its group."""
+    at, cause = attempt.get("ended_at"), attempt.get("cause") or "failed"
+    key = "%s %s" % (cause, attempt.get("generation"))
+    new = {"cause": cause, "generation": attempt.get("generation"), "count": 0, "first": at, "last": at, "task": task}
+    group = groups.setdefault(key, dict(new, message=str(attempt.get("message") or "")[:200]))
+    group["count"] += 1
+    if at:
+        if not group["first"] or at < group["first"]:
+            group.update(first=at, task=task)
+        group["last"] = max(at, group["last"] or at)
+
+
+def _combined(folder: RunFolder) -> Dict[str, float]:
+    """Return when each wave was last combined."""
+    found = {}
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder.combiner):
+            if name.startswith("wave_") and name.endswith(".json"):
+                found[name[5:-5]] = os.stat(os.path.join(folder.combiner, name)).st_mtime
+    return found
+
+
+def _document(path: str) -> Any:
+    """Return a JSON document; None where it is missing or torn."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _text(path: str) -> Any:
+    """Return the text of a file; None for one that is larger than 1 MiB or unreadable."""
+    try:
+        if os.stat(path).st_size > TEXT_LIMIT:
+            return None
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,94 @@
+"""Hash declared inputs where they lie: a file, a folder, or a pattern. Client and cluster hash in the same way."""
+
+import glob
+import hashlib
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Set
+
+# A larger file is hashed by its size and by samples, so that a submission does not read terabytes.
+WHOLE_BYTES = 64 << 20
+SAMPLES, SAMPLE_BYTES = 64, 1 << 20
+MOST_FILES = 10000
+MOST_BYTES = 8 << 30  # of one call, beside the files whose hash is known
+FILES_LISTED = 50
+
+
+class Place(NamedTuple):
+    """The place of a declared input: a pattern of paths, and the prefix of these paths that is shown as ``shown``."""
+
+    path: str  # as declared
+    pattern: str
+    real: str = ""
+    shown: str = ""
+
+
+def place(declared: str, shared: Dict[str, str]) -> Optional[Place]:
+    """Return the place of an input outside of the snapshot: an absolute path, or one below a shared path. Else None."""
+    if declared.startswith("/"):
+        return Place(declared, declared)
+    for name, target in shared.items():
+        if declared == name or declared.startswith(name + "/"):
+            return Place(declared, glob.escape(target) + declared[len(name) :], target, name)
+    return None
+
+
+def hash_input(where: Place, known: Dict[str, List[Any]]) -> Dict[str, Any]:
+    """Return ``path``, ``files``, ``bytes``, ``sha256``, ``sampled`` and, of few files, each with [bytes, sha256].
+
+    ``sampled`` counts the files over 64 MiB: a change between two samples of such a file is not seen. ``known`` keeps
+    hashes by path, with size, times and inode. Raises ValueError: no file, too many, too much to read, unreadable.
+    """
+    paths = _files(where)
+    if not paths:
+        raise ValueError("%s names no file" % where.path)
+    total, sampled, to_read = 0, 0, 0
+    listed: Dict[str, List[Any]] = {}
+    digest = hashlib.sha256()
+    for path in paths:
+        shown = where.shown + path[len(where.real) :] if where.real else path
+        try:
+            facts = os.stat(path)
+            key = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+            if (known.get(path) or [])[:4] != key:
+                to_read += min(facts.st_size, WHOLE_BYTES)
+                if to_read > MOST_BYTES:
+                    text = "%s has more than %d GiB to read: declare fewer files, or one that changes with the data"
+                    raise ValueError(text % (where.path, MOST_BYTES >> 30))
+                known[path] = key + [hash_file(path, facts.st_size)]
+        except OSError as error:
+            raise ValueError("%s cannot be read: %s" % (path, error.strerror)) from error
+        sha, size = known[path][4], facts.st_size
+        total += size
+        sampled += size > WHOLE_BYTES
+        digest.update(("%s\t%d\t%s\n" % (shown, size, sha)).encode("utf-8", "surrogateescape"))
+        if len(paths) <= FILES_LISTED:
+            listed[shown] = [size, sha]
+    found = {"path": where.path, "files": len(paths), "bytes": total, "sha256": digest.hexdigest(), "sampled": sampled}
+    return dict(found, listed=listed)
+
+
+def hash_file(path: str, size: int) -> str:
+    """Return the SHA-256 of a file; of a large one that of its size and of 64 samples of 1 MiB, from start to end."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        if size <= WHOLE_BYTES:
+            for chunk in iter(lambda: handle.read(1 << 20), b""):
+                digest.update(chunk)
+            return digest.hexdigest()
+        digest.update(b"%d samples of %d bytes\n" % (SAMPLES, size))
+        for number in range(SAMPLES):
+            handle.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
+            digest.update(handle.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _files(where: Place) -> List[str]:
+    """Return every regular file that the pattern names, or that lies below a folder it names, sorted."""
+    found: Set[str] = set()
+    for path in glob.iglob(where.pattern, recursive=True):
+        below = [os.path.join(inside, name) for inside, _, names in os.walk(path) for name in names]
+        found.update(one for one in ([path] if os.path.isfile(path) else below) if os.path.isfile(one))
+        if len(found) > MOST_FILES:
+            text = "%s names more than %d files: declare fewer, or one that changes with the data"
+            raise ValueError(text % (where.path, MOST_FILES))
+    return sorted(found)

@@ -1,0 +1,281 @@
+"""``export-crate``: a run as an RO-Crate, a folder or a zip file for publishing.
+
+RO-Crate 1.1 with the profile Process Run Crate 0.5: the run is one CreateAction, from inputs and command to the table.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from hpc_agent._version import __version__
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.node.shared.files import make_folder, write_bytes
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.provenance.story import ask_provenance, whole_story
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.state.repo_files import local_path
+from hpc_agent.world import World
+
+METADATA = "ro-crate-metadata.json"
+CRATE = "https://w3id.org/ro/crate/1.1"
+PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+TABLES = {"table.csv": "the table: a row for each grid point", "table.json": "the table with all statistics",
+          "table.parquet": "the table as Parquet"}  # fmt: skip
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same run gives the same bytes, but for the date of publication
+
+
+class ExportCrateRequest(RunScoped):
+    """The run, where the crate goes, and what only its author knows."""
+
+    output: Annotated[
+        str | None, doc("folder, or file with the ending .zip; results/<run_id>/crate in the repo by default")
+    ] = None
+    name: Annotated[str | None, doc("title; the run id by default")] = None
+    description: Annotated[str | None, doc("what the run is for")] = None
+    license: Annotated[
+        str | None, doc("license of the results: its address, such as https://spdx.org/licenses/CC-BY-4.0")
+    ] = None
+    author: Annotated[
+        list[str], doc("names, each with an ORCID if there is one: 'Ada Lovelace https://orcid.org/...'")
+    ] = []
+
+
+class ExportCrateResult(Result, omit_defaults=True, kw_only=True):
+    run_id: str
+    crate: Annotated[str, doc("the folder or zip file")]
+    files: list[str]
+    bytes: int
+    conforms_to: Annotated[list[str], doc("RO-Crate and profile")]
+    notes: Annotated[list[str], doc("what is missing, and what to look at before publishing")] = []
+
+
+@primitive(
+    stage="provenance",
+    effects=[Effect.SSH, Effect.FILES],
+    errors=[*RUN_ERRORS, SpecInvalid, PreconditionFailed],
+)
+def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult:
+    """Write a run as an RO-Crate: table, run document, environment, tasks.py, story, and metadata that link them.
+
+    The code itself stays in its repo: the crate names its git commit and its hash. The table must have been aggregated.
+    """
+    run = known_run(world, request)
+    folder = run.repo.aggregate(run.record.run_id)
+    output = local_path(world.cwd, request.output, "output") if request.output else folder / "crate"
+    table = Path(run.record.output) if run.record.output else folder
+    if not (table / "table.csv").is_file():
+        message = f"there is no table of {run.record.run_id} in {table}"
+        remedy = f"Run 'hpc-agent aggregate --run-id {run.record.run_id}' first."
+        raise PreconditionFailed(message, remediation=remedy)
+    _check_output(output)
+    there = ask_provenance(run, files=True)
+    files, notes = _files(run, there, table)
+    graph = _graph(request, run, there, files, iso(world.now()))
+    files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": graph})
+    _write(output, files)
+    if not request.license:
+        notes.append("no license is named: add --license with its address, so that others may use the results")
+    notes.append(
+        "run.json and environment.json name paths, nodes and variables of the cluster: look before you publish"
+    )
+    return ExportCrateResult(
+        run_id=run.record.run_id,
+        crate=str(output),
+        files=sorted(files),
+        bytes=output.stat().st_size if output.is_file() else sum(map(len, files.values())),
+        conforms_to=[CRATE, PROFILE],
+        notes=notes,
+    )
+
+
+def _check_output(output: Path) -> None:
+    """Raise PreconditionFailed where the crate would mix with other files."""
+    if output.suffix == ".zip":
+        foreign = output.is_dir()
+    else:
+        foreign = output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / METADATA).is_file())
+    if foreign:
+        message, remedy = f"{output} is there and is no crate", "Name another place with --output, then call again."
+        raise PreconditionFailed(message, field="output", remediation=remedy)
+
+
+def _files(run: KnownRun, there: dict[str, Any], table: Path) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files of the crate by name, and notes about those that are missing."""
+    files = {name: (table / name).read_bytes() for name in TABLES if (table / name).is_file()}
+    notes = []
+    files["run.json"] = _json(there["run"])
+    if there["environment"] is None:
+        notes.append("environment.json is missing: the run did not record it")
+    else:
+        files["environment.json"] = _json(there["environment"])
+    for name, text in there["files"].items():
+        if text is None:
+            notes.append(f"{name} is missing: it has more than 1 MiB, or cannot be read")
+        else:
+            files[name] = text.encode()
+    files["story.txt"] = whole_story(run, there).encode()
+    return files, notes
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _graph(
+    request: ExportCrateRequest, run: KnownRun, there: dict[str, Any], files: dict[str, bytes], now: str
+) -> list[dict[str, Any]]:
+    """Return the entities of the metadata document."""
+    run_id, document, tasks = run.record.run_id, there["run"], there["tasks"]
+    people = [_person(text) for text in request.author]
+    inputs = [_input(one) for one in document.get("inputs") or []]
+    states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items())
+    root: dict[str, Any] = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": request.name or f"Results of {run_id}",
+        "description": request.description
+        or f"Table and provenance of {tasks['total']} tasks ({states}), run by hpc-agent",
+        "datePublished": now,
+        "conformsTo": {"@id": PROFILE},
+        "hasPart": [{"@id": name} for name in sorted(files)],
+        "mentions": {"@id": "#run"},
+    }
+    extra: list[dict[str, Any]] = []
+    if request.license:
+        root["license"] = {"@id": request.license}
+        extra.append(
+            {"@id": request.license, "@type": "CreativeWork", "name": request.license.rstrip("/").rpartition("/")[2]}
+        )
+    if people:
+        root["author"] = _refer(people)
+    return [
+        {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": CRATE}},
+        root,
+        {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
+        *extra,
+        *people,
+        *_software(document),
+        _action(run, there, inputs, people, files),
+        *inputs,
+        *(_file(name, data) for name, data in sorted(files.items())),
+    ]
+
+
+def _action(
+    run: KnownRun, there: dict[str, Any], inputs: list[Any], people: list[Any], files: dict[str, bytes]
+) -> dict[str, Any]:
+    tasks, run_id = there["tasks"], run.record.run_id
+    complete = tasks["states"].get("complete", 0) == tasks["total"]
+    given = [name for name in ("tasks.py", "tasks.jsonl") if name in files]
+    action = {
+        "@id": "#run",
+        "@type": "CreateAction",
+        "name": f"{tasks['total']} tasks of {run_id}",
+        "description": f"{run.record.executor}, once for each task, as job arrays on {run.record.cluster}",
+        "instrument": {"@id": "#command"},
+        "object": _refer([*inputs, *({"@id": name} for name in given)]),
+        "result": _refer([{"@id": name} for name in TABLES if name in files]),
+        "actionStatus": f"http://schema.org/{'Completed' if complete else 'Failed'}ActionStatus",
+        "agent": _refer(people) or {"@id": "#hpc-agent"},
+    }
+    if not complete:
+        action["error"] = (
+            f"{tasks['total'] - tasks['states'].get('complete', 0)} of {tasks['total']} tasks are not complete"
+        )
+    for name, at in (("startTime", tasks["first"]), ("endTime", tasks["last"])):
+        if at:
+            action[name] = iso(at).replace("Z", "+00:00")
+    return action
+
+
+def _refer(entities: list[dict[str, Any]]) -> Any:
+    """Return references to the entities; RO-Crate wants one alone not to be a list."""
+    found = [{"@id": entity["@id"]} for entity in entities]
+    return found[0] if len(found) == 1 else found
+
+
+def _software(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the command with its version, and hpc-agent."""
+    git = document.get("git") or {}
+    commit = f"git commit {git['commit']}{' with changes' if git['dirty'] else ''}, " if "commit" in git else ""
+    command = {
+        "@id": "#command",
+        "@type": "SoftwareApplication",
+        "name": document["executor"],
+        "softwareVersion": f"{commit}files SHA-256 {document['tree_sha']}",
+        "description": "the command of a task, run in the frozen copy of its repo",
+    }
+    return [
+        command,
+        {
+            "@id": "#hpc-agent",
+            "@type": "SoftwareApplication",
+            "name": "hpc-agent",
+            "softwareVersion": document.get("hpc_agent_version") or __version__,
+        },
+    ]
+
+
+def _person(text: str) -> dict[str, Any]:
+    name, _, address = text.partition(" http")
+    return {
+        "@id": f"http{address}" if address else f"#{name.replace(' ', '-')}",
+        "@type": "Person",
+        "name": name.strip(),
+    }
+
+
+def _input(one: dict[str, Any]) -> dict[str, Any]:
+    """Return a declared input, which is not in the crate: it is named by its hash."""
+    name = one["path"]
+    told = f"{one['files']} files, {one['bytes']} bytes, SHA-256 {one['sha256']}"
+    told += f"; {one['sampled']} of them by samples" if one["sampled"] else ""
+    return {"@id": f"#input-{one['sha256'][:16]}", "@type": "CreativeWork", "name": name, "description": told,
+            "identifier": f"sha256:{one['sha256']}"}  # fmt: skip
+
+
+def _file(name: str, data: bytes) -> dict[str, Any]:
+    kind = {".parquet": "application/vnd.apache.parquet", ".py": "text/x-python", ".jsonl": "application/jsonl"}
+    described = {
+        **TABLES,
+        "run.json": "what was submitted: code, resources, plan, inputs",
+        "environment.json": "node, modules, interpreter and packages, read on the node of the first task",
+        "tasks.py": "the parameters of the tasks, as frozen",
+        "tasks.jsonl": "the parameters of each task",
+        "story.txt": "what happened, in the order of time",
+    }
+    suffix = Path(name).suffix
+    return {
+        "@id": name,
+        "@type": "File",
+        "name": name,
+        "description": described[name],
+        "encodingFormat": kind.get(suffix) or mimetypes.types_map.get(suffix) or "application/octet-stream",
+        "contentSize": str(len(data)),
+    }
+
+
+def _write(output: Path, files: dict[str, bytes]) -> None:
+    """Write the crate: a new zip file, or a new folder, in place of an older crate."""
+    make_folder(str(output.parent))
+    building = output.with_name(f".{output.name}.building")
+    if output.suffix == ".zip":
+        with zipfile.ZipFile(building, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in sorted(files.items()):
+                archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+        building.replace(output)
+        return
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    for name, data in files.items():
+        write_bytes(str(building / name), data)
+    if output.is_dir():
+        shutil.rmtree(output)
+    building.replace(output)

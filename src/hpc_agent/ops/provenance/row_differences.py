@@ -1,0 +1,113 @@
+"""Compare the rows of two runs: the metrics of each task, within tolerances."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc_agent.node.shared.task_environment import canonical
+from hpc_agent.node.shared.task_record import COMPLETE
+
+KEPT = 5
+Row = list[Any]  # state, metrics, parameters
+
+
+@dataclass
+class RowComparison:
+    """What the comparison of all rows found; the first differences with their place."""
+
+    compared: int = 0
+    equal: int = 0
+    different: int = 0
+    in_one: int = 0
+    failed_in_both: int = 0
+    max_difference: float = 0.0
+    max_relative: float = 0.0
+    differences: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def difference_count(self) -> int:
+        return self.different + self.in_one
+
+    def note(self, what: str, task: int | None, before: Any, now: Any) -> None:
+        if len(self.differences) < KEPT:
+            self.differences.append({"what": what, "task": task, "before": before, "now": now})
+
+
+def compare_rows(
+    before: dict[str, Row], now: dict[str, Row], by_number: bool, rtol: float, atol: float
+) -> RowComparison:
+    """Compare the rows of two runs, matched by task number, or by parameters (equal ones in the order of tasks)."""
+    found = RowComparison()
+    first, second = _keyed(before, by_number), _keyed(now, by_number)
+    for key in sorted(first.keys() | second.keys(), key=str if not by_number else None):
+        (task, old), (number, new) = first.get(key, (None, None)), second.get(key, (None, None))
+        states = [row[0] if row else "no result" for row in (old, new)]
+        place = number if number is not None else task
+        if old and new and states == [COMPLETE, COMPLETE]:
+            _compare_metrics(found, place, old[1] or {}, new[1] or {}, rtol, atol)
+        elif states[0] == states[1]:
+            found.failed_in_both += 1
+        else:
+            found.in_one += 1
+            found.note(f"task {place}", place, *states)
+    return found
+
+
+def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, tuple[int, Row]]:
+    ordered = sorted((int(task), row) for task, row in rows.items())
+    if by_number:
+        return {task: (task, row) for task, row in ordered}
+    seen: Counter[bytes] = Counter()
+    keyed = {}
+    for task, row in ordered:
+        key = canonical(row[2] or {})
+        keyed[key, seen[key]] = (task, row)
+        seen[key] += 1
+    return keyed
+
+
+def _compare_metrics(
+    found: RowComparison, task: int | None, old: dict[str, Any], new: dict[str, Any], rtol: float, atol: float
+) -> None:
+    found.compared += 1
+    same, within = True, True
+    for name in [*old, *(name for name in new if name not in old)]:
+        values = [_values(metrics.get(name)) for metrics in (old, new)]
+        if len(values[0]) != len(values[1]):
+            close, exact = False, False
+        else:
+            pairs = [_difference(a, b, rtol, atol) for a, b in zip(*values, strict=True)]
+            close, exact = all(ok for ok, _, _ in pairs), all(size == 0.0 for _, size, _ in pairs)
+            found.max_difference = max([found.max_difference, *(size for _, size, _ in pairs if math.isfinite(size))])
+            found.max_relative = max([found.max_relative, *(part for _, _, part in pairs if math.isfinite(part))])
+        same &= exact
+        if not close and within:
+            found.note(f"{name} of task {task}", task, _short(old.get(name)), _short(new.get(name)))
+        within &= close
+    found.equal += same
+    found.different += not within
+
+
+def _values(value: Any) -> list[float]:
+    """Return the numbers of a metric: none where the run has no such metric. NaN and infinities are text in a record."""
+    if value is None:
+        return []
+    several = value if isinstance(value, list) else [value]
+    return [float(one) if isinstance(one, str) else one for one in several]
+
+
+def _difference(before: float, now: float, rtol: float, atol: float) -> tuple[bool, float, float]:
+    """Return True within the tolerances, the absolute and the relative difference. NaN equals NaN."""
+    if before == now or (math.isnan(before) and math.isnan(now)):
+        return True, 0.0, 0.0
+    if not (math.isfinite(before) and math.isfinite(now)):
+        return False, math.inf, math.inf
+    size = abs(float(now - before))
+    return size <= atol + rtol * abs(before), size, size / abs(before) if before else math.inf
+
+
+def _short(value: Any) -> Any:
+    return [*value[:3], f"... {len(value)} values"] if isinstance(value, list) and len(value) > 3 else value

@@ -1,0 +1,195 @@
+"""``verify-reproduction``: compare two runs row by row, and name the first difference in what made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import PreconditionFailed, ReproductionDiffers, SpecInvalid
+from hpc_agent.ops.provenance.row_differences import RowComparison, compare_rows
+from hpc_agent.ops.run.declared_inputs import changes
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.state.journal import TERMINAL
+from hpc_agent.world import World
+
+ROWS_TIMEOUT_SEC = 900.0
+SHOWN = 5
+# Fields of run.json that are code, in the order in which they are named; beside them `env`, of which no value is shown.
+CODE = ("tree_sha", "cmd_sha", "tasks_py_sha", "executor", "snapshot", "modules", "conda_env", "result_dir_template",
+        "resources", "early_stop")  # fmt: skip
+ENVIRONMENT = ("modules", "gpus", "cpu_model", "os", "kernel", "cpus", "node")
+
+
+class VerifyReproductionRequest(RunScoped):
+    """The repeat, the run that it repeats, and the tolerances."""
+
+    of: Annotated[str | None, doc("the run to compare with; the one that run_id reproduces by default")] = None
+    rtol: Annotated[float, doc("relative tolerance: |now - before| <= atol + rtol * |before|", ge=0)] = 0.0
+    atol: Annotated[float, doc("absolute tolerance", ge=0)] = 0.0
+
+
+class VerifyReproductionResult(Result, omit_defaults=True, kw_only=True):
+    """Empty fields are left out. NaN equals NaN."""
+
+    run_id: str
+    of: str
+    reproduced: Annotated[
+        bool, doc("always true: other results are the error reproduction_differs, with these fields as details")
+    ]
+    rows_compared: int
+    rows_equal: Annotated[int, doc("rows without any difference in a digit")]
+    rtol: float
+    atol: float
+    max_difference: Annotated[float, doc("largest |now - before|")] = 0.0
+    max_relative_difference: float = 0.0
+    rows_different: Annotated[int, doc("rows beyond the tolerances")] = 0
+    rows_in_one: Annotated[int, doc("rows that only one of the runs has, or that failed in one only")] = 0
+    failed_in_both: int = 0
+    first_difference: Annotated[
+        dict[str, Any] | None, doc("in: inputs, code, environment or results; what, before, now")
+    ] = None
+    differences: Annotated[list[dict[str, Any]], doc("the first five of inputs, code, environment, and results")] = []
+    difference_counts: dict[str, int] = {}
+    notes: list[str] = []
+
+
+@primitive(stage="provenance", effects=[Effect.SSH], errors=[*RUN_ERRORS, ReproductionDiffers, SpecInvalid])
+def verify_reproduction(request: VerifyReproductionRequest, world: World) -> VerifyReproductionResult:
+    """Compare the results of two runs row by row, and what made them: inputs, code, environment.
+
+    Tasks are matched by their number where both runs have the same parameters, else by their parameters. Results beyond
+    the tolerances are an error. Another environment with the same results is told, and is no error.
+    """
+    run = known_run(world, request)
+    now = _ask(run)
+    of = request.of or now["run"].get("reproduces")
+    if not of:
+        message = f"{run.record.run_id} is no repeat of another run"
+        remedy = f"Name the run to compare with; hpc-agent reproduce-run --run-id {run.record.run_id} makes a repeat."
+        raise SpecInvalid(message, field="of", remediation=remedy)
+    if of == run.record.run_id:
+        raise SpecInvalid(f"{of} cannot be compared with itself", field="of")
+    other = known_run(world, RunScoped(run_id=of, experiment_dir=request.experiment_dir))
+    before = _ask(other)
+    missing = int(now["run"]["task_count"]) - len(now["rows"])
+    if missing and run.record.status not in TERMINAL:
+        message = f"{missing} of {now['run']['task_count']} tasks of {run.record.run_id} have not ended"
+        remedy = f"Run 'hpc-agent monitor-flow --run-id {run.record.run_id}' first."
+        raise PreconditionFailed(message, field="run_id", remediation=remedy)
+    by_number = before["run"]["cmd_sha"] == now["run"]["cmd_sha"]
+    rows = compare_rows(before["rows"], now["rows"], by_number, request.rtol, request.atol)
+    found = {
+        "inputs": _inputs(before["run"], now["run"]),
+        "code": _code(before["run"], now["run"]),
+        "environment": _environment(before["environment"], now["environment"]),
+        "results": rows.differences,
+    }
+    return _verdict(request, run, of, rows, found)
+
+
+def _ask(run: KnownRun) -> dict[str, Any]:
+    """Return document, environment and rows of a run. This version's runtime answers, for runs of earlier versions too."""
+    question = {"root": run.node.root, "run_id": run.record.run_id, "parameters": True}
+    return run.node.bootstrap("rows", question, ROWS_TIMEOUT_SEC)
+
+
+def _verdict(
+    request: VerifyReproductionRequest, run: KnownRun, of: str, rows: RowComparison, found: dict[str, list[Any]]
+) -> VerifyReproductionResult:
+    """Return the result. Raises ReproductionDiffers for other results, and where no row could be compared."""
+    shown = [{"in": place, **one} for place, several in found.items() for one in several[:SHOWN]]
+    counts = {place: len(several) for place, several in found.items() if several}
+    if rows.difference_count:
+        counts["results"] = rows.difference_count
+    result = VerifyReproductionResult(
+        run_id=run.record.run_id,
+        of=of,
+        reproduced=rows.compared > 0 and not rows.difference_count,
+        rows_compared=rows.compared,
+        rows_equal=rows.equal,
+        rtol=request.rtol,
+        atol=request.atol,
+        max_difference=rows.max_difference,
+        max_relative_difference=rows.max_relative,
+        rows_different=rows.different,
+        rows_in_one=rows.in_one,
+        failed_in_both=rows.failed_in_both,
+        first_difference=shown[0] if shown else None,
+        differences=shown,
+        difference_counts=counts,
+        notes=[f"{rows.failed_in_both} tasks failed in both runs: nothing was compared of them"]
+        * bool(rows.failed_in_both),
+    )
+    if result.reproduced:
+        return result
+    run_id = run.record.run_id
+    if not rows.compared and not rows.difference_count:
+        message = f"{run_id} and {of} have no row in common that could be compared"
+    else:
+        message = f"{run_id} differs from {of} in {rows.different + rows.in_one} rows"
+        message += f"; first difference in {shown[0]['in']}: {_sentence(shown[0])}"
+    raise ReproductionDiffers(
+        message, details=msgspec.to_builtins(result), remediation=_remedy(run_id, of, shown, rows)
+    )
+
+
+def _sentence(one: dict[str, Any]) -> str:
+    return f"{one['what']}: {one.get('before')} before, {one.get('now')} now"
+
+
+def _remedy(run_id: str, of: str, shown: list[dict[str, Any]], rows: RowComparison) -> str:
+    first = shown[0] if shown else {}
+    if first.get("in") in ("inputs", "code", "environment"):
+        return f"Make the {first['in']} the same, then repeat it: hpc-agent reproduce-run --run-id {of}"
+    if rows.different and not rows.in_one and rows.max_relative < 1e-6:
+        bound = f"{rows.max_relative * 2:.0e}"
+        return f"Where rounding explains it: hpc-agent verify-reproduction --run-id {run_id} --of {of} --rtol {bound}"
+    task = first.get("task")
+    return (
+        f"hpc-agent logs --run-id {run_id} --task-id {task}"
+        if task is not None
+        else f"hpc-agent failures --run-id {run_id}"
+    )
+
+
+def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    first, second = before.get("inputs") or [], now.get("inputs") or []
+    shas = [{one["path"]: one["sha256"][:12] for one in inputs} for inputs in (first, second)]
+    return [
+        {"what": told, **{name: sha.get(told.split(" ")[0]) for name, sha in zip(("before", "now"), shas, strict=True)}}
+        for told in changes(first, second)
+    ]
+
+
+def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    found = _differing("", CODE, before, now)
+    first, second = before.get("env") or {}, now.get("env") or {}
+    names = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    return found + [{"what": f"env {name}", "before": "another value", "now": "not shown"} for name in names]
+
+
+def _environment(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the differences: interpreter and packages first, the node last. Not recorded is a difference that is told."""
+    if before is None or now is None:
+        if before is now:
+            return []
+        told = {name: "not recorded" if one is None else "recorded" for name, one in (("before", before), ("now", now))}
+        return [{"what": "environment.json", **told}]
+    first, second = before.get("python") or {}, now.get("python") or {}
+    found = _differing("python ", ("implementation", "version", "executable"), first, second)
+    old, new = before.get("packages"), now.get("packages")
+    if old is None or new is None:
+        known = {name: "not known" if one is None else "known" for name, one in (("before", old), ("now", new))}
+        found += [] if old is new else [{"what": "packages", **known}]
+    else:
+        found += _differing("package ", sorted(old.keys() | new.keys()), old, new)
+    return found + _differing("", ENVIRONMENT, before, now)
+
+
+def _differing(prefix: str, names: Iterable[str], before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    pairs = [(name, before.get(name), now.get(name)) for name in names]
+    return [{"what": prefix + name, "before": old, "now": new} for name, old, new in pairs if old != new]

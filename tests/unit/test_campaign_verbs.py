@@ -1,0 +1,228 @@
+"""The verbs of campaigns, called in this process, on journals as the driver writes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import msgspec
+import pytest
+
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Submitted, Tell, event_of
+from hpc_agent.campaign.manifest import read_manifest
+from hpc_agent.campaign.strategies import ask
+from hpc_agent.campaign.tagged import history_of
+from hpc_agent.contract.primitive import load_all
+from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.experiment_kit import prior
+from hpc_agent.state.journal import RunRecord
+from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.world import World
+
+SPACE = {"x": {"type": "float", "low": 0, "high": 1}, "kind": {"type": "categorical", "values": ["a", "b"]}}
+REQUEST = {
+    "campaign_id": "c1", "goal": "the least loss", "space": SPACE, "metrics": [{"name": "loss"}], "batch": 2,
+    "submit": {"cluster": "local", "executor": "true"}, "budget": {"max_tasks": 6}, "stop_criteria": {"max_iters": 5},
+}  # fmt: skip
+
+
+@pytest.fixture
+def repo(tmp_path):
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def call(repo, tmp_path):
+    """Call a verb and return its answer as JSON."""
+    world = World(cwd=repo, env={"HOME": str(tmp_path)}, now=lambda: 2000.0)
+
+    def call(verb, campaign_id=None, **fields):
+        primitive = load_all()[verb]
+        fields |= {"campaign_id": campaign_id} if campaign_id else {}
+        return json.loads(msgspec.json.encode(primitive.function(msgspec.convert(fields, primitive.request), world)))
+
+    return call
+
+
+def init(call, **fields):
+    return call("campaign-init", **{**REQUEST, **fields})
+
+
+def journal_of(repo, campaign_id):
+    return CampaignJournal(World(cwd=repo, now=lambda: 1000.0), RepoLayout(repo), campaign_id)
+
+
+def iterate(repo, campaign_id, losses, failed=()):
+    """Write an iteration as the driver would, with these losses."""
+    journal = journal_of(repo, campaign_id)
+    asks = ask(read_manifest(RepoLayout(repo), campaign_id), journal.history(), len(losses))
+    trials = [one.trial for one in asks]
+    run_id = f"run-{asks[0].iteration}"
+    for line in [*asks, Submitted(iteration=asks[0].iteration, run_id=run_id, trials=trials)]:
+        journal.append(line)
+    for task, (trial, loss) in enumerate(zip(trials, losses, strict=True)):
+        facts = {"trial": trial, "run_id": run_id, "task_id": task, "seconds": 90.0, "cpus": 2}
+        if task in failed:
+            journal.append(Tell(state="failed", why="out_of_memory", **facts))
+        else:
+            journal.append(Tell(state="complete", values={"loss": loss}, **facts))
+    return journal
+
+
+def test_a_campaign_from_its_manifest_to_its_end(call, repo):
+    begun = init(call)
+    assert (begun["created"], begun["strategy"]) == (True, "quasi_random")
+    assert begun["manifest_path_relative"] == ".hpc/campaigns/c1/manifest.json"
+    assert begun["next_command"] == f"hpc-agent campaign-driver --experiment-dir {repo} --campaign-id c1"
+    assert init(call)["created"] is False, "the same request changes nothing"
+    with pytest.raises(PreconditionFailed) as caught:
+        init(call, batch=3)
+    assert caught.value.details["differs"] == ["batch"]
+
+    assert call("campaign-advance", "c1")["decision"] == "continue"
+    iterate(repo, "c1", [0.5, 0.4])
+    iterate(repo, "c1", [0.3, 0.0], failed=[1])
+    status = call("campaign-status", "c1")
+    assert status["best"]["values"] == {"loss": 0.3}
+    assert status["trials"] == {"complete": 3, "failed": 1}
+    assert [row["best"] for row in status["history"]] == [0.4, 0.3]
+    assert status["spent"] == {
+        "tasks": 4, "jobs": 2, "core_hours": 0.2, "walltime_sec": 360.0, "elapsed_sec": 1000.0, "open_tasks": 0,
+    }  # fmt: skip
+    assert status["remaining"] == {"max_tasks": 2}
+    assert len(json.dumps(status)) < 1500, "an agent pays for every byte"
+    assert call("campaign-budget", "c1", max_jobs=2)["exhausted"] is True
+    found = call("campaign-converged", "c1", target=0.35)
+    assert (found["converged"], found["reason"], found["best_metric"]) == (True, "target", 0.3)
+    assert call("campaign-advance", "c1", max_tasks=4)["decision"] == "stop_over_budget"
+    assert call("campaign-advance", "c1", max_iters=2)["reason"] == "max_iters"
+    last = call("campaign-replay", "c1", last_n=1, verify=True)
+    assert (last["total_iterations"], last["returned"], last["verified"], last["different"]) == (2, 1, 2, [])
+    assert last["iterations"][0]["metrics"] == {"loss": 0.3}
+    [row] = call("campaign-list")["campaigns"]
+    assert (row["campaign_id"], row["best"], row["iterations"]) == ("c1", {"loss": 0.3}, 2)
+    iterate(repo, "c1", [0.9, 0.9])
+    stopped = call("campaign-advance", "c1")
+    assert (stopped["decision"], stopped["reason"], stopped["next_command"]) == ("stop_over_budget", "budget", "")
+
+
+def test_a_replay_finds_a_point_that_was_changed(call, repo):
+    init(call)
+    journal = iterate(repo, "c1", [0.5, 0.4])
+    text = journal.path.read_text()
+    x = json.loads(text.splitlines()[1])["params"]["x"]
+    journal.path.write_text(text.replace(str(x), "0.123"))
+    found = call("campaign-replay", "c1", verify=True)
+    assert [one["trial"] for one in found["different"]] == [1]
+    assert found["different"][0]["again"]["params"]["x"] == x
+
+
+def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path):
+    init(call)
+    iterate(repo, "c1", [0.5, 0.4])
+    iterate(repo, "c1", [0.3, 0.0], failed=[1])
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(repo / ".hpc", elsewhere / ".hpc")
+    half = {**SPACE, "x": {"type": "float", "low": 0, "high": 0.5}}
+    new = {"campaign_id": "c2", "space": half}
+    begun = init(call, **new, seed_from=["c1", f"{elsewhere}:c1"], start=[{"x": 0.1, "kind": "a"}])
+    mine, theirs = begun["seed_from"]
+    assert (mine["experiment_dir"], theirs["experiment_dir"]) == (str(repo), str(elsewhere))
+    assert mine["trials"] + mine["left_out"] == 4
+    assert 0 < mine["trials"] < 4, "points outside of the new space are counted, and left out"
+    assert mine["journal_sha"] == theirs["journal_sha"]
+    events = journal_of(repo, "c2").events()
+    assert events[0]["origin"].startswith("seed:c1/")
+    assert events[1]["run_id"].startswith("run-")
+    status = call("campaign-status", "c2")
+    assert (status["earlier_trials"], status["best"], status["spent"]["tasks"]) == (2 * mine["trials"], None, 0)
+    [first] = ask(read_manifest(RepoLayout(repo), "c2"), journal_of(repo, "c2").history(), 1)
+    assert (first.origin, first.params) == ("start", {"x": 0.1, "kind": "a"})
+    with pytest.raises(PreconditionFailed) as caught:
+        init(call, **new, seed_from=["c1"])
+    assert caught.value.details["differs"] == ["start", "seed_from"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"submit": {"executor": "true"}}, "submit.cluster"),
+        ({"metrics": []}, "metrics"),
+        ({"strategy": "own"}, "space"),
+        ({"strategy_params": {"points": 3}}, "strategy.params"),
+        ({"seed_from": ["nothing"]}, "campaign_id"),
+        ({"start": [{"x": 3, "kind": "a"}]}, "start[0]"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_leaves_nothing(call, repo, fields, field):
+    with pytest.raises(SpecInvalid) as caught:
+        init(call, **fields)
+    assert caught.value.field == field
+    assert not (repo / ".hpc").exists()
+
+
+def test_an_unknown_campaign(call):
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-status", "nothing")
+    assert "campaign-list" in caught.value.remediation
+
+
+def test_a_trial_that_was_asked_twice_is_found(call, repo):
+    init(call)
+    journal = iterate(repo, "c1", [0.5, 0.4])
+    words = {"campaign_id": "c1", "expected_cmd_sha": "0123456789abcdef"}
+    assert call("validate-stochastic-marker", **words)["overall"] == "pass"
+    again = journal.history().trials[0]
+    journal.append(Ask(trial=2, iteration=1, params=again.params, origin="tpe"))
+    found = call("validate-stochastic-marker", **words)
+    assert (found["overall"], found["findings"][0]["evidence"]) == ("warn", {"trials": [0, 2]})
+
+
+def test_prior_of_a_campaign_of_the_driver(call, repo):
+    assert prior(repo, "c1") == []
+    init(call)
+    iterate(repo, "c1", [0.5, 0.25])
+    iterate(repo, "c1", [0.3, 0.0], failed=[1])
+    journal = journal_of(repo, "c1")
+    asked = ask(read_manifest(RepoLayout(repo), "c1"), journal.history(), 1)[0]
+    journal.append(asked)
+    journal.path.write_text(journal.path.read_text() + '{"event": "te')  # a torn line of an append that runs now
+    first, second = prior(str(repo), "c1")
+    assert (first["run_id"], first["metrics"], first["failed"]) == ("run-0", {"loss": 0.375}, 0)
+    assert [row["metrics"]["loss"] for row in first["rows"]] == [0.5, 0.25]
+    assert (second["metrics"], second["failed"], len(second["rows"])) == ({"loss": 0.3}, 1, 1)
+
+
+def test_runs_of_a_tasks_py_as_iterations():
+    """A table of another machine counts, a failed run without results has failed trials, one without a table is open."""
+    rows = [{"params": {"x": 1}, "metrics": {"loss": 2.0}, "count": 1}]
+    table = {"run_id": "elsewhere", "submitted_at": "1970-01-01T00:00:05Z", "rows": rows, "failed": 2}
+    runs = [
+        RunRecord(run_id="lost", started_at=9.0, total_tasks=2, status="failed", last_status={"failed": 2}),
+        RunRecord(run_id="ended", started_at=12.0, total_tasks=3, status="complete"),
+        RunRecord(run_id="running", started_at=15.0, total_tasks=1, status="in_flight"),
+    ]
+    history, notes = history_of(runs, [table])
+    states = {number: [trial.state for trial in trials] for number, trials in history.iterations.items()}
+    assert states == {
+        0: ["complete", "failed", "failed"], 1: ["failed"] * 2, 2: ["submitted"] * 3, 3: ["submitted"],
+    }  # fmt: skip
+    assert list(history.open_runs) == ["ended", "running"]
+    assert notes == ["ended has ended and is not counted yet: hpc-agent aggregate --run-id ended"]
+
+
+def test_the_line_of_a_journal_is_the_one_that_was_documented():
+    """Others read these files; a field that changes its name breaks them."""
+    line = event_of(Ask(trial=3, iteration=1, params={"x": 0.5}, origin="tpe", library="optuna 5.0.0"), 12.0)
+    assert line == {
+        "event": "ask", "trial": 3, "iteration": 1, "params": {"x": 0.5}, "origin": "tpe", "library": "optuna 5.0.0", "at": 12.0,
+    }  # fmt: skip
+    tell = event_of(
+        Tell(trial=3, state="complete", values={"loss": 1.0}, run_id="r", task_id=0, seconds=2.0, cpus=4), 13.0
+    )
+    assert tell == {
+        "event": "tell", "trial": 3, "state": "complete", "values": {"loss": 1.0}, "run_id": "r", "task_id": 0,
+        "seconds": 2.0, "cpus": 4, "at": 13.0,
+    }  # fmt: skip

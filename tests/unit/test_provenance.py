@@ -1,0 +1,272 @@
+"""What makes a run: hashes of declared inputs, git's state, the interpreter of a command; and how two runs are compared."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc_agent.experiment.reading.git_state import git_state
+from hpc_agent.node.job import environment, packages
+from hpc_agent.node.shared import input_hashes
+from hpc_agent.node.shared.input_hashes import Place, hash_input, place
+from hpc_agent.ops.provenance.row_differences import compare_rows
+from hpc_agent.ops.provenance.story import Event, _git, _shortened
+from hpc_agent.ops.provenance.verify import _code, _environment
+from hpc_agent.ops.run.declared_inputs import changes, notes_of
+from hpc_agent.state.runs import sidecar_of
+
+
+def hashed(folder: Path, declared: str, known: dict | None = None) -> dict:
+    return hash_input(Place(declared, f"{folder}/{declared}", f"{folder}/"), {} if known is None else known)
+
+
+class TestInputs:
+    def test_file_folder_and_pattern(self, tmp_path):
+        for name in ("a.csv", "b.csv", "deep/c.csv", "deep/d.txt"):
+            path = tmp_path / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        assert hashed(tmp_path, "data/a.csv")["listed"].keys() == {"data/a.csv"}
+        assert hashed(tmp_path, "data/*.csv")["files"] == 2
+        assert hashed(tmp_path, "data/**/*.csv")["files"] == 3
+        assert (whole := hashed(tmp_path, "data"))["files"] == 4
+        assert whole["bytes"] == sum(len(name) for name in ("a.csv", "b.csv", "deep/c.csv", "deep/d.txt"))
+        with pytest.raises(ValueError, match=r"nothing\* names no file"):
+            hashed(tmp_path, "nothing*")
+
+    def test_the_hash_is_of_names_and_content_not_of_the_place(self, tmp_path):
+        for folder in ("one", "two"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "x").write_text("1")
+        first, second = (hashed(tmp_path / folder, "x") for folder in ("one", "two"))
+        assert first["sha256"] == second["sha256"]
+        (tmp_path / "two" / "x").rename(tmp_path / "two" / "y")
+        assert hashed(tmp_path / "two", "y")["sha256"] != first["sha256"]
+
+    def test_a_known_hash_is_used_until_the_file_changes(self, tmp_path, monkeypatch):
+        (tmp_path / "x").write_text("1")
+        known: dict = {}
+        first = hashed(tmp_path, "x", known)
+        with monkeypatch.context() as patched:
+            patched.setattr(input_hashes, "hash_file", lambda *_: pytest.fail("read again"))
+            assert hashed(tmp_path, "x", known) == first
+        (tmp_path / "x").write_text("2")
+        os.utime(tmp_path / "x", (1, 1))
+        assert hashed(tmp_path, "x", known)["sha256"] != first["sha256"]
+
+    def test_a_large_file_is_sampled_and_told(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(input_hashes, "WHOLE_BYTES", 1000)
+        monkeypatch.setattr(input_hashes, "SAMPLES", 4)
+        monkeypatch.setattr(input_hashes, "SAMPLE_BYTES", 10)
+        data = bytearray(2000)
+        (tmp_path / "x").write_bytes(data)
+        first = hashed(tmp_path, "x")
+        assert first["sampled"] == 1
+        assert "1 of 1 files of x" in notes_of([first], {}, {"x": False})[0]
+        for at, seen in ((0, True), (1999, True), (100, False)):  # between two samples a change is not seen
+            changed = bytearray(data)
+            changed[at] = 1
+            (tmp_path / "x").write_bytes(changed)
+            assert (hashed(tmp_path, "x")["sha256"] != first["sha256"]) is seen
+        (tmp_path / "x").write_bytes(data + b"\0")
+        assert hashed(tmp_path, "x")["sha256"] != first["sha256"]
+
+    def test_bounds(self, tmp_path, monkeypatch):
+        for number in range(3):
+            (tmp_path / str(number)).write_text("12345")
+        with monkeypatch.context() as patched:
+            patched.setattr(input_hashes, "MOST_FILES", 2)
+            with pytest.raises(ValueError, match="more than 2 files"):
+                hashed(tmp_path, "*")
+        monkeypatch.setattr(input_hashes, "MOST_BYTES", 12)
+        with pytest.raises(ValueError, match="to read"):
+            hashed(tmp_path, "*")
+
+    def test_where_an_input_lies(self):
+        shared = {"data": "/scratch/d[1]"}
+        assert place("/abs/x", shared) == Place("/abs/x", "/abs/x")
+        assert place("data/*.csv", shared) == Place("data/*.csv", "/scratch/d[[]1]/*.csv", "/scratch/d[1]", "data")
+        assert place("data", shared).pattern == "/scratch/d[[]1]"
+        assert place("database/x", shared) is None
+
+    def test_changes_name_paths_and_files(self):
+        def one(path: str, sha: str, **listed: list) -> dict:
+            return {"path": path, "sha256": sha, "files": 1, "listed": listed}
+
+        before = [one("a", "1", x=[1, "1"], y=[1, "2"]), one("b", "1")]
+        assert changes(before, before) == []
+        assert changes(before, [one("a", "2", x=[1, "1"], y=[1, "3"])]) == [
+            "a changed (y)",
+            "b is not declared any more",
+        ]
+        assert changes([], before)[0] == "a was not declared before"
+
+    def test_an_input_that_no_task_gets_is_told(self):
+        one = {"path": "x", "files": 1, "sampled": 0, "listed": {"x": [1, "1"]}}
+        assert notes_of([one], {}, {"x": False}) == []
+        assert "not among the pushed files" in notes_of([one], {}, {})[0]
+        assert notes_of([one], {"x": None}, {}) == []  # shared: linked, not pushed with the tree
+
+
+class TestGit:
+    def test_no_repository_and_no_git(self, tmp_path):
+        assert git_state(tmp_path, os.environ, [])["unknown"] == "the folder is in no git repository"
+        assert git_state(tmp_path, {"PATH": "/nowhere"}, [])["unknown"] == "git is not installed here"
+
+    def test_commit_and_changes(self, tmp_path):
+        def git(*words: str) -> None:
+            subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", tmp_path, *words], check=True)
+
+        git("init", "-q")
+        assert "no commit yet" in git_state(tmp_path, os.environ, [])["unknown"]
+        part = tmp_path / "part"
+        part.mkdir()
+        for name in ("a.py", "b c.py"):
+            (part / name).write_text("1")
+        (tmp_path / "other.py").write_text("1")
+        git("add", "-A")
+        git("commit", "-qm", "x")
+        clean = git_state(part, os.environ, ["a.py"])
+        assert (clean["dirty"], clean["changed"], len(clean["commit"])) == (False, [], 40)
+        (part / "b c.py").write_text("2")
+        (part / "new.py").write_text("2")
+        (part / "result.txt").write_text("2")  # is not pushed
+        (tmp_path / "other.py").write_text("2")  # of another part of the repository
+        seen = git_state(part, os.environ, ["a.py", "b c.py", "new.py"])
+        assert (seen["dirty"], seen["changed"], seen["changed_count"]) == (True, ["b c.py", "new.py"], 2)
+
+
+COMMANDS = {
+    'python3 train.py --lr "$LR"': (["python3"], True),
+    "cd src && FOO=1 .venv/bin/python x.py | tee y": ([".venv/bin/python"], True),
+    "conda run -n env python x.py": (["conda", "run", "-n", "env", "python"], True),
+    '"$PY" x.py': (["/opt/x/bin/python3.9"], True),
+    "srun python x.py": (["python"], True),
+    "uv run train.py": (["uv", "run", "python"], True),
+    "./tool.py --x 1": (["python3.8"], True),
+    "bash run.sh": (["python3"], False),
+    'echo "an open quote': (["python3"], False),
+    "": (["python3"], False),
+}
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_interpreter_of_a_command(self, tmp_path, command):
+        (tmp_path / "tool.py").write_text("#!/usr/bin/env python3.8\n")
+        env = {"PATH": os.environ["PATH"], "PY": "/opt/x/bin/python3.9"}
+        assert environment.interpreter_words(command, env, str(tmp_path)) == COMMANDS[command]
+
+    def test_packages_by_the_folders_beside_them(self, tmp_path):
+        first, second = tmp_path / "first", tmp_path / "second"
+        for path in (first / "numpy-1.26.4.dist-info", second / "numpy-2.0.dist-info", second / "My_Tool.egg-info"):
+            path.mkdir(parents=True)
+        (second / "six-1.16.0-py3.6.egg-info").write_text("Version: 1.16.0\n")
+        (second / "My_Tool.egg-info" / "PKG-INFO").write_text("Metadata-Version: 1.0\nVersion: 3.1\n")
+        found = packages.packages([str(first), str(second), str(tmp_path / "none")])
+        assert found == {"numpy": "1.26.4", "six": "1.16.0", "my-tool": "3.1"}
+
+    def test_packages_of_this_interpreter_are_those_of_importlib(self):
+        from importlib import metadata
+
+        known = {name.lower().replace("_", "-").replace(".", "-"): metadata.version(name)
+                 for dist in metadata.distributions() if (name := dist.metadata["Name"])}  # fmt: skip
+        source = Path(packages.__file__).read_text()
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["packages"] == known
+
+    def test_one_element_looks_and_a_claim_of_a_killed_one_is_taken(self, tmp_path):
+        claim = str(tmp_path / "environment.json.claim")
+        assert environment._begin(claim)
+        assert not environment._begin(claim)
+        os.utime(claim, (1, 1))
+        assert environment._begin(claim)
+        assert not environment._begin(claim)
+
+
+NUMBER = st.one_of(st.floats(), st.integers(-(10**20), 10**20)).map(
+    lambda value: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+)
+ROWS = st.dictionaries(
+    st.integers(0, 20).map(str),
+    st.dictionaries(st.sampled_from("abc"), st.one_of(NUMBER, st.lists(NUMBER, max_size=3))),
+)
+
+
+class TestRows:
+    @given(ROWS)
+    def test_a_run_equals_itself(self, metrics):
+        rows = {task: ["complete", values, {"x": int(task)}] for task, values in metrics.items()}
+        for by_number in (True, False):
+            found = compare_rows(rows, rows, by_number, 0.0, 0.0)
+            assert (found.compared, found.equal, found.difference_count) == (len(rows), len(rows), 0)
+
+    @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 1), st.floats(0, 1e3))
+    def test_tolerances_are_those_of_numpy(self, before, now, rtol, atol):
+        rows = [{"0": ["complete", {"y": value}, {}]} for value in (before, now)]
+        found = compare_rows(*rows, True, rtol, atol)
+        assert (found.different == 0) == (abs(now - before) <= atol + rtol * abs(before))
+        assert (found.equal == 1) == (before == now)
+
+    def test_nan_equals_nan_and_no_number(self):
+        def rows(value: object) -> dict:
+            return {"0": ["complete", {"y": value}, {}]}
+
+        assert compare_rows(rows("nan"), rows("nan"), True, 0, 0).equal == 1
+        for other in (1.0, "inf", "-inf"):
+            assert compare_rows(rows("nan"), rows(other), True, 9e9, 9e9).different == 1
+        assert compare_rows(rows([1, 2]), rows([1]), True, 9, 9).different == 1
+        assert compare_rows(rows(1), {"0": ["complete", {}, {}]}, True, 9, 9).different == 1
+
+    def test_failed_and_missing_rows(self):
+        good, bad = ["complete", {"y": 1}, {}], ["failed", None, {}]
+        found = compare_rows({"0": good, "1": bad, "2": good}, {"0": bad, "1": bad, "3": good}, True, 0, 0)
+        assert (found.compared, found.in_one, found.failed_in_both) == (0, 3, 1)
+        assert found.differences[0] == {"what": "task 0", "task": 0, "before": "complete", "now": "failed"}
+
+    def test_rows_of_other_numbers_are_matched_by_their_parameters(self):
+        first = {str(n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
+        second = {str(9 - n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
+        assert compare_rows(first, second, False, 0, 0).equal == 4
+        assert compare_rows(first, second, True, 0, 0).difference_count == 8
+
+
+class TestDifferences:
+    def test_values_of_variables_are_not_shown(self):
+        [one] = _code({"env": {"A": "secret-1", "B": "1"}}, {"env": {"A": "secret-2", "B": "1"}})
+        assert one["what"] == "env A"
+        assert "secret" not in str(one)
+
+    def test_environment_names_packages_before_nodes(self):
+        before = {"node": "n1", "python": {"version": "3.9"}, "packages": {"numpy": "1.0", "x": "1"}}
+        now = {"node": "n2", "python": {"version": "3.9"}, "packages": {"numpy": "2.0", "y": "1"}}
+        assert [(one["what"], one["before"], one["now"]) for one in _environment(before, now)] == [
+            ("package numpy", "1.0", "2.0"), ("package x", "1", None), ("package y", None, "1"), ("node", "n1", "n2"),
+        ]  # fmt: skip
+        assert _environment(None, now)[0] == {"what": "environment.json", "before": "not recorded", "now": "recorded"}
+        assert _environment(None, None) == []
+        assert _environment({"packages": None}, now)[1]["before"] == "not known"
+
+
+def test_a_long_story_keeps_its_ends():
+    events = [Event(float(n), "journal", str(n)) for n in range(100)]
+    shown, truncated = _shortened(events)
+    assert truncated
+    assert (shown[0].text, shown[-1].text, len(shown)) == ("0", "99", 31)
+    assert "70 events are left out" in shown[15].text
+    assert _shortened(events[:30]) == (events[:30], False)
+
+
+def test_a_sidecar_of_an_earlier_version_is_read():
+    needed = dict.fromkeys("run_id run_name cmd_sha tasks_py_sha tree_sha snapshot hpc_agent_version submitted_at executor " "result_dir_template cluster scheduler remote_path".split(), "")  # fmt: skip
+    old = sidecar_of({**needed, "sidecar_schema_version": 3, "task_count": 1, "wave_map": {}}, [])
+    assert (old.git, old.inputs, old.reproduces) == ({}, [], None)
+    assert _git(old.git) == "git commit not known (not recorded)"
