@@ -85,18 +85,20 @@ def main(arguments: List[str]) -> int:
     me = (os.environ.get("HPC_JOB_ID", ""), number, os.uname()[1], time.time(), os.getpid(), born(os.getpid()))
     claim = "%s:d%d:0\n%s %d %d %s\n" % me
     write_bytes(os.path.join(attempt, "claim"), claim.encode())
+    status = Attempts(RunFolder(os.environ["HPC_RUN_DIR"]))
     if arguments[:1] == ["--environment-failed"]:
-        write_failure(attempt, "environment", " ".join(arguments[1:]))
+        included = ranges_of(status.state, task_states.COMPLETE)
+        write_failure(attempt, "environment", " ".join(arguments[1:]), included=included)
         return 1
-    result = _reduce(RunFolder(os.environ["HPC_RUN_DIR"]), attempt)
+    result = _reduce(status, attempt)
     write_json(os.path.join(attempt, "result.json"), result)
     return 0 if result["ok"] else 1
 
 
-def _reduce(folder: RunFolder, attempt: str) -> Dict[str, Any]:
+def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     """Run the command and return the result: its end, the tasks that were there, its output."""
     request = read_json(os.path.join(attempt, "request.json"))
-    status = Attempts(folder)
+    folder = status.folder
     write_bytes(os.path.join(attempt, "tasks.jsonl"), _tasks(status))
     output = os.path.join(folder.work, request["output_path"]) if request["output_path"] else ""
     output = output or os.path.join(attempt, OUTPUT)

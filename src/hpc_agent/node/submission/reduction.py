@@ -203,7 +203,8 @@ class _Call(object):
         output = SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
         log = tail(os.path.join(attempt, "output.log"), LOG_LINES, LOG_BYTES) or output
         code = cause.exit_code if cause else None
-        write_failure(attempt, str(cause.cause if cause else "unknown"), said, log_tail=log, exit_code=code)
+        kind = str(cause.cause if cause else "unknown")
+        write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
         return None
 
     def _last_sign(self, number: int, array: Array) -> float:
