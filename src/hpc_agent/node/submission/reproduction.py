@@ -41,7 +41,7 @@ def reproduce(request: Dict[str, Any]) -> Dict[str, Any]:
     run = read_json(source.document)
     again = dict(
         run, run_id=request["run_id"], remote_path=folder.path, submitted_at=request["submitted_at"],
-        reproduces=request["of"], inputs=request["inputs"], campaign_id=None, trials=[], early_stop=None, job_ids=[],
+        reproduces=request["of"], inputs=request["inputs"], campaign_id=None, trials=[], job_ids=[],
     )  # fmt: skip
     planned = [array for array in arrays_of(source) if array.resubmit is None]
     job = read_json(source.submission, {})

@@ -117,7 +117,7 @@ def _submit(
     submitted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(world.now()))
     sidecar = msgspec.structs.replace(
         first, run_id=run_id, remote_path=path, submitted_at=submitted_at, reproduces=of, inputs=inputs,
-        campaign_id=None, trials=[], early_stop=None,
+        campaign_id=None, trials=[],
     )  # fmt: skip
     command = f"hpc-agent reproduce-run --run-id {of}" + (" --changed-inputs-ok" if inputs_ok else "")
     journal.append(run_id, "submitting", **identity_of(sidecar), command=command)
@@ -176,8 +176,9 @@ def _not_repeated(run: KnownRun, first: Sidecar, changed: list[str]) -> list[str
     if first.campaign_id:
         told.append(
             f"the repeat is no iteration of the campaign {first.campaign_id}: HPC_CAMPAIGN_ID and HPC_TRIAL are not set"
-            + (", and its tasks do not stop early" if first.early_stop else "")
         )
+    if first.early_stop:
+        told.append("tasks that end themselves compare with the tasks of the repeat alone: others may end early")
     if run.record.resubmits:
         told.append(f"tasks of {run.record.run_id} were submitted again later: the repeat has the first plan")
     return told
