@@ -139,7 +139,8 @@ def compare(
             row += f"median regret {np.median(values):8.5f} [{low:.5f}, {high:.5f}]"
             if name == "tpe":
                 low, high = interval(values, found["plain Optuna"])
-                row += f"  minus plain [{low:+.5f}, {high:+.5f}]: {'no difference is shown' if low <= 0 <= high else 'they differ'}"
+                told = "no difference is shown" if low <= 0 <= high else "they differ"
+                row += f"  minus plain [{low:+.5f}, {high:+.5f}]: {told}"
             print(row, flush=True)
 
 

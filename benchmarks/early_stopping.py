@@ -71,7 +71,7 @@ def submitted(site: testbed.Site, folder: Path, env: dict[str, str], seed: int) 
     grid = {"task_generator": points, "fixed_params": {"seed": seed}, "python": site.science_python}
     cli(repo, env, "build-tasks-py", "--spec", "-", spec=grid)
     spec = cli(repo, env, "resolve-submit-inputs", "--cluster", "testbed")["spec"]
-    spec |= {"pack": 4, "resources": {"mem_mb": 800, "walltime_sec": 3000}}
+    spec |= {"pack": 4, "max_running": 2, "resources": {"mem_mb": 800, "walltime_sec": 3000}}
     rules = {"whole": None, "early": RULE}
     return {
         name: cli(repo, env, "submit", "--spec", "-", spec={**spec, "early_stop": rule})["run_id"]

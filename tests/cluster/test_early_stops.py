@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from campaign import events, make_campaign
 from experiment import aggregate, make_repo, submit
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
@@ -62,3 +63,27 @@ def test_the_rule_is_part_of_the_identity_only_where_it_is_given(site, run_cli, 
         "submit", "--cluster", "testbed", "--executor", "true", "--early-stop", '{"reduction": 1}', cwd=repo
     )
     assert (wrong.code, wrong.envelope["error_code"]) == (1, "spec_invalid")
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_the_trials_of_a_campaign_are_compared_over_its_iterations(site, run_cli, tmp_path):
+    fields = {
+        "batch": 4,
+        "budget": {"max_tasks": 8},
+        "early_stop": RULE,
+        "submit": {"pack": 4, "results": {"metrics_file": "out.json"}},
+    }
+    repo = make_campaign(tmp_path / "repo", tmp_path, "python3 loop.py", **fields)
+    (repo / "loop.py").write_text(LOOP.replace('float(os.environ["X"])', '(float(os.environ["X"]) - 1) ** 2'))
+    done = run_cli("campaign-driver", "--campaign-id", "study", "--loop", cwd=repo, timeout=150).data
+    assert done["reason"] == "budget"
+    tells = {line["trial"]: line for line in events(repo) if line["event"] == "tell"}
+    losses = {trial: tells[trial]["values"]["loss"] for trial in sorted(tells)}
+    rank = {trial: sum(losses[other] < losses[trial] for other in range(trial)) for trial in losses}
+    on = {trial: trial < 2 or rank[trial] < (trial + 1) // 3 for trial in losses}  # one after the other
+    assert {trial: line["state"] for trial, line in tells.items()} == {
+        trial: "complete" if on[trial] else "stopped" for trial in range(8)
+    }
+    assert {line.get("stopped_at") for line in tells.values()} == {3, None}
+    (rung,) = site.scratch.rglob("campaigns/study/rungs/3/00000")
+    assert len(list(rung.iterdir())) == 8

@@ -70,3 +70,10 @@ def test_a_job_has_the_modules_of_a_real_module_system(site, run_cli, tmp_path, 
     log = run_cli("logs", "--task-id", "0", cwd=repo).data["logs"][0]
     assert seen["lifecycle_state"] == "complete", log
     assert log["content"] == "12.2.0 3.11.5 2023.09"
+    reducer = 'echo "[\\"$GCC_V\\", \\"$PY_V\\"]"'
+    here = run_cli("cluster-reduce", "--aggregate-cmd", reducer, cwd=repo).data
+    assert here["reduced"] == ["12.2.0", "3.11.5"], "a reducer on the login node has the modules of the tasks"
+    shutil.rmtree(site.scratch / "modulefiles" / "gcc")
+    red = run_cli("cluster-reduce", "--aggregate-cmd", reducer, "--force", cwd=repo).envelope
+    assert (red["error_code"], red["details"]["cause"]) == ("combiner_failed", "environment")
+    assert "module load gcc" in red["message"]

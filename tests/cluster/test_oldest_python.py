@@ -45,6 +45,18 @@ def test_the_whole_job(site, run_cli, tmp_path, clusters_file):
     assert logs[0]["content"] == str(version)
     table = aggregate(run_cli, repo)
     assert [row["metrics"]["y"]["mean"] for row in table["rows"]] == [0, 1, 2]
+    command = f'{shlex.quote(python)} -c "import sys; print(list(sys.version_info[:2]))"'
+    assert run_cli("cluster-reduce", "--aggregate-cmd", command, cwd=repo).data["reduced"] == list(version)
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_chunks_of_a_series(site, run_cli, tmp_path, clusters_file):
+    clusters_file.write_text(site.clusters_yaml(python=oldest_python()[1]))
+    repo = make_repo(tmp_path / "repo", [{"start": start, "end": start + 2} for start in (0, 2)])
+    submit(run_cli, repo, 'seq $((START + 1)) $END > "$HPC_RESULT_DIR/n.txt"')
+    watch(run_cli, repo)
+    joined = run_cli("join-series", "--file", "n.txt", cwd=repo).data
+    assert (Path(joined["path_local"]) / "series.txt").read_text() == "1\n2\n3\n4\n"
 
 
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": ""}, {"LANG": "C.UTF-8"}])

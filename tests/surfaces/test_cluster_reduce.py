@@ -172,6 +172,18 @@ def test_a_job_waits_for_the_arrays_and_is_submitted_once(run_cli, tmp_path, sit
     assert (red["details"]["exit_code"], red["details"]["stderr_tail"]) == (4, "sad")
 
 
+def test_a_reducer_that_outlives_its_killed_caller_is_not_started_twice(repo, run_cli, tmp_path):
+    kill = 'echo ran >> "$RUNS"; kill -9 $(ps -o ppid= -p $PPID); while [ ! -e "$GO" ]; do sleep 0.1; done; echo [1]'
+    words = ["cluster-reduce", "--aggregate-cmd", kill]
+    assert run_cli(*words, cwd=repo).envelope["error_code"] == "remote_command_failed"
+    still = run_cli(*words, cwd=repo).data
+    assert (still["ok"], still["state"], "job_id" in still) == (False, "running", False)
+    assert "its caller was killed" in still["notes"][0]
+    (tmp_path / "go").touch()
+    assert until_ended(run_cli, repo, *words).data["reduced"] == [1]
+    assert ran(tmp_path) == 1
+
+
 def test_which_reducer_is_asked_where_several_may_be_meant(run_cli, tmp_path, site):
     repo = make_repo(tmp_path / "repo", [{"x": 1}], **{"reduce_a.py": "print([])\n", "reduce_b.py": "print([])\n"})
     submit(run_cli, repo, 'echo "{\\"y\\": 1}" > "$HPC_RESULT_DIR/metrics.json"')

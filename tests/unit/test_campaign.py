@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import resource
+import subprocess
+import sys
 from importlib import metadata
 
 import msgspec
@@ -559,6 +563,7 @@ def test_manifests_that_cannot_be_meant():
         ({"metrics": LOSS * 2}, "metrics"),
         ({"constraints": [{"metric": "mb"}]}, "constraints[0]"),
         ({"stop_criteria": {"metric": "other"}}, "stop_criteria.metric"),
+        ({"stop_criteria": {"direction": "maximize"}}, "stop_criteria.direction"),
         ({"metrics": [*LOSS, {"name": "b"}], "stop_criteria": {"target": 1}}, "stop_criteria.metric"),
         ({"abort_if": [{"metric": "loss"}]}, "abort_if[0]"),
         ({"abort_if": [{"metric": "other", "above": 1}]}, "abort_if[0].metric"),
@@ -629,3 +634,35 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
             read_manifest(repo, "c")
     with pytest.raises(SpecInvalid):
         read_manifest(repo, "other")
+
+
+@pytest.mark.parametrize("name", ["tpe", "cma_es", "quasi_random"])
+def test_a_tick_at_1000_trials_is_quick(name, tmp_path):
+    """Imports, fold, rebuilt study and ten asks: at most 1.5 s of processor time."""
+    manifest = manifest_of(
+        space={f"x{n}": {"type": "float", "low": 0, "high": 1} for n in range(5)}, strategy={"name": name}, batch=10
+    )
+    write_manifest(RepoLayout(tmp_path), manifest)
+    rng, lines = random.Random(0), []
+    for number in range(1000):
+        params = {parameter: rng.random() for parameter in manifest.space}
+        attrs = {"generation": number // 10} if name == "cma_es" else {}
+        lines.append(Ask(trial=number, iteration=number // 10, params=params, origin=name, attrs=attrs))
+        lines.append(Tell(trial=number, state="complete", values={"loss": sum(params.values())}))
+    path = tmp_path / ".hpc/campaigns/c/journal.jsonl"
+    path.write_text("".join(json.dumps(event_of(line, 0.0)) + "\n" for line in lines))
+    code = (
+        "import sys; from pathlib import Path; from hpc_agent.campaign.journal import CampaignJournal;"
+        "from hpc_agent.campaign.manifest import read_manifest; from hpc_agent.campaign.step import next_step;"
+        "from hpc_agent.state.repo_files import RepoLayout; from hpc_agent.world import World;"
+        "repo = RepoLayout(Path(sys.argv[1])); history = CampaignJournal(World(), repo, 'c').history();"
+        "print(len(next_step(read_manifest(repo, 'c'), history, 1.0).asks))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=env, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.strip() == "10"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

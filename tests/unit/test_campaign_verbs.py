@@ -11,7 +11,7 @@ import pytest
 from hpc_agent.campaign.journal import Ask, CampaignJournal, Submitted, Tell, event_of
 from hpc_agent.campaign.manifest import read_manifest
 from hpc_agent.campaign.strategies import ask
-from hpc_agent.campaign.tagged import history_of
+from hpc_agent.campaign.tagged import history_of, keep_iteration
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
@@ -193,6 +193,16 @@ def test_prior_of_a_campaign_of_the_driver(call, repo):
     assert (first["run_id"], first["metrics"], first["failed"]) == ("run-0", {"loss": 0.375}, 0)
     assert [row["metrics"]["loss"] for row in first["rows"]] == [0.5, 0.25]
     assert (second["metrics"], second["failed"], len(second["rows"])) == ({"loss": 0.3}, 1, 1)
+
+
+def test_an_aggregated_run_of_the_driver_is_told_once(call, repo):
+    """Its journal has the results: a prior.json would change the snapshot, and hide iterations."""
+    init(call)
+    iterate(repo, "c1", [0.5, 0.25])
+    wave = {"tasks": 2, "missing": "", "failed": "", "table": {}, "usage": {"task_seconds": 1.0}}
+    keep_iteration(RepoLayout(repo), RunRecord(run_id="run-0", campaign_id="c1", total_tasks=2), [wave])
+    assert not (repo / ".hpc/campaigns/c1/prior.json").exists()
+    assert len(prior(repo, "c1")) == 1
 
 
 def test_runs_of_a_tasks_py_as_iterations():

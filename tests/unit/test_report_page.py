@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.node.shared import binning
@@ -134,6 +134,9 @@ def test_ticks_of_time_have_round_labels(high):
 
 
 @given(st.lists(finite, min_size=2, max_size=20), st.sampled_from(["linear", "log"]))
+@example([5.000000000000327e307] * 2, "log")
+@example([1.0, 3.766340504901157e293], "log")
+@example([5e-324, 1e308], "log")
 def test_a_scale_is_monotonic_and_stays_in_the_picture(values, kind):
     scale = Scale.padded(min(values), max(values), kind)
     scale.pixels = (50.0, 380.0)

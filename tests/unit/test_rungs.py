@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.experiment_kit import early_stop
+from hpc_agent.node.job import execute
 from hpc_agent.node.job.metrics import Metrics, read, with_last_report
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_folder import RunDocument
@@ -241,3 +243,10 @@ def test_metrics_of_the_task_itself_come_first(tmp_path):
 
 def test_a_rule_of_a_later_version_is_read():
     assert rule_of({"metric": "m", "grace": 3, "max_step": None}) == Rule("m")
+
+
+def test_a_report_alone_is_no_result_of_a_task_that_a_signal_ended(tmp_path):
+    (tmp_path / LAST_REPORT).write_text("{}")
+    assert execute._gave_up(0, [signal.SIGUSR1], str(tmp_path))
+    (tmp_path / "metrics.json").write_text("{}")
+    assert not execute._gave_up(0, [signal.SIGUSR1], str(tmp_path))

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from hpc_agent.node.look import run_status
+from hpc_agent.node.schedulers.base import AccountingRow
 from hpc_agent.node.shared import run_folder
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.ledger import Array, write_array
@@ -85,6 +87,22 @@ def test_core_hours_are_computing_idle_and_lost(run):
     )
     assert found["asked"]["cpus"] == [4, 8]
     assert found["unmeasured"] == 0
+
+
+def test_a_task_without_a_record_counts_as_accounting_says(run, monkeypatch):
+    class Scheduler:
+        def queue(self, jobs):
+            return []
+
+        def accounting(self, jobs, since):
+            return [AccountingRow("1", n, "out_of_memory", "OUT_OF_MEMORY", 0, None, "n1", 1800.0) for n in (1, 2)]
+
+    monkeypatch.setattr(run_status, "load", lambda name, site: Scheduler())
+    found = run([ended(0)], [Array(array="a0", tasks="0-2", elements=3)], total=3)
+    assert found["usage"]["core_hours"]["failed"] == pytest.approx(2 * 1800 * 4 / 3600)
+    assert (found["missing"]["failed"], found["usage"]["unmeasured"]) == ("1-2", 0)
+    packed = run([ended(0)], [Array(array="a0", tasks="0-5", elements=3, pack=2)], total=6)
+    assert packed["usage"]["unmeasured"] == 4, "accounting measures the element, not its tasks"
 
 
 def test_a_packed_element_is_measured_as_one(run):

@@ -18,6 +18,7 @@ from hpc_agent.world import World
 
 State = Literal["complete", "failed", "stopped"]
 SEEDED = "seed:"
+JOURNAL = "journal.jsonl"
 
 
 class Ask(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -233,7 +234,7 @@ class CampaignJournal:
 
     def __init__(self, world: World, repo: RepoLayout, campaign_id: str) -> None:
         self._world = world
-        self.path = campaign_folder(repo, campaign_id) / "journal.jsonl"
+        self.path = campaign_folder(repo, campaign_id) / JOURNAL
 
     def append(self, line: Line) -> float:
         """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off.

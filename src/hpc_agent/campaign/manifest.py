@@ -30,8 +30,8 @@ class Document(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 class Parameter(Document, kw_only=True, frozen=True):
     """A dimension of the search space."""
 
-    type: Literal["float", "int", "categorical"]
-    low: float | None = None
+    type: Annotated[Literal["float", "int", "categorical"], _doc("of its values")]
+    low: Annotated[float | None, _doc("included")] = None
     high: Annotated[float | None, _doc("included")] = None
     log: Annotated[bool, _doc("equal ratios are equally likely")] = False
     step: Annotated[Amount | None, _doc("values are low, low + step, ...")] = None
@@ -39,16 +39,16 @@ class Parameter(Document, kw_only=True, frozen=True):
 
 
 class Metric(Document, kw_only=True, frozen=True):
-    name: Annotated[str, Meta(min_length=1)]
-    direction: Direction = "minimize"
+    name: Annotated[str, Meta(min_length=1, description="as tasks report it")]
+    direction: Annotated[Direction, _doc("what is better")] = "minimize"
 
 
 class Constraint(Document, kw_only=True, frozen=True):
     """A bound on a metric; a trial outside of it is never the best."""
 
-    metric: Annotated[str, Meta(min_length=1)]
-    at_most: float | None = None
-    at_least: float | None = None
+    metric: Annotated[str, Meta(min_length=1, description="as tasks report it")]
+    at_most: Annotated[float | None, _doc("upper bound")] = None
+    at_least: Annotated[float | None, _doc("lower bound")] = None
 
 
 class Budget(Document, kw_only=True, frozen=True):
@@ -65,9 +65,9 @@ class StopCriteria(Document, kw_only=True, frozen=True):
     """The campaign has converged when one of these holds. ``metric`` is the first one of the manifest by default."""
 
     max_iters: Annotated[Count | None, _doc("iterations that ended")] = None
-    metric: str | None = None
+    metric: Annotated[str | None, _doc("what target and plateau look at; the first metric by default")] = None
     target: Annotated[float | None, _doc("reached by the best trial")] = None
-    direction: Direction | None = None
+    direction: Annotated[Direction | None, _doc("of a metric that is named here only")] = None
     plateau_window: Annotated[Count | None, _doc("iterations without a better value")] = None
     plateau_tolerance: Annotated[float, Meta(ge=0, description="a smaller improvement is none")] = 0.0
     plateau_mode: Annotated[Literal["all_time_best", "prior_window"], _doc("what the last window is compared with")] = (
@@ -79,8 +79,8 @@ class AbortIf(Document, kw_only=True, frozen=True):
     """A condition that ends the campaign as hopeless."""
 
     metric: Annotated[str | None, _doc("its best value so far is looked at")] = None
-    above: float | None = None
-    below: float | None = None
+    above: Annotated[float | None, _doc("worst value of a metric to be minimized")] = None
+    below: Annotated[float | None, _doc("worst value of a metric to be maximized")] = None
     failed_share: Annotated[Share | None, _doc("failed trials of those that ended")] = None
     after_tasks: Annotated[Count, _doc("not before so many trials have ended")] = 1
 
@@ -91,18 +91,18 @@ StrategyName = Literal["quasi_random", "random", "grid", "tpe", "cma_es", "halvi
 class Strategy(Document, kw_only=True, frozen=True):
     """Who chooses the points. ``own``: the tasks.py of the repo, from ``prior`` of the kit."""
 
-    name: StrategyName = "quasi_random"
-    params: dict[str, Any] = {}
+    name: Annotated[StrategyName, _doc("see docs/workflows/campaign.md")] = "quasi_random"
+    params: Annotated[dict[str, Any], _doc("of the strategy")] = {}
 
 
 class EarlyStop(Document, kw_only=True, frozen=True):
     """The rule by which a task ends itself: see ``should_stop`` of the kit."""
 
-    metric: str
-    direction: Direction = "minimize"
-    min_step: Count = 1
-    reduction: Annotated[int, Meta(gt=1)] = 3
-    max_step: Count | None = None
+    metric: Annotated[str, _doc("name of the value that tasks report")]
+    direction: Annotated[Direction, _doc("of better values")] = "minimize"
+    min_step: Annotated[int, Meta(gt=0, description="the first step at which a task may stop")] = 1
+    reduction: Annotated[int, Meta(gt=1, description="the best 1/reduction go on, to a step so many times as far")] = 3
+    max_step: Annotated[Count | None, _doc("the last step of the work: nobody stops there")] = None
 
 
 class Source(Document, kw_only=True, frozen=True):
@@ -216,15 +216,7 @@ def check_manifest(manifest: Manifest) -> Manifest:
     for number, constraint in enumerate(manifest.constraints):
         if constraint.at_most is None and constraint.at_least is None:
             raise SpecInvalid(f"the constraint on {constraint.metric!r} has no bound", field=f"constraints[{number}]")
-    criteria = manifest.stop_criteria
-    if criteria.metric is not None and criteria.metric not in names:
-        raise SpecInvalid(
-            f"{criteria.metric!r} is not among the metrics {', '.join(names)}", field="stop_criteria.metric"
-        )
-    if len(names) > 1 and criteria.metric is None and (criteria.target is not None or criteria.plateau_window):
-        raise SpecInvalid(
-            "with several metrics the target or plateau has to name one of them", field="stop_criteria.metric"
-        )
+    _check_criteria(manifest, names)
     for number, abort in enumerate(manifest.abort_if):
         if abort.failed_share is None and (abort.metric is None or (abort.above is None) == (abort.below is None)):
             message = "an abort condition needs failed_share, or a metric with either above or below"
@@ -232,6 +224,24 @@ def check_manifest(manifest: Manifest) -> Manifest:
         if abort.metric is not None and abort.metric not in names:
             raise SpecInvalid(f"{abort.metric!r} is not among the metrics", field=f"abort_if[{number}].metric")
     return manifest
+
+
+def _check_criteria(manifest: Manifest, names: list[str]) -> None:
+    criteria = manifest.stop_criteria
+    for metric in manifest.metrics:
+        if criteria.metric in (None, metric.name) and criteria.direction not in (None, metric.direction):
+            message = (
+                f"the direction of {metric.name!r} is {metric.direction}, and the criteria say {criteria.direction}"
+            )
+            raise SpecInvalid(message, field="stop_criteria.direction")
+    if names and criteria.metric is not None and criteria.metric not in names:
+        raise SpecInvalid(
+            f"{criteria.metric!r} is not among the metrics {', '.join(names)}", field="stop_criteria.metric"
+        )
+    if len(names) > 1 and criteria.metric is None and (criteria.target is not None or criteria.plateau_window):
+        raise SpecInvalid(
+            "with several metrics the target or plateau has to name one of them", field="stop_criteria.metric"
+        )
 
 
 def _check_parameter(name: str, parameter: Parameter) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.campaign.journal import History, Trial
+from hpc_agent.campaign.journal import JOURNAL, History, Trial
 from hpc_agent.campaign.manifest import campaign_folder
 from hpc_agent.errors import JournalCorrupt
 from hpc_agent.node.shared.metric_table import Table
@@ -38,10 +38,10 @@ def keep_iteration(repo: RepoLayout, record: RunRecord, waves: list[dict[str, An
     """Add the table of a run to its campaign, in the place of an earlier table of the run.
 
     ``waves`` are partials as the combiner gives them. A run without a campaign, one of which some tasks have not ended, or
-    some of whose waves are not there, adds nothing.
+    some of whose waves are not there, adds nothing; nor does a run of the driver, whose journal has its results.
     """
     whole = sum(wave["tasks"] for wave in waves) == record.total_tasks and not any(wave["missing"] for wave in waves)
-    if not record.campaign_id or not whole:
+    if not record.campaign_id or not whole or (campaign_folder(repo, record.campaign_id) / JOURNAL).exists():
         return
     table = Table(waves[0]["table"]["replicates"])
     for wave in waves:

@@ -14,11 +14,11 @@ def prior(experiment_dir: str, campaign_id: str) -> List[Dict[str, Any]]:
     a damaged file.
     """
     folder = os.path.join(str(experiment_dir), ".hpc", "campaigns", campaign_id)
-    text = _read(os.path.join(folder, "prior.json"))
-    if text is not None:
-        return list(json.loads(text)["iterations"])
     text = _read(os.path.join(folder, "journal.jsonl"))
-    return _of_journal(text.split("\n")[:-1]) if text is not None else []  # a torn last line is none
+    if text is not None:
+        return _of_journal(text.split("\n")[:-1])  # a torn last line is none
+    text = _read(os.path.join(folder, "prior.json"))
+    return list(json.loads(text)["iterations"]) if text is not None else []
 
 
 def _read(path: str) -> Optional[str]:

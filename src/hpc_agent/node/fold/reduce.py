@@ -17,6 +17,7 @@ from ..look.run_status import ranges_of
 from ..shared import task_environment, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
+from ..shared.processes import born
 from ..shared.run_folder import RunFolder, check_id
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, read_record
 
@@ -57,6 +58,19 @@ def result_of(attempt: str) -> Optional[Dict[str, Any]]:
     return found
 
 
+def may_run(attempt: str, within: float) -> bool:
+    """Return True if the process of an attempt without a job still runs, though its caller was killed.
+
+    On another host nobody knows: there it may run for ``within`` seconds.
+    """
+    try:
+        with open(os.path.join(attempt, "claim")) as handle:
+            host, at, pid, started = handle.read().splitlines()[1].split(" ", 3)
+    except (OSError, ValueError, IndexError):
+        return False
+    return born(int(pid)) == started if host == os.uname()[1] else time.time() < int(at) + within
+
+
 def write_failure(attempt: str, cause: str, message: str, **facts: Any) -> None:
     """Write the result of an attempt that ended without one of its own."""
     write_json(os.path.join(attempt, "result.json"), dict(facts, ok=False, cause=cause, message=message[:1000]))
@@ -68,20 +82,23 @@ def main(arguments: List[str]) -> int:
     if result_of(attempt) is not None:  # a requeued job
         return 0
     number = int(os.path.basename(attempt)[1:])
-    claim = "%s:d%d:0\n%s %d\n" % (os.environ.get("HPC_JOB_ID", ""), number, os.uname()[1], time.time())
+    me = (os.environ.get("HPC_JOB_ID", ""), number, os.uname()[1], time.time(), os.getpid(), born(os.getpid()))
+    claim = "%s:d%d:0\n%s %d %d %s\n" % me
     write_bytes(os.path.join(attempt, "claim"), claim.encode())
+    status = Attempts(RunFolder(os.environ["HPC_RUN_DIR"]))
     if arguments[:1] == ["--environment-failed"]:
-        write_failure(attempt, "environment", " ".join(arguments[1:]))
+        included = ranges_of(status.state, task_states.COMPLETE)
+        write_failure(attempt, "environment", " ".join(arguments[1:]), included=included)
         return 1
-    result = _reduce(RunFolder(os.environ["HPC_RUN_DIR"]), attempt)
+    result = _reduce(status, attempt)
     write_json(os.path.join(attempt, "result.json"), result)
     return 0 if result["ok"] else 1
 
 
-def _reduce(folder: RunFolder, attempt: str) -> Dict[str, Any]:
+def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     """Run the command and return the result: its end, the tasks that were there, its output."""
     request = read_json(os.path.join(attempt, "request.json"))
-    status = Attempts(folder)
+    folder = status.folder
     write_bytes(os.path.join(attempt, "tasks.jsonl"), _tasks(status))
     output = os.path.join(folder.work, request["output_path"]) if request["output_path"] else ""
     output = output or os.path.join(attempt, OUTPUT)

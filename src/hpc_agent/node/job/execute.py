@@ -12,6 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared.files import is_disk_full, remove_quietly
 from ..shared.processes import PASSED_ON, born, pass_on, signal_group, table
+from ..shared.rungs import LAST_REPORT
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 HEAD_BYTES = 32 << 20
@@ -205,7 +206,7 @@ def _cause(exit_code: Optional[int], killed_by: Optional[int], stopped: bool) ->
 def _gave_up(status: int, arrived: List[int], result_dir: str) -> str:
     """Return a message for an executor that ended by a signal that was passed on, or after one with exit code 0 and no result."""
     if status == 0:
-        given_up = bool(arrived) and not (os.path.isdir(result_dir) and os.listdir(result_dir))
+        given_up = bool(arrived) and not (os.path.isdir(result_dir) and set(os.listdir(result_dir)) - {LAST_REPORT})
     else:
         given_up = (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) - 128) in arrived
     names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in arrived))

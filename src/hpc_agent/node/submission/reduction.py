@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from ..fold.combine import NOT_ENDED
-from ..fold.reduce import GRACE_SEC, LOG_BYTES, LOG_LINES, OUTPUT, Reduction, result_of, write_failure
+from ..fold.reduce import GRACE_SEC, LOG_BYTES, LOG_LINES, OUTPUT, Reduction, may_run, result_of, write_failure
 from ..job import execute
 from ..look.logs import SchedulerLogs
 from ..look.run_status import RunStatus, ranges_of
@@ -79,7 +79,7 @@ class _Call(object):
             if array and array.state in (PLANNED, REFUSED) and not self.request["as_job"]:
                 write_array(self.reduction, array._replace(held="withdrawn"))  # it has no job, and gets none
                 array = None
-            waits = self._await_job(number, array) if array else None
+            waits = self._await_job(number, array) if array else self._await_orphan(number)
             if waits is not None:
                 return waits
             if not self._may_repeat(number, array is not None):
@@ -165,6 +165,14 @@ class _Call(object):
             message = "the reducer could not be started (exit code %s)" % process.returncode
             write_failure(attempt, "environment", message, log_tail=said, included=self.complete)
 
+    def _await_orphan(self, number: int) -> Optional[Dict[str, Any]]:
+        """Return the state of a reducer on a login node that outlived its caller."""
+        attempt = self.reduction.attempt(number)
+        within = START_SEC + GRACE_SEC + read_json(os.path.join(attempt, "request.json"))["timeout_sec"]
+        if result_of(attempt) is not None or not may_run(attempt, within):
+            return None
+        return dict(self._facts(number), state="running", message="on the login node; its caller was killed")
+
     def _await_job(self, number: int, array: Array) -> Optional[Dict[str, Any]]:
         """Return the state of an attempt's job while it may still give a result, which is read afterwards."""
         attempt = self.reduction.attempt(number)
@@ -195,7 +203,8 @@ class _Call(object):
         output = SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
         log = tail(os.path.join(attempt, "output.log"), LOG_LINES, LOG_BYTES) or output
         code = cause.exit_code if cause else None
-        write_failure(attempt, str(cause.cause if cause else "unknown"), said, log_tail=log, exit_code=code)
+        kind = str(cause.cause if cause else "unknown")
+        write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
         return None
 
     def _last_sign(self, number: int, array: Array) -> float:

@@ -41,6 +41,13 @@ def survey(request: Dict[str, Any]) -> Dict[str, Any]:
         if record is not None:
             seen.add(record)
     failed = status.failed()
+    for task in failed:
+        if (
+            status.state[task] == LOST
+        ):  # it left no record: accounting tells its time, of a packed element not the task's
+            facts = status.records.failed[task]
+            array = next((a for a in status.arrays_with(task) if a.generation == facts.generation), None)
+            seen.usage.add_lost(facts.seconds if array and array.pack == 1 else None, array)
     groups = group_answers(diagnose(status, failed), int(request.get("lines") or 12), status.run.executor)
     answer = dict(
         seen.results(request.get("metric")),
@@ -269,7 +276,7 @@ def _used(measured: Dict[Tuple[str, int], float], asked: List[float]) -> Optiona
 def _environment(folder: RunFolder) -> Any:
     """Return ``environment.json`` of the run, or a sentence for one that cannot be shown; None where there is none."""
     try:
-        document = read_json(folder.path + "/environment.json", None)
+        document = read_json(folder.environment, None)
     except (OSError, ValueError) as error:
         return "environment.json cannot be read: %s" % error
     if document is not None and len(str(document)) > ENVIRONMENT_LIMIT:

@@ -261,7 +261,8 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
             f"{question['reducer']} is not the file that the run was submitted with: the present one ran"
         )
     if answer["state"] != "ended":
-        result.notes.append(f"the reducer's job {answer['state']}: {answer['message']}".rstrip(": "))
+        who = "the reducer's job" if result.job_id else "the reducer"
+        result.notes.append(f"{who} is {answer['state']}: {answer['message']}".rstrip(": "))
     return result
 
 

@@ -107,10 +107,11 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
     manifest = msgspec.structs.replace(manifest, seed_from=sources)
     created = not path.exists()
     if created:
-        journal = CampaignJournal(world, repo, request.campaign_id)
-        journal.path.parent.mkdir(parents=True, exist_ok=True)
-        events = [json.dumps(event_of(line, world.now()), sort_keys=True) + "\n" for line in lines]
-        write_bytes(str(journal.path), "".join(events).encode())  # before the manifest, which makes the campaign
+        if lines or not manifest.is_own:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            events = [json.dumps(event_of(line, world.now()), sort_keys=True) + "\n" for line in lines]
+            journal = CampaignJournal(world, repo, request.campaign_id).path
+            write_bytes(str(journal), "".join(events).encode())  # before the manifest, which makes the campaign
         write_manifest(repo, manifest)
     else:
         manifest = read_manifest(repo, request.campaign_id)

@@ -73,7 +73,6 @@ class KnownCampaign:
     history: History
     spent: Spent
     records: list[RunRecord]
-    has_manifest: bool
     notes: list[str]
     submit: str  # command that submits the next iteration where tasks.py asks
 
@@ -88,30 +87,31 @@ class KnownCampaign:
         return criterion(self.manifest)[0] if self.manifest.metrics else None
 
 
-def known_campaign(world: World, request: CampaignScoped) -> KnownCampaign:
-    """Return a campaign with the limits of the request. Raises SpecInvalid (unknown), JournalCorrupt, SchemaIncompat."""
+def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] | None = None) -> KnownCampaign:
+    """Return a campaign with the limits of the request. Raises SpecInvalid (unknown), JournalCorrupt, SchemaIncompat.
+
+    ``runs`` are those of the repo, where the caller has read them.
+    """
     repo, journal = journal_of(world, request.experiment_dir)
-    runs, problems = journal.all()
+    runs, notes = (journal.all()) if runs is None else (runs, [])
     mine = sorted((run for run in runs if run.campaign_id == request.campaign_id), key=lambda run: run.started_at)
     tables = read_prior(repo, request.campaign_id)
-    has_manifest = manifest_path(repo, request.campaign_id).exists()
-    if has_manifest or not (mine or tables):
+    if manifest_path(repo, request.campaign_id).exists() or not (mine or tables):
         manifest = read_manifest(repo, request.campaign_id)
     else:
         manifest = Manifest(campaign_id=request.campaign_id, strategy=Strategy(name="own"))
     if manifest.is_own:
-        history, notes = history_of(mine, tables)
+        history, told = history_of(mine, tables)
         spent = _spent_of_runs(repo, mine, tables, world.now())
-        manifest = _with_metrics(manifest, request, history)
+        manifest, missing = _with_metrics(manifest, request, history)
+        notes = [*told, *missing, *notes]
     else:
-        history, notes = CampaignJournal(world, repo, request.campaign_id).history(), []
+        history = CampaignJournal(world, repo, request.campaign_id).history()
         spent = spent_of(history, world.now())
     again = (journal.submit_command(mine[-1].run_id) if mine else None) or (
         f"hpc-agent resolve-submit-inputs --campaign-id {request.campaign_id}"
     )
-    return KnownCampaign(
-        repo, limited(manifest, request), history, spent, mine, has_manifest, [*notes, *problems], again
-    )
+    return KnownCampaign(repo, limited(manifest, request), history, spent, mine, notes, again)
 
 
 def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
@@ -126,18 +126,25 @@ def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
     return check_manifest(msgspec.structs.replace(manifest, **parts))
 
 
-def _with_metrics(manifest: Manifest, request: CampaignScoped, history: History) -> Manifest:
-    """Return the manifest of a campaign whose tasks.py asks with its metrics: the named one, and those of its tables."""
+def _with_metrics(manifest: Manifest, request: CampaignScoped, history: History) -> tuple[Manifest, list[str]]:
+    """Return the manifest of a campaign whose tasks.py asks with the metric that is named, or the only one of its tables.
+
+    A note says so where one of several has to be named.
+    """
     if manifest.metrics:
-        return manifest
+        return manifest, []
     criteria = manifest.stop_criteria
     named = getattr(request, "metric", None) or criteria.metric
     found = sorted({name for trial in history.trials for name in trial.values})
     if named and found and named not in found:
         raise SpecInvalid(f"no iteration has a metric {named!r}; there are {', '.join(found)}", field="metric")
     direction = getattr(request, "direction", None) or criteria.direction or "minimize"
-    names = [named] if named else found[:1] if len(found) == 1 else []
-    return msgspec.structs.replace(manifest, metrics=[Metric(name=name, direction=direction) for name in names])
+    names = [named] if named else found if len(found) == 1 else []
+    notes = (
+        [] if names or not found else [f"the best is not known: several metrics ({', '.join(found)}), none is named"]
+    )
+    metrics = [Metric(name=name, direction=direction) for name in names]
+    return msgspec.structs.replace(manifest, metrics=metrics), notes
 
 
 def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any
 
 from hpc_agent.campaign.budget import Spent, remaining
@@ -138,12 +137,13 @@ class CampaignListResult(Result):
 def campaign_list(request: CampaignListRequest, world: World) -> CampaignListResult:
     """List the campaigns of a repo: those with a manifest, and the tags of runs. Asks no cluster."""
     repo, journal = journal_of(world, request.experiment_dir)
-    tagged = Counter(run.campaign_id for run in journal.all()[0] if run.campaign_id)
+    runs, problems = journal.all()
+    tagged = {run.campaign_id for run in runs if run.campaign_id}
     folders = [path.parent.name for path in (repo.hpc / "campaigns").glob("*/*.json")]
-    found, errors = [], []
+    found, errors = [], [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     for name in sorted({*tagged, *folders}):
         try:
-            known = known_campaign(world, CampaignScoped(campaign_id=name, experiment_dir=request.experiment_dir))
+            known = known_campaign(world, CampaignScoped(campaign_id=name, experiment_dir=request.experiment_dir), runs)
         except HpcError as error:
             errors.append(PartialError(code=error.error_code, detail=error.message))
             continue

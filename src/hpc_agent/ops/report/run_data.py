@@ -13,6 +13,7 @@ from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.run_status import next_step
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.view.report.data import Gap, ReportData, Section
+from hpc_agent.view.report.numbers import count as count_of
 from hpc_agent.view.report.numbers import duration, mebibytes
 from hpc_agent.view.report.sections import flattened
 
@@ -55,7 +56,8 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         left_out.append(f"waves beyond the first {len(found['waves']['shown'])} of {found['waves']['total']}")
     running = state["counts"]["running"]
     if running:
-        left_out.append(f"the {running:,} running tasks in the charts of time and usage: they have no record yet")
+        tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
+        left_out.append(f"{tasks} in the charts of time and usage: there is no record yet")
     return ReportData(
         kind="run",
         title=(sidecar.run_name if sidecar else "") or run_id,
@@ -149,8 +151,8 @@ def _provenance(run: KnownRun, sidecar: Sidecar | None, found: dict[str, Any]) -
     else:
         code = [("Snapshot", sidecar.snapshot), ("Tree", sidecar.tree_sha), ("tasks.py", sidecar.tasks_py_sha),
                 ("Parameters", sidecar.cmd_sha), ("hpc-agent", sidecar.hpc_agent_version),
-                ("Git commit", _git(getattr(sidecar, "git", {}))),
-                ("Declared inputs", _inputs(getattr(sidecar, "inputs", None)))]  # fmt: skip
+                ("Git commit", _git(sidecar.git)),
+                ("Declared inputs", _inputs(sidecar.inputs))]  # fmt: skip
         units = {"walltime_sec": ("walltime", duration), "mem_mb": ("memory", mebibytes)}
         asked = [(units[name][0], units[name][1](value)) if name in units else (name, str(value))
                  for name, value in sidecar.resources.items() if value]  # fmt: skip
@@ -166,16 +168,13 @@ def _git(found: dict[str, Any]) -> str:
     """Return the commit and the state of the tree; the reason where there is none."""
     if not found.get("commit"):
         return str(found.get("unknown", ""))
-    changed = found.get("changed") or []
-    return f"{found['commit']}{f', with {len(changed)} changed files' if found.get('dirty') else ', nothing changed'}"
+    changed = count_of(found.get("changed_count", 0), "changed file")
+    return f"{found['commit']}, {f'with {changed}' if found.get('dirty') else 'nothing changed'}"
 
 
-def _inputs(found: list[dict[str, Any]] | None) -> str:
-    if not found:
-        return "" if found is None else "none"
-    return ", ".join(
-        f"{one.get('path')} (sha256 {str(one.get('sha256'))[:16]}, {one.get('bytes')} bytes)" for one in found
-    )
+def _inputs(found: list[dict[str, Any]]) -> str:
+    facts = (f"{one['path']} (sha256 {str(one.get('sha256'))[:16]}, {one.get('bytes')} bytes)" for one in found)
+    return ", ".join(facts) or "none"
 
 
 def _environment(document: Any) -> list[tuple[str, str]]:

@@ -178,7 +178,7 @@ def distribution(data: ReportData, left_out: list[str]) -> Markup:
     figures = []
     for metric in data.binned["metrics"]:
         found = data.binned["histograms"][metric]
-        if found and found["n"] >= FEWEST:
+        if found and found["n"] >= FEWEST and found["max"] > found["min"]:
             said = f"{found['n']:,} {noun}; 90 % lie between {number(found['q05'])} and {number(found['q95'])}."
             figures.append(figure(metric, drawn.histogram(found, metric, noun), said))
     repeated = data.spread

@@ -142,8 +142,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1,) if last - first > 3 else (1, 2, 5)
     every = max(1, -(-(last - first) // 5))
-    found = [factor * 10.0**power for power in range(first, last + 1, every) for factor in factors]
-    return [tick for tick in found if low * 0.999 <= tick <= high * 1.001] or [low]
+    found = [factor * float(f"1e{power}") for power in range(first, last + 1, every) for factor in factors]
+    return [tick for tick in found if low * 0.999 <= tick <= high * 1.001 and 0 < tick < math.inf] or [low]
 
 
 def time_ticks(high: float, wanted: int = 6) -> tuple[list[float], float, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,8 +48,8 @@ class Scale:
     def padded(cls, low: float, high: float, kind: str = "linear") -> Scale:
         """Return a scale with room around the values."""
         if kind == "log" and low > 0:
-            factor = (high / low) ** 0.05 if high > low else 2.0
-            return cls(low / factor, high * factor, kind)
+            factor = math.exp(0.05 * (math.log(high) - math.log(low))) if high > low else 2.0
+            return cls(max(low / factor, 5e-324), min(high * factor, sys.float_info.max), kind)
         room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         room = room if math.isfinite(room) else 0.0
         return cls(low - room, high + room)

@@ -263,7 +263,7 @@ def flattened(document: Any, name: str = "") -> list[tuple[str, str]]:
             fact for key, value in document.items() for fact in flattened(value, f"{name}.{key}" if name else str(key))
         ]
     if isinstance(document, list) and not any(map(_is_nested, document)):
-        return [(name, ", ".join(map(str, document)))] if document else []
+        return [(name, ", ".join(map(str, document)) or "none")]
     return [(name, document if isinstance(document, str) else json.dumps(document))]
 
 

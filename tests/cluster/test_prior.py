@@ -1,4 +1,4 @@
-"""A campaign whose tasks.py chooses, by the command line and on the local scheduler."""
+"""A campaign whose tasks.py chooses from what earlier iterations measured; it is resolved again on the cluster."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ json.dump({"loss": (x - 0.3) ** 2}, open(os.environ["HPC_RESULT_DIR"] + "/metric
 """
 
 
+pytestmark = pytest.mark.usefixtures("clusters_file")
+
+
 @pytest.fixture
 def repo(tmp_path):
     folder = tmp_path / "repo"
@@ -37,10 +40,12 @@ def call(run_cli, repo):
     return lambda *words, **options: run_cli(*words, cwd=repo, **options)
 
 
-def test_a_tasks_py_reads_the_history(call, repo):
+@pytest.mark.timeout(250)
+@pytest.mark.parametrize("site", ["slurm-ssh", "local"], indirect=True)
+def test_a_tasks_py_reads_the_history(site, call, repo):
     write(repo / ".hpc/tasks.py", TASKS)
     write(repo / "loss.py", LOSS)
-    submit = ("submit", "--cluster", "local", "--executor", "python3 loss.py", "--campaign-id", "zoom")
+    submit = ("submit", "--cluster", "testbed", "--executor", "python3 loss.py", "--campaign-id", "zoom")
     assert call("campaign-init", "zoom", "--metric", "loss", "--max-iters", "2").data["strategy"] == "own"
     first = call(*submit).data
     waiting = call("campaign-advance", "zoom").data
@@ -58,7 +63,7 @@ def test_a_tasks_py_reads_the_history(call, repo):
     call("aggregate")
     more = call("campaign-advance", "zoom").data
     assert (more["decision"], more["status"]) == ("continue", {"iterations": 1, "complete": 2})
-    assert more["next_command"].startswith("hpc-agent submit --cluster local")
+    assert more["next_command"].startswith("hpc-agent submit --cluster testbed")
     second = call(*submit).data
     assert second["run_id"] != first["run_id"]
     assert call(*submit).data["deduped"] is True, "before its results are known the iteration is the same run"
