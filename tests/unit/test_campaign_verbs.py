@@ -15,7 +15,7 @@ from hpc_agent.campaign.tagged import history_of, keep_iteration
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
-from hpc_agent.state.journal import RunRecord
+from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
@@ -221,6 +221,17 @@ def test_runs_of_a_tasks_py_as_iterations():
     }  # fmt: skip
     assert list(history.open_runs) == ["ended", "running"]
     assert notes == ["ended has ended and is not counted yet: hpc-agent aggregate --run-id ended"]
+
+
+def test_the_advice_of_health_names_a_run_of_this_campaign(call, repo, tmp_path):
+    init(call)
+    iterate(repo, "c1", [0.5, 0.4], failed=[1])
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="c1", cluster="local", total_tasks=2)
+    runs.append("newer-of-another", "submitting", campaign_id="c2", cluster="local", total_tasks=1)
+    found = call("campaign-health", "c1")
+    assert (found["trials"], found["failure_breakdown"]) == ({"complete": 1, "failed": 1}, {"out_of_memory": 1})
+    assert found["suggested_prompt"].endswith("out_of_memory; see hpc-agent failures --run-id run-0")
 
 
 def test_the_line_of_a_journal_is_the_one_that_was_documented():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,6 +126,12 @@ class History(msgspec.Struct, kw_only=True):
         return [trial for trial in self.trials if trial.state == "asked"]
 
     @property
+    def next_iteration(self) -> int:
+        """Return the iteration of the next ask: that of the trials that wait for their submission, else a new one."""
+        waiting = self.unsubmitted
+        return waiting[0].iteration if waiting else max(self.iterations, default=-1) + 1
+
+    @property
     def open_runs(self) -> dict[str, list[int]]:
         """Return the runs that have a trial without an end, with the numbers of those trials."""
         waiting = {trial.number for trial in self.trials if trial.state == "submitted"}
@@ -168,6 +175,11 @@ class History(msgspec.Struct, kw_only=True):
             return any(other != mine and all(o <= m for o, m in zip(other, mine, strict=True)) for other in points)
 
         return [trial for trial, mine in zip(found, points, strict=True) if not beaten(mine)]
+
+
+def counts_of(trials: Iterable[Trial]) -> dict[str, int]:
+    """Return the number of trials in each state that occurs; ``open``: asked or submitted."""
+    return dict(Counter("open" if trial.is_open else trial.state for trial in trials))
 
 
 def feasible(manifest: Manifest, trial: Trial) -> bool:

@@ -68,8 +68,7 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
     NeedsResolution for a strategy whose library is not installed.
     """
     after = msgspec.structs.replace(history, trials=list(history.trials))
-    library, unsubmitted = library_of(manifest), history.unsubmitted
-    iteration = unsubmitted[0].iteration if unsubmitted else max((t.iteration for t in history.trials), default=-1) + 1
+    library, iteration = library_of(manifest), history.next_iteration
     asks: list[Ask] = []
 
     def add(point: Point, origin: str, by: str = "") -> None:

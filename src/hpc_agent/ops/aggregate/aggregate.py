@@ -19,7 +19,7 @@ from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
 from hpc_agent.ops.aggregate.reduce import ClusterReduceRequest, ReducerChoice, reduce_on_cluster
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select
+from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, first_ranges, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
@@ -28,7 +28,6 @@ from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
-RANGES_SHOWN = 100  # characters of the answer
 PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
 UNUSUAL_BYTES = 100
 MANY = 20  # rows
@@ -321,17 +320,6 @@ def _answer(
         result.truncated = result.truncated or text != document[name]
     result.truncated = result.truncated or len(document["metrics_problems"]) > PROBLEMS_SHOWN
     return result
-
-
-def first_ranges(text: str) -> str:
-    """Return the first ranges, as many as an answer shows."""
-    return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0]
-
-
-def named_ranges(text: str) -> str:
-    """Return the first ranges for a sentence, which says when there are more."""
-    shown = first_ranges(text)
-    return shown if shown == text else f"{shown} and more"
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:

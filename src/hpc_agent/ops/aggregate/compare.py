@@ -14,9 +14,20 @@ from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, fold_run, named_ranges
+from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, fold_run
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, select, shortened
+from hpc_agent.ops.aggregate.rows import (
+    Direction,
+    Shown,
+    Sort,
+    Top,
+    Where,
+    bounded,
+    fill,
+    named_ranges,
+    select,
+    shortened,
+)
 from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run

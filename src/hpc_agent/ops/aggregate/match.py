@@ -67,9 +67,6 @@ def match(tables: Sequence[Table], over: Sequence[str], metrics: Sequence[str] =
     return Matched(rows, unmatched, differs)
 
 
-Cells = dict[str, Cell]
-
-
 def _points(table: Table, over: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """Return, by grid point, the rows of its replicates: {replicate: [number of tasks, {metric: partial}]}."""
     found: dict[str, dict[str, list[Any]]] = {}

@@ -14,6 +14,7 @@ from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_reducers
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.freeze import check_env
@@ -27,7 +28,6 @@ from hpc_agent.world import World
 
 START_SEC = 200.0  # for modules, conda, the scheduler and the connection
 SHOWN_BYTES = 1500
-RANGES_SHOWN = 100
 FILES_SHOWN = 10
 CODE_BYTES = 1 << 20
 
@@ -233,7 +233,7 @@ def _name(question: dict[str, Any]) -> str:
 def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
     """Return the answer's facts, without its files."""
     failed, included = answer["failed"], answer.get("included")
-    shown = failed if len(failed) <= RANGES_SHOWN else failed[: RANGES_SHOWN + 1].rpartition(",")[0]
+    shown = first_ranges(failed)
     result = ClusterReduceResult(
         ok=bool(answer.get("ok")),
         run_id=run.record.run_id,

@@ -23,6 +23,7 @@ DIGITS, SPREAD_DIGITS = 6, 3
 ANSWER_BYTES = 1900  # the envelope needs some of 2,000
 HEADER_BYTES, CONSTANT_BYTES = 600, 250
 CELL_CHARACTERS = 60
+RANGES_SHOWN = 100  # characters
 
 _CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
@@ -252,6 +253,17 @@ def bounded(facts: dict[str, Any], limit: int) -> dict[str, Any]:
         if limit >= 0:
             found[name] = value
     return found
+
+
+def first_ranges(text: str) -> str:
+    """Return the first ranges, as many as an answer shows."""
+    return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0] or text[:RANGES_SHOWN]
+
+
+def named_ranges(text: str) -> str:
+    """Return the first ranges for a sentence, which says when there are more."""
+    shown = first_ranges(text)
+    return shown if shown == text else f"{shown} and more"
 
 
 def _fitting(columns: list[Column], selection: Selection) -> list[Column]:

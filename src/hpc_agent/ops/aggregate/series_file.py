@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
@@ -15,7 +16,7 @@ from hpc_agent.state.repo_files import local_path, save
 from hpc_agent.world import World
 
 JOIN_TIMEOUT_SEC = 1800.0
-SHOWN, GAPS_SHOWN, RANGES_SHOWN = 5, 3, 100
+SHOWN, GAPS_SHOWN = 5, 3
 
 
 class JoinSeriesRequest(RunScoped, kw_only=True):
@@ -119,7 +120,7 @@ def _result(run: KnownRun, answer: dict[str, Any], folder: Path) -> JoinSeriesRe
         with_gaps=len(broken),
         rows=sum(series["rows"] for series in found),
         total_bytes=sum(series["bytes"] for series in found),
-        unknown_tasks=_first(answer["unknown"]),
+        unknown_tasks=first_ranges(answer["unknown"]),
         joined_now=sum(series["fresh"] for series in found),
         path_remote=answer["path"],
         series_json=str(folder / "series.json"),
@@ -144,9 +145,7 @@ def _shown(series: dict[str, Any]) -> dict[str, Any]:
     """Return the same with the first gaps and ranges."""
     whole = _whole(series)
     if "gaps" in whole:
-        whole["gaps"] = [{name: _first(text) for name, text in gap.items()} for gap in series["gaps"][:GAPS_SHOWN]]
+        whole["gaps"] = [
+            {name: first_ranges(text) for name, text in gap.items()} for gap in series["gaps"][:GAPS_SHOWN]
+        ]
     return whole
-
-
-def _first(text: str) -> str:
-    return text if len(text) <= RANGES_SHOWN else text[: RANGES_SHOWN + 1].rpartition(",")[0] or text[:RANGES_SHOWN]

@@ -10,7 +10,8 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
-from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC, first_ranges, named_ranges
+from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC
+from hpc_agent.ops.aggregate.rows import first_ranges, named_ranges
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors

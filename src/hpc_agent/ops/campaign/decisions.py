@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.campaign.budget import Spent, exhausted, remaining
+from hpc_agent.campaign.journal import counts_of
 from hpc_agent.campaign.step import is_exhausted
 from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of, stop
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import NeedsResolution, SpecInvalid
-from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, KnownCampaign, Limits, counts_of, known_campaign
+from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, KnownCampaign, Limits, known_campaign
 from hpc_agent.ops.run.fields import doc
+from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
 
@@ -42,14 +44,15 @@ def _converged(known: KnownCampaign) -> CampaignConvergedResult:
                 remediation=f"Run 'hpc-agent campaign-replay {known.manifest.campaign_id}' to see the metrics, then give "
                 "one with --metric.",
             )
-    reason, detail = converged(known.manifest, series_of(known.manifest, known.history))
+    series = series_of(known.manifest, known.history)
+    reason, detail = converged(known.manifest, series)
     best = known.history.best(known.manifest, known.metric) if known.metric else None
     return CampaignConvergedResult(
         campaign_id=known.manifest.campaign_id,
         converged=bool(reason),
         reason=reason,
         detail=detail,
-        iterations=len(series_of(known.manifest, known.history)),
+        iterations=len(series),
         best_metric=best.values[known.metric] if best and known.metric else None,
         metric=known.metric,
     )
@@ -135,5 +138,5 @@ def decide(known: KnownCampaign) -> tuple[Decision, str]:
     if found.decision == "continue":
         return found, known.submit
     waiting = next(iter(history.open_runs), "")
-    ended = any(note.startswith(f"{waiting} has ended") for note in known.notes)
+    ended = any(run.run_id == waiting and run.status in TERMINAL for run in known.records)
     return found, f"hpc-agent {'aggregate' if ended else 'status'} --run-id {waiting}"

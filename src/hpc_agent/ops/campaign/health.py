@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any
 
+from hpc_agent.campaign.journal import Trial, counts_of
 from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.errors import HpcError, SpecInvalid
@@ -51,7 +52,6 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
     trials = [trial for trial in known.history.trials if trial.run_id in names]
     samples = [one for run in runs for one in _samples(known, run)]
     rows = [row for one in samples for row in one.rows]
-    states = Counter("open" if trial.is_open else trial.state for trial in trials)
     causes = _causes(known, names, rows)
     cliff = _cliff(samples)
     return CampaignHealthResult(
@@ -59,13 +59,13 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
         n_runs=len(runs),
         n_complete=sum(run.status == "complete" for run in runs),
         n_failed=sum(run.status == "failed" for run in runs),
-        trials=dict(states),
+        trials=counts_of(trials),
         failure_breakdown=dict(causes.most_common(10)),
         walltime_cliff_rate=cliff,
         queue_wait_quantiles=_quantiles([row["wait_sec"] for row in rows if "wait_sec" in row]),
         memory_used_share=_quantiles(_memory_shares(samples)),
         measured_tasks=len(rows),
-        suggested_prompt=_advice(states, causes, cliff),
+        suggested_prompt=_advice(trials, causes, cliff),
     )
 
 
@@ -128,11 +128,13 @@ def _quantiles(values: list[float]) -> dict[str, float] | None:
     return {name: round(found[name], 4) for name in ("median", "q95")} | {"max": round(max(values), 4)}
 
 
-def _advice(states: Counter[str], causes: Counter[str], cliff: dict[str, float]) -> str:
-    ended = states["complete"] + states["failed"] + states["stopped"]
-    if states["failed"] * 5 >= max(1, ended):
+def _advice(trials: list[Trial], causes: Counter[str], cliff: dict[str, float]) -> str:
+    failed, ended = [t for t in trials if t.state == "failed"], sum(not t.is_open for t in trials)
+    if len(failed) * 5 >= max(1, ended):
         cause = f", most of all: {causes.most_common(1)[0][0]}" if causes else ""
-        return f"{states['failed']} of {ended} ended trials failed{cause}; see hpc-agent failures --run-id latest"
+        return (
+            f"{len(failed)} of {ended} ended trials failed{cause}; see hpc-agent failures --run-id {failed[-1].run_id}"
+        )
     if any(rate > 0.1 for rate in cliff.values()):
         return "more than a tenth of the tasks come close to their walltime: ask for more with --walltime-sec"
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hpc_agent.campaign.budget import Spent, spent_of
-from hpc_agent.campaign.journal import CampaignJournal, History, Trial
+from hpc_agent.campaign.journal import CampaignJournal, History
 from hpc_agent.campaign.manifest import (
     Budget,
     Manifest,
@@ -79,12 +78,16 @@ class KnownCampaign:
     @property
     def driver(self) -> str:
         """Return the command that does the next steps."""
-        words = ["--experiment-dir", str(self.repo.root), "--campaign-id", self.manifest.campaign_id]
-        return quote(["hpc-agent", "campaign-driver", *words])
+        return driver_command(self.repo, self.manifest.campaign_id)
 
     @property
     def metric(self) -> str | None:
         return criterion(self.manifest)[0] if self.manifest.metrics else None
+
+
+def driver_command(repo: RepoLayout, campaign_id: str) -> str:
+    """Return the command that goes on with a campaign from any folder."""
+    return quote(["hpc-agent", "campaign-driver", "--experiment-dir", str(repo.root), "--campaign-id", campaign_id])
 
 
 def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] | None = None) -> KnownCampaign:
@@ -169,12 +172,3 @@ def _has_canary(repo: RepoLayout, run_id: str) -> bool:
         return read_run_sidecar(repo, run_id).canary
     except HpcError:
         return False
-
-
-def counts_of(trials: Iterable[Trial]) -> dict[str, int]:
-    """Return the number of trials in each state that occurs."""
-    counts: dict[str, int] = {}
-    for trial in trials:
-        state = "open" if trial.is_open else trial.state
-        counts[state] = counts.get(state, 0) + 1
-    return counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from hpc_agent.campaign.budget import Spent, remaining
-from hpc_agent.campaign.journal import CampaignJournal, Trial
+from hpc_agent.campaign.journal import CampaignJournal, Trial, counts_of
 from hpc_agent.campaign.replay import replay
 from hpc_agent.campaign.stopping import Reason, Verdict
 from hpc_agent.campaign.strategies import other_libraries
@@ -17,7 +17,6 @@ from hpc_agent.ops.campaign.known_campaign import (
     CAMPAIGN_ERRORS,
     CampaignScoped,
     KnownCampaign,
-    counts_of,
     known_campaign,
 )  # fmt: skip
 from hpc_agent.ops.run.fields import ExperimentDir, doc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -127,15 +128,11 @@ class Driver:
         tried = {trial.origin for trial in self.history.trials}
         failed = [trial for trial in self.history.trials if trial.state == "failed" and trial.is_own]
         again = [trial for trial in failed if f"again:{trial.number}" not in tried]
-        first, iteration = len(self.history.trials), self._next_iteration()
+        first, iteration = len(self.history.trials), self.history.next_iteration
         lines = [_again(trial, first + place, iteration) for place, trial in enumerate(again)]
         if lines:
             self._write(lines)
             self.asked += len(lines)
-
-    def _next_iteration(self) -> int:
-        waiting = self.history.unsubmitted
-        return waiting[0].iteration if waiting else max(self.history.iterations, default=-1) + 1
 
     def look_within_sec(self) -> float | None:
         """Return the seconds after which a look would come late, by the mean time of the trials so far."""
@@ -148,10 +145,7 @@ class Driver:
         return mean / 10
 
     def counts(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for trial in self.history.trials:
-            found[trial.state] = found.get(trial.state, 0) + 1
-        return found
+        return dict(Counter(trial.state for trial in self.history.trials))
 
     def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
         verdict = getattr(step, "decision", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.ops.run.fields import doc
 
 # An interview names its generator whole up to so many bytes of JSON.
@@ -125,12 +125,6 @@ def _list(document: dict[str, Any], name: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
         raise ValueError(f"its {name} is not a list")
     return value or []
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds since the epoch of a date or an ISO time; one without a zone is UTC. Raises ValueError."""
-    parsed = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def _data_axes(document: dict[str, Any]) -> Iterator[str]:

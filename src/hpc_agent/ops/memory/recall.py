@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.ops.memory.grounding import Start, Wanted, grounding
 from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
-from hpc_agent.ops.memory.interviews import Interview, seconds_of
+from hpc_agent.ops.memory.interviews import Interview
 from hpc_agent.ops.memory.rollup import generator_rollup, rollup
 from hpc_agent.ops.memory.runtimes import runtime_rollup
 from hpc_agent.ops.run.fields import doc

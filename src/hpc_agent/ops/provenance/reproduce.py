@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import HpcError, PreconditionFailed, SchedulerRefused, StorageFull
 from hpc_agent.node.shared.input_hashes import place
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
@@ -114,7 +114,7 @@ def _submit(
     """Journal the intent, submit, journal the outcome. Return the cluster's answer."""
     repo, journal, node, of = run.repo, run.journal, run.node, run.record.run_id
     path = f"{node.root}/runs/{run_id}"
-    submitted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(world.now()))
+    submitted_at = iso(world.now())
     sidecar = msgspec.structs.replace(
         first, run_id=run_id, remote_path=path, submitted_at=submitted_at, reproduces=of, inputs=inputs,
         campaign_id=None, trials=[],

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
 from hpc_agent import __version__
 from hpc_agent.campaign.budget import LIMITS, Spent
-from hpc_agent.campaign.journal import History, Trial, feasible
+from hpc_agent.campaign.journal import History, Trial, counts_of, feasible
 from hpc_agent.campaign.manifest import Manifest, Parameter
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import direction_of, main_metric
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
-from hpc_agent.view.report.numbers import cell, number
+from hpc_agent.view.report.numbers import cell, moment, number
 
 RUNS_SHOWN = 12
 
@@ -33,7 +32,6 @@ def campaign_data(
     if direction is None and main:
         told = known.get(main)
         direction = {"minimize": "min", "maximize": "max"}[told] if told else direction_of(main)
-    counts = Counter("open" if trial.is_open else trial.state for trial in history.trials)
     ended = [trial for trial in history.trials if trial.values]
     points = [(trial.params, trial.values) for trial in ended]
     return ReportData(
@@ -44,7 +42,7 @@ def campaign_data(
         version=__version__,
         noun="trial",
         total=len(history.trials),
-        counts=dict(counts),
+        counts=counts_of(history.trials),
         gaps=_gaps(history, manifest),
         main=main,
         direction=direction,
@@ -132,7 +130,7 @@ def _provenance(manifest: Manifest, history: History) -> list[Section]:
              ("Seed", "" if manifest.is_own else str(manifest.seed)), ("Library", ", ".join(libraries)),
              ("Mode", "" if manifest.is_own else manifest.mode), ("Failed trials", manifest.failed_trials),
              ("Known from the start", ", ".join(sources)), ("Runs", shown + more),
-             ("Last line", _when(max([t.told_at or t.asked_at for t in history.trials] or [0.0])))]  # fmt: skip
+             ("Last line", moment(max([t.told_at or t.asked_at for t in history.trials] or [0.0])))]  # fmt: skip
     space = [(name, _space(parameter)) for name, parameter in manifest.space.items()]
     bounds = [(one.metric, _bounds(one.at_least, one.at_most)) for one in manifest.constraints]
     sections = [Section(title="Campaign", facts=[(name, value) for name, value in facts if value])]
@@ -140,10 +138,6 @@ def _provenance(manifest: Manifest, history: History) -> list[Section]:
         Section(title=title, facts=found) for title, found in (("Searched", space), ("Constraints", bounds)) if found
     ]
     return sections
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else ""
 
 
 def _space(parameter: Parameter) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from hpc_agent import __version__
@@ -14,7 +13,7 @@ from hpc_agent.ops.run.run_status import next_step
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.view.report.data import Gap, ReportData, Section
 from hpc_agent.view.report.numbers import count as count_of
-from hpc_agent.view.report.numbers import duration, mebibytes
+from hpc_agent.view.report.numbers import duration, mebibytes, moment
 from hpc_agent.view.report.sections import flattened
 
 SURVEY_TIMEOUT_SEC = 1800.0
@@ -89,17 +88,13 @@ def _about(run: KnownRun, sidecar: Sidecar | None, state: dict[str, Any]) -> str
     if sidecar:
         facts[0] += f" ({sidecar.scheduler})"
     if run.record.submitted_at:
-        facts.append("submitted " + _when(run.record.submitted_at))
+        facts.append("submitted " + moment(run.record.submitted_at))
     facts.append(
         {"in_flight": "under way", "failed": "ended, with failed tasks"}.get(
             state["lifecycle_state"], state["lifecycle_state"]
         )
     )
     return ", ".join(facts)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def _gaps(run_id: str, found: dict[str, Any]) -> list[Gap]:
@@ -182,7 +177,7 @@ def _environment(document: Any) -> list[tuple[str, str]]:
     if not isinstance(document, dict):
         told = "" if document is None else str(document)
         return [*([("record", told)] if told else []), *((name, NOT_RECORDED) for name in ENVIRONMENT)]
-    known = {"at": _when(document["at"])} if isinstance(document.get("at"), (int, float)) else {}
+    known = {"at": moment(document["at"])} if isinstance(document.get("at"), (int, float)) else {}
     facts = flattened(
         {name.replace("_", " "): value for name, value in {**document, **known}.items() if name != "format"}
     )

@@ -12,6 +12,7 @@ from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, figure, joined, tag
 from hpc_agent.view.report.numbers import NBSP, count, number
 from hpc_agent.view.report.plot import on_both_screens
+from hpc_agent.view.report.results import metric_at
 
 CHOICES_BYTES = 200_000  # of charts that the reader may choose
 POINTS_DRAWN = 600
@@ -94,7 +95,7 @@ def _points(data: ReportData, metric: str) -> list[effects.Row]:
         return []
     names = data.rows["parameters"]
     places = [names.index(axis["name"]) for axis in data.binned["axes"]]
-    at = len(names) + 1 + data.rows["metrics"].index(metric)
+    at = metric_at(data, metric)
     rows = [row for row in data.rows["rows"] if row[at][0] is not None]
     return [([row[place] for place in places], row[at][0], row[at][1] or 0.0) for row in rows]
 
@@ -145,9 +146,9 @@ def _pair(
 def _parallel(data: ReportData) -> Markup | None:
     metric = data.binned["metrics"][0]
     axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
-    names, metric_at = data.rows["parameters"], data.rows["metrics"].index(metric)
+    names, at = data.rows["parameters"], metric_at(data, metric)
     places = [names.index(axis["name"]) for axis in axes]
-    rows = [([row[place] for place in places], row[len(names) + 1 + metric_at][0], 0.0) for row in data.rows["rows"]]
+    rows = [([row[place] for place in places], row[at][0], 0.0) for row in data.rows["rows"]]
     rows = [row for row in rows if row[1] is not None and "" not in row[0]]
     if len(rows) < 2:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
@@ -83,6 +84,11 @@ def fence(values: Sequence[float], reach: float) -> tuple[float, float]:
     if not room:
         return ordered[0], ordered[-1]
     return max(ordered[0], quarter - room), min(ordered[-1], three_quarters + room)
+
+
+def moment(seconds: float) -> str:
+    """Return ``2026-01-31 12:00 UTC``; nothing for 0, which is no time."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else ""
 
 
 def count(value: int, noun: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from importlib.resources import files
 
 from hpc_agent.view.report import explorer, results, sections
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, joined, tag
+from hpc_agent.view.report.numbers import moment
 
 
 def render(data: ReportData) -> tuple[str, list[str]]:
@@ -38,7 +38,7 @@ def render(data: ReportData) -> tuple[str, list[str]]:
         tag("main", {}, joined(
             tag("section", {"id": key, "aria-labelledby": f"{key}-title"}, tag("h2", {"id": f"{key}-title"}, title), content)
             for key, title, content in parts)),
-        tag("footer", {}, tag("p", {"class": "note"}, f"Made {_when(data.made_at)} by hpc-agent {data.version}.")),
+        tag("footer", {}, tag("p", {"class": "note"}, f"Made {moment(data.made_at)} by hpc-agent {data.version}.")),
         tag("script", {}, Markup(script)),
     )  # fmt: skip
     return f"<!DOCTYPE html>\n{tag('html', {'lang': 'en'}, head, body)}\n", left_out
@@ -72,7 +72,3 @@ def _asset(name: str) -> str:
 def _hash(text: str) -> str:
     """Return the hash source of an inline script or style for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

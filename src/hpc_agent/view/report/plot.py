@@ -111,9 +111,9 @@ class Plot:
         if y_title:
             self.text(2, 13, clipped(y_title, self.width - 10), "title")
 
-    def path(self, data: str, kind: str, title: str | None = None) -> None:
+    def path(self, data: str, kind: str) -> None:
         if data:
-            self.parts.append(tag("path", {"class": kind, "d": data}, tag("title", {}, title) if title else None))
+            self.parts.append(tag("path", {"class": kind, "d": data}))
 
     def line(self, points: Sequence[Pixels], kind: str) -> None:
         self.path(line_of(points), kind)

@@ -21,13 +21,14 @@ def ordered(data: ReportData) -> list[list[Any]]:
     rows: list[list[Any]] = data.rows["rows"]
     if not data.direction or data.main not in data.rows["metrics"]:
         return rows
-    at, sign = _metric_at(data), -1 if data.direction == "max" else 1
+    at, sign = metric_at(data, data.main), -1 if data.direction == "max" else 1
     known = [row for row in rows if row[at][0] is not None]
     return [*sorted(known, key=lambda row: sign * row[at][0]), *(row for row in rows if row[at][0] is None)]
 
 
-def _metric_at(data: ReportData) -> int:
-    return len(data.rows["parameters"]) + 1 + int(data.rows["metrics"].index(data.main))
+def metric_at(data: ReportData, metric: str | None) -> int:
+    """Return the place of a metric in a row."""
+    return len(data.rows["parameters"]) + 1 + int(data.rows["metrics"].index(metric))
 
 
 def words_of(data: ReportData, row: Sequence[Any], digits: int = 4) -> str:

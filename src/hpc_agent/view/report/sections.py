@@ -56,7 +56,7 @@ def _values(data: ReportData) -> list[float]:
     """Return the means of the main metric, the best first where the direction is known."""
     if data.main not in data.rows["metrics"]:
         return []
-    at = len(data.rows["parameters"]) + 1 + data.rows["metrics"].index(data.main)
+    at = results.metric_at(data, data.main)
     return [row[at][0] for row in results.ordered(data) if row[at][0] is not None]
 
 
