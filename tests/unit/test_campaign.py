@@ -119,7 +119,7 @@ class Campaign:
                     self.write(Submitted(iteration=iteration, run_id=f"run-{iteration}", trials=trials), kill_at)
                 case Wait():
                     return True
-                case Stop(_, line):
+                case Stop(line=line):
                     if not self.history().stopped:
                         self.write(line, kill_at)
                     return False

@@ -44,7 +44,10 @@ class Stop:
     """Append ``line`` unless the journal has it."""
 
     decision: Decision
-    line: Stopped
+
+    @property
+    def line(self) -> Stopped:
+        return Stopped(reason=self.decision.reason, detail=self.decision.detail)
 
 
 Step = AskNow | Submit | Wait | Stop
@@ -58,15 +61,14 @@ def next_step(manifest: Manifest, history: History, now: float) -> Step:
     verdict = decision(manifest, history, spent_of(history, now))
     unsubmitted = history.unsubmitted
     if verdict.stops:
-        return Stop(verdict, history.stopped or Stopped(reason=verdict.reason, detail=verdict.detail))
+        return Stop(verdict)
     if verdict.decision == "continue":
         count = room(manifest, history, now)
         asks = strategies.ask(manifest, history, count) if count > 0 else []
         if asks:
             return AskNow(asks)
         if count > 0 and not history.open_trials:
-            verdict = stop("exhausted", f"{manifest.strategy.name} has no further point to try")
-            return Stop(verdict, Stopped(reason=verdict.reason, detail=verdict.detail))
+            return Stop(stop("exhausted", f"{manifest.strategy.name} has no further point to try"))
     if unsubmitted:
         trials = [trial.number for trial in unsubmitted]
         return Submit(unsubmitted[0].iteration, trials, [trial.params for trial in unsubmitted])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from hpc_agent.campaign.journal import Stopped
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.step import Stop, Wait
 from hpc_agent.campaign.stopping import decision, stop
@@ -35,7 +34,7 @@ class OwnCampaign(Driver):
         known = known_campaign(self.world, self._scope)
         self.manifest, self.history = known.manifest, known.history
         found = decision(self.manifest, self.history, known.spent)
-        return Stop(found, Stopped(reason=found.reason, detail=found.detail)) if found.stops else Wait(found, [])
+        return Stop(found) if found.stops else Wait(found, [])
 
     def tick(self) -> Stop | Wait:
         """Aggregate the run that has ended, and submit what tasks.py asks after it. Return the last step."""
@@ -45,8 +44,7 @@ class OwnCampaign(Driver):
             if isinstance(step, Stop) or (step.decision.decision == "wait_in_flight" and not self._settle()):
                 return step
             if step.decision.decision == "continue" and (repeated := self._submit()):
-                verdict = stop("exhausted", f"tasks.py asks for the trials of {repeated} again")
-                return Stop(verdict, Stopped(reason=verdict.reason, detail=verdict.detail))
+                return Stop(stop("exhausted", f"tasks.py asks for the trials of {repeated} again"))
 
     def _settle(self) -> bool:
         """Aggregate the first open run if it has ended. Return True when it is counted."""
