@@ -47,7 +47,7 @@ def decision(manifest: Manifest, history: History, spent: Spent) -> Decision:
         return stop(history.stopped.reason, history.stopped.detail)
     still_open = len(history.open_trials)
     if manifest.mode == "batch" and still_open > len(history.unsubmitted):
-        return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} of the batch not ended yet")
+        return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} not ended yet in this batch")
     reason, detail = _why_stop(manifest, history, spent)
     if not reason:
         return Decision(decision="continue")

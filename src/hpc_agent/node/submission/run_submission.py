@@ -229,7 +229,8 @@ def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shar
         os.symlink(entry[2], target)
     elif os.path.isfile(pushed):
         if _sha256(pushed) != entry[2]:
-            raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, _AGAIN)
+            remedy = "%s A log that is written meanwhile belongs outside of the repo, or into .hpcignore." % _AGAIN
+            raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, remedy)
         # Linked, not moved: after a killed install the next one still has the pushed files.
         _link(pushed, target)
         os.chmod(target, 0o555 if entry[3] else 0o444)

@@ -159,7 +159,7 @@ def _same(known: Manifest, wanted: Manifest, sources: list[Source]) -> None:
         other.append("seed_from")
     if other:
         raise PreconditionFailed(
-            f"campaign '{known.campaign_id}' exists with another {other[0]}",
+            f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}",
             field="campaign_id",
             remediation=f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id.",
             details={"differs": other},
