@@ -7,7 +7,9 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
 from hpc_agent.node.shared import input_hashes
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.input_hashes import Place, hash_input, place
 from hpc_agent.ops.provenance.row_differences import compare_rows
 from hpc_agent.ops.provenance.story import Event, _git, _shortened
@@ -147,6 +150,8 @@ class TestGit:
 COMMANDS = {
     'python3 train.py --lr "$LR"': (["python3"], True),
     "cd src && FOO=1 .venv/bin/python x.py | tee y": ([".venv/bin/python"], True),
+    "A=1;python3 x.py --a=b,c:d>z": (["python3"], True),
+    "(cd a&&python3 x.py)": (["python3"], True),
     "conda run -n env python x.py": (["conda", "run", "-n", "env", "python"], True),
     '"$PY" x.py': (["/opt/x/bin/python3.9"], True),
     "srun python x.py": (["python"], True),
@@ -164,6 +169,12 @@ class TestEnvironment:
         (tmp_path / "tool.py").write_text("#!/usr/bin/env python3.8\n")
         env = {"PATH": os.environ["PATH"], "PY": "/opt/x/bin/python3.9"}
         assert environment.interpreter_words(command, env, str(tmp_path)) == COMMANDS[command]
+
+    def test_a_look_that_hangs_ends_with_its_children(self, tmp_path):
+        begun = time.monotonic()
+        with mock.patch.object(environment, "LOOK_SEC", 0.3), pytest.raises(NodeError, match="did not answer"):
+            environment._output(["sh", "-c", "sleep 60 & wait"], dict(os.environ), str(tmp_path))
+        assert time.monotonic() - begun < 20
 
     def test_packages_by_the_folders_beside_them(self, tmp_path):
         first, second = tmp_path / "first", tmp_path / "second"
