@@ -45,6 +45,27 @@ class TestInputs:
         with pytest.raises(ValueError, match=r"nothing\* names no file"):
             hashed(tmp_path, "nothing*")
 
+    def test_a_linked_folder_below_is_data_too_and_a_circle_ends(self, tmp_path):
+        for folder in ("data/deep", "far"):
+            (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / "far" / "x").write_text("1")
+        (tmp_path / "data" / "link").symlink_to(tmp_path / "far")
+        (tmp_path / "data" / "deep" / "up").symlink_to(tmp_path / "data")
+        first = hashed(tmp_path, "data")
+        assert first["listed"].keys() == {"data/link/x"}
+        (tmp_path / "far" / "x").write_text("22")
+        assert hashed(tmp_path, "data")["sha256"] != first["sha256"]
+
+    def test_a_folder_that_cannot_be_read_is_no_empty_one(self, tmp_path, monkeypatch):
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "x").write_text("1")
+        real = os.scandir
+        monkeypatch.setattr(
+            os, "scandir", lambda path: real(path + "/denied") if str(path).endswith("/data") else real(path)
+        )
+        with pytest.raises(ValueError, match="data/denied cannot be read"):
+            hashed(tmp_path, "data")
+
     def test_the_hash_is_of_names_and_content_not_of_the_place(self, tmp_path):
         for folder in ("one", "two"):
             (tmp_path / folder).mkdir()
