@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
 from hpc_agent.node.shared import input_hashes
@@ -23,7 +24,7 @@ from hpc_agent.node.shared.input_hashes import Place, hash_input, place
 from hpc_agent.ops.provenance.row_differences import compare_rows
 from hpc_agent.ops.provenance.story import Event, _git, _shortened
 from hpc_agent.ops.provenance.verify import _code, _environment
-from hpc_agent.ops.run.declared_inputs import changes, notes_of
+from hpc_agent.ops.run.declared_inputs import changes, hash_declared, notes_of
 from hpc_agent.state.runs import sidecar_of
 
 
@@ -120,6 +121,11 @@ class TestInputs:
         assert place("data/*.csv", shared) == Place("data/*.csv", "/scratch/d[[]1]/*.csv", "/scratch/d[1]", "data")
         assert place("data", shared).pattern == "/scratch/d[[]1]"
         assert place("database/x", shared) is None
+
+    def test_an_input_does_not_leave_its_folder(self, tmp_path):
+        for text in ("../x", "data/../../x"):
+            with pytest.raises(SpecInvalid, match="may leave its folder"):
+                hash_declared(mock.Mock(), tmp_path, [text], {"data": "/scratch/data"}, tmp_path / "cache")
 
     def test_changes_name_paths_and_files(self):
         def one(path: str, sha: str, **listed: list) -> dict:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.node.fold.series import Part, _name, _Series
+from hpc_agent.node.fold.series import Part, _name, _Parameters, _Series
 from hpc_agent.node.fold.series_files import FORMATS, Joined, row_count
 from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.run_folder import RunFolder
 
 KINDS = (".csv", ".jsonl", ".json", ".npy", ".txt")
 
@@ -172,3 +173,15 @@ def test_an_array_that_is_not_as_long_as_its_header_says_is_no_part(tmp_path, ki
         part.write_bytes(cut)
         with pytest.raises(ValueError, match="not as long"):
             row_count(str(part))
+
+
+def test_a_tasks_py_that_cannot_be_imported_is_tried_once(tmp_path):
+    folder = RunFolder(str(tmp_path))
+    Path(folder.work, ".hpc").mkdir(parents=True)
+    Path(folder.work, ".hpc", "tasks.py").write_text(
+        f"open({str(tmp_path / 'tried')!r}, 'a').write('x'); import nowhere"
+    )
+    Path(folder.digests).write_bytes(bytes(12))
+    parameters = _Parameters(folder)
+    assert [parameters.of(task) for task in range(3)] == [None] * 3
+    assert (tmp_path / "tried").read_text() == "x"
