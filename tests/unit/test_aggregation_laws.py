@@ -188,6 +188,7 @@ def later(run):
         (lambda run: Path(run.folder.combiner, "wave_1.json").write_text('{"wave": 1, '), {"damaged": "1"}),
         (lambda run: run.partial(1, included="3-4"), {"damaged": "1"}),
         (lambda run: run.partial(1, included="many"), {"damaged": "1"}),
+        (lambda run: run.partial(1, included="3-99999999999999"), {"damaged": "1"}),
         (lambda run: run.partial(1, table=None), {"damaged": "1"}),
         (lambda run: run.partial(1, included="0-2"), {"stale": "1"}),
         (altered, {"damaged": "1"}),

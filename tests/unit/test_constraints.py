@@ -17,7 +17,7 @@ from hpc_agent.node.shared import run_folder
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.node.shared.ledger import Array, arrays_of, write_array
-from hpc_agent.node.submission import constraints
+from hpc_agent.node.submission import constraints, submitter
 
 
 class Queue:
@@ -25,11 +25,15 @@ class Queue:
 
     def __init__(self, waiting, separator="&", whole=False, refuses=(), dies=None):
         self.waiting, self.constraint_separator, self.changes_whole_jobs = waiting, separator, whole
-        self.refuses, self.dies, self.changes = refuses, dies, {}
+        self.refuses, self.dies, self.changes, self.found = refuses, dies, {}, {}
+        self.command_timeout = 1.0
 
     def queue(self, jobs):
         rows = [QueueRow(job, elements, "pending") for job, elements in self.waiting.items() if elements]
         return [*rows, QueueRow("99", "0", "running")]
+
+    def find(self, name, since):
+        return self.found.get(name, [])
 
     def change_waiting(self, job, waiting, wanted, fields):
         if self.dies is not None and len(self.changes) >= self.dies:
@@ -62,11 +66,11 @@ WAITING = {"10": "0-3", "11": "2-3", "12": ""}
 
 def constrain(folder, queue, **request):
     root, _, _ = folder.path.rpartition("/runs/")
-    question = {"root": root, "run_id": "r", "owner": "me", "site": {}, **request}
+    question = {"root": root, "run_id": "r", "owner": "me", "site": {}, "settle_sec": 0, **request}
     with (
-        mock.patch.object(constraints, "load", return_value=queue),
+        mock.patch.object(submitter, "load", return_value=queue),
         mock.patch.object(run_folder, "check_root", side_effect=lambda path: path),
-        mock.patch.object(constraints, "read_run", return_value=mock.Mock(scheduler="slurm")),
+        mock.patch.object(submitter, "read_run", return_value=mock.Mock(scheduler="slurm", constraints={})),
     ):
         return constraints.constrain(question)
 
@@ -87,6 +91,16 @@ def test_only_what_waits_is_changed(folder):
     before = [array.to_json() for array in arrays_of(folder)]
     constrain(folder, queue, add_features=["avx"])
     assert [array.to_json() for array in arrays_of(folder)] == before, "what is there is not added again"
+
+
+def test_the_job_of_an_interrupted_submission_is_changed_too(folder):
+    write_array(folder, arrays_of(folder)[3]._replace(state="intent", at=1.0, owner="killed"))
+    queue = Queue(dict(WAITING, **{"13": "0-3"}))
+    queue.found["r.a3"] = ["13"]
+    answer = constrain(folder, queue, set_features=["avx"])
+    assert "13" in queue.changes, "its job is in the queue with the old constraint"
+    assert (answer["updated"], answer["planned"]) == (["10", "11", "13"], [])
+    assert arrays_of(folder)[3].job_id == "13"
 
 
 def test_whole_jobs_that_have_started_are_left_alone(folder):

@@ -6,6 +6,7 @@ import pytest
 
 from hpc_agent.node.look import ended_tasks, run_status
 from hpc_agent.node.look.ended_tasks import ended
+from hpc_agent.node.look.usage import used_resources
 from hpc_agent.node.schedulers.base import QueueRow
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
@@ -34,7 +35,8 @@ def root(tmp_path, monkeypatch):
     run = RunFolder(str(root / "runs" / "r"))
     for folder in (run.jobs, run.records("00000")):
         make_folder(folder)
-    write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2}})
+    write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2},
+                              "early_stop": {"metric": "loss"}})  # fmt: skip
     array = {"array": "a0", "name": "r.a0", "tasks": "0-3", "elements": 4, "pack": 1, "generation": 1}
     write_json(run.job("a0"), {**array, "state": "submitted", "job_id": "7", "resources": {"cpus": 4}})
     complete = {"state": "complete", "seconds": 2.5, "metrics": {"loss": [1.0, 2.0], "other": 3}, "job": "7"}
@@ -61,6 +63,17 @@ def test_the_ends_that_were_not_told(root):
     assert ends["2"] == {"state": "failed", "why": "exit: exit code 3", "seconds": 1.0, "cpus": 4}
     assert look(root, {"run_id": "r", "known": "0-2"})["r"]["ended"] == {}
     assert list(look(root, {"run_id": "r", "known": "0,2"})["r"]["ended"]) == ["1"]
+
+
+def test_without_a_rule_stopped_at_is_a_metric_like_any_other(root):
+    root, _ = root
+    run = RunFolder(str(root / "runs" / "r"))
+    [stopped] = [row for row in used_resources(run, 4, []) if row["task"] == 1]
+    assert stopped["seconds_at_least"] == 2.5
+    write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2}})
+    assert look(root, {"run_id": "r"})["r"]["ended"]["1"]["state"] == "complete"
+    [plain] = [row for row in used_resources(run, 4, []) if row["task"] == 1]
+    assert plain["seconds"] == 2.5
 
 
 def test_a_failure_is_told_when_it_is_final(root):

@@ -7,20 +7,24 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
 from hpc_agent.node.shared import input_hashes
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.input_hashes import Place, hash_input, place
 from hpc_agent.ops.provenance.row_differences import compare_rows
 from hpc_agent.ops.provenance.story import Event, _git, _shortened
 from hpc_agent.ops.provenance.verify import _code, _environment
-from hpc_agent.ops.run.declared_inputs import changes, notes_of
+from hpc_agent.ops.run.declared_inputs import changes, hash_declared, notes_of
 from hpc_agent.state.runs import sidecar_of
 
 
@@ -41,6 +45,27 @@ class TestInputs:
         assert whole["bytes"] == sum(len(name) for name in ("a.csv", "b.csv", "deep/c.csv", "deep/d.txt"))
         with pytest.raises(ValueError, match=r"nothing\* names no file"):
             hashed(tmp_path, "nothing*")
+
+    def test_a_linked_folder_below_is_data_too_and_a_circle_ends(self, tmp_path):
+        for folder in ("data/deep", "far"):
+            (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / "far" / "x").write_text("1")
+        (tmp_path / "data" / "link").symlink_to(tmp_path / "far")
+        (tmp_path / "data" / "deep" / "up").symlink_to(tmp_path / "data")
+        first = hashed(tmp_path, "data")
+        assert first["listed"].keys() == {"data/link/x"}
+        (tmp_path / "far" / "x").write_text("22")
+        assert hashed(tmp_path, "data")["sha256"] != first["sha256"]
+
+    def test_a_folder_that_cannot_be_read_is_no_empty_one(self, tmp_path, monkeypatch):
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "x").write_text("1")
+        real = os.scandir
+        monkeypatch.setattr(
+            os, "scandir", lambda path: real(path + "/denied") if str(path).endswith("/data") else real(path)
+        )
+        with pytest.raises(ValueError, match="data/denied cannot be read"):
+            hashed(tmp_path, "data")
 
     def test_the_hash_is_of_names_and_content_not_of_the_place(self, tmp_path):
         for folder in ("one", "two"):
@@ -97,6 +122,11 @@ class TestInputs:
         assert place("data", shared).pattern == "/scratch/d[[]1]"
         assert place("database/x", shared) is None
 
+    def test_an_input_does_not_leave_its_folder(self, tmp_path):
+        for text in ("../x", "data/../../x"):
+            with pytest.raises(SpecInvalid, match="may leave its folder"):
+                hash_declared(mock.Mock(), tmp_path, [text], {"data": "/scratch/data"}, tmp_path / "cache")
+
     def test_changes_name_paths_and_files(self):
         def one(path: str, sha: str, **listed: list) -> dict:
             return {"path": path, "sha256": sha, "files": 1, "listed": listed}
@@ -147,6 +177,8 @@ class TestGit:
 COMMANDS = {
     'python3 train.py --lr "$LR"': (["python3"], True),
     "cd src && FOO=1 .venv/bin/python x.py | tee y": ([".venv/bin/python"], True),
+    "A=1;python3 x.py --a=b,c:d>z": (["python3"], True),
+    "(cd a&&python3 x.py)": (["python3"], True),
     "conda run -n env python x.py": (["conda", "run", "-n", "env", "python"], True),
     '"$PY" x.py': (["/opt/x/bin/python3.9"], True),
     "srun python x.py": (["python"], True),
@@ -164,6 +196,12 @@ class TestEnvironment:
         (tmp_path / "tool.py").write_text("#!/usr/bin/env python3.8\n")
         env = {"PATH": os.environ["PATH"], "PY": "/opt/x/bin/python3.9"}
         assert environment.interpreter_words(command, env, str(tmp_path)) == COMMANDS[command]
+
+    def test_a_look_that_hangs_ends_with_its_children(self, tmp_path):
+        begun = time.monotonic()
+        with mock.patch.object(environment, "LOOK_SEC", 0.3), pytest.raises(NodeError, match="did not answer"):
+            environment._output(["sh", "-c", "sleep 60 & wait"], dict(os.environ), str(tmp_path))
+        assert time.monotonic() - begun < 20
 
     def test_packages_by_the_folders_beside_them(self, tmp_path):
         first, second = tmp_path / "first", tmp_path / "second"

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.node.fold.series import Part, _name, _Series
+from hpc_agent.node.fold.series import Part, _name, _Parameters, _Series
 from hpc_agent.node.fold.series_files import FORMATS, Joined, row_count
 from hpc_agent.node.shared.errors import NodeError
+from hpc_agent.node.shared.run_folder import RunFolder
 
 KINDS = (".csv", ".jsonl", ".json", ".npy", ".txt")
 
@@ -153,3 +154,34 @@ def test_names_of_series_differ():
     assert names[0] == "a=1"
     assert max(map(len, names)) <= 100
     assert ".csv" in FORMATS
+
+
+@pytest.mark.parametrize(
+    "kind", ["<f8", "<U5", "S3", "<M8[ns]", "?", [("a", "<i4"), ("b", "<f8", (2,))], [("x", [("y", "<i2")])]]
+)
+def test_an_array_that_is_not_as_long_as_its_header_says_is_no_part(tmp_path, kind):
+    rows = np.zeros((6, 2), dtype=kind)
+    part, whole = tmp_path / "part.npy", tmp_path / "whole.npy"
+    np.save(part, rows)
+    assert row_count(str(part)) == 6
+    joined = Joined(str(whole), 4)
+    joined.append(str(part), 1, 4)
+    joined.close()
+    assert np.load(whole).tobytes() == rows[1:5].tobytes()
+    data = part.read_bytes()
+    for cut in (data[:-6], data[: len(data) // 2 + 64], data + b"0"):
+        part.write_bytes(cut)
+        with pytest.raises(ValueError, match="not as long"):
+            row_count(str(part))
+
+
+def test_a_tasks_py_that_cannot_be_imported_is_tried_once(tmp_path):
+    folder = RunFolder(str(tmp_path))
+    Path(folder.work, ".hpc").mkdir(parents=True)
+    Path(folder.work, ".hpc", "tasks.py").write_text(
+        f"open({str(tmp_path / 'tried')!r}, 'a').write('x'); import nowhere"
+    )
+    Path(folder.digests).write_bytes(bytes(12))
+    parameters = _Parameters(folder)
+    assert [parameters.of(task) for task in range(3)] == [None] * 3
+    assert (tmp_path / "tried").read_text() == "x"

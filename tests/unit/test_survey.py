@@ -173,3 +173,24 @@ def test_the_answer_does_not_grow_with_the_tasks(run):
         return len(json.dumps(run(records, [Array(array="a0", tasks=f"0-{tasks - 1}", elements=tasks)])))
 
     assert size(990) < 1.1 * size(800)
+
+
+def test_nor_with_the_metrics_and_long_constants(run):
+    def size(metrics, text):
+        values = {f"m{n:04}": 1.0 * n for n in range(metrics)}
+        records = [
+            ended(n, kwargs={"x": n, "text": text}, metrics=dict(values, val_loss=n, zeta=n * n)) for n in range(60)
+        ]
+        found = run(records, [Array(array="a0", tasks="0-59", elements=60)])
+        assert found["rows"]["metrics"][0] == found["main"] == "val_loss"
+        assert found["rows"]["metrics"][1] == found["binned"]["metrics"][1] == "zeta", "what has a chart has its values"
+        assert len(found["rows"]["metrics"]) == metrics + 2, "all are named"
+        return len(json.dumps(found))
+
+    assert size(400, "x" * 50000) < 1.2 * size(100, "x" * 100)
+
+
+def test_the_deviation_of_diverged_values_is_a_number(run):
+    records = [ended(n, kwargs={"x": n // 4, "seed": n % 4}, metrics={"loss": (-1) ** n * 9e153}) for n in range(16)]
+    found = run(records, [Array(array="a0", tasks="0-15", elements=16)])
+    assert found["spread"]["within"] == pytest.approx(1.04e154, rel=0.01)

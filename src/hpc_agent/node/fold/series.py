@@ -117,6 +117,7 @@ class _Parameters(object):
         if self._lines:
             return dict(json.loads(self._lines[task]))
         if self._module is None:
+            self._module = False  # a tasks.py that cannot be imported here is not tried again for each task
             self._module = load_tasks(os.path.join(self._folder.work, ".hpc", "tasks.py"))
         return dict(self._module.resolve(task))
 

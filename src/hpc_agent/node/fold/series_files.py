@@ -3,8 +3,9 @@
 import ast
 import json
 import os
+import re
 import struct
-from typing import IO, Any, Dict, Iterator, List, Tuple
+from typing import IO, Any, Dict, Iterator, List, Sequence, Tuple
 
 LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 FORMATS = (*LINES, ".json", ".npy")
@@ -17,7 +18,10 @@ def row_count(path: str) -> int:
     kind = os.path.splitext(path)[1].lower()
     if kind == ".npy":
         with open(path, "rb") as handle:
-            return int(_npy_header(handle)["shape"][0])
+            header = _npy_header(handle)
+            if os.fstat(handle.fileno()).st_size != handle.tell() + header["shape"][0] * _row_bytes(header):
+                raise ValueError("it is not as long as its header says")
+            return int(header["shape"][0])
     if kind == ".json":
         return _length(_read_json(path))
     with open(path, "rb") as handle:
@@ -78,10 +82,8 @@ class Joined(object):
         shape = header["shape"][1:]
         if self._is_first((header["descr"], shape)):
             self._handle.write(_npy_bytes(header["descr"], (self._rows, *shape)))
-        start = part.tell()
-        of_rows = os.fstat(part.fileno()).st_size - start
-        row = of_rows // header["shape"][0] if header["shape"][0] else 0
-        part.seek(start + skip * row)
+        row = _row_bytes(header)
+        part.seek(skip * row, os.SEEK_CUR)
         left = take * row
         while left:
             data = part.read(min(left, 1 << 20))
@@ -147,6 +149,27 @@ def _npy_header(handle: IO[bytes]) -> Dict[str, Any]:
     if not header["shape"] or (header["fortran_order"] and len(header["shape"]) > 1) or "O" in str(header["descr"]):
         raise ValueError("it is no array of rows: shape %s, type %s" % (header["shape"], header["descr"]))
     return header
+
+
+def _row_bytes(header: Dict[str, Any]) -> int:
+    return _product(header["shape"][1:]) * _item_bytes(header["descr"])
+
+
+def _item_bytes(descr: Any) -> int:
+    """Return the bytes of a value: "<f8", "|S3", "<U5" (four for a character), "<M8[ns]", or a list of fields."""
+    if isinstance(descr, list):
+        return sum(_item_bytes(kind) * _product(shape[0] if shape else ()) for _, kind, *shape in descr)
+    found = re.match(r"[<>|=]?([a-zA-Z])([0-9]+)", descr)
+    if not found:
+        raise ValueError("it has values of a type that is not known here: %s" % (descr,))
+    return int(found.group(2)) * (4 if found.group(1) == "U" else 1)
+
+
+def _product(numbers: Sequence[int]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result
 
 
 def _npy_bytes(descr: Any, shape: Tuple[int, ...]) -> bytes:

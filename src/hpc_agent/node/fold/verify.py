@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Set
 from ..look.run_status import RunStatus, ranges_of
 from ..shared import task_states
 from ..shared.files import read_json
-from ..shared.ranges import decode_ranges, encode_ranges
+from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, digest
 from ..shared.task_record import TaskRecord
@@ -132,10 +132,10 @@ class _Check(object):
 def _tasks_of(kept: Dict[str, Any]) -> Optional[List[int]]:
     """Return the tasks that a partial names, None where they are no ranges, or not as many as its table counts."""
     try:
-        included = decode_ranges(kept["included"])
+        # Counted before they are listed: a damaged range may name more tasks than there is memory for.
+        return decode_ranges(kept["included"]) if count(kept["included"]) == tasks_in(kept) else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return included if tasks_in(kept) == len(included) else None
 
 
 def _bytes_of(path: str) -> bytes:

@@ -8,12 +8,13 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import task_environment
+from ..shared.commands import run_command
+from ..shared.errors import NodeError
 from ..shared.files import remove_quietly, write_json
 from .element import Element
 
@@ -92,8 +93,8 @@ def _look(element: Element) -> Dict[str, Any]:
             problems.append(
                 "%d packages: the first %d are listed" % (found["package_count"], len(document["packages"]))
             )
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-        problems.append("the interpreter is not known: %s" % _reason(error))
+    except (NodeError, OSError, ValueError, KeyError) as error:
+        problems.append("the interpreter is not known: %s" % error)
     return dict(document, problems=problems)
 
 
@@ -116,7 +117,7 @@ def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
     """Return the words of each simple command in a shell command, with its plain variables put in."""
     found: List[List[str]] = [[]]
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
+    lexer.wordchars += "!#$%+,:@[]^`{}"  # instead of whitespace_split, which hides operators before Python 3.8
     lexer.commenters = ""
     with suppress(ValueError):  # an open quote: the words before it are enough
         for word in lexer:
@@ -150,30 +151,18 @@ def _gpus(element: Element, env: Dict[str, str], problems: List[str]) -> Optiona
     try:
         words = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         return [line.strip() for line in _output(words, env, "/").splitlines() if line.strip()]
-    except (OSError, subprocess.SubprocessError) as error:
-        problems.append("the GPU model is not known: %s" % _reason(error))
+    except (NodeError, ValueError) as error:
+        problems.append("the GPU model is not known: %s" % error)
         return None
 
 
 def _output(words: List[str], env: Dict[str, str], cwd: str) -> str:
-    pipe = subprocess.PIPE
-    done = subprocess.run(  # noqa: PLW1510
-        words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, timeout=LOOK_SEC
-    )
-    if done.returncode:
-        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise ValueError(
-            "%s ended with exit code %d%s" % (words[0], done.returncode, ": %.200s" % tail[0] if tail else "")
-        )
-    return done.stdout.decode("utf-8", "replace")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, subprocess.TimeoutExpired):
-        return "%s gave no answer within %d s" % (error.cmd[0], LOOK_SEC)
-    if isinstance(error, OSError):
-        return "%s: %s" % (error.filename, error.strerror)
-    return str(error)
+    """Return what a command prints. Raises NodeError when it is missing or takes too long, ValueError when it fails."""
+    code, out, err = run_command(words, LOOK_SEC, env, cwd)
+    if code:
+        tail = err.strip().splitlines()[-1:]
+        raise ValueError("%s ended with exit code %d%s" % (words[0], code, ": %.200s" % tail[0] if tail else ""))
+    return out
 
 
 def _field(path: str, name: str, separator: str) -> Optional[str]:

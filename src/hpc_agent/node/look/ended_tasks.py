@@ -74,7 +74,7 @@ def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str,
         return None
     values = record.metrics or {}
     end.update(
-        state="stopped" if STOPPED_AT in values else "complete",
+        state="stopped" if status.run.early_stop and STOPPED_AT in values else "complete",
         metrics={name: _mean(values[name]) for name in [*metrics, STOPPED_AT] if name in values},
         seconds=_seconds(record, record.seconds),
     )

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from ..shared.files import read_json
 from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges
 from ..shared.run_folder import RunFolder
@@ -51,6 +52,7 @@ def used_resources(
     ``seconds_at_least``.
     """
     endings = endings or {}
+    early_stop = read_json(folder.document, {}).get("early_stop")  # without a rule, stopped_at is a metric of the user
     submitted = {array.array: array.submitted_at for array in arrays}
     first = list(endings) + list(spread(resubmitted(arrays), MOST_ROWS // 3))
     others = spread(range(total), max(1, MOST_ROWS - len(set(first))))
@@ -59,7 +61,7 @@ def used_resources(
         record, ending = read_record(folder, task), endings.get(task)
         if record is not None and record.state == COMPLETE:
             row = {name: getattr(record, name) for name in ("seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
-            if STOPPED_AT in (record.metrics or {}):  # its whole work would have taken longer
+            if early_stop and STOPPED_AT in (record.metrics or {}):  # its whole work would have taken longer
                 row["seconds" + AT_LEAST] = row.pop("seconds")
             submitted_at = submitted.get(record.array)
             if submitted_at is not None and record.started_at:

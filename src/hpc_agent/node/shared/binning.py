@@ -6,7 +6,7 @@ A point is (parameters, {metric: number}). The client bins the trials of a campa
 import json
 import math
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 MOST_ROWS = 600
 MOST_BINS = 12
@@ -14,6 +14,7 @@ MOST_VALUES = 16  # of a number that are shown one by one
 MOST_AXES = 8
 MOST_PAIRED = 6  # axes that are shown against each other
 MOST_METRICS = 4
+MOST_COLUMNS = 40  # metrics in a table
 MOST_HISTOGRAM_BINS = 24
 TEXT_LIMIT = 60
 OTHERS = "(others)"
@@ -44,7 +45,7 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
     ``effects[metric][axis]`` has a row of FIGURES for each bin, None for an empty one. ``pairs[metric]["0 1"]`` has
     [bin of axis 0, bin of axis 1, n, mean]. ``left_out`` has a sentence for each thing that is not there.
     """
-    metrics = _chosen_metrics(points, main)
+    metrics = _ordered_metrics(points, main)[:MOST_METRICS]
     axes, constants, left_out = [], {}, []
     names = list(dict.fromkeys(name for kwargs, _ in points for name in kwargs))
     for name in names:
@@ -53,7 +54,7 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
         if axis is None:
             left_out.append("parameter %s has no chart: nearly every value of it is another text" % text_of(name))
         elif len(axis.get("values", ())) == 1:
-            constants[name] = values[0]
+            constants[name] = cell_of(values[0])
         else:
             axis["bins"] = _positions(axis, values)
             axes.append(axis)
@@ -80,15 +81,15 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
     return answer
 
 
-def _chosen_metrics(points: Sequence[Point], main: Optional[str]) -> List[str]:
-    """Return the main metric, then others that vary, at most 4."""
+def _ordered_metrics(points: Iterable[Point], main: Optional[str]) -> List[str]:
+    """Return the main metric, then others that vary, then the rest."""
     found: Dict[str, Set[float]] = {}
     for _, values in points:
         for name, value in values.items():
             seen = found.setdefault(name, set())
             if len(seen) < 2:
                 seen.add(value)
-    return sorted(found, key=lambda name: (name != main, len(found[name]) < 2, name))[:MOST_METRICS]
+    return sorted(found, key=lambda name: (name != main, len(found[name]) < 2, name))
 
 
 def _axis(name: str, values: List[Any]) -> Optional[Axis]:
@@ -243,9 +244,14 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
     """Return columns and at most 600 rows: all of them, or those with the lowest and the highest values, and others evenly.
 
     A row has ``kwargs``, ``count`` and ``metrics``: name -> at least mean, std and count. It becomes a list: the values of
-    the parameters, the count, and [mean, std, count] of each metric.
+    the parameters, the count, and [mean, std, count] of the first 40 ``metrics``: the main one, then those
+    that vary.
     """
-    names = sorted({name for row in rows for name in row["metrics"]})
+    means = [
+        {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None} for row in rows
+    ]
+    names = _ordered_metrics((({}, found) for found in means), main)
+    names += sorted({name for row in rows for name in row["metrics"]}.difference(names))
     kwargs = list(dict.fromkeys(name for row in rows for name in row["kwargs"]))
     chosen, total = rows, len(rows)
     if total > MOST_ROWS:
@@ -259,7 +265,7 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
     for row in chosen:
         line: List[Any] = [cell_of(row["kwargs"][name]) if name in row["kwargs"] else "" for name in kwargs]
         line.append(row["count"])
-        for name in names:
+        for name in names[:MOST_COLUMNS]:
             facts = row["metrics"].get(name) or {}
             line.append([facts.get(key) for key in ("mean", "std", "count")])
         shown.append(line)

@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 # A larger file is hashed by its size and by samples, so that a submission does not read terabytes.
 WHOLE_BYTES = 64 << 20
@@ -83,12 +83,28 @@ def hash_file(path: str, size: int) -> str:
 
 
 def _files(where: Place) -> List[str]:
-    """Return every regular file that the pattern names, or that lies below a folder it names, sorted."""
+    """Return every regular file that the pattern names, or that lies below a folder it names, sorted. Raises ValueError."""
     found: Set[str] = set()
     for path in glob.iglob(where.pattern, recursive=True):
-        below = [os.path.join(inside, name) for inside, _, names in os.walk(path) for name in names]
-        found.update(one for one in ([path] if os.path.isfile(path) else below) if os.path.isfile(one))
-        if len(found) > MOST_FILES:
-            text = "%s names more than %d files: declare fewer, or one that changes with the data"
-            raise ValueError(text % (where.path, MOST_FILES))
+        for one in [path] if os.path.isfile(path) else _below(path):
+            found.add(one)
+            if len(found) > MOST_FILES:
+                text = "%s names more than %d files: declare fewer, or one that changes with the data"
+                raise ValueError(text % (where.path, MOST_FILES))
     return sorted(found)
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Yield the regular files below a folder, through links to folders too. Raises ValueError for an unreadable folder."""
+    for inside, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
+        above = os.path.realpath(inside) + os.sep
+        # A link to a folder around it leads nowhere new.
+        folders[:] = [n for n in folders if not above.startswith(os.path.realpath(os.path.join(inside, n)) + os.sep)]
+        for name in names:
+            path = os.path.join(inside, name)
+            if os.path.isfile(path):
+                yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise ValueError("%s cannot be read: %s" % (error.filename, error.strerror)) from error

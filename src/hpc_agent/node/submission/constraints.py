@@ -5,17 +5,15 @@ The scheduler is asked first, then the ledger is written: a call that was killed
 
 from typing import Any, Dict, List
 
-from ..schedulers import load
 from ..schedulers.base import Job, Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import count, decode_ranges, encode_ranges
-from ..shared.run_folder import read_run
-from .run_plan import finish_plan, requests_of
+from .run_plan import requests_of
 from .run_submission import write_plan_of_run
-from .submitter import RunLock
+from .submitter import RunLock, Submitter
 
 
 def constrain(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -27,8 +25,9 @@ def constrain(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.existing_run(request["root"], request["run_id"])
     site = request.get("site") or {}
     with RunLock(folder.lock, request["owner"]) as lock:
-        finish_plan(folder)
-        scheduler = load(read_run(folder).scheduler, site)
+        submitter = Submitter(folder, request, lock.check)
+        submitter.look_up_intents()  # an interrupted submission may have a job, which waits like any other
+        scheduler = submitter.scheduler
         if scheduler.constraint_separator is None:
             message = "this scheduler cannot change what a waiting job asks for"
             raise NodeError("precondition_failed", message, "See 'hpc-agent status --run-id %s'." % request["run_id"])

@@ -158,11 +158,15 @@ def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[st
     chosen = repeated if len(repeated) <= MOST_SPREADS else repeated[:half] + repeated[-half:]
     names = ("count", "mean", "std", "min", "q25", "median", "q75", "max")
     freedom = sum(facts["count"] - 1 for _, facts in repeated)
-    squares = [facts["variance"] * (facts["count"] - 1) for _, facts in repeated if facts["variance"] is not None]
+    shares = [
+        facts["variance"] * ((facts["count"] - 1) / float(freedom))
+        for _, facts in repeated
+        if facts["variance"] is not None
+    ]
     return {
         "points": [dict({n: facts[n] for n in names}, kwargs=_short(row["kwargs"])) for row, facts in chosen],
         "total": len(repeated),
-        "within": math.sqrt(math.fsum(squares) / freedom),
+        "within": math.sqrt(math.fsum(shares)),
     }
 
 

@@ -23,6 +23,12 @@ def hash_declared(node: Node, root: Path, inputs: list[str], shared: dict[str, s
     """
     if not inputs:
         return []
+    for text in inputs:
+        if ".." in Path(text).parts:
+            remedy = (
+                "Name it without '..': as it lies in the repo or in a shared path, or by its whole path on the cluster."
+            )
+            raise SpecInvalid(f"inputs: {text!r} may leave its folder", field="inputs", remediation=remedy)
     beyond = {name: path for name, path in shared.items() if path is not None}
     places = [place(text, beyond) for text in inputs]
     there = [where for where in places if where and node.cluster.ssh_target]

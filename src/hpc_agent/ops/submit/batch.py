@@ -166,7 +166,7 @@ def _submit_all(world: World, planned: dict[int, PlannedRun], outcomes: dict[int
         outcome = outcomes[first]
         if isinstance(outcome, SubmitResult):
             notes = [*outcome.notes, f"the same as spec {first} of this batch: submitted once"]
-            outcome = msgspec.structs.replace(outcome, deduped=True, notes=notes)
+            outcome = msgspec.structs.replace(outcome, deduped=True, submitted=False, notes=notes)
         outcomes[number] = outcome
 
 
