@@ -9,11 +9,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_tests_of_one_scheduler_stay_together(request):
-    """They stop its daemons and fill its queue. pytest 9.2 renamed what xdist 3.8 sets, and nothing said so."""
+    """They stop its daemons and fill its queue. pytest 9.2 renamed what xdist 3.8 sets, and nothing said so.
+
+    Tests that share something else, a download for example, have a group of their own: each stays with its group.
+    """
     if not getattr(request.config.option, "loadgroup", False):
         pytest.skip("needs pytest -n N --dist loadgroup")
-    grouped = [item for item in request.session.items if item.get_closest_marker("xdist_group")]
-    apart = [item.nodeid for item in grouped if not item.nodeid.endswith(("@slurm", "@sge"))]
+    grouped = {
+        item.nodeid: marker.args[0]
+        for item in request.session.items
+        if (marker := item.get_closest_marker("xdist_group"))
+    }
+    apart = [nodeid for nodeid, group in grouped.items() if not nodeid.endswith(f"@{group}")]
     assert not apart, f"xdist ignores the groups of {len(apart)} of {len(grouped)} tests"
 
 

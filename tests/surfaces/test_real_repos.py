@@ -31,13 +31,17 @@ from hpc_agent.experiment.reading.parameters import check_kwargs, flag_rows
 from hpc_agent.experiment.reading.pushed_tree import python_sources
 from hpc_agent.experiment.writing.tasks_file import render
 
-pytestmark = pytest.mark.slow(reason="source distributions are downloaded and their scripts run with --help")
+pytestmark = [
+    pytest.mark.slow(reason="source distributions are downloaded and their scripts run with --help"),
+    pytest.mark.xdist_group("real_repos"),  # they are downloaded and read once
+    pytest.mark.timeout(600),
+]
 
 SIMPLE = "application/vnd.pypi.simple.v1+json"
 # The newest scikit-learn leaves its examples out of the distribution; this one has them.
 PROJECTS = ("scikit-learn", "scikit-learn==1.0.2", "optuna")
 # They have few scripts with options; these are other well-known ones whose --help needs nothing that is not installed here.
-MORE = ("setuptools", "pygments", "docutils", "babel", "pyflakes", "coverage", "mypy", "pytest", "numpy")
+MORE = ("setuptools", "pygments", "docutils", "babel", "pyflakes", "coverage", "pytest", "numpy")
 ENOUGH = 20
 MOST_SCRIPTS = 40  # of one repo: numpy brings the hundred scripts of its build system
 
@@ -93,7 +97,6 @@ def repos(tmp_path_factory):
         pytest.skip(f"the package index cannot be read here: {error}")
 
 
-@pytest.mark.timeout(280)
 def test_nothing_crashes_and_nothing_is_imported(repos):
     before = set(sys.modules)
     for name in PROJECTS:
@@ -122,7 +125,6 @@ def with_flags(repos):
     return {root: scripts(root) for root in repos.values()}
 
 
-@pytest.mark.timeout(280)
 def test_tasks_can_be_planned_for_them(with_flags, tmp_path):
     planned = 0
     for root, scripts in with_flags.items():
@@ -148,7 +150,6 @@ def test_tasks_can_be_planned_for_them(with_flags, tmp_path):
     assert planned >= 5
 
 
-@pytest.mark.timeout(280)
 def test_the_flags_read_are_those_that_help_prints(with_flags):
     def compare(item):
         root, facts = item
