@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from hpc_agent.campaign.budget import Spent, remaining
 from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of
 from hpc_agent.campaign.replay import replay
-from hpc_agent.campaign.stopping import Reason, Verdict, best_value, headline
+from hpc_agent.campaign.stopping import Reason, Verdict, best_value, decision, headline
 from hpc_agent.campaign.strategies import other_libraries
 from hpc_agent.campaign.strategies.common import best_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
@@ -135,7 +135,7 @@ def campaign_list(request: CampaignListRequest, world: World) -> CampaignListRes
     runs, problems = journal.all()
     tagged = {run.campaign_id for run in runs if run.campaign_id}
     folders = [path.parent.name for path in (repo.hpc / "campaigns").glob("*/*.json")]
-    found, errors = [], [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    rows, errors = [], [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     for name in sorted({*tagged, *folders}):
         try:
             known = known_campaign(world, CampaignScoped(campaign_id=name, experiment_dir=request.experiment_dir), runs)
@@ -150,9 +150,11 @@ def campaign_list(request: CampaignListRequest, world: World) -> CampaignListRes
         }
         row |= {"iterations": len(known.history.iterations), **counts_of(known.history.own)}
         row |= {"best": {known.metric: best.values[known.metric]}} if best and known.metric else {}
-        row |= {"stopped": known.history.stopped.reason} if known.history.stopped else {}
-        found.append({key: value for key, value in row.items() if value != ""})
-    return CampaignListResult(campaigns=found, partial_errors=errors)
+        row |= (
+            {"stopped": found.reason} if (found := decision(known.manifest, known.history, known.spent)).stops else {}
+        )
+        rows.append({key: value for key, value in row.items() if value != ""})
+    return CampaignListResult(campaigns=rows, partial_errors=errors)
 
 
 class CampaignReplayRequest(CampaignScoped):
