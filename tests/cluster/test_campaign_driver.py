@@ -51,7 +51,8 @@ def test_a_batch_campaign_killed_everywhere_equals_one_that_was_not(site, tmp_pa
         ended = finish(world_of(world_home, broken))
     assert len(points) >= 60, points
     assert told(broken) == told(whole)
-    assert (ended.best, ended.reason) == (undisturbed.best, "max_iters")
+    best, other = ({**one.best, "run_id": ""} for one in (ended, undisturbed))  # which has the repo's path in it
+    assert (best, ended.reason) == (other, "max_iters")
     assert Counter((tmp_path / "broken.ran").read_text().split()) == Counter(map(str, range(12)))
     assert check_replay(broken) == 12
 
@@ -106,13 +107,26 @@ def test_failed_trials_are_asked_once_more(site, tmp_path, world_home, run_cli):
     (tmp_path / "ran.mended").touch()
     command = ("campaign-driver", "study")
     assert run_cli(*command, cwd=repo).data["decision"] == "stop_aborted"
+    plan = run_cli(*command, "--retry-failed", "--dry-run", cwd=repo).data
+    assert plan["detail"] == "next: ask 1 failed trials again, and submit them"
     again = run_cli(*command, "--retry-failed", cwd=repo).data
-    assert (again["asked"], len(again["submitted"]), again["trials"]["submitted"]) == (1, 1, 1)
+    assert (again["asked"], len(again["submitted"]), again["trials"]["open"]) == (1, 1, 1)
     twice = run_cli(*command, "--retry-failed", "--dry-run", cwd=repo).data
     assert twice["detail"] == "next: one look at 1 open runs"
     assert finish(world_of(world_home, repo)).trials["complete"] == 3
     asks = [event for event in events(repo) if event["event"] == "ask"]
     assert (asks[-1]["origin"], asks[-1]["params"]) == ("again:1", asks[1]["params"])
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_stopped_campaign_goes_on_by_the_command_of_its_answer(site, tmp_path, world_home, run_cli):
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", batch=2, budget={"max_tasks": 2})
+    ended = finish(world_of(world_home, repo))
+    assert (ended.reason, ended.trials) == ("budget", {"complete": 2})
+    run_cli(*shlex.split(ended.raise_command)[1:], cwd=tmp_path)
+    assert finish(world_of(world_home, repo)).trials == {"complete": 4}
+    assert [line["event"] for line in events(repo)].count("stopped") == 2
+    assert check_replay(repo) == 4
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
@@ -143,7 +157,7 @@ def test_one_driver_at_a_time(site, tmp_path, world_home, run_cli):
         env=world_home.env, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     third = json.loads(done.stdout)["data"]
-    assert (third["decision"], third["trials"]["submitted"]) == ("wait_in_flight", 2)
+    assert (third["decision"], third["trials"]["open"]) == ("wait_in_flight", 2)
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
@@ -283,7 +297,7 @@ def resolve(task_id):
 def test_a_campaign_whose_tasks_py_asks(site, tmp_path, run_cli):
     repo = make_repo(tmp_path / "repo", PRIOR)
     submit = {"cluster": "testbed", "executor": 'echo "{\\"y\\": $((X * X))}" > "$HPC_RESULT_DIR/metrics.json"'}
-    words = ["--strategy", "own", "--metrics", '[{"name": "y"}]', "--submit", json.dumps(submit)]
+    words = ["--strategy", "own", "--metrics", '[{"name": "y", "direction": "min"}]', "--submit", json.dumps(submit)]
     run_cli("campaign-init", "--campaign-id", "own", *words, cwd=repo)
     assert run_cli("campaign-driver", "--campaign-id", "own", "--dry-run", cwd=repo).data["decision"] == "continue"
     ended = run_cli("campaign-driver", "--campaign-id", "own", "--loop", cwd=repo).data

@@ -96,7 +96,9 @@ def test_a_campaign_from_its_manifest_to_its_end(call, repo):
     assert call("campaign-budget", "c1", max_jobs=2)["exhausted"] is True
     found = call("campaign-converged", "c1", target=0.35)
     assert (found["converged"], found["reason"], found["best_metric"]) == (True, "target", 0.3)
-    assert call("campaign-advance", "c1", max_tasks=4)["decision"] == "stop_over_budget"
+    tight = call("campaign-advance", "c1", max_tasks=4)
+    assert tight["decision"] == "stop_over_budget"
+    assert tight["notes"][0].endswith("for the driver: hpc-agent campaign-budget --campaign-id c1 --max-tasks 4 --save")
     assert call("campaign-advance", "c1", max_iters=2)["reason"] == "max_iters"
     last = call("campaign-replay", "c1", last_n=1, verify=True)
     assert (last["total_iterations"], last["returned"], last["verified"], last["different"]) == (2, 1, 2, [])

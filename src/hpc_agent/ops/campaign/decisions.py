@@ -23,6 +23,7 @@ from hpc_agent.ops.campaign.known_campaign import (
     limits_of,
     raise_command,
 )  # fmt: skip
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.state.repo_files import experiment_root, locked
@@ -166,8 +167,19 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
         budget=_part(_budget(known)),
         next_command=command,
         raise_command=raise_command(known.repo, known.manifest, found, known.spent),
-        notes=known.notes,
+        notes=[*known.notes, *_only_here(known, request)],
     )
+
+
+def _only_here(known: KnownCampaign, request: Limits) -> list[str]:
+    """Return how the limits of a request reach the driver, which follows the manifest."""
+    given = limits_of(request)
+    if known.manifest.is_own or not given:
+        return []
+    save = CampaignBudgetRequest(
+        campaign_id=request.campaign_id, experiment_dir=request.experiment_dir, save=True, **given
+    )
+    return [f"the limits given here are of this answer only; for the driver: {command_line('campaign-budget', save)}"]
 
 
 def _part(result: Result) -> dict[str, Any]:

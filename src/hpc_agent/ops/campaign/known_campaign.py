@@ -130,7 +130,7 @@ def raise_command(repo: RepoLayout, manifest: Manifest, found: Decision, spent: 
     """Return the command that doubles the limit at which a campaign has stopped; empty where none did."""
     criteria = {"plateau": "plateau_window", "max_iters": "max_iters"}
     name = reached(manifest.budget, spent) if found.reason == "budget" else criteria.get(found.reason)
-    if name is None:
+    if name is None or not manifest_path(repo, manifest.campaign_id).exists():
         return ""
     if found.reason == "budget":
         limit = max(getattr(manifest.budget, name), getattr(spent, LIMITS[name]))

@@ -20,7 +20,7 @@ from hpc_agent.world import World
 RUNS_SHOWN = 10
 
 
-class CampaignDriverResult(Result, kw_only=True, omit_defaults=True):
+class CampaignDriverResult(Result):
     campaign_id: str
     decision: Annotated[str, doc("wait_in_flight, stop_converged, ..., or at_work: another driver has the campaign")]
     reason: Annotated[str, doc("of a stop: target, plateau, max_iters, budget, abort, exhausted")] = ""
