@@ -10,8 +10,9 @@ def prior(experiment_dir: str, campaign_id: str) -> List[Dict[str, Any]]:
 
     An iteration has ``run_id``, ``submitted_at``, ``metrics`` (name -> mean over its tasks), ``rows`` (for each grid
     point ``params``, ``metrics``, ``count``) and ``failed`` (tasks). ``hpc-agent aggregate`` adds the iteration of a run
-    with a campaign id; the file travels with the next run, so tasks are the same on the cluster. Raises ValueError for
-    a damaged file.
+    with a campaign id; the file travels with the next run, so tasks are the same on the cluster. Of a campaign of
+    hpc-campaign-driver its journal is read, which stays on this machine: for a look at it, not for a tasks.py. Raises
+    ValueError for a damaged file.
     """
     folder = os.path.join(str(experiment_dir), ".hpc", "campaigns", campaign_id)
     text = _read(os.path.join(folder, "journal.jsonl"))

@@ -221,7 +221,9 @@ def _seeds(
     where = folder or request.experiment_dir
     if manifest.is_own:
         raise SpecInvalid(
-            "tasks.py chooses in this campaign: let it read 'prior' of the earlier one", field="seed_from"
+            "tasks.py chooses in this campaign, and it alone can begin from earlier trials",
+            field="seed_from",
+            remediation=f"Leave --seed-from out; 'hpc-agent campaign-replay {campaign_id}' shows points for tasks.py.",
         )
     known = known_campaign(world, CampaignScoped(campaign_id=campaign_id, experiment_dir=where))
     journal = CampaignJournal(world, known.repo, campaign_id)
