@@ -156,6 +156,31 @@ def test_the_direction_is_told_or_asked_for(call, repo):
     assert begun["directions"] == {"quality": "maximize"}
 
 
+def test_where_tables_do_not_tell_the_best_a_command_says_how(call, repo):
+    """Of a campaign whose tasks.py asks, whose metric is known from its tables only."""
+    rows = [{"params": {"x": x}, "metrics": {"quality": x}, "count": 1} for x in (1.0, 2.0)]
+    table = {
+        "run_id": "r",
+        "submitted_at": "1970-01-01T00:00:05Z",
+        "rows": rows,
+        "failed": 0,
+        "task_seconds": 1,
+        "cpus": 1,
+    }
+    folder = repo / ".hpc/campaigns/own"
+    folder.mkdir(parents=True)
+    (folder / "prior.json").write_text(json.dumps({"iterations": [table]}))
+    status = call("campaign-status", "own")
+    assert status["best"] is None
+    assert "'hpc-agent campaign-init own --metric quality --direction maximize'" in status["notes"][0]
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-converged", "own", metric="quality", target=2)
+    assert caught.value.field == "direction"
+    assert call("campaign-converged", "own", metric="quality", direction="max", target=2)["reason"] == "target"
+    call("campaign-init", "own", stop_criteria={"metric": "quality", "direction": "max"})
+    assert call("campaign-status", "own")["best"]["values"] == {"quality": 2.0}
+
+
 def test_a_campaign_that_nothing_ends_is_told(call):
     assert "notes" not in init(call)
     begun = init(call, campaign_id="endless", budget={}, stop_criteria={"target": 0.0})
