@@ -57,12 +57,17 @@ def test_the_rule_is_part_of_the_identity_only_where_it_is_given(site, run_cli, 
     ruled = submit(run_cli, repo, "python3 plain.py", "--dry-run", "--early-stop", json.dumps(RULE))
     other = submit(run_cli, repo, "python3 plain.py", "--dry-run", "--early-stop", json.dumps({**RULE, "reduction": 2}))
     assert len({plain["run_id"], ruled["run_id"], other["run_id"]}) == 3
+    said = submit(
+        run_cli, repo, "python3 plain.py", "--dry-run", "--early-stop", json.dumps({**RULE, "direction": "min"})
+    )
+    assert said["run_id"] == ruled["run_id"], "the name says so, too"
     assert "early_stop has no effect" in " ".join(ruled["notes"])
     assert not any("early_stop" in text for text in plain["notes"])
-    wrong = run_cli(
-        "submit", "--cluster", "testbed", "--executor", "true", "--early-stop", '{"reduction": 1}', cwd=repo
-    )
+    words = ("submit", "--cluster", "testbed", "--executor", "true", "--early-stop")
+    wrong = run_cli(*words, '{"reduction": 1}', cwd=repo)
     assert (wrong.code, wrong.envelope["error_code"]) == (1, "spec_invalid")
+    unknown = run_cli(*words, '{"metric": "quality"}', cwd=repo)
+    assert (unknown.code, unknown.envelope["field"]) == (1, "early_stop.direction")
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

@@ -262,16 +262,21 @@ def _with_directions(manifest: Manifest) -> Manifest:
             raise no_direction(metric.name, f"metrics[{number}].direction", f"--metrics '{example}'")
         known[metric.name] = LONG_WORDS[told]  # type: ignore[assignment]
     if rule:
-        told = best_end(rule.direction) or best_end(known.get(rule.metric), rule.metric)
-        if not told:
-            example = json.dumps({"metric": rule.metric, "direction": "maximize"})
-            raise no_direction(rule.metric, "early_stop.direction", f"--early-stop '{example}'")
-        rule = msgspec.structs.replace(rule, direction=LONG_WORDS[told])
+        rule = rule_with_direction(rule, known.get(rule.metric))
     if criteria.direction:
         end = best_end(criteria.direction)
         criteria = msgspec.structs.replace(criteria, direction=LONG_WORDS[end] if end else None)
     metrics = [msgspec.structs.replace(one, direction=known[one.name]) for one in manifest.metrics]
     return msgspec.structs.replace(manifest, metrics=metrics, early_stop=rule, stop_criteria=criteria)
+
+
+def rule_with_direction(rule: EarlyStop, of_metric: str | None = None) -> EarlyStop:
+    """Return the rule with minimize or maximize: as given, as ``of_metric``, or as the name says. Raises SpecInvalid."""
+    told = best_end(rule.direction) or best_end(of_metric, rule.metric)
+    if not told:
+        example = json.dumps({"metric": rule.metric, "direction": "maximize"})
+        raise no_direction(rule.metric, "early_stop.direction", f"--early-stop '{example}'")
+    return msgspec.structs.replace(rule, direction=LONG_WORDS[told])
 
 
 def no_direction(name: str, field: str, flag: str) -> SpecInvalid:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from hpc_agent.campaign.manifest import rule_with_direction
 from hpc_agent.errors import (
     ClusterUnknown,
     ConfigInvalid,
@@ -90,6 +91,8 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
     Raises the FREEZE_ERRORS.
     """
     repo = experiment_root(world.cwd, request.experiment_dir)
+    if request.early_stop:
+        request = msgspec.structs.replace(request, early_stop=rule_with_direction(request.early_stop))
     cluster = get_cluster(request.cluster, world.env, world.home)
     constraints = parse_constraints(cluster.constraints)
     node = Node(cluster, world, repo.remote_name)

@@ -204,7 +204,7 @@ class NewRun:
             plan=planned.shape(),
             inline_tasks=request.tasks is not None,
             trials=frozen.trials.numbers if frozen.trials else [],
-            early_stop=(frozen.trials and frozen.trials.early_stop) or msgspec.to_builtins(request.early_stop),
+            early_stop=(frozen.trials and frozen.trials.early_stop) or msgspec.to_builtins(frozen.request.early_stop),
             git=git_state(frozen.repo.root, self.world.env, frozen.tree.files()),
             inputs=frozen.inputs,
         )
