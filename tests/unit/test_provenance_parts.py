@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
+from hpc_agent.node.look import provenance
 from hpc_agent.node.shared import input_hashes
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.input_hashes import Place, hash_input, place
+from hpc_agent.node.shared.run_folder import run_folder
+from hpc_agent.ops.provenance import crate
 from hpc_agent.ops.provenance.row_differences import compare_rows
 from hpc_agent.ops.provenance.story import Event, _git, _shortened
 from hpc_agent.ops.provenance.verify import _code, _environment
@@ -275,6 +278,59 @@ class TestRows:
         second = {str(9 - n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
         assert compare_rows(first, second, False, 0, 0).equal == 4
         assert compare_rows(first, second, True, 0, 0).difference_count == 8
+
+    def test_each_number_is_told_with_its_run(self):
+        first = {"0": ["complete", {"y": 1}, {"x": "a"}], "7": ["complete", {"y": 1}, {"x": "gone"}]}
+        second = {"3": ["complete", {"y": 2}, {"x": "a"}], "7": ["failed", None, {"x": "new"}]}
+        found = compare_rows(first, second, False, 0, 0)
+        assert [(one["what"], one["task"], one.get("task_before", "the same")) for one in found.differences] == [
+            ("y of task 3", 3, 0), ("task 7", 7, None), ("task 7 of the run before", None, 7),
+        ]  # fmt: skip
+        same = compare_rows({"1": first["0"]}, {"1": second["3"]}, True, 0, 0)
+        assert same.differences == [{"what": "y of task 1", "task": 1, "before": 1, "now": 2}]
+
+
+def test_the_rows_of_a_large_run_come_in_parts(tmp_path, monkeypatch):
+    """Each answer ends with the shard in which it is full; the parts are the whole, each task once."""
+    root = tmp_path / "hpc-agent" / "repo"
+    folder = run_folder(str(root), "r-1")
+    tasks = [*range(5), *range(1000, 1003), 2500]
+    for task in tasks:
+        Path(folder.record(task)).parent.mkdir(parents=True, exist_ok=True)
+        document = {"task": task, "state": "complete", "metrics": {"y": task, "z": [1, 2]}, "kwargs": {"x": task}}
+        Path(folder.record(task)).write_text(json.dumps(document))
+    Path(folder.document).write_text(json.dumps({"task_count": 3000}))
+    question = {"root": str(root), "run_id": "r-1"}
+    whole = provenance.rows({**question, "parameters": True})
+    assert whole["next"] is None
+    assert whole["rows"]["1002"] == ["complete", {"y": 1002, "z": [1, 2]}, {"x": 1002}]
+    monkeypatch.setattr(provenance, "VALUES_AT_MOST", 15)
+    first = provenance.rows(question)
+    assert (len(first["rows"]), first["next"]) == (5, "00001")
+    rest = provenance.rows({**question, "first": first["next"]})
+    assert (rest["next"], sorted(map(int, first["rows"] | rest["rows"]))) == (None, tasks)
+
+
+def test_a_crate_takes_the_place_of_an_older_one(tmp_path, monkeypatch):
+    """A kill leaves the older crate; the next call removes what it left."""
+    output = tmp_path / "crate"
+    crate._write(output, {"a": b"1", "old": b"1"})
+    (tmp_path / ".crate.building").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(crate, "write_bytes", mock.Mock(side_effect=OSError("the disk is full")))
+        with pytest.raises(OSError, match="full"):
+            crate._write(output, {"a": b"2"})
+    assert {path.name for path in tmp_path.iterdir()} == {"crate"}
+    assert (output / "a").read_bytes() == b"1"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            crate._write(output, {"a": b"2"})
+    assert (tmp_path / ".crate.old" / "old").read_bytes() == b"1"
+    crate._write(output, {"a": b"3"})
+    crate._write(tmp_path / "c.zip", {"a": b"3"})
+    assert {path.name for path in tmp_path.iterdir()} == {"crate", "c.zip"}
+    assert [(path.name, path.read_bytes()) for path in output.iterdir()] == [("a", b"3")]
 
 
 class TestDifferences:

@@ -61,9 +61,7 @@ def update_run_constraints(request: UpdateRunConstraintsRequest, world: World) -
         raise SpecInvalid("features are either added or set", field="set_features", remediation=remedy)
     run = known_run(world, request)
     run_id = run.record.run_id
-    # This version's runtime, because that of the run may be older than the verb.
-    question = {**asked, "root": run.node.root, "run_id": run_id, "owner": owner(), "site": run.node.site}
-    answer = run.node.bootstrap("constrain", question, TIMEOUT_SEC)
+    answer = run.ask_this_version("constrain", TIMEOUT_SEC, **asked, owner=owner())
     keep_document(run.repo, answer["run"], answer["arrays"])
     if answer["failed"] and not answer["updated"] and not answer["planned"]:
         job, words = next(iter(answer["failed"].items()))
