@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,8 +78,9 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
-            known = ", ".join(sorted(self.run_ids())[:5]) or "none"
-            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root} (known: {known})", field="run_id")
+            near = ", ".join(get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4))
+            known = f"near it: {near}" if near else f"{len(ids)} others are"
+            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root}; {known}", field="run_id")
         return fold(run_id, read_events(path)[0])
 
     def find(self, run_id: str) -> RunRecord | None:
