@@ -19,9 +19,10 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
 from hpc_agent.node.look import provenance
+from hpc_agent.node.look.inputs import inputs_now
 from hpc_agent.node.shared import input_hashes
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.node.shared.input_hashes import Place, hash_input, place
+from hpc_agent.node.shared.input_hashes import Place, hash_input, hash_inputs, place
 from hpc_agent.node.shared.run_folder import run_folder
 from hpc_agent.ops.provenance import crate
 from hpc_agent.ops.provenance.row_differences import compare_rows
@@ -32,7 +33,8 @@ from hpc_agent.state.runs import sidecar_of
 
 
 def hashed(folder: Path, declared: str, known: dict | None = None) -> dict:
-    return hash_input(Place(declared, f"{folder}/{declared}", f"{folder}/"), {} if known is None else known)
+    known = {} if known is None else known
+    return hash_input(Place(declared, f"{folder}/{declared}", f"{folder}/"), known, known)
 
 
 class TestInputs:
@@ -106,6 +108,39 @@ class TestInputs:
             assert (hashed(tmp_path, "x")["sha256"] != first["sha256"]) is seen
         (tmp_path / "x").write_bytes(data + b"\0")
         assert hashed(tmp_path, "x")["sha256"] != first["sha256"]
+
+    def test_the_cache_is_bounded_and_never_the_truth(self, tmp_path, monkeypatch):
+        cache = tmp_path / "cache" / "inputs.json"
+        for number in range(4):
+            (tmp_path / str(number)).write_text(str(number))
+        places = [Place(name, f"{tmp_path}/{name}") for name in "0123"]
+        first = hash_inputs(places, str(cache))
+        for torn in ("", "[1", "[]", "3", "{}"):
+            cache.write_text(torn)
+            assert hash_inputs(places, str(cache)) == first
+        monkeypatch.setattr(input_hashes, "MOST_KNOWN", 3)
+        (tmp_path / "1").write_text("another")
+        assert hash_inputs(places[1:2], str(cache)) != first[1:2]
+        assert list(json.loads(cache.read_text())) == [f"{tmp_path}/1"]
+        assert hash_inputs(places[2:], str(cache)) == first[2:]
+        assert len(json.loads(cache.read_text())) == 3
+
+    def test_files_of_earlier_runs_in_a_pushed_folder_are_no_change(self, tmp_path):
+        root = tmp_path / "hpc-agent" / "repo"
+        shared = root / "shared" / "data"
+        shared.mkdir(parents=True)
+        (shared / "x").write_text("1")
+        run = {"shared": {"data": str(shared)}, "inputs": [hashed(root / "shared", "data")]}
+        assert inputs_now(str(root), run) == (run["inputs"], [])
+        (shared / "earlier").write_text("2")
+        assert inputs_now(str(root), run) == (run["inputs"], [])
+        (shared / "x").write_text("3")
+        assert inputs_now(str(root), run)[1] == ["data changed (data/earlier, data/x)"]
+        elsewhere = tmp_path / "data"
+        shared.rename(elsewhere)
+        (elsewhere / "x").write_text("1")
+        run["shared"]["data"] = str(elsewhere)
+        assert inputs_now(str(root), run)[1] == ["data changed (data/earlier)"], "data of one's own: every file counts"
 
     def test_bounds(self, tmp_path, monkeypatch):
         for number in range(3):
