@@ -26,14 +26,14 @@ def check(manifest: Manifest) -> None:
 
 
 def propose(manifest: Manifest, history: History) -> Iterator[Point]:
-    coordinates = random_point if manifest.strategy.name == "random" else halton_point
+    dimensions, is_random = len(manifest.space), manifest.strategy.name == "random"
     while True:
         index = len(history.trials)
 
         def draw(again: int, index: int = index) -> dict[str, object]:
-            if again == 0 or manifest.strategy.name == "random":
-                return params_at(manifest.space, coordinates(len(manifest.space), index, manifest.seed, again))
-            return params_at(manifest.space, random_point(len(manifest.space), index, manifest.seed, again))
+            if again or is_random:
+                return params_at(manifest.space, random_point(dimensions, index, manifest.seed, again))
+            return params_at(manifest.space, halton_point(dimensions, index, manifest.seed))
 
         params = fresh(manifest.space, history, draw)
         if params is None:
@@ -47,7 +47,7 @@ def random_point(dimensions: int, index: int, seed: int, again: int = 0) -> list
     return [generator.random() for _ in range(dimensions)]
 
 
-def halton_point(dimensions: int, index: int, seed: int, _: int = 0) -> list[float]:
+def halton_point(dimensions: int, index: int, seed: int) -> list[float]:
     """Return point ``index`` of the scrambled Halton sequence: each digit of each base has a permutation of its own.
 
     Any first n points cover the cube more evenly than random ones (Owen, "A randomized Halton algorithm in R", 2017).
