@@ -28,7 +28,7 @@ FLAT = 0.1
 # Above this multiple of the largest measured value, a prediction is marked as beyond.
 FAR = 4.0
 # From so many rows on, a quantile is taken for the largest value.
-FEW_ROWS, MANY_ROWS = 5, 20
+FEW_ROWS, MANY_ROWS, QUANTILE = 5, 20, 0.95
 # The margin above a limit that tasks reached: recovery doubles it too.
 BOUND_MARGIN = 2.0
 # Metric -> class of the failures that end where the metric reaches its limit.
