@@ -196,8 +196,17 @@ def test_the_direction_is_heeded(tmp_path, world):
             assert {"minimize", "maximize"} - {long} & set(answer.next_command.replace('"', " ").split()) == set()
     alone = ask(world, root, direction="max")
     assert [start.value for start in alone.starts] == [0.8, 0.4]
-    assert "down minimizes y: with --metric its points are ranked the other way round" in alone.notes
+    assert "down minimizes y, and is left out: --metric y turns it round" in alone.notes
     assert '"low": 2, "high": 8' in ask(world, root).next_command, "bounds of integers are integers"
+    limits = [{"until": "2026-01-01T00:00:00Z", "budget": {}, "stop_criteria": {}}]
+    metrics = [{"name": "z", "direction": "minimize"}, {"name": "y", "direction": "maximize"}]
+    campaign(
+        root / "up", "up", values=(0.4, 0.8), earlier_limits=limits, metrics=metrics, stop_criteria={"metric": "y"}
+    )
+    last = ask(world, root / "up")
+    assert last.starts[0].metric == "y", "the metric of the criteria comes first"
+    assert "earlier-limits" not in last.next_command
+    assert ask(world, root / "up", metric="x").notes[-1] == "nothing measured x: there are starts for y"
 
 
 def test_one_kind_with_two_directions_is_said(tmp_path, world):

@@ -26,7 +26,7 @@ MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONGEST_NAME = 50
 TURNED = {"minimize": "maximize", "maximize": "minimize"}
-NOT_TAKEN = {"campaign_id", "created_at", "seed_from", "start", "manifest_schema_version"}
+NOT_TAKEN = {"campaign_id", "created_at", "seed_from", "start", "earlier_limits", "manifest_schema_version"}
 
 
 def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[list[Start], str, list[str]]:
@@ -54,6 +54,10 @@ def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[lis
         notes.append(f"starts are of {MOST_GROUPS} of {len(groups)} kinds and metrics: --task-kind and --metric choose")
     both = {metric for kind, metric, end in groups if (kind, metric, TURNED[end]) in groups}
     notes += [f"{name} was minimized and maximized: --metric {name} --direction choose" for name in sorted(both)]
+    if not groups and wanted.metric is not None:
+        others = {start.metric for start in grounding(found, Wanted(None, None), world)[0]}
+        told = f"there are starts for {', '.join(sorted(others))}" if others else "nor anything else"
+        notes.append(f"nothing measured {wanted.metric}: {told}")
     command = next((_command(start, source, world) for start, source in shown if source.manifest), "")
     return [start for start, _ in shown], command, notes
 
@@ -89,12 +93,13 @@ def _of_campaign(
     repo: RepoLayout, manifest: Manifest, history: History, wanted: Wanted, facts: Facts, notes: list[str]
 ) -> Iterator[Source]:
     """Yield the best trials of a campaign, and its settings with the direction that is asked for."""
-    own = {metric.name: metric.direction for metric in manifest.metrics}
+    metrics = sorted(manifest.metrics, key=lambda metric: metric.name != manifest.stop_criteria.metric)
+    own = {metric.name: metric.direction for metric in metrics}
     chosen = wanted.choose(own)
     if chosen is None:
         if wanted.metric is None:
             told = ", ".join(f"{direction}s {name}" for name, direction in own.items())
-            notes.append(f"{manifest.campaign_id} {told}: with --metric its points are ranked the other way round")
+            notes.append(f"{manifest.campaign_id} {told}, and is left out: --metric {metrics[0].name} turns it round")
         return
     name, direction = chosen
     if direction != own[name]:
