@@ -206,7 +206,7 @@ def test_the_direction_is_heeded(tmp_path, world):
     last = ask(world, root / "up")
     assert last.starts[0].metric == "y", "the metric of the criteria comes first"
     assert "earlier-limits" not in last.next_command
-    assert ask(world, root / "up", metric="x").notes[-1] == "nothing measured x: there are starts for y"
+    assert ask(world, root / "up", metric="x").notes[-1] == "no start has the metric x: there are some for y"
 
 
 def test_one_kind_with_two_directions_is_said(tmp_path, world):

@@ -56,8 +56,8 @@ def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[lis
     notes += [f"{name} was minimized and maximized: --metric {name} --direction choose" for name in sorted(both)]
     if not groups and wanted.metric is not None:
         others = {start.metric for start in grounding(found, Wanted(None, None), world)[0]}
-        told = f"there are starts for {', '.join(sorted(others))}" if others else "nor anything else"
-        notes.append(f"nothing measured {wanted.metric}: {told}")
+        told = f"there are some for {', '.join(sorted(others))}" if others else "nor any other"
+        notes.append(f"no start has the metric {wanted.metric}: {told}")
     command = next((_command(start, source, world) for start, source in shown if source.manifest), "")
     return [start for start, _ in shown], command, notes
 

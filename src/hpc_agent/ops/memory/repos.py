@@ -52,7 +52,8 @@ def read_repo(path: str) -> tuple[Facts, str] | None:
     space: dict[str, Values] = {}
     for manifest in manifests:
         for name, parameter in manifest.space.items():
-            seen = space.setdefault(name, Values(more=parameter.type != "categorical"))
+            seen = space.setdefault(name, Values())
+            seen.more |= parameter.type != "categorical"
             for value in (parameter.low, parameter.high, *parameter.values):
                 if value is not None:
                     seen.add(int(value) if parameter.type == "int" else value)
