@@ -66,11 +66,10 @@ def _sources(facts: Facts, wanted: Wanted, world: World, notes: list[str]) -> It
     """Yield the campaigns of a repo, and its runs that have a table. What cannot be read is noted."""
     repo = RepoLayout(Path(facts.interview.campaign_dir))
     mine: set[str] = set()
-    campaigns = repo.hpc / "campaigns"
-    for path in sorted(campaigns.iterdir()) if campaigns.is_dir() else ():
+    for path in sorted(repo.hpc.glob("campaigns/*/manifest.json")):
         try:
-            if (path / "manifest.json").is_file() and not (manifest := read_manifest(repo, path.name)).is_own:
-                history = CampaignJournal(world, repo, path.name).history()
+            if not (manifest := read_manifest(repo, path.parent.name)).is_own:
+                history = CampaignJournal(world, repo, path.parent.name).history()
                 mine |= set(history.runs)
                 yield from _of_campaign(repo, manifest, history, wanted, facts, notes)
         except HpcError as error:

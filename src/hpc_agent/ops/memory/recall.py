@@ -104,8 +104,8 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
 
 def _with_campaigns(interview: Interview) -> Interview:
     """Return the interview with the names of the campaigns in its folder."""
-    folder = RepoLayout(Path(interview.campaign_dir)).hpc / "campaigns"
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    folders = RepoLayout(Path(interview.campaign_dir)).hpc.glob("campaigns/*")
+    names = sorted(path.name for path in folders if path.is_dir())
     more = [f"and {len(names) - NAMES} more"] if len(names) > NAMES else []
     return replace(interview, campaigns=[*names[:NAMES], *more])
 
