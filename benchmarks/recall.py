@@ -53,7 +53,7 @@ def seconds(home: Path, *flags: str) -> tuple[float, float]:
     took = time.perf_counter() - started, cpu_seconds() - used
     answer = json.loads(done.stdout)["data"]
     assert answer["total_matching"] > 0
-    assert answer["unreadable"] == 0
+    assert "unreadable" not in answer
     return took
 
 

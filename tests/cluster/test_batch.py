@@ -73,7 +73,7 @@ def test_a_wrong_spec_does_not_lose_the_others(site, run_cli, tmp_path):
     ]
     assert [one.get("submitted", False) for one in same] == [True, False, False]
     runs = run_cli("list-in-flight", "--all-states", cwd=repo).data["runs"]
-    assert sorted(run["run_name"] for run in runs if run["job_ids"]) == ["times1", "times3"]
+    assert sorted(run["run_id"].rpartition("-")[0] for run in runs if run.get("job_ids")) == ["times1", "times3"]
     watch(run_cli, repo)
 
 

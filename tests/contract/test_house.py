@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
+import msgspec
+import pytest
 
 import hpc_agent
+from hpc_agent.ops.submit.write_sidecar import RemotePath
 
 SRC = Path(hpc_agent.__file__).parent
 LONGEST = 60
@@ -19,6 +23,14 @@ def test_no_import_circles():
     graph = grimp.build_graph("hpc_agent", exclude_type_checking_imports=False, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_pattern_allows_a_newline_at_its_end():
+    """``$`` of Python matches before a newline too: the patterns of fields and identifiers end in backslash and Z."""
+    ends = re.compile(r"""(?:pattern=r?|IDENTIFIER = re\.compile\(r)"[^"\n]*\$\"""")
+    assert [str(path) for path in SRC.rglob("*.py") if ends.search(path.read_text(encoding="utf-8"))] == []
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("/scratch/x\n", RemotePath)
 
 
 def test_every_function_fits_on_a_screen():

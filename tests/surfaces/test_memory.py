@@ -81,8 +81,8 @@ def test_three_calls_from_a_sweep_to_a_campaign_at_its_best(site, run_cli, tmp_p
 
 
 def test_an_earlier_campaign_is_the_seed_of_the_next(site, run_cli, tmp_path):
+    """Nobody wrote an interview: the manifest is found, and three calls lead on, each printed by the one before."""
     repo = make_repo(tmp_path / "root" / "tuned", [{"lr": 1.0}], **{"fit.py": FIT})
-    interviewed(repo, "rates")
     space = {"lr": {"type": "float", "low": 0.0, "high": 1.0}, "flag": {"type": "categorical", "values": [True, False]}}
     begin = ["campaign-init", "tune", "--space", json.dumps(space), "--metric", "loss", "--batch", "3", "--max-tasks", "3",
              "--submit", json.dumps({"cluster": "testbed", "executor": LOSS}), "--goal", "it's the best rate"]  # fmt: skip
@@ -94,6 +94,10 @@ def test_an_earlier_campaign_is_the_seed_of_the_next(site, run_cli, tmp_path):
     told = run_cli("recall", "--root", str(tmp_path / "root"), cwd=repo).data
     best = told["starts"][0]
     assert (best["campaign_id"], best["metric"]) == ("tune", "loss")
+    assert told["campaigns"][0]["no_interview"]
+    worst = run_cli("recall", "--root", "root", "--metric", "loss", "--direction", "max", cwd=tmp_path).data
+    assert worst["starts"][0]["value"] == told["starts"][-1]["value"] > best["value"]
+    assert '"direction": "maximize"' in worst["next_command"]
     assert "--seed-from tune " in told["next_command"], "in the repo of the campaign itself"
     elsewhere = make_repo(tmp_path / "next", [{"lr": 1.0}], **{"fit.py": FIT})
     told = run_cli("recall", "--root", str(tmp_path / "root"), "--metric", "loss", cwd=elsewhere).data

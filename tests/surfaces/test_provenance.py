@@ -137,7 +137,7 @@ def test_other_data_is_refused_then_named(site, run_cli, repo):
     assert (details["rows_compared"], details["rows_equal"], details["rows_different"]) == (4, 1, 3)
     first_result = next(one for one in details["differences"] if one["in"] == "results")
     assert (first_result["what"], first_result["before"], first_result["now"]) == ("y of task 1", 2.0, 2.5)
-    assert details["first_difference"]["what"] == "data changed (data/scale.txt)"
+    assert details["differences"][0]["what"] == "data changed (data/scale.txt)"
     assert "first difference in inputs" in red.envelope["message"]
     assert run_cli("verify-reproduction", "--run-id", again["run_id"], "--rtol", "0.25", cwd=repo).data["reproduced"]
 

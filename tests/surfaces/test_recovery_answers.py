@@ -77,7 +77,7 @@ def test_a_watch_tells_what_is_blocked_and_what_can_be_mended(site, run_cli, tmp
     refused = run_cli("resubmit", cwd=repo)
     assert refused.envelope["error_code"] == "needs_resolution"
     run = run_cli("list-in-flight", "--all-states", cwd=repo).data["runs"][0]
-    assert (run["resubmits"], run["open_resubmit"]) == (1, None), "a call that submitted nothing is no resubmission"
+    assert (run["resubmits"], run.get("open_resubmit")) == (1, None), "a call that submitted nothing is no resubmission"
 
 
 def test_a_canary_whose_cause_was_mended_outside_runs_again_as_told(site, run_cli, tmp_path):

@@ -345,5 +345,5 @@ def test_scripts_of_other_languages_are_named_by_discovery(call, tmp_path):
     write(tmp_path / "scripts/fit.R", R_VARIABLE)
     found = call("discover-executors").data
     command = "hpc-agent build-tasks-py --executors scripts/fit.R"
-    told = f"not listed: 1 scripts of other languages, such as scripts/fit.R; name one: '{command}'"
+    told = f"not listed: 1 scripts of other languages, such as scripts/fit.R; name one: {command}"
     assert (found["executors"], found["notes"], found["next_step"]) == ([], [told], command)

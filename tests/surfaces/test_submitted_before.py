@@ -95,7 +95,7 @@ def test_a_submission_that_never_reached_the_cluster(site, run_cli, tmp_path, cl
         assert none.envelope["remediation"] == f"Go on with: {hint['next_command']}"
     sent = run_cli(*shlex.split(hint["next_command"])[1:], cwd=tmp_path / "home").data
     assert sent["submitted"]
-    assert run_cli("load-context", cwd=repo).data["in_flight"][0]["command"] is None
+    assert "command" not in run_cli("load-context", cwd=repo).data["in_flight"][0]
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
 
 

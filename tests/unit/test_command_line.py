@@ -53,7 +53,10 @@ def advised(text, experiment_dir="my exp", again=lambda: "AGAIN"):
 
 def test_advice_names_the_repo_of_the_call():
     assert advised("Run 'hpc-agent status --run-id x'.") == (
-        "Run 'hpc-agent status --experiment-dir 'my exp' --run-id x'."
+        "Run `hpc-agent status --experiment-dir 'my exp' --run-id x`."
+    )
+    assert advised("See 'hpc-agent failures', then 'hpc-agent capabilities'.", "d") == (
+        "See 'hpc-agent failures --experiment-dir d', then 'hpc-agent capabilities'."
     )
     assert advised("hpc-agent status --run-id x", ".") == "hpc-agent status --run-id x"
     for as_it_is in (
@@ -72,6 +75,9 @@ def test_advice_names_the_repo_of_the_call():
 
 def test_the_verb_of_the_call_without_options_is_the_same_call_again():
     assert advised("Wait, then run 'hpc-agent submit' again.") == "Wait, then run 'AGAIN' again."
+    assert advised("Run 'hpc-agent submit'.", again=lambda: "hpc-agent submit --executor 'a b'") == (
+        "Run `hpc-agent submit --executor 'a b'`."
+    )
     assert advised("hpc-agent submit", again=None) == "hpc-agent submit --experiment-dir 'my exp'"
     assert advised("hpc-agent submit --rerun", ".") == "hpc-agent submit --rerun"
     assert advised("hpc-agent submit-and-verify", ".") == "hpc-agent submit-and-verify"

@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.node.job import environment, packages
+from hpc_agent.node.look import provenance
+from hpc_agent.node.look.inputs import inputs_now
 from hpc_agent.node.shared import input_hashes
 from hpc_agent.node.shared.errors import NodeError
-from hpc_agent.node.shared.input_hashes import Place, hash_input, place
+from hpc_agent.node.shared.input_hashes import Place, hash_input, hash_inputs, place
+from hpc_agent.node.shared.run_folder import run_folder
+from hpc_agent.ops.provenance import crate
 from hpc_agent.ops.provenance.row_differences import compare_rows
 from hpc_agent.ops.provenance.story import Event, _git, _shortened
 from hpc_agent.ops.provenance.verify import _code, _environment
@@ -29,7 +33,8 @@ from hpc_agent.state.runs import sidecar_of
 
 
 def hashed(folder: Path, declared: str, known: dict | None = None) -> dict:
-    return hash_input(Place(declared, f"{folder}/{declared}", f"{folder}/"), {} if known is None else known)
+    known = {} if known is None else known
+    return hash_input(Place(declared, f"{folder}/{declared}", f"{folder}/"), known, known)
 
 
 class TestInputs:
@@ -103,6 +108,39 @@ class TestInputs:
             assert (hashed(tmp_path, "x")["sha256"] != first["sha256"]) is seen
         (tmp_path / "x").write_bytes(data + b"\0")
         assert hashed(tmp_path, "x")["sha256"] != first["sha256"]
+
+    def test_the_cache_is_bounded_and_never_the_truth(self, tmp_path, monkeypatch):
+        cache = tmp_path / "cache" / "inputs.json"
+        for number in range(4):
+            (tmp_path / str(number)).write_text(str(number))
+        places = [Place(name, f"{tmp_path}/{name}") for name in "0123"]
+        first = hash_inputs(places, str(cache))
+        for torn in ("", "[1", "[]", "3", "{}"):
+            cache.write_text(torn)
+            assert hash_inputs(places, str(cache)) == first
+        monkeypatch.setattr(input_hashes, "MOST_KNOWN", 3)
+        (tmp_path / "1").write_text("another")
+        assert hash_inputs(places[1:2], str(cache)) != first[1:2]
+        assert list(json.loads(cache.read_text())) == [f"{tmp_path}/1"]
+        assert hash_inputs(places[2:], str(cache)) == first[2:]
+        assert len(json.loads(cache.read_text())) == 3
+
+    def test_files_of_earlier_runs_in_a_pushed_folder_are_no_change(self, tmp_path):
+        root = tmp_path / "hpc-agent" / "repo"
+        shared = root / "shared" / "data"
+        shared.mkdir(parents=True)
+        (shared / "x").write_text("1")
+        run = {"shared": {"data": str(shared)}, "inputs": [hashed(root / "shared", "data")]}
+        assert inputs_now(str(root), run) == (run["inputs"], [])
+        (shared / "earlier").write_text("2")
+        assert inputs_now(str(root), run) == (run["inputs"], [])
+        (shared / "x").write_text("3")
+        assert inputs_now(str(root), run)[1] == ["data changed (data/earlier, data/x)"]
+        elsewhere = tmp_path / "data"
+        shared.rename(elsewhere)
+        (elsewhere / "x").write_text("1")
+        run["shared"]["data"] = str(elsewhere)
+        assert inputs_now(str(root), run)[1] == ["data changed (data/earlier)"], "data of one's own: every file counts"
 
     def test_bounds(self, tmp_path, monkeypatch):
         for number in range(3):
@@ -275,6 +313,59 @@ class TestRows:
         second = {str(9 - n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
         assert compare_rows(first, second, False, 0, 0).equal == 4
         assert compare_rows(first, second, True, 0, 0).difference_count == 8
+
+    def test_each_number_is_told_with_its_run(self):
+        first = {"0": ["complete", {"y": 1}, {"x": "a"}], "7": ["complete", {"y": 1}, {"x": "gone"}]}
+        second = {"3": ["complete", {"y": 2}, {"x": "a"}], "7": ["failed", None, {"x": "new"}]}
+        found = compare_rows(first, second, False, 0, 0)
+        assert [(one["what"], one["task"], one.get("task_before", "the same")) for one in found.differences] == [
+            ("y of task 3", 3, 0), ("task 7", 7, None), ("task 7 of the run before", None, 7),
+        ]  # fmt: skip
+        same = compare_rows({"1": first["0"]}, {"1": second["3"]}, True, 0, 0)
+        assert same.differences == [{"what": "y of task 1", "task": 1, "before": 1, "now": 2}]
+
+
+def test_the_rows_of_a_large_run_come_in_parts(tmp_path, monkeypatch):
+    """Each answer ends with the shard in which it is full; the parts are the whole, each task once."""
+    root = tmp_path / "hpc-agent" / "repo"
+    folder = run_folder(str(root), "r-1")
+    tasks = [*range(5), *range(1000, 1003), 2500]
+    for task in tasks:
+        Path(folder.record(task)).parent.mkdir(parents=True, exist_ok=True)
+        document = {"task": task, "state": "complete", "metrics": {"y": task, "z": [1, 2]}, "kwargs": {"x": task}}
+        Path(folder.record(task)).write_text(json.dumps(document))
+    Path(folder.document).write_text(json.dumps({"task_count": 3000}))
+    question = {"root": str(root), "run_id": "r-1"}
+    whole = provenance.rows({**question, "parameters": True})
+    assert whole["next"] is None
+    assert whole["rows"]["1002"] == ["complete", {"y": 1002, "z": [1, 2]}, {"x": 1002}]
+    monkeypatch.setattr(provenance, "VALUES_AT_MOST", 15)
+    first = provenance.rows(question)
+    assert (len(first["rows"]), first["next"]) == (5, "00001")
+    rest = provenance.rows({**question, "first": first["next"]})
+    assert (rest["next"], sorted(map(int, first["rows"] | rest["rows"]))) == (None, tasks)
+
+
+def test_a_crate_takes_the_place_of_an_older_one(tmp_path, monkeypatch):
+    """A kill leaves the older crate; the next call removes what it left."""
+    output = tmp_path / "crate"
+    crate._write(output, {"a": b"1", "old": b"1"})
+    (tmp_path / ".crate.building").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(crate, "write_bytes", mock.Mock(side_effect=OSError("the disk is full")))
+        with pytest.raises(OSError, match="full"):
+            crate._write(output, {"a": b"2"})
+    assert {path.name for path in tmp_path.iterdir()} == {"crate"}
+    assert (output / "a").read_bytes() == b"1"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            crate._write(output, {"a": b"2"})
+    assert (tmp_path / ".crate.old" / "old").read_bytes() == b"1"
+    crate._write(output, {"a": b"3"})
+    crate._write(tmp_path / "c.zip", {"a": b"3"})
+    assert {path.name for path in tmp_path.iterdir()} == {"crate", "c.zip"}
+    assert [(path.name, path.read_bytes()) for path in output.iterdir()] == [("a", b"3")]
 
 
 class TestDifferences:

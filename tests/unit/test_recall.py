@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.ops.memory import index
 from hpc_agent.ops.memory.index import cache_folder, find_interviews, is_on_network
 from hpc_agent.ops.memory.interviews import Facts, Values, read_facts
 from hpc_agent.ops.memory.recall import RecallRequest, recall
 from hpc_agent.ops.memory.rollup import generator_rollup, quantiles
+from hpc_agent.ops.memory.run_starts import Wanted
 from hpc_agent.world import World
 
 
@@ -118,6 +120,124 @@ def test_the_roots(tmp_path, world):
         ask(world, gone)
 
 
+SPACE = {"lr": {"type": "float", "low": 0.1, "high": 1}, "depth": {"type": "int", "low": 2, "high": 8}}
+
+
+def campaign(
+    repo: Path, name: str, direction: str = "minimize", values: tuple[float, ...] = (), **fields: object
+) -> None:
+    """Write a campaign of the metric ``y`` with a complete trial for each value, whose lr is the value."""
+    document = {"campaign_id": name, "space": SPACE, "metrics": [{"name": "y", "direction": direction}],
+                "submit": {"cluster": "local", "executor": "./fit"}, "created_at": "2026-03-01T00:00:00Z"}  # fmt: skip
+    folder = repo / ".hpc" / "campaigns" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps({**document, **fields}))
+    events: list[dict] = []
+    for trial, value in enumerate(values):
+        params = {"lr": value, "depth": 2}
+        events += [
+            {"event": "ask", "at": 1.0, "trial": trial, "iteration": 0, "params": params, "attrs": {}, "origin": ""},
+            {"event": "tell", "at": 2.0, "trial": trial, "state": "complete", "values": {"y": value}, "run_id": "r"},
+        ]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def test_a_repo_without_an_interview_is_found_by_its_campaigns(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "told", task_kind="ridge")
+    campaign(root / "bare", "first", created_at="2026-02-01T00:00:00Z", goal="Which LR?")
+    (root / "empty" / ".hpc").mkdir(parents=True)
+    for _ in range(2):  # from the files, then from the index
+        answer = ask(world, root, include_generator_stats=True)
+        assert names(answer) == ["bare", "told"]
+        bare = answer.campaigns[0]
+        assert (bare.no_interview, bare.goal, bare.campaigns) == (True, "Which LR?", ["first"])
+        assert (bare.materialized_at, bare.cluster_target) == ("2026-02-01T00:00:00Z", {"cluster": "local"})
+        envelopes = answer.rollup["generator_rollup"]["by_kind"]["unstated"]["param_envelopes"]
+        assert envelopes == {"lr": {"low": 0.1, "high": 1.0}, "depth": {"low": 2, "high": 8}}
+        assert "1 of 2 repos have no interview.json: their kind of task is not known" in answer.notes
+    assert names(ask(world, root, words="which first")) == ["bare"]
+    assert names(ask(world, root, cluster="local", since="2026-01-31")) == ["bare"]
+    kind = ask(world, root, task_kind="ridge")
+    assert (names(kind), kind.notes) == (["told"], ["1 repos have no interview.json, so --task-kind leave them out"])
+    campaign(root / "bare", "second")
+    assert ask(world, root).campaigns[0].materialized_at == "2026-03-01T00:00:00Z"
+    campaign(root / "bare", "second", goal="Another goal")
+    assert ask(world, root).campaigns[0].goal == "Another goal"
+    write(root / "bare", goal="now told")
+    assert {one.goal for one in ask(world, root).campaigns if not one.no_interview} == {"Which horizon?", "now told"}
+    (root / "bare" / "interview.json").unlink()
+    (root / "bare" / ".hpc" / "campaigns" / "second" / "manifest.json").write_text("{")
+    assert ask(world, root).campaigns[0].goal == "Which LR?"
+    (root / "bare" / ".hpc" / "campaigns" / "first" / "manifest.json").write_text("[]")
+    for _ in range(2):
+        answer = ask(world, root)
+        assert names(answer) == ["told"]
+        assert "manifest" in answer.partial_errors[0].detail
+
+
+def test_the_direction_is_heeded(tmp_path, world):
+    """A direction that is asked for ranks the points, and stands in the command; by itself it chooses among metrics."""
+    root = tmp_path / "root"
+    campaign(root / "down", "down", "minimize", (0.5, 0.9, 0.1), stop_criteria={"metric": "y", "direction": "minimize"})
+    campaign(root / "up", "up", "maximize", (0.4, 0.8))
+    told = {start.campaign_id: start for start in reversed(ask(world, root).starts)}
+    assert {name: (start.direction, start.value) for name, start in told.items()} == {
+        "down": ("minimize", 0.1), "up": ("maximize", 0.8),
+    }  # fmt: skip
+    for words, best, other in (("max maximize", 0.9, 0.8), ("min minimize", 0.1, 0.4)):
+        for direction in words.split():
+            answer = ask(world, root, metric="y", direction=direction)
+            long = words.split()[1]
+            assert next(start.value for start in answer.starts if start.campaign_id == "down") == best
+            assert next(start.value for start in answer.starts if start.campaign_id == "up") == other
+            assert {start.direction for start in answer.starts} == {long}
+            assert f'"direction": "{long}"' in answer.next_command
+            assert {"minimize", "maximize"} - {long} & set(answer.next_command.replace('"', " ").split()) == set()
+    alone = ask(world, root, direction="max")
+    assert [start.value for start in alone.starts] == [0.8, 0.4]
+    assert "down minimizes y, and is left out: --metric y turns it round" in alone.notes
+    assert '"low": 2, "high": 8' in ask(world, root).next_command, "bounds of integers are integers"
+    limits = [{"until": "2026-01-01T00:00:00Z", "budget": {}, "stop_criteria": {}}]
+    metrics = [{"name": "z", "direction": "minimize"}, {"name": "y", "direction": "maximize"}]
+    campaign(
+        root / "up", "up", values=(0.4, 0.8), earlier_limits=limits, metrics=metrics, stop_criteria={"metric": "y"}
+    )
+    last = ask(world, root / "up")
+    assert last.starts[0].metric == "y", "the metric of the criteria comes first"
+    assert "earlier-limits" not in last.next_command
+    assert ask(world, root / "up", metric="x").notes[-1] == "no start has the metric x: there are some for y"
+
+
+def test_one_kind_with_two_directions_is_said(tmp_path, world):
+    campaign(tmp_path / "root", "a", "minimize", (0.5,))
+    campaign(tmp_path / "root", "b", "maximize", (0.5,))
+    answer = ask(world, tmp_path / "root")
+    assert "y was minimized and maximized: --metric y --direction choose" in answer.notes
+
+
+ENDS = st.sampled_from([None, "minimize", "maximize"])
+
+
+@given(
+    st.dictionaries(st.sampled_from(["loss", "accuracy", "y", "z"]), ENDS),
+    st.sampled_from([None, "loss", "accuracy", "y"]),
+    ENDS | st.sampled_from(["auto", "min", "max"]),
+)
+def test_the_chosen_metric_is_one_that_was_asked_for(metrics, metric, direction):
+    chosen = Wanted(metric, direction).choose(metrics)
+    asked = best_end(direction)
+    if chosen is None:
+        assert metric not in metrics or (asked is None and best_end(metrics[metric], metric) is None)
+        return
+    name, long = chosen
+    assert name in metrics
+    assert metric in (None, name)
+    assert asked in (None, best_end(long))
+    if asked is None:
+        assert best_end(long) == best_end(metrics[name], name)
+
+
 @pytest.mark.parametrize("with_index", [True, False])
 def test_every_change_is_noticed(tmp_path, world, with_index, monkeypatch):
     if not with_index:
@@ -146,7 +266,7 @@ def test_a_young_file_is_read_again(tmp_path, world, monkeypatch):
     ask(world, tmp_path / "root")
     cache = cache_folder(world.env, world.home)
     known, _ = index._load(next(cache.iterdir()), with_words=False)
-    assert [(folder.stamp, folder.file) for folder in known.values() if folder.facts] == [("", "")]
+    assert [(folder.stamp, folder.seen) for folder in known.values() if folder.facts] == [("", "")]
 
 
 def test_an_unchanged_interview_is_not_read_again(tmp_path, world, monkeypatch):

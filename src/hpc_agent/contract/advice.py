@@ -12,6 +12,7 @@ from hpc_agent.contract.catalogue import CatalogueEntry
 # Fields of answers that hold commands for the reader.
 ADVICE = frozenset(("next_step", "next_steps", "next_command", "remedy", "remediation", "fix"))
 _COMMAND = re.compile(r"\bhpc-agent (?P<verb>[a-z][a-z-]*[a-z])(?![\w-])")
+_QUOTED = re.compile(r"'(hpc-agent [^']*)'")
 
 
 def runnable(
@@ -24,7 +25,7 @@ def runnable(
     """Return ``answer`` (JSON) with commands in its advice that run as printed.
 
     ``verb`` without options stands for this call once more, and becomes the command that ``again`` returns. Other verbs
-    get the repo of this call.
+    get the repo of this call. A command that holds quotes stands between backquotes.
     """
 
     def whole(found: re.Match[str]) -> str:
@@ -37,11 +38,20 @@ def runnable(
             return found[0]
         return f"{found[0]} --experiment-dir {shlex.quote(experiment_dir)}"
 
+    def advised(text: str) -> str:
+        parts = _QUOTED.split(text.replace("<verb>", verb))
+        parts[::2] = [_COMMAND.sub(whole, part) for part in parts[::2]]
+        for at in range(1, len(parts), 2):
+            command = _COMMAND.sub(whole, parts[at])
+            mark = "`" if "'" in command else "'"  # a quote within quotes would end the command
+            parts[at] = f"{mark}{command}{mark}"
+        return "".join(parts)
+
     def walked(value: Any, is_advice: bool) -> Any:
         if isinstance(value, dict):
             return {name: walked(item, name in ADVICE) for name, item in value.items()}
         if isinstance(value, list):
             return [walked(item, is_advice) for item in value]
-        return _COMMAND.sub(whole, value.replace("<verb>", verb)) if is_advice and isinstance(value, str) else value
+        return advised(value) if is_advice and isinstance(value, str) else value
 
     return walked(answer, False)

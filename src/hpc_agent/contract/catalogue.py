@@ -129,13 +129,18 @@ def parse_value(flag: Flag, text: str) -> Any:
 def schema(kind: type, title: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a struct, with every definition inside it."""
     document = {**msgspec.json.schema(kind), "$schema": _DIALECT, "title": title}
-    return json.loads(json.dumps(document), object_hook=_without_indents)  # type: ignore[no-any-return]
+    return json.loads(json.dumps(document), object_hook=_as_json_schema)  # type: ignore[no-any-return]
 
 
-def _without_indents(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a description as one line: docstrings have the indentation of their source."""
+def _as_json_schema(document: dict[str, Any]) -> dict[str, Any]:
+    r"""Return a description as one line, without the indentation of its source, and a pattern with the end of JSON Schema.
+
+    There ``$`` is the end of the text, and ``\Z`` is unknown; in Python ``$`` allows one more newline.
+    """
     if isinstance(document.get("description"), str):
         document["description"] = re.sub(r"\s+", " ", document["description"])
+    if isinstance(document.get("pattern"), str):
+        document["pattern"] = document["pattern"].replace(r"\Z", "$")
     return document
 
 

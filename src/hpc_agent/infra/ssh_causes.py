@@ -117,7 +117,7 @@ def not_run(code: int, text: str, reach: Reach) -> HpcError:
     what = f"the login shell ended with exit code {code} and did not run the command"
     what += " (a start-up file calls exit or exec, or the account has no shell)"
     remedy = "Let the start-up files there (~/.bashrc, ~/.cshrc, ~/.zshenv, ...) call exit and exec in interactive shells only; "
-    remedy += f"'{quote([*reach.ssh, reach.target, 'echo', 'it', 'works'])}' must print 'it works'"
+    remedy += f"`{quote([*reach.ssh, reach.target, 'echo', 'it', 'works'])}` must print 'it works'"
     return reach.error(what, _last_line(text), remedy, text, RemoteCommandFailed)
 
 
@@ -199,6 +199,6 @@ def _permission(text: str, reach: Reach) -> HpcError | None:
 
 def _by_hand(reach: Reach) -> str:
     if reach.socket is None:
-        return f"Share a connection in ~/.ssh/config (ControlMaster auto, ControlPath), open it in a terminal: '{reach.by_hand}'"
+        return f"Share a connection in ~/.ssh/config (ControlMaster auto, ControlPath), open it in a terminal: `{reach.by_hand}`"
     words = [*reach.ssh, "-fNM", "-o", f"ControlPath={reach.socket}", "-o", "ServerAliveInterval=30", reach.target]
-    return f"Open a master connection in a terminal: '{quote(words)}', which hpc-agent uses as long as it lasts"
+    return f"Open a master connection in a terminal: `{quote(words)}`, which hpc-agent uses as long as it lasts"

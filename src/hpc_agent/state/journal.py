@@ -6,11 +6,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.errors import JournalCorrupt, RunNotFound
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
@@ -20,7 +20,7 @@ TERMINAL = ("complete", "failed", "abandoned")
 
 
 class RunRecord(msgspec.Struct, kw_only=True):
-    """A run as this machine knows it."""
+    """A run as this machine knows it. Times are in seconds since the epoch."""
 
     run_id: str
     run_name: str = ""
@@ -31,25 +31,21 @@ class RunRecord(msgspec.Struct, kw_only=True):
     tree_sha: str = ""
     executor: str = ""
     content_sha: str = ""
-    adopted: Annotated[bool, Meta(description="another machine, or another folder, submitted it")] = False
-    remote_path: Annotated[str, Meta(description="the run's folder on the cluster")] = ""
-    submitted_at: Annotated[
-        float | None, Meta(description="seconds since the epoch; null until every array was accepted")
-    ] = None
-    started_at: Annotated[float, Meta(description="when the submission began, seconds since the epoch")] = 0.0
+    adopted: bool = False  # another machine, or another folder, submitted it
+    remote_path: str = ""  # the run's folder on the cluster
+    submitted_at: float | None = None  # None until every array was accepted
+    started_at: float = 0.0  # when the submission began
     job_ids: list[str] = []
-    waiting: Annotated[int, Meta(description="arrays that are planned and not submitted yet")] = 0
-    status: Annotated[str, Meta(description="submitting, in_flight, complete, failed or abandoned")] = "submitting"
+    waiting: int = 0  # arrays that are planned and not submitted yet
+    status: str = "submitting"  # in_flight, complete, failed or abandoned
     last_status: dict[str, Any] = {}
     last_status_at: float | None = None
     combined_waves: list[int] = []
-    open_resubmit: Annotated[str | None, Meta(description="a resubmission whose outcome is not known here yet")] = None
-    open_policy: Annotated[
-        dict[str, Any] | None, Meta(description="the tasks, classes and resources that this resubmission asked for")
-    ] = None
-    resubmits: Annotated[int, Meta(description="calls that submitted failed tasks again")] = 0
-    output: Annotated[str | None, Meta(description="folder of the last aggregate")] = None
-    command: Annotated[str | None, Meta(description="goes on with a submission that was interrupted")] = None
+    open_resubmit: str | None = None  # a resubmission whose outcome is not known here yet
+    open_policy: dict[str, Any] | None = None  # the tasks, classes and resources that this resubmission asked for
+    resubmits: int = 0  # calls that submitted failed tasks again
+    output: str | None = None  # folder of the last aggregate
+    command: str | None = None  # goes on with a submission that was interrupted
 
 
 class Journal:
@@ -77,8 +73,9 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
-            known = ", ".join(sorted(self.run_ids())[:5]) or "none"
-            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root} (known: {known})", field="run_id")
+            near = ", ".join(get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4))
+            known = f"near it: {near}" if near else f"{len(ids)} others are"
+            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root}; {known}", field="run_id")
         return fold(run_id, read_events(path)[0])
 
     def find(self, run_id: str) -> RunRecord | None:

@@ -24,7 +24,7 @@ HPC_DIR = ".hpc"
 RUNS_SUBDIR = "runs"
 TASKS_FILENAME = "tasks.py"
 _OTHER_PATH = "Name another path, then run the same hpc-agent command again."
-IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 @dataclass(frozen=True)

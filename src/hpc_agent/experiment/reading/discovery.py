@@ -71,7 +71,7 @@ def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[li
         named = ", ".join(others[:_MOST_NAMED]) + (", ..." if len(others) > _MOST_NAMED else "")
         command = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
         told = "Python file(s) with statements that act at the top level, and with no parameter in the source"
-        notes.append(f"not listed: {len(others)} {told}: {named}; name one: '{command}'")
+        notes.append(f"not listed: {len(others)} {told}: {named}; name one: {command}")
     return sorted(found, key=_order), list(dict.fromkeys(notes))
 
 

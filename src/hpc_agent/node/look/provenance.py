@@ -12,6 +12,7 @@ from ..shared.task_record import COMPLETE, TaskRecord, read_record
 TEXT_LIMIT = 1 << 20
 GROUPS_AT_MOST = 200
 HOSTS_SHOWN = 20
+VALUES_AT_MOST = 200000  # of one answer: at 20 bytes each some 4 MB
 _ARRAY = ("array", "name", "tasks", "elements", "pack", "wave", "generation", "at", "submitted_at", "job_id", "held",
           "resubmit", "classes", "segment", "state", "message", "resources")  # fmt: skip
 
@@ -38,23 +39,39 @@ def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def rows(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return ``run``, ``environment``, and ``rows``: task -> [state, metrics]; with ``parameters`` also the parameters."""
+    """Return ``run``, ``environment``, and ``rows``: task -> [state, metrics]; with ``parameters`` also the parameters.
+
+    ``next`` is None, or the shard from which on the rest is to be asked for (``first``): an answer ends with the shard in
+    which it has VALUES_AT_MOST values.
+    """
     folder = existing_run(request["root"], request["run_id"])
-    found = {}
-    for record in _records(folder):
-        metrics = record.metrics if record.state == COMPLETE else None
-        found[str(record.task)] = [record.state, metrics] + ([record.kwargs] if request.get("parameters") else [])
-    return {"run": read_json(folder.document), "environment": _document(folder.environment), "rows": found}
+    answer = {"run": read_json(folder.document), "environment": _document(folder.environment), "next": None}
+    found, values = {}, 0
+    for shard in _shards(folder):
+        if shard < request.get("first", ""):
+            continue
+        if values >= VALUES_AT_MOST:
+            answer["next"] = shard
+            break
+        for record in _records(folder, shard):
+            metrics = record.metrics if record.state == COMPLETE else None
+            found[str(record.task)] = [record.state, metrics] + ([record.kwargs] if request.get("parameters") else [])
+            values += sum(len(value) if isinstance(value, list) else 1 for value in (metrics or {}).values())
+    return dict(answer, rows=found)
 
 
-def _records(folder: RunFolder) -> Iterator[TaskRecord]:
+def _shards(folder: RunFolder) -> List[str]:
     with suppress(FileNotFoundError):
-        for shard in sorted(os.listdir(os.path.join(folder.path, "tasks"))):
-            for name in os.listdir(folder.records(shard)):
-                stem, kind = os.path.splitext(name)
-                record = read_record(folder, int(stem)) if kind == ".json" and stem.isdigit() else None
-                if record is not None:
-                    yield record
+        return sorted(os.listdir(os.path.join(folder.path, "tasks")))
+    return []
+
+
+def _records(folder: RunFolder, shard: str) -> Iterator[TaskRecord]:
+    for name in os.listdir(folder.records(shard)):
+        stem, kind = os.path.splitext(name)
+        record = read_record(folder, int(stem)) if kind == ".json" and stem.isdigit() else None
+        if record is not None:
+            yield record
 
 
 def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
@@ -64,7 +81,7 @@ def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
     hosts: Dict[str, int] = {}
     groups: Dict[str, Dict[str, Any]] = {}
     seconds = 0.0
-    for record in _records(folder):
+    for record in (one for shard in _shards(folder) for one in _records(folder, shard)):
         states[record.state] = states.get(record.state, 0) + 1
         times += [at for at in (record.started_at, record.ended_at) if at]
         hosts[record.host] = hosts.get(record.host, 0) + 1

@@ -3,7 +3,10 @@
 import glob
 import hashlib
 import os
+from contextlib import suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
+
+from .files import make_folder, read_json, write_json
 
 # A larger file is hashed by its size and by samples, so that a submission does not read terabytes.
 WHOLE_BYTES = 64 << 20
@@ -11,6 +14,7 @@ SAMPLES, SAMPLE_BYTES = 64, 1 << 20
 MOST_FILES = 10000
 MOST_BYTES = 8 << 30  # of one call, beside the files whose hash is known
 FILES_LISTED = 50
+MOST_KNOWN = 50000  # files of the cache: some 10 MB
 
 
 class Place(NamedTuple):
@@ -32,11 +36,30 @@ def place(declared: str, shared: Dict[str, str]) -> Optional[Place]:
     return None
 
 
-def hash_input(where: Place, known: Dict[str, List[Any]]) -> Dict[str, Any]:
+def hash_inputs(places: List[Place], cache: str) -> List[Dict[str, Any]]:
+    """Return the hashes of the inputs, as ``hash_input`` does. The file ``cache`` keeps those of each file for the next call.
+
+    A cache that cannot be read or written is none. When it has grown large it forgets the files of earlier calls.
+    """
+    known: Dict[str, List[Any]] = {}
+    used: Dict[str, List[Any]] = {}
+    with suppress(OSError, ValueError, TypeError):
+        known = dict(read_json(cache, {}))
+    try:
+        return [hash_input(where, known, used) for where in places]
+    finally:
+        if any(known.get(path) != facts for path, facts in used.items()):
+            with suppress(OSError):
+                make_folder(os.path.dirname(cache))
+                write_json(cache, used if len(known) > MOST_KNOWN else dict(known, **used), sync=False)
+
+
+def hash_input(where: Place, known: Dict[str, List[Any]], used: Dict[str, List[Any]]) -> Dict[str, Any]:
     """Return ``path``, ``files``, ``bytes``, ``sha256``, ``sampled`` and, of few files, each with [bytes, sha256].
 
-    ``sampled`` counts the files over 64 MiB: a change between two samples of such a file is not seen. ``known`` keeps
-    hashes by path, with size, times and inode. Raises ValueError: no file, too many, too much to read, unreadable.
+    ``sampled`` counts the files over 64 MiB: a change between two samples of such a file is not seen. ``known`` has
+    hashes by path, with size, times and inode; ``used`` gets those of this input. Raises ValueError: no file, too many,
+    too much to read, unreadable.
     """
     paths = _files(where)
     if not paths:
@@ -49,15 +72,16 @@ def hash_input(where: Place, known: Dict[str, List[Any]]) -> Dict[str, Any]:
         try:
             facts = os.stat(path)
             key = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
-            if (known.get(path) or [])[:4] != key:
+            used[path] = known.get(path) or []
+            if used[path][:4] != key:
                 to_read += min(facts.st_size, WHOLE_BYTES)
                 if to_read > MOST_BYTES:
                     text = "%s has more than %d GiB to read: declare fewer files, or one that changes with the data"
                     raise ValueError(text % (where.path, MOST_BYTES >> 30))
-                known[path] = key + [hash_file(path, facts.st_size)]
+                used[path] = key + [hash_file(path, facts.st_size)]
         except OSError as error:
             raise ValueError("%s cannot be read: %s" % (path, error.strerror)) from error
-        sha, size = known[path][4], facts.st_size
+        sha, size = used[path][4], facts.st_size
         total += size
         sampled += size > WHOLE_BYTES
         digest.update(("%s\t%d\t%s\n" % (shown, size, sha)).encode("utf-8", "surrogateescape"))

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 
 from ..look.inputs import inputs_now
 from ..shared import run_folder
+from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import PLANNED, Array, arrays_of
 from . import run_submission
@@ -57,6 +58,8 @@ def reproduce(request: Dict[str, Any]) -> Dict[str, Any]:
 
 def _planned(array: Array, run: Dict[str, Any], run_id: str) -> Array:
     """Return the array as it was planned, before anything was submitted, with the job name of the new run."""
+    if run["run_id"] not in array.name:  # two jobs of one name could be taken for each other
+        raise NodeError("remote_command_failed", "the job %s has no name of %s" % (array.name, run["run_id"]))
     held = "canary" if run.get("canary") and array.array != "c0" else None
     return array._replace(
         name=array.name.replace(run["run_id"], run_id, 1), state=PLANNED, held=held, at=0.0, owner=None, message=None,

@@ -73,8 +73,7 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
         raise SpecInvalid(f"file: {name!r} is not inside a result folder", field="file", remediation=remedy)
     run = known_run(world, request)
     world.progress.update("joining", run=run.record.run_id)
-    question = {"root": run.node.root, "run_id": run.record.run_id, "site": run.node.site, "file": name}
-    answer = run.node.bootstrap("join_series", question, JOIN_TIMEOUT_SEC)
+    answer = run.ask_this_version("join_series", JOIN_TIMEOUT_SEC, file=name)
     folder = run.repo.aggregate(run.record.run_id) / "series"
     if request.output_dir:
         folder = local_path(world.cwd, request.output_dir, "output_dir", True)

@@ -108,9 +108,7 @@ def _ask(run: KnownRun, question: dict[str, Any]) -> dict[str, Any]:
     except SpecInvalid as error:
         if "has no verb" not in error.message:
             raise
-    # The run's own runtime is of an earlier version.
-    whole = {"root": run.node.root, "run_id": run_id, "site": run.node.site, **question}
-    return run.node.bootstrap("verify_aggregation", whole, COMBINE_TIMEOUT_SEC)
+    return run.ask_this_version("verify_aggregation", COMBINE_TIMEOUT_SEC, **question)
 
 
 def _verdict(run_id: str, found: dict[str, Any], folder: Path, provenance: bool) -> VerifyAggregationResult:

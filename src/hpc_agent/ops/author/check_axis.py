@@ -85,7 +85,7 @@ def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
         message = f"{request.source_path} has no function {request.run_name}"
         known = source.known()
         example = shlex.join(["--source-path", request.source_path, "--run-name", *known[:1]])
-        remedy = f"Name one of details.functions: 'hpc-agent check-axis {example}'." if known else ""
+        remedy = f"Name one of details.functions: hpc-agent check-axis {example}" if known else ""
         raise SpecInvalid(message, field="run_name", remediation=remedy, details={"functions": known})
     reads = [sentence for _, sentence in reads_whole_file(function, source.names)]
     points = _points(request.params)

@@ -65,7 +65,7 @@ def discover_executors(request: DiscoverExecutorsRequest, world: World) -> Disco
         if others := other_scripts(root, EXECUTOR_FOLDERS):
             other = quote(["hpc-agent", "build-tasks-py", "--executors", others[0]])
             notes.append(
-                f"not listed: {len(others)} scripts of other languages, such as {others[0]}; name one: '{other}'"
+                f"not listed: {len(others)} scripts of other languages, such as {others[0]}; name one: {other}"
             )
     python = request.python or sys.executable
     compared: dict[str, dict[str, Any]] = {}

@@ -78,7 +78,7 @@ class SuggestSetupActionRequest(Request):
 
 class SuggestSetupActionResult(Result):
     priority: Annotated[int, doc("0: a run is in flight ... 3: the repo has no executor")]
-    action: Action
+    action: Annotated[Action, doc("interview: write tasks, by next_command or by interview; fresh: write an executor")]
     recommended_run_id: str | None
     candidates: Annotated[list[str], doc("runs in flight, runs to reuse, or executors")]
     reason: str
@@ -102,7 +102,7 @@ def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> Su
     elif found := all_executors(repo.root)[0]:
         names = [entry.name for entry in found]
         priority, action, candidates = 2, "interview", names[:50]
-        reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet"
+        reason = f"there are executors ({', '.join(names[:5])}), but no tasks yet; interview keeps a goal with them"
         command = build_tasks_command(found)
     else:
         priority, action, candidates = 3, "fresh", []
@@ -182,7 +182,7 @@ class SubmitInputs:
             names = [entry.name for entry in entries]
             context = f"there is no {self.repo.tasks}; executors found: {', '.join(names[:10]) or 'none'}"
             command = build_tasks_command(entries)
-            remedy = f"Write it with '{command}', then run 'hpc-agent resolve-submit-inputs' again."
+            remedy = f"First run this, then 'hpc-agent resolve-submit-inputs' again: {command}"
             self.unresolved.append(Ambiguity("tasks", names, None, context, remedy))
         if "cluster" not in self.spec:
             self._find_cluster()
@@ -204,7 +204,7 @@ class SubmitInputs:
         """Leave a field open. Its remedy takes the safe default or the first candidate; ``otherwise``: there is none."""
         value = safe if safe is not None else next(iter(candidates), None)
         again = command_line("resolve-submit-inputs", msgspec.structs.replace(self.request, **{name: value}))
-        remedy = f"Run '{again}'{', or name another candidate' * (len(candidates) > 1)}." if value else otherwise
+        remedy = f"Run this{', or name another candidate' * (len(candidates) > 1)}: {again}" if value else otherwise
         self.unresolved.append(Ambiguity(name, candidates, safe, context, remedy, list(depends)))
 
     def _find_cluster(self) -> None:
@@ -235,7 +235,7 @@ class SubmitInputs:
         starts = [entry.start.words for entry in entries if entry.start]
         found = [quote([DEFAULT_PYTHON if word == PYTHON else word for word in words]) for words in starts]
         context = "tasks.py has no FLAGS, and nothing was run from here yet"
-        write_them = f"Write tasks with FLAGS: '{build_tasks_command(entries)}'."
+        write_them = f"Write tasks with FLAGS: {build_tasks_command(entries)}"
         return self._leave_open("executor", found, None, context, write_them, "tasks")
 
     def _find_results(self) -> None:

@@ -67,7 +67,7 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         raise OutputsMissing(
             f"the demo run {sent.run_id} ended as {watched.lifecycle_state}",
             details={"last_status": watched.last_status, "samples": watched.samples},
-            remediation=f"Run 'hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed'.",
+            remediation=f"Run: hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed",
         )
     wanted = AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), over=["fold"], sort="rmse")
     table, rows = make_table(wanted, world)

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.run_row import RunRow, run_row
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
 
+SHOWN = 10
 Step = Literal["onboard", "submit", "monitor", "aggregate", "decide"]
 
 
@@ -19,14 +21,15 @@ class LoadContextRequest(Request):
 
 
 class LoadContextResult(Result):
+    next_step_hint: Step
+    next_command: Annotated[str, doc("the command that fits the hint")]
     experiment_dir: str
     repo_hash: str
     has_tasks_py: bool
-    latest_run: RunRecord | None
-    in_flight: list[RunRecord]
+    latest_run: RunRow | None
+    in_flight: Annotated[list[RunRow], doc("the newest ten; list-in-flight has all")]
+    in_flight_count: int
     campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
-    next_step_hint: Step
-    next_command: Annotated[str, doc("the command that fits the hint")]
 
 
 @primitive(stage="memory")
@@ -41,8 +44,9 @@ def load_context(request: LoadContextRequest, world: World) -> LoadContextResult
         experiment_dir=str(repo.root),
         repo_hash=repo.repo_hash,
         has_tasks_py=repo.tasks.is_file(),
-        latest_run=latest,
-        in_flight=in_flight,
+        latest_run=run_row(latest) if latest else None,
+        in_flight=[run_row(record) for record in in_flight[:SHOWN]],
+        in_flight_count=len(in_flight),
         campaigns=Counter(record.campaign_id for record in records if record.campaign_id),
         next_step_hint=hint,
         next_command=command,

@@ -1,4 +1,4 @@
-"""The interviews below a root, with an index in the user's cache that makes the second look fast.
+"""The interviews below a root, and the repos without one, with an index in the user's cache that makes the second look fast.
 
 The index is never the truth: every folder and every interview.json is looked at again (one stat each), and what changed is
 read again. A missing, torn or foreign index is built anew; without a place for one, everything is read each time.
@@ -21,56 +21,47 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc_agent.ops.memory.interviews import Facts, read_facts
+from hpc_agent.ops.memory.repos import read_repo, stamp_of_repo
+from hpc_agent.state.repo_files import HPC_DIR
 
 FILE = "interview.json"
-FORMAT = 1  # of the rows, and of what they hold of an interview; another one is another file
+FORMAT = 2  # of the rows, and of what they hold of an interview; another one is another file
 # Files and folders may change again within one tick of their file system's clock: what is younger is read again.
 TICK_NS = 2_000_000_000
 SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 OUTPUTS = {"results", "logs"}  # of a campaign's folder: tasks write there
-NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "fuse.",
-    "9p",
-    "panfs",
-    "glusterfs",
-    "pvfs2",
-)
+NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.", "9p", "panfs", "glusterfs",
+           "pvfs2")  # fmt: skip
 _TABLES = (
-    "CREATE TABLE folders (path TEXT PRIMARY KEY, stamp TEXT, names TEXT, file TEXT, facts BLOB, problem TEXT) WITHOUT ROWID",
+    "CREATE TABLE folders (path TEXT PRIMARY KEY, stamp, names, source, seen, facts, problem) WITHOUT ROWID",
     "CREATE TABLE words (path TEXT PRIMARY KEY, words TEXT) WITHOUT ROWID",
 )
 
 
 class Folder(NamedTuple):
-    """A folder as it was looked at: ``names`` are its folders; the others are of its interview.json (``file``), if it has one.
+    """A folder as it was looked at: ``names`` are its folders; ``facts`` are those of its ``source``.
 
-    ``stamp`` and ``file`` are texts that change when the folder, or the file, changes; an empty one is not to be trusted.
+    ``source``: interview.json, else .hpc, else None. ``stamp`` and ``seen`` are texts that change when the folder, or the
+    source, changes; an empty one is not to be trusted.
     """
 
     stamp: str
     names: list[str]
-    file: str | None = None
+    source: str | None = None
+    seen: str = ""
     facts: bytes | None = None
     problem: str | None = None
 
 
 class Found(NamedTuple):
-    """An interview, with its words where they were asked for."""
+    """An interview, or a repo without one, with its words where they were asked for."""
 
     facts: Facts
     words: str
 
 
 def find_interviews(root: Path, cache: Path | None, with_words: bool) -> tuple[list[Found], list[str]]:
-    """Return every readable interview below ``root``, and a sentence for each file or folder that cannot be read.
+    """Return every readable interview and repo below ``root``, and a sentence for each file or folder that cannot be read.
 
     ``cache``: the folder of the index. Links are not followed; hidden folders, and the output folders of a campaign, are
     left out, and so are the copies in hpc-agent's own folders of a cluster.
@@ -118,28 +109,29 @@ class _Walk:
                 self.problems.append(f"{path!a}: the name is no UTF-8")
                 continue
             self.seen.add(path)
-            if folder.file is not None:
+            if folder.source is not None:
                 folder = self._read(path, folder)
             if folder != before:
                 self.changed[path] = folder
             stack += [f"{path}/{name}" for name in folder.names]
 
     def _read(self, path: str, folder: Folder) -> Folder:
-        """Return the folder with the facts of its interview.json, which is read where it is not the one of the index."""
-        name = f"{path}/{FILE}"
+        """Return the folder with the facts of its source, which is read where it is not the one of the index."""
+        name = f"{path}/{folder.source}"
         facts = None
         if folder.facts:
             with contextlib.suppress(msgspec.MsgspecError):
                 facts = msgspec.json.decode(folder.facts, type=Facts)
         try:
-            file = self._stamp(os.stat(name))  # noqa: PTH116
-            if not file or file != folder.file or (facts is None and not folder.problem):
-                folder = folder._replace(file="", facts=None, problem=None)
-                with open(name, "rb") as handle:  # noqa: PTH123
-                    facts, words = read_facts(handle.read())
-                facts.interview.campaign_dir = path
+            seen = self._stamp(os.stat(name)) if folder.source == FILE else stamp_of_repo(path, self._stamp)  # noqa: PTH116
+            if not seen or seen != folder.seen or (facts is None and not folder.problem):
+                folder = folder._replace(seen="", facts=None, problem=None)
+                found = self._facts(path) if folder.source == FILE else read_repo(path)
+                if found is None:
+                    return folder._replace(seen=seen)
+                facts, words = found
                 words.encode()  # raises UnicodeEncodeError for what no index can hold
-                folder = folder._replace(file=file, facts=msgspec.json.encode(facts))
+                folder = folder._replace(seen=seen, facts=msgspec.json.encode(facts))
                 self.words[path] = words
         except FileNotFoundError:  # removed since the folder was read
             return folder
@@ -153,6 +145,12 @@ class _Walk:
             self.found.append(facts)
         return folder
 
+    def _facts(self, path: str) -> tuple[Facts, str]:
+        with open(f"{path}/{FILE}", "rb") as handle:  # noqa: PTH123
+            facts, words = read_facts(handle.read())
+        facts.interview.campaign_dir = path
+        return facts, words
+
     def _stamp(self, facts: os.stat_result) -> str:
         """Return a text that changes with the file; empty where it changed so lately that it could change unseen."""
         newest = max(facts.st_ctime_ns, facts.st_mtime_ns)
@@ -160,26 +158,29 @@ class _Walk:
 
 
 def _listed(path: str, stamp: str, known: Folder | None) -> Folder:
-    """Return the folder as it is now, with what the index knows of its interview.json."""
-    names, has_file = _listing(path)
-    if not has_file:
-        return Folder(stamp, names)
-    return known._replace(stamp=stamp, names=names) if known and known.file else Folder(stamp, names, "")
+    """Return the folder as it is now, with what the index knows of its source."""
+    names, source = _listing(path)
+    if known and source and known.source == source:
+        return known._replace(stamp=stamp, names=names)
+    return Folder(stamp, names, source)
 
 
-def _listing(path: str) -> tuple[list[str], bool]:
-    """Return the folders in a folder that are looked at, and True where it has an interview.json."""
-    names, has_file = [], False
+def _listing(path: str) -> tuple[list[str], str | None]:
+    """Return the folders in a folder that are looked at, and what tells about it: interview.json, .hpc, or None."""
+    names, there = [], set()
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name == FILE:
-                has_file = True
-            elif entry.name[0] != "." and entry.name not in SKIPPED and entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    if has_file:
+                there.add(FILE)
+            elif entry.name not in SKIPPED and entry.is_dir(follow_symlinks=False):
+                if entry.name[0] != ".":
+                    names.append(entry.name)
+                elif entry.name == HPC_DIR:
+                    there.add(HPC_DIR)
+    if there:
         names = [name for name in names if name not in OUTPUTS]
     is_copy = Path(path).parent.name == "hpc-agent" and {"snapshots", "runs"} <= set(names)
-    return ([], False) if is_copy else (sorted(names), has_file)
+    return ([], None) if is_copy else (sorted(names), FILE if FILE in there else min(there, default=None))
 
 
 def _load(path: Path, with_words: bool) -> tuple[dict[str, Folder], dict[str, str]]:
@@ -190,7 +191,7 @@ def _load(path: Path, with_words: bool) -> tuple[dict[str, Folder], dict[str, st
     try:
         if path.exists():
             with contextlib.closing(_open(path)) as connection:
-                rows = connection.execute("SELECT path, stamp, names, file, facts, problem FROM folders")
+                rows = connection.execute("SELECT path, stamp, names, source, seen, facts, problem FROM folders")
                 known = {row[0]: Folder(row[1], json.loads(row[2]), *row[3:]) for row in rows}
                 return known, dict(connection.execute("SELECT path, words FROM words")) if with_words else {}
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
@@ -213,7 +214,7 @@ def _save(path: Path, changed: Mapping[str, Folder], words: Mapping[str, str], g
         if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'folders'").fetchone():
             for table in _TABLES:
                 connection.execute(table)
-        connection.executemany("REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         connection.executemany("REPLACE INTO words VALUES (?, ?)", words.items())
         for table in ("folders", "words"):
             connection.executemany(f"DELETE FROM {table} WHERE path = ?", [(name,) for name in gone])  # noqa: S608

@@ -22,13 +22,17 @@ class Interview(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A past interview; what it does not say is left out."""
 
     campaign_dir: str = ""
-    goal: str
+    goal: str = ""
+    no_interview: Annotated[
+        bool, doc("true: the folder has no interview.json; its campaigns and its newest run say the rest")
+    ] = False
+    campaigns: Annotated[list[str], doc("names of the campaigns in its folder, the first five")] = []
     task_kind: str | None = None
     task_count: int | None = None
     operator: str | None = None
     produced_by_kind: str | None = None
     materialized_at: Annotated[str | None, doc("when its tasks were written")] = None
-    cmd_sha: str | None = None
+    cmd_sha: Annotated[str | None, doc("the first 12 digits")] = None
     budget: dict[str, Any] = {}
     abort_if: dict[str, Any] = {}
     cluster_target: dict[str, Any] = {}
@@ -97,7 +101,7 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
             "operator": by.get("operator"),
             "produced_by_kind": by.get("kind"),
             "materialized_at": at,
-            "cmd_sha": made.get("cmd_sha"),
+            "cmd_sha": sha[:12] if isinstance(sha := made.get("cmd_sha"), str) else sha,
             **{name: _object(document, name) for name in ("budget", "abort_if", "cluster_target")},
             "task_generator": _short_generator(kind, document, space),
             "data_axes": list(_data_axes(document)),

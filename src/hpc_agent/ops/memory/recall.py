@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
+from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.files import read_json
-from hpc_agent.ops.memory.grounding import Start, Wanted, grounding
+from hpc_agent.ops.memory.grounding import grounding
 from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
 from hpc_agent.ops.memory.interviews import Interview
-from hpc_agent.ops.memory.rollup import generator_rollup, rollup
+from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup
+from hpc_agent.ops.memory.run_starts import Start, Wanted
 from hpc_agent.ops.memory.runtimes import runtime_rollup
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.state.repo_files import local_path
+from hpc_agent.state.repo_files import RepoLayout, local_path
 from hpc_agent.world import World
 
 CONFIG = ".hpc-agent/config.json"
 NAMED_PROBLEMS = 20
+NAMES = 5
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(\d{1,6})([hdw])")
 
@@ -43,39 +48,40 @@ class RecallRequest(Request):
         None
     )
     direction: Annotated[
-        Literal["minimize", "maximize"] | None, doc("of the metric; default: the campaign's, or by its name")
-    ] = None
+        Direction, doc("where its best value is; auto: as the campaign says, or its name; a direction goes before both")
+    ] = "auto"
 
 
-class RecallResult(Result):
-    campaigns: Annotated[list[Interview], doc("newest first; interview.json in campaign_dir has all of each")]
+class RecallResult(Result, omit_defaults=True, kw_only=True):
+    starts: Annotated[
+        list[Start],
+        doc("best points of past campaigns and runs: three of the newest kind and metric, one of two others at most"),
+    ]
+    next_command: Annotated[str, doc("begins a campaign at the first start; empty: there is none")]
     total_matching: int
     showing: int
-    unreadable: Annotated[int, doc("files and folders that could not be read; partial_errors names them")]
+    campaigns: Annotated[list[Interview], doc("newest first; interview.json in campaign_dir has all of each")]
     rollup: Annotated[
         dict[str, Any], doc("over all that fit: counts, histograms, quantiles; runtime_rollup, generator_rollup")
     ]
-    starts: Annotated[
-        list[Start], doc("the best points of past campaigns and runs, at most three of a kind and metric")
-    ] = []
+    unreadable: Annotated[int, doc("files and folders that could not be read; partial_errors names them")] = 0
     notes: list[str] = []
-    next_command: Annotated[str, doc("begins a campaign at the first start; empty: there is none")] = ""
 
 
 @primitive(stage="memory", errors=[SpecInvalid], positional="words")
 def recall(request: RecallRequest, world: World) -> RecallResult:
-    """Find past interviews (interview.json) below the experiment roots, with counts, quantiles and observed ranges.
+    """Find past campaigns below the experiment roots: by interview.json, else by their manifests and runs.
 
-    The answer reports what was observed, and offers the best points of past campaigns and runs as a start; what to
-    conclude is the caller's. An index in the cache folder makes the next call fast. Each interview is looked at in each
-    call, so a changed, new or removed one is noticed.
+    The answer has counts, quantiles and observed ranges, and offers the best points of past campaigns and runs as a start.
+    An index in the cache folder makes the next call fast. Each interview is looked at in each call, so a changed, new or
+    removed one is noticed.
     """
     since = _since(request.since, world.now()) if request.since else None
-    found, errors = _all_found(request, world)
+    found, errors, unreadable = _all_found(request, world)
     fitting = [one for one in found if _fits(one, request, since)]
     fitting.sort(key=lambda one: (-(one.facts.at or 0.0), one.facts.interview.campaign_dir))
     facts = [one.facts for one in fitting]
-    shown = [one.interview for one in facts[: request.limit]]
+    shown = [_with_campaigns(one.interview) for one in facts[: request.limit]]
     summary = rollup(facts)
     if request.include_runtime:
         folders = [one.interview.campaign_dir for one in facts]
@@ -87,26 +93,36 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
         campaigns=shown,
         total_matching=len(fitting),
         showing=len(shown),
-        unreadable=len(errors),
+        unreadable=unreadable,
         rollup=summary,
         starts=starts,
-        notes=[*_notes(found, fitting, since), *more[:NAMED_PROBLEMS]],
+        notes=[*_notes(found, fitting, request), *_first(more)],
         next_command=command,
-        partial_errors=_named(errors),
+        partial_errors=errors,
     )
 
 
-def _all_found(request: RecallRequest, world: World) -> tuple[list[Found], list[PartialError]]:
-    """Return every interview below the roots, each once, and an error for what could not be read."""
+def _with_campaigns(interview: Interview) -> Interview:
+    """Return the interview with the names of the campaigns in its folder."""
+    folders = RepoLayout(Path(interview.campaign_dir)).hpc.glob("campaigns/*")
+    names = sorted(path.name for path in folders if path.is_dir())
+    more = [f"and {len(names) - NAMES} more"] if len(names) > NAMES else []
+    return replace(interview, campaigns=[*names[:NAMES], *more])
+
+
+def _all_found(request: RecallRequest, world: World) -> tuple[list[Found], list[PartialError], int]:
+    """Return every interview and repo below the roots, each once, and what could not be read: the first, and their number."""
     roots, missing = _roots(request, world)
     cache = cache_folder(world.env, world.home)
     found: dict[str, Found] = {}
-    errors = [PartialError(code="root_missing", detail=f"there is no folder {root}") for root in missing]
+    problems: list[str] = []
     for root in roots:
-        here, problems = find_interviews(root, cache, bool(request.words.split()))
+        here, more = find_interviews(root, cache, bool(request.words.split()))
         found.update((one.facts.interview.campaign_dir, one) for one in here)
-        errors += [PartialError(code="interview_unreadable", detail=problem) for problem in problems]
-    return list(found.values()), errors
+        problems += more
+    errors = [PartialError(code="root_missing", detail=f"there is no folder {root}") for root in missing]
+    errors += [PartialError(code="interview_unreadable", detail=problem) for problem in _first(problems)]
+    return list(found.values()), errors, len(missing) + len(problems)
 
 
 def _roots(request: RecallRequest, world: World) -> tuple[list[Path], list[Path]]:
@@ -165,20 +181,27 @@ def _fits(one: Found, request: RecallRequest, since: float | None) -> bool:
     )
 
 
-def _notes(found: list[Found], fitting: list[Found], since: float | None) -> list[str]:
-    """Return notes about interviews that a filter cannot judge, and about the kinds there are where none fits."""
-    notes = [] if found else ["no interview.json lies there: 'hpc-agent interview' writes one with the tasks of a repo"]
-    timeless = sum(one.facts.at is None for one in found) if since is not None else 0
-    if timeless:
+def _notes(found: list[Found], fitting: list[Found], request: RecallRequest) -> list[str]:
+    """Return notes about what a filter cannot judge, and about the kinds there are where nothing fits."""
+    notes = []
+    if not found:
+        notes.append("no interview.json, campaign or run lies there: 'hpc-agent interview' writes one with tasks")
+    if request.since and (timeless := sum(one.facts.at is None for one in found)):
         notes.append(f"{timeless} interviews have no time, so --since leaves them out")
+    bare = sum(one.facts.interview.no_interview for one in found)
+    if bare and (
+        filters := [f"--{name}" for name in ("task-kind", "operator") if getattr(request, name.replace("-", "_"))]
+    ):
+        notes.append(f"{bare} repos have no interview.json, so {' and '.join(filters)} leave them out")
+    elif bare:
+        notes.append(f"{bare} of {len(found)} repos have no interview.json: their kind of task is not known")
     if found and not fitting:
-        kinds = rollup([one.facts for one in found])["task_kind_distribution"]
+        kinds = rollup([one.facts for one in found]).get("task_kind_distribution") or {UNSTATED: len(found)}
         notes.append(f"none of {len(found)} interviews fits; their kinds: {', '.join(kinds)}")
     return notes
 
 
-def _named(errors: list[PartialError]) -> list[PartialError]:
-    """Return the first errors, and the number of the others."""
-    rest = len(errors) - NAMED_PROBLEMS
-    more = [PartialError(code="interview_unreadable", detail=f"and {rest} more")] if rest > 0 else []
-    return errors[:NAMED_PROBLEMS] + more
+def _first(several: list[str]) -> list[str]:
+    """Return the first ones, and the number of the others."""
+    rest = len(several) - NAMED_PROBLEMS
+    return [*several[:NAMED_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])]

@@ -10,6 +10,7 @@ from hpc_agent.infra.remote import root_of
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record, node_of
+from hpc_agent.ops.run.run_row import RunRow, run_row
 from hpc_agent.ops.run.run_status import STATES, journal_status, next_step
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
@@ -20,11 +21,13 @@ class ListInFlightRequest(Request):
     experiment_dir: ExperimentDir = "."
     campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
     all_states: Annotated[bool, doc("also the runs that have ended")] = False
+    limit: Annotated[int, doc("runs to show", ge=0)] = 50
     refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each")] = False
 
 
 class ListInFlightResult(Result):
-    runs: Annotated[list[RunRecord], doc("newest first; last_status is as of the last look")]
+    runs: Annotated[list[RunRow], doc("newest first")]
+    total_matching: int
 
 
 @primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
@@ -41,7 +44,8 @@ def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightRe
         if (request.all_states or record.status not in TERMINAL)
         and (request.campaign_id is None or record.campaign_id == request.campaign_id)
     ]
-    return ListInFlightResult(runs=wanted, partial_errors=errors)
+    runs = [run_row(record) for record in wanted[: request.limit]]
+    return ListInFlightResult(runs=runs, total_matching=len(wanted), partial_errors=errors)
 
 
 def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[RunRecord]) -> list[PartialError]:

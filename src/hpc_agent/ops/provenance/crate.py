@@ -17,7 +17,7 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import make_folder, write_bytes
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.provenance.story import ask_provenance, whole_story
+from hpc_agent.ops.provenance.story import STORY_TIMEOUT_SEC, whole_story
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.repo_files import local_path
@@ -77,7 +77,7 @@ def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult
         remedy = f"Run 'hpc-agent aggregate --run-id {run.record.run_id}' first."
         raise PreconditionFailed(message, remediation=remedy)
     _check_output(output)
-    there = ask_provenance(run, files=True)
+    there = run.ask_this_version("provenance", STORY_TIMEOUT_SEC, files=True)
     files, notes = _files(run, there, table)
     graph = _graph(request, run, there, files, iso(world.now()))
     files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": graph})
@@ -266,19 +266,34 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _write(output: Path, files: dict[str, bytes]) -> None:
-    """Write the crate: a new zip file, or a new folder, in place of an older crate."""
+    """Write the crate: a new zip file, or a new folder, in place of an older crate.
+
+    A kill leaves the older crate, at worst under the name that it has while the new folder takes its place.
+    """
     make_folder(str(output.parent))
-    building = output.with_name(f".{output.name}.building")
-    if output.suffix == ".zip":
-        with zipfile.ZipFile(building, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in sorted(files.items()):
-                archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+    building, old = (output.with_name(f".{output.name}.{part}") for part in ("building", "old"))
+    _remove(building)
+    try:
+        if output.suffix == ".zip":
+            with zipfile.ZipFile(building, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, data in sorted(files.items()):
+                    archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+        else:
+            building.mkdir()
+            for name, data in files.items():
+                write_bytes(str(building / name), data)
+            if output.is_dir():
+                _remove(old)
+                output.rename(old)
         building.replace(output)
-        return
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    for name, data in files.items():
-        write_bytes(str(building / name), data)
-    if output.is_dir():
-        shutil.rmtree(output)
-    building.replace(output)
+    finally:
+        _remove(building)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove what an earlier call left: a folder of ours, or a file."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -11,7 +11,10 @@ from hpc_agent.node.shared.task_environment import canonical
 from hpc_agent.node.shared.task_record import COMPLETE
 
 KEPT = 5
-Row = list[Any]  # state, metrics, parameters
+Tasks = tuple[int | None, int | None]  # the numbers of one row in the run before, and in the repeat
+_Numbered = tuple[int | None, Any]
+_NONE: _Numbered = (None, None)
+Row = list[Any]  # state, metrics, and parameters where rows are matched by them
 
 
 @dataclass
@@ -31,9 +34,14 @@ class RowComparison:
     def difference_count(self) -> int:
         return self.different + self.in_one
 
-    def note(self, what: str, task: int | None, before: Any, now: Any) -> None:
+    def note(self, what: str, tasks: Tasks, before: Any, now: Any) -> None:
+        """Keep a difference: ``task`` is the number in the repeat, ``task_before`` the one in the run before, if it differs."""
         if len(self.differences) < KEPT:
-            self.differences.append({"what": what, "task": task, "before": before, "now": now})
+            old, number = tasks
+            numbers = {"task": number} if old == number else {"task": number, "task_before": old}
+            place = f"task {number}" if number is not None else f"task {old} of the run before"
+            text = f"{what} of {place}" if what else place
+            self.differences.append({"what": text, **numbers, "before": before, "now": now})
 
 
 def compare_rows(
@@ -42,26 +50,32 @@ def compare_rows(
     """Compare the rows of two runs, matched by task number, or by parameters (equal ones in the order of tasks)."""
     found = RowComparison()
     first, second = _keyed(before, by_number), _keyed(now, by_number)
-    for key in sorted(first.keys() | second.keys(), key=str if not by_number else None):
-        (task, old), (number, new) = first.get(key, (None, None)), second.get(key, (None, None))
+    pairs = [(old, second.get(key, _NONE)) for key, old in first.items()]
+    pairs += [(_NONE, new) for key, new in second.items() if key not in first]
+    for (task, old), (number, new) in sorted(pairs, key=_by_number):
         states = [row[0] if row else "no result" for row in (old, new)]
-        place = number if number is not None else task
         if old and new and states == [COMPLETE, COMPLETE]:
-            _compare_metrics(found, place, old[1] or {}, new[1] or {}, rtol, atol)
+            _compare_metrics(found, (task, number), old[1] or {}, new[1] or {}, rtol, atol)
         elif states[0] == states[1]:
             found.failed_in_both += 1
         else:
             found.in_one += 1
-            found.note(f"task {place}", place, *states)
+            found.note("", (task, number), *states)
     return found
 
 
-def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, tuple[int, Row]]:
+def _by_number(pair: tuple[_Numbered, _Numbered]) -> tuple[bool, int]:
+    """Return the place of a pair: by the number in the repeat; rows that it lacks come last."""
+    (task, _), (number, _) = pair
+    return number is None, (task if number is None else number) or 0
+
+
+def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, _Numbered]:
     ordered = sorted((int(task), row) for task, row in rows.items())
     if by_number:
         return {task: (task, row) for task, row in ordered}
     seen: Counter[bytes] = Counter()
-    keyed = {}
+    keyed: dict[Any, _Numbered] = {}
     for task, row in ordered:
         key = canonical(row[2] or {})
         keyed[key, seen[key]] = (task, row)
@@ -70,7 +84,7 @@ def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, tuple[int, Row]]:
 
 
 def _compare_metrics(
-    found: RowComparison, task: int | None, old: dict[str, Any], new: dict[str, Any], rtol: float, atol: float
+    found: RowComparison, tasks: Tasks, old: dict[str, Any], new: dict[str, Any], rtol: float, atol: float
 ) -> None:
     found.compared += 1
     same, within = True, True
@@ -85,7 +99,7 @@ def _compare_metrics(
             found.max_relative = max([found.max_relative, *(part for _, _, part in pairs if math.isfinite(part))])
         same &= exact
         if not close and within:
-            found.note(f"{name} of task {task}", task, _short(old.get(name)), _short(new.get(name)))
+            found.note(name, tasks, _short(old.get(name)), _short(new.get(name)))
         within &= close
     found.equal += same
     found.different += not within

@@ -11,6 +11,7 @@ from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.journal import read_events
+from hpc_agent.view.report.numbers import NBSP, duration
 from hpc_agent.world import World
 
 STORY_TIMEOUT_SEC = 900.0
@@ -50,7 +51,7 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
     problems: list[PartialError] = []
     there: dict[str, Any] | None = None
     try:
-        there = ask_provenance(run)
+        there = run.ask_this_version("provenance", STORY_TIMEOUT_SEC)
     except NO_CLUSTER as error:
         problems.append(PartialError(code=error.error_code, detail=error.message))
     events = story_of(run, there)
@@ -66,12 +67,6 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
         events=[{**event._asdict(), "at": iso(event.at)} for event in events] if request.full else [],
         partial_errors=problems,
     )
-
-
-def ask_provenance(run: KnownRun, files: bool = False) -> dict[str, Any]:
-    """Ask the cluster what the run left. This version's runtime answers, for runs of earlier versions too."""
-    question = {"root": run.node.root, "run_id": run.record.run_id, "files": files}
-    return run.node.bootstrap("provenance", question, STORY_TIMEOUT_SEC)
 
 
 def whole_story(run: KnownRun, there: dict[str, Any]) -> str:
@@ -247,6 +242,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return duration(seconds).replace(NBSP, " ")

@@ -14,6 +14,7 @@ from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.journal import TERMINAL
+from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.world import World
 
 ROWS_TIMEOUT_SEC = 900.0
@@ -21,6 +22,7 @@ SHOWN = 5
 # Fields of run.json that are code, in the order in which they are named; beside them `env`, of which no value is shown.
 CODE = ("tree_sha", "cmd_sha", "tasks_py_sha", "executor", "snapshot", "modules", "conda_env", "result_dir_template",
         "resources", "early_stop")  # fmt: skip
+SHAS = ("tree_sha", "cmd_sha", "tasks_py_sha", "snapshot")
 ENVIRONMENT = ("modules", "gpus", "cpu_model", "os", "kernel", "cpus", "node")
 
 
@@ -49,10 +51,13 @@ class VerifyReproductionResult(Result, omit_defaults=True, kw_only=True):
     rows_different: Annotated[int, doc("rows beyond the tolerances")] = 0
     rows_in_one: Annotated[int, doc("rows that only one of the runs has, or that failed in one only")] = 0
     failed_in_both: int = 0
-    first_difference: Annotated[
-        dict[str, Any] | None, doc("in: inputs, code, environment or results; what, before, now")
-    ] = None
-    differences: Annotated[list[dict[str, Any]], doc("the first five of inputs, code, environment, and results")] = []
+    differences: Annotated[
+        list[dict[str, Any]],
+        doc(
+            "the first five of inputs, code, environment, and results, in this order. in: which of them; what, before, now; "
+            "of results task, and task_before where the number in the other run differs; 12 digits of a SHA-256"
+        ),
+    ] = []
     difference_counts: dict[str, int] = {}
     notes: list[str] = []
 
@@ -65,8 +70,7 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
     the tolerances are an error. Another environment with the same results is told, and is no error.
     """
     run = known_run(world, request)
-    now = _ask(run)
-    of = request.of or now["run"].get("reproduces")
+    of = request.of or read_run_sidecar(run.repo, run.record.run_id).reproduces
     if not of:
         message = f"{run.record.run_id} is no repeat of another run"
         remedy = f"Name the run to compare with; hpc-agent reproduce-run --run-id {run.record.run_id} makes a repeat."
@@ -74,13 +78,13 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
     if of == run.record.run_id:
         raise SpecInvalid(f"{of} cannot be compared with itself", field="of")
     other = known_run(world, RunScoped(run_id=of, experiment_dir=request.experiment_dir))
-    before = _ask(other)
+    by_number = run.record.cmd_sha == other.record.cmd_sha
+    now, before = (_ask(one, not by_number) for one in (run, other))
     missing = int(now["run"]["task_count"]) - len(now["rows"])
     if missing and run.record.status not in TERMINAL:
         message = f"{missing} of {now['run']['task_count']} tasks of {run.record.run_id} have not ended"
         remedy = f"Run 'hpc-agent monitor-flow --run-id {run.record.run_id}' first."
         raise PreconditionFailed(message, field="run_id", remediation=remedy)
-    by_number = before["run"]["cmd_sha"] == now["run"]["cmd_sha"]
     rows = compare_rows(before["rows"], now["rows"], by_number, request.rtol, request.atol)
     found = {
         "inputs": _inputs(before["run"], now["run"]),
@@ -91,10 +95,13 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
     return _verdict(request, run, of, rows, found)
 
 
-def _ask(run: KnownRun) -> dict[str, Any]:
-    """Return document, environment and rows of a run. This version's runtime answers, for runs of earlier versions too."""
-    question = {"root": run.node.root, "run_id": run.record.run_id, "parameters": True}
-    return run.node.bootstrap("rows", question, ROWS_TIMEOUT_SEC)
+def _ask(run: KnownRun, parameters: bool) -> dict[str, Any]:
+    """Return document, environment and rows of a run: one question for each 200,000 values."""
+    found = answer = run.ask_this_version("rows", ROWS_TIMEOUT_SEC, parameters=parameters)
+    while answer["next"]:
+        answer = run.ask_this_version("rows", ROWS_TIMEOUT_SEC, parameters=parameters, first=answer["next"])
+        found["rows"].update(answer["rows"])
+    return found
 
 
 def _verdict(
@@ -118,7 +125,6 @@ def _verdict(
         rows_different=rows.different,
         rows_in_one=rows.in_one,
         failed_in_both=rows.failed_in_both,
-        first_difference=shown[0] if shown else None,
         differences=shown,
         difference_counts=counts,
         notes=[f"{rows.failed_in_both} tasks failed in both runs: nothing was compared of them"]
@@ -148,12 +154,11 @@ def _remedy(run_id: str, of: str, shown: list[dict[str, Any]], rows: RowComparis
     if rows.different and not rows.in_one and rows.max_relative < 1e-6:
         bound = f"{rows.max_relative * 2:.0e}"
         return f"Where rounding explains it: hpc-agent verify-reproduction --run-id {run_id} --of {of} --rtol {bound}"
-    task = first.get("task")
-    return (
-        f"hpc-agent logs --run-id {run_id} --task-id {task}"
-        if task is not None
-        else f"hpc-agent failures --run-id {run_id}"
-    )
+    if first.get("task") is not None:
+        return f"hpc-agent logs --run-id {run_id} --task-id {first['task']}"
+    if first.get("task_before") is not None:
+        return f"hpc-agent logs --run-id {of} --task-id {first['task_before']}"
+    return f"hpc-agent failures --run-id {run_id}"
 
 
 def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
@@ -192,4 +197,13 @@ def _environment(before: dict[str, Any] | None, now: dict[str, Any] | None) -> l
 
 def _differing(prefix: str, names: Iterable[str], before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
     pairs = [(name, before.get(name), now.get(name)) for name in names]
-    return [{"what": prefix + name, "before": old, "now": new} for name, old, new in pairs if old != new]
+    return [
+        {"what": prefix + name, "before": _short(name, old), "now": _short(name, new)}
+        for name, old, new in pairs
+        if old != new
+    ]
+
+
+def _short(name: str, value: Any) -> Any:
+    """Return the value of a field; 12 digits of a SHA-256."""
+    return value[:12] if isinstance(value, str) and name in SHAS else value

@@ -14,7 +14,7 @@ from hpc_agent.ops.run.ledger_summary import keep_document, owner
 from hpc_agent.ops.run.run_request import SiteWord
 from hpc_agent.world import World
 
-Feature = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:=@/+-]*$")]
+Feature = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:=@/+-]*\Z")]
 TIMEOUT_SEC = 300.0
 
 
@@ -61,9 +61,7 @@ def update_run_constraints(request: UpdateRunConstraintsRequest, world: World) -
         raise SpecInvalid("features are either added or set", field="set_features", remediation=remedy)
     run = known_run(world, request)
     run_id = run.record.run_id
-    # This version's runtime, because that of the run may be older than the verb.
-    question = {**asked, "root": run.node.root, "run_id": run_id, "owner": owner(), "site": run.node.site}
-    answer = run.node.bootstrap("constrain", question, TIMEOUT_SEC)
+    answer = run.ask_this_version("constrain", TIMEOUT_SEC, **asked, owner=owner())
     keep_document(run.repo, answer["run"], answer["arrays"])
     if answer["failed"] and not answer["updated"] and not answer["planned"]:
         job, words = next(iter(answer["failed"].items()))

@@ -28,9 +28,7 @@ def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) 
 
     Raises SpecInvalid for a metric that the run does not have, and the errors of the connection.
     """
-    question: dict[str, Any] = {"root": run.node.root, "run_id": run.record.run_id, "site": run.node.site}
-    question |= {"metric": metric, "replicates": replicates}
-    found = run.node.bootstrap("survey", question, SURVEY_TIMEOUT_SEC)
+    found = run.ask_this_version("survey", SURVEY_TIMEOUT_SEC, metric=metric, replicates=replicates)
     if metric is not None and found["main"] != metric:
         known = ", ".join(found["rows"]["metrics"][:20])
         message = f"no task of {run.record.run_id} has a metric '{metric}'"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import json
 from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.remote import Node
-from hpc_agent.node.shared.input_hashes import WHOLE_BYTES, Place, hash_input, place
-from hpc_agent.state.repo_files import save
+from hpc_agent.node.shared.input_hashes import WHOLE_BYTES, Place, hash_inputs, place
 
 HASH_TIMEOUT_SEC = 900.0
 
@@ -37,22 +34,17 @@ def hash_declared(node: Node, root: Path, inputs: list[str], shared: dict[str, s
         question = {"root": node.root, "places": [list(where) for where in there]}
         answered = node.bootstrap("hash_inputs", question, HASH_TIMEOUT_SEC)["inputs"]
         answers = {where.path: found for where, found in zip(there, answered, strict=True)}
-    known: dict[str, list[Any]] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(cache.read_bytes())
-    before = dict(known)
+    local = [
+        where or Place(text, f"{glob.escape(str(root))}/{text}", f"{root}/")
+        for text, where in zip(inputs, places, strict=True)
+        if text not in answers
+    ]
     try:
-        found = []
-        for text, where in zip(inputs, places, strict=True):
-            local = where or Place(text, f"{glob.escape(str(root))}/{text}", f"{root}/")
-            found.append(answers[text] if text in answers else hash_input(local, known))
-        return found
+        answers |= {one["path"]: one for one in hash_inputs(local, str(cache))}
     except ValueError as error:
         remedy = "Correct the path in --inputs, then run the same 'hpc-agent' command again."
         raise SpecInvalid(f"inputs: {error}", field="inputs", remediation=remedy) from error
-    finally:
-        if known != before:
-            save(cache, known)
+    return [answers[text] for text in inputs]
 
 
 def notes_of(inputs: list[dict[str, Any]], shared: dict[str, str | None], pushed: dict[str, bool]) -> list[str]:

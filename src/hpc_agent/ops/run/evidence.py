@@ -28,7 +28,7 @@ FLAT = 0.1
 # Above this multiple of the largest measured value, a prediction is marked as beyond.
 FAR = 4.0
 # From so many rows on, a quantile is taken for the largest value.
-FEW_ROWS, MANY_ROWS = 5, 20
+FEW_ROWS, MANY_ROWS, QUANTILE = 5, 20, 0.95
 # The margin above a limit that tasks reached: recovery doubles it too.
 BOUND_MARGIN = 2.0
 # Metric -> class of the failures that end where the metric reaches its limit.
@@ -77,11 +77,11 @@ class Prediction:
     share: float = 1.0
 
 
-def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float = 0.95) -> Prediction | None:
+def predict(rows: list[Row], metric: str, tasks: Iterable[Row]) -> Prediction | None:
     """Predict the need of ``tasks`` from rows with ``kwargs`` and a positive ``metric``. Return None without such rows.
 
     Of one number (log-log regression), one category (means of logarithms) and both, the simplest model that explains
-    80 % of the variance is used; otherwise the plain quantile of all rows. Fewer than 20 rows: their maximum. The rows of
+    80 % of the variance is used; otherwise the plain 95 % quantile of all rows. Fewer than 20 rows: their maximum. The rows of
     failed tasks have ``<metric>_at_least``: the prediction is not below them. They alone, without a complete task, count
     where the task was ended at the limit of this metric.
     """
@@ -92,7 +92,7 @@ def predict(rows: list[Row], metric: str, tasks: Iterable[Row], quantile: float 
         worst = math.exp(max(limits, default=0.0))
         return Prediction(worst, worst, 0, "", False, ended=len(limits)) if limits else None
     model = _best(data)
-    share = 1.0 if len(data) < MANY_ROWS else quantile
+    share = 1.0 if len(data) < MANY_ROWS else QUANTILE
     spread = sorted(model.residuals)[math.ceil(share * len(data)) - 1]
     # By how much failed tasks exceeded what the model expects of them; None: it expects nothing.
     excess = [(y, None if at is None else y - at) for row, y in failed for at in [model.at(row.get("kwargs") or {})]]

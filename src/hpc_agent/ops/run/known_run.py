@@ -57,6 +57,12 @@ class KnownRun:
             command = _LIMITS.sub("", command)
         return _BARE_SUBMIT.sub(lambda _: command, text) if command else text
 
+    def ask_this_version(self, verb: str, timeout: float | None = None, **question: Any) -> dict[str, Any]:
+        """Ask about the run through this version's runtime, for runs of earlier versions too. Returns the answer."""
+        node = self.node
+        document = {"root": node.root, "run_id": self.record.run_id, "site": node.site, **question}
+        return node.bootstrap(verb, document, timeout)
+
 
 def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:
     """Return the repo in a folder, and the journal of its runs."""
@@ -93,8 +99,7 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
 def _look_up(run: KnownRun) -> KnownRun:
     """Look up an interrupted submission by the names of its jobs, and take over what the cluster has of it."""
     run_id = run.record.run_id
-    question = {"root": run.node.root, "run_id": run_id, "owner": owner(), "site": run.node.site}
-    found = run.node.bootstrap("look_up", question)
+    found = run.ask_this_version("look_up", owner=owner())
     arrays = found["arrays"]
     keep_document(run.repo, found["run"], arrays)
     run = journal_run(run, arrays)
