@@ -39,9 +39,10 @@ def text_of(value: Any) -> str:
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 3] + "..."
 
 
-def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
+def binned(points: Sequence[Point], main: Optional[str], logarithmic: Sequence[str] = ()) -> Dict[str, Any]:
     """Return axes (the strongest first), constants, and of at most 4 metrics histograms, effects and pairs of axes.
 
+    ``logarithmic``: parameters that are known to be; of the others their values tell.
     ``effects[metric][axis]`` has a row of FIGURES for each bin, None for an empty one. ``pairs[metric]["0 1"]`` has
     [bin of axis 0, bin of axis 1, n, mean]. ``left_out`` has a sentence for each thing that is not there.
     """
@@ -50,7 +51,7 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
     names = list(dict.fromkeys(name for kwargs, _ in points for name in kwargs))
     for name in names:
         values = [kwargs.get(name) for kwargs, _ in points]
-        axis = _axis(name, values)
+        axis = _axis(name, values, name in logarithmic)
         if axis is None:
             left_out.append("parameter %s has no chart: nearly every value of it is another text" % text_of(name))
         elif len(axis.get("values", ())) == 1:
@@ -92,11 +93,11 @@ def _ordered_metrics(points: Iterable[Point], main: Optional[str]) -> List[str]:
     return sorted(found, key=lambda name: (name != main, len(found[name]) < 2, name))
 
 
-def _axis(name: str, values: List[Any]) -> Optional[Axis]:
+def _axis(name: str, values: List[Any], is_log: bool) -> Optional[Axis]:
     """Return the axis of a parameter: its values where they are few, else bins; None where it has no order to show."""
     if all(map(is_number, values)):
         distinct = sorted(set(values))
-        scale = "log" if _is_geometric(distinct) else "linear"
+        scale = "log" if distinct[0] > 0 and (is_log or _is_geometric(distinct)) else "linear"
         axis = {"name": name, "kind": "number", "scale": scale, "distinct": len(distinct)}
         if len(distinct) <= MOST_VALUES:
             return dict(axis, values=distinct)
@@ -112,11 +113,11 @@ def _axis(name: str, values: List[Any]) -> Optional[Axis]:
 
 def _is_geometric(distinct: Sequence[float]) -> bool:
     """Return True for positive values whose order of magnitude varies."""
-    if distinct[0] <= 0 or len(distinct) < 3:
+    if len(distinct) < 3:
         return False
-    if distinct[-1] / distinct[0] >= 50:
+    if distinct[-1] / distinct[0] >= 20:
         middle = distinct[len(distinct) // 2]
-        return middle < (distinct[0] + distinct[-1]) / 3
+        return middle < (distinct[0] + distinct[-1]) / 3.5
     steps = [distinct[at + 1] / distinct[at] for at in range(len(distinct) - 1)]
     return len(distinct) > 3 and max(steps) < 1.01 * min(steps) and distinct[-1] / distinct[0] >= 8
 
@@ -245,7 +246,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
 
     A row has ``kwargs``, ``count`` and ``metrics``: name -> at least mean, std and count. It becomes a list: the values of
     the parameters, the count, and [mean, std, count] of the first 40 ``metrics``: the main one, then those
-    that vary.
+    that vary. The answer has the places of the rows that say of themselves that they are ``unranked`` (none can be the
+    best) or ``uncharted``.
     """
     means = [
         {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None} for row in rows
@@ -256,7 +258,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
     chosen, total = rows, len(rows)
     if total > MOST_ROWS:
         at = range(total)
-        known = sorted((i for i in at if _mean(rows[i], main) is not None), key=lambda i: _mean(rows[i], main))
+        known = [i for i in at if _mean(rows[i], main) is not None and not rows[i].get("unranked")]
+        known.sort(key=lambda i: _mean(rows[i], main))
         third = MOST_ROWS // 3
         picked = set(known[:third] + known[-third:])
         picked.update(list(at)[:: max(1, -(-total // third))])
@@ -269,7 +272,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
             facts = row["metrics"].get(name) or {}
             line.append([facts.get(key) for key in ("mean", "std", "count")])
         shown.append(line)
-    return {"parameters": kwargs, "metrics": names, "rows": shown, "total": total}
+    marked = {name: [at for at, row in enumerate(chosen) if row.get(name)] for name in ("unranked", "uncharted")}
+    return dict(marked, parameters=kwargs, metrics=names, rows=shown, total=total)
 
 
 def cell_of(value: Any) -> Any:

@@ -14,6 +14,7 @@ from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table
 from ..shared.ranges import encode_ranges, spans
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 from ..shared.task_states import FAILED, LOST, NAMES
 from .answers import with_causes
@@ -120,14 +121,23 @@ class _Seen(object):
     def results(self, metric: Optional[str]) -> Dict[str, Any]:
         """Return the rows, the binned metrics and the spread over replicates."""
         rows = self.table.rows()
+        names = {name for row in rows for name in row["metrics"]}
+        if self._status.run.early_stop:  # a row with tasks that ended early is no result of its parameters
+            names.discard(STOPPED_AT)
+            for row in rows:
+                row["unranked"] = row["uncharted"] = bool((row["metrics"].get(STOPPED_AT) or {}).get("count"))
+        whole = [row for row in rows if not row.get("unranked")] or rows
         points = [
             (
                 row["kwargs"],
-                {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None},
+                {
+                    name: facts["mean"]
+                    for name, facts in row["metrics"].items()
+                    if facts["mean"] is not None and name in names
+                },
             )
-            for row in rows
+            for row in whole
         ]
-        names = sorted({name for row in rows for name in row["metrics"]})
         main = metric if metric in names else main_metric(names)
         told = self.problems.to_json()
         not_finite: "Counter[str]" = Counter()
@@ -140,7 +150,8 @@ class _Seen(object):
             "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
             "rows": binning.table_rows(rows, main),
             "binned": binning.binned(points, main),
-            "spread": _spread(rows, main),
+            "uncharted": len(rows) - len(whole),
+            "spread": _spread(whole, main),
             "not_finite": not_finite,
             "without_metrics": encode_ranges(self.without_metrics)[:RANGES_LIMIT],
             "problems": told[:10],

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.ops.campaign.decisions import decide
 from hpc_agent.ops.campaign.known_campaign import CampaignScoped, known_campaign
 from hpc_agent.ops.report.campaign_data import campaign_data
 from hpc_agent.ops.report.run_data import ask_survey, run_data
@@ -69,7 +70,10 @@ def report(request: ReportRequest, world: World) -> ReportResult:
         known = known_campaign(
             world, CampaignScoped(campaign_id=request.campaign, experiment_dir=request.experiment_dir)
         )
-        data = campaign_data(known.manifest, known.history, known.spent, world.now(), request.metric, request.direction)
+        _, onward = decide(known)
+        data = campaign_data(
+            known.manifest, known.history, known.spent, world.now(), request.metric, request.direction, onward
+        )
         data.left_out += known.notes
         run_id, folder = None, known.repo.aggregate(request.campaign)
     else:

@@ -53,6 +53,8 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         left_out.append(f"{found['more_groups']} kinds of failures beyond the first {len(found['groups'])}")
     if found["waves"]["total"] > len(found["waves"]["shown"]):
         left_out.append(f"waves beyond the first {len(found['waves']['shown'])} of {found['waves']['total']}")
+    if rows := found["uncharted"]:
+        left_out.append(f"the charts of parameters leave out {count_of(rows, 'row')} with tasks that ended early")
     running = state["counts"]["running"]
     if running:
         tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
@@ -66,6 +68,7 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         noun="task",
         total=state["total"],
         counts=state["counts"],
+        stopped_early=state["stopped_early"],
         gaps=_gaps(run_id, found),
         main=found["main"],
         direction=direction or (direction_of(found["main"]) if found["main"] else None),
