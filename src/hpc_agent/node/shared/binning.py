@@ -5,6 +5,7 @@ A point is (parameters, {metric: number}). The client bins the trials of a campa
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
@@ -60,8 +61,9 @@ def binned(points: Sequence[Point], main: Optional[str], logarithmic: Sequence[s
             axis["bins"] = _positions(axis, values)
             axes.append(axis)
     main = metrics[0] if metrics else None
+    of_main = [values.get(main) for _, values in points] if main else []
     for axis in axes:
-        axis["strength"] = _strength([p[1].get(main) for p in points], axis["bins"]) if main else None
+        axis["strength"] = _strength(of_main, axis["bins"]) if main else None
     axes.sort(key=lambda axis: -(axis["strength"] or 0.0))
     if len(axes) > MOST_AXES:
         left_out.append("charts show %d of %d parameters: those that explain most of %s"
@@ -134,15 +136,11 @@ def _edges(low: float, high: float, bins: int, scale: str) -> List[float]:
 def _positions(axis: Axis, values: List[Any]) -> List[int]:
     """Return the bin of each value."""
     if "edges" in axis:
-        edges, last = axis["edges"], len(axis["edges"]) - 2
-        return [_bin(edges, value, last, axis["scale"]) for value in values]
+        inner = axis["edges"][1:-1]
+        return [bisect_right(inner, value) for value in values]
     keys = [text_of(value) for value in values] if axis["kind"] == "text" else values
     known = {value: at for at, value in enumerate(axis["values"])}
     return [known.get(key, len(known) - 1) for key in keys]
-
-
-def _bin(edges: Sequence[float], value: float, last: int, scale: str) -> int:
-    return max(0, min(last, int(share_of(value, edges[0], edges[-1], scale) * (last + 1))))
 
 
 def share_of(value: float, low: float, high: float, scale: str = "linear") -> float:
@@ -210,14 +208,18 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def _pairs(values: Sequence[Optional[float]], axes: Sequence[Axis]) -> Dict[str, List[List[float]]]:
     answer = {}
+    known = [at for at, value in enumerate(values) if value is not None]
+    found: List[Any] = [values[at] for at in known]
+    bins = [[axis["bins"][at] for at in known] for axis in axes]
     for first in range(len(axes)):
+        rows = [at * MOST_VALUES for at in bins[first]]
         for second in range(first + 1, len(axes)):
-            sums: Dict[Tuple[int, int], List[float]] = {}
-            for value, i, j in zip(values, axes[first]["bins"], axes[second]["bins"]):
-                if value is not None:
-                    sums.setdefault((i, j), []).append(value)
-            cells = [[i, j, len(found), _rounded(mean_of(found))] for (i, j), found in sorted(sums.items())]
-            answer["%d %d" % (first, second)] = cells
+            cells: List[List[float]] = [[] for _ in range(MOST_VALUES * MOST_VALUES)]
+            for value, row, column in zip(found, rows, bins[second]):
+                cells[row + column].append(value)
+            answer["%d %d" % (first, second)] = [
+                [*divmod(at, MOST_VALUES), len(cell), _rounded(mean_of(cell))] for at, cell in enumerate(cells) if cell
+            ]
     return answer
 
 
@@ -233,10 +235,8 @@ def histogram(values: Sequence[float], wide: bool = False) -> Optional[Dict[str,
     scale = "log" if low > 0 and (wide or high / low >= 1000) else "linear"
     bins = max(5, min(MOST_HISTOGRAM_BINS, int(2 * len(ordered) ** (1 / 3.0)))) if high > low else 1  # Rice's rule
     edges = _edges(low, high, bins, scale)
-    counts = [0] * bins
-    for value in ordered if bins > 1 else ():
-        counts[_bin(edges, value, bins - 1, scale)] += 1
-    counts = counts if bins > 1 else [len(ordered)]
+    ends = [0, *(bisect_left(ordered, edge) for edge in edges[1:-1]), len(ordered)]
+    counts = [ends[at + 1] - ends[at] for at in range(bins)]
     figures = {"q05": quantile(ordered, 0.05), "median": quantile(ordered, 0.5), "q95": quantile(ordered, 0.95)}
     return dict(figures, n=len(ordered), min=low, max=high, mean=mean_of(ordered), scale=scale, counts=counts)
 
