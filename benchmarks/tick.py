@@ -92,7 +92,8 @@ def main() -> int:
         for _ in range(8):
             answer, wall, processor = tick(repo, env)
             worst = max(worst, processor)
-            did = f"{answer['told']:2d} told, {answer['asked']:2d} asked, {len(answer['submitted'])} submitted"
+            told, asked = answer.get("told", 0), answer.get("asked", 0)
+            did = f"{told:2d} told, {asked:2d} asked, {len(answer.get('submitted', ()))} submitted"
             print(f"{sum(answer['trials'].values())} trials, {did}: {processor:.2f} s of processor, {wall:.2f} s")
             time.sleep(0.7)
         site.clean_up()

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hpc_agent.campaign import strategies
 from hpc_agent.campaign.budget import exhausted, remaining, spent_of
 from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of, fold
-from hpc_agent.campaign.manifest import Manifest, check_manifest, read_manifest, write_manifest
+from hpc_agent.campaign.manifest import AbortIf, Manifest, check_manifest, read_manifest, write_manifest
 from hpc_agent.campaign.space import coordinate_of, every_value, points, size, value_at
 from hpc_agent.campaign.step import AskNow, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import check_series, decision
+from hpc_agent.campaign.stopping import converged, decision
 from hpc_agent.campaign.strategies.common import results, stream
 from hpc_agent.campaign.strategies.simple import halton_point
 from hpc_agent.errors import JournalCorrupt, NeedsResolution, SchemaIncompat, SpecInvalid
@@ -315,17 +315,64 @@ def test_plateau_in_both_modes():
 def test_a_plateau_mirrors(losses, window, tolerance):
     """Minimizing a series and maximizing its mirror image end at the same place."""
     for mode in ("all_time_best", "prior_window"):
-        criteria = manifest_of(
-            stop_criteria={"plateau_window": window, "plateau_tolerance": tolerance, "plateau_mode": mode}
-        ).stop_criteria
-        down = check_series(criteria, "loss", "minimize", losses)[0]
-        assert down == check_series(criteria, "loss", "maximize", [-loss for loss in losses])[0]
+        criteria = {"plateau_window": window, "plateau_tolerance": tolerance, "plateau_mode": mode}
+        up = [{"name": "loss", "direction": "max"}]
+        down = converged(manifest_of(stop_criteria=criteria), losses)[0]
+        assert down == converged(manifest_of(stop_criteria=criteria, metrics=up), [-loss for loss in losses])[0]
 
 
 def test_iterations():
     assert reason([3, 2, 1], stop_criteria={"max_iters": 3}) == ("stop_converged", "max_iters")
     assert reason([3, 2], stop_criteria={"max_iters": 3}) == ("continue", "")
     assert reason([3, 2, 1, 0], batch=2, stop_criteria={"max_iters": 2}) == ("stop_converged", "max_iters")
+
+
+@pytest.mark.parametrize(
+    ("losses", "reached", "raised"),
+    [
+        ([3, 2], {"budget": {"max_tasks": 2}}, {"budget": {"max_tasks": 3}}),
+        ([3, 2], {"stop_criteria": {"max_iters": 2}}, {"stop_criteria": {"max_iters": 3}}),
+        ([3, 2], {"stop_criteria": {"target": 2}}, {"stop_criteria": {"target": 1}}),
+        ([3, 4], {"stop_criteria": {"plateau_window": 1}}, {"stop_criteria": {"plateau_window": 2}}),
+    ],
+)
+def test_a_campaign_goes_on_once_its_limit_is_raised(losses, reached, raised):
+    manifest, history = told(losses, **reached)
+    step = next_step(manifest, history, 1.0)
+    assert isinstance(step, Stop) and step.is_new(history)
+    history.stopped = step.line
+    again = next_step(manifest, history, 9e9)
+    assert isinstance(again, Stop) and again.line == step.line and not again.is_new(history), "told once, in its words"
+    higher = manifest_of(batch=1, strategy={"name": "random"}, **raised)
+    assert isinstance(next_step(higher, history, 1.0), AskNow)
+    other = next_step(msgspec.structs.replace(higher, abort_if=[AbortIf(failed_share=0.0001), AbortIf(metric="loss", above=0)]),
+                      history, 1.0)  # fmt: skip
+    assert isinstance(other, Stop) and other.is_new(history), "another reason is a line of its own"
+
+
+def test_directions():
+    """Both vocabularies mean the same; a name tells its direction, or a person does."""
+
+    def of(*metrics, **parts):
+        manifest = manifest_of(metrics=list(metrics), **parts)
+        rule = [manifest.early_stop.direction] if manifest.early_stop else []
+        return [one.direction for one in manifest.metrics] + rule
+
+    assert of({"name": "accuracy"}, {"name": "val_loss"}) == ["maximize", "minimize"]
+    for words in (("min", "max"), ("minimize", "maximize")):
+        assert of(*({"name": f"q{word}", "direction": word} for word in words)) == ["minimize", "maximize"]
+    assert of({"name": "loss"}, early_stop={"metric": "accuracy"}) == ["minimize", "maximize"]
+    assert of({"name": "q", "direction": "max"}, early_stop={"metric": "q"}) == ["maximize", "maximize"]
+    assert of({"name": "q"}, stop_criteria={"direction": "max"}) == ["maximize"]
+    assert manifest_of(metrics=[{"name": "accuracy"}]).metrics[0].sign == -1
+    for parts, field, flag in (
+        ({"metrics": [{"name": "loss"}, {"name": "quality"}]}, "metrics[1].direction", "--metrics '[{"),
+        ({"early_stop": {"metric": "quality"}}, "early_stop.direction", "--early-stop '{"),
+    ):
+        with pytest.raises(SpecInvalid) as caught:
+            manifest_of(**parts)
+        assert caught.value.field == field
+        assert flag in caught.value.remediation and '"maximize"' in caught.value.remediation
 
 
 def test_budgets():
@@ -563,8 +610,14 @@ def test_manifests_that_cannot_be_meant():
         ({"metrics": LOSS * 2}, "metrics"),
         ({"constraints": [{"metric": "mb"}]}, "constraints[0]"),
         ({"stop_criteria": {"metric": "other"}}, "stop_criteria.metric"),
-        ({"stop_criteria": {"direction": "maximize"}}, "stop_criteria.direction"),
-        ({"metrics": [*LOSS, {"name": "b"}], "stop_criteria": {"target": 1}}, "stop_criteria.metric"),
+        (
+            {"metrics": [{"name": "a", "direction": "min"}], "stop_criteria": {"direction": "max"}},
+            "stop_criteria.direction",
+        ),
+        (
+            {"metrics": [*LOSS, {"name": "b", "direction": "min"}], "stop_criteria": {"target": 1}},
+            "stop_criteria.metric",
+        ),
         ({"abort_if": [{"metric": "loss"}]}, "abort_if[0]"),
         ({"abort_if": [{"metric": "other", "above": 1}]}, "abort_if[0].metric"),
     ):
@@ -575,7 +628,7 @@ def test_manifests_that_cannot_be_meant():
 
 def test_strategies_refuse_what_they_cannot_serve():
     kinds = {"kind": {"type": "categorical", "values": ["a", "b"]}, "x": {"type": "float", "low": 0, "high": 1}}
-    two = [*LOSS, {"name": "b"}]
+    two = [*LOSS, {"name": "b", "direction": "min"}]
     for parts in (
         {"strategy": {"name": "cma_es"}, "space": kinds},
         {"strategy": {"name": "cma_es"}, "metrics": two},

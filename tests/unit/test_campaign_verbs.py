@@ -8,7 +8,7 @@ import shutil
 import msgspec
 import pytest
 
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Submitted, Tell, event_of
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Stopped, Submitted, Tell, event_of
 from hpc_agent.campaign.manifest import read_manifest
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
@@ -106,6 +106,59 @@ def test_a_campaign_from_its_manifest_to_its_end(call, repo):
     iterate(repo, "c1", [0.9, 0.9])
     stopped = call("campaign-advance", "c1")
     assert (stopped["decision"], stopped["reason"], stopped["next_command"]) == ("stop_over_budget", "budget", "")
+    command = f"hpc-agent campaign-budget --experiment-dir {repo} --campaign-id c1 --max-tasks 12 --save"
+    assert stopped["raise_command"] == call("campaign-status", "c1")["raise_command"] == command
+
+
+def test_a_limit_is_raised_and_the_old_one_stays_on_record(call, repo):
+    init(call)
+    for losses in ([0.5, 0.4], [0.3, 0.2], [0.3, 0.3]):
+        journal = iterate(repo, "c1", losses)
+    journal.append(Stopped(reason="budget", detail="tasks 6 of max_tasks 6 are used"))
+    before = journal.path.read_bytes()
+    raised = call("campaign-budget", "c1", max_tasks=8, save=True)
+    assert (raised["budget"], raised["exhausted"]) == ({"max_tasks": 8}, False)
+    assert raised["next_command"].endswith("campaign-driver --experiment-dir " + f"{repo} --campaign-id c1")
+    assert call("campaign-advance", "c1")["decision"] == "continue"
+    manifest = read_manifest(RepoLayout(repo), "c1")
+    [old] = manifest.earlier_limits
+    assert (old.budget.max_tasks, old.until, manifest.budget.max_tasks) == (6, "1970-01-01T00:33:20Z", 8)
+    assert journal.path.read_bytes() == before
+    assert call("campaign-replay", "c1", verify=True)["different"] == []
+    assert call("campaign-budget", "c1", max_tasks=8, save=True)["budget"] == {"max_tasks": 8}
+    assert len(read_manifest(RepoLayout(repo), "c1").earlier_limits) == 1, "the same limit again is no change"
+    assert init(call)["created"] is False, "the request that began it is still the same"
+    with pytest.raises(PreconditionFailed) as caught:
+        init(call, budget={"max_tasks": 9}, stop_criteria={"max_iters": 5, "plateau_window": 3})
+    assert "campaign-budget --campaign-id c1 --plateau-window 3 --max-tasks 9 --save" in caught.value.remediation
+    with pytest.raises(SpecInvalid):
+        call("campaign-budget", "c1", save=True)
+
+
+def test_the_direction_is_told_or_asked_for(call, repo):
+    begun = init(call, metrics=[{"name": "accuracy"}], early_stop={"metric": "val_loss"})
+    assert begun["directions"] == {"accuracy": "maximize", "val_loss": "minimize"}
+    iterate(repo, "c1", [0.5])
+    for value in (0.9, 0.7):
+        journal = journal_of(repo, "c1")
+        [one] = ask(read_manifest(RepoLayout(repo), "c1"), journal.history(), 1)
+        journal.append(one)
+        journal.append(Tell(trial=one.trial, state="complete", values={"accuracy": value}, run_id="r"))
+    assert call("campaign-status", "c1")["best"]["values"] == {"accuracy": 0.9}
+    own = {"campaign_id": "own", "stop_criteria": {"metric": "quality"}}
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-init", **own)
+    assert caught.value.field == "stop_criteria.direction"
+    assert "--direction maximize" in caught.value.remediation
+    begun = call("campaign-init", "own", stop_criteria={"metric": "quality", "direction": "max"})
+    assert begun["directions"] == {"quality": "maximize"}
+
+
+def test_a_campaign_that_nothing_ends_is_told(call):
+    assert "notes" not in init(call)
+    begun = init(call, campaign_id="endless", budget={}, stop_criteria={"target": 0.0})
+    assert begun["notes"][0].startswith("no budget, and only its target ends it: 'hpc-agent campaign-budget endless")
+    assert "notes" not in init(call, campaign_id="fine", budget={}, stop_criteria={}, strategy="grid")
 
 
 def test_a_replay_finds_a_point_that_was_changed(call, repo):
@@ -138,7 +191,17 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
     assert events[1]["run_id"].startswith("run-")
     status = call("campaign-status", "c2")
     assert (status["earlier_trials"], status["best"], status["spent"]["tasks"]) == (2 * mine["trials"], None, 0)
-    [first] = ask(read_manifest(RepoLayout(repo), "c2"), journal_of(repo, "c2").history(), 1)
+    assert (status["trials"], call("campaign-advance", "c2")["status"]) == ({}, {"iterations": 0})
+    assert status["notes"][0].startswith("a trial of an earlier campaign is better: c1/"), "only where it is"
+    iterate(repo, "c2", [0.1])
+    status = call("campaign-status", "c2")
+    assert (status["trials"], status["best"]["values"], status["history"][0]["best"]) == (
+        {"complete": 1},
+        {"loss": 0.1},
+        0.1,
+    )
+    assert "notes" not in status
+    first = next(trial for trial in journal_of(repo, "c2").history().own)
     assert (first.origin, first.params) == ("start", {"x": 0.1, "kind": "a"})
     with pytest.raises(PreconditionFailed) as caught:
         init(call, **new, seed_from=["c1"])

@@ -31,7 +31,7 @@ LIMITS = {
 
 def spent_of(history: History, now: float) -> Spent:
     """Return the use after these asks and tells; ``now`` is in seconds since the epoch."""
-    own = [trial for trial in history.trials if trial.is_own]
+    own = history.own
     return Spent(
         tasks=len(own),
         jobs=history.jobs + bool(history.unsubmitted),
@@ -49,9 +49,14 @@ def remaining(budget: Budget, spent: Spent) -> dict[str, float]:
     return {name: round(max(0, amount), 6) for name, amount in left.items()}
 
 
+def reached(budget: Budget, spent: Spent) -> str | None:
+    """Return the name of the first limit that is reached; None when there is room for another trial."""
+    return next((name for name, amount in remaining(budget, spent).items() if amount <= 0), None)
+
+
 def exhausted(budget: Budget, spent: Spent) -> str:
-    """Return a sentence about the first limit that is reached; empty when there is room for another trial."""
-    for name, amount in remaining(budget, spent).items():
-        if amount <= 0:
-            return f"{LIMITS[name]} {getattr(spent, LIMITS[name]):g} of {name} {getattr(budget, name):g} are used"
-    return ""
+    """Return a sentence about the first limit that is reached; empty for none."""
+    name = reached(budget, spent)
+    return (
+        f"{LIMITS[name]} {getattr(spent, LIMITS[name]):g} of {name} {getattr(budget, name):g} are used" if name else ""
+    )

@@ -98,6 +98,11 @@ class Trial(msgspec.Struct, kw_only=True):
         """Return False for a trial of an earlier campaign."""
         return self.iteration >= 0
 
+    def short(self) -> dict[str, Any]:
+        """Return what an answer has of the trial."""
+        facts = {"trial": self.number, "run_id": self.run_id, "params": self.params, "values": self.values}
+        return facts | ({"task_id": self.task_id} if self.task_id >= 0 else {})
+
 
 def violation(constraint: Constraint, value: float | None) -> float:
     """Return how far a value lies outside of a bound; 0 or less inside. Infinity without a value."""
@@ -142,32 +147,42 @@ class History(msgspec.Struct, kw_only=True):
     def iterations(self) -> dict[int, list[Trial]]:
         """Return the trials of each iteration of this campaign."""
         found: dict[int, list[Trial]] = {}
-        for trial in self.trials:
-            if trial.is_own:
-                found.setdefault(trial.iteration, []).append(trial)
+        for trial in self.own:
+            found.setdefault(trial.iteration, []).append(trial)
         return found
+
+    @property
+    def own(self) -> list[Trial]:
+        """Return the trials of this campaign: what every answer counts and ranks."""
+        return [trial for trial in self.trials if trial.is_own]
+
+    @property
+    def earlier(self) -> list[Trial]:
+        """Return the trials that ``--seed-from`` took over: the strategy knows them, and no answer counts them."""
+        return [trial for trial in self.trials if not trial.is_own]
 
     def ranked(self, manifest: Manifest, metric: str | None = None) -> list[Trial]:
         """Return this campaign's complete trials inside all constraints, the best first; of halving those of the top rung.
 
-        ``metric`` is the first one of the manifest by default.
+        ``metric`` is that of ``Manifest.metric`` by default.
         """
-        chosen = next(one for one in manifest.metrics if metric in (None, one.name))
-        sign = 1 if chosen.direction == "minimize" else -1
-        found = [trial for trial in self.trials if trial.is_own and trial.state == "complete"]
+        chosen = manifest.metric(metric)
+        if chosen is None:
+            return []
+        found = [trial for trial in self.own if trial.state == "complete"]
         found = [trial for trial in found if feasible(manifest, trial) and chosen.name in trial.values]
         if manifest.resource and found:
             top = max(trial.params[manifest.resource] for trial in found)
             found = [trial for trial in found if trial.params[manifest.resource] == top]
-        return sorted(found, key=lambda trial: sign * trial.values[chosen.name])
+        return sorted(found, key=lambda trial: chosen.sign * trial.values[chosen.name])
 
     def best(self, manifest: Manifest, metric: str | None = None) -> Trial | None:
         """Return the first of ``ranked``, the earlier one of two equals."""
         return next(iter(self.ranked(manifest, metric)), None)
 
     def pareto_front(self, manifest: Manifest) -> list[Trial]:
-        """Return the trials that no other one beats in every metric, sorted by the first metric."""
-        signs = {metric.name: 1 if metric.direction == "minimize" else -1 for metric in manifest.metrics}
+        """Return the trials that no other one beats in every metric, sorted as ``ranked``."""
+        signs = {metric.name: metric.sign for metric in manifest.metrics}
         found = [trial for trial in self.ranked(manifest) if signs.keys() <= trial.values.keys()]
         points = [[sign * trial.values[name] for name, sign in signs.items()] for trial in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,11 +10,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import JournalCorrupt, SchemaIncompat, SpecInvalid
+from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end, sign_of
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 
 MANIFEST_VERSION = 1
-Direction = Literal["minimize", "maximize"]
 Count = Annotated[int, Meta(gt=0)]
 Amount = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -40,7 +42,12 @@ class Parameter(Document, kw_only=True, frozen=True):
 
 class Metric(Document, kw_only=True, frozen=True):
     name: Annotated[str, Meta(min_length=1, description="as tasks report it")]
-    direction: Annotated[Direction, _doc("what is better")] = "minimize"
+    direction: Annotated[Direction, _doc("what is better; auto: as the name says (loss, accuracy)")] = "auto"
+
+    @property
+    def sign(self) -> int:
+        """Return the factor that makes its values ones to minimize."""
+        return sign_of(self.direction)
 
 
 class Constraint(Document, kw_only=True, frozen=True):
@@ -99,10 +106,18 @@ class EarlyStop(Document, kw_only=True, frozen=True):
     """The rule by which a task ends itself: see ``should_stop`` of the kit."""
 
     metric: Annotated[str, _doc("name of the value that tasks report")]
-    direction: Annotated[Direction, _doc("of better values")] = "minimize"
+    direction: Annotated[Direction, _doc("of better values; auto: as metrics or the name say")] = "auto"
     min_step: Annotated[int, Meta(gt=0, description="the first step at which a task may stop")] = 1
     reduction: Annotated[int, Meta(gt=1, description="the best 1/reduction go on, to a step so many times as far")] = 3
     max_step: Annotated[Count | None, _doc("the last step of the work: nobody stops there")] = None
+
+
+class EarlierLimits(Document, kw_only=True, frozen=True):
+    """Limits that ``campaign-budget --save`` replaced."""
+
+    until: Annotated[str, _doc("UTC")]
+    budget: Budget
+    stop_criteria: StopCriteria
 
 
 class Source(Document, kw_only=True, frozen=True):
@@ -138,10 +153,19 @@ class Manifest(Document, kw_only=True, frozen=True):
     ] = "drop"
     budget: Budget = Budget()
     stop_criteria: StopCriteria = StopCriteria()
+    earlier_limits: Annotated[list[EarlierLimits], _doc("oldest first")] = []
     abort_if: list[AbortIf] = []
     early_stop: EarlyStop | None = None
     seed_from: list[Source] = []
     submit: Annotated[dict[str, Any], _doc("fields of the submit requests: cluster, executor, resources, ...")] = {}
+
+    def metric(self, name: str | None = None) -> Metric | None:
+        """Return the metric of this name; by default the one that criteria and answers look at: theirs, else the first.
+
+        None where it is not known: the tables of a campaign whose tasks.py asks may have several, or none yet.
+        """
+        wanted = name or self.stop_criteria.metric
+        return next((one for one in self.metrics if wanted in (None, one.name)), None)
 
     @property
     def is_own(self) -> bool:
@@ -200,7 +224,8 @@ def _unreadable(path: Path, error: Exception) -> JournalCorrupt:
 
 
 def check_manifest(manifest: Manifest) -> Manifest:
-    """Return the manifest when its parts agree. Raises SpecInvalid, which names the field."""
+    """Return the manifest, with every direction told, when its parts agree. Raises SpecInvalid, which names the field."""
+    manifest = _with_directions(manifest)
     if bool(manifest.space) == manifest.is_own:
         message = (
             "the strategy 'own' has no space: tasks.py chooses" if manifest.space else "the space has no parameter"
@@ -224,6 +249,35 @@ def check_manifest(manifest: Manifest) -> Manifest:
         if abort.metric is not None and abort.metric not in names:
             raise SpecInvalid(f"{abort.metric!r} is not among the metrics", field=f"abort_if[{number}].metric")
     return manifest
+
+
+def _with_directions(manifest: Manifest) -> Manifest:
+    """Return the manifest with minimize or maximize for each metric: as given, as the criteria say, or as its name says."""
+    criteria, rule = manifest.stop_criteria, manifest.early_stop
+    known: dict[str, Direction] = {}
+    for number, metric in enumerate(manifest.metrics):
+        given = best_end(metric.direction) or (criteria.metric in (None, metric.name) and best_end(criteria.direction))
+        if not (told := given or best_end(None, metric.name)):
+            example = json.dumps([{"name": one.name, "direction": "maximize"} for one in manifest.metrics])
+            raise no_direction(metric.name, f"metrics[{number}].direction", f"--metrics '{example}'")
+        known[metric.name] = LONG_WORDS[told]  # type: ignore[assignment]
+    if rule:
+        told = best_end(rule.direction) or best_end(known.get(rule.metric), rule.metric)
+        if not told:
+            example = json.dumps({"metric": rule.metric, "direction": "maximize"})
+            raise no_direction(rule.metric, "early_stop.direction", f"--early-stop '{example}'")
+        rule = msgspec.structs.replace(rule, direction=LONG_WORDS[told])
+    if criteria.direction:
+        end = best_end(criteria.direction)
+        criteria = msgspec.structs.replace(criteria, direction=LONG_WORDS[end] if end else None)
+    metrics = [msgspec.structs.replace(one, direction=known[one.name]) for one in manifest.metrics]
+    return msgspec.structs.replace(manifest, metrics=metrics, early_stop=rule, stop_criteria=criteria)
+
+
+def no_direction(name: str, field: str, flag: str) -> SpecInvalid:
+    """Return the refusal of a metric whose direction nobody told; ``flag`` tells that its values are maximized."""
+    message = f"the name {name!r} does not say if its lowest or its highest value is the best"
+    return SpecInvalid(message, field=field, remediation=f"Give {flag}, or minimize in the place of maximize.")
 
 
 def _check_criteria(manifest: Manifest, names: list[str]) -> None:

@@ -49,6 +49,10 @@ class Stop:
     def line(self) -> Stopped:
         return Stopped(reason=self.decision.reason, detail=self.decision.detail)
 
+    def is_new(self, history: History) -> bool:
+        """Return True where the journal lacks the line."""
+        return history.stopped is None or history.stopped.reason != self.decision.reason
+
 
 Step = AskNow | Submit | Wait | Stop
 
@@ -68,7 +72,7 @@ def next_step(manifest: Manifest, history: History, now: float) -> Step:
         if asks:
             return AskNow(asks)
         if count > 0 and not history.open_trials:
-            return Stop(stop("exhausted", f"{manifest.strategy.name} has no further point to try"))
+            return Stop(exhaustion(manifest))
     if unsubmitted:
         trials = [trial.number for trial in unsubmitted]
         return Submit(unsubmitted[0].iteration, trials, [trial.params for trial in unsubmitted])
@@ -82,6 +86,10 @@ def is_exhausted(manifest: Manifest, history: History) -> bool:
     """Return True when the strategy has no further point. Raises NeedsResolution as ``next_step``."""
     is_endless = points(manifest.space) is None and manifest.strategy.name != "grid"
     return not is_endless and not history.open_trials and not strategies.ask(manifest, history, 1)
+
+
+def exhaustion(manifest: Manifest) -> Decision:
+    return stop("exhausted", f"{manifest.strategy.name} has no further point to try")
 
 
 def room(manifest: Manifest, history: History, now: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from hpc_agent.campaign import budget as budgets
 from hpc_agent.campaign.budget import Spent
-from hpc_agent.campaign.journal import History
-from hpc_agent.campaign.manifest import AbortIf, Manifest, StopCriteria
+from hpc_agent.campaign.journal import History, Trial
+from hpc_agent.campaign.manifest import AbortIf, Manifest, Metric
 
 Verdict = Literal["continue", "wait_in_flight", "stop_converged", "stop_over_budget", "stop_aborted", "stop_exhausted"]
 Reason = Literal["", "target", "plateau", "max_iters", "budget", "abort", "exhausted"]
@@ -41,19 +41,28 @@ def decision(manifest: Manifest, history: History, spent: Spent) -> Decision:
     """Return the decision before the next ask; exhaustion shows when the strategy is asked (``step.next_step``).
 
     Trials that run are waited for, in a batch and before any stop: one that ends later may change the reason, and none
-    is lost.
+    is lost. A campaign that has stopped goes on once its limits are raised.
     """
-    if history.stopped:
-        return stop(history.stopped.reason, history.stopped.detail)
+    told = history.stopped
+    if told and told.reason == "exhausted":
+        return stop(told.reason, told.detail)
+    reason, detail = _why_stop(manifest, history, spent)
+    if told and reason == told.reason:
+        return stop(reason, told.detail)
     still_open = len(history.open_trials)
     if manifest.mode == "batch" and still_open > len(history.unsubmitted):
         return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} not ended yet in this batch")
-    reason, detail = _why_stop(manifest, history, spent)
     if not reason:
         return Decision(decision="continue")
     if still_open:
         return Decision(decision="wait_in_flight", detail=f"{detail}; {_trials(still_open)} not ended yet")
     return stop(reason, detail)
+
+
+def headline(found: Decision, history: History) -> str:
+    """Return the sentence of a decision, and how many trials ended themselves early."""
+    early = sum(trial.state == "stopped" for trial in history.own)
+    return "; ".join(filter(None, [found.detail, f"{early} of {len(history.own)} trials ended early" if early else ""]))
 
 
 def _trials(count: int) -> str:
@@ -75,9 +84,7 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
 
     Of successive halving the top rungs alone are iterations: values of the others do not compare.
     """
-    name, direction = criterion(manifest)
-    best = min if direction == "minimize" else max
-    usable = {trial.number for trial in history.ranked(manifest, name)} if manifest.metrics else set()
+    usable = {trial.number for trial in history.ranked(manifest)}
     found: list[float | None] = []
     for trials in history.iterations.values():
         if any(trial.is_open for trial in trials):
@@ -86,35 +93,26 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
             t.params.get(manifest.resource) != manifest.strategy.params["max"] for t in trials
         ):
             continue
-        values = [trial.values[name] for trial in trials if trial.number in usable]
-        found.append(best(values) if values else None)
+        found.append(best_value(manifest, [trial for trial in trials if trial.number in usable]))
     return found
 
 
-def criterion(manifest: Manifest) -> tuple[str, str]:
-    """Return the metric that the criteria look at, empty where none is known, and its direction."""
-    criteria = manifest.stop_criteria
-    if not manifest.metrics:  # tasks.py asks, and no iteration has ended
-        return criteria.metric or "", criteria.direction or "minimize"
-    metric = next(one for one in manifest.metrics if criteria.metric in (None, one.name))
-    return metric.name, criteria.direction or metric.direction
+def best_value(manifest: Manifest, trials: Iterable[Trial]) -> float | None:
+    """Return the best value of trials that all have one; None for no trial."""
+    metric = manifest.metric()
+    losses = [metric.sign * trial.values[metric.name] for trial in trials] if metric else []
+    return metric.sign * min(losses) if metric and losses else None
 
 
 def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reason, str]:
     """Return why the series of iterations has converged; empty when it has not."""
-    name, direction = criterion(manifest)
-    return check_series(manifest.stop_criteria, name, direction, series)
-
-
-def check_series(
-    criteria: StopCriteria, name: str, direction: str, series: Sequence[float | None]
-) -> tuple[Reason, str]:
-    """Return ``converged`` for a series of one metric."""
-    sign = 1.0 if direction == "minimize" else -1.0
+    criteria = manifest.stop_criteria
+    metric = manifest.metric() or Metric(name="the metric", direction="minimize")  # no value is known of none
+    sign = float(metric.sign)
     losses = [None if value is None else sign * value for value in series]
     known = [loss for loss in losses if loss is not None]
     if criteria.target is not None and known and min(known) <= sign * criteria.target:
-        return "target", f"{name} {sign * min(known):.6g} reaches the target {criteria.target:g}"
+        return "target", f"{metric.name} {sign * min(known):.6g} reaches the target {criteria.target:g}"
     window, mode = criteria.plateau_window, criteria.plateau_mode
     if window and len(losses) >= window + (window if mode == "prior_window" else 1):
         before = losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window]
@@ -122,7 +120,9 @@ def check_series(
         new = [loss for loss in losses[-window:] if loss is not None]
         if old and not (new and min(new) < min(old) - criteria.plateau_tolerance):
             shown = f"{sign * min(new):.6g}" if new else "no value"
-            detail = f"the last {window} iterations did not improve {name}: {shown}, before {sign * min(old):.6g}"
+            detail = (
+                f"the last {window} iterations did not improve {metric.name}: {shown}, before {sign * min(old):.6g}"
+            )
             return "plateau", detail + (
                 f", tolerance {criteria.plateau_tolerance:g}" if criteria.plateau_tolerance else ""
             )
@@ -133,7 +133,7 @@ def check_series(
 
 def _hopeless(manifest: Manifest, history: History) -> str:
     """Return a sentence about the first abort condition that holds; empty when none does."""
-    ended = [trial for trial in history.trials if trial.is_own and not trial.is_open]
+    ended = [trial for trial in history.own if not trial.is_open]
     failed = sum(trial.state == "failed" for trial in ended)
     for condition in manifest.abort_if:
         if len(ended) < condition.after_tasks:

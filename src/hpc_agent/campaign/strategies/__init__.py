@@ -96,5 +96,5 @@ def _again(manifest: Manifest, history: History) -> list[Trial]:
     if manifest.failed_trials != "again":
         return []
     tried = {trial.origin for trial in history.trials if trial.origin.startswith("again:")}
-    failed = [trial for trial in history.trials if trial.state == "failed" and trial.is_own]
+    failed = [trial for trial in history.own if trial.state == "failed"]
     return [t for t in failed if f"again:{t.number}" not in tried and not t.origin.startswith("again:")]

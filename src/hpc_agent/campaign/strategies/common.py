@@ -128,7 +128,7 @@ def losses_of(manifest: Manifest, trial: Trial) -> list[float] | None:
     """Return the values of a trial, to be minimized; None where a metric is missing."""
     if any(one.name not in trial.values for one in manifest.metrics):
         return None
-    return [(1 if one.direction == "minimize" else -1) * trial.values[one.name] for one in manifest.metrics]
+    return [one.sign * trial.values[one.name] for one in manifest.metrics]
 
 
 def best_of(manifest: Manifest, trials: Sequence[Trial]) -> Trial | None:

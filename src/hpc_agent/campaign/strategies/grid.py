@@ -40,7 +40,7 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
     asked = {key_of(trial.params) for trial in history.trials}
     begun = max((_round(trial) for trial in history.trials), default=0)
     for number in range(begun, rounds):
-        earlier = [trial for trial in history.trials if trial.is_own and _round(trial) < number]
+        earlier = [trial for trial in history.trials if _round(trial) < number]
         centre = best_of(manifest, earlier) if number else None
         if number and (centre is None or any(trial.is_open for trial in history.trials if _round(trial) < number)):
             return

@@ -8,13 +8,24 @@ import msgspec
 
 from hpc_agent.campaign.budget import Spent, exhausted, remaining
 from hpc_agent.campaign.journal import counts_of
-from hpc_agent.campaign.step import is_exhausted
-from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of, stop
-from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.errors import NeedsResolution, SpecInvalid
-from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, KnownCampaign, Limits, known_campaign
+from hpc_agent.campaign.manifest import EarlierLimits, manifest_path, read_manifest, write_manifest
+from hpc_agent.campaign.step import exhaustion, is_exhausted
+from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, headline, series_of
+from hpc_agent.contract.primitive import Effect, Result, primitive
+from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.campaign.known_campaign import (
+    CAMPAIGN_ERRORS,
+    KnownCampaign,
+    Limits,
+    known_campaign,
+    limited,
+    limits_of,
+    raise_command,
+)  # fmt: skip
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.journal import TERMINAL
+from hpc_agent.state.repo_files import experiment_root, locked
 from hpc_agent.world import World
 
 
@@ -46,7 +57,7 @@ def _converged(known: KnownCampaign) -> CampaignConvergedResult:
             )
     series = series_of(known.manifest, known.history)
     reason, detail = converged(known.manifest, series)
-    best = known.history.best(known.manifest, known.metric) if known.metric else None
+    best = known.history.best(known.manifest)
     return CampaignConvergedResult(
         campaign_id=known.manifest.campaign_id,
         converged=bool(reason),
@@ -58,6 +69,14 @@ def _converged(known: KnownCampaign) -> CampaignConvergedResult:
     )
 
 
+class CampaignBudgetRequest(Limits):
+    """Budget and stop criteria; with ``save`` the campaign has them from now on."""
+
+    save: Annotated[bool, doc("keep the limits given here in the manifest, also of a campaign that has stopped")] = (
+        False
+    )
+
+
 class CampaignBudgetResult(Result):
     campaign_id: str
     spent: Annotated[Spent, doc("without canaries and trials of earlier campaigns")]
@@ -65,12 +84,42 @@ class CampaignBudgetResult(Result):
     remaining: dict[str, float]
     exhausted: bool
     reason: str
+    next_command: Annotated[str, doc("with save: goes on with the campaign")] = ""
 
 
-@primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")
-def campaign_budget(request: Limits, world: World) -> CampaignBudgetResult:
-    """Show what a campaign has used of its budget, and what is left. Asks no cluster."""
-    return _budget(known_campaign(world, request))
+@primitive(
+    stage="campaign",
+    effects=[Effect.FILES],
+    errors=[*CAMPAIGN_ERRORS, PreconditionFailed],
+    positional="campaign_id",
+)
+def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBudgetResult:
+    """Show what a campaign has used of its budget, and what is left; with ``save`` change its limits. Asks no cluster.
+
+    The limits that ``save`` replaces stay in the manifest, with the time. A driver that runs heeds the new ones.
+    """
+    if request.save:
+        _save(world, request)
+    known = known_campaign(world, request)
+    answer = _budget(known)
+    return msgspec.structs.replace(answer, next_command=decide(known)[1]) if request.save else answer
+
+
+def _save(world: World, request: CampaignBudgetRequest) -> None:
+    """Write the limits of the request into the manifest. Raises SpecInvalid where it gives none, or they do not fit."""
+    if not limits_of(request):
+        raise SpecInvalid(
+            "no limit is given that could be saved", field="save", remediation="Give one, such as --max-tasks 100."
+        )
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    read_manifest(repo, request.campaign_id)
+    with locked(manifest_path(repo, request.campaign_id).with_suffix(".lock"), 10.0, "the limits of this campaign"):
+        manifest = read_manifest(repo, request.campaign_id)
+        changed = limited(manifest, request)
+        if changed == manifest:
+            return
+        before = EarlierLimits(until=iso(world.now()), budget=manifest.budget, stop_criteria=manifest.stop_criteria)
+        write_manifest(repo, msgspec.structs.replace(changed, earlier_limits=[*manifest.earlier_limits, before]))
 
 
 def _budget(known: KnownCampaign) -> CampaignBudgetResult:
@@ -95,6 +144,7 @@ class CampaignAdvanceResult(Result):
     converged: Annotated[dict[str, Any], doc("as campaign-converged")]
     budget: Annotated[dict[str, Any], doc("as campaign-budget")]
     next_command: Annotated[str, doc("empty after a stop")]
+    raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped; empty: none did")] = ""
     notes: list[str] = []
 
 
@@ -110,11 +160,12 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
         campaign_id=request.campaign_id,
         decision=found.decision,
         reason=found.reason,
-        detail=found.detail,
-        status={"iterations": len(known.history.iterations), **counts_of(known.history.trials)},
+        detail=headline(found, known.history),
+        status={"iterations": len(known.history.iterations), **counts_of(known.history.own)},
         converged=_part(_converged(known)),
         budget=_part(_budget(known)),
         next_command=command,
+        raise_command=raise_command(known.repo, known.manifest, found, known.spent),
         notes=known.notes,
     )
 
@@ -130,7 +181,7 @@ def decide(known: KnownCampaign) -> tuple[Decision, str]:
     manifest, history = known.manifest, known.history
     found = decision(manifest, history, known.spent)
     if not manifest.is_own and found.decision == "continue" and is_exhausted(manifest, history):
-        found = stop("exhausted", f"{manifest.strategy.name} has no further point to try")
+        found = exhaustion(manifest)
     if found.stops:
         return found, ""
     if not manifest.is_own:

@@ -25,22 +25,22 @@ class CampaignHealthRequest(CampaignScoped):
     cluster: Annotated[str | None, doc("only runs on this cluster")] = None
 
 
-class CampaignHealthResult(Result):
+class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
+    """What is not measured, and what did not occur, is left out."""
+
     campaign_id: str
     n_runs: int
     n_complete: int
     n_failed: int
     trials: Annotated[dict[str, int], doc("of these runs, by state")]
-    failure_breakdown: Annotated[dict[str, int], doc("failed trials by cause, at most 10 causes")]
+    failure_breakdown: Annotated[dict[str, int], doc("failed trials by cause, at most 10 causes")] = {}
     walltime_cliff_rate: Annotated[
         dict[str, float], doc("kind of GPU, or cpu -> share of measured tasks that used 95 % of their walltime or more")
-    ]
-    queue_wait_quantiles: Annotated[dict[str, float] | None, doc("median, q95, max in seconds; null: not measured")]
-    memory_used_share: Annotated[
-        dict[str, float] | None, doc("median, q95, max of the memory asked; null: not measured")
-    ]
+    ] = {}
+    queue_wait_quantiles: Annotated[dict[str, float] | None, doc("median, q95, max in seconds")] = None
+    memory_used_share: Annotated[dict[str, float] | None, doc("median, q95, max of the memory asked")] = None
     measured_tasks: Annotated[int, doc("the tasks that these numbers are about; status and aggregate measure them")]
-    suggested_prompt: Annotated[str, doc("what to do about it, in a sentence; empty: nothing")]
+    suggested_prompt: Annotated[str, doc("what to do about it, in a sentence")] = ""
 
 
 @primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")

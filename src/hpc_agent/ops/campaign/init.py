@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import field
 
+from hpc_agent.campaign.budget import LIMITS
 from hpc_agent.campaign.journal import SEEDED, Ask, CampaignJournal, Line, Tell, event_of
 from hpc_agent.campaign.manifest import (
     AbortIf,
@@ -24,16 +25,20 @@ from hpc_agent.campaign.manifest import (
     StrategyName,
     check_manifest,
     manifest_path,
+    no_direction,
     read_manifest,
     write_manifest,
 )  # fmt: skip
-from hpc_agent.campaign.space import fitting
+from hpc_agent.campaign.space import fitting, points
 from hpc_agent.campaign.strategies import check_strategy
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end
 from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.campaign.decisions import CampaignBudgetRequest
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import experiment_root
 from hpc_agent.world import World
@@ -74,14 +79,16 @@ class CampaignInitRequest(CampaignScoped):
     ] = {}
 
 
-class CampaignInitResult(Result):
+class CampaignInitResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
     manifest_path: str
     manifest_path_relative: Annotated[str, doc("below the repo")]
     created: Annotated[bool, doc("false: the same campaign was there already")]
     strategy: str
-    seed_from: Annotated[list[Source], doc("trials that were taken over, and those that do not fit the space")]
+    directions: Annotated[dict[str, str], doc("what is better, by metric; early_stop's too")] = {}
+    seed_from: Annotated[list[Source], doc("trials that were taken over, and those that do not fit the space")] = []
     next_command: str
+    notes: list[str] = []
 
 
 @primitive(
@@ -115,7 +122,7 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
         write_manifest(repo, manifest)
     else:
         manifest = read_manifest(repo, request.campaign_id)
-        _same(manifest, _manifest(request, manifest.created_at), sources)
+        _same(manifest, _manifest(request, manifest.created_at), sources, request.experiment_dir)
     known = known_campaign(world, request)
     return CampaignInitResult(
         campaign_id=request.campaign_id,
@@ -123,9 +130,29 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
         manifest_path_relative=str(path.relative_to(repo.root)),
         created=created,
         strategy=manifest.strategy.name,
+        directions=_directions(manifest),
         seed_from=manifest.seed_from,
         next_command=known.submit if manifest.is_own else known.driver,
+        notes=_notes(manifest),
     )
+
+
+def _directions(manifest: Manifest) -> dict[str, str]:
+    rule = manifest.early_stop
+    rules = [(rule.metric, rule.direction)] if rule else []
+    return dict([*((one.name, one.direction) for one in manifest.metrics), *rules])
+
+
+def _notes(manifest: Manifest) -> list[str]:
+    """Return a warning about a campaign that nothing ends."""
+    limits = [getattr(manifest.budget, name) for name in LIMITS]
+    limits += [getattr(manifest.stop_criteria, name) for name in ("max_iters", "plateau_window")]
+    if manifest.is_own or any(limits) or manifest.strategy.name == "grid" or points(manifest.space) is not None:
+        return []
+    reason = "only its target ends it" if manifest.stop_criteria.target is not None else "nothing ends it"
+    return [
+        f"no budget, and {reason}: 'hpc-agent campaign-budget {manifest.campaign_id} --max-tasks 100 --save' sets one"
+    ]
 
 
 def _manifest(request: CampaignInitRequest, created_at: str) -> Manifest:
@@ -136,7 +163,9 @@ def _manifest(request: CampaignInitRequest, created_at: str) -> Manifest:
             same[field_name] = getattr(request, field_name)
     metrics = request.metrics
     if not metrics and criteria.metric:
-        metrics = [Metric(name=criteria.metric, direction=criteria.direction or "minimize")]
+        if not (end := best_end(criteria.direction, criteria.metric)):
+            raise no_direction(criteria.metric, "stop_criteria.direction", "--direction maximize")
+        metrics = [Metric(name=criteria.metric, direction=LONG_WORDS[end])]  # type: ignore[arg-type]
     name: StrategyName = "quasi_random" if request.space else "own"
     strategy = Strategy(name=request.strategy or name, params=request.strategy_params)
     manifest = check_manifest(Manifest(**same, created_at=created_at, strategy=strategy, metrics=metrics))
@@ -149,8 +178,13 @@ def _manifest(request: CampaignInitRequest, created_at: str) -> Manifest:
     return manifest
 
 
-def _same(known: Manifest, wanted: Manifest, sources: list[Source]) -> None:
-    """Raise PreconditionFailed when a campaign of this id has other settings."""
+def _same(known: Manifest, wanted: Manifest, sources: list[Source], experiment_dir: str) -> None:
+    """Raise PreconditionFailed when a campaign of this id has other settings; limits that were raised since are none."""
+    if known.earlier_limits:
+        begun = known.earlier_limits[0]
+        known = msgspec.structs.replace(
+            known, budget=begun.budget, stop_criteria=begun.stop_criteria, earlier_limits=[]
+        )
     pairs = [(name, getattr(known, name), getattr(wanted, name)) for name in Manifest.__struct_fields__]
     other = [name for name, mine, yours in pairs if name != "seed_from" and mine != yours]
     if [(s.campaign_id, s.experiment_dir) for s in known.seed_from] != [
@@ -158,12 +192,25 @@ def _same(known: Manifest, wanted: Manifest, sources: list[Source]) -> None:
     ]:
         other.append("seed_from")
     if other:
+        see = f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id"
+        if {*other} <= {"budget", "stop_criteria"}:
+            see += f"; {_budget_command(known, wanted, experiment_dir)} changes its limits"
         raise PreconditionFailed(
             f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}",
             field="campaign_id",
-            remediation=f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id.",
+            remediation=f"{see}.",
             details={"differs": other},
         )
+
+
+def _budget_command(known: Manifest, wanted: Manifest, experiment_dir: str) -> str:
+    """Return the command that gives a campaign the limits that are wanted, where they are others and not none."""
+    given: dict[str, Any] = {}
+    for part in ("budget", "stop_criteria"):
+        mine, yours = (msgspec.to_builtins(getattr(one, part)) for one in (known, wanted))
+        given |= {name: value for name, value in yours.items() if value is not None and value != mine[name]}
+    request = CampaignBudgetRequest(campaign_id=known.campaign_id, experiment_dir=experiment_dir, save=True, **given)
+    return command_line("campaign-budget", request)
 
 
 def _seeds(

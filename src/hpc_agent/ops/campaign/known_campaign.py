@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.budget import Spent, spent_of
+from hpc_agent.campaign.budget import LIMITS, Spent, reached, spent_of
 from hpc_agent.campaign.journal import CampaignJournal, History
 from hpc_agent.campaign.manifest import (
     Budget,
@@ -18,13 +18,16 @@ from hpc_agent.campaign.manifest import (
     Strategy,
     check_manifest,
     manifest_path,
+    no_direction,
     read_manifest,
 )  # fmt: skip
-from hpc_agent.campaign.stopping import criterion
+from hpc_agent.campaign.stopping import Decision
 from hpc_agent.campaign.tagged import history_of, read_prior
 from hpc_agent.contract.primitive import Request
+from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import HpcError, JournalCorrupt, SchemaIncompat, SpecInvalid
 from hpc_agent.infra.transport import quote
+from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.run_request import Name
@@ -50,7 +53,7 @@ class Limits(CampaignScoped):
     max_iters: Annotated[Positive | None, doc(f"iterations that ended; {UNSET}")] = None
     metric: Annotated[str | None, doc(f"what target and plateau look at; {UNSET}")] = None
     target: Annotated[float | None, doc(f"value that ends the campaign; {UNSET}")] = None
-    direction: Annotated[Literal["minimize", "maximize"] | None, doc(UNSET)] = None
+    direction: Annotated[Direction | None, doc(f"of the metric; {UNSET}, else as the name says")] = None
     plateau_window: Annotated[Positive | None, doc(f"iterations without a better value; {UNSET}")] = None
     plateau_tolerance: Annotated[
         Annotated[float, Meta(ge=0)] | None, doc(f"a smaller improvement is none; {UNSET}")
@@ -82,12 +85,18 @@ class KnownCampaign:
 
     @property
     def metric(self) -> str | None:
-        return criterion(self.manifest)[0] if self.manifest.metrics else None
+        """Return the name of the metric that criteria and answers look at; None where it is not known."""
+        found = self.manifest.metric()
+        return found.name if found else None
 
 
 def driver_command(repo: RepoLayout, campaign_id: str) -> str:
     """Return the command that goes on with a campaign from any folder."""
-    return quote(["hpc-agent", "campaign-driver", "--experiment-dir", str(repo.root), "--campaign-id", campaign_id])
+    return quote(_command("driver", repo, campaign_id))
+
+
+def _command(verb: str, repo: RepoLayout, campaign_id: str) -> list[str]:
+    return ["hpc-agent", f"campaign-{verb}", "--experiment-dir", str(repo.root), "--campaign-id", campaign_id]
 
 
 def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] | None = None) -> KnownCampaign:
@@ -106,7 +115,7 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
     if manifest.is_own:
         history, told = history_of(mine, tables)
         spent = _spent_of_runs(repo, mine, tables, world.now())
-        manifest, missing = _with_metrics(manifest, request, history)
+        manifest, missing = _with_metrics(repo, manifest, request, history)
         notes = [*told, *missing, *notes]
     else:
         history = CampaignJournal(world, repo, request.campaign_id).history()
@@ -117,37 +126,65 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
     return KnownCampaign(repo, limited(manifest, request), history, spent, mine, notes, again)
 
 
+def raise_command(repo: RepoLayout, manifest: Manifest, found: Decision, spent: Spent) -> str:
+    """Return the command that doubles the limit at which a campaign has stopped; empty where none did."""
+    criteria = {"plateau": "plateau_window", "max_iters": "max_iters"}
+    name = reached(manifest.budget, spent) if found.reason == "budget" else criteria.get(found.reason)
+    if name is None:
+        return ""
+    if found.reason == "budget":
+        limit = max(getattr(manifest.budget, name), getattr(spent, LIMITS[name]))
+    else:
+        limit = getattr(manifest.stop_criteria, name)
+    flag = f"--{name.replace('_', '-')}"
+    return quote([*_command("budget", repo, manifest.campaign_id), flag, str(2 * limit), "--save"])
+
+
 def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
     """Return the manifest with the limits of the request over its own. Raises SpecInvalid where they do not fit."""
-    if not isinstance(request, Limits):
+    if not (given := limits_of(request)):
         return manifest
     parts: dict[str, Any] = {}
     for name, kind in (("stop_criteria", StopCriteria), ("budget", Budget)):
-        given = {field: getattr(request, field, None) for field in kind.__struct_fields__}
-        given = {field: value for field, value in given.items() if value is not None}
-        parts[name] = msgspec.structs.replace(getattr(manifest, name), **given)
+        mine = {field: value for field, value in given.items() if field in kind.__struct_fields__}
+        parts[name] = msgspec.structs.replace(getattr(manifest, name), **mine)
     return check_manifest(msgspec.structs.replace(manifest, **parts))
 
 
-def _with_metrics(manifest: Manifest, request: CampaignScoped, history: History) -> tuple[Manifest, list[str]]:
+def limits_of(request: CampaignScoped) -> dict[str, Any]:
+    """Return the limits that a request gives."""
+    names = set(Limits.__struct_fields__) - set(CampaignScoped.__struct_fields__)
+    given = {name: getattr(request, name, None) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _with_metrics(
+    repo: RepoLayout, manifest: Manifest, request: CampaignScoped, history: History
+) -> tuple[Manifest, list[str]]:
     """Return the manifest of a campaign whose tasks.py asks with the metric that is named, or the only one of its tables.
 
-    A note says so where one of several has to be named.
+    A note says so where one of several has to be named, or where nothing tells which of its values are better.
     """
     if manifest.metrics:
         return manifest, []
-    criteria = manifest.stop_criteria
-    named = getattr(request, "metric", None) or criteria.metric
+    given, criteria = limits_of(request), manifest.stop_criteria
+    named = given.get("metric") or criteria.metric
     found = sorted({name for trial in history.trials for name in trial.values})
     if named and found and named not in found:
         raise SpecInvalid(f"no iteration has a metric {named!r}; there are {', '.join(found)}", field="metric")
-    direction = getattr(request, "direction", None) or criteria.direction or "minimize"
-    names = [named] if named else found if len(found) == 1 else []
-    notes = (
-        [] if names or not found else [f"the best is not known: several metrics ({', '.join(found)}), none is named"]
+    name = named or (found[0] if len(found) == 1 else None)
+    end = best_end(given.get("direction") or criteria.direction, name)
+    if name and end:
+        metric = Metric(name=name, direction=LONG_WORDS[end])  # type: ignore[arg-type]
+        return msgspec.structs.replace(manifest, metrics=[metric]), []
+    if "metric" in given and name:
+        raise no_direction(name, "direction", "--direction maximize")
+    why = f"{name} may be minimized or maximized" if name else f"there are several metrics ({', '.join(found)})"
+    verb, save = (
+        ("campaign-budget", " --save") if manifest_path(repo, manifest.campaign_id).exists() else ("campaign-init", "")
     )
-    metrics = [Metric(name=name, direction=direction) for name in names]
-    return msgspec.structs.replace(manifest, metrics=metrics), notes
+    command = f"hpc-agent {verb} {manifest.campaign_id} --metric {quote([name or found[0]])} --direction maximize{save}"
+    return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"] if found else []
 
 
 def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:

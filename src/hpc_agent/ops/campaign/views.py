@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from hpc_agent.campaign.budget import Spent, remaining
-from hpc_agent.campaign.journal import CampaignJournal, Trial, counts_of
+from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of
 from hpc_agent.campaign.replay import replay
-from hpc_agent.campaign.stopping import Reason, Verdict
+from hpc_agent.campaign.stopping import Reason, Verdict, best_value, decision, headline
 from hpc_agent.campaign.strategies import other_libraries
+from hpc_agent.campaign.strategies.common import best_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, NeedsResolution, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
@@ -18,36 +19,39 @@ from hpc_agent.ops.campaign.known_campaign import (
     CampaignScoped,
     KnownCampaign,
     known_campaign,
+    raise_command,
 )  # fmt: skip
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.world import World
 
 SHOWN = 10
+REPLAYED = 100  # trials with a row in campaign-replay
 
 
-class CampaignStatusResult(Result):
+class CampaignStatusResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
-    goal: str
+    goal: str = ""
     strategy: str
     decision: Verdict
-    reason: Reason
-    detail: str
+    reason: Reason = ""
+    detail: str = ""
     iterations: int
-    trials: Annotated[dict[str, int], doc("number in each state")]
-    earlier_trials: Annotated[int, doc("of the campaigns that it was begun from")]
+    trials: Annotated[dict[str, int], doc("of this campaign, number in each state; stopped: ended themselves early")]
+    earlier_trials: Annotated[int, doc("of the campaigns that it was begun from; no other number counts them")] = 0
     best: Annotated[dict[str, Any] | None, doc("trial, run_id, task_id, params, values; null: none is usable")]
-    pareto_front: Annotated[list[dict[str, Any]], doc("of several metrics: trials that no other beats, at most 10")]
-    pareto_count: Annotated[int, doc("trials of the front")]
+    pareto_front: Annotated[
+        list[dict[str, Any]], doc("of several metrics: trials that no other beats, at most 10")
+    ] = []
+    pareto_count: Annotated[int, doc("trials of the front")] = 0
     in_flight: Annotated[list[str], doc("runs with trials that have not ended")]
     spent: Spent
-    remaining: Annotated[dict[str, float], doc("of each limit of the budget")]
-    history: Annotated[
-        list[dict[str, Any]], doc("the last 10 iterations: iteration, run_ids, states of trials, best so far")
-    ]
+    remaining: Annotated[dict[str, float], doc("of each limit of the budget")] = {}
+    history: Annotated[list[dict[str, Any]], doc("the last 10 iterations: iteration, states of trials, best so far")]
     run_ids: Annotated[list[str], doc("of the last 10 iterations")]
-    truncated: Annotated[bool, doc("history has not all iterations: see campaign-replay")]
-    next_command: str
+    truncated: Annotated[bool, doc("history has not all iterations: see campaign-replay")] = False
+    next_command: Annotated[str, doc("left out after a stop")] = ""
+    raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped")] = ""
     notes: list[str] = []
 
 
@@ -57,31 +61,41 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
     known = known_campaign(world, request)
     manifest, history = known.manifest, known.history
     verdict, command = decide(known)
-    best = history.best(manifest, known.metric) if known.metric else None
+    best = history.best(manifest)
     front = history.pareto_front(manifest) if len(manifest.metrics) > 1 else []
     rows = _iterations(known)
+    recent = [trial for row in rows[-SHOWN:] for trial in history.iterations[row["iteration"]]]
     return CampaignStatusResult(
         campaign_id=request.campaign_id,
         goal=manifest.goal,
         strategy=manifest.strategy.name,
         decision=verdict.decision,
         reason=verdict.reason,
-        detail=verdict.detail,
+        detail=headline(verdict, history),
         iterations=len(rows),
-        trials=counts_of(trial for trial in history.trials if trial.is_own),
-        earlier_trials=sum(not trial.is_own for trial in history.trials),
-        best=short(best),
-        pareto_front=[short(trial) or {} for trial in front[:SHOWN]],
+        trials=counts_of(history.own),
+        earlier_trials=len(history.earlier),
+        best=best.short() if best else None,
+        pareto_front=[trial.short() for trial in front[:SHOWN]],
         pareto_count=len(front),
         in_flight=list(history.open_runs),
         spent=known.spent,
         remaining=remaining(manifest.budget, known.spent),
         history=rows[-SHOWN:],
-        run_ids=[run_id for row in rows[-SHOWN:] for run_id in row["run_ids"]],
+        run_ids=list(dict.fromkeys(trial.run_id for trial in recent if trial.run_id)),
         truncated=len(rows) > SHOWN or len(front) > SHOWN,
         next_command=command,
-        notes=[*known.notes, *_libraries(known)],
+        raise_command=raise_command(known.repo, manifest, verdict, known.spent),
+        notes=[*known.notes, *_libraries(known), *_earlier_best(known, best)],
     )
+
+
+def _earlier_best(known: KnownCampaign, best: Trial | None) -> list[str]:
+    """Return a sentence about a trial of an earlier campaign that is better than any of this one; of one metric alone."""
+    found = best_of(known.manifest, known.history.earlier) if len(known.manifest.metrics) == 1 else None
+    if found is None or (best and best_of(known.manifest, [best, found]) is best):
+        return []
+    return [f"a trial of an earlier campaign is better: {found.origin.removeprefix(SEEDED)} with {found.values}"]
 
 
 def _libraries(known: KnownCampaign) -> list[str]:
@@ -92,33 +106,15 @@ def _libraries(known: KnownCampaign) -> list[str]:
         return [f"{error.message}. {error.remediation}"]
 
 
-def short(trial: Trial | None) -> dict[str, Any] | None:
-    """Return what an answer has of a trial; None for none."""
-    if trial is None:
-        return None
-    found = {"trial": trial.number, "run_id": trial.run_id, "params": trial.params, "values": trial.values}
-    return found | ({"task_id": trial.task_id} if trial.task_id >= 0 else {})
-
-
 def _iterations(known: KnownCampaign) -> list[dict[str, Any]]:
     """Return a row for each iteration, in order; ``best`` is the best value so far."""
-    manifest = known.manifest
-    usable = {trial.number for trial in known.history.ranked(manifest, known.metric)} if known.metric else set()
-    sign = -1 if known.metric and _direction(known) == "maximize" else 1
-    best: float | None = None
+    usable = {trial.number for trial in known.history.ranked(known.manifest)}
+    so_far: list[Trial] = []
     rows = []
     for number, trials in known.history.iterations.items():
-        losses = [sign * trial.values[known.metric] for trial in trials if known.metric and trial.number in usable]
-        best = min([*losses, *([] if best is None else [best])], default=None)
-        runs = list(dict.fromkeys(trial.run_id for trial in trials if trial.run_id))
-        rows.append(
-            {"iteration": number, "run_ids": runs, **counts_of(trials), "best": None if best is None else sign * best}
-        )
+        so_far += [trial for trial in trials if trial.number in usable]
+        rows.append({"iteration": number, **counts_of(trials), "best": best_value(known.manifest, so_far)})
     return rows
-
-
-def _direction(known: KnownCampaign) -> str:
-    return next(one.direction for one in known.manifest.metrics if one.name == known.metric)
 
 
 class CampaignListRequest(Request):
@@ -139,24 +135,26 @@ def campaign_list(request: CampaignListRequest, world: World) -> CampaignListRes
     runs, problems = journal.all()
     tagged = {run.campaign_id for run in runs if run.campaign_id}
     folders = [path.parent.name for path in (repo.hpc / "campaigns").glob("*/*.json")]
-    found, errors = [], [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
+    rows, errors = [], [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
     for name in sorted({*tagged, *folders}):
         try:
             known = known_campaign(world, CampaignScoped(campaign_id=name, experiment_dir=request.experiment_dir), runs)
         except HpcError as error:
             errors.append(PartialError(code=error.error_code, detail=error.message))
             continue
-        best = known.history.best(known.manifest, known.metric) if known.metric else None
+        best = known.history.best(known.manifest)
         row: dict[str, Any] = {
             "campaign_id": name,
             "goal": known.manifest.goal,
             "strategy": known.manifest.strategy.name,
         }
-        row |= {"iterations": len(known.history.iterations), **counts_of(t for t in known.history.trials if t.is_own)}
+        row |= {"iterations": len(known.history.iterations), **counts_of(known.history.own)}
         row |= {"best": {known.metric: best.values[known.metric]}} if best and known.metric else {}
-        row |= {"stopped": known.history.stopped.reason} if known.history.stopped else {}
-        found.append({key: value for key, value in row.items() if value != ""})
-    return CampaignListResult(campaigns=found, partial_errors=errors)
+        row |= (
+            {"stopped": found.reason} if (found := decision(known.manifest, known.history, known.spent)).stops else {}
+        )
+        rows.append({key: value for key, value in row.items() if value != ""})
+    return CampaignListResult(campaigns=rows, partial_errors=errors)
 
 
 class CampaignReplayRequest(CampaignScoped):
@@ -164,16 +162,18 @@ class CampaignReplayRequest(CampaignScoped):
     verify: Annotated[bool, doc("ask for their trials again from the journal, and compare")] = False
 
 
-class CampaignReplayResult(Result):
+class CampaignReplayResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
     total_iterations: int
     returned: int
     iterations: Annotated[
         list[dict[str, Any]],
-        doc("oldest first: iteration, run_id, submitted_at, status, metrics (means), trials (number, params, values)"),
+        doc("oldest first: iteration, run_id, submitted_at, status, metrics (means), trials (rows)"),
     ]
-    verified: Annotated[int, doc("trials that were asked again")] = 0
-    different: Annotated[list[dict[str, Any]], doc("those that came out otherwise; at most 10")] = []
+    columns: Annotated[list[str], doc("of the rows: trial, parameters, metrics, state, and why where a trial failed")]
+    truncated: Annotated[bool, doc("only the last 100 trials are shown: the journal has all")] = False
+    verified: Annotated[int | None, doc("trials that were asked again")] = None
+    different: Annotated[list[dict[str, Any]] | None, doc("those that came out otherwise; at most 10")] = None
     notes: list[str] = []
 
 
@@ -181,39 +181,60 @@ class CampaignReplayResult(Result):
 def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignReplayResult:
     """Show the last iterations with their trials; with ``verify`` ask for the trials again and compare. Asks no cluster."""
     known = known_campaign(world, request)
-    numbers = list(known.history.iterations)[-request.last_n :]
-    shown = [_replayed(number, known.history.iterations[number]) for number in numbers]
-    asked = 0
-    different: list[dict[str, Any]] = []
+    iterations = known.history.iterations
+    numbers = list(iterations)[-request.last_n :]
+    trials = [trial for number in numbers for trial in iterations[number]]
     if request.verify and known.manifest.is_own:
         raise SpecInvalid(
             "tasks.py chose the trials of this campaign: there is no strategy to ask again", field="verify"
         )
-    if request.verify and numbers:
-        first = known.history.iterations[numbers[0]][0].number
+    asked: int | None = None
+    different: list[dict[str, Any]] | None = None
+    if request.verify and trials:
         events = CampaignJournal(world, known.repo, request.campaign_id).events()
-        asked, different = replay(known.manifest, events, first)
+        asked, found = replay(known.manifest, events, trials[0].number)
+        different = found[:SHOWN]
+    params, metrics = (
+        list(dict.fromkeys(name for trial in trials for name in getattr(trial, part))) for part in ("params", "values")
+    )
+    first = trials[-REPLAYED:][0].number if trials else 0
     return CampaignReplayResult(
         campaign_id=request.campaign_id,
-        total_iterations=len(known.history.iterations),
-        returned=len(shown),
-        iterations=shown,
+        total_iterations=len(iterations),
+        returned=len(numbers),
+        iterations=[_replayed(number, iterations[number], params, metrics, first) for number in numbers],
+        columns=["trial", *params, *metrics, "state"],
+        truncated=len(trials) > REPLAYED,
         verified=asked,
-        different=different[:SHOWN],
+        different=different,
         notes=[*known.notes, *_libraries(known)],
     )
 
 
-def _replayed(number: int, trials: list[Trial]) -> dict[str, Any]:
+def _replayed(number: int, trials: list[Trial], params: list[str], metrics: list[str], first: int) -> dict[str, Any]:
+    """Return an iteration; rows for its trials from number ``first`` on."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    names = sorted({name for trial in complete for name in trial.values})
-    values = {name: [trial.values[name] for trial in complete if name in trial.values] for name in names}
-    rows = [{"trial": t.number, "state": t.state, "params": t.params, "values": t.values, "why": t.why} for t in trials]
+    values = {name: [trial.values[name] for trial in complete if name in trial.values] for name in metrics}
     return {
         "iteration": number,
         "run_id": trials[0].run_id,
         "submitted_at": iso(trials[0].asked_at),
         "status": "in_flight" if any(trial.is_open for trial in trials) else "complete" if complete else "failed",
-        "metrics": {name: sum(found) / len(found) for name, found in values.items()},
-        "trials": [{key: value for key, value in row.items() if value not in ("", {})} for row in rows],
+        "metrics": {name: _short(sum(found) / len(found)) for name, found in values.items() if found},
+        "trials": [
+            [
+                t.number,
+                *(_short(t.params.get(name)) for name in params),
+                *(_short(t.values.get(name)) for name in metrics),
+                t.state,
+                *([t.why] if t.why else []),
+            ]
+            for t in trials
+            if t.number >= first
+        ],
     }
+
+
+def _short(value: Any) -> Any:
+    """Return a number with the digits that tell trials apart; anything else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from hpc_agent import errors
+from hpc_agent.campaign.journal import counts_of
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit
 from hpc_agent.contract.primitive import Effect, primitive
@@ -54,7 +55,7 @@ def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDri
     repo = experiment_root(world.cwd, request.experiment_dir)
     manifest = read_manifest(repo, request.campaign_id)
     if request.dry_run:
-        return _dry_run(world, repo, manifest)
+        return _dry_run(_driver_of(world, repo, manifest), request)
     with _lock(repo, manifest) as is_mine:
         if not is_mine:
             detail = "another driver is at work on this campaign"
@@ -74,11 +75,13 @@ def _driver_of(world: World, repo: RepoLayout, manifest: Manifest) -> Driver:
     return OwnCampaign(world, repo, manifest)
 
 
-def _dry_run(world: World, repo: RepoLayout, manifest: Manifest) -> CampaignDriverResult:
-    driver = _driver_of(world, repo, manifest)
+def _dry_run(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResult:
     step = driver.next()
     answer = driver.answer(step, 0)
-    if driver.history.open_runs:
+    again = driver.failed_again() if request.retry_failed else []
+    if again:
+        answer.decision, answer.detail = "continue", f"next: ask {len(again)} failed trials again, and submit them"
+    elif driver.history.open_runs:
         answer.detail = f"next: one look at {len(driver.history.open_runs)} open runs"
     elif isinstance(step, AskNow):
         answer.decision, answer.detail = "continue", f"next: ask and submit {len(step.asks)} trials"
@@ -111,7 +114,7 @@ def _loop(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResul
         try:
             step = driver.tick()
             pace.saw(driver.acted > before, driver.look_within_sec())
-            counts = driver.counts()
+            counts = counts_of(driver.history.own)
             world.progress.update("campaign", total=sum(counts.values()), **counts)
         except REPEATED as error:
             if not pace.outage.goes_on(error, answered=ticks > 0):

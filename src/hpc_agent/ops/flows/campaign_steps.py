@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, Trial, apply
-from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, next_step, tell_of
+from hpc_agent.campaign.budget import Spent, spent_of
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, apply, counts_of
+from hpc_agent.campaign.manifest import Manifest, read_manifest
+from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, Wait, next_step, tell_of
+from hpc_agent.campaign.stopping import Decision, headline
 from hpc_agent.contract.primitive import PartialError, Result
+from hpc_agent.ops.campaign.known_campaign import raise_command
 from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout
@@ -18,7 +20,7 @@ from hpc_agent.world import World
 RUNS_SHOWN = 10
 
 
-class CampaignDriverResult(Result):
+class CampaignDriverResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
     decision: Annotated[str, doc("wait_in_flight, stop_converged, ..., or at_work: another driver has the campaign")]
     reason: Annotated[str, doc("of a stop: target, plateau, max_iters, budget, abort, exhausted")] = ""
@@ -27,19 +29,19 @@ class CampaignDriverResult(Result):
     asked: int = 0
     submitted: Annotated[list[str], doc("runs of this call, the last ten")] = []
     runs: Annotated[int, doc("number of the runs of this call")] = 0
-    trials: Annotated[dict[str, int], doc("number in each state")] = {}
-    best: Annotated[dict[str, Any] | None, doc("trial, values, params; of several metrics the best by the first")] = (
-        None
-    )
+    trials: Annotated[dict[str, int], doc("of this campaign, number in each state")] = {}
+    earlier_trials: Annotated[int, doc("of the campaigns that it was begun from")] = 0
+    best: Annotated[dict[str, Any] | None, doc("trial, run_id, task_id, params, values")] = None
     ticks: int = 0
     next_step: str = ""
+    raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped")] = ""
 
 
 class Driver:
     """A campaign with its journal, its history, and what this call has done."""
 
     def __init__(self, world: World, repo: RepoLayout, manifest: Manifest) -> None:
-        self.world, self.manifest = world, manifest
+        self.world, self.repo, self.manifest = world, repo, manifest
         self.runs = CampaignRuns(world, repo, manifest)
         self.journal = CampaignJournal(world, repo, manifest.campaign_id)
         self.history = self.journal.history()
@@ -56,8 +58,12 @@ class Driver:
     def next(self) -> Step:
         return next_step(self.manifest, self.history, self.world.now())
 
+    def spent(self) -> Spent:
+        return spent_of(self.history, self.world.now())
+
     def tick(self) -> Step:
         """Tell what has ended, then do next steps until the campaign waits or stops. Return the last step."""
+        self.manifest = read_manifest(self.repo, self.manifest.campaign_id)  # its limits may have changed
         for line in self.runs.begun(self.history):
             self._write([line])
             self.submitted.append(line.run_id)
@@ -72,7 +78,7 @@ class Driver:
                 self._write([line])
                 self.submitted.append(line.run_id)
             else:
-                if isinstance(step, Stop) and self.history.stopped is None:
+                if isinstance(step, Stop) and step.is_new(self.history):
                     self._write([step.line])
                 return step
 
@@ -125,14 +131,20 @@ class Driver:
 
     def retry_failed(self) -> None:
         """Ask every failed trial of this campaign once more."""
+        lines = self.failed_again()
+        self._write(lines)
+        self.asked += len(lines)
+
+    def failed_again(self) -> list[Ask]:
+        """Return an ask for each failed trial of this campaign that was not asked again yet."""
         tried = {trial.origin for trial in self.history.trials}
-        failed = [trial for trial in self.history.trials if trial.state == "failed" and trial.is_own]
-        again = [trial for trial in failed if f"again:{trial.number}" not in tried]
+        failed = [trial for trial in self.history.own if trial.state == "failed"]
         first, iteration = len(self.history.trials), self.history.next_iteration
-        lines = [_again(trial, first + place, iteration) for place, trial in enumerate(again)]
-        if lines:
-            self._write(lines)
-            self.asked += len(lines)
+        again = [(trial, f"again:{trial.number}") for trial in failed if f"again:{trial.number}" not in tried]
+        return [
+            Ask(trial=first + place, iteration=iteration, params=trial.params, attrs=trial.attrs, origin=origin)
+            for place, (trial, origin) in enumerate(again)
+        ]
 
     def look_within_sec(self) -> float | None:
         """Return the seconds after which a look would come late, by the mean time of the trials so far."""
@@ -144,31 +156,24 @@ class Driver:
             return mean * max(1, self.manifest.ahead) / self.manifest.width / 2
         return mean / 10
 
-    def counts(self) -> dict[str, int]:
-        return dict(Counter(trial.state for trial in self.history.trials))
-
     def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
-        verdict = getattr(step, "decision", None)
+        verdict = step.decision if isinstance(step, Stop | Wait) else Decision(decision="continue")
         best, campaign_id = self.history.best(self.manifest), self.manifest.campaign_id
         verb = "status" if isinstance(step, Stop) else "driver"
         return CampaignDriverResult(
             campaign_id=campaign_id,
-            decision=verdict.decision if verdict else "continue",
-            reason=verdict.reason if verdict else "",
-            detail=verdict.detail if verdict else "",
+            decision=verdict.decision,
+            reason=verdict.reason,
+            detail=headline(verdict, self.history),
             told=self.told,
             asked=self.asked,
             submitted=self.submitted[-RUNS_SHOWN:],
             runs=len(self.submitted),
-            trials=self.counts(),
-            best={"trial": best.number, "values": best.values, "params": best.params} if best else None,
+            trials=counts_of(self.history.own),
+            earlier_trials=len(self.history.earlier),
+            best=best.short() if best else None,
             ticks=ticks,
             next_step=self.person_first or f"hpc-agent campaign-{verb} --campaign-id {campaign_id}",
+            raise_command=raise_command(self.repo, self.manifest, verdict, self.spent()),
             partial_errors=self.problems,
         )
-
-
-def _again(trial: Trial, number: int, iteration: int) -> Ask:
-    return Ask(
-        trial=number, iteration=iteration, params=trial.params, attrs=trial.attrs, origin=f"again:{trial.number}"
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hpc_agent.campaign.budget import Spent
+from hpc_agent.campaign.journal import Ask
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.step import Stop, Wait
 from hpc_agent.campaign.stopping import decision, stop
@@ -31,10 +33,13 @@ class OwnCampaign(Driver):
 
     def next(self) -> Stop | Wait:
         """Return what the files of this machine say of the campaign."""
-        known = known_campaign(self.world, self._scope)
+        self.known = known = known_campaign(self.world, self._scope)
         self.manifest, self.history = known.manifest, known.history
         found = decision(self.manifest, self.history, known.spent)
         return Stop(found) if found.stops else Wait(found, [])
+
+    def spent(self) -> Spent:
+        return self.known.spent
 
     def tick(self) -> Stop | Wait:
         """Aggregate the run that has ended, and submit what tasks.py asks after it. Return the last step."""
@@ -76,7 +81,7 @@ class OwnCampaign(Driver):
         self.asked += sent.total_tasks
         return ""
 
-    def retry_failed(self) -> None:
+    def failed_again(self) -> list[Ask]:
         """Raise PreconditionFailed: the failed tasks of its runs are submitted again by resubmit."""
         raise PreconditionFailed(
             "the trials of this campaign are those of its tasks.py",
