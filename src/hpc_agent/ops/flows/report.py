@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.ops.campaign.decisions import decide
@@ -28,10 +29,7 @@ class ReportRequest(RunScoped):
 
     campaign: Annotated[Name | None, doc("a campaign instead of a run; see campaign-list")] = None
     metric: Annotated[str | None, doc("the metric that comes first; by default the one whose name says so")] = None
-    direction: Annotated[
-        Literal["min", "max"] | None,
-        doc("which values of the metric are better; by default from its name, or manifest"),
-    ] = None
+    direction: Annotated[Direction, doc("which values of the metric are better; auto: by manifest or name")] = "auto"
     replicates: Annotated[
         list[str] | None, doc("parameters that only repeat; by default seed, fold and others of such a name")
     ] = None

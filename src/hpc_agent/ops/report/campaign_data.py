@@ -11,7 +11,7 @@ from hpc_agent.campaign.journal import SEEDED, History, Trial, counts_of, feasib
 from hpc_agent.campaign.manifest import Manifest, Parameter
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
-from hpc_agent.node.shared.metric_names import direction_of, main_metric
+from hpc_agent.node.shared.metric_names import best_end, main_metric, sign_of
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
 from hpc_agent.view.report.numbers import cell, count, moment, number
 
@@ -24,7 +24,7 @@ def campaign_data(
     spent: Spent,
     now: float,
     metric: str | None,
-    direction: str | None,
+    direction: str,
     onward: str = "",
 ) -> ReportData:
     """Return the document of a campaign's page; ``now`` is in seconds since the epoch. Raises SpecInvalid for the metric.
@@ -38,10 +38,9 @@ def campaign_data(
         message = f"no trial of '{manifest.campaign_id}' has a metric '{metric}'"
         raise SpecInvalid(message, field="metric", remediation=remedy)
     main = metric or manifest.stop_criteria.metric or next(iter(known), None) or main_metric(names)
-    if direction is None and main:
-        told = known.get(main)
-        direction = {"minimize": "min", "maximize": "max"}[told] if told else direction_of(main)
-    own = [trial for trial in history.trials if trial.is_own]
+    told = known.get(main or "") if direction == "auto" else direction
+    better = best_end(told, main)
+    own = history.own
     ended = [trial for trial in history.trials if trial.values]
     points = [(trial.params, trial.values) for trial in ended if trial.state == "complete"]
     logarithmic = [name for name, parameter in manifest.space.items() if parameter.log]
@@ -57,7 +56,7 @@ def campaign_data(
     return ReportData(
         kind="campaign",
         title=manifest.campaign_id,
-        about=_about(manifest, history, own),
+        about=_about(manifest, history),
         made_at=now,
         version=__version__,
         noun="trial",
@@ -65,11 +64,11 @@ def campaign_data(
         counts=counts_of(own),
         gaps=_gaps(own, manifest, onward),
         main=main,
-        direction=direction,
+        direction=better,
         rows=binning.table_rows(_rows(ended, manifest, history, main), main),
         binned=binning.binned(points, main, logarithmic),
         provenance=_provenance(manifest, history),
-        campaign=_history(manifest, history, spent, main, direction),
+        campaign=_history(manifest, history, spent, main, better),
         left_out=left_out,
     )
 
@@ -108,14 +107,14 @@ def _state(trial: Trial, manifest: Manifest) -> str:
 
 def _ranked(manifest: Manifest, history: History, main: str | None) -> list[Trial]:
     """Return the trials of which one is the best: those that the campaign ranks."""
-    trials = history.ranked(manifest) if manifest.metrics else [t for t in history.trials if t.state == "complete"]
+    trials = history.ranked(manifest) or [trial for trial in history.own if trial.state == "complete"]
     return [trial for trial in trials if main in trial.values]
 
 
-def _about(manifest: Manifest, history: History, own: list[Trial]) -> str:
+def _about(manifest: Manifest, history: History) -> str:
     told = f"strategy {manifest.strategy.name}, {count(len(history.iterations), 'iteration')}"
-    if earlier := len(history.trials) - len(own):
-        told += f", {count(earlier, 'more trial')} known from earlier campaigns"
+    if history.earlier:
+        told += f", {count(len(history.earlier), 'more trial')} known from earlier campaigns"
     told += f", stopped ({history.stopped.reason}): {history.stopped.detail}" if history.stopped else ""
     return f"{manifest.goal} \N{EN DASH} {told}" if manifest.goal else told
 
@@ -149,7 +148,7 @@ def _history(manifest: Manifest, history: History, spent: Spent, main: str | Non
         iterations=len(history.iterations),
         core_hours=spent.core_hours,
         failed=[trial.number for trial in history.trials if trial.state == "failed"],
-        earlier=sum(not trial.is_own for trial in history.trials),
+        earlier=len(history.earlier),
     )
     ranked = {trial.number for trial in _ranked(manifest, history, main)}
     criteria = manifest.stop_criteria
@@ -159,8 +158,8 @@ def _history(manifest: Manifest, history: History, spent: Spent, main: str | Non
         if value is None:
             continue
         (told.trials if trial.state == "complete" else told.early).append((trial.number, value))
-        is_better = not told.best or (value < told.best[-1][1] if direction == "min" else value > told.best[-1][1])
-        if trial.number in ranked and direction and is_better:
+        sign = sign_of(direction) if direction and trial.number in ranked else 0
+        if sign and (not told.best or sign * value < sign * told.best[-1][1]):
             told.best.append((trial.number, value))
     if len(manifest.metrics) > 1:
         first, second = (metric.name for metric in manifest.metrics[:2])

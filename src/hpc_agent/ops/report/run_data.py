@@ -6,7 +6,7 @@ from typing import Any
 
 from hpc_agent import __version__
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat, SpecInvalid
-from hpc_agent.node.shared.metric_names import direction_of
+from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.run_status import next_step
@@ -39,7 +39,7 @@ def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) 
     return found
 
 
-def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | None) -> ReportData:
+def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -> ReportData:
     """Return the document of a run's page."""
     run_id, state = run.record.run_id, found["state"]
     try:
@@ -71,7 +71,7 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         stopped_early=state["stopped_early"],
         gaps=_gaps(run_id, found),
         main=found["main"],
-        direction=direction or (direction_of(found["main"]) if found["main"] else None),
+        direction=best_end(direction, found["main"]),
         replicates=found["replicates"],
         rows=found["rows"],
         binned=found["binned"],

@@ -66,7 +66,7 @@ def _done(data: ReportData) -> str:
         return f"No {data.noun} has been asked yet"
     told = [f"{early:,} of them ended early"] if early else []
     told += [f"{data.counts[name]:,} {STATES[name]}" for name in list(STATES)[1:] if data.counts.get(name)]
-    done = f"{complete:,} of {count(data.total, data.noun)} {'is' if complete == 1 else 'are'} complete"
+    done = f"{complete:,} of {count(data.total, data.noun)} {'is' if 1 in (complete, data.total) else 'are'} complete"
     if complete == data.total:
         done = f"All {count(data.total, data.noun)} are complete" if complete > 1 else f"The {data.noun} is complete"
     return ", ".join([done, *told])
