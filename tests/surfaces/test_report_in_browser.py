@@ -233,5 +233,6 @@ def test_hostile_names_and_values_open_without_harm(opened, tmp_path):
         assert tab.title().startswith("<script>")
         tab.locator("#filter").fill(f"same>0 {names[3]}=1")
         assert tab.locator("#rows-told").inner_text().startswith("Rows 1 to")
-        for name in names[:4]:
-            tab.locator("#explore-metric").select_option(label=name)
+        for place in range(tab.locator("#explore-metric option").count()):
+            tab.locator("#explore-metric").select_option(index=place)
+            assert tab.locator("#explore-each svg").count() >= 4

@@ -296,6 +296,14 @@ def test_a_run_without_a_result_has_a_page():
     check(page)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([0.5], "acc: 0.5 at x = 0"), ([0.5, 0.5], "acc is 0.5 in every row"), ([0.5, 0.7], "Highest acc: 0.7 at x = 1")],
+)
+def test_the_best_is_called_so_only_among_others(values, said):
+    assert headline(report_of([({"x": n}, {"acc": value}) for n, value in enumerate(values)])).endswith(f". {said}.")
+
+
 def test_one_task_and_values_beyond_every_scale():
     for values in ([1.0], [0.0, 0.0], [1e308, -1e308], [5e-324, 1e300], [3.0, 3.0, 3.0]):
         points = [({"x": value, "y": -value, "k": "a"}, {"acc": value}) for value in values]

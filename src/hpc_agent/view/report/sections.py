@@ -53,8 +53,10 @@ def headline(data: ReportData) -> str:
     if not data.direction:
         return f"{done}. {data.main} lies between {number(min(values))} and {number(max(values))}."
     best = results.words_of(data, results.ranked(data)[0])
-    word = "Lowest" if data.direction == "min" else "Highest"
-    told = f"{done}. {word} {data.main}: {number(values[0])}{f' at {best}' if best else ''}."
+    if len(set(values)) == 1 < len(values):
+        return f"{done}. {data.main} is {number(values[0])} in every row."
+    word = "" if len(values) == 1 else "Lowest " if data.direction == "min" else "Highest "
+    told = f"{done}. {word}{data.main}: {number(values[0])}{f' at {best}' if best else ''}."
     if data.campaign and data.campaign.front:
         told += f" {count(len(data.campaign.front), 'trial')} on the Pareto front."
     return told
