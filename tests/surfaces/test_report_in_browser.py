@@ -110,6 +110,8 @@ def test_the_page_of_a_run(run_page, opened):
     assert plain.locator("svg:visible").count() >= 6
     assert plain.locator(".controls:visible").count() == 0, "nothing is shown that only a script could answer"
     tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 794, "height": 1123})  # A4
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 794
     assert tab.locator("nav").is_hidden()
     assert tab.locator("#table").is_visible()
 
