@@ -12,8 +12,11 @@ from experiment import make_repo, submit, watch
 
 from hpc_agent.campaign.journal import Ask, CampaignJournal, Submitted, Tell
 from hpc_agent.campaign.manifest import Manifest, Metric, Parameter, write_manifest
+from hpc_agent.node.shared import binning
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.view.report import numbers
+from hpc_agent.view.report.data import Gap, ReportData
+from hpc_agent.view.report.page import render
 from hpc_agent.world import World
 
 HOSTILE = "<img src=x onerror=document.title='hit'>"
@@ -107,6 +110,8 @@ def test_the_page_of_a_run(run_page, opened):
     assert plain.locator("svg:visible").count() >= 6
     assert plain.locator(".controls:visible").count() == 0, "nothing is shown that only a script could answer"
     tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 794, "height": 1123})  # A4
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 794
     assert tab.locator("nav").is_hidden()
     assert tab.locator("#table").is_visible()
 
@@ -164,7 +169,7 @@ def test_the_page_of_a_campaign(run_cli, tmp_path, opened):
         "rate": Parameter(type="float", low=1e-4, high=1.0, log=True),
         "depth": Parameter(type="int", low=1, high=3),
     }
-    metrics = [Metric(name="accuracy", direction="maximize"), Metric(name="mb")]
+    metrics = [Metric(name="accuracy", direction="maximize"), Metric(name="mb", direction="minimize")]
     write_manifest(RepoLayout(repo), Manifest(campaign_id="study", goal="How deep?", space=space, metrics=metrics))
     journal = CampaignJournal(World(cwd=repo), RepoLayout(repo), "study")
     for n in range(20):
@@ -178,7 +183,9 @@ def test_the_page_of_a_campaign(run_cli, tmp_path, opened):
         )
     answer = run_cli("report", "--campaign", "study", cwd=repo).data
     assert (
-        answer["headline"] == "19 of 20 trials are complete, 1 failed. Highest accuracy: 1 at depth = 1, rate = 0.7586."
+        answer["headline"]
+        == "19 of 20 trials are complete, 1 failed. Highest accuracy: 1 at depth = 1, rate = 0.7586. "
+        "3 trials on the Pareto front."
     )
     assert answer["run_id"] is None
     from axe_playwright_python.sync_playwright import Axe
@@ -192,3 +199,42 @@ def test_the_page_of_a_campaign(run_cli, tmp_path, opened):
     refused = run_cli("report", "--campaign", "study", "--metric", "loss", cwd=repo)
     assert (refused.envelope["error_code"], refused.envelope["field"]) == ("spec_invalid", "metric")
     assert "accuracy, mb" in refused.envelope["remediation"]
+
+
+def test_hostile_names_and_values_open_without_harm(opened, tmp_path):
+    """Names that are markup, long, right to left; values of any size and length: no alert, no error, no violation."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    names = [
+        "<script>document.title='hit'</script>",
+        "q\"uo'te",
+        "\u05e9\u05dc\u05d5\u05dd \u202eback",
+        "__proto__",
+        "x" * 300,
+    ]
+    points = [
+        ({name: n % 3 if at % 2 else f"{name}{n % 2}" * 20 for at, name in enumerate(names)},
+         {**dict.fromkeys(names, (-1) ** n * 10.0 ** (n * 25 - 300)), "same": 1.0})
+        for n in range(24)
+    ]  # fmt: skip
+    rows = [
+        {"kwargs": kwargs, "count": 1, "metrics": {n: {"mean": v, "std": None, "count": 1} for n, v in values.items()}}
+        for kwargs, values in points
+    ]
+    data = ReportData(
+        kind="run", title=names[0], about=names[2], made_at=0.0, version="1", noun="task", total=30,
+        counts={"complete": 24, "running": 6}, gaps=[Gap(what=names[0], tasks="24-29", command=names[1])], main=names[0],
+        direction="min", rows=binning.table_rows(rows, names[0]), binned=binning.binned(points, names[0]),
+    )  # fmt: skip
+    page = tmp_path / "page.html"
+    page.write_text(render(data)[0])
+    for width in WIDTHS:
+        tab = opened(page, width)
+        assert Axe().run(tab).response["violations"] == []
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.title().startswith("<script>")
+        tab.locator("#filter").fill(f"same>0 {names[3]}=1")
+        assert tab.locator("#rows-told").inner_text().startswith("Rows 1 to")
+        for place in range(tab.locator("#explore-metric option").count()):
+            tab.locator("#explore-metric").select_option(index=place)
+            assert tab.locator("#explore-each svg").count() >= 4

@@ -10,14 +10,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hpc_agent.campaign.budget import Spent
+from hpc_agent.campaign.journal import fold
+from hpc_agent.campaign.manifest import Manifest, Metric, Parameter
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import main_metric
+from hpc_agent.ops.report.campaign_data import campaign_data
 from hpc_agent.view.report import numbers
 from hpc_agent.view.report.charts.effects import apart
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
 from hpc_agent.view.report.markup import escaped, tag
 from hpc_agent.view.report.page import render
 from hpc_agent.view.report.plot import Plot, Scale, axis_scale, centres
+from hpc_agent.view.report.sections import headline
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><b>", "a&b;", "'quoted'", "\u202eback",
            "</template>", "{{x}}", "\x00nul", "-->", "]]>", "\ud800"]  # fmt: skip
@@ -97,6 +102,7 @@ def test_numbers_for_readers(value, digits, text):
 def test_a_mean_has_as_many_decimals_as_its_deviation():
     assert numbers.spread(0.97021, 0.00734) == "0.9702 ± 0.0073"
     assert numbers.spread(-123.456, 12.3) == "−123 ± 12"
+    assert numbers.spread(966.51, 234.0) == "970 ± 230"
     assert numbers.spread(0.08, 0.0) == "0.08 ± 0"
     assert numbers.duration(60) == "1\N{NO-BREAK SPACE}min"
     assert numbers.duration(90) == "90\N{NO-BREAK SPACE}s"
@@ -290,9 +296,68 @@ def test_a_run_without_a_result_has_a_page():
     check(page)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([0.5], "acc: 0.5 at x = 0"), ([0.5, 0.5], "acc is 0.5 in every row"), ([0.5, 0.7], "Highest acc: 0.7 at x = 1")],
+)
+def test_the_best_is_called_so_only_among_others(values, said):
+    assert headline(report_of([({"x": n}, {"acc": value}) for n, value in enumerate(values)])).endswith(f". {said}.")
+
+
 def test_one_task_and_values_beyond_every_scale():
     for values in ([1.0], [0.0, 0.0], [1e308, -1e308], [5e-324, 1e300], [3.0, 3.0, 3.0]):
         points = [({"x": value, "y": -value, "k": "a"}, {"acc": value}) for value in values]
         page, _ = render(report_of(points, usage=usage_of([abs(value) for value in values])))
         check(page)
         assert not re.search(r"\b(nan|inf)\b", re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL))
+
+
+# ---------------------------------------------------------------- campaigns
+
+
+def campaign_of(trials, **manifest):
+    """The document of a campaign whose trials are (origin, state, loss)."""
+    events = []
+    for n, (origin, state, loss) in enumerate(trials):
+        iteration = -1 if origin.startswith("seed:") else 0
+        events.append(
+            {"event": "ask", "trial": n, "iteration": iteration, "params": {"rate": 0.1 * (n + 1)}, "origin": origin}
+        )
+        if state:
+            events.append(
+                {"event": "tell", "trial": n, "state": state, "values": {"loss": loss} if loss is not None else {}}
+            )
+    space = {"rate": Parameter(type="float", low=0.05, high=1.0, log=True)}
+    found = Manifest(campaign_id="c", space=space, metrics=[Metric(name="loss", direction="minimize")], **manifest)
+    return campaign_data(found, fold(events), Spent(), 0.0, None, "auto", "hpc-agent campaign-driver --campaign-id c")
+
+
+def test_only_final_values_of_the_campaign_itself_may_be_the_best():
+    trials = [("seed:old/3", "complete", 0.1), ("tpe", "complete", 0.5), ("tpe", "stopped", 0.2), ("tpe", "failed", None),
+              ("start", "complete", 0.4), ("tpe", "", None)]  # fmt: skip
+    data = campaign_of(trials)
+    told = "2 of 5 trials are complete, 1 ended early, 1 failed, 1 not ended yet. Lowest loss: 0.4 at rate = 0.5."
+    assert headline(data) == told
+    assert "1 more trial known from earlier campaigns" in data.about
+    assert data.campaign.best == [(1, 0.5), (4, 0.4)]
+    assert data.rows["parameters"] == ["rate", "trial", "origin", "state"]
+    assert [row[2] for row in data.rows["rows"]] == ["old/3", "tpe", "tpe", "start"]
+    assert data.binned["axes"][0]["scale"] == "log", "as the manifest says"
+    assert data.binned["histograms"]["loss"]["n"] == 3, "no value of an early step"
+    read = check(render(data)[0])
+    assert "2 rows whose value does not count" in "".join(read.words)
+    assert [gap.command for gap in data.gaps if gap.command] == ["hpc-agent campaign-driver --campaign-id c"]
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [([], "No trial has been asked yet."), ([("tpe", "", None)], "0 of 1 trial is complete, 1 not ended yet."),
+     ([("tpe", "failed", None)] * 2, "0 of 2 trials are complete, 2 failed."),
+     ([("tpe", "stopped", 0.3)], "0 of 1 trial is complete, 1 ended early."),
+     ([("seed:old/1", "complete", 0.3)], "No trial has been asked yet.")],
+)  # fmt: skip
+def test_a_campaign_without_a_result_says_so(trials, said):
+    data = campaign_of(trials)
+    assert headline(data) == said
+    assert data.gaps
+    check(render(data)[0])

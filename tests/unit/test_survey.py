@@ -1,6 +1,7 @@
 """The survey of a run: what the records say about results, time and resources, for the page of a report."""
 
 import json
+import os
 
 import pytest
 
@@ -22,7 +23,9 @@ def run(tmp_path):
     root = tmp_path / "hpc-agent" / "repo"
     folder = run_folder.run_folder(str(root), "run")
 
-    def asked(records, arrays, **request):
+    def asked(records, arrays, keep=False, **request):
+        if os.path.exists(folder.survey) and not keep:  # other records of a complete task than before: for tests only
+            os.remove(folder.survey)
         for path in (folder.jobs, folder.records("00000"), folder.logs):
             make_folder(path)
         document = {
@@ -30,6 +33,7 @@ def run(tmp_path):
             "task_count": request.pop("total", len(records)),
             "scheduler": "local",
             "executor": "true",
+            "early_stop": request.pop("early_stop", None),
         }
         write_json(folder.document, document)
         for number, array in enumerate(arrays):
@@ -156,6 +160,41 @@ def test_what_is_missing_and_not_a_number_is_told(run):
     assert found["not_finite"] == {"val_loss": 1}
     assert [group["tasks"] for group in found["groups"]] == ["3"]
     assert found["environment"] is None
+
+
+def test_tasks_that_ended_early_are_no_results_of_their_parameters(run):
+    """Their values are of an early step: they have a row, but no chart, and none is the best. The step is no metric."""
+    stopped = ended(0, metrics={"val_loss": 0.01, "stopped_at": 3})
+    records = [stopped, *(ended(n) for n in range(1, 4))]
+    arrays = [Array(array="a0", tasks="0-3", elements=4)]
+    plain = run(records, arrays)
+    assert "stopped_at" in plain["binned"]["metrics"], "without a rule it is a metric of the user"
+    found = run(records, arrays, early_stop={"metric": "val_loss", "direction": "minimize"})
+    assert found["main"] == "val_loss"
+    assert found["binned"]["metrics"] == ["val_loss"]
+    assert found["binned"]["histograms"]["val_loss"]["n"] == 3
+    assert (found["rows"]["total"], found["rows"]["unranked"], found["uncharted"]) == (4, [0], 1)
+    assert found["state"]["stopped_early"] == 1
+
+
+def test_an_answer_is_kept_until_a_task_has_another_end(run, monkeypatch):
+    reads = []
+    monkeypatch.setattr("hpc_agent.node.why.survey._Seen.add", lambda self, record: reads.append(record.task))
+    bad = ended(1, state=FAILED, cause="exit", exit_code=1, message="exit code 1")
+    arrays = [Array(array="a0", tasks="0-1", elements=2)]
+    first = run([ended(0), bad], arrays)
+    assert reads == [0, 1]
+    again = run([ended(0), bad], arrays, keep=True)
+    assert reads == [0, 1], "nothing is read again"
+    assert {**again, "state": None} == {**first, "state": None}
+    run([ended(0), bad], arrays, keep=True, metric="val_loss")
+    assert reads == [0, 1, 0, 1], "another question"
+    run([ended(0), bad._replace(attempt=2)], arrays, keep=True)
+    assert len(reads) == 6, "another attempt"
+    with open(run.folder.survey, "w") as handle:
+        handle.write("{torn")
+    run([ended(0), bad._replace(attempt=2)], arrays, keep=True)
+    assert len(reads) == 8
 
 
 def test_the_environment_is_passed_on(run):

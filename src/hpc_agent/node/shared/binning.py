@@ -5,6 +5,7 @@ A point is (parameters, {metric: number}). The client bins the trials of a campa
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
@@ -39,9 +40,10 @@ def text_of(value: Any) -> str:
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 3] + "..."
 
 
-def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
+def binned(points: Sequence[Point], main: Optional[str], logarithmic: Sequence[str] = ()) -> Dict[str, Any]:
     """Return axes (the strongest first), constants, and of at most 4 metrics histograms, effects and pairs of axes.
 
+    ``logarithmic``: parameters that are known to be; of the others their values tell.
     ``effects[metric][axis]`` has a row of FIGURES for each bin, None for an empty one. ``pairs[metric]["0 1"]`` has
     [bin of axis 0, bin of axis 1, n, mean]. ``left_out`` has a sentence for each thing that is not there.
     """
@@ -50,7 +52,7 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
     names = list(dict.fromkeys(name for kwargs, _ in points for name in kwargs))
     for name in names:
         values = [kwargs.get(name) for kwargs, _ in points]
-        axis = _axis(name, values)
+        axis = _axis(name, values, name in logarithmic)
         if axis is None:
             left_out.append("parameter %s has no chart: nearly every value of it is another text" % text_of(name))
         elif len(axis.get("values", ())) == 1:
@@ -59,8 +61,9 @@ def binned(points: Sequence[Point], main: Optional[str]) -> Dict[str, Any]:
             axis["bins"] = _positions(axis, values)
             axes.append(axis)
     main = metrics[0] if metrics else None
+    of_main = [values.get(main) for _, values in points] if main else []
     for axis in axes:
-        axis["strength"] = _strength([p[1].get(main) for p in points], axis["bins"]) if main else None
+        axis["strength"] = _strength(of_main, axis["bins"]) if main else None
     axes.sort(key=lambda axis: -(axis["strength"] or 0.0))
     if len(axes) > MOST_AXES:
         left_out.append("charts show %d of %d parameters: those that explain most of %s"
@@ -92,11 +95,11 @@ def _ordered_metrics(points: Iterable[Point], main: Optional[str]) -> List[str]:
     return sorted(found, key=lambda name: (name != main, len(found[name]) < 2, name))
 
 
-def _axis(name: str, values: List[Any]) -> Optional[Axis]:
+def _axis(name: str, values: List[Any], is_log: bool) -> Optional[Axis]:
     """Return the axis of a parameter: its values where they are few, else bins; None where it has no order to show."""
     if all(map(is_number, values)):
         distinct = sorted(set(values))
-        scale = "log" if _is_geometric(distinct) else "linear"
+        scale = "log" if distinct[0] > 0 and (is_log or _is_geometric(distinct)) else "linear"
         axis = {"name": name, "kind": "number", "scale": scale, "distinct": len(distinct)}
         if len(distinct) <= MOST_VALUES:
             return dict(axis, values=distinct)
@@ -112,11 +115,11 @@ def _axis(name: str, values: List[Any]) -> Optional[Axis]:
 
 def _is_geometric(distinct: Sequence[float]) -> bool:
     """Return True for positive values whose order of magnitude varies."""
-    if distinct[0] <= 0 or len(distinct) < 3:
+    if len(distinct) < 3:
         return False
-    if distinct[-1] / distinct[0] >= 50:
+    if distinct[-1] / distinct[0] >= 20:
         middle = distinct[len(distinct) // 2]
-        return middle < (distinct[0] + distinct[-1]) / 3
+        return middle < (distinct[0] + distinct[-1]) / 3.5
     steps = [distinct[at + 1] / distinct[at] for at in range(len(distinct) - 1)]
     return len(distinct) > 3 and max(steps) < 1.01 * min(steps) and distinct[-1] / distinct[0] >= 8
 
@@ -133,15 +136,11 @@ def _edges(low: float, high: float, bins: int, scale: str) -> List[float]:
 def _positions(axis: Axis, values: List[Any]) -> List[int]:
     """Return the bin of each value."""
     if "edges" in axis:
-        edges, last = axis["edges"], len(axis["edges"]) - 2
-        return [_bin(edges, value, last, axis["scale"]) for value in values]
+        inner = axis["edges"][1:-1]
+        return [bisect_right(inner, value) for value in values]
     keys = [text_of(value) for value in values] if axis["kind"] == "text" else values
     known = {value: at for at, value in enumerate(axis["values"])}
     return [known.get(key, len(known) - 1) for key in keys]
-
-
-def _bin(edges: Sequence[float], value: float, last: int, scale: str) -> int:
-    return max(0, min(last, int(share_of(value, edges[0], edges[-1], scale) * (last + 1))))
 
 
 def share_of(value: float, low: float, high: float, scale: str = "linear") -> float:
@@ -209,14 +208,18 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def _pairs(values: Sequence[Optional[float]], axes: Sequence[Axis]) -> Dict[str, List[List[float]]]:
     answer = {}
+    known = [at for at, value in enumerate(values) if value is not None]
+    found: List[Any] = [values[at] for at in known]
+    bins = [[axis["bins"][at] for at in known] for axis in axes]
     for first in range(len(axes)):
+        rows = [at * MOST_VALUES for at in bins[first]]
         for second in range(first + 1, len(axes)):
-            sums: Dict[Tuple[int, int], List[float]] = {}
-            for value, i, j in zip(values, axes[first]["bins"], axes[second]["bins"]):
-                if value is not None:
-                    sums.setdefault((i, j), []).append(value)
-            cells = [[i, j, len(found), _rounded(mean_of(found))] for (i, j), found in sorted(sums.items())]
-            answer["%d %d" % (first, second)] = cells
+            cells: List[List[float]] = [[] for _ in range(MOST_VALUES * MOST_VALUES)]
+            for value, row, column in zip(found, rows, bins[second]):
+                cells[row + column].append(value)
+            answer["%d %d" % (first, second)] = [
+                [*divmod(at, MOST_VALUES), len(cell), _rounded(mean_of(cell))] for at, cell in enumerate(cells) if cell
+            ]
     return answer
 
 
@@ -232,10 +235,8 @@ def histogram(values: Sequence[float], wide: bool = False) -> Optional[Dict[str,
     scale = "log" if low > 0 and (wide or high / low >= 1000) else "linear"
     bins = max(5, min(MOST_HISTOGRAM_BINS, int(2 * len(ordered) ** (1 / 3.0)))) if high > low else 1  # Rice's rule
     edges = _edges(low, high, bins, scale)
-    counts = [0] * bins
-    for value in ordered if bins > 1 else ():
-        counts[_bin(edges, value, bins - 1, scale)] += 1
-    counts = counts if bins > 1 else [len(ordered)]
+    ends = [0, *(bisect_left(ordered, edge) for edge in edges[1:-1]), len(ordered)]
+    counts = [ends[at + 1] - ends[at] for at in range(bins)]
     figures = {"q05": quantile(ordered, 0.05), "median": quantile(ordered, 0.5), "q95": quantile(ordered, 0.95)}
     return dict(figures, n=len(ordered), min=low, max=high, mean=mean_of(ordered), scale=scale, counts=counts)
 
@@ -245,7 +246,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
 
     A row has ``kwargs``, ``count`` and ``metrics``: name -> at least mean, std and count. It becomes a list: the values of
     the parameters, the count, and [mean, std, count] of the first 40 ``metrics``: the main one, then those
-    that vary.
+    that vary. The answer has the places of the rows that say of themselves that they are ``unranked`` (none can be the
+    best) or ``uncharted``.
     """
     means = [
         {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None} for row in rows
@@ -256,7 +258,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
     chosen, total = rows, len(rows)
     if total > MOST_ROWS:
         at = range(total)
-        known = sorted((i for i in at if _mean(rows[i], main) is not None), key=lambda i: _mean(rows[i], main))
+        known = [i for i in at if _mean(rows[i], main) is not None and not rows[i].get("unranked")]
+        known.sort(key=lambda i: _mean(rows[i], main))
         third = MOST_ROWS // 3
         picked = set(known[:third] + known[-third:])
         picked.update(list(at)[:: max(1, -(-total // third))])
@@ -269,7 +272,8 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
             facts = row["metrics"].get(name) or {}
             line.append([facts.get(key) for key in ("mean", "std", "count")])
         shown.append(line)
-    return {"parameters": kwargs, "metrics": names, "rows": shown, "total": total}
+    marked = {name: [at for at, row in enumerate(chosen) if row.get(name)] for name in ("unranked", "uncharted")}
+    return dict(marked, parameters=kwargs, metrics=names, rows=shown, total=total)
 
 
 def cell_of(value: Any) -> Any:

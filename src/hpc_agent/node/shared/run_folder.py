@@ -48,6 +48,7 @@ class RunFolder(object):
         self.digests = os.path.join(path, "digests.bin")
         self.given_tasks = os.path.join(path, "tasks.jsonl")
         self.status_cache = os.path.join(path, "status_cache.json")
+        self.survey = os.path.join(path, "survey.json")
         self.lock = os.path.join(path, "submit.lock")
         self.environment = os.path.join(path, "environment.json")
 

@@ -42,7 +42,7 @@ MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
     "_combiner checkpoints claims digests.bin environment.json jobs logs new_plan.json outputs reductions resubmits rungs "
-    "run.json status_cache.json submission.json submit.lock tasks tasks.jsonl work".split()
+    "run.json status_cache.json submission.json submit.lock survey.json tasks tasks.jsonl work".split()
 )
 
 

@@ -1,23 +1,28 @@
 """Everything that the page of a run shows, in one answer of bounded size: each record is read once, and binned."""
 
+import hashlib
+import json
 import math
+import time
 from collections import Counter
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..fold.combine import add_record
 from ..look.run_status import RunStatus
 from ..shared import binning
-from ..shared.files import read_json
+from ..shared.files import read_json, write_json
 from ..shared.ledger import Array
 from ..shared.metric_names import REPEATING, main_metric
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table
 from ..shared.ranges import encode_ranges, spans
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_states import COMPLETE as TASK_COMPLETE
 from ..shared.task_states import FAILED, LOST, NAMES
 from .answers import with_causes
-from .diagnosis import diagnose, group_answers
+from .diagnosis import LOG_LATE_SEC, diagnose, group_answers
 
 MOST_SPREADS = 24
 MOST_WAVES = 100
@@ -35,6 +40,42 @@ def survey(request: Dict[str, Any]) -> Dict[str, Any]:
     ``metric``: the main one; ``replicates``: parameters that only repeat, None for those whose name says so.
     """
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    answer = _kept(status, request) or _read(status, request)
+    answer.update(state=with_causes(status), environment=_environment(status.folder))
+    status.save()
+    return answer
+
+
+def _kept(status: RunStatus, request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Return the answer to the same question by the same program, where no task has another end since."""
+    try:
+        kept = read_json(status.folder.survey, {})
+    except (OSError, ValueError):
+        return None
+    return kept["answer"] if kept.get("key") == _key(status, request) else None
+
+
+def _keep(status: RunStatus, request: Dict[str, Any], answer: Dict[str, Any]) -> None:
+    """Keep the answer once every task has ended, and the last log has had the time to come."""
+    newest = max([facts.ended_at or 0.0 for facts in status.records.failed.values()] or [0.0])
+    if status.stale or set(status.state) - {TASK_COMPLETE, FAILED, LOST} or time.time() < newest + LOG_LATE_SEC:
+        return
+    try:
+        write_json(status.folder.survey, {"key": _key(status, request), "answer": answer}, sync=False)
+    except OSError:  # of a full or read-only disk
+        pass
+
+
+def _key(status: RunStatus, request: Dict[str, Any]) -> str:
+    asked = [request.get(name) for name in ("metric", "replicates", "lines")]
+    failed = [
+        [task, facts.generation, facts.attempt, facts.cause] for task, facts in sorted(status.records.failed.items())
+    ]
+    text = json.dumps([__file__, asked, failed])  # the folder of a runtime is named after its content
+    return hashlib.sha256(text.encode("utf-8") + bytes(status.state)).hexdigest()
+
+
+def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
     seen = _Seen(status, request.get("replicates"))
     for task in range(status.total):
         record = read_record(status.folder, task)
@@ -51,7 +92,6 @@ def survey(request: Dict[str, Any]) -> Dict[str, Any]:
     groups = group_answers(diagnose(status, failed), int(request.get("lines") or 12), status.run.executor)
     answer = dict(
         seen.results(request.get("metric")),
-        state=with_causes(status),
         missing=_missing(status),
         groups=groups[:MOST_GROUPS],
         more_groups=max(0, len(groups) - MOST_GROUPS),
@@ -60,9 +100,8 @@ def survey(request: Dict[str, Any]) -> Dict[str, Any]:
         usage=seen.usage.to_json(),
         hosts=dict(seen.hosts.most_common(MOST_HOSTS)),
         host_count=len(seen.hosts),
-        environment=_environment(status.folder),
     )
-    status.save()
+    _keep(status, request, answer)
     return answer
 
 
@@ -120,14 +159,23 @@ class _Seen(object):
     def results(self, metric: Optional[str]) -> Dict[str, Any]:
         """Return the rows, the binned metrics and the spread over replicates."""
         rows = self.table.rows()
+        names = {name for row in rows for name in row["metrics"]}
+        if self._status.run.early_stop:  # a row with tasks that ended early is no result of its parameters
+            names.discard(STOPPED_AT)
+            for row in rows:
+                row["unranked"] = row["uncharted"] = bool((row["metrics"].get(STOPPED_AT) or {}).get("count"))
+        whole = [row for row in rows if not row.get("unranked")] or rows
         points = [
             (
                 row["kwargs"],
-                {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None},
+                {
+                    name: facts["mean"]
+                    for name, facts in row["metrics"].items()
+                    if facts["mean"] is not None and name in names
+                },
             )
-            for row in rows
+            for row in whole
         ]
-        names = sorted({name for row in rows for name in row["metrics"]})
         main = metric if metric in names else main_metric(names)
         told = self.problems.to_json()
         not_finite: "Counter[str]" = Counter()
@@ -140,7 +188,8 @@ class _Seen(object):
             "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
             "rows": binning.table_rows(rows, main),
             "binned": binning.binned(points, main),
-            "spread": _spread(rows, main),
+            "uncharted": len(rows) - len(whole),
+            "spread": _spread(whole, main),
             "not_finite": not_finite,
             "without_metrics": encode_ranges(self.without_metrics)[:RANGES_LIMIT],
             "problems": told[:10],

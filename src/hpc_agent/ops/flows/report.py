@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, PartialError, Result, primitive
+from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import ClusterUnknown, ConfigInvalid, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.ops.campaign.decisions import decide
 from hpc_agent.ops.campaign.known_campaign import CampaignScoped, known_campaign
 from hpc_agent.ops.report.campaign_data import campaign_data
 from hpc_agent.ops.report.run_data import ask_survey, run_data
@@ -27,10 +29,7 @@ class ReportRequest(RunScoped):
 
     campaign: Annotated[Name | None, doc("a campaign instead of a run; see campaign-list")] = None
     metric: Annotated[str | None, doc("the metric that comes first; by default the one whose name says so")] = None
-    direction: Annotated[
-        Literal["min", "max"] | None,
-        doc("which values of the metric are better; by default from its name, or manifest"),
-    ] = None
+    direction: Annotated[Direction, doc("which values of the metric are better; auto: by manifest or name")] = "auto"
     replicates: Annotated[
         list[str] | None, doc("parameters that only repeat; by default seed, fold and others of such a name")
     ] = None
@@ -69,7 +68,10 @@ def report(request: ReportRequest, world: World) -> ReportResult:
         known = known_campaign(
             world, CampaignScoped(campaign_id=request.campaign, experiment_dir=request.experiment_dir)
         )
-        data = campaign_data(known.manifest, known.history, known.spent, world.now(), request.metric, request.direction)
+        _, onward = decide(known)
+        data = campaign_data(
+            known.manifest, known.history, known.spent, world.now(), request.metric, request.direction, onward
+        )
         data.left_out += known.notes
         run_id, folder = None, known.repo.aggregate(request.campaign)
     else:

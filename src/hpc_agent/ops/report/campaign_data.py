@@ -7,21 +7,30 @@ from typing import Any
 
 from hpc_agent import __version__
 from hpc_agent.campaign.budget import LIMITS, Spent
-from hpc_agent.campaign.journal import History, Trial, counts_of, feasible
+from hpc_agent.campaign.journal import SEEDED, History, Trial, counts_of, feasible
 from hpc_agent.campaign.manifest import Manifest, Parameter
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
-from hpc_agent.node.shared.metric_names import direction_of, main_metric
+from hpc_agent.node.shared.metric_names import best_end, main_metric, sign_of
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
-from hpc_agent.view.report.numbers import cell, moment, number
+from hpc_agent.view.report.numbers import cell, count, moment, number
 
 RUNS_SHOWN = 12
 
 
 def campaign_data(
-    manifest: Manifest, history: History, spent: Spent, now: float, metric: str | None, direction: str | None
+    manifest: Manifest,
+    history: History,
+    spent: Spent,
+    now: float,
+    metric: str | None,
+    direction: str,
+    onward: str = "",
 ) -> ReportData:
-    """Return the document of a campaign's page; ``now`` is in seconds since the epoch. Raises SpecInvalid for the metric."""
+    """Return the document of a campaign's page; ``now`` is in seconds since the epoch. Raises SpecInvalid for the metric.
+
+    ``onward``: the command that goes on with the campaign.
+    """
     known = {one.name: one.direction for one in manifest.metrics}
     names = {name for trial in history.trials for name in trial.values} | set(known)
     if metric is not None and metric not in names:
@@ -29,11 +38,21 @@ def campaign_data(
         message = f"no trial of '{manifest.campaign_id}' has a metric '{metric}'"
         raise SpecInvalid(message, field="metric", remediation=remedy)
     main = metric or manifest.stop_criteria.metric or next(iter(known), None) or main_metric(names)
-    if direction is None and main:
-        told = known.get(main)
-        direction = {"minimize": "min", "maximize": "max"}[told] if told else direction_of(main)
+    told = known.get(main or "") if direction == "auto" else direction
+    better = best_end(told, main)
+    own = history.own
     ended = [trial for trial in history.trials if trial.values]
-    points = [(trial.params, trial.values) for trial in ended]
+    points = [(trial.params, trial.values) for trial in ended if trial.state == "complete"]
+    logarithmic = [name for name, parameter in manifest.space.items() if parameter.log]
+    left_out = []
+    if history.runs:
+        left_out.append(
+            "usage, waves and logs of the runs: each run has a page of its own (hpc-agent report --run-id RUN)"
+        )
+    if len(points) < len(ended):
+        left_out.append(
+            f"the charts of parameters leave out {count(len(ended) - len(points), 'trial')} without a final value"
+        )
     return ReportData(
         kind="campaign",
         title=manifest.campaign_id,
@@ -41,55 +60,87 @@ def campaign_data(
         made_at=now,
         version=__version__,
         noun="trial",
-        total=len(history.trials),
-        counts=counts_of(history.trials),
-        gaps=_gaps(history, manifest),
+        total=len(own),
+        counts=counts_of(own),
+        gaps=_gaps(own, manifest, onward),
         main=main,
-        direction=direction,
-        rows=binning.table_rows([_row(trial) for trial in ended], main),
-        binned=binning.binned(points, main),
+        direction=better,
+        rows=binning.table_rows(_rows(ended, manifest, history, main), main),
+        binned=binning.binned(points, main, logarithmic),
         provenance=_provenance(manifest, history),
-        campaign=_history(manifest, history, spent, main, direction),
-        left_out=["usage, waves and logs of the runs: each run has a page of its own (hpc-agent report --run-id RUN)"]
-        if history.runs
-        else [],
+        campaign=_history(manifest, history, spent, main, better),
+        left_out=left_out,
     )
 
 
-def _row(trial: Trial) -> dict[str, Any]:
-    named = {} if "trial" in trial.params else {"trial": trial.number}
-    metrics = {name: {"mean": value, "std": None, "count": 1} for name, value in trial.values.items()}
-    return {"kwargs": {**trial.params, **named}, "count": 1, "metrics": metrics}
+def _rows(ended: list[Trial], manifest: Manifest, history: History, main: str | None) -> list[dict[str, Any]]:
+    """Return a row for each trial: its parameters, number, origin and state. Only those that may be the best are ranked."""
+    ranked = {trial.number for trial in _ranked(manifest, history, main)}
+    front = {trial.number for trial in history.pareto_front(manifest)} if len(manifest.metrics) > 1 else ()
+    facts = [
+        {
+            "trial": trial.number,
+            "front": "Pareto" if trial.number in front else "",
+            "origin": trial.origin.removeprefix(SEEDED) or "own",
+            "state": _state(trial, manifest),
+        }
+        for trial in ended
+    ]
+    shown = [name for name in ("trial", "front", "origin", "state") if len({fact[name] for fact in facts}) > 1]
+    return [
+        {
+            "kwargs": {**trial.params, **{name: fact[name] for name in shown if name not in trial.params}},
+            "count": 1,
+            "metrics": {name: {"mean": value, "std": None, "count": 1} for name, value in trial.values.items()},
+            "unranked": trial.number not in ranked,
+            "uncharted": trial.state != "complete",
+        }
+        for trial, fact in zip(ended, facts, strict=True)
+    ]
+
+
+def _state(trial: Trial, manifest: Manifest) -> str:
+    if trial.state == "stopped":
+        return "ended early" if trial.stopped_at is None else f"ended early, step {trial.stopped_at}"
+    return trial.state if feasible(manifest, trial) else "outside of the constraints"
+
+
+def _ranked(manifest: Manifest, history: History, main: str | None) -> list[Trial]:
+    """Return the trials of which one is the best: those that the campaign ranks."""
+    trials = history.ranked(manifest) or [trial for trial in history.own if trial.state == "complete"]
+    return [trial for trial in trials if main in trial.values]
 
 
 def _about(manifest: Manifest, history: History) -> str:
-    told = f"strategy {manifest.strategy.name}, {len(history.iterations)} iterations"
-    told += f", stopped: {history.stopped.reason}" if history.stopped else ""
+    told = f"strategy {manifest.strategy.name}, {count(len(history.iterations), 'iteration')}"
+    if history.earlier:
+        told += f", {count(len(history.earlier), 'more trial')} known from earlier campaigns"
+    told += f", stopped ({history.stopped.reason}): {history.stopped.detail}" if history.stopped else ""
     return f"{manifest.goal} \N{EN DASH} {told}" if manifest.goal else told
 
 
-def _gaps(history: History, manifest: Manifest) -> list[Gap]:
+def _gaps(own: list[Trial], manifest: Manifest, onward: str) -> list[Gap]:
     gaps = []
-    numbers = {state: [t.number for t in history.trials if t.state == state] for state in ("failed", "stopped")}
-    if failed := numbers["failed"]:
-        causes = Counter(trial.why or "cause not recorded" for trial in history.trials if trial.state == "failed")
-        run = next((trial.run_id for trial in history.trials if trial.state == "failed" and trial.run_id), "")
+    if failed := [trial for trial in own if trial.state == "failed"]:
+        causes = Counter(trial.why or "cause not recorded" for trial in failed)
+        run = next((trial.run_id for trial in failed if trial.run_id), "")
         causes_told = "; ".join(f"{why} ({trials})" for why, trials in causes.most_common(4))
         gaps.append(Gap(what=f"{_trials(failed)} failed: {causes_told}",
                         command=f"hpc-agent failures --run-id {run}" if run else ""))  # fmt: skip
-    if stopped := numbers["stopped"]:
-        gaps.append(Gap(what=f"{_trials(stopped)} ended early and have no final value"))
-    if history.open_trials:
-        command = f"hpc-agent campaign-status --campaign-id {manifest.campaign_id}"
-        gaps.append(Gap(what=f"{_trials(history.open_trials)} not ended yet", command=command))
-    outside = [trial for trial in history.trials if trial.state == "complete" and not feasible(manifest, trial)]
+    if stopped := [trial for trial in own if trial.state == "stopped"]:
+        gaps.append(Gap(what=f"{_trials(stopped)} ended early, by the rule of early_stop: no final value"))
+    if waiting := [trial for trial in own if trial.is_open]:
+        gaps.append(Gap(what=f"{_trials(waiting)} not ended yet", command=onward))
+    if not own:
+        gaps.append(Gap(what="no trial has been asked yet", command=onward))
+    outside = [trial for trial in own if trial.state == "complete" and not feasible(manifest, trial)]
     if outside:
         gaps.append(Gap(what=f"{_trials(outside)} outside of the constraints: never the best"))
     return gaps
 
 
-def _trials(found: list[Any]) -> str:
-    return "1 trial" if len(found) == 1 else f"{len(found):,} trials"
+def _trials(found: list[Trial]) -> str:
+    return count(len(found), "trial")
 
 
 def _history(manifest: Manifest, history: History, spent: Spent, main: str | None, direction: str | None) -> Campaign:
@@ -97,21 +148,27 @@ def _history(manifest: Manifest, history: History, spent: Spent, main: str | Non
         iterations=len(history.iterations),
         core_hours=spent.core_hours,
         failed=[trial.number for trial in history.trials if trial.state == "failed"],
+        earlier=len(history.earlier),
     )
+    ranked = {trial.number for trial in _ranked(manifest, history, main)}
     criteria = manifest.stop_criteria
     told.target = criteria.target if criteria.metric in (None, main) else None
     for trial in history.trials:
         value = trial.values.get(main or "")
         if value is None:
             continue
-        told.trials.append((trial.number, value))
-        is_better = not told.best or (value < told.best[-1][1] if direction == "min" else value > told.best[-1][1])
-        if trial.state == "complete" and feasible(manifest, trial) and direction and is_better:
+        (told.trials if trial.state == "complete" else told.early).append((trial.number, value))
+        sign = sign_of(direction) if direction and trial.number in ranked else 0
+        if sign and (not told.best or sign * value < sign * told.best[-1][1]):
             told.best.append((trial.number, value))
     if len(manifest.metrics) > 1:
         first, second = (metric.name for metric in manifest.metrics[:2])
         told.objectives = [f"{one.name} ({one.direction})" for one in manifest.metrics[:2]]
-        told.both = [(t.values[first], t.values[second]) for t in history.trials if {first, second} <= t.values.keys()]
+        told.both = [
+            (trial.values[first], trial.values[second])
+            for trial in history.trials
+            if trial.state == "complete" and {first, second} <= trial.values.keys()
+        ]
         told.front = [(t.values[first], t.values[second]) for t in history.pareto_front(manifest)]
     limits = {name: getattr(manifest.budget, name) for name in LIMITS}
     told.budget = [(LIMITS[name].replace("_", " "), float(getattr(spent, LIMITS[name])), float(limit))

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpc_agent import __version__
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat, SpecInvalid
-from hpc_agent.node.shared.metric_names import direction_of
+from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.run_status import next_step
@@ -37,7 +37,7 @@ def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) 
     return found
 
 
-def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | None) -> ReportData:
+def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -> ReportData:
     """Return the document of a run's page."""
     run_id, state = run.record.run_id, found["state"]
     try:
@@ -51,6 +51,8 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         left_out.append(f"{found['more_groups']} kinds of failures beyond the first {len(found['groups'])}")
     if found["waves"]["total"] > len(found["waves"]["shown"]):
         left_out.append(f"waves beyond the first {len(found['waves']['shown'])} of {found['waves']['total']}")
+    if rows := found["uncharted"]:
+        left_out.append(f"the charts of parameters leave out {count_of(rows, 'row')} with tasks that ended early")
     running = state["counts"]["running"]
     if running:
         tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
@@ -64,9 +66,10 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str | 
         noun="task",
         total=state["total"],
         counts=state["counts"],
+        stopped_early=state["stopped_early"],
         gaps=_gaps(run_id, found),
         main=found["main"],
-        direction=direction or (direction_of(found["main"]) if found["main"] else None),
+        direction=best_end(direction, found["main"]),
         replicates=found["replicates"],
         rows=found["rows"],
         binned=found["binned"],

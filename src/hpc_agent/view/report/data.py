@@ -24,11 +24,16 @@ class Section(msgspec.Struct, kw_only=True):
 
 
 class Campaign(msgspec.Struct, kw_only=True):
-    """Trials of a campaign: (number, value of the main metric) of the complete ones; objectives and the Pareto front."""
+    """Trials of a campaign: (number, value of the main metric) of the complete ones; objectives and the Pareto front.
+
+    The first ``earlier`` trials are those of earlier campaigns. ``early``: of trials that ended early.
+    """
 
     trials: list[tuple[int, float]] = []
     best: Annotated[list[tuple[int, float]], Meta(description="each trial that was better than all before it")] = []
     failed: list[int] = []
+    early: list[tuple[int, float]] = []
+    earlier: int = 0
     target: float | None = None
     objectives: list[str] = []
     both: list[tuple[float, float]] = []
@@ -49,13 +54,14 @@ class ReportData(msgspec.Struct, kw_only=True):
     noun: Annotated[str, Meta(description="task or trial")]
     total: int
     counts: Annotated[dict[str, int], Meta(description="number in each state")]
+    stopped_early: Annotated[int, Meta(description="complete tasks that ended themselves early")] = 0
     gaps: list[Gap] = []
     main: Annotated[str | None, Meta(description="the metric that comes first")] = None
     direction: Annotated[str | None, Meta(description="min, max, or null: not known")] = None
     replicates: list[str] = []
     rows: Annotated[
         dict[str, Any],
-        Meta(description="parameters, metrics, rows (values, count, [mean, sd, n] of each metric), total"),
+        Meta(description="as node/shared/binning.py: table_rows returns it"),
     ]
     binned: Annotated[dict[str, Any], Meta(description="as node/shared/binning.py: binned returns it")]
     spread: dict[str, Any] | None = None

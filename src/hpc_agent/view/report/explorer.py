@@ -11,8 +11,8 @@ from hpc_agent.view.report.charts import effects
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, figure, joined, tag
 from hpc_agent.view.report.numbers import NBSP, count, number
-from hpc_agent.view.report.plot import on_both_screens
-from hpc_agent.view.report.results import metric_at
+from hpc_agent.view.report.plot import WIDE, on_both_screens
+from hpc_agent.view.report.results import charted, metric_at
 
 CHOICES_BYTES = 200_000  # of charts that the reader may choose
 POINTS_DRAWN = 600
@@ -96,7 +96,7 @@ def _points(data: ReportData, metric: str) -> list[effects.Row]:
     names = data.rows["parameters"]
     places = [names.index(axis["name"]) for axis in data.binned["axes"]]
     at = metric_at(data, metric)
-    rows = [row for row in data.rows["rows"] if row[at][0] is not None]
+    rows = [row for row in charted(data) if row[at][0] is not None]
     return [([row[place] for place in places], row[at][0], row[at][1] or 0.0) for row in rows]
 
 
@@ -135,7 +135,7 @@ def _pair(
         [
             map_,
             figure(
-                f"{metric} against {first['name']}, a line for each {second['name']}",
+                f"{metric} against {first['name']}, a line for each value of {second['name']}",
                 drawn_lines,
                 f"Mean of {rows} at each point.",
             ),
@@ -148,7 +148,7 @@ def _parallel(data: ReportData) -> Markup | None:
     axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
     names, at = data.rows["parameters"], metric_at(data, metric)
     places = [names.index(axis["name"]) for axis in axes]
-    rows = [([row[place] for place in places], row[at][0], 0.0) for row in data.rows["rows"]]
+    rows = [([row[place] for place in places], row[at][0], 0.0) for row in charted(data)]
     rows = [row for row in rows if row[1] is not None and "" not in row[0]]
     if len(rows) < 2:
         return None
@@ -165,12 +165,21 @@ def _parallel(data: ReportData) -> Markup | None:
     )
     picture = on_both_screens(
         effects.parallel(few, short, metric, data.direction, 400),
-        effects.parallel(axes, rows, metric, data.direction, 860),
+        effects.parallel(axes, rows, metric, data.direction, WIDE),
     )
     return figure("All parameters at once", picture, said)
 
 
 # ---------------------------------------------------------------- distribution
+
+
+def is_spread(data: ReportData) -> bool:
+    """Return True where there is something to draw of the distribution."""
+    return data.spread is not None or any(map(_is_drawn, data.binned["histograms"].values()))
+
+
+def _is_drawn(found: dict[str, Any] | None) -> bool:
+    return bool(found and found["n"] >= FEWEST and found["max"] > found["min"])
 
 
 def distribution(data: ReportData, left_out: list[str]) -> Markup:
@@ -179,7 +188,7 @@ def distribution(data: ReportData, left_out: list[str]) -> Markup:
     figures = []
     for metric in data.binned["metrics"]:
         found = data.binned["histograms"][metric]
-        if found and found["n"] >= FEWEST and found["max"] > found["min"]:
+        if _is_drawn(found):
             said = f"{found['n']:,} {noun}; 90 % lie between {number(found['q05'])} and {number(found['q95'])}."
             figures.append(figure(metric, drawn.histogram(found, metric, noun), said))
     repeated = data.spread

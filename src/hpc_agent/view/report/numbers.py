@@ -68,8 +68,8 @@ def _stripped(text: str, keep: bool) -> str:
 def spread(mean: float, deviation: float) -> str:
     """Return ``0.970 +- 0.007`` with a real sign: the deviation has two digits, the mean as many decimals."""
     exact = Decimal(deviation)
-    decimals = 1 - exact.adjusted() if exact and exact.is_finite() else 0
-    if not exact or not 0 <= decimals <= 9 or abs(mean) >= 1e6:
+    decimals = 1 - exact.adjusted() if exact and exact.is_finite() else 10
+    if not -4 <= decimals <= 9 or abs(mean) >= 1e6:
         return f"{number(mean)} {PLUS_MINUS} {number(deviation, 2)}"
     unit = Decimal(1).scaleb(-decimals)
     texts = (f"{Decimal(each).quantize(unit, rounding=ROUND_HALF_UP):,f}" for each in (mean, deviation))
@@ -109,13 +109,11 @@ def duration(seconds: float) -> str:
     return f"{number(seconds, 2 if seconds < 100 else 3)}{NBSP}s"
 
 
-def core_time(hours: float) -> str:
-    """Return core-hours, or core-seconds where the hours would be a small fraction."""
-    return (
-        f"{number(hours, 3)}{NBSP}core{HYPHEN}hours"
-        if hours >= 0.1
-        else f"{number(hours * 3600, 3)}{NBSP}core{HYPHEN}seconds"
-    )
+def core_time(hours: float, total: float = 0.0) -> str:
+    """Return core-hours, or core-seconds where the hours, or those of a total, would be a small fraction."""
+    if max(hours, total) >= 0.1:
+        return f"{number(hours, 3)}{NBSP}core{HYPHEN}hours"
+    return f"{number(hours * 3600, 3)}{NBSP}core{HYPHEN}seconds"
 
 
 def percent(share: float) -> str:

@@ -47,14 +47,14 @@ def render(data: ReportData) -> tuple[str, list[str]]:
 def _parts(data: ReportData, left_out: list[str]) -> list[tuple[str, str, Markup] | None]:
     """Return (id, title, content) of each section; what a section has to leave out is added to ``left_out``."""
     return [
-        ("missing", "What is missing", sections.missing(data)),
+        ("missing", "What is missing", sections.missing(data)) if data.gaps else None,
         ("history", "History", sections.campaign(data)) if data.campaign else None,
         ("results", "Results", results.table(data, left_out)),
         ("parameters", "Metric against parameters", explorer.explorer(data, left_out)) if explorer.has_axes(data) else None,
-        ("distribution", "Distribution", explorer.distribution(data, left_out)) if data.binned["metrics"] else None,
+        ("distribution", "Distribution", explorer.distribution(data, left_out)) if explorer.is_spread(data) else None,
+        ("failures", "Failures", sections.failures(data)) if data.groups else None,
         ("time", "Waves and tasks over time", sections.time_line(data, left_out)) if data.time_line else None,
         ("resources", "Asked and used", sections.resources(data)) if data.usage else None,
-        ("failures", "Failures", sections.failures(data)) if data.groups else None,
         ("provenance", "Provenance", sections.provenance(data)),
     ]  # fmt: skip
 

@@ -12,8 +12,8 @@ from hpc_agent.node.shared.binning import share_of
 from hpc_agent.view.report.markup import Markup, joined, tag
 from hpc_agent.view.report.numbers import cell, log_ticks, number, tick_label, ticks, time_ticks
 
-WIDTH, HEIGHT = 400, 250
-CHARACTER = 6.3  # width of a digit at 11 px
+WIDTH, HEIGHT, WIDE = 400, 250, 1148
+CHARACTER = 6.9  # width of a digit at 12 px
 
 Pixels = tuple[float, float]
 

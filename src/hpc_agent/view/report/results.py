@@ -8,7 +8,7 @@ from typing import Any
 
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, embedded, joined, tag
-from hpc_agent.view.report.numbers import cell, number, spread
+from hpc_agent.view.report.numbers import cell, count, number, spread
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
@@ -17,13 +17,22 @@ DIGITS = 6  # of a metric in the table's data; four are shown
 
 
 def ordered(data: ReportData) -> list[list[Any]]:
-    """Return the rows, the best first where the direction is known."""
+    """Return the rows, the best first where the direction is known, and last those that cannot be the best."""
     rows: list[list[Any]] = data.rows["rows"]
     if not data.direction or data.main not in data.rows["metrics"]:
         return rows
-    at, sign = metric_at(data, data.main), -1 if data.direction == "max" else 1
-    known = [row for row in rows if row[at][0] is not None]
-    return [*sorted(known, key=lambda row: sign * row[at][0]), *(row for row in rows if row[at][0] is None)]
+    at, sign, last = metric_at(data, data.main), -1 if data.direction == "max" else 1, set(data.rows["unranked"])
+    known = [place for place, row in enumerate(rows) if row[at][0] is not None]
+    known.sort(key=lambda place: (place in last, sign * rows[place][at][0]))
+    return [*(rows[place] for place in known), *(row for row in rows if row[at][0] is None)]
+
+
+def ranked(data: ReportData) -> list[list[Any]]:
+    """Return the rows with a value of the main metric that may be the best, in the order of ``ordered``."""
+    if data.main not in data.rows["metrics"]:
+        return []
+    at, last = metric_at(data, data.main), {id(data.rows["rows"][place]) for place in data.rows["unranked"]}
+    return [row for row in ordered(data) if row[at][0] is not None and id(row) not in last]
 
 
 def metric_at(data: ReportData, metric: str | None) -> int:
@@ -31,9 +40,15 @@ def metric_at(data: ReportData, metric: str | None) -> int:
     return len(data.rows["parameters"]) + 1 + int(data.rows["metrics"].index(metric))
 
 
+def charted(data: ReportData) -> list[list[Any]]:
+    """Return the rows that charts of the metric against parameters show."""
+    left_out = set(data.rows["uncharted"])
+    return [row for place, row in enumerate(data.rows["rows"]) if place not in left_out]
+
+
 def words_of(data: ReportData, row: Sequence[Any], digits: int = 4) -> str:
     """Return the varying parameters of a row in words, with all digits for 0."""
-    varying = [axis["name"] for axis in data.binned["axes"]] or data.rows["parameters"]
+    varying = [axis["name"] for axis in data.binned["axes"]] or data.binned["constants"]
     pairs = [(name, value) for name, value in zip(data.rows["parameters"], row, strict=False) if name in varying]
     shown = ", ".join(f"{name} = {cell(value, digits) if digits else value}" for name, value in pairs[:6])
     return shown + (f" and {len(pairs) - 6} more" if len(pairs) > 6 else "")
@@ -73,7 +88,6 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
         size += len(json.dumps(values[-1]))
         if size > TABLE_BYTES:
             break
-    left_out.append(f"digits: metrics are shown with four, parameters with six{_full(data)}")
     if data.rows["total"] > len(values):
         which = (
             f": the lowest and the highest by {data.main}, and others evenly" if data.rows["total"] > len(rows) else ""
@@ -92,9 +106,11 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
     body = joined(tag("tr", {}, joined(_cell(value, column) for value, column in zip(line, columns, strict=True)))
                   for line in values[:PAGE_ROWS])  # fmt: skip
     told = f"Rows 1 to {min(PAGE_ROWS, len(values))} of {len(values)}"
+    digits = f"Metrics are shown with four digits, parameters with six{_full(data)}."
     return joined([
         _constants(data),
         _repeats(data),
+        _unranked(data),
         _controls(data),
         tag("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Table of results"},
             tag("table", {"id": "table"}, tag("thead", {}, tag("tr", {}, head)), tag("tbody", {}, body))),
@@ -102,6 +118,7 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
         tag("div", {"class": "controls", "id": "pages", "hidden": True, "data-few": len(values) <= PAGE_ROWS},
             tag("button", {"type": "button", "id": "previous"}, "Previous rows"),
             tag("button", {"type": "button", "id": "next"}, "Next rows")),
+        tag("p", {"class": "note"}, digits),
         embedded("table-data", document),
     ])  # fmt: skip
 
@@ -132,6 +149,14 @@ def _repeats(data: ReportData) -> Markup | None:
     names = " and ".join(data.replicates)
     return tag("p", {"class": "note"}, f"A row joins the {data.noun}s that differ in {names} only: mean \N{PLUS-MINUS SIGN} "
                                        "standard deviation.")  # fmt: skip
+
+
+def _unranked(data: ReportData) -> Markup | None:
+    rows = len(data.rows["unranked"])
+    if not rows or not data.direction:
+        return None
+    why = "is that of an early step" if data.kind == "run" else "does not count: see origin and state"
+    return tag("p", {"class": "note"}, f"Last, and never the best: {count(rows, 'row')} whose value {why}.")
 
 
 def _value(value: Any) -> Any:

@@ -23,9 +23,11 @@
     return text.replace("-", "−");
   };
   const spread = (mean, deviation) => {
-    const decimals = deviation ? 1 - Number(deviation.toExponential().split("e")[1]) : -1;
-    if (decimals < 0 || decimals > 9 || Math.abs(mean) >= 1e6) return number(mean) + " ± " + number(deviation, 2);
-    return [mean, deviation].map((each) => group(each.toFixed(decimals))).join(" ± ").replace(/-/g, "−");
+    const decimals = deviation ? 1 - Number(deviation.toExponential().split("e")[1]) : 10;
+    if (decimals < -4 || decimals > 9 || Math.abs(mean) >= 1e6) return number(mean) + " ± " + number(deviation, 2);
+    const unit = 10 ** -decimals;
+    const rounded = (each) => (decimals < 0 ? String(Math.sign(each) * Math.round(Math.abs(each) / unit) * unit) : each.toFixed(decimals));
+    return [mean, deviation].map((each) => group(rounded(each))).join(" ± ").replace(/-/g, "−");
   };
   window.hpcAgentReport = { number, spread };
 

@@ -11,10 +11,22 @@ from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, figure, joined, tag
-from hpc_agent.view.report.numbers import core_time, count, duration, fence, mebibytes, number, percent
-from hpc_agent.view.report.plot import Plot, on_both_screens
+from hpc_agent.view.report.numbers import (
+    NBSP,
+    PLUS_MINUS,
+    core_time,
+    count,
+    duration,
+    fence,
+    mebibytes,
+    number,
+    percent,
+)  # fmt: skip
+from hpc_agent.view.report.plot import WIDE, Plot, on_both_screens
 
-STATES = ("complete", "stopped", "running", "failed", "unknown", "open", "pending")
+# The states of tasks and trials, in the order of the bar, with the word of the headline.
+STATES = {"complete": "complete", "stopped": "ended early", "running": "running", "failed": "failed", "unknown": "unknown",
+          "open": "not ended yet", "pending": "pending"}  # fmt: skip
 PACKAGES_OPEN = 30
 RANGES_SHOWN = 200
 LONG = 600  # characters of a fact; a longer one is folded
@@ -25,45 +37,52 @@ def header(data: ReportData) -> Markup:
     return joined([
         tag("h1", {}, data.title),
         tag("p", {"class": "about"}, data.about),
-        tag("p", {"class": "headline"}, headline(data)),
+        tag("p", {"class": "headline"}, headline(data).replace(" = ", f"{NBSP}={NBSP}")),
         _exactly(data),
         _states(data),
+        None if data.gaps else tag("p", {"class": "about"}, f"Nothing is missing: every {data.noun} is in the table."),
         tag("dl", {"class": "tiles"}, joined(_tile(*tile) for tile in _tiles(data))),
     ])  # fmt: skip
 
 
 def headline(data: ReportData) -> str:
     """Return one or two sentences: how much is done, and what the best row is."""
-    complete = data.counts.get("complete", 0)
-    others = [f"{data.counts[name]:,} {name}" for name in STATES[1:] if data.counts.get(name)]
-    done = f"All {count(data.total, data.noun)} are complete"
-    if complete < data.total:
-        verb = "is" if complete == 1 else "are"
-        done = f"{complete:,} of {count(data.total, data.noun)} {verb} complete, {', '.join(others)}"
-    if data.total == 1 and complete == 1:
-        done = f"The {data.noun} is complete"
-    values = _values(data)
+    done, values = _done(data), _values(data)
     if not values:
         return f"{done}."
     if not data.direction:
         return f"{done}. {data.main} lies between {number(min(values))} and {number(max(values))}."
-    best = results.words_of(data, results.ordered(data)[0])
-    word = "Lowest" if data.direction == "min" else "Highest"
-    return f"{done}. {word} {data.main}: {number(values[0])}{f' at {best}' if best else ''}."
+    best = results.words_of(data, results.ranked(data)[0])
+    if len(set(values)) == 1 < len(values):
+        return f"{done}. {data.main} is {number(values[0])} in every row."
+    word = "" if len(values) == 1 else "Lowest " if data.direction == "min" else "Highest "
+    told = f"{done}. {word}{data.main}: {number(values[0])}{f' at {best}' if best else ''}."
+    if data.campaign and data.campaign.front:
+        told += f" {count(len(data.campaign.front), 'trial')} on the Pareto front."
+    return told
+
+
+def _done(data: ReportData) -> str:
+    complete, early = data.counts.get("complete", 0), data.stopped_early
+    if not data.total:
+        return f"No {data.noun} has been asked yet"
+    told = [f"{early:,} of them ended early"] if early else []
+    told += [f"{data.counts[name]:,} {STATES[name]}" for name in list(STATES)[1:] if data.counts.get(name)]
+    done = f"{complete:,} of {count(data.total, data.noun)} {'is' if 1 in (complete, data.total) else 'are'} complete"
+    if complete == data.total:
+        done = f"All {count(data.total, data.noun)} are complete" if complete > 1 else f"The {data.noun} is complete"
+    return ", ".join([done, *told])
 
 
 def _values(data: ReportData) -> list[float]:
     """Return the means of the main metric, the best first where the direction is known."""
-    if data.main not in data.rows["metrics"]:
-        return []
-    at = results.metric_at(data, data.main)
-    return [row[at][0] for row in results.ordered(data) if row[at][0] is not None]
+    return [row[results.metric_at(data, data.main)][0] for row in results.ranked(data)]
 
 
 def _exactly(data: ReportData) -> Markup | None:
     """Return the parameters of the best row with all their digits, where the headline has rounded them."""
-    rows = results.ordered(data)
-    if not (data.direction and _values(data)) or results.words_of(data, rows[0], 0) == results.words_of(data, rows[0]):
+    rows = results.ranked(data)
+    if not (data.direction and rows) or results.words_of(data, rows[0], 0) == results.words_of(data, rows[0]):
         return None
     return tag("p", {"class": "about"}, f"Exactly: {results.words_of(data, rows[0], 0)}.")
 
@@ -71,7 +90,9 @@ def _exactly(data: ReportData) -> Markup | None:
 def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     tiles = [(f"{data.noun}s complete", f"{data.counts.get('complete', 0):,}", f"of {data.total:,}")]
     if data.direction and (values := _values(data)):
-        tiles.insert(0, (f"{'lowest' if data.direction == 'min' else 'highest'} {data.main}", number(values[0]), ""))
+        _, std, size = results.ranked(data)[0][results.metric_at(data, data.main)]
+        more = f"{PLUS_MINUS} {number(std, 2)}, {count(size, data.noun)}" if std is not None else ""
+        tiles.insert(0, (f"{'lowest' if data.direction == 'min' else 'highest'} {data.main}", number(values[0]), more))
     if data.campaign:
         tiles.append(("iterations", f"{data.campaign.iterations:,}", ""))
         tiles.append(("cores held", core_time(data.campaign.core_hours), "by ended trials"))
@@ -93,11 +114,16 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
 
 
 def _tile(name: str, value: str, more: str) -> Markup:
-    return tag("div", {}, tag("dt", {}, name), tag("dd", {}, value, tag("small", {}, more) if more else None))
+    return tag(
+        "div",
+        {},
+        tag("dt", {}, name),
+        tag("dd", {}, value.replace(NBSP, " "), tag("small", {}, more) if more else None),
+    )
 
 
 def _states(data: ReportData) -> Markup:
-    told = ", ".join(f"{data.counts[name]:,} {name}" for name in STATES if data.counts.get(name))
+    told = ", ".join(f"{data.counts[name]:,} {word}" for name, word in STATES.items() if data.counts.get(name))
     plot = Plot(f"{data.noun}s: {told}", 800, 14)
     at = 0.0
     for name in STATES:
@@ -108,8 +134,6 @@ def _states(data: ReportData) -> Markup:
 
 
 def missing(data: ReportData) -> Markup:
-    if not data.gaps:
-        return tag("p", {}, f"Nothing: every {data.noun} is complete and in the table.")
     items = [
         tag("li", {}, gap.what + (f": {shortened(gap.tasks)}" if gap.tasks else "") + ". ",
             tag("code", {}, gap.command) if gap.command else None)
@@ -130,7 +154,7 @@ def time_line(data: ReportData, left_out: list[str]) -> Markup:
     started = [wave for wave in data.waves if wave.get("first") is not None]
     if len(started) > drawn.WAVES_SHOWN:
         left_out.append(f"the bars of {len(started) - drawn.WAVES_SHOWN:,} of {len(started):,} waves")
-    picture = on_both_screens(*(drawn.time_line(found, started, width) for width in (400, 860)))
+    picture = on_both_screens(*(drawn.time_line(found, started, width) for width in (400, WIDE)))
     waited = [w["first"] - w["submitted"] for w in started if w.get("submitted") and w["first"] >= w["submitted"]]
     said = "Attempts that have ended, by their records."
     if waited:
@@ -179,7 +203,7 @@ def _waste(usage: dict[str, Any]) -> str:
     wasted, total = hours["idle"] + hours["failed"], sum(hours.values())
     cpus = usage["asked"].get("cpus", [1, 1])
     cores = count(cpus[0], "core") if cpus[0] == cpus[1] else f"{cpus[0]} to {cpus[1]} cores"
-    said = f"Wasted: {core_time(wasted)} of {core_time(total)}. Idle: cores that were held ({cores} a task) and did "
+    said = f"Wasted: {core_time(wasted, total)} of {core_time(total)}. Idle: cores that were held ({cores} a task) and did "
     said += "not compute. Failed attempts count whole."
     if usage["unmeasured"]:
         said += f" Not in it: {count(usage['unmeasured'], 'attempt')} without a measurement."
@@ -232,15 +256,16 @@ def campaign(data: ReportData) -> Markup:
     told = data.campaign
     assert told is not None
     figures = []
-    if told.trials and data.main:
-        picture = on_both_screens(
-            *(
-                history.history(told.trials, told.best, told.failed, data.main, told.target, width)
-                for width in (400, 860)
-            )
+    if (told.trials or told.early) and data.main:
+        picture = on_both_screens(*(history.history(told, data.main, width) for width in (400, WIDE)))
+        said = "Each dot is a trial that is complete; the line is the best so far."
+        said += (
+            f" Grey dots: {count(len(told.early), 'trial')} that ended early, with the last value."
+            if told.early
+            else ""
         )
-        said = "Each dot is a trial that ended; the line is the best so far."
-        low, high = fence([value for _, value in told.trials], 3.0)
+        said += f" Shaded: {count(told.earlier, 'trial')} of earlier campaigns." if told.earlier else ""
+        low, high = fence([value for _, value in told.trials or told.early], 3.0)
         far = sum(not low <= value <= high for _, value in told.trials)
         said += f" {count(far, 'dot')} on the edge: the value lies beyond it." if far else ""
         said += f" Crosses at the foot: {count(len(told.failed), 'failed trial')}." if told.failed else ""

@@ -93,7 +93,7 @@ def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: s
     across, along, swapped = max(fitting, key=lambda o: len(names_of(o[0])))
     names, places = names_of(along), centres(across)
     wide = min(120.0, CHARACTER * max(map(len, names)) + 16)
-    plot = Plot(f"{metric} against {across['name']}, a line for each {along['name']}", right=wide)
+    plot = Plot(f"{metric} against {across['name']}, a line for each value of {along['name']}", right=wide)
     x, y = axis_scale(across), Scale.padded(min(c[3] for c in cells), max(c[3] for c in cells))
     plot.frame(x, y, across["name"], metric)
     ends = []

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpc_agent.view.report.data import Campaign
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import fence, number
+from hpc_agent.view.report.numbers import count, fence, number
 from hpc_agent.view.report.plot import Plot, Scale
-
-Trial = tuple[int, float]
 
 
 def history(
-    trials: Sequence[Trial],
-    steps: Sequence[Trial],
-    failed: Sequence[int],
+    told: Campaign,
     metric: str,
-    target: float | None,
     width: int,
 ) -> Markup:
-    """Draw each trial's value, the best so far as ``steps``, failed trials at the foot, and the target."""
-    best = (
-        f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "no trial is within the constraints"
-    )
-    label = f"{metric} of {len(trials)} trials; {best}"
-    plot = Plot(label, width, 270, right=14)
+    """Draw each trial's value, the best so far as a line, failed trials at the foot, and the target."""
+    trials, steps, target = told.trials or told.early, told.best, told.target
+    best = f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "none may be the best"
+    plot = Plot(f"{metric} of {count(len(trials), 'trial')}; {best}", width, 270)
     low, high = fence([value for _, value in trials], 3.0)
     values = [low, high, *(value for _, value in steps), *([target] if target is not None else [])]
-    last = max([at for at, _ in trials] + list(failed))
+    last = max([at for at, _ in [*trials, *told.early]] + told.failed)
     x, y = Scale(0, max(1, last)), Scale.padded(min(values), max(values))
     plot.frame(x, y, "trial", metric)
-    plot.dots([(x(at), y(value)) for at, value in trials], "ring")
+    if told.earlier:
+        edge = x(told.earlier - 0.5)
+        plot.path(f"M{plot.left:.1f} {plot.top:.0f}H{edge:.1f}V{plot.bottom:.0f}H{plot.left:.1f}z", "earlier")
+    plot.dots([(x(at), y(value)) for at, value in told.early], "early")
+    plot.dots([(x(at), y(value)) for at, value in told.trials], "ring")
     if steps:
         data = f"M{x(steps[0][0]):.1f} {y(steps[0][1]):.1f}"
         data += "".join(f"H{x(at):.1f}V{y(value):.1f}" for at, value in steps[1:])
         plot.path(f"{data}H{x(last):.1f}", "line s1")
         plot.dots([(x(at), y(value)) for at, value in steps], "s1")
-    plot.path("".join(f"M{x(at) - 3:.1f} {plot.bottom - 3:.0f}l6 6m0 -6l-6 6" for at in failed), "failed-mark")
+    plot.path("".join(f"M{x(at) - 3:.1f} {plot.bottom - 3:.0f}l6 6m0 -6l-6 6" for at in told.failed), "failed-mark")
     if target is not None:
         plot.path(f"M{plot.left:.0f} {y(target):.1f}H{plot.right:.0f}", "mark target")
         plot.text(plot.right, y(target) - 4, f"target {number(target)}", "tick end halo")

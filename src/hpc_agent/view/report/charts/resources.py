@@ -55,7 +55,7 @@ def core_hours(hours: dict[str, float]) -> Markup:
     total = sum(hours.values())
     parts = [("computing", "s0"), ("idle", "s1"), ("failed", "fail")]
     words = {"computing": "computing", "idle": "idle cores", "failed": "failed attempts"}
-    label = "Cores: " + ", ".join(f"{words[name]} {core_time(hours[name])}" for name, _ in parts)
+    label = "Cores: " + ", ".join(f"{words[name]} {core_time(hours[name], total)}" for name, _ in parts)
     plot = Plot(label, WIDTH, 104)
     left, right = 6.0, plot.width - 6.0
     at = left
@@ -67,7 +67,7 @@ def core_hours(hours: dict[str, float]) -> Markup:
     for row, (name, kind) in enumerate(parts):
         plot.path(f"M{left} {46 + 19 * row}h11v11h-11z", f"fill {kind}")
         plot.text(left + 18, 56 + 19 * row, words[name], "label")
-        plot.text(plot.width * 0.62, 56 + 19 * row, core_time(hours[name]), "label end")
+        plot.text(plot.width * 0.66, 56 + 19 * row, core_time(hours[name], total), "label end")
         plot.text(right, 56 + 19 * row, percent(hours[name] / total), "label end")
     return plot.svg()
 
@@ -79,11 +79,11 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     rows = [wave for wave in waves if wave.get("first") is not None][:WAVES_SHOWN]
     gap = 17
     plot = Plot(
-        f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 224 + gap * len(rows)
+        f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 230 + gap * len(rows)
     )
     plot.bottom = 180.0
     x, y = Scale(0, end, "time"), Scale(0, math.ceil(max(*running, 1)), "count")
-    height, plot.height = plot.height, 214
+    height, plot.height = plot.height, 220
     plot.frame(x, y, "time since the first start", "tasks that run at once")
     plot.height = height
     data = f"M{x(0):.1f} {plot.bottom:.0f}"
@@ -95,7 +95,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     if failed:
         plot.text(plot.right, 13, "red ticks: a task failed", "label tfail end")
     for at, wave in enumerate(rows):
-        top = 226.0 + gap * at
+        top = 238.0 + gap * at
         began, ended = (wave[name] - found["start"] for name in ("first", "last"))
         left, right = x(max(0.0, began)), max(x(ended), x(max(0.0, began)) + 1.5)
         plot.path(f"M{left:.1f} {top - 11:.0f}H{right:.1f}v14H{left:.1f}z", "wave")
