@@ -31,6 +31,25 @@ def direction_of(name: str) -> Optional[str]:
     return {"min": "max", "max": "min"}[found[0]] if known & {"neg", "negative", "minus"} else found[0]
 
 
+# The words of the manifest of a campaign.
+LONG_WORDS = {"min": "minimize", "max": "maximize"}
+
+
+def best_end(given: Optional[str], name: Optional[str] = None) -> Optional[str]:
+    """Return "min" or "max", the end where the best value is, from "min", "minimize", "max" or "maximize".
+
+    Without a direction (None or "auto") the name of the metric tells; None where it does not.
+    """
+    if given in (None, "auto"):
+        return direction_of(name) if name else None
+    return str(given)[:3]
+
+
+def sign_of(direction: str) -> int:
+    """Return 1 where the lowest value is the best, else -1: values times this number are to be minimised."""
+    return 1 if best_end(direction) == "min" else -1
+
+
 def main_metric(names: Iterable[str]) -> Optional[str]:
     """Return the metric that a reader asks for first: one whose name tells a direction, of a held-out set where there is one."""
 
