@@ -174,12 +174,15 @@ class Table(object):
             table._groups[key].update((name, Metric.from_json(partial)) for name, partial in metrics.items())
         return table
 
+    def points(self) -> List[Tuple[Dict[str, Any], str]]:
+        """Return kwargs and key of each grid point, by kwargs in the order of their names: numbers first, then text."""
+        return sorted(((json.loads(key), key) for key in self._counts), key=_row_order)
+
     def rows(self) -> List[Dict[str, Any]]:
-        """Return a row for each grid point, sorted by kwargs in the order of their names: numbers first, then text."""
-        points = sorted(((json.loads(key), key) for key in self._counts), key=_row_order)
+        """Return a row for each grid point, in the order of ``points``."""
         return [
             {"kwargs": point, "count": self._counts[key], "metrics": _summaries(self._groups[key])}
-            for point, key in points
+            for point, key in self.points()
         ]
 
     def overall(self) -> Dict[str, Dict[str, Any]]:

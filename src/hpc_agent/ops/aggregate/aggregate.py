@@ -328,10 +328,17 @@ def _short(problem: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in short.items() if key != "tasks"}
 
 
+def over_notes(over: list[str]) -> list[str]:
+    """Return a note where an interval is one of replicates only if the user is right: no name says that they repeat."""
+    others = sorted(set(over) - REPEATING)
+    return [f"ci95 is right only if the values of {', '.join(others)} are repeats of one measurement"] if others else []
+
+
 def _notes(rows: Rows, request: AggregateRequest) -> list[str]:
     """Return notes about parameters that only seem to repeat, about the order of many rows, about missing intervals."""
     kwargs, metrics = columns_of(rows)
-    notes = []
+    with_interval = any("ci95" in facts for row in rows for facts in row["metrics"].values())
+    notes = over_notes(request.over) if with_interval else []
     if len(rows) > 1 and (seeds := sorted(REPEATING.intersection(kwargs))):
         notes.append(f"--over {','.join([*request.over, *seeds])} makes one row of those that differ in it only")
     if len(rows) > MANY and not request.sort and metrics:
