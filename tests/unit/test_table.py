@@ -107,7 +107,7 @@ def test_text_with_commas_quotes_and_newlines_survives_csv():
 
 
 def test_a_terminal_gets_aligned_columns_and_a_count_of_the_rest():
-    text = as_text(rows(*(({"x": x, "t": "long" * x}, {"y": x / 3}) for x in range(50))), limit=30)
+    text = as_text(rows(*(({"x": x, "t": "long" * x}, {"y": x / 3}) for x in range(60))))
     lines = text.splitlines()
     assert len({len(line) for line in lines[:32]}) == 1
     assert lines[-1] == "... and 20 more rows"
