@@ -1,5 +1,6 @@
 """A reducer on the cluster, without a scheduler: what still runs, what it waits for, which files are its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.ledger import PLANNED, REFUSED, SUBMITTED, Array, read_array, write_array
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.submission import reduction
+from hpc_agent.ops.aggregate.reduce import _remove_earlier
 
 REQUEST = {"command": "true", "reducer": "", "code": "", "extra_env": {}, "files": [], "output_path": "", "cpus": 1,
            "timeout_sec": 60, "as_job": True, "force": False, "job_prefix": "r-", "key": "k", "run_id": "r", "owner": "me",
@@ -96,6 +98,22 @@ def test_the_files_of_an_earlier_reducer_are_not_fetched(run, tmp_path):
     (work / "old.csv").write_text("written again")
     found = program._collect(run, str(attempt), request, output, before)
     assert [name for name, _ in found["files"]] == ["files/new.csv", "files/old.csv"]
+
+
+def test_files_of_the_reduction_before_do_not_stay_beside_those_of_the_next(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name in ("aggregated.json", "files/a.csv", "files/b.csv", "notes.txt"):
+        (tmp_path / name).write_text("1")
+    _remove_earlier(tmp_path, {"files/b.csv"})
+    assert (tmp_path / "files" / "a.csv").exists(), "nobody knows whose it is"
+    (tmp_path.parent / "outside").write_text("1")
+    document = {
+        "files": [["aggregated.json", 1], ["files/a.csv", 1], ["files/b.csv", 1], ["../outside", 1], ["gone", 1]]
+    }
+    (tmp_path / "reduction.json").write_text(json.dumps(document))
+    _remove_earlier(tmp_path, {"files/b.csv"})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b.csv", "files", "notes.txt", "reduction.json"]
+    assert (tmp_path.parent / "outside").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"files": ["/etc/passwd"]}, {"files": ["a", "b/../../x"]}, {"output_path": "../x"}])
