@@ -66,7 +66,7 @@ def test_the_found_reducer_runs_once_over_the_same_tasks(repo, run_cli, tmp_path
     assert (first["included_tasks"], first["failed_tasks"], first["total_tasks"]) == (5, "4", 6)
     assert (first["stderr_tail"], first["next_step"]) == ("reducing 5", f"hpc-agent failures --run-id {run_id}")
     folder = Path(first["output_path_local"]).parent
-    assert folder == repo / "results" / run_id / "reduced"
+    assert folder == repo / "results" / run_id / "reduced" / "scripts_aggregate_all"
     assert json.loads((folder / "aggregated.json").read_text()) == first["reduced"]
     assert (folder / "files" / "summary.csv").read_text() == "sum\n11\n"
     assert json.loads((folder / "reduction.json").read_text())["included"] == "0-3,5"
@@ -92,6 +92,7 @@ def test_the_found_reducer_runs_once_over_the_same_tasks(repo, run_cli, tmp_path
     assert "is not the file that the run was submitted with" in answer["notes"][0]
     refused = run_cli("aggregate", "--reducer", "scripts/aggregate_all.py", "--sort", "y", cwd=repo).envelope
     assert (refused["error_code"], refused["field"]) == ("spec_invalid", "sort")
+    assert refused["remediation"] == "Run: hpc-agent aggregate --sort y --mode combiner-only"
 
 
 def test_a_reducer_that_fails_says_why_and_is_not_run_again(repo, run_cli, tmp_path):
@@ -119,6 +120,24 @@ def test_a_reducer_that_fails_says_why_and_is_not_run_again(repo, run_cli, tmp_p
     for flag, value in (("--files", "../x"), ("--output-path", "/etc/x"), ("--extra-env", '{"PATH": "/x"}')):
         refused = run_cli("cluster-reduce", "--aggregate-cmd", "true", flag, value, cwd=repo).envelope
         assert (refused["error_code"], refused["field"]) == ("spec_invalid", flag[2:].replace("-", "_"))
+
+
+def test_the_reducer_that_was_named_at_submit_is_that_of_aggregate(run_cli, tmp_path, site):
+    repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(3)])
+    words = ('echo "{\\"y\\": $X}" > "$HPC_RESULT_DIR/metrics.json"',)
+    own = 'wc -l < "$HPC_TASKS" | sed "s/.*/[&]/"'
+    sent = submit(run_cli, repo, *words, "--aggregate-cmd", own)
+    assert submit(run_cli, repo, *words)["run_id"] == sent["run_id"], "the reducer makes no other run"
+    watch(run_cli, repo)
+    found = run_cli("aggregate", cwd=repo).data["reduction"]
+    assert (found["reduced"], found["reducer"]) == ([3], own)
+    assert run_cli("cluster-reduce", cwd=repo).data["reduced"] == [3]
+    table = run_cli("aggregate", "--sort", "y", "--direction", "maximize", cwd=repo).data
+    assert (table["rows"][0], "reduction" in table) == ([2, 2], False), "a flag of the built-in table asks for it"
+    assert "reduction" not in run_cli("aggregate", "--mode", "combiner-only", cwd=repo).data
+    refused = run_cli("aggregate", "--mode", "combiner-only", "--as-job", cwd=repo).envelope
+    assert (refused["error_code"], refused["field"]) == ("spec_invalid", "as_job")
+    assert refused["remediation"] == "Run: hpc-agent aggregate --as-job --mode cluster-reduce"
 
 
 def test_output_at_a_path_of_the_reducer_and_on_its_last_line(repo, run_cli):

@@ -357,10 +357,11 @@ def test_tables_merge_to_the_same_digits_in_any_order(rows, cut, rng):
     rng.shuffle(shuffled)
     parts = [table_of(shuffled[:cut]), table_of(shuffled[cut:])]
     for order in (parts, parts[::-1]):
-        total = Table(replicates=["seed"])
+        total, read = Table(replicates=["seed"]), Table(replicates=["seed"])
         for part in order:
             total.merge(Table.from_json(json.loads(text(part.to_json()))))
-        assert text(total.to_json()) == text(whole.to_json())
+            read.merge_json(json.loads(text(part.to_json())))
+        assert text(total.to_json()) == text(read.to_json()) == text(whole.to_json())
         assert text([total.rows(), total.overall()]) == text([whole.rows(), whole.overall()])
 
 

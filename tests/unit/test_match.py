@@ -12,6 +12,7 @@ from scipy import stats
 
 from hpc_agent.contract import envelope
 from hpc_agent.contract.primitive import load_all
+from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.ops.aggregate import compare
@@ -94,7 +95,7 @@ def test_three_runs_are_compared_with_the_first():
         (2, 1, 4),
         (2, 2, 8),
     ]
-    columns = {column.name: column.values for column in _columns(found.rows, ["a", "b", "c"])}
+    columns = {column.name: column.values for column in _columns(found.rows, ["a", "b", "c"], "loss")}
     assert (columns["run"], columns["metric"]) == (["b", "b", "c", "c"], ["loss"] * 4)
     assert _summary(found.rows, ["a", "b", "c"]) == [
         {"metric": "loss", "run": "b", "single": 2}, {"metric": "loss", "run": "c", "single": 2},
@@ -137,8 +138,53 @@ def test_rows_that_only_one_run_has_are_counted_by_run():
     ]  # fmt: skip
 
 
+@pytest.fixture
+def comparing(tmp_path, monkeypatch):
+    """Compare runs that are given as {run id: Folded}; return the data of the answer and the bytes of its envelope."""
+
+    def call(folded, **fields):
+        runs = [mock.MagicMock(**{"record.run_id": name, "repo.root": tmp_path}) for name in folded]
+        monkeypatch.setattr(compare, "_runs", lambda request, world: runs)
+        monkeypatch.setattr(compare, "fold_run", lambda run, waves, over: folded[run.record.run_id])
+        answer = compare.compare(compare.CompareRequest(run_ids=list(folded), **fields), World(cwd=tmp_path))
+        line = envelope.success(load_all()["compare"], answer)
+        return json.loads(line)["data"], len(line)
+
+    return call
+
+
+def whole(made, tasks):
+    return Folded([{"wave": 0, "tasks": tasks, "included": encode_ranges(range(tasks))}], made, [], [])
+
+
+def test_the_rows_that_are_asked_for_and_their_summary(comparing):
+    def made(shift):
+        tasks = [
+            ({"x": x, "seed": s}, {"loss": x + s + shift * x, "acc": x, "gain": 1.0}) for x in (0, 1, 2) for s in (0, 1)
+        ]
+        return whole(table(*tasks), 6)
+
+    folded = {"a": made(0), "b": made(-1)}
+    told, _ = comparing(folded, over=["seed"])
+    assert told["summary"] == [
+        {"metric": "acc", "run": "b", "equal": 3}, {"metric": "gain", "run": "b", "equal": 3},
+        {"metric": "loss", "run": "b", "equal": 1, "lower": 2},
+    ]  # fmt: skip
+    told, _ = comparing(folded, over=["seed"], sort="loss", where=["x>0"])
+    found = [dict(zip(told["columns"], row, strict=True)) for row in told["rows"]]
+    assert [(row["x"], row["difference"]) for row in found] == [(2, -2), (1, -1)], "the greatest progress first"
+    assert (told["summary"], told["matching_rows"]) == ([{"metric": "loss", "run": "b", "lower": 2}], 2)
+    assert (told["sort"], told["direction"], "truncated" in told) == ("difference", "min", False)
+    told, _ = comparing(folded, over=["seed"], sort="acc", metrics=["acc"])
+    assert (told["direction"], len(told["rows"]), "matching_rows" in told) == ("max", 3, False)
+    assert comparing(folded)[0]["summary"][0] == {"metric": "acc", "run": "b", "equal": 6}, "single values"
+    with pytest.raises(SpecInvalid, match="no run has 'sed'") as caught:
+        comparing(folded, over=["sed"])
+    assert caught.value.remediation.startswith("Did you mean 'seed'? The runs have: seed, x")
+
+
 @pytest.mark.parametrize("count", [2, 8])
-def test_an_answer_about_many_wide_runs_stays_short(tmp_path, monkeypatch, count):
+def test_an_answer_about_many_wide_runs_stays_short(tmp_path, comparing, count):
     ids = [f"a_sweep_with_a_long_name-{number:08x}" for number in range(count)]
     wide = {f"parameter_{n}": "text " * 30 for n in range(30)}
     folded = {}
@@ -152,17 +198,12 @@ def test_an_answer_about_many_wide_runs_stays_short(tmp_path, monkeypatch, count
             "failed": ",".join(map(str, range(100, 999, 2))),
         }
         folded[name] = Folded([wave], made, [], [])
-    runs = [mock.MagicMock(**{"record.run_id": name, "repo.root": tmp_path}) for name in ids]
-    monkeypatch.setattr(compare, "_runs", lambda request, world: runs)
-    monkeypatch.setattr(compare, "fold_run", lambda run, waves, over: folded[run.record.run_id])
-    answer = compare.compare(compare.CompareRequest(run_ids=ids), World(cwd=tmp_path))
-    line = envelope.success(load_all()["compare"], answer)
-    told = json.loads(line)["data"]
-    print(count, "runs:", len(line), "bytes,", len(told["rows"]), "rows")
-    assert len(line) <= 2000
+    told, size = comparing(folded)
+    print(count, "runs:", size, "bytes,", len(told["rows"]), "rows")
+    assert size <= 2000
     assert (told["truncated"], told["row_count"]) == (True, 20 * 32 * (count - 1))
-    whole = json.loads((tmp_path / "results").glob("*/compare.json").__next__().read_text())
-    assert (len(whole["rows"]), len(whole["differs"]["own"]), len(whole["unmatched"])) == (
+    written = json.loads((tmp_path / "results").glob("*/compare.json").__next__().read_text())
+    assert (len(written["rows"]), len(written["differs"]["own"]), len(written["unmatched"])) == (
         told["row_count"],
         count,
         2 * (count - 1),

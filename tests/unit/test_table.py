@@ -107,7 +107,7 @@ def test_text_with_commas_quotes_and_newlines_survives_csv():
 
 
 def test_a_terminal_gets_aligned_columns_and_a_count_of_the_rest():
-    text = as_text(rows(*(({"x": x, "t": "long" * x}, {"y": x / 3}) for x in range(50))), limit=30)
+    text = as_text(rows(*(({"x": x, "t": "long" * x}, {"y": x / 3}) for x in range(60))))
     lines = text.splitlines()
     assert len({len(line) for line in lines[:32]}) == 1
     assert lines[-1] == "... and 20 more rows"
@@ -199,6 +199,8 @@ GRID = [
         ({"where": ["seed!=1"], "sort": "alpha", "direction": "max"}, [(10, 0), (1, 0), (0.1, 0)]),
         ({"where": ["seed=true"]}, []),
         ({"sort": "seed", "top": 1}, [(0.1, 0)]),
+        ({"sort": "loss", "direction": "maximize", "top": 1}, [(10, 0)]),
+        ({"sort": "note", "direction": "minimize", "top": 1}, [(0.1, 0)]),
     ],
 )
 def test_rows_are_chosen_and_ordered(wanted, found):
@@ -224,6 +226,27 @@ def test_a_wish_that_cannot_be_met_is_refused_with_what_can(wanted, field, said)
     assert said in caught.value.remediation
 
 
+def test_a_condition_that_no_row_fulfils_is_told_with_the_values_that_there_are():
+    def notes(made, *where):
+        found = select(table_columns(made), AggregateRequest(where=list(where)), "aggregate")
+        assert (found.order, found.matching) == ([], [])
+        return found.notes
+
+    assert notes(rows(*GRID), "alpha=3") == ["no row fulfils 'alpha=3': alpha is 0.1, 1, 10"]
+    assert notes(rows(*GRID), "alpha=1", "loss>9", "seed=7") == ["no row fulfils 'loss>9': loss is 2.0, 3.0"]
+    many = rows(*(({"x": x, "model": "ab"[x % 2]}, {"loss": x / 3}) for x in range(20)))
+    assert notes(many, "x=99") == ["no row fulfils 'x=99': x is 0, 1, 2, 3, 4, 5, 6, 7 and 12 more"]
+    assert notes(many, "model=c") == ["no row fulfils 'model=c': model is a, b"]
+    assert notes(many, "loss<0") == ["no row fulfils 'loss<0': loss is 0.0 to 6.33333"]
+
+
+@pytest.mark.parametrize(("over", "told"), [(["seed"], False), (["alpha"], True), (["seed", "alpha"], True)])
+def test_an_interval_over_what_is_no_repetition_by_its_name_says_so(tmp_path, over, told):
+    found, _ = answer([*GRID, ({"alpha": 5, "seed": 0}, {"loss": 1, "note": 2})], tmp_path, over=over, sort="loss")
+    said = [note for note in found.get("notes", []) if "ci95" in note]
+    assert said == (["ci95 is right only if the values of alpha are repeats of one measurement"] if told else [])
+
+
 def test_rows_without_a_value_come_last_and_are_told():
     made = rows(
         ({"x": 1}, {"loss": math.nan}), ({"x": 2}, {"loss": 2}), ({"x": 3}, {"other": 1}), ({"x": 4}, {"loss": 1})
@@ -233,7 +256,7 @@ def test_rows_without_a_value_come_last_and_are_told():
         assert set(found.order[2:]) == {0, 2}
         assert found.notes == ["2 rows have no value of loss_mean: they come last"]
     found = select(table_columns(made), AggregateRequest(where=["loss<9"]), "aggregate")
-    assert (found.order, found.matching) == ([1, 3], 2)
+    assert (found.order, found.matching) == ([1, 3], [1, 3])
     assert found.notes == ["2 rows have no value of loss_mean: they do not fulfil 'loss<9'"]
 
 

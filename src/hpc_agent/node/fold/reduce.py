@@ -4,12 +4,14 @@ A reducer has the folder ``reductions/<key>`` of its run: a ledger, and a folder
 request.json (the command), tasks.jsonl (the complete tasks), output.log, aggregated.json, files/, and last result.json.
 """
 
+import fcntl
 import glob
 import json
 import os
 import shutil
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..job import execute
 from ..look.attempts import Attempts
@@ -17,7 +19,6 @@ from ..look.run_status import ranges_of
 from ..shared import task_environment, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
-from ..shared.processes import born
 from ..shared.run_folder import RunFolder, check_id
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, read_record
 
@@ -58,17 +59,34 @@ def result_of(attempt: str) -> Optional[Dict[str, Any]]:
     return found
 
 
+@contextmanager
+def running_here(attempt: str) -> Iterator[int]:
+    """Mark an attempt as one that runs on this host; a process that inherits the descriptor keeps the mark."""
+    path = os.path.join(attempt, "runs_here")
+    write_bytes(path, ("%s %d" % (os.uname()[1], time.time())).encode())
+    with open(path, "r+") as handle:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle.fileno()
+
+
 def may_run(attempt: str, within: float) -> bool:
     """Return True if the process of an attempt without a job still runs, though its caller was killed.
 
-    On another host nobody knows: there it may run for ``within`` seconds.
+    It has ``within`` seconds. On another host nobody knows: there it may run for all of them.
     """
     try:
-        with open(os.path.join(attempt, "claim")) as handle:
-            host, at, pid, started = handle.read().splitlines()[1].split(" ", 3)
-    except (OSError, ValueError, IndexError):
+        handle = open(os.path.join(attempt, "runs_here"), "r+")
+    except FileNotFoundError:
         return False
-    return born(int(pid)) == started if host == os.uname()[1] else time.time() < int(at) + within
+    with handle:
+        host, at = handle.read().rsplit(" ", 1)
+        if time.time() > int(at) + within:
+            return False
+        with suppress(OSError):  # held by that process, or a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return host != os.uname()[1]
+    return True
 
 
 def write_failure(attempt: str, cause: str, message: str, **facts: Any) -> None:
@@ -81,9 +99,7 @@ def main(arguments: List[str]) -> int:
     attempt = os.environ["HPC_REDUCTION"]
     if result_of(attempt) is not None:  # a requeued job
         return 0
-    number = int(os.path.basename(attempt)[1:])
-    me = (os.environ.get("HPC_JOB_ID", ""), number, os.uname()[1], time.time(), os.getpid(), born(os.getpid()))
-    claim = "%s:d%d:0\n%s %d %d %s\n" % me
+    claim = "%s:%s:0\n" % (os.environ.get("HPC_JOB_ID", ""), os.path.basename(attempt))
     write_bytes(os.path.join(attempt, "claim"), claim.encode())
     status = Attempts(RunFolder(os.environ["HPC_RUN_DIR"]))
     if arguments[:1] == ["--environment-failed"]:
@@ -103,7 +119,7 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     output = os.path.join(folder.work, request["output_path"]) if request["output_path"] else ""
     output = output or os.path.join(attempt, OUTPUT)
     env, sent = _environment(status, attempt, request, output)
-    before = _stamp(output)
+    before = {path: _stamp(path) for path in [output, *(path for _, path in _matches(folder, request["files"]))]}
     log = os.path.join(attempt, "output.log")
     limit = os.environ.get("HPC_REDUCE_SEC")
     stop_at = time.time() + float(limit) if limit else None
@@ -118,7 +134,7 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
         "max_rss_mb": record.max_rss_mb,
         "host": record.host,
         "ended_at": record.ended_at,
-        "sent": sent,  # the reducer differs from the run's snapshot, and came with the request
+        "sent": sent,  # the reducer differs from that of the run's snapshot, and came with the request
         "included": ranges_of(status.state, task_states.COMPLETE),
         "log_tail": tail(log, LOG_LINES, LOG_BYTES),
         "output_path": output,
@@ -145,7 +161,7 @@ def _tasks(status: Attempts) -> bytes:
 
 
 def _environment(status: Attempts, attempt: str, request: Dict[str, Any], output: str) -> Tuple[Dict[str, str], bool]:
-    """Return the variables of the reducer, and True when the script that came with the request is the one that runs."""
+    """Return the variables of the reducer, and True when the script that came with the request replaces the run's own."""
     folder = status.folder
     run = status.run._replace(resources={"cpus": request["cpus"]})
     env = task_environment.build(run, folder.path, 0, {}, attempt, dict(os.environ))
@@ -157,12 +173,13 @@ def _environment(status: Attempts, attempt: str, request: Dict[str, Any], output
     sent, name = os.path.join(attempt, "code"), request["reducer"]
     if name:
         frozen, given = os.path.join(folder.work, name), os.path.join(sent, os.path.basename(name))
-        same = _bytes(frozen) == _bytes(given)
+        own = _bytes(frozen)
+        same = own == _bytes(given)
         env["HPC_REDUCER"] = frozen if same else given
         if not same:  # modules beside the script are found as if it lay in its place
             env["PYTHONPATH"] += os.pathsep + os.path.dirname(frozen)
     env.update(request["extra_env"])
-    return env, bool(name) and not same
+    return env, bool(name) and own is not None and not same
 
 
 def _bytes(path: str) -> Optional[bytes]:
@@ -182,11 +199,16 @@ def _stamp(path: str) -> Any:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _collect(folder: RunFolder, attempt: str, request: Dict[str, Any], output: str, before: Any) -> Dict[str, Any]:
-    """Bring the output into the attempt's folder. Return its files [path, bytes]. Raises ValueError, OSError."""
+def _collect(
+    folder: RunFolder, attempt: str, request: Dict[str, Any], output: str, before: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Bring the output into the attempt's folder. Return its files [path, bytes]. Raises ValueError, OSError.
+
+    ``before`` has the stamps of files that were there already: what has the same stamp now is another reducer's.
+    """
     kept = os.path.join(attempt, OUTPUT)
     data = None
-    if _stamp(output) != before:
+    if _stamp(output) != before[output]:
         size = os.path.getsize(output)
         if size > MAX_OUTPUT_BYTES:
             raise ValueError("%s has %d bytes, more than the %d of a table" % (output, size, MAX_OUTPUT_BYTES))
@@ -194,7 +216,11 @@ def _collect(folder: RunFolder, attempt: str, request: Dict[str, Any], output: s
     elif not request["files"]:
         data = tail(os.path.join(attempt, "output.log"), 1, MAX_OUTPUT_BYTES).encode("utf-8")
         if data[:1] not in (b"{", b"["):
-            told = "%s was not written by this reducer" % output if before else "the reducer did not write %s" % output
+            told = (
+                "%s was not written by this reducer" % output
+                if before[output]
+                else "the reducer did not write %s" % output
+            )
             raise ValueError("%s, and its last line of output is no JSON" % told)
     files = []
     if data is not None:
@@ -205,19 +231,33 @@ def _collect(folder: RunFolder, attempt: str, request: Dict[str, Any], output: s
         if data != _bytes(kept):
             write_bytes(kept, data)
         files.append([OUTPUT, len(data)])
+    results = os.path.realpath(folder.results) + os.sep
     for pattern in request["files"]:
-        found = _matches(folder.work, pattern) or _matches(attempt, pattern)
+        there = _matches(folder, [pattern])
+        found = [
+            (name, path)
+            for name, path in there
+            if before.get(path) != _stamp(path) or os.path.realpath(path).startswith(results)
+        ]
+        found = found or _matches_in(attempt, pattern)
+        if not found and there:
+            raise ValueError("%s was there before this reducer, which did not write it" % there[0][0])
         if not found:
             raise ValueError("no file matches %s, in the run's work folder or beside HPC_AGGREGATED_OUTPUT" % pattern)
-        for base, name in found:
+        for name, path in found:
             place = os.path.join("files", name)
             target = os.path.join(attempt, place)
             make_folder(os.path.dirname(target))
-            shutil.copyfile(os.path.join(base, name), target)
+            shutil.copyfile(path, target)
             files.append([place, os.path.getsize(target)])
     return {"files": sorted(map(list, {(name, size) for name, size in files}))}
 
 
-def _matches(base: str, pattern: str) -> List[Tuple[str, str]]:
+def _matches(folder: RunFolder, patterns: List[str]) -> List[Tuple[str, str]]:
+    """Return the files of the work folder that match: name there, path."""
+    return [found for pattern in patterns for found in _matches_in(folder.work, pattern)]
+
+
+def _matches_in(base: str, pattern: str) -> List[Tuple[str, str]]:
     found = glob.glob(os.path.join(glob.escape(base), pattern), recursive=True)
-    return [(base, os.path.relpath(path, base)) for path in sorted(found) if os.path.isfile(path)]
+    return [(os.path.relpath(path, base), path) for path in sorted(found) if os.path.isfile(path)]

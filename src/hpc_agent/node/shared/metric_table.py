@@ -9,7 +9,7 @@ import math
 from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from .moments import UNIT_BITS, Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
+from .moments import ONE, UNIT_BITS, Moments, Observation, canonical, dyadic, exact_in, exact_out, number_in, number_out
 from .quantiles import QUANTILES, bin_of, exact_quantiles, sketched_quantiles
 
 EXACT_LIMIT = 512
@@ -57,7 +57,7 @@ class Metric(object):
         moments, bins = self._folded = self._folded or (Moments(), Counter())
         for value, weight in self._observations:
             moments.add(value, weight)
-            mantissa, shift = dyadic(weight)
+            mantissa, shift = ONE if weight == 1 else dyadic(weight)
             bins[bin_of(value)] += mantissa << shift
         self._observations = []
         return self._folded
@@ -108,6 +108,9 @@ class Metric(object):
     def from_json(cls, document: Any) -> "Metric":
         """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
         metric = cls()
+        if type(document) is float and abs(document) < math.inf:  # most are single numbers
+            metric._observations = [(document + 0.0, 1.0)]
+            return metric
         if isinstance(document, dict):
             metric.nan_count, metric.inf_count = int(document.get("nan", 0)), int(document.get("inf", 0))
             if "bins" in document:
@@ -157,6 +160,20 @@ class Table(object):
         for key, metrics in other._groups.items():
             _add(self._groups[key], metrics)
 
+    def merge_json(self, document: Dict[str, Any]) -> None:
+        """Merge what to_json gives. Raises ValueError, TypeError or KeyError for anything else, as ``merge`` does."""
+        if document["replicates"] != self.replicates:
+            raise ValueError("different replicate axes: %s and %s" % (self.replicates, document["replicates"]))
+        for key, (count, metrics) in document["groups"].items():
+            self._counts[key] += int(count)
+            mine = self._groups[key]
+            for name, partial in metrics.items():
+                metric = Metric.from_json(partial)
+                if name in mine:
+                    mine[name].merge(metric)
+                else:
+                    mine[name] = metric
+
     def to_json(self) -> Dict[str, Any]:
         """Return, for each grid point (canonical JSON text), [number of tasks, {metric: partial}]."""
         groups = {
@@ -169,17 +186,18 @@ class Table(object):
     def from_json(cls, document: Dict[str, Any]) -> "Table":
         """Raises ValueError, TypeError or KeyError when ``document`` is not what to_json gives."""
         table = cls(document["replicates"])
-        for key, (count, metrics) in document["groups"].items():
-            table._counts[key] = int(count)
-            table._groups[key].update((name, Metric.from_json(partial)) for name, partial in metrics.items())
+        table.merge_json(document)
         return table
 
+    def points(self) -> List[Tuple[Dict[str, Any], str]]:
+        """Return kwargs and key of each grid point, by kwargs in the order of their names: numbers first, then text."""
+        return sorted(((json.loads(key), key) for key in self._counts), key=_row_order)
+
     def rows(self) -> List[Dict[str, Any]]:
-        """Return a row for each grid point, sorted by kwargs in the order of their names: numbers first, then text."""
-        points = sorted(((json.loads(key), key) for key in self._counts), key=_row_order)
+        """Return a row for each grid point, in the order of ``points``."""
         return [
             {"kwargs": point, "count": self._counts[key], "metrics": _summaries(self._groups[key])}
-            for point, key in points
+            for point, key in self.points()
         ]
 
     def overall(self) -> Dict[str, Dict[str, Any]]:

@@ -20,6 +20,9 @@ def dyadic(number: float) -> Tuple[int, int]:
     return numerator, UNIT_BITS + 1 - denominator.bit_length()
 
 
+ONE = 1, UNIT_BITS  # as dyadic gives it
+
+
 def exact_text(total: int, factors: int) -> str:
     """Return the odd mantissa in hex and the exponent, which no JSON reader rounds; ``0p0`` for zero."""
     zeros = (total & -total).bit_length() - 1 if total else factors * UNIT_BITS
@@ -94,7 +97,7 @@ class Moments(object):
 
     def add(self, value: float, weight: float) -> None:
         x, shift = dyadic(value)
-        w, w_shift = dyadic(weight)
+        w, w_shift = ONE if weight == 1 else dyadic(weight)
         self.count += 1
         self.low = min(self.low, value)
         self.high = max(self.high, value)

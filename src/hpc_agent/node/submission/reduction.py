@@ -8,7 +8,17 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from ..fold.combine import NOT_ENDED
-from ..fold.reduce import GRACE_SEC, LOG_BYTES, LOG_LINES, OUTPUT, Reduction, may_run, result_of, write_failure
+from ..fold.reduce import (
+    GRACE_SEC,
+    LOG_BYTES,
+    LOG_LINES,
+    OUTPUT,
+    Reduction,
+    may_run,
+    result_of,
+    running_here,
+    write_failure,
+)
 from ..job import execute
 from ..look.logs import SchedulerLogs
 from ..look.run_status import RunStatus, ranges_of
@@ -55,6 +65,9 @@ def reduce(request: Dict[str, Any]) -> Dict[str, Any]:
     ``resources`` and ``placement``. An attempt over the tasks that are complete now is not repeated. A job that may be in
     the queue is looked up first.
     """
+    for name in [*request["files"], request["output_path"] or "x"]:
+        if not name or os.path.isabs(name) or ".." in name.split("/"):
+            raise NodeError("spec_invalid", "%r is not inside the run's work folder" % name)
     folder = existing_run(request["root"], request["run_id"])
     reduction = Reduction(folder, request["key"])
     make_folder(reduction.jobs)
@@ -89,12 +102,9 @@ class _Call(object):
         self._write_attempt(number)
         self.fresh = True
         if self.request["as_job"]:
-            after = [str(a.job_id) for a in self.status.arrays if a.job_id and self._is_open(a)]
             name = "d%d" % number
             job = "%s%s-%s" % (self.request["job_prefix"], name, self.request["key"])
-            array = Array(name, "0", job, 1, generation=number, order=number, after_jobs=after,
-                          resources=self.request["resources"], placement=self.request["placement"])  # fmt: skip
-            write_array(self.reduction, array)
+            array = Array(name, "0", job, 1, generation=number, order=number)
             return self._await_job(number, array) or self._told(number)
         self._run_here(number)
         return self._told(number)
@@ -146,11 +156,11 @@ class _Call(object):
         environment = dict(caller_environment(), **read_json(self.reduction.submission)["job_environment"])
         environment.update(_own_variables(attempt), HPC_RUN_DIR=self.reduction.path, HPC_REDUCE_SEC=str(timeout))
         log = os.path.join(attempt, "start.log")
-        with open(log, "wb") as output:
+        with open(log, "wb") as output, running_here(attempt) as mark:
             words = ["nice", "-n", "10", "/bin/bash", SCRIPT]
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                cwd=self.reduction.work, start_new_session=True,
+                cwd=self.reduction.work, start_new_session=True, pass_fds=[mark],
             )  # fmt: skip
             try:
                 process.wait(START_SEC + timeout + GRACE_SEC)
@@ -181,8 +191,10 @@ class _Call(object):
         submitter = _ReductionSubmitter(self.reduction, self.request, self.lock.check)
         message = ""
         if array.state != SUBMITTED:
-            resources = {name: self.request[name] for name in ("resources", "placement")}
-            write_array(self.reduction, array._replace(held=None, **resources))  # a refused request may be corrected
+            # A refused request may be corrected, and jobs to wait for may have ended or begun since.
+            after = [str(a.job_id) for a in self.status.arrays if a.job_id and self._is_open(a)]
+            wanted = {name: self.request[name] for name in ("resources", "placement")}
+            write_array(self.reduction, array._replace(held=None, after_jobs=after, **wanted))
             message = submitter.submit_open_arrays()["message"]
             array = read_array(self.reduction, array.array) or array
         if array.state == PLANNED:

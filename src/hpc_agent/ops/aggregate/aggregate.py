@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,9 +21,16 @@ from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
-from hpc_agent.ops.aggregate.reduce import ClusterReduceRequest, ReducerChoice, reduce_on_cluster
+from hpc_agent.ops.aggregate.reduce import (
+    ClusterReduceRequest,
+    ReducerChoice,
+    incomplete,
+    reduce_on_cluster,
+    reducer_of,
+)
 from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, first_ranges, select
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
 from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
@@ -31,6 +41,8 @@ COMBINE_TIMEOUT_SEC = 1800.0
 PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
 UNUSUAL_BYTES = 100
 MANY = 20  # rows
+# Fields that a reducer does not heed, with their defaults.
+OF_THE_TABLE: dict[str, Any] = {"over": [], "sort": None, "top": None, "where": [], "wave": [], "parquet": False}
 # Facts of a reducer's answer that the table's answer has too.
 SAME_AS_REDUCED = (
     "run_id", "total_tasks", "failed_count", "failed_tasks", "missing_count", "notes", "truncated", "next_step",
@@ -51,7 +63,8 @@ class AggregateRequest(ReducerChoice):
     mode: Annotated[
         Literal["auto", "combiner-only", "cluster-reduce"],
         doc(
-            "combiner-only: the built-in statistics; cluster-reduce: your own reducer; auto: the one that is named, if any"
+            "combiner-only: the built-in statistics; cluster-reduce: your own reducer; auto: the one that is named here or was "
+            "named at submit, if any, unless a flag of the built-in table is given"
         ),
     ] = "auto"
     force: Annotated[bool, doc("fold the records again, also of waves that have not changed")] = False
@@ -136,22 +149,37 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     do not change a digit. The answer has the rows that were asked for, as many as 2 KB hold; table.csv and table.json
     have all of them with every digit. Tasks that are not complete are named, and left out of the table.
     """
-    if request.mode == "cluster-reduce" or (request.mode == "auto" and (request.aggregate_cmd or request.reducer)):
-        return _reduced(request, world)
-    answer = make_table(request, world)
+    run = known_run(world, request)
+    if _by_reducer(run, request):
+        return _reduced(run, request, world)
+    answer = make_table(run, request, world)
     world.progress.show(as_text(answer.rows))
     return answer.result
 
 
-def _reduced(request: AggregateRequest, world: World) -> AggregateResult:
+def _by_reducer(run: KnownRun, request: AggregateRequest) -> bool:
+    """Return True when the user's own reducer is asked for. Raises SpecInvalid for a flag that the chosen way ignores."""
+    for_table = next((field for field in OF_THE_TABLE if getattr(request, field)), "")
+    for_reducer = next((field for field in ("aggregate_cmd", "reducer", "as_job") if getattr(request, field)), "")
+    named = request.aggregate_cmd or request.reducer or ((for_reducer or not for_table) and reducer_of(run))
+    chosen = request.mode == "cluster-reduce" or (request.mode == "auto" and bool(named))
+    if field := for_table if chosen else for_reducer:
+        ways = ["your own reducer", "the built-in table"]
+        other: dict[str, Any] = {**OF_THE_TABLE, "mode": "cluster-reduce"}
+        if chosen:
+            other = {"mode": "combiner-only", "aggregate_cmd": None, "reducer": None, "as_job": False}
+        raise SpecInvalid(
+            f"--{field.replace('_', '-')} is for {ways[chosen]}, and this call asks for {ways[not chosen]}",
+            field=field,
+            remediation=f"Run: {command_line('aggregate', msgspec.structs.replace(request, **other))}",
+        )
+    return chosen
+
+
+def _reduced(run: KnownRun, request: AggregateRequest, world: World) -> AggregateResult:
     """Return the answer of the user's own reducer."""
-    for field in ("over", "sort", "top", "where", "wave", "parquet"):
-        if getattr(request, field):
-            message = f"--{field} is for the built-in table, and your own reducer makes another one"
-            raise SpecInvalid(message, field=field, remediation=f"Leave out --{field}, or set --mode combiner-only.")
     shared = ("run_id", "experiment_dir", "aggregate_cmd", "reducer", "as_job", "force", "require_complete")
     asked = ClusterReduceRequest(**{name: getattr(request, name) for name in shared}, local_dir=request.output_dir)
-    run = known_run(world, asked)
     world.progress.update("reducing", run=run.record.run_id)
     result = reduce_on_cluster(run, asked, world)
     facts = msgspec.to_builtins(result)
@@ -169,22 +197,33 @@ def _reduced(request: AggregateRequest, world: World) -> AggregateResult:
     )
 
 
-def make_table(request: AggregateRequest, world: World) -> Aggregated:
+def make_table(run: KnownRun, request: AggregateRequest, world: World) -> Aggregated:
     """Fold a run and write its table. Raises the errors of ``aggregate``."""
     if request.parquet:
         parquet_library()
-    run = known_run(world, request)
-    world.progress.update("combining", run=run.record.run_id)
-    folded = fold_run(run, request.wave, request.over, request.force)
-    counts = folded.counts()
-    check_tasks(run.record.run_id, counts, request.require_complete)
-    keep_iteration(run.repo, run.record, folded.waves)
     folder = run.repo.aggregate(run.record.run_id)
     if request.output_dir:
         folder = local_path(world.cwd, request.output_dir, "output_dir", True)
     elif request.wave:  # a part of the table never takes the place of the whole one
         folder /= "wave_" + encode_ranges(request.wave).replace(",", "_")
-    return write_table(run, folder, folded, request, world.now())
+    world.progress.update("combining", run=run.record.run_id)
+    with _without_collector():
+        folded = fold_run(run, request.wave, request.over, request.force)
+        check_tasks(run.record.run_id, folded.counts(), request.require_complete)
+        keep_iteration(run.repo, run.record, folded.waves)
+        return write_table(run, folder, folded, request, world.now())
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the search for cycles of objects, which a table has none of: it takes a third of the time of a large one."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = False) -> Folded:
@@ -200,7 +239,7 @@ def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = Fal
         raise SpecInvalid(message, field="over", remediation=f"{hint}The parameters are: {parameters}.")
     table, problems = Table(replicates=over), MetricProblems()
     for wave in answer["waves"].values():
-        table.merge(Table.from_json(wave["table"]))
+        table.merge_json(wave["table"])
         problems.merge(wave.get("metrics_problems", []))
     return Folded(list(answer["waves"].values()), table, problems.to_json(), stale_errors(answer.get("stale")))
 
@@ -217,11 +256,7 @@ def check_tasks(run_id: str, counts: dict[str, Any], require_complete: bool) -> 
             details=left_out,
         )
     if require_complete and included < total:
-        raise OutputsMissing(
-            f"{total - included} of {total} tasks of {run_id} are not complete",
-            details=left_out,
-            remediation=f"See 'hpc-agent logs --run-id {run_id} --all-failed', or leave out --require-complete.",
-        )
+        raise incomplete(run_id, included, total, left_out)
 
 
 def with_intervals(rows: Rows) -> Rows:
@@ -328,10 +363,17 @@ def _short(problem: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in short.items() if key != "tasks"}
 
 
+def over_notes(over: list[str]) -> list[str]:
+    """Return a note where an interval is one of replicates only if the user is right: no name says that they repeat."""
+    others = sorted(set(over) - REPEATING)
+    return [f"ci95 is right only if the values of {', '.join(others)} are repeats of one measurement"] if others else []
+
+
 def _notes(rows: Rows, request: AggregateRequest) -> list[str]:
     """Return notes about parameters that only seem to repeat, about the order of many rows, about missing intervals."""
     kwargs, metrics = columns_of(rows)
-    notes = []
+    with_interval = any("ci95" in facts for row in rows for facts in row["metrics"].values())
+    notes = over_notes(request.over) if with_interval else []
     if len(rows) > 1 and (seeds := sorted(REPEATING.intersection(kwargs))):
         notes.append(f"--over {','.join([*request.over, *seeds])} makes one row of those that differ in it only")
     if len(rows) > MANY and not request.sort and metrics:

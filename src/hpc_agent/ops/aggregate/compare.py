@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import msgspec
 
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.aggregate import Folded, Over, check_tasks, fold_run
+from hpc_agent.ops.aggregate.aggregate import Over, check_tasks, fold_run, over_notes
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
 from hpc_agent.ops.aggregate.rows import (
     Direction,
@@ -67,8 +68,9 @@ class CompareResult(Shown, omit_defaults=True, kw_only=True):
     summary: Annotated[
         list[dict[str, Any]],
         doc(
-            "of each metric and run: rows where the difference is higher or lower than 0 by more than ci95, unclear (within "
-            "ci95), single (no replicates, so no interval). Every interval stands for itself: of 20 equal rows one is outside"
+            "of each metric and run, over the rows that fulfil --where: rows where the difference is higher or lower than 0 by "
+            "more than ci95, unclear (within ci95), equal (no difference at all), single (no replicates, so no interval). "
+            "Every interval stands for itself: of 20 equal rows one is outside"
         ),
     ] = []
     unmatched: Annotated[
@@ -93,45 +95,67 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
     named. Each run costs one command on its cluster.
     """
     runs = _runs(request, world)
-    folded = []
+    ids = [run.record.run_id for run in runs]
+    folder = _folder(request, runs[0], ids, world)
+    folded, counts = [], {}
     for run in runs:
         world.progress.update("combining", run=run.record.run_id)
         one = fold_run(run, [], [])
-        check_tasks(run.record.run_id, one.counts(), require_complete=False)
+        counts[run.record.run_id] = one.counts()
+        check_tasks(run.record.run_id, counts[run.record.run_id], require_complete=False)
         folded.append(one)
-    ids = [run.record.run_id for run in runs]
+    parameters = {name for one in folded for point, _ in one.table.points() for name in point}
+    overall = [one.table.overall() for one in folded]
+    _check_names("over", request.over, parameters)
+    _check_names("metrics", request.metrics, {name for found in overall for name in found})
     matched = match([one.table for one in folded], request.over, request.metrics)
-    _check_names(request, folded)
     if not matched.rows:
         _refuse(ids, matched)
-    columns = _columns(matched.rows, ids)
+    request, metric = _by_difference(request, matched.rows)
+    columns = _columns(matched.rows, ids, metric)
     selection = select(columns, request, "compare")
-    folder = _folder(request, runs[0], ids, world)
-    summary = _summary(matched.rows, ids)
-    unmatched = _unmatched(matched, ids)
-    document = {
+    document: dict[str, Any] = {
         "runs": ids,
         "over": request.over,
         "differs": matched.differs,
-        "summary": summary,
-        "unmatched": unmatched,
+        "summary": _summary(matched.rows, ids),
+        "unmatched": _unmatched(matched, ids),
+        "counts": counts,
     }
-    document["counts"] = {name: one.counts() for name, one in zip(ids, folded, strict=True)}
     save(folder / "compare.json", {**document, "rows": [_as_json(row, ids) for row in matched.rows]})
     write_bytes(str(folder / "compare.csv"), as_csv(columns).encode())
+    matching = matched.rows if selection.matching is None else [matched.rows[row] for row in selection.matching]
+    summary = _summary(matching, ids)
     result = CompareResult(
         runs=ids,
         row_count=len(matched.rows),
         summary=summary[:SUMMARIES_SHOWN],
         compare_csv=str(folder / "compare.csv"),
-        notes=[*selection.notes, *_notes(request, folded)],
+        notes=[*selection.notes, *_notes(request, parameters, overall)],
         truncated=len(summary) > SUMMARIES_SHOWN,
         partial_errors=[error for one in folded for error in one.errors],
     )
-    _cut_into(result, matched.differs, unmatched, _incomplete(ids, folded))
+    _cut_into(result, matched.differs, document["unmatched"], _incomplete(counts))
     fill(result, columns, selection)
     world.progress.show(aligned(columns, selection.order))
     return result
+
+
+def _by_difference(request: CompareRequest, rows: list[Compared]) -> tuple[CompareRequest, str]:
+    """Return the request, and the metric whose name tells which differences are the best.
+
+    ``--sort rmse`` means the rows of that metric by their difference.
+    """
+    metrics, names = {row.metric for row in rows}, {name for row in rows for name in row.point}
+    if request.sort not in metrics or request.sort in names:
+        return request, next(iter(metrics)) if len(metrics) == 1 else "difference"
+    where = request.where if len(metrics) == 1 else [*request.where, f"{_free('metric', names)}={request.sort}"]
+    return msgspec.structs.replace(request, where=where, sort=_free("difference", names)), request.sort
+
+
+def _free(name: str, names: set[str]) -> str:
+    """Return the name of a column that no parameter has."""
+    return free_names([name], names, "row.")[0]
 
 
 def _cut_into(
@@ -158,14 +182,12 @@ def _runs(request: CompareRequest, world: World) -> list[KnownRun]:
     return runs
 
 
-def _check_names(request: CompareRequest, folded: list[Folded]) -> None:
+def _check_names(field: str, wanted: list[str], known: set[str]) -> None:
     """Raise SpecInvalid for a metric or a replicate axis that no run has."""
-    rows = [row for one in folded for row in one.table.rows()]
-    for field, wanted in (("metrics", request.metrics), ("over", request.over)):
-        known = sorted({name for row in rows for name in row["metrics" if field == "metrics" else "kwargs"]})
-        if unknown := sorted(set(wanted) - set(known)):
-            message = f"{field}: no run has {unknown[0]!r}"
-            raise SpecInvalid(message, field=field, remediation=f"The runs have: {', '.join(known[:30])}.")
+    if unknown := sorted(set(wanted) - known):
+        message = f"{field}: no run has {unknown[0]!r}"
+        remedy = f"The runs have: {', '.join(sorted(known)[:30])}."
+        raise SpecInvalid(message, field=field, remediation=did_you_mean(unknown[0], known) + remedy)
 
 
 def _refuse(ids: list[str], matched: Matched) -> None:
@@ -179,12 +201,9 @@ def _refuse(ids: list[str], matched: Matched) -> None:
     )
 
 
-def _columns(rows: list[Compared], ids: list[str]) -> list[Column]:
+def _columns(rows: list[Compared], ids: list[str], metric: str) -> list[Column]:
     kwargs = dict.fromkeys(name for row in rows for name in row.point)
     columns = [Column(name, [row.point.get(name) for row in rows]) for name in kwargs]
-    metrics = {row.metric for row in rows}
-    # The direction of a single metric is that of its differences.
-    metric = next(iter(metrics)) if len(metrics) == 1 else "difference"
     facts: dict[str, tuple[list[Any], str, str]] = {
         "metric": ([row.metric for row in rows], "", ""),
         "run": ([ids[row.run] for row in rows], "", ""),
@@ -199,7 +218,7 @@ def _columns(rows: list[Compared], ids: list[str]) -> list[Column]:
     if not any(facts["test"][0]):
         del facts["test"]
     for name, (values, of, part) in facts.items():
-        columns.append(Column(free_names([name], set(kwargs), "row.")[0], values, of, part))
+        columns.append(Column(_free(name, set(kwargs)), values, of, part))
     return columns
 
 
@@ -219,6 +238,8 @@ def _summary(rows: list[Compared], ids: list[str]) -> list[dict[str, Any]]:
 def _verdict(row: Compared) -> str:
     if row.found is None:
         return "no_value"
+    if not row.found.difference and not row.found.ci95:
+        return "equal"
     if row.found.ci95 is None:
         return "single"
     if abs(row.found.difference) <= row.found.ci95:
@@ -237,28 +258,26 @@ def _unmatched(matched: Matched, ids: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _incomplete(ids: list[str], folded: list[Folded]) -> dict[str, str]:
+def _incomplete(counts: dict[str, dict[str, Any]]) -> dict[str, str]:
     found = {}
-    for name, one in zip(ids, folded, strict=True):
-        counts = one.counts()
+    for name, tasks in counts.items():
         parts = [
-            f"{count(counts[field])} {word} ({named_ranges(counts[field])})"
+            f"{count(tasks[field])} {word} ({named_ranges(tasks[field])})"
             for field, word in (("failed_tasks", "failed"), ("missing_tasks", "not ended"))
-            if counts[field]
+            if tasks[field]
         ]
         if parts:
-            found[name] = f"of {counts['total_tasks']} tasks {', '.join(parts)}"
+            found[name] = f"of {tasks['total_tasks']} tasks {', '.join(parts)}"
     return found
 
 
-def _notes(request: CompareRequest, folded: list[Folded]) -> list[str]:
-    names = {name for one in folded for row in one.table.rows()[:1] for name in row["kwargs"]}
-    notes = []
-    if seeds := sorted((REPEATING & names) - set(request.over)):
+def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str, dict[str, Any]]]) -> list[str]:
+    notes = over_notes(request.over)
+    if seeds := sorted((REPEATING & parameters) - set(request.over)):
         notes.append(f"--over {','.join([*request.over, *seeds])} compares means over them, with intervals")
     unusual: Counter[str] = Counter()
-    for one in folded:
-        for metric, facts in one.table.overall().items():
+    for found in overall:
+        for metric, facts in found.items():
             unusual[metric] += facts["nan_count"] + facts["inf_count"]
     told = [f"{metric} {times}" for metric, times in sorted(unusual.items()) if times]
     if told:

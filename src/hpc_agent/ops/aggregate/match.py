@@ -70,10 +70,8 @@ def match(tables: Sequence[Table], over: Sequence[str], metrics: Sequence[str] =
 def _points(table: Table, over: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """Return, by grid point, the rows of its replicates: {replicate: [number of tasks, {metric: partial}]}."""
     found: dict[str, dict[str, list[Any]]] = {}
-    order = {grid_key(row["kwargs"], ()): n for n, row in enumerate(table.rows())}
     groups = table.to_json()["groups"]
-    for key in sorted(groups, key=order.__getitem__):
-        kwargs = json.loads(key)
+    for kwargs, key in table.points():
         replicate = json.dumps({name: kwargs[name] for name in sorted(over) if name in kwargs}, sort_keys=True)
         found.setdefault(grid_key(kwargs, over), {})[replicate] = groups[key]
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +12,11 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
+from hpc_agent.errors import CombinerFailed, HpcError, OutputsMissing, SpecInvalid
 from hpc_agent.experiment.reading.discovery import find_reducers
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
@@ -36,10 +39,14 @@ class ReducerChoice(RunScoped):
     """The run and its reducer."""
 
     aggregate_cmd: Annotated[
-        str | None, doc("shell command, run in the run's work folder on the cluster; 'python3 $HPC_REDUCER' by default")
+        str | None,
+        doc(
+            "shell command, run in the run's work folder on the cluster; submit's, or 'python3 $HPC_REDUCER', by default"
+        ),
     ] = None
     reducer: Annotated[
-        str | None, doc("script of the repo, sent as it is now; the first of discover-reducers without a command")
+        str | None,
+        doc("script of the repo, sent as it is now; submit's, or the first of discover-reducers, without a command"),
     ] = None
     as_job: Annotated[bool, doc("run it as a job after the run's arrays, not on the login node")] = False
 
@@ -53,9 +60,9 @@ class ClusterReduceRequest(ReducerChoice):
     output_path: Annotated[
         str | None, doc("file in the work folder that the reducer writes; HPC_AGGREGATED_OUTPUT names it")
     ] = None
-    local_dir: Annotated[str | None, doc("folder of the output; results/<run_id>/reduced in the repo by default")] = (
-        None
-    )
+    local_dir: Annotated[
+        str | None, doc("folder of the output; results/<run_id>/reduced/<reducer> in the repo by default")
+    ] = None
     extra_env: Annotated[dict[str, str], doc("more variables for the reducer")] = {}
     timeout_sec: Annotated[Positive, doc("limit on the login node")] = 1800
     walltime_sec: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
@@ -116,7 +123,8 @@ def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduce
 def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
     """Run the reducer of a request, or return what it gave before. Raises CombinerFailed when it failed."""
     run_id = run.record.run_id
-    request = msgspec.structs.replace(request, run_id=run_id)
+    named = request.aggregate_cmd or request.reducer
+    request = msgspec.structs.replace(request, run_id=run_id, **({} if named else reducer_of(run)))
     question = _question(run, request)
     answer = run.node.bootstrap("reduce", question, request.timeout_sec + START_SEC)
     if answer["state"] == "ended" and answer["fresh"]:
@@ -128,16 +136,31 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
     if not answer["ok"]:
         raise _failure(run_id, request, question, answer, result)
     if request.require_complete and result.included_tasks != result.total_tasks:
-        raise OutputsMissing(
-            f"{result.total_tasks - (result.included_tasks or 0)} of {result.total_tasks} tasks of {run_id} are not complete",
-            details={"failed_tasks": answer["failed"], "included_tasks": answer["included"]},
-            remediation=f"See 'hpc-agent logs --run-id {run_id} --all-failed', or leave out --require-complete.",
-        )
-    folder = run.repo.aggregate(run_id) / "reduced"
+        details = {"failed_tasks": answer["failed"], "included_tasks": answer["included"]}
+        raise incomplete(run_id, result.included_tasks or 0, result.total_tasks, details)
+    name = f"command-{question['key'][:8]}" if request.aggregate_cmd else question["reducer"].removesuffix(".py")
+    folder = run.repo.aggregate(run_id) / "reduced" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
     if request.local_dir:
         folder = local_path(world.cwd, request.local_dir, "local_dir", True)
     _fetch(run, request, answer, folder, result)
     return result
+
+
+def reducer_of(run: KnownRun) -> dict[str, str]:
+    """Return the reducer that the run was submitted with, as far as it was named: aggregate_cmd, reducer."""
+    results: dict[str, Any] = {}
+    with contextlib.suppress(HpcError):  # the sidecar is gone or cannot be read
+        results = read_run_sidecar(run.repo, run.record.run_id).results
+    return {name: results[name] for name in ("aggregate_cmd", "reducer") if results.get(name)}
+
+
+def incomplete(run_id: str, included: int, total: int, details: dict[str, Any]) -> OutputsMissing:
+    """Return the error of --require-complete."""
+    return OutputsMissing(
+        f"{total - included} of {total} tasks of {run_id} are not complete",
+        details=details,
+        remediation=f"See 'hpc-agent logs --run-id {run_id} --all-failed', or leave out --require-complete.",
+    )
 
 
 def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
@@ -150,9 +173,7 @@ def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     check_env(request.extra_env, "extra_env")
     for field, names in (("files", request.files), ("output_path", [request.output_path or "x"])):
         for name in names:
-            if name.startswith("/") or ".." in Path(name).parts or not name:
-                remedy = "Name it relative to the run's work folder."
-                raise SpecInvalid(f"{field}: {name!r} is not inside the run's folder", field=field, remediation=remedy)
+            check_inside(field, name, "the run's work folder")
     sidecar = read_run_sidecar(run.repo, run.record.run_id)
     asked = {"walltime_sec": request.walltime_sec, "mem_mb": request.mem_mb, "cpus": request.cpus}
     resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **{k: v for k, v in asked.items() if v}}
@@ -323,19 +344,26 @@ def _fetch(
         else:
             result.truncated = True
             result.notes.append(f"the JSON has {len(text)} bytes: read {result.output_path_local}")
-    rest = [name for name in files if name != "aggregated.json" or text is None]
-    size = sum(files[name] for name in rest)
-    if size > request.max_mb * 1_000_000:
+    rest = {name: size for name, size in files.items() if name != "aggregated.json" or text is None}
+    if stayed := pull_within(run, answer["path"], rest, folder, request.max_mb):
         result.truncated = True
-        result.notes.append(f"{size} bytes of files stayed in {answer['path']} on the cluster: --max-mb has the limit")
-    elif rest:
-        run.node.pull(answer["path"], rest, folder)
-        if "aggregated.json" in rest:
-            result.output_path_local = str(folder / "aggregated.json")
+        result.notes.append(stayed)
+    elif "aggregated.json" in rest:
+        result.output_path_local = str(folder / "aggregated.json")
+    here = {"aggregated.json"} if text is not None else set()
+    _remove_earlier(folder, here if stayed else {*here, *rest})
     document = {
         name: answer.get(name) for name in ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
     }
     save(folder / "reduction.json", {"run_id": run.record.run_id, "reducer": result.reducer, **document})
+
+
+def _remove_earlier(folder: Path, kept: set[str]) -> None:
+    """Remove the files of the reduction before: they must not be taken for those of this one."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        for name, _ in msgspec.json.decode((folder / "reduction.json").read_bytes())["files"]:
+            if name not in kept and ".." not in Path(name).parts and not Path(name).is_absolute():
+                (folder / name).unlink(missing_ok=True)
 
 
 def _is_strict(text: str) -> bool:

@@ -7,14 +7,15 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Result
+from hpc_agent.contract.vocabulary import Direction as Directions
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.node.shared.metric_names import direction_of
+from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.ops.aggregate.table import TASKS, VALUE, Column, cell_text
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
@@ -24,6 +25,7 @@ ANSWER_BYTES = 1900  # the envelope needs some of 2,000
 HEADER_BYTES, CONSTANT_BYTES = 600, 250
 CELL_CHARACTERS = 60
 RANGES_SHOWN = 100  # characters
+VALUES_SHOWN = 8  # of a parameter that has no value such as was asked for
 
 _CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
@@ -38,9 +40,7 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
 Sort = Annotated[
     str | None, doc("metric or column whose best rows come first; in the order of the parameters by default")
 ]
-Direction = Annotated[
-    Literal["auto", "min", "max"], doc("the best value of --sort; auto: by its name (loss: min, accuracy: max)")
-]
+Direction = Annotated[Directions, doc("the best value of --sort; auto: by its name (loss: min, accuracy: max)")]
 Top = Annotated[Positive | None, doc("show so many rows at most")]
 Where = Annotated[
     list[str], doc("show rows that fulfil every condition, such as 'alpha>=0.1' or 'model=rf': =, !=, <, <=, >, >=")
@@ -82,10 +82,10 @@ class Shown(Result, omit_defaults=True, kw_only=True):
 
 
 class Selection(NamedTuple):
-    """Positions of the rows in the table, in the order of the answer, and how they were found."""
+    """Positions of the rows in the table: those of the answer, in its order, and those that fulfil the conditions."""
 
     order: list[int]
-    matching: int | None
+    matching: list[int] | None  # None without conditions
     sort: Column | None
     direction: str
     notes: list[str]
@@ -96,24 +96,38 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
     order = list(range(len(columns[0].values) if columns else 0))
     notes: list[str] = []
     for text in chosen.where:
-        name, check = _condition(text, columns)
-        empty = [row for row in order if name.values[row] is None]
-        order = [row for row in order if check(name.values[row])]
-        if empty and name.metric and not set(empty) <= set(order):
-            notes.append(f"{len(empty)} rows have no value of {name.name}: they do not fulfil '{text}'")
-    matching = len(order) if chosen.where else None
-    column = _column(chosen.sort, columns, "sort") if chosen.sort else None
+        column, check = _condition(text, columns)
+        found = [row for row in order if check(column.values[row])]
+        kept = set(found)
+        empty = sum(column.values[row] is None and row not in kept for row in order)
+        if empty and column.metric:
+            notes.append(f"{empty} rows have no value of {column.name}: they do not fulfil '{text}'")
+        if order and not found:
+            notes.append(_no_match(text, column, order))
+        order = found
+    matching = list(order) if chosen.where else None
+    sort = _column(chosen.sort, columns, "sort") if chosen.sort else None
     direction = ""
-    if column:
-        direction = _direction(column, chosen, verb)
-        present = [row for row in order if column.values[row] is not None]
-        absent = [row for row in order if column.values[row] is None]
-        present.sort(key=lambda row: _rank(column.values[row]), reverse=direction == "max")
+    if sort:
+        direction = _direction(sort, chosen, verb)
+        present = [row for row in order if sort.values[row] is not None]
+        absent = [row for row in order if sort.values[row] is None]
+        present.sort(key=lambda row: _rank(sort.values[row]), reverse=direction == "max")
         # sorted() with reverse keeps equal rows in their order
         order = present + absent
         if absent:
-            notes.append(f"{len(absent)} rows have no value of {column.name}: they come last")
-    return Selection(order[: chosen.top], matching, column, direction, notes)
+            notes.append(f"{len(absent)} rows have no value of {sort.name}: they come last")
+    return Selection(order[: chosen.top], matching, sort, direction, notes)
+
+
+def _no_match(text: str, column: Column, rows: list[int]) -> str:
+    """Return a note about a condition that none of these rows fulfils: the values that they have."""
+    present = sorted((row for row in rows if column.values[row] is not None), key=lambda row: _rank(column.values[row]))
+    values = list(dict.fromkeys(str(cell_text(_cell(column, row))) for row in present))
+    shown = ", ".join(values[:VALUES_SHOWN])
+    if len(values) > VALUES_SHOWN:
+        shown = f"{values[0]} to {values[-1]}" if column.metric else f"{shown} and {len(values) - VALUES_SHOWN} more"
+    return f"no row fulfils '{text}'" + (f": {column.name} is {shown}" if shown else "")
 
 
 def _condition(text: str, columns: Sequence[Column]) -> tuple[Column, Callable[[Any], bool]]:
@@ -166,13 +180,9 @@ def _column(name: str, columns: Sequence[Column], field: str) -> Column:
 
 
 def _direction(column: Column, chosen: Choice, verb: str) -> str:
-    if chosen.direction != "auto":
-        return chosen.direction
-    if column.part in ("count", TASKS):
-        return "max"
-    if not column.metric or column.part in ("std", "ci95", "nan", "inf"):
-        return "min"
-    found = direction_of(column.metric)
+    by_part = {"count": "max", TASKS: "max", "std": "min", "ci95": "min", "nan": "min", "inf": "min"}
+    plain = by_part.get(column.part) or ("" if column.metric else "min")
+    found = best_end(chosen.direction) or plain or best_end("auto", column.metric)
     if found is None:
         request: Any = chosen
         low, high = (command_line(verb, msgspec.structs.replace(request, direction=one)) for one in ("min", "max"))
@@ -202,7 +212,7 @@ def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
     kept = _fitting(telling, selection)
     shown.columns_left_out = len(telling) + len(same) - len(kept) - len(shown.constant)
     cut = shown.columns_left_out > 0 or any(shown.constant.get(c.name) != c.values[0] for c in same)
-    shown.matching_rows = selection.matching
+    shown.matching_rows = None if selection.matching is None else len(selection.matching)
     if selection.sort:
         shown.sort, shown.direction = selection.sort.name, selection.direction
     shown.columns = [column.name for column in kept]
@@ -222,7 +232,7 @@ def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
                     shown.digits = DIGITS
                 else:
                     cut = True
-    of = total if selection.matching is None else selection.matching
+    of = total if shown.matching_rows is None else shown.matching_rows
     shown.truncated = shown.truncated or cut or len(lines) < of
 
 

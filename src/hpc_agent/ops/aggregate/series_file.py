@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count
+from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
@@ -68,9 +69,7 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
     .partial, and series.json has its segments.
     """
     name = request.file
-    if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
-        remedy = "Name the file as the task does, below its result folder."
-        raise SpecInvalid(f"file: {name!r} is not inside a result folder", field="file", remediation=remedy)
+    check_inside("file", name, "a task's result folder")
     run = known_run(world, request)
     world.progress.update("joining", run=run.record.run_id)
     answer = run.ask_this_version("join_series", JOIN_TIMEOUT_SEC, file=name)
@@ -85,13 +84,10 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
             details={"series": result.series, "unknown_tasks": result.unknown_tasks},
             remediation=f"See 'hpc-agent failures --run-id {run.record.run_id}', or leave out --require-complete.",
         )
-    files = [series["file"] for series in answer["series"] if series["file"]]
-    if result.total_bytes > request.max_mb * 1_000_000:
-        result.notes.append(
-            f"{result.total_bytes} bytes stayed in {answer['path']} on the cluster: --max-mb has the limit"
-        )
+    files = {series["file"]: series["bytes"] for series in answer["series"] if series["file"]}
+    if stayed := pull_within(run, answer["path"], files, folder, request.max_mb):
+        result.notes.append(stayed)
     elif files:
-        run.node.pull(answer["path"], files, folder)
         result.path_local = str(folder)
         for series in answer["series"]:
             _remove_other(folder, series["file"], Path(name).suffix)

@@ -11,7 +11,7 @@ TASKS = "tasks"
 VALUE = "value"  # the part of a metric that has one value in each row
 SPREAD = ("count", "mean", "std", "ci95", "min", "max")
 FIGURES = {VALUE: "mean", "nan": "nan_count", "inf": "inf_count"}  # parts whose figure has another name
-WIDTH = 40  # characters of a cell on a terminal
+WIDTH, ROWS_SHOWN = 40, 40  # on a terminal: characters of a cell, rows
 
 Rows = list[dict[str, Any]]
 
@@ -74,8 +74,7 @@ def as_csv(columns: list[Column]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(column.name for column in columns)
-    for line in zip(*(column.values for column in columns), strict=True):
-        writer.writerow("" if cell is None else cell_text(cell) for cell in line)
+    writer.writerows(zip(*(map(cell_text, column.values) for column in columns), strict=True))
     return out.getvalue()
 
 
@@ -84,22 +83,22 @@ def cell_text(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
 
 
-def as_text(rows: Rows, limit: int = 40) -> str:
+def as_text(rows: Rows) -> str:
     """Return aligned columns with six significant digits, and ``mean ± std`` for rows with replicates.
 
     ``n=`` follows where a cell does not stand on one value of each task.
     """
     kwargs, metrics = columns_of(rows)
     lines = [[*kwargs, *metrics]]
-    for row in rows[:limit]:
+    for row in rows[:ROWS_SHOWN]:
         cells = [_short(cell_text(row["kwargs"].get(name))) for name in kwargs]
         lines.append(cells + [_spread(row["metrics"].get(name, {}), row["count"]) for name in metrics])
     return _aligned(lines, len(rows))
 
 
-def aligned(columns: list[Column], order: list[int], limit: int = 40) -> str:
+def aligned(columns: list[Column], order: list[int]) -> str:
     """Return the rows at the positions ``order`` as aligned columns with six significant digits."""
-    cells = [[_short(cell_text(column.values[row])) for column in columns] for row in order[:limit]]
+    cells = [[_short(cell_text(column.values[row])) for column in columns] for row in order[:ROWS_SHOWN]]
     return _aligned([[column.name for column in columns], *cells], len(order))
 
 

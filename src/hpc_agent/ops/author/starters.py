@@ -176,6 +176,7 @@ GENERATORS: dict[str, dict[str, Any]] = {
 }
 # Verbs with an example of their own.
 WHOLE: dict[str, dict[str, Any]] = {
+    "compare": {"run_ids": ["horizon-sweep-1a2b3c4d", "horizon-sweep-5e6f7a8b"]},
     "build-tasks-py": {
         "executors": ["ridge"],
         "axes": {"alpha": {"logspace": [0.0001, 10, 6]}, "seed": [0, 1, 2]},
@@ -243,7 +244,7 @@ def _example(name: str, annotation: Any) -> Any:
 
 
 def _smallest(kind: mi.Type) -> Any:
-    """Return a value of the type: the first choice, one, an empty list."""
+    """Return a value of the type: the first choice, one, the shortest list."""
     if isinstance(kind, mi.Metadata):
         return _smallest(kind.type)
     if isinstance(kind, mi.UnionType):
@@ -255,5 +256,7 @@ def _smallest(kind: mi.Type) -> Any:
         return {**fields, **({kind.tag_field: kind.tag} if kind.tag_field else {})}
     if isinstance(kind, mi.IntType):
         return max(1, kind.ge or 1)
-    plain = {mi.ListType: [], mi.DictType: {}, mi.FloatType: 1.0, mi.BoolType: False}
+    if isinstance(kind, mi.ListType):
+        return [_smallest(kind.item_type)] * (kind.min_length or 0)
+    plain = {mi.DictType: {}, mi.FloatType: 1.0, mi.BoolType: False}
     return plain.get(type(kind), "example")

@@ -15,6 +15,7 @@ from hpc_agent.ops.aggregate.aggregate import AggregateRequest, make_table
 from hpc_agent.ops.aggregate.table import as_text
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, monitor_flow
 from hpc_agent.ops.run.fields import ClusterName, doc
+from hpc_agent.ops.run.known_run import known_run
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import submit
 from hpc_agent.state.repo_files import local_path
@@ -70,7 +71,7 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
             remediation=f"Run: hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed",
         )
     wanted = AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), over=["fold"], sort="rmse")
-    table, rows = make_table(wanted, world)
+    table, rows = make_table(known_run(world, wanted), wanted, world)
     steps = [
         f"cd {quote([str(folder)])}",
         f"hpc-agent status --run-id {sent.run_id}",

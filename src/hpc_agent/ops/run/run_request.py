@@ -31,6 +31,12 @@ class Results(Request):
     expected_columns: Annotated[
         list[str], doc("metrics that each task must write: verify-aggregation-complete looks for them")
     ] = []
+    aggregate_cmd: Annotated[
+        str | None, doc("shell command of your own reducer, for aggregate; see cluster-reduce")
+    ] = None
+    reducer: Annotated[str | None, doc("your own reducer, a script of the repo, for aggregate; see cluster-reduce")] = (
+        None
+    )
 
 
 class RunRequest(Request):
