@@ -14,7 +14,7 @@ from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.processes import born
-from hpc_agent.node.shared.run_folder import RunFolder, check_root
+from hpc_agent.node.shared.run_folder import RunDocument, RunFolder, check_root
 from hpc_agent.node.shared.task_record import TaskRecord
 from hpc_agent.node.submission import run_submission
 from hpc_agent.node.submission.submitter import RunLock
@@ -82,6 +82,21 @@ def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path,
         run_submission.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
     assert caught.value.code == "precondition_failed"
     assert os.listdir(tmp_path / "snapshots") == []
+
+
+def test_a_run_has_copies_of_the_users_files_and_links_to_the_runtime(tmp_path):
+    """Each run of a campaign would have a copy of 250 files otherwise."""
+    snapshot, folder = tmp_path / "snapshot", RunFolder(str(tmp_path / "run"))
+    for name in ("train.py", ".hpc/tasks.py", ".hpc/_hpc_runtime/entry.py", ".hpc/_hpc_kit/hpc_agent/__init__.py"):
+        make_folder(str((snapshot / name).parent))
+        (snapshot / name).write_text(name)
+    document = RunDocument("r", 1, outputs=["logs"])
+    run_submission._make_work_folder(folder, document, str(snapshot))
+    linked = {
+        str(path.relative_to(snapshot)): path.samefile(tmp_path / "run" / "work" / path.relative_to(snapshot))
+        for path in snapshot.rglob("*.py")
+    }
+    assert {name: "_hpc_" in name for name in linked} == linked
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", ""])

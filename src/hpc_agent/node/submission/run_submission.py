@@ -290,13 +290,17 @@ def _make_work_folder(folder: RunFolder, run: RunDocument, snapshot: str) -> Non
     """Make the folder in which the run's tasks start: a copy of the snapshot with links to folders outside of the copy.
 
     ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
-    Files are real copies: through a hard link a task that may change modes (chmod, root) could write into the snapshot.
+    The user's files are real copies: through a hard link a task that may change modes (chmod, root) could write into the
+    snapshot. The runtime, 250 files that tasks do not write, is linked: a campaign has hundreds of runs.
     """
     if os.path.isdir(folder.work):
         return
     building = "%s.building-%d-%s" % (folder.work, os.getpid(), os.urandom(4).hex())
     try:
-        _copy_tree(snapshot, building, shutil.copy2)
+        runtime = tuple(os.path.join(snapshot, ".hpc", name, "") for name in ("_hpc_runtime", "_hpc_kit"))
+        _copy_tree(
+            snapshot, building, lambda path, here: (_link if path.startswith(runtime) else shutil.copy2)(path, here)
+        )
         links = {name: os.path.join(folder.path, "outputs", name) for name in run.outputs}
         if "results" in links:
             links["results"] = folder.results
