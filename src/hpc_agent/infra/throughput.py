@@ -104,7 +104,7 @@ def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int,
 
     The number is 1 when a task lasts a minute or longer, or for an unknown time. Otherwise at least 100 elements stay
     (so that the cluster is not idle) as long as each has half a minute of work, at most ``max_elements`` are made, and,
-    above all, an element fills at most half of ``walltime_sec``.
+    above all, an element fills at most half of ``walltime_sec``. The elements get equal shares: six tasks are 3 + 3, not 5 + 1.
     """
     if est_task_sec is None or est_task_sec >= SHORT_TASK_SEC:
         return 1
@@ -112,7 +112,9 @@ def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int,
     pack = max(total_tasks // BUSY_ELEMENTS, math.ceil(LEAST_ELEMENT_SEC / seconds))
     pack = min(pack, int(TARGET_ELEMENT_SEC / seconds), total_tasks)
     pack = max(pack, -(-total_tasks // max_elements))
-    return max(1, min(pack, int(walltime_sec * WALLTIME_SHARE / seconds)))
+    pack = max(1, min(pack, int(walltime_sec * WALLTIME_SHARE / seconds)))
+    elements = -(-total_tasks // pack)
+    return -(-total_tasks // elements)
 
 
 def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:

@@ -19,7 +19,7 @@ from hpc_agent.experiment.writing.tasks_file import sign
 from hpc_agent.experiment_kit.registered_functions import option_of
 from hpc_agent.state.repo_files import RepoLayout
 
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$(?!\n)")]
 
 
 class RegisterRun(msgspec.Struct, tag="register_run", tag_field="kind", forbid_unknown_fields=True):
@@ -32,7 +32,8 @@ class PythonModule(msgspec.Struct, tag="python_module", tag_field="kind", forbid
     """Any function of a module of the repo, such as ``fit`` of ``pkg.models``. The module is not imported."""
 
     module: Annotated[
-        str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="dotted name, from the repo or its src/")
+        str,
+        Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$(?!\n)", description="dotted name, from the repo or its src/"),
     ]
     function: Annotated[Identifier, Meta(description="a function at its top level")] = "main"
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from .errors import NodeError
 from .files import from_document, read_json
 
-IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
 def shard_of(task_id: int) -> str:

@@ -91,7 +91,7 @@ class ClassifyAxisRequest(Request):
 
     run_name: Annotated[str, doc("the run, as discover-runs names it", pattern=IDENTIFIER.pattern)]
     run_signature_sha: Annotated[
-        str, doc("of the run's signature: another one makes the entry out of date", pattern=r"^[0-9a-f]{6,64}$")
+        str, doc("of the run's signature: another one makes the entry out of date", pattern=r"^[0-9a-f]{6,64}$(?!\n)")
     ]
     data_axis: DataAxis
     classified_by: Annotated[

@@ -72,7 +72,7 @@ def build_tasks_command(found: Sequence[Executor | ExecutorFacts | RunFacts]) ->
     return quote([*words, *(["--axes", json.dumps(axes, ensure_ascii=False)] if axes else [])])
 
 
-Interpreter = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$")]
+Interpreter = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./+-]+$(?!\n)")]
 
 
 class TaskRequest(Request):

@@ -14,7 +14,7 @@ from hpc_agent.ops.run.ledger_summary import keep_document, owner
 from hpc_agent.ops.run.run_request import SiteWord
 from hpc_agent.world import World
 
-Feature = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:=@/+-]*$")]
+Feature = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:=@/+-]*$(?!\n)")]
 TIMEOUT_SEC = 300.0
 
 

@@ -23,7 +23,7 @@ SEGMENT_OVERHEAD_SEC = 30
 MOST_SEGMENTS = 50
 
 
-GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")]
+GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$(?!\n)")]
 
 
 class Resources(Request):

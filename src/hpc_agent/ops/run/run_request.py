@@ -16,9 +16,9 @@ from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.state.repo_files import local_path, save
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
-MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$")]
-SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$(?!\n)")]
+MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)$(?!\n)")]
+SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+$(?!\n)")]
 
 
 class Results(Request):

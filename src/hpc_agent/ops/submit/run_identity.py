@@ -54,7 +54,7 @@ def compute_run_id(request: ComputeRunIdRequest, world: World) -> ComputeRunIdRe
 
 class FindPriorRunRequest(Request):
     cmd_sha: Annotated[
-        str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it, or its first digits")
+        str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)", description="as compute-run-id returns it, or its first digits")
     ]
     experiment_dir: ExperimentDir = "."
 

@@ -31,10 +31,10 @@ from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.world import World
 
-Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-RemotePath = Annotated[str, Meta(pattern=r"^[/~][^\s;&|<>`$]*$")]
-Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT[\d:.]+Z$")]
-JobId = Annotated[str, Meta(pattern=r"^[0-9]+$")]
+Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+RemotePath = Annotated[str, Meta(pattern=r"^[/~][^\s;&|<>`$]*$(?!\n)")]
+Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT[\d:.]+Z$(?!\n)")]
+JobId = Annotated[str, Meta(pattern=r"^[0-9]+$(?!\n)")]
 # Facts of the writing, not of the run.
 NOT_COMPARED = ("submitted_at", "hpc_agent_version", "job_ids")
 
@@ -42,7 +42,7 @@ NOT_COMPARED = ("submitted_at", "hpc_agent_version", "job_ids")
 class WriteRunSidecarRequest(Request):
     """The facts of the submission; what is left out follows from the repo and the cluster."""
 
-    run_id: Annotated[str, doc("letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    run_id: Annotated[str, doc("letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)")]
     cluster: ClusterName
     executor: Annotated[str, doc("shell command of a task", min_length=1)]
     cmd_sha: Annotated[Sha, doc("SHA-256 of all parameters, as compute-run-id returns it")]

@@ -208,7 +208,9 @@ class ValidateStochasticMarkerRequest(Request):
     """An iteration of a campaign."""
 
     campaign_id: Annotated[Name, doc("tag of the series of runs")]
-    expected_cmd_sha: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$", description="as compute-run-id returns it")]
+    expected_cmd_sha: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)", description="as compute-run-id returns it")
+    ]
     experiment_dir: ExperimentDir = "."
 
 
