@@ -167,13 +167,14 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
                     record.command = event.get("command")
                     record.status = "submitting"
             case "submitted":
+                begins = record.status == "submitting" or record.never_sent
                 record.job_ids = list(event["job_ids"])
                 record.remote_path = event.get("remote_path", record.remote_path)
                 record.waiting = event.get("waiting", 0)
                 if event.get("whole", True):
                     record.submitted_at = record.submitted_at or event["at"]
                     record.command = None
-                    record.status = "in_flight" if record.status == "submitting" else record.status
+                    record.status = "in_flight" if begins else record.status
             case "status":
                 record.status, record.last_status = event["lifecycle_state"], event["counts"]
                 record.last_status_at = event["at"]
