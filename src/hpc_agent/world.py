@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,34 @@ class Progress:
     def close(self) -> None: ...
 
 
+def output_files() -> set[tuple[int, int]]:
+    """Return device and inode of the files that this command's output goes to: ``> run.log``, also ``| tee run.log``.
+
+    The files behind a pipe are known on Linux only.
+    """
+    found = set()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            facts = os.fstat(descriptor)
+            if stat.S_ISREG(facts.st_mode):
+                found.add((facts.st_dev, facts.st_ino))
+            elif stat.S_ISFIFO(facts.st_mode):
+                found |= _written_by_readers(f"pipe:[{facts.st_ino}]")
+    return found
+
+
+def _written_by_readers(pipe: str) -> set[tuple[int, int]]:
+    """Return the regular files that the readers of a pipe in this process group have open."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        # a process may end, or belong to somebody else
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(process.name)) == os.getpgrp() and str((process / "fd/0").readlink()) == pipe:
+                opened = [descriptor.stat() for descriptor in (process / "fd").iterdir()]
+                found |= {(facts.st_dev, facts.st_ino) for facts in opened if stat.S_ISREG(facts.st_mode)}
+    return found
+
+
 @dataclass(frozen=True)
 class World:
     """Everything that a primitive takes from outside its request. No module reads these globally."""
@@ -35,6 +65,7 @@ class World:
     sleep: Callable[[float], None] = time.sleep
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
     progress: Progress = field(default_factory=Progress)
+    output_files: Callable[[], set[tuple[int, int]]] = output_files
 
     @property
     def home(self) -> Path:

@@ -68,7 +68,7 @@ def home_full_later(bench: Bench) -> Outcome:
 
 
 def scratch_on_small_disk(bench: Bench) -> Path:
-    disk = small_disk(bench, bench.scratch / "small", 4000)  # one run and its runtime need 3 MB
+    disk = small_disk(bench, bench.scratch / "small", 4000)  # the runtime needs 3 MB, a run 200 KB
     bench.clusters(scratch=str(disk))
     return disk
 

@@ -103,6 +103,32 @@ def test_executor_that_is_not_there(site, run_cli, tmp_path, executor, said):
     assert said in refused(outcome, 1, "executor_not_found")["message"]
 
 
+def test_a_file_that_changes_while_it_is_pushed(site, run_cli, tmp_path, clusters_file):
+    """A log is taken as it was; what was written anew is refused, and leaves no run. ``shell_init`` runs before the push."""
+    repo = make_repo(tmp_path / "repo", [{"x": 1}], log="1\n", data="1\n")
+    write(tmp_path / "init.sh", f"date > {repo}/data")
+    clusters_file.write_text(site.clusters_yaml(shell_init=str(tmp_path / "init.sh")))
+    arguments = [
+        "submit",
+        "--cluster",
+        "testbed",
+        "--campaign-id",
+        "c",
+        "--executor",
+        "cp log $HPC_RESULT_DIR; " + WRITE,
+    ]
+    assert "data changed" in refused(run_cli(*arguments, cwd=repo), 1, "precondition_failed")["message"]
+    seen = run_cli("load-context", cwd=repo).data
+    assert (seen["in_flight"], seen["campaigns"], list((repo / ".hpc" / "runs").iterdir())) == ([], {}, [])
+    assert seen["next_command"].startswith("hpc-agent submit --cluster testbed")
+    write(tmp_path / "init.sh", f"echo more >> {repo}/log")
+    sent = run_cli(*arguments, cwd=repo).data
+    told = "it is in the run as it was before; list a log in .hpcignore"
+    assert sent["notes"] == [f"log grew while it was pushed: {told}"]
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"
+    assert (Path(sent["remote_path"]) / "results" / "0" / "log").read_text() == "1\n"
+
+
 def test_a_gigabyte_on_stdout(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 1}])
     sent = submit(

@@ -67,6 +67,19 @@ def test_part_of_the_arrays_is_not_a_submitted_run(journal):
     assert (record.status, record.submitted_at, record.job_ids) == ("submitting", None, ["7"])
 
 
+def test_a_submission_that_left_no_job_is_no_run(journal):
+    journal.append("run-1", "submitting", run_name="run", command="hpc-agent submit --cluster c")
+    journal.append("run-1", "marked", status="abandoned", reason="not submitted: data changed")
+    assert (journal.all()[0], [record.run_id for record in journal.all(never_sent=True)[0]]) == ([], ["run-1"])
+    again = [
+        {"event": "submitting", "at": 1, "command": "hpc-agent submit"},
+        {"event": "submitted", "at": 2, "job_ids": ["7"]},
+    ]
+    events = read_events(journal.path("run-1"))[0]
+    assert [fold("run-1", events + again[:n]).status for n in range(3)] == ["abandoned", "submitting", "in_flight"]
+    assert fold("run-1", events + again[1:]).status == "in_flight", "its job was found after all"
+
+
 def test_unknown_and_hostile_ids(journal):
     with pytest.raises(RunNotFound):
         journal.load("nosuch")

@@ -14,7 +14,7 @@ from hpc_agent.node.shared import task_states
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.processes import born
-from hpc_agent.node.shared.run_folder import RunFolder, check_root
+from hpc_agent.node.shared.run_folder import RunDocument, RunFolder, check_root
 from hpc_agent.node.shared.task_record import TaskRecord
 from hpc_agent.node.submission import run_submission
 from hpc_agent.node.submission.submitter import RunLock
@@ -25,7 +25,7 @@ def push(folder, **files):
     manifest = []
     for name, content in files.items():
         (folder / name).write_text(content)
-        manifest.append(["f", name, hashlib.sha256(content.encode()).hexdigest(), name.endswith("sh")])
+        manifest.append(["f", name, hashlib.sha256(content.encode()).hexdigest(), name.endswith("sh"), len(content)])
     return manifest
 
 
@@ -75,6 +75,14 @@ def test_shared_files_that_are_there_need_no_room(tmp_path):
     assert run_submission.prepare(question)["shared_bytes"] == 0
 
 
+def test_of_a_file_that_grew_on_its_way_the_snapshot_has_what_was_hashed(tmp_path, runtime):
+    manifest = push(tmp_path / "in", log="1\n", code="1")
+    (tmp_path / "in" / "log").write_text("1\n2\n")
+    (tmp_path / "in" / "log").chmod(0o444)
+    grown = run_submission.install(str(tmp_path), "aaa", manifest, None, str(tmp_path / "in"), runtime)
+    assert (grown, (tmp_path / "snapshots" / "aaa" / "log").read_text()) == (["log"], "1\n")
+
+
 def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path, runtime):
     manifest = push(tmp_path / "in", code="1")
     (tmp_path / "in" / "code").write_text("2")
@@ -84,10 +92,25 @@ def test_a_file_that_changed_on_its_way_is_refused_and_nothing_is_left(tmp_path,
     assert os.listdir(tmp_path / "snapshots") == []
 
 
+def test_a_run_has_copies_of_the_users_files_and_links_to_the_runtime(tmp_path):
+    """Each run of a campaign would have a copy of 250 files otherwise."""
+    snapshot, folder = tmp_path / "snapshot", RunFolder(str(tmp_path / "run"))
+    for name in ("train.py", ".hpc/tasks.py", ".hpc/_hpc_runtime/entry.py", ".hpc/_hpc_kit/hpc_agent/__init__.py"):
+        make_folder(str((snapshot / name).parent))
+        (snapshot / name).write_text(name)
+    document = RunDocument("r", 1, outputs=["logs"])
+    run_submission._make_work_folder(folder, document, str(snapshot))
+    linked = {
+        str(path.relative_to(snapshot)): path.samefile(tmp_path / "run" / "work" / path.relative_to(snapshot))
+        for path in snapshot.rglob("*.py")
+    }
+    assert {name: "_hpc_" in name for name in linked} == linked
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a//b", ""])
 def test_a_manifest_cannot_leave_its_folder(tmp_path, runtime, path):
     with pytest.raises(NodeError, match="not a path inside"):
-        run_submission.install(str(tmp_path), "aaa", [["f", path, "0", False]], None, str(tmp_path), runtime)
+        run_submission.install(str(tmp_path), "aaa", [["f", path, "0", False, 0]], None, str(tmp_path), runtime)
 
 
 @pytest.mark.parametrize("root", ["/", "~", "/scratch", "/scratch/hpc-agent", "relative/hpc-agent/x"])

@@ -212,6 +212,28 @@ def test_a_task_that_trains_on_was_not_stopped(tmp_path):
     assert record(env).values == {"loss": 0.0}
 
 
+@pytest.mark.parametrize("names", early_stop._RANKS)
+def test_the_ranks_of_a_task_get_the_answer_of_rank_0(tmp_path, names):
+    """Whoever comes first; one value enters the rung. RANK alone is a parameter."""
+    rule = {"metric": "loss", "reduction": 2}
+    assert ran({**task_env(tmp_path, 0, rule=rule), "RANK": "8"}, "-c", LOOP, "1").stdout == "9\n"
+    env = task_env(tmp_path, 1, rule=rule)
+    of_rank = [{**env, names[0]: str(rank), names[1]: "3"} for rank in (1, 2, 0)]
+    begun = [subprocess.Popen([sys.executable, "-c", LOOP, value], env=one, stdout=subprocess.PIPE, text=True)
+             for one, value in zip(of_rank, ("0", "0.5", "2"), strict=True)]  # fmt: skip
+    assert [process.communicate(timeout=60)[0] for process in begun] == ["1\n"] * 3
+    assert record(env).values == {"loss": 2.0, "stopped_at": 1}
+    assert sorted(os.listdir(tmp_path / "hpc-agent/repo/runs/r/rungs/1/00000")) == ["0_1_1_1.0", "1_1_1_2.0"]
+    assert os.listdir(env["HPC_RESULT_DIR"]) == ["early_stop.json"]
+
+
+def test_a_rank_goes_on_where_rank_0_is_silent(tmp_path):
+    env = {**task_env(tmp_path, 1, rule={"metric": "loss"}), "RANK": "1", "WORLD_SIZE": "2"}
+    short = "from hpc_agent.experiment_kit import early_stop; early_stop.ANSWER_SEC = 0.1" + LOOP
+    done = ran(env, "-c", short, "1")
+    assert (done.stdout, "rank 1 goes on" in done.stderr) == ("9\n", True)
+
+
 def test_a_rung_that_cannot_be_written_stops_nobody(tmp_path):
     env = task_env(tmp_path, 0, rule={"metric": "loss"})
     (tmp_path / "hpc-agent/repo/runs/r/rungs").write_text("")

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -44,6 +46,32 @@ def test_hpcignore_takes_away_and_brings_back(repo):
     assert list(scan(repo).files()) == [".env", ".hpcignore", "a.py"]
 
 
+def test_a_file_that_takes_the_output_of_the_command_is_left_out(repo):
+    write(repo, "a.py", "driver.log", "nohup.out")
+    facts = (repo / "driver.log").stat()
+    tree = scan_tree(repo, [], repo.parent / "cache.json", {(facts.st_dev, facts.st_ino)})
+    assert (list(tree.files()), tree.left_out) == (["a.py"], ["driver.log"])
+    again = scan(repo)  # by a command without that redirection
+    assert (again.sha, again.left_out) == (tree.sha, tree.left_out)
+
+
+@pytest.mark.parametrize("pipe", ["> run.log", "2> run.log", "| tee run.log", "2>&1 | tee -a run.log > other"])
+def test_the_files_of_standard_output_are_known_also_behind_a_pipe(tmp_path, pipe):
+    if "|" in pipe and not os.path.exists("/proc/self/stat"):
+        pytest.skip("pipes are followed on Linux only")
+    program = """
+import os, time
+from hpc_agent.world import output_files
+while not os.path.exists("run.log"):  # tee makes it
+    time.sleep(0.01)
+found = os.stat("run.log")
+open("told", "w").write(str((found.st_dev, found.st_ino) in output_files()))
+"""
+    command = ["bash", "-c", f'"$@" {pipe}', "bash", sys.executable, "-c", program]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=30, start_new_session=True)
+    assert (tmp_path / "told").read_text() == "True"
+
+
 def test_the_hash_follows_content_names_and_modes_only(repo):
     write(repo, "a.py", "b.py")
     first = scan(repo)
@@ -63,7 +91,7 @@ def test_the_cache_saves_hashing_and_never_lies(repo, monkeypatch):
     first = scan(repo)
     hashed = []
     monkeypatch.setattr(
-        "hpc_agent.experiment.reading.pushed_tree._sha256", lambda path: hashed.append(path.name) or "0" * 64
+        "hpc_agent.experiment.reading.pushed_tree._sha256", lambda path, size: hashed.append(path.name) or "0" * 64
     )
     assert scan(repo).sha == first.sha
     assert hashed == []

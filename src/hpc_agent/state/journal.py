@@ -47,6 +47,11 @@ class RunRecord(msgspec.Struct, kw_only=True):
     output: str | None = None  # folder of the last aggregate
     command: str | None = None  # goes on with a submission that was interrupted
 
+    @property
+    def never_sent(self) -> bool:
+        """Return True for a submission of which is known that it left no job in a queue."""
+        return self.status == "abandoned" and self.command is not None and not self.job_ids
+
 
 class Journal:
     """The runs of one repo. ``HPC_JOURNAL_DIR`` or ``~/.claude/hpc``, then ``<repo_hash>/runs/<run_id>.jsonl``."""
@@ -89,14 +94,18 @@ class Journal:
     def run_ids(self) -> list[str]:
         return [path.stem for path in self.runs.glob("*.jsonl")] if self.runs.is_dir() else []
 
-    def all(self) -> tuple[list[RunRecord], list[str]]:
-        """Return every readable run, newest first, and a sentence for each unreadable one."""
+    def all(self, never_sent: bool = False) -> tuple[list[RunRecord], list[str]]:
+        """Return every readable run, newest first, and a sentence for each unreadable one.
+
+        ``never_sent``: also submissions of which is known that they left no job.
+        """
         records, problems = [], []
         for run_id in self.run_ids():
             try:
                 records.append(self.load(run_id))
             except JournalCorrupt as error:
                 problems.append(error.message)
+        records = [record for record in records if never_sent or not record.never_sent]
         return sorted(records, key=lambda r: r.started_at, reverse=True), problems
 
 
@@ -151,15 +160,18 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
                 for key in _IDENTITY:
                     setattr(record, key, event.get(key, getattr(record, key)))
                 record.started_at = record.started_at or event.get("started_at") or event["at"]
-                record.command = None if record.submitted_at else event.get("command")
+                if not record.submitted_at:
+                    record.command = event.get("command")
+                    record.status = "submitting"
             case "submitted":
+                begins = record.status == "submitting" or record.never_sent
                 record.job_ids = list(event["job_ids"])
                 record.remote_path = event.get("remote_path", record.remote_path)
                 record.waiting = event.get("waiting", 0)
                 if event.get("whole", True):
                     record.submitted_at = record.submitted_at or event["at"]
                     record.command = None
-                    record.status = "in_flight" if record.status == "submitting" else record.status
+                    record.status = "in_flight" if begins else record.status
             case "status":
                 record.status, record.last_status = event["lifecycle_state"], event["counts"]
                 record.last_status_at = event["at"]

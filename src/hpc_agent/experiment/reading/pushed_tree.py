@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment_kit.notebooks import code_cells
+from hpc_agent.node.shared.files import sha256_of
 from hpc_agent.state.repo_files import save
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ DEFAULT_IGNORES = """
 .git/ .hg/ .svn/ .claude/ .venv/ venv/ .tox/ .nox/ node_modules/ __pycache__/ *.pyc .mypy_cache/ .ruff_cache/
 .pytest_cache/ .ipynb_checkpoints/ *.egg-info/ .DS_Store .env /results/ /_combiner/ /clusters.yaml /.hpc/runs/
 /.hpc/.gitignore /.hpc/_hpc_dispatch.py /.hpc/_hpc_runtime/ /.hpc/_hpc_kit/ /.hpc/runtimes/ /.hpc/.build-cache.json
-/.hpc/templates/ /.hpc/axes.yaml /.hpc/campaigns/*/* !/.hpc/campaigns/*/prior.json /interview.json *.swp
+/.hpc/templates/ /nohup.out /.hpc/axes.yaml /.hpc/campaigns/*/* !/.hpc/campaigns/*/prior.json /interview.json *.swp
 """
 MAX_BYTES = 2 << 20
 VENDORED = frozenset(
     "site-packages vendor _vendor vendored third_party third-party thirdparty node_modules build dist".split()
 )
 ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}
+OUTPUT: list[Any] = []  # in the place of a file's facts
 # Patterns in the syntax of .gitignore, and the number of characters before the part of a path that they are about.
 Rules = tuple["pathspec.GitIgnoreSpec", int]
 
@@ -146,12 +148,17 @@ TreeEntry = list[Any]
 
 @dataclass(frozen=True)
 class Tree:
-    """The manifest of a repo, sorted by path."""
+    """The manifest of a repo, sorted by path; ``left_out``: files that hold the output of commands."""
 
     root: Path
     entries: list[TreeEntry]
     sizes: dict[str, int]
     sha: str
+    left_out: list[str]
+
+    def with_sizes(self) -> list[TreeEntry]:
+        """Return the entries, those of files with the size that was hashed: a log may have grown when it is pushed."""
+        return [[*entry, self.sizes[entry[1]]] if entry[0] == "f" else entry for entry in self.entries]
 
     def changed_since(self, base: list[TreeEntry] | None) -> list[str]:
         """Return the paths of the files whose content is not in ``base``."""
@@ -163,10 +170,11 @@ class Tree:
         return {e[1]: e[3] for e in self.entries if e[0] == "f"}
 
 
-def scan_tree(root: Path, apart: list[str], cache_path: Path) -> Tree:
-    """Hash the repo without the paths in ``apart``: shared ones, output folders.
+def scan_tree(root: Path, apart: list[str], cache_path: Path, outputs: Collection[tuple[int, int]] = ()) -> Tree:
+    """Hash the repo without the paths in ``apart`` (shared ones, output folders) and the files ``outputs`` (device, inode).
 
-    The hashes of unchanged files (size, times, inode) come from the cache.
+    The hashes of unchanged files (size, times, inode) come from the cache. It also has the files that were outputs before:
+    with them the same request would be another run.
 
     Raises SpecInvalid for a link that leads outside, and for a file that cannot be read or pushed.
     """
@@ -190,17 +198,24 @@ def scan_tree(root: Path, apart: list[str], cache_path: Path) -> Tree:
         if item.is_symlink():
             entries.append(["l", relative, _target_inside(root, path, relative)])
         elif item.is_file(follow_symlinks=False):
-            facts = path.stat()
-            key = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+            try:
+                facts = path.stat()
+            except FileNotFoundError:  # a temporary file of another program
+                continue
             known = cache.get(relative)
-            sha = known[4] if known and known[:4] == key else _sha256(path)
+            if known == OUTPUT or (facts.st_dev, facts.st_ino) in outputs:
+                fresh[relative] = OUTPUT
+                continue
+            key = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+            sha = known[4] if known and known[:4] == key else _sha256(path, facts.st_size)
             fresh[relative] = [*key, sha]
             entries.append(["f", relative, sha, bool(facts.st_mode & 0o100)])
     entries.sort(key=lambda entry: str(entry[1]))
     if fresh != cache:
         save(cache_path, fresh)
     digest = hashlib.sha256(json.dumps(entries, ensure_ascii=True).encode()).hexdigest()
-    return Tree(root, entries, {name: facts[0] for name, facts in fresh.items()}, digest)
+    sizes = {name: facts[0] for name, facts in fresh.items() if facts}
+    return Tree(root, entries, sizes, digest, [name for name, facts in fresh.items() if facts == OUTPUT])
 
 
 def shared_files(root: Path, names: list[str]) -> dict[str, int]:
@@ -222,13 +237,9 @@ def _target_inside(root: Path, path: Path, relative: str) -> str:
     return target
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _sha256(path: Path, size: int) -> str:
     try:
-        with path.open("rb") as handle:
-            while chunk := handle.read(1 << 20):
-                digest.update(chunk)
+        return sha256_of(str(path), size)
     except PermissionError as error:
         remedy = f"Make it readable or list it in {IGNORE_FILE}, then run 'hpc-agent submit' again."
         raise SpecInvalid(f"{path} cannot be read", field=IGNORE_FILE, remediation=remedy) from error
-    return digest.hexdigest()

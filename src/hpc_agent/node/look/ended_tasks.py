@@ -1,6 +1,7 @@
 """The ended tasks of many runs, for a client that names those that it knows already: a campaign looks in one command."""
 
 import math
+import time
 from typing import Any, Dict, List, Optional, Set
 
 from ..shared import task_record
@@ -15,6 +16,8 @@ from .report import status_answer
 from .run_status import RunStatus
 
 MESSAGE_LIMIT = 200
+# An end is told once and for good, so that a record which a file server brings late must have had its time.
+GIVEN_UP_SEC = 3600
 
 
 def ended(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -37,7 +40,7 @@ def ended(request: Dict[str, Any]) -> Dict[str, Any]:
 def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, Any]:
     whole = status_answer(status)
     final = {COMPLETE, FAILED, LOST}
-    if whole["lifecycle_state"] == "abandoned":  # no trace of them for five minutes
+    if whole["lifecycle_state"] == "abandoned" and time.time() - status.cache["unknown_since"] > GIVEN_UP_SEC:
         final.add(UNKNOWN)
     tasks = [task for task in range(status.total) if status.state[task] in final and task not in known]
     tasks = [task for task in tasks if status.state[task] == COMPLETE or not _may_run_again(status, task)]
@@ -66,7 +69,9 @@ def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str,
     end: Dict[str, Any] = {"cpus": int(resources.get("cpus") or 1)}
     if status.state[task] != COMPLETE:
         facts = status.records.failed.get(task)
-        cause, message = (facts.cause or facts.raw, facts.message) if facts else ("lost", "the task left no trace")
+        cause, message = (
+            (facts.cause or facts.raw, facts.message) if facts else ("lost", "the task left no trace for an hour")
+        )
         why = ": ".join(part for part in (cause, message) if part)[:MESSAGE_LIMIT]
         seconds = facts.seconds if facts else None
         return dict(end, state="failed", why=why, seconds=_seconds(record, seconds))

@@ -1,6 +1,7 @@
 """Read and write small JSON files, and read the end of a log."""
 
 import errno
+import hashlib
 import json
 import os
 from contextlib import suppress
@@ -76,6 +77,18 @@ def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:
         raise TypeError("not an object: %.80r" % (document,))
     names = kind._fields  # type: ignore[attr-defined]
     return kind(**{name: value for name, value in document.items() if name in names and value is not None})
+
+
+def sha256_of(path: str, size: int) -> str:
+    """Return the hash of the first ``size`` bytes of a file."""
+    found = hashlib.sha256()
+    with open(path, "rb") as handle:
+        chunk = handle.read(min(size, 1 << 20))
+        while chunk:
+            found.update(chunk)
+            size -= len(chunk)
+            chunk = handle.read(min(size, 1 << 20))
+    return found.hexdigest()
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -1,12 +1,11 @@
 """Submit a run on the cluster: prepare (report the state), then submit (snapshot, ledger, arrays).
 
 A snapshot is immutable: pushed files and hard links to an earlier snapshot, checked by content, put in place by one rename.
-Its manifest is a list of entries: ["f", path, sha256, executable] or ["l", path, target].
+Its manifest is a list of entries: ["f", path, sha256, executable, size] or ["l", path, target].
 """
 
 import base64
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import from_document, make_folder, read_json, sync_folder, write_bytes, write_json
+from ..shared.files import from_document, make_folder, read_json, sha256_of, sync_folder, write_bytes, write_json
 from ..shared.ledger import Array, arrays_of, summary, write_array
 from ..shared.run_folder import RunDocument, RunFolder
 from .run_plan import apply_plan, requests_of
@@ -67,8 +66,8 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.run_folder(root, request["run"]["run_id"])
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
-        _write_run(root, folder, request)
-        return _submit_plan(folder, request, lock)
+        grown = _write_run(root, folder, request)
+        return dict(_submit_plan(folder, request, lock), grown=grown)
 
 
 def advance(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -145,8 +144,9 @@ def _submit_open_arrays(folder: RunFolder, request: Dict[str, Any], lock: RunLoc
     return dict(outcome, arrays=summary(folder), path=folder.path, adopted=submitter.adopted)
 
 
-def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
-    """Install the snapshot and make the run's folder; ``run.json`` is written last."""
+def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> List[str]:
+    """Install the snapshot and make the run's folder; ``run.json`` is written last. Return what ``install`` returns."""
+    grown = []  # type: List[str]
     run = from_document(RunDocument, request["run"])
     incoming = request.get("incoming") or ""
     if request.get("manifest") is None and not os.path.isdir(_snapshot_path(root, run.snapshot)):
@@ -170,7 +170,7 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         manifest = json.loads(_decompress(request["manifest"]).decode("utf-8"))
         # .hpc/ of a snapshot is linked to the running runtime, three folders above this file.
         runtime = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
+        grown = install(root, run.snapshot, manifest, request.get("base"), incoming, runtime)
     if incoming:
         shutil.rmtree(incoming, ignore_errors=True)
     for path in (folder.jobs, folder.scheduler_logs, folder.results, folder.combiner):
@@ -181,6 +181,7 @@ def _write_run(root: str, folder: RunFolder, request: Dict[str, Any]) -> None:
         if request.get("tasks"):
             write_bytes(folder.given_tasks, _decompress(request["tasks"]))
         write_json(folder.document, request["run"])
+    return grown
 
 
 def _decompress(text: str) -> bytes:
@@ -191,24 +192,23 @@ def _snapshot_path(root: str, name: str) -> str:
     return os.path.join(root, "snapshots", name)
 
 
-def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> None:
+def install(root: str, name: str, manifest: List[Entry], base: Optional[str], incoming: str, runtime: str) -> List[str]:
     """Make ``snapshots/<name>`` unless it is there.
 
+    Return the files that were appended to between hashing and pushing: the snapshot has them as they were hashed.
+
     A file comes from ``incoming`` if it was pushed, else by hard link from the snapshot ``base``, else from the files that
-    an earlier run shared. Raises NodeError ``precondition_failed`` for a file that is missing, or that changed between
-    hashing and pushing.
+    an earlier run shared. Raises NodeError ``precondition_failed`` for a file that is missing, or that changed otherwise.
     """
     final = _snapshot_path(root, name)
     if os.path.isdir(final):
-        return
+        return []
     make_folder(os.path.dirname(final))
     building = "%s.building-%d-%s" % (final, os.getpid(), os.urandom(4).hex())
     os.mkdir(building)
+    base_path, shared = _snapshot_path(root, base) if base else None, os.path.join(root, "shared")
     try:
-        for entry in manifest:
-            _place(
-                entry, building, incoming, _snapshot_path(root, base) if base else None, os.path.join(root, "shared")
-            )
+        grown = [entry[1] for entry in manifest if _place(entry, building, incoming, base_path, shared)]
         _copy_tree(runtime, os.path.join(building, ".hpc"))
         os.rename(building, final)
         sync_folder(os.path.dirname(final))
@@ -218,30 +218,38 @@ def install(root: str, name: str, manifest: List[Entry], base: Optional[str], in
     finally:
         shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(incoming, ignore_errors=True)
+    return grown
 
 
-def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shared: str) -> None:
-    path = entry[1]
+def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shared: str) -> bool:
+    """Put a file into the snapshot. Return True for one that was appended to while it was pushed."""
+    path, earlier = entry[1], os.path.join(shared, entry[1])
     target = os.path.join(building, *_safe_parts(path))
     make_folder(os.path.dirname(target))
     pushed = os.path.join(incoming, path)
     if entry[0] == "l":
         os.symlink(entry[2], target)
     elif os.path.isfile(pushed):
-        if _sha256(pushed) != entry[2]:
-            remedy = "%s A log that is written meanwhile belongs outside of the repo, or into .hpcignore." % _AGAIN
+        if sha256_of(pushed, entry[4]) != entry[2]:
+            remedy = "%s A file that is written meanwhile belongs outside of the repo, or into .hpcignore." % _AGAIN
             raise NodeError("precondition_failed", "%s changed while it was being pushed" % path, remedy)
+        grown = os.path.getsize(pushed) > int(entry[4])
+        if grown:
+            os.chmod(pushed, 0o600)
+            os.truncate(pushed, entry[4])
         # Linked, not moved: after a killed install the next one still has the pushed files.
         _link(pushed, target)
         os.chmod(target, 0o555 if entry[3] else 0o444)
+        return grown
     elif base is not None and os.path.isfile(os.path.join(base, path)):
         _link(os.path.join(base, path), target)
-    elif os.path.isfile(os.path.join(shared, path)) and _sha256(os.path.join(shared, path)) == entry[2]:
+    elif os.path.isfile(earlier) and [sha256_of(earlier, entry[4]), os.path.getsize(earlier)] == [entry[2], entry[4]]:
         # Shared by an earlier run, so not pushed again. A copy: shared files may change, a snapshot may not.
-        shutil.copyfile(os.path.join(shared, path), target)
+        shutil.copyfile(earlier, target)
         os.chmod(target, 0o555 if entry[3] else 0o444)
     else:
         raise NodeError("precondition_failed", "%s did not arrive on the cluster" % path, _AGAIN)
+    return False
 
 
 def _safe_parts(path: str) -> List[str]:
@@ -250,14 +258,6 @@ def _safe_parts(path: str) -> List[str]:
     if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise NodeError("spec_invalid", "not a path inside the repo: %r" % path)
     return parts
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for chunk in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _link(source: str, target: str) -> None:
@@ -290,13 +290,17 @@ def _make_work_folder(folder: RunFolder, run: RunDocument, snapshot: str) -> Non
     """Make the folder in which the run's tasks start: a copy of the snapshot with links to folders outside of the copy.
 
     ``results`` and every output folder are links into the run's folder; ``shared`` are links to data that is not copied.
-    Files are real copies: through a hard link a task that may change modes (chmod, root) could write into the snapshot.
+    The user's files are real copies: through a hard link a task that may change modes (chmod, root) could write into the
+    snapshot. The runtime, 250 files that tasks do not write, is linked: a campaign has hundreds of runs.
     """
     if os.path.isdir(folder.work):
         return
     building = "%s.building-%d-%s" % (folder.work, os.getpid(), os.urandom(4).hex())
     try:
-        _copy_tree(snapshot, building, shutil.copy2)
+        runtime = tuple(os.path.join(snapshot, ".hpc", name, "") for name in ("_hpc_runtime", "_hpc_kit"))
+        _copy_tree(
+            snapshot, building, lambda path, here: (_link if path.startswith(runtime) else shutil.copy2)(path, here)
+        )
         links = {name: os.path.join(folder.path, "outputs", name) for name in run.outputs}
         if "results" in links:
             links["results"] = folder.results

@@ -36,7 +36,7 @@ class LoadContextResult(Result):
 def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
     """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
-    records, problems = Journal(world, repo).all()
+    records, problems = Journal(world, repo).all(never_sent=True)
     latest = next(iter(records), None)
     in_flight = [record for record in records if record.status not in TERMINAL]
     hint, command = _next(latest, in_flight, repo.tasks.is_file())
@@ -47,7 +47,7 @@ def load_context(request: LoadContextRequest, world: World) -> LoadContextResult
         latest_run=run_row(latest) if latest else None,
         in_flight=[run_row(record) for record in in_flight[:SHOWN]],
         in_flight_count=len(in_flight),
-        campaigns=Counter(record.campaign_id for record in records if record.campaign_id),
+        campaigns=Counter(record.campaign_id for record in records if record.campaign_id and not record.never_sent),
         next_step_hint=hint,
         next_command=command,
         partial_errors=[PartialError(code="journal_corrupt", detail=problem) for problem in problems],
@@ -64,6 +64,8 @@ def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool)
         return "onboard", "hpc-agent suggest-setup-action"
     if latest is None:
         return "submit", "hpc-agent resolve-submit-inputs"
+    if latest.never_sent and latest.command:
+        return "submit", latest.command
     if latest.status == "complete" and latest.output is None:
         return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
     if latest.status in ("failed", "abandoned"):

@@ -109,10 +109,11 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
     with resolving if given is None else given_tasks(given, limit) as tasks:
         cache = world.journal_root / repo.repo_hash / "files.json"
         # Tasks find an empty folder of the run's own in place of an output folder: its files here are no part of the run.
-        tree = scan_tree(repo.root, [*shared, *output_folders(request)], cache)
+        tree = scan_tree(repo.root, [*shared, *output_folders(request)], cache, world.output_files())
         check_program(request.executor, tasks.kwargs(), tree.files())
         notes = _check_tasks(request, tasks)
         inputs = hash_declared(node, repo.root, request.inputs, shared, cache.with_name("inputs.json"))
+        notes += [f"{name} is not pushed: it holds the output of hpc-agent" for name in tree.left_out]
         notes += notes_of(inputs, shared, tree.files())
         name = request.run_name
         name = check_identifier(name, "run_name") if name else repo.remote_name.rpartition("-")[0]

@@ -55,7 +55,12 @@ class KnownRun:
         command = self.journal.submit_command(self.record.run_id)
         if command and self.record.resubmits:  # tasks needed more than that request: measurements say how much
             command = _LIMITS.sub("", command)
-        return _BARE_SUBMIT.sub(lambda _: command, text) if command else text
+        return with_command(text, command) if command else text
+
+
+def with_command(text: str, command: str) -> str:
+    """Return a remedy with a command in the place of the bare ``hpc-agent submit``."""
+    return _BARE_SUBMIT.sub(lambda _: command, text)
 
     def ask_this_version(self, verb: str, timeout: float | None = None, **question: Any) -> dict[str, Any]:
         """Ask about the run through this version's runtime, for runs of earlier versions too. Returns the answer."""
@@ -141,7 +146,7 @@ def load_record(journal: Journal, repo: RepoLayout, run_id: str) -> RunRecord:
     """
     if run_id != "latest":
         return journal.load(run_id)
-    records, problems = journal.all()
+    records, problems = journal.all(never_sent=True)
     if problems and not records:
         raise errors.JournalCorrupt(problems[0], details={"problems": problems})
     if not records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Collection
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 
 Outcome = SubmitResult | HpcError
+_BARE = re.compile(r"(?:the same )?'hpc-agent submit'")
 
 
 class SubmitFlowBatchRequest(Request):
@@ -96,6 +98,8 @@ def submit_flow_batch(request: SubmitFlowBatchRequest, world: World) -> SubmitFl
     failures = [outcome for outcome in ordered if isinstance(outcome, HpcError)]
     if len(failures) == len(ordered):
         first = failures[0]
+        first.message = f"no spec of {len(ordered)} can be submitted; the first: {first.message}"
+        first.remediation = _BARE.sub("the same batch", first.remediation)
         first.details = {**first.details, "results": [item.message for item in items]}
         raise first
     results = [outcome for outcome in ordered if isinstance(outcome, SubmitResult)]
@@ -132,7 +136,7 @@ def _check_one_place(planned: Collection[PlannedRun]) -> None:
     ):
         if len(set(values)) > 1:
             named = ", ".join(sorted(set(values))[:3])
-            remedy = "Give each of them a batch of its own: 'hpc-agent submit-flow-batch --spec -'."
+            remedy = "Give each of them a batch of its own; 'hpc-agent describe submit-flow-batch' shows the fields."
             raise SpecInvalid(f"the specs name several {what} ({named})", field=f"specs.{field}", remediation=remedy)
 
 
@@ -180,7 +184,7 @@ def _submit_group(begun: dict[int, Begun], outcomes: dict[int, Outcome]) -> None
 
 def _item(outcome: Outcome) -> BatchItem:
     if isinstance(outcome, HpcError):
-        told = ("error_code", "message", "field", "retry_safe", "remediation")
-        return BatchItem(ok=False, **{name: getattr(outcome, name) for name in told})
+        told = {name: getattr(outcome, name) for name in ("error_code", "message", "field", "retry_safe")}
+        return BatchItem(ok=False, **told, remediation=_BARE.sub("the same batch", outcome.remediation))
     shared = set(BatchItem.__struct_fields__) & set(SubmitResult.__struct_fields__)
     return BatchItem(ok=True, **{name: getattr(outcome, name) for name in shared})

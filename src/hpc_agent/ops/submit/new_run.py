@@ -65,6 +65,8 @@ class NewRun:
 
     def announce(self) -> None:
         """Write the intent of the submission into the journal, and the sidecar."""
+        before = self.journal.find(self.run_id)
+        self.is_new = before is None or before.never_sent
         self.journal.append(self.run_id, "submitting", **identity_of(self.sidecar), command=self._command())
         write_run_sidecar(self.frozen.repo, self.sidecar)
 
@@ -79,11 +81,20 @@ class NewRun:
         journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=failed is None)
         keep_document(frozen.repo, answer["run"], answer["arrays"])
         if failed:
+            self.failed(failed, answer["arrays"])
             return failed
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
         return Submitted(record, answer, pushed)
+
+    def failed(self, error: HpcError, arrays: dict[str, Any]) -> None:
+        """Take a submission that has no job off the list of runs; after an unclear error it stays there, to be looked up."""
+        sent = any(array["state"] not in ("planned", "refused") for array in arrays.values())
+        if sent or error.error_code == "submission_unknown" or not (arrays or self.is_new):
+            return
+        self.journal.append(self.run_id, "marked", status="abandoned", reason=f"not submitted: {error.message}")
+        self.frozen.repo.sidecar(self.run_id).unlink(missing_ok=True)
 
     def _command(self) -> str:
         """Return the command that goes on with this submission."""
@@ -141,7 +152,7 @@ class NewRun:
     def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
         """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
         frozen = self.frozen
-        manifest = json.dumps(frozen.tree.entries).encode()
+        manifest = json.dumps(frozen.tree.with_sizes()).encode()
         return {
             "root": frozen.node.root,
             "owner": owner(),
@@ -221,7 +232,12 @@ def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
         answers = _ask_submit(runs, {"snapshot": True, "base": None, "incoming": None})
         if not any((answer.get("details") or {}).get("snapshot") == "missing" for answer in answers):
             return [run.conclude(answer, 0) for run, answer in zip(runs, answers, strict=True)]
-    there, pushed = runs[0].push()
+    try:
+        there, pushed = runs[0].push()
+    except HpcError as error:
+        for run in runs:
+            run.failed(error, {})
+        raise
     answers = _ask_submit(runs, there)
     return [run.conclude(answer, pushed) for run, answer in zip(runs, answers, strict=True)]
 

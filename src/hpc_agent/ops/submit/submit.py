@@ -15,7 +15,7 @@ from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
-from hpc_agent.ops.run.known_run import KnownRun, node_of_record
+from hpc_agent.ops.run.known_run import KnownRun, node_of_record, with_command
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
 from hpc_agent.ops.run.submission import ask_advance, kept_back
@@ -69,14 +69,19 @@ def submit(request: SubmitRequest, world: World) -> SubmitResult:
 def submit_run(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
     """Submit a run exactly once; a campaign's run has ``trials``. Raises SUBMIT_ERRORS."""
     world.progress.update("resolving tasks")
-    with freeze(world, request, trials) as frozen:
-        planned = planned_run(frozen, request)
-        if request.dry_run:
-            return dry_run(world, planned)
-        journal = Journal(world, frozen.repo)
-        with submit_lock(journal):
-            begun = begin(world, journal, planned)
-            return begun if isinstance(begun, SubmitResult) else finished(begun, begun.run.submit())
+    try:
+        with freeze(world, request, trials) as frozen:
+            planned = planned_run(frozen, request)
+            if request.dry_run:
+                return dry_run(world, planned)
+            journal = Journal(world, frozen.repo)
+            with submit_lock(journal):
+                begun = begin(world, journal, planned)
+                return begun if isinstance(begun, SubmitResult) else finished(begun, begun.run.submit())
+    except errors.HpcError as error:
+        if trials:
+            error.remediation = with_command(error.remediation, trials.command)
+        raise
 
 
 def planned_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
@@ -161,7 +166,7 @@ def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, Ru
         following = journal.path(frozen.run_id(number + 1)).exists()
         if record is None or (not rerun and not following):
             return run_id, record
-        if rerun and not following and record.status not in TERMINAL:
+        if rerun and not following and (record.never_sent or record.status not in TERMINAL):
             if record.submitted_at is None:
                 return run_id, record
             remedy = f"Wait for it with 'hpc-agent monitor-flow --run-id {run_id}', then call again."
@@ -198,6 +203,8 @@ def _plan_as_submitted(planned: PlannedRun, run_id: str, answer: dict[str, Any])
     ]
     if answer.get("plan_holds") is False:
         notes.append("an array of the run was accepted before: the tasks of its arrays stay as they were planned then")
+    later = "it is in the run as it was before; list a log in .hpcignore"
+    notes += [f"{name} grew while it was pushed: {later}" for name in answer.get("grown", [])]
     try:
         plan = plan_facts(read_run_sidecar(planned.frozen.repo, run_id))
     except errors.HpcError as error:
