@@ -57,16 +57,16 @@ class KnownRun:
             command = _LIMITS.sub("", command)
         return with_command(text, command) if command else text
 
-
-def with_command(text: str, command: str) -> str:
-    """Return a remedy with a command in the place of the bare ``hpc-agent submit``."""
-    return _BARE_SUBMIT.sub(lambda _: command, text)
-
     def ask_this_version(self, verb: str, timeout: float | None = None, **question: Any) -> dict[str, Any]:
         """Ask about the run through this version's runtime, for runs of earlier versions too. Returns the answer."""
         node = self.node
         document = {"root": node.root, "run_id": self.record.run_id, "site": node.site, **question}
         return node.bootstrap(verb, document, timeout)
+
+
+def with_command(text: str, command: str) -> str:
+    """Return a remedy with a command in the place of the bare ``hpc-agent submit``."""
+    return _BARE_SUBMIT.sub(lambda _: command, text)
 
 
 def journal_of(world: World, experiment_dir: str) -> tuple[RepoLayout, Journal]:
