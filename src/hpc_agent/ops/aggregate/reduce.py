@@ -116,13 +116,13 @@ def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduce
     once; the next call returns what it gave, also where it failed, unless force is set.
     """
     run = known_run(world, request)
-    world.progress.update("reducing", run=run.record.run_id)
     return reduce_on_cluster(run, request, world)
 
 
 def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
     """Run the reducer of a request, or return what it gave before. Raises CombinerFailed when it failed."""
     run_id = run.record.run_id
+    world.progress.update("reducing", run=run_id)
     named = request.aggregate_cmd or request.reducer
     request = msgspec.structs.replace(request, run_id=run_id, **({} if named else reducer_of(run)))
     question = _question(run, request)
