@@ -134,7 +134,7 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
         result.next_step = command_line("cluster-reduce", msgspec.structs.replace(request, force=False))
         return result
     if not answer["ok"]:
-        raise _failure(run_id, request, question, answer, result)
+        raise _failure(request, answer, result)
     if request.require_complete and result.included_tasks != result.total_tasks:
         details = {"failed_tasks": answer["failed"], "included_tasks": answer["included"]}
         raise incomplete(run_id, result.included_tasks or 0, result.total_tasks, details)
@@ -148,10 +148,10 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
 
 def reducer_of(run: KnownRun) -> dict[str, str]:
     """Return the reducer that the run was submitted with, as far as it was named: aggregate_cmd, reducer."""
-    results: dict[str, Any] = {}
     with contextlib.suppress(HpcError):  # the sidecar is gone or cannot be read
         results = read_run_sidecar(run.repo, run.record.run_id).results
-    return {name: results[name] for name in ("aggregate_cmd", "reducer") if results.get(name)}
+        return {name: results[name] for name in ("aggregate_cmd", "reducer") if results.get(name)}
+    return {}
 
 
 def incomplete(run_id: str, included: int, total: int, details: dict[str, Any]) -> OutputsMissing:
@@ -165,18 +165,14 @@ def incomplete(run_id: str, included: int, total: int, details: dict[str, Any]) 
 
 def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     """Return the request to the node side. ``key`` names the reducer with its code and all that may change its output."""
-    reducer = _reducer(run, request)
-    code = ""
-    if reducer:
-        path = local_path(run.repo.root, reducer, "reducer")
-        code = _code(path, reducer)
-    check_env(request.extra_env, "extra_env")
-    for field, names in (("files", request.files), ("output_path", [request.output_path or "x"])):
-        for name in names:
-            check_inside(field, name, "the run's work folder")
     sidecar = read_run_sidecar(run.repo, run.record.run_id)
-    asked = {"walltime_sec": request.walltime_sec, "mem_mb": request.mem_mb, "cpus": request.cpus}
-    resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **{k: v for k, v in asked.items() if v}}
+    reducer = request.reducer or ("" if request.aggregate_cmd else _found_reducer(run, request, sidecar.executor))
+    code = _code(local_path(run.repo.root, reducer, "reducer"), reducer) if reducer else ""
+    check_env(request.extra_env, "extra_env")
+    for field, name in [*(("files", name) for name in request.files), ("output_path", request.output_path or "x")]:
+        check_inside(field, name, "the run's work folder")
+    asked = {name: getattr(request, name) for name in ("walltime_sec", "mem_mb", "cpus") if getattr(request, name)}
+    resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **asked}
     identity: dict[str, Any] = {
         "command": request.aggregate_cmd or f'{_python(sidecar.executor)} "$HPC_REDUCER"',
         "reducer": reducer,
@@ -211,20 +207,14 @@ def _python(executor: str) -> str:
     return shlex.quote(first[0]) if first and Path(first[0]).name.startswith("python") else "python3"
 
 
-def _reducer(run: KnownRun, request: ClusterReduceRequest) -> str:
-    """Return the path of the script that was named, or the one in the repo that is most likely; empty with a command."""
-    if request.reducer or request.aggregate_cmd:
-        return request.reducer or ""
-    executor = read_run_sidecar(run.repo, run.record.run_id).executor
-    found = [
-        facts for facts in find_reducers(run.repo.root)[0] if facts.path.endswith(".py") and facts.path not in executor
-    ]
+def _found_reducer(run: KnownRun, request: ClusterReduceRequest, executor: str) -> str:
+    """Return the path of the script in the repo that is most likely the reducer. Raises SpecInvalid."""
+    scripts = find_reducers(run.repo.root)[0]
+    found = [facts for facts in scripts if facts.path.endswith(".py") and facts.path not in executor]
     if not found:
         message = "the repo has no script that seems to reduce results"
-        remedy = (
-            f"Name a command: hpc-agent cluster-reduce --run-id {run.record.run_id} --aggregate-cmd 'python3 reduce.py'"
-        )
-        raise SpecInvalid(message, field="reducer", remediation=remedy)
+        command = f"hpc-agent cluster-reduce --run-id {run.record.run_id} --aggregate-cmd 'python3 reduce.py'"
+        raise SpecInvalid(message, field="reducer", remediation=f"Name a command: {command}")
     best = [facts.path for facts in found if facts.score == found[0].score]
     if len(best) > 1:
         ways = [command_line("cluster-reduce", msgspec.structs.replace(request, reducer=path)) for path in best[:3]]
@@ -238,8 +228,7 @@ def _code(path: Path, name: str) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"the reducer {name} cannot be read: {error}"
-        remedy = "See 'hpc-agent discover-reducers'."
+        message, remedy = f"the reducer {name} cannot be read: {error}", "See 'hpc-agent discover-reducers'."
         raise SpecInvalid(message, field="reducer", remediation=remedy) from error
     if len(text) > CODE_BYTES:
         message = f"the reducer {name} has more than 1 MiB"
@@ -255,15 +244,12 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
     """Return the answer's facts, without its files."""
     failed, included = answer["failed"], answer.get("included")
     shown = first_ranges(failed)
+    same: dict[str, Any] = {name: answer.get(name) for name in ("state", "fresh", "job_id", "exit_code", "seconds")}
     result = ClusterReduceResult(
+        **same,
         ok=bool(answer.get("ok")),
         run_id=run.record.run_id,
-        state=answer["state"],
-        fresh=answer["fresh"],
-        job_id=answer.get("job_id"),
         reducer=_name(question),
-        exit_code=answer.get("exit_code"),
-        seconds=answer.get("seconds"),
         total_tasks=answer["total"],
         included_tasks=None if included is None else count(included),
         failed_count=count(failed),
@@ -278,49 +264,34 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
             verb = "failures" if failed else "monitor-flow"
             result.next_step = f"hpc-agent {verb} --run-id {run.record.run_id}"
     if answer.get("sent"):
-        result.notes.append(
-            f"{question['reducer']} is not the file that the run was submitted with: the present one ran"
-        )
+        result.notes.append(f"{_name(question)} is not the file that the run was submitted with: the present one ran")
     if answer["state"] != "ended":
         who = "the reducer's job" if result.job_id else "the reducer"
         result.notes.append(f"{who} is {answer['state']}: {answer['message']}".rstrip(": "))
     return result
 
 
-def _failure(
-    run_id: str,
-    request: ClusterReduceRequest,
-    question: dict[str, Any],
-    answer: dict[str, Any],
-    result: ClusterReduceResult,
-) -> CombinerFailed:
+def _failure(request: ClusterReduceRequest, answer: dict[str, Any], result: ClusterReduceResult) -> CombinerFailed:
     """Return the error of a reducer that failed."""
-    forced = command_line("cluster-reduce", msgspec.structs.replace(request, force=True))
-    remedy = f"Correct what details.stderr_tail says, then run: {forced}"
+    why, again = answer["message"], msgspec.structs.replace(request, force=True)
+    remedy = "Correct what details.stderr_tail says, then run"
     if answer["cause"] == "terminated" and not request.as_job:
-        remedy = f"Run it as a job: {command_line('cluster-reduce', msgspec.structs.replace(request, as_job=True, force=False))}"
+        why = f"stopped after {request.timeout_sec} s on the login node"
+        again, remedy = msgspec.structs.replace(request, as_job=True, force=False), "Run it as a job"
     elif answer["cause"] in ("timeout", "terminated", "out_of_memory"):
-        remedy = f"Give the job more with --walltime-sec or --mem-mb: {forced}"
+        remedy = "Give the job more with --walltime-sec or --mem-mb"
     # The end of a job is told for the first time by a later call.
     before = "" if answer["fresh"] or answer.get("job_id") else ", and was not run again over the same tasks"
-    stopped = (
-        f"after {request.timeout_sec} s on the login node"
-        if answer["cause"] == "terminated" and not request.as_job
-        else ""
-    )
-    why = f"stopped {stopped}" if stopped else answer["message"]
     return CombinerFailed(
-        f"the reducer {_name(question)} of {run_id} failed: {why}{before}",
+        f"the reducer {result.reducer} of {result.run_id} failed: {why}{before}",
         details={
-            "exit_code": answer.get("exit_code"),
-            "cause": answer["cause"],
+            **{name: answer.get(name) for name in ("exit_code", "cause", "job_id")},
             "stderr_tail": answer.get("log_tail", ""),
             "log": f"{answer['path']}/output.log",
-            "job_id": answer.get("job_id"),
             "included_tasks": result.included_tasks,
             "failed_tasks": result.failed_tasks,
         },
-        remediation=remedy,
+        remediation=f"{remedy}: {command_line('cluster-reduce', again)}",
     )
 
 
@@ -340,7 +311,9 @@ def _fetch(
         write_bytes(str(folder / "aggregated.json"), text.encode())
         result.output_path_local = str(folder / "aggregated.json")
         if len(text) <= SHOWN_BYTES:
-            result.reduced = msgspec.json.decode(text) if _is_strict(text) else text
+            result.reduced = text
+            with contextlib.suppress(msgspec.DecodeError):  # NaN and infinite numbers are shown as text
+                result.reduced = msgspec.json.decode(text)
         else:
             result.truncated = True
             result.notes.append(f"the JSON has {len(text)} bytes: read {result.output_path_local}")
@@ -352,9 +325,8 @@ def _fetch(
         result.output_path_local = str(folder / "aggregated.json")
     here = {"aggregated.json"} if text is not None else set()
     _remove_earlier(folder, here if stayed else {*here, *rest})
-    document = {
-        name: answer.get(name) for name in ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
-    }
+    names = ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
+    document = {name: answer.get(name) for name in names}
     save(folder / "reduction.json", {"run_id": run.record.run_id, "reducer": result.reducer, **document})
 
 
@@ -364,12 +336,3 @@ def _remove_earlier(folder: Path, kept: set[str]) -> None:
         for name, _ in msgspec.json.decode((folder / "reduction.json").read_bytes())["files"]:
             if name not in kept and ".." not in Path(name).parts and not Path(name).is_absolute():
                 (folder / name).unlink(missing_ok=True)
-
-
-def _is_strict(text: str) -> bool:
-    """Return False for JSON with NaN or infinite numbers, which an answer shows as text."""
-    try:
-        msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return False
-    return True
