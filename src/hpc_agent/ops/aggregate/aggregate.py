@@ -19,6 +19,7 @@ from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
 from hpc_agent.ops.aggregate.reduce import (
     ClusterReduceRequest,
@@ -44,7 +45,6 @@ from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
 from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
-from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
@@ -192,10 +192,9 @@ def make_table(run: KnownRun, request: AggregateRequest, world: World) -> tuple[
     if request.parquet:
         parquet_library()
     folder = run.repo.aggregate(run.record.run_id)
-    if request.output_dir:
-        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
-    elif request.wave:  # a part of the table never takes the place of the whole one
+    if request.wave:  # a part of the table never takes the place of the whole one
         folder /= "wave_" + encode_ranges(request.wave).replace(",", "_")
+    folder = output_folder(world, request.output_dir, folder)
     world.progress.update("combining", run=run.record.run_id)
     with _without_collector():
         folded = fold_run(run, request.wave, request.over, request.force)
@@ -309,7 +308,6 @@ def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: f
 def _answer(
     folder: Path, document: dict[str, Any], request: AggregateRequest, notes: list[str], errors: list[PartialError]
 ) -> AggregateResult:
-    """Return the short answer without its rows."""
     verb = "failures" if document["failed_tasks"] else "monitor-flow" if document["missing_tasks"] else ""
     whole: dict[str, Any] = {name: document[name] for name in ("failed_tasks", "missing_tasks", "without_metrics")}
     for name in ("nan", "inf"):

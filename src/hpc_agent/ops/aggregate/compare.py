@@ -16,6 +16,7 @@ from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.aggregate import Over, check_tasks, fold_run, over_notes
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.rows import (
     Direction,
     Shown,
@@ -32,7 +33,7 @@ from hpc_agent.ops.aggregate.rows import (
 from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
 UNMATCHED_SHOWN, GROUPS_SHOWN, SUMMARIES_SHOWN = 2, 3, 4
@@ -165,7 +166,6 @@ def _by_difference(request: CompareRequest, rows: list[Compared]) -> tuple[Compa
 
 
 def _free(name: str, names: set[str]) -> str:
-    """Return the name of a column that no parameter has."""
     return free_names([name], names, "row.")[0]
 
 
@@ -269,7 +269,5 @@ def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str
 
 
 def _folder(request: CompareRequest, first: KnownRun, ids: list[str], world: World) -> Path:
-    if request.output_dir:
-        return local_path(world.cwd, request.output_dir, "output_dir", True)
     key = hashlib.sha256(msgspec.json.encode([ids, sorted(request.over), sorted(request.metrics)])).hexdigest()[:8]
-    return first.repo.root / "results" / f"compare-{key}"
+    return output_folder(world, request.output_dir, first.repo.root / "results" / f"compare-{key}")

@@ -16,7 +16,7 @@ from hpc_agent.errors import CombinerFailed, HpcError, OutputsMissing, SpecInval
 from hpc_agent.experiment.reading.discovery import find_reducers
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
+from hpc_agent.ops.aggregate.output_files import check_inside, output_folder, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
@@ -115,8 +115,7 @@ def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduce
     with a line of JSON for each complete task: task, kwargs, result_dir, metrics. Over the same tasks the same reducer runs
     once; the next call returns what it gave, also where it failed, unless force is set.
     """
-    run = known_run(world, request)
-    return reduce_on_cluster(run, request, world)
+    return reduce_on_cluster(known_run(world, request), request, world)
 
 
 def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
@@ -126,10 +125,10 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
     named = request.aggregate_cmd or request.reducer
     request = msgspec.structs.replace(request, run_id=run_id, **({} if named else reducer_of(run)))
     question = _question(run, request)
-    answer = run.node.bootstrap("reduce", question, request.timeout_sec + START_SEC)
+    answer = run.ask_this_version("reduce", request.timeout_sec + START_SEC, **question)
+    result = _result(run_id, question, answer)
     if answer["state"] == "ended" and answer["fresh"]:
-        run.journal.append(run_id, "reduced", reducer=_name(question), ok=answer["ok"], key=question["key"])
-    result = _result(run, question, answer)
+        run.journal.append(run_id, "reduced", reducer=result.reducer, ok=answer["ok"], key=question["key"])
     if answer["state"] != "ended":
         result.next_step = command_line("cluster-reduce", msgspec.structs.replace(request, force=False))
         return result
@@ -140,8 +139,7 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
         raise incomplete(run_id, result.included_tasks or 0, result.total_tasks, details)
     name = f"command-{question['key'][:8]}" if request.aggregate_cmd else question["reducer"].removesuffix(".py")
     folder = run.repo.aggregate(run_id) / "reduced" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    if request.local_dir:
-        folder = local_path(world.cwd, request.local_dir, "local_dir", True)
+    folder = output_folder(world, request.local_dir, folder, "local_dir")
     _fetch(run, request, answer, folder, result)
     return result
 
@@ -184,9 +182,6 @@ def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     return {
         **identity,
         "key": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12],
-        "root": run.node.root,
-        "run_id": run.record.run_id,
-        "site": run.node.site,
         "owner": owner(),
         "as_job": request.as_job,
         "force": request.force,
@@ -224,7 +219,6 @@ def _found_reducer(run: KnownRun, request: ClusterReduceRequest, executor: str) 
 
 
 def _code(path: Path, name: str) -> str:
-    """Return the text of a reducer. Raises SpecInvalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -236,11 +230,7 @@ def _code(path: Path, name: str) -> str:
     return text
 
 
-def _name(question: dict[str, Any]) -> str:
-    return str(question["reducer"] or question["command"])
-
-
-def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
+def _result(run_id: str, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
     """Return the answer's facts, without its files."""
     failed, included = answer["failed"], answer.get("included")
     shown = first_ranges(failed)
@@ -248,8 +238,8 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
     result = ClusterReduceResult(
         **same,
         ok=bool(answer.get("ok")),
-        run_id=run.record.run_id,
-        reducer=_name(question),
+        run_id=run_id,
+        reducer=question["reducer"] or question["command"],
         total_tasks=answer["total"],
         included_tasks=None if included is None else count(included),
         failed_count=count(failed),
@@ -262,9 +252,9 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
         result.missing_count = answer["total"] - count(included) - count(failed)
         if result.included_tasks != answer["total"]:
             verb = "failures" if failed else "monitor-flow"
-            result.next_step = f"hpc-agent {verb} --run-id {run.record.run_id}"
+            result.next_step = f"hpc-agent {verb} --run-id {run_id}"
     if answer.get("sent"):
-        result.notes.append(f"{_name(question)} is not the file that the run was submitted with: the present one ran")
+        result.notes.append(f"{result.reducer} is not the file that the run was submitted with: the present one ran")
     if answer["state"] != "ended":
         who = "the reducer's job" if result.job_id else "the reducer"
         result.notes.append(f"{who} is {answer['state']}: {answer['message']}".rstrip(": "))
@@ -272,7 +262,6 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
 
 
 def _failure(request: ClusterReduceRequest, answer: dict[str, Any], result: ClusterReduceResult) -> CombinerFailed:
-    """Return the error of a reducer that failed."""
     why, again = answer["message"], msgspec.structs.replace(request, force=True)
     remedy = "Correct what details.stderr_tail says, then run"
     if answer["cause"] == "terminated" and not request.as_job:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
+from hpc_agent.ops.aggregate.output_files import check_inside, output_folder, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
 JOIN_TIMEOUT_SEC = 1800.0
@@ -73,9 +73,7 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
     run = known_run(world, request)
     world.progress.update("joining", run=run.record.run_id)
     answer = run.ask_this_version("join_series", JOIN_TIMEOUT_SEC, file=name)
-    folder = run.repo.aggregate(run.record.run_id) / "series"
-    if request.output_dir:
-        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
+    folder = output_folder(world, request.output_dir, run.repo.aggregate(run.record.run_id) / "series")
     save(folder / "series.json", {"run_id": run.record.run_id, "file": name, **answer})
     result = _result(run, answer, folder)
     if request.require_complete and not result.complete:

@@ -11,11 +11,11 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.rows import first_ranges, named_ranges
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
-from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 NOTES_SHOWN = 5
@@ -72,11 +72,7 @@ class VerifyAggregationResult(Result, omit_defaults=True, kw_only=True):
     truncated: bool = False
 
 
-@primitive(
-    stage="aggregate",
-    effects=[Effect.SSH],
-    errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid],
-)
+@primitive(stage="aggregate", effects=[Effect.SSH], errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid])
 def verify_aggregation_complete(request: VerifyAggregationRequest, world: World) -> VerifyAggregationResult:
     """Check that the table of a run is whole: each wave and task once, no other run's, every declared metric.
 
@@ -84,9 +80,7 @@ def verify_aggregation_complete(request: VerifyAggregationRequest, world: World)
     machine compares table.json with the partials. Nothing is changed. A defect is an error that names all of them.
     """
     run = known_run(world, request)
-    folder = run.repo.aggregate(run.record.run_id)
-    if request.results_dir:
-        folder = local_path(world.cwd, request.results_dir, "results_dir", True)
+    folder = output_folder(world, request.results_dir, run.repo.aggregate(run.record.run_id), "results_dir")
     found = _ask(run, request.expected_columns)
     problem = _table_problem(folder / "table.json", run, found)
     result = _verdict(run.record.run_id, found, folder, not problem)
