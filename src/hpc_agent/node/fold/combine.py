@@ -63,7 +63,7 @@ def _wave(
 ) -> Dict[str, Any]:
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
-    kept = read_partial(folder, wave)
+    kept = read_object(partial_path(folder, wave))
     partial = {
         "format": FORMAT,
         "wave": int(wave),
@@ -86,11 +86,6 @@ def _wave(
 
 def partial_path(folder: RunFolder, wave: str) -> str:
     return os.path.join(folder.combiner, "wave_%s.json" % wave)
-
-
-def read_partial(folder: RunFolder, wave: str) -> Dict[str, Any]:
-    """Return the kept partial of a wave; an empty one where it is missing or torn."""
-    return read_object(partial_path(folder, wave))
 
 
 def tasks_in(partial: Dict[str, Any]) -> int:

@@ -94,6 +94,10 @@ def write_failure(attempt: str, cause: str, message: str, **facts: Any) -> None:
     write_json(os.path.join(attempt, "result.json"), dict(facts, ok=False, cause=cause, message=message[:1000]))
 
 
+def log_tail(attempt: str, name: str = "output.log") -> str:
+    return tail(os.path.join(attempt, name), LOG_LINES, LOG_BYTES)
+
+
 def main(arguments: List[str]) -> int:
     """Run the reducer of the attempt that HPC_REDUCTION names; return 0 when it gave its output."""
     attempt = os.environ["HPC_REDUCTION"]
@@ -120,17 +124,18 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     output = os.path.join(base, name)
     env, sent = _environment(status, attempt, request, output)
     before = {path: _stamp(path) for path in [output, *(path for _, path in _matches(folder.work, request["files"]))]}
-    log = os.path.join(attempt, "output.log")
     limit = os.environ.get("HPC_REDUCE_SEC")
     stop_at = time.time() + float(limit) if limit else None
     record = TaskRecord(0, FAILED, host=os.uname()[1])
-    record = execute.run(record, request["command"], env, folder.work, log, GRACE_SEC, stop_at)
+    record = execute.run(
+        record, request["command"], env, folder.work, os.path.join(attempt, "output.log"), GRACE_SEC, stop_at
+    )
     facts = {name: getattr(record, name) for name in OF_RECORD}
     facts.update(
         ok=record.state == COMPLETE,
         sent=sent,  # the reducer differs from that of the run's snapshot, and came with the request
         included=ranges_of(status.state, task_states.COMPLETE),
-        log_tail=tail(log, LOG_LINES, LOG_BYTES),
+        log_tail=log_tail(attempt),
         output_path=output,
     )
     if record.state == COMPLETE:

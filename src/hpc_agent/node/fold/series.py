@@ -20,7 +20,7 @@ from ..shared.task_environment import DIGEST_BYTES, canonical, digest, load_task
 from ..shared.task_record import read_record
 from .series_files import FORMATS, Joined, row_count
 
-SLICE_NAMES = ("start", "end", "halo", "ahead")
+SLICE_NAMES: Dict[str, Any] = {"start": None, "end": None, "halo": 0, "ahead": 0}  # with their defaults
 
 
 class Part(NamedTuple):
@@ -43,7 +43,8 @@ def join_series(request: Dict[str, Any]) -> Dict[str, Any]:
     Raises NodeError ``precondition_failed`` when no task has rows, ``spec_invalid`` for a format that cannot be joined.
     """
     folder = existing_run(request["root"], request["run_id"])
-    if os.path.splitext(request["file"])[1].lower() not in FORMATS:
+    ending = os.path.splitext(request["file"])[1]
+    if ending.lower() not in FORMATS:
         raise NodeError("spec_invalid", "%s: only %s are joined" % (request["file"], ", ".join(FORMATS)))
     status = RunStatus(folder, request.get("site") or {})
     status.save()
@@ -55,10 +56,10 @@ def join_series(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(place)
     names: Set[str] = set()
     joined = []
-    for key in sorted(series):
-        name = _name(json.loads(key), names)
-        facts = _Series(place, name, os.path.splitext(request["file"])[1], series[key]).join(bool(unknown))
-        joined.append(dict(facts, parameters=json.loads(key)))
+    for key, parts in sorted(series.items()):
+        parameters = json.loads(key)
+        facts = _Series(place, _name(parameters, names), ending, parts).join(bool(unknown))
+        joined.append(dict(facts, parameters=parameters))
     return {"path": place, "series": joined, "unknown": encode_ranges(unknown), "stale": status.stale}
 
 
@@ -73,7 +74,7 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
         if kwargs is None:
             unknown.append(task)
             continue
-        rows = [kwargs.get("start"), kwargs.get("end"), kwargs.get("halo", 0), kwargs.get("ahead", 0)]
+        start, end, halo, ahead = rows = [kwargs.get(name, default) for name, default in SLICE_NAMES.items()]
         if any(isinstance(row, bool) or not isinstance(row, int) for row in rows):
             continue
         path, why = "", "" if status.state[task] == task_states.COMPLETE else task_states.NAMES[status.state[task]]
@@ -81,8 +82,7 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
             path = os.path.join(status.folder.path, record.result_dir or "", name)
             why = "" if os.path.isfile(path) else "wrote no %s" % name
         others = {key: value for key, value in kwargs.items() if key not in SLICE_NAMES}
-        part = Part(int(rows[0]), int(rows[1]), task, int(rows[2]), int(rows[3]), path, why)
-        series.setdefault(canonical(others).decode("ascii"), []).append(part)
+        series.setdefault(canonical(others).decode("ascii"), []).append(Part(start, end, task, halo, ahead, path, why))
     return series, unknown
 
 

@@ -7,12 +7,12 @@ from typing import Any, Dict, Iterator, List, Optional, Set
 
 from ..look.run_status import RunStatus, ranges_of
 from ..shared import task_states
-from ..shared.files import read_bytes, read_json
+from ..shared.files import read_bytes, read_json, read_object
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, digest
 from ..shared.task_record import TaskRecord
-from .combine import FORMAT, NOT_ENDED, fold, partial_path, read_partial, tasks_in, waves_of
+from .combine import FORMAT, NOT_ENDED, fold, partial_path, tasks_in, waves_of
 
 KEYS_SHOWN = 20
 
@@ -79,9 +79,10 @@ class _Check(object):
         }
 
     def _defects(self, wave: str, members: List[int]) -> Iterator[str]:
-        kept = read_partial(self.folder, wave)
+        path = partial_path(self.folder, wave)
+        kept = read_object(path)
         if not kept:
-            yield "damaged" if os.path.exists(partial_path(self.folder, wave)) else "missing"
+            yield "damaged" if os.path.exists(path) else "missing"
             return
         if kept.get("run_id") != self.run["run_id"] or kept.get("wave") != int(wave):
             yield "foreign"

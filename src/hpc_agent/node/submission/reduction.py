@@ -7,25 +7,16 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
+from ..fold import reduce as program
 from ..fold.combine import NOT_ENDED
-from ..fold.reduce import (
-    GRACE_SEC,
-    LOG_BYTES,
-    LOG_LINES,
-    OUTPUT,
-    Reduction,
-    may_run,
-    result_of,
-    running_here,
-    write_failure,
-)
+from ..fold.reduce import GRACE_SEC, LOG_LINES, OUTPUT, Reduction, log_tail, result_of
 from ..job import execute
 from ..look.logs import SchedulerLogs
 from ..look.run_status import ACTIVE, RunStatus, ranges_of
 from ..schedulers.base import AccountingRow, Job, caller_environment
 from ..shared import task_states
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
+from ..shared.files import make_folder, read_json, write_bytes, write_json
 from ..shared.ledger import PLANNED, REFUSED, SUBMITTED, Array, read_array, write_array
 from ..shared.processes import signal_group
 from ..shared.ranges import decode_ranges
@@ -152,8 +143,7 @@ class _Call(object):
         attempt, timeout = self.reduction.attempt(number), float(self.request["timeout_sec"])
         environment = dict(caller_environment(), **read_json(self.reduction.submission)["job_environment"])
         environment.update(_own_variables(attempt), HPC_RUN_DIR=self.reduction.path, HPC_REDUCE_SEC=str(timeout))
-        log = os.path.join(attempt, "start.log")
-        with open(log, "wb") as output, running_here(attempt) as mark:
+        with open(os.path.join(attempt, "start.log"), "wb") as output, program.running_here(attempt) as mark:
             words = ["nice", "-n", "10", "/bin/bash", SCRIPT]
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
@@ -167,14 +157,14 @@ class _Call(object):
                     signal_group(process.pid, 9)
                     process.wait()
         if result_of(attempt) is None:
-            said = tail(log, LOG_LINES, LOG_BYTES)
+            said = log_tail(attempt, "start.log")
             message = "the reducer could not be started (exit code %s)" % process.returncode
-            write_failure(attempt, "environment", message, log_tail=said, included=self.complete)
+            program.write_failure(attempt, "environment", message, log_tail=said, included=self.complete)
 
     def _await_orphan(self, number: int) -> Optional[Dict[str, Any]]:
         """Return the state of a reducer on a login node that outlived its caller."""
         attempt = self.reduction.attempt(number)
-        if result_of(attempt) is not None or not may_run(attempt, START_SEC + GRACE_SEC + self._limit(number)):
+        if result_of(attempt) is not None or not program.may_run(attempt, START_SEC + GRACE_SEC + self._limit(number)):
             return None
         return self._state("running", number, "on the login node; its caller was killed")
 
@@ -206,11 +196,10 @@ class _Call(object):
         if cause is None and time.time() - self._last_sign(number, array) < VANISHED_SEC:
             return self._state("ending", number, "the job has left the queue, and its result is not there yet", array)
         said = "job %s ended without a result%s" % (array.job_id, ": %s" % cause.raw if cause else "")
-        output = SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
-        log = tail(os.path.join(attempt, "output.log"), LOG_LINES, LOG_BYTES) or output
+        log = log_tail(attempt) or SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
         code = cause.exit_code if cause else None
         kind = str(cause.cause if cause else "unknown")
-        write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
+        program.write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
         return None
 
     def _last_sign(self, number: int, array: Array) -> float:

@@ -242,16 +242,14 @@ def _unmatched(matched: Matched, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def _incomplete(counts: dict[str, dict[str, Any]]) -> dict[str, str]:
-    found = {}
-    for name, tasks in counts.items():
-        parts = [
-            f"{count(tasks[field])} {word} ({named_ranges(tasks[field])})"
-            for field, word in (("failed_tasks", "failed"), ("missing_tasks", "not ended"))
-            if tasks[field]
+    words = {"failed_tasks": "failed", "missing_tasks": "not ended"}
+    told = {
+        name: [
+            f"{count(tasks[field])} {words[field]} ({named_ranges(tasks[field])})" for field in words if tasks[field]
         ]
-        if parts:
-            found[name] = f"of {tasks['total_tasks']} tasks {', '.join(parts)}"
-    return found
+        for name, tasks in counts.items()
+    }
+    return {name: f"of {counts[name]['total_tasks']} tasks {', '.join(parts)}" for name, parts in told.items() if parts}
 
 
 def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str, dict[str, Any]]]) -> list[str]:
