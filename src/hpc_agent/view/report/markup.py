@@ -47,11 +47,13 @@ def _short(value: Any) -> Any:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
 
 
+def note(text: str) -> Markup:
+    return tag("p", {"class": "note"}, text)
+
+
 def embedded(identifier: str, document: Any) -> Markup:
     """Return JSON in a block that no browser runs, and that no text in it can close."""
-    text = (
-        json.dumps(document, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c").replace("&", "\\u0026")
-    )
+    text = json.dumps(document, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
     return tag("script", {"type": "application/json", "id": identifier}, Markup(text))
 
 

@@ -55,12 +55,7 @@ def replicates(points: Sequence[dict[str, Any]], metric: str, names: Sequence[st
     plot = Plot(f"{metric} over replicates of {len(points)} points", height=62 + 36 * len(points))
     scale = Scale.padded(min(p["min"] for p in points), max(p["max"] for p in points))
     scale.pixels = (8.0, plot.width - 140.0)
-    plot.path("".join(f"M{scale(tick):.1f} 8V{plot.bottom:.0f}" for tick in scale.ticks), "grid")
-    edge = -1.0
-    for tick, text in zip(scale.ticks, scale.labels, strict=True):
-        if scale(tick) - CHARACTER * len(text) / 2 > edge:
-            edge = scale(tick) + CHARACTER * len(text) / 2 + 4
-            plot.text(scale(tick), plot.bottom + 16, text, "tick mid")
+    plot.grid_across(scale, 8)
     for at, point in enumerate(points):
         top = 10 + 36 * at
         told = ", ".join(f"{name}={cell(point['kwargs'].get(name, ''))}" for name in names) or "all tasks"

@@ -10,11 +10,7 @@ from hpc_agent.view.report.numbers import count, fence, number
 from hpc_agent.view.report.plot import Plot, Scale
 
 
-def history(
-    told: Campaign,
-    metric: str,
-    width: int,
-) -> Markup:
+def history(told: Campaign, metric: str, width: int) -> Markup:
     """Draw each trial's value, the best so far as a line, failed trials at the foot, and the target."""
     trials, steps, target = told.trials or told.early, told.best, told.target
     best = f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "none may be the best"
