@@ -24,7 +24,7 @@ class Section(msgspec.Struct, kw_only=True):
     facts: list[tuple[str, str]]
 
     @classmethod
-    def of_known(cls, title: str, facts: Iterable[tuple[str, str]]) -> Section:
+    def of_known(cls, title: str, facts: Iterable[tuple[str, str | None]]) -> Section:
         """Return the facts that have a value."""
         return cls(title=title, facts=[(name, value) for name, value in facts if value])
 

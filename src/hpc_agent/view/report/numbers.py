@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
-from hpc_agent.node.shared.binning import quantile
+from hpc_agent.node.shared.quantiles import quantile
 
 MINUS, TIMES, PLUS_MINUS = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
 HYPHEN = "\N{NON-BREAKING HYPHEN}"
@@ -58,7 +58,7 @@ def spread(mean: float, deviation: float) -> str:
 def fence(values: Sequence[float], reach: float) -> tuple[float, float]:
     """Return the extremes, or nearer limits: so many interquartile ranges (Tukey's fences) around the middle half."""
     ordered = sorted(values)
-    quarter, three_quarters = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    quarter, three_quarters = quantile(ordered, 25), quantile(ordered, 75)
     room = reach * (three_quarters - quarter)
     if not room:
         return ordered[0], ordered[-1]

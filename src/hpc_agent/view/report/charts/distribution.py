@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from hpc_agent.node.shared.binning import between
 from hpc_agent.view.report.markup import Markup
 from hpc_agent.view.report.numbers import cell, number, spread
 from hpc_agent.view.report.plot import CHARACTER, Plot, Scale, clipped
@@ -17,17 +17,11 @@ def bars_of(found: dict[str, Any], x: Scale, y: Scale, base: float) -> str:
     data = ""
     for at, tasks in enumerate(counts):
         if tasks:
-            left, right = (x(_edge(low, high, end / len(counts), found["scale"])) for end in (at, at + 1))
+            left, right = (x(between(low, high, end / len(counts), found["scale"])) for end in (at, at + 1))
             if high == low:
                 left, right = left - 4, right + 4
             data += f"M{left:.1f} {base:.1f}V{y(tasks):.1f}H{max(right - 0.7, left + 0.7):.1f}V{base:.1f}z"
     return data
-
-
-def _edge(low: float, high: float, share: float, scale: str) -> float:
-    if scale == "log" and low > 0:
-        return math.exp(math.log(low) * (1 - share) + math.log(high) * share)
-    return low * (1 - share) + high * share
 
 
 def histogram(found: dict[str, Any], metric: str, noun: str) -> Markup:
