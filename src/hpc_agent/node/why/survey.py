@@ -197,14 +197,13 @@ def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[st
     known = [facts for _, facts in repeated if facts["variance"] is not None]
     within = math.fsum(facts["variance"] * ((facts["count"] - 1) / float(freedom)) for facts in known)
     return {
-        "points": [dict({n: facts[n] for n in names}, kwargs=_short(row["kwargs"])) for row, facts in chosen],
+        "points": [
+            dict({n: facts[n] for n in names}, kwargs={n: binning.cell_of(v) for n, v in row["kwargs"].items()})
+            for row, facts in chosen
+        ],
         "total": len(repeated),
         "within": math.sqrt(within),
     }
-
-
-def _short(kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: binning.cell_of(value) for name, value in sorted(kwargs.items())}
 
 
 def _missing(status: RunStatus) -> Dict[str, str]:

@@ -15,7 +15,6 @@ from hpc_agent.view.report.plot import WIDE, on_both_screens
 from hpc_agent.view.report.results import charted, metric_at
 
 CHOICES_BYTES = 200_000  # of charts that the reader may choose
-POINTS_DRAWN = 600
 BEST_POINTS = 8
 FEWEST = 8  # values of a histogram; fewer can be read in the table
 
@@ -76,12 +75,12 @@ def _choices(data: ReportData) -> Iterator[tuple[str, Markup]]:
     """Yield key and charts: each metric against each parameter, then the pairs of the first metric, then the others."""
     axes, metrics = data.binned["axes"], data.binned["metrics"]
     for m, metric in enumerate(metrics):
-        points, figures = _points(data, metric), data.binned["effects"][metric]
-        shown = points if len(points) <= POINTS_DRAWN else []
+        points = _points(data, metric) if data.has_every_row else []
         yield f"e{m}", joined(
-            figure(f"{metric} against {axis['name']}", effects.effect(axis, figures[a], metric, shown, a),
-                    _about_effect(data, axis, figures[a]))
-            for a, axis in enumerate(axes) if any(figures[a]))  # fmt: skip
+            figure(f"{metric} against {axis['name']}", effects.effect(axis, figures, metric, points, at),
+                   _about_effect(data, axis, figures))
+            for at, (axis, figures) in enumerate(zip(axes, data.binned["effects"][metric], strict=True)) if any(figures)
+        )  # fmt: skip
     for m, metric in enumerate(metrics):
         for key, cells in data.binned["pairs"][metric].items():
             a, b = (int(at) for at in key.split())
@@ -90,11 +89,8 @@ def _choices(data: ReportData) -> Iterator[tuple[str, Markup]]:
 
 
 def _points(data: ReportData, metric: str) -> list[effects.Row]:
-    """Return values of the axes, mean and deviation of every row; none where the page has not all rows."""
-    if not data.has_every_row:
-        return []
-    names = data.rows["parameters"]
-    places = [names.index(axis["name"]) for axis in data.binned["axes"]]
+    """Return values of the axes, mean and deviation of every row of the page that has the metric."""
+    places = [data.rows["parameters"].index(axis["name"]) for axis in data.binned["axes"]]
     at = metric_at(data, metric)
     rows = [row for row in charted(data) if row[at][0] is not None]
     return [([row[place] for place in places], row[at][0], row[at][1] or 0.0) for row in rows]
@@ -137,15 +133,12 @@ def _pair(
 def _parallel(data: ReportData) -> Markup | None:
     metric = data.binned["metrics"][0]
     axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
-    names, at = data.rows["parameters"], metric_at(data, metric)
-    places = [names.index(axis["name"]) for axis in axes]
-    rows = [[*(row[place] for place in places), row[at][0]] for row in charted(data)]
-    rows = [row for row in rows if row[-1] is not None and "" not in row]
+    rows = [[*values[:6][::-1], mean] for values, mean, _ in _points(data, metric) if "" not in values[:6]]
     if len(rows) < 2:
         return None
     values = [row[-1] for row in rows]
     axes.append({"name": metric, "kind": "number", "scale": "linear", "values": [min(values), max(values)]})
-    few = min(len(places), 4)  # a phone has room for four
+    every, few = len(axes) - 1, min(len(axes) - 1, 4)  # a phone has room for four
 
     def draw(width: int) -> Markup:
         first = 0 if width == WIDE else -few - 1
@@ -154,7 +147,7 @@ def _parallel(data: ReportData) -> Markup | None:
     said = f"Each line is a row of the table ({len(rows):,} rows). "
     best = "Orange: the ten best; the better the others, the stronger their colour."
     said += best if data.direction else "The higher, the stronger."
-    said += f" Of {len(places)} parameters the {few} strongest, on a wide screen all." if few < len(places) else ""
+    said += f" Of {every} parameters the {few} strongest, on a wide screen all." if few < every else ""
     return figure("All parameters at once", on_both_screens(draw), said)
 
 

@@ -124,11 +124,20 @@ class Plot:
             self.parts.append(tag("path", {"class": kind, "d": data}))
 
     def line(self, points: Sequence[Pixels], kind: str) -> None:
-        self.path(line_of(points), kind)
+        """Draw a line with a dot at each point."""
+        self.path(line_of(points), f"line {kind}")
+        self.dots(points, kind)
 
     def dots(self, points: Sequence[Pixels], kind: str) -> None:
         """Draw every point in one element: a path of lines of no length with round ends."""
         self.path("".join(f"M{x:.1f} {y:.1f}h0" for x, y in points), f"dots {kind}")
+
+    def box(self, scale: Scale, y: float, figures: Sequence[float]) -> None:
+        """Draw lowest value, quartiles and highest value on a horizontal scale: a line, a bar and a dot."""
+        low, q25, median, q75, high = map(scale, figures)
+        self.path(f"M{low:.1f} {y}H{high:.1f}", "whisker")
+        self.path(f"M{q25:.1f} {y}H{max(q75, q25 + 1):.1f}", "box")
+        self.dots([(median, y)], "s0")
 
     def text(self, x: float, y: float, text: str, kind: str) -> None:
         self.parts.append(tag("text", {"x": float(x), "y": float(y), "class": kind}, text))

@@ -54,11 +54,8 @@ def replicates(points: Sequence[dict[str, Any]], metric: str, names: Sequence[st
         top = 10 + 36 * at
         told = ", ".join(f"{name}={cell(point['kwargs'].get(name, ''))}" for name in names) or "all tasks"
         plot.text(4, top + 9, clipped(told, plot.width - 8), "tick halo")
-        middle = top + 22
         about = f"{spread(point['mean'], point['std'] or 0.0)}, n={point['count']}"
-        plot.text(plot.width - 2, middle + 4, about, "tick end")
-        plot.path(f"M{scale(point['min']):.1f} {middle}H{scale(point['max']):.1f}", "whisker")
-        plot.path(f"M{scale(point['q25']):.1f} {middle}H{max(scale(point['q75']), scale(point['q25']) + 1):.1f}", "box")
-        plot.dots([(scale(point["median"]), middle)], "s0")
+        plot.text(plot.width - 2, top + 26, about, "tick end")
+        plot.box(scale, top + 22, [point[name] for name in ("min", "q25", "median", "q75", "max")])
     plot.text(4 + (plot.width - 140) / 2, plot.height - 6, clipped(metric, plot.width - 150), "title mid")
     return plot.svg()

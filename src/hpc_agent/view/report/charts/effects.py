@@ -35,9 +35,7 @@ def _middles(axis: Axis) -> list[str]:
     return names_of(axis) if "values" in axis else [number(centre, 2) for centre in centres(axis)]
 
 
-def effect(
-    axis: Axis, figures: Sequence[Sequence[float] | None], metric: str, points: Sequence[Row], at: int
-) -> Markup:
+def effect(axis: Axis, figures: Sequence[Any], metric: str, points: Sequence[Row], at: int) -> Markup:
     """Draw the metric against one parameter. ``points`` are drawn where there are all of them; ``at``: the axis in a row."""
     known = [(centre, row) for centre, row in zip(centres(axis), figures, strict=True) if row]
     label = f"{metric} against {axis['name']}: " + "; ".join(
@@ -58,8 +56,7 @@ def effect(
         plot.path(line_of([*upper, *lower]) + "Z", "band")
         extremes = [(x(centre), y(row[end])) for centre, row in known for end in (LOW, HIGH)]
         plot.dots([(x(values[at]), y(value)) for values, value, _ in points] or extremes, "faint")
-    plot.line([(x(centre), y(row[MEDIAN])) for centre, row in known], "line s0")
-    plot.dots([(x(centre), y(row[MEDIAN])) for centre, row in known], "s0")
+    plot.line([(x(centre), y(row[MEDIAN])) for centre, row in known], "s0")
     return plot.svg()
 
 
@@ -73,9 +70,7 @@ def _categories(axis: Axis, figures: Sequence[Any], metric: str, scale: Scale, l
         middle = plot.top + 14 + 24 * at
         plot.text(wide + 6, middle + 4, clipped(name, wide), "tick end")
         if row:
-            plot.path(f"M{scale(row[LOW]):.1f} {middle}H{scale(row[HIGH]):.1f}", "whisker")
-            plot.path(f"M{scale(row[Q25]):.1f} {middle}H{scale(row[Q75]):.1f}", "box")
-            plot.dots([(scale(row[MEDIAN]), middle)], "s0")
+            plot.box(scale, middle, row[LOW:])
     plot.titles(metric, axis["name"])
     return plot.svg()
 
@@ -97,8 +92,7 @@ def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: s
         line = sorted((places[int(c[swapped])], c[3]) for c in cells if int(c[1 - swapped]) == at)
         if line:
             pixels = [(x(place), y(mean)) for place, mean in line]
-            plot.line(pixels, f"line s{at}")
-            plot.dots(pixels, f"s{at}")
+            plot.line(pixels, f"s{at}")
             ends.append((pixels[-1][1], at))
     ends.sort()
     for place, (_, at) in zip(apart([end for end, _ in ends], plot), ends, strict=True):

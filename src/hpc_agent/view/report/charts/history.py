@@ -45,7 +45,6 @@ def pareto(trials: Sequence[tuple[float, float]], front: Sequence[tuple[float, f
     y = Scale.padded(min(b for _, b in trials), max(b for _, b in trials))
     plot.frame(x, y, names[0], names[1])
     plot.dots([(x(a), y(b)) for a, b in trials], "ring")
-    plot.line([(x(a), y(b)) for a, b in sorted(front)], "line s1")
-    plot.dots([(x(a), y(b)) for a, b in front], "s1")
+    plot.line([(x(a), y(b)) for a, b in sorted(front)], "s1")
     plot.text(plot.right, 13, "Pareto front", "label t1 end")
     return plot.svg()
