@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-VOID = {"meta", "input", "br", "link"}
+VOID = {"meta", "input"}
 # Control characters are no HTML, and the others of these change the direction or the place of the text around them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
