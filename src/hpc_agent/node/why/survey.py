@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..fold.combine import add_record
@@ -51,10 +52,8 @@ def survey(request: Dict[str, Any]) -> Dict[str, Any]:
     else:
         answer = _read(status, request)
         if _is_final(status):
-            try:
+            with suppress(OSError):  # of a full or read-only disk
                 write_json(status.folder.survey, {"key": key, "answer": answer}, sync=False)
-            except OSError:  # of a full or read-only disk
-                pass
     answer.update(state=with_causes(status), environment=_environment(status.folder))
     status.save()
     return answer
