@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from hpc_agent.view.report.charts.distribution import bars_of, mark
+from hpc_agent.view.report.charts.distribution import bars
 from hpc_agent.view.report.markup import Markup
 from hpc_agent.view.report.numbers import core_time, duration, mebibytes, number, percent
 from hpc_agent.view.report.plot import CHARACTER, WIDTH, Plot, Scale
@@ -38,22 +38,18 @@ def asked_against_used(found: dict[str, Any], asked: float | None, measure: Meas
     """Draw the histogram of what elements used, with the limit."""
     what, say = measure.title.lower(), measure.say
     label = f"{what} used: median {say(found['median'])}, 95 % below {say(found['q95'])}"
-    plot = Plot(label + (f", asked {say(asked)}" if asked else ""), height=230)
-    plot.top = 44.0
     low, high, kind = found["min"], max(found["max"], asked or 0.0), found["scale"]
     size, unit = next((size, unit) for least, size, unit in measure.units if high >= least)
-    x = Scale.padded(low / size, high / size, kind) if kind == "log" else Scale(0.0, high / size * 1.04)
-    y = Scale(0, max(found["counts"]), "count")
+    marks = [(found["median"] / size, f"median {say(found['median'])}", "median")]
+    if asked:
+        label += f", asked {say(asked)}"
+        marks.append((asked / size, f"asked {say(asked)}", "asked"))
+    x, title = Scale(0.0, high / size * 1.04), f"{what}, {unit}"
     if kind == "log":  # each tick has the unit that fits it
+        x, title = Scale.padded(low / size, high / size, kind), what
         x.ticks = [tick / size for tick in measure.ticks if x.low <= tick / size <= x.high]
         x.labels = [say(tick * size) for tick in x.ticks]
-    plot.frame(x, y, what if kind == "log" else f"{what}, {unit}", noun)
-    shown = {**found, "min": found["min"] / size, "max": found["max"] / size}
-    plot.path(bars_of(shown, x, y, plot.bottom), "bars")
-    mark(plot, x(found["median"] / size), f"median {say(found['median'])}", "median")
-    if asked:
-        mark(plot, x(asked / size), f"asked {say(asked)}", "asked", 13.0)
-    return plot.svg()
+    return bars(label, {**found, "min": low / size, "max": found["max"] / size}, x, (title, noun), marks)
 
 
 def core_hours(hours: dict[str, float]) -> Markup:
