@@ -179,12 +179,14 @@ def _with_metrics(
         return msgspec.structs.replace(manifest, metrics=[metric]), []
     if "metric" in given and name:
         raise no_direction(name, "direction", "--direction maximize")
+    if not found:
+        return manifest, []
     why = f"{name} may be minimized or maximized" if name else f"there are several metrics ({', '.join(found)})"
     verb, save = (
         ("campaign-budget", " --save") if manifest_path(repo, manifest.campaign_id).exists() else ("campaign-init", "")
     )
     command = f"hpc-agent {verb} {manifest.campaign_id} --metric {quote([name or found[0]])} --direction maximize{save}"
-    return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"] if found else []
+    return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"]
 
 
 def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:
