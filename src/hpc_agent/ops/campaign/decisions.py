@@ -10,7 +10,7 @@ from hpc_agent.campaign.budget import Spent, exhausted, remaining
 from hpc_agent.campaign.journal import counts_of
 from hpc_agent.campaign.manifest import EarlierLimits, manifest_path, read_manifest, write_manifest
 from hpc_agent.campaign.step import exhaustion, is_exhausted
-from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, headline, series_of
+from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
@@ -21,7 +21,6 @@ from hpc_agent.ops.campaign.known_campaign import (
     known_campaign,
     limited,
     limits_of,
-    raise_command,
 )  # fmt: skip
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
@@ -47,25 +46,19 @@ def campaign_converged(request: Limits, world: World) -> CampaignConvergedResult
 
 
 def _converged(known: KnownCampaign) -> CampaignConvergedResult:
-    if not known.manifest.metrics:
-        criteria = known.manifest.stop_criteria
-        if criteria.target is not None or criteria.plateau_window:
-            raise SpecInvalid(
-                "target and plateau need the metric that they look at",
-                field="metric",
-                remediation=f"Run 'hpc-agent campaign-replay {known.manifest.campaign_id}' to see the metrics, then give "
-                "one with --metric.",
-            )
+    criteria, campaign_id = known.manifest.stop_criteria, known.manifest.campaign_id
+    if not known.manifest.metrics and (criteria.target is not None or criteria.plateau_window):
+        remedy = f"Run 'hpc-agent campaign-replay {campaign_id}' to see the metrics, then give one with --metric."
+        raise SpecInvalid("target and plateau need the metric that they look at", field="metric", remediation=remedy)
     series = series_of(known.manifest, known.history)
     reason, detail = converged(known.manifest, series)
-    best = known.history.best(known.manifest)
     return CampaignConvergedResult(
-        campaign_id=known.manifest.campaign_id,
+        campaign_id=campaign_id,
         converged=bool(reason),
         reason=reason,
         detail=detail,
         iterations=len(series),
-        best_metric=best.values[known.metric] if best and known.metric else None,
+        best_metric=known.best_value,
         metric=known.metric,
     )
 
@@ -102,8 +95,7 @@ def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBud
     if request.save:
         _save(world, request)
     known = known_campaign(world, request)
-    answer = _budget(known)
-    return msgspec.structs.replace(answer, next_command=decide(known)[1]) if request.save else answer
+    return _budget(known, decide(known)[1] if request.save else "")
 
 
 def _save(world: World, request: CampaignBudgetRequest) -> None:
@@ -123,16 +115,17 @@ def _save(world: World, request: CampaignBudgetRequest) -> None:
         write_manifest(repo, msgspec.structs.replace(changed, earlier_limits=[*manifest.earlier_limits, before]))
 
 
-def _budget(known: KnownCampaign) -> CampaignBudgetResult:
-    limits = msgspec.to_builtins(known.manifest.budget)
-    used = exhausted(known.manifest.budget, known.spent)
+def _budget(known: KnownCampaign, command: str = "") -> CampaignBudgetResult:
+    budget = known.manifest.budget
+    used = exhausted(budget, known.spent)
     return CampaignBudgetResult(
         campaign_id=known.manifest.campaign_id,
         spent=known.spent,
-        budget={name: limit for name, limit in limits.items() if limit is not None},
-        remaining=remaining(known.manifest.budget, known.spent),
+        budget={name: limit for name, limit in msgspec.structs.asdict(budget).items() if limit is not None},
+        remaining=remaining(budget, known.spent),
         exhausted=bool(used),
         reason=used,
+        next_command=command,
     )
 
 
@@ -158,15 +151,11 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
     known = known_campaign(world, request)
     found, command = decide(known)
     return CampaignAdvanceResult(
-        campaign_id=request.campaign_id,
-        decision=found.decision,
-        reason=found.reason,
-        detail=headline(found, known.history),
+        **known.standing(found),
         status={"iterations": len(known.history.iterations), **counts_of(known.history.own)},
         converged=_part(_converged(known)),
         budget=_part(_budget(known)),
         next_command=command,
-        raise_command=raise_command(known.repo, known.manifest, found, known.spent),
         notes=[*known.notes, *_only_here(known, request)],
     )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from hpc_agent.campaign.budget import Spent, spent_of
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, apply, counts_of
+from hpc_agent.campaign.budget import spent_of
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, apply
 from hpc_agent.campaign.manifest import Manifest, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import Decision, headline
+from hpc_agent.campaign.stopping import Decision
 from hpc_agent.contract.primitive import PartialError, Result
-from hpc_agent.ops.campaign.known_campaign import raise_command
+from hpc_agent.ops.campaign.known_campaign import KnownCampaign
 from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout
@@ -58,8 +58,8 @@ class Driver:
     def next(self) -> Step:
         return next_step(self.manifest, self.history, self.world.now())
 
-    def spent(self) -> Spent:
-        return spent_of(self.history, self.world.now())
+    def known(self) -> KnownCampaign:
+        return KnownCampaign(self.repo, self.manifest, self.history, spent_of(self.history, self.world.now()))
 
     def tick(self) -> Step:
         """Tell what has ended, then do next steps until the campaign waits or stops. Return the last step."""
@@ -158,22 +158,16 @@ class Driver:
 
     def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
         verdict = step.decision if isinstance(step, Stop | Wait) else Decision(decision="continue")
-        best, campaign_id = self.history.best(self.manifest), self.manifest.campaign_id
+        known, campaign_id = self.known(), self.manifest.campaign_id
         verb = "status" if isinstance(step, Stop) else "driver"
         return CampaignDriverResult(
-            campaign_id=campaign_id,
-            decision=verdict.decision,
-            reason=verdict.reason,
-            detail=headline(verdict, self.history),
+            **known.standing(verdict),
+            **known.trials(),
             told=self.told,
             asked=self.asked,
             submitted=self.submitted[-RUNS_SHOWN:],
             runs=len(self.submitted),
-            trials=counts_of(self.history.own),
-            earlier_trials=len(self.history.earlier),
-            best=best.short() if best else None,
             ticks=ticks,
             next_step=self.person_first or f"hpc-agent campaign-{verb} --campaign-id {campaign_id}",
-            raise_command=raise_command(self.repo, self.manifest, verdict, self.spent()),
             partial_errors=self.problems,
         )
