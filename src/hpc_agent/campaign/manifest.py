@@ -33,6 +33,13 @@ class Parameter(Document, kw_only=True, frozen=True):
     step: Annotated[PositiveFloat | None, doc("values are low, low + step, ...")] = None
     values: Annotated[list[str | int | float | bool | None], doc("of a categorical parameter")] = []
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Return low and high of a parameter that is not categorical."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
 
 class Metric(Document, kw_only=True, frozen=True):
     name: Annotated[str, doc("as tasks report it", min_length=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
@@ -85,23 +86,19 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
     Of successive halving the top rungs alone are iterations: values of the others do not compare.
     """
     usable = {trial.number for trial in history.ranked(manifest)}
-    found: list[float | None] = []
-    for trials in history.iterations.values():
-        if any(trial.is_open for trial in trials):
-            continue
-        if manifest.resource and all(
-            t.params.get(manifest.resource) != manifest.strategy.params["max"] for t in trials
-        ):
-            continue
-        found.append(best_value(manifest, [trial for trial in trials if trial.number in usable]))
-    return found
+    ended = [trials for trials in history.iterations.values() if not any(trial.is_open for trial in trials)]
+    if resource := manifest.resource:
+        top = manifest.strategy.params["max"]
+        ended = [trials for trials in ended if any(trial.params.get(resource) == top for trial in trials)]
+    return [best_value(manifest, [trial for trial in trials if trial.number in usable]) for trials in ended]
 
 
 def best_value(manifest: Manifest, trials: Iterable[Trial]) -> float | None:
     """Return the best value of trials that all have one; None for no trial."""
     metric = manifest.metric()
-    losses = [metric.sign * trial.values[metric.name] for trial in trials] if metric else []
-    return metric.sign * min(losses) if metric and losses else None
+    if metric is None:
+        return None
+    return min((trial.values[metric.name] for trial in trials), key=lambda value: metric.sign * value, default=None)
 
 
 def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reason, str]:
@@ -109,23 +106,18 @@ def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reaso
     criteria = manifest.stop_criteria
     metric = manifest.metric() or Metric(name="the metric", direction="minimize")  # no value is known of none
     sign = float(metric.sign)
-    losses = [None if value is None else sign * value for value in series]
-    known = [loss for loss in losses if loss is not None]
-    if criteria.target is not None and known and min(known) <= sign * criteria.target:
-        return "target", f"{metric.name} {sign * min(known):.6g} reaches the target {criteria.target:g}"
+    losses = [math.inf if value is None else sign * value for value in series]
+    best = min(losses, default=math.inf)
+    if criteria.target is not None and best < math.inf and best <= sign * criteria.target:
+        return "target", f"{metric.name} {sign * best:.6g} reaches the target {criteria.target:g}"
     window, mode = criteria.plateau_window, criteria.plateau_mode
     if window and len(losses) >= window + (window if mode == "prior_window" else 1):
-        before = losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window]
-        old = [loss for loss in before if loss is not None]
-        new = [loss for loss in losses[-window:] if loss is not None]
-        if old and not (new and min(new) < min(old) - criteria.plateau_tolerance):
-            shown = f"{sign * min(new):.6g}" if new else "no value"
-            detail = (
-                f"the last {window} iterations did not improve {metric.name}: {shown}, before {sign * min(old):.6g}"
-            )
-            return "plateau", detail + (
-                f", tolerance {criteria.plateau_tolerance:g}" if criteria.plateau_tolerance else ""
-            )
+        old = min(losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window])
+        new, tolerance = min(losses[-window:]), criteria.plateau_tolerance
+        if old < math.inf and not new < old - tolerance:
+            shown = f"{sign * new:.6g}" if new < math.inf else "no value"
+            detail = f"the last {window} iterations did not improve {metric.name}: {shown}, before {sign * old:.6g}"
+            return "plateau", detail + (f", tolerance {tolerance:g}" if tolerance else "")
     if criteria.max_iters and len(losses) >= criteria.max_iters:
         return "max_iters", f"{len(losses)} of {criteria.max_iters} iterations have ended"
     return "", ""
@@ -149,9 +141,7 @@ def _out_of_bounds(manifest: Manifest, history: History, condition: AbortIf) -> 
     best = history.best(manifest, condition.metric)
     if best is None:
         return f"no trial has a usable {condition.metric}"
-    value = best.values[condition.metric or ""]
-    if condition.above is not None and value > condition.above:
-        return f"the best {condition.metric} is {value:.6g}, above {condition.above:g},"
-    if condition.below is not None and value < condition.below:
-        return f"the best {condition.metric} is {value:.6g}, below {condition.below:g},"
-    return ""
+    value, above, below = best.values[condition.metric or ""], condition.above, condition.below
+    told = f"above {above:g}" if above is not None and value > above else ""
+    told = told or (f"below {below:g}" if below is not None and value < below else "")
+    return told and f"the best {condition.metric} is {value:.6g}, {told},"

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from hpc_agent.campaign.journal import Ask, History, Trial
+from hpc_agent.campaign.journal import Ask, History, Trial, fold
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.space import fitting
 from hpc_agent.campaign.strategies.common import Point, Strategy
@@ -77,11 +77,12 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
         after.trials.append(Trial(number=len(after.trials), iteration=iteration, **facts))
 
     started = sum(trial.origin == "start" for trial in history.trials)
-    for params in (
-        [] if manifest.resource else manifest.start[started:][:count]
-    ):  # halving puts them into its first rung
+    starts = [] if manifest.resource else manifest.start[started:]  # halving puts them into its first rung
+    for params in starts[:count]:
         add(Point(params), "start")
-    for trial in _again(manifest, history)[: count - len(asks)]:
+    failed = not_tried_again(history) if manifest.failed_trials == "again" else []
+    once = [trial for trial in failed if not trial.origin.startswith("again:")]
+    for trial in once[: count - len(asks)]:
         add(Point(trial.params, trial.attrs), f"again:{trial.number}")
     if len(asks) < count:
         for point in strategy_of(manifest).propose(manifest, after):
@@ -91,10 +92,25 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
     return asks
 
 
-def _again(manifest: Manifest, history: History) -> list[Trial]:
-    """Return the failed trials that the manifest wants once more."""
-    if manifest.failed_trials != "again":
-        return []
-    tried = {trial.origin for trial in history.trials if trial.origin.startswith("again:")}
-    failed = [trial for trial in history.own if trial.state == "failed"]
-    return [t for t in failed if f"again:{t.number}" not in tried and not t.origin.startswith("again:")]
+def not_tried_again(history: History) -> list[Trial]:
+    """Return the failed trials of this campaign that were not asked once more."""
+    tried = {trial.origin for trial in history.trials}
+    return [trial for trial in history.own if trial.state == "failed" and f"again:{trial.number}" not in tried]
+
+
+def replay(manifest: Manifest, events: list[dict[str, Any]], first: int) -> tuple[int, list[dict[str, Any]]]:
+    """Return how many trials from number ``first`` on were asked again, and those that came out differently.
+
+    Each is asked from the lines before it. Trials of earlier campaigns are no asks of this one.
+    """
+    asked, different = 0, []
+    for number, event in enumerate(events):
+        if event["event"] != "ask" or event["trial"] < first or event["iteration"] < 0:
+            continue
+        line = msgspec.convert(event, Ask)
+        again = ask(manifest, fold(events[:number]), 1)
+        asked += 1
+        if not again or (again[0].params, again[0].origin) != (line.params, line.origin):
+            found = {"params": again[0].params, "origin": again[0].origin} if again else None
+            different.append({"trial": line.trial, "journal": line.params, "again": found})
+    return asked, different

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from hpc_agent.campaign.journal import History, Trial
 from hpc_agent.campaign.manifest import Manifest, Parameter
-from hpc_agent.campaign.space import fitting, high, low, size
+from hpc_agent.campaign.space import fitting, size
 from hpc_agent.campaign.strategies.common import Point, Result, fresh, params_of, results, stream
 from hpc_agent.campaign.strategies.simple import halton_params
 
@@ -76,7 +76,7 @@ def _distribution(parameter: Parameter) -> Any:
 
     if parameter.type == "categorical":
         return optuna.distributions.CategoricalDistribution([json_name(value) for value in parameter.values])
-    first, last, step = low(parameter), high(parameter), parameter.step
+    (first, last), step = parameter.bounds, parameter.step
     if step:
         last = first + (every - 1) * step if (every := size(parameter)) else last
     if parameter.type == "int":

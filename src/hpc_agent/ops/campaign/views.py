@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from hpc_agent.campaign.budget import Spent, remaining
 from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of, ranked
-from hpc_agent.campaign.replay import replay
 from hpc_agent.campaign.stopping import Reason, Verdict, best_value, decision
-from hpc_agent.campaign.strategies import other_libraries
+from hpc_agent.campaign.strategies import other_libraries, replay
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, NeedsResolution, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso

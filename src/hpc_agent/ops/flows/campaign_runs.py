@@ -37,11 +37,6 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int = 1
     why: str = ""  # of a failed task
 
-    @property
-    def stopped_at(self) -> int | None:
-        """Return the step at which the task ended itself."""
-        return int(self.metrics["stopped_at"]) if self.state == "stopped" else None
-
 
 class RunLook(msgspec.Struct, frozen=True, kw_only=True):
     """What one look shows of a run: the ends of tasks that were not told yet, or the error of the look."""
