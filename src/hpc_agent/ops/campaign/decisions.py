@@ -16,6 +16,7 @@ from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.known_campaign import (
     CAMPAIGN_ERRORS,
+    CampaignScoped,
     KnownCampaign,
     Limits,
     known_campaign,
@@ -101,9 +102,8 @@ def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBud
 def _save(world: World, request: CampaignBudgetRequest) -> None:
     """Write the limits of the request into the manifest. Raises SpecInvalid where it gives none, or they do not fit."""
     if not limits_of(request):
-        raise SpecInvalid(
-            "no limit is given that could be saved", field="save", remediation="Give one, such as --max-tasks 100."
-        )
+        remedy = "Give one, such as --max-tasks 100."
+        raise SpecInvalid("no limit is given that could be saved", field="save", remediation=remedy)
     repo = experiment_root(world.cwd, request.experiment_dir)
     read_manifest(repo, request.campaign_id)
     with locked(manifest_path(repo, request.campaign_id).with_suffix(".lock"), 10.0, "the limits of this campaign"):
@@ -165,10 +165,13 @@ def _only_here(known: KnownCampaign, request: Limits) -> list[str]:
     given = limits_of(request)
     if known.manifest.is_own or not given:
         return []
-    save = CampaignBudgetRequest(
-        campaign_id=request.campaign_id, experiment_dir=request.experiment_dir, save=True, **given
-    )
-    return [f"the limits given here are of this answer only; for the driver: {command_line('campaign-budget', save)}"]
+    return [f"the limits given here are of this answer only; for the driver: {save_command(request, given)}"]
+
+
+def save_command(request: CampaignScoped, given: dict[str, Any]) -> str:
+    """Return the command that keeps these limits in the manifest."""
+    scope: dict[str, Any] = {"campaign_id": request.campaign_id, "experiment_dir": request.experiment_dir}
+    return command_line("campaign-budget", CampaignBudgetRequest(**scope, save=True, **given))
 
 
 def _part(result: Result) -> dict[str, Any]:

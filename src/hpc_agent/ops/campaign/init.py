@@ -30,9 +30,8 @@ from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.campaign.decisions import CampaignBudgetRequest
+from hpc_agent.ops.campaign.decisions import save_command
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
-from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.repo_files import experiment_root
@@ -72,6 +71,7 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
 
     The same request again changes nothing; another request for the same id is an error.
     """
+    scope = CampaignScoped(campaign_id=request.campaign_id, experiment_dir=request.experiment_dir)
     repo = experiment_root(world.cwd, request.experiment_dir)
     path = manifest_path(repo, request.campaign_id)
     wanted = _manifest(request, world)
@@ -89,10 +89,8 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
         write_manifest(repo, msgspec.structs.replace(wanted, seed_from=sources))
     manifest = read_manifest(repo, request.campaign_id)
     if not created:
-        _same(manifest, wanted, sources, request.experiment_dir)
-    known = known_campaign(
-        world, CampaignScoped(campaign_id=request.campaign_id, experiment_dir=request.experiment_dir)
-    )
+        _same(manifest, wanted, sources, scope)
+    known = known_campaign(world, scope)
     directions: dict[str, str] = {one.name: one.direction for one in manifest.metrics}
     if manifest.early_stop:
         directions[manifest.early_stop.metric] = manifest.early_stop.direction
@@ -116,9 +114,8 @@ def _notes(manifest: Manifest) -> list[str]:
     if manifest.is_own or any(limits) or manifest.strategy.name == "grid" or points(manifest.space) is not None:
         return []
     reason = "only its target ends it" if manifest.stop_criteria.target is not None else "nothing ends it"
-    return [
-        f"no budget, and {reason}: 'hpc-agent campaign-budget {manifest.campaign_id} --max-tasks 100 --save' sets one"
-    ]
+    command = f"hpc-agent campaign-budget {manifest.campaign_id} --max-tasks 100 --save"
+    return [f"no budget, and {reason}: '{command}' sets one"]
 
 
 def _manifest(request: CampaignInitRequest, world: World) -> Manifest:
@@ -135,13 +132,12 @@ def _manifest(request: CampaignInitRequest, world: World) -> Manifest:
     if not manifest.is_own:
         check_strategy(manifest)
         if missing := [one for one in ("cluster", "executor") if not manifest.submit.get(one)]:
-            raise SpecInvalid(
-                f"submit has no {missing[0]}: trials could not be submitted", field=f"submit.{missing[0]}"
-            )
+            message = f"submit has no {missing[0]}: trials could not be submitted"
+            raise SpecInvalid(message, field=f"submit.{missing[0]}")
     return manifest
 
 
-def _same(known: Manifest, wanted: Manifest, sources: list[Source], experiment_dir: str) -> None:
+def _same(known: Manifest, wanted: Manifest, sources: list[Source], scope: CampaignScoped) -> None:
     """Raise PreconditionFailed when a campaign of this id has other settings; limits that were raised since are none."""
     begun = next(iter(known.earlier_limits), known)
     known = msgspec.structs.replace(known, budget=begun.budget, stop_criteria=begun.stop_criteria)
@@ -153,7 +149,7 @@ def _same(known: Manifest, wanted: Manifest, sources: list[Source], experiment_d
     if other:
         see = f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id"
         if {*other} <= {"budget", "stop_criteria"}:
-            see += f"; {_budget_command(known, wanted, experiment_dir)} changes its limits"
+            see += f"; {save_command(scope, _other_limits(known, wanted))} changes its limits"
         raise PreconditionFailed(
             f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}",
             field="campaign_id",
@@ -162,14 +158,13 @@ def _same(known: Manifest, wanted: Manifest, sources: list[Source], experiment_d
         )
 
 
-def _budget_command(known: Manifest, wanted: Manifest, experiment_dir: str) -> str:
-    """Return the command that gives a campaign the limits that are wanted, where they are others and not none."""
+def _other_limits(known: Manifest, wanted: Manifest) -> dict[str, Any]:
+    """Return the limits that are wanted, where they are others and not none."""
     given: dict[str, Any] = {}
     for part in ("budget", "stop_criteria"):
         mine, yours = (msgspec.to_builtins(getattr(one, part)) for one in (known, wanted))
         given |= {name: value for name, value in yours.items() if value is not None and value != mine[name]}
-    request = CampaignBudgetRequest(campaign_id=known.campaign_id, experiment_dir=experiment_dir, save=True, **given)
-    return command_line("campaign-budget", request)
+    return given
 
 
 def _seeds(

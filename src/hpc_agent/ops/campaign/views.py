@@ -168,19 +168,16 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
     iterations = known.history.iterations
     numbers = list(iterations)[-request.last_n :]
     trials = [trial for number in numbers for trial in iterations[number]]
-    if request.verify and known.manifest.is_own:
-        raise SpecInvalid(
-            "tasks.py chose the trials of this campaign: there is no strategy to ask again", field="verify"
-        )
     asked: int | None = None
-    different: list[dict[str, Any]] | None = None
+    different: list[dict[str, Any]] = []
+    if request.verify and known.manifest.is_own:
+        message = "tasks.py chose the trials of this campaign: there is no strategy to ask again"
+        raise SpecInvalid(message, field="verify")
     if request.verify and trials:
         events = CampaignJournal(world, known.repo, request.campaign_id).events()
-        asked, found = replay(known.manifest, events, trials[0].number)
-        different = found[:SHOWN]
-    params, metrics = (
-        list(dict.fromkeys(name for trial in trials for name in getattr(trial, part))) for part in ("params", "values")
-    )
+        asked, different = replay(known.manifest, events, trials[0].number)
+    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.values))
     first = trials[-REPLAYED:][0].number if trials else 0
     return CampaignReplayResult(
         campaign_id=request.campaign_id,
@@ -190,7 +187,7 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
         columns=["trial", *params, *metrics, "state"],
         truncated=len(trials) > REPLAYED,
         verified=asked,
-        different=different,
+        different=None if asked is None else different[:SHOWN],
         notes=[*known.notes, *_libraries(known)],
     )
 
@@ -199,23 +196,17 @@ def _replayed(number: int, trials: list[Trial], params: list[str], metrics: list
     """Return an iteration; rows for its trials from number ``first`` on."""
     complete = [trial for trial in trials if trial.state == "complete"]
     values = {name: [trial.values[name] for trial in complete if name in trial.values] for name in metrics}
+    rows = []
+    for trial in trials:
+        measured = [trial.params.get(name) for name in params] + [trial.values.get(name) for name in metrics]
+        rows.append([trial.number, *map(_short, measured), trial.state, *filter(None, [trial.why])])
     return {
         "iteration": number,
         "run_id": trials[0].run_id,
         "submitted_at": iso(trials[0].asked_at),
         "status": "in_flight" if any(trial.is_open for trial in trials) else "complete" if complete else "failed",
         "metrics": {name: _short(sum(found) / len(found)) for name, found in values.items() if found},
-        "trials": [
-            [
-                t.number,
-                *(_short(t.params.get(name)) for name in params),
-                *(_short(t.values.get(name)) for name in metrics),
-                t.state,
-                *([t.why] if t.why else []),
-            ]
-            for t in trials
-            if t.number >= first
-        ],
+        "trials": [row for row in rows if row[0] >= first],
     }
 
 

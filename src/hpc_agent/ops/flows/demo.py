@@ -60,9 +60,8 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     _make(folder)
     python = request.python or (sys.executable if request.cluster == "local" else "python3")
     executor = f"{quote([python, 'executors/ridge.py'])} {ARGUMENTS}"
-    sent = submit(
-        SubmitRequest(cluster=request.cluster, executor=executor, experiment_dir=str(folder), run_name="demo"), world
-    )
+    asked = SubmitRequest(cluster=request.cluster, executor=executor, experiment_dir=str(folder), run_name="demo")
+    sent = submit(asked, world)
     watched = monitor_flow(MonitorFlowRequest(run_id=sent.run_id, experiment_dir=str(folder)), world)
     if watched.lifecycle_state != "complete":
         raise OutputsMissing(
@@ -80,8 +79,8 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
     ]
     title = f"Ridge regression, mean and spread over five folds, the best first (run {sent.run_id}):"
-    shown = "\n".join(f"  {step}" for step in steps)
-    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\nNext:\n{shown}\n")
+    shown = "\n  ".join(["Next:", *steps])
+    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\n{shown}\n")
     return DemoResult(
         experiment_dir=str(folder),
         run_id=sent.run_id,
