@@ -207,13 +207,13 @@ def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
         try:
             apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
         except (msgspec.ValidationError, IndexError, ValueError) as error:
-            raise JournalCorrupt(
-                f"event {number} of {path or 'the journal'} does not fit those before it: {error}",
-                remediation=f"Restore {path or 'the journal'} from a backup, or begin another campaign with "
-                "'hpc-agent campaign-init'.",
-                details={"line": number},
-            ) from error
+            message = f"event {number} of {path or 'the journal'} does not fit those before it: {error}"
+            raise JournalCorrupt(message, remediation=_restore(path), details={"line": number}) from error
     return history
+
+
+def _restore(path: Path | None) -> str:
+    return f"Restore {path or 'the journal'} from a backup, or begin another campaign with 'hpc-agent campaign-init'."
 
 
 def apply(history: History, line: Line, at: float) -> None:
@@ -271,10 +271,7 @@ class CampaignJournal:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the whole lines. A torn last line was never acknowledged and is left out. Raises JournalCorrupt."""
-        if not self.path.exists():
-            return []
-        remedy = f"Restore {self.path} from a backup, or begin another campaign with 'hpc-agent campaign-init'."
-        return read_events(self.path, remedy)[0]
+        return read_events(self.path, _restore(self.path))[0] if self.path.exists() else []
 
     def history(self) -> History:
         """Return the state of the campaign. Raises JournalCorrupt."""

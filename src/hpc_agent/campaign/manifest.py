@@ -206,11 +206,19 @@ def write_manifest(repo: RepoLayout, manifest: Manifest) -> Path:
     return path
 
 
+class _Version(msgspec.Struct):
+    manifest_schema_version: int = MANIFEST_VERSION
+
+
 def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
     """Return the manifest. Raises SpecInvalid (there is none), JournalCorrupt (unreadable), SchemaIncompat (newer)."""
     path = manifest_path(repo, campaign_id)
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = path.read_bytes()
+        version = msgspec.json.decode(document, type=_Version).manifest_schema_version
+        if version > MANIFEST_VERSION:
+            raise SchemaIncompat(f"{path} has version {version}; this hpc-agent reads {MANIFEST_VERSION}")
+        return check_manifest(msgspec.json.decode(document, type=Manifest))
     except FileNotFoundError:
         raise SpecInvalid(
             f"campaign '{campaign_id}' has no manifest in {repo.root}",
@@ -218,23 +226,12 @@ def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
             remediation="Run 'hpc-agent campaign-list' to see the campaigns of this repo, or 'hpc-agent campaign-init "
             "--help' to begin one.",
         ) from None
-    except msgspec.DecodeError as error:
-        raise _unreadable(path, error) from error
-    version = document.get("manifest_schema_version", MANIFEST_VERSION) if isinstance(document, dict) else None
-    if isinstance(version, int) and version > MANIFEST_VERSION:
-        raise SchemaIncompat(f"{path} has version {version}; this hpc-agent reads {MANIFEST_VERSION}")
-    try:
-        return check_manifest(msgspec.convert(document, Manifest))
-    except (msgspec.ValidationError, SpecInvalid) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> JournalCorrupt:
-    return JournalCorrupt(
-        f"the manifest {path} cannot be used: {error}",
-        remediation=f"Correct {path}, then run the same 'hpc-agent' command again.",
-        details={"path": str(path)},
-    )
+    except (msgspec.DecodeError, SpecInvalid) as error:
+        raise JournalCorrupt(
+            f"the manifest {path} cannot be used: {error}",
+            remediation=f"Correct {path}, then run the same 'hpc-agent' command again.",
+            details={"path": str(path)},
+        ) from error
 
 
 def check_manifest(manifest: Manifest) -> Manifest:

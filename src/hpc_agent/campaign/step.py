@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpc_agent.campaign import strategies
 from hpc_agent.campaign.budget import Spent, remaining, spent_of
@@ -15,32 +14,27 @@ from hpc_agent.campaign.space import points
 from hpc_agent.campaign.stopping import Decision, decision, stop
 
 
-@dataclass(frozen=True)
-class AskNow:
+class AskNow(NamedTuple):
     """Append these lines, one after the other; after a kill between them the rest is asked again, with the same points."""
 
     asks: list[Ask]
 
 
-@dataclass(frozen=True)
-class Submit:
+class Submit(NamedTuple):
     """Submit these trials as one run: task ``i`` has the parameters ``tasks[i]`` and is the trial ``trials[i]``."""
 
     iteration: int
     trials: list[int]
-    tasks: list[dict[str, Any]] = field(repr=False)
+    tasks: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing to do until a trial ends."""
 
     decision: Decision
-    runs: list[str]
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """Append ``line`` unless the journal has it."""
 
     decision: Decision
@@ -79,7 +73,7 @@ def next_step(manifest: Manifest, history: History, now: float) -> Step:
     if verdict.decision == "continue":
         detail = f"{len(open_trials)} trials run or wait; more are asked when fewer do"
         verdict = Decision(decision="wait_in_flight", detail=detail)
-    return Wait(verdict, list(history.open_runs))
+    return Wait(verdict)
 
 
 def is_exhausted(manifest: Manifest, history: History) -> bool:

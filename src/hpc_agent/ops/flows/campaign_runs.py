@@ -105,8 +105,7 @@ class CampaignRuns:
                 known_run(self.world, RunScoped(run_id=record.run_id, experiment_dir=str(self.repo.root)))
             except PreconditionFailed:  # it has no job
                 continue
-            iteration = history.trials[sidecar.trials[0]].iteration
-            jobs = int(sidecar.plan.get("arrays") or 1)
+            iteration, jobs = history.trials[sidecar.trials[0]].iteration, int(sidecar.plan.get("arrays") or 1)
             found.append(Submitted(iteration=iteration, run_id=record.run_id, trials=sidecar.trials, jobs=jobs))
         return found
 

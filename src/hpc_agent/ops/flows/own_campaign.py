@@ -35,7 +35,7 @@ class OwnCampaign(Driver):
         self._known = known = known_campaign(self.world, self._scope)
         self.manifest, self.history = known.manifest, known.history
         found = decision(self.manifest, self.history, known.spent)
-        return Stop(found) if found.stops else Wait(found, [])
+        return Stop(found) if found.stops else Wait(found)
 
     def known(self) -> KnownCampaign:
         return self._known
