@@ -220,18 +220,15 @@ def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
             raise SchemaIncompat(f"{path} has version {version}; this hpc-agent reads {MANIFEST_VERSION}")
         return check_manifest(msgspec.json.decode(document, type=Manifest))
     except FileNotFoundError:
-        raise SpecInvalid(
-            f"campaign '{campaign_id}' has no manifest in {repo.root}",
-            field="campaign_id",
-            remediation="Run 'hpc-agent campaign-list' to see the campaigns of this repo, or 'hpc-agent campaign-init "
-            "--help' to begin one.",
-        ) from None
+        message = f"campaign '{campaign_id}' has no manifest in {repo.root}"
+        remedy = (
+            "Run 'hpc-agent campaign-list' to see those of this repo, or 'hpc-agent campaign-init --help' to begin one."
+        )
+        raise SpecInvalid(message, field="campaign_id", remediation=remedy) from None
     except (msgspec.DecodeError, SpecInvalid) as error:
-        raise JournalCorrupt(
-            f"the manifest {path} cannot be used: {error}",
-            remediation=f"Correct {path}, then run the same 'hpc-agent' command again.",
-            details={"path": str(path)},
-        ) from error
+        message = f"the manifest {path} cannot be used: {error}"
+        remedy = f"Correct {path}, then run the same 'hpc-agent' command again."
+        raise JournalCorrupt(message, remediation=remedy, details={"path": str(path)}) from error
 
 
 def check_manifest(manifest: Manifest) -> Manifest:

@@ -83,14 +83,17 @@ def params_at(space: Space, coordinates: Sequence[float]) -> dict[str, Any]:
     return {name: value_at(one, at) for (name, one), at in zip(space.items(), coordinates, strict=True)}
 
 
-def fitting(space: Space, params: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the parameters of the space out of ``params``, or None where one is missing or outside of the space."""
+def coordinates_of(space: Space, params: dict[str, Any]) -> list[float] | None:
+    """Return where parameters lie in the unit cube; None where one is missing or outside of the space."""
     try:
-        for name, parameter in space.items():
-            coordinate_of(parameter, params[name])
+        return [coordinate_of(one, params[name]) for name, one in space.items()]
     except (KeyError, ValueError):
         return None
-    return {name: params[name] for name in space}
+
+
+def fitting(space: Space, params: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the parameters of the space out of ``params``, or None where one is missing or outside of the space."""
+    return None if coordinates_of(space, params) is None else {name: params[name] for name in space}
 
 
 def key_of(params: dict[str, Any]) -> str:

@@ -27,11 +27,9 @@ def read_prior(repo: RepoLayout, campaign_id: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise JournalCorrupt(
-            f"{path} cannot be read: {error}",
-            remediation=f"Run 'rm {path}', then 'hpc-agent aggregate --run-id RUN' for each run of "
-            f"'hpc-agent list-in-flight --all-states --campaign-id {campaign_id}'.",
-        ) from error
+        runs = f"hpc-agent list-in-flight --all-states --campaign-id {campaign_id}"
+        remedy = f"Run 'rm {path}', then 'hpc-agent aggregate --run-id RUN' for each run of '{runs}'."
+        raise JournalCorrupt(f"{path} cannot be read: {error}", remediation=remedy) from error
 
 
 def keep_iteration(repo: RepoLayout, record: RunRecord, waves: list[dict[str, Any]]) -> None:

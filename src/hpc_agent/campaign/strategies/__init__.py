@@ -40,25 +40,25 @@ def library_of(manifest: Manifest) -> str:
     try:
         return f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
-        raise NeedsResolution(
-            f"the strategy {manifest.strategy.name} needs {name}, which is not installed here",
-            field="strategy.name",
-            remediation="Run: pip install 'hpc-agent[optuna]' (without it: grid, random, quasi_random, halving).",
-        ) from None
+        message = f"the strategy {manifest.strategy.name} needs {name}, which is not installed here"
+        remedy = "Run: pip install 'hpc-agent[optuna]' (without it: grid, random, quasi_random, halving)."
+        raise NeedsResolution(message, field="strategy.name", remediation=remedy) from None
 
 
 def other_libraries(manifest: Manifest, history: History) -> list[str]:
-    """Return a sentence for each other version that chose points of the journal: its asks may not replay here."""
-    here = library_of(manifest)
+    """Return a sentence for each other version that chose points of the journal, or that none is here to choose more."""
+    if manifest.is_own:
+        return []
+    try:
+        here = library_of(manifest)
+    except NeedsResolution as error:
+        return [f"{error.message}. {error.remediation}"]
     found: dict[str, list[int]] = {}
     for trial in history.trials:
-        if trial.library and trial.library != here:
+        if trial.library not in ("", here):
             found.setdefault(trial.library, []).append(trial.number)
-    return [
-        f"trials {trials[0]} to {trials[-1]} were chosen by {library}, and {here} is installed here: the next points may "
-        "differ from those that it would choose"
-        for library, trials in found.items()
-    ]
+    differ = f"and {here} is installed here: the next points may differ from those that it would choose"
+    return [f"trials {at[0]} to {at[-1]} were chosen by {library}, {differ}" for library, at in found.items()]
 
 
 def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:

@@ -10,9 +10,8 @@ from msgspec import Meta
 
 from hpc_agent.campaign.journal import History, ranked
 from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.space import params_at
-from hpc_agent.campaign.strategies import common
-from hpc_agent.campaign.strategies.common import Point, Result, coordinates_of, fresh, params_of, results, stream
+from hpc_agent.campaign.space import coordinates_of, params_at
+from hpc_agent.campaign.strategies.common import Point, Result, fresh, only_one_metric, params_of, results, stream
 from hpc_agent.errors import SpecInvalid
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class CmaParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def check(manifest: Manifest) -> None:
     params_of(manifest, CmaParams)
-    common.only_one_metric(manifest)
+    only_one_metric(manifest)
     if any(parameter.type == "categorical" for parameter in manifest.space.values()):
         message = "cma_es knows no order among the values of a categorical parameter; 'tpe' needs none"
         raise SpecInvalid(message, field="strategy.name")
@@ -59,7 +58,7 @@ def _rebuilt(manifest: Manifest, history: History) -> tuple[CMA, int]:
     while len(ended.get(generation, [])) >= optimizer.population_size:
         population = sorted(ended[generation][: optimizer.population_size], key=lambda one: one.order)
         # only the order counts in CMA-ES: ranks put a constraint that is not met behind any value
-        points = [np.array(coordinates_of(manifest.space, one.trial)) for one in population]
+        points = [np.array(coordinates_of(manifest.space, one.trial.params)) for one in population]
         optimizer.tell([(point, float(rank)) for rank, point in enumerate(points)])
         generation += 1
         if optimizer.should_stop():
@@ -84,7 +83,7 @@ def _begin(manifest: Manifest, history: History, restarts: int) -> CMA:
     middle = generator.uniform(0.2, 0.8, dimensions) if restarts else np.full(dimensions, 0.5)
     known = [trial for trial in history.trials if "generation" not in trial.attrs]
     best = [] if restarts else ranked(manifest, known)[:1]
-    if best and (at := coordinates_of(manifest.space, best[0])):
+    if best and (at := coordinates_of(manifest.space, best[0].params)):
         middle = np.array(at)
     bounds = np.array([[0.0, 1.0]] * dimensions)
     return CMA(middle, params.sigma, bounds=bounds, population_size=population * 2**restarts, seed=0)

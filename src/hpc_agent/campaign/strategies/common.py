@@ -11,7 +11,7 @@ import msgspec
 
 from hpc_agent.campaign.journal import History, Trial, violation
 from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.space import Space, coordinate_of, every_value, key_of, points
+from hpc_agent.campaign.space import Space, every_value, key_of, points
 from hpc_agent.errors import SpecInvalid
 
 # A constraint that no trial may be further away from than this; JSON and numpy have no use for infinity there.
@@ -72,14 +72,6 @@ def fresh(space: Space, history: History, draw: Callable[[int], dict[str, Any]])
     every = itertools.product(*map(every_value, space.values())) if len(asked) < total else ()
     rest = (dict(zip(space, values, strict=True)) for values in every)
     return next((params for params in itertools.chain(drawn, rest) if key_of(params) not in asked), None)
-
-
-def coordinates_of(space: Space, trial: Trial) -> list[float] | None:
-    """Return where a trial lies in the unit cube; None for one outside of the space."""
-    try:
-        return [coordinate_of(one, trial.params[name]) for name, one in space.items()]
-    except (KeyError, ValueError):
-        return None
 
 
 class Result(NamedTuple):

@@ -83,10 +83,7 @@ class CampaignBudgetResult(Result):
 
 
 @primitive(
-    stage="campaign",
-    effects=[Effect.FILES],
-    errors=[*CAMPAIGN_ERRORS, PreconditionFailed],
-    positional="campaign_id",
+    stage="campaign", effects=[Effect.FILES], errors=[*CAMPAIGN_ERRORS, PreconditionFailed], positional="campaign_id"
 )
 def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBudgetResult:
     """Show what a campaign has used of its budget, and what is left; with ``save`` change its limits. Asks no cluster.

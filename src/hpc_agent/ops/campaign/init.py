@@ -150,12 +150,8 @@ def _same(known: Manifest, wanted: Manifest, sources: list[Source], scope: Campa
         see = f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id"
         if {*other} <= {"budget", "stop_criteria"}:
             see += f"; {save_command(scope, _other_limits(known, wanted))} changes its limits"
-        raise PreconditionFailed(
-            f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}",
-            field="campaign_id",
-            remediation=f"{see}.",
-            details={"differs": other},
-        )
+        message = f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}"
+        raise PreconditionFailed(message, field="campaign_id", remediation=f"{see}.", details={"differs": other})
 
 
 def _other_limits(known: Manifest, wanted: Manifest) -> dict[str, Any]:
@@ -174,11 +170,9 @@ def _seeds(
     folder, _, campaign_id = text.rpartition(":")
     where = folder or request.experiment_dir
     if manifest.is_own:
-        raise SpecInvalid(
-            "tasks.py chooses in this campaign, and it alone can begin from earlier trials",
-            field="seed_from",
-            remediation=f"Leave --seed-from out; 'hpc-agent campaign-replay {campaign_id}' shows points for tasks.py.",
-        )
+        message = "tasks.py chooses in this campaign, and it alone can begin from earlier trials"
+        remedy = f"Leave --seed-from out; 'hpc-agent campaign-replay {campaign_id}' shows points for tasks.py."
+        raise SpecInvalid(message, field="seed_from", remediation=remedy)
     known = known_campaign(world, CampaignScoped(campaign_id=campaign_id, experiment_dir=where))
     journal = CampaignJournal(world, known.repo, campaign_id)
     names = {metric.name for metric in manifest.metrics}

@@ -37,6 +37,7 @@ from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.world import World
 
 CAMPAIGN_ERRORS = (SpecInvalid, JournalCorrupt, SchemaIncompat)
+NotNegative = Annotated[float, Meta(ge=0)]
 UNSET = "the manifest's by default"
 
 
@@ -55,9 +56,7 @@ class Limits(CampaignScoped):
     target: Annotated[float | None, doc(f"value that ends the campaign; {UNSET}")] = None
     direction: Annotated[Direction | None, doc(f"of the metric; {UNSET}, else as the name says")] = None
     plateau_window: Annotated[Positive | None, doc(f"iterations without a better value; {UNSET}")] = None
-    plateau_tolerance: Annotated[
-        Annotated[float, Meta(ge=0)] | None, doc(f"a smaller improvement is none; {UNSET}")
-    ] = None
+    plateau_tolerance: Annotated[NotNegative | None, doc(f"a smaller improvement is none; {UNSET}")] = None
     plateau_mode: Annotated[Literal["all_time_best", "prior_window"] | None, doc(UNSET)] = None
     max_tasks: Annotated[Positive | None, doc(f"trials asked; {UNSET}")] = None
     max_jobs: Annotated[Positive | None, doc(f"arrays submitted; {UNSET}")] = None

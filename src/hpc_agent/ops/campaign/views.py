@@ -71,7 +71,7 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
         run_ids=list(dict.fromkeys(trial.run_id for trial in recent if trial.run_id)),
         truncated=len(rows) > SHOWN or len(front) > SHOWN,
         next_command=command,
-        notes=[*known.notes, *_libraries(known), *_earlier_best(known)],
+        notes=[*known.notes, *other_libraries(manifest, history), *_earlier_best(known)],
     )
 
 
@@ -81,14 +81,6 @@ def _earlier_best(known: KnownCampaign) -> list[str]:
     found = ranked(known.manifest, [*best, *known.history.earlier])[:1] if len(known.manifest.metrics) == 1 else best
     told = "a trial of an earlier campaign is better"
     return [f"{told}: {one.origin.removeprefix(SEEDED)} with {one.values}" for one in found if one not in best]
-
-
-def _libraries(known: KnownCampaign) -> list[str]:
-    """Return what to know of the library that chooses the points: another version, or none here."""
-    try:
-        return [] if known.manifest.is_own else other_libraries(known.manifest, known.history)
-    except NeedsResolution as error:
-        return [f"{error.message}. {error.remediation}"]
 
 
 def _iterations(known: KnownCampaign) -> list[dict[str, Any]]:
@@ -188,7 +180,7 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
         truncated=len(trials) > REPLAYED,
         verified=asked,
         different=None if asked is None else different[:SHOWN],
-        notes=[*known.notes, *_libraries(known)],
+        notes=[*known.notes, *other_libraries(known.manifest, known.history)],
     )
 
 

@@ -82,8 +82,6 @@ class OwnCampaign(Driver):
 
     def failed_again(self) -> list[Ask]:
         """Raise PreconditionFailed: the failed tasks of its runs are submitted again by resubmit."""
-        raise PreconditionFailed(
-            "the trials of this campaign are those of its tasks.py",
-            field="retry_failed",
-            remediation="Submit the failed tasks of its newest run again with 'hpc-agent resubmit'.",
-        )
+        message = "the trials of this campaign are those of its tasks.py"
+        remedy = "Submit the failed tasks of its newest run again with 'hpc-agent resubmit'."
+        raise PreconditionFailed(message, field="retry_failed", remediation=remedy)
