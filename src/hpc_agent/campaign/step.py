@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hpc_agent.campaign import strategies
-from hpc_agent.campaign.budget import Spent, remaining, spent_of
 from hpc_agent.campaign.journal import Ask, History, Stopped, Tell, Trial
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.space import points
-from hpc_agent.campaign.stopping import Decision, decision, stop
+from hpc_agent.campaign.stopping import Decision, Spent, decision, remaining, spent_of, stop
 
 
 class AskNow(NamedTuple):

@@ -6,11 +6,20 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hpc_agent.campaign.budget import Spent, exhausted, remaining
 from hpc_agent.campaign.journal import counts_of
 from hpc_agent.campaign.manifest import EarlierLimits, manifest_path, read_manifest, write_manifest
 from hpc_agent.campaign.step import exhaustion, is_exhausted
-from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, series_of
+from hpc_agent.campaign.stopping import (
+    Decision,
+    Reason,
+    Spent,
+    Verdict,
+    converged,
+    decision,
+    exhausted,
+    remaining,
+    series_of,
+)
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso

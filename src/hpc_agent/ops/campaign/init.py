@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hpc_agent.campaign.budget import LIMITS
 from hpc_agent.campaign.journal import SEEDED, Ask, CampaignJournal, Line, Tell, event_of
 from hpc_agent.campaign.manifest import (
     Manifest,
@@ -25,6 +24,7 @@ from hpc_agent.campaign.manifest import (
     write_manifest,
 )  # fmt: skip
 from hpc_agent.campaign.space import fitting, points
+from hpc_agent.campaign.stopping import LIMITS
 from hpc_agent.campaign.strategies import check_strategy
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid

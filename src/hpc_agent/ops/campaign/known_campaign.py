@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.budget import LIMITS, Spent, reached, spent_of
 from hpc_agent.campaign.journal import CampaignJournal, History, counts_of
 from hpc_agent.campaign.manifest import (
     Budget,
@@ -22,7 +21,7 @@ from hpc_agent.campaign.manifest import (
     read_manifest,
     told_direction,
 )  # fmt: skip
-from hpc_agent.campaign.stopping import Decision, best_value, headline
+from hpc_agent.campaign.stopping import LIMITS, Decision, Spent, best_value, headline, reached, spent_of
 from hpc_agent.campaign.tagged import history_of, read_prior
 from hpc_agent.contract.primitive import Request
 from hpc_agent.contract.vocabulary import Direction
@@ -157,13 +156,10 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
 
 def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
     """Return the manifest with the limits of the request over its own. Raises SpecInvalid where they do not fit."""
-    if not (given := limits_of(request)):
-        return manifest
-    parts: dict[str, Any] = {}
-    for name, kind in (("stop_criteria", StopCriteria), ("budget", Budget)):
-        mine = {limit: value for limit, value in given.items() if limit in kind.__struct_fields__}
-        parts[name] = msgspec.structs.replace(getattr(manifest, name), **mine)
-    return check_manifest(msgspec.structs.replace(manifest, **parts))
+    given, parts = limits_of(request), {"stop_criteria": manifest.stop_criteria, "budget": manifest.budget}
+    for name, mine in parts.items():
+        parts[name] = msgspec.structs.replace(mine, **{key: given[key] for key in given if hasattr(mine, key)})
+    return check_manifest(msgspec.structs.replace(manifest, **parts)) if given else manifest
 
 
 def limits_of(request: CampaignScoped) -> dict[str, Any]:

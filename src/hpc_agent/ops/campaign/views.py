@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from hpc_agent.campaign.budget import Spent, remaining
 from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of, ranked
-from hpc_agent.campaign.stopping import Reason, Verdict, best_value, decision
+from hpc_agent.campaign.stopping import Reason, Spent, Verdict, best_value, decision, remaining
 from hpc_agent.campaign.strategies import other_libraries, replay
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, NeedsResolution, SpecInvalid

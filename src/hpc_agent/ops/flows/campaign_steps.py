@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from hpc_agent.campaign.budget import spent_of
 from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Submitted, Tell, apply
 from hpc_agent.campaign.manifest import Manifest, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import Decision
+from hpc_agent.campaign.stopping import Decision, spent_of
 from hpc_agent.campaign.strategies import not_tried_again
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.ops.campaign.known_campaign import KnownCampaign
