@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.campaign import strategies
-from hpc_agent.campaign.budget import exhausted, remaining, spent_of
 from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of, fold
 from hpc_agent.campaign.manifest import AbortIf, Manifest, check_manifest, read_manifest, write_manifest
 from hpc_agent.campaign.space import coordinate_of, every_value, points, size, value_at
 from hpc_agent.campaign.step import AskNow, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import converged, decision
+from hpc_agent.campaign.stopping import converged, decision, exhausted, remaining, spent_of
 from hpc_agent.campaign.strategies.common import results, stream
 from hpc_agent.campaign.strategies.simple import halton_point
 from hpc_agent.errors import JournalCorrupt, NeedsResolution, SchemaIncompat, SpecInvalid

@@ -253,6 +253,13 @@ def test_what_cannot_be_meant_is_refused_and_leaves_nothing(call, repo, fields, 
     assert not (repo / ".hpc").exists()
 
 
+def test_a_campaign_whose_tasks_py_asks_has_no_metric_before_its_first_table(call):
+    assert call("campaign-init", "first")["strategy"] == "own"
+    assert "notes" not in call("campaign-status", "first")
+    assert call("campaign-advance", "first")["decision"] == "continue"
+    assert call("campaign-list")["campaigns"][0]["campaign_id"] == "first"
+
+
 def test_an_unknown_campaign(call):
     with pytest.raises(SpecInvalid) as caught:
         call("campaign-status", "nothing")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hpc_agent.campaign.budget import Spent
 from hpc_agent.campaign.journal import fold
 from hpc_agent.campaign.manifest import Manifest, Metric, Parameter
+from hpc_agent.campaign.stopping import Spent
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import main_metric
 from hpc_agent.ops.report.campaign_data import campaign_data

@@ -17,8 +17,9 @@ from hpc_agent.experiment_kit import early_stop
 from hpc_agent.node.job import execute
 from hpc_agent.node.job.metrics import Metrics, read, with_last_report
 from hpc_agent.node.shared import task_environment
+from hpc_agent.node.shared.files import from_document
 from hpc_agent.node.shared.run_folder import RunDocument
-from hpc_agent.node.shared.rungs import LAST_REPORT, Rule, Rungs, rule_of
+from hpc_agent.node.shared.rungs import LAST_REPORT, Rule, Rungs
 
 VALUES = st.lists(st.floats() | st.sampled_from([0.0, 1.0, math.nan]), min_size=1, max_size=30)
 DIRECTIONS = st.sampled_from(["minimize", "maximize"])
@@ -264,7 +265,7 @@ def test_metrics_of_the_task_itself_come_first(tmp_path):
 
 
 def test_a_rule_of_a_later_version_is_read():
-    assert rule_of({"metric": "m", "grace": 3, "max_step": None}) == Rule("m")
+    assert from_document(Rule, {"metric": "m", "grace": 3, "max_step": None}) == Rule("m")
 
 
 def test_a_report_alone_is_no_result_of_a_task_that_a_signal_ended(tmp_path):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from hpc_agent.campaign.manifest import Constraint, Manifest, campaign_folder
+from hpc_agent.contract.vocabulary import doc
 from hpc_agent.errors import JournalCorrupt
 from hpc_agent.state.journal import append_line, read_events
 from hpc_agent.state.repo_files import RepoLayout
@@ -28,9 +28,9 @@ class Ask(msgspec.Struct, kw_only=True, omit_defaults=True):
     trial: int
     iteration: int
     params: dict[str, Any]
-    origin: Annotated[str, Meta(description="the strategy, start, again:<trial>, or seed:<campaign>/<trial>")]
+    origin: Annotated[str, doc("the strategy, start, again:<trial>, or seed:<campaign>/<trial>")]
     attrs: dict[str, Any] = {}
-    library: Annotated[str, Meta(description="name and version of the library that chose the point")] = ""
+    library: Annotated[str, doc("name and version of the library that chose the point")] = ""
 
 
 class Submitted(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -39,22 +39,27 @@ class Submitted(msgspec.Struct, kw_only=True, omit_defaults=True):
     iteration: int
     run_id: str
     trials: list[int]
-    jobs: Annotated[int, Meta(description="arrays of the run, without its canary")] = 1
+    jobs: Annotated[int, doc("arrays of the run, without its canary")] = 1
 
 
-class Tell(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The end of a trial. ``stopped``: the task ended itself early, after ``stopped_at`` steps."""
+class Outcome(msgspec.Struct, kw_only=True):
+    """What the end of a trial tells. ``stopped``: the task ended itself early, after ``stopped_at`` steps."""
 
-    trial: int
-    state: State
-    values: Annotated[dict[str, float], Meta(description="metric -> value")] = {}
-    constraints: Annotated[dict[str, float], Meta(description="metric of a constraint -> value")] = {}
-    run_id: str = ""
-    task_id: int = -1
+    values: Annotated[dict[str, float], doc("metric -> value")] = {}
+    constraints: Annotated[dict[str, float], doc("metric of a constraint -> value")] = {}
     seconds: float = 0.0
     cpus: int = 1
     stopped_at: int | None = None
-    why: Annotated[str, Meta(description="of a failed trial")] = ""
+    why: Annotated[str, doc("of a failed trial")] = ""
+
+
+class Tell(Outcome, kw_only=True, omit_defaults=True):
+    """The end of a trial."""
+
+    trial: int
+    state: State
+    run_id: str = ""
+    task_id: int = -1
 
 
 class Stopped(msgspec.Struct, kw_only=True):
@@ -63,40 +68,27 @@ class Stopped(msgspec.Struct, kw_only=True):
 
 
 Line = Ask | Submitted | Tell | Stopped
-EVENTS: dict[str, type[Ask] | type[Submitted] | type[Tell] | type[Stopped]] = {
-    "ask": Ask, "submitted": Submitted, "tell": Tell, "stopped": Stopped,
-}  # fmt: skip
+EVENTS = {"ask": Ask, "submitted": Submitted, "tell": Tell, "stopped": Stopped}
 
 
-class Trial(msgspec.Struct, kw_only=True):
+class Trial(Outcome, kw_only=True):
     """A trial with all that is known of it."""
 
     number: int
-    iteration: Annotated[int, Meta(description="-1: of an earlier campaign")]
+    iteration: Annotated[int, doc("-1: of an earlier campaign")]
     params: dict[str, Any]
     origin: str
     attrs: dict[str, Any] = {}
     library: str = ""
-    state: Annotated[str, Meta(description="asked, submitted, complete, failed or stopped")] = "asked"
+    state: Annotated[str, doc("asked, submitted, complete, failed or stopped")] = "asked"
     run_id: str = ""
     task_id: int = -1
-    values: dict[str, float] = {}
-    constraints: dict[str, float] = {}
-    seconds: float = 0.0
-    cpus: int = 1
-    stopped_at: int | None = None
-    why: str = ""
     asked_at: float = 0.0
     told_at: float | None = None
 
     @property
     def is_open(self) -> bool:
         return self.state in ("asked", "submitted")
-
-    @property
-    def is_own(self) -> bool:
-        """Return False for a trial of an earlier campaign."""
-        return self.iteration >= 0
 
     def short(self) -> dict[str, Any]:
         """Return what an answer has of the trial."""
@@ -117,8 +109,8 @@ class History(msgspec.Struct, kw_only=True):
     """A campaign after some lines of its journal."""
 
     trials: list[Trial] = []
-    tells: Annotated[list[int], Meta(description="numbers of the trials in the order of their ends")] = []
-    runs: Annotated[dict[str, list[int]], Meta(description="run -> trials, in the order of its task ids")] = {}
+    tells: Annotated[list[int], doc("numbers of the trials in the order of their ends")] = []
+    runs: Annotated[dict[str, list[int]], doc("run -> trials, in the order of its task ids")] = {}
     jobs: int = 0
     stopped: Stopped | None = None
 
@@ -139,8 +131,7 @@ class History(msgspec.Struct, kw_only=True):
     @property
     def open_runs(self) -> dict[str, list[int]]:
         """Return the runs that have a trial without an end, with the numbers of those trials."""
-        waiting = {trial.number for trial in self.trials if trial.state == "submitted"}
-        found = {run_id: [number for number in trials if number in waiting] for run_id, trials in self.runs.items()}
+        found = {run: [n for n in trials if self.trials[n].state == "submitted"] for run, trials in self.runs.items()}
         return {run_id: trials for run_id, trials in found.items() if trials}
 
     @property
@@ -154,30 +145,19 @@ class History(msgspec.Struct, kw_only=True):
     @property
     def own(self) -> list[Trial]:
         """Return the trials of this campaign: what every answer counts and ranks."""
-        return [trial for trial in self.trials if trial.is_own]
+        return [trial for trial in self.trials if trial.iteration >= 0]
 
     @property
     def earlier(self) -> list[Trial]:
         """Return the trials that ``--seed-from`` took over: the strategy knows them, and no answer counts them."""
-        return [trial for trial in self.trials if not trial.is_own]
+        return [trial for trial in self.trials if trial.iteration < 0]
 
     def ranked(self, manifest: Manifest, metric: str | None = None) -> list[Trial]:
-        """Return this campaign's complete trials inside all constraints, the best first; of halving those of the top rung.
-
-        ``metric`` is that of ``Manifest.metric`` by default.
-        """
-        chosen = manifest.metric(metric)
-        if chosen is None:
-            return []
-        found = [trial for trial in self.own if trial.state == "complete"]
-        found = [trial for trial in found if feasible(manifest, trial) and chosen.name in trial.values]
-        if manifest.resource and found:
-            top = max(trial.params[manifest.resource] for trial in found)
-            found = [trial for trial in found if trial.params[manifest.resource] == top]
-        return sorted(found, key=lambda trial: chosen.sign * trial.values[chosen.name])
+        """Return those of this campaign that ``ranked`` returns."""
+        return ranked(manifest, self.own, metric)
 
     def best(self, manifest: Manifest, metric: str | None = None) -> Trial | None:
-        """Return the first of ``ranked``, the earlier one of two equals."""
+        """Return the first of ``ranked``: of two equals the earlier one."""
         return next(iter(self.ranked(manifest, metric)), None)
 
     def pareto_front(self, manifest: Manifest) -> list[Trial]:
@@ -201,6 +181,22 @@ def feasible(manifest: Manifest, trial: Trial) -> bool:
     return all(violation(one, trial.constraints.get(one.metric)) <= 0 for one in manifest.constraints)
 
 
+def ranked(manifest: Manifest, trials: Iterable[Trial], metric: str | None = None) -> list[Trial]:
+    """Return the complete trials inside all constraints, the best first; of halving those of the top rung alone."""
+    chosen = manifest.metric(metric)
+    if chosen is None:
+        return []
+    complete = [trial for trial in trials if trial.state == "complete" and feasible(manifest, trial)]
+    found = sorted(
+        (trial for trial in complete if chosen.name in trial.values),
+        key=lambda trial: chosen.sign * trial.values[chosen.name],
+    )
+    if manifest.resource and found:
+        amounts = [trial.params.get(manifest.resource, 0) for trial in found]  # a seeded trial has none
+        found = [trial for trial, amount in zip(found, amounts, strict=True) if amount == max(amounts)]
+    return found
+
+
 def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
     """Return the history after these events. Raises JournalCorrupt for events that cannot follow each other."""
     history = History()
@@ -211,13 +207,13 @@ def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
         try:
             apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
         except (msgspec.ValidationError, IndexError, ValueError) as error:
-            raise JournalCorrupt(
-                f"event {number} of {path or 'the journal'} does not fit those before it: {error}",
-                remediation=f"Restore {path or 'the journal'} from a backup, or begin another campaign with "
-                "'hpc-agent campaign-init'.",
-                details={"line": number},
-            ) from error
+            message = f"event {number} of {path or 'the journal'} does not fit those before it: {error}"
+            raise JournalCorrupt(message, remediation=_restore(path), details={"line": number}) from error
     return history
+
+
+def _restore(path: Path | None) -> str:
+    return f"Restore {path or 'the journal'} from a backup, or begin another campaign with 'hpc-agent campaign-init'."
 
 
 def apply(history: History, line: Line, at: float) -> None:
@@ -241,7 +237,7 @@ def apply(history: History, line: Line, at: float) -> None:
             trial = _trial(history, line.trial)
             if not trial.is_open:
                 return  # told twice: the first one counts, because later asks have seen it
-            for name in ("state", "values", "constraints", "seconds", "cpus", "stopped_at", "why"):
+            for name in ("state", *Outcome.__struct_fields__):
                 setattr(trial, name, getattr(line, name))
             trial.run_id, trial.task_id = line.run_id or trial.run_id, max(line.task_id, trial.task_id)
             trial.told_at = at
@@ -275,10 +271,7 @@ class CampaignJournal:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the whole lines. A torn last line was never acknowledged and is left out. Raises JournalCorrupt."""
-        if not self.path.exists():
-            return []
-        remedy = f"Restore {self.path} from a backup, or begin another campaign with 'hpc-agent campaign-init'."
-        return read_events(self.path, remedy)[0]
+        return read_events(self.path, _restore(self.path))[0] if self.path.exists() else []
 
     def history(self) -> History:
         """Return the state of the campaign. Raises JournalCorrupt."""

@@ -16,14 +16,15 @@ def size(parameter: Parameter) -> int | None:
     if parameter.type == "categorical":
         return len(parameter.values)
     step = parameter.step or (1 if parameter.type == "int" else None)
-    return None if step is None else math.floor((high(parameter) - low(parameter)) / step + 1e-9) + 1
+    first, last = parameter.bounds
+    return None if step is None else math.floor((last - first) / step + 1e-9) + 1
 
 
 def every_value(parameter: Parameter) -> list[Any]:
     """Return the values of a parameter that has finitely many."""
     if parameter.type == "categorical":
         return list(parameter.values)
-    numbers = [low(parameter) + index * (parameter.step or 1) for index in range(size(parameter) or 0)]
+    numbers = [parameter.bounds[0] + index * (parameter.step or 1) for index in range(size(parameter) or 0)]
     return [int(number) for number in numbers] if parameter.type == "int" else numbers
 
 
@@ -33,19 +34,9 @@ def points(space: Space) -> int | None:
     return None if None in sizes else math.prod(number for number in sizes if number is not None)
 
 
-def low(parameter: Parameter) -> float:
-    assert parameter.low is not None
-    return parameter.low
-
-
-def high(parameter: Parameter) -> float:
-    assert parameter.high is not None
-    return parameter.high
-
-
 def _bounds(parameter: Parameter) -> tuple[float, float]:
     """Return the interval that the coordinate runs over: logarithms for a log scale, each int with half a unit around it."""
-    first, last = low(parameter), high(parameter)
+    first, last = parameter.bounds
     if parameter.type == "int":
         first, last = first - 0.5, last + 0.5
     return (math.log(first), math.log(last)) if parameter.log else (first, last)
@@ -57,12 +48,13 @@ def value_at(parameter: Parameter, coordinate: float) -> Any:
     count = size(parameter)
     if parameter.type == "categorical":
         return parameter.values[min(int(coordinate * len(parameter.values)), len(parameter.values) - 1)]
+    low, high = parameter.bounds
     if count is not None and not parameter.log:
-        number = low(parameter) + (parameter.step or 1) * min(int(coordinate * count), count - 1)
+        number = low + (parameter.step or 1) * min(int(coordinate * count), count - 1)
     else:
         first, last = _bounds(parameter)
         number = first + coordinate * (last - first)
-        number = min(max(math.exp(number) if parameter.log else number, low(parameter)), high(parameter))
+        number = min(max(math.exp(number) if parameter.log else number, low), high)
     return round(number) if parameter.type == "int" else float(number)
 
 
@@ -70,13 +62,15 @@ def coordinate_of(parameter: Parameter, value: Any) -> float:
     """Return the middle of the coordinates that have this value. Raises ValueError for a value outside of the space."""
     count = size(parameter)
     if parameter.type == "categorical":
-        return (_place(parameter, value) + 0.5) / len(parameter.values)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low(parameter) <= value <= high(parameter):
-        raise ValueError(f"{value!r} is outside of {parameter.low} to {parameter.high}")
+        place = [(type(known), known) for known in parameter.values].index((type(value), value))
+        return (place + 0.5) / len(parameter.values)
+    low, high = parameter.bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{value!r} is outside of {low} to {high}")
     if count is not None and not parameter.log:
-        index = (value - low(parameter)) / (parameter.step or 1)
+        index = (value - low) / (parameter.step or 1)
         if abs(index - round(index)) > 1e-6:
-            raise ValueError(f"{value!r} is not {parameter.low} plus whole steps of {parameter.step or 1}")
+            raise ValueError(f"{value!r} is not {low} plus whole steps of {parameter.step or 1}")
         return (round(index) + 0.5) / count
     if parameter.type == "int" and value % 1:
         raise ValueError(f"{value!r} is not whole")
@@ -84,33 +78,24 @@ def coordinate_of(parameter: Parameter, value: Any) -> float:
     return ((math.log(value) if parameter.log else value) - first) / (last - first)
 
 
-def _place(parameter: Parameter, value: Any) -> int:
-    for index, known in enumerate(parameter.values):
-        if type(known) is type(value) and known == value:
-            return index
-    raise ValueError(f"{value!r} is not among the values")
-
-
 def params_at(space: Space, coordinates: Sequence[float]) -> dict[str, Any]:
     """Return the parameters at a point of the unit cube."""
     return {name: value_at(one, at) for (name, one), at in zip(space.items(), coordinates, strict=True)}
 
 
-def fitting(space: Space, params: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the parameters of the space out of ``params``, or None where one is missing or outside of the space."""
+def coordinates_of(space: Space, params: dict[str, Any]) -> list[float] | None:
+    """Return where parameters lie in the unit cube; None where one is missing or outside of the space."""
     try:
-        for name, parameter in space.items():
-            coordinate_of(parameter, params[name])
+        return [coordinate_of(one, params[name]) for name, one in space.items()]
     except (KeyError, ValueError):
         return None
-    return {name: params[name] for name in space}
+
+
+def fitting(space: Space, params: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the parameters of the space out of ``params``, or None where one is missing or outside of the space."""
+    return None if coordinates_of(space, params) is None else {name: params[name] for name in space}
 
 
 def key_of(params: dict[str, Any]) -> str:
     """Return a text that two equal points share: 1 and 1.0 are one number, and True is none."""
-    return repr(
-        sorted(
-            (name, float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-            for name, value in params.items()
-        )
-    )
+    return repr(sorted((name, float(value) if type(value) is int else value) for name, value in params.items()))

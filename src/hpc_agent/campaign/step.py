@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpc_agent.campaign import strategies
-from hpc_agent.campaign.budget import remaining, spent_of
 from hpc_agent.campaign.journal import Ask, History, Stopped, Tell, Trial
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.space import points
-from hpc_agent.campaign.stopping import Decision, decision, stop
+from hpc_agent.campaign.stopping import Decision, Spent, decision, remaining, spent_of, stop
 
 
-@dataclass(frozen=True)
-class AskNow:
+class AskNow(NamedTuple):
     """Append these lines, one after the other; after a kill between them the rest is asked again, with the same points."""
 
     asks: list[Ask]
 
 
-@dataclass(frozen=True)
-class Submit:
+class Submit(NamedTuple):
     """Submit these trials as one run: task ``i`` has the parameters ``tasks[i]`` and is the trial ``trials[i]``."""
 
     iteration: int
     trials: list[int]
-    tasks: list[dict[str, Any]] = field(repr=False)
+    tasks: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing to do until a trial ends."""
 
     decision: Decision
-    runs: list[str]
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(NamedTuple):
     """Append ``line`` unless the journal has it."""
 
     decision: Decision
@@ -62,24 +55,24 @@ def next_step(manifest: Manifest, history: History, now: float) -> Step:
 
     Raises NeedsResolution for a strategy whose library is not installed.
     """
-    verdict = decision(manifest, history, spent_of(history, now))
-    unsubmitted = history.unsubmitted
+    spent, open_trials, unsubmitted = spent_of(history, now), history.open_trials, history.unsubmitted
+    verdict = decision(manifest, history, spent)
     if verdict.stops:
         return Stop(verdict)
     if verdict.decision == "continue":
-        count = room(manifest, history, now)
+        count = _room(manifest, history, spent)
         asks = strategies.ask(manifest, history, count) if count > 0 else []
         if asks:
             return AskNow(asks)
-        if count > 0 and not history.open_trials:
+        if count > 0 and not open_trials:
             return Stop(exhaustion(manifest))
     if unsubmitted:
-        trials = [trial.number for trial in unsubmitted]
-        return Submit(unsubmitted[0].iteration, trials, [trial.params for trial in unsubmitted])
+        trials, tasks = [trial.number for trial in unsubmitted], [trial.params for trial in unsubmitted]
+        return Submit(unsubmitted[0].iteration, trials, tasks)
     if verdict.decision == "continue":
-        detail = f"{len(history.open_trials)} trials run or wait; more are asked when fewer do"
+        detail = f"{len(open_trials)} trials run or wait; more are asked when fewer do"
         verdict = Decision(decision="wait_in_flight", detail=detail)
-    return Wait(verdict, list(history.open_runs))
+    return Wait(verdict)
 
 
 def is_exhausted(manifest: Manifest, history: History) -> bool:
@@ -92,7 +85,7 @@ def exhaustion(manifest: Manifest) -> Decision:
     return stop("exhausted", f"{manifest.strategy.name} has no further point to try")
 
 
-def room(manifest: Manifest, history: History, now: float) -> int:
+def _room(manifest: Manifest, history: History, spent: Spent) -> int:
     """Return how many trials to ask now: the rest of a batch, or in async mode what the queue lacks once it runs low."""
     unsubmitted, open_trials = len(history.unsubmitted), len(history.open_trials)
     if manifest.mode == "batch":
@@ -102,12 +95,11 @@ def room(manifest: Manifest, history: History, now: float) -> int:
         free = manifest.width + manifest.ahead - open_trials
         refill = max(1, (manifest.ahead + 1) // 2, manifest.width // 4)
         wanted = free if unsubmitted or free >= refill else 0
-    left = remaining(manifest.budget, spent_of(history, now))
-    tasks = math.floor(left.get("max_tasks", wanted))
-    others = [
-        amount for name, amount in left.items() if name != "max_tasks" and not (name == "max_jobs" and unsubmitted)
-    ]
-    return min(wanted, tasks) if all(amount > 0 for amount in others) else 0
+    left = remaining(manifest.budget, spent)
+    tasks = math.floor(left.pop("max_tasks", wanted))
+    if unsubmitted:  # they are counted as an array already
+        left.pop("max_jobs", None)
+    return min(wanted, tasks) if all(left.values()) else 0
 
 
 def tell_of(
@@ -125,23 +117,19 @@ def tell_of(
 
     A complete task without a finite number for each metric and constraint is a failed trial, which says so.
     """
-    names = {"values": [one.name for one in manifest.metrics], "constraints": [c.metric for c in manifest.constraints]}
-    found = {
-        part: {name: metrics[name] for name in wanted if _is_finite(metrics.get(name))}
-        for part, wanted in names.items()
-    }
+    wanted, bounds = [one.name for one in manifest.metrics], [one.metric for one in manifest.constraints]
+    finite = {name: value for name, value in metrics.items() if _is_finite(value)}
     if state == "complete" and stopped_at is not None:
         state = "stopped"
-    if state == "complete":
-        lacking = [name for part, wanted in names.items() for name in wanted if name not in found[part]]
-        if lacking:
-            told = metrics.get(lacking[0])
-            state = "failed"
-            why = f"the metric {lacking[0]!r} is {'missing' if told is None else repr(told)}"
+    lacking = [name for name in (*wanted, *bounds) if name not in finite]
+    if state == "complete" and lacking:
+        told = metrics.get(lacking[0])
+        state, why = "failed", f"the metric {lacking[0]!r} is {'missing' if told is None else repr(told)}"
     return Tell(
         trial=trial.number,
         state=state,  # type: ignore[arg-type]
-        **found,
+        values={name: finite[name] for name in wanted if name in finite},
+        constraints={name: finite[name] for name in bounds if name in finite},
         run_id=trial.run_id,
         task_id=trial.task_id,
         seconds=round(seconds, 3),

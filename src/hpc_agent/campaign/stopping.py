@@ -1,17 +1,16 @@
-"""Decide if a campaign goes on: six reasons to stop, each told by its name."""
+"""Decide if a campaign goes on: what it has used of its budget, and six reasons to stop, each told by its name."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
-from hpc_agent.campaign import budget as budgets
-from hpc_agent.campaign.budget import Spent
 from hpc_agent.campaign.journal import History, Trial
-from hpc_agent.campaign.manifest import AbortIf, Manifest, Metric
+from hpc_agent.campaign.manifest import AbortIf, Budget, Manifest, Metric
+from hpc_agent.contract.vocabulary import doc
 
 Verdict = Literal["continue", "wait_in_flight", "stop_converged", "stop_over_budget", "stop_aborted", "stop_exhausted"]
 Reason = Literal["", "target", "plateau", "max_iters", "budget", "abort", "exhausted"]
@@ -21,12 +20,63 @@ VERDICTS: dict[str, Verdict] = {
 }  # fmt: skip
 
 
+class Spent(msgspec.Struct, kw_only=True, frozen=True):
+    """Use of the campaign's own trials. A canary, and a trial of an earlier campaign, costs nothing."""
+
+    tasks: Annotated[int, doc("trials asked")] = 0
+    jobs: Annotated[int, doc("arrays submitted, and one for trials that wait for their submission")] = 0
+    core_hours: Annotated[float, doc("of ended tasks")] = 0.0
+    walltime_sec: Annotated[float, doc("of ended tasks together")] = 0.0
+    elapsed_sec: Annotated[float, doc("by the clock since the first ask")] = 0.0
+    open_tasks: Annotated[int, doc("trials whose core-hours and walltime are not known yet")] = 0
+
+
+# Limit of the manifest -> use that it limits.
+LIMITS = {
+    "max_tasks": "tasks", "max_jobs": "jobs", "max_core_hours": "core_hours", "max_walltime_sec": "walltime_sec",
+    "max_elapsed_sec": "elapsed_sec",
+}  # fmt: skip
+
+
+def spent_of(history: History, now: float) -> Spent:
+    """Return the use after these asks and tells; ``now`` is in seconds since the epoch."""
+    own = history.own
+    return Spent(
+        tasks=len(own),
+        jobs=history.jobs + bool(history.unsubmitted),
+        core_hours=round(sum(trial.seconds * trial.cpus for trial in own) / 3600, 6),
+        walltime_sec=round(sum(trial.seconds for trial in own), 3),
+        elapsed_sec=round(max(0.0, now - own[0].asked_at), 3) if own else 0.0,
+        open_tasks=len(history.open_trials),
+    )
+
+
+def remaining(budget: Budget, spent: Spent) -> dict[str, float]:
+    """Return what is left of each limit that the budget has, by the name of the limit; never less than 0."""
+    limits = {name: getattr(budget, name) for name in LIMITS}
+    left = {name: limit - getattr(spent, LIMITS[name]) for name, limit in limits.items() if limit is not None}
+    return {name: round(max(0, amount), 6) for name, amount in left.items()}
+
+
+def reached(budget: Budget, spent: Spent) -> str | None:
+    """Return the name of the first limit that is reached; None when there is room for another trial."""
+    return next((name for name, amount in remaining(budget, spent).items() if amount <= 0), None)
+
+
+def exhausted(budget: Budget, spent: Spent) -> str:
+    """Return a sentence about the first limit that is reached; empty for none."""
+    name = reached(budget, spent)
+    return (
+        f"{LIMITS[name]} {getattr(spent, LIMITS[name]):g} of {name} {getattr(budget, name):g} are used" if name else ""
+    )
+
+
 class Decision(msgspec.Struct, kw_only=True, frozen=True):
     """What comes next, and why."""
 
     decision: Verdict
-    reason: Annotated[Reason, Meta(description="of a stop: which of the six")] = ""
-    detail: Annotated[str, Meta(description="a sentence with the numbers")] = ""
+    reason: Annotated[Reason, doc("of a stop: which of the six")] = ""
+    detail: Annotated[str, doc("a sentence with the numbers")] = ""
 
     @property
     def stops(self) -> bool:
@@ -74,7 +124,7 @@ def _why_stop(manifest: Manifest, history: History, spent: Spent) -> tuple[Reaso
     if hopeless := _hopeless(manifest, history):
         return "abort", hopeless
     reason, detail = converged(manifest, series_of(manifest, history))
-    if not reason and not history.unsubmitted and (used := budgets.exhausted(manifest.budget, spent)):
+    if not reason and not history.unsubmitted and (used := exhausted(manifest.budget, spent)):
         return "budget", used
     return reason, detail
 
@@ -85,23 +135,19 @@ def series_of(manifest: Manifest, history: History) -> list[float | None]:
     Of successive halving the top rungs alone are iterations: values of the others do not compare.
     """
     usable = {trial.number for trial in history.ranked(manifest)}
-    found: list[float | None] = []
-    for trials in history.iterations.values():
-        if any(trial.is_open for trial in trials):
-            continue
-        if manifest.resource and all(
-            t.params.get(manifest.resource) != manifest.strategy.params["max"] for t in trials
-        ):
-            continue
-        found.append(best_value(manifest, [trial for trial in trials if trial.number in usable]))
-    return found
+    ended = [trials for trials in history.iterations.values() if not any(trial.is_open for trial in trials)]
+    if resource := manifest.resource:
+        top = manifest.strategy.params["max"]
+        ended = [trials for trials in ended if any(trial.params.get(resource) == top for trial in trials)]
+    return [best_value(manifest, [trial for trial in trials if trial.number in usable]) for trials in ended]
 
 
 def best_value(manifest: Manifest, trials: Iterable[Trial]) -> float | None:
     """Return the best value of trials that all have one; None for no trial."""
     metric = manifest.metric()
-    losses = [metric.sign * trial.values[metric.name] for trial in trials] if metric else []
-    return metric.sign * min(losses) if metric and losses else None
+    if metric is None:
+        return None
+    return min((trial.values[metric.name] for trial in trials), key=lambda value: metric.sign * value, default=None)
 
 
 def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reason, str]:
@@ -109,23 +155,18 @@ def converged(manifest: Manifest, series: Sequence[float | None]) -> tuple[Reaso
     criteria = manifest.stop_criteria
     metric = manifest.metric() or Metric(name="the metric", direction="minimize")  # no value is known of none
     sign = float(metric.sign)
-    losses = [None if value is None else sign * value for value in series]
-    known = [loss for loss in losses if loss is not None]
-    if criteria.target is not None and known and min(known) <= sign * criteria.target:
-        return "target", f"{metric.name} {sign * min(known):.6g} reaches the target {criteria.target:g}"
+    losses = [math.inf if value is None else sign * value for value in series]
+    best = min(losses, default=math.inf)
+    if criteria.target is not None and best < math.inf and best <= sign * criteria.target:
+        return "target", f"{metric.name} {sign * best:.6g} reaches the target {criteria.target:g}"
     window, mode = criteria.plateau_window, criteria.plateau_mode
     if window and len(losses) >= window + (window if mode == "prior_window" else 1):
-        before = losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window]
-        old = [loss for loss in before if loss is not None]
-        new = [loss for loss in losses[-window:] if loss is not None]
-        if old and not (new and min(new) < min(old) - criteria.plateau_tolerance):
-            shown = f"{sign * min(new):.6g}" if new else "no value"
-            detail = (
-                f"the last {window} iterations did not improve {metric.name}: {shown}, before {sign * min(old):.6g}"
-            )
-            return "plateau", detail + (
-                f", tolerance {criteria.plateau_tolerance:g}" if criteria.plateau_tolerance else ""
-            )
+        old = min(losses[:-window] if mode == "all_time_best" else losses[-2 * window : -window])
+        new, tolerance = min(losses[-window:]), criteria.plateau_tolerance
+        if old < math.inf and not new < old - tolerance:
+            shown = f"{sign * new:.6g}" if new < math.inf else "no value"
+            detail = f"the last {window} iterations did not improve {metric.name}: {shown}, before {sign * old:.6g}"
+            return "plateau", detail + (f", tolerance {tolerance:g}" if tolerance else "")
     if criteria.max_iters and len(losses) >= criteria.max_iters:
         return "max_iters", f"{len(losses)} of {criteria.max_iters} iterations have ended"
     return "", ""
@@ -149,9 +190,7 @@ def _out_of_bounds(manifest: Manifest, history: History, condition: AbortIf) -> 
     best = history.best(manifest, condition.metric)
     if best is None:
         return f"no trial has a usable {condition.metric}"
-    value = best.values[condition.metric or ""]
-    if condition.above is not None and value > condition.above:
-        return f"the best {condition.metric} is {value:.6g}, above {condition.above:g},"
-    if condition.below is not None and value < condition.below:
-        return f"the best {condition.metric} is {value:.6g}, below {condition.below:g},"
-    return ""
+    value, above, below = best.values[condition.metric or ""], condition.above, condition.below
+    told = f"above {above:g}" if above is not None and value > above else ""
+    told = told or (f"below {below:g}" if below is not None and value < below else "")
+    return told and f"the best {condition.metric} is {value:.6g}, {told},"

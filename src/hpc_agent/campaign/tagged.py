@@ -27,11 +27,9 @@ def read_prior(repo: RepoLayout, campaign_id: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise JournalCorrupt(
-            f"{path} cannot be read: {error}",
-            remediation=f"Run 'rm {path}', then 'hpc-agent aggregate --run-id RUN' for each run of "
-            f"'hpc-agent list-in-flight --all-states --campaign-id {campaign_id}'.",
-        ) from error
+        runs = f"hpc-agent list-in-flight --all-states --campaign-id {campaign_id}"
+        remedy = f"Run 'rm {path}', then 'hpc-agent aggregate --run-id RUN' for each run of '{runs}'."
+        raise JournalCorrupt(f"{path} cannot be read: {error}", remediation=remedy) from error
 
 
 def keep_iteration(repo: RepoLayout, record: RunRecord, waves: list[dict[str, Any]]) -> None:
@@ -74,18 +72,15 @@ def history_of(runs: Sequence[RunRecord], iterations: list[dict[str, Any]]) -> t
     """
     tables = {one["run_id"]: one for one in iterations}
     records = {run.run_id: run for run in runs}
-    begun = {
-        **{one["run_id"]: one["submitted_at"] for one in iterations},
-        **{r.run_id: iso(r.started_at) for r in runs},
-    }
+    begun = {run_id: table["submitted_at"] for run_id, table in tables.items()}
+    begun.update((run.run_id, iso(run.started_at)) for run in runs)
     history, notes = History(), []
     for iteration, run_id in enumerate(sorted(begun, key=lambda one: (begun[one], one))):
         table, run = tables.get(run_id), records.get(run_id)
         trials: list[dict[str, Any]] = []
         if table:
-            for row in table["rows"]:
-                values = row["metrics"]
-                trials.append({"state": "complete", "params": row["params"], "values": values, "constraints": values})
+            rows = [(row["params"], row["metrics"]) for row in table["rows"]]
+            trials += [{"state": "complete", "params": at, "values": found, "constraints": found} for at, found in rows]
             trials += [{"state": "failed"}] * table.get("failed", 0)
         elif run and run.status in ("failed", "abandoned") and not run.last_status.get("complete"):
             trials += [{"state": "failed", "why": f"the run is {run.status}"}] * run.total_tasks

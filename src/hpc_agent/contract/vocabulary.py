@@ -1,6 +1,17 @@
-"""Words that several requests share."""
+"""Words, limits and descriptions that requests, results and documents share."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 # Two words for each end; ``hpc_agent.node.shared.metric_names.best_end`` reads them.
 Direction = Literal["auto", "min", "max", "minimize", "maximize"]
+Positive = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+
+
+def doc(description: str, **limits: Any) -> Meta:
+    """Return the description of a field with its limits (gt, ge, le, pattern, min_length, max_length)."""
+    return Meta(description=description, **limits)

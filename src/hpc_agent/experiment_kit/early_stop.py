@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from ..node.shared.files import read_json, write_json
-from ..node.shared.rungs import LAST_REPORT, STOPPED_AT, Rule, Rungs, rule_of
+from ..node.shared.files import from_document, read_json, write_json
+from ..node.shared.rungs import LAST_REPORT, STOPPED_AT, Rule, Rungs
 
 STOP_EXIT = 10  # of the command ``report``: the task is to end
 ANSWER_SEC = 600.0  # in which rank 0 has to answer
@@ -147,7 +147,7 @@ def _task(environ: Any) -> Optional[_Task]:
         return None
     attempt = int(environ.get("HPC_ATTEMPT") or 1)
     path = os.path.join(environ.get("HPC_RESULT_DIR") or ".", LAST_REPORT)
-    rule = rule_of(json.loads(environ["HPC_EARLY_STOP"]))
+    rule = from_document(Rule, json.loads(environ["HPC_EARLY_STOP"]))
     return _Task(rule, Rungs(folder, int(trial), attempt), attempt, path, _rank(environ))
 
 

@@ -32,18 +32,15 @@ def _read(path: str) -> Optional[str]:
 
 def _of_journal(lines: List[str]) -> List[Dict[str, Any]]:
     """Return the iterations of a campaign of hpc-campaign-driver, from its asks and tells."""
-    asks = {}  # type: Dict[int, Dict[str, Any]]
+    groups = {}  # type: Dict[int, List[Dict[str, Any]]]
     tells = {}  # type: Dict[int, Dict[str, Any]]
-    for line in lines:
-        event = json.loads(line)
+    for event in map(json.loads, lines):
         if event["event"] == "ask" and event["iteration"] >= 0:
-            asks[event["trial"]] = event
+            groups.setdefault(event["iteration"], []).append(event)
         elif event["event"] == "tell":
             tells.setdefault(event["trial"], event)
-    numbers = sorted({ask["iteration"] for ask in asks.values()})
-    groups = [[trial for trial in sorted(asks) if asks[trial]["iteration"] == number] for number in numbers]
-    ended = [group for group in groups if all(trial in tells for trial in group)]
-    return [_iteration([asks[trial] for trial in group], [tells[trial] for trial in group]) for group in ended]
+    whole = [groups[number] for number in sorted(groups) if all(ask["trial"] in tells for ask in groups[number])]
+    return [_iteration(asks, [tells[ask["trial"]] for ask in asks]) for asks in whole]
 
 
 def _iteration(asks: List[Dict[str, Any]], tells: List[Dict[str, Any]]) -> Dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from hpc_agent.campaign.journal import Ask, History, Trial
+from hpc_agent.campaign.journal import Ask, History, Trial, fold
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.space import fitting
 from hpc_agent.campaign.strategies.common import Point, Strategy
@@ -40,25 +40,25 @@ def library_of(manifest: Manifest) -> str:
     try:
         return f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
-        raise NeedsResolution(
-            f"the strategy {manifest.strategy.name} needs {name}, which is not installed here",
-            field="strategy.name",
-            remediation="Run: pip install 'hpc-agent[optuna]' (without it: grid, random, quasi_random, halving).",
-        ) from None
+        message = f"the strategy {manifest.strategy.name} needs {name}, which is not installed here"
+        remedy = "Run: pip install 'hpc-agent[optuna]' (without it: grid, random, quasi_random, halving)."
+        raise NeedsResolution(message, field="strategy.name", remediation=remedy) from None
 
 
 def other_libraries(manifest: Manifest, history: History) -> list[str]:
-    """Return a sentence for each other version that chose points of the journal: its asks may not replay here."""
-    here = library_of(manifest)
+    """Return a sentence for each other version that chose points of the journal, or that none is here to choose more."""
+    if manifest.is_own:
+        return []
+    try:
+        here = library_of(manifest)
+    except NeedsResolution as error:
+        return [f"{error.message}. {error.remediation}"]
     found: dict[str, list[int]] = {}
     for trial in history.trials:
-        if trial.library and trial.library != here:
+        if trial.library not in ("", here):
             found.setdefault(trial.library, []).append(trial.number)
-    return [
-        f"trials {trials[0]} to {trials[-1]} were chosen by {library}, and {here} is installed here: the next points may "
-        "differ from those that it would choose"
-        for library, trials in found.items()
-    ]
+    differ = f"and {here} is installed here: the next points may differ from those that it would choose"
+    return [f"trials {at[0]} to {at[-1]} were chosen by {library}, {differ}" for library, at in found.items()]
 
 
 def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
@@ -77,11 +77,12 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
         after.trials.append(Trial(number=len(after.trials), iteration=iteration, **facts))
 
     started = sum(trial.origin == "start" for trial in history.trials)
-    for params in (
-        [] if manifest.resource else manifest.start[started:][:count]
-    ):  # halving puts them into its first rung
+    starts = [] if manifest.resource else manifest.start[started:]  # halving puts them into its first rung
+    for params in starts[:count]:
         add(Point(params), "start")
-    for trial in _again(manifest, history)[: count - len(asks)]:
+    failed = not_tried_again(history) if manifest.failed_trials == "again" else []
+    once = [trial for trial in failed if not trial.origin.startswith("again:")]
+    for trial in once[: count - len(asks)]:
         add(Point(trial.params, trial.attrs), f"again:{trial.number}")
     if len(asks) < count:
         for point in strategy_of(manifest).propose(manifest, after):
@@ -91,10 +92,25 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
     return asks
 
 
-def _again(manifest: Manifest, history: History) -> list[Trial]:
-    """Return the failed trials that the manifest wants once more."""
-    if manifest.failed_trials != "again":
-        return []
-    tried = {trial.origin for trial in history.trials if trial.origin.startswith("again:")}
-    failed = [trial for trial in history.own if trial.state == "failed"]
-    return [t for t in failed if f"again:{t.number}" not in tried and not t.origin.startswith("again:")]
+def not_tried_again(history: History) -> list[Trial]:
+    """Return the failed trials of this campaign that were not asked once more."""
+    tried = {trial.origin for trial in history.trials}
+    return [trial for trial in history.own if trial.state == "failed" and f"again:{trial.number}" not in tried]
+
+
+def replay(manifest: Manifest, events: list[dict[str, Any]], first: int) -> tuple[int, list[dict[str, Any]]]:
+    """Return how many trials from number ``first`` on were asked again, and those that came out differently.
+
+    Each is asked from the lines before it. Trials of earlier campaigns are no asks of this one.
+    """
+    asked, different = 0, []
+    for number, event in enumerate(events):
+        if event["event"] != "ask" or event["trial"] < first or event["iteration"] < 0:
+            continue
+        line = msgspec.convert(event, Ask)
+        again = ask(manifest, fold(events[:number]), 1)
+        asked += 1
+        if not again or (again[0].params, again[0].origin) != (line.params, line.origin):
+            found = {"params": again[0].params, "origin": again[0].origin} if again else None
+            different.append({"trial": line.trial, "journal": line.params, "again": found})
+    return asked, different

@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.journal import History
+from hpc_agent.campaign.journal import History, ranked
 from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.space import params_at
-from hpc_agent.campaign.strategies.common import (
-    Point,
-    Result,
-    best_of,
-    coordinates_of,
-    fresh,
-    only_one_metric,
-    params_of,
-    results,
-    stream,
-)  # fmt: skip
+from hpc_agent.campaign.space import coordinates_of, params_at
+from hpc_agent.campaign.strategies.common import Point, Result, fresh, only_one_metric, params_of, results, stream
 from hpc_agent.errors import SpecInvalid
 
 if TYPE_CHECKING:
@@ -59,6 +49,8 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
 
 def _rebuilt(manifest: Manifest, history: History) -> tuple[CMA, int]:
     """Return the optimizer after every whole generation, and the number of the present one."""
+    import numpy as np
+
     ended: dict[int, list[Result]] = {}
     for one in results(manifest, history):
         ended.setdefault(int(one.trial.attrs.get("generation", -1)), []).append(one)
@@ -66,7 +58,8 @@ def _rebuilt(manifest: Manifest, history: History) -> tuple[CMA, int]:
     while len(ended.get(generation, [])) >= optimizer.population_size:
         population = sorted(ended[generation][: optimizer.population_size], key=lambda one: one.order)
         # only the order counts in CMA-ES: ranks put a constraint that is not met behind any value
-        optimizer.tell([(_array(manifest, one), float(rank)) for rank, one in enumerate(population)])
+        points = [np.array(coordinates_of(manifest.space, one.trial.params)) for one in population]
+        optimizer.tell([(point, float(rank)) for rank, point in enumerate(points)])
         generation += 1
         if optimizer.should_stop():
             restarts += 1
@@ -84,19 +77,13 @@ def _begin(manifest: Manifest, history: History, restarts: int) -> CMA:
 
     params = params_of(manifest, CmaParams)
     dimensions = len(manifest.space)
-    population = params.population or max(
-        4 + int(3 * np.log(dimensions)), manifest.batch if manifest.mode == "batch" else 0
-    )
+    batch = manifest.batch if manifest.mode == "batch" else 0
+    population = params.population or max(4 + int(3 * np.log(dimensions)), batch)
     generator = np.random.RandomState(stream("cma-restart", manifest.seed, restarts))
     middle = generator.uniform(0.2, 0.8, dimensions) if restarts else np.full(dimensions, 0.5)
     known = [trial for trial in history.trials if "generation" not in trial.attrs]
-    if not restarts and (best := best_of(manifest, known)) and (at := coordinates_of(manifest.space, best)):
+    best = [] if restarts else ranked(manifest, known)[:1]
+    if best and (at := coordinates_of(manifest.space, best[0].params)):
         middle = np.array(at)
     bounds = np.array([[0.0, 1.0]] * dimensions)
     return CMA(middle, params.sigma, bounds=bounds, population_size=population * 2**restarts, seed=0)
-
-
-def _array(manifest: Manifest, result: Result) -> Any:
-    import numpy as np
-
-    return np.array(coordinates_of(manifest.space, result.trial))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from hpc_agent.campaign.journal import History, Trial, feasible, violation
+from hpc_agent.campaign.journal import History, Trial, violation
 from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.space import Space, coordinate_of, every_value, key_of, points
+from hpc_agent.campaign.space import Space, every_value, key_of, points
 from hpc_agent.errors import SpecInvalid
 
 # A constraint that no trial may be further away from than this; JSON and numpy have no use for infinity there.
@@ -68,28 +68,10 @@ def fresh(space: Space, history: History, draw: Callable[[int], dict[str, Any]])
     if total is None:
         return draw(0)
     asked = {key_of({name: trial.params.get(name) for name in space}) for trial in history.trials}
-    for params in map(draw, range(min(100, 4 * total))):
-        if key_of(params) not in asked:
-            return params
-    return (
-        next((params for params in every_point(space) if key_of(params) not in asked), None)
-        if len(asked) < total
-        else None
-    )
-
-
-def every_point(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield the points of a finite space, the last parameter fastest."""
-    for values in itertools.product(*map(every_value, space.values())):
-        yield dict(zip(space, values, strict=True))
-
-
-def coordinates_of(space: Space, trial: Trial) -> list[float] | None:
-    """Return where a trial lies in the unit cube; None for one outside of the space."""
-    try:
-        return [coordinate_of(one, trial.params[name]) for name, one in space.items()]
-    except (KeyError, ValueError):
-        return None
+    drawn = map(draw, range(min(100, 4 * total)))
+    every = itertools.product(*map(every_value, space.values())) if len(asked) < total else ()
+    rest = (dict(zip(space, values, strict=True)) for values in every)
+    return next((params for params in itertools.chain(drawn, rest) if key_of(params) not in asked), None)
 
 
 class Result(NamedTuple):
@@ -113,8 +95,8 @@ def results(manifest: Manifest, history: History) -> list[Result]:
     found = []
     for number in sorted(history.tells) if manifest.mode == "batch" else history.tells:
         trial = history.trials[number]
-        losses = losses_of(manifest, trial)
-        if trial.state != "failed" and losses is not None:
+        if trial.state != "failed" and all(one.name in trial.values for one in manifest.metrics):
+            losses = [one.sign * trial.values[one.name] for one in manifest.metrics]
             far = [violation(one, trial.constraints.get(one.metric)) for one in manifest.constraints]
             found.append(Result(trial, losses, [min(one, FAR) for one in far]))
         elif trial.state == "failed" and manifest.failed_trials == "worst":
@@ -122,17 +104,3 @@ def results(manifest: Manifest, history: History) -> list[Result]:
     known = [one.losses for one in found if one.losses]
     worst = [max(column) for column in zip(*known, strict=True)]
     return [one if one.losses else one._replace(losses=worst) for one in found if one.losses or worst]
-
-
-def losses_of(manifest: Manifest, trial: Trial) -> list[float] | None:
-    """Return the values of a trial, to be minimized; None where a metric is missing."""
-    if any(one.name not in trial.values for one in manifest.metrics):
-        return None
-    return [one.sign * trial.values[one.name] for one in manifest.metrics]
-
-
-def best_of(manifest: Manifest, trials: Sequence[Trial]) -> Trial | None:
-    """Return the best complete trial by the first metric, inside the constraints."""
-    found = [trial for trial in trials if trial.state == "complete" and feasible(manifest, trial)]
-    scored = [(losses, trial.number, trial) for trial in found if (losses := losses_of(manifest, trial)) is not None]
-    return min(scored)[2] if scored else None

@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.journal import History, Trial
+from hpc_agent.campaign.journal import History, Trial, ranked
 from hpc_agent.campaign.manifest import Manifest, Parameter
 from hpc_agent.campaign.space import coordinate_of, every_value, key_of, params_at, size
-from hpc_agent.campaign.strategies.common import Point, best_of, params_of
+from hpc_agent.campaign.strategies.common import Point, params_of
 from hpc_agent.errors import SpecInvalid
 
 library = ""
@@ -41,10 +41,10 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
     begun = max((_round(trial) for trial in history.trials), default=0)
     for number in range(begun, rounds):
         earlier = [trial for trial in history.trials if _round(trial) < number]
-        centre = best_of(manifest, earlier) if number else None
-        if number and (centre is None or any(trial.is_open for trial in history.trials if _round(trial) < number)):
+        best = ranked(manifest, earlier)[:1] if number else [None]
+        if not best or any(trial.is_open for trial in earlier):
             return
-        for coordinates in itertools.product(*_axes(manifest, params.points, number, centre)):
+        for coordinates in itertools.product(*_axes(manifest, params.points, number, best[0])):
             point = params_at(manifest.space, coordinates)
             if key_of(point) not in asked:
                 asked.add(key_of(point))

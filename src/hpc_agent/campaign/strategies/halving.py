@@ -10,9 +10,8 @@ from msgspec import Meta
 
 from hpc_agent.campaign.journal import History, Trial
 from hpc_agent.campaign.manifest import Manifest
-from hpc_agent.campaign.space import params_at
 from hpc_agent.campaign.strategies.common import Point, fresh, only_one_metric, params_of, results
-from hpc_agent.campaign.strategies.simple import halton_point
+from hpc_agent.campaign.strategies.simple import halton_params
 from hpc_agent.errors import SpecInvalid
 
 library = ""
@@ -53,18 +52,16 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
     """Yield the trials of a rung; the next rung begins when they have ended, the next bracket after the top rung."""
     params = params_of(manifest, HalvingParams)
     rungs, sizes = params.rungs(), params.sizes()
-    bracket, rung = max((_place(trial) for trial in history.trials if _placed(trial)), default=(0, 0))
+    bracket, rung = max(filter(None, map(_place, history.trials)), default=(0, 0))
     while True:
-        mine = [trial for trial in history.trials if _placed(trial) and _place(trial) == (bracket, rung)]
-        place = {"bracket": bracket, "rung": rung}
-        originals = [trial for trial in mine if not trial.origin.startswith("again:")]
+        mine = [trial for trial in history.trials if _place(trial) == (bracket, rung)]
+        begun = sum(not trial.origin.startswith("again:") for trial in mine)
         chosen = _promoted(manifest, history, bracket, rung, sizes[rung]) if rung else None
-        wanted = sizes[rung] if chosen is None else len(chosen)
-        for number in range(len(originals), wanted):
+        for number in range(begun, sizes[rung] if chosen is None else len(chosen)):
             point = chosen[number] if chosen is not None else _new_point(manifest, history, bracket, number)
             if point is None:
                 return
-            yield Point({**point, params.resource: rungs[rung]}, place)
+            yield Point({**point, params.resource: rungs[rung]}, {"bracket": bracket, "rung": rung})
         if any(trial.is_open for trial in history.trials):
             return
         bracket, rung = (bracket, rung + 1) if rung + 1 < len(rungs) else (bracket + 1, 0)
@@ -72,29 +69,20 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
             bracket, rung = bracket + 1, 0  # every trial of the rung failed
 
 
-def _placed(trial: Trial) -> bool:
-    return "rung" in trial.attrs
-
-
-def _place(trial: Trial) -> tuple[int, int]:
-    return int(trial.attrs["bracket"]), int(trial.attrs["rung"])
+def _place(trial: Trial) -> tuple[int, int] | None:
+    """Return the bracket and the rung of a trial; None for one of an earlier campaign."""
+    return (int(trial.attrs["bracket"]), int(trial.attrs["rung"])) if "rung" in trial.attrs else None
 
 
 def _new_point(manifest: Manifest, history: History, bracket: int, number: int) -> dict[str, Any] | None:
     if bracket == 0 and number < len(manifest.start):
         return manifest.start[number]
-    index, dimensions = len(history.trials), len(manifest.space)
-    return fresh(
-        manifest.space,
-        history,
-        lambda again: params_at(manifest.space, halton_point(dimensions, index + 1000 * again, manifest.seed)),
-    )
+    return fresh(manifest.space, history, lambda again: halton_params(manifest, len(history.trials) + 1000 * again))
 
 
 def _promoted(manifest: Manifest, history: History, bracket: int, rung: int, count: int) -> list[dict[str, Any]]:
     """Return the points of the best trials of the rung below."""
-    below = [
-        one for one in results(manifest, history) if _placed(one.trial) and _place(one.trial) == (bracket, rung - 1)
-    ]
-    best = sorted((one for one in below if one.trial.state == "complete"), key=lambda one: one.order)[:count]
+    complete = [one for one in results(manifest, history) if one.trial.state == "complete"]
+    below = [one for one in complete if _place(one.trial) == (bracket, rung - 1)]
+    best = sorted(below, key=lambda one: one.order)[:count]
     return [{name: one.trial.params[name] for name in manifest.space} for one in best]

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -26,25 +27,19 @@ def check(manifest: Manifest) -> None:
 
 
 def propose(manifest: Manifest, history: History) -> Iterator[Point]:
-    dimensions, is_random = len(manifest.space), manifest.strategy.name == "random"
-    while True:
+    def draw(again: int) -> dict[str, Any]:
         index = len(history.trials)
+        if not again and manifest.strategy.name == "quasi_random":
+            return halton_params(manifest, index)
+        generator = random.Random(stream("random", manifest.seed, index, again))  # noqa: S311
+        return params_at(manifest.space, [generator.random() for _ in manifest.space])
 
-        def draw(again: int, index: int = index) -> dict[str, object]:
-            if again or is_random:
-                return params_at(manifest.space, random_point(dimensions, index, manifest.seed, again))
-            return params_at(manifest.space, halton_point(dimensions, index, manifest.seed))
-
-        params = fresh(manifest.space, history, draw)
-        if params is None:
-            return
+    while (params := fresh(manifest.space, history, draw)) is not None:
         yield Point(params)
 
 
-def random_point(dimensions: int, index: int, seed: int, again: int) -> list[float]:
-    """Return a uniform point of the unit cube, the same one for the same arguments."""
-    generator = random.Random(stream("random", seed, index, again))  # noqa: S311
-    return [generator.random() for _ in range(dimensions)]
+def halton_params(manifest: Manifest, index: int) -> dict[str, Any]:
+    return params_at(manifest.space, halton_point(len(manifest.space), index, manifest.seed))
 
 
 def halton_point(dimensions: int, index: int, seed: int) -> list[float]:
@@ -52,7 +47,7 @@ def halton_point(dimensions: int, index: int, seed: int) -> list[float]:
 
     Any first n points cover the cube more evenly than random ones (Owen, "A randomized Halton algorithm in R", 2017).
     """
-    return [_radical_inverse(index, base, seed) for base in primes(dimensions)]
+    return [_radical_inverse(index, base, seed) for base in _primes(dimensions)]
 
 
 def _radical_inverse(index: int, base: int, seed: int) -> float:
@@ -72,12 +67,6 @@ def _permutation(base: int, digit: int, seed: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def primes(count: int) -> list[int]:
-    """Return the first primes."""
-    found: list[int] = []
-    for number in itertools.count(2):
-        if len(found) == count:
-            break
-        if all(number % prime for prime in found):
-            found.append(number)
-    return found
+def _primes(count: int) -> list[int]:
+    numbers = (number for number in itertools.count(2) if all(number % factor for factor in range(2, number)))
+    return list(itertools.islice(numbers, count))

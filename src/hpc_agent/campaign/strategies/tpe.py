@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from hpc_agent.campaign.journal import History, Trial
 from hpc_agent.campaign.manifest import Manifest, Parameter
-from hpc_agent.campaign.space import fitting, high, low, params_at, size
+from hpc_agent.campaign.space import fitting, size
 from hpc_agent.campaign.strategies.common import Point, Result, fresh, params_of, results, stream
-from hpc_agent.campaign.strategies.simple import halton_point
+from hpc_agent.campaign.strategies.simple import halton_params
 
 if TYPE_CHECKING:
     import optuna
@@ -24,9 +24,8 @@ library = "optuna"
 class TpeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     startup: Annotated[int, Meta(ge=1)] = 10  # quasi-random trials before the model begins
     multivariate: bool | None = None  # one model of all parameters; by default for one metric
-    candidates: Annotated[int, Meta(ge=1)] | None = (
-        None  # points that the model compares; 12 for each parameter, 24 to 96
-    )
+    # points that the model compares; by default 12 for each parameter, 24 to 96
+    candidates: Annotated[int, Meta(ge=1)] | None = None
 
 
 def check(manifest: Manifest) -> None:
@@ -49,7 +48,7 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
     def draw(again: int) -> dict[str, Any]:
         number = len(history.trials)
         if len(counted) < params.startup:
-            return params_at(manifest.space, halton_point(len(manifest.space), number + 1000 * again, manifest.seed))
+            return halton_params(manifest, number + 1000 * again)
         study.sampler = optuna.samplers.TPESampler(
             seed=stream("tpe", manifest.seed, number, again),
             n_startup_trials=params.startup,
@@ -77,7 +76,7 @@ def _distribution(parameter: Parameter) -> Any:
 
     if parameter.type == "categorical":
         return optuna.distributions.CategoricalDistribution([json_name(value) for value in parameter.values])
-    first, last, step = low(parameter), high(parameter), parameter.step
+    (first, last), step = parameter.bounds, parameter.step
     if step:
         last = first + (every - 1) * step if (every := size(parameter)) else last
     if parameter.type == "int":

@@ -42,9 +42,8 @@ def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, A
     final = {COMPLETE, FAILED, LOST}
     if whole["lifecycle_state"] == "abandoned" and time.time() - status.cache["unknown_since"] > GIVEN_UP_SEC:
         final.add(UNKNOWN)
-    tasks = [task for task in range(status.total) if status.state[task] in final and task not in known]
-    tasks = [task for task in tasks if status.state[task] == COMPLETE or not _may_run_again(status, task)]
-    ends = {str(task): _end(status, task, metrics) for task in tasks}
+    new = [task for task in range(status.total) if status.state[task] in final and task not in known]
+    ends = {str(task): _end(status, task, metrics) for task in new if not _may_run_again(status, task)}
     return {
         "ended": {task: end for task, end in ends.items() if end},
         "counts": whole["counts"],
@@ -58,7 +57,8 @@ def _ends(status: RunStatus, known: Set[int], metrics: List[str]) -> Dict[str, A
 def _may_run_again(status: RunStatus, task: int) -> bool:
     """Return True for a failed task that may be in the queue again: nobody could ask, or accounting explains it later."""
     facts = status.records.failed.get(task)
-    return bool(status.stale or (status.unexplained and facts and facts.cause in REQUEUEABLE))
+    unclear = status.stale or (status.unexplained and facts and facts.cause in REQUEUEABLE)
+    return status.state[task] != COMPLETE and bool(unclear)
 
 
 def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str, Any]]:
@@ -69,12 +69,9 @@ def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str,
     end: Dict[str, Any] = {"cpus": int(resources.get("cpus") or 1)}
     if status.state[task] != COMPLETE:
         facts = status.records.failed.get(task)
-        cause, message = (
-            (facts.cause or facts.raw, facts.message) if facts else ("lost", "the task left no trace for an hour")
-        )
-        why = ": ".join(part for part in (cause, message) if part)[:MESSAGE_LIMIT]
-        seconds = facts.seconds if facts else None
-        return dict(end, state="failed", why=why, seconds=_seconds(record, seconds))
+        told = (facts.cause or facts.raw, facts.message) if facts else ("lost", "the task left no trace for an hour")
+        why = ": ".join(filter(None, told))[:MESSAGE_LIMIT]
+        return dict(end, state="failed", why=why, seconds=_seconds(record, facts.seconds if facts else None))
     if record is None:
         return None
     values = record.metrics or {}

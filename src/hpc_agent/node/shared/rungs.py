@@ -11,7 +11,7 @@ file there, so that a task sees what was there before its own value; what it doe
 
 import os
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .files import make_folder, remove_quietly
 from .run_folder import shard_of
@@ -110,8 +110,3 @@ def _value(name: str) -> Optional[Value]:
         trial, attempt, step, value = name.split("_")
         return Value(int(trial), int(attempt), int(step), float(value))
     return None
-
-
-def rule_of(document: Dict[str, Any]) -> Rule:
-    """Return the rule that HPC_EARLY_STOP has as JSON."""
-    return Rule(**{name: value for name, value in document.items() if name in Rule._fields})

@@ -6,22 +6,31 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hpc_agent.campaign.budget import Spent, exhausted, remaining
 from hpc_agent.campaign.journal import counts_of
 from hpc_agent.campaign.manifest import EarlierLimits, manifest_path, read_manifest, write_manifest
 from hpc_agent.campaign.step import exhaustion, is_exhausted
-from hpc_agent.campaign.stopping import Decision, Reason, Verdict, converged, decision, headline, series_of
+from hpc_agent.campaign.stopping import (
+    Decision,
+    Reason,
+    Spent,
+    Verdict,
+    converged,
+    decision,
+    exhausted,
+    remaining,
+    series_of,
+)
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.known_campaign import (
     CAMPAIGN_ERRORS,
+    CampaignScoped,
     KnownCampaign,
     Limits,
     known_campaign,
     limited,
     limits_of,
-    raise_command,
 )  # fmt: skip
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
@@ -47,25 +56,19 @@ def campaign_converged(request: Limits, world: World) -> CampaignConvergedResult
 
 
 def _converged(known: KnownCampaign) -> CampaignConvergedResult:
-    if not known.manifest.metrics:
-        criteria = known.manifest.stop_criteria
-        if criteria.target is not None or criteria.plateau_window:
-            raise SpecInvalid(
-                "target and plateau need the metric that they look at",
-                field="metric",
-                remediation=f"Run 'hpc-agent campaign-replay {known.manifest.campaign_id}' to see the metrics, then give "
-                "one with --metric.",
-            )
+    criteria, campaign_id = known.manifest.stop_criteria, known.manifest.campaign_id
+    if not known.manifest.metrics and (criteria.target is not None or criteria.plateau_window):
+        remedy = f"Run 'hpc-agent campaign-replay {campaign_id}' to see the metrics, then give one with --metric."
+        raise SpecInvalid("target and plateau need the metric that they look at", field="metric", remediation=remedy)
     series = series_of(known.manifest, known.history)
     reason, detail = converged(known.manifest, series)
-    best = known.history.best(known.manifest)
     return CampaignConvergedResult(
-        campaign_id=known.manifest.campaign_id,
+        campaign_id=campaign_id,
         converged=bool(reason),
         reason=reason,
         detail=detail,
         iterations=len(series),
-        best_metric=best.values[known.metric] if best and known.metric else None,
+        best_metric=known.best_value,
         metric=known.metric,
     )
 
@@ -89,10 +92,7 @@ class CampaignBudgetResult(Result):
 
 
 @primitive(
-    stage="campaign",
-    effects=[Effect.FILES],
-    errors=[*CAMPAIGN_ERRORS, PreconditionFailed],
-    positional="campaign_id",
+    stage="campaign", effects=[Effect.FILES], errors=[*CAMPAIGN_ERRORS, PreconditionFailed], positional="campaign_id"
 )
 def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBudgetResult:
     """Show what a campaign has used of its budget, and what is left; with ``save`` change its limits. Asks no cluster.
@@ -102,16 +102,14 @@ def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBud
     if request.save:
         _save(world, request)
     known = known_campaign(world, request)
-    answer = _budget(known)
-    return msgspec.structs.replace(answer, next_command=decide(known)[1]) if request.save else answer
+    return _budget(known, decide(known)[1] if request.save else "")
 
 
 def _save(world: World, request: CampaignBudgetRequest) -> None:
     """Write the limits of the request into the manifest. Raises SpecInvalid where it gives none, or they do not fit."""
     if not limits_of(request):
-        raise SpecInvalid(
-            "no limit is given that could be saved", field="save", remediation="Give one, such as --max-tasks 100."
-        )
+        remedy = "Give one, such as --max-tasks 100."
+        raise SpecInvalid("no limit is given that could be saved", field="save", remediation=remedy)
     repo = experiment_root(world.cwd, request.experiment_dir)
     read_manifest(repo, request.campaign_id)
     with locked(manifest_path(repo, request.campaign_id).with_suffix(".lock"), 10.0, "the limits of this campaign"):
@@ -123,16 +121,17 @@ def _save(world: World, request: CampaignBudgetRequest) -> None:
         write_manifest(repo, msgspec.structs.replace(changed, earlier_limits=[*manifest.earlier_limits, before]))
 
 
-def _budget(known: KnownCampaign) -> CampaignBudgetResult:
-    limits = msgspec.to_builtins(known.manifest.budget)
-    used = exhausted(known.manifest.budget, known.spent)
+def _budget(known: KnownCampaign, command: str = "") -> CampaignBudgetResult:
+    budget = known.manifest.budget
+    used = exhausted(budget, known.spent)
     return CampaignBudgetResult(
         campaign_id=known.manifest.campaign_id,
         spent=known.spent,
-        budget={name: limit for name, limit in limits.items() if limit is not None},
-        remaining=remaining(known.manifest.budget, known.spent),
+        budget={name: limit for name, limit in msgspec.structs.asdict(budget).items() if limit is not None},
+        remaining=remaining(budget, known.spent),
         exhausted=bool(used),
         reason=used,
+        next_command=command,
     )
 
 
@@ -158,15 +157,11 @@ def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
     known = known_campaign(world, request)
     found, command = decide(known)
     return CampaignAdvanceResult(
-        campaign_id=request.campaign_id,
-        decision=found.decision,
-        reason=found.reason,
-        detail=headline(found, known.history),
+        **known.standing(found),
         status={"iterations": len(known.history.iterations), **counts_of(known.history.own)},
         converged=_part(_converged(known)),
         budget=_part(_budget(known)),
         next_command=command,
-        raise_command=raise_command(known.repo, known.manifest, found, known.spent),
         notes=[*known.notes, *_only_here(known, request)],
     )
 
@@ -176,10 +171,13 @@ def _only_here(known: KnownCampaign, request: Limits) -> list[str]:
     given = limits_of(request)
     if known.manifest.is_own or not given:
         return []
-    save = CampaignBudgetRequest(
-        campaign_id=request.campaign_id, experiment_dir=request.experiment_dir, save=True, **given
-    )
-    return [f"the limits given here are of this answer only; for the driver: {command_line('campaign-budget', save)}"]
+    return [f"the limits given here are of this answer only; for the driver: {save_command(request, given)}"]
+
+
+def save_command(request: CampaignScoped, given: dict[str, Any]) -> str:
+    """Return the command that keeps these limits in the manifest."""
+    scope: dict[str, Any] = {"campaign_id": request.campaign_id, "experiment_dir": request.experiment_dir}
+    return command_line("campaign-budget", CampaignBudgetRequest(**scope, save=True, **given))
 
 
 def _part(result: Result) -> dict[str, Any]:

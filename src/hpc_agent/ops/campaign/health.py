@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Annotated, Any
 
@@ -52,8 +53,7 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
     trials = [trial for trial in known.history.trials if trial.run_id in names]
     samples = [one for run in runs for one in _samples(known, run)]
     rows = [row for one in samples for row in one.rows]
-    causes = _causes(known, names, rows)
-    cliff = _cliff(samples)
+    causes, cliff = _causes(known, names, rows), _cliff(samples)
     return CampaignHealthResult(
         campaign_id=request.campaign_id,
         n_runs=len(runs),
@@ -94,31 +94,24 @@ def _samples(known: KnownCampaign, run: RunRecord) -> list[RunSamples]:
 def _causes(known: KnownCampaign, names: set[str], rows: list[dict[str, Any]]) -> Counter[str]:
     """Count failed trials by cause, as the journal of the campaign has it, else as the measurements have it."""
     failed = [trial for trial in known.history.trials if trial.state == "failed" and trial.run_id in names]
-    told = Counter(trial.why for trial in failed if trial.why)
+    told = Counter(trial.why or "not known" for trial in failed)
     measured = Counter(str(row["class"]) for row in rows if "class" in row)
-    unknown = len(failed) - sum(told.values())
-    if unknown and not told:
-        return measured or Counter({"not known": unknown})
-    return told + Counter({"not known": unknown})
+    return measured if measured and told.keys() == {"not known"} else told
 
 
 def _cliff(samples: list[RunSamples]) -> dict[str, float]:
     close: dict[str, list[bool]] = {}
     for one in samples:
-        walltime = one.asked.get("walltime_sec")
-        for row in one.rows if walltime else ():
-            used = row.get("seconds", row.get("seconds_at_least"))
-            if used is not None:
-                close.setdefault(one.gpu_type or "cpu", []).append(used >= CLIFF * float(walltime or 0))
+        limit = CLIFF * float(one.asked.get("walltime_sec") or math.inf)
+        used = [row.get("seconds", row.get("seconds_at_least")) for row in one.rows if limit < math.inf]
+        if found := [seconds >= limit for seconds in used if seconds is not None]:
+            close.setdefault(one.gpu_type or "cpu", []).extend(found)
     return {kind: round(sum(found) / len(found), 4) for kind, found in close.items()}
 
 
 def _memory_shares(samples: list[RunSamples]) -> list[float]:
-    shares = []
-    for one in samples:
-        if asked := one.asked.get("mem_mb"):
-            shares += [row["max_rss_mb"] / float(asked) for row in one.rows if "max_rss_mb" in row]
-    return shares
+    rows = [(row, one.asked["mem_mb"]) for one in samples if one.asked.get("mem_mb") for row in one.rows]
+    return [row["max_rss_mb"] / float(asked) for row, asked in rows if "max_rss_mb" in row]
 
 
 def _quantiles(values: list[float]) -> dict[str, float] | None:
@@ -132,9 +125,8 @@ def _advice(trials: list[Trial], causes: Counter[str], cliff: dict[str, float]) 
     failed, ended = [t for t in trials if t.state == "failed"], sum(not t.is_open for t in trials)
     if len(failed) * 5 >= max(1, ended):
         cause = f", most of all: {causes.most_common(1)[0][0]}" if causes else ""
-        return (
-            f"{len(failed)} of {ended} ended trials failed{cause}; see hpc-agent failures --run-id {failed[-1].run_id}"
-        )
+        see = f"see hpc-agent failures --run-id {failed[-1].run_id}"
+        return f"{len(failed)} of {ended} ended trials failed{cause}; {see}"
     if any(rate > 0.1 for rate in cliff.values()):
         return "more than a tenth of the tasks come close to their walltime: ask for more with --walltime-sec"
     return ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.budget import LIMITS, Spent, reached, spent_of
-from hpc_agent.campaign.journal import CampaignJournal, History
+from hpc_agent.campaign.journal import CampaignJournal, History, counts_of
 from hpc_agent.campaign.manifest import (
     Budget,
     Manifest,
@@ -20,14 +19,14 @@ from hpc_agent.campaign.manifest import (
     manifest_path,
     no_direction,
     read_manifest,
+    told_direction,
 )  # fmt: skip
-from hpc_agent.campaign.stopping import Decision
+from hpc_agent.campaign.stopping import LIMITS, Decision, Spent, best_value, headline, reached, spent_of
 from hpc_agent.campaign.tagged import history_of, read_prior
 from hpc_agent.contract.primitive import Request
 from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import HpcError, JournalCorrupt, SchemaIncompat, SpecInvalid
 from hpc_agent.infra.transport import quote
-from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.run_request import Name
@@ -37,6 +36,7 @@ from hpc_agent.state.runs import read_run_sidecar
 from hpc_agent.world import World
 
 CAMPAIGN_ERRORS = (SpecInvalid, JournalCorrupt, SchemaIncompat)
+NotNegative = Annotated[float, Meta(ge=0)]
 UNSET = "the manifest's by default"
 
 
@@ -55,9 +55,7 @@ class Limits(CampaignScoped):
     target: Annotated[float | None, doc(f"value that ends the campaign; {UNSET}")] = None
     direction: Annotated[Direction | None, doc(f"of the metric; {UNSET}, else as the name says")] = None
     plateau_window: Annotated[Positive | None, doc(f"iterations without a better value; {UNSET}")] = None
-    plateau_tolerance: Annotated[
-        Annotated[float, Meta(ge=0)] | None, doc(f"a smaller improvement is none; {UNSET}")
-    ] = None
+    plateau_tolerance: Annotated[NotNegative | None, doc(f"a smaller improvement is none; {UNSET}")] = None
     plateau_mode: Annotated[Literal["all_time_best", "prior_window"] | None, doc(UNSET)] = None
     max_tasks: Annotated[Positive | None, doc(f"trials asked; {UNSET}")] = None
     max_jobs: Annotated[Positive | None, doc(f"arrays submitted; {UNSET}")] = None
@@ -74,14 +72,14 @@ class KnownCampaign:
     manifest: Manifest
     history: History
     spent: Spent
-    records: list[RunRecord]
-    notes: list[str]
-    submit: str  # command that submits the next iteration where tasks.py asks
+    records: list[RunRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    submit: str = ""  # command that submits the next iteration where tasks.py asks
 
     @property
     def driver(self) -> str:
         """Return the command that does the next steps."""
-        return driver_command(self.repo, self.manifest.campaign_id)
+        return campaign_command(self.repo, self.manifest.campaign_id)
 
     @property
     def metric(self) -> str | None:
@@ -89,14 +87,44 @@ class KnownCampaign:
         found = self.manifest.metric()
         return found.name if found else None
 
+    @property
+    def best_value(self) -> float | None:
+        return best_value(self.manifest, self.history.ranked(self.manifest))
 
-def driver_command(repo: RepoLayout, campaign_id: str) -> str:
-    """Return the command that goes on with a campaign from any folder."""
-    return quote(_command("driver", repo, campaign_id))
+    def standing(self, found: Decision) -> dict[str, Any]:
+        """Return what every answer tells of a decision."""
+        return {
+            "campaign_id": self.manifest.campaign_id,
+            "decision": found.decision,
+            "reason": found.reason,
+            "detail": headline(found, self.history),
+            "raise_command": self._raise_command(found.reason),
+        }
+
+    def trials(self) -> dict[str, Any]:
+        """Return what answers tell of the trials."""
+        best = self.history.best(self.manifest)
+        own, earlier = self.history.own, self.history.earlier
+        return {"trials": counts_of(own), "earlier_trials": len(earlier), "best": best.short() if best else None}
+
+    def _raise_command(self, reason: str) -> str:
+        """Return the command that doubles the limit at which the campaign has stopped; empty where none did."""
+        budget, criteria = self.manifest.budget, self.manifest.stop_criteria
+        name = {"budget": reached(budget, self.spent), "plateau": "plateau_window", "max_iters": "max_iters"}.get(
+            reason
+        )
+        if name is None or not manifest_path(self.repo, self.manifest.campaign_id).exists():
+            return ""
+        limits = budget if reason == "budget" else criteria
+        limit = max(getattr(limits, name), getattr(self.spent, LIMITS.get(name, ""), 0))
+        flag = f"--{name.replace('_', '-')}"
+        return campaign_command(self.repo, self.manifest.campaign_id, "budget", flag, str(2 * limit), "--save")
 
 
-def _command(verb: str, repo: RepoLayout, campaign_id: str) -> list[str]:
-    return ["hpc-agent", f"campaign-{verb}", "--experiment-dir", str(repo.root), "--campaign-id", campaign_id]
+def campaign_command(repo: RepoLayout, campaign_id: str, verb: str = "driver", *more: str) -> str:
+    """Return a command about a campaign that works in any folder; by default the one that does the next steps."""
+    scope = ["--experiment-dir", str(repo.root), "--campaign-id", campaign_id]
+    return quote(["hpc-agent", f"campaign-{verb}", *scope, *more])
 
 
 def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] | None = None) -> KnownCampaign:
@@ -105,55 +133,38 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
     ``runs`` are those of the repo, where the caller has read them.
     """
     repo, journal = journal_of(world, request.experiment_dir)
+    campaign_id = request.campaign_id
     runs, notes = (journal.all()) if runs is None else (runs, [])
-    mine = sorted((run for run in runs if run.campaign_id == request.campaign_id), key=lambda run: run.started_at)
-    tables = read_prior(repo, request.campaign_id)
-    if manifest_path(repo, request.campaign_id).exists() or not (mine or tables):
-        manifest = read_manifest(repo, request.campaign_id)
+    mine = sorted((run for run in runs if run.campaign_id == campaign_id), key=lambda run: run.started_at)
+    tables = read_prior(repo, campaign_id)
+    if manifest_path(repo, campaign_id).exists() or not (mine or tables):
+        manifest = read_manifest(repo, campaign_id)
     else:
-        manifest = Manifest(campaign_id=request.campaign_id, strategy=Strategy(name="own"))
+        manifest = Manifest(campaign_id=campaign_id, strategy=Strategy(name="own"))
     if manifest.is_own:
         history, told = history_of(mine, tables)
         spent = _spent_of_runs(repo, mine, tables, world.now())
         manifest, missing = _with_metrics(repo, manifest, request, history)
         notes = [*told, *missing, *notes]
     else:
-        history = CampaignJournal(world, repo, request.campaign_id).history()
+        history = CampaignJournal(world, repo, campaign_id).history()
         spent = spent_of(history, world.now())
-    again = (journal.submit_command(mine[-1].run_id) if mine else None) or (
-        f"hpc-agent resolve-submit-inputs --campaign-id {request.campaign_id}"
-    )
-    return KnownCampaign(repo, limited(manifest, request), history, spent, mine, notes, again)
-
-
-def raise_command(repo: RepoLayout, manifest: Manifest, found: Decision, spent: Spent) -> str:
-    """Return the command that doubles the limit at which a campaign has stopped; empty where none did."""
-    criteria = {"plateau": "plateau_window", "max_iters": "max_iters"}
-    name = reached(manifest.budget, spent) if found.reason == "budget" else criteria.get(found.reason)
-    if name is None or not manifest_path(repo, manifest.campaign_id).exists():
-        return ""
-    if found.reason == "budget":
-        limit = max(getattr(manifest.budget, name), getattr(spent, LIMITS[name]))
-    else:
-        limit = getattr(manifest.stop_criteria, name)
-    flag = f"--{name.replace('_', '-')}"
-    return quote([*_command("budget", repo, manifest.campaign_id), flag, str(2 * limit), "--save"])
+    again = journal.submit_command(mine[-1].run_id) if mine else None
+    submit = again or f"hpc-agent resolve-submit-inputs --campaign-id {campaign_id}"
+    return KnownCampaign(repo, limited(manifest, request), history, spent, mine, notes, submit)
 
 
 def limited(manifest: Manifest, request: CampaignScoped) -> Manifest:
     """Return the manifest with the limits of the request over its own. Raises SpecInvalid where they do not fit."""
-    if not (given := limits_of(request)):
-        return manifest
-    parts: dict[str, Any] = {}
-    for name, kind in (("stop_criteria", StopCriteria), ("budget", Budget)):
-        mine = {field: value for field, value in given.items() if field in kind.__struct_fields__}
-        parts[name] = msgspec.structs.replace(getattr(manifest, name), **mine)
-    return check_manifest(msgspec.structs.replace(manifest, **parts))
+    given, parts = limits_of(request), {"stop_criteria": manifest.stop_criteria, "budget": manifest.budget}
+    for name, mine in parts.items():
+        parts[name] = msgspec.structs.replace(mine, **{key: given[key] for key in given if hasattr(mine, key)})
+    return check_manifest(msgspec.structs.replace(manifest, **parts)) if given else manifest
 
 
 def limits_of(request: CampaignScoped) -> dict[str, Any]:
     """Return the limits that a request gives."""
-    names = set(Limits.__struct_fields__) - set(CampaignScoped.__struct_fields__)
+    names = (*StopCriteria.__struct_fields__, *Budget.__struct_fields__)
     given = {name: getattr(request, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -173,34 +184,32 @@ def _with_metrics(
     if named and found and named not in found:
         raise SpecInvalid(f"no iteration has a metric {named!r}; there are {', '.join(found)}", field="metric")
     name = named or (found[0] if len(found) == 1 else None)
-    end = best_end(given.get("direction") or criteria.direction, name)
-    if name and end:
-        metric = Metric(name=name, direction=LONG_WORDS[end])  # type: ignore[arg-type]
-        return msgspec.structs.replace(manifest, metrics=[metric]), []
+    if name and (told := told_direction(name, given.get("direction") or criteria.direction)):
+        return msgspec.structs.replace(manifest, metrics=[Metric(name=name, direction=told)]), []
     if "metric" in given and name:
         raise no_direction(name, "direction", "--direction maximize")
+    if not found:
+        return manifest, []
     why = f"{name} may be minimized or maximized" if name else f"there are several metrics ({', '.join(found)})"
     verb, save = (
         ("campaign-budget", " --save") if manifest_path(repo, manifest.campaign_id).exists() else ("campaign-init", "")
     )
     command = f"hpc-agent {verb} {manifest.campaign_id} --metric {quote([name or found[0]])} --direction maximize{save}"
-    return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"] if found else []
+    return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"]
 
 
 def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:
     """Return the use of tagged runs: jobs from the journal, tasks and time from their tables, also of other machines."""
     known = {table["run_id"] for table in tables}
-    tasks = sum(row["count"] for table in tables for row in table["rows"]) + sum(table["failed"] for table in tables)
-    waiting = [run for run in runs if run.run_id not in known]
-    seconds = [(float(table["task_seconds"]), int(table["cpus"])) for table in tables]
-    jobs = sum(len(run.job_ids) - _has_canary(repo, run.run_id) for run in runs)
+    ended = sum(table["failed"] + sum(row["count"] for row in table["rows"]) for table in tables)
+    waiting = sum(run.total_tasks for run in runs if run.run_id not in known)
     return Spent(
-        tasks=tasks + sum(run.total_tasks for run in waiting),
-        jobs=max(0, jobs),
-        core_hours=round(sum(took * cpus for took, cpus in seconds) / 3600, 6),
-        walltime_sec=round(sum(took for took, _ in seconds), 3),
+        tasks=ended + waiting,
+        jobs=max(0, sum(len(run.job_ids) - _has_canary(repo, run.run_id) for run in runs)),
+        core_hours=round(sum(table["task_seconds"] * table["cpus"] for table in tables) / 3600, 6),
+        walltime_sec=round(sum(table["task_seconds"] for table in tables), 3),
         elapsed_sec=round(now - runs[0].started_at, 3) if runs else 0.0,
-        open_tasks=sum(run.total_tasks for run in waiting),
+        open_tasks=waiting,
     )
 
 

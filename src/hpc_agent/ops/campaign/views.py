@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from hpc_agent.campaign.budget import Spent, remaining
-from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of
-from hpc_agent.campaign.replay import replay
-from hpc_agent.campaign.stopping import Reason, Verdict, best_value, decision, headline
-from hpc_agent.campaign.strategies import other_libraries
-from hpc_agent.campaign.strategies.common import best_of
+from hpc_agent.campaign.journal import SEEDED, CampaignJournal, Trial, counts_of, ranked
+from hpc_agent.campaign.stopping import Reason, Spent, Verdict, best_value, decision, remaining
+from hpc_agent.campaign.strategies import other_libraries, replay
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, NeedsResolution, SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.decisions import decide
-from hpc_agent.ops.campaign.known_campaign import (
-    CAMPAIGN_ERRORS,
-    CampaignScoped,
-    KnownCampaign,
-    known_campaign,
-    raise_command,
-)  # fmt: skip
+from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, KnownCampaign, known_campaign
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.world import World
@@ -61,21 +52,15 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
     known = known_campaign(world, request)
     manifest, history = known.manifest, known.history
     verdict, command = decide(known)
-    best = history.best(manifest)
     front = history.pareto_front(manifest) if len(manifest.metrics) > 1 else []
     rows = _iterations(known)
     recent = [trial for row in rows[-SHOWN:] for trial in history.iterations[row["iteration"]]]
     return CampaignStatusResult(
-        campaign_id=request.campaign_id,
+        **known.standing(verdict),
+        **known.trials(),
         goal=manifest.goal,
         strategy=manifest.strategy.name,
-        decision=verdict.decision,
-        reason=verdict.reason,
-        detail=headline(verdict, history),
         iterations=len(rows),
-        trials=counts_of(history.own),
-        earlier_trials=len(history.earlier),
-        best=best.short() if best else None,
         pareto_front=[trial.short() for trial in front[:SHOWN]],
         pareto_count=len(front),
         in_flight=list(history.open_runs),
@@ -85,25 +70,16 @@ def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResu
         run_ids=list(dict.fromkeys(trial.run_id for trial in recent if trial.run_id)),
         truncated=len(rows) > SHOWN or len(front) > SHOWN,
         next_command=command,
-        raise_command=raise_command(known.repo, manifest, verdict, known.spent),
-        notes=[*known.notes, *_libraries(known), *_earlier_best(known, best)],
+        notes=[*known.notes, *other_libraries(manifest, history), *_earlier_best(known)],
     )
 
 
-def _earlier_best(known: KnownCampaign, best: Trial | None) -> list[str]:
+def _earlier_best(known: KnownCampaign) -> list[str]:
     """Return a sentence about a trial of an earlier campaign that is better than any of this one; of one metric alone."""
-    found = best_of(known.manifest, known.history.earlier) if len(known.manifest.metrics) == 1 else None
-    if found is None or (best and best_of(known.manifest, [best, found]) is best):
-        return []
-    return [f"a trial of an earlier campaign is better: {found.origin.removeprefix(SEEDED)} with {found.values}"]
-
-
-def _libraries(known: KnownCampaign) -> list[str]:
-    """Return what to know of the library that chooses the points: another version, or none here."""
-    try:
-        return [] if known.manifest.is_own else other_libraries(known.manifest, known.history)
-    except NeedsResolution as error:
-        return [f"{error.message}. {error.remediation}"]
+    best = known.history.ranked(known.manifest)[:1]
+    found = ranked(known.manifest, [*best, *known.history.earlier])[:1] if len(known.manifest.metrics) == 1 else best
+    told = "a trial of an earlier campaign is better"
+    return [f"{told}: {one.origin.removeprefix(SEEDED)} with {one.values}" for one in found if one not in best]
 
 
 def _iterations(known: KnownCampaign) -> list[dict[str, Any]]:
@@ -124,7 +100,7 @@ class CampaignListRequest(Request):
 class CampaignListResult(Result):
     campaigns: Annotated[
         list[dict[str, Any]],
-        doc("campaign_id, goal, strategy, iterations, states of trials, best value, stopped (reason), by name"),
+        doc("campaign_id, goal, strategy, iterations, states of trials, best value, stop_reason, by name"),
     ]
 
 
@@ -142,17 +118,16 @@ def campaign_list(request: CampaignListRequest, world: World) -> CampaignListRes
         except HpcError as error:
             errors.append(PartialError(code=error.error_code, detail=error.message))
             continue
-        best = known.history.best(known.manifest)
-        row: dict[str, Any] = {
+        manifest, history, best = known.manifest, known.history, known.best_value
+        row = {
             "campaign_id": name,
-            "goal": known.manifest.goal,
-            "strategy": known.manifest.strategy.name,
+            "goal": manifest.goal,
+            "strategy": manifest.strategy.name,
+            "iterations": len(history.iterations),
+            **counts_of(history.own),
+            "best": {known.metric: best} if best is not None else "",
+            "stop_reason": decision(manifest, history, known.spent).reason,
         }
-        row |= {"iterations": len(known.history.iterations), **counts_of(known.history.own)}
-        row |= {"best": {known.metric: best.values[known.metric]}} if best and known.metric else {}
-        row |= (
-            {"stopped": found.reason} if (found := decision(known.manifest, known.history, known.spent)).stops else {}
-        )
         rows.append({key: value for key, value in row.items() if value != ""})
     return CampaignListResult(campaigns=rows, partial_errors=errors)
 
@@ -184,19 +159,16 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
     iterations = known.history.iterations
     numbers = list(iterations)[-request.last_n :]
     trials = [trial for number in numbers for trial in iterations[number]]
-    if request.verify and known.manifest.is_own:
-        raise SpecInvalid(
-            "tasks.py chose the trials of this campaign: there is no strategy to ask again", field="verify"
-        )
     asked: int | None = None
-    different: list[dict[str, Any]] | None = None
+    different: list[dict[str, Any]] = []
+    if request.verify and known.manifest.is_own:
+        message = "tasks.py chose the trials of this campaign: there is no strategy to ask again"
+        raise SpecInvalid(message, field="verify")
     if request.verify and trials:
         events = CampaignJournal(world, known.repo, request.campaign_id).events()
-        asked, found = replay(known.manifest, events, trials[0].number)
-        different = found[:SHOWN]
-    params, metrics = (
-        list(dict.fromkeys(name for trial in trials for name in getattr(trial, part))) for part in ("params", "values")
-    )
+        asked, different = replay(known.manifest, events, trials[0].number)
+    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.values))
     first = trials[-REPLAYED:][0].number if trials else 0
     return CampaignReplayResult(
         campaign_id=request.campaign_id,
@@ -206,8 +178,8 @@ def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignRep
         columns=["trial", *params, *metrics, "state"],
         truncated=len(trials) > REPLAYED,
         verified=asked,
-        different=different,
-        notes=[*known.notes, *_libraries(known)],
+        different=None if asked is None else different[:SHOWN],
+        notes=[*known.notes, *other_libraries(known.manifest, known.history)],
     )
 
 
@@ -215,23 +187,17 @@ def _replayed(number: int, trials: list[Trial], params: list[str], metrics: list
     """Return an iteration; rows for its trials from number ``first`` on."""
     complete = [trial for trial in trials if trial.state == "complete"]
     values = {name: [trial.values[name] for trial in complete if name in trial.values] for name in metrics}
+    rows = []
+    for trial in trials:
+        measured = [trial.params.get(name) for name in params] + [trial.values.get(name) for name in metrics]
+        rows.append([trial.number, *map(_short, measured), trial.state, *filter(None, [trial.why])])
     return {
         "iteration": number,
         "run_id": trials[0].run_id,
         "submitted_at": iso(trials[0].asked_at),
         "status": "in_flight" if any(trial.is_open for trial in trials) else "complete" if complete else "failed",
         "metrics": {name: _short(sum(found) / len(found)) for name, found in values.items() if found},
-        "trials": [
-            [
-                t.number,
-                *(_short(t.params.get(name)) for name in params),
-                *(_short(t.values.get(name)) for name in metrics),
-                t.state,
-                *([t.why] if t.why else []),
-            ]
-            for t in trials
-            if t.number >= first
-        ],
+        "trials": [row for row in rows if row[0] >= first],
     }
 
 

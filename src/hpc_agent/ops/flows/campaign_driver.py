@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-from collections.abc import Iterator
 from typing import Annotated
 
 from hpc_agent import errors
@@ -18,10 +16,8 @@ from hpc_agent.ops.monitor.monitor_flow import PollInterval
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.outage import REPEATED
 from hpc_agent.ops.submit.submit import SUBMIT_ERRORS
-from hpc_agent.state.repo_files import RepoLayout, experiment_root
+from hpc_agent.state.repo_files import RepoLayout, experiment_root, locked
 from hpc_agent.world import World
-
-AT_WORK = "at_work"
 
 
 class CampaignDriverRequest(CampaignScoped):
@@ -56,14 +52,17 @@ def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDri
     manifest = read_manifest(repo, request.campaign_id)
     if request.dry_run:
         return _dry_run(_driver_of(world, repo, manifest), request)
-    with _lock(repo, manifest) as is_mine:
-        if not is_mine:
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = campaign_folder(repo, manifest.campaign_id) / "driver.lock"
+            stack.enter_context(locked(lock, 0.0, "this campaign"))
+        except errors.PreconditionFailed:
             detail = "another driver is at work on this campaign"
-            return CampaignDriverResult(campaign_id=manifest.campaign_id, decision=AT_WORK, detail=detail)
+            return CampaignDriverResult(campaign_id=manifest.campaign_id, decision="at_work", detail=detail)
         driver = _driver_of(world, repo, manifest)
         driver.auto_resubmit = request.auto_resubmit
         if request.retry_failed:
-            driver.retry_failed()
+            driver.ask(driver.failed_again())
         return _loop(driver, request) if request.loop else driver.answer(driver.tick(), 1)
 
 
@@ -81,26 +80,13 @@ def _dry_run(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverRe
     again = driver.failed_again() if request.retry_failed else []
     if again:
         answer.decision, answer.detail = "continue", f"next: ask {len(again)} failed trials again, and submit them"
-    elif driver.history.open_runs:
-        answer.detail = f"next: one look at {len(driver.history.open_runs)} open runs"
+    elif open_runs := driver.history.open_runs:
+        answer.detail = f"next: one look at {len(open_runs)} open runs"
     elif isinstance(step, AskNow):
-        answer.decision, answer.detail = "continue", f"next: ask and submit {len(step.asks)} trials"
+        answer.detail = f"next: ask and submit {len(step.asks)} trials"
     elif isinstance(step, Submit):
-        answer.decision, answer.detail = "continue", f"next: submit {len(step.trials)} trials that were asked"
+        answer.detail = f"next: submit {len(step.trials)} trials that were asked"
     return answer
-
-
-@contextlib.contextmanager
-def _lock(repo: RepoLayout, manifest: Manifest) -> Iterator[bool]:
-    """Yield True for the one driver that has the campaign. The lock ends with its process."""
-    path = campaign_folder(repo, manifest.campaign_id) / "driver.lock"
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def _loop(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResult:

@@ -13,7 +13,7 @@ from hpc_agent.contract.primitive import PartialError
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound, SpecInvalid
 from hpc_agent.infra.remote import root_of
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
-from hpc_agent.ops.campaign.known_campaign import driver_command
+from hpc_agent.ops.campaign.known_campaign import campaign_command
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run, node_of, node_of_record
 from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials
@@ -36,11 +36,6 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     cpus: int = 1
     why: str = ""  # of a failed task
-
-    @property
-    def stopped_at(self) -> int | None:
-        """Return the step at which the task ended itself."""
-        return int(self.metrics["stopped_at"]) if self.state == "stopped" else None
 
 
 class RunLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,13 +77,13 @@ class CampaignRuns:
             return msgspec.convert(document, SubmitRequest)
         except msgspec.ValidationError as error:
             path = manifest_path(self.repo, name)
-            remedy = f"Correct 'submit' in {path}, then run: {driver_command(self.repo, name)}"
+            remedy = f"Correct 'submit' in {path}, then run: {campaign_command(self.repo, name)}"
             raise SpecInvalid(f"'submit' of the manifest: {error}", field="submit", remediation=remedy) from error
 
     def submit(self, step: Submit) -> Submitted:
         """Submit trials as one run, exactly once: one SSH command where the code is on the cluster already."""
         rule = msgspec.to_builtins(self.manifest.early_stop)
-        trials = Trials(step.iteration, step.trials, rule, driver_command(self.repo, self.manifest.campaign_id))
+        trials = Trials(step.iteration, step.trials, rule, campaign_command(self.repo, self.manifest.campaign_id))
         sent = submit_run(self.request(step.tasks, step.iteration), self.world, trials)
         jobs = int(sent.plan.get("arrays") or 1)
         return Submitted(iteration=step.iteration, run_id=sent.run_id, trials=step.trials, jobs=jobs)
@@ -110,8 +105,7 @@ class CampaignRuns:
                 known_run(self.world, RunScoped(run_id=record.run_id, experiment_dir=str(self.repo.root)))
             except PreconditionFailed:  # it has no job
                 continue
-            iteration = history.trials[sidecar.trials[0]].iteration
-            jobs = int(sidecar.plan.get("arrays") or 1)
+            iteration, jobs = history.trials[sidecar.trials[0]].iteration, int(sidecar.plan.get("arrays") or 1)
             found.append(Submitted(iteration=iteration, run_id=record.run_id, trials=sidecar.trials, jobs=jobs))
         return found
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from hpc_agent.campaign.budget import Spent, spent_of
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Tell, apply, counts_of
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Submitted, Tell, apply
 from hpc_agent.campaign.manifest import Manifest, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import Decision, headline
+from hpc_agent.campaign.stopping import Decision, spent_of
+from hpc_agent.campaign.strategies import not_tried_again
 from hpc_agent.contract.primitive import PartialError, Result
-from hpc_agent.ops.campaign.known_campaign import raise_command
+from hpc_agent.ops.campaign.known_campaign import KnownCampaign
 from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout
@@ -58,25 +58,21 @@ class Driver:
     def next(self) -> Step:
         return next_step(self.manifest, self.history, self.world.now())
 
-    def spent(self) -> Spent:
-        return spent_of(self.history, self.world.now())
+    def known(self) -> KnownCampaign:
+        return KnownCampaign(self.repo, self.manifest, self.history, spent_of(self.history, self.world.now()))
 
     def tick(self) -> Step:
         """Tell what has ended, then do next steps until the campaign waits or stops. Return the last step."""
         self.manifest = read_manifest(self.repo, self.manifest.campaign_id)  # its limits may have changed
         for line in self.runs.begun(self.history):
-            self._write([line])
-            self.submitted.append(line.run_id)
+            self._submitted(line)
         self._look()
         while True:
             step = self.next()
             if isinstance(step, AskNow):
-                self._write(step.asks)
-                self.asked += len(step.asks)
+                self.ask(step.asks)
             elif isinstance(step, Submit):
-                line = self.runs.submit(step)
-                self._write([line])
-                self.submitted.append(line.run_id)
+                self._submitted(self.runs.submit(step))
             else:
                 if isinstance(step, Stop) and step.is_new(self.history):
                     self._write([step.line])
@@ -85,6 +81,14 @@ class Driver:
     def _write(self, lines: Sequence[Line]) -> None:
         for line in lines:
             apply(self.history, line, self.journal.append(line))
+
+    def ask(self, asks: list[Ask]) -> None:
+        self._write(asks)
+        self.asked += len(asks)
+
+    def _submitted(self, line: Submitted) -> None:
+        self._write([line])
+        self.submitted.append(line.run_id)
 
     def _look(self) -> None:
         """Write the ends of trials in the order of their numbers, and submit arrays that were kept back."""
@@ -107,8 +111,8 @@ class Driver:
     def _tells(self, run_id: str, seen: RunLook) -> Iterator[Tell]:
         trials = self.history.runs[run_id]
         for task, end in seen.ended.items():
-            state = "failed" if end.state == "failed" else "complete"
-            trial, step = self.history.trials[trials[task]], end.stopped_at
+            step = int(end.metrics["stopped_at"]) if end.state == "stopped" else None
+            state, trial = "failed" if end.state == "failed" else "complete", self.history.trials[trials[task]]
             facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step, "why": end.why}
             yield tell_of(self.manifest, trial, state, end.metrics, **facts)
         nothing_comes = seen.code == "run_not_found" or (seen.held and not seen.counts.get("running"))
@@ -123,57 +127,38 @@ class Driver:
             self.runs.go_on(run_id, release_canary=True)
         elif canary.state == "failed":
             self.person_first = f"hpc-agent verify-canary --run-id {run_id}"
-            remedy = f"read '{self.person_first}', correct the cause, then run 'hpc-agent mark-run-terminal --run-id "
-            remedy += (
-                f"{run_id}' and 'hpc-agent campaign-driver --retry-failed --campaign-id {self.manifest.campaign_id}'"
-            )
+            given_up = f"hpc-agent mark-run-terminal --run-id {run_id}"
+            again = f"hpc-agent campaign-driver --retry-failed --campaign-id {self.manifest.campaign_id}"
+            remedy = f"read '{self.person_first}', correct the cause, then run '{given_up}' and '{again}'"
             self.problems.append(PartialError("canary_failed", f"the canary of {run_id}: {canary.why}; {remedy}"))
-
-    def retry_failed(self) -> None:
-        """Ask every failed trial of this campaign once more."""
-        lines = self.failed_again()
-        self._write(lines)
-        self.asked += len(lines)
 
     def failed_again(self) -> list[Ask]:
         """Return an ask for each failed trial of this campaign that was not asked again yet."""
-        tried = {trial.origin for trial in self.history.trials}
-        failed = [trial for trial in self.history.own if trial.state == "failed"]
         first, iteration = len(self.history.trials), self.history.next_iteration
-        again = [(trial, f"again:{trial.number}") for trial in failed if f"again:{trial.number}" not in tried]
         return [
-            Ask(trial=first + place, iteration=iteration, params=trial.params, attrs=trial.attrs, origin=origin)
-            for place, (trial, origin) in enumerate(again)
+            Ask(trial=number, iteration=iteration, params=one.params, attrs=one.attrs, origin=f"again:{one.number}")
+            for number, one in enumerate(not_tried_again(self.history), first)
         ]
 
     def look_within_sec(self) -> float | None:
         """Return the seconds after which a look would come late, by the mean time of the trials so far."""
         seconds = [trial.seconds for trial in self.history.trials if trial.seconds]
-        if not seconds:
-            return None
-        mean = sum(seconds) / len(seconds)
-        if self.manifest.mode == "async":  # half of the time in which the queue runs dry
-            return mean * max(1, self.manifest.ahead) / self.manifest.width / 2
-        return mean / 10
+        # of async: half of the time in which the queue runs dry
+        share = max(1, self.manifest.ahead) / self.manifest.width / 2 if self.manifest.mode == "async" else 1 / 10
+        return share * sum(seconds) / len(seconds) if seconds else None
 
     def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
         verdict = step.decision if isinstance(step, Stop | Wait) else Decision(decision="continue")
-        best, campaign_id = self.history.best(self.manifest), self.manifest.campaign_id
+        known, campaign_id = self.known(), self.manifest.campaign_id
         verb = "status" if isinstance(step, Stop) else "driver"
         return CampaignDriverResult(
-            campaign_id=campaign_id,
-            decision=verdict.decision,
-            reason=verdict.reason,
-            detail=headline(verdict, self.history),
+            **known.standing(verdict),
+            **known.trials(),
             told=self.told,
             asked=self.asked,
             submitted=self.submitted[-RUNS_SHOWN:],
             runs=len(self.submitted),
-            trials=counts_of(self.history.own),
-            earlier_trials=len(self.history.earlier),
-            best=best.short() if best else None,
             ticks=ticks,
             next_step=self.person_first or f"hpc-agent campaign-{verb} --campaign-id {campaign_id}",
-            raise_command=raise_command(self.repo, self.manifest, verdict, self.spent()),
             partial_errors=self.problems,
         )

@@ -60,16 +60,14 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     _make(folder)
     python = request.python or (sys.executable if request.cluster == "local" else "python3")
     executor = f"{quote([python, 'executors/ridge.py'])} {ARGUMENTS}"
-    sent = submit(
-        SubmitRequest(cluster=request.cluster, executor=executor, experiment_dir=str(folder), run_name="demo"), world
-    )
+    asked = SubmitRequest(cluster=request.cluster, executor=executor, experiment_dir=str(folder), run_name="demo")
+    sent = submit(asked, world)
     watched = monitor_flow(MonitorFlowRequest(run_id=sent.run_id, experiment_dir=str(folder)), world)
     if watched.lifecycle_state != "complete":
-        raise OutputsMissing(
-            f"the demo run {sent.run_id} ended as {watched.lifecycle_state}",
-            details={"last_status": watched.last_status, "samples": watched.samples},
-            remediation=f"Run: hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed",
-        )
+        message = f"the demo run {sent.run_id} ended as {watched.lifecycle_state}"
+        remedy = f"Run: hpc-agent logs --experiment-dir {quote([str(folder)])} --run-id {sent.run_id} --all-failed"
+        details = {"last_status": watched.last_status, "samples": watched.samples}
+        raise OutputsMissing(message, details=details, remediation=remedy)
     wanted = AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), over=["fold"], sort="rmse")
     table, rows = make_table(known_run(world, wanted), wanted, world)
     steps = [
@@ -80,16 +78,10 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         "hpc-agent clusters-list   # then your own cluster in ~/.hpc-agent/clusters.yaml",
     ]
     title = f"Ridge regression, mean and spread over five folds, the best first (run {sent.run_id}):"
-    shown = "\n".join(f"  {step}" for step in steps)
-    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\nNext:\n{shown}\n")
-    return DemoResult(
-        experiment_dir=str(folder),
-        run_id=sent.run_id,
-        columns=table.columns,
-        rows=table.rows,
-        table_csv=table.table_csv,
-        next_steps=steps,
-    )
+    shown = "\n  ".join(["Next:", *steps])
+    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\n{shown}\n")
+    same = {name: getattr(table, name) for name in ("columns", "rows", "table_csv")}
+    return DemoResult(experiment_dir=str(folder), run_id=sent.run_id, next_steps=steps, **same)
 
 
 def _make(folder: Path) -> None:
@@ -97,9 +89,6 @@ def _make(folder: Path) -> None:
     if (folder / ".hpc" / "tasks.py").is_file():
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SpecInvalid(
-            f"{folder} exists and is not a demo",
-            field="experiment_dir",
-            remediation="Name another folder: 'hpc-agent demo my-demo'.",
-        )
+        remedy = "Name another folder: 'hpc-agent demo my-demo'."
+        raise SpecInvalid(f"{folder} exists and is not a demo", field="experiment_dir", remediation=remedy)
     shutil.copytree(SCAFFOLD, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

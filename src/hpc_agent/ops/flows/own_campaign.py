@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from hpc_agent.campaign.budget import Spent
 from hpc_agent.campaign.journal import Ask
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.step import Stop, Wait
@@ -12,7 +11,7 @@ from hpc_agent.campaign.stopping import decision, stop
 from hpc_agent.contract.primitive import PartialError
 from hpc_agent.errors import PreconditionFailed
 from hpc_agent.ops.aggregate.aggregate import AggregateRequest, aggregate
-from hpc_agent.ops.campaign.known_campaign import CampaignScoped, known_campaign
+from hpc_agent.ops.campaign.known_campaign import CampaignScoped, KnownCampaign, known_campaign
 from hpc_agent.ops.flows.campaign_steps import Driver
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.known_run import RunScoped, known_run
@@ -33,13 +32,13 @@ class OwnCampaign(Driver):
 
     def next(self) -> Stop | Wait:
         """Return what the files of this machine say of the campaign."""
-        self.known = known = known_campaign(self.world, self._scope)
+        self._known = known = known_campaign(self.world, self._scope)
         self.manifest, self.history = known.manifest, known.history
         found = decision(self.manifest, self.history, known.spent)
-        return Stop(found) if found.stops else Wait(found, [])
+        return Stop(found) if found.stops else Wait(found)
 
-    def spent(self) -> Spent:
-        return self.known.spent
+    def known(self) -> KnownCampaign:
+        return self._known
 
     def tick(self) -> Stop | Wait:
         """Aggregate the run that has ended, and submit what tasks.py asks after it. Return the last step."""
@@ -83,8 +82,6 @@ class OwnCampaign(Driver):
 
     def failed_again(self) -> list[Ask]:
         """Raise PreconditionFailed: the failed tasks of its runs are submitted again by resubmit."""
-        raise PreconditionFailed(
-            "the trials of this campaign are those of its tasks.py",
-            field="retry_failed",
-            remediation="Submit the failed tasks of its newest run again with 'hpc-agent resubmit'.",
-        )
+        message = "the trials of this campaign are those of its tasks.py"
+        remedy = "Submit the failed tasks of its newest run again with 'hpc-agent resubmit'."
+        raise PreconditionFailed(message, field="retry_failed", remediation=remedy)

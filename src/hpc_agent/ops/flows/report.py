@@ -65,13 +65,10 @@ def report(request: ReportRequest, world: World) -> ReportResult:
             raise SpecInvalid("give a run or a campaign, not both", field="campaign")
         if request.replicates is not None:
             raise SpecInvalid("a campaign has no replicates: each trial is a row", field="replicates")
-        known = known_campaign(
-            world, CampaignScoped(campaign_id=request.campaign, experiment_dir=request.experiment_dir)
-        )
-        _, onward = decide(known)
-        data = campaign_data(
-            known.manifest, known.history, known.spent, world.now(), request.metric, request.direction, onward
-        )
+        scope = CampaignScoped(campaign_id=request.campaign, experiment_dir=request.experiment_dir)
+        known = known_campaign(world, scope)
+        asked = request.metric, request.direction, decide(known)[1]
+        data = campaign_data(known.manifest, known.history, known.spent, world.now(), *asked)
         data.left_out += known.notes
         run_id, folder = None, known.repo.aggregate(request.campaign)
     else:

@@ -49,16 +49,15 @@ def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAn
 
     The same command again goes on where it stopped. After a broken canary no other task is submitted.
     """
-    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__}
-    sent = submit(SubmitRequest(**{**given, "canary": True}), world)
+    given = {name: getattr(request, name) for name in SubmitRequest.__struct_fields__} | {"canary": True}
+    sent = submit(SubmitRequest(**given), world)
     canary = {name: getattr(request, name) for name in ("experiment_dir", *SubmitAndVerifyRequest.__annotations__)}
     verified = None if request.dry_run else verify_canary(VerifyCanaryRequest(run_id=sent.run_id, **canary), world)
     same = ("run_id", "deduped", "plan", "total_tasks", "cluster", "notes")
+    again = command_line("submit-and-verify", msgspec.structs.replace(request, dry_run=False))
     return SubmitAndVerifyResult(
         **{name: getattr(sent, name) for name in same},
         verified=verified is not None,
         canary=msgspec.to_builtins(verified) if verified else None,
-        next_step=verified.next_step
-        if verified
-        else command_line("submit-and-verify", msgspec.structs.replace(request, dry_run=False)),
+        next_step=verified.next_step if verified else again,
     )

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from hpc_agent import __version__
-from hpc_agent.campaign.budget import LIMITS, Spent
 from hpc_agent.campaign.journal import SEEDED, History, Trial, counts_of, feasible
 from hpc_agent.campaign.manifest import Manifest, Parameter
+from hpc_agent.campaign.stopping import LIMITS, Spent
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import best_end, main_metric, sign_of

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from msgspec import Meta
+from hpc_agent.contract.vocabulary import Positive, PositiveFloat, doc
 
+__all__ = ["ClusterName", "ExperimentDir", "Positive", "PositiveFloat", "doc"]
 
-def doc(description: str, **limits: Any) -> Meta:
-    """Return the description of a field with its limits (gt, ge, le, pattern, min_length, max_length)."""
-    return Meta(description=description, **limits)
-
-
-Positive = Annotated[int, Meta(gt=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
 ExperimentDir = Annotated[str, doc("the experiment repo")]
 ClusterName = Annotated[str, doc("name in clusters.yaml")]
