@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hpc_agent.campaign.journal import fold
-from hpc_agent.campaign.manifest import Manifest, Metric, Parameter
+from hpc_agent.campaign.manifest import Constraint, Manifest, Metric, Parameter
 from hpc_agent.campaign.stopping import Spent
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import main_metric
@@ -333,7 +333,7 @@ def test_one_task_and_values_beyond_every_scale():
 # ---------------------------------------------------------------- campaigns
 
 
-def campaign_of(trials, **manifest):
+def campaign_of(trials, run_id="", **manifest):
     """The document of a campaign whose trials are (origin, state, loss)."""
     events = []
     for n, (origin, state, loss) in enumerate(trials):
@@ -345,6 +345,8 @@ def campaign_of(trials, **manifest):
             events.append(
                 {"event": "tell", "trial": n, "state": state, "values": {"loss": loss} if loss is not None else {}}
             )
+    if run_id:
+        events.append({"event": "submitted", "iteration": 0, "run_id": run_id, "trials": [*range(len(trials))]})
     space = {"rate": Parameter(type="float", low=0.05, high=1.0, log=True)}
     found = Manifest(campaign_id="c", space=space, metrics=[Metric(name="loss", direction="minimize")], **manifest)
     return campaign_data(found, fold(events), Spent(), 0.0, None, "auto", "hpc-agent campaign-driver --campaign-id c")
@@ -379,3 +381,14 @@ def test_a_campaign_without_a_result_says_so(trials, said):
     assert headline(data) == said
     assert data.gaps
     check(render(data)[0])
+
+
+def test_a_trial_outside_of_the_constraints_is_never_the_best():
+    data = campaign_of([("tpe", "complete", 0.5)] * 2, constraints=[Constraint(metric="loss", at_most=-5)])
+    assert headline(data) == "All 2 trials are complete."
+    assert data.campaign.best == []
+
+
+def test_the_log_of_a_failed_trial_is_what_the_page_sends_to():
+    data = campaign_of([("tpe", "", None), ("tpe", "failed", None)], run_id="c-1")
+    assert next(gap.command for gap in data.gaps if "failed" in gap.what) == "hpc-agent logs --run-id c-1 --task-id 1"

@@ -69,8 +69,9 @@ def campaign_data(
 
 
 def _ranked(manifest: Manifest, history: History, main: str | None) -> set[int]:
-    """Return the numbers of the trials of which one is the best: those that the campaign ranks."""
-    trials = history.ranked(manifest) or [trial for trial in history.own if trial.state == "complete"]
+    """Return the numbers of the trials of which one is the best: those that the campaign ranks, if its metric is known."""
+    complete = [trial for trial in history.own if trial.state == "complete"]
+    trials = history.ranked(manifest) if manifest.metric() else complete
     return {trial.number for trial in trials if main in trial.values}
 
 
@@ -115,8 +116,10 @@ def _gaps(own: list[Trial], manifest: Manifest, onward: str) -> list[Gap]:
     if failed := [trial for trial in own if trial.state == "failed"]:
         causes = Counter(trial.why or "cause not recorded" for trial in failed).most_common(4)
         told = "; ".join(f"{why} ({trials})" for why, trials in causes)
-        run = next((trial.run_id for trial in failed if trial.run_id), "")
-        command = f"hpc-agent failures --run-id {run}" if run else ""
+        # To ``failures`` a task that ended well without a usable metric is none: its log shows what happened.
+        ran = [trial for trial in failed if trial.run_id and trial.task_id >= 0]
+        usual = next((t for t in ran if t.why == causes[0][0]), ran[0] if ran else None)
+        command = f"hpc-agent logs --run-id {usual.run_id} --task-id {usual.task_id}" if usual else ""
         gaps.append(Gap(what=f"{count(len(failed), 'trial')} failed: {told}", command=command))
     if stopped := sum(trial.state == "stopped" for trial in own):
         gaps.append(Gap(what=f"{count(stopped, 'trial')} ended early, by the rule of early_stop: no final value"))
