@@ -183,6 +183,24 @@ def test_the_rows_that_are_asked_for_and_their_summary(comparing):
     assert caught.value.remediation.startswith("Did you mean 'seed'? The runs have: seed, x")
 
 
+def test_a_metric_that_one_run_of_a_matched_row_lacks_is_told(comparing):
+    first = table(*(({"a": a}, {"loss": a, "acc": a}) for a in (1, 2)))
+    other = table(({"a": 1}, {"loss": 1, "acc": 1}), ({"a": 2}, {"loss": 1, "f1": 1}))
+    notes = comparing({"A": whole(first, 2), "B": whole(other, 2)})[0]["notes"]
+    assert "acc is not compared in 1 matched row: B has none there" in notes
+    assert "f1 is not compared in 1 matched row: A has none there" in notes
+    only = comparing({"A": whole(first, 2), "B": whole(other, 2)}, metrics=["loss"])[0]
+    assert not any("not compared" in note for note in only.get("notes", []))
+
+
+def test_one_number_is_one_value_however_it_is_written():
+    first, other = (table(*(({"a": a, "seed": a}, {"loss": a}) for a in found)) for found in ((1, 2), (1.0, 2.0)))
+    found = match([first, other], ["seed"])
+    assert ([row.found.difference for row in found.rows], found.unmatched, found.differs) == ([0, 0], [], {})
+    both = table(({"a": 1}, {"loss": 1}), ({"a": 1.0}, {"loss": 2}))
+    assert sorted(row.first for row in match([both, both], []).rows) == [1, 2], "a table that has both keeps both"
+
+
 @pytest.mark.parametrize("count", [2, 8])
 def test_an_answer_about_many_wide_runs_stays_short(tmp_path, comparing, count):
     ids = [f"a_sweep_with_a_long_name-{number:08x}" for number in range(count)]

@@ -36,7 +36,7 @@ from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_r
 from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
-UNMATCHED_SHOWN, GROUPS_SHOWN, SUMMARIES_SHOWN = 2, 3, 4
+UNMATCHED_SHOWN, GROUPS_SHOWN, SUMMARIES_SHOWN, ONE_SIDED_SHOWN = 2, 3, 4, 3
 # Columns, each with the part of a metric that its values are.
 PARTS = {
     "metric": "", "run": "", "first": "mean", "other": "mean", "difference": "mean", "ci95": "ci95", "test": "",
@@ -125,12 +125,14 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
     request, metric = _by_difference(request, matched.rows)
     columns = _columns(matched.rows, ids, metric)
     selection = select(columns, request, "compare")
+    one_sided = _one_sided(matched, ids)
     document: dict[str, Any] = {
         "runs": ids,
         "over": request.over,
         "differs": matched.differs,
         "summary": _summary(matched.rows, ids),
         "unmatched": _unmatched(matched, ids),
+        "notes": one_sided,
         "counts": counts,
     }
     save(folder / "compare.json", {**document, "rows": [_as_json(row, ids) for row in matched.rows]})
@@ -144,8 +146,8 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
         row_count=len(matched.rows),
         summary=summary[:SUMMARIES_SHOWN],
         compare_csv=str(folder / "compare.csv"),
-        notes=[*selection.notes, *_notes(request, parameters, overall)],
-        truncated=cut or len(summary) > SUMMARIES_SHOWN,
+        notes=[*selection.notes, *one_sided[:ONE_SIDED_SHOWN], *_notes(request, parameters, overall)],
+        truncated=cut or len(summary) > SUMMARIES_SHOWN or len(one_sided) > ONE_SIDED_SHOWN,
         partial_errors=[error for one in folded for error in one.errors],
     )
     fill(result, columns, selection)
@@ -238,6 +240,14 @@ def _unmatched(matched: Matched, ids: list[str]) -> list[dict[str, Any]]:
     return [
         {"run": ids[has], "not_in": ids[lacks], "count": len(points), "rows": points}
         for (has, lacks), points in groups.items()
+    ]
+
+
+def _one_sided(matched: Matched, ids: list[str]) -> list[str]:
+    """Return notes about metrics that one run of a matched row lacks."""
+    return [
+        f"{metric} is not compared in {rows} matched {'rows' if rows > 1 else 'row'}: {ids[lacks]} has none there"
+        for (metric, _, lacks), rows in sorted(matched.one_sided.items())
     ]
 
 

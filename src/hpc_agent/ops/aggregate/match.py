@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ class Matched(NamedTuple):
     rows: list[Compared]
     unmatched: list[tuple[int, int, dict[str, Any]]]  # (the run that has the point, the run that has not, the point)
     differs: dict[str, list[Any]]  # parameter that has one value in each run: those values
+    one_sided: Counter[tuple[str, int, int]]  # (metric, the run that has it, the run that has not) -> matched rows
 
 
 def match(tables: Sequence[Table], over: Sequence[str], metrics: Sequence[str] = ()) -> Matched:
@@ -57,24 +59,48 @@ def match(tables: Sequence[Table], over: Sequence[str], metrics: Sequence[str] =
     runs = [{grid_key(json.loads(point), differs): cells for point, cells in found.items()} for found in groups]
     rows: list[Compared] = []
     unmatched: list[tuple[int, int, dict[str, Any]]] = []
+    one_sided: Counter[tuple[str, int, int]] = Counter()
     for number, other in enumerate(runs[1:], 1):
         for point in {**runs[0], **other}:
             if point in runs[0] and point in other:
-                rows += _compared(json.loads(point), number, runs[0][point], other[point], metrics)
+                names = [_names(cells, metrics) for cells in (runs[0][point], other[point])]
+                rows += _compared(json.loads(point), number, runs[0][point], other[point], sorted(names[0] & names[1]))
+                one_sided.update((name, 0, number) for name in names[0] - names[1])
+                one_sided.update((name, number, 0) for name in names[1] - names[0])
             else:
                 places = (0, number) if point in runs[0] else (number, 0)
                 unmatched.append((*places, json.loads(point)))
-    return Matched(rows, unmatched, differs)
+    return Matched(rows, unmatched, differs, one_sided)
 
 
 def _points(table: Table, over: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """Return, by grid point, the rows of its replicates: {replicate: [number of tasks, {metric: partial}]}."""
+    """Return, by grid point, the rows of its replicates: {replicate: [number of tasks, {metric: partial}]}.
+
+    1 and 1.0 are one value, except in a table that has a row for each of them.
+    """
     found: dict[str, dict[str, list[Any]]] = {}
-    groups = table.to_json()["groups"]
-    for kwargs, key in table.points():
+    groups, points = table.to_json()["groups"], table.points()
+    plain = [(_plain(kwargs), key) for kwargs, key in points]
+    if len({grid_key(kwargs, ()) for kwargs, _ in plain}) == len(plain):
+        points = plain
+    for kwargs, key in points:
         replicate = json.dumps({name: kwargs[name] for name in sorted(over) if name in kwargs}, sort_keys=True)
         found.setdefault(grid_key(kwargs, over), {})[replicate] = groups[key]
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON with every whole float as an integer, as far as floats have whole numbers exactly."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _names(group: dict[str, list[Any]], metrics: Sequence[str]) -> set[str]:
+    """Return the metrics that the rows of a grid point have, of those that were asked for."""
+    return {name for _, found in group.values() for name in found if not metrics or name in metrics}
 
 
 def _differing(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[Any]]:
@@ -89,11 +115,9 @@ def _differing(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[An
 def _compared(
     point: dict[str, Any], run: int, first: dict[str, list[Any]], other: dict[str, list[Any]], metrics: Sequence[str]
 ) -> Iterator[Compared]:
-    names = [{name for _, found in group.values() for name in found} for group in (first, other)]
-    for metric in sorted(set.intersection(*names)):
-        if not metrics or metric in metrics:
-            one, two = _cell(first, metric), _cell(other, metric)
-            yield Compared(point, metric, run, one.mean, two.mean, len(one.all), len(two.all), difference(one, two))
+    for metric in metrics:
+        one, two = _cell(first, metric), _cell(other, metric)
+        yield Compared(point, metric, run, one.mean, two.mean, len(one.all), len(two.all), difference(one, two))
 
 
 def _cell(group: dict[str, list[Any]], metric: str) -> Cell:
