@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpc_agent.node.fold.combine import combine
 from hpc_agent.node.fold.verify import verify_aggregation
+from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_bytes, write_json
 from hpc_agent.node.shared.ledger import Array, write_array
 from hpc_agent.node.shared.metric_table import Table
@@ -174,6 +175,12 @@ def strange_key(run):
     run.partial(1, table=table)
 
 
+def record_of_another(run):
+    """The file of task 4 says that the record is task 3's."""
+    record = json.loads(Path(run.folder.record(4)).read_text())
+    write_json(run.folder.record(4), {**record, "task": 3})
+
+
 def later(run):
     """Task 4 was not complete when its wave was combined."""
     record = Path(run.folder.record(4))
@@ -200,6 +207,7 @@ def later(run):
         (later, {"stale": "1"}),
         (lambda run: Path(run.folder.combiner, "wave_7.json").write_text("{}"), {"foreign": "7"}),
         (lambda run: run.end(4, {"loss": 4 / 7}, seed=99), {}),
+        (record_of_another, {}),
         (lambda run: run.end(4, {"accuracy": 4 / 7}), {"damaged": "1"}),
     ],
 )  # fmt: skip
@@ -217,6 +225,15 @@ def test_each_defect_of_a_table_is_found(run, harm, said):
     assert {name: waves for name, waves in again["waves"].items() if waves} == (
         {"foreign": "7"} if "7" in said.values() else {}
     )
+
+
+def test_a_folder_in_place_of_a_partial_is_named(run):
+    path = Path(run.folder.combiner, "wave_1.json")
+    path.unlink()
+    path.mkdir()
+    assert run.verify("loss")["waves"]["damaged"] == "1"
+    with pytest.raises(NodeError, match=r"wave_1\.json is a folder"):
+        run.combine()
 
 
 def test_a_metric_that_some_tasks_did_not_write_is_named(run):

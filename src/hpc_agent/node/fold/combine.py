@@ -63,7 +63,11 @@ def _wave(
 ) -> Dict[str, Any]:
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
-    kept = read_object(partial_path(folder, wave))
+    path = partial_path(folder, wave)
+    if os.path.isdir(path):
+        remedy = "Move that folder away on the cluster, then run 'hpc-agent aggregate --run-id %s'." % run["run_id"]
+        raise NodeError("combiner_failed", "%s is a folder, so no partial can be written there" % path, remedy)
+    kept = read_object(path)
     partial = {
         "format": FORMAT,
         "wave": int(wave),
@@ -80,7 +84,7 @@ def _wave(
         return dict(kept, **partial, fresh=False)
     partial.update(fold(folder, run, complete, replicates))
     make_folder(folder.combiner)
-    write_json(partial_path(folder, wave), partial)
+    write_json(path, partial)
     return dict(partial, fresh=True)
 
 

@@ -109,7 +109,7 @@ class _Check(object):
             self.unreadable.add(task)
             return
         expected = self.digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES]
-        if expected and digest(record.kwargs or {}) != expected:
+        if record.task != task or (expected and digest(record.kwargs or {}) != expected):
             self.unexpected.add(task)
         metrics = record.metrics or {}
         for name in metrics:

@@ -69,10 +69,10 @@ def read_json(path: str, default: Any = None) -> Any:
 
 
 def read_object(path: str) -> Dict[str, Any]:
-    """Return the JSON object at ``path``; an empty one where the file is missing or torn."""
+    """Return the JSON object at ``path``; an empty one where the file is missing or torn, or a folder has its name."""
     try:
         found = read_json(path)
-    except ValueError:
+    except (ValueError, IsADirectoryError):
         return {}
     return found if isinstance(found, dict) else {}
 
