@@ -344,6 +344,9 @@ def test_reducers_and_runs_are_found_wherever_they_are(call, repo):
     ]  # fmt: skip
     assert [note.split(":")[:2] for note in runs["notes"]] == [["broken.py", "2"]]
     assert call("discover-reducers").data["reducers"][0]["name"] == "summarize"
+    write(repo / "total.py", "import os\nopen(os.environ['HPC_AGGREGATED_OUTPUT'], 'w').write('{}')\n")
+    best = call("discover-reducers").data["reducers"][0]
+    assert (best["name"], best["matches"]) == ("total", ["uses HPC_AGGREGATED_OUTPUT"]), "no name says as much"
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

@@ -45,6 +45,8 @@ REGISTER = "register_run"
 REGISTERS = [f"hpc_agent{part}.{REGISTER}" for part in (".experiment_kit", ".experiment_kit.registered_functions", "")]
 REGISTER_LINE = f"from hpc_agent.experiment_kit import {REGISTER}"
 _REDUCES = re.compile(r"aggregat|reduc|evaluat|score|scoring|metric|rmse|mae|summar|collect")
+# What only a reducer of cluster-reduce has: each counts more than all names together usually do.
+_SIGNS, _SIGN_SCORE = ("HPC_TASKS", "HPC_AGGREGATED_OUTPUT"), 10
 
 
 def find_executors(root: Path, search_dirs: list[str] | None = None) -> tuple[list[ExecutorFacts], list[str]]:
@@ -285,7 +287,8 @@ def _run_options(function: syntax.Function, imports: dict[str, str]) -> tuple[di
 def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
     """Return the scripts that seem to reduce results, the most likely first, and notes.
 
-    A script's name, folder and functions count. Outside of the usual folders only the files of the root are read.
+    The variables of cluster-reduce count most, then a script's name, folder and functions. Outside of the usual folders
+    only the files of the root are read.
     """
     notes: list[str] = []
     folders = [folder for folder in REDUCER_FOLDERS if (root / folder).is_dir()]
@@ -294,14 +297,16 @@ def find_reducers(root: Path) -> tuple[list[ReducerFacts], list[str]]:
         name, folder = Path(source.path).stem, source.path.split("/")[0]
         if "/" in source.path and folder not in folders:
             continue
-        matches = [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
+        matches = [f"uses {sign}" for sign in _SIGNS if sign.encode() in source.data]
+        signs_score = _SIGN_SCORE * len(matches)
+        matches += [f"the name has '{word}'" for word in dict.fromkeys(_REDUCES.findall(name.lower()))]
         if not matches and not _REDUCES.search(source.data.decode("latin-1")):
             continue
         for _, tree in source.cells(notes):
             functions = [node.name for node in syntax.functions_of(tree) if _REDUCES.match(node.name.lower())]
             matches += [f"function {function}()" for function in functions]
             matches += [f"in {folder}/"] if folder in ("aggregators", "reducers", "scoring") else []
-            doc, score = syntax.first_line(tree), len(matches)
+            doc, score = syntax.first_line(tree), len(matches) + signs_score
             if matches:
                 found.append(ReducerFacts(name=name, path=source.path, matches=matches, docstring=doc, score=score))
     return sorted(found, key=lambda facts: (-facts.score, facts.path)), list(dict.fromkeys(notes))
