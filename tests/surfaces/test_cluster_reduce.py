@@ -111,6 +111,10 @@ def test_a_reducer_that_fails_says_why_and_is_not_run_again(repo, run_cli, tmp_p
     slow = run_cli("cluster-reduce", "--aggregate-cmd", "sleep 60", "--timeout-sec", "1", cwd=repo).envelope
     assert "stopped after 1 s" in slow["message"]
     assert "--as-job" in slow["remediation"]
+    assert "--timeout-sec" not in slow["remediation"]
+    for flags in (("--as-job", "--timeout-sec", "3"), ("--mem-mb", "100")):
+        ignored = run_cli("cluster-reduce", "--aggregate-cmd", "true", *flags, cwd=repo).envelope
+        assert (ignored["error_code"], ignored["field"]) == ("spec_invalid", flags[-2][2:].replace("-", "_"))
     nothing = run_cli("cluster-reduce", "--aggregate-cmd", "true", cwd=repo).envelope
     assert "did not write" in nothing["message"]
     torn = 'echo "{\\"a\\": " > "$HPC_AGGREGATED_OUTPUT"'
@@ -147,10 +151,11 @@ def test_output_at_a_path_of_the_reducer_and_on_its_last_line(repo, run_cli):
     stale = run_cli("cluster-reduce", "--aggregate-cmd", "true", "--output-path", "out.json", cwd=repo).envelope
     assert "was not written by this reducer" in stale["message"]
     printed = run_cli("cluster-reduce", "--aggregate-cmd", "echo working; echo [1, NaN]", cwd=repo).data
-    assert printed["reduced"] == "[1, NaN]"
-    big = run_cli("cluster-reduce", "--aggregate-cmd", "seq -s, 1 2000 | sed 's/.*/[&]/'", cwd=repo).data
-    assert (big["truncated"], "reduced" in big) == (True, False)
-    assert json.loads(Path(big["output_path_local"]).read_text()) == list(range(1, 2001))
+    assert (printed["reduced"], "shown as text" in printed["notes"][0]) == ("[1, NaN]", True)
+    for count in (2000, 100_000):  # the second is too large for the answer of the node too
+        big = run_cli("cluster-reduce", "--aggregate-cmd", f"seq -s, 1 {count} | sed 's/.*/[&]/'", cwd=repo).data
+        assert (big["truncated"], "reduced" in big, "the JSON has" in big["notes"][0]) == (True, False, True)
+        assert json.loads(Path(big["output_path_local"]).read_text()) == list(range(1, count + 1))
     kept = ("--files", "big", "--max-mb", "1", "--aggregate-cmd", "head -c 2000000 /dev/zero > big")
     answer = run_cli("cluster-reduce", *kept, cwd=repo).data
     assert (answer["total_bytes"], answer["truncated"]) == (2000000, True)

@@ -33,6 +33,8 @@ START_SEC = 200.0  # for modules, conda, the scheduler and the connection
 SHOWN_BYTES = 1500
 FILES_SHOWN = 10
 CODE_BYTES = 1 << 20
+TIMEOUT_SEC = 1800
+OF_JOB = ("walltime_sec", "mem_mb", "cpus")
 
 
 class ReducerChoice(RunScoped):
@@ -64,7 +66,7 @@ class ClusterReduceRequest(ReducerChoice):
         str | None, doc("folder of the output; results/<run_id>/reduced/<reducer> in the repo by default")
     ] = None
     extra_env: Annotated[dict[str, str], doc("more variables for the reducer")] = {}
-    timeout_sec: Annotated[Positive, doc("limit on the login node")] = 1800
+    timeout_sec: Annotated[Positive, doc("limit on the login node; of a job: walltime_sec")] = TIMEOUT_SEC
     walltime_sec: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
     mem_mb: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
     cpus: Annotated[Positive | None, doc("of the job; as the run's tasks by default")] = None
@@ -120,6 +122,7 @@ def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduce
 
 def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
     """Run the reducer of a request, or return what it gave before. Raises CombinerFailed when it failed."""
+    _check_limits(request)
     run_id = run.record.run_id
     world.progress.update("reducing", run=run_id)
     named = request.aggregate_cmd or request.reducer
@@ -142,6 +145,20 @@ def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World
     folder = output_folder(world, request.local_dir, folder, "local_dir")
     _fetch(run, request, answer, folder, result)
     return result
+
+
+def _check_limits(request: ClusterReduceRequest) -> None:
+    """Raise SpecInvalid for a limit of the login node that is given for a job, and for one of a job without a job."""
+    if request.as_job and request.timeout_sec != TIMEOUT_SEC:
+        limit = request.walltime_sec or request.timeout_sec
+        right = msgspec.structs.replace(request, timeout_sec=TIMEOUT_SEC, walltime_sec=limit)
+        told, field = "timeout_sec is the limit on the login node; that of a job is walltime_sec", "timeout_sec"
+    elif not request.as_job and (given := [name for name in OF_JOB if getattr(request, name)]):
+        right, field = msgspec.structs.replace(request, as_job=True), given[0]
+        told = f"{field} is of a job, and without --as-job the reducer runs on the login node"
+    else:
+        return
+    raise SpecInvalid(told, field=field, remediation=f"Run: {command_line('cluster-reduce', right)}")
 
 
 def reducer_of(run: KnownRun) -> dict[str, str]:
@@ -169,7 +186,7 @@ def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     check_env(request.extra_env, "extra_env")
     for field, name in [*(("files", name) for name in request.files), ("output_path", request.output_path or "x")]:
         check_inside(field, name, "the run's work folder")
-    asked = {name: getattr(request, name) for name in ("walltime_sec", "mem_mb", "cpus") if getattr(request, name)}
+    asked = {name: getattr(request, name) for name in OF_JOB if getattr(request, name)}
     resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **asked}
     identity: dict[str, Any] = {
         "command": request.aggregate_cmd or f'{_python(sidecar.executor)} "$HPC_REDUCER"',
@@ -266,7 +283,8 @@ def _failure(request: ClusterReduceRequest, answer: dict[str, Any], result: Clus
     remedy = "Correct what details.stderr_tail says, then run"
     if answer["cause"] == "terminated" and not request.as_job:
         why = f"stopped after {request.timeout_sec} s on the login node"
-        again, remedy = msgspec.structs.replace(request, as_job=True, force=False), "Run it as a job"
+        again = msgspec.structs.replace(request, as_job=True, force=False, timeout_sec=TIMEOUT_SEC)
+        remedy = "Run it as a job"
     elif answer["cause"] in ("timeout", "terminated", "out_of_memory"):
         remedy = "Give the job more with --walltime-sec or --mem-mb"
     # The end of a job is told for the first time by a later call.
@@ -300,18 +318,20 @@ def _fetch(
         write_bytes(str(folder / "aggregated.json"), text.encode())
         result.output_path_local = str(folder / "aggregated.json")
         if len(text) <= SHOWN_BYTES:
-            result.reduced = text
-            with contextlib.suppress(msgspec.DecodeError):  # NaN and infinite numbers are shown as text
+            try:
                 result.reduced = msgspec.json.decode(text)
-        else:
-            result.truncated = True
-            result.notes.append(f"the JSON has {len(text)} bytes: read {result.output_path_local}")
+            except msgspec.DecodeError:
+                result.reduced = text
+                result.notes.append("the JSON has NaN or infinite numbers, which JSON does not know: shown as text")
     rest = {name: size for name, size in files.items() if name != "aggregated.json" or text is None}
     if stayed := pull_within(run, answer["path"], rest, folder, request.max_mb):
         result.truncated = True
         result.notes.append(stayed)
     elif "aggregated.json" in rest:
         result.output_path_local = str(folder / "aggregated.json")
+    if result.output_path_local and (text is None or len(text) > SHOWN_BYTES):
+        result.truncated = True
+        result.notes.append(f"the JSON has {files['aggregated.json']} bytes: read {result.output_path_local}")
     here = {"aggregated.json"} if text is not None else set()
     _remove_earlier(folder, here if stayed else {*here, *rest})
     names = ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
