@@ -216,6 +216,7 @@ def test_rows_are_chosen_and_ordered(wanted, found):
         ({"where": ["alhpa=1"]}, "where", "Did you mean 'alpha'"),
         ({"where": ["alpha"]}, "where", "alpha>=0.1"),
         ({"where": ["alpha>x"]}, "where", "of that kind"),
+        ({"direction": "max"}, "direction", "hpc-agent aggregate --sort loss --direction max"),
         ({"sort": "note"}, "direction", "hpc-agent aggregate --sort note --direction min"),
     ],
 )

@@ -94,6 +94,12 @@ class Selection(NamedTuple):
 
 def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
     """Return the rows that fulfil the conditions, best first. Raises SpecInvalid for an unknown column or direction."""
+    if chosen.direction != "auto" and not chosen.sort:
+        names = dict.fromkeys(column.metric for column in columns if column.metric)
+        request: Any = chosen
+        ways = [command_line(verb, msgspec.structs.replace(request, sort=name)) for name in list(names)[:3]]
+        message = "direction says which value of --sort is the best, and no --sort is given"
+        raise SpecInvalid(message, field="direction", remediation=f"Run one of: {'; '.join(ways)}" if ways else None)
     order = list(range(len(columns[0].values) if columns else 0))
     notes: list[str] = []
     for text in chosen.where:
