@@ -21,7 +21,7 @@ Scalar = bool | int | float | str
 class Interview(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A past interview; what it does not say is left out."""
 
-    campaign_dir: str = ""
+    campaign_dir: str
     goal: str = ""
     no_interview: Annotated[
         bool, doc("true: the folder has no interview.json; its campaigns and its newest run say the rest")
@@ -78,10 +78,11 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: float | None = None
     generator: str | None = None
     space: dict[str, Values] = {}
+    words: str = ""  # in lower case
 
 
-def read_facts(data: bytes) -> tuple[Facts, str]:
-    """Return the facts of an interview.json, of this version or an earlier one, and its words in lower case.
+def read_facts(campaign_dir: str, data: bytes) -> Facts:
+    """Return the facts of an interview.json, of this version or an earlier one.
 
     Raises ValueError, which says what is wrong: no JSON object, no goal, a field of another type.
     """
@@ -95,6 +96,7 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
     at = made.get("at")
     interview = msgspec.convert(
         {
+            "campaign_dir": campaign_dir,
             "goal": document["goal"],
             "task_kind": document.get("task_kind"),
             "task_count": made.get("total_tasks", document.get("task_count")),
@@ -111,8 +113,7 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
     said = [turn.get("text") for turn in _list(document, "transcript") if isinstance(turn, dict)]
     words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
     text = "\n".join(str(word) for word in words if word).lower()
-    facts = Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space)
-    return facts, text
+    return Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space, words=text)
 
 
 def _object(document: dict[str, Any], name: str) -> dict[str, Any]:

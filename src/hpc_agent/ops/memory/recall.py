@@ -14,8 +14,8 @@ from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.files import read_json
 from hpc_agent.ops.memory.grounding import grounding
-from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
-from hpc_agent.ops.memory.interviews import Interview
+from hpc_agent.ops.memory.index import cache_folder, find_interviews
+from hpc_agent.ops.memory.interviews import Facts, Interview
 from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup
 from hpc_agent.ops.memory.run_starts import Start, Wanted
 from hpc_agent.ops.memory.runtimes import runtime_rollup
@@ -79,16 +79,14 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
     since = _since(request.since, world.now()) if request.since else None
     found, errors, unreadable = _all_found(request, world)
     fitting = [one for one in found if _fits(one, request, since)]
-    fitting.sort(key=lambda one: (-(one.facts.at or 0.0), one.facts.interview.campaign_dir))
-    facts = [one.facts for one in fitting]
-    shown = [_with_campaigns(one.interview) for one in facts[: request.limit]]
-    summary = rollup(facts)
+    fitting.sort(key=lambda one: (-(one.at or 0.0), one.interview.campaign_dir))
+    shown = [_with_campaigns(one.interview) for one in fitting[: request.limit]]
+    summary = rollup(fitting)
     if request.include_runtime:
-        folders = [one.interview.campaign_dir for one in facts]
-        summary["runtime_rollup"] = runtime_rollup(folders, world.journal_root)
+        summary["runtime_rollup"] = runtime_rollup([one.interview.campaign_dir for one in fitting], world.journal_root)
     if request.include_generator_stats:
-        summary["generator_rollup"] = generator_rollup(facts)
-    starts, command, more = grounding(facts, Wanted(request.metric, request.direction), world)
+        summary["generator_rollup"] = generator_rollup(fitting)
+    starts, command, more = grounding(fitting, Wanted(request.metric, request.direction), world)
     return RecallResult(
         campaigns=shown,
         total_matching=len(fitting),
@@ -110,19 +108,15 @@ def _with_campaigns(interview: Interview) -> Interview:
     return replace(interview, campaigns=[*names[:NAMES], *more])
 
 
-def _all_found(request: RecallRequest, world: World) -> tuple[list[Found], list[PartialError], int]:
-    """Return every interview and repo below the roots, each once, and what could not be read: the first, and their number."""
+def _all_found(request: RecallRequest, world: World) -> tuple[list[Facts], list[PartialError], int]:
+    """Return every interview and repo below the roots, and what could not be read: the first, and their number."""
     roots, missing = _roots(request, world)
     cache = cache_folder(world.env, world.home)
-    found: dict[str, Found] = {}
-    problems: list[str] = []
-    for root in roots:
-        here, more = find_interviews(root, cache, bool(request.words.split()))
-        found.update((one.facts.interview.campaign_dir, one) for one in here)
-        problems += more
+    looks = [find_interviews(root, cache) for root in roots]
+    problems = [problem for _, several in looks for problem in several]
     errors = [PartialError(code="root_missing", detail=f"there is no folder {root}") for root in missing]
     errors += [PartialError(code="interview_unreadable", detail=problem) for problem in _first(problems)]
-    return list(found.values()), errors, len(missing) + len(problems)
+    return [facts for found, _ in looks for facts in found], errors, len(missing) + len(problems)
 
 
 def _roots(request: RecallRequest, world: World) -> tuple[list[Path], list[Path]]:
@@ -170,25 +164,25 @@ def _since(text: str, now: float) -> float:
         raise SpecInvalid(f"since: {text!r} is no time", field="since", remediation=remedy) from error
 
 
-def _fits(one: Found, request: RecallRequest, since: float | None) -> bool:
-    told = one.facts.interview
+def _fits(one: Facts, request: RecallRequest, since: float | None) -> bool:
+    told = one.interview
     return (
         request.task_kind in (None, told.task_kind)
         and request.operator in (None, told.operator)
         and request.cluster in (None, told.cluster_target.get("cluster"))
-        and (since is None or (one.facts.at or 0.0) >= since)
+        and (since is None or (one.at or 0.0) >= since)
         and all(word in one.words for word in request.words.lower().split())
     )
 
 
-def _notes(found: list[Found], fitting: list[Found], request: RecallRequest) -> list[str]:
+def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> list[str]:
     """Return notes about what a filter cannot judge, and about the kinds there are where nothing fits."""
     notes = []
     if not found:
         notes.append("no interview.json, campaign or run lies there: 'hpc-agent interview' writes one with tasks")
-    if request.since and (timeless := sum(one.facts.at is None for one in found)):
+    if request.since and (timeless := sum(one.at is None for one in found)):
         notes.append(f"{timeless} interviews have no time, so --since leaves them out")
-    bare = sum(one.facts.interview.no_interview for one in found)
+    bare = sum(one.interview.no_interview for one in found)
     if bare and (
         filters := [f"--{name}" for name in ("task-kind", "operator") if getattr(request, name.replace("-", "_"))]
     ):
@@ -196,7 +190,7 @@ def _notes(found: list[Found], fitting: list[Found], request: RecallRequest) -> 
     elif bare:
         notes.append(f"{bare} of {len(found)} repos have no interview.json: their kind of task is not known")
     if found and not fitting:
-        kinds = rollup([one.facts for one in found]).get("task_kind_distribution") or {UNSTATED: len(found)}
+        kinds = rollup(found).get("task_kind_distribution") or {UNSTATED: len(found)}
         notes.append(f"none of {len(found)} interviews fits; their kinds: {', '.join(kinds)}")
     return notes
 
