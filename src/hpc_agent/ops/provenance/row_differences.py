@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hpc_agent.node.shared.task_environment import canonical
 from hpc_agent.node.shared.task_record import COMPLETE
@@ -17,22 +18,21 @@ _NONE: _Numbered = (None, None)
 Row = list[Any]  # state, metrics, and parameters where rows are matched by them
 
 
-@dataclass
-class RowComparison:
-    """What the comparison of all rows found; the first differences with their place."""
+class RowComparison(msgspec.Struct):
+    """What the comparison of all rows found, as VerifyReproductionResult has it; the first differences with their place."""
 
-    compared: int = 0
-    equal: int = 0
-    different: int = 0
-    in_one: int = 0
+    rows_compared: int = 0
+    rows_equal: int = 0
+    rows_different: int = 0
+    rows_in_one: int = 0
     failed_in_both: int = 0
     max_difference: float = 0.0
-    max_relative: float = 0.0
-    differences: list[dict[str, Any]] = field(default_factory=list)
+    max_relative_difference: float = 0.0
+    differences: list[dict[str, Any]] = []
 
     @property
     def difference_count(self) -> int:
-        return self.different + self.in_one
+        return self.rows_different + self.rows_in_one
 
     def note(self, what: str, tasks: Tasks, before: Any, now: Any) -> None:
         """Keep a difference: ``task`` is the number in the repeat, ``task_before`` the one in the run before, if it differs."""
@@ -59,7 +59,7 @@ def compare_rows(
         elif states[0] == states[1]:
             found.failed_in_both += 1
         else:
-            found.in_one += 1
+            found.rows_in_one += 1
             found.note("", (task, number), *states)
     return found
 
@@ -86,7 +86,7 @@ def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, _Numbered]:
 def _compare_metrics(
     found: RowComparison, tasks: Tasks, old: dict[str, Any], new: dict[str, Any], rtol: float, atol: float
 ) -> None:
-    found.compared += 1
+    found.rows_compared += 1
     same, within = True, True
     for name in [*old, *(name for name in new if name not in old)]:
         values = [_values(metrics.get(name)) for metrics in (old, new)]
@@ -96,13 +96,15 @@ def _compare_metrics(
             pairs = [_difference(a, b, rtol, atol) for a, b in zip(*values, strict=True)]
             close, exact = all(ok for ok, _, _ in pairs), all(size == 0.0 for _, size, _ in pairs)
             found.max_difference = max([found.max_difference, *(size for _, size, _ in pairs if math.isfinite(size))])
-            found.max_relative = max([found.max_relative, *(part for _, _, part in pairs if math.isfinite(part))])
+            found.max_relative_difference = max(
+                [found.max_relative_difference, *(part for _, _, part in pairs if math.isfinite(part))]
+            )
         same &= exact
         if not close and within:
             found.note(name, tasks, _short(old.get(name)), _short(new.get(name)))
         within &= close
-    found.equal += same
-    found.different += not within
+    found.rows_equal += same
+    found.rows_different += not within
 
 
 def _values(value: Any) -> list[float]:
