@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
@@ -86,13 +87,11 @@ def _look(element: Element) -> Dict[str, Any]:
         source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + _source()
         found = json.loads(_output(words + ["-c", source], env, element.run.work).strip().rpartition("\n")[2])
         document["packages"] = found.pop("packages")
-        document["python"] = dict(
-            found, seen="in the command" if seen else "first python on PATH; the command names none"
-        )
-        if found["package_count"] > len(document["packages"]):
-            problems.append(
-                "%d packages: the first %d are listed" % (found["package_count"], len(document["packages"]))
-            )
+        where = "in the command" if seen else "first python on PATH; the command names none"
+        document["python"] = dict(found, seen=where)
+        total, listed = found["package_count"], len(document["packages"])
+        if total > listed:
+            problems.append("%d packages: the first %d are listed" % (total, listed))
     except (NodeError, OSError, ValueError, KeyError) as error:
         problems.append("the interpreter is not known: %s" % error)
     return dict(document, problems=problems)
@@ -110,7 +109,8 @@ def interpreter_words(command: str, env: Dict[str, str], work: str) -> Tuple[Lis
                 return (segment[: index + 1] if wrapped else [word]), True
         if len(segment) > 1 and segment[0] == "uv" and segment[1] == "run":
             return ["uv", "run", "python"], True
-    return ["python3" if _on_path("python3", env) or not _on_path("python", env) else "python"], False
+    found = (name for name in ("python3", "python") if shutil.which(name, path=env.get("PATH", "")))
+    return [next(found, "python3")], False
 
 
 def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
@@ -137,11 +137,6 @@ def _shebang(program: str, work: str) -> Optional[List[str]]:
         return None
     words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
     return [word for word in words if os.path.basename(word) != "env" and not word.startswith("-")] or None
-
-
-def _on_path(program: str, env: Dict[str, str]) -> bool:
-    folders = env.get("PATH", "").split(os.pathsep)
-    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders if folder)
 
 
 def _gpus(element: Element, env: Dict[str, str], problems: List[str]) -> Optional[List[str]]:

@@ -110,26 +110,18 @@ def read_facts(campaign_dir: str, data: bytes) -> Facts:
         },
         Interview,
     )
-    said = [turn.get("text") for turn in _list(document, "transcript") if isinstance(turn, dict)]
+    said = [turn.get("text") for turn in _object(document, "transcript", list) if isinstance(turn, dict)]
     words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
     text = "\n".join(str(word) for word in words if word).lower()
     return Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space, words=text)
 
 
-def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a field that is an object, or missing. Raises ValueError."""
+def _object(document: dict[str, Any], name: str, kind: Any = dict) -> Any:
+    """Return a field that is an object, or of another kind; an empty one where it is missing. Raises ValueError."""
     value = document.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"its {name} is not an object")
-    return value or {}
-
-
-def _list(document: dict[str, Any], name: str) -> list[Any]:
-    """Return a field that is a list, or missing. Raises ValueError."""
-    value = document.get(name)
-    if value is not None and not isinstance(value, list):
-        raise ValueError(f"its {name} is not a list")
-    return value or []
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"its {name} is not {'an object' if kind is dict else 'a list'}")
+    return value or kind()
 
 
 def _data_axes(document: dict[str, Any]) -> Iterator[str]:
@@ -157,7 +149,7 @@ def _space(document: dict[str, Any]) -> dict[str, Values]:
     for axes in (document.get("axes"), params.get("axes"), params.get("ranges"), {"seed": params.get("seeds")}):
         for name, values in axes.items() if isinstance(axes, dict) else ():
             _take(found, name, values)
-    for item in _list(params, "items"):
+    for item in _object(params, "items", list):
         for name, value in item.items() if isinstance(item, dict) else ():
             found.setdefault(name, Values()).add(value)
     return found

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.node.shared.files import read_json
 from hpc_agent.ops.memory.grounding import grounding
 from hpc_agent.ops.memory.index import cache_folder, find_interviews
 from hpc_agent.ops.memory.interviews import Facts, Interview
@@ -28,6 +28,10 @@ NAMED_PROBLEMS = 20
 NAMES = 5
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(\d{1,6})([hdw])")
+
+
+class _Config(msgspec.Struct):
+    experiment_roots: list[str] = []
 
 
 class RecallRequest(Request):
@@ -139,18 +143,15 @@ def _configured(config: Path) -> list[str]:
     """Return ``experiment_roots`` of the configuration file. Raises SpecInvalid where it names none."""
     example = '{"experiment_roots": ["/home/me/experiments"]}'
     remedy = f"Run 'hpc-agent recall --root .' for this folder, or write {example} into {config}."
+    message = f"nobody said where to look: there is no --root, and no experiment_roots in {config}"
     try:
-        roots = read_json(str(config), {})["experiment_roots"]
-    except KeyError:
-        roots = []
-    except (OSError, ValueError, TypeError) as error:
-        raise SpecInvalid(f"{config} cannot be read: {error}", field="experiment_roots", remediation=remedy) from error
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise SpecInvalid(f"experiment_roots in {config} is not a list of folders", field="root", remediation=remedy)
-    if not roots:
-        message = f"nobody said where to look: there is no --root, and no experiment_roots in {config}"
-        raise SpecInvalid(message, field="root", remediation=remedy)
-    return roots
+        if roots := msgspec.json.decode(config.read_bytes(), type=_Config).experiment_roots:
+            return roots
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        message = f"{config} cannot be read: {error}"
+    raise SpecInvalid(message, field="root", remediation=remedy)
 
 
 def _since(text: str, now: float) -> float:

@@ -29,10 +29,15 @@ class _Samples(msgspec.Struct):
     runs: list[_Run] = []
 
 
+class _Counts(msgspec.Struct):
+    failed: int = 0
+    complete: int = 0
+
+
 class _Look(msgspec.Struct):
     """As much of a journal line as is counted here."""
 
-    counts: dict[str, Any]
+    counts: _Counts
 
 
 def runtime_rollup(campaigns: Sequence[str], journal_root: Path) -> dict[str, Any]:
@@ -48,8 +53,8 @@ def runtime_rollup(campaigns: Sequence[str], journal_root: Path) -> dict[str, An
         seconds += measured
         silent += not measured
         for counts in _last_counts(folder, journal_root):
-            failed += counts["failed"]
-            ended += counts["failed"] + counts["complete"]
+            failed += counts.failed
+            ended += counts.failed + counts.complete
     return {
         "walltime_per_task_sec": {**quantiles(seconds), "n_samples": len(seconds)},
         "failure_rate": round(failed / ended, 4) if ended else None,
@@ -67,7 +72,7 @@ def _seconds(folder: str) -> Iterator[float]:
                 yield from [row.seconds for row in run.rows if row.seconds is not None]
 
 
-def _last_counts(folder: str, journal_root: Path) -> Iterator[dict[str, int]]:
+def _last_counts(folder: str, journal_root: Path) -> Iterator[_Counts]:
     """Yield the counts of each run of a repo as of the last look. Only the last line with counts is read as JSON."""
     # The folder has no links: the walk resolved its root and follows none, so this is RepoLayout.repo_hash.
     repo_hash = hashlib.sha256(folder.encode()).hexdigest()[:12]
@@ -75,9 +80,8 @@ def _last_counts(folder: str, journal_root: Path) -> Iterator[dict[str, int]]:
         start = data.rfind(b'"event": "status"')
         line = data[data.rfind(b"\n", 0, start) + 1 :].partition(b"\n")[0]
         if start >= 0:
-            with contextlib.suppress(msgspec.MsgspecError, TypeError, ValueError):
-                counts = msgspec.json.decode(line, type=_Look).counts
-                yield {name: int(counts.get(name) or 0) for name in ("failed", "complete")}
+            with contextlib.suppress(msgspec.MsgspecError):
+                yield msgspec.json.decode(line, type=_Look).counts
 
 
 def _contents(folder: str, ending: str) -> Iterator[bytes]:

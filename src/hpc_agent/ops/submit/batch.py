@@ -17,17 +17,9 @@ from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import PlannedRun
 from hpc_agent.ops.run.run_request import SubmitRequest
+from hpc_agent.ops.run.submission import submit_lock
 from hpc_agent.ops.submit.new_run import submit_together
-from hpc_agent.ops.submit.submit import (
-    SUBMIT_ERRORS,
-    Begun,
-    SubmitResult,
-    begin,
-    dry_run,
-    finished,
-    planned_run,
-    submit_lock,
-)
+from hpc_agent.ops.submit.submit import SUBMIT_ERRORS, Begun, SubmitResult, begin, dry_run, finished, planned_run
 from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 
@@ -178,8 +170,7 @@ def _submit_group(begun: dict[int, Begun], outcomes: dict[int, Outcome]) -> None
     """Submit runs of one snapshot. An error of the connection is that of each of them."""
     sent = _tried(submit_together, [one.run for one in begun.values()])
     for place, (number, one) in enumerate(begun.items()):
-        outcome = sent if isinstance(sent, HpcError) else sent[place]
-        outcomes[number] = outcome if isinstance(outcome, HpcError) else finished(one, outcome)
+        outcomes[number] = _tried(finished, one, sent if isinstance(sent, HpcError) else sent[place])
 
 
 def _item(outcome: Outcome) -> BatchItem:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import socket
-import time
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +17,11 @@ from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
 from hpc_agent.infra.remote import answer_in
-from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.run.ledger_summary import identity_of, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.run_request import saved_command, submit_command
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, keep_outcome
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import save
 from hpc_agent.state.runs import Sidecar, write_run_sidecar
@@ -52,17 +52,6 @@ class NewRun:
         self.shared_files = shared_files(self.frozen.repo.root, self.pushed_shared)
         self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
 
-    def record(self, status: str) -> RunRecord:
-        """Return the journal's record of this run before its submission."""
-        return RunRecord(run_id=self.run_id, status=status, **identity_of(self.sidecar))
-
-    def submit(self) -> Submitted:
-        """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
-        [sent] = submit_together([self])
-        if isinstance(sent, HpcError):
-            raise sent
-        return sent
-
     def announce(self) -> None:
         """Write the intent of the submission into the journal, and the sidecar."""
         before = self.journal.find(self.run_id)
@@ -72,17 +61,14 @@ class NewRun:
 
     def conclude(self, document: dict[str, Any], pushed: int) -> Submitted | HpcError:
         """Write the cluster's answer into journal and sidecar. Return the outcome; of an error the accepted arrays are kept."""
-        frozen, failed, answer = self.frozen, None, {}
+        frozen = self.frozen
         try:
-            answer = answer_in(document, frozen.cluster.name)
+            answer = keep_outcome(
+                frozen.repo, self.journal, self.run_id, self.run_path, lambda: answer_in(document, frozen.cluster.name)
+            )
         except HpcError as error:
-            failed = error
-            answer = {"run": error.details.pop("run", None), "arrays": error.details.get("arrays") or {}}
-        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=failed is None)
-        keep_document(frozen.repo, answer["run"], answer["arrays"])
-        if failed:
-            self.failed(failed, answer["arrays"])
-            return failed
+            self.failed(error, error.details.get("arrays") or {})
+            return error
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
@@ -131,11 +117,6 @@ class NewRun:
             "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
-        return there, self._push(there)
-
-    def _push(self, there: dict[str, Any]) -> int:
-        """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
-        frozen = self.frozen
         files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
         shared = list(self.shared_files)
         size = sum(frozen.tree.sizes[name] for name in files) + there["shared_bytes"]
@@ -147,7 +128,7 @@ class NewRun:
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
-        return len(files) + len(shared)
+        return there, len(files) + len(shared)
 
     def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
         """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
@@ -195,7 +176,7 @@ class NewRun:
             run_name=frozen.run_name,
             snapshot=frozen.snapshot,
             hpc_agent_version=__version__,
-            submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
+            submitted_at=iso(self.world.now()),
             task_count=frozen.tasks.total,
             executors=frozen.executors,
             wave_map=planned.wave_map(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -16,16 +15,15 @@ from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record, with_command
+from hpc_agent.ops.run.ledger_summary import identity_of
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
-from hpc_agent.ops.run.submission import ask_advance, kept_back
-from hpc_agent.ops.submit.new_run import NewRun, Submitted
+from hpc_agent.ops.run.submission import ask_advance, kept_back, submit_lock
+from hpc_agent.ops.submit.new_run import NewRun, Submitted, submit_together
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.repo_files import locked
 from hpc_agent.state.runs import find_run_by_cmd_sha, read_run_sidecar
 from hpc_agent.world import World
 
-LOCK_WAIT_SEC = 120.0
 SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.RemoteCommandFailed, errors.StorageFull)
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 # Fields that a run's record and the result share.
@@ -77,7 +75,7 @@ def submit_run(request: SubmitRequest, world: World, trials: Trials | None = Non
             journal = Journal(world, frozen.repo)
             with submit_lock(journal):
                 begun = begin(world, journal, planned)
-                return begun if isinstance(begun, SubmitResult) else finished(begun, begun.run.submit())
+                return begun if isinstance(begun, SubmitResult) else finished(begun, submit_together([begun.run])[0])
     except errors.HpcError as error:
         if trials:
             error.remediation = with_command(error.remediation, trials.command)
@@ -88,10 +86,6 @@ def planned_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     """Plan a frozen run whose scheduler options are in order. Raises SpecInvalid."""
     check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
     return plan_run(frozen, request)
-
-
-def submit_lock(journal: Journal) -> AbstractContextManager[None]:
-    return locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo")
 
 
 class Begun(NamedTuple):
@@ -114,8 +108,10 @@ def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult |
     return Begun(NewRun(world, journal, planned, run_id), notes)
 
 
-def finished(begun: Begun, sent: Submitted) -> SubmitResult:
-    """Return the result of a run that was submitted now."""
+def finished(begun: Begun, sent: Submitted | errors.HpcError) -> SubmitResult:
+    """Return the result of a run that was submitted now. Raises the error in its place."""
+    if isinstance(sent, errors.HpcError):
+        raise sent
     run_id = begun.run.run_id
     plan, told = _plan_as_submitted(begun.run.planned, run_id, sent.answer)
     step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
@@ -136,7 +132,8 @@ def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
         plan, told = _plan_as_submitted(planned, run_id, {})
         notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
         return _result(plan, earlier, notes, step, submitted=False, deduped=True)
-    record = NewRun(world, journal, planned, run_id).record("planned")
+    sidecar = NewRun(world, journal, planned, run_id).sidecar
+    record = RunRecord(run_id=run_id, status="planned", **identity_of(sidecar))
     notes = [*frozen.notes, *warnings_of(world, planned)]
     return _result(planned.facts(), record, notes, step, submitted=False, deduped=False)
 

@@ -25,7 +25,7 @@ from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, Results
-from hpc_agent.ops.submit.submit import submit_lock
+from hpc_agent.ops.run.submission import submit_lock
 from hpc_agent.state import runs
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
@@ -35,6 +35,7 @@ Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 RemotePath = Annotated[str, Meta(pattern=r"^[/~][^\s;&|<>`$]*\Z")]
 Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT[\d:.]+Z\Z")]
 JobId = Annotated[str, Meta(pattern=r"^[0-9]+\Z")]
+AS_GIVEN = "run_id cluster executor cmd_sha result_dir_template job_ids campaign_id env conda_env".split()
 # Facts of the writing, not of the run.
 NOT_COMPARED = ("submitted_at", "hpc_agent_version", "job_ids")
 
@@ -140,19 +141,8 @@ def _sidecar(request: WriteRunSidecarRequest, repo: RepoLayout, world: World) ->
             tasks_py_sha = hashlib.sha256(repo.tasks.read_bytes()).hexdigest()
     head, _, tail = request.run_id.rpartition("-")
     modules = node.cluster.modules if request.modules is None else request.modules
-    same = (
-        "run_id",
-        "cluster",
-        "executor",
-        "cmd_sha",
-        "result_dir_template",
-        "job_ids",
-        "campaign_id",
-        "env",
-        "conda_env",
-    )
     return Sidecar(
-        **{name: getattr(request, name) for name in same},
+        **{name: getattr(request, name) for name in AS_GIVEN},
         run_name=request.run_name or (head if len(tail) == 8 else request.run_id),
         tasks_py_sha=tasks_py_sha or "",
         tree_sha=request.tree_sha or "",
