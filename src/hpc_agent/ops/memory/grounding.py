@@ -104,19 +104,9 @@ def _of_campaign(
     if direction != own[name]:
         notes.append(f"{manifest.campaign_id} {own[name]}s {name}: its points and the command follow --direction")
         manifest = _turned(manifest, name, direction)
-    starts = [
-        Start(
-            value=trial.values[name],
-            metric=name,
-            direction=direction,
-            params=trial.params,
-            task_kind=facts.interview.task_kind,
-            campaign_dir=facts.interview.campaign_dir,
-            campaign_id=manifest.campaign_id,
-            run_id=trial.run_id or None,
-        )
-        for trial in history.ranked(manifest, name)[:MOST_POINTS]
-    ]
+    said = {"metric": name, "direction": direction, "campaign_id": manifest.campaign_id, **facts.place()}
+    best = history.ranked(manifest, name)[:MOST_POINTS]
+    starts = [Start(value=one.values[name], params=one.params, run_id=one.run_id or None, **said) for one in best]
     yield Source(starts, repo, manifest)
 
 

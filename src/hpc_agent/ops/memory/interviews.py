@@ -80,6 +80,10 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
     space: dict[str, Values] = {}
     words: str = ""  # in lower case
 
+    def place(self) -> dict[str, Any]:
+        """Return the fields of a start that tell where it comes from."""
+        return {"task_kind": self.interview.task_kind, "campaign_dir": self.interview.campaign_dir}
+
 
 def read_facts(campaign_dir: str, data: bytes) -> Facts:
     """Return the facts of an interview.json, of this version or an earlier one.

@@ -55,17 +55,12 @@ class SubmitResult(Result):
     aliases=["submit-flow"],
     progress=True,
 )
-def submit(request: SubmitRequest, world: World) -> SubmitResult:
+def submit(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
     """Freeze and push the code, and submit every task of .hpc/tasks.py (or of ``tasks``) as job arrays, exactly once.
 
     The same request again returns the run that was submitted before (``deduped``). Changed parameters, code or executor
     make a new run. A failed run needs ``rerun`` to run again. After a kill the same command goes on where it stopped.
     """
-    return submit_run(request, world)
-
-
-def submit_run(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
-    """Submit a run exactly once; a campaign's run has ``trials``. Raises SUBMIT_ERRORS."""
     world.progress.update("resolving tasks")
     try:
         with freeze(world, request, trials) as frozen:
@@ -114,7 +109,7 @@ def finished(begun: Begun, sent: Submitted | errors.HpcError) -> SubmitResult:
         raise sent
     run_id = begun.run.run_id
     plan, told = _plan_as_submitted(begun.run.planned, run_id, sent.answer)
-    step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
+    step = f"hpc-agent {'verify-canary' if plan['canary'] else 'monitor-flow'} --run-id {run_id}"
     outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
     return _result(plan, sent.record, [*begun.notes, *told], step, **outcome)
 
@@ -142,10 +137,6 @@ def _result(plan: dict[str, Any], record: RunRecord, notes: list[str], next_step
     """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
     return SubmitResult(plan=plan, notes=notes, next_step=next_step, **facts)
-
-
-def _about(run_id: str, verb: str) -> str:
-    return f"hpc-agent {verb} --run-id {run_id}"
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -189,7 +180,8 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
         step = "failures"
-    return _result(plan, record, notes, _about(record.run_id, step), submitted=True, deduped=True)
+    step = f"hpc-agent {step} --run-id {record.run_id}"
+    return _result(plan, record, notes, step, submitted=True, deduped=True)
 
 
 def _plan_as_submitted(planned: PlannedRun, run_id: str, answer: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -84,10 +84,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     return VerifyCanaryResult(
         run_id=run_id,
         ok=True,
-        state=seen["state"],
-        measured=seen["measured"],
-        asked=seen["asked"],
-        metrics=seen["metrics"],
+        **{name: seen[name] for name in ("state", "measured", "asked", "metrics")},
         warnings=warnings(seen),
         released=released,
         waited_seconds=round(world.awake() - started, 3),
@@ -105,9 +102,9 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
     run_id = run.record.run_id
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
+    remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if _stopped_early(seen):
         return
-    remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if seen["state"] == "failed":
         failure = kept["failure"] = seen["failure"]
         kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"])
