@@ -16,7 +16,7 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import make_folder, write_bytes
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.provenance.story import STORY_TIMEOUT_SEC, whole_story
+from hpc_agent.ops.provenance.story import STORY_TIMEOUT_SEC, story_of, story_text
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.repo_files import local_path
@@ -125,7 +125,8 @@ def _files(run: KnownRun, there: dict[str, Any], table: Path) -> tuple[dict[str,
     notes = [f"{name} is missing: it has more than 1 MiB, or cannot be read" for name in texts if texts[name] is None]
     files = {name: (table / name).read_bytes() for name in TABLES if (table / name).is_file()}
     files |= {name: text.encode() for name, text in texts.items() if text is not None}
-    files |= {"run.json": _json(there["run"]), "story.txt": whole_story(run, there).encode()}
+    story = story_text(run, there, story_of(run, there))
+    files |= {"run.json": _json(there["run"]), "story.txt": story.encode()}
     if there["environment"] is None:
         notes.append("environment.json is missing: the run did not record it")
     else:

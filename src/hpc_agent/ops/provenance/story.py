@@ -55,9 +55,9 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
         there = run.ask_this_version("provenance", STORY_TIMEOUT_SEC)
     except NO_CLUSTER as error:
         problems.append(PartialError(code=error.error_code, detail=error.message))
-    events = _events(run, there)
+    events = story_of(run, there)
     shown, truncated = (events, False) if request.full else _shortened(events)
-    text = _text(run, there, shown)
+    text = story_text(run, there, shown)
     if there is None:
         text += "What happened on the cluster is not known: it did not answer.\n"
     return RunStoryResult(
@@ -70,17 +70,13 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
     )
 
 
-def whole_story(run: KnownRun, there: dict[str, Any]) -> str:
-    """Return the whole story as text."""
-    return _text(run, there, _events(run, there))
-
-
-def _text(run: KnownRun, there: dict[str, Any] | None, events: list[Event]) -> str:
+def story_text(run: KnownRun, there: dict[str, Any] | None, events: list[Event]) -> str:
+    """Return what ran, then one line an event."""
     lines = [*_headline(run, there), "", *(f"{_time(event.at)}  {event.text}" for event in events)]
     return "\n".join(lines) + "\n"
 
 
-def _events(run: KnownRun, there: dict[str, Any] | None) -> list[Event]:
+def story_of(run: KnownRun, there: dict[str, Any] | None) -> list[Event]:
     """Return the events of a run in the order of time."""
     events = list(_journal_events(run))
     if there is not None:

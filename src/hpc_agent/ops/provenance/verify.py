@@ -146,12 +146,13 @@ def _remedy(run_id: str, of: str, first: dict[str, Any], rows: RowComparison) ->
 
 
 def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
-    first, second = before.get("inputs") or [], now.get("inputs") or []
-    shas = [{one["path"]: one["sha256"][:12] for one in inputs} for inputs in (first, second)]
-    return [
-        {"what": told, **{name: sha.get(told.split(" ")[0]) for name, sha in zip(("before", "now"), shas, strict=True)}}
-        for told in changes(first, second)
-    ]
+    first, second = ({one["path"]: one for one in run.get("inputs") or []} for run in (before, now))
+    found = []
+    for path in dict.fromkeys([*first, *second]):
+        old, new = ([run[path]] if path in run else [] for run in (first, second))
+        shas = {name: one[0]["sha256"][:12] if one else None for name, one in (("before", old), ("now", new))}
+        found += [{"what": told, **shas} for told in changes(old, new)]
+    return found
 
 
 def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:

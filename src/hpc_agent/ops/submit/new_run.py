@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import socket
@@ -130,20 +131,6 @@ class NewRun:
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return there, len(files) + len(shared)
 
-    def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
-        """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
-        frozen = self.frozen
-        manifest = json.dumps(frozen.tree.with_sizes()).encode()
-        return {
-            "root": frozen.node.root,
-            "owner": owner(),
-            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
-            "base": there["base"],
-            "incoming": there["incoming"],
-            "site": frozen.node.site,
-            "shared_pushed": self.pushed_shared,
-        }
-
     def question(self) -> dict[str, Any]:
         """Return the part of a request that is this run's own."""
         tasks = self.frozen.tasks
@@ -224,13 +211,21 @@ def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
 
 
 def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the answer of the cluster to each run's submission."""
-    first = runs[0]
+    """Return the answer of the cluster to each run's submission; ``there`` is what the cluster has of their place."""
+    first, frozen = runs[0], runs[0].frozen
     first.world.progress.update("submitting", arrays=sum(len(run.planned.arrays.arrays) for run in runs))
-    common, requests = first.place_question(there), [run.question() for run in runs]
-    request = {"verb": "submit", "common": common, "requests": requests}
-    answer = first.frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))
-    return list(answer["answers"])
+    manifest = json.dumps(frozen.tree.with_sizes()).encode()
+    common = {
+        "root": frozen.node.root,
+        "owner": owner(),
+        "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
+        "base": there["base"],
+        "incoming": there["incoming"],
+        "site": frozen.node.site,
+        "shared_pushed": first.pushed_shared,
+    }
+    request = {"verb": "submit", "common": common, "requests": [run.question() for run in runs]}
+    return list(frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))["answers"])
 
 
 class Manifests:
@@ -241,18 +236,14 @@ class Manifests:
 
     def names(self) -> list[str]:
         """Return the names of the snapshots, the newest first."""
-        paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        paths = self.folder.glob("*.json")
         return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)]
 
     def entries(self, snapshot: str | None) -> list[TreeEntry] | None:
         """Return the files of a snapshot; None for a snapshot that is not known here."""
-        if snapshot is None:
-            return None
-        try:
-            entries: list[TreeEntry] = json.loads((self.folder / f"{snapshot}.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return entries
+        with contextlib.suppress(OSError, ValueError):
+            return list(json.loads((self.folder / f"{snapshot}.json").read_bytes()))
+        return None
 
     def keep(self, snapshot: str, entries: list[TreeEntry]) -> None:
         """Remember a snapshot, and drop the oldest ones."""
