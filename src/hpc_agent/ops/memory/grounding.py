@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -130,9 +131,9 @@ def _command(start: Start, source: Source, world: World) -> str:
     assert manifest is not None
     here = RepoLayout(world.cwd.resolve())
     repo = here if here.hpc.is_dir() else source.repo
-    name, number = manifest.campaign_id, 2
-    while campaign_folder(repo, new := f"{name[:LONGEST_NAME]}-{number}").exists():
-        number += 1
+    name = manifest.campaign_id
+    names = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
+    new = next(each for each in names if not campaign_folder(repo, each).exists())
     words = ["hpc-agent", "campaign-init", "--campaign-id", new]
     if repo.root != here.root:
         words += ["--experiment-dir", str(repo.root)]

@@ -27,9 +27,7 @@ def rollup(found: Sequence[Facts]) -> dict[str, Any]:
         "produced_by_kinds": _histogram(one.produced_by_kind for one in seen),
         "task_generator_kinds": _histogram(facts.generator for facts in found),
         "clusters": _histogram(one.cluster_target.get("cluster") for one in seen),
-        "data_axis_kinds": _histogram(
-            kind for one in seen for kind in (*one.data_axes, *([] if one.data_axes else [None]))
-        ),
+        "data_axis_kinds": _histogram(kind for one in seen for kind in one.data_axes or [UNSTATED]),
         "task_count": _with_unstated(quantiles(counts), len(found) - len(counts)),
         "materialized_at": _with_unstated(span, len(found) - len(times)),
     }
@@ -77,11 +75,13 @@ def _ranges(found: list[Facts]) -> dict[str, Any]:
             merged.setdefault(name, Values()).merge(values)
             used[name] += 1
     shown = [name for name, _ in used.most_common(MOST_PARAMETERS)]
-    unions = {name: _sorted(merged[name].few) for name in shown if not merged[name].more}
-    envelopes = {name: _envelope(merged[name]) for name in shown if merged[name].more}
-    answer = {"count": len(found), "param_envelopes": envelopes, "axis_value_unions": unions}
-    more = {"parameters_not_shown": len(merged) - len(shown)} if len(merged) > len(shown) else {}
-    return {name: value for name, value in {**answer, **more}.items() if value}
+    answer = {
+        "count": len(found),
+        "param_envelopes": {name: _envelope(merged[name]) for name in shown if merged[name].more},
+        "axis_value_unions": {name: _sorted(merged[name].few) for name in shown if not merged[name].more},
+        "parameters_not_shown": len(merged) - len(shown),
+    }
+    return {name: value for name, value in answer.items() if value}
 
 
 def _envelope(values: Values) -> dict[str, Any]:

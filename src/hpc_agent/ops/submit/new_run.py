@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import socket
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,10 +46,12 @@ class Submitted(NamedTuple):
 class NewRun:
     """A planned run and its place on the cluster."""
 
-    def __init__(self, world: World, journal: Journal, planned: PlannedRun, run_id: str) -> None:
+    def __init__(
+        self, world: World, journal: Journal, planned: PlannedRun, run_id: str, notes: Sequence[str] = ()
+    ) -> None:
+        self.notes = notes
         self.world, self.journal, self.planned, self.run_id = world, journal, planned, run_id
         self.frozen, self.request = planned.frozen, planned.request
-        self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
         self.sidecar = self._sidecar()
         self.pushed_shared = [name for name, path in self.frozen.shared.items() if path is None]
         self.shared_files = shared_files(self.frozen.repo.root, self.pushed_shared)
@@ -64,9 +68,8 @@ class NewRun:
         """Write the cluster's answer into journal and sidecar. Return the outcome; of an error the accepted arrays are kept."""
         frozen = self.frozen
         try:
-            answer = keep_outcome(
-                frozen.repo, self.journal, self.run_id, self.run_path, lambda: answer_in(document, frozen.cluster.name)
-            )
+            submitted = functools.partial(answer_in, document, frozen.cluster.name)
+            answer = keep_outcome(frozen.repo, self.journal, self.run_id, self.sidecar.remote_path, submitted)
         except HpcError as error:
             self.failed(error, error.details.get("arrays") or {})
             return error
@@ -131,11 +134,6 @@ class NewRun:
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
         return there, len(files) + len(shared)
 
-    def question(self) -> dict[str, Any]:
-        """Return the part of a request that is this run's own."""
-        tasks = self.frozen.tasks
-        return {**self.plan_question(), "digests": tasks.digests(), "tasks": tasks.inline()}
-
     def plan_question(self) -> dict[str, Any]:
         """Return the part of a request to the cluster that has the plan: the run's document and its arrays."""
         cluster, node, sidecar = self.frozen.cluster, self.frozen.node, self.sidecar
@@ -168,7 +166,7 @@ class NewRun:
             executors=frozen.executors,
             wave_map=planned.wave_map(),
             scheduler=cluster.scheduler,
-            remote_path=self.run_path,
+            remote_path=f"{frozen.node.root}/runs/{self.run_id}",
             resources=resolved.resources,
             placement=resolved.placement,
             modules=cluster.modules if request.modules is None else request.modules,
@@ -224,7 +222,11 @@ def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any
         "site": frozen.node.site,
         "shared_pushed": first.pushed_shared,
     }
-    request = {"verb": "submit", "common": common, "requests": [run.question() for run in runs]}
+    requests = [
+        {**run.plan_question(), "digests": run.frozen.tasks.digests(), "tasks": run.frozen.tasks.inline()}
+        for run in runs
+    ]
+    request = {"verb": "submit", "common": common, "requests": requests}
     return list(frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))["answers"])
 
 

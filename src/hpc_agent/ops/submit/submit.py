@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -69,8 +69,8 @@ def submit(request: SubmitRequest, world: World, trials: Trials | None = None) -
                 return dry_run(world, planned)
             journal = Journal(world, frozen.repo)
             with submit_lock(journal):
-                begun = begin(world, journal, planned)
-                return begun if isinstance(begun, SubmitResult) else finished(begun, submit_together([begun.run])[0])
+                run = begin(world, journal, planned)
+                return run if isinstance(run, SubmitResult) else finished(run, submit_together([run])[0])
     except errors.HpcError as error:
         if trials:
             error.remediation = with_command(error.remediation, trials.command)
@@ -83,14 +83,7 @@ def planned_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     return plan_run(frozen, request)
 
 
-class Begun(NamedTuple):
-    """A run that is to be submitted, with notes about its request."""
-
-    run: NewRun
-    notes: list[str]
-
-
-def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult | Begun:
+def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult | NewRun:
     """Return the run to submit, or the result for one that was submitted before. Under the repo's lock."""
     frozen = planned.frozen
     run_id, earlier = which_run(journal, frozen, planned.request.rerun)
@@ -100,18 +93,17 @@ def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult |
         if earlier.submitted_at or elsewhere:
             return _submitted_before(world, planned, journal, earlier)
     notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
-    return Begun(NewRun(world, journal, planned, run_id), notes)
+    return NewRun(world, journal, planned, run_id, notes)
 
 
-def finished(begun: Begun, sent: Submitted | errors.HpcError) -> SubmitResult:
+def finished(run: NewRun, sent: Submitted | errors.HpcError) -> SubmitResult:
     """Return the result of a run that was submitted now. Raises the error in its place."""
     if isinstance(sent, errors.HpcError):
         raise sent
-    run_id = begun.run.run_id
-    plan, told = _plan_as_submitted(begun.run.planned, run_id, sent.answer)
-    step = f"hpc-agent {'verify-canary' if plan['canary'] else 'monitor-flow'} --run-id {run_id}"
+    plan, told = _plan_as_submitted(run.planned, run.run_id, sent.answer)
+    step = f"hpc-agent {'verify-canary' if plan['canary'] else 'monitor-flow'} --run-id {run.run_id}"
     outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
-    return _result(plan, sent.record, [*begun.notes, *told], step, **outcome)
+    return _result(plan, sent.record, [*run.notes, *told], step, **outcome)
 
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:

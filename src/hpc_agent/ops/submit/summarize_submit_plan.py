@@ -17,10 +17,6 @@ MANY_TASKS = 1000
 MANY_CORE_HOURS = 1000.0
 
 
-class SummarizeSubmitPlanRequest(SubmitRequest):
-    """The fields of submit."""
-
-
 class SummarizeSubmitPlanResult(Result):
     run_id: str
     headline: str
@@ -32,7 +28,7 @@ class SummarizeSubmitPlanResult(Result):
 
 
 @primitive(stage="plan", errors=FREEZE_ERRORS)
-def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
+def summarize_submit_plan(request: SubmitRequest, world: World) -> SummarizeSubmitPlanResult:
     """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
     with freeze(world, request) as frozen:
         planned = dry_run(world, planned_run(frozen, request))
