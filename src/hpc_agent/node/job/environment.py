@@ -84,7 +84,8 @@ def _look(element: Element) -> Dict[str, Any]:
     if document["cpu_model"] is None:
         problems.append("the CPU model is not known: /proc/cpuinfo does not name it")
     try:
-        source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + _source()
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.py"), encoding="utf-8") as handle:
+            source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + handle.read()
         found = json.loads(_output(words + ["-c", source], env, element.run.work).strip().rpartition("\n")[2])
         document["packages"] = found.pop("packages")
         where = "in the command" if seen else "first python on PATH; the command names none"
@@ -130,11 +131,9 @@ def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
 
 def _shebang(program: str, work: str) -> Optional[List[str]]:
     """Return the words of the first line of a script that Python runs."""
-    try:
-        with open(os.path.join(work, program), "rb") as handle:
-            line = handle.readline(200)
-    except (OSError, ValueError):
-        return None
+    line = b""
+    with suppress(OSError, ValueError), open(os.path.join(work, program), "rb") as handle:
+        line = handle.readline(200)
     words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
     return [word for word in words if os.path.basename(word) != "env" and not word.startswith("-")] or None
 
@@ -168,8 +167,3 @@ def _field(path: str, name: str, separator: str) -> Optional[str]:
             if key.strip() == name and value.strip():
                 return value.strip().strip('"')
     return None
-
-
-def _source() -> str:
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.py"), encoding="utf-8") as handle:
-        return handle.read()

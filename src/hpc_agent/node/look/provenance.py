@@ -125,18 +125,13 @@ def _combined(folder: RunFolder) -> Dict[str, float]:
 
 def _document(path: str) -> Any:
     """Return a JSON document; None where it is missing or torn."""
-    try:
+    with suppress(OSError, ValueError):
         return read_json(path)
-    except (OSError, ValueError):
-        return None
+    return None
 
 
 def _text(path: str) -> Any:
     """Return the text of a file; None for one that is larger than 1 MiB or unreadable."""
-    try:
-        if os.stat(path).st_size > TEXT_LIMIT:
-            return None
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except (OSError, ValueError):
-        return None
+    with suppress(OSError, ValueError), open(path, encoding="utf-8") as handle:
+        return handle.read() if os.stat(path).st_size <= TEXT_LIMIT else None
+    return None

@@ -67,7 +67,6 @@ class ExportCrateResult(Result, omit_defaults=True, kw_only=True):
     crate: Annotated[str, doc("the folder or zip file")]
     files: list[str]
     bytes: int
-    conforms_to: Annotated[list[str], doc("RO-Crate and profile")]
     notes: Annotated[list[str], doc("what is missing, and what to look at before publishing")] = []
 
 
@@ -95,15 +94,13 @@ def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult
     _write(output, files)
     if not request.license:
         notes.append("no license is named: with --license and its address others know that they may use the results")
-    notes.append(
-        "run.json and environment.json name paths, nodes and variables of the cluster: look before you publish"
-    )
+    named = "paths, nodes and variables of the cluster"
+    notes.append(f"run.json and environment.json name {named}: look before you publish")
     return ExportCrateResult(
         run_id=run_id,
         crate=str(output),
         files=sorted(files),
         bytes=output.stat().st_size if output.is_file() else sum(map(len, files.values())),
-        conforms_to=[CRATE, PROFILE],
         notes=notes,
     )
 

@@ -165,19 +165,21 @@ def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
 def _environment(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Return the differences: interpreter and packages first, the node last. Not recorded is a difference that is told."""
     if before is None or now is None:
-        if before is now:
-            return []
-        told = {name: "not recorded" if one is None else "recorded" for name, one in (("before", before), ("now", now))}
-        return [{"what": "environment.json", **told}]
+        return _known("environment.json", "recorded", before, now)
     first, second = before.get("python") or {}, now.get("python") or {}
     found = _differing("python ", ("implementation", "version", "executable"), first, second)
     old, new = before.get("packages"), now.get("packages")
     if old is None or new is None:
-        known = {name: "not known" if one is None else "known" for name, one in (("before", old), ("now", new))}
-        found += [] if old is new else [{"what": "packages", **known}]
+        found += _known("packages", "known", old, new)
     else:
         found += _differing("package ", sorted(old.keys() | new.keys()), old, new)
     return found + _differing("", ENVIRONMENT, before, now)
+
+
+def _known(what: str, word: str, before: Any, now: Any) -> list[dict[str, Any]]:
+    """Return the difference where only one of the runs has it."""
+    told = {name: f"not {word}" if one is None else word for name, one in (("before", before), ("now", now))}
+    return [] if before is now else [{"what": what, **told}]
 
 
 def _differing(prefix: str, names: Iterable[str], before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
