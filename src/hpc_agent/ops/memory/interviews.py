@@ -75,7 +75,6 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     interview: Interview
     at: float | None = None
-    generator: str | None = None
     space: dict[str, Values] = {}
     words: str = ""  # in lower case
 
@@ -118,7 +117,7 @@ def read_facts(campaign_dir: str, data: bytes) -> Facts:
     said = [turn.get("text") for turn in _object(document, "transcript", list) if isinstance(turn, dict)]
     words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
     text = "\n".join(str(word) for word in words if word).lower()
-    return Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space, words=text)
+    return Facts(interview=interview, at=seconds_of(at) if at else None, space=space, words=text)
 
 
 def _object(document: dict[str, Any], name: str, kind: Any = dict) -> Any:
@@ -132,9 +131,9 @@ def _object(document: dict[str, Any], name: str, kind: Any = dict) -> Any:
 def _short_generator(kind: str | None, document: dict[str, Any], space: dict[str, Values]) -> dict[str, Any]:
     if kind is None:
         return {}
-    whole = document.get("task_generator") or {"kind": kind, "params": {"axes": document["axes"]}}
+    whole = document.get("task_generator") or {"params": {"axes": document["axes"]}}
     if len(json.dumps(whole)) <= GENERATOR_BYTES:
-        return dict(whole)
+        return {**whole, "kind": kind}
     return {"kind": kind, "parameters": list(space)[:50], "truncated": True}
 
 

@@ -16,9 +16,8 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.memory.grounding import grounding
 from hpc_agent.ops.memory.index import cache_folder, find_interviews
 from hpc_agent.ops.memory.interviews import Facts, Interview
-from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup
+from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup, runtime_rollup
 from hpc_agent.ops.memory.run_starts import Start, Wanted
-from hpc_agent.ops.memory.runtimes import runtime_rollup
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout, local_path
 from hpc_agent.world import World
@@ -105,11 +104,9 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
 
 
 def _with_campaigns(interview: Interview) -> Interview:
-    """Return the interview with the names of the campaigns in its folder."""
     folders = RepoLayout(Path(interview.campaign_dir)).hpc.glob("campaigns/*")
     names = sorted(path.name for path in folders if path.is_dir())
-    more = [f"and {len(names) - NAMES} more"] if len(names) > NAMES else []
-    return replace(interview, campaigns=[*names[:NAMES], *more])
+    return replace(interview, campaigns=_first(names, NAMES))
 
 
 def _all_found(request: RecallRequest, world: World) -> tuple[list[Facts], list[PartialError], int]:
@@ -184,9 +181,8 @@ def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> 
     if request.since and (timeless := sum(one.at is None for one in found)):
         notes.append(f"{timeless} interviews have no time, so --since leaves them out")
     bare = sum(one.interview.no_interview for one in found)
-    if bare and (
-        filters := [f"--{name}" for name in ("task-kind", "operator") if getattr(request, name.replace("-", "_"))]
-    ):
+    given = {"--task-kind": request.task_kind, "--operator": request.operator}
+    if bare and (filters := [flag for flag, value in given.items() if value]):
         notes.append(f"{bare} repos have no interview.json, so {' and '.join(filters)} leave them out")
     elif bare:
         notes.append(f"{bare} of {len(found)} repos have no interview.json: their kind of task is not known")
@@ -196,7 +192,6 @@ def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> 
     return notes
 
 
-def _first(several: list[str]) -> list[str]:
+def _first(several: list[str], most: int = NAMED_PROBLEMS) -> list[str]:
     """Return the first ones, and the number of the others."""
-    rest = len(several) - NAMED_PROBLEMS
-    return [*several[:NAMED_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])]
+    return [*several[:most], *([f"and {len(several) - most} more"] if len(several) > most else [])]

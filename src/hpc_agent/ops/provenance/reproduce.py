@@ -94,14 +94,11 @@ def _check(run: KnownRun, there: dict[str, Any], inputs_ok: bool) -> None:
         remedy = again if command else "Submit the code of that run again."
         raise PreconditionFailed(message, remediation=remedy)
     if there["changed_inputs"] and not inputs_ok:
-        told = "; ".join(there["changed_inputs"][:5])
-        raise PreconditionFailed(
-            f"the inputs of {run_id} are not what they were: {told}",
-            field="changed_inputs_ok",
-            remediation="Restore the data, or accept other results: "
-            f"hpc-agent reproduce-run --run-id {run_id} --changed-inputs-ok",
-            details={"changed_inputs": there["changed_inputs"]},
-        )
+        changed = there["changed_inputs"]
+        message = f"the inputs of {run_id} are not what they were: {'; '.join(changed[:5])}"
+        again = f"hpc-agent reproduce-run --run-id {run_id} --changed-inputs-ok"
+        remedy, details = f"Restore the data, or accept other results: {again}", {"changed_inputs": changed}
+        raise PreconditionFailed(message, field="changed_inputs_ok", remediation=remedy, details=details)
 
 
 def _submit(
