@@ -148,9 +148,8 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     usual = msgspec.to_builtins(Manifest(campaign_id="", space={}, metrics=[]))
     told |= {"strategy": manifest.strategy.name, "strategy_params": manifest.strategy.params}
     usual |= {"strategy": usual["strategy"]["name"], "strategy_params": {}}
-    for nested in ("budget", "stop_criteria"):
-        told |= told.pop(nested)
-        usual |= usual.pop(nested)
+    for document in (told, usual):
+        document |= document.pop("budget") | document.pop("stop_criteria")
     if [metric.name for metric in manifest.metrics] == [told["metric"]]:
         told |= {"metric": None, "direction": None}  # which --metrics says
     for name, value in told.items():

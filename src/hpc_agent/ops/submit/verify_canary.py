@@ -72,11 +72,10 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
             break
         if world.awake() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
             why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
-            raise ClusterTimeout(
-                f"the canary of {run_id} is {seen['state']} after {request.wait_budget_sec:.0f} s{why}",
-                remediation=f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it.",
-                details={"state": seen["state"], "waiting": seen["waiting"]},
-            )
+            message = f"the canary of {run_id} is {seen['state']} after {request.wait_budget_sec:.0f} s{why}"
+            remedy = f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it."
+            details = {"state": seen["state"], "waiting": seen["waiting"]}
+            raise ClusterTimeout(message, remediation=remedy, details=details)
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
     _judge(run, seen, request)
@@ -135,10 +134,8 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given and (measured["seconds"] or 0.0) >= TELLING_SEC:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
-    if measured.get("oom_kills"):
-        found.append(
-            f"the kernel killed {measured['oom_kills']} processes of the canary for memory: ask for more --mem-mb"
-        )
+    if kills := measured.get("oom_kills"):
+        found.append(f"the kernel killed {kills} processes of the canary for memory: ask for more --mem-mb")
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     found += [
