@@ -1,5 +1,6 @@
 """Return what a run left on the cluster about itself, and the results of its tasks. Reads only; asks no scheduler."""
 
+import glob
 import os
 from collections import Counter
 from contextlib import suppress
@@ -101,7 +102,6 @@ def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
 
 
 def _add_failure(groups: Dict[str, Dict[str, Any]], task: int, attempt: Dict[str, Any]) -> None:
-    """Count a failed attempt in its group."""
     at, cause = attempt.get("ended_at"), attempt.get("cause") or "failed"
     key = "%s %s" % (cause, attempt.get("generation"))
     new = {"cause": cause, "generation": attempt.get("generation"), "count": 0, "first": at, "last": at, "task": task}
@@ -115,12 +115,8 @@ def _add_failure(groups: Dict[str, Dict[str, Any]], task: int, attempt: Dict[str
 
 def _combined(folder: RunFolder) -> Dict[str, float]:
     """Return when each wave was last combined."""
-    found = {}
-    with suppress(FileNotFoundError):
-        for name in os.listdir(folder.combiner):
-            if name.startswith("wave_") and name.endswith(".json"):
-                found[name[5:-5]] = os.stat(os.path.join(folder.combiner, name)).st_mtime
-    return found
+    paths = glob.glob(os.path.join(glob.escape(folder.combiner), "wave_*.json"))
+    return {os.path.basename(path)[5:-5]: os.stat(path).st_mtime for path in paths}
 
 
 def _document(path: str) -> Any:

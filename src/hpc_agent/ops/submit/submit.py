@@ -126,7 +126,6 @@ def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
 
 
 def _result(plan: dict[str, Any], record: RunRecord, notes: list[str], next_step: str, **outcome: Any) -> SubmitResult:
-    """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
     return SubmitResult(plan=plan, notes=notes, next_step=next_step, **facts)
 
@@ -201,10 +200,7 @@ def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
         return []
     if earlier.run_id.startswith(frozen.run_id()):
         return [f"the same as {earlier.run_id}, run again as asked"]
-    data = changes(earlier.inputs, frozen.inputs)
-    changed = "the command or its settings changed"
-    if data:
+    changed = "the code changed" if earlier.tree_sha != frozen.tree.sha else "the command or its settings changed"
+    if data := changes(earlier.inputs, frozen.inputs):
         changed = f"the inputs differ ({'; '.join(data[:3])})"
-    elif earlier.tree_sha != frozen.tree.sha:
-        changed = "the code changed"
     return [f"same parameters as {earlier.run_id}, but {changed}: this is a new run"]
