@@ -4,6 +4,7 @@ The first element that gets there looks; a look that fails leaves its reasons in
 Values of environment variables are not recorded.
 """
 
+import itertools
 import json
 import os
 import re
@@ -101,9 +102,8 @@ def _look(element: Element) -> Dict[str, Any]:
 def interpreter_words(command: str, env: Dict[str, str], work: str) -> Tuple[List[str], bool]:
     """Return the words that start the tasks' interpreter, and True if the command names it."""
     for segment in _segments(command, env):
-        while segment and _ASSIGNMENT.match(segment[0]):
-            segment = segment[1:]
-        segment = _shebang(segment[0], work) or segment if segment else segment
+        segment = list(itertools.dropwhile(_ASSIGNMENT.match, segment))
+        segment = segment and (_shebang(segment[0], work) or segment)
         for index, word in enumerate(segment):
             if _PYTHON.match(os.path.basename(word)):
                 wrapped = os.path.basename(segment[0]) in _WRAPPERS
