@@ -211,6 +211,28 @@ class TestGit:
         seen = git_state(part, os.environ, ["a.py", "b c.py", "new.py"])
         assert (seen["dirty"], seen["changed"], seen["changed_count"]) == (True, ["b c.py", "new.py"], 2)
 
+    def test_ignored_files_and_submodules(self, tmp_path):
+        """A pushed file that git ignores is not in the commit; the files of a submodule are, by their own commit."""
+
+        def git(folder, *words: str) -> None:
+            options = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "protocol.file.allow=always"]
+            subprocess.run(["git", *options, "-C", folder, *words], check=True)
+
+        inner, outer = tmp_path / "inner", tmp_path / "outer"
+        for folder in (inner, outer):
+            folder.mkdir()
+            git(folder, "init", "-q")
+            (folder / ".gitignore").write_text("conf.py")
+            git(folder, "add", "-A")
+            git(folder, "commit", "-qm", "x")
+        git(outer, "submodule", "-q", "add", str(inner), "sub")
+        git(outer, "commit", "-qm", "sub")
+        (outer / "conf.py").write_text("X = 1")
+        assert not git_state(outer, os.environ, [".gitignore", "sub/.gitignore"])["dirty"]
+        assert git_state(outer, os.environ, [".gitignore", "conf.py"])["changed"] == ["conf.py"]
+        (outer / "sub" / ".gitignore").write_text("")
+        assert git_state(outer, os.environ, [".gitignore"])["changed"] == ["sub"]
+
 
 COMMANDS = {
     'python3 train.py --lr "$LR"': (["python3"], True),

@@ -89,7 +89,9 @@ def test_the_files_of_an_earlier_reducer_are_not_fetched(run, tmp_path):
     Path(run.results, "of_a_task.csv").write_text("1")
     request = {**REQUEST, "files": ["*.csv"]}
     output = str(attempt / "aggregated.json")
-    before = {path: program._stamp(path) for path in [output, *(p for _, p in program._matches(run, request["files"]))]}
+    before = {
+        path: program._stamp(path) for path in [output, *(p for _, p in program._matches(run.work, request["files"]))]
+    }
     with pytest.raises(ValueError, match=r"old\.csv was there before this reducer"):
         program._collect(run, str(attempt), request, output, before)
     (work / "new.csv").write_text("own")

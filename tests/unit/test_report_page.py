@@ -21,7 +21,7 @@ from hpc_agent.view.report.charts.effects import apart
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
 from hpc_agent.view.report.markup import escaped, tag
 from hpc_agent.view.report.page import render
-from hpc_agent.view.report.plot import Plot, Scale, axis_scale, centres
+from hpc_agent.view.report.plot import CHARACTER, Plot, Scale, axis_scale, centres
 from hpc_agent.view.report.sections import headline
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><b>", "a&b;", "'quoted'", "\u202eback",
@@ -156,6 +156,18 @@ def test_labels_at_the_ends_of_lines_do_not_cover_each_other(places):
     moved = apart(sorted(places), Plot("x"))
     assert all(b - a >= 12.99 for a, b in itertools.pairwise(moved))
     assert moved[-1] <= Plot("x").bottom
+
+
+@given(moderate, moderate)
+@example(0.0, 500_000.0)
+def test_labels_of_ticks_do_not_cover_each_other(a, b):
+    plot, scale = Plot("x"), Scale.padded(min(a, b), max(a, b))
+    scale.pixels = (157.0, plot.right)
+    plot.label_ticks(scale)
+    found = [re.search(r'x="([^"]+)".*>(.+)</text>', part).groups() for part in plot.parts]
+    ends = [(float(x) - CHARACTER * len(text) / 2, float(x) + CHARACTER * len(text) / 2) for x, text in found]
+    assert found
+    assert all(before < after for (_, before), (after, _) in itertools.pairwise(ends))
 
 
 # ---------------------------------------------------------------- bins
@@ -302,6 +314,12 @@ def test_a_run_without_a_result_has_a_page():
 )
 def test_the_best_is_called_so_only_among_others(values, said):
     assert headline(report_of([({"x": n}, {"acc": value}) for n, value in enumerate(values)])).endswith(f". {said}.")
+
+
+def test_a_parameter_with_the_name_of_the_metric_is_not_told_as_sorted():
+    page, _ = render(report_of([({"acc": n, "x": n}, {"acc": n / 7}) for n in range(5)]))
+    heads = check(page).named("th")
+    assert [head.get("aria-sort") for head in heads] == ["descending", None, None]
 
 
 def test_one_task_and_values_beyond_every_scale():

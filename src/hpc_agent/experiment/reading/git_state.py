@@ -14,7 +14,8 @@ FILES_LISTED = 10
 def git_state(root: Path, env: Mapping[str, str], pushed: Collection[str]) -> dict[str, Any]:
     """Return ``commit``, ``dirty``, ``changed`` (the first 10 files) and ``changed_count``, or ``unknown``: the reason.
 
-    Dirty means: a tracked file below ``root`` differs from the commit, or an untracked file is among the ``pushed`` ones.
+    Dirty means: a tracked file below ``root`` differs from the commit, or one of the ``pushed`` files is not in the
+    commit, be it ignored or not. Files in submodules are judged by git's own word on the submodule.
     """
     words = ["git", "-c", "core.fsmonitor=false", "-C", str(root)]
     # Without optional locks git does not write into the repo's index.
@@ -30,7 +31,8 @@ def git_state(root: Path, env: Mapping[str, str], pushed: Collection[str]) -> di
     try:
         prefix = ask("rev-parse", "--show-prefix").rstrip("\n")
         commit = ask("rev-parse", "--verify", "HEAD").strip()
-        lines = ask("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".").split("\0")
+        status = ask("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no", "--", ".").split("\0")
+        entries = ask("ls-tree", "-r", "-z", "HEAD", "--", ".").split("\0")
     except FileNotFoundError:
         return {"unknown": "git is not installed here"}
     except subprocess.TimeoutExpired:
@@ -42,7 +44,9 @@ def git_state(root: Path, env: Mapping[str, str], pushed: Collection[str]) -> di
         if "Needed a single revision" in text:
             return {"unknown": "the git repository has no commit yet"}
         return {"unknown": f"git: {(text.strip().splitlines() or ['failed'])[0][:200]}"}
-    files = [(line[:2], line[3:].removeprefix(prefix)) for line in lines if line]
-    changed = sorted(name for state, name in files if state != "??" or name in pushed)
+    committed = {name: facts.split()[1] for facts, _, name in (entry.partition("\t") for entry in entries if entry)}
+    submodules = tuple(f"{name}/" for name, kind in committed.items() if kind == "commit")
+    new = (name for name in pushed if name not in committed and not name.startswith(submodules))
+    changed = sorted({*new, *(line[3:].removeprefix(prefix) for line in status if line)})
     shown = [name.encode(errors="replace").decode() for name in changed[:FILES_LISTED]]
     return {"commit": commit, "dirty": bool(changed), "changed": shown, "changed_count": len(changed)}

@@ -8,7 +8,7 @@ from ..look import usage
 from ..look.run_status import RunStatus
 from ..shared import task_states
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, write_json
+from ..shared.files import make_folder, read_json, read_object, write_json
 from ..shared.ledger import Array
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table, is_weight
@@ -31,19 +31,17 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     run = read_json(folder.document)
     status = RunStatus(folder, request.get("site") or {})
     status.save()
-    arrays = status.arrays
-    waves = waves_of(arrays)
-    asked = request.get("waves")
-    unknown = [wave for wave in asked or [] if str(wave) not in waves]
-    if unknown:
-        raise NodeError("spec_invalid", "there is no wave %s; the run has waves %s" % (unknown[0], ", ".join(waves)))
-    chosen = [str(wave) for wave in asked] if asked else list(waves)
+    waves = waves_of(status.arrays)
+    chosen = [str(wave) for wave in request.get("waves") or waves]
+    for wave in chosen:
+        if wave not in waves:
+            raise NodeError("spec_invalid", "there is no wave %s; the run has waves %s" % (wave, ", ".join(waves)))
     replicates = sorted(request.get("replicates") or [])
     force = bool(request.get("force"))
     return {
         "waves": {wave: _wave(status, run, wave, waves[wave], replicates, force) for wave in chosen},
         # A later status of the ended run measures again, also the tasks without a record.
-        "measured": usage.used_resources(folder, status.total, arrays) if request.get("measure") else [],
+        "measured": usage.used_resources(folder, status.total, status.arrays) if request.get("measure") else [],
         "measured_as": "records",
         "stale": status.stale,
     }
@@ -65,39 +63,29 @@ def _wave(
 ) -> Dict[str, Any]:
     folder, states = status.folder, status.state
     complete = [task for task in members if states[task] == task_states.COMPLETE]
-    included = encode_ranges(complete)
-    kept = read_partial(folder, wave)
+    kept = read_object(partial_path(folder, wave))
     partial = {
         "format": FORMAT,
         "wave": int(wave),
         "run_id": run["run_id"],
-        "included": included,
+        "included": encode_ranges(complete),
         "replicates": replicates,
         "tasks": len(members),
         "failed": encode_ranges(t for t in members if states[t] in (task_states.FAILED, task_states.LOST)),
         "missing": encode_ranges(t for t in members if states[t] in NOT_ENDED),
         "oom_killed": encode_ranges(set(members).intersection(status.records.oom_killed)),
     }
-    fresh = any(kept.get(name) != partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
-    if fresh or force or tasks_in(kept) != len(complete):
-        fresh = True
-        partial.update(fold(folder, run, complete, replicates))
-        make_folder(folder.combiner)
-        write_json(partial_path(folder, wave), partial)
-    return dict({} if fresh else kept, **partial, fresh=fresh)
+    same = all(kept.get(name) == partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
+    if same and not force and tasks_in(kept) == len(complete):
+        return dict(kept, **partial, fresh=False)
+    partial.update(fold(folder, run, complete, replicates))
+    make_folder(folder.combiner)
+    write_json(partial_path(folder, wave), partial)
+    return dict(partial, fresh=True)
 
 
 def partial_path(folder: RunFolder, wave: str) -> str:
     return os.path.join(folder.combiner, "wave_%s.json" % wave)
-
-
-def read_partial(folder: RunFolder, wave: str) -> Dict[str, Any]:
-    """Return the kept partial of a wave; an empty one where it is missing or torn."""
-    try:
-        kept = read_json(partial_path(folder, wave), {})
-    except ValueError:
-        return {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def tasks_in(partial: Dict[str, Any]) -> int:

@@ -11,14 +11,14 @@ import os
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from ..job import execute
 from ..look.attempts import Attempts
 from ..look.run_status import ranges_of
 from ..shared import task_environment, task_states
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
+from ..shared.files import make_folder, read_bytes, read_json, tail, write_bytes, write_json
 from ..shared.run_folder import RunFolder, check_id
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord, read_record
 
@@ -26,6 +26,7 @@ OUTPUT = "aggregated.json"
 GRACE_SEC = 10.0
 LOG_LINES, LOG_BYTES = 40, 4000
 MAX_OUTPUT_BYTES = 32 << 20
+OF_RECORD = ("cause", "message", "exit_code", "seconds", "max_rss_mb", "host", "ended_at")
 OF_ONE_TASK = ("HPC_TASK_ID", "HPC_KW_JSON", "HPC_RESULT_DIR", "RESULT_DIR", "HPC_TRIAL")
 
 
@@ -53,10 +54,9 @@ class Reduction(RunFolder):
         return sorted(int(name[1:]) for name in names if name[:1] == "d" and name[1:].isdigit())
 
 
-def result_of(attempt: str) -> Optional[Dict[str, Any]]:
-    """Return the result of an attempt, None before its end."""
-    found: Optional[Dict[str, Any]] = read_json(os.path.join(attempt, "result.json"))
-    return found
+def result_of(attempt: str) -> Any:
+    """Return the result of an attempt (an object), None before its end."""
+    return read_json(os.path.join(attempt, "result.json"))
 
 
 @contextmanager
@@ -94,6 +94,10 @@ def write_failure(attempt: str, cause: str, message: str, **facts: Any) -> None:
     write_json(os.path.join(attempt, "result.json"), dict(facts, ok=False, cause=cause, message=message[:1000]))
 
 
+def log_tail(attempt: str, name: str = "output.log") -> str:
+    return tail(os.path.join(attempt, name), LOG_LINES, LOG_BYTES)
+
+
 def main(arguments: List[str]) -> int:
     """Run the reducer of the attempt that HPC_REDUCTION names; return 0 when it gave its output."""
     attempt = os.environ["HPC_REDUCTION"]
@@ -116,29 +120,24 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     request = read_json(os.path.join(attempt, "request.json"))
     folder = status.folder
     write_bytes(os.path.join(attempt, "tasks.jsonl"), _tasks(status))
-    output = os.path.join(folder.work, request["output_path"]) if request["output_path"] else ""
-    output = output or os.path.join(attempt, OUTPUT)
+    base, name = (folder.work, request["output_path"]) if request["output_path"] else (attempt, OUTPUT)
+    output = os.path.join(base, name)
     env, sent = _environment(status, attempt, request, output)
-    before = {path: _stamp(path) for path in [output, *(path for _, path in _matches(folder, request["files"]))]}
-    log = os.path.join(attempt, "output.log")
+    before = {path: _stamp(path) for path in [output, *(path for _, path in _matches(folder.work, request["files"]))]}
     limit = os.environ.get("HPC_REDUCE_SEC")
     stop_at = time.time() + float(limit) if limit else None
     record = TaskRecord(0, FAILED, host=os.uname()[1])
-    record = execute.run(record, request["command"], env, folder.work, log, GRACE_SEC, stop_at)
-    facts = {
-        "ok": record.state == COMPLETE,
-        "cause": record.cause,
-        "message": record.message,
-        "exit_code": record.exit_code,
-        "seconds": record.seconds,
-        "max_rss_mb": record.max_rss_mb,
-        "host": record.host,
-        "ended_at": record.ended_at,
-        "sent": sent,  # the reducer differs from that of the run's snapshot, and came with the request
-        "included": ranges_of(status.state, task_states.COMPLETE),
-        "log_tail": tail(log, LOG_LINES, LOG_BYTES),
-        "output_path": output,
-    }
+    record = execute.run(
+        record, request["command"], env, folder.work, os.path.join(attempt, "output.log"), GRACE_SEC, stop_at
+    )
+    facts = {name: getattr(record, name) for name in OF_RECORD}
+    facts.update(
+        ok=record.state == COMPLETE,
+        sent=sent,  # the reducer differs from that of the run's snapshot, and came with the request
+        included=ranges_of(status.state, task_states.COMPLETE),
+        log_tail=log_tail(attempt),
+        output_path=output,
+    )
     if record.state == COMPLETE:
         try:
             facts.update(_collect(folder, attempt, request, output, before))
@@ -150,7 +149,9 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
 def _tasks(status: Attempts) -> bytes:
     """Return a line of JSON for each complete task: its id, its parameters and its result folder."""
     lines = []
-    for task in (task for task, state in enumerate(status.state) if state == task_states.COMPLETE):
+    for task, state in enumerate(status.state):
+        if state != task_states.COMPLETE:
+            continue
         record = read_record(status.folder, task)
         if record is None:
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
@@ -165,29 +166,21 @@ def _environment(status: Attempts, attempt: str, request: Dict[str, Any], output
     folder = status.folder
     run = status.run._replace(resources={"cpus": request["cpus"]})
     env = task_environment.build(run, folder.path, 0, {}, attempt, dict(os.environ))
-    for name in OF_ONE_TASK:
-        env.pop(name, None)
+    env = {name: value for name, value in env.items() if name not in OF_ONE_TASK}
     env.update(
         HPC_RESULTS_DIR=folder.results, HPC_AGGREGATED_OUTPUT=output, HPC_TASKS=os.path.join(attempt, "tasks.jsonl")
     )
-    sent, name = os.path.join(attempt, "code"), request["reducer"]
+    sent, name = False, request["reducer"]
     if name:
-        frozen, given = os.path.join(folder.work, name), os.path.join(sent, os.path.basename(name))
-        own = _bytes(frozen)
-        same = own == _bytes(given)
-        env["HPC_REDUCER"] = frozen if same else given
-        if not same:  # modules beside the script are found as if it lay in its place
+        frozen, given = os.path.join(folder.work, name), os.path.join(attempt, "code", os.path.basename(name))
+        own = read_bytes(frozen)
+        env["HPC_REDUCER"] = frozen
+        if own != read_bytes(given):  # modules beside the script are found as if it lay in its place
+            env["HPC_REDUCER"] = given
             env["PYTHONPATH"] += os.pathsep + os.path.dirname(frozen)
+            sent = own is not None
     env.update(request["extra_env"])
-    return env, bool(name) and own is not None and not same
-
-
-def _bytes(path: str) -> Optional[bytes]:
-    try:
-        with open(path, "rb") as handle:
-            return handle.read()
-    except OSError:
-        return None
+    return env, sent
 
 
 def _stamp(path: str) -> Any:
@@ -206,40 +199,34 @@ def _collect(
 
     ``before`` has the stamps of files that were there already: what has the same stamp now is another reducer's.
     """
-    kept = os.path.join(attempt, OUTPUT)
     data = None
     if _stamp(output) != before[output]:
         size = os.path.getsize(output)
         if size > MAX_OUTPUT_BYTES:
             raise ValueError("%s has %d bytes, more than the %d of a table" % (output, size, MAX_OUTPUT_BYTES))
-        data = _bytes(output)
+        data = read_bytes(output)
     elif not request["files"]:
         data = tail(os.path.join(attempt, "output.log"), 1, MAX_OUTPUT_BYTES).encode("utf-8")
         if data[:1] not in (b"{", b"["):
-            told = (
-                "%s was not written by this reducer" % output
-                if before[output]
-                else "the reducer did not write %s" % output
-            )
-            raise ValueError("%s, and its last line of output is no JSON" % told)
+            told = "%s was not written by this reducer" if before[output] else "the reducer did not write %s"
+            raise ValueError("%s, and its last line of output is no JSON" % (told % output))
     files = []
     if data is not None:
         try:
             json.loads(data.decode("utf-8"))
         except ValueError as error:
             raise ValueError("%s is no JSON: %s" % (os.path.basename(output), error)) from error
-        if data != _bytes(kept):
-            write_bytes(kept, data)
+        if data != read_bytes(os.path.join(attempt, OUTPUT)):
+            write_bytes(os.path.join(attempt, OUTPUT), data)
         files.append([OUTPUT, len(data)])
     results = os.path.realpath(folder.results) + os.sep
     for pattern in request["files"]:
-        there = _matches(folder, [pattern])
+        there = _matches(folder.work, [pattern])
         found = [
             (name, path)
             for name, path in there
             if before.get(path) != _stamp(path) or os.path.realpath(path).startswith(results)
-        ]
-        found = found or _matches_in(attempt, pattern)
+        ] or _matches(attempt, [pattern])
         if not found and there:
             raise ValueError("%s was there before this reducer, which did not write it" % there[0][0])
         if not found:
@@ -253,11 +240,7 @@ def _collect(
     return {"files": sorted(map(list, {(name, size) for name, size in files}))}
 
 
-def _matches(folder: RunFolder, patterns: List[str]) -> List[Tuple[str, str]]:
-    """Return the files of the work folder that match: name there, path."""
-    return [found for pattern in patterns for found in _matches_in(folder.work, pattern)]
-
-
-def _matches_in(base: str, pattern: str) -> List[Tuple[str, str]]:
-    found = glob.glob(os.path.join(glob.escape(base), pattern), recursive=True)
-    return [(os.path.relpath(path, base), path) for path in sorted(found) if os.path.isfile(path)]
+def _matches(base: str, patterns: List[str]) -> List[Tuple[str, str]]:
+    """Return the files of a folder that match: name there, path."""
+    found = (sorted(glob.glob(os.path.join(glob.escape(base), pattern), recursive=True)) for pattern in patterns)
+    return [(os.path.relpath(path, base), path) for paths in found for path in paths if os.path.isfile(path)]

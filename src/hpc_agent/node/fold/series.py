@@ -13,14 +13,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 from ..look.run_status import RunStatus
 from ..shared import task_states
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, remove_quietly, write_json
+from ..shared.files import make_folder, read_bytes, read_object, remove_quietly, write_json
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, canonical, digest, load_tasks, text_of
 from ..shared.task_record import read_record
 from .series_files import FORMATS, Joined, row_count
 
-SLICE_NAMES = ("start", "end", "halo", "ahead")
+SLICE_NAMES: Dict[str, Any] = {"start": None, "end": None, "halo": 0, "ahead": 0}  # with their defaults
 
 
 class Part(NamedTuple):
@@ -33,14 +33,8 @@ class Part(NamedTuple):
     ahead: int
     path: str = ""  # of its file
     why: str = ""  # why there are no rows of this task
-
-
-class Piece(NamedTuple):
-    """The rows of a part as its file has them."""
-
-    part: Part
-    skip: int
-    size: int
+    skip: int = 0  # rows of the file before the first of these
+    size: int = 0  # bytes of the file
 
 
 def join_series(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -49,7 +43,8 @@ def join_series(request: Dict[str, Any]) -> Dict[str, Any]:
     Raises NodeError ``precondition_failed`` when no task has rows, ``spec_invalid`` for a format that cannot be joined.
     """
     folder = existing_run(request["root"], request["run_id"])
-    if os.path.splitext(request["file"])[1].lower() not in FORMATS:
+    ending = os.path.splitext(request["file"])[1]
+    if ending.lower() not in FORMATS:
         raise NodeError("spec_invalid", "%s: only %s are joined" % (request["file"], ", ".join(FORMATS)))
     status = RunStatus(folder, request.get("site") or {})
     status.save()
@@ -61,10 +56,10 @@ def join_series(request: Dict[str, Any]) -> Dict[str, Any]:
     make_folder(place)
     names: Set[str] = set()
     joined = []
-    for key in sorted(series):
-        name = _name(json.loads(key), names)
-        facts = _Series(place, name, os.path.splitext(request["file"])[1], series[key]).join(bool(unknown))
-        joined.append(dict(facts, parameters=json.loads(key)))
+    for key, parts in sorted(series.items()):
+        parameters = json.loads(key)
+        facts = _Series(place, _name(parameters, names), ending, parts).join(bool(unknown))
+        joined.append(dict(facts, parameters=parameters))
     return {"path": place, "series": joined, "unknown": encode_ranges(unknown), "stale": status.stale}
 
 
@@ -79,7 +74,7 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
         if kwargs is None:
             unknown.append(task)
             continue
-        rows = [kwargs.get("start"), kwargs.get("end"), kwargs.get("halo", 0), kwargs.get("ahead", 0)]
+        start, end, halo, ahead = rows = [kwargs.get(name, default) for name, default in SLICE_NAMES.items()]
         if any(isinstance(row, bool) or not isinstance(row, int) for row in rows):
             continue
         path, why = "", "" if status.state[task] == task_states.COMPLETE else task_states.NAMES[status.state[task]]
@@ -87,8 +82,7 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
             path = os.path.join(status.folder.path, record.result_dir or "", name)
             why = "" if os.path.isfile(path) else "wrote no %s" % name
         others = {key: value for key, value in kwargs.items() if key not in SLICE_NAMES}
-        part = Part(int(rows[0]), int(rows[1]), task, int(rows[2]), int(rows[3]), path, why)
-        series.setdefault(canonical(others).decode("ascii"), []).append(part)
+        series.setdefault(canonical(others).decode("ascii"), []).append(Part(start, end, task, halo, ahead, path, why))
     return series, unknown
 
 
@@ -97,25 +91,23 @@ class _Parameters(object):
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._lines: Optional[List[str]] = None
+        self._digests = read_bytes(folder.digests) or b""
+        self._lines: Optional[List[bytes]] = None
         self._module: Any = None
 
     def of(self, task: int) -> Optional[Dict[str, Any]]:
         """Return the parameters as they were submitted, or None."""
         with suppress(Exception, SystemExit):  # tasks.py may need what this node does not have
             kwargs = self._resolve(task)
-            with open(self._folder.digests, "rb") as handle:
-                handle.seek(task * DIGEST_BYTES)
-                return kwargs if handle.read(DIGEST_BYTES) == digest(kwargs) else None
+            if self._digests[task * DIGEST_BYTES : (task + 1) * DIGEST_BYTES] == digest(kwargs):
+                return kwargs
         return None
 
     def _resolve(self, task: int) -> Dict[str, Any]:
         if self._lines is None:
-            self._lines = []
-            with suppress(OSError), open(self._folder.given_tasks) as handle:
-                self._lines = handle.readlines()
+            self._lines = (read_bytes(self._folder.given_tasks) or b"").splitlines()
         if self._lines:
-            return dict(json.loads(self._lines[task]))
+            return dict(json.loads(self._lines[task].decode("utf-8")))
         if self._module is None:
             self._module = False  # a tasks.py that cannot be imported here is not tried again for each task
             self._module = load_tasks(os.path.join(self._folder.work, ".hpc", "tasks.py"))
@@ -139,54 +131,54 @@ class _Series(object):
         self._place, self._name, self._ending = place, name, ending
         self._parts = sorted(parts)
         self._length = max(part.end for part in parts)
-        self._gaps: List[Tuple[int, int, Optional[int], str]] = []  # first row, end, task, why
+        self._gaps: Dict[str, Tuple[List[Tuple[int, int]], List[int]]] = {}  # by cause: spans of rows, tasks
         self._covered = 0
 
     def join(self, more_may_come: bool) -> Dict[str, Any]:
         """Write the file. Return its facts: rows, length, gaps, segments, bytes."""
-        pieces = [piece for piece in map(self._piece, self._parts) if piece is not None]
+        parts = [part for part in map(self._found, self._parts) if part is not None]
         self._gap(self._length)
-        rows = sum(piece.part.end - piece.part.start for piece in pieces)
-        is_whole = not self._gaps and not more_may_come
-        names = [self._name + self._ending, self._name + ".partial" + self._ending]
-        name = names[0 if is_whole else 1]
+        rows = sum(part.end - part.start for part in parts)
+        whole, partial = self._name + self._ending, self._name + ".partial" + self._ending
+        name, other = (partial, whole) if self._gaps or more_may_come else (whole, partial)
         path, kept = os.path.join(self._place, name), os.path.join(self._place, self._name + ".parts.json")
-        stamp = [[piece.part.task, piece.part.start, piece.part.end, piece.skip, piece.size] for piece in pieces]
-        fresh = not (os.path.isfile(path) and _read(kept) == {"file": name, "parts": stamp})
-        if fresh and pieces:
-            self._write(path, rows, pieces)
-            write_json(kept, {"file": name, "parts": stamp})
-        for other in names:
-            if other != name or not pieces:
-                remove_quietly(os.path.join(self._place, other))
+        stamp = {"file": name, "parts": [[part.task, part.start, part.end, part.skip, part.size] for part in parts]}
+        fresh = not (os.path.isfile(path) and read_object(kept) == stamp)
+        if fresh and parts:
+            self._write(path, rows, parts)
+            write_json(kept, stamp)
+        for unwanted in [other] if parts else [name, other]:
+            remove_quietly(os.path.join(self._place, unwanted))
         return {
-            "file": name if pieces else "",
+            "file": name if parts else "",
             "rows": rows,
             "length": self._length,
-            "gaps": self._told_gaps(),
-            "segments": _runs([(piece.part.start, piece.part.end) for piece in pieces]),
-            "bytes": os.path.getsize(path) if pieces else 0,
+            "gaps": [
+                {"why": why, "rows": _text(_runs(spans)), "tasks": encode_ranges(tasks)}
+                for why, (spans, tasks) in self._gaps.items()
+            ],
+            "segments": _runs([(part.start, part.end) for part in parts]),
+            "bytes": os.path.getsize(path) if parts else 0,
             "fresh": fresh,
         }
 
-    def _piece(self, part: Part) -> Optional[Piece]:
-        """Return the rows of a part, None for one that has to be a gap."""
-        why, piece = part.why, None
+    def _found(self, part: Part) -> Optional[Part]:
+        """Return a part with the place of its rows, None for one that has to be a gap."""
+        why, found = part.why, None
         if part.start < self._covered and not why:
             why = "rows that an earlier task gave too"
         if not why:
             try:
-                piece = self._trimmed(part)
+                found = self._trimmed(part)
             except (ValueError, OSError, KeyError, TypeError) as error:
                 why = "%s: %s" % (os.path.basename(part.path), error)
-        if piece is None:
-            self._bad(part, why)
-            return None
         self._gap(part.start)
-        self._covered = part.end
-        return piece
+        if why:  # rows that an earlier part gave are there all the same
+            self._note(why, max(part.start, min(self._covered, part.end - 1)), part.end, part.task)
+        self._covered = max(self._covered, part.end)
+        return found
 
-    def _trimmed(self, part: Part) -> Piece:
+    def _trimmed(self, part: Part) -> Part:
         """Return the part without its halo. Raises ValueError when the file has neither its own rows nor those it saw."""
         found, own = row_count(part.path), part.end - part.start
         first = max(0, part.start - part.halo)
@@ -194,60 +186,34 @@ class _Series(object):
         if found not in (own, seen):
             told = "" if own == seen else " (with those around it %d)" % seen
             raise ValueError("it has %d rows, and the task %d%s" % (found, own, told))
-        return Piece(part, 0 if found == own else part.start - first, os.path.getsize(part.path))
-
-    def _bad(self, part: Part, why: str) -> None:
-        """Note the rows of a part that cannot be joined; those that an earlier part gave are there all the same."""
-        self._gap(part.start)
-        self._gaps.append((max(part.start, min(self._covered, part.end - 1)), part.end, part.task, why))
-        self._covered = max(self._covered, part.end)
+        return part._replace(skip=0 if found == own else part.start - first, size=os.path.getsize(part.path))
 
     def _gap(self, until: int) -> None:
         """Note the rows from those that are covered to ``until``: no task has them."""
         if until > self._covered:
-            self._gaps.append((self._covered, until, None, "no task has these rows"))
+            self._note("no task has these rows", self._covered, until)
             self._covered = until
 
-    def _told_gaps(self) -> List[Dict[str, Any]]:
-        """Return the gaps: why, and the ranges of rows and of tasks."""
-        by_cause: Dict[str, List[Tuple[int, int, Optional[int], str]]] = {}
-        for gap in self._gaps:
-            by_cause.setdefault(gap[3], []).append(gap)
-        return [
-            {
-                "why": why,
-                "rows": ",".join(_rows(start, end) for start, end in _runs([(gap[0], gap[1]) for gap in found])),
-                "tasks": encode_ranges(gap[2] for gap in found if gap[2] is not None),
-            }
-            for why, found in by_cause.items()
-        ]
+    def _note(self, why: str, start: int, end: int, *tasks: int) -> None:
+        spans, of = self._gaps.setdefault(why, ([], []))
+        spans.append((start, end))
+        of.extend(tasks)
 
-    def _write(self, path: str, rows: int, pieces: List[Piece]) -> None:
+    def _write(self, path: str, rows: int, parts: List[Part]) -> None:
         building = os.path.join(self._place, "%s.building-%d%s" % (self._name, os.getpid(), self._ending))
         joined = Joined(building, rows)
         try:
-            for piece in pieces:
+            for part in parts:
                 try:
-                    joined.append(piece.part.path, piece.skip, piece.part.end - piece.part.start)
+                    joined.append(part.path, part.skip, part.end - part.start)
                 except ValueError as error:
-                    message = "the rows of task %d do not fit: %s" % (piece.part.task, error)
-                    raise NodeError("combiner_failed", message, None, {"file": piece.part.path}) from error
+                    message = "the rows of task %d do not fit: %s" % (part.task, error)
+                    raise NodeError("combiner_failed", message, None, {"file": part.path}) from error
             joined.close()
             os.replace(building, path)
         finally:
             joined.abandon()
             remove_quietly(building)
-
-
-def _rows(start: int, end: int) -> str:
-    return "%d-%d" % (start, end - 1) if end - start > 1 else "%d" % start
-
-
-def _read(path: str) -> Any:
-    try:
-        return read_json(path)
-    except ValueError:
-        return None
 
 
 def _runs(spans: List[Tuple[int, int]]) -> List[List[int]]:
@@ -259,3 +225,7 @@ def _runs(spans: List[Tuple[int, int]]) -> List[List[int]]:
         else:
             runs.append([start, end])
     return runs
+
+
+def _text(runs: List[List[int]]) -> str:
+    return ",".join("%d-%d" % (start, end - 1) if end - start > 1 else "%d" % start for start, end in runs)

@@ -36,7 +36,8 @@ class Joined(object):
         self._kind = os.path.splitext(path)[1].lower()
         self._rows = rows
         self._first: Any = None  # the header of the first part, which every other part has to have
-        self._values: Any = None
+        self._columns: Dict[str, List[Any]] = {}
+        self._values: Any = None  # those columns, or the rows where there are none
         self._handle = open(path, "wb")
 
     def append(self, path: str, skip: int, take: int) -> None:
@@ -95,9 +96,10 @@ class Joined(object):
     def _append_json(self, values: Any, skip: int, take: int) -> None:
         columns = values if isinstance(values, dict) else {"": values}
         if self._is_first(sorted(columns)):
-            self._values = {name: [] for name in columns} if isinstance(values, dict) else []
+            self._columns = {name: [] for name in columns}
+            self._values = self._columns if isinstance(values, dict) else self._columns[""]
         for name, column in columns.items():
-            (self._values[name] if isinstance(values, dict) else self._values).extend(column[skip : skip + take])
+            self._columns[name].extend(column[skip : skip + take])
 
 
 def _short(header: Any) -> str:
@@ -152,24 +154,19 @@ def _npy_header(handle: IO[bytes]) -> Dict[str, Any]:
 
 
 def _row_bytes(header: Dict[str, Any]) -> int:
-    return _product(header["shape"][1:]) * _item_bytes(header["descr"])
+    return _bytes_of(header["descr"], header["shape"][1:])
 
 
-def _item_bytes(descr: Any) -> int:
-    """Return the bytes of a value: "<f8", "|S3", "<U5" (four for a character), "<M8[ns]", or a list of fields."""
+def _bytes_of(descr: Any, shape: Sequence[int]) -> int:
+    """Return the bytes of values: "<f8", "|S3", "<U5" (four for a character), "<M8[ns]", or a list of fields."""
+    if shape:
+        return shape[0] * _bytes_of(descr, shape[1:])
     if isinstance(descr, list):
-        return sum(_item_bytes(kind) * _product(shape[0] if shape else ()) for _, kind, *shape in descr)
+        return sum(_bytes_of(kind, shape[0] if shape else ()) for _, kind, *shape in descr)
     found = re.match(r"[<>|=]?([a-zA-Z])([0-9]+)", descr)
     if not found:
         raise ValueError("it has values of a type that is not known here: %s" % (descr,))
     return int(found.group(2)) * (4 if found.group(1) == "U" else 1)
-
-
-def _product(numbers: Sequence[int]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
 
 
 def _npy_bytes(descr: Any, shape: Tuple[int, ...]) -> bytes:

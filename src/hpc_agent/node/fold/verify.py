@@ -1,21 +1,20 @@
 """Compare the kept partials of a run with its ledger and records. Nothing is folded anew into files, nothing is changed."""
 
+import glob
 import os
-import re
 from collections import Counter
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from ..look.run_status import RunStatus, ranges_of
 from ..shared import task_states
-from ..shared.files import read_json
+from ..shared.files import read_bytes, read_json, read_object
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, digest
 from ..shared.task_record import TaskRecord
-from .combine import FORMAT, NOT_ENDED, fold, partial_path, read_partial, tasks_in, waves_of
+from .combine import FORMAT, NOT_ENDED, fold, partial_path, tasks_in, waves_of
 
 KEYS_SHOWN = 20
-_PARTIAL = re.compile(r"wave_([0-9]+)\.json\Z")
 
 
 def verify_aggregation(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -40,7 +39,7 @@ class _Check(object):
         results = self.run.get("results") or {}
         declared = request.get("columns") or results.get("expected_columns") or []
         self.columns = sorted({*declared, *([results["weight"]] if results.get("weight") else [])})
-        self.digests = _bytes_of(folder.digests)
+        self.digests = read_bytes(folder.digests) or b""  # an earlier version wrote none
         self.bad: Dict[str, Set[int]] = {name: set() for name in ("missing", "damaged", "stale", "foreign")}  # waves
         self.counted: "Counter[int]" = Counter()
         self.unexpected: Set[int] = set()
@@ -51,19 +50,21 @@ class _Check(object):
 
     def answer(self) -> Dict[str, Any]:
         for wave, members in self.waves.items():
-            self._check_wave(wave, members)
-        self._check_others()
+            for defect in self._defects(wave, members):
+                self.bad[defect].add(int(wave))
+        kept = glob.glob(os.path.join(glob.escape(self.folder.combiner), "wave_*.json"))
+        found_waves = (os.path.basename(path)[5:-5] for path in kept)
+        self.bad["foreign"].update(int(wave) for wave in found_waves if wave.isdigit() and wave not in self.waves)
         status, states = self.status, self.status.state
-        planned = {task for members in self.waves.values() for task in members}
-        found = set(self.counted)
+        everything, found = set(range(status.total)), set(self.counted)
         uneven = {name: found - tasks for name, tasks in sorted(self.wrote.items()) if name not in self.columns}
         return {
             "expected_waves": len(self.waves),
             "waves": {name: encode_ranges(waves) for name, waves in self.bad.items()},
             "expected_tasks": status.total,
-            "unplanned": encode_ranges(set(range(status.total)) - planned),
+            "unplanned": encode_ranges(everything.difference(*self.waves.values())),
             "included": encode_ranges(found),
-            "missing": encode_ranges(set(range(status.total)) - found),
+            "missing": encode_ranges(everything - found),
             "repeated": encode_ranges(task for task, times in self.counted.items() if times > 1),
             "unexpected": encode_ranges(self.unexpected),
             "unreadable": encode_ranges(self.unreadable),
@@ -77,32 +78,31 @@ class _Check(object):
             "stale": status.stale,
         }
 
-    def _check_wave(self, wave: str, members: List[int]) -> None:
-        kept = read_partial(self.folder, wave)
-        number = int(wave)
+    def _defects(self, wave: str, members: List[int]) -> Iterator[str]:
+        path = partial_path(self.folder, wave)
+        kept = read_object(path)
         if not kept:
-            self.bad["damaged" if os.path.exists(partial_path(self.folder, wave)) else "missing"].add(number)
+            yield "damaged" if os.path.exists(path) else "missing"
             return
-        if kept.get("run_id") != self.run["run_id"] or kept.get("wave") != number:
-            self.bad["foreign"].add(number)
+        if kept.get("run_id") != self.run["run_id"] or kept.get("wave") != int(wave):
+            yield "foreign"
             return
         included = _tasks_of(kept)
         if included is None or kept.get("format") != FORMAT:
-            self.bad["damaged"].add(number)
+            yield "damaged"
             return
         self.counted.update(included)
-        complete = [task for task in members if self.status.state[task] == task_states.COMPLETE]
-        self.unexpected.update(set(included) - set(members))
-        if set(included) != set(complete):
-            self.bad["stale"].add(number)
-        there = sorted(set(included) & set(complete))
-        replicates = kept.get("replicates") or []
-        groups = fold(self.folder, self.run, there, replicates, self._check_record)["table"]["groups"]
+        complete = {task for task in members if self.status.state[task] == task_states.COMPLETE}
+        self.unexpected.update(included.difference(members))
+        if included != complete:
+            yield "stale"
+        there = sorted(included & complete)
+        groups = fold(self.folder, self.run, there, kept.get("replicates") or [], self._check_record)["table"]["groups"]
         kept_groups = (kept.get("table") or {}).get("groups") or {}
         # A task that is complete no more, or of another wave, has no record to compare with.
-        if len(there) == len(included) and kept_groups != groups and not self.unreadable.intersection(there):
+        if included <= complete and kept_groups != groups and not self.unreadable.intersection(there):
             self.keys.update(set(kept_groups) - set(groups))
-            self.bad["damaged"].add(number)
+            yield "damaged"
 
     def _check_record(self, task: int, record: Optional[TaskRecord]) -> None:
         if record is None:
@@ -118,30 +118,11 @@ class _Check(object):
             if name not in metrics:
                 self.without[name].append(task)
 
-    def _check_others(self) -> None:
-        """Find partials of waves that the run does not have."""
-        try:
-            names = os.listdir(self.folder.combiner)
-        except OSError:
-            return
-        for found in filter(None, map(_PARTIAL.match, names)):
-            if found.group(1) not in self.waves:
-                self.bad["foreign"].add(int(found.group(1)))
 
-
-def _tasks_of(kept: Dict[str, Any]) -> Optional[List[int]]:
+def _tasks_of(kept: Dict[str, Any]) -> Optional[Set[int]]:
     """Return the tasks that a partial names, None where they are no ranges, or not as many as its table counts."""
     try:
         # Counted before they are listed: a damaged range may name more tasks than there is memory for.
-        return decode_ranges(kept["included"]) if count(kept["included"]) == tasks_in(kept) else None
+        return set(decode_ranges(kept["included"])) if count(kept["included"]) == tasks_in(kept) else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _bytes_of(path: str) -> bytes:
-    """Return the digests of all tasks' parameters; nothing where an earlier version wrote none."""
-    try:
-        with open(path, "rb") as handle:
-            return handle.read()
-    except OSError:
-        return b""

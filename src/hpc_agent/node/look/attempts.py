@@ -9,7 +9,7 @@ from array import array as typed_array
 from bisect import bisect_right
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
-from ..shared.files import read_json
+from ..shared.files import read_object
 from ..shared.ledger import Array, arrays_of
 from ..shared.ranges import spans
 from ..shared.run_folder import RunFolder, read_run
@@ -27,10 +27,7 @@ class Attempts(object):
         self.folder = folder
         self.run = read_run(folder)
         self.total = self.run.task_count
-        try:
-            cache = read_json(folder.status_cache, {})
-        except ValueError:
-            cache = {}
+        cache = read_object(folder.status_cache)
         version = records.CACHE_VERSION
         # Facts that a status keeps for the next one, as JSON.
         self.cache: Dict[str, Any] = cache if cache.get("version") == version else {"version": version}

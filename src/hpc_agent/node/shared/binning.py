@@ -7,7 +7,11 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from functools import partial
+from itertools import combinations
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from .quantiles import quantile
 
 MOST_ROWS = 600
 MOST_BINS = 12
@@ -22,7 +26,6 @@ OTHERS = "(others)"
 
 Point = Tuple[Dict[str, Any], Dict[str, float]]
 Axis = Dict[str, Any]
-FIGURES = ("n", "mean", "min", "q25", "median", "q75", "max")
 
 
 def is_number(value: Any) -> bool:
@@ -44,13 +47,14 @@ def binned(points: Sequence[Point], main: Optional[str], logarithmic: Sequence[s
     """Return axes (the strongest first), constants, and of at most 4 metrics histograms, effects and pairs of axes.
 
     ``logarithmic``: parameters that are known to be; of the others their values tell.
-    ``effects[metric][axis]`` has a row of FIGURES for each bin, None for an empty one. ``pairs[metric]["0 1"]`` has
-    [bin of axis 0, bin of axis 1, n, mean]. ``left_out`` has a sentence for each thing that is not there.
+    ``effects[metric][axis]`` has a row for each bin: n, mean, min, q25, median, q75, max; None for an empty one.
+    ``pairs[metric]["0 1"]`` has [bin of axis 0, bin of axis 1, n, mean]. ``left_out``: a sentence for each thing that is
+    not there.
     """
-    metrics = _ordered_metrics(points, main)[:MOST_METRICS]
-    axes, constants, left_out = [], {}, []
-    names = list(dict.fromkeys(name for kwargs, _ in points for name in kwargs))
-    for name in names:
+    every = _ordered_metrics([values for _, values in points], main)
+    columns = {name: [values.get(name) for _, values in points] for name in every[:MOST_METRICS]}
+    found, constants, left_out = [], {}, []
+    for name in dict.fromkeys(name for kwargs, _ in points for name in kwargs):
         values = [kwargs.get(name) for kwargs, _ in points]
         axis = _axis(name, values, name in logarithmic)
         if axis is None:
@@ -58,36 +62,30 @@ def binned(points: Sequence[Point], main: Optional[str], logarithmic: Sequence[s
         elif len(axis.get("values", ())) == 1:
             constants[name] = cell_of(values[0])
         else:
-            axis["bins"] = _positions(axis, values)
-            axes.append(axis)
-    main = metrics[0] if metrics else None
-    of_main = [values.get(main) for _, values in points] if main else []
-    for axis in axes:
-        axis["strength"] = _strength(of_main, axis["bins"]) if main else None
-    axes.sort(key=lambda axis: -(axis["strength"] or 0.0))
-    if len(axes) > MOST_AXES:
-        left_out.append("charts show %d of %d parameters: those that explain most of %s"
-                        % (MOST_AXES, len(axes), main))  # fmt: skip
-    every = len({name for _, values in points for name in values})
-    if every > len(metrics):
-        left_out.append("charts show %d of %d metrics" % (len(metrics), every))
-    del axes[MOST_AXES:]
-    answer: Dict[str, Any] = {"metrics": metrics, "constants": constants, "left_out": left_out}
-    for name in ("histograms", "effects", "pairs"):
-        answer[name] = {}
-    for metric in metrics:
-        values = [point[1].get(metric) for point in points]
-        answer["histograms"][metric] = histogram([value for value in values if value is not None])
-        answer["effects"][metric] = [_effect(values, axis) for axis in axes]
-        answer["pairs"][metric] = _pairs(values, axes[:MOST_PAIRED])
-    answer["axes"] = [{key: value for key, value in axis.items() if key != "bins"} for axis in axes]
-    return answer
+            bins = _positions(axis, values)
+            found.append((dict(axis, strength=_strength(columns[every[0]], bins) if every else None), bins))
+    found.sort(key=lambda pair: -(pair[0]["strength"] or 0.0))
+    if len(found) > MOST_AXES:
+        told = (MOST_AXES, len(found), every[0] if every else None)
+        left_out.append("charts show %d of %d parameters: those that explain most of %s" % told)
+    if len(every) > MOST_METRICS:
+        left_out.append("charts show %d of %d metrics" % (MOST_METRICS, len(every)))
+    axes, bins_of = [axis for axis, _ in found[:MOST_AXES]], [bins for _, bins in found[:MOST_AXES]]
+    return {
+        "metrics": list(columns),
+        "constants": constants,
+        "left_out": left_out,
+        "axes": axes,
+        "histograms": {name: histogram([v for v in column if v is not None]) for name, column in columns.items()},
+        "effects": {name: list(map(partial(_effect, column), axes, bins_of)) for name, column in columns.items()},
+        "pairs": {name: _pairs(column, bins_of[:MOST_PAIRED]) for name, column in columns.items()},
+    }
 
 
-def _ordered_metrics(points: Iterable[Point], main: Optional[str]) -> List[str]:
+def _ordered_metrics(rows: Iterable[Dict[str, float]], main: Optional[str]) -> List[str]:
     """Return the main metric, then others that vary, then the rest."""
     found: Dict[str, Set[float]] = {}
-    for _, values in points:
+    for values in rows:
         for name, value in values.items():
             seen = found.setdefault(name, set())
             if len(seen) < 2:
@@ -100,17 +98,17 @@ def _axis(name: str, values: List[Any], is_log: bool) -> Optional[Axis]:
     if all(map(is_number, values)):
         distinct = sorted(set(values))
         scale = "log" if distinct[0] > 0 and (is_log or _is_geometric(distinct)) else "linear"
-        axis = {"name": name, "kind": "number", "scale": scale, "distinct": len(distinct)}
+        axis = {"name": name, "kind": "number", "scale": scale}
         if len(distinct) <= MOST_VALUES:
             return dict(axis, values=distinct)
         return dict(axis, edges=_edges(distinct[0], distinct[-1], MOST_BINS, scale))
     counts = Counter(map(text_of, values))
     if len(counts) <= MOST_BINS:
-        return {"name": name, "kind": "text", "distinct": len(counts), "values": sorted(counts)}
+        return {"name": name, "kind": "text", "values": sorted(counts)}
     if len(counts) > len(values) // 2:
         return None
-    common = sorted(text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: MOST_BINS - 1])
-    return {"name": name, "kind": "text", "distinct": len(counts), "values": [*common, OTHERS]}
+    common = sorted(counts, key=lambda text: (-counts[text], text))[: MOST_BINS - 1]
+    return {"name": name, "kind": "text", "values": [*sorted(common), OTHERS]}
 
 
 def _is_geometric(distinct: Sequence[float]) -> bool:
@@ -125,12 +123,14 @@ def _is_geometric(distinct: Sequence[float]) -> bool:
 
 
 def _edges(low: float, high: float, bins: int, scale: str) -> List[float]:
-    shares = [at / float(bins) for at in range(bins + 1)]
-    if scale == "log":
-        inner = [math.exp(math.log(low) * (1 - share) + math.log(high) * share) for share in shares[1:-1]]
-    else:
-        inner = [low * (1 - share) + high * share for share in shares[1:-1]]
-    return [low, *inner, high]
+    return [low, *(between(low, high, at / float(bins), scale) for at in range(1, bins)), high]
+
+
+def between(low: float, high: float, share: float, scale: str) -> float:
+    """Return the value at a share, 0 to 1, of the way between two limits."""
+    if scale == "log" and low > 0:
+        return math.exp(math.log(low) * (1 - share) + math.log(high) * share)
+    return low * (1 - share) + high * share
 
 
 def _positions(axis: Axis, values: List[Any]) -> List[int]:
@@ -172,17 +172,16 @@ def _strength(values: Sequence[Optional[float]], bins: Sequence[int]) -> Optiona
     return min(1.0, max(0.0, (between - chance) / total)) if total else 0.0
 
 
-def _effect(values: Sequence[Optional[float]], axis: Axis) -> List[Optional[List[float]]]:
-    count = len(axis.get("values", ())) or len(axis["edges"]) - 1
-    groups: List[List[float]] = [[] for _ in range(count)]
-    for value, at in zip(values, axis["bins"]):
+def _effect(values: Sequence[Optional[float]], axis: Axis, bins: Sequence[int]) -> List[Optional[List[float]]]:
+    groups: List[List[float]] = [[] for _ in axis.get("values") or axis["edges"][1:]]
+    for value, at in zip(values, bins):
         if value is not None:
             groups[at].append(value)
     return [_figures(sorted(group)) if group else None for group in groups]
 
 
 def _figures(ordered: List[float]) -> List[float]:
-    quartiles = [quantile(ordered, share) for share in (0.25, 0.5, 0.75)]
+    quartiles = [quantile(ordered, percent) for percent in (25, 50, 75)]
     return [len(ordered), *map(_rounded, (mean_of(ordered), ordered[0], *quartiles, ordered[-1]))]
 
 
@@ -198,28 +197,18 @@ def _rounded(value: float) -> float:
     return float("%.7g" % value)
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the linear quantile of sorted values."""
-    at = share * (len(ordered) - 1)
-    below = int(at)
-    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-    return low * (1 - (at - below)) + high * (at - below)
-
-
-def _pairs(values: Sequence[Optional[float]], axes: Sequence[Axis]) -> Dict[str, List[List[float]]]:
-    answer = {}
+def _pairs(values: Sequence[Optional[float]], bins_of: Sequence[Sequence[int]]) -> Dict[str, List[List[float]]]:
     known = [at for at, value in enumerate(values) if value is not None]
     found: List[Any] = [values[at] for at in known]
-    bins = [[axis["bins"][at] for at in known] for axis in axes]
-    for first in range(len(axes)):
-        rows = [at * MOST_VALUES for at in bins[first]]
-        for second in range(first + 1, len(axes)):
-            cells: List[List[float]] = [[] for _ in range(MOST_VALUES * MOST_VALUES)]
-            for value, row, column in zip(found, rows, bins[second]):
-                cells[row + column].append(value)
-            answer["%d %d" % (first, second)] = [
-                [*divmod(at, MOST_VALUES), len(cell), _rounded(mean_of(cell))] for at, cell in enumerate(cells) if cell
-            ]
+    places = [[bins[at] for at in known] for bins in bins_of]
+    answer = {}
+    for first, second in combinations(range(len(places)), 2):
+        cells: List[List[float]] = [[] for _ in range(MOST_VALUES * MOST_VALUES)]
+        for value, row, column in zip(found, places[first], places[second]):
+            cells[row * MOST_VALUES + column].append(value)
+        answer["%d %d" % (first, second)] = [
+            [*divmod(at, MOST_VALUES), len(cell), _rounded(mean_of(cell))] for at, cell in enumerate(cells) if cell
+        ]
     return answer
 
 
@@ -237,7 +226,7 @@ def histogram(values: Sequence[float], wide: bool = False) -> Optional[Dict[str,
     edges = _edges(low, high, bins, scale)
     ends = [0, *(bisect_left(ordered, edge) for edge in edges[1:-1]), len(ordered)]
     counts = [ends[at + 1] - ends[at] for at in range(bins)]
-    figures = {"q05": quantile(ordered, 0.05), "median": quantile(ordered, 0.5), "q95": quantile(ordered, 0.95)}
+    figures = {name: quantile(ordered, percent) for name, percent in (("q05", 5), ("median", 50), ("q95", 95))}
     return dict(figures, n=len(ordered), min=low, max=high, mean=mean_of(ordered), scale=scale, counts=counts)
 
 
@@ -249,29 +238,21 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
     that vary. The answer has the places of the rows that say of themselves that they are ``unranked`` (none can be the
     best) or ``uncharted``.
     """
-    means = [
-        {name: facts["mean"] for name, facts in row["metrics"].items() if facts["mean"] is not None} for row in rows
-    ]
-    names = _ordered_metrics((({}, found) for found in means), main)
+    means = [{n: facts["mean"] for n, facts in row["metrics"].items() if facts["mean"] is not None} for row in rows]
+    names = _ordered_metrics(means, main)
     names += sorted({name for row in rows for name in row["metrics"]}.difference(names))
     kwargs = list(dict.fromkeys(name for row in rows for name in row["kwargs"]))
-    chosen, total = rows, len(rows)
+    chosen, total, third = rows, len(rows), MOST_ROWS // 3
     if total > MOST_ROWS:
-        at = range(total)
-        known = [i for i in at if _mean(rows[i], main) is not None and not rows[i].get("unranked")]
-        known.sort(key=lambda i: _mean(rows[i], main))
-        third = MOST_ROWS // 3
-        picked = set(known[:third] + known[-third:])
-        picked.update(list(at)[:: max(1, -(-total // third))])
-        chosen = [rows[i] for i in sorted(picked)]
+        known = [at for at in range(total) if main in means[at] and not rows[at].get("unranked")]
+        known.sort(key=lambda at: means[at][str(main)])
+        evenly = range(0, total, max(1, -(-total // third)))
+        chosen = [rows[at] for at in sorted({*known[:third], *known[-third:], *evenly})]
     shown = []
     for row in chosen:
         line: List[Any] = [cell_of(row["kwargs"][name]) if name in row["kwargs"] else "" for name in kwargs]
-        line.append(row["count"])
-        for name in names[:MOST_COLUMNS]:
-            facts = row["metrics"].get(name) or {}
-            line.append([facts.get(key) for key in ("mean", "std", "count")])
-        shown.append(line)
+        of_metrics = (row["metrics"].get(name) or {} for name in names[:MOST_COLUMNS])
+        shown.append([*line, row["count"], *([facts.get(k) for k in ("mean", "std", "count")] for facts in of_metrics)])
     marked = {name: [at for at, row in enumerate(chosen) if row.get(name)] for name in ("unranked", "uncharted")}
     return dict(marked, parameters=kwargs, metrics=names, rows=shown, total=total)
 
@@ -279,7 +260,3 @@ def table_rows(rows: List[Dict[str, Any]], main: Optional[str]) -> Dict[str, Any
 def cell_of(value: Any) -> Any:
     """Return a number as it is, and any other value as one short text."""
     return value if is_number(value) else text_of(value)
-
-
-def _mean(row: Dict[str, Any], metric: Optional[str]) -> Any:
-    return (row["metrics"].get(metric) or {}).get("mean")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from typing import Any, Callable, Dict, TypeVar
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 Kind = TypeVar("Kind")
 # The exit code of a dispatcher that cannot write a record to a full disk (ENOSPC); accounting reports it.
@@ -66,6 +66,22 @@ def read_json(path: str, default: Any = None) -> Any:
             return default
         raise
     return json.loads(data.decode("utf-8"))
+
+
+def read_object(path: str) -> Dict[str, Any]:
+    """Return the JSON object at ``path``; an empty one where the file is missing or torn."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_bytes(path: str) -> Optional[bytes]:
+    """Return what a file holds, None where it cannot be read."""
+    with suppress(OSError), open(path, "rb") as handle:
+        return handle.read()
+    return None
 
 
 def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:

@@ -19,16 +19,19 @@ def exact_quantiles(observations: Sequence[Observation]) -> Dict[str, float]:
     Unequal weights follow A. Akinshin, "Weighted quantile estimators", arXiv:2304.07265 (2023): the mean of the
     quantile function over a window as wide as one observation of Kish's effective sample size.
     """
-    quantile = _weighted if len({weight for _, weight in observations}) > 1 else _unweighted
-    return {name: quantile(observations, percent) for name, percent in QUANTILES.items()}
+    if len({weight for _, weight in observations}) > 1:
+        return {name: _weighted(observations, percent) for name, percent in QUANTILES.items()}
+    values = [value for value, _ in observations]
+    return {name: quantile(values, percent) for name, percent in QUANTILES.items()}
 
 
-def _unweighted(observations: Sequence[Observation], percent: int) -> float:
-    index, rest = divmod(percent * (len(observations) - 1), 100)
-    low = observations[index][0]
+def quantile(ordered: Sequence[float], percent: int) -> float:
+    """Return the quantile of sorted values by linear interpolation."""
+    index, rest = divmod(percent * (len(ordered) - 1), 100)
+    low = ordered[index]
     if not rest:
         return low
-    high = observations[index + 1][0]
+    high = ordered[index + 1]
     return clamp(low * (1 - rest / 100) + high * (rest / 100), low, high)
 
 

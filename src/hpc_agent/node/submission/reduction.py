@@ -7,25 +7,16 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
+from ..fold import reduce as program
 from ..fold.combine import NOT_ENDED
-from ..fold.reduce import (
-    GRACE_SEC,
-    LOG_BYTES,
-    LOG_LINES,
-    OUTPUT,
-    Reduction,
-    may_run,
-    result_of,
-    running_here,
-    write_failure,
-)
+from ..fold.reduce import GRACE_SEC, LOG_LINES, OUTPUT, Reduction, log_tail, result_of
 from ..job import execute
 from ..look.logs import SchedulerLogs
-from ..look.run_status import RunStatus, ranges_of
+from ..look.run_status import ACTIVE, RunStatus, ranges_of
 from ..schedulers.base import AccountingRow, Job, caller_environment
 from ..shared import task_states
 from ..shared.errors import NodeError
-from ..shared.files import make_folder, read_json, tail, write_bytes, write_json
+from ..shared.files import make_folder, read_json, write_bytes, write_json
 from ..shared.ledger import PLANNED, REFUSED, SUBMITTED, Array, read_array, write_array
 from ..shared.processes import signal_group
 from ..shared.ranges import decode_ranges
@@ -93,21 +84,19 @@ class _Call(object):
                 write_array(self.reduction, array._replace(held="withdrawn"))  # it has no job, and gets none
                 array = None
             waits = self._await_job(number, array) if array else self._await_orphan(number)
-            if waits is not None:
-                return waits
-            if not self._may_repeat(number, array is not None):
-                return self._told(number)
+            if waits or not self._may_repeat(number, array is not None):
+                return waits or self._told(number)
         self._check_tasks()
         number += 1
         self._write_attempt(number)
         self.fresh = True
-        if self.request["as_job"]:
-            name = "d%d" % number
-            job = "%s%s-%s" % (self.request["job_prefix"], name, self.request["key"])
-            array = Array(name, "0", job, 1, generation=number, order=number)
-            return self._await_job(number, array) or self._told(number)
-        self._run_here(number)
-        return self._told(number)
+        if not self.request["as_job"]:
+            self._run_here(number)
+            return self._told(number)
+        name = "d%d" % number
+        job = "%s%s-%s" % (self.request["job_prefix"], name, self.request["key"])
+        array = Array(name, "0", job, 1, generation=number, order=number)
+        return self._await_job(number, array) or self._told(number)
 
     def _is_open(self, array: Array) -> bool:
         states = self.status.state
@@ -115,16 +104,15 @@ class _Call(object):
 
     def _may_repeat(self, number: int, was_job: bool) -> bool:
         """Return True if the newest attempt is not the answer: other tasks, no end, another limit or way, or forced."""
-        attempt = self.reduction.attempt(number)
-        result = result_of(attempt)
+        result = result_of(self.reduction.attempt(number))
         if result is None or self.request["force"] or result.get("included") not in (self.complete, None):
             return True
-        if result["ok"]:
-            return False
-        if was_job != self.request["as_job"]:
-            return True
-        limit = read_json(os.path.join(attempt, "request.json"))["timeout_sec"]
-        return bool(result["cause"] == execute.STOPPED and self.request["timeout_sec"] > limit)
+        longer = result["cause"] == execute.STOPPED and self.request["timeout_sec"] > self._limit(number)
+        return not result["ok"] and (longer or was_job != self.request["as_job"])
+
+    def _limit(self, number: int) -> float:
+        """Return the seconds that an attempt on a login node was given."""
+        return float(read_json(os.path.join(self.reduction.attempt(number), "request.json"))["timeout_sec"])
 
     def _check_tasks(self) -> None:
         """Raise NodeError ``precondition_failed`` when no task can be there for the reducer."""
@@ -155,33 +143,30 @@ class _Call(object):
         attempt, timeout = self.reduction.attempt(number), float(self.request["timeout_sec"])
         environment = dict(caller_environment(), **read_json(self.reduction.submission)["job_environment"])
         environment.update(_own_variables(attempt), HPC_RUN_DIR=self.reduction.path, HPC_REDUCE_SEC=str(timeout))
-        log = os.path.join(attempt, "start.log")
-        with open(log, "wb") as output, running_here(attempt) as mark:
+        with open(os.path.join(attempt, "start.log"), "wb") as output, program.running_here(attempt) as mark:
             words = ["nice", "-n", "10", "/bin/bash", SCRIPT]
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
                 cwd=self.reduction.work, start_new_session=True, pass_fds=[mark],
             )  # fmt: skip
             try:
-                process.wait(START_SEC + timeout + GRACE_SEC)
-            except subprocess.TimeoutExpired:
-                pass
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(START_SEC + timeout + GRACE_SEC)
             finally:
                 if process.poll() is None:
                     signal_group(process.pid, 9)
                     process.wait()
         if result_of(attempt) is None:
-            said = tail(log, LOG_LINES, LOG_BYTES)
+            said = log_tail(attempt, "start.log")
             message = "the reducer could not be started (exit code %s)" % process.returncode
-            write_failure(attempt, "environment", message, log_tail=said, included=self.complete)
+            program.write_failure(attempt, "environment", message, log_tail=said, included=self.complete)
 
     def _await_orphan(self, number: int) -> Optional[Dict[str, Any]]:
         """Return the state of a reducer on a login node that outlived its caller."""
         attempt = self.reduction.attempt(number)
-        within = START_SEC + GRACE_SEC + read_json(os.path.join(attempt, "request.json"))["timeout_sec"]
-        if result_of(attempt) is not None or not may_run(attempt, within):
+        if result_of(attempt) is not None or not program.may_run(attempt, START_SEC + GRACE_SEC + self._limit(number)):
             return None
-        return dict(self._facts(number), state="running", message="on the login node; its caller was killed")
+        return self._state("running", number, "on the login node; its caller was killed")
 
     def _await_job(self, number: int, array: Array) -> Optional[Dict[str, Any]]:
         """Return the state of an attempt's job while it may still give a result, which is read afterwards."""
@@ -189,7 +174,7 @@ class _Call(object):
         if result_of(attempt) is not None:
             return None
         submitter = _ReductionSubmitter(self.reduction, self.request, self.lock.check)
-        message = ""
+        message: Optional[str] = ""
         if array.state != SUBMITTED:
             # A refused request may be corrected, and jobs to wait for may have ended or begun since.
             after = [str(a.job_id) for a in self.status.arrays if a.job_id and self._is_open(a)]
@@ -198,11 +183,10 @@ class _Call(object):
             message = submitter.submit_open_arrays()["message"]
             array = read_array(self.reduction, array.array) or array
         if array.state == PLANNED:
-            return self._state("waiting", number, array, message)
+            return self._state("waiting", number, message, array)
         rows = [r for r in submitter.scheduler.queue([str(array.job_id)]) if (r.name or array.name) == array.name]
         if rows:
-            active = rows[0].state in ("running", "completing", "suspended")
-            return self._state("running" if active else "queued", number, array, rows[0].reason)
+            return self._state("running" if rows[0].state in ACTIVE else "queued", number, rows[0].reason, array)
         if result_of(attempt) is not None:  # it came between the two looks
             return None
         ended: List[AccountingRow] = []
@@ -210,13 +194,12 @@ class _Call(object):
             ended = submitter.scheduler.accounting([str(array.job_id)], array.at)
         cause = next((row for row in reversed(ended) if row.cause), None)
         if cause is None and time.time() - self._last_sign(number, array) < VANISHED_SEC:
-            return self._state("ending", number, array, "the job has left the queue, and its result is not there yet")
+            return self._state("ending", number, "the job has left the queue, and its result is not there yet", array)
         said = "job %s ended without a result%s" % (array.job_id, ": %s" % cause.raw if cause else "")
-        output = SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
-        log = tail(os.path.join(attempt, "output.log"), LOG_LINES, LOG_BYTES) or output
+        log = log_tail(attempt) or SchedulerLogs(self.reduction).output([array], 0, LOG_LINES)
         code = cause.exit_code if cause else None
         kind = str(cause.cause if cause else "unknown")
-        write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
+        program.write_failure(attempt, kind, said, log_tail=log, exit_code=code, included=self.complete)
         return None
 
     def _last_sign(self, number: int, array: Array) -> float:
@@ -226,17 +209,14 @@ class _Call(object):
                 signs.append(os.stat(os.path.join(self.reduction.attempt(number), name)).st_mtime)
         return max(signs)
 
-    def _state(self, state: str, number: int, array: Array, message: Optional[str]) -> Dict[str, Any]:
-        job = {"state": state, "job_id": array.job_id, "message": message or ""}
-        return dict(self._facts(number), **job)
-
-    def _facts(self, number: int) -> Dict[str, Any]:
-        states = self.status.state
+    def _state(self, state: str, number: int, message: Optional[str], array: Optional[Array] = None) -> Dict[str, Any]:
         return {
             "path": self.reduction.attempt(number),
+            "state": state,
+            "message": message or "",
+            "job_id": array.job_id if array else None,
             "fresh": self.fresh,
-            "complete": self.complete,
-            "failed": ranges_of(states, task_states.FAILED, task_states.LOST),
+            "failed": ranges_of(self.status.state, task_states.FAILED, task_states.LOST),
             "total": self.status.total,
             "stale": self.status.stale,
         }
@@ -248,10 +228,8 @@ class _Call(object):
         if result is None:
             raise NodeError("combiner_failed", "%s has no result" % attempt)
         array = read_array(self.reduction, "d%d" % number)
-        small = any(name == OUTPUT and size <= INLINE_BYTES for name, size in result.get("files") or [])
         text = None
-        if small:
+        if any(name == OUTPUT and size <= INLINE_BYTES for name, size in result.get("files") or []):
             with open(os.path.join(attempt, OUTPUT), encoding="utf-8") as handle:
                 text = handle.read()
-        result = dict(result, job_id=array.job_id if array else None, text=text, state="ended")
-        return dict(self._facts(number), **result)
+        return dict(self._state("ended", number, "", array), **result, text=text)

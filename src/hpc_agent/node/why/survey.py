@@ -5,22 +5,23 @@ import json
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..fold.combine import add_record
-from ..look.run_status import RunStatus
+from ..look.run_status import RunStatus, ranges_of
 from ..shared import binning
 from ..shared.files import read_json, write_json
 from ..shared.ledger import Array
 from ..shared.metric_names import REPEATING, main_metric
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table
-from ..shared.ranges import encode_ranges, spans
+from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 from ..shared.task_states import COMPLETE as TASK_COMPLETE
-from ..shared.task_states import FAILED, LOST, NAMES
+from ..shared.task_states import FAILED, LOST, PENDING, RUNNING, UNKNOWN
 from .answers import with_causes
 from .diagnosis import LOG_LATE_SEC, diagnose, group_answers
 
@@ -37,42 +38,40 @@ ENVIRONMENT_LIMIT = 48 << 10
 def survey(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return state, failures, rows, binned metrics, time line and usage of a run (``root``, ``run_id``).
 
-    ``metric``: the main one; ``replicates``: parameters that only repeat, None for those whose name says so.
+    ``metric``: the main one; ``replicates``: parameters that only repeat, None for those whose name says so. Once every
+    task has ended, the answer is kept for the same question: no record is read again.
     """
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
-    answer = _kept(status, request) or _read(status, request)
+    key = _key(status, request)
+    try:
+        kept = read_json(status.folder.survey, {})
+    except (OSError, ValueError):
+        kept = {}
+    if kept.get("key") == key:
+        answer: Dict[str, Any] = kept["answer"]
+    else:
+        answer = _read(status, request)
+        if _is_final(status):
+            with suppress(OSError):  # of a full or read-only disk
+                write_json(status.folder.survey, {"key": key, "answer": answer}, sync=False)
     answer.update(state=with_causes(status), environment=_environment(status.folder))
     status.save()
     return answer
 
 
-def _kept(status: RunStatus, request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    """Return the answer to the same question by the same program, where no task has another end since."""
-    try:
-        kept = read_json(status.folder.survey, {})
-    except (OSError, ValueError):
-        return None
-    return kept["answer"] if kept.get("key") == _key(status, request) else None
-
-
-def _keep(status: RunStatus, request: Dict[str, Any], answer: Dict[str, Any]) -> None:
-    """Keep the answer once every task has ended, and the last log has had the time to come."""
-    newest = max([facts.ended_at or 0.0 for facts in status.records.failed.values()] or [0.0])
-    if status.stale or set(status.state) - {TASK_COMPLETE, FAILED, LOST} or time.time() < newest + LOG_LATE_SEC:
-        return
-    try:
-        write_json(status.folder.survey, {"key": _key(status, request), "answer": answer}, sync=False)
-    except OSError:  # of a full or read-only disk
-        pass
-
-
 def _key(status: RunStatus, request: Dict[str, Any]) -> str:
+    """Return a text that differs for another question, another program, or another end of a task."""
     asked = [request.get(name) for name in ("metric", "replicates", "lines")]
-    failed = [
-        [task, facts.generation, facts.attempt, facts.cause] for task, facts in sorted(status.records.failed.items())
-    ]
+    failed = sorted((task, f.generation, f.attempt, f.cause) for task, f in status.records.failed.items())
     text = json.dumps([__file__, asked, failed])  # the folder of a runtime is named after its content
     return hashlib.sha256(text.encode("utf-8") + bytes(status.state)).hexdigest()
+
+
+def _is_final(status: RunStatus) -> bool:
+    """Return True once every task has ended, and the last log has had the time to come."""
+    newest = max([facts.ended_at or 0.0 for facts in status.records.failed.values()] or [0.0])
+    ended = not set(status.state) - {TASK_COMPLETE, FAILED, LOST}
+    return ended and not status.stale and time.time() >= newest + LOG_LATE_SEC
 
 
 def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -81,16 +80,10 @@ def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
         record = read_record(status.folder, task)
         if record is not None:
             seen.add(record)
-    failed = status.failed()
-    for task in failed:
-        if (
-            status.state[task] == LOST
-        ):  # it left no record: accounting tells its time, of a packed element not the task's
-            facts = status.records.failed[task]
-            array = next((a for a in status.arrays_with(task) if a.generation == facts.generation), None)
-            seen.usage.add_lost(facts.seconds if array and array.pack == 1 else None, array)
-    groups = group_answers(diagnose(status, failed), int(request.get("lines") or 12), status.run.executor)
-    answer = dict(
+        if status.state[task] == LOST:
+            seen.add_lost(task)
+    groups = group_answers(diagnose(status, status.failed()), int(request.get("lines") or 12), status.run.executor)
+    return dict(
         seen.results(request.get("metric")),
         missing=_missing(status),
         groups=groups[:MOST_GROUPS],
@@ -101,8 +94,6 @@ def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
         hosts=dict(seen.hosts.most_common(MOST_HOSTS)),
         host_count=len(seen.hosts),
     )
-    _keep(status, request, answer)
-    return answer
 
 
 class _Seen(object):
@@ -110,8 +101,7 @@ class _Seen(object):
 
     def __init__(self, status: RunStatus, replicates: Optional[List[str]]) -> None:
         self._status, self._wanted = status, replicates
-        run = read_json(status.folder.document)
-        self._weight = (run.get("results") or {}).get("weight")
+        self._weight = (read_json(status.folder.document).get("results") or {}).get("weight")
         self.table = Table(replicates=REPEATING if replicates is None else replicates)
         self.problems = MetricProblems()
         self.without_metrics: List[int] = []
@@ -119,17 +109,16 @@ class _Seen(object):
         self.attempts: List[Tuple[float, float, bool]] = []  # start, end, complete
         self.usage = Usage()
         self.hosts: "Counter[str]" = Counter()
-        self._wave_of: Dict[int, int] = {}
         self._waves: Dict[int, Dict[str, Any]] = {}
+        self._wave_of: Dict[int, Dict[str, Any]] = {}
         for array in sorted((a for a in status.arrays if a.generation == 1), key=lambda a: a.wave):
-            wave = self._waves.setdefault(array.wave, {"wave": array.wave, "tasks": 0, "submitted": array.submitted_at})
-            for start, stop in spans(array.tasks):
-                for task in range(start, stop):
-                    if task not in self._wave_of:
-                        self._wave_of[task] = array.wave
-                        wave["tasks"] += 1
-                        name = NAMES[status.state[task]]
-                        wave[name] = wave.get(name, 0) + 1
+            begun = {"wave": array.wave, "tasks": 0, "complete": 0, "submitted": array.submitted_at}
+            wave = self._waves.setdefault(array.wave, begun)
+            for task in decode_ranges(array.tasks):
+                if task not in self._wave_of:
+                    self._wave_of[task] = wave
+                    wave["tasks"] += 1
+                    wave["complete"] += status.state[task] == TASK_COMPLETE
 
     def add(self, record: TaskRecord) -> None:
         complete = record.state == COMPLETE
@@ -142,8 +131,8 @@ class _Seen(object):
         if record.ended_at:
             began = record.started_at or record.ended_at - (record.seconds or 0.0)
             self.attempts.append((began, record.ended_at, complete))
-            wave = self._waves.get(self._wave_of.get(record.task, -1))
-            if wave is not None:
+            if record.task in self._wave_of:
+                wave = self._wave_of[record.task]
                 wave["first"] = min(began, wave.get("first", began))
                 wave["last"] = max(record.ended_at, wave.get("last", record.ended_at))
         for earlier in record.history:
@@ -152,9 +141,14 @@ class _Seen(object):
                 self.attempts.append((earlier["ended_at"] - earlier["seconds"], earlier["ended_at"], False))
         self.usage.add(record, arrays.get(record.generation))
 
+    def add_lost(self, task: int) -> None:
+        """Add an attempt without a record: accounting tells its time, of a packed element not the task's."""
+        facts = self._status.records.failed[task]
+        array = next((a for a in self._status.arrays_with(task) if a.generation == facts.generation), None)
+        self.usage.add_lost(facts.seconds if array and array.pack == 1 else None, array)
+
     def waves(self) -> Dict[str, Any]:
-        found = [self._waves[number] for number in sorted(self._waves)]
-        return {"shown": found[:MOST_WAVES], "total": len(found)}
+        return {"shown": list(self._waves.values())[:MOST_WAVES], "total": len(self._waves)}
 
     def results(self, metric: Optional[str]) -> Dict[str, Any]:
         """Return the rows, the binned metrics and the spread over replicates."""
@@ -165,24 +159,15 @@ class _Seen(object):
             for row in rows:
                 row["unranked"] = row["uncharted"] = bool((row["metrics"].get(STOPPED_AT) or {}).get("count"))
         whole = [row for row in rows if not row.get("unranked")] or rows
-        points = [
-            (
-                row["kwargs"],
-                {
-                    name: facts["mean"]
-                    for name, facts in row["metrics"].items()
-                    if facts["mean"] is not None and name in names
-                },
-            )
-            for row in whole
-        ]
-        main = metric if metric in names else main_metric(names)
-        told = self.problems.to_json()
+        points = []
         not_finite: "Counter[str]" = Counter()
+        for row in whole:
+            means = {name: row["metrics"][name]["mean"] for name in names.intersection(row["metrics"])}
+            points.append((row["kwargs"], {name: mean for name, mean in means.items() if mean is not None}))
         for row in rows:
-            for name, facts in row["metrics"].items():
-                if facts["nan_count"] or facts["inf_count"]:
-                    not_finite[name] += facts["nan_count"] + facts["inf_count"]
+            not_finite.update({name: f["nan_count"] + f["inf_count"] for name, f in row["metrics"].items()})
+        main = metric if metric in names else main_metric(names)
+        problems = self.problems.to_json()
         return {
             "main": main,
             "replicates": sorted(self.repeating if self._wanted is None else self._wanted),
@@ -190,10 +175,11 @@ class _Seen(object):
             "binned": binning.binned(points, main),
             "uncharted": len(rows) - len(whole),
             "spread": _spread(whole, main),
-            "not_finite": not_finite,
-            "without_metrics": encode_ranges(self.without_metrics)[:RANGES_LIMIT],
-            "problems": told[:10],
-            "problem_count": len(told),
+            "not_finite": {name: bad for name, bad in not_finite.items() if bad},
+            "without_metrics": _cut(encode_ranges(self.without_metrics)),
+            "without_metrics_count": len(self.without_metrics),
+            "problem": problems[0]["message"] if problems else "",
+            "problem_count": len(problems),
         }
 
 
@@ -207,60 +193,44 @@ def _spread(rows: List[Dict[str, Any]], main: Optional[str]) -> Optional[Dict[st
     chosen = repeated if len(repeated) <= MOST_SPREADS else repeated[:half] + repeated[-half:]
     names = ("count", "mean", "std", "min", "q25", "median", "q75", "max")
     freedom = sum(facts["count"] - 1 for _, facts in repeated)
-    shares = [
-        facts["variance"] * ((facts["count"] - 1) / float(freedom))
-        for _, facts in repeated
-        if facts["variance"] is not None
-    ]
+    known = [facts for _, facts in repeated if facts["variance"] is not None]
+    within = math.fsum(facts["variance"] * ((facts["count"] - 1) / float(freedom)) for facts in known)
     return {
-        "points": [dict({n: facts[n] for n in names}, kwargs=_short(row["kwargs"])) for row, facts in chosen],
+        "points": [
+            dict({n: facts[n] for n in names}, kwargs={n: binning.cell_of(v) for n, v in row["kwargs"].items()})
+            for row, facts in chosen
+        ],
         "total": len(repeated),
-        "within": math.sqrt(math.fsum(shares)),
+        "within": math.sqrt(within),
     }
 
 
-def _short(kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: binning.cell_of(value) for name, value in sorted(kwargs.items())}
-
-
 def _missing(status: RunStatus) -> Dict[str, str]:
-    """Return the tasks of each state but complete, as ranges that are cut after 400 characters with ``,...``."""
-    found = {}
-    for name, values in (
-        ("failed", (FAILED, LOST)),
-        *((n, (NAMES.index(n),)) for n in ("running", "pending", "unknown")),
-    ):
-        text = encode_ranges(task for task in range(status.total) if status.state[task] in values)
-        if text:
-            cut = len(text) > RANGES_LIMIT
-            found[name] = text[:RANGES_LIMIT].rpartition(",")[0] + ",..." if cut else text
-    return found
+    """Return the tasks of each state but complete, as ranges."""
+    states = {"failed": (FAILED, LOST), "running": (RUNNING,), "pending": (PENDING,), "unknown": (UNKNOWN,)}
+    found = {name: _cut(ranges_of(status.state, *values)) for name, values in states.items()}
+    return {name: ranges for name, ranges in found.items() if ranges}
+
+
+def _cut(ranges: str) -> str:
+    """Return ranges that end with ``,...`` after 400 characters."""
+    return ranges if len(ranges) <= RANGES_LIMIT else ranges[:RANGES_LIMIT].rpartition(",")[0] + ",..."
 
 
 def _time_line(attempts: List[Tuple[float, float, bool]]) -> Optional[Dict[str, Any]]:
-    """Return 60 spans of equal length: the mean number of attempts that ran, and the ends in each."""
+    """Return 60 spans of equal length (seconds): the mean number of attempts that ran in each, and of failed ends."""
     if not attempts:
         return None
     start, end = min(began for began, _, _ in attempts), max(ended for _, ended, _ in attempts)
     step = max((end - start) / SPANS, 1e-3)
-    running, complete, failed = [0.0] * SPANS, [0] * SPANS, [0] * SPANS
-    for began, ended, well in attempts:
-        first, last = _span(began - start, step), _span(ended - start, step)
-        (complete if well else failed)[last] += 1
+    running, failed = [0.0] * SPANS, [0] * SPANS
+    for began, ended, complete in attempts:
+        first, last = (max(0, min(SPANS - 1, int((at - start) / step))) for at in (began, ended))
+        failed[last] += not complete
         for at in range(first, last + 1):
             inside = min(ended - start, (at + 1) * step) - max(began - start, at * step)
             running[at] += max(0.0, inside) / step
-    return {
-        "start": start,
-        "step": step,
-        "running": [round(n, 3) for n in running],
-        "complete": complete,
-        "failed": failed,
-    }
-
-
-def _span(seconds: float, step: float) -> int:
-    return max(0, min(SPANS - 1, int(seconds / step)))
+    return {"start": start, "step": step, "running": [round(n, 3) for n in running], "failed": failed}
 
 
 class Usage(object):
@@ -270,16 +240,12 @@ class Usage(object):
         self._seconds: Dict[Tuple[str, int], float] = {}
         self._memory: Dict[Tuple[str, int], float] = {}
         self._arrays: Dict[str, Array] = {}
-        self._gpu_memory: List[float] = []
-        self._hours = dict.fromkeys(("computing", "idle", "failed"), 0.0)  # core-seconds until to_json
+        self._seconds_of_cores = dict.fromkeys(("computing", "idle", "failed"), 0.0)
         self._gpu_seconds = 0.0
         self._unmeasured = 0
 
     def add(self, record: TaskRecord, array: Optional[Array]) -> None:
-        if record.seconds is None or array is None:
-            self._unmeasured += 1
-            return
-        if record.state != COMPLETE:
+        if record.state != COMPLETE or record.seconds is None or array is None:
             self.add_lost(record.seconds, array)
             return
         key = (array.array, record.element)
@@ -287,41 +253,41 @@ class Usage(object):
         self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds
         if record.max_rss_mb is not None:
             self._memory[key] = max(record.max_rss_mb, self._memory.get(key, 0.0))
-        if record.gpu_mem_mb is not None:
-            self._gpu_memory.append(record.gpu_mem_mb)
-        granted = record.seconds * int(array.resources.get("cpus") or 1)
+        granted = self._granted(record.seconds, array)
         computing = min(granted, record.cpu_seconds or 0.0)
-        self._hours["computing"] += computing
-        self._hours["idle"] += granted - computing
-        self._gpu_seconds += record.seconds * int(array.resources.get("gpus") or 0)
+        self._seconds_of_cores["computing"] += computing
+        self._seconds_of_cores["idle"] += granted - computing
 
     def add_lost(self, seconds: Any, array: Optional[Array]) -> None:
         """Add an attempt that failed."""
-        if not isinstance(seconds, (int, float)) or array is None:
+        if isinstance(seconds, (int, float)) and array is not None:
+            self._seconds_of_cores["failed"] += self._granted(seconds, array)
+        else:
             self._unmeasured += 1
-            return
-        self._hours["failed"] += seconds * int(array.resources.get("cpus") or 1)
+
+    def _granted(self, seconds: float, array: Array) -> float:
+        """Count the time of the GPUs, and return that of the cores."""
         self._gpu_seconds += seconds * int(array.resources.get("gpus") or 0)
+        return seconds * int(array.resources.get("cpus") or 1)
 
     def to_json(self) -> Dict[str, Any]:
         """Return histograms (seconds, MiB) with the least and most that was asked for, core-hours, and what is not known."""
-        asked = {
-            name: sorted({array.resources[name] for array in self._arrays.values() if array.resources.get(name)})
-            for name in ("walltime_sec", "mem_mb", "cpus", "gpus")
-        }
+        asked = {}
+        for name in ("walltime_sec", "mem_mb", "cpus"):
+            values = [array.resources[name] for array in self._arrays.values() if array.resources.get(name)]
+            asked.update({name: [min(values), max(values)]} if values else {})
         return {
-            "asked": {name: [values[0], values[-1]] for name, values in asked.items() if values},
-            "seconds": _used(self._seconds, asked["walltime_sec"]),
-            "memory_mb": _used(self._memory, asked["mem_mb"]),
-            "gpu_memory_mb": binning.histogram(self._gpu_memory),
-            "core_hours": {name: seconds / 3600.0 for name, seconds in self._hours.items()},
+            "asked": asked,
+            "seconds": _used(self._seconds, asked.get("walltime_sec")),
+            "memory_mb": _used(self._memory, asked.get("mem_mb")),
+            "core_hours": {name: seconds / 3600.0 for name, seconds in self._seconds_of_cores.items()},
             "gpu_hours": self._gpu_seconds / 3600.0,
             "pack": max([array.pack for array in self._arrays.values()] or [1]),
             "unmeasured": self._unmeasured,
         }
 
 
-def _used(measured: Dict[Tuple[str, int], float], asked: List[float]) -> Optional[Dict[str, Any]]:
+def _used(measured: Dict[Tuple[str, int], float], asked: Optional[List[float]]) -> Optional[Dict[str, Any]]:
     values = sorted(measured.values())
     return binning.histogram(values, bool(values and asked and asked[-1] > FAR * values[len(values) // 2]))
 

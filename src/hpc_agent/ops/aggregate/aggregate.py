@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from hpc_agent.campaign.tagged import keep_iteration
-from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, PartialError, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
@@ -20,6 +19,7 @@ from hpc_agent.node.shared.metric_problems import MetricProblems
 from hpc_agent.node.shared.metric_table import Table
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.intervals import half_width
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.parquet import parquet_library, write_parquet
 from hpc_agent.ops.aggregate.reduce import (
     ClusterReduceRequest,
@@ -28,25 +28,32 @@ from hpc_agent.ops.aggregate.reduce import (
     reduce_on_cluster,
     reducer_of,
 )
-from hpc_agent.ops.aggregate.rows import Direction, Shown, Sort, Top, Where, bounded, fill, first_ranges, select
+from hpc_agent.ops.aggregate.rows import (
+    Direction,
+    Shown,
+    Sort,
+    Top,
+    Where,
+    bounded,
+    fill,
+    first_ranges,
+    select,
+    unknown_name,
+)
 from hpc_agent.ops.aggregate.table import Rows, as_csv, as_text, columns_of, table_columns
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, ask_measured, known_run
 from hpc_agent.ops.run.run_status import early_notes, oom_notes, stale_errors
-from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 COMBINE_TIMEOUT_SEC = 1800.0
 PROBLEMS_SHOWN, PROBLEM_CHARACTERS = 2, 90
 UNUSUAL_BYTES = 100
 MANY = 20  # rows
-# Fields that a reducer does not heed, with their defaults.
+# Fields that only one of the two ways heeds, with their defaults.
 OF_THE_TABLE: dict[str, Any] = {"over": [], "sort": None, "top": None, "where": [], "wave": [], "parquet": False}
-# Facts of a reducer's answer that the table's answer has too.
-SAME_AS_REDUCED = (
-    "run_id", "total_tasks", "failed_count", "failed_tasks", "missing_count", "notes", "truncated", "next_step",
-)  # fmt: skip
+OF_A_REDUCER: dict[str, Any] = {"aggregate_cmd": None, "reducer": None, "as_job": False}
 
 Over = Annotated[list[str], doc("parameters that only repeat (seed,fold): rows that differ in them only become one")]
 
@@ -128,13 +135,6 @@ class Folded(NamedTuple):
         }
 
 
-class Aggregated(NamedTuple):
-    """An answer, and the rows of the table in the order of the answer."""
-
-    result: AggregateResult
-    rows: Rows
-
-
 @primitive(
     stage="aggregate",
     effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
@@ -152,60 +152,49 @@ def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     run = known_run(world, request)
     if _by_reducer(run, request):
         return _reduced(run, request, world)
-    answer = make_table(run, request, world)
-    world.progress.show(as_text(answer.rows))
-    return answer.result
+    result, rows = make_table(run, request, world)
+    world.progress.show(as_text(rows))
+    return result
 
 
 def _by_reducer(run: KnownRun, request: AggregateRequest) -> bool:
     """Return True when the user's own reducer is asked for. Raises SpecInvalid for a flag that the chosen way ignores."""
-    for_table = next((field for field in OF_THE_TABLE if getattr(request, field)), "")
-    for_reducer = next((field for field in ("aggregate_cmd", "reducer", "as_job") if getattr(request, field)), "")
+    for_table, for_reducer = (
+        next((field for field in fields if getattr(request, field)), "") for fields in (OF_THE_TABLE, OF_A_REDUCER)
+    )
     named = request.aggregate_cmd or request.reducer or ((for_reducer or not for_table) and reducer_of(run))
     chosen = request.mode == "cluster-reduce" or (request.mode == "auto" and bool(named))
     if field := for_table if chosen else for_reducer:
         ways = ["your own reducer", "the built-in table"]
-        other: dict[str, Any] = {**OF_THE_TABLE, "mode": "cluster-reduce"}
-        if chosen:
-            other = {"mode": "combiner-only", "aggregate_cmd": None, "reducer": None, "as_job": False}
+        mode, unset = ("combiner-only", OF_A_REDUCER) if chosen else ("cluster-reduce", OF_THE_TABLE)
+        other: Any = msgspec.structs.replace(request, mode=mode, **unset)
         raise SpecInvalid(
             f"--{field.replace('_', '-')} is for {ways[chosen]}, and this call asks for {ways[not chosen]}",
             field=field,
-            remediation=f"Run: {command_line('aggregate', msgspec.structs.replace(request, **other))}",
+            remediation=f"Run: {command_line('aggregate', other)}",
         )
     return chosen
 
 
 def _reduced(run: KnownRun, request: AggregateRequest, world: World) -> AggregateResult:
-    """Return the answer of the user's own reducer."""
-    shared = ("run_id", "experiment_dir", "aggregate_cmd", "reducer", "as_job", "force", "require_complete")
-    asked = ClusterReduceRequest(**{name: getattr(request, name) for name in shared}, local_dir=request.output_dir)
-    world.progress.update("reducing", run=run.record.run_id)
-    result = reduce_on_cluster(run, asked, world)
-    facts = msgspec.to_builtins(result)
-    same = {name: facts.pop(name) for name in SAME_AS_REDUCED if name in facts}
-    complete = result.included_tasks == result.total_tasks
-    included = result.included_tasks or 0
-    facts = {name: value for name, value in facts.items() if name not in ("partial_errors", "included_tasks")}
-    return AggregateResult(
-        **same,
-        row_count=0,
-        complete=complete,
-        included_tasks=included,
-        reduction=facts,
-        partial_errors=result.partial_errors,
-    )
+    """Return the answer of the user's own reducer: what a table's answer has too stands where it stands there."""
+    fields = set(ClusterReduceRequest.__struct_fields__).intersection(AggregateRequest.__struct_fields__)
+    asked = ClusterReduceRequest(**{name: getattr(request, name) for name in fields}, local_dir=request.output_dir)
+    facts = msgspec.to_builtins(reduce_on_cluster(run, asked, world))
+    facts.setdefault("included_tasks", 0)
+    same = {name: facts.pop(name) for name in AggregateResult.__struct_fields__ if name in facts}
+    complete = same["included_tasks"] == same["total_tasks"]
+    return msgspec.convert({**same, "row_count": 0, "complete": complete, "reduction": facts}, AggregateResult)
 
 
-def make_table(run: KnownRun, request: AggregateRequest, world: World) -> Aggregated:
-    """Fold a run and write its table. Raises the errors of ``aggregate``."""
+def make_table(run: KnownRun, request: AggregateRequest, world: World) -> tuple[AggregateResult, Rows]:
+    """Fold a run and write its table. Return the answer, and the rows in its order. Raises the errors of ``aggregate``."""
     if request.parquet:
         parquet_library()
     folder = run.repo.aggregate(run.record.run_id)
-    if request.output_dir:
-        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
-    elif request.wave:  # a part of the table never takes the place of the whole one
+    if request.wave:  # a part of the table never takes the place of the whole one
         folder /= "wave_" + encode_ranges(request.wave).replace(",", "_")
+    folder = output_folder(world, request.output_dir, folder)
     world.progress.update("combining", run=run.record.run_id)
     with _without_collector():
         folded = fold_run(run, request.wave, request.over, request.force)
@@ -230,25 +219,24 @@ def fold_run(run: KnownRun, waves: list[int], over: list[str], force: bool = Fal
     """Combine the waves of a run (all by default) on the cluster, in one command, and merge their partials."""
     question = {"waves": waves or None, "replicates": over, "force": force}
     answer = ask_measured(run, "combine", question, COMBINE_TIMEOUT_SEC)
-    known = {name for wave in answer["waves"].values() for name in wave.get("kwargs", [])}
-    if known and not known.issuperset(over):  # partials of an earlier version do not name their parameters
-        unknown = sorted(set(over) - known)[0]
-        hint = did_you_mean(unknown, known)
-        parameters = ", ".join(sorted(known))
-        message = f"over: no task of {run.record.run_id} has a parameter {unknown!r}"
-        raise SpecInvalid(message, field="over", remediation=f"{hint}The parameters are: {parameters}.")
+    found = list(answer["waves"].values())
+    known = {name for wave in found for name in wave.get("kwargs", [])}
+    unknown = sorted(set(over) - known)
+    if known and unknown:  # partials of an earlier version do not name their parameters
+        absent = f"no task of {run.record.run_id} has a parameter"
+        raise unknown_name("over", unknown[0], sorted(known), absent, "The parameters are")
     table, problems = Table(replicates=over), MetricProblems()
-    for wave in answer["waves"].values():
+    for wave in found:
         table.merge_json(wave["table"])
         problems.merge(wave.get("metrics_problems", []))
-    return Folded(list(answer["waves"].values()), table, problems.to_json(), stale_errors(answer.get("stale")))
+    return Folded(found, table, problems.to_json(), stale_errors(answer.get("stale")))
 
 
 def check_tasks(run_id: str, counts: dict[str, Any], require_complete: bool) -> None:
     """Raise PreconditionFailed when no task is complete, OutputsMissing when one is not that has to be."""
     total, included = counts["total_tasks"], counts["included_tasks"]
     left_out = {name: counts[name] for name in ("failed_tasks", "missing_tasks")}
-    if included == 0:
+    if not included:
         all_failed = count(counts["failed_tasks"]) == total
         raise PreconditionFailed(
             f"all {total} tasks of {run_id} have failed" if all_failed else f"no task of {run_id} is complete yet",
@@ -268,7 +256,9 @@ def with_intervals(rows: Rows) -> Rows:
     return rows
 
 
-def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateRequest, now: float) -> Aggregated:
+def write_table(
+    run: KnownRun, folder: Path, folded: Folded, request: AggregateRequest, now: float
+) -> tuple[AggregateResult, Rows]:
     """Write the table as JSON and CSV (and Parquet), and journal the aggregation."""
     rows = with_intervals(folded.table.rows())
     columns = table_columns(rows)
@@ -285,15 +275,15 @@ def write_table(run: KnownRun, folder: Path, folded: Folded, request: AggregateR
     run.journal.append(run.record.run_id, "aggregated", waves=document["combined_waves"], output=str(folder))
     result = _answer(folder, document, request, notes, folded.errors)
     fill(result, columns, selection)
-    return Aggregated(result, [rows[row] for row in selection.order])
+    return result, [rows[row] for row in selection.order]
 
 
 def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: float) -> dict[str, Any]:
     """Return table.json: every row with every statistic, and the facts of the run."""
     kwargs, metrics = columns_of(rows)
-    record = run.record
+    facts = {name: getattr(run.record, name) for name in ("run_id", "cluster", "cmd_sha", "remote_path")}
     return {
-        "run_id": record.run_id,
+        "run_id": run.record.run_id,
         **folded.counts(),
         "included": folded.ranges("included"),
         "without_metrics": folded.ranges("without_metrics"),
@@ -311,56 +301,47 @@ def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: f
             name: round(sum(wave["usage"][name] for wave in folded.waves), 3)
             for name in ("cpu_seconds", "task_seconds")
         },
-        "provenance": {
-            "run_id": record.run_id,
-            "cluster": record.cluster,
-            "cmd_sha": record.cmd_sha,
-            "remote_path": record.remote_path,
-            "combined_at": now,
-        },
+        "provenance": {**facts, "combined_at": now},
     }
 
 
 def _answer(
     folder: Path, document: dict[str, Any], request: AggregateRequest, notes: list[str], errors: list[PartialError]
 ) -> AggregateResult:
-    """Return the short answer without its rows."""
     verb = "failures" if document["failed_tasks"] else "monitor-flow" if document["missing_tasks"] else ""
-    result = AggregateResult(
-        run_id=document["run_id"],
-        row_count=document["row_count"],
-        complete=document["complete"],
-        total_tasks=document["total_tasks"],
-        included_tasks=document["included_tasks"],
+    whole: dict[str, Any] = {name: document[name] for name in ("failed_tasks", "missing_tasks", "without_metrics")}
+    for name in ("nan", "inf"):
+        counts = {metric: facts[f"{name}_count"] for metric, facts in document["overall"].items()}
+        whole[name] = {metric: times for metric, times in counts.items() if times}
+    shown: dict[str, Any] = {
+        name: first_ranges(found) if isinstance(found, str) else bounded(found, UNUSUAL_BYTES)
+        for name, found in whole.items()
+    }
+    problems = document["metrics_problems"]
+    same = ("run_id", "row_count", "complete", "total_tasks", "included_tasks", "metrics_problem_count")
+    return AggregateResult(
+        **{name: document[name] for name in same},
+        **shown,
         failed_count=count(document["failed_tasks"]),
         missing_count=count(document["missing_tasks"]),
-        metrics_problems=[_short(problem) for problem in document["metrics_problems"][:PROBLEMS_SHOWN]],
-        metrics_problem_count=document["metrics_problem_count"],
+        metrics_problems=[_short(problem) for problem in problems[:PROBLEMS_SHOWN]],
         combined_waves=first_ranges(encode_ranges(document["combined_waves"])) if request.wave else "",
         table_csv=str(folder / "table.csv"),
         table_parquet=str(folder / "table.parquet") if request.parquet else "",
         notes=notes,
         next_step=f"hpc-agent {verb} --run-id {document['run_id']}" if verb else "",
+        truncated=shown != whole or len(problems) > PROBLEMS_SHOWN,
         partial_errors=errors,
     )
-    for name in ("nan", "inf"):
-        found = {
-            metric: facts[f"{name}_count"] for metric, facts in document["overall"].items() if facts[f"{name}_count"]
-        }
-        setattr(result, name, bounded(found, UNUSUAL_BYTES))
-        result.truncated = result.truncated or getattr(result, name) != found
-    for name in ("failed_tasks", "missing_tasks", "without_metrics"):
-        text = first_ranges(document[name])
-        setattr(result, name, text)
-        result.truncated = result.truncated or text != document[name]
-    result.truncated = result.truncated or len(document["metrics_problems"]) > PROBLEMS_SHOWN
-    return result
 
 
 def _short(problem: dict[str, Any]) -> dict[str, Any]:
     """Return the problem without its ranges of tasks, with the beginning of long text; ``task`` and ``count`` stay."""
-    short = {key: value[:PROBLEM_CHARACTERS] if isinstance(value, str) else value for key, value in problem.items()}
-    return {key: value for key, value in short.items() if key != "tasks"}
+    return {
+        key: value[:PROBLEM_CHARACTERS] if isinstance(value, str) else value
+        for key, value in problem.items()
+        if key != "tasks"
+    }
 
 
 def over_notes(over: list[str]) -> list[str]:

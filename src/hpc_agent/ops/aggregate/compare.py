@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Effect, Request, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
@@ -17,6 +16,7 @@ from hpc_agent.node.shared.metric_names import REPEATING
 from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.aggregate.aggregate import Over, check_tasks, fold_run, over_notes
 from hpc_agent.ops.aggregate.match import Compared, Matched, match
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.rows import (
     Direction,
     Shown,
@@ -28,14 +28,20 @@ from hpc_agent.ops.aggregate.rows import (
     named_ranges,
     select,
     shortened,
+    unknown_name,
 )
 from hpc_agent.ops.aggregate.table import Column, aligned, as_csv, free_names
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
 UNMATCHED_SHOWN, GROUPS_SHOWN, SUMMARIES_SHOWN = 2, 3, 4
+# Columns, each with the part of a metric that its values are.
+PARTS = {
+    "metric": "", "run": "", "first": "mean", "other": "mean", "difference": "mean", "ci95": "ci95", "test": "",
+    "n_first": "", "n_other": "",
+}  # fmt: skip
 POINT_BYTES, DIFFERS_BYTES, INCOMPLETE_BYTES = 80, 200, 250
 
 
@@ -98,19 +104,24 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
     ids = [run.record.run_id for run in runs]
     folder = _folder(request, runs[0], ids, world)
     folded, counts = [], {}
-    for run in runs:
-        world.progress.update("combining", run=run.record.run_id)
-        one = fold_run(run, [], [])
-        counts[run.record.run_id] = one.counts()
-        check_tasks(run.record.run_id, counts[run.record.run_id], require_complete=False)
-        folded.append(one)
+    for run, name in zip(runs, ids, strict=True):
+        world.progress.update("combining", run=name)
+        folded.append(fold_run(run, [], []))
+        counts[name] = folded[-1].counts()
+        check_tasks(name, counts[name], require_complete=False)
     parameters = {name for one in folded for point, _ in one.table.points() for name in point}
     overall = [one.table.overall() for one in folded]
-    _check_names("over", request.over, parameters)
-    _check_names("metrics", request.metrics, {name for found in overall for name in found})
+    for field, known in (("over", parameters), ("metrics", {name for found in overall for name in found})):
+        if unknown := sorted(set(getattr(request, field)) - known):
+            raise unknown_name(field, unknown[0], sorted(known), "no run has", "The runs have")
     matched = match([one.table for one in folded], request.over, request.metrics)
     if not matched.rows:
-        _refuse(ids, matched)
+        raise SpecInvalid(
+            f"no row of {ids[0]} has the parameters and a metric of a row of the other runs",
+            field="run_ids",
+            details={"rows": [{"run": ids[has], "row": point} for has, _, point in matched.unmatched[:6]]},
+            remediation="Compare runs over the same parameters; see 'hpc-agent list-in-flight --all-states'.",
+        )
     request, metric = _by_difference(request, matched.rows)
     columns = _columns(matched.rows, ids, metric)
     selection = select(columns, request, "compare")
@@ -126,16 +137,17 @@ def compare(request: CompareRequest, world: World) -> CompareResult:
     write_bytes(str(folder / "compare.csv"), as_csv(columns).encode())
     matching = matched.rows if selection.matching is None else [matched.rows[row] for row in selection.matching]
     summary = _summary(matching, ids)
+    shown, cut = _cut(matched.differs, document["unmatched"], _incomplete(counts))
     result = CompareResult(
+        **shown,
         runs=ids,
         row_count=len(matched.rows),
         summary=summary[:SUMMARIES_SHOWN],
         compare_csv=str(folder / "compare.csv"),
         notes=[*selection.notes, *_notes(request, parameters, overall)],
-        truncated=len(summary) > SUMMARIES_SHOWN,
+        truncated=cut or len(summary) > SUMMARIES_SHOWN,
         partial_errors=[error for one in folded for error in one.errors],
     )
-    _cut_into(result, matched.differs, document["unmatched"], _incomplete(counts))
     fill(result, columns, selection)
     world.progress.show(aligned(columns, selection.order))
     return result
@@ -154,24 +166,22 @@ def _by_difference(request: CompareRequest, rows: list[Compared]) -> tuple[Compa
 
 
 def _free(name: str, names: set[str]) -> str:
-    """Return the name of a column that no parameter has."""
     return free_names([name], names, "row.")[0]
 
 
-def _cut_into(
-    result: CompareResult, differs: dict[str, list[Any]], unmatched: list[dict[str, Any]], incomplete: dict[str, str]
-) -> None:
-    """Put into the answer what fits of these facts, which compare.json has whole."""
-    result.differs = bounded(
-        {name: [shortened(value) for value in found] for name, found in differs.items()}, DIFFERS_BYTES
-    )
-    result.incomplete = bounded(incomplete, INCOMPLETE_BYTES)
-    result.unmatched = [
-        {**entry, "rows": [bounded(point, POINT_BYTES) for point in entry["rows"][:UNMATCHED_SHOWN]]}
-        for entry in unmatched[:GROUPS_SHOWN]
-    ]
-    whole = result.differs == differs and result.incomplete == incomplete and result.unmatched == unmatched
-    result.truncated = result.truncated or not whole
+def _cut(
+    differs: dict[str, list[Any]], unmatched: list[dict[str, Any]], incomplete: dict[str, str]
+) -> tuple[dict[str, Any], bool]:
+    """Return what an answer holds of these facts, which compare.json has whole, and True where that is less."""
+    shown: dict[str, Any] = {
+        "differs": bounded({name: list(map(shortened, found)) for name, found in differs.items()}, DIFFERS_BYTES),
+        "unmatched": [
+            {**entry, "rows": [bounded(point, POINT_BYTES) for point in entry["rows"][:UNMATCHED_SHOWN]]}
+            for entry in unmatched[:GROUPS_SHOWN]
+        ],
+        "incomplete": bounded(incomplete, INCOMPLETE_BYTES),
+    }
+    return shown, shown != {"differs": differs, "unmatched": unmatched, "incomplete": incomplete}
 
 
 def _runs(request: CompareRequest, world: World) -> list[KnownRun]:
@@ -182,43 +192,16 @@ def _runs(request: CompareRequest, world: World) -> list[KnownRun]:
     return runs
 
 
-def _check_names(field: str, wanted: list[str], known: set[str]) -> None:
-    """Raise SpecInvalid for a metric or a replicate axis that no run has."""
-    if unknown := sorted(set(wanted) - known):
-        message = f"{field}: no run has {unknown[0]!r}"
-        remedy = f"The runs have: {', '.join(sorted(known)[:30])}."
-        raise SpecInvalid(message, field=field, remediation=did_you_mean(unknown[0], known) + remedy)
-
-
-def _refuse(ids: list[str], matched: Matched) -> None:
-    """Raise SpecInvalid about runs of which no row matches another."""
-    shown = [{"run": ids[has], "row": point} for has, _, point in matched.unmatched[:6]]
-    raise SpecInvalid(
-        f"no row of {ids[0]} has the parameters and a metric of a row of the other runs",
-        field="run_ids",
-        details={"rows": shown},
-        remediation="Compare runs over the same parameters; see 'hpc-agent list-in-flight --all-states'.",
-    )
-
-
 def _columns(rows: list[Compared], ids: list[str], metric: str) -> list[Column]:
     kwargs = dict.fromkeys(name for row in rows for name in row.point)
     columns = [Column(name, [row.point.get(name) for row in rows]) for name in kwargs]
-    facts: dict[str, tuple[list[Any], str, str]] = {
-        "metric": ([row.metric for row in rows], "", ""),
-        "run": ([ids[row.run] for row in rows], "", ""),
-        "first": ([row.first for row in rows], metric, "mean"),
-        "other": ([row.other for row in rows], metric, "mean"),
-        "difference": ([row.found.difference if row.found else None for row in rows], metric, "mean"),
-        "ci95": ([row.found.ci95 if row.found else None for row in rows], metric, "ci95"),
-        "test": ([(row.found.test or None) if row.found else None for row in rows], "", ""),
-        "n_first": ([row.n_first for row in rows], "", ""),
-        "n_other": ([row.n_other for row in rows], "", ""),
-    }
-    if not any(facts["test"][0]):
-        del facts["test"]
-    for name, (values, of, part) in facts.items():
-        columns.append(Column(_free(name, set(kwargs)), values, of, part))
+    facts = [_as_json(row, ids) for row in rows]
+    for name, part in PARTS.items():
+        values = [fact[name] for fact in facts]
+        if name == "test":
+            values = [value or None for value in values]
+        if name != "test" or any(values):
+            columns.append(Column(_free(name, set(kwargs)), values, metric if part else "", part))
     return columns
 
 
@@ -259,16 +242,14 @@ def _unmatched(matched: Matched, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def _incomplete(counts: dict[str, dict[str, Any]]) -> dict[str, str]:
-    found = {}
-    for name, tasks in counts.items():
-        parts = [
-            f"{count(tasks[field])} {word} ({named_ranges(tasks[field])})"
-            for field, word in (("failed_tasks", "failed"), ("missing_tasks", "not ended"))
-            if tasks[field]
+    words = {"failed_tasks": "failed", "missing_tasks": "not ended"}
+    told = {
+        name: [
+            f"{count(tasks[field])} {words[field]} ({named_ranges(tasks[field])})" for field in words if tasks[field]
         ]
-        if parts:
-            found[name] = f"of {tasks['total_tasks']} tasks {', '.join(parts)}"
-    return found
+        for name, tasks in counts.items()
+    }
+    return {name: f"of {counts[name]['total_tasks']} tasks {', '.join(parts)}" for name, parts in told.items() if parts}
 
 
 def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str, dict[str, Any]]]) -> list[str]:
@@ -277,8 +258,7 @@ def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str
         notes.append(f"--over {','.join([*request.over, *seeds])} compares means over them, with intervals")
     unusual: Counter[str] = Counter()
     for found in overall:
-        for metric, facts in found.items():
-            unusual[metric] += facts["nan_count"] + facts["inf_count"]
+        unusual.update({metric: facts["nan_count"] + facts["inf_count"] for metric, facts in found.items()})
     told = [f"{metric} {times}" for metric, times in sorted(unusual.items()) if times]
     if told:
         more = f" and {len(told) - 5} more metrics" if len(told) > 5 else ""
@@ -287,7 +267,5 @@ def _notes(request: CompareRequest, parameters: set[str], overall: list[dict[str
 
 
 def _folder(request: CompareRequest, first: KnownRun, ids: list[str], world: World) -> Path:
-    if request.output_dir:
-        return local_path(world.cwd, request.output_dir, "output_dir", True)
     key = hashlib.sha256(msgspec.json.encode([ids, sorted(request.over), sorted(request.metrics)])).hexdigest()[:8]
-    return first.repo.root / "results" / f"compare-{key}"
+    return output_folder(world, request.output_dir, first.repo.root / "results" / f"compare-{key}")

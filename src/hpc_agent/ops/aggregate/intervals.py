@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from hpc_agent.node.shared.moments import Moments
 
-# The quantile of one degree of freedom and that of the normal distribution: all others lie between them.
-WIDEST, NARROWEST = 12.706204736174707, 1.9599639845400536
+NORMAL = 1.9599639845400536  # the 0.975 quantile of the normal distribution
 TAILS = 0.05
 SERIES_FROM = 500  # degrees of freedom from which the expansion is right to the last digits
 
@@ -19,69 +18,46 @@ SERIES_FROM = 500  # degrees of freedom from which the expansion is right to the
 def t_quantile(freedom: float) -> float:
     """Return the 0.975 quantile of Student's t distribution for at least one degree of freedom, which may be a fraction.
 
-    Newton's method on the distribution function, kept within a bracket. The function is the incomplete beta function
+    Newton's method on the probability of a value beyond t or -t, which is the incomplete beta function
     I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t^2): NIST Digital Library of Mathematical Functions, section 8.17.
+    The first value is that of M. Abramowitz and I. A. Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
     """
-    t = _expansion(freedom)
+    z = NORMAL
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    t = z + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
     if freedom > SERIES_FROM:
         return t
-    low, high = NARROWEST, WIDEST
-    t = min(t, high)
-    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
-    for _ in range(60):
-        excess = _both_tails(t, freedom) - TAILS
-        low, high = (t, high) if excess > 0 else (low, t)
-        density = math.exp(log_scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
-        step = t + excess / (2 * density)
-        step = step if low <= step <= high else (low + high) / 2
-        if abs(step - t) <= 1e-14 * t:
-            return step
-        t = step
+    a = freedom / 2
+    log_scale = math.lgamma(a + 0.5) - math.lgamma(a) - math.log(math.pi) / 2
+    step = math.inf
+    while abs(step) > 1e-9 * t:  # the number of right digits doubles with each step
+        x = freedom / (freedom + t * t)
+        front = math.exp(log_scale + a * math.log(x) + math.log1p(-x) / 2)
+        step = (front * _beta_fraction(x, a) / a - TAILS) * t / (2 * front)
+        t += step
     return t
 
 
-def _expansion(freedom: float) -> float:
-    """Return the quantile by M. Abramowitz and I. A. Stegun, Handbook of Mathematical Functions (1964), 26.7.5."""
-    x = NARROWEST
-    terms = (
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-    )
-    return x + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
-
-
-def _both_tails(t: float, freedom: float) -> float:
-    """Return the probability of a value beyond t or -t."""
-    x = freedom / (freedom + t * t)
-    a, b = freedom / 2, 0.5
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    if x < (a + 1) / (a + b + 2):
-        return math.exp(log_front) * _beta_fraction(x, a, b) / a
-    return 1 - math.exp(log_front) * _beta_fraction(1 - x, b, a) / b
-
-
-def _beta_fraction(x: float, a: float, b: float) -> float:
-    """Return the continued fraction of DLMF 8.17.22, by Lentz's method."""
-    tiny = 1e-300
-    d = 1 / _nonzero(1 - (a + b) * x / (a + 1), tiny)
-    c, value = 1.0, d
-    for m in range(1, 500):
+def _beta_fraction(x: float, a: float) -> float:
+    """Return the continued fraction of I_x(a, 1/2), DLMF 8.17.22, by Lentz's method, for x < (a + 1) / (a + 2.5)."""
+    b = 0.5
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value, before = d, 0.0
+    m = 0
+    while abs(value - before) > 1e-15 * value:
+        m, before = m + 1, value
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = value
         for term in (even, odd):
-            d = 1 / _nonzero(1 + term * d, tiny)
-            c = _nonzero(1 + term / c, tiny)
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
             value *= c * d
-        if abs(value - before) <= 1e-16 * abs(value):
-            break
     return value
-
-
-def _nonzero(number: float, tiny: float) -> float:
-    return number if abs(number) > tiny else tiny
 
 
 def half_width(facts: Mapping[str, Any], tasks: int) -> float | None:

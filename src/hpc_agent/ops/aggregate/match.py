@@ -54,11 +54,11 @@ def match(tables: Sequence[Table], over: Sequence[str], metrics: Sequence[str] =
     """
     groups = [_points(table, over) for table in tables]
     differs = _differing([[json.loads(point) for point in found] for found in groups])
-    runs = [_without(found, list(differs)) for found in groups]
+    runs = [{grid_key(json.loads(point), differs): cells for point, cells in found.items()} for found in groups]
     rows: list[Compared] = []
     unmatched: list[tuple[int, int, dict[str, Any]]] = []
     for number, other in enumerate(runs[1:], 1):
-        for point in [*runs[0], *(point for point in other if point not in runs[0])]:
+        for point in {**runs[0], **other}:
             if point in runs[0] and point in other:
                 rows += _compared(json.loads(point), number, runs[0][point], other[point], metrics)
             else:
@@ -78,17 +78,12 @@ def _points(table: Table, over: Sequence[str]) -> dict[str, dict[str, list[Any]]
 
 
 def _differing(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[Any]]:
-    names = sorted({name for points in runs for point in points for name in point})
     differs = {}
-    for name in names:
+    for name in sorted({name for points in runs for point in points for name in point}):
         texts = [{json.dumps(p[name], sort_keys=True) if name in p else MISSING for p in points} for points in runs]
         if all(len(found) == 1 for found in texts) and len(set.union(*texts)) > 1:
             differs[name] = [json.loads(next(iter(found)) or "null") for found in texts]
     return differs
-
-
-def _without(groups: dict[str, dict[str, list[Any]]], names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    return {grid_key(json.loads(point), names): found for point, found in groups.items()}
 
 
 def _compared(
@@ -104,7 +99,7 @@ def _compared(
 def _cell(group: dict[str, list[Any]], metric: str) -> Cell:
     """Return the values of a metric. A task that has several counts with their mean; NaN and infinities count nowhere."""
     values: dict[str, list[float]] = {}
-    total = Metric()
+    total, means = Metric(), Metric()
     weighted = False
     for replicate, (tasks, found) in group.items():
         if metric not in found:
@@ -118,15 +113,13 @@ def _cell(group: dict[str, list[Any]], metric: str) -> Cell:
             values[replicate] = [number_in(item) for item in several]
         elif (mean := part.summary()["mean"]) is not None:
             values[replicate] = [mean]
-    flat = [value for found_values in values.values() for value in found_values]
     summary = total.summary()
-    weighted = weighted or bool(summary.get("weighted"))
-    if weighted or len(flat) == summary["count"]:
-        return Cell(values, summary["mean"], weighted)
-    means = Metric()
-    for value in flat:
+    cell = Cell(values, summary["mean"], weighted or "weighted" in summary)
+    if cell.weighted or len(cell.all) == summary["count"]:
+        return cell
+    for value in cell.all:
         means.add(value)
-    return Cell(values, means.summary()["mean"], weighted)
+    return cell._replace(mean=means.summary()["mean"])
 
 
 def difference(one: Cell, two: Cell) -> Difference | None:

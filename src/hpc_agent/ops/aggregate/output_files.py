@@ -1,4 +1,4 @@
-"""Fetch what a reducer or a joined series left on the cluster."""
+"""Choose the folder of an answer's files, and fetch those that a reducer or a joined series left on the cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from pathlib import Path, PurePosixPath
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.known_run import KnownRun
+from hpc_agent.state.repo_files import local_path
+from hpc_agent.world import World
+
+
+def output_folder(world: World, text: str | None, default: Path, field: str = "output_dir") -> Path:
+    """Return the folder that a request names, or the default. Raises SpecInvalid for a file."""
+    return local_path(world.cwd, text, field, True) if text else default
 
 
 def check_inside(field: str, name: str, folder: str) -> None:

@@ -32,25 +32,20 @@ def write_parquet(path: Path, columns: Sequence[Column]) -> list[str]:
 
     Whole numbers are INT64, other numbers DOUBLE, flags BOOLEAN, and all else text. Missing values are null.
     """
-    kinds = [_kind(column.values) for column in columns]
+    kinds = {column.name: _kind(column.values) for column in columns}
     typed = [
-        [None if value is None else _as(kind, value) for value in column.values]
-        for column, kind in zip(columns, kinds, strict=True)
+        [None if value is None else _as(kinds[column.name], value) for value in column.values] for column in columns
     ]
-    names = [column.name for column in columns]
     write = _by_pyarrow if parquet_library() == "pyarrow" else _by_duckdb
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(unfinished, names, kinds, typed)
+        write(unfinished, kinds, typed)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    mixed = [
-        column.name
-        for column, kind in zip(columns, kinds, strict=True)
-        if kind == "VARCHAR" and any(isinstance(value, (int, float)) for value in column.values)
-    ]
+    texts = [column for column in columns if kinds[column.name] == "VARCHAR"]
+    mixed = [column.name for column in texts if any(isinstance(value, (int, float)) for value in column.values)]
     return [f"table.parquet has {', '.join(mixed)} as text: no number type holds every value exactly"] if mixed else []
 
 
@@ -79,26 +74,21 @@ def _as(kind: str, value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if kind == "VARCHAR" and not isinstance(value, str) else value
 
 
-def _by_pyarrow(path: Path, names: list[str], kinds: list[str], values: list[list[Any]]) -> None:
+def _by_pyarrow(path: Path, kinds: dict[str, str], values: list[list[Any]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    types = {
-        "BOOLEAN": pyarrow.bool_(),
-        "BIGINT": pyarrow.int64(),
-        "DOUBLE": pyarrow.float64(),
-        "VARCHAR": pyarrow.string(),
-    }
-    arrays = [pyarrow.array(column, types[kind]) for column, kind in zip(values, kinds, strict=True)]
-    pyarrow.parquet.write_table(pyarrow.table(arrays, names=names), path)
+    types = {"BOOLEAN": "bool", "BIGINT": "int64", "DOUBLE": "float64", "VARCHAR": "string"}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in kinds.items()])
+    pyarrow.parquet.write_table(pyarrow.table(values, schema=schema), path)
 
 
-def _by_duckdb(path: Path, names: list[str], kinds: list[str], values: list[list[Any]]) -> None:
+def _by_duckdb(path: Path, kinds: dict[str, str], values: list[list[Any]]) -> None:
     """Hand the rows over as lines of JSON: DuckDB inserts single rows slowly. Columns have numbers for names there."""
     import duckdb
 
-    kinds_by_name = ", ".join(f"'{number}': '{kind}'" for number, kind in enumerate(kinds))
-    renamed = ", ".join(f'"{number}" AS "{name.replace(chr(34), chr(34) * 2)}"' for number, name in enumerate(names))
+    kinds_by_name = ", ".join(f"'{number}': '{kind}'" for number, kind in enumerate(kinds.values()))
+    renamed = ", ".join(f'"{number}" AS "{name.replace(chr(34), chr(34) * 2)}"' for number, name in enumerate(kinds))
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8", dir=path.parent) as lines:
         for row in zip(*values, strict=True):
             lines.write(json.dumps({str(number): cell for number, cell in enumerate(row)}) + "\n")

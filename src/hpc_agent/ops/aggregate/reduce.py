@@ -16,7 +16,7 @@ from hpc_agent.errors import CombinerFailed, HpcError, OutputsMissing, SpecInval
 from hpc_agent.experiment.reading.discovery import find_reducers
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
+from hpc_agent.ops.aggregate.output_files import check_inside, output_folder, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import Positive, doc
@@ -115,43 +115,41 @@ def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduce
     with a line of JSON for each complete task: task, kwargs, result_dir, metrics. Over the same tasks the same reducer runs
     once; the next call returns what it gave, also where it failed, unless force is set.
     """
-    run = known_run(world, request)
-    world.progress.update("reducing", run=run.record.run_id)
-    return reduce_on_cluster(run, request, world)
+    return reduce_on_cluster(known_run(world, request), request, world)
 
 
 def reduce_on_cluster(run: KnownRun, request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
     """Run the reducer of a request, or return what it gave before. Raises CombinerFailed when it failed."""
     run_id = run.record.run_id
+    world.progress.update("reducing", run=run_id)
     named = request.aggregate_cmd or request.reducer
     request = msgspec.structs.replace(request, run_id=run_id, **({} if named else reducer_of(run)))
     question = _question(run, request)
-    answer = run.node.bootstrap("reduce", question, request.timeout_sec + START_SEC)
+    answer = run.ask_this_version("reduce", request.timeout_sec + START_SEC, **question)
+    result = _result(run_id, question, answer)
     if answer["state"] == "ended" and answer["fresh"]:
-        run.journal.append(run_id, "reduced", reducer=_name(question), ok=answer["ok"], key=question["key"])
-    result = _result(run, question, answer)
+        run.journal.append(run_id, "reduced", reducer=result.reducer, ok=answer["ok"], key=question["key"])
     if answer["state"] != "ended":
         result.next_step = command_line("cluster-reduce", msgspec.structs.replace(request, force=False))
         return result
     if not answer["ok"]:
-        raise _failure(run_id, request, question, answer, result)
+        raise _failure(request, answer, result)
     if request.require_complete and result.included_tasks != result.total_tasks:
         details = {"failed_tasks": answer["failed"], "included_tasks": answer["included"]}
         raise incomplete(run_id, result.included_tasks or 0, result.total_tasks, details)
     name = f"command-{question['key'][:8]}" if request.aggregate_cmd else question["reducer"].removesuffix(".py")
     folder = run.repo.aggregate(run_id) / "reduced" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    if request.local_dir:
-        folder = local_path(world.cwd, request.local_dir, "local_dir", True)
+    folder = output_folder(world, request.local_dir, folder, "local_dir")
     _fetch(run, request, answer, folder, result)
     return result
 
 
 def reducer_of(run: KnownRun) -> dict[str, str]:
     """Return the reducer that the run was submitted with, as far as it was named: aggregate_cmd, reducer."""
-    results: dict[str, Any] = {}
     with contextlib.suppress(HpcError):  # the sidecar is gone or cannot be read
         results = read_run_sidecar(run.repo, run.record.run_id).results
-    return {name: results[name] for name in ("aggregate_cmd", "reducer") if results.get(name)}
+        return {name: results[name] for name in ("aggregate_cmd", "reducer") if results.get(name)}
+    return {}
 
 
 def incomplete(run_id: str, included: int, total: int, details: dict[str, Any]) -> OutputsMissing:
@@ -165,18 +163,14 @@ def incomplete(run_id: str, included: int, total: int, details: dict[str, Any]) 
 
 def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     """Return the request to the node side. ``key`` names the reducer with its code and all that may change its output."""
-    reducer = _reducer(run, request)
-    code = ""
-    if reducer:
-        path = local_path(run.repo.root, reducer, "reducer")
-        code = _code(path, reducer)
-    check_env(request.extra_env, "extra_env")
-    for field, names in (("files", request.files), ("output_path", [request.output_path or "x"])):
-        for name in names:
-            check_inside(field, name, "the run's work folder")
     sidecar = read_run_sidecar(run.repo, run.record.run_id)
-    asked = {"walltime_sec": request.walltime_sec, "mem_mb": request.mem_mb, "cpus": request.cpus}
-    resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **{k: v for k, v in asked.items() if v}}
+    reducer = request.reducer or ("" if request.aggregate_cmd else _found_reducer(run, request, sidecar.executor))
+    code = _code(local_path(run.repo.root, reducer, "reducer"), reducer) if reducer else ""
+    check_env(request.extra_env, "extra_env")
+    for field, name in [*(("files", name) for name in request.files), ("output_path", request.output_path or "x")]:
+        check_inside(field, name, "the run's work folder")
+    asked = {name: getattr(request, name) for name in ("walltime_sec", "mem_mb", "cpus") if getattr(request, name)}
+    resources = {**sidecar.resources, "gpus": None, "gpu_type": None, **asked}
     identity: dict[str, Any] = {
         "command": request.aggregate_cmd or f'{_python(sidecar.executor)} "$HPC_REDUCER"',
         "reducer": reducer,
@@ -188,9 +182,6 @@ def _question(run: KnownRun, request: ClusterReduceRequest) -> dict[str, Any]:
     return {
         **identity,
         "key": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12],
-        "root": run.node.root,
-        "run_id": run.record.run_id,
-        "site": run.node.site,
         "owner": owner(),
         "as_job": request.as_job,
         "force": request.force,
@@ -211,20 +202,14 @@ def _python(executor: str) -> str:
     return shlex.quote(first[0]) if first and Path(first[0]).name.startswith("python") else "python3"
 
 
-def _reducer(run: KnownRun, request: ClusterReduceRequest) -> str:
-    """Return the path of the script that was named, or the one in the repo that is most likely; empty with a command."""
-    if request.reducer or request.aggregate_cmd:
-        return request.reducer or ""
-    executor = read_run_sidecar(run.repo, run.record.run_id).executor
-    found = [
-        facts for facts in find_reducers(run.repo.root)[0] if facts.path.endswith(".py") and facts.path not in executor
-    ]
+def _found_reducer(run: KnownRun, request: ClusterReduceRequest, executor: str) -> str:
+    """Return the path of the script in the repo that is most likely the reducer. Raises SpecInvalid."""
+    scripts = find_reducers(run.repo.root)[0]
+    found = [facts for facts in scripts if facts.path.endswith(".py") and facts.path not in executor]
     if not found:
         message = "the repo has no script that seems to reduce results"
-        remedy = (
-            f"Name a command: hpc-agent cluster-reduce --run-id {run.record.run_id} --aggregate-cmd 'python3 reduce.py'"
-        )
-        raise SpecInvalid(message, field="reducer", remediation=remedy)
+        command = f"hpc-agent cluster-reduce --run-id {run.record.run_id} --aggregate-cmd 'python3 reduce.py'"
+        raise SpecInvalid(message, field="reducer", remediation=f"Name a command: {command}")
     best = [facts.path for facts in found if facts.score == found[0].score]
     if len(best) > 1:
         ways = [command_line("cluster-reduce", msgspec.structs.replace(request, reducer=path)) for path in best[:3]]
@@ -234,12 +219,10 @@ def _reducer(run: KnownRun, request: ClusterReduceRequest) -> str:
 
 
 def _code(path: Path, name: str) -> str:
-    """Return the text of a reducer. Raises SpecInvalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"the reducer {name} cannot be read: {error}"
-        remedy = "See 'hpc-agent discover-reducers'."
+        message, remedy = f"the reducer {name} cannot be read: {error}", "See 'hpc-agent discover-reducers'."
         raise SpecInvalid(message, field="reducer", remediation=remedy) from error
     if len(text) > CODE_BYTES:
         message = f"the reducer {name} has more than 1 MiB"
@@ -247,23 +230,16 @@ def _code(path: Path, name: str) -> str:
     return text
 
 
-def _name(question: dict[str, Any]) -> str:
-    return str(question["reducer"] or question["command"])
-
-
-def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
+def _result(run_id: str, question: dict[str, Any], answer: dict[str, Any]) -> ClusterReduceResult:
     """Return the answer's facts, without its files."""
     failed, included = answer["failed"], answer.get("included")
     shown = first_ranges(failed)
+    same: dict[str, Any] = {name: answer.get(name) for name in ("state", "fresh", "job_id", "exit_code", "seconds")}
     result = ClusterReduceResult(
+        **same,
         ok=bool(answer.get("ok")),
-        run_id=run.record.run_id,
-        state=answer["state"],
-        fresh=answer["fresh"],
-        job_id=answer.get("job_id"),
-        reducer=_name(question),
-        exit_code=answer.get("exit_code"),
-        seconds=answer.get("seconds"),
+        run_id=run_id,
+        reducer=question["reducer"] or question["command"],
         total_tasks=answer["total"],
         included_tasks=None if included is None else count(included),
         failed_count=count(failed),
@@ -276,51 +252,35 @@ def _result(run: KnownRun, question: dict[str, Any], answer: dict[str, Any]) -> 
         result.missing_count = answer["total"] - count(included) - count(failed)
         if result.included_tasks != answer["total"]:
             verb = "failures" if failed else "monitor-flow"
-            result.next_step = f"hpc-agent {verb} --run-id {run.record.run_id}"
+            result.next_step = f"hpc-agent {verb} --run-id {run_id}"
     if answer.get("sent"):
-        result.notes.append(
-            f"{question['reducer']} is not the file that the run was submitted with: the present one ran"
-        )
+        result.notes.append(f"{result.reducer} is not the file that the run was submitted with: the present one ran")
     if answer["state"] != "ended":
         who = "the reducer's job" if result.job_id else "the reducer"
         result.notes.append(f"{who} is {answer['state']}: {answer['message']}".rstrip(": "))
     return result
 
 
-def _failure(
-    run_id: str,
-    request: ClusterReduceRequest,
-    question: dict[str, Any],
-    answer: dict[str, Any],
-    result: ClusterReduceResult,
-) -> CombinerFailed:
-    """Return the error of a reducer that failed."""
-    forced = command_line("cluster-reduce", msgspec.structs.replace(request, force=True))
-    remedy = f"Correct what details.stderr_tail says, then run: {forced}"
+def _failure(request: ClusterReduceRequest, answer: dict[str, Any], result: ClusterReduceResult) -> CombinerFailed:
+    why, again = answer["message"], msgspec.structs.replace(request, force=True)
+    remedy = "Correct what details.stderr_tail says, then run"
     if answer["cause"] == "terminated" and not request.as_job:
-        remedy = f"Run it as a job: {command_line('cluster-reduce', msgspec.structs.replace(request, as_job=True, force=False))}"
+        why = f"stopped after {request.timeout_sec} s on the login node"
+        again, remedy = msgspec.structs.replace(request, as_job=True, force=False), "Run it as a job"
     elif answer["cause"] in ("timeout", "terminated", "out_of_memory"):
-        remedy = f"Give the job more with --walltime-sec or --mem-mb: {forced}"
+        remedy = "Give the job more with --walltime-sec or --mem-mb"
     # The end of a job is told for the first time by a later call.
     before = "" if answer["fresh"] or answer.get("job_id") else ", and was not run again over the same tasks"
-    stopped = (
-        f"after {request.timeout_sec} s on the login node"
-        if answer["cause"] == "terminated" and not request.as_job
-        else ""
-    )
-    why = f"stopped {stopped}" if stopped else answer["message"]
     return CombinerFailed(
-        f"the reducer {_name(question)} of {run_id} failed: {why}{before}",
+        f"the reducer {result.reducer} of {result.run_id} failed: {why}{before}",
         details={
-            "exit_code": answer.get("exit_code"),
-            "cause": answer["cause"],
+            **{name: answer.get(name) for name in ("exit_code", "cause", "job_id")},
             "stderr_tail": answer.get("log_tail", ""),
             "log": f"{answer['path']}/output.log",
-            "job_id": answer.get("job_id"),
             "included_tasks": result.included_tasks,
             "failed_tasks": result.failed_tasks,
         },
-        remediation=remedy,
+        remediation=f"{remedy}: {command_line('cluster-reduce', again)}",
     )
 
 
@@ -340,7 +300,9 @@ def _fetch(
         write_bytes(str(folder / "aggregated.json"), text.encode())
         result.output_path_local = str(folder / "aggregated.json")
         if len(text) <= SHOWN_BYTES:
-            result.reduced = msgspec.json.decode(text) if _is_strict(text) else text
+            result.reduced = text
+            with contextlib.suppress(msgspec.DecodeError):  # NaN and infinite numbers are shown as text
+                result.reduced = msgspec.json.decode(text)
         else:
             result.truncated = True
             result.notes.append(f"the JSON has {len(text)} bytes: read {result.output_path_local}")
@@ -352,9 +314,8 @@ def _fetch(
         result.output_path_local = str(folder / "aggregated.json")
     here = {"aggregated.json"} if text is not None else set()
     _remove_earlier(folder, here if stayed else {*here, *rest})
-    document = {
-        name: answer.get(name) for name in ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
-    }
+    names = ("included", "failed", "exit_code", "seconds", "host", "job_id", "files")
+    document = {name: answer.get(name) for name in names}
     save(folder / "reduction.json", {"run_id": run.record.run_id, "reducer": result.reducer, **document})
 
 
@@ -364,12 +325,3 @@ def _remove_earlier(folder: Path, kept: set[str]) -> None:
         for name, _ in msgspec.json.decode((folder / "reduction.json").read_bytes())["files"]:
             if name not in kept and ".." not in Path(name).parts and not Path(name).is_absolute():
                 (folder / name).unlink(missing_ok=True)
-
-
-def _is_strict(text: str) -> bool:
-    """Return False for JSON with NaN or infinite numbers, which an answer shows as text."""
-    try:
-        msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return False
-    return True

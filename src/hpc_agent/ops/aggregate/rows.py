@@ -25,6 +25,7 @@ ANSWER_BYTES = 1900  # the envelope needs some of 2,000
 HEADER_BYTES, CONSTANT_BYTES = 600, 250
 CELL_CHARACTERS = 60
 RANGES_SHOWN = 100  # characters
+NAMES_SHOWN = 20  # of columns or parameters
 VALUES_SHOWN = 8  # of a parameter that has no value such as was asked for
 
 _CONDITION = re.compile(r"\s*(?P<name>.+?)\s*(?P<sign>>=|<=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -98,8 +99,7 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
     for text in chosen.where:
         column, check = _condition(text, columns)
         found = [row for row in order if check(column.values[row])]
-        kept = set(found)
-        empty = sum(column.values[row] is None and row not in kept for row in order)
+        empty = 0 if check(None) else sum(column.values[row] is None for row in order)
         if empty and column.metric:
             notes.append(f"{empty} rows have no value of {column.name}: they do not fulfil '{text}'")
         if order and not found:
@@ -110,11 +110,8 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
     direction = ""
     if sort:
         direction = _direction(sort, chosen, verb)
-        present = [row for row in order if sort.values[row] is not None]
         absent = [row for row in order if sort.values[row] is None]
-        present.sort(key=lambda row: _rank(sort.values[row]), reverse=direction == "max")
-        # sorted() with reverse keeps equal rows in their order
-        order = present + absent
+        order = _ranked(sort, order, direction == "max") + absent
         if absent:
             notes.append(f"{len(absent)} rows have no value of {sort.name}: they come last")
     return Selection(order[: chosen.top], matching, sort, direction, notes)
@@ -122,8 +119,7 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
 
 def _no_match(text: str, column: Column, rows: list[int]) -> str:
     """Return a note about a condition that none of these rows fulfils: the values that they have."""
-    present = sorted((row for row in rows if column.values[row] is not None), key=lambda row: _rank(column.values[row]))
-    values = list(dict.fromkeys(str(cell_text(_cell(column, row))) for row in present))
+    values = list(dict.fromkeys(str(cell_text(_cell(column, row))) for row in _ranked(column, rows)))
     shown = ", ".join(values[:VALUES_SHOWN])
     if len(values) > VALUES_SHOWN:
         shown = f"{values[0]} to {values[-1]}" if column.metric else f"{shown} and {len(values) - VALUES_SHOWN} more"
@@ -141,13 +137,13 @@ def _condition(text: str, columns: Sequence[Column]) -> tuple[Column, Callable[[
     except ValueError:
         wanted = found["value"]
     sign = found["sign"]
-    if sign in ("=", "==", "!="):
+    if sign not in _SIGNS:
         if isinstance(wanted, (int, float)) and not any(_is_same(cell, wanted) for cell in column.values):
             wanted = found["value"] if found["value"] in column.values else wanted  # text such as "10"
         return column, lambda cell: _is_same(cell, wanted) == (sign != "!=")
     compare = _SIGNS[sign]
-    if not any(_comparable(cell, wanted) for cell in column.values) and any(c is not None for c in column.values):
-        sample = next(cell for cell in column.values if cell is not None)
+    sample = next((cell for cell in column.values if cell is not None), None)
+    if sample is not None and not any(_comparable(cell, wanted) for cell in column.values):
         message = f"where: {text!r} compares {wanted!r} with values such as {sample!r}"
         raise SpecInvalid(message, field="where", remediation="Compare it with a value of that kind.")
     return column, lambda cell: _comparable(cell, wanted) and compare(cell, wanted)
@@ -165,18 +161,18 @@ def _comparable(cell: Any, wanted: Any) -> bool:
 
 def _column(name: str, columns: Sequence[Column], field: str) -> Column:
     """Return the column of that name; of a metric that has several, its mean."""
-    for wanted in (name, f"{name}_mean"):
-        for column in columns:
-            if column.name == wanted:
-                return column
-    named = [column for column in columns if column.metric == name and column.part in (VALUE, "mean")]
-    if named:
-        return named[0]
-    names = [column.name for column in columns]
-    hint = did_you_mean(name, names)
-    known = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    message = f"{field}: the table has no column {name!r}"
-    raise SpecInvalid(message, field=field, remediation=f"{hint}The columns are: {known}.")
+    by_name = {column.name: column for column in columns}
+    means = {column.metric: column for column in columns if column.part in (VALUE, "mean")}
+    if found := by_name.get(name) or by_name.get(f"{name}_mean") or means.get(name):
+        return found
+    raise unknown_name(field, name, list(by_name), "the table has no column", "The columns are")
+
+
+def unknown_name(field: str, name: str, known: Sequence[str], absent: str, others: str) -> SpecInvalid:
+    """Return the error about a name; ``absent`` says what has no such name, ``others`` introduces those that there are."""
+    remedy = f"{did_you_mean(name, known)}{others}: {', '.join(known[:NAMES_SHOWN])}"
+    more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""
+    return SpecInvalid(f"{field}: {absent} {name!r}", field=field, remediation=f"{remedy}{more}.")
 
 
 def _direction(column: Column, chosen: Choice, verb: str) -> str:
@@ -194,9 +190,14 @@ def _direction(column: Column, chosen: Choice, verb: str) -> str:
     return found
 
 
-def _rank(cell: Any) -> tuple[int, Any]:
-    """Return a key that orders numbers before text."""
-    return (0, cell) if isinstance(cell, (int, float)) else (1, str(cell_text(cell)))
+def _ranked(column: Column, rows: list[int], descending: bool = False) -> list[int]:
+    """Return the rows that have a value in the order of their values, numbers before text. Equal rows keep their order."""
+
+    def rank(row: int) -> tuple[int, Any]:
+        cell = column.values[row]
+        return (0, cell) if isinstance(cell, (int, float)) else (1, str(cell_text(cell)))
+
+    return sorted((row for row in rows if column.values[row] is not None), key=rank, reverse=descending)
 
 
 def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
@@ -224,14 +225,11 @@ def fill(shown: Shown, columns: Sequence[Column], selection: Selection) -> None:
         if room < 0 and lines:
             break
         lines.append(line)
+        changed = [column for column, cell in zip(kept, line, strict=True) if cell != column.values[row]]
+        if any(column.metric for column in changed):
+            shown.digits = DIGITS
+        cut = cut or not all(column.metric for column in changed)
     shown.rows = lines
-    for line, row in zip(lines, selection.order, strict=False):
-        for column, cell in zip(kept, line, strict=True):
-            if cell != column.values[row]:
-                if column.metric:
-                    shown.digits = DIGITS
-                else:
-                    cut = True
     of = total if shown.matching_rows is None else shown.matching_rows
     shown.truncated = shown.truncated or cut or len(lines) < of
 
@@ -280,10 +278,9 @@ def _fitting(columns: list[Column], selection: Selection) -> list[Column]:
     """Return the columns that fit into HEADER_BYTES with their names and the cells of the first row, at least two."""
     sort = selection.sort
     metric = sort.metric if sort else ""
-    ranked = sorted(columns, key=lambda c: (c is not sort, bool(c.metric), c.metric != metric))
     kept: list[Column] = []
     size = 0
-    for column in ranked:
+    for column in sorted(columns, key=lambda c: (c is not sort, bool(c.metric), c.metric != metric)):
         size += len(msgspec.json.encode([column.name, *[_cell(column, row) for row in selection.order[:1]]]))
         if size <= HEADER_BYTES or len(kept) < 2:
             kept.append(column)

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CombinerFailed, OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count
-from hpc_agent.ops.aggregate.output_files import check_inside, pull_within
+from hpc_agent.ops.aggregate.output_files import check_inside, output_folder, pull_within
 from hpc_agent.ops.aggregate.rows import first_ranges
 from hpc_agent.ops.run.fields import Positive, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
-from hpc_agent.state.repo_files import local_path, save
+from hpc_agent.state.repo_files import save
 from hpc_agent.world import World
 
 JOIN_TIMEOUT_SEC = 1800.0
@@ -73,9 +73,7 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
     run = known_run(world, request)
     world.progress.update("joining", run=run.record.run_id)
     answer = run.ask_this_version("join_series", JOIN_TIMEOUT_SEC, file=name)
-    folder = run.repo.aggregate(run.record.run_id) / "series"
-    if request.output_dir:
-        folder = local_path(world.cwd, request.output_dir, "output_dir", True)
+    folder = output_folder(world, request.output_dir, run.repo.aggregate(run.record.run_id) / "series")
     save(folder / "series.json", {"run_id": run.record.run_id, "file": name, **answer})
     result = _result(run, answer, folder)
     if request.require_complete and not result.complete:
@@ -89,28 +87,29 @@ def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
         result.notes.append(stayed)
     elif files:
         result.path_local = str(folder)
-        for series in answer["series"]:
-            _remove_other(folder, series["file"], Path(name).suffix)
+        for written in files:  # not beside it: the partial file of a series that is whole now, or the other way round
+            stem, ending = Path(written).stem, Path(written).suffix
+            other = stem.removesuffix(".partial") if stem.endswith(".partial") else f"{stem}.partial"
+            (folder / f"{other}{ending}").unlink(missing_ok=True)
     return result
 
 
-def _remove_other(folder: Path, name: str, ending: str) -> None:
-    """Remove the partial file of a series that is whole now, or the whole one of a series with gaps."""
-    if name:
-        stem = name[: -len(ending)]
-        other = stem[: -len(".partial")] if stem.endswith(".partial") else f"{stem}.partial"
-        (folder / f"{other}{ending}").unlink(missing_ok=True)
-
-
 def _result(run: KnownRun, answer: dict[str, Any], folder: Path) -> JoinSeriesResult:
-    run_id, found = run.record.run_id, answer["series"]
+    found, unknown = answer["series"], count(answer["unknown"])
     broken = [series for series in found if series["gaps"]]
-    order = sorted(found, key=lambda series: not series["gaps"])
     failed = any(gap["why"] == "failed" for series in broken for gap in series["gaps"])
-    result = JoinSeriesResult(
-        run_id=run_id,
-        complete=not broken and not answer["unknown"],
-        series=[_shown(series) for series in order[:SHOWN]],
+    names = ("parameters", "file", "rows", "length", "bytes", "gaps")
+    whole = [  # gaps only where there are any
+        {name: series[name] for name in names if name != "gaps" or series["gaps"]}
+        for series in sorted(found, key=lambda series: not series["gaps"])
+    ]
+    shown = [_first_gaps(series) for series in whole[:SHOWN]]
+    complete = not broken and not unknown
+    note = f"{unknown} tasks left no record: a series may be longer than its length here"
+    return JoinSeriesResult(
+        run_id=run.record.run_id,
+        complete=complete,
+        series=shown,
         series_count=len(found),
         with_gaps=len(broken),
         rows=sum(series["rows"] for series in found),
@@ -119,28 +118,13 @@ def _result(run: KnownRun, answer: dict[str, Any], folder: Path) -> JoinSeriesRe
         joined_now=sum(series["fresh"] for series in found),
         path_remote=answer["path"],
         series_json=str(folder / "series.json"),
-        truncated=len(found) > SHOWN or any(_shown(series) != _whole(series) for series in found),
+        notes=[note] if unknown else [],
+        truncated=shown != whole,
+        next_step="" if complete else f"hpc-agent {'failures' if failed else 'status'} --run-id {run.record.run_id}",
         partial_errors=stale_errors(answer["stale"]),
     )
-    if answer["unknown"]:
-        missing = count(answer["unknown"])
-        result.notes.append(f"{missing} tasks left no record: a series may be longer than its length here")
-    if not result.complete:
-        result.next_step = f"hpc-agent {'failures' if failed else 'status'} --run-id {run_id}"
-    return result
 
 
-def _whole(series: dict[str, Any]) -> dict[str, Any]:
-    """Return what an answer says of a series; gaps only where there are any."""
-    names = ["parameters", "file", "rows", "length", "bytes", *(["gaps"] if series["gaps"] else [])]
-    return {name: series[name] for name in names}
-
-
-def _shown(series: dict[str, Any]) -> dict[str, Any]:
-    """Return the same with the first gaps and ranges."""
-    whole = _whole(series)
-    if "gaps" in whole:
-        whole["gaps"] = [
-            {name: first_ranges(text) for name, text in gap.items()} for gap in series["gaps"][:GAPS_SHOWN]
-        ]
-    return whole
+def _first_gaps(series: dict[str, Any]) -> dict[str, Any]:
+    gaps = [{name: first_ranges(text) for name, text in gap.items()} for gap in series.get("gaps", [])[:GAPS_SHOWN]]
+    return {**series, "gaps": gaps} if gaps else series

@@ -27,9 +27,8 @@ class Column(NamedTuple):
 
 def columns_of(rows: Rows) -> tuple[list[str], list[str]]:
     """Return the names of the parameters and of the metrics, in the order of their first row."""
-    kwargs = dict.fromkeys(name for row in rows for name in row["kwargs"])
-    metrics = dict.fromkeys(name for row in rows for name in row["metrics"])
-    return list(kwargs), list(metrics)
+    kwargs, metrics = ([*dict.fromkeys(name for row in rows for name in row[part])] for part in ("kwargs", "metrics"))
+    return kwargs, metrics
 
 
 def table_columns(rows: Rows) -> list[Column]:

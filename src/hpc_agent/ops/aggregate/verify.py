@@ -11,11 +11,11 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import OutputsMissing, SpecInvalid
 from hpc_agent.node.shared.ranges import count, decode_ranges, encode_ranges
 from hpc_agent.ops.aggregate.aggregate import COMBINE_TIMEOUT_SEC
+from hpc_agent.ops.aggregate.output_files import output_folder
 from hpc_agent.ops.aggregate.rows import first_ranges, named_ranges
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.run_status import stale_errors
-from hpc_agent.state.repo_files import local_path
 from hpc_agent.world import World
 
 NOTES_SHOWN = 5
@@ -72,11 +72,7 @@ class VerifyAggregationResult(Result, omit_defaults=True, kw_only=True):
     truncated: bool = False
 
 
-@primitive(
-    stage="aggregate",
-    effects=[Effect.SSH],
-    errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid],
-)
+@primitive(stage="aggregate", effects=[Effect.SSH], errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid])
 def verify_aggregation_complete(request: VerifyAggregationRequest, world: World) -> VerifyAggregationResult:
     """Check that the table of a run is whole: each wave and task once, no other run's, every declared metric.
 
@@ -84,10 +80,8 @@ def verify_aggregation_complete(request: VerifyAggregationRequest, world: World)
     machine compares table.json with the partials. Nothing is changed. A defect is an error that names all of them.
     """
     run = known_run(world, request)
-    folder = run.repo.aggregate(run.record.run_id)
-    if request.results_dir:
-        folder = local_path(world.cwd, request.results_dir, "results_dir", True)
-    found = _ask(run, {"columns": request.expected_columns})
+    folder = output_folder(world, request.results_dir, run.repo.aggregate(run.record.run_id), "results_dir")
+    found = _ask(run, request.expected_columns)
     problem = _table_problem(folder / "table.json", run, found)
     result = _verdict(run.record.run_id, found, folder, not problem)
     problems = [*_problems(found), *([problem] if problem else [])]
@@ -101,39 +95,33 @@ def verify_aggregation_complete(request: VerifyAggregationRequest, world: World)
     return result
 
 
-def _ask(run: KnownRun, question: dict[str, Any]) -> dict[str, Any]:
-    run_id = run.record.run_id
+def _ask(run: KnownRun, columns: list[str]) -> dict[str, Any]:
     try:
-        return run.node.ask("verify_aggregation", run_id, question, COMBINE_TIMEOUT_SEC)
+        return run.node.ask("verify_aggregation", run.record.run_id, {"columns": columns}, COMBINE_TIMEOUT_SEC)
     except SpecInvalid as error:
         if "has no verb" not in error.message:
             raise
-    return run.ask_this_version("verify_aggregation", COMBINE_TIMEOUT_SEC, **question)
+    return run.ask_this_version("verify_aggregation", COMBINE_TIMEOUT_SEC, columns=columns)
 
 
 def _verdict(run_id: str, found: dict[str, Any], folder: Path, provenance: bool) -> VerifyAggregationResult:
-    missing, failed = found["missing"], set(decode_ranges(found["failed"]))
-    bad_waves = sum(count(found["waves"][name]) for name in ("missing", "damaged")) + len(
-        [wave for wave in decode_ranges(found["waves"]["foreign"]) if wave < found["expected_waves"]]
-    )
+    waves, notes = found["waves"], _uneven(found)
+    bad = {name: set(decode_ranges(waves[name])) for name in ("missing", "damaged", "foreign")}
+    combined = set(range(found["expected_waves"])) - bad["missing"] - bad["damaged"] - bad["foreign"]
     ranges = {
-        **{f"{name}_waves": found["waves"][name] for name in WAVES},
-        "missing_tasks": missing,
-        "failed_tasks": encode_ranges(failed.intersection(decode_ranges(missing))),
-        "repeated_tasks": found["repeated"],
-        "unexpected_tasks": found["unexpected"],
-        "unreadable_tasks": found["unreadable"],
+        **{f"{name}_waves": waves[name] for name in WAVES},
+        **{f"{name}_tasks": found[name] for name in ("missing", "repeated", "unexpected", "unreadable")},
+        "failed_tasks": _failed(found),
     }
-    shown = {name: first_ranges(text) for name, text in ranges.items()}
+    shown: dict[str, Any] = {name: first_ranges(text) for name, text in ranges.items()}
     violations = {name: first_ranges(text) for name, text in found["violations"].items()}
-    cut = shown != ranges or violations != found["violations"]
     return VerifyAggregationResult(
         run_id=run_id,
         ok=True,
-        all_waves_combined=not any(found["waves"].values()),
+        all_waves_combined=not any(waves.values()),
         expected_waves=found["expected_waves"],
-        combined_waves=found["expected_waves"] - bad_waves,
-        all_tasks_present=not missing,
+        combined_waves=len(combined),
+        all_tasks_present=not found["missing"],
         expected_tasks=found["expected_tasks"],
         combined_tasks=count(found["included"]),
         unexpected_aggregated_keys=found["unexpected_keys"],
@@ -141,20 +129,23 @@ def _verdict(run_id: str, found: dict[str, Any], folder: Path, provenance: bool)
         table_json=str(folder / "table.json"),
         columns_checked=found["columns"],
         column_violations=violations,
-        notes=_notes(found),
-        truncated=cut
-        or len(found["uneven"]) > NOTES_SHOWN
+        notes=[*([] if found["columns"] else [NOTHING_DECLARED]), *notes[:NOTES_SHOWN]],
+        truncated=shown != ranges
+        or violations != found["violations"]
+        or len(notes) > NOTES_SHOWN
         or found["unexpected_key_count"] > len(found["unexpected_keys"]),
         partial_errors=stale_errors(found["stale"]),
         **shown,
     )
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
-    notes = [
-        f"tasks {named_ranges(tasks)} wrote no {name}, which others did" for name, tasks in found["uneven"].items()
-    ]
-    return [*([] if found["columns"] else [NOTHING_DECLARED]), *notes[:NOTES_SHOWN]]
+def _uneven(found: dict[str, Any]) -> list[str]:
+    return [f"tasks {named_ranges(tasks)} wrote no {name}, which others did" for name, tasks in found["uneven"].items()]
+
+
+def _failed(found: dict[str, Any]) -> str:
+    """Return the ranges of the missing tasks that have failed."""
+    return encode_ranges(set(decode_ranges(found["failed"])).intersection(decode_ranges(found["missing"])))
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
@@ -164,21 +155,17 @@ def _problems(found: dict[str, Any]) -> list[str]:
         for name, waves in found["waves"].items()
         if waves
     ]
-    failed = set(decode_ranges(found["failed"])) & set(decode_ranges(found["missing"]))
-    if found["missing"]:
-        of_these = f" ({len(failed)} failed)" if failed else ""
-        problems.append(f"tasks {named_ranges(found['missing'])} are missing{of_these}")
-    if found["repeated"]:
-        problems.append(f"tasks {named_ranges(found['repeated'])} are counted more than once")
-    if found["unexpected"]:
-        problems.append(f"tasks {named_ranges(found['unexpected'])} are not of this run or not of their wave")
-    if found["unreadable"]:
-        problems.append(f"the records of tasks {named_ranges(found['unreadable'])} cannot be read")
+    failed = count(_failed(found))
+    sentences = {
+        "missing": "tasks {} are missing" + (f" ({failed} failed)" if failed else ""),
+        "repeated": "tasks {} are counted more than once",
+        "unexpected": "tasks {} are not of this run or not of their wave",
+        "unreadable": "the records of tasks {} cannot be read",
+    }
+    problems += [text.format(named_ranges(found[name])) for name, text in sentences.items() if found[name]]
     if found["unexpected_keys"]:
         problems.append(f"{found['unexpected_key_count']} grid points are of no task: {found['unexpected_keys'][0]}")
-    for name, tasks in found["violations"].items():
-        problems.append(f"tasks {named_ranges(tasks)} wrote no {name}")
-    return problems
+    return problems + [f"tasks {named_ranges(tasks)} wrote no {name}" for name, tasks in found["violations"].items()]
 
 
 def _table_problem(path: Path, run: KnownRun, found: dict[str, Any]) -> str:

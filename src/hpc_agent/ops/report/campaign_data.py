@@ -38,21 +38,16 @@ def campaign_data(
         message = f"no trial of '{manifest.campaign_id}' has a metric '{metric}'"
         raise SpecInvalid(message, field="metric", remediation=remedy)
     main = metric or manifest.stop_criteria.metric or next(iter(known), None) or main_metric(names)
-    told = known.get(main or "") if direction == "auto" else direction
-    better = best_end(told, main)
-    own = history.own
+    better = best_end(known.get(main or "") if direction == "auto" else direction, main)
     ended = [trial for trial in history.trials if trial.values]
     points = [(trial.params, trial.values) for trial in ended if trial.state == "complete"]
-    logarithmic = [name for name, parameter in manifest.space.items() if parameter.log]
+    ranked = _ranked(manifest, history, main)
     left_out = []
     if history.runs:
-        left_out.append(
-            "usage, waves and logs of the runs: each run has a page of its own (hpc-agent report --run-id RUN)"
-        )
-    if len(points) < len(ended):
-        left_out.append(
-            f"the charts of parameters leave out {count(len(ended) - len(points), 'trial')} without a final value"
-        )
+        each = "each run has a page of its own (hpc-agent report --run-id RUN)"
+        left_out.append(f"usage, waves and logs of the runs: {each}")
+    if others := len(ended) - len(points):
+        left_out.append(f"the charts of parameters leave out {count(others, 'trial')} without a final value")
     return ReportData(
         kind="campaign",
         title=manifest.campaign_id,
@@ -60,42 +55,44 @@ def campaign_data(
         made_at=now,
         version=__version__,
         noun="trial",
-        total=len(own),
-        counts=counts_of(own),
-        gaps=_gaps(own, manifest, onward),
+        total=len(history.own),
+        counts=counts_of(history.own),
+        gaps=_gaps(history.own, manifest, onward),
         main=main,
         direction=better,
-        rows=binning.table_rows(_rows(ended, manifest, history, main), main),
-        binned=binning.binned(points, main, logarithmic),
+        rows=binning.table_rows(_rows(ended, manifest, history, ranked), main),
+        binned=binning.binned(points, main, [name for name, parameter in manifest.space.items() if parameter.log]),
         provenance=_provenance(manifest, history),
-        campaign=_history(manifest, history, spent, main, better),
+        campaign=_history(manifest, history, spent, main, better, ranked),
         left_out=left_out,
     )
 
 
-def _rows(ended: list[Trial], manifest: Manifest, history: History, main: str | None) -> list[dict[str, Any]]:
-    """Return a row for each trial: its parameters, number, origin and state. Only those that may be the best are ranked."""
-    ranked = {trial.number for trial in _ranked(manifest, history, main)}
-    front = {trial.number for trial in history.pareto_front(manifest)} if len(manifest.metrics) > 1 else ()
-    facts = [
-        {
-            "trial": trial.number,
-            "front": "Pareto" if trial.number in front else "",
-            "origin": trial.origin.removeprefix(SEEDED) or "own",
-            "state": _state(trial, manifest),
-        }
-        for trial in ended
-    ]
-    shown = [name for name in ("trial", "front", "origin", "state") if len({fact[name] for fact in facts}) > 1]
+def _ranked(manifest: Manifest, history: History, main: str | None) -> set[int]:
+    """Return the numbers of the trials of which one is the best: those that the campaign ranks."""
+    trials = history.ranked(manifest) or [trial for trial in history.own if trial.state == "complete"]
+    return {trial.number for trial in trials if main in trial.values}
+
+
+def _rows(ended: list[Trial], manifest: Manifest, history: History, ranked: set[int]) -> list[dict[str, Any]]:
+    """Return a row for each trial: its parameters, and number, origin and state where they differ."""
+    front = {trial.number for trial in history.pareto_front(manifest)} if len(manifest.metrics) > 1 else set()
+    facts: dict[str, list[Any]] = {
+        "trial": [trial.number for trial in ended],
+        "front": ["Pareto" if trial.number in front else "" for trial in ended],
+        "origin": [trial.origin.removeprefix(SEEDED) or "own" for trial in ended],
+        "state": [_state(trial, manifest) for trial in ended],
+    }
+    shown = {name: values for name, values in facts.items() if len(set(values)) > 1}
     return [
         {
-            "kwargs": {**trial.params, **{name: fact[name] for name in shown if name not in trial.params}},
+            "kwargs": trial.params | {name: found[at] for name, found in shown.items() if name not in trial.params},
             "count": 1,
             "metrics": {name: {"mean": value, "std": None, "count": 1} for name, value in trial.values.items()},
             "unranked": trial.number not in ranked,
             "uncharted": trial.state != "complete",
         }
-        for trial, fact in zip(ended, facts, strict=True)
+        for at, trial in enumerate(ended)
     ]
 
 
@@ -103,12 +100,6 @@ def _state(trial: Trial, manifest: Manifest) -> str:
     if trial.state == "stopped":
         return "ended early" if trial.stopped_at is None else f"ended early, step {trial.stopped_at}"
     return trial.state if feasible(manifest, trial) else "outside of the constraints"
-
-
-def _ranked(manifest: Manifest, history: History, main: str | None) -> list[Trial]:
-    """Return the trials of which one is the best: those that the campaign ranks."""
-    trials = history.ranked(manifest) or [trial for trial in history.own if trial.state == "complete"]
-    return [trial for trial in trials if main in trial.values]
 
 
 def _about(manifest: Manifest, history: History) -> str:
@@ -122,57 +113,47 @@ def _about(manifest: Manifest, history: History) -> str:
 def _gaps(own: list[Trial], manifest: Manifest, onward: str) -> list[Gap]:
     gaps = []
     if failed := [trial for trial in own if trial.state == "failed"]:
-        causes = Counter(trial.why or "cause not recorded" for trial in failed)
+        causes = Counter(trial.why or "cause not recorded" for trial in failed).most_common(4)
+        told = "; ".join(f"{why} ({trials})" for why, trials in causes)
         run = next((trial.run_id for trial in failed if trial.run_id), "")
-        causes_told = "; ".join(f"{why} ({trials})" for why, trials in causes.most_common(4))
-        gaps.append(Gap(what=f"{_trials(failed)} failed: {causes_told}",
-                        command=f"hpc-agent failures --run-id {run}" if run else ""))  # fmt: skip
-    if stopped := [trial for trial in own if trial.state == "stopped"]:
-        gaps.append(Gap(what=f"{_trials(stopped)} ended early, by the rule of early_stop: no final value"))
-    if waiting := [trial for trial in own if trial.is_open]:
-        gaps.append(Gap(what=f"{_trials(waiting)} not ended yet", command=onward))
+        command = f"hpc-agent failures --run-id {run}" if run else ""
+        gaps.append(Gap(what=f"{count(len(failed), 'trial')} failed: {told}", command=command))
+    if stopped := sum(trial.state == "stopped" for trial in own):
+        gaps.append(Gap(what=f"{count(stopped, 'trial')} ended early, by the rule of early_stop: no final value"))
+    if waiting := sum(trial.is_open for trial in own):
+        gaps.append(Gap(what=f"{count(waiting, 'trial')} not ended yet", command=onward))
     if not own:
         gaps.append(Gap(what="no trial has been asked yet", command=onward))
-    outside = [trial for trial in own if trial.state == "complete" and not feasible(manifest, trial)]
-    if outside:
-        gaps.append(Gap(what=f"{_trials(outside)} outside of the constraints: never the best"))
+    if outside := sum(trial.state == "complete" and not feasible(manifest, trial) for trial in own):
+        gaps.append(Gap(what=f"{count(outside, 'trial')} outside of the constraints: never the best"))
     return gaps
 
 
-def _trials(found: list[Trial]) -> str:
-    return count(len(found), "trial")
-
-
-def _history(manifest: Manifest, history: History, spent: Spent, main: str | None, direction: str | None) -> Campaign:
+def _history(
+    manifest: Manifest, history: History, spent: Spent, main: str | None, direction: str | None, ranked: set[int]
+) -> Campaign:
+    criteria = manifest.stop_criteria
     told = Campaign(
         iterations=len(history.iterations),
         core_hours=spent.core_hours,
         failed=[trial.number for trial in history.trials if trial.state == "failed"],
         earlier=len(history.earlier),
+        target=criteria.target if criteria.metric in (None, main) else None,
     )
-    ranked = {trial.number for trial in _ranked(manifest, history, main)}
-    criteria = manifest.stop_criteria
-    told.target = criteria.target if criteria.metric in (None, main) else None
+    sign = sign_of(direction) if direction else 0
     for trial in history.trials:
-        value = trial.values.get(main or "")
-        if value is None:
+        if (value := trial.values.get(main or "")) is None:
             continue
         (told.trials if trial.state == "complete" else told.early).append((trial.number, value))
-        sign = sign_of(direction) if direction and trial.number in ranked else 0
-        if sign and (not told.best or sign * value < sign * told.best[-1][1]):
+        if sign and trial.number in ranked and (not told.best or sign * value < sign * told.best[-1][1]):
             told.best.append((trial.number, value))
     if len(manifest.metrics) > 1:
-        first, second = (metric.name for metric in manifest.metrics[:2])
+        (first, second), front = (metric.name for metric in manifest.metrics[:2]), history.pareto_front(manifest)
         told.objectives = [f"{one.name} ({one.direction})" for one in manifest.metrics[:2]]
-        told.both = [
-            (trial.values[first], trial.values[second])
-            for trial in history.trials
-            if trial.state == "complete" and {first, second} <= trial.values.keys()
-        ]
-        told.front = [(t.values[first], t.values[second]) for t in history.pareto_front(manifest)]
-    limits = {name: getattr(manifest.budget, name) for name in LIMITS}
-    told.budget = [(LIMITS[name].replace("_", " "), float(getattr(spent, LIMITS[name])), float(limit))
-                   for name, limit in limits.items() if limit is not None]  # fmt: skip
+        both = [t for t in history.trials if t.state == "complete" and {first, second} <= t.values.keys()]
+        told.both, told.front = ([(t.values[first], t.values[second]) for t in trials] for trials in (both, front))
+    told.budget = [(used.replace("_", " "), float(getattr(spent, used)), float(limit)) for name, used in LIMITS.items()
+                   if (limit := getattr(manifest.budget, name)) is not None]  # fmt: skip
     return told
 
 
@@ -180,21 +161,17 @@ def _provenance(manifest: Manifest, history: History) -> list[Section]:
     libraries = sorted({trial.library for trial in history.trials if trial.library})
     sources = [f"{one.campaign_id} ({one.trials} trials, {one.experiment_dir})" for one in manifest.seed_from]
     runs = list(history.runs) or sorted({trial.run_id for trial in history.trials if trial.run_id})
-    shown = ", ".join(runs[-RUNS_SHOWN:])
-    more = f" and {len(runs) - RUNS_SHOWN} earlier ones" if len(runs) > RUNS_SHOWN else ""
+    earlier = f" and {len(runs) - RUNS_SHOWN} earlier ones" if len(runs) > RUNS_SHOWN else ""
     facts = [("Campaign", manifest.campaign_id), ("Begun", manifest.created_at), ("Strategy", manifest.strategy.name),
              ("Options", ", ".join(f"{name} = {value}" for name, value in manifest.strategy.params.items())),
              ("Seed", "" if manifest.is_own else str(manifest.seed)), ("Library", ", ".join(libraries)),
              ("Mode", "" if manifest.is_own else manifest.mode), ("Failed trials", manifest.failed_trials),
-             ("Known from the start", ", ".join(sources)), ("Runs", shown + more),
+             ("Known from the start", ", ".join(sources)), ("Runs", ", ".join(runs[-RUNS_SHOWN:]) + earlier),
              ("Last line", moment(max([t.told_at or t.asked_at for t in history.trials] or [0.0])))]  # fmt: skip
     space = [(name, _space(parameter)) for name, parameter in manifest.space.items()]
     bounds = [(one.metric, _bounds(one.at_least, one.at_most)) for one in manifest.constraints]
-    sections = [Section(title="Campaign", facts=[(name, value) for name, value in facts if value])]
-    sections += [
-        Section(title=title, facts=found) for title, found in (("Searched", space), ("Constraints", bounds)) if found
-    ]
-    return sections
+    sections = [Section.of_known(*part) for part in (("Campaign", facts), ("Searched", space), ("Constraints", bounds))]
+    return [section for section in sections if section.facts]
 
 
 def _space(parameter: Parameter) -> str:

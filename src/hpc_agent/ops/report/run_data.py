@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hpc_agent import __version__
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.metric_names import best_end
-from hpc_agent.node.shared.ranges import count
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.run_status import next_step
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.view.report.data import Gap, ReportData, Section
-from hpc_agent.view.report.numbers import count as count_of
-from hpc_agent.view.report.numbers import duration, mebibytes, moment
+from hpc_agent.view.report.numbers import count, duration, mebibytes, moment
 from hpc_agent.view.report.sections import flattened
 
 SURVEY_TIMEOUT_SEC = 1800.0
@@ -21,6 +20,7 @@ NOT_RECORDED = "not recorded"
 # What a run's environment.json tells, where there is one.
 ENVIRONMENT = ("interpreter", "packages", "modules loaded", "CPU and GPU model")
 JOBS_SHOWN = 6
+OF_SURVEY = ("main", "replicates", "rows", "binned", "spread", "time_line", "usage", "groups")
 
 
 def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) -> dict[str, Any]:
@@ -46,15 +46,14 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -
         sidecar = None
     for group in found["groups"]:
         group["remedy"] = run.remedy(group["remedy"])
-    left_out = []
+    left_out, waves = [], found["waves"]
     if found["more_groups"]:
         left_out.append(f"{found['more_groups']} kinds of failures beyond the first {len(found['groups'])}")
-    if found["waves"]["total"] > len(found["waves"]["shown"]):
-        left_out.append(f"waves beyond the first {len(found['waves']['shown'])} of {found['waves']['total']}")
+    if waves["total"] > len(waves["shown"]):
+        left_out.append(f"waves beyond the first {len(waves['shown'])} of {waves['total']}")
     if rows := found["uncharted"]:
-        left_out.append(f"the charts of parameters leave out {count_of(rows, 'row')} with tasks that ended early")
-    running = state["counts"]["running"]
-    if running:
+        left_out.append(f"the charts of parameters leave out {count(rows, 'row')} with tasks that ended early")
+    if running := state["counts"]["running"]:
         tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
         left_out.append(f"{tasks} in the charts of time and usage: there is no record yet")
     return ReportData(
@@ -68,16 +67,9 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -
         counts=state["counts"],
         stopped_early=state["stopped_early"],
         gaps=_gaps(run_id, found),
-        main=found["main"],
         direction=best_end(direction, found["main"]),
-        replicates=found["replicates"],
-        rows=found["rows"],
-        binned=found["binned"],
-        spread=found["spread"],
-        time_line=found["time_line"],
-        waves=found["waves"]["shown"],
-        usage=found["usage"],
-        groups=found["groups"],
+        waves=waves["shown"],
+        **{name: found[name] for name in OF_SURVEY},
         provenance=_provenance(run, sidecar, found),
         left_out=left_out,
         table_command=f"hpc-agent aggregate --run-id {run_id}",
@@ -85,86 +77,79 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -
 
 
 def _about(run: KnownRun, sidecar: Sidecar | None, state: dict[str, Any]) -> str:
-    facts = [f"run {run.record.run_id} on {run.record.cluster}"]
-    if sidecar:
-        facts[0] += f" ({sidecar.scheduler})"
-    if run.record.submitted_at:
-        facts.append("submitted " + moment(run.record.submitted_at))
-    facts.append(
-        {"in_flight": "under way", "failed": "ended, with failed tasks"}.get(
-            state["lifecycle_state"], state["lifecycle_state"]
-        )
-    )
+    record, lifecycle = run.record, state["lifecycle_state"]
+    facts = [f"run {record.run_id} on {record.cluster}" + (f" ({sidecar.scheduler})" if sidecar else "")]
+    facts += ["submitted " + moment(record.submitted_at)] if record.submitted_at else []
+    facts.append({"in_flight": "under way", "failed": "ended, with failed tasks"}.get(lifecycle, lifecycle))
     return ", ".join(facts)
 
 
 def _gaps(run_id: str, found: dict[str, Any]) -> list[Gap]:
     """Return what the results lack, each with the next command."""
-    state, counts, gaps = found["state"], found["state"]["counts"], []
-    commands = {
-        "failed": f"hpc-agent failures --run-id {run_id}",
-        "unknown": f"hpc-agent verify-submitted --run-id {run_id}",
-    }
+    state, counts = found["state"], found["state"]["counts"]
     onward = next_step(run_id, state["lifecycle_state"], {**counts, "failed": 0}, bool(state.get("held_for_canary")))
-    for name, ranges in found["missing"].items():
-        number = counts[name]
-        tasks = "1 task" if number == 1 else f"{number:,} tasks"
-        gaps.append(Gap(what=f"{tasks} {name}", tasks=ranges, command=commands.get(name, onward)))
-    if empty := found["without_metrics"]:
-        whole = empty if len(empty) < 400 else "many"
-        number = count(empty) if whole == empty else 0
-        what = f"{number:,} complete tasks gave no metric" if number != 1 else "1 complete task gave no metric"
-        gaps.append(Gap(what=what if number else "many complete tasks gave no metric", tasks=whole if number else "",
-                        command=f"hpc-agent aggregate --run-id {run_id}"))  # fmt: skip
+    ask = {
+        name: f"hpc-agent {name} --run-id {run_id}" for name in ("failures", "verify-submitted", "aggregate", "status")
+    }
+    commands = {"failed": ask["failures"], "unknown": ask["verify-submitted"]}
+    gaps = [
+        Gap(what=f"{count(counts[name], 'task')} {name}", tasks=ranges, command=commands.get(name, onward))
+        for name, ranges in found["missing"].items()
+    ]
+    if without := found["without_metrics_count"]:
+        what = f"{count(without, 'complete task')} gave no metric"
+        gaps.append(Gap(what=what, tasks=found["without_metrics"], command=ask["aggregate"]))
     for metric, bad in found["not_finite"].items():
-        said = "value of {} is" if bad == 1 else "values of {} are"
-        gaps.append(Gap(what=f"{bad:,} {said.format(metric)} NaN or infinite: no figure counts them"))
-    if found["problem_count"]:
-        first = found["problems"][0]
-        gaps.append(Gap(what=f"{found['problem_count']} kinds of values were not taken as metrics, first: {first['message']}",
-                        command=f"hpc-agent aggregate --run-id {run_id}"))  # fmt: skip
+        said = f"{bad:,} {f'value of {metric} is' if bad == 1 else f'values of {metric} are'}"
+        gaps.append(Gap(what=f"{said} NaN or infinite: no figure counts them"))
+    if kinds := found["problem_count"]:
+        said = f"{kinds} kinds of values were not taken as metrics, first: {found['problem']}"
+        gaps.append(Gap(what=said, command=ask["aggregate"]))
     if state["stale"]:
-        gaps.append(Gap(what=f"the scheduler could not be asked, so states may be old: {state['stale']['error']}",
-                        command=f"hpc-agent status --run-id {run_id}"))  # fmt: skip
+        said = f"the scheduler could not be asked, so states may be old: {state['stale']['error']}"
+        gaps.append(Gap(what=said, command=ask["status"]))
     return gaps
 
 
 def _provenance(run: KnownRun, sidecar: Sidecar | None, found: dict[str, Any]) -> list[Section]:
     record = run.record
-    jobs = ", ".join(record.job_ids[:JOBS_SHOWN])
-    jobs += f" and {len(record.job_ids) - JOBS_SHOWN} more" if len(record.job_ids) > JOBS_SHOWN else ""
-    hosts = ", ".join(f"{host} ({tasks})" for host, tasks in found["hosts"].items())
-    hosts += (
-        f" and {found['host_count'] - len(found['hosts'])} more" if found["host_count"] > len(found["hosts"]) else ""
-    )
-    command = run.journal.submit_command(record.run_id)
+    hosts = [f"{host} ({tasks})" for host, tasks in found["hosts"].items()]
     facts = [("Run", record.run_id), ("Campaign", record.campaign_id), ("Cluster", record.cluster),
-             ("Folder", record.remote_path), ("Jobs", jobs), ("Nodes (tasks)", hosts), ("Executor", record.executor),
-             ("Command", command)]  # fmt: skip
-    sections = [Section(title="Run", facts=[(name, value) for name, value in facts if value])]
+             ("Folder", record.remote_path), ("Jobs", _some(record.job_ids[:JOBS_SHOWN], len(record.job_ids))),
+             ("Nodes (tasks)", _some(hosts, found["host_count"])), ("Executor", record.executor),
+             ("Command", run.journal.submit_command(record.run_id))]  # fmt: skip
+    sections = [Section.of_known("Run", facts)]
     if sidecar is None:
         sections.append(Section(title="Code", facts=[("sidecar", "not on this machine, or of another version")]))
     else:
         code = [("Snapshot", sidecar.snapshot), ("Tree", sidecar.tree_sha), ("tasks.py", sidecar.tasks_py_sha),
                 ("Parameters", sidecar.cmd_sha), ("hpc-agent", sidecar.hpc_agent_version),
-                ("Git commit", _git(sidecar.git)),
-                ("Declared inputs", _inputs(sidecar.inputs))]  # fmt: skip
-        units = {"walltime_sec": ("walltime", duration), "mem_mb": ("memory", mebibytes)}
-        asked = [(units[name][0], units[name][1](value)) if name in units else (name, str(value))
-                 for name, value in sidecar.resources.items() if value]  # fmt: skip
+                ("Git commit", _git(sidecar.git)), ("Declared inputs", _inputs(sidecar.inputs))]  # fmt: skip
+        units: dict[str, tuple[str, Callable[[Any], str]]] = {
+            "walltime_sec": ("walltime", duration), "mem_mb": ("memory", mebibytes)
+        }  # fmt: skip
+        asked = []
+        for name, value in sidecar.resources.items():
+            title, say = units.get(name, (name, str))
+            asked.append((title, say(value) if value else ""))
         asked += [("modules", ", ".join(sidecar.modules)), ("conda environment", sidecar.conda_env or ""),
                   ("variables (names only)", ", ".join(sorted(sidecar.env)))]  # fmt: skip
         sections.append(Section(title="Code", facts=[(name, value or NOT_RECORDED) for name, value in code]))
-        sections.append(Section(title="Asked for", facts=[(name, value) for name, value in asked if value]))
+        sections.append(Section.of_known("Asked for", asked))
     sections.append(Section(title="Environment on the node", facts=_environment(found["environment"])))
     return sections
+
+
+def _some(shown: list[str], total: int) -> str:
+    more = total - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _git(found: dict[str, Any]) -> str:
     """Return the commit and the state of the tree; the reason where there is none."""
     if not found.get("commit"):
         return str(found.get("unknown", ""))
-    changed = count_of(found.get("changed_count", 0), "changed file")
+    changed = count(found.get("changed_count", 0), "changed file")
     return f"{found['commit']}, {f'with {changed}' if found.get('dirty') else 'nothing changed'}"
 
 
@@ -176,10 +161,9 @@ def _inputs(found: list[dict[str, Any]]) -> str:
 def _environment(document: Any) -> list[tuple[str, str]]:
     """Return the facts of environment.json; what is not known there is told."""
     if not isinstance(document, dict):
-        told = "" if document is None else str(document)
-        return [*([("record", told)] if told else []), *((name, NOT_RECORDED) for name in ENVIRONMENT)]
-    known = {"at": moment(document["at"])} if isinstance(document.get("at"), (int, float)) else {}
-    facts = flattened(
-        {name.replace("_", " "): value for name, value in {**document, **known}.items() if name != "format"}
-    )
-    return [(name, NOT_RECORDED if text == "null" else text) for name, text in facts]
+        told = [] if document is None else [("record", str(document))]
+        return told + [(name, NOT_RECORDED) for name in ENVIRONMENT]
+    known = {name.replace("_", " "): value for name, value in document.items() if name != "format"}
+    if isinstance(known.get("at"), (int, float)):
+        known["at"] = moment(known["at"])
+    return [(name, NOT_RECORDED if text == "null" else text) for name, text in flattened(known)]

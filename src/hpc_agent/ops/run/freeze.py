@@ -125,18 +125,7 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
             node=node,
             tasks=tasks,
             tree=tree,
-            identity={
-                "repo": repo.repo_hash,
-                "cmd_sha": tasks.cmd_sha,
-                "tasks_py_sha": tasks.tasks_py_sha,
-                "tree_sha": tree.sha,
-                "results": [request.results.metrics_file, request.results.weight],
-                "shared": shared,
-                **{name: getattr(request, name) for name in IDENTIFYING},
-                **({"inputs": {one["path"]: one["sha256"] for one in inputs}} if inputs else {}),
-                **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
-                **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
-            },
+            identity=_identity(request, repo, tasks, tree, shared, inputs, trials),
             run_name=name,
             shared=shared,
             notes=notes,
@@ -144,6 +133,30 @@ def freeze(world: World, request: RunRequest, trials: Trials | None = None) -> I
             trials=trials,
             inputs=inputs,
         )
+
+
+def _identity(
+    request: RunRequest,
+    repo: RepoLayout,
+    tasks: ResolvedTasks,
+    tree: Tree,
+    shared: dict[str, str | None],
+    inputs: list[dict[str, Any]],
+    trials: Trials | None,
+) -> dict[str, Any]:
+    """Return everything that makes another run when it changes."""
+    return {
+        "repo": repo.repo_hash,
+        "cmd_sha": tasks.cmd_sha,
+        "tasks_py_sha": tasks.tasks_py_sha,
+        "tree_sha": tree.sha,
+        "results": [request.results.metrics_file, request.results.weight],
+        "shared": shared,
+        **{name: getattr(request, name) for name in IDENTIFYING},
+        **({"inputs": {one["path"]: one["sha256"] for one in inputs}} if inputs else {}),
+        **({"early_stop": msgspec.to_builtins(request.early_stop)} if request.early_stop else {}),
+        **({"trials": [trials.iteration, trials.numbers, trials.early_stop]} if trials else {}),
+    }
 
 
 def check_env(env: dict[str, str], field: str = "env") -> None:

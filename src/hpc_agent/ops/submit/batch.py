@@ -24,7 +24,7 @@ from hpc_agent.world import World
 
 Outcome = SubmitResult | HpcError
 _BARE = re.compile(r"(?:the same )?'hpc-agent submit'")
-_SAME = "the same 'hpc-agent submit-flow-batch'"
+AGAIN = "the same 'hpc-agent submit-flow-batch'"
 
 
 class SubmitFlowBatchRequest(Request):
@@ -91,7 +91,7 @@ def submit_flow_batch(request: SubmitFlowBatchRequest, world: World) -> SubmitFl
     if len(failures) == len(ordered):
         first = failures[0]
         first.message = f"no spec of {len(ordered)} can be submitted; the first: {first.message}"
-        first.remediation = _BARE.sub(_SAME, first.remediation)
+        first.remediation = _BARE.sub(AGAIN, first.remediation)
         first.details = {**first.details, "results": [item.message for item in items]}
         raise first
     results = [outcome for outcome in ordered if isinstance(outcome, SubmitResult)]
@@ -171,6 +171,6 @@ def _submit_all(world: World, planned: dict[int, PlannedRun], outcomes: dict[int
 def _item(outcome: Outcome) -> BatchItem:
     if isinstance(outcome, HpcError):
         told = {name: getattr(outcome, name) for name in ("error_code", "message", "field", "retry_safe")}
-        return BatchItem(ok=False, **told, remediation=_BARE.sub(_SAME, outcome.remediation))
+        return BatchItem(ok=False, **told, remediation=_BARE.sub(AGAIN, outcome.remediation))
     shared = set(BatchItem.__struct_fields__) & set(SubmitResult.__struct_fields__)
     return BatchItem(ok=True, **{name: getattr(outcome, name) for name in shared})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,11 @@ class Section(msgspec.Struct, kw_only=True):
 
     title: str
     facts: list[tuple[str, str]]
+
+    @classmethod
+    def of_known(cls, title: str, facts: Iterable[tuple[str, str | None]]) -> Section:
+        """Return the facts that have a value."""
+        return cls(title=title, facts=[(name, value) for name, value in facts if value])
 
 
 class Campaign(msgspec.Struct, kw_only=True):
@@ -59,10 +65,7 @@ class ReportData(msgspec.Struct, kw_only=True):
     main: Annotated[str | None, Meta(description="the metric that comes first")] = None
     direction: Annotated[str | None, Meta(description="min, max, or null: not known")] = None
     replicates: list[str] = []
-    rows: Annotated[
-        dict[str, Any],
-        Meta(description="as node/shared/binning.py: table_rows returns it"),
-    ]
+    rows: Annotated[dict[str, Any], Meta(description="as node/shared/binning.py: table_rows returns it")]
     binned: Annotated[dict[str, Any], Meta(description="as node/shared/binning.py: binned returns it")]
     spread: dict[str, Any] | None = None
     time_line: dict[str, Any] | None = None
@@ -73,3 +76,8 @@ class ReportData(msgspec.Struct, kw_only=True):
     campaign: Campaign | None = None
     left_out: Annotated[list[str], Meta(description="sentences about what the page does not show")] = []
     table_command: Annotated[str, Meta(description="the command that writes every row")] = ""
+
+    @property
+    def has_every_row(self) -> bool:
+        """Return False for a page whose rows are a choice of all."""
+        return len(self.rows["rows"]) == int(self.rows["total"])

@@ -9,24 +9,21 @@ from hpc_agent.node.shared import binning
 from hpc_agent.view.report.charts import distribution as drawn
 from hpc_agent.view.report.charts import effects
 from hpc_agent.view.report.data import ReportData
-from hpc_agent.view.report.markup import Markup, figure, joined, tag
-from hpc_agent.view.report.numbers import NBSP, count, number
+from hpc_agent.view.report.markup import Markup, figure, joined, note, tag
+from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, count, number
 from hpc_agent.view.report.plot import WIDE, on_both_screens
 from hpc_agent.view.report.results import charted, metric_at
 
 CHOICES_BYTES = 200_000  # of charts that the reader may choose
-POINTS_DRAWN = 600
 BEST_POINTS = 8
 FEWEST = 8  # values of a histogram; fewer can be read in the table
 
 
-def has_axes(data: ReportData) -> bool:
-    return bool(data.binned["axes"] and data.binned["metrics"])
-
-
-def explorer(data: ReportData, left_out: list[str]) -> Markup:
-    """Return the metric against each parameter, against two to choose, and against all."""
+def explorer(data: ReportData, left_out: list[str]) -> Markup | None:
+    """Return the metric against each parameter, against two to choose, and against all; None without any of them."""
     axes, metrics = data.binned["axes"], data.binned["metrics"]
+    if not (axes and metrics):
+        return None
     kept: dict[str, Markup] = {}
     size = dropped = 0
     for key, chart in _choices(data):
@@ -37,22 +34,24 @@ def explorer(data: ReportData, left_out: list[str]) -> Markup:
             kept[key] = chart
     if dropped:
         left_out.append(f"{dropped} of {dropped + len(kept)} charts to choose from: a metric against two parameters")
-    names = [(str(at), axis["name"]) for at, axis in enumerate(axes[: binning.MOST_PAIRED])]
-    each, choices = kept["e0"], []
+    each, controls, templates = kept["e0"], None, None
     if len(axes) == 1:  # there is room for every metric
         each = joined(kept.get(f"e{at}") for at in range(len(metrics)))
     else:
-        choices = [
-            _select("explore-metric", "Metric", [(str(at), name) for at, name in enumerate(metrics)]),
+        names = [axis["name"] for axis in axes[: binning.MOST_PAIRED]]
+        controls = tag(
+            "div", {"class": "controls", "id": "explore-controls", "hidden": True},
+            _select("explore-metric", "Metric", metrics),
             _select("explore-across", "One parameter", names),
-            _select("explore-second", "Another", names, "1"),
-        ]
+            _select("explore-second", "Another", names, 1),
+        )  # fmt: skip
+        templates = joined(tag("template", {"id": key}, chart) for key, chart in kept.items())
     return joined([
-        tag("p", {"class": "note"}, _about_axes(data)),
-        tag("div", {"class": "controls", "id": "explore-controls", "hidden": True}, joined(choices)) if choices else None,
+        note(_about_axes(data)),
+        controls,
         tag("div", {"id": "explore-each", "class": "charts", "aria-live": "polite"}, each),
         tag("div", {"id": "explore-pair", "class": "charts", "aria-live": "polite"}, kept.get("p0-0-1")),
-        joined(tag("template", {"id": key}, chart) for key, chart in kept.items()) if choices else None,
+        templates,
         _parallel(data) if len(axes) > 1 else None,
     ])  # fmt: skip
 
@@ -67,8 +66,8 @@ def _about_axes(data: ReportData) -> str:
     return f"Share of the variance of {data.binned['metrics'][0]} that each parameter explains by itself: {', '.join(told)}."
 
 
-def _select(identifier: str, label: str, options: Sequence[tuple[str, str]], chosen: str = "0") -> Markup:
-    choices = joined(tag("option", {"value": value, "selected": value == chosen}, text) for value, text in options)
+def _select(identifier: str, label: str, options: Sequence[str], chosen: int = 0) -> Markup:
+    choices = joined(tag("option", {"value": at, "selected": at == chosen}, text) for at, text in enumerate(options))
     return tag("div", {}, tag("label", {"for": identifier}, label), tag("select", {"id": identifier}, choices))
 
 
@@ -76,12 +75,12 @@ def _choices(data: ReportData) -> Iterator[tuple[str, Markup]]:
     """Yield key and charts: each metric against each parameter, then the pairs of the first metric, then the others."""
     axes, metrics = data.binned["axes"], data.binned["metrics"]
     for m, metric in enumerate(metrics):
-        points, figures = _points(data, metric), data.binned["effects"][metric]
-        shown = points if len(points) <= POINTS_DRAWN else []
+        points = _points(data, metric) if data.has_every_row else []
         yield f"e{m}", joined(
-            figure(f"{metric} against {axis['name']}", effects.effect(axis, figures[a], metric, shown, a),
-                    _about_effect(data, axis, figures[a]))
-            for a, axis in enumerate(axes) if any(figures[a]))  # fmt: skip
+            figure(f"{metric} against {axis['name']}", effects.effect(axis, figures, metric, points, at),
+                   _about_effect(data, axis, figures))
+            for at, (axis, figures) in enumerate(zip(axes, data.binned["effects"][metric], strict=True)) if any(figures)
+        )  # fmt: skip
     for m, metric in enumerate(metrics):
         for key, cells in data.binned["pairs"][metric].items():
             a, b = (int(at) for at in key.split())
@@ -90,11 +89,8 @@ def _choices(data: ReportData) -> Iterator[tuple[str, Markup]]:
 
 
 def _points(data: ReportData, metric: str) -> list[effects.Row]:
-    """Return values of the axes, mean and deviation of every row; none where the page has not all rows."""
-    if data.rows["total"] > len(data.rows["rows"]):
-        return []
-    names = data.rows["parameters"]
-    places = [names.index(axis["name"]) for axis in data.binned["axes"]]
+    """Return values of the axes, mean and deviation of every row of the page that has the metric."""
+    places = [data.rows["parameters"].index(axis["name"]) for axis in data.binned["axes"]]
     at = metric_at(data, metric)
     rows = [row for row in charted(data) if row[at][0] is not None]
     return [([row[place] for place in places], row[at][0], row[at][1] or 0.0) for row in rows]
@@ -104,113 +100,88 @@ def _about_effect(data: ReportData, axis: dict[str, Any], figures: Sequence[Any]
     sizes = [row[effects.N] for row in figures if row]
     if max(sizes) == 1:
         repeated = data.spread is not None and axis["kind"] == "number"
-        return "One row at each value" + ("; bar: \N{PLUS-MINUS SIGN} standard deviation." if repeated else ".")
-    rows = count(sizes[0], "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
-    where = "value" if "values" in axis else "bin"
+        return "One row at each value" + (f"; bar: {PLUS_MINUS} standard deviation." if repeated else ".")
     if axis["kind"] == "text":
-        return f"Dot: median of {rows}; bar: the middle half; line: from the lowest to the highest."
-    every = data.rows["total"] <= len(data.rows["rows"])
-    others = "small dots: the rows" if every else "small dots: the lowest and the highest"
-    return f"Line: median of {rows} at each {where}; band: the middle half; {others}."
+        return f"Dot: median of {_rows(sizes)}; bar: the middle half; line: from the lowest to the highest."
+    where = "value" if "values" in axis else "bin"
+    dots = "the rows" if data.has_every_row else "the lowest and the highest"
+    return f"Line: median of {_rows(sizes)} at each {where}; band: the middle half; small dots: {dots}."
+
+
+def _rows(sizes: Sequence[int]) -> str:
+    return count(sizes[0], "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
 
 
 def _pair(
     data: ReportData, metric: str, a: dict[str, Any], b: dict[str, Any], cells: Sequence[Sequence[float]]
 ) -> Markup:
-    first, second = (a, b) if len(effects.names_of(a)) >= len(effects.names_of(b)) else (b, a)
-    turned = cells if first is a else [[j, i, *rest] for i, j, *rest in cells]
-    sizes = [c[2] for c in cells]
-    rows = count(int(sizes[0]), "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
-    direction = data.direction if metric == data.main else None
     full = len(effects.names_of(a)) * len(effects.names_of(b))
-    said = [f"Mean of {rows} in each cell"]
-    said += ["the frame is the best cell"] if direction else []
-    said += ["empty: no row"] if len(cells) < full else []
-    chart = effects.heat_map(first, second, turned, metric, direction)
-    map_ = figure(f"{metric} by {first['name']} and {second['name']}", chart, "; ".join(said) + ".")
-    drawn_lines = effects.lines(first, second, turned, metric)
-    if drawn_lines is None:
-        return map_
-    return joined(
-        [
-            map_,
-            figure(
-                f"{metric} against {first['name']}, a line for each value of {second['name']}",
-                drawn_lines,
-                f"Mean of {rows} at each point.",
-            ),
-        ]
-    )
+    if len(effects.names_of(a)) < len(effects.names_of(b)):
+        a, b, cells = b, a, [[j, i, *rest] for i, j, *rest in cells]
+    rows = _rows([int(cell[2]) for cell in cells])
+    direction = data.direction if metric == data.main else None
+    said = f"Mean of {rows} in each cell{'; the frame is the best cell' if direction else ''}"
+    said += "; empty: no row." if len(cells) < full else "."
+    chart = effects.heat_map(a, b, cells, metric, direction)
+    figures = [figure(f"{metric} by {a['name']} and {b['name']}", chart, said)]
+    if drawn_lines := effects.lines(a, b, cells, metric):
+        title = f"{metric} against {a['name']}, a line for each value of {b['name']}"
+        figures.append(figure(title, drawn_lines, f"Mean of {rows} at each point."))
+    return joined(figures)
 
 
 def _parallel(data: ReportData) -> Markup | None:
     metric = data.binned["metrics"][0]
     axes = data.binned["axes"][:6][::-1]  # the strongest beside the metric
-    names, at = data.rows["parameters"], metric_at(data, metric)
-    places = [names.index(axis["name"]) for axis in axes]
-    rows = [([row[place] for place in places], row[at][0], 0.0) for row in charted(data)]
-    rows = [row for row in rows if row[1] is not None and "" not in row[0]]
+    rows = [[*values[:6][::-1], mean] for values, mean, _ in _points(data, metric) if "" not in values[:6]]
     if len(rows) < 2:
         return None
+    values = [row[-1] for row in rows]
+    axes.append({"name": metric, "kind": "number", "scale": "linear", "values": [min(values), max(values)]})
+    every, few = len(axes) - 1, min(len(axes) - 1, 4)  # a phone has room for four
+
+    def draw(width: int) -> Markup:
+        first = 0 if width == WIDE else -few - 1
+        return effects.parallel(axes[first:], [row[first:] for row in rows], data.direction, width)
+
     said = f"Each line is a row of the table ({len(rows):,} rows). "
-    said += (
-        "Orange: the ten best; the better the others, the stronger their colour."
-        if data.direction
-        else "The higher, the stronger."
-    )
-    few = axes[-4:]  # a phone has room for four
-    short = [(values[-len(few) :], value, 0.0) for values, value, _ in rows]
-    said += (
-        f" Of {len(axes)} parameters the {len(few)} strongest, on a wide screen all." if len(few) < len(axes) else ""
-    )
-    picture = on_both_screens(
-        effects.parallel(few, short, metric, data.direction, 400),
-        effects.parallel(axes, rows, metric, data.direction, WIDE),
-    )
-    return figure("All parameters at once", picture, said)
+    best = "Orange: the ten best; the better the others, the stronger their colour."
+    said += best if data.direction else "The higher, the stronger."
+    said += f" Of {every} parameters the {few} strongest, on a wide screen all." if few < every else ""
+    return figure("All parameters at once", on_both_screens(draw), said)
 
 
 # ---------------------------------------------------------------- distribution
 
 
-def is_spread(data: ReportData) -> bool:
-    """Return True where there is something to draw of the distribution."""
-    return data.spread is not None or any(map(_is_drawn, data.binned["histograms"].values()))
-
-
-def _is_drawn(found: dict[str, Any] | None) -> bool:
-    return bool(found and found["n"] >= FEWEST and found["max"] > found["min"])
-
-
-def distribution(data: ReportData, left_out: list[str]) -> Markup:
-    """Return histograms of the metrics, and the boxes of the points that were repeated."""
+def distribution(data: ReportData, left_out: list[str]) -> Markup | None:
+    """Return histograms of the metrics, and the boxes of the points that were repeated; None where there is neither."""
     noun = "rows" if data.replicates else f"{data.noun}s"
     figures = []
     for metric in data.binned["metrics"]:
         found = data.binned["histograms"][metric]
-        if _is_drawn(found):
+        if found and found["n"] >= FEWEST and found["max"] > found["min"]:
             said = f"{found['n']:,} {noun}; 90 % lie between {number(found['q05'])} and {number(found['q95'])}."
             figures.append(figure(metric, drawn.histogram(found, metric, noun), said))
-    repeated = data.spread
-    if repeated is None:
-        said = f"No point was repeated, so nothing is known of the spread between replicates{_hint(data)}."
-        return joined([tag("div", {"class": "charts"}, joined(figures)), tag("p", {"class": "note"}, said)])
-    points = repeated["points"]
-    points = points if data.direction != "max" else points[::-1]
-    shown = points[:BEST_POINTS] if data.direction else [*points[: BEST_POINTS // 2], *points[-BEST_POINTS // 2 :]]
-    shown = points if len(points) <= BEST_POINTS else shown
-    varying = [axis["name"] for axis in data.binned["axes"]][:4]
-    which = "the best" if data.direction else "the lowest and the highest"
-    title = f"{data.main} over replicates" + (
-        f": {which} {len(shown)} points" if repeated["total"] > len(shown) else ""
-    )
-    said = "Dot: median; bar: the middle half; line: from the lowest to the highest; right: mean \N{PLUS-MINUS SIGN} "
+    if data.spread is not None:
+        return tag("div", {"class": "charts"}, _replicates(data, data.spread, left_out), joined(figures))
+    if not figures:
+        return None
+    hint = "" if data.kind == "campaign" else "; --replicates names parameters that only repeat"
+    said = f"No point was repeated, so nothing is known of the spread between replicates{hint}."
+    return joined([tag("div", {"class": "charts"}, joined(figures)), note(said)])
+
+
+def _replicates(data: ReportData, repeated: dict[str, Any], left_out: list[str]) -> Markup:
+    points = repeated["points"] if data.direction != "max" else repeated["points"][::-1]
+    if len(points) > BEST_POINTS:
+        half = BEST_POINTS // 2
+        points = points[:BEST_POINTS] if data.direction else [*points[:half], *points[-half:]]
+    title = f"{data.main} over replicates"
+    if more := repeated["total"] - len(points):
+        title += f": {'the best' if data.direction else 'the lowest and the highest'} {len(points)} points"
+        left_out.append(f"the replicates of {more:,} of {repeated['total']:,} points")
+    said = f"Dot: median; bar: the middle half; line: from the lowest to the highest; right: mean {PLUS_MINUS} "
     said += f"standard deviation. Typical deviation within a point: {number(repeated['within'], 2)}."
-    if repeated["total"] > len(shown):
-        left_out.append(f"the replicates of {repeated['total'] - len(shown):,} of {repeated['total']:,} points")
-    boxes = figure(title, drawn.replicates(shown, str(data.main), varying), said)
-    return tag("div", {"class": "charts"}, boxes, joined(figures))
-
-
-def _hint(data: ReportData) -> str:
-    return "" if data.kind == "campaign" else "; --replicates names parameters that only repeat"
+    varying = [axis["name"] for axis in data.binned["axes"]][:4]
+    return figure(title, drawn.replicates(points, str(data.main), varying), said)

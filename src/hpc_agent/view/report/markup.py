@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-VOID = {"meta", "input", "br", "link"}
+VOID = {"meta", "input"}
 # Control characters are no HTML, and the others of these change the direction or the place of the text around them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
@@ -47,11 +47,13 @@ def _short(value: Any) -> Any:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
 
 
+def note(text: str) -> Markup:
+    return tag("p", {"class": "note"}, text)
+
+
 def embedded(identifier: str, document: Any) -> Markup:
     """Return JSON in a block that no browser runs, and that no text in it can close."""
-    text = (
-        json.dumps(document, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c").replace("&", "\\u0026")
-    )
+    text = json.dumps(document, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
     return tag("script", {"type": "application/json", "id": identifier}, Markup(text))
 
 

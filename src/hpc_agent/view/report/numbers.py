@@ -9,34 +9,14 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
-from hpc_agent.node.shared.binning import quantile
+from hpc_agent.node.shared.quantiles import quantile
 
 MINUS, TIMES, PLUS_MINUS = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{PLUS-MINUS SIGN}"
 HYPHEN = "\N{NON-BREAKING HYPHEN}"
 NBSP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_TIME_STEPS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    10800,
-    21600,
-    43200,
-    86400,
-    172800,
-    432000,
-)
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000)
+MOST_TIME_TICKS = 6
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -61,8 +41,7 @@ def number(value: float, digits: int = 4, keep: bool = False) -> str:
 
 
 def _stripped(text: str, keep: bool) -> str:
-    text = text.rstrip("0").rstrip(".") if "." in text and not keep else text
-    return text.replace("-", MINUS)
+    return (text.rstrip("0").rstrip(".") if "." in text and not keep else text).replace("-", MINUS)
 
 
 def spread(mean: float, deviation: float) -> str:
@@ -79,7 +58,7 @@ def spread(mean: float, deviation: float) -> str:
 def fence(values: Sequence[float], reach: float) -> tuple[float, float]:
     """Return the extremes, or nearer limits: so many interquartile ranges (Tukey's fences) around the middle half."""
     ordered = sorted(values)
-    quarter, three_quarters = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    quarter, three_quarters = quantile(ordered, 25), quantile(ordered, 75)
     room = reach * (three_quarters - quarter)
     if not room:
         return ordered[0], ordered[-1]
@@ -103,10 +82,8 @@ def cell(value: Any, digits: int = 6) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds with the unit that keeps the number small: ``0.42 s``, ``12 min``, ``3.5 h``."""
-    for size, unit in _UNITS[:-1]:
-        if seconds >= 2 * size or seconds == size:
-            return f"{number(seconds / size, 2 if seconds < 100 * size else 3)}{NBSP}{unit}"
-    return f"{number(seconds, 2 if seconds < 100 else 3)}{NBSP}s"
+    size, unit = next((pair for pair in _UNITS if seconds >= 2 * pair[0] or seconds == pair[0]), _UNITS[-1])
+    return f"{number(seconds / size, 2 if seconds < 100 * size else 3)}{NBSP}{unit}"
 
 
 def core_time(hours: float, total: float = 0.0) -> str:
@@ -117,7 +94,6 @@ def core_time(hours: float, total: float = 0.0) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 1 in percent."""
     return f"{number(100 * share, 2 if share < 0.1 else 3)}{NBSP}%"
 
 
@@ -130,7 +106,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     span = high - low
     if not (math.isfinite(span) and span > 0) or span < abs(low) * 1e-12:
         return [low]
-    rough = span / max(1, wanted)
+    rough = span / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     if power == 0:
         return [low]
@@ -150,15 +126,13 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001 and 0 < tick < math.inf] or [low]
 
 
-def time_ticks(high: float, wanted: int = 6) -> tuple[list[float], float, str]:
+def time_ticks(high: float) -> tuple[list[float], float, str]:
     """Return ticks in seconds from 0 to ``high``, and the unit's length and name in which their labels are written."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if high >= 2 * size), _UNITS[-1])
     if high < 5:
-        return ticks(0.0, high, wanted), 1.0, "s"
-    step = next((step for step in _TIME_STEPS if high / step <= wanted), None)
-    if step is None:
-        step = _TIME_STEPS[-1] * math.ceil(high / wanted / _TIME_STEPS[-1])
-    size, unit = next((pair for pair in _UNITS if step % pair[0] == 0 and high >= pair[0]), (size, unit))
+        return ticks(0.0, high, MOST_TIME_TICKS), 1.0, "s"
+    step = next((step for step in _STEPS if high / step <= MOST_TIME_TICKS), 0)
+    step = step or _STEPS[-1] * math.ceil(high / MOST_TIME_TICKS / _STEPS[-1])
+    size, unit = next(pair for pair in _UNITS if step % pair[0] == 0 and high >= pair[0])
     return [float(at) for at in range(0, int(high) + 1, step)], size, unit
 
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from hpc_agent.view.report import explorer, results, sections
 from hpc_agent.view.report.data import ReportData
-from hpc_agent.view.report.markup import Markup, joined, tag
+from hpc_agent.view.report.markup import Markup, joined, note, tag
 from hpc_agent.view.report.numbers import moment
 
 
@@ -20,7 +20,7 @@ def render(data: ReportData) -> tuple[str, list[str]]:
         "base-uri 'none'; form-action 'none'"
     )
     left_out = [*data.left_out, *data.binned["left_out"]]
-    parts = [part for part in _parts(data, left_out) if part is not None]
+    parts = [(key, title, content) for key, title, content in _parts(data, left_out) if content]
     parts.append(("left-out", "What this page leaves out", _left_out(left_out)))
     head = tag(
         "head", {},
@@ -38,25 +38,29 @@ def render(data: ReportData) -> tuple[str, list[str]]:
         tag("main", {}, joined(
             tag("section", {"id": key, "aria-labelledby": f"{key}-title"}, tag("h2", {"id": f"{key}-title"}, title), content)
             for key, title, content in parts)),
-        tag("footer", {}, tag("p", {"class": "note"}, f"Made {moment(data.made_at)} by hpc-agent {data.version}.")),
+        tag("footer", {}, note(f"Made {moment(data.made_at)} by hpc-agent {data.version}.")),
         tag("script", {}, Markup(script)),
     )  # fmt: skip
     return f"<!DOCTYPE html>\n{tag('html', {'lang': 'en'}, head, body)}\n", left_out
 
 
-def _parts(data: ReportData, left_out: list[str]) -> list[tuple[str, str, Markup] | None]:
-    """Return (id, title, content) of each section; what a section has to leave out is added to ``left_out``."""
+def _parts(data: ReportData, left_out: list[str]) -> list[tuple[str, str, Markup | None]]:
+    """Return (id, title, content) of each section. A section adds to ``left_out`` what it has to leave out."""
     return [
-        ("missing", "What is missing", sections.missing(data)) if data.gaps else None,
-        ("history", "History", sections.campaign(data)) if data.campaign else None,
+        ("missing", "What is missing", sections.missing(data.gaps) if data.gaps else None),
+        ("history", "History", sections.campaign(data.campaign, data.main) if data.campaign else None),
         ("results", "Results", results.table(data, left_out)),
-        ("parameters", "Metric against parameters", explorer.explorer(data, left_out)) if explorer.has_axes(data) else None,
-        ("distribution", "Distribution", explorer.distribution(data, left_out)) if explorer.is_spread(data) else None,
-        ("failures", "Failures", sections.failures(data)) if data.groups else None,
-        ("time", "Waves and tasks over time", sections.time_line(data, left_out)) if data.time_line else None,
-        ("resources", "Asked and used", sections.resources(data)) if data.usage else None,
-        ("provenance", "Provenance", sections.provenance(data)),
-    ]  # fmt: skip
+        ("parameters", "Metric against parameters", explorer.explorer(data, left_out)),
+        ("distribution", "Distribution", explorer.distribution(data, left_out)),
+        ("failures", "Failures", joined(map(sections.failure, data.groups))),
+        (
+            "time",
+            "Waves and tasks over time",
+            sections.time_line(data, left_out),
+        ),
+        ("resources", "Asked and used", sections.resources(data.usage) if data.usage else None),
+        ("provenance", "Provenance", joined(map(sections.provenance, data.provenance))),
+    ]
 
 
 def _left_out(sentences: list[str]) -> Markup:

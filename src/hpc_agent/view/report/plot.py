@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc_agent.node.shared.binning import share_of
@@ -74,8 +74,7 @@ def centres(axis: dict[str, Any]) -> list[float]:
         return [float(at) for at in range(len(axis["values"]))]
     if "values" in axis:
         return list(axis["values"])
-    edges = axis["edges"]
-    pairs = itertools.pairwise(edges)
+    pairs = itertools.pairwise(axis["edges"])
     return [math.sqrt(a) * math.sqrt(b) if axis["scale"] == "log" else a / 2 + b / 2 for a, b in pairs]
 
 
@@ -98,13 +97,22 @@ class Plot:
         self.path(f"M{self.left:.0f} {self.bottom:.1f}H{self.right:.0f}", "axis")
         for tick, text in zip(y.ticks, y.labels, strict=True):
             self.text(self.left - 5, y(tick) + 4, text, "tick end")
-        edge = -math.inf
+        self.label_ticks(x)
+        self.titles(x_title, y_title)
+
+    def label_ticks(self, x: Scale) -> None:
+        """Write the ticks of the x axis, but none that would cover another or be outside of the page."""
+        edge = -20.0
         for tick, text in zip(x.ticks, x.labels, strict=True):
             half = CHARACTER * len(text) / 2
             if x(tick) - half > edge + 4 and x(tick) + half < self.width + 2:
                 edge = x(tick) + half
                 self.text(x(tick), self.bottom + 16, text, "tick mid")
-        self.titles(x_title, y_title)
+
+    def grid_across(self, x: Scale, top: float) -> None:
+        """Draw a vertical line at each tick of an x axis without a frame, and its labels."""
+        self.path("".join(f"M{x(tick):.1f} {top:.0f}V{self.bottom:.0f}" for tick in x.ticks), "grid")
+        self.label_ticks(x)
 
     def titles(self, x_title: str, y_title: str) -> None:
         self.text((self.left + self.right) / 2, self.height - 6, clipped(x_title, self.width - 40), "title mid")
@@ -116,29 +124,33 @@ class Plot:
             self.parts.append(tag("path", {"class": kind, "d": data}))
 
     def line(self, points: Sequence[Pixels], kind: str) -> None:
-        self.path(line_of(points), kind)
+        """Draw a line with a dot at each point."""
+        self.path(line_of(points), f"line {kind}")
+        self.dots(points, kind)
 
     def dots(self, points: Sequence[Pixels], kind: str) -> None:
         """Draw every point in one element: a path of lines of no length with round ends."""
         self.path("".join(f"M{x:.1f} {y:.1f}h0" for x, y in points), f"dots {kind}")
 
+    def box(self, scale: Scale, y: float, figures: Sequence[float]) -> None:
+        """Draw lowest value, quartiles and highest value on a horizontal scale: a line, a bar and a dot."""
+        low, q25, median, q75, high = map(scale, figures)
+        self.path(f"M{low:.1f} {y}H{high:.1f}", "whisker")
+        self.path(f"M{q25:.1f} {y}H{max(q75, q25 + 1):.1f}", "box")
+        self.dots([(median, y)], "s0")
+
     def text(self, x: float, y: float, text: str, kind: str) -> None:
         self.parts.append(tag("text", {"x": float(x), "y": float(y), "class": kind}, text))
 
     def svg(self) -> Markup:
-        box = f"0 0 {self.width} {self.height:.0f}"
-        attributes = {
-            "viewBox": box,
-            "role": "img",
-            "aria-label": self.label,
-            "class": "chart wide" if self.width > WIDTH else "chart",
-        }
-        return tag("svg", attributes, joined(self.parts))
+        box, kind = f"0 0 {self.width} {self.height:.0f}", "chart wide" if self.width > WIDTH else "chart"
+        return tag("svg", {"viewBox": box, "role": "img", "aria-label": self.label, "class": kind}, joined(self.parts))
 
 
-def on_both_screens(narrow: Markup, wide: Markup) -> Markup:
-    """Return two pictures of the same, of which each screen shows one."""
-    return joined([tag("div", {"class": "only-narrow"}, narrow), tag("div", {"class": "only-wide"}, wide)])
+def on_both_screens(draw: Callable[[int], Markup]) -> Markup:
+    """Return two pictures of the same, of which each screen shows one. ``draw`` makes one of a width."""
+    sizes = {"only-narrow": WIDTH, "only-wide": WIDE}
+    return joined(tag("div", {"class": name}, draw(width)) for name, width in sizes.items())
 
 
 def line_of(points: Sequence[Pixels]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.view.report.data import ReportData
-from hpc_agent.view.report.markup import Markup, embedded, joined, tag
-from hpc_agent.view.report.numbers import cell, count, number, spread
+from hpc_agent.view.report.markup import Markup, embedded, joined, note, tag
+from hpc_agent.view.report.numbers import PLUS_MINUS, cell, count, number, spread
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
@@ -21,10 +22,13 @@ def ordered(data: ReportData) -> list[list[Any]]:
     rows: list[list[Any]] = data.rows["rows"]
     if not data.direction or data.main not in data.rows["metrics"]:
         return rows
-    at, sign, last = metric_at(data, data.main), -1 if data.direction == "max" else 1, set(data.rows["unranked"])
-    known = [place for place, row in enumerate(rows) if row[at][0] is not None]
-    known.sort(key=lambda place: (place in last, sign * rows[place][at][0]))
-    return [*(rows[place] for place in known), *(row for row in rows if row[at][0] is None)]
+    at, sign, last = metric_at(data, data.main), sign_of(data.direction), set(data.rows["unranked"])
+
+    def rank(place: int) -> tuple[float, ...]:
+        value = rows[place][at][0]
+        return (1,) if value is None else (0, place in last, sign * value)
+
+    return [rows[place] for place in sorted(range(len(rows)), key=rank)]
 
 
 def ranked(data: ReportData) -> list[list[Any]]:
@@ -42,8 +46,7 @@ def metric_at(data: ReportData, metric: str | None) -> int:
 
 def charted(data: ReportData) -> list[list[Any]]:
     """Return the rows that charts of the metric against parameters show."""
-    left_out = set(data.rows["uncharted"])
-    return [row for place, row in enumerate(data.rows["rows"]) if place not in left_out]
+    return [row for place, row in enumerate(data.rows["rows"]) if place not in data.rows["uncharted"]]
 
 
 def words_of(data: ReportData, row: Sequence[Any], digits: int = 4) -> str:
@@ -54,26 +57,30 @@ def words_of(data: ReportData, row: Sequence[Any], digits: int = 4) -> str:
     return shown + (f" and {len(pairs) - 6} more" if len(pairs) > 6 else "")
 
 
-def _columns(data: ReportData, left_out: list[str]) -> list[dict[str, Any]]:
-    """Return name, kind and place in a row of each column. Constants are told above the table, not in it."""
+class Column(NamedTuple):
+    """A column of the table, and its place in a row of the data."""
+
+    name: str
+    kind: str  # metric, parameter or count
+    at: int
+    text: bool = False
+
+
+def _columns(data: ReportData, left_out: list[str]) -> list[Column]:
+    """Return the columns, the main metric first: on a phone it is in sight. Constants are told above the table."""
     names, metrics, rows = data.rows["parameters"], data.rows["metrics"], data.rows["rows"]
-    constant = data.binned["constants"]
-    shown = [(at, name) for at, name in enumerate(names) if name not in constant]
-    main_first = sorted(range(len(metrics)), key=lambda at: (metrics[at] != data.main, at))
-    for what, every in (("parameters", len(shown)), ("metrics", len(metrics))):
-        if every > MOST_COLUMNS:
-            left_out.append(f"the table has {MOST_COLUMNS} of {every} {what}")
-    of_metrics = [
-        {"name": metrics[at], "kind": "metric", "at": len(names) + 1 + at, "text": False}
-        for at in main_first[:MOST_COLUMNS]
+    parameters = [
+        Column(name, "parameter", at, any(isinstance(row[at], str) and row[at] != "" for row in rows))
+        for at, name in enumerate(names)
+        if name not in data.binned["constants"]
     ]
-    columns: list[dict[str, Any]] = of_metrics[:1]  # the main one comes first: on a phone it is in sight
-    for at, name in shown[:MOST_COLUMNS]:
-        is_text = any(isinstance(row[at], str) and row[at] != "" for row in rows)
-        columns.append({"name": name, "kind": "parameter", "at": at, "text": is_text})
-    if any(row[len(names)] > 1 for row in rows):
-        columns.append({"name": f"{data.noun}s", "kind": "count", "at": len(names), "text": False})
-    return columns + of_metrics[1:]
+    for what, every in (("parameters", parameters), ("metrics", metrics)):
+        if len(every) > MOST_COLUMNS:
+            left_out.append(f"the table has {MOST_COLUMNS} of {len(every)} {what}")
+    sizes = [Column(f"{data.noun}s", "count", len(names))] if any(row[len(names)] > 1 for row in rows) else []
+    main_first = sorted(metrics, key=lambda name: name != data.main)
+    of_metrics = [Column(name, "metric", metric_at(data, name)) for name in main_first[:MOST_COLUMNS]]
+    return [*of_metrics[:1], *parameters[:MOST_COLUMNS], *sizes, *of_metrics[1:]]
 
 
 def table(data: ReportData, left_out: list[str]) -> Markup:
@@ -84,33 +91,27 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
     columns = _columns(data, left_out)
     values, size = [], 0
     for row in rows:
-        values.append([_value(row[column["at"]]) for column in columns])
+        values.append([_value(row[column.at]) for column in columns])
         size += len(json.dumps(values[-1]))
         if size > TABLE_BYTES:
             break
     if data.rows["total"] > len(values):
-        which = (
-            f": the lowest and the highest by {data.main}, and others evenly" if data.rows["total"] > len(rows) else ""
-        )
+        which = "" if data.has_every_row else f": the lowest and the highest by {data.main}, and others evenly"
         left_out.append(f"the table has {len(values):,} of {data.rows['total']:,} rows{which}{_full(data)}")
-    sort = next((at for at, column in enumerate(columns) if column["name"] == data.main), None)
-    shown = [[at, 1 if data.direction == "min" else -1] for at in [sort] if at is not None and data.direction]
+    is_sorted = bool(data.direction) and data.main in data.rows["metrics"]
+    direction = "descending" if data.direction == "max" else "ascending"
     document = {
-        "columns": [{key: column[key] for key in ("name", "kind", "text")} for column in columns],
-        "rows": values, "page": PAGE_ROWS, "sorted": shown[0] if shown else None,
+        "columns": [{"name": column.name, "kind": column.kind, "text": column.text} for column in columns],
+        "rows": values, "page": PAGE_ROWS, "sorted": [0, 1 if data.direction == "min" else -1] if is_sorted else None,
     }  # fmt: skip
-    sorts = {column["name"]: "descending" if data.direction == "max" else "ascending"
-             for column in columns if shown and column["name"] == data.main}  # fmt: skip
-    head = joined(tag("th", {"scope": "col", "class": "text" if column["text"] else None, "aria-sort": sorts.get(column["name"])},
-                      column["name"]) for column in columns)  # fmt: skip
+    head = joined(tag("th", {"scope": "col", "class": "text" if column.text else None,
+                             "aria-sort": direction if is_sorted and not at else None}, column.name)
+                  for at, column in enumerate(columns))  # fmt: skip
     body = joined(tag("tr", {}, joined(_cell(value, column) for value, column in zip(line, columns, strict=True)))
                   for line in values[:PAGE_ROWS])  # fmt: skip
     told = f"Rows 1 to {min(PAGE_ROWS, len(values))} of {len(values)}"
-    digits = f"Metrics are shown with four digits, parameters with six{_full(data)}."
     return joined([
-        _constants(data),
-        _repeats(data),
-        _unranked(data),
+        *map(note, _remarks(data)),
         _controls(data),
         tag("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Table of results"},
             tag("table", {"id": "table"}, tag("thead", {}, tag("tr", {}, head)), tag("tbody", {}, body))),
@@ -118,7 +119,7 @@ def table(data: ReportData, left_out: list[str]) -> Markup:
         tag("div", {"class": "controls", "id": "pages", "hidden": True, "data-few": len(values) <= PAGE_ROWS},
             tag("button", {"type": "button", "id": "previous"}, "Previous rows"),
             tag("button", {"type": "button", "id": "next"}, "Next rows")),
-        tag("p", {"class": "note"}, digits),
+        note(f"Metrics are shown with four digits, parameters with six{_full(data)}."),
         embedded("table-data", document),
     ])  # fmt: skip
 
@@ -134,29 +135,19 @@ def _controls(data: ReportData) -> Markup:
     return tag("div", {"class": "controls", "id": "table-controls", "hidden": True}, tag("div", {}, label, field))
 
 
-def _constants(data: ReportData) -> Markup | None:
+def _remarks(data: ReportData) -> Iterator[str]:
+    """Yield what holds for every row, and for the last ones."""
     constants = [(name, value) for name, value in data.binned["constants"].items() if name not in data.replicates]
-    if not constants:
-        return None
-    told = ", ".join(f"{name} = {cell(value)[:60]}" for name, value in constants[:MOST_COLUMNS])
-    more = f" and {len(constants) - MOST_COLUMNS} more" if len(constants) > MOST_COLUMNS else ""
-    return tag("p", {"class": "note"}, f"The same in every row: {told}{more}.")
-
-
-def _repeats(data: ReportData) -> Markup | None:
-    if not data.replicates:
-        return None
-    names = " and ".join(data.replicates)
-    return tag("p", {"class": "note"}, f"A row joins the {data.noun}s that differ in {names} only: mean \N{PLUS-MINUS SIGN} "
-                                       "standard deviation.")  # fmt: skip
-
-
-def _unranked(data: ReportData) -> Markup | None:
-    rows = len(data.rows["unranked"])
-    if not rows or not data.direction:
-        return None
-    why = "is that of an early step" if data.kind == "run" else "does not count: see origin and state"
-    return tag("p", {"class": "note"}, f"Last, and never the best: {count(rows, 'row')} whose value {why}.")
+    if constants:
+        told = ", ".join(f"{name} = {cell(value)[:60]}" for name, value in constants[:MOST_COLUMNS])
+        more = f" and {len(constants) - MOST_COLUMNS} more" if len(constants) > MOST_COLUMNS else ""
+        yield f"The same in every row: {told}{more}."
+    if data.replicates:
+        names = " and ".join(data.replicates)
+        yield f"A row joins the {data.noun}s that differ in {names} only: mean {PLUS_MINUS} standard deviation."
+    if data.direction and (last := len(data.rows["unranked"])):
+        why = "is that of an early step" if data.kind == "run" else "does not count: see origin and state"
+        yield f"Last, and never the best: {count(last, 'row')} whose value {why}."
 
 
 def _value(value: Any) -> Any:
@@ -170,8 +161,8 @@ def _value(value: Any) -> Any:
     return [short, float(f"{std:.{DIGITS}g}")] if size and size > 1 and std is not None else short
 
 
-def _cell(value: Any, column: dict[str, Any]) -> Markup:
+def _cell(value: Any, column: Column) -> Markup:
     text = "" if value is None else cell(value)
-    if column["kind"] == "metric" and value is not None:
+    if column.kind == "metric" and value is not None:
         text = spread(*value) if isinstance(value, list) else number(value, keep=True)
-    return tag("td", {"class": "text"} if column["text"] else {}, text)
+    return tag("td", {"class": "text" if column.text else None}, text)

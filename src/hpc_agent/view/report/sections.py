@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hpc_agent.view.report import results
 from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
-from hpc_agent.view.report.data import ReportData
-from hpc_agent.view.report.markup import Markup, figure, joined, tag
-from hpc_agent.view.report.numbers import (
-    NBSP,
-    PLUS_MINUS,
-    core_time,
-    count,
-    duration,
-    fence,
-    mebibytes,
-    number,
-    percent,
-)  # fmt: skip
-from hpc_agent.view.report.plot import WIDE, Plot, on_both_screens
+from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
+from hpc_agent.view.report.markup import Markup, figure, joined, note, tag
+from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, core_time, count, duration, fence, number, percent
+from hpc_agent.view.report.plot import Plot, on_both_screens
 
 # The states of tasks and trials, in the order of the bar, with the word of the headline.
 STATES = {"complete": "complete", "stopped": "ended early", "running": "running", "failed": "failed", "unknown": "unknown",
@@ -47,19 +37,24 @@ def header(data: ReportData) -> Markup:
 
 def headline(data: ReportData) -> str:
     """Return one or two sentences: how much is done, and what the best row is."""
-    done, values = _done(data), _values(data)
-    if not values:
+    rows, done = results.ranked(data), _done(data)
+    if not rows:
         return f"{done}."
+    values = [row[results.metric_at(data, data.main)][0] for row in rows]
     if not data.direction:
         return f"{done}. {data.main} lies between {number(min(values))} and {number(max(values))}."
-    best = results.words_of(data, results.ranked(data)[0])
     if len(set(values)) == 1 < len(values):
         return f"{done}. {data.main} is {number(values[0])} in every row."
-    word = "" if len(values) == 1 else "Lowest " if data.direction == "min" else "Highest "
+    best = results.words_of(data, rows[0])
+    word = "" if len(values) == 1 else f"{_extreme(data)} ".capitalize()
     told = f"{done}. {word}{data.main}: {number(values[0])}{f' at {best}' if best else ''}."
     if data.campaign and data.campaign.front:
         told += f" {count(len(data.campaign.front), 'trial')} on the Pareto front."
     return told
+
+
+def _extreme(data: ReportData) -> str:
+    return "lowest" if data.direction == "min" else "highest"
 
 
 def _done(data: ReportData) -> str:
@@ -74,11 +69,6 @@ def _done(data: ReportData) -> str:
     return ", ".join([done, *told])
 
 
-def _values(data: ReportData) -> list[float]:
-    """Return the means of the main metric, the best first where the direction is known."""
-    return [row[results.metric_at(data, data.main)][0] for row in results.ranked(data)]
-
-
 def _exactly(data: ReportData) -> Markup | None:
     """Return the parameters of the best row with all their digits, where the headline has rounded them."""
     rows = results.ranked(data)
@@ -87,39 +77,32 @@ def _exactly(data: ReportData) -> Markup | None:
     return tag("p", {"class": "about"}, f"Exactly: {results.words_of(data, rows[0], 0)}.")
 
 
-def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
-    tiles = [(f"{data.noun}s complete", f"{data.counts.get('complete', 0):,}", f"of {data.total:,}")]
-    if data.direction and (values := _values(data)):
-        _, std, size = results.ranked(data)[0][results.metric_at(data, data.main)]
+def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value, and what else there is to say, of the numbers below the headline."""
+    if data.direction and (rows := results.ranked(data)):
+        mean, std, size = rows[0][results.metric_at(data, data.main)]
         more = f"{PLUS_MINUS} {number(std, 2)}, {count(size, data.noun)}" if std is not None else ""
-        tiles.insert(0, (f"{'lowest' if data.direction == 'min' else 'highest'} {data.main}", number(values[0]), more))
+        yield f"{_extreme(data)} {data.main}", number(mean), more
+    yield f"{data.noun}s complete", f"{data.counts.get('complete', 0):,}", f"of {data.total:,}"
     if data.campaign:
-        tiles.append(("iterations", f"{data.campaign.iterations:,}", ""))
-        tiles.append(("cores held", core_time(data.campaign.core_hours), "by ended trials"))
-    if data.counts.get("failed"):
+        yield "iterations", f"{data.campaign.iterations:,}", ""
+        yield "cores held", core_time(data.campaign.core_hours), "by ended trials"
+    if failed := data.counts.get("failed"):
         classes = list(dict.fromkeys(group["title"] for group in data.groups))
-        tiles.append(
-            ("failed", f"{data.counts['failed']:,}", ", ".join(classes[:2]) + (" ..." if len(classes) > 2 else ""))
-        )
+        yield "failed", f"{failed:,}", ", ".join(classes[:2]) + (" ..." if len(classes) > 2 else "")
     if data.time_line:
-        span = data.time_line["step"] * len(data.time_line["running"])
-        tiles.append(("from first start to last end", duration(span), ""))
+        yield "from first start to last end", duration(data.time_line["step"] * len(data.time_line["running"])), ""
     if data.usage:
         hours = data.usage["core_hours"]
         if total := sum(hours.values()):
-            tiles.append(("cores held", core_time(total), f"{percent(hours['computing'] / total)} computing"))
+            yield "cores held", core_time(total), f"{percent(hours['computing'] / total)} computing"
         if gpu := data.usage["gpu_hours"]:
-            tiles.append(("GPU-hours", number(gpu, 3), ""))
-    return tiles
+            yield "GPU-hours", number(gpu, 3), ""
 
 
 def _tile(name: str, value: str, more: str) -> Markup:
-    return tag(
-        "div",
-        {},
-        tag("dt", {}, name),
-        tag("dd", {}, value.replace(NBSP, " "), tag("small", {}, more) if more else None),
-    )
+    shown = tag("dd", {}, value.replace(NBSP, " "), tag("small", {}, more) if more else None)
+    return tag("div", {}, tag("dt", {}, name), shown)
 
 
 def _states(data: ReportData) -> Markup:
@@ -133,11 +116,11 @@ def _states(data: ReportData) -> Markup:
     return plot.svg()
 
 
-def missing(data: ReportData) -> Markup:
+def missing(gaps: Sequence[Gap]) -> Markup:
     items = [
         tag("li", {}, gap.what + (f": {shortened(gap.tasks)}" if gap.tasks else "") + ". ",
             tag("code", {}, gap.command) if gap.command else None)
-        for gap in data.gaps
+        for gap in gaps
     ]  # fmt: skip
     return tag("ul", {"class": "gaps"}, joined(items))
 
@@ -149,40 +132,33 @@ def shortened(ranges: str) -> str:
     return cut.replace(",", ", ") + ("" if is_whole else " and more")
 
 
-def time_line(data: ReportData, left_out: list[str]) -> Markup:
-    found = data.time_line or {}
-    started = [wave for wave in data.waves if wave.get("first") is not None]
+def time_line(data: ReportData, left_out: list[str]) -> Markup | None:
+    found, started = data.time_line, [wave for wave in data.waves if wave.get("first") is not None]
+    if found is None:
+        return None
     if len(started) > drawn.WAVES_SHOWN:
         left_out.append(f"the bars of {len(started) - drawn.WAVES_SHOWN:,} of {len(started):,} waves")
-    picture = on_both_screens(*(drawn.time_line(found, started, width) for width in (400, WIDE)))
-    waited = [w["first"] - w["submitted"] for w in started if w.get("submitted") and w["first"] >= w["submitted"]]
     said = "Attempts that have ended, by their records."
-    if waited:
-        said += f" From the submission of a wave to its first start: {duration(min(waited))}"
-        said += (
-            f" to {duration(max(waited))}."
-            if len(waited) > 1 and duration(min(waited)) != duration(max(waited))
-            else "."
-        )
+    if waited := [w["first"] - w["submitted"] for w in started if w.get("submitted") and w["first"] >= w["submitted"]]:
+        times = dict.fromkeys((duration(min(waited)), duration(max(waited))))
+        said += f" From the submission of a wave to its first start: {' to '.join(times)}."
+    return _figure(on_both_screens(lambda width: drawn.time_line(found, started, width)), said)
+
+
+def _figure(picture: Markup, said: str) -> Markup:
     return tag("figure", {}, picture, tag("figcaption", {}, said))
 
 
-def resources(data: ReportData) -> Markup:
-    usage = data.usage or {}
-    asked, figures = usage["asked"], []
-    who = "element (several tasks in turn)" if usage["pack"] > 1 else "task"
-    nouns = "number of elements" if usage["pack"] > 1 else "number of tasks"
-    if found := usage["seconds"]:
-        limit = asked.get("walltime_sec", [None, None])[1]
-        unit = drawn.unit_of_time(max(found["max"], limit or 0.0))
-        chart = drawn.asked_against_used(found, limit, "walltime", unit, duration, nouns)
-        figures.append(figure("Walltime", chart, _advice(found, limit, duration, who, asked.get("walltime_sec"))))
-    if found := usage["memory_mb"]:
-        limit = asked.get("mem_mb", [None, None])[1]
-        unit = (1024.0, "GiB") if max(found["max"], limit or 0.0) >= 4096 else (1.0, "MiB")
-        chart = drawn.asked_against_used(found, limit, "memory", unit, mebibytes, nouns)
-        said = _advice(found, limit, mebibytes, who, asked.get("mem_mb")) + " Of the largest process."
-        figures.append(figure("Memory", chart, said))
+def resources(usage: dict[str, Any]) -> Markup:
+    each, noun = "task", "number of tasks"
+    if usage["pack"] > 1:
+        each, noun = "element (several tasks in turn)", "number of elements"
+    figures = []
+    for measure in drawn.MEASURES:
+        if found := usage[measure.field]:
+            least, most = usage["asked"].get(measure.limit, (None, None))
+            said = _advice(found, least, most, measure.say, each) + measure.note
+            figures.append(figure(measure.title, drawn.asked_against_used(found, most, measure, noun), said))
     if sum(usage["core_hours"].values()):
         figures.append(figure("Cores", drawn.core_hours(usage["core_hours"]), _waste(usage)))
     if not figures:
@@ -190,12 +166,12 @@ def resources(data: ReportData) -> Markup:
     return tag("div", {"class": "charts"}, joined(figures))
 
 
-def _advice(found: dict[str, Any], asked: float | None, say: Any, who: str, limits: Any) -> str:
-    said = f"Each {who}: the largest used {say(found['max'])}"
-    if not asked:
+def _advice(found: dict[str, Any], least: Any, most: Any, say: Callable[[float], str], each: str) -> str:
+    said = f"Each {each}: the largest used {say(found['max'])}"
+    if not most:
         return f"{said}; what was asked for is not recorded."
-    varied = f" ({say(limits[0])} to {say(limits[1])} in different arrays)" if limits[0] != limits[1] else ""
-    return f"{said} of {say(asked)}{varied}, {percent(found['max'] / asked)}."
+    varied = f" ({say(least)} to {say(most)} in different arrays)" if least != most else ""
+    return f"{said} of {say(most)}{varied}, {percent(found['max'] / most)}."
 
 
 def _waste(usage: dict[str, Any]) -> str:
@@ -210,11 +186,7 @@ def _waste(usage: dict[str, Any]) -> str:
     return said
 
 
-def failures(data: ReportData) -> Markup:
-    return joined(_cause(group) for group in data.groups)
-
-
-def _cause(group: dict[str, Any]) -> Markup:
+def failure(group: dict[str, Any]) -> Markup:
     sample = group["sample"]
     evidence = "; ".join(f"{one['source']}: {one['text']}" for one in group.get("evidence") or [])
     facts = [("Tasks", shortened(group["tasks"])), ("Evidence", evidence), ("Confidence", group.get("confidence")),
@@ -228,54 +200,44 @@ def _cause(group: dict[str, Any]) -> Markup:
     return tag(
         "div", {"class": "cause"},
         tag("h3", {}, f"{group['title']}{kind}: {count(group['count'], 'task')}"),
-        _facts([(name, str(value)) for name, value in facts if value]),
-        shown if log.strip() else tag("p", {"class": "note"}, "The task left no log."),
+        _facts((name, str(value)) for name, value in facts if value),
+        shown if log.strip() else note("The task left no log."),
     )  # fmt: skip
 
 
-def _facts(facts: Sequence[tuple[str, str]]) -> Markup:
-    return tag(
-        "dl", {"class": "facts"}, joined(joined([tag("dt", {}, name), tag("dd", {}, value)]) for name, value in facts)
-    )
+def _facts(facts: Iterable[tuple[str, str]]) -> Markup:
+    named = (tag(name, {}, text) for fact in facts for name, text in zip(("dt", "dd"), fact, strict=True))
+    return tag("dl", {"class": "facts"}, joined(named))
 
 
-def provenance(data: ReportData) -> Markup:
-    parts = []
-    for section in data.provenance:
-        short = [fact for fact in section.facts if len(fact[1]) <= LONG]
-        folded = [_folded(name, text) for name, text in section.facts if len(text) > LONG]
-        parts.append(joined([tag("h3", {}, section.title), _facts(short) if short else None, *folded]))
-    return joined(parts)
+def provenance(section: Section) -> Markup:
+    short = [fact for fact in section.facts if len(fact[1]) <= LONG]
+    folded = [
+        tag("details", {}, tag("summary", {}, name), note(text)) for name, text in section.facts if len(text) > LONG
+    ]
+    return joined([tag("h3", {}, section.title), _facts(short) if short else None, *folded])
 
 
-def _folded(name: str, text: str) -> Markup:
-    return tag("details", {}, tag("summary", {}, name), tag("p", {"class": "note"}, text))
-
-
-def campaign(data: ReportData) -> Markup:
-    told = data.campaign
-    assert told is not None
+def campaign(told: Campaign, metric: str | None) -> Markup:
     figures = []
-    if (told.trials or told.early) and data.main:
-        picture = on_both_screens(*(history.history(told, data.main, width) for width in (400, WIDE)))
-        said = "Each dot is a trial that is complete; the line is the best so far."
-        said += (
-            f" Grey dots: {count(len(told.early), 'trial')} that ended early, with the last value."
-            if told.early
-            else ""
-        )
-        said += f" Shaded: {count(told.earlier, 'trial')} of earlier campaigns." if told.earlier else ""
+    if (told.trials or told.early) and metric:
+        said = ["Each dot is a trial that is complete; the line is the best so far."]
+        if told.early:
+            said.append(f"Grey dots: {count(len(told.early), 'trial')} that ended early, with the last value.")
+        if told.earlier:
+            said.append(f"Shaded: {count(told.earlier, 'trial')} of earlier campaigns.")
         low, high = fence([value for _, value in told.trials or told.early], 3.0)
-        far = sum(not low <= value <= high for _, value in told.trials)
-        said += f" {count(far, 'dot')} on the edge: the value lies beyond it." if far else ""
-        said += f" Crosses at the foot: {count(len(told.failed), 'failed trial')}." if told.failed else ""
-        figures.append(tag("figure", {}, picture, tag("figcaption", {}, said)))
+        if far := sum(not low <= value <= high for _, value in told.trials):
+            said.append(f"{count(far, 'dot')} on the edge: the value lies beyond it.")
+        if told.failed:
+            said.append(f"Crosses at the foot: {count(len(told.failed), 'failed trial')}.")
+        figures.append(_figure(on_both_screens(lambda width: history.history(told, metric, width)), " ".join(said)))
     if told.both:
-        said = "Line: the trials that no other trial beats in both."
-        figures.append(figure("Objectives", history.pareto(told.both, told.front, told.objectives), said))
+        words = "Line: the trials that no other trial beats in both."
+        figures.append(figure("Objectives", history.pareto(told.both, told.front, told.objectives), words))
     if told.budget:
-        rows = [(name, f"{number(used)} of {number(limit)}") for name, used, limit in told.budget]
-        figures.append(joined([tag("h3", {}, "Budget"), _facts(rows)]))
+        facts = _facts((name, f"{number(used)} of {number(limit)}") for name, used, limit in told.budget)
+        figures += [tag("h3", {}, "Budget"), facts]
     return joined(figures) if figures else tag("p", {}, "No trial has ended yet.")
 
 
@@ -284,9 +246,8 @@ def flattened(document: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(document, dict) and len(document) > PACKAGES_OPEN and not any(map(_is_nested, document.values())):
         return [(name, ", ".join(f"{key} {value}" for key, value in document.items()))]
     if isinstance(document, dict):
-        return [
-            fact for key, value in document.items() for fact in flattened(value, f"{name}.{key}" if name else str(key))
-        ]
+        named = ((f"{name}.{key}" if name else str(key), value) for key, value in document.items())
+        return [fact for key, value in named for fact in flattened(value, key)]
     if isinstance(document, list) and not any(map(_is_nested, document)):
         return [(name, ", ".join(map(str, document)) or "none")]
     return [(name, document if isinstance(document, str) else json.dumps(document))]

@@ -16,20 +16,18 @@ MOST_LINES = 6
 LABEL_GAP = 13.0
 BEST_LINES = 10
 # Figures of a bin, as node/shared/binning.py orders them.
-N, MEAN, LOW, Q25, MEDIAN, Q75, HIGH = range(7)
+N, _, LOW, Q25, MEDIAN, Q75, HIGH = range(7)
 
 Axis = dict[str, Any]
-Row = tuple[
-    Sequence[Any], float, float
-]  # the values of the axes in their order, the metric, its deviation over replicates
+# The values of the axes in their order, the metric, its deviation over replicates.
+Row = tuple[Sequence[Any], float, float]
 
 
 def names_of(axis: Axis) -> list[str]:
     """Return a label for each bin."""
     if "values" in axis:
         return [cell(value) for value in axis["values"]]
-    edges = axis["edges"]
-    return [f"{number(a, 3)}-{number(b, 3)}" for a, b in itertools.pairwise(edges)]
+    return [f"{number(a, 3)}-{number(b, 3)}" for a, b in itertools.pairwise(axis["edges"])]
 
 
 def _middles(axis: Axis) -> list[str]:
@@ -37,9 +35,7 @@ def _middles(axis: Axis) -> list[str]:
     return names_of(axis) if "values" in axis else [number(centre, 2) for centre in centres(axis)]
 
 
-def effect(
-    axis: Axis, figures: Sequence[Sequence[float] | None], metric: str, points: Sequence[Row], at: int
-) -> Markup:
+def effect(axis: Axis, figures: Sequence[Any], metric: str, points: Sequence[Row], at: int) -> Markup:
     """Draw the metric against one parameter. ``points`` are drawn where there are all of them; ``at``: the axis in a row."""
     known = [(centre, row) for centre, row in zip(centres(axis), figures, strict=True) if row]
     label = f"{metric} against {axis['name']}: " + "; ".join(
@@ -60,8 +56,7 @@ def effect(
         plot.path(line_of([*upper, *lower]) + "Z", "band")
         extremes = [(x(centre), y(row[end])) for centre, row in known for end in (LOW, HIGH)]
         plot.dots([(x(values[at]), y(value)) for values, value, _ in points] or extremes, "faint")
-    plot.line([(x(centre), y(row[MEDIAN])) for centre, row in known], "line s0")
-    plot.dots([(x(centre), y(row[MEDIAN])) for centre, row in known], "s0")
+    plot.line([(x(centre), y(row[MEDIAN])) for centre, row in known], "s0")
     return plot.svg()
 
 
@@ -70,16 +65,12 @@ def _categories(axis: Axis, figures: Sequence[Any], metric: str, scale: Scale, l
     plot = Plot(label, WIDTH, 66 + 24 * len(names))
     wide = min(130.0, CHARACTER * max(map(len, names)))
     scale.pixels, plot.left = (wide + 14, plot.right), wide + 14
-    plot.path("".join(f"M{scale(tick):.1f} {plot.top:.0f}V{plot.bottom:.0f}" for tick in scale.ticks), "grid")
-    for tick, text in zip(scale.ticks, scale.labels, strict=True):
-        plot.text(scale(tick), plot.bottom + 16, text, "tick mid")
+    plot.grid_across(scale, plot.top)
     for at, (name, row) in enumerate(zip(names, figures, strict=True)):
         middle = plot.top + 14 + 24 * at
         plot.text(wide + 6, middle + 4, clipped(name, wide), "tick end")
         if row:
-            plot.path(f"M{scale(row[LOW]):.1f} {middle}H{scale(row[HIGH]):.1f}", "whisker")
-            plot.path(f"M{scale(row[Q25]):.1f} {middle}H{scale(row[Q75]):.1f}", "box")
-            plot.dots([(scale(row[MEDIAN]), middle)], "s0")
+            plot.box(scale, middle, row[LOW:])
     plot.titles(metric, axis["name"])
     return plot.svg()
 
@@ -101,10 +92,10 @@ def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: s
         line = sorted((places[int(c[swapped])], c[3]) for c in cells if int(c[1 - swapped]) == at)
         if line:
             pixels = [(x(place), y(mean)) for place, mean in line]
-            plot.line(pixels, f"line s{at}")
-            plot.dots(pixels, f"s{at}")
-            ends.append((pixels[-1][1], at, pixels[-1][0]))
-    for place, (_, at, _) in zip(apart([end[0] for end in sorted(ends)], plot), sorted(ends), strict=True):
+            plot.line(pixels, f"s{at}")
+            ends.append((pixels[-1][1], at))
+    ends.sort()
+    for place, (_, at) in zip(apart([end for end, _ in ends], plot), ends, strict=True):
         plot.text(plot.right + 6, place + 4, clipped(names[at], wide - 8), f"label t{at}")
     plot.text(plot.right + 6, 13, clipped(along["name"], wide - 4), "title")
     return plot.svg()
@@ -132,26 +123,23 @@ def heat_map(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric
     means = [c[3] for c in cells]
     low, high = fence(means, 1.5)
     paths, labels = [""] * STEPS, []
-    digits = 3 if column >= 34 else 0
     for i, j, _, mean in cells:
         share = min(1.0, max(0.0, share_of(mean, low, high)))
         step = min(STEPS - 1, int((1 - share if direction == "min" else share) * STEPS))
         left, top = plot.left + column * i, plot.bottom - row_height * (j + 1)
         paths[step] += f"M{left + 1:.1f} {top + 1:.0f}h{column - 2:.1f}v{row_height - 2}h{2 - column:.1f}z"
-        if digits:
-            text = number(mean, digits, keep=True)
-            labels.append(
-                (left + column / 2, top + 17, text if len(text) * 5.6 < column else "", f"inside i{step} mid")
-            )
+        if column >= 34:
+            text = number(mean, 3, keep=True)
+            if len(text) * 5.6 < column:
+                labels.append((left + column / 2, top + 17, text, f"inside i{step} mid"))
     for step, data in enumerate(paths):
         plot.path(data, f"q{step}")
     if direction and high > low:
         i, j, *_ = (min if direction == "min" else max)(cells, key=lambda c: c[3])
         plot.path(f"M{plot.left + column * i:.1f} {plot.bottom - row_height * (j + 1):.0f}h{column:.1f}v{row_height}"
                   f"h{-column:.1f}z", "best-cell")  # fmt: skip
-    for place in labels:
-        if place[2]:
-            plot.text(*place)
+    for label in labels:
+        plot.text(*label)
     every = max(1, -(-int(max(map(len, names)) * CHARACTER + 6) // int(column)))
     room = column * every
     for at, name in enumerate(names[::every]):
@@ -175,47 +163,51 @@ def _ramp(plot: Plot, ends: Sequence[str]) -> None:
     plot.text(right - 2, 13, ends[1], "tick")
 
 
-def parallel(axes: Sequence[Axis], rows: Sequence[Row], metric: str, direction: str | None, width: int) -> Markup:
-    """Draw a line for each row through all axes and the metric; the best ten stand out, the others are shaded by rank."""
-    values = [value for _, value, _ in rows]
-    scales = [*(axis_scale(axis) for axis in axes), Scale.padded(min(values), max(values))]
-    label = f"Parallel coordinates: {len(rows)} rows through {', '.join(axis['name'] for axis in axes)} to {metric}"
-    plot = Plot(label, width, HEIGHT + 30)
+def parallel(axes: Sequence[Axis], rows: Sequence[Sequence[Any]], direction: str | None, width: int) -> Markup:
+    """Draw a line for each row through all axes, the last of which is the metric.
+
+    The best ten stand out, the others are shaded by rank.
+    """
+    *names, metric = (axis["name"] for axis in axes)
+    plot = Plot(f"Parallel coordinates: {len(rows)} rows through {', '.join(names)} to {metric}", width, HEIGHT + 30)
     plot.bottom, left, right = plot.height - 22, 34.0, width - 34.0
-    places = [left + (right - left) * at / len(axes) for at in range(len(axes) + 1)]
+    room, last = (right - left) / len(names), len(names)
+    places = [left + (right - left) * at / last for at in range(last + 1)]
+    scales = [axis_scale(axis) for axis in axes]
     for scale in scales:
         scale.pixels = (plot.bottom - 8, 44.0)
-    ranked = sorted(rows, key=lambda row: row[1], reverse=direction != "min")
+
+    def draw(some: Sequence[Sequence[Any]], kind: str) -> None:
+        points = (
+            [scale(_number_on(axis, value)) for scale, axis, value in zip(scales, axes, row, strict=True)]
+            for row in some
+        )
+        plot.path("".join(line_of(list(zip(places, pixels, strict=True))) for pixels in points), f"thread {kind}")
+
+    ranked = sorted(rows, key=lambda row: row[-1], reverse=direction != "min")
     best = ranked[:BEST_LINES] if direction else []
     others = ranked[len(best) :]
     for step in range(3):  # the worst first: the better lie above them
-        third = others[len(others) * (2 - step) // 3 : len(others) * (3 - step) // 3]
-        plot.path("".join(_through(row, axes, scales, places) for row in third), f"thread p{step}")
-    plot.path("".join(_through(row, axes, scales, places) for row in best), "thread best")
+        draw(others[len(others) * (2 - step) // 3 : len(others) * (3 - step) // 3], f"p{step}")
+    draw(best, "best")
     plot.path("".join(f"M{place:.1f} 44V{plot.bottom:.0f}" for place in places), "axis")
-    room = (right - left) / len(axes)
-    for at, (place, scale) in enumerate(zip(places, scales, strict=True)):
-        side = "start" if at == 0 else "end" if at == len(axes) else "mid"
-        edge = {"start": 2.0, "end": width - 2.0, "mid": place}[side]
-        plot.text(edge, 15 if at % 2 and room < 110 else 30, clipped((axes[at]["name"] if at < len(axes) else metric),
-                  min(room * (2 if room < 110 else 1), width / 2) - 6), f"title {side}")  # fmt: skip
-        if at < len(axes) and axes[at]["kind"] == "text":
-            for index, name in enumerate(axes[at]["values"]):
-                plot.text(place + 4, scale(index) + 4, clipped(name, room - 10), "tick halo")
+    for at, (axis, place, scale) in enumerate(zip(axes, places, scales, strict=True)):
+        x, side = (2.0, "start") if at == 0 else (width - 2.0, "end") if at == last else (place, "mid")
+        name = clipped(axis["name"], min(room * (2 if room < 110 else 1), width / 2) - 6)
+        plot.text(x, 15 if at % 2 and room < 110 else 30, name, f"title {side}")
+        if axis["kind"] == "text":
+            for index, value in enumerate(axis["values"]):
+                plot.text(place + 4, scale(index) + 4, clipped(value, room - 10), "tick halo")
         else:
-            ends = (axes[at].get("values") or axes[at]["edges"]) if at < len(axes) else [min(values), max(values)]
+            ends = axis.get("values") or axis["edges"]
+            beside, kind = (place - 4, "tick halo end") if at == last else (place + 4, "tick halo")
             for value in (ends[0], ends[-1]):
-                inner = -4 if at == len(axes) else 4
-                text = number(value, 3)
-                plot.text(place + inner, scale(value) + 4, text, f"tick halo{' end' if inner < 0 else ''}")
+                plot.text(beside, scale(value) + 4, number(value, 3), kind)
     return plot.svg()
 
 
-def _through(row: Row, axes: Sequence[Axis], scales: Sequence[Scale], places: Sequence[float]) -> str:
-    pixels = []
-    for value, axis, scale, place in zip(row[0], axes, scales, places, strict=False):
-        at = value
-        if axis["kind"] == "text":
-            at = axis["values"].index(value) if value in axis["values"] else len(axis["values"]) - 1
-        pixels.append((place, scale(at)))
-    return line_of([*pixels, (places[-1], scales[-1](row[1]))])
+def _number_on(axis: Axis, value: Any) -> float:
+    """Return the value of a number, the place of a text on its axis."""
+    if axis["kind"] != "text":
+        return float(value)
+    return float(axis["values"].index(value) if value in axis["values"] else len(axis["values"]) - 1)

@@ -10,11 +10,7 @@ from hpc_agent.view.report.numbers import count, fence, number
 from hpc_agent.view.report.plot import Plot, Scale
 
 
-def history(
-    told: Campaign,
-    metric: str,
-    width: int,
-) -> Markup:
+def history(told: Campaign, metric: str, width: int) -> Markup:
     """Draw each trial's value, the best so far as a line, failed trials at the foot, and the target."""
     trials, steps, target = told.trials or told.early, told.best, told.target
     best = f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "none may be the best"
@@ -49,7 +45,6 @@ def pareto(trials: Sequence[tuple[float, float]], front: Sequence[tuple[float, f
     y = Scale.padded(min(b for _, b in trials), max(b for _, b in trials))
     plot.frame(x, y, names[0], names[1])
     plot.dots([(x(a), y(b)) for a, b in trials], "ring")
-    plot.line([(x(a), y(b)) for a, b in sorted(front)], "line s1")
-    plot.dots([(x(a), y(b)) for a, b in front], "s1")
+    plot.line([(x(a), y(b)) for a, b in sorted(front)], "s1")
     plot.text(plot.right, 13, "Pareto front", "label t1 end")
     return plot.svg()

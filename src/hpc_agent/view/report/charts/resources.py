@@ -4,71 +4,71 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from hpc_agent.view.report.charts.distribution import bars_of, mark
+from hpc_agent.view.report.charts.distribution import bars
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import core_time, duration, number, percent
+from hpc_agent.view.report.numbers import core_time, duration, mebibytes, number, percent
 from hpc_agent.view.report.plot import CHARACTER, WIDTH, Plot, Scale
 
-WAVES_SHOWN = 10
-TIMES = (0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000)  # ticks of logarithmic axes, s
-SIZES = (0.1, 1, 10, 100, 1024, 10240, 102400, 1048576)  # MiB
+WAVES_SHOWN, WAVE_HEIGHT = 10, 17
 
 
-def asked_against_used(
-    found: dict[str, Any],
-    asked: float | None,
-    what: str,
-    unit: tuple[float, str],
-    say: Callable[[float], str],
-    noun: str,
-) -> Markup:
-    """Draw the histogram of what elements used, with the limit. ``unit``: size and name of the axis's unit."""
-    size, name = unit
-    times = what == "walltime"
+class Measure(NamedTuple):
+    """What elements used: the fields of the survey with its histogram and its limit, and how to write it."""
+
+    title: str
+    field: str
+    limit: str
+    say: Callable[[float], str]
+    units: Sequence[tuple[float, float, str]]  # the largest value from which on it is the axis's unit, size, name
+    ticks: Sequence[float]  # of logarithmic axes
+    note: str = ""
+
+
+MEASURES = (
+    Measure("Walltime", "seconds", "walltime_sec", duration, ((10800, 3600, "h"), (180, 60, "min"), (0, 1, "s")),
+            (0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000)),
+    Measure("Memory", "memory_mb", "mem_mb", mebibytes, ((4096, 1024, "GiB"), (0, 1, "MiB")),
+            (0.1, 1, 10, 100, 1024, 10240, 102400, 1048576), " Of the largest process."),
+)  # fmt: skip
+
+
+def asked_against_used(found: dict[str, Any], asked: float | None, measure: Measure, noun: str) -> Markup:
+    """Draw the histogram of what elements used, with the limit."""
+    what, say = measure.title.lower(), measure.say
     label = f"{what} used: median {say(found['median'])}, 95 % below {say(found['q95'])}"
-    label += f", asked {say(asked)}" if asked else ""
-    plot = Plot(label, height=230)
-    plot.top = 44.0
     low, high, kind = found["min"], max(found["max"], asked or 0.0), found["scale"]
-    x = Scale.padded(low / size, high / size, kind) if kind == "log" else Scale(0.0, high / size * 1.04)
-    y = Scale(0, max(found["counts"]), "count")
-    if kind == "log":  # each tick has the unit that fits it
-        x.ticks = [tick / size for tick in (TIMES if times else SIZES) if x.low <= tick / size <= x.high]
-        x.labels = [say(tick * size) for tick in x.ticks]
-    plot.frame(x, y, what if kind == "log" else f"{what}, {name}", noun)
-    shown = {**found, "min": found["min"] / size, "max": found["max"] / size}
-    plot.path(bars_of(shown, x, y, plot.bottom), "bars")
-    mark(plot, x(found["median"] / size), f"median {say(found['median'])}", "median")
+    size, unit = next((size, unit) for least, size, unit in measure.units if high >= least)
+    marks = [(found["median"] / size, f"median {say(found['median'])}", "median")]
     if asked:
-        mark(plot, x(asked / size), f"asked {say(asked)}", "asked", 13.0)
-    return plot.svg()
-
-
-def unit_of_time(seconds: float) -> tuple[float, str]:
-    return next(((size, unit) for size, unit in ((3600.0, "h"), (60.0, "min")) if seconds >= 3 * size), (1.0, "s"))
+        label += f", asked {say(asked)}"
+        marks.append((asked / size, f"asked {say(asked)}", "asked"))
+    x, title = Scale(0.0, high / size * 1.04), f"{what}, {unit}"
+    if kind == "log":  # each tick has the unit that fits it
+        x, title = Scale.padded(low / size, high / size, kind), what
+        x.ticks = [tick / size for tick in measure.ticks if x.low <= tick / size <= x.high]
+        x.labels = [say(tick * size) for tick in x.ticks]
+    return bars(label, {**found, "min": low / size, "max": found["max"] / size}, x, (title, noun), marks)
 
 
 def core_hours(hours: dict[str, float]) -> Markup:
     """Draw the core-hours as one bar: computing, idle, and lost in failed attempts."""
     total = sum(hours.values())
-    parts = [("computing", "s0"), ("idle", "s1"), ("failed", "fail")]
-    words = {"computing": "computing", "idle": "idle cores", "failed": "failed attempts"}
-    label = "Cores: " + ", ".join(f"{words[name]} {core_time(hours[name], total)}" for name, _ in parts)
-    plot = Plot(label, WIDTH, 104)
+    parts = [("computing", hours["computing"], "s0"), ("idle cores", hours["idle"], "s1"),
+             ("failed attempts", hours["failed"], "fail")]  # fmt: skip
+    plot = Plot("Cores: " + ", ".join(f"{name} {core_time(part, total)}" for name, part, _ in parts), WIDTH, 104)
     left, right = 6.0, plot.width - 6.0
     at = left
-    for name, kind in parts:
-        wide = (right - left) * hours[name] / total
+    for row, (name, part, kind) in enumerate(parts):
+        wide, y = (right - left) * part / total, 56 + 19 * row
         if wide > 0:
             plot.path(f"M{at:.1f} 10h{max(0.8, wide - 1):.1f}v24h{-max(0.8, wide - 1):.1f}z", f"fill {kind}")
         at += wide
-    for row, (name, kind) in enumerate(parts):
-        plot.path(f"M{left} {46 + 19 * row}h11v11h-11z", f"fill {kind}")
-        plot.text(left + 18, 56 + 19 * row, words[name], "label")
-        plot.text(plot.width * 0.66, 56 + 19 * row, core_time(hours[name], total), "label end")
-        plot.text(right, 56 + 19 * row, percent(hours[name] / total), "label end")
+        plot.path(f"M{left} {y - 10}h11v11h-11z", f"fill {kind}")
+        plot.text(left + 18, y, name, "label")
+        plot.text(plot.width * 0.66, y, core_time(part, total), "label end")
+        plot.text(right, y, percent(part / total), "label end")
     return plot.svg()
 
 
@@ -77,15 +77,11 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     step, running = found["step"], found["running"]
     end = step * len(running)
     rows = [wave for wave in waves if wave.get("first") is not None][:WAVES_SHOWN]
-    gap = 17
-    plot = Plot(
-        f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once", width, 230 + gap * len(rows)
-    )
-    plot.bottom = 180.0
+    label = f"Running tasks over {duration(end)}, at most {number(max(running), 3)} at once"
+    plot = Plot(label, width, 220)
     x, y = Scale(0, end, "time"), Scale(0, math.ceil(max(*running, 1)), "count")
-    height, plot.height = plot.height, 220
     plot.frame(x, y, "time since the first start", "tasks that run at once")
-    plot.height = height
+    plot.height = 230 + WAVE_HEIGHT * len(rows)
     data = f"M{x(0):.1f} {plot.bottom:.0f}"
     for at, value in enumerate(running):
         data += f"V{y(value):.1f}H{x(step * (at + 1)):.1f}"
@@ -95,7 +91,7 @@ def time_line(found: dict[str, Any], waves: Sequence[dict[str, Any]], width: int
     if failed:
         plot.text(plot.right, 13, "red ticks: a task failed", "label tfail end")
     for at, wave in enumerate(rows):
-        top = 238.0 + gap * at
+        top = 238.0 + WAVE_HEIGHT * at
         began, ended = (wave[name] - found["start"] for name in ("first", "last"))
         left, right = x(max(0.0, began)), max(x(ended), x(max(0.0, began)) + 1.5)
         plot.path(f"M{left:.1f} {top - 11:.0f}H{right:.1f}v14H{left:.1f}z", "wave")
