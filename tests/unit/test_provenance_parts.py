@@ -305,35 +305,35 @@ class TestRows:
         rows = {task: ["complete", values, {"x": int(task)}] for task, values in metrics.items()}
         for by_number in (True, False):
             found = compare_rows(rows, rows, by_number, 0.0, 0.0)
-            assert (found.compared, found.equal, found.difference_count) == (len(rows), len(rows), 0)
+            assert (found.rows_compared, found.rows_equal, found.difference_count) == (len(rows), len(rows), 0)
 
     @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 1), st.floats(0, 1e3))
     def test_tolerances_are_those_of_numpy(self, before, now, rtol, atol):
         rows = [{"0": ["complete", {"y": value}, {}]} for value in (before, now)]
         found = compare_rows(*rows, True, rtol, atol)
-        assert (found.different == 0) == (abs(now - before) <= atol + rtol * abs(before))
-        assert (found.equal == 1) == (before == now)
+        assert (found.rows_different == 0) == (abs(now - before) <= atol + rtol * abs(before))
+        assert (found.rows_equal == 1) == (before == now)
 
     def test_nan_equals_nan_and_no_number(self):
         def rows(value: object) -> dict:
             return {"0": ["complete", {"y": value}, {}]}
 
-        assert compare_rows(rows("nan"), rows("nan"), True, 0, 0).equal == 1
+        assert compare_rows(rows("nan"), rows("nan"), True, 0, 0).rows_equal == 1
         for other in (1.0, "inf", "-inf"):
-            assert compare_rows(rows("nan"), rows(other), True, 9e9, 9e9).different == 1
-        assert compare_rows(rows([1, 2]), rows([1]), True, 9, 9).different == 1
-        assert compare_rows(rows(1), {"0": ["complete", {}, {}]}, True, 9, 9).different == 1
+            assert compare_rows(rows("nan"), rows(other), True, 9e9, 9e9).rows_different == 1
+        assert compare_rows(rows([1, 2]), rows([1]), True, 9, 9).rows_different == 1
+        assert compare_rows(rows(1), {"0": ["complete", {}, {}]}, True, 9, 9).rows_different == 1
 
     def test_failed_and_missing_rows(self):
         good, bad = ["complete", {"y": 1}, {}], ["failed", None, {}]
         found = compare_rows({"0": good, "1": bad, "2": good}, {"0": bad, "1": bad, "3": good}, True, 0, 0)
-        assert (found.compared, found.in_one, found.failed_in_both) == (0, 3, 1)
+        assert (found.rows_compared, found.rows_in_one, found.failed_in_both) == (0, 3, 1)
         assert found.differences[0] == {"what": "task 0", "task": 0, "before": "complete", "now": "failed"}
 
     def test_rows_of_other_numbers_are_matched_by_their_parameters(self):
         first = {str(n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
         second = {str(9 - n): ["complete", {"y": n}, {"x": n}] for n in range(4)}
-        assert compare_rows(first, second, False, 0, 0).equal == 4
+        assert compare_rows(first, second, False, 0, 0).rows_equal == 4
         assert compare_rows(first, second, True, 0, 0).difference_count == 8
 
     def test_each_number_is_told_with_its_run(self):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.ops.memory import index
-from hpc_agent.ops.memory.index import cache_folder, find_interviews, is_on_network
+from hpc_agent.ops.memory.index import cache_folder, find_interviews
 from hpc_agent.ops.memory.interviews import Facts, Values, read_facts
 from hpc_agent.ops.memory.recall import RecallRequest, recall
 from hpc_agent.ops.memory.rollup import generator_rollup, quantiles
@@ -265,7 +265,7 @@ def test_a_young_file_is_read_again(tmp_path, world, monkeypatch):
     write(tmp_path / "root" / "a", goal="one")
     ask(world, tmp_path / "root")
     cache = cache_folder(world.env, world.home)
-    known, _ = index._load(next(cache.iterdir()), with_words=False)
+    known = msgspec.msgpack.decode(next(cache.iterdir()).read_bytes(), type=dict[str, index.Folder])
     assert [(folder.stamp, folder.seen) for folder in known.values() if folder.facts] == [("", "")]
 
 
@@ -273,9 +273,15 @@ def test_an_unchanged_interview_is_not_read_again(tmp_path, world, monkeypatch):
     root = tmp_path / "root"
     write(root / "a")
     first = ask(world, root, words="horizon")
-    monkeypatch.setattr(index, "read_facts", lambda _: pytest.fail("it was read again"))
+    monkeypatch.setattr(index, "read_facts", lambda *_: pytest.fail("it was read again"))
     monkeypatch.setattr(index, "_listing", lambda _: pytest.fail("a folder was listed again"))
     assert ask(world, root, words="horizon") == first
+
+
+def rewrite(path: Path, **fields: object) -> None:
+    """Change fields of every folder in an index."""
+    known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, index.Folder])
+    path.write_bytes(msgspec.msgpack.encode({name: folder._replace(**fields) for name, folder in known.items()}))
 
 
 @pytest.mark.parametrize(
@@ -285,14 +291,12 @@ def test_an_unchanged_interview_is_not_read_again(tmp_path, world, monkeypatch):
         lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
         lambda path: path.write_bytes(path.read_bytes()[:4096] + os.urandom(path.stat().st_size - 4096)),
         lambda path: path.write_bytes(b""),
-        lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE theirs (x)").connection.commit()),
-        lambda path: (
-            path.unlink(),
-            sqlite3.connect(path).execute("CREATE TABLE folders (path, x)").connection.commit(),
-        ),
+        lambda path: path.write_bytes(msgspec.msgpack.encode(["theirs"])),
+        lambda path: path.write_bytes(msgspec.msgpack.encode({"/": ["stamp", ["name"], 5]})),
         lambda path: (path.unlink(), path.mkdir()),
-        lambda path: sqlite3.connect(path).execute("UPDATE folders SET facts = '{', names = '['").connection.commit(),
-        lambda path: sqlite3.connect(path).execute("UPDATE folders SET facts = x'00'").connection.commit(),
+        lambda path: rewrite(path, facts=b"{"),
+        lambda path: rewrite(path, facts=b"\0"),
+        lambda path: rewrite(path, facts=b"null"),
     ],
 )
 def test_a_torn_or_foreign_index_is_built_anew(tmp_path, world, damage):
@@ -311,13 +315,23 @@ def test_an_index_that_cannot_be_written_is_no_error(tmp_path, world):
     write(root / "a")
     assert names(ask(world, root)) == ["a"]
     [path] = cache_folder(world.env, world.home).iterdir()
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    try:
-        found, problems = find_interviews(root, None, False)
-        assert (len(found), problems) == (1, [])
-    finally:
-        holder.close()
+    path.unlink()
+    path.mkdir()  # os.replace cannot take its place
+    write(root / "b")
+    for cache in (path.parent, tmp_path / "nowhere", None):
+        found, problems = find_interviews(root, cache)
+        assert (len(found), problems) == (2, [])
+    assert [one.name for one in path.parent.iterdir()] == [path.name], "no temporary file stays"
+
+
+def test_one_name_that_is_no_utf8_does_not_keep_the_others_out_of_the_index(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "deep" / "a", axes={"seed": [2**80, 1]})
+    os.mkdir(os.fsencode(root) + b"/\xff")
+    first = ask(world, root)
+    [path] = cache_folder(world.env, world.home).iterdir()
+    assert msgspec.msgpack.decode(path.read_bytes()).keys() == {f"{root}/deep", f"{root}/deep/a"}
+    assert ask(world, root) == first
 
 
 def test_two_processes_at_once(tmp_path, world):
@@ -522,32 +536,19 @@ def test_any_document_is_read_or_refused_with_a_reason(document, params, axes):
         },
     ):
         try:
-            facts, words = read_facts(json.dumps({**document, **more}).encode())
+            facts = read_facts("/repo", json.dumps({**document, **more}).encode())
         except ValueError:
             continue
         assert isinstance(facts, Facts)
-        assert words == words.lower()
+        assert facts.words == facts.words.lower()
         generator_rollup([facts])
 
 
-def test_the_index_lies_on_a_local_disk(tmp_path):
-    mounts = (
-        "22 1 8:1 / / rw - ext4 /dev/sda rw\n30 22 0:50 / /home rw,relatime shared:9 - nfs4 server:/home rw\n"
-        "31 30 0:51 / /home/me/local\\040disk rw - xfs /dev/sdb rw\n32 22 0:52 / /mnt/x rw - fuse.sshfs a:/b rw\nbroken line\n"
-    )
-    told = {
-        path: is_on_network(Path(path), mounts)
-        for path in ("/tmp", "/home/me", "/home/me/local disk/c", "/mnt/x", "/homes")
-    }
-    assert told == {"/tmp": False, "/home/me": True, "/home/me/local disk/c": False, "/mnt/x": True, "/homes": False}
-    assert not is_on_network(tmp_path, "")
-
-
-def test_a_cache_folder_of_another_is_not_used(tmp_path, monkeypatch):
+def test_a_cache_folder_of_another_is_not_used(tmp_path):
     home = tmp_path / "home"
-    env = {"XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(tmp_path)}
+    env = {"XDG_CACHE_HOME": str(home / "cache")}
     assert cache_folder(env, home) == home / "cache" / "hpc-agent"
     (home / "cache" / "hpc-agent").chmod(0o777)  # others could put an index there
-    assert cache_folder(env, home) == tmp_path / f"hpc-agent-{os.getuid()}"
-    monkeypatch.setattr(index, "is_on_network", lambda *_: True)
     assert cache_folder(env, home) is None
+    (home / ".cache").write_text("no folder")
+    assert cache_folder({}, home) is None

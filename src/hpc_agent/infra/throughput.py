@@ -204,30 +204,31 @@ def _strategy(
     workload: WorkloadSpec, constraints: ClusterConstraints, elements: int, n_arrays: int, n_waves: int
 ) -> str:
     limit, room = workload.max_running, workload.room(elements)
-    head = f"{_count(workload.total_tasks, 'task')} in {_count(n_arrays, 'array')}"
+    head = f"{counted(workload.total_tasks, 'task')} in {counted(n_arrays, 'array')}"
     if workload.pack > 1:
-        head += f", {workload.pack:,} tasks to an element ({_count(elements, 'element')})"
+        head += f", {workload.pack:,} tasks to an element ({counted(elements, 'element')})"
     parts = [head]
     if n_arrays > 1:
         parts.append(f"an array may have {constraints.max_array_size:,} elements, so the tasks are spread evenly")
     if n_waves > 1:
         cause = f"{constraints.max_concurrent_jobs:,} arrays may be queued at once"
         if limit and limit < constraints.max_concurrent_jobs:
-            cause = f"no more than {_count(limit, 'element')} may run at once"
+            cause = f"no more than {counted(limit, 'element')} may run at once"
         parts.append(
             f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
         )
     else:
         parts.append("one wave" if room < elements else "one wave, nothing waits")
     if room < elements:
-        parts.append(f"{_count(room, 'element')} of {_count(workload.cpus, 'core')} can run at once: "
-                     f"there {'is' if workload.cores == 1 else 'are'} {_count(workload.cores or 1, 'core')}")  # fmt: skip
+        parts.append(f"{counted(room, 'element')} of {counted(workload.cpus, 'core')} can run at once: "
+                     f"there {'is' if workload.cores == 1 else 'are'} {counted(workload.cores or 1, 'core')}")  # fmt: skip
     if limit:
-        parts.append(f"the scheduler's throttle allows {_count(limit, 'element')} to run at once")
+        parts.append(f"the scheduler's throttle allows {counted(limit, 'element')} to run at once")
     return "; ".join(parts) + "."
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return ``1 task``, ``1,200 tasks``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

@@ -4,10 +4,12 @@ The first element that gets there looks; a look that fails leaves its reasons in
 Values of environment variables are not recorded.
 """
 
+import itertools
 import json
 import os
 import re
 import shlex
+import shutil
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
@@ -83,16 +85,15 @@ def _look(element: Element) -> Dict[str, Any]:
     if document["cpu_model"] is None:
         problems.append("the CPU model is not known: /proc/cpuinfo does not name it")
     try:
-        source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + _source()
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.py"), encoding="utf-8") as handle:
+            source = "import sys; sys.path[:] = [p for p in sys.path if p]\n" + handle.read()
         found = json.loads(_output(words + ["-c", source], env, element.run.work).strip().rpartition("\n")[2])
         document["packages"] = found.pop("packages")
-        document["python"] = dict(
-            found, seen="in the command" if seen else "first python on PATH; the command names none"
-        )
-        if found["package_count"] > len(document["packages"]):
-            problems.append(
-                "%d packages: the first %d are listed" % (found["package_count"], len(document["packages"]))
-            )
+        where = "in the command" if seen else "first python on PATH; the command names none"
+        document["python"] = dict(found, seen=where)
+        total, listed = found["package_count"], len(document["packages"])
+        if total > listed:
+            problems.append("%d packages: the first %d are listed" % (total, listed))
     except (NodeError, OSError, ValueError, KeyError) as error:
         problems.append("the interpreter is not known: %s" % error)
     return dict(document, problems=problems)
@@ -101,16 +102,16 @@ def _look(element: Element) -> Dict[str, Any]:
 def interpreter_words(command: str, env: Dict[str, str], work: str) -> Tuple[List[str], bool]:
     """Return the words that start the tasks' interpreter, and True if the command names it."""
     for segment in _segments(command, env):
-        while segment and _ASSIGNMENT.match(segment[0]):
-            segment = segment[1:]
-        segment = _shebang(segment[0], work) or segment if segment else segment
+        segment = list(itertools.dropwhile(_ASSIGNMENT.match, segment))
+        segment = segment and (_shebang(segment[0], work) or segment)
         for index, word in enumerate(segment):
             if _PYTHON.match(os.path.basename(word)):
                 wrapped = os.path.basename(segment[0]) in _WRAPPERS
                 return (segment[: index + 1] if wrapped else [word]), True
         if len(segment) > 1 and segment[0] == "uv" and segment[1] == "run":
             return ["uv", "run", "python"], True
-    return ["python3" if _on_path("python3", env) or not _on_path("python", env) else "python"], False
+    found = (name for name in ("python3", "python") if shutil.which(name, path=env.get("PATH", "")))
+    return [next(found, "python3")], False
 
 
 def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
@@ -130,18 +131,11 @@ def _segments(command: str, env: Dict[str, str]) -> List[List[str]]:
 
 def _shebang(program: str, work: str) -> Optional[List[str]]:
     """Return the words of the first line of a script that Python runs."""
-    try:
-        with open(os.path.join(work, program), "rb") as handle:
-            line = handle.readline(200)
-    except (OSError, ValueError):
-        return None
+    line = b""
+    with suppress(OSError, ValueError), open(os.path.join(work, program), "rb") as handle:
+        line = handle.readline(200)
     words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
     return [word for word in words if os.path.basename(word) != "env" and not word.startswith("-")] or None
-
-
-def _on_path(program: str, env: Dict[str, str]) -> bool:
-    folders = env.get("PATH", "").split(os.pathsep)
-    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders if folder)
 
 
 def _gpus(element: Element, env: Dict[str, str], problems: List[str]) -> Optional[List[str]]:
@@ -173,8 +167,3 @@ def _field(path: str, name: str, separator: str) -> Optional[str]:
             if key.strip() == name and value.strip():
                 return value.strip().strip('"')
     return None
-
-
-def _source() -> str:
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.py"), encoding="utf-8") as handle:
-        return handle.read()

@@ -1,6 +1,8 @@
 """Return what a run left on the cluster about itself, and the results of its tasks. Reads only; asks no scheduler."""
 
+import glob
 import os
+from collections import Counter
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List
 
@@ -13,8 +15,6 @@ TEXT_LIMIT = 1 << 20
 GROUPS_AT_MOST = 200
 HOSTS_SHOWN = 20
 VALUES_AT_MOST = 200000  # of one answer: at 20 bytes each some 4 MB
-_ARRAY = ("array", "name", "tasks", "elements", "pack", "wave", "generation", "at", "submitted_at", "job_id", "held",
-          "resubmit", "classes", "segment", "state", "message", "resources")  # fmt: skip
 
 
 def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -24,11 +24,10 @@ def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
-    arrays = [{key: value for key, value in array.to_json().items() if key in _ARRAY} for array in arrays_of(folder)]
     answer = {
         "run": run,
         "environment": _document(folder.environment),
-        "arrays": arrays,
+        "arrays": [array.to_json() for array in arrays_of(folder)],
         "tasks": _tasks(folder, int(run["task_count"])),
         "waves": _combined(folder),
     }
@@ -78,35 +77,31 @@ def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
     """Return counts and times of the tasks, and their failed attempts, grouped by cause and generation."""
     states = {"complete": 0, "failed": 0}
     times: List[float] = []
-    hosts: Dict[str, int] = {}
+    hosts: "Counter[str]" = Counter()
     groups: Dict[str, Dict[str, Any]] = {}
     seconds = 0.0
     for record in (one for shard in _shards(folder) for one in _records(folder, shard)):
         states[record.state] = states.get(record.state, 0) + 1
         times += [at for at in (record.started_at, record.ended_at) if at]
-        hosts[record.host] = hosts.get(record.host, 0) + 1
+        hosts[record.host] += 1
         seconds += record.seconds or 0.0
-        last = {"cause": record.cause, "generation": record.generation, "ended_at": record.ended_at}
-        last["message"] = record.message
-        attempts = record.history + ([last] if record.state != COMPLETE else [])
-        for attempt in attempts:
+        last = {name: getattr(record, name) for name in ("cause", "generation", "ended_at", "message")}
+        for attempt in record.history + ([last] if record.state != COMPLETE else []):
             _add_failure(groups, record.task, attempt)
             times += [attempt["ended_at"] - (attempt.get("seconds") or 0.0)] if attempt.get("ended_at") else []
-    most = sorted(hosts.items(), key=lambda item: -item[1])
     return {
         "total": total,
         "states": states,
         "seconds": round(seconds, 3),
         "first": min(times) if times else None,
         "last": max(times) if times else None,
-        "hosts": dict(most[:HOSTS_SHOWN]),
+        "hosts": dict(hosts.most_common(HOSTS_SHOWN)),
         "host_count": len(hosts),
         "failures": sorted(groups.values(), key=lambda group: group["first"] or 0.0)[:GROUPS_AT_MOST],
     }
 
 
 def _add_failure(groups: Dict[str, Dict[str, Any]], task: int, attempt: Dict[str, Any]) -> None:
-    """Count a failed attempt in its group."""
     at, cause = attempt.get("ended_at"), attempt.get("cause") or "failed"
     key = "%s %s" % (cause, attempt.get("generation"))
     new = {"cause": cause, "generation": attempt.get("generation"), "count": 0, "first": at, "last": at, "task": task}
@@ -120,28 +115,19 @@ def _add_failure(groups: Dict[str, Dict[str, Any]], task: int, attempt: Dict[str
 
 def _combined(folder: RunFolder) -> Dict[str, float]:
     """Return when each wave was last combined."""
-    found = {}
-    with suppress(FileNotFoundError):
-        for name in os.listdir(folder.combiner):
-            if name.startswith("wave_") and name.endswith(".json"):
-                found[name[5:-5]] = os.stat(os.path.join(folder.combiner, name)).st_mtime
-    return found
+    paths = glob.glob(os.path.join(glob.escape(folder.combiner), "wave_*.json"))
+    return {os.path.basename(path)[5:-5]: os.stat(path).st_mtime for path in paths}
 
 
 def _document(path: str) -> Any:
     """Return a JSON document; None where it is missing or torn."""
-    try:
+    with suppress(OSError, ValueError):
         return read_json(path)
-    except (OSError, ValueError):
-        return None
+    return None
 
 
 def _text(path: str) -> Any:
     """Return the text of a file; None for one that is larger than 1 MiB or unreadable."""
-    try:
-        if os.stat(path).st_size > TEXT_LIMIT:
-            return None
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except (OSError, ValueError):
-        return None
+    with suppress(OSError, ValueError), open(path, encoding="utf-8") as handle:
+        return handle.read() if os.stat(path).st_size <= TEXT_LIMIT else None
+    return None

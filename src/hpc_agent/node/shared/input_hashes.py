@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
-from .files import make_folder, read_json, write_json
+from .files import make_folder, read_json, sha256_of, write_json
 
 # A larger file is hashed by its size and by samples, so that a submission does not read terabytes.
 WHOLE_BYTES = 64 << 20
@@ -93,13 +93,10 @@ def hash_input(where: Place, known: Dict[str, List[Any]], used: Dict[str, List[A
 
 def hash_file(path: str, size: int) -> str:
     """Return the SHA-256 of a file; of a large one that of its size and of 64 samples of 1 MiB, from start to end."""
-    digest = hashlib.sha256()
+    if size <= WHOLE_BYTES:
+        return sha256_of(path, size)
+    digest = hashlib.sha256(b"%d samples of %d bytes\n" % (SAMPLES, size))
     with open(path, "rb") as handle:
-        if size <= WHOLE_BYTES:
-            for chunk in iter(lambda: handle.read(1 << 20), b""):
-                digest.update(chunk)
-            return digest.hexdigest()
-        digest.update(b"%d samples of %d bytes\n" % (SAMPLES, size))
         for number in range(SAMPLES):
             handle.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
             digest.update(handle.read(SAMPLE_BYTES))

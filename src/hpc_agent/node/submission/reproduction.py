@@ -21,11 +21,8 @@ def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
     """
     root = run_folder.check_root(request["root"])
     run = read_json(run_folder.existing_run(root, request["of"]).document)
-    taken = {}
-    for name in os.listdir(os.path.join(root, "runs")):
-        if name.startswith(request["base"] + "-r"):
-            document = read_json(run_folder.run_folder(root, name).document, {})
-            taken[name] = document.get("reproduces")
+    names = [name for name in os.listdir(os.path.join(root, "runs")) if name.startswith(request["base"] + "-r")]
+    taken = {name: read_json(run_folder.run_folder(root, name).document, {}).get("reproduces") for name in names}
     snapshot = os.path.isdir(os.path.join(root, "snapshots", run["snapshot"]))
     inputs, changed = inputs_now(root, run)
     return {"run": run, "snapshot": snapshot, "inputs": inputs, "changed_inputs": changed, "taken": taken}

@@ -19,7 +19,7 @@ from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials
 from hpc_agent.ops.run.run_status import journal_status
 from hpc_agent.ops.run.submission import advance
-from hpc_agent.ops.submit.submit import submit_run
+from hpc_agent.ops.submit.submit import submit
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
@@ -84,7 +84,7 @@ class CampaignRuns:
         """Submit trials as one run, exactly once: one SSH command where the code is on the cluster already."""
         rule = msgspec.to_builtins(self.manifest.early_stop)
         trials = Trials(step.iteration, step.trials, rule, campaign_command(self.repo, self.manifest.campaign_id))
-        sent = submit_run(self.request(step.tasks, step.iteration), self.world, trials)
+        sent = submit(self.request(step.tasks, step.iteration), self.world, trials)
         jobs = int(sent.plan.get("arrays") or 1)
         return Submitted(iteration=step.iteration, run_id=sent.run_id, trials=step.trials, jobs=jobs)
 

@@ -16,7 +16,7 @@ from hpc_agent.ops.flows.campaign_steps import Driver
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.known_run import RunScoped, known_run
 from hpc_agent.ops.run.run_status import ask_status
-from hpc_agent.ops.submit.submit import submit_run
+from hpc_agent.ops.submit.submit import submit
 from hpc_agent.state.journal import TERMINAL
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
@@ -75,7 +75,7 @@ class OwnCampaign(Driver):
             mine = record.campaign_id == self.manifest.campaign_id and record.cmd_sha == cmd_sha
             if mine and record.status in TERMINAL:
                 return record.run_id
-        sent = submit_run(request, self.world)
+        sent = submit(request, self.world)
         self.submitted.append(sent.run_id)
         self.asked += sent.total_tasks
         return ""

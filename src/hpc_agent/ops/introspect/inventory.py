@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "HPC_RSYNC_TIMEOUT_SEC": "limit of one push [1800]",
     "HPC_SSH_BINARY": "the ssh program [ssh]",
     "HPC_SSH_TIMEOUT_SEC": "limit of one remote command [120]",
-    "XDG_CACHE_HOME": "where recall keeps its index, on a local disk [~/.cache]",
+    "XDG_CACHE_HOME": "where recall keeps its index [~/.cache]",
     "SSH_AUTH_SOCK": "your ssh agent; must reach this process when keys live in an agent",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -104,19 +105,9 @@ def _of_campaign(
     if direction != own[name]:
         notes.append(f"{manifest.campaign_id} {own[name]}s {name}: its points and the command follow --direction")
         manifest = _turned(manifest, name, direction)
-    starts = [
-        Start(
-            value=trial.values[name],
-            metric=name,
-            direction=direction,
-            params=trial.params,
-            task_kind=facts.interview.task_kind,
-            campaign_dir=facts.interview.campaign_dir,
-            campaign_id=manifest.campaign_id,
-            run_id=trial.run_id or None,
-        )
-        for trial in history.ranked(manifest, name)[:MOST_POINTS]
-    ]
+    said = {"metric": name, "direction": direction, "campaign_id": manifest.campaign_id, **facts.place()}
+    best = history.ranked(manifest, name)[:MOST_POINTS]
+    starts = [Start(value=one.values[name], params=one.params, run_id=one.run_id or None, **said) for one in best]
     yield Source(starts, repo, manifest)
 
 
@@ -140,9 +131,9 @@ def _command(start: Start, source: Source, world: World) -> str:
     assert manifest is not None
     here = RepoLayout(world.cwd.resolve())
     repo = here if here.hpc.is_dir() else source.repo
-    name, number = manifest.campaign_id, 2
-    while campaign_folder(repo, new := f"{name[:LONGEST_NAME]}-{number}").exists():
-        number += 1
+    name = manifest.campaign_id
+    names = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
+    new = next(each for each in names if not campaign_folder(repo, each).exists())
     words = ["hpc-agent", "campaign-init", "--campaign-id", new]
     if repo.root != here.root:
         words += ["--experiment-dir", str(repo.root)]
@@ -157,9 +148,8 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     usual = msgspec.to_builtins(Manifest(campaign_id="", space={}, metrics=[]))
     told |= {"strategy": manifest.strategy.name, "strategy_params": manifest.strategy.params}
     usual |= {"strategy": usual["strategy"]["name"], "strategy_params": {}}
-    for nested in ("budget", "stop_criteria"):
-        told |= told.pop(nested)
-        usual |= usual.pop(nested)
+    for document in (told, usual):
+        document |= document.pop("budget") | document.pop("stop_criteria")
     if [metric.name for metric in manifest.metrics] == [told["metric"]]:
         told |= {"metric": None, "direction": None}  # which --metrics says
     for name, value in told.items():

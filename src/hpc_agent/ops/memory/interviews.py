@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +20,7 @@ Scalar = bool | int | float | str
 class Interview(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A past interview; what it does not say is left out."""
 
-    campaign_dir: str = ""
+    campaign_dir: str
     goal: str = ""
     no_interview: Annotated[
         bool, doc("true: the folder has no interview.json; its campaigns and its newest run say the rest")
@@ -76,12 +75,16 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     interview: Interview
     at: float | None = None
-    generator: str | None = None
     space: dict[str, Values] = {}
+    words: str = ""  # in lower case
+
+    def place(self) -> dict[str, Any]:
+        """Return the fields of a start that tell where it comes from."""
+        return {"task_kind": self.interview.task_kind, "campaign_dir": self.interview.campaign_dir}
 
 
-def read_facts(data: bytes) -> tuple[Facts, str]:
-    """Return the facts of an interview.json, of this version or an earlier one, and its words in lower case.
+def read_facts(campaign_dir: str, data: bytes) -> Facts:
+    """Return the facts of an interview.json, of this version or an earlier one.
 
     Raises ValueError, which says what is wrong: no JSON object, no goal, a field of another type.
     """
@@ -92,9 +95,12 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
     generator = _object(document, "task_generator")
     space = _space(document)
     kind = str(generator["kind"]) if "kind" in generator else "axes" if document.get("axes") else None
+    axis, hint = _object(document, "data_axis"), _object(document, "entry_point").get("data_axis_hint")
+    hint = hint.get("kind") if isinstance(hint, dict) else hint
     at = made.get("at")
     interview = msgspec.convert(
         {
+            "campaign_dir": campaign_dir,
             "goal": document["goal"],
             "task_kind": document.get("task_kind"),
             "task_count": made.get("total_tasks", document.get("task_count")),
@@ -104,81 +110,57 @@ def read_facts(data: bytes) -> tuple[Facts, str]:
             "cmd_sha": sha[:12] if isinstance(sha := made.get("cmd_sha"), str) else sha,
             **{name: _object(document, name) for name in ("budget", "abort_if", "cluster_target")},
             "task_generator": _short_generator(kind, document, space),
-            "data_axes": list(_data_axes(document)),
+            "data_axes": [kind for kind in (axis.get("kind"), hint) if isinstance(kind, str)],
         },
         Interview,
     )
-    said = [turn.get("text") for turn in _list(document, "transcript") if isinstance(turn, dict)]
+    said = [turn.get("text") for turn in _object(document, "transcript", list) if isinstance(turn, dict)]
     words = [interview.goal, interview.task_kind, interview.operator, document.get("notes"), *space, *said]
     text = "\n".join(str(word) for word in words if word).lower()
-    facts = Facts(interview=interview, at=seconds_of(at) if at else None, generator=kind, space=space)
-    return facts, text
+    return Facts(interview=interview, at=seconds_of(at) if at else None, space=space, words=text)
 
 
-def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a field that is an object, or missing. Raises ValueError."""
+def _object(document: dict[str, Any], name: str, kind: Any = dict) -> Any:
+    """Return a field that is an object, or of another kind; an empty one where it is missing. Raises ValueError."""
     value = document.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"its {name} is not an object")
-    return value or {}
-
-
-def _list(document: dict[str, Any], name: str) -> list[Any]:
-    """Return a field that is a list, or missing. Raises ValueError."""
-    value = document.get(name)
-    if value is not None and not isinstance(value, list):
-        raise ValueError(f"its {name} is not a list")
-    return value or []
-
-
-def _data_axes(document: dict[str, Any]) -> Iterator[str]:
-    axis, hint = _object(document, "data_axis"), _object(document, "entry_point").get("data_axis_hint")
-    for kind in (axis.get("kind"), hint.get("kind") if isinstance(hint, dict) else hint):
-        if isinstance(kind, str):
-            yield kind
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"its {name} is not {'an object' if kind is dict else 'a list'}")
+    return value or kind()
 
 
 def _short_generator(kind: str | None, document: dict[str, Any], space: dict[str, Values]) -> dict[str, Any]:
     if kind is None:
         return {}
-    whole = document.get("task_generator") or {"kind": kind, "params": {"axes": document["axes"]}}
+    whole = document.get("task_generator") or {"params": {"axes": document["axes"]}}
     if len(json.dumps(whole)) <= GENERATOR_BYTES:
-        return dict(whole)
+        return {**whole, "kind": kind}
     return {"kind": kind, "parameters": list(space)[:50], "truncated": True}
 
 
 def _space(document: dict[str, Any]) -> dict[str, Values]:
     """Return the values of every parameter that the generator and the axes of an interview name."""
-    found: dict[str, Values] = {}
     params = _object(_object(document, "task_generator"), "params")
+    several = [document.get("axes"), params.get("axes"), params.get("ranges"), {"seed": params.get("seeds")}]
     if isinstance(name := params.get("param"), str):
-        _take_ends(found, name, [params.get("low"), params.get("high")])
-    for axes in (document.get("axes"), params.get("axes"), params.get("ranges"), {"seed": params.get("seeds")}):
-        for name, values in axes.items() if isinstance(axes, dict) else ():
-            _take(found, name, values)
-    for item in _list(params, "items"):
-        for name, value in item.items() if isinstance(item, dict) else ():
+        several.append({name: params})
+    told = [(name, *_axis(axis)) for axes in several if isinstance(axes, dict) for name, axis in axes.items()]
+    items = [item for item in _object(params, "items", list) if isinstance(item, dict)]
+    told += [(name, [value], False) for item in items for name, value in item.items()]
+    found: dict[str, Values] = {}
+    for name, values, more in told:
+        for value in values:
             found.setdefault(name, Values()).add(value)
+            found[name].more |= more
     return found
 
 
-def _take(found: dict[str, Values], name: str, values: Any) -> None:
-    """Take in the values of an axis: a list, or a range by its ends."""
-    if isinstance(values, list):
-        for value in values:
-            found.setdefault(name, Values()).add(value)
-        return
-    if not isinstance(values, dict):
-        return
-    spread = next((values[kind] for kind in ("logspace", "linspace") if isinstance(values.get(kind), list)), None)
-    ends = spread[:2] if spread else [values.get("low"), values.get("high")]
-    steps = values.get("range")
+def _axis(axis: Any) -> tuple[list[Any], bool]:
+    """Return the values of an axis; of a range its ends, and True."""
+    if not isinstance(axis, dict):
+        return (axis, False) if isinstance(axis, list) else ([], False)
+    spread = next((axis[kind] for kind in ("logspace", "linspace") if isinstance(axis.get(kind), list)), None)
+    ends = spread[:2] if spread else [axis.get("low"), axis.get("high")]
+    steps = axis.get("range")
     if isinstance(steps, list) and all(isinstance(step, int) for step in steps) and 0 not in steps[2:]:
         ends = [numbers[0], numbers[-1]] if (numbers := range(*steps)) else []
-    _take_ends(found, name, ends)
-
-
-def _take_ends(found: dict[str, Values], name: str, ends: list[Any]) -> None:
-    for value in ends:
-        if value is not None:
-            found.setdefault(name, Values(more=True)).add(value)
+    return [end for end in ends if end is not None], True

@@ -6,19 +6,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.contract.vocabulary import Direction
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.node.shared.files import read_json
 from hpc_agent.ops.memory.grounding import grounding
-from hpc_agent.ops.memory.index import Found, cache_folder, find_interviews
-from hpc_agent.ops.memory.interviews import Interview
-from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup
+from hpc_agent.ops.memory.index import cache_folder, find_interviews
+from hpc_agent.ops.memory.interviews import Facts, Interview
+from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup, runtime_rollup
 from hpc_agent.ops.memory.run_starts import Start, Wanted
-from hpc_agent.ops.memory.runtimes import runtime_rollup
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout, local_path
 from hpc_agent.world import World
@@ -28,6 +27,10 @@ NAMED_PROBLEMS = 20
 NAMES = 5
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"(\d{1,6})([hdw])")
+
+
+class _Config(msgspec.Struct):
+    experiment_roots: list[str] = []
 
 
 class RecallRequest(Request):
@@ -79,16 +82,14 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
     since = _since(request.since, world.now()) if request.since else None
     found, errors, unreadable = _all_found(request, world)
     fitting = [one for one in found if _fits(one, request, since)]
-    fitting.sort(key=lambda one: (-(one.facts.at or 0.0), one.facts.interview.campaign_dir))
-    facts = [one.facts for one in fitting]
-    shown = [_with_campaigns(one.interview) for one in facts[: request.limit]]
-    summary = rollup(facts)
+    fitting.sort(key=lambda one: (-(one.at or 0.0), one.interview.campaign_dir))
+    shown = [_with_campaigns(one.interview) for one in fitting[: request.limit]]
+    summary = rollup(fitting)
     if request.include_runtime:
-        folders = [one.interview.campaign_dir for one in facts]
-        summary["runtime_rollup"] = runtime_rollup(folders, world.journal_root)
+        summary["runtime_rollup"] = runtime_rollup([one.interview.campaign_dir for one in fitting], world.journal_root)
     if request.include_generator_stats:
-        summary["generator_rollup"] = generator_rollup(facts)
-    starts, command, more = grounding(facts, Wanted(request.metric, request.direction), world)
+        summary["generator_rollup"] = generator_rollup(fitting)
+    starts, command, more = grounding(fitting, Wanted(request.metric, request.direction), world)
     return RecallResult(
         campaigns=shown,
         total_matching=len(fitting),
@@ -103,26 +104,20 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
 
 
 def _with_campaigns(interview: Interview) -> Interview:
-    """Return the interview with the names of the campaigns in its folder."""
     folders = RepoLayout(Path(interview.campaign_dir)).hpc.glob("campaigns/*")
     names = sorted(path.name for path in folders if path.is_dir())
-    more = [f"and {len(names) - NAMES} more"] if len(names) > NAMES else []
-    return replace(interview, campaigns=[*names[:NAMES], *more])
+    return replace(interview, campaigns=_first(names, NAMES))
 
 
-def _all_found(request: RecallRequest, world: World) -> tuple[list[Found], list[PartialError], int]:
-    """Return every interview and repo below the roots, each once, and what could not be read: the first, and their number."""
+def _all_found(request: RecallRequest, world: World) -> tuple[list[Facts], list[PartialError], int]:
+    """Return every interview and repo below the roots, and what could not be read: the first, and their number."""
     roots, missing = _roots(request, world)
     cache = cache_folder(world.env, world.home)
-    found: dict[str, Found] = {}
-    problems: list[str] = []
-    for root in roots:
-        here, more = find_interviews(root, cache, bool(request.words.split()))
-        found.update((one.facts.interview.campaign_dir, one) for one in here)
-        problems += more
+    looks = [find_interviews(root, cache) for root in roots]
+    problems = [problem for _, several in looks for problem in several]
     errors = [PartialError(code="root_missing", detail=f"there is no folder {root}") for root in missing]
     errors += [PartialError(code="interview_unreadable", detail=problem) for problem in _first(problems)]
-    return list(found.values()), errors, len(missing) + len(problems)
+    return [facts for found, _ in looks for facts in found], errors, len(missing) + len(problems)
 
 
 def _roots(request: RecallRequest, world: World) -> tuple[list[Path], list[Path]]:
@@ -145,18 +140,15 @@ def _configured(config: Path) -> list[str]:
     """Return ``experiment_roots`` of the configuration file. Raises SpecInvalid where it names none."""
     example = '{"experiment_roots": ["/home/me/experiments"]}'
     remedy = f"Run 'hpc-agent recall --root .' for this folder, or write {example} into {config}."
+    message = f"nobody said where to look: there is no --root, and no experiment_roots in {config}"
     try:
-        roots = read_json(str(config), {})["experiment_roots"]
-    except KeyError:
-        roots = []
-    except (OSError, ValueError, TypeError) as error:
-        raise SpecInvalid(f"{config} cannot be read: {error}", field="experiment_roots", remediation=remedy) from error
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise SpecInvalid(f"experiment_roots in {config} is not a list of folders", field="root", remediation=remedy)
-    if not roots:
-        message = f"nobody said where to look: there is no --root, and no experiment_roots in {config}"
-        raise SpecInvalid(message, field="root", remediation=remedy)
-    return roots
+        if roots := msgspec.json.decode(config.read_bytes(), type=_Config).experiment_roots:
+            return roots
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        message = f"{config} cannot be read: {error}"
+    raise SpecInvalid(message, field="root", remediation=remedy)
 
 
 def _since(text: str, now: float) -> float:
@@ -170,38 +162,36 @@ def _since(text: str, now: float) -> float:
         raise SpecInvalid(f"since: {text!r} is no time", field="since", remediation=remedy) from error
 
 
-def _fits(one: Found, request: RecallRequest, since: float | None) -> bool:
-    told = one.facts.interview
+def _fits(one: Facts, request: RecallRequest, since: float | None) -> bool:
+    told = one.interview
     return (
         request.task_kind in (None, told.task_kind)
         and request.operator in (None, told.operator)
         and request.cluster in (None, told.cluster_target.get("cluster"))
-        and (since is None or (one.facts.at or 0.0) >= since)
+        and (since is None or (one.at or 0.0) >= since)
         and all(word in one.words for word in request.words.lower().split())
     )
 
 
-def _notes(found: list[Found], fitting: list[Found], request: RecallRequest) -> list[str]:
+def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> list[str]:
     """Return notes about what a filter cannot judge, and about the kinds there are where nothing fits."""
     notes = []
     if not found:
         notes.append("no interview.json, campaign or run lies there: 'hpc-agent interview' writes one with tasks")
-    if request.since and (timeless := sum(one.facts.at is None for one in found)):
+    if request.since and (timeless := sum(one.at is None for one in found)):
         notes.append(f"{timeless} interviews have no time, so --since leaves them out")
-    bare = sum(one.facts.interview.no_interview for one in found)
-    if bare and (
-        filters := [f"--{name}" for name in ("task-kind", "operator") if getattr(request, name.replace("-", "_"))]
-    ):
+    bare = sum(one.interview.no_interview for one in found)
+    given = {"--task-kind": request.task_kind, "--operator": request.operator}
+    if bare and (filters := [flag for flag, value in given.items() if value]):
         notes.append(f"{bare} repos have no interview.json, so {' and '.join(filters)} leave them out")
     elif bare:
         notes.append(f"{bare} of {len(found)} repos have no interview.json: their kind of task is not known")
     if found and not fitting:
-        kinds = rollup([one.facts for one in found]).get("task_kind_distribution") or {UNSTATED: len(found)}
+        kinds = rollup(found).get("task_kind_distribution") or {UNSTATED: len(found)}
         notes.append(f"none of {len(found)} interviews fits; their kinds: {', '.join(kinds)}")
     return notes
 
 
-def _first(several: list[str]) -> list[str]:
+def _first(several: list[str], most: int = NAMED_PROBLEMS) -> list[str]:
     """Return the first ones, and the number of the others."""
-    rest = len(several) - NAMED_PROBLEMS
-    return [*several[:NAMED_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])]
+    return [*several[:most], *([f"and {len(several) - most} more"] if len(several) > most else [])]

@@ -26,8 +26,8 @@ def stamp_of_repo(path: str, stamp: Callable[[os.stat_result], str]) -> str:
     return "" if "" in parts else "; ".join(parts)
 
 
-def read_repo(path: str) -> tuple[Facts, str] | None:
-    """Return the facts of a repo with a campaign or a run, and its words in lower case; None for another folder.
+def read_repo(path: str) -> Facts | None:
+    """Return the facts of a repo with a campaign or a run; None for another folder.
 
     Raises ValueError where it has some, and none of them can be read.
     """
@@ -73,8 +73,7 @@ def read_repo(path: str) -> tuple[Facts, str] | None:
     words = [*goals, *space, *(manifest.campaign_id for manifest in manifests)]
     words += [metric.name for manifest in manifests for metric in manifest.metrics]
     words += [sidecar.run_name, sidecar.executor] if sidecar else []
-    facts = Facts(interview=interview, at=seconds_of(at) if at else None, space=space)
-    return facts, "\n".join(words).lower()
+    return Facts(interview=interview, at=seconds_of(at) if at else None, space=space, words="\n".join(words).lower())
 
 
 def _manifests(path: str) -> list[str]:

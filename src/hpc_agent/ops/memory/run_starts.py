@@ -104,19 +104,12 @@ def starts_of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, fa
         if isinstance(figures.get("mean"), (int, float)) and math.isfinite(figures["mean"]):
             key = json.dumps({k: v for k, v in row["kwargs"].items() if k not in repeating}, sort_keys=True)
             points.setdefault(key, []).append((float(figures["mean"]), int(figures["count"]), row["kwargs"]))
-    starts = [
-        Start(
-            value=sum(mean * count for mean, count, _ in same) / (total := sum(count for _, count, _ in same)),
-            metric=name,
-            direction=direction,
-            params={**same[0][2], **repeating},
-            task_kind=facts.interview.task_kind,
-            campaign_dir=facts.interview.campaign_dir,
-            run_id=run_id,
-            repeats=total,
-        )
-        for same in points.values()
-    ]
+    said = {"metric": name, "direction": direction, "run_id": run_id, **facts.place()}
+    starts = []
+    for same in points.values():
+        total = sum(count for _, count, _ in same)
+        value = sum(mean * count for mean, count, _ in same) / total
+        starts.append(Start(value=value, params={**same[0][2], **repeating}, repeats=total, **said))
     starts.sort(key=lambda start: sign_of(direction) * start.value)
     manifest = None
     with contextlib.suppress(HpcError, msgspec.ValidationError):
@@ -141,10 +134,14 @@ def _manifest(repo: RepoLayout, run_id: str, metric: str, direction: str, kwargs
     submit |= {"cluster": sidecar.cluster, "executor": sidecar.executor}
     names = dict.fromkeys(name for one in kwargs for name in one)
     space = {name: _observed([one[name] for one in kwargs if name in one]) for name in names}
-    metrics = [{"name": metric, "direction": direction}]
-    document = {"campaign_id": sidecar.run_name, "space": space, "metrics": metrics, "submit": submit}
-    budget = {"max_tasks": max(LEAST_TASKS, sidecar.task_count)}  # a campaign without a limit would go on for ever
-    return msgspec.convert({**document, "budget": budget}, Manifest)
+    document = {
+        "campaign_id": sidecar.run_name,
+        "space": space,
+        "metrics": [{"name": metric, "direction": direction}],
+        "submit": submit,
+        "budget": {"max_tasks": max(LEAST_TASKS, sidecar.task_count)},  # else it would go on for ever
+    }
+    return msgspec.convert(document, Manifest)
 
 
 def _observed(values: list[Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSumm
         headline=f"{record.run_id} on {record.cluster}: {record.status}, {done}/{record.total_tasks} complete",
         body="\n".join(_body(record)),
         armed_hint=record.command or "give the same 'hpc-agent submit' again: it goes on where it stopped"
-        if record.status == "submitting"
+        if record.status == "submitting" or record.never_sent
         else next_step(record.run_id, record.status, record.last_status),
         journal_missing=False,
     )

@@ -6,7 +6,6 @@ RO-Crate 1.1 with the profile Process Run Crate 0.5: the run is one CreateAction
 from __future__ import annotations
 
 import json
-import mimetypes
 import shutil
 import zipfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import make_folder, write_bytes
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.provenance.story import STORY_TIMEOUT_SEC, whole_story
+from hpc_agent.ops.provenance.story import STORY_TIMEOUT_SEC, story_of, story_text
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.repo_files import local_path
@@ -26,11 +25,25 @@ from hpc_agent.world import World
 METADATA = "ro-crate-metadata.json"
 CRATE = "https://w3id.org/ro/crate/1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-TABLES = {"table.csv": "the table: a row for each grid point", "table.json": "the table with all statistics",
-          "table.parquet": "the table as Parquet"}  # fmt: skip
+# The files that a crate may have: what each is, and its media type.
+FILES = {
+    "table.csv": ("the table: a row for each grid point", "text/csv"),
+    "table.json": ("the table with all statistics", "application/json"),
+    "table.parquet": ("the table as Parquet", "application/vnd.apache.parquet"),
+    "run.json": ("what was submitted: code, resources, plan, inputs", "application/json"),
+    "environment.json": (
+        "node, modules, interpreter, packages, read on the node of the first task",
+        "application/json",
+    ),
+    "tasks.py": ("the parameters of the tasks, as frozen", "text/x-python"),
+    "tasks.jsonl": ("the parameters of each task", "application/jsonl"),
+    "story.txt": ("what happened, in the order of time", "text/plain"),
+}
+TABLES = [name for name in FILES if name.startswith("table.")]
 # RO-Crate wants a license or a text about the use.
 NO_LICENSE = "No license is named: ask the author before you use this."
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same run gives the same bytes, but for the date of publication
+Entity = dict[str, Any]
 
 
 class ExportCrateRequest(RunScoped):
@@ -54,7 +67,6 @@ class ExportCrateResult(Result, omit_defaults=True, kw_only=True):
     crate: Annotated[str, doc("the folder or zip file")]
     files: list[str]
     bytes: int
-    conforms_to: Annotated[list[str], doc("RO-Crate and profile")]
     notes: Annotated[list[str], doc("what is missing, and what to look at before publishing")] = []
 
 
@@ -69,30 +81,26 @@ def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult
     The code itself stays in its repo: the crate names its git commit and its hash. The table must have been aggregated.
     """
     run = known_run(world, request)
-    folder = run.repo.aggregate(run.record.run_id)
+    run_id, folder = run.record.run_id, run.repo.aggregate(run.record.run_id)
     output = local_path(world.cwd, request.output, "output") if request.output else folder / "crate"
     table = Path(run.record.output) if run.record.output else folder
     if not (table / "table.csv").is_file():
-        message = f"there is no table of {run.record.run_id} in {table}"
-        remedy = f"Run 'hpc-agent aggregate --run-id {run.record.run_id}' first."
-        raise PreconditionFailed(message, remediation=remedy)
+        remedy = f"Run 'hpc-agent aggregate --run-id {run_id}' first."
+        raise PreconditionFailed(f"there is no table of {run_id} in {table}", remediation=remedy)
     _check_output(output)
     there = run.ask_this_version("provenance", STORY_TIMEOUT_SEC, files=True)
     files, notes = _files(run, there, table)
-    graph = _graph(request, run, there, files, iso(world.now()))
-    files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": graph})
+    files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": _graph(request, run, there, files, world.now())})
     _write(output, files)
     if not request.license:
         notes.append("no license is named: with --license and its address others know that they may use the results")
-    notes.append(
-        "run.json and environment.json name paths, nodes and variables of the cluster: look before you publish"
-    )
+    named = "paths, nodes and variables of the cluster"
+    notes.append(f"run.json and environment.json name {named}: look before you publish")
     return ExportCrateResult(
-        run_id=run.record.run_id,
+        run_id=run_id,
         crate=str(output),
         files=sorted(files),
         bytes=output.stat().st_size if output.is_file() else sum(map(len, files.values())),
-        conforms_to=[CRATE, PROFILE],
         notes=notes,
     )
 
@@ -110,19 +118,16 @@ def _check_output(output: Path) -> None:
 
 def _files(run: KnownRun, there: dict[str, Any], table: Path) -> tuple[dict[str, bytes], list[str]]:
     """Return the files of the crate by name, and notes about those that are missing."""
+    texts = there["files"]
+    notes = [f"{name} is missing: it has more than 1 MiB, or cannot be read" for name in texts if texts[name] is None]
     files = {name: (table / name).read_bytes() for name in TABLES if (table / name).is_file()}
-    notes = []
-    files["run.json"] = _json(there["run"])
+    files |= {name: text.encode() for name, text in texts.items() if text is not None}
+    story = story_text(run, there, story_of(run, there))
+    files |= {"run.json": _json(there["run"]), "story.txt": story.encode()}
     if there["environment"] is None:
         notes.append("environment.json is missing: the run did not record it")
     else:
         files["environment.json"] = _json(there["environment"])
-    for name, text in there["files"].items():
-        if text is None:
-            notes.append(f"{name} is missing: it has more than 1 MiB, or cannot be read")
-        else:
-            files[name] = text.encode()
-    files["story.txt"] = whole_story(run, there).encode()
     return files, notes
 
 
@@ -131,138 +136,99 @@ def _json(document: Any) -> bytes:
 
 
 def _graph(
-    request: ExportCrateRequest, run: KnownRun, there: dict[str, Any], files: dict[str, bytes], now: str
-) -> list[dict[str, Any]]:
+    request: ExportCrateRequest, run: KnownRun, there: dict[str, Any], files: dict[str, bytes], now: float
+) -> list[Entity]:
     """Return the entities of the metadata document."""
-    run_id, document, tasks = run.record.run_id, there["run"], there["tasks"]
+    run_id, document, tasks, address = run.record.run_id, there["run"], there["tasks"], request.license
     people = [_person(text) for text in request.author]
     inputs = [_input(one) for one in document.get("inputs") or []]
     states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items())
-    root: dict[str, Any] = {
+    about = f"Table and provenance of {tasks['total']} tasks ({states}), run by hpc-agent"
+    root: Entity = {
         "@id": "./",
         "@type": "Dataset",
         "name": request.name or f"Results of {run_id}",
-        "description": request.description
-        or f"Table and provenance of {tasks['total']} tasks ({states}), run by hpc-agent",
-        "datePublished": now,
+        "description": request.description or about,
+        "datePublished": iso(now),
         "conformsTo": {"@id": PROFILE},
         "hasPart": [{"@id": name} for name in sorted(files)],
         "mentions": {"@id": "#run"},
-        "license": NO_LICENSE,
+        "license": {"@id": address} if address else NO_LICENSE,
+        **({"author": _refer(people)} if people else {}),
     }
-    extra: list[dict[str, Any]] = []
-    if request.license:
-        root["license"] = {"@id": request.license}
-        extra.append(
-            {"@id": request.license, "@type": "CreativeWork", "name": request.license.rstrip("/").rpartition("/")[2]}
-        )
-    if people:
-        root["author"] = _refer(people)
-    return [
+    entities = [
         {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": CRATE}},
         root,
         {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
-        *extra,
         *people,
         *_software(document),
-        _action(run, there, inputs, people, files),
+        _action(run, tasks, inputs, people, files),
         *inputs,
-        *(_file(name, data) for name, data in sorted(files.items())),
     ]
+    if address:
+        entities.append({"@id": address, "@type": "CreativeWork", "name": address.rstrip("/").rpartition("/")[2]})
+    for name, data in sorted(files.items()):
+        described, kind = FILES[name]
+        entity = {"@id": name, "@type": "File", "name": name, "description": described, "encodingFormat": kind}
+        entities.append({**entity, "contentSize": str(len(data))})
+    return entities
 
 
 def _action(
-    run: KnownRun, there: dict[str, Any], inputs: list[Any], people: list[Any], files: dict[str, bytes]
-) -> dict[str, Any]:
-    tasks, run_id = there["tasks"], run.record.run_id
-    complete = tasks["states"].get("complete", 0) == tasks["total"]
-    given = [name for name in ("tasks.py", "tasks.jsonl") if name in files]
-    action = {
+    run: KnownRun, tasks: dict[str, Any], inputs: list[Entity], people: list[Entity], files: dict[str, bytes]
+) -> Entity:
+    """Return the run as an entity."""
+    total, left = tasks["total"], tasks["total"] - tasks["states"].get("complete", 0)
+    given = [{"@id": name} for name in ("tasks.py", "tasks.jsonl") if name in files]
+    times = {"startTime": tasks["first"], "endTime": tasks["last"]}
+    return {
         "@id": "#run",
         "@type": "CreateAction",
-        "name": f"{tasks['total']} tasks of {run_id}",
+        "name": f"{total} tasks of {run.record.run_id}",
         "description": f"{run.record.executor}, once for each task, as job arrays on {run.record.cluster}",
         "instrument": {"@id": "#command"},
-        "object": _refer([*inputs, *({"@id": name} for name in given)]),
+        "object": _refer([*inputs, *given]),
         "result": _refer([{"@id": name} for name in TABLES if name in files]),
-        "actionStatus": f"http://schema.org/{'Completed' if complete else 'Failed'}ActionStatus",
+        "actionStatus": f"http://schema.org/{'Failed' if left else 'Completed'}ActionStatus",
         "agent": _refer(people) or {"@id": "#hpc-agent"},
+        **({"error": f"{left} of {total} tasks are not complete"} if left else {}),
+        **{name: iso(at).replace("Z", "+00:00") for name, at in times.items() if at},
     }
-    if not complete:
-        action["error"] = (
-            f"{tasks['total'] - tasks['states'].get('complete', 0)} of {tasks['total']} tasks are not complete"
-        )
-    for name, at in (("startTime", tasks["first"]), ("endTime", tasks["last"])):
-        if at:
-            action[name] = iso(at).replace("Z", "+00:00")
-    return action
 
 
-def _refer(entities: list[dict[str, Any]]) -> Any:
+def _refer(entities: list[Entity]) -> Any:
     """Return references to the entities; RO-Crate wants one alone not to be a list."""
     found = [{"@id": entity["@id"]} for entity in entities]
     return found[0] if len(found) == 1 else found
 
 
-def _software(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _software(document: dict[str, Any]) -> list[Entity]:
     """Return the command with its version, and hpc-agent."""
     git = document.get("git") or {}
     commit = f"git commit {git['commit']}{' with changes' if git['dirty'] else ''}, " if "commit" in git else ""
-    command = {
-        "@id": "#command",
-        "@type": "SoftwareApplication",
-        "name": document["executor"],
-        "softwareVersion": f"{commit}files SHA-256 {document['tree_sha']}",
-        "description": "the command of a task, run in the frozen copy of its repo",
-    }
-    return [
-        command,
-        {
-            "@id": "#hpc-agent",
-            "@type": "SoftwareApplication",
-            "name": "hpc-agent",
-            "softwareVersion": document.get("hpc_agent_version") or __version__,
-        },
-    ]
+    told = (
+        ("#command", document["executor"], f"{commit}files SHA-256 {document['tree_sha']}"),
+        ("#hpc-agent", "hpc-agent", document.get("hpc_agent_version") or __version__),
+    )
+    command, agent = (
+        {"@id": name, "@type": "SoftwareApplication", "name": title, "softwareVersion": version}
+        for name, title, version in told
+    )
+    return [{**command, "description": "the command of a task, run in the frozen copy of its repo"}, agent]
 
 
-def _person(text: str) -> dict[str, Any]:
+def _person(text: str) -> Entity:
     name, _, address = text.partition(" http")
-    return {
-        "@id": f"http{address}" if address else f"#{name.replace(' ', '-')}",
-        "@type": "Person",
-        "name": name.strip(),
-    }
+    identifier = f"http{address}" if address else f"#{name.replace(' ', '-')}"
+    return {"@id": identifier, "@type": "Person", "name": name.strip()}
 
 
-def _input(one: dict[str, Any]) -> dict[str, Any]:
+def _input(one: dict[str, Any]) -> Entity:
     """Return a declared input, which is not in the crate: it is named by its hash."""
-    name = one["path"]
     told = f"{one['files']} files, {one['bytes']} bytes, SHA-256 {one['sha256']}"
     told += f"; {one['sampled']} of them by samples" if one["sampled"] else ""
-    return {"@id": f"#input-{one['sha256'][:16]}", "@type": "CreativeWork", "name": name, "description": told,
+    return {"@id": f"#input-{one['sha256'][:16]}", "@type": "CreativeWork", "name": one["path"], "description": told,
             "identifier": f"sha256:{one['sha256']}"}  # fmt: skip
-
-
-def _file(name: str, data: bytes) -> dict[str, Any]:
-    kind = {".parquet": "application/vnd.apache.parquet", ".py": "text/x-python", ".jsonl": "application/jsonl"}
-    described = {
-        **TABLES,
-        "run.json": "what was submitted: code, resources, plan, inputs",
-        "environment.json": "node, modules, interpreter and packages, read on the node of the first task",
-        "tasks.py": "the parameters of the tasks, as frozen",
-        "tasks.jsonl": "the parameters of each task",
-        "story.txt": "what happened, in the order of time",
-    }
-    suffix = Path(name).suffix
-    return {
-        "@id": name,
-        "@type": "File",
-        "name": name,
-        "description": described[name],
-        "encodingFormat": kind.get(suffix) or mimetypes.types_map.get(suffix) or "application/octet-stream",
-        "contentSize": str(len(data)),
-    }
 
 
 def _write(output: Path, files: dict[str, bytes]) -> None:

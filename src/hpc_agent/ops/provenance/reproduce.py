@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from typing import Annotated, Any
 
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, Result, primitive
-from hpc_agent.errors import HpcError, PreconditionFailed, SchedulerRefused, StorageFull
+from hpc_agent.errors import PreconditionFailed, SchedulerRefused, StorageFull
 from hpc_agent.node.shared.input_hashes import place
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
-from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, kept_back
+from hpc_agent.ops.run.ledger_summary import identity_of, owner
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, keep_outcome, kept_back, submit_lock
 from hpc_agent.state.journal import TERMINAL
-from hpc_agent.state.repo_files import locked
 from hpc_agent.state.runs import Sidecar, sidecar_of, write_run_sidecar
 from hpc_agent.world import World
 
-LOCK_WAIT_SEC = 120.0
 _REPEAT = re.compile(r"(.*-[0-9a-f]{8})-r\d+\Z")
 
 
@@ -59,7 +59,7 @@ def reproduce_run(request: ReproduceRunRequest, world: World) -> ReproduceRunRes
     of = run.record.run_id
     found = _REPEAT.fullmatch(of)
     base = found.group(1) if found else of
-    with locked(run.journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo"):
+    with submit_lock(run.journal):
         there = run.node.bootstrap("reproducible", {"root": run.node.root, "of": of, "base": base})
         first = sidecar_of(there["run"], [])
         run_id = _repeat_of(run, base, there["taken"])
@@ -74,16 +74,14 @@ def reproduce_run(request: ReproduceRunRequest, world: World) -> ReproduceRunRes
 
 def _repeat_of(run: KnownRun, base: str, taken: dict[str, str | None]) -> str:
     """Return the id of the open repeat of this run, or the first free one."""
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1):
         run_id = f"{base}-r{number}"
         record = run.journal.find(run_id)
-        if record is None and run_id not in taken:
-            return run_id
-        mine = taken.get(run_id, run.record.run_id) == run.record.run_id
-        if mine and (record is None or record.status not in TERMINAL):
-            return run_id
+        if taken.get(run_id, run.record.run_id) == run.record.run_id and (
+            record is None or record.status not in TERMINAL
+        ):
+            break
+    return run_id
 
 
 def _check(run: KnownRun, there: dict[str, Any], inputs_ok: bool) -> None:
@@ -91,21 +89,16 @@ def _check(run: KnownRun, there: dict[str, Any], inputs_ok: bool) -> None:
     run_id = run.record.run_id
     if not there["snapshot"]:
         command = run.journal.submit_command(run_id)
-        again = (
-            f"Check out the code of {run_id}, then run: {command}" if command else "Submit the code of that run again."
-        )
-        raise PreconditionFailed(
-            f"the snapshot of {run_id} is not on '{run.record.cluster}' any more", remediation=again
-        )
+        again = f"Check out the code of {run_id}, then run: {command}"
+        message = f"the snapshot of {run_id} is not on '{run.record.cluster}' any more"
+        remedy = again if command else "Submit the code of that run again."
+        raise PreconditionFailed(message, remediation=remedy)
     if there["changed_inputs"] and not inputs_ok:
-        told = "; ".join(there["changed_inputs"][:5])
-        raise PreconditionFailed(
-            f"the inputs of {run_id} are not what they were: {told}",
-            field="changed_inputs_ok",
-            remediation="Restore the data, or accept other results: "
-            f"hpc-agent reproduce-run --run-id {run_id} --changed-inputs-ok",
-            details={"changed_inputs": there["changed_inputs"]},
-        )
+        changed = there["changed_inputs"]
+        message = f"the inputs of {run_id} are not what they were: {'; '.join(changed[:5])}"
+        again = f"hpc-agent reproduce-run --run-id {run_id} --changed-inputs-ok"
+        remedy, details = f"Restore the data, or accept other results: {again}", {"changed_inputs": changed}
+        raise PreconditionFailed(message, field="changed_inputs_ok", remediation=remedy, details=details)
 
 
 def _submit(
@@ -123,24 +116,10 @@ def _submit(
     journal.append(run_id, "submitting", **identity_of(sidecar), command=command)
     write_run_sidecar(repo, sidecar)
     world.progress.update("submitting", run=run_id)
-    question = {
-        "root": node.root,
-        "of": of,
-        "run_id": run_id,
-        "submitted_at": submitted_at,
-        "inputs": inputs,
-        "owner": owner(),
-    }
-    try:
-        answer = node.bootstrap("reproduce", {**question, "site": node.site}, SUBMIT_TIMEOUT_SEC)
-    except HpcError as error:
-        arrays = error.details.get("arrays") or {}
-        keep_document(repo, error.details.pop("run", None), arrays)
-        journal_ledger(journal, run_id, path, arrays, accepted=False)
-        raise
-    journal_ledger(journal, run_id, path, answer["arrays"], accepted=True)
-    keep_document(repo, answer["run"], answer["arrays"])
-    return answer
+    question: dict[str, Any] = {"root": node.root, "of": of, "run_id": run_id, "inputs": inputs}
+    question |= {"submitted_at": submitted_at, "owner": owner(), "site": node.site}
+    submit = functools.partial(node.bootstrap, "reproduce", question, SUBMIT_TIMEOUT_SEC)
+    return keep_outcome(repo, journal, run_id, path, submit)
 
 
 def _result(

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hpc_agent.node.shared.task_environment import canonical
 from hpc_agent.node.shared.task_record import COMPLETE
 
 KEPT = 5
 Tasks = tuple[int | None, int | None]  # the numbers of one row in the run before, and in the repeat
-_Numbered = tuple[int | None, Any]
-_NONE: _Numbered = (None, None)
+_NONE: tuple[None, None] = (None, None)
 Row = list[Any]  # state, metrics, and parameters where rows are matched by them
 
 
-@dataclass
-class RowComparison:
-    """What the comparison of all rows found; the first differences with their place."""
+class RowComparison(msgspec.Struct):
+    """What the comparison of all rows found, as VerifyReproductionResult has it; the first differences with their place."""
 
-    compared: int = 0
-    equal: int = 0
-    different: int = 0
-    in_one: int = 0
+    rows_compared: int = 0
+    rows_equal: int = 0
+    rows_different: int = 0
+    rows_in_one: int = 0
     failed_in_both: int = 0
     max_difference: float = 0.0
-    max_relative: float = 0.0
-    differences: list[dict[str, Any]] = field(default_factory=list)
+    max_relative_difference: float = 0.0
+    differences: list[dict[str, Any]] = []
 
     @property
     def difference_count(self) -> int:
-        return self.different + self.in_one
+        return self.rows_different + self.rows_in_one
 
     def note(self, what: str, tasks: Tasks, before: Any, now: Any) -> None:
         """Keep a difference: ``task`` is the number in the repeat, ``task_before`` the one in the run before, if it differs."""
@@ -50,34 +49,25 @@ def compare_rows(
     """Compare the rows of two runs, matched by task number, or by parameters (equal ones in the order of tasks)."""
     found = RowComparison()
     first, second = _keyed(before, by_number), _keyed(now, by_number)
-    pairs = [(old, second.get(key, _NONE)) for key, old in first.items()]
-    pairs += [(_NONE, new) for key, new in second.items() if key not in first]
-    for (task, old), (number, new) in sorted(pairs, key=_by_number):
+    # In the order of the numbers in the repeat; rows that it lacks come last.
+    for key in sorted(first | second, key=lambda key: (key not in second, (second.get(key) or first[key])[0])):
+        (task, old), (number, new) = first.get(key, _NONE), second.get(key, _NONE)
         states = [row[0] if row else "no result" for row in (old, new)]
         if old and new and states == [COMPLETE, COMPLETE]:
             _compare_metrics(found, (task, number), old[1] or {}, new[1] or {}, rtol, atol)
         elif states[0] == states[1]:
             found.failed_in_both += 1
         else:
-            found.in_one += 1
+            found.rows_in_one += 1
             found.note("", (task, number), *states)
     return found
 
 
-def _by_number(pair: tuple[_Numbered, _Numbered]) -> tuple[bool, int]:
-    """Return the place of a pair: by the number in the repeat; rows that it lacks come last."""
-    (task, _), (number, _) = pair
-    return number is None, (task if number is None else number) or 0
-
-
-def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, _Numbered]:
-    ordered = sorted((int(task), row) for task, row in rows.items())
-    if by_number:
-        return {task: (task, row) for task, row in ordered}
-    seen: Counter[bytes] = Counter()
-    keyed: dict[Any, _Numbered] = {}
-    for task, row in ordered:
-        key = canonical(row[2] or {})
+def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, tuple[int, Row]]:
+    seen: Counter[Any] = Counter()
+    keyed: dict[Any, tuple[int, Row]] = {}
+    for task, row in sorted((int(task), row) for task, row in rows.items()):
+        key = task if by_number else canonical(row[2] or {})
         keyed[key, seen[key]] = (task, row)
         seen[key] += 1
     return keyed
@@ -86,23 +76,23 @@ def _keyed(rows: dict[str, Row], by_number: bool) -> dict[Any, _Numbered]:
 def _compare_metrics(
     found: RowComparison, tasks: Tasks, old: dict[str, Any], new: dict[str, Any], rtol: float, atol: float
 ) -> None:
-    found.compared += 1
+    found.rows_compared += 1
     same, within = True, True
     for name in [*old, *(name for name in new if name not in old)]:
         values = [_values(metrics.get(name)) for metrics in (old, new)]
+        pairs = [_difference(a, b, rtol, atol) for a, b in zip(*values, strict=False)]
         if len(values[0]) != len(values[1]):
-            close, exact = False, False
-        else:
-            pairs = [_difference(a, b, rtol, atol) for a, b in zip(*values, strict=True)]
-            close, exact = all(ok for ok, _, _ in pairs), all(size == 0.0 for _, size, _ in pairs)
-            found.max_difference = max([found.max_difference, *(size for _, size, _ in pairs if math.isfinite(size))])
-            found.max_relative = max([found.max_relative, *(part for _, _, part in pairs if math.isfinite(part))])
-        same &= exact
+            pairs = [(False, math.inf, math.inf)]
+        close = all(ok for ok, _, _ in pairs)
+        same &= all(size == 0.0 for _, size, _ in pairs)
+        sizes, parts = ([one[at] for one in pairs if math.isfinite(one[at])] for at in (1, 2))
+        found.max_difference = max([found.max_difference, *sizes])
+        found.max_relative_difference = max([found.max_relative_difference, *parts])
         if not close and within:
             found.note(name, tasks, _short(old.get(name)), _short(new.get(name)))
         within &= close
-    found.equal += same
-    found.different += not within
+    found.rows_equal += same
+    found.rows_different += not within
 
 
 def _values(value: Any) -> list[float]:

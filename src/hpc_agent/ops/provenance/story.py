@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.journal import read_events
-from hpc_agent.view.report.numbers import NBSP, duration
+from hpc_agent.view.report.numbers import NBSP, count, duration
 from hpc_agent.world import World
 
 STORY_TIMEOUT_SEC = 900.0
@@ -56,12 +57,12 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
         problems.append(PartialError(code=error.error_code, detail=error.message))
     events = story_of(run, there)
     shown, truncated = (events, False) if request.full else _shortened(events)
-    lines = [*headline(run, there), "", *(_line(event) for event in shown)]
+    text = story_text(run, there, shown)
     if there is None:
-        lines.append("What happened on the cluster is not known: it did not answer.")
+        text += "What happened on the cluster is not known: it did not answer.\n"
     return RunStoryResult(
         run_id=run.record.run_id,
-        text="\n".join(lines) + "\n",
+        text=text,
         event_count=len(events),
         truncated=truncated,
         events=[{**event._asdict(), "at": iso(event.at)} for event in events] if request.full else [],
@@ -69,9 +70,10 @@ def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
     )
 
 
-def whole_story(run: KnownRun, there: dict[str, Any]) -> str:
-    """Return the whole story as text."""
-    return "\n".join([*headline(run, there), "", *map(_line, story_of(run, there))]) + "\n"
+def story_text(run: KnownRun, there: dict[str, Any] | None, events: list[Event]) -> str:
+    """Return what ran, then one line an event."""
+    lines = [*_headline(run, there), "", *(f"{_time(event.at)}  {event.text}" for event in events)]
+    return "\n".join(lines) + "\n"
 
 
 def story_of(run: KnownRun, there: dict[str, Any] | None) -> list[Event]:
@@ -82,7 +84,7 @@ def story_of(run: KnownRun, there: dict[str, Any] | None) -> list[Event]:
     return sorted(events, key=lambda event: event.at)
 
 
-def headline(run: KnownRun, there: dict[str, Any] | None) -> list[str]:
+def _headline(run: KnownRun, there: dict[str, Any] | None) -> list[str]:
     """Return the lines about what ran, on what."""
     record = run.record
     lines = [f"{record.run_id}: {record.total_tasks} tasks on {record.cluster}, {record.status} as of the last look"]
@@ -90,13 +92,12 @@ def headline(run: KnownRun, there: dict[str, Any] | None) -> list[str]:
     if there is None:
         return lines
     document, tasks = there["run"], there["tasks"]
-    states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items())
-    lines.insert(1, f"tasks    {states} by their records, {_duration(tasks['seconds'])} in all")
+    lines.insert(1, f"tasks    {_counts(tasks['states'])} by their records, {_duration(tasks['seconds'])} in all")
     lines.append(f"code     snapshot {document['snapshot'][:12]}, {_git(document.get('git') or {})}")
     if document.get("reproduces"):
         lines.append(f"repeats  {document['reproduces']}")
     lines += [
-        f"input    {one['path']}: {_count(one['files'], 'file')}, {one['bytes']} bytes, sha256 {one['sha256'][:12]}"
+        f"input    {one['path']}: {count(one['files'], 'file')}, {one['bytes']} bytes, sha256 {one['sha256'][:12]}"
         for one in document.get("inputs") or []
     ]
     lines.append(f"ran on   {_environment(there['environment'])}")
@@ -106,12 +107,10 @@ def headline(run: KnownRun, there: dict[str, Any] | None) -> list[str]:
 def _git(git: dict[str, Any]) -> str:
     if "commit" not in git:
         return f"git commit not known ({git.get('unknown', 'not recorded')})"
-    changed = (
-        f"with {_count(git['changed_count'], 'changed file')} ({', '.join(git['changed'][:3])})"
-        if git["dirty"]
-        else "clean"
-    )
-    return f"git {git['commit'][:12]} {changed}"
+    if not git["dirty"]:
+        return f"git {git['commit'][:12]} clean"
+    changed = f"{count(git['changed_count'], 'changed file')} ({', '.join(git['changed'][:3])})"
+    return f"git {git['commit'][:12]} with {changed}"
 
 
 def _environment(environment: dict[str, Any] | None) -> str:
@@ -142,10 +141,8 @@ def _journal_events(run: KnownRun) -> Iterable[Event]:
                 text += f"; {event['waiting']} arrays wait" if event.get("waiting") else ""
             case "status" if event["lifecycle_state"] != lifecycle:
                 lifecycle = event["lifecycle_state"]
-                counts = ", ".join(
-                    f"{count} {name}" for name, count in event["counts"].items() if count and count is not True
-                )
-                text = f"seen {lifecycle}: {counts}"
+                counts = {name: number for name, number in event["counts"].items() if number and number is not True}
+                text = f"seen {lifecycle}: {_counts(counts)}"
             case "marked":
                 text = f"marked {event['status']}" + (f": {event['reason']}" if event.get("reason") else "")
             case "resubmitting":
@@ -153,14 +150,21 @@ def _journal_events(run: KnownRun) -> Iterable[Event]:
             case "resubmitted":
                 text = f"resubmission {event['request_id']}: {_jobs(event['jobs']) if event['jobs'] else 'no job'}"
             case "aggregated":
-                text = f"table of {_count(len(event['waves']), 'wave')} written to {event['output']}"
+                text = f"table of {count(len(event['waves']), 'wave')} written to {event['output']}"
         if text:
             yield Event(event["at"], "journal", text)
 
 
 def _jobs(jobs: list[str]) -> str:
-    shown = ", ".join(jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
-    return f"job{'s' if len(jobs) != 1 else ''} {shown}"
+    return f"job{'s' if len(jobs) != 1 else ''} {_first(jobs, 5)}"
+
+
+def _first(names: list[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
 def _ledger_events(there: dict[str, Any]) -> Iterable[Event]:
@@ -172,30 +176,24 @@ def _ledger_events(there: dict[str, Any]) -> Iterable[Event]:
     for (resubmit, wave, generation), arrays in groups.items():
         sent = [array for array in arrays if array.get("submitted_at")]
         if sent:
-            names = ", ".join(array["array"] for array in sent[:3]) + (
-                f" and {len(sent) - 3} more" if len(sent) > 3 else ""
-            )
+            names = _first([array["array"] for array in sent], 3)
             elements = sum(array.get("elements", 0) for array in sent)
             why = f"wave {wave}" if resubmit is None else f"resubmission {resubmit} ({_classes(sent)})"
             asked = sent[0].get("resources") or {}
             text = f"arrays {names} of {why} submitted, {elements} elements, generation {generation}"
-            limits = [f"{asked['mem_mb']} MiB" if asked.get("mem_mb") else "", _walltime(asked)]
-            yield Event(sent[-1]["submitted_at"], "ledger", ", ".join([text, *filter(None, limits)]))
+            text += f", {asked['mem_mb']} MiB" if asked.get("mem_mb") else ""
+            text += f", walltime {_duration(asked['walltime_sec'])}" if asked.get("walltime_sec") else ""
+            yield Event(sent[-1]["submitted_at"], "ledger", text)
         for array in arrays:
             if array.get("state") == "refused":
                 yield Event(array.get("at") or 0.0, "ledger", f"array {array['array']} refused: {array.get('message')}")
 
 
-def _walltime(asked: dict[str, Any]) -> str:
-    return f"walltime {_duration(asked['walltime_sec'])}" if asked.get("walltime_sec") else ""
-
-
 def _classes(arrays: list[dict[str, Any]]) -> str:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for array in arrays:
-        for name, count in (array.get("classes") or {}).items():
-            counts[name] = counts.get(name, 0) + count
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "by hand"
+        counts.update(array.get("classes") or {})
+    return _counts(counts) or "by hand"
 
 
 def _task_events(there: dict[str, Any]) -> Iterable[Event]:
@@ -210,14 +208,12 @@ def _task_events(there: dict[str, Any]) -> Iterable[Event]:
             yield Event(group["first"], "records", f"{text}: {group['message']}){more}")
     if tasks["last"]:
         left = tasks["total"] - sum(tasks["states"].values())
-        states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items() if count)
-        yield Event(
-            tasks["last"], "records", f"the last attempt ends: {states}" + (f", {left} without a record" * bool(left))
-        )
-    for wave, at in sorted(there["waves"].items(), key=lambda item: item[1])[-1:]:
-        yield Event(
-            at, "records", f"the last of {_count(len(there['waves']), 'combined wave')} is written (wave {wave})"
-        )
+        states = {name: number for name, number in {**tasks["states"], "without a record": left}.items() if number}
+        yield Event(tasks["last"], "records", f"the last attempt ends: {_counts(states)}")
+    if waves := there["waves"]:
+        wave = max(waves, key=lambda name: waves[name])
+        text = f"the last of {count(len(waves), 'combined wave')} is written (wave {wave})"
+        yield Event(waves[wave], "records", text)
 
 
 def _shortened(events: list[Event]) -> tuple[list[Event], bool]:
@@ -229,16 +225,8 @@ def _shortened(events: list[Event]) -> tuple[list[Event], bool]:
     return [*events[:half], gap, *events[-half:]], True
 
 
-def _line(event: Event) -> str:
-    return f"{_time(event.at)}  {event.text}"
-
-
 def _time(at: float) -> str:
     return iso(at).replace("T", " ").rstrip("Z")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _duration(seconds: float) -> str:

@@ -92,7 +92,7 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
         "environment": _environment(before["environment"], now["environment"]),
         "results": rows.differences,
     }
-    return _verdict(request, run, of, rows, found)
+    return _verdict(request, run.record.run_id, of, rows, found)
 
 
 def _ask(run: KnownRun, parameters: bool) -> dict[str, Any]:
@@ -105,69 +105,54 @@ def _ask(run: KnownRun, parameters: bool) -> dict[str, Any]:
 
 
 def _verdict(
-    request: VerifyReproductionRequest, run: KnownRun, of: str, rows: RowComparison, found: dict[str, list[Any]]
+    request: VerifyReproductionRequest, run_id: str, of: str, rows: RowComparison, found: dict[str, list[Any]]
 ) -> VerifyReproductionResult:
     """Return the result. Raises ReproductionDiffers for other results, and where no row could be compared."""
     shown = [{"in": place, **one} for place, several in found.items() for one in several[:SHOWN]]
-    counts = {place: len(several) for place, several in found.items() if several}
-    if rows.difference_count:
-        counts["results"] = rows.difference_count
+    counts = {place: len(several) for place, several in found.items()} | {"results": rows.difference_count}
+    counts, failed = {place: count for place, count in counts.items() if count}, rows.failed_in_both
     result = VerifyReproductionResult(
-        run_id=run.record.run_id,
+        run_id=run_id,
         of=of,
-        reproduced=rows.compared > 0 and not rows.difference_count,
-        rows_compared=rows.compared,
-        rows_equal=rows.equal,
+        reproduced=rows.rows_compared > 0 and not rows.difference_count,
         rtol=request.rtol,
         atol=request.atol,
-        max_difference=rows.max_difference,
-        max_relative_difference=rows.max_relative,
-        rows_different=rows.different,
-        rows_in_one=rows.in_one,
-        failed_in_both=rows.failed_in_both,
-        differences=shown,
+        **{**msgspec.structs.asdict(rows), "differences": shown},
         difference_counts=counts,
-        notes=[f"{rows.failed_in_both} tasks failed in both runs: nothing was compared of them"]
-        * bool(rows.failed_in_both),
+        notes=[f"{failed} tasks failed in both runs: nothing was compared of them"] if failed else [],
     )
     if result.reproduced:
         return result
-    run_id = run.record.run_id
-    if not rows.compared and not rows.difference_count:
-        message = f"{run_id} and {of} have no row in common that could be compared"
-    else:
-        message = f"{run_id} differs from {of} in {rows.different + rows.in_one} rows"
-        message += f"; first difference in {shown[0]['in']}: {_sentence(shown[0])}"
-    raise ReproductionDiffers(
-        message, details=msgspec.to_builtins(result), remediation=_remedy(run_id, of, shown, rows)
-    )
-
-
-def _sentence(one: dict[str, Any]) -> str:
-    return f"{one['what']}: {one.get('before')} before, {one.get('now')} now"
-
-
-def _remedy(run_id: str, of: str, shown: list[dict[str, Any]], rows: RowComparison) -> str:
     first = shown[0] if shown else {}
+    if rows.difference_count:
+        message = f"{run_id} differs from {of} in {rows.difference_count} rows; first difference in {first['in']}: "
+        message += f"{first['what']}: {first.get('before')} before, {first.get('now')} now"
+    else:
+        message = f"{run_id} and {of} have no row in common that could be compared"
+    details = msgspec.to_builtins(result)
+    raise ReproductionDiffers(message, details=details, remediation=_remedy(run_id, of, first, rows))
+
+
+def _remedy(run_id: str, of: str, first: dict[str, Any], rows: RowComparison) -> str:
     if first.get("in") in ("inputs", "code", "environment"):
         return f"Make the {first['in']} the same, then repeat it: hpc-agent reproduce-run --run-id {of}"
-    if rows.different and not rows.in_one and rows.max_relative < 1e-6:
-        bound = f"{rows.max_relative * 2:.0e}"
+    if rows.rows_different and not rows.rows_in_one and rows.max_relative_difference < 1e-6:
+        bound = f"{rows.max_relative_difference * 2:.0e}"
         return f"Where rounding explains it: hpc-agent verify-reproduction --run-id {run_id} --of {of} --rtol {bound}"
-    if first.get("task") is not None:
-        return f"hpc-agent logs --run-id {run_id} --task-id {first['task']}"
-    if first.get("task_before") is not None:
-        return f"hpc-agent logs --run-id {of} --task-id {first['task_before']}"
+    for name, field in ((run_id, "task"), (of, "task_before")):
+        if first.get(field) is not None:
+            return f"hpc-agent logs --run-id {name} --task-id {first[field]}"
     return f"hpc-agent failures --run-id {run_id}"
 
 
 def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
-    first, second = before.get("inputs") or [], now.get("inputs") or []
-    shas = [{one["path"]: one["sha256"][:12] for one in inputs} for inputs in (first, second)]
-    return [
-        {"what": told, **{name: sha.get(told.split(" ")[0]) for name, sha in zip(("before", "now"), shas, strict=True)}}
-        for told in changes(first, second)
-    ]
+    first, second = ({one["path"]: one for one in run.get("inputs") or []} for run in (before, now))
+    found = []
+    for path in dict.fromkeys([*first, *second]):
+        old, new = ([run[path]] if path in run else [] for run in (first, second))
+        shas = {name: one[0]["sha256"][:12] if one else None for name, one in (("before", old), ("now", new))}
+        found += [{"what": told, **shas} for told in changes(old, new)]
+    return found
 
 
 def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
@@ -180,19 +165,21 @@ def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
 def _environment(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Return the differences: interpreter and packages first, the node last. Not recorded is a difference that is told."""
     if before is None or now is None:
-        if before is now:
-            return []
-        told = {name: "not recorded" if one is None else "recorded" for name, one in (("before", before), ("now", now))}
-        return [{"what": "environment.json", **told}]
+        return _known("environment.json", "recorded", before, now)
     first, second = before.get("python") or {}, now.get("python") or {}
     found = _differing("python ", ("implementation", "version", "executable"), first, second)
     old, new = before.get("packages"), now.get("packages")
     if old is None or new is None:
-        known = {name: "not known" if one is None else "known" for name, one in (("before", old), ("now", new))}
-        found += [] if old is new else [{"what": "packages", **known}]
+        found += _known("packages", "known", old, new)
     else:
         found += _differing("package ", sorted(old.keys() | new.keys()), old, new)
     return found + _differing("", ENVIRONMENT, before, now)
+
+
+def _known(what: str, word: str, before: Any, now: Any) -> list[dict[str, Any]]:
+    """Return the difference where only one of the runs has it."""
+    told = {name: f"not {word}" if one is None else word for name, one in (("before", before), ("now", now))}
+    return [] if before is now else [{"what": what, **told}]
 
 
 def _differing(prefix: str, names: Iterable[str], before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:

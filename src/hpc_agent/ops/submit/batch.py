@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from collections.abc import Collection
 from typing import Annotated, Any
@@ -17,17 +16,9 @@ from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import PlannedRun
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.ops.submit.new_run import submit_together
-from hpc_agent.ops.submit.submit import (
-    SUBMIT_ERRORS,
-    Begun,
-    SubmitResult,
-    begin,
-    dry_run,
-    finished,
-    planned_run,
-    submit_lock,
-)
+from hpc_agent.ops.run.submission import submit_lock
+from hpc_agent.ops.submit.new_run import NewRun, submit_together
+from hpc_agent.ops.submit.submit import SUBMIT_ERRORS, SubmitResult, begin, dry_run, finished, planned_run
 from hpc_agent.state.journal import Journal
 from hpc_agent.world import World
 
@@ -155,32 +146,26 @@ def _submit_all(world: World, planned: dict[int, PlannedRun], outcomes: dict[int
     with submit_lock(journal):
         new: dict[str, int] = {}
         same: dict[int, int] = {}
-        begun: dict[int, Begun] = {}
+        groups: dict[tuple[str, ...], dict[int, NewRun]] = {}
         for number, run in planned.items():
             outcome = _tried(begin, world, journal, run)
-            if not isinstance(outcome, Begun):
+            if not isinstance(outcome, NewRun):
                 outcomes[number] = outcome
-            elif (run_id := outcome.run.run_id) in new:
-                same[number] = new[run_id]
+            elif outcome.run_id in new:
+                same[number] = new[outcome.run_id]
             else:
-                new[run_id], begun[number] = number, outcome
-        by_place = sorted(begun, key=lambda number: begun[number].run.place())
-        for _, numbers in itertools.groupby(by_place, key=lambda number: begun[number].run.place()):
-            _submit_group({number: begun[number] for number in numbers}, outcomes)
+                new[outcome.run_id] = number
+                groups.setdefault(outcome.place(), {})[number] = outcome
+        for group in groups.values():
+            sent = _tried(submit_together, list(group.values()))  # an error of the connection is that of each of them
+            for place, (number, one) in enumerate(group.items()):
+                outcomes[number] = _tried(finished, one, sent if isinstance(sent, HpcError) else sent[place])
     for number, first in same.items():
         outcome = outcomes[first]
         if isinstance(outcome, SubmitResult):
             notes = [*outcome.notes, f"the same as spec {first} of this batch: submitted once"]
             outcome = msgspec.structs.replace(outcome, deduped=True, submitted=False, notes=notes)
         outcomes[number] = outcome
-
-
-def _submit_group(begun: dict[int, Begun], outcomes: dict[int, Outcome]) -> None:
-    """Submit runs of one snapshot. An error of the connection is that of each of them."""
-    sent = _tried(submit_together, [one.run for one in begun.values()])
-    for place, (number, one) in enumerate(begun.items()):
-        outcome = sent if isinstance(sent, HpcError) else sent[place]
-        outcomes[number] = outcome if isinstance(outcome, HpcError) else finished(one, outcome)
 
 
 def _item(outcome: Outcome) -> BatchItem:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import hashlib
 import json
 import socket
-import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +20,11 @@ from hpc_agent.errors import HpcError, StorageFull
 from hpc_agent.experiment.reading.git_state import git_state
 from hpc_agent.experiment.reading.pushed_tree import TreeEntry, shared_files
 from hpc_agent.infra.remote import answer_in
-from hpc_agent.ops.run.ledger_summary import identity_of, journal_ledger, keep_document, owner
+from hpc_agent.node.shared.timestamps import iso
+from hpc_agent.ops.run.ledger_summary import identity_of, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
 from hpc_agent.ops.run.run_request import saved_command, submit_command
-from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
+from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC, keep_outcome
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import save
 from hpc_agent.state.runs import Sidecar, write_run_sidecar
@@ -43,25 +46,16 @@ class Submitted(NamedTuple):
 class NewRun:
     """A planned run and its place on the cluster."""
 
-    def __init__(self, world: World, journal: Journal, planned: PlannedRun, run_id: str) -> None:
+    def __init__(
+        self, world: World, journal: Journal, planned: PlannedRun, run_id: str, notes: Sequence[str] = ()
+    ) -> None:
+        self.notes = notes
         self.world, self.journal, self.planned, self.run_id = world, journal, planned, run_id
         self.frozen, self.request = planned.frozen, planned.request
-        self.run_path = f"{self.frozen.node.root}/runs/{run_id}"
         self.sidecar = self._sidecar()
         self.pushed_shared = [name for name, path in self.frozen.shared.items() if path is None]
         self.shared_files = shared_files(self.frozen.repo.root, self.pushed_shared)
         self.manifests = Manifests(journal.folder / "trees" / self.frozen.cluster.name)
-
-    def record(self, status: str) -> RunRecord:
-        """Return the journal's record of this run before its submission."""
-        return RunRecord(run_id=self.run_id, status=status, **identity_of(self.sidecar))
-
-    def submit(self) -> Submitted:
-        """Submit every array that may go now. Raises the errors of the node side; the journal keeps the accepted arrays."""
-        [sent] = submit_together([self])
-        if isinstance(sent, HpcError):
-            raise sent
-        return sent
 
     def announce(self) -> None:
         """Write the intent of the submission into the journal, and the sidecar."""
@@ -72,17 +66,13 @@ class NewRun:
 
     def conclude(self, document: dict[str, Any], pushed: int) -> Submitted | HpcError:
         """Write the cluster's answer into journal and sidecar. Return the outcome; of an error the accepted arrays are kept."""
-        frozen, failed, answer = self.frozen, None, {}
+        frozen = self.frozen
         try:
-            answer = answer_in(document, frozen.cluster.name)
+            submitted = functools.partial(answer_in, document, frozen.cluster.name)
+            answer = keep_outcome(frozen.repo, self.journal, self.run_id, self.sidecar.remote_path, submitted)
         except HpcError as error:
-            failed = error
-            answer = {"run": error.details.pop("run", None), "arrays": error.details.get("arrays") or {}}
-        journal_ledger(self.journal, self.run_id, self.run_path, answer["arrays"], accepted=failed is None)
-        keep_document(frozen.repo, answer["run"], answer["arrays"])
-        if failed:
-            self.failed(failed, answer["arrays"])
-            return failed
+            self.failed(error, error.details.get("arrays") or {})
+            return error
         self.manifests.keep(frozen.snapshot, frozen.tree.entries)
         record = self.journal.load(self.run_id)
         record.status = "in_flight"
@@ -131,11 +121,6 @@ class NewRun:
             "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
-        return there, self._push(there)
-
-    def _push(self, there: dict[str, Any]) -> int:
-        """Copy the files that are missing on the cluster in one transfer. Return their number. Raises StorageFull."""
-        frozen = self.frozen
         files = [] if there["snapshot"] else frozen.tree.changed_since(self.manifests.entries(there["base"]))
         shared = list(self.shared_files)
         size = sum(frozen.tree.sizes[name] for name in files) + there["shared_bytes"]
@@ -147,26 +132,7 @@ class NewRun:
         if files or shared:
             self.world.progress.update("pushing", files=len(files) + len(shared), mib=size >> 20)
             frozen.node.push(frozen.repo.root, files + shared, there["incoming"], bool(shared))
-        return len(files) + len(shared)
-
-    def place_question(self, there: dict[str, Any]) -> dict[str, Any]:
-        """Return the part of a request that runs of one place share; ``there`` is what the cluster has."""
-        frozen = self.frozen
-        manifest = json.dumps(frozen.tree.with_sizes()).encode()
-        return {
-            "root": frozen.node.root,
-            "owner": owner(),
-            "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
-            "base": there["base"],
-            "incoming": there["incoming"],
-            "site": frozen.node.site,
-            "shared_pushed": self.pushed_shared,
-        }
-
-    def question(self) -> dict[str, Any]:
-        """Return the part of a request that is this run's own."""
-        tasks = self.frozen.tasks
-        return {**self.plan_question(), "digests": tasks.digests(), "tasks": tasks.inline()}
+        return there, len(files) + len(shared)
 
     def plan_question(self) -> dict[str, Any]:
         """Return the part of a request to the cluster that has the plan: the run's document and its arrays."""
@@ -195,12 +161,12 @@ class NewRun:
             run_name=frozen.run_name,
             snapshot=frozen.snapshot,
             hpc_agent_version=__version__,
-            submitted_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.world.now())),
+            submitted_at=iso(self.world.now()),
             task_count=frozen.tasks.total,
             executors=frozen.executors,
             wave_map=planned.wave_map(),
             scheduler=cluster.scheduler,
-            remote_path=self.run_path,
+            remote_path=f"{frozen.node.root}/runs/{self.run_id}",
             resources=resolved.resources,
             placement=resolved.placement,
             modules=cluster.modules if request.modules is None else request.modules,
@@ -243,13 +209,25 @@ def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
 
 
 def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the answer of the cluster to each run's submission."""
-    first = runs[0]
+    """Return the answer of the cluster to each run's submission; ``there`` is what the cluster has of their place."""
+    first, frozen = runs[0], runs[0].frozen
     first.world.progress.update("submitting", arrays=sum(len(run.planned.arrays.arrays) for run in runs))
-    common, requests = first.place_question(there), [run.question() for run in runs]
+    manifest = json.dumps(frozen.tree.with_sizes()).encode()
+    common = {
+        "root": frozen.node.root,
+        "owner": owner(),
+        "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
+        "base": there["base"],
+        "incoming": there["incoming"],
+        "site": frozen.node.site,
+        "shared_pushed": first.pushed_shared,
+    }
+    requests = [
+        {**run.plan_question(), "digests": run.frozen.tasks.digests(), "tasks": run.frozen.tasks.inline()}
+        for run in runs
+    ]
     request = {"verb": "submit", "common": common, "requests": requests}
-    answer = first.frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))
-    return list(answer["answers"])
+    return list(frozen.node.bootstrap("many", request, SUBMIT_TIMEOUT_SEC * len(runs))["answers"])
 
 
 class Manifests:
@@ -260,18 +238,14 @@ class Manifests:
 
     def names(self) -> list[str]:
         """Return the names of the snapshots, the newest first."""
-        paths = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        paths = self.folder.glob("*.json")
         return [path.stem for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)]
 
     def entries(self, snapshot: str | None) -> list[TreeEntry] | None:
         """Return the files of a snapshot; None for a snapshot that is not known here."""
-        if snapshot is None:
-            return None
-        try:
-            entries: list[TreeEntry] = json.loads((self.folder / f"{snapshot}.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return entries
+        with contextlib.suppress(OSError, ValueError):
+            return list(json.loads((self.folder / f"{snapshot}.json").read_bytes()))
+        return None
 
     def keep(self, snapshot: str, entries: list[TreeEntry]) -> None:
         """Remember a snapshot, and drop the oldest ones."""

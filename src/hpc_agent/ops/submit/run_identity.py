@@ -83,7 +83,6 @@ def find_prior_run(request: FindPriorRunRequest, world: World) -> FindPriorRunRe
         return FindPriorRunResult(found=False, partial_errors=errors)
     newest = matching[0]
     record = Journal(world, repo).find(newest.run_id)
-    age = world.now() - record.started_at if record else None
     return FindPriorRunResult(
         found=True,
         prior_run_id=newest.run_id,
@@ -93,7 +92,7 @@ def find_prior_run(request: FindPriorRunRequest, world: World) -> FindPriorRunRe
         job_ids=record.job_ids if record else newest.job_ids,
         campaign_id=newest.campaign_id,
         submitted_at=iso(record.submitted_at) if record and record.submitted_at else newest.submitted_at,
-        age_sec=round(age, 1) if age is not None else None,
+        age_sec=round(world.now() - record.started_at, 1) if record else None,
         others=[s.run_id for s in matching[1:20]],
         partial_errors=errors,
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,16 +15,15 @@ from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record, with_command
+from hpc_agent.ops.run.ledger_summary import identity_of
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
-from hpc_agent.ops.run.submission import ask_advance, kept_back
-from hpc_agent.ops.submit.new_run import NewRun, Submitted
+from hpc_agent.ops.run.submission import ask_advance, kept_back, submit_lock
+from hpc_agent.ops.submit.new_run import NewRun, Submitted, submit_together
 from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.repo_files import locked
 from hpc_agent.state.runs import find_run_by_cmd_sha, read_run_sidecar
 from hpc_agent.world import World
 
-LOCK_WAIT_SEC = 120.0
 SCHEDULER_ERRORS = (errors.SchedulerRefused, errors.SubmissionUnknown, errors.RemoteCommandFailed, errors.StorageFull)
 SUBMIT_ERRORS = (*FREEZE_ERRORS, errors.PreconditionFailed, errors.SshUnreachable, *SCHEDULER_ERRORS)
 # Fields that a run's record and the result share.
@@ -57,17 +55,12 @@ class SubmitResult(Result):
     aliases=["submit-flow"],
     progress=True,
 )
-def submit(request: SubmitRequest, world: World) -> SubmitResult:
+def submit(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
     """Freeze and push the code, and submit every task of .hpc/tasks.py (or of ``tasks``) as job arrays, exactly once.
 
     The same request again returns the run that was submitted before (``deduped``). Changed parameters, code or executor
     make a new run. A failed run needs ``rerun`` to run again. After a kill the same command goes on where it stopped.
     """
-    return submit_run(request, world)
-
-
-def submit_run(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
-    """Submit a run exactly once; a campaign's run has ``trials``. Raises SUBMIT_ERRORS."""
     world.progress.update("resolving tasks")
     try:
         with freeze(world, request, trials) as frozen:
@@ -76,8 +69,8 @@ def submit_run(request: SubmitRequest, world: World, trials: Trials | None = Non
                 return dry_run(world, planned)
             journal = Journal(world, frozen.repo)
             with submit_lock(journal):
-                begun = begin(world, journal, planned)
-                return begun if isinstance(begun, SubmitResult) else finished(begun, begun.run.submit())
+                run = begin(world, journal, planned)
+                return run if isinstance(run, SubmitResult) else finished(run, submit_together([run])[0])
     except errors.HpcError as error:
         if trials:
             error.remediation = with_command(error.remediation, trials.command)
@@ -90,18 +83,7 @@ def planned_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     return plan_run(frozen, request)
 
 
-def submit_lock(journal: Journal) -> AbstractContextManager[None]:
-    return locked(journal.folder / ".submit_lock", LOCK_WAIT_SEC, "a submission from this repo")
-
-
-class Begun(NamedTuple):
-    """A run that is to be submitted, with notes about its request."""
-
-    run: NewRun
-    notes: list[str]
-
-
-def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult | Begun:
+def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult | NewRun:
     """Return the run to submit, or the result for one that was submitted before. Under the repo's lock."""
     frozen = planned.frozen
     run_id, earlier = which_run(journal, frozen, planned.request.rerun)
@@ -111,16 +93,17 @@ def begin(world: World, journal: Journal, planned: PlannedRun) -> SubmitResult |
         if earlier.submitted_at or elsewhere:
             return _submitted_before(world, planned, journal, earlier)
     notes = [*frozen.notes, *warnings_of(world, planned), *_code_changed(frozen, run_id)]
-    return Begun(NewRun(world, journal, planned, run_id), notes)
+    return NewRun(world, journal, planned, run_id, notes)
 
 
-def finished(begun: Begun, sent: Submitted) -> SubmitResult:
-    """Return the result of a run that was submitted now."""
-    run_id = begun.run.run_id
-    plan, told = _plan_as_submitted(begun.run.planned, run_id, sent.answer)
-    step = _about(run_id, "verify-canary" if plan["canary"] else "monitor-flow")
+def finished(run: NewRun, sent: Submitted | errors.HpcError) -> SubmitResult:
+    """Return the result of a run that was submitted now. Raises the error in its place."""
+    if isinstance(sent, errors.HpcError):
+        raise sent
+    plan, told = _plan_as_submitted(run.planned, run.run_id, sent.answer)
+    step = f"hpc-agent {'verify-canary' if plan['canary'] else 'monitor-flow'} --run-id {run.run_id}"
     outcome = {"submitted": True, "deduped": False, "pushed_files": sent.pushed_files}
-    return _result(plan, sent.record, [*begun.notes, *told], step, **outcome)
+    return _result(plan, sent.record, [*run.notes, *told], step, **outcome)
 
 
 def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
@@ -136,19 +119,15 @@ def dry_run(world: World, planned: PlannedRun) -> SubmitResult:
         plan, told = _plan_as_submitted(planned, run_id, {})
         notes = [*frozen.notes, f"{run_id} was submitted already: submit returns it", *told]
         return _result(plan, earlier, notes, step, submitted=False, deduped=True)
-    record = NewRun(world, journal, planned, run_id).record("planned")
+    sidecar = NewRun(world, journal, planned, run_id).sidecar
+    record = RunRecord(run_id=run_id, status="planned", **identity_of(sidecar))
     notes = [*frozen.notes, *warnings_of(world, planned)]
     return _result(planned.facts(), record, notes, step, submitted=False, deduped=False)
 
 
 def _result(plan: dict[str, Any], record: RunRecord, notes: list[str], next_step: str, **outcome: Any) -> SubmitResult:
-    """Return the result of a submission: the record of the run, its plan, and the outcome (submitted, deduped, ...)."""
     facts = {**{name: getattr(record, name) for name in RECORDED}, "lifecycle_state": record.status, **outcome}
     return SubmitResult(plan=plan, notes=notes, next_step=next_step, **facts)
-
-
-def _about(run_id: str, verb: str) -> str:
-    return f"hpc-agent {verb} --run-id {run_id}"
 
 
 def which_run(journal: Journal, frozen: FrozenRun, rerun: bool) -> tuple[str, RunRecord | None]:
@@ -192,7 +171,8 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
     if record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
         step = "failures"
-    return _result(plan, record, notes, _about(record.run_id, step), submitted=True, deduped=True)
+    step = f"hpc-agent {step} --run-id {record.run_id}"
+    return _result(plan, record, notes, step, submitted=True, deduped=True)
 
 
 def _plan_as_submitted(planned: PlannedRun, run_id: str, answer: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -220,10 +200,7 @@ def _code_changed(frozen: FrozenRun, run_id: str) -> list[str]:
         return []
     if earlier.run_id.startswith(frozen.run_id()):
         return [f"the same as {earlier.run_id}, run again as asked"]
-    data = changes(earlier.inputs, frozen.inputs)
-    changed = "the command or its settings changed"
-    if data:
+    changed = "the code changed" if earlier.tree_sha != frozen.tree.sha else "the command or its settings changed"
+    if data := changes(earlier.inputs, frozen.inputs):
         changed = f"the inputs differ ({'; '.join(data[:3])})"
-    elif earlier.tree_sha != frozen.tree.sha:
-        changed = "the code changed"
     return [f"same parameters as {earlier.run_id}, but {changed}: this is a new run"]

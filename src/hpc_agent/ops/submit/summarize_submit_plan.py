@@ -6,21 +6,15 @@ import collections
 from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.infra.extra_flags import check_extra_flags
-from hpc_agent.infra.throughput import format_duration
+from hpc_agent.infra.throughput import counted, format_duration
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
-from hpc_agent.ops.run.planned_run import plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest
-from hpc_agent.ops.submit.submit import SubmitResult, dry_run
+from hpc_agent.ops.submit.submit import SubmitResult, dry_run, planned_run
 from hpc_agent.world import World
 
 MANY_TASKS = 1000
 MANY_CORE_HOURS = 1000.0
-
-
-class SummarizeSubmitPlanRequest(SubmitRequest):
-    """The fields of submit."""
 
 
 class SummarizeSubmitPlanResult(Result):
@@ -34,27 +28,22 @@ class SummarizeSubmitPlanResult(Result):
 
 
 @primitive(stage="plan", errors=FREEZE_ERRORS)
-def summarize_submit_plan(request: SummarizeSubmitPlanRequest, world: World) -> SummarizeSubmitPlanResult:
+def summarize_submit_plan(request: SubmitRequest, world: World) -> SummarizeSubmitPlanResult:
     """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
     with freeze(world, request) as frozen:
-        check_extra_flags(frozen.cluster.scheduler, request.extra_flags, request.env)
-        planned = dry_run(world, plan_run(frozen, request))
+        planned = dry_run(world, planned_run(frozen, request))
         kwargs = frozen.tasks.kwargs()
         first = next(kwargs)
         last = collections.deque(kwargs, maxlen=1)
     return SummarizeSubmitPlanResult(
         run_id=planned.run_id,
-        headline=f"{planned.run_id}: {_plural(planned.total_tasks, 'task')} on {planned.cluster}",
+        headline=f"{planned.run_id}: {counted(planned.total_tasks, 'task')} on {planned.cluster}",
         body="\n".join(_body(request, planned, first, last[0] if last else first)),
         confirm_prompt=_question(planned),
         total_tasks=planned.total_tasks,
         deduped=planned.deduped,
         plan=planned.plan,
     )
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _body(request: SubmitRequest, planned: SubmitResult, first: dict[str, Any], last: dict[str, Any]) -> list[str]:
@@ -84,9 +73,9 @@ def _resources(plan: dict[str, Any]) -> list[str]:
     asked, origin = plan["resources"], plan["origin"]
     lines = [f"walltime {format_duration(round(asked['walltime_sec']))} ({origin['walltime_sec']})"]
     memory = f"{asked['mem_mb']} MiB" if asked["mem_mb"] else "memory"
-    lines.append(f"{memory} ({origin['mem_mb']}), {_plural(asked['cpus'], 'CPU')}")
+    lines.append(f"{memory} ({origin['mem_mb']}), {counted(asked['cpus'], 'CPU')}")
     if asked["gpus"]:
-        lines.append(f"{_plural(asked['gpus'], 'GPU')} {asked['gpu_type'] or ''}".rstrip())
+        lines.append(f"{counted(asked['gpus'], 'GPU')} {asked['gpu_type'] or ''}".rstrip())
     lines += [f"{name} {value} ({origin.get(name, 'request')})" for name, value in sorted(plan["placement"].items())]
     return lines
 

@@ -72,11 +72,10 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
             break
         if world.awake() - started >= request.wait_budget_sec or seen["lifecycle_state"] == "abandoned":
             why = f": {seen['waiting'][0]['sentence']}" if seen["waiting"] and seen["state"] == "pending" else ""
-            raise ClusterTimeout(
-                f"the canary of {run_id} is {seen['state']} after {request.wait_budget_sec:.0f} s{why}",
-                remediation=f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it.",
-                details={"state": seen["state"], "waiting": seen["waiting"]},
-            )
+            message = f"the canary of {run_id} is {seen['state']} after {request.wait_budget_sec:.0f} s{why}"
+            remedy = f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it."
+            details = {"state": seen["state"], "waiting": seen["waiting"]}
+            raise ClusterTimeout(message, remediation=remedy, details=details)
         world.sleep(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
     _judge(run, seen, request)
@@ -84,10 +83,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     return VerifyCanaryResult(
         run_id=run_id,
         ok=True,
-        state=seen["state"],
-        measured=seen["measured"],
-        asked=seen["asked"],
-        metrics=seen["metrics"],
+        **{name: seen[name] for name in ("state", "measured", "asked", "metrics")},
         warnings=warnings(seen),
         released=released,
         waited_seconds=round(world.awake() - started, 3),
@@ -105,9 +101,9 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
     kept = {key: seen[key] for key in ("measured", "asked", "metrics")}
     run_id = run.record.run_id
     nothing_else = f"{seen['held']} arrays were not submitted" if seen["held"] else "nothing else was waiting for it"
+    remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if _stopped_early(seen):
         return
-    remedy = f"Correct the executor; 'hpc-agent logs --run-id {run_id} --task-id 0' shows what it printed."
     if seen["state"] == "failed":
         failure = kept["failure"] = seen["failure"]
         kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"])
@@ -138,10 +134,8 @@ def warnings(seen: dict[str, Any]) -> list[str]:
             found.append(f"{name} is tight: the canary used {used:.0f} of {given} {unit}")
         elif used < WASTEFUL * given and (measured["seconds"] or 0.0) >= TELLING_SEC:
             found.append(f"{name} is generous: the canary used {used:.3g} of {given} {unit}; less would start sooner")
-    if measured.get("oom_kills"):
-        found.append(
-            f"the kernel killed {measured['oom_kills']} processes of the canary for memory: ask for more --mem-mb"
-        )
+    if kills := measured.get("oom_kills"):
+        found.append(f"the kernel killed {kills} processes of the canary for memory: ask for more --mem-mb")
     if seen["metrics"] in (None, {}) and not _stopped_early(seen):
         found.append("the canary wrote no metrics: 'hpc-agent aggregate' would have nothing to reduce")
     found += [

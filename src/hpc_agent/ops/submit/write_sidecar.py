@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -25,8 +26,9 @@ from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, Results
-from hpc_agent.ops.submit.submit import submit_lock
+from hpc_agent.ops.run.submission import submit_lock
 from hpc_agent.state import runs
+from hpc_agent.state.journal import RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.world import World
@@ -35,6 +37,7 @@ Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 RemotePath = Annotated[str, Meta(pattern=r"^[/~][^\s;&|<>`$]*\Z")]
 Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT[\d:.]+Z\Z")]
 JobId = Annotated[str, Meta(pattern=r"^[0-9]+\Z")]
+AS_GIVEN = "run_id cluster executor cmd_sha result_dir_template job_ids campaign_id env conda_env".split()
 # Facts of the writing, not of the run.
 NOT_COMPARED = ("submitted_at", "hpc_agent_version", "job_ids")
 
@@ -94,14 +97,13 @@ def write_run_sidecar(request: WriteRunSidecarRequest, world: World) -> WriteRun
         before = read_run_sidecar(repo, request.run_id) if path.exists() else None
         record = journal.find(request.run_id)
         if before:
-            _check_same(msgspec.to_builtins(before), msgspec.to_builtins(sidecar), request.run_id)
+            _check_same(before, sidecar, Sidecar.__struct_fields__)
             if not set(before.job_ids) <= set(sidecar.job_ids or before.job_ids):
                 raise _other(request.run_id, "job_ids", before.job_ids, sidecar.job_ids)
             kept = {name: getattr(before, name) for name in NOT_COMPARED if name != "job_ids"}
             sidecar = msgspec.structs.replace(sidecar, **kept, job_ids=sidecar.job_ids or before.job_ids)
         elif record:  # a run of hpc-agent whose sidecar is gone
-            mine = {name: getattr(record, name) for name in ("cluster", "cmd_sha", "executor")}
-            _check_same(mine, {name: getattr(sidecar, name) for name in mine}, request.run_id)
+            _check_same(record, sidecar, ("cluster", "cmd_sha", "executor"))
         deduped = before == sidecar
         if not deduped:
             runs.write_run_sidecar(repo, sidecar)
@@ -113,11 +115,12 @@ def write_run_sidecar(request: WriteRunSidecarRequest, world: World) -> WriteRun
     )
 
 
-def _check_same(before: dict[str, Any], wanted: dict[str, Any], run_id: str) -> None:
+def _check_same(before: Sidecar | RunRecord, wanted: Sidecar, names: Sequence[str]) -> None:
     """Raise PreconditionFailed where a field differs from that of the run which has the id."""
-    for name, value in before.items():
-        if name not in NOT_COMPARED and value != wanted[name]:
-            raise _other(run_id, name, value, wanted[name])
+    for name in names:
+        old, new = getattr(before, name), getattr(wanted, name)
+        if name not in NOT_COMPARED and old != new:
+            raise _other(wanted.run_id, name, old, new)
 
 
 def _other(run_id: str, name: str, before: Any, wanted: Any) -> PreconditionFailed:
@@ -140,19 +143,8 @@ def _sidecar(request: WriteRunSidecarRequest, repo: RepoLayout, world: World) ->
             tasks_py_sha = hashlib.sha256(repo.tasks.read_bytes()).hexdigest()
     head, _, tail = request.run_id.rpartition("-")
     modules = node.cluster.modules if request.modules is None else request.modules
-    same = (
-        "run_id",
-        "cluster",
-        "executor",
-        "cmd_sha",
-        "result_dir_template",
-        "job_ids",
-        "campaign_id",
-        "env",
-        "conda_env",
-    )
     return Sidecar(
-        **{name: getattr(request, name) for name in same},
+        **{name: getattr(request, name) for name in AS_GIVEN},
         run_name=request.run_name or (head if len(tail) == 8 else request.run_id),
         tasks_py_sha=tasks_py_sha or "",
         tree_sha=request.tree_sha or "",
