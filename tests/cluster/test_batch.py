@@ -60,12 +60,15 @@ def test_a_wrong_spec_does_not_lose_the_others(site, run_cli, tmp_path):
         {**specs[1], "pack": 1},
     ]
     specs.append({"executor": WRITE, "shared_paths": ["missing"]})
-    sent = batch(run_cli, repo, "submit-flow", specs, cluster="testbed").data
+    answer = batch(run_cli, repo, "submit-flow", specs, cluster="testbed")
+    sent = answer.data
     codes = [one.get("error_code") for one in sent["results"]]
     assert codes == [
         "scheduler_refused", None, "executor_not_found", None, "spec_invalid", "cluster_unknown", None, None, "spec_invalid",
     ]  # fmt: skip
     assert sent["n_failed"] == 5
+    assert [one["code"] for one in answer.envelope["partial_errors"]] == list(filter(None, codes))
+    assert answer.envelope["partial_errors"][0]["detail"].startswith("spec 0: ")
     assert [one for one in sent["results"] if not one["ok"] and "hpc-agent" not in one["remediation"]] == []
     same = [sent["results"][number] for number in (1, 6, 7)]
     assert [(one["run_id"], one["job_ids"], one.get("deduped", False)) for one in same] == [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +107,13 @@ class _Walk:
         name, facts = f"{path}/{folder.source}", None
         is_interview = folder.source == FILE
         try:
-            seen = self._stamp(os.stat(name)) if is_interview else stamp_of_repo(path, self._stamp)  # noqa: PTH116
+            if is_interview:
+                found = os.stat(name)  # noqa: PTH116
+                if not stat.S_ISREG(found.st_mode):  # a named pipe would never end
+                    raise ValueError("is no file")
+                seen = self._stamp(found)
+            else:
+                seen = stamp_of_repo(path, self._stamp)
             if seen and seen == folder.seen:
                 with contextlib.suppress(msgspec.MsgspecError):
                     facts = msgspec.json.decode(folder.facts, type=Facts)

@@ -79,7 +79,7 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
     An index in the cache folder makes the next call fast. Each interview is looked at in each call, so a changed, new or
     removed one is noticed.
     """
-    since = _since(request.since, world.now()) if request.since else None
+    since = _since(request.since, world.now()) if request.since is not None else None
     found, errors, unreadable = _all_found(request, world)
     fitting = [one for one in found if _fits(one, request, since)]
     fitting.sort(key=lambda one: (-(one.at or 0.0), one.interview.campaign_dir))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hpc_agent.contract.envelope import convert
-from hpc_agent.contract.primitive import Effect, Request, Result, primitive
+from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, SpecInvalid
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
@@ -101,6 +101,11 @@ def submit_flow_batch(request: SubmitFlowBatchRequest, world: World) -> SubmitFl
         n_failed=len(failures),
         deduped=not failures and all(result.deduped for result in results),
         pushed_files=max(result.pushed_files for result in results),
+        partial_errors=[
+            PartialError(item.error_code or "", f"spec {number}: {item.message}")
+            for number, item in enumerate(items)
+            if not item.ok
+        ],
     )
 
 
