@@ -119,6 +119,22 @@ def test_a_killed_repeat_goes_on_and_submits_nothing_twice(site, run_cli, repo):
     assert len(list(Path(first["remote_path"]).parent.iterdir())) == 2
 
 
+def test_a_changed_snapshot_is_told_and_not_run_again(site, run_cli, repo):
+    first = submit(run_cli, repo, EXECUTOR)
+    wait_for_end(run_cli, repo)
+    again = run_cli("reproduce-run", "--run-id", first["run_id"], cwd=repo).data
+    wait_for_end(run_cli, repo)
+    snapshot = Path(first["remote_path"]).parent.parent / "snapshots" / again["snapshot"] / "work.py"
+    snapshot.chmod(0o644)
+    snapshot.write_text(snapshot.read_text() + "\n")
+    snapshot.chmod(0o444)
+    seen = run_cli("verify-reproduction", "--run-id", again["run_id"], cwd=repo).data
+    words = {"before": "changed on the cluster", "now": "changed on the cluster"}
+    assert {"in": "code", "what": "files of the snapshot", **words} in seen["differences"]
+    refused = run_cli("reproduce-run", "--run-id", first["run_id"], cwd=repo).envelope
+    assert (refused["error_code"], "were changed since" in refused["message"]) == ("precondition_failed", True)
+
+
 def test_other_data_is_refused_then_named(site, run_cli, repo):
     shared = ("--shared-paths", "data", "--inputs", "data")
     first = submit(run_cli, repo, EXECUTOR, *shared)

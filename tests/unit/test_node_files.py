@@ -15,6 +15,7 @@ from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, tail, write_json
 from hpc_agent.node.shared.processes import born
 from hpc_agent.node.shared.run_folder import RunDocument, RunFolder, check_root
+from hpc_agent.node.shared.snapshot_tree import is_as_frozen, tree_sha
 from hpc_agent.node.shared.task_record import TaskRecord
 from hpc_agent.node.submission import run_submission
 from hpc_agent.node.submission.submitter import RunLock
@@ -48,6 +49,14 @@ def test_an_unchanged_file_is_a_hard_link_and_read_only(tmp_path, runtime):
     assert (new / "same").stat().st_mode & 0o777 == 0o444
     assert (new / "run_sh").stat().st_mode & 0o777 == 0o555
     assert (new / ".hpc" / "_hpc_dispatch.py").exists()
+    run = {"snapshot": "bbb", "tree_sha": tree_sha(sorted([e[:4] for e in second], key=lambda e: e[1]))}
+    assert is_as_frozen(str(tmp_path), run) is True
+    (new / "same").chmod(0o644)
+    (new / "same").write_text("9")
+    assert is_as_frozen(str(tmp_path), run) is False
+    assert is_as_frozen(str(tmp_path), {"snapshot": "bbb"}) is None, "an imported run has no hash of its files"
+    with pytest.raises(NodeError, match="same was changed on the cluster"):
+        run_submission.install(str(tmp_path), "ccc", second, "bbb", str(tmp_path / "in3"), runtime)
     assert not (tmp_path / "in2").exists()
 
 

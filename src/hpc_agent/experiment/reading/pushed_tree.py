@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import json
 import os
 import warnings
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment_kit.notebooks import code_cells
 from hpc_agent.node.shared.files import sha256_of
+from hpc_agent.node.shared.snapshot_tree import tree_sha
 from hpc_agent.state.repo_files import save
 
 if TYPE_CHECKING:
@@ -213,9 +213,8 @@ def scan_tree(root: Path, apart: list[str], cache_path: Path, outputs: Collectio
     entries.sort(key=lambda entry: str(entry[1]))
     if fresh != cache:
         save(cache_path, fresh)
-    digest = hashlib.sha256(json.dumps(entries, ensure_ascii=True).encode()).hexdigest()
     sizes = {name: facts[0] for name, facts in fresh.items() if facts}
-    return Tree(root, entries, sizes, digest, [name for name, facts in fresh.items() if facts == OUTPUT])
+    return Tree(root, entries, sizes, tree_sha(entries), [name for name, facts in fresh.items() if facts == OUTPUT])
 
 
 def shared_files(root: Path, names: list[str]) -> dict[str, int]:

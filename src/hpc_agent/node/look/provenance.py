@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List
 from ..shared.files import read_json
 from ..shared.ledger import arrays_of
 from ..shared.run_folder import RunFolder, existing_run
+from ..shared.snapshot_tree import is_as_frozen
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 
 TEXT_LIMIT = 1 << 20
@@ -40,11 +41,15 @@ def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
 def rows(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return ``run``, ``environment``, and ``rows``: task -> [state, metrics]; with ``parameters`` also the parameters.
 
+    The first answer has ``as_frozen``: False where the files of the snapshot were changed, None where that is not known.
+
     ``next`` is None, or the shard from which on the rest is to be asked for (``first``): an answer ends with the shard in
     which it has VALUES_AT_MOST values.
     """
     folder = existing_run(request["root"], request["run_id"])
     answer = {"run": read_json(folder.document), "environment": _document(folder.environment), "next": None}
+    if not request.get("first"):
+        answer["as_frozen"] = is_as_frozen(request["root"], answer["run"])
     found, values = {}, 0
     for shard in _shards(folder):
         if shard < request.get("first", ""):

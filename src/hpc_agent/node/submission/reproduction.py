@@ -10,14 +10,16 @@ from ..shared import run_folder
 from ..shared.errors import NodeError
 from ..shared.files import read_json
 from ..shared.ledger import PLANNED, Array, arrays_of
+from ..shared.snapshot_tree import is_as_frozen
 from . import run_submission
 
 
 def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return what is known before the run ``of`` is submitted again.
 
-    ``run``: its document; ``snapshot``: True while it is there; ``inputs`` as they are now; ``changed_inputs``: sentences;
-    ``taken``: run id -> the run that it repeats, of the runs whose id begins with ``base`` and ``-r``.
+    ``run``: its document; ``snapshot``: True while it is there; ``as_frozen``: False where its files were changed;
+    ``inputs`` as they are now; ``changed_inputs``: sentences; ``taken``: run id -> the run that it repeats, of the runs whose
+    id begins with ``base`` and ``-r``.
     """
     root = run_folder.check_root(request["root"])
     run = read_json(run_folder.existing_run(root, request["of"]).document)
@@ -25,7 +27,10 @@ def reproducible(request: Dict[str, Any]) -> Dict[str, Any]:
     taken = {name: read_json(run_folder.run_folder(root, name).document, {}).get("reproduces") for name in names}
     snapshot = os.path.isdir(os.path.join(root, "snapshots", run["snapshot"]))
     inputs, changed = inputs_now(root, run)
-    return {"run": run, "snapshot": snapshot, "inputs": inputs, "changed_inputs": changed, "taken": taken}
+    return {
+        "run": run, "snapshot": snapshot, "as_frozen": is_as_frozen(root, run), "inputs": inputs, "changed_inputs": changed,
+        "taken": taken,
+    }  # fmt: skip
 
 
 def reproduce(request: Dict[str, Any]) -> Dict[str, Any]:

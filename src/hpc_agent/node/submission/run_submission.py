@@ -242,6 +242,9 @@ def _place(entry: Entry, building: str, incoming: str, base: Optional[str], shar
         os.chmod(target, 0o555 if entry[3] else 0o444)
         return grown
     elif base is not None and os.path.isfile(os.path.join(base, path)):
+        if sha256_of(os.path.join(base, path), entry[4]) != entry[2]:
+            remedy = "Move the folder %s away on the cluster. %s" % (base, _AGAIN)
+            raise NodeError("precondition_failed", "%s was changed on the cluster, in %s" % (path, base), remedy)
         _link(os.path.join(base, path), target)
     elif os.path.isfile(earlier) and [sha256_of(earlier, entry[4]), os.path.getsize(earlier)] == [entry[2], entry[4]]:
         # Shared by an earlier run, so not pushed again. A copy: shared files may change, a snapshot may not.

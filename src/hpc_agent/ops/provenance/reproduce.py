@@ -87,11 +87,14 @@ def _repeat_of(run: KnownRun, base: str, taken: dict[str, str | None]) -> str:
 def _check(run: KnownRun, there: dict[str, Any], inputs_ok: bool) -> None:
     """Raise PreconditionFailed for a run that cannot be repeated as it was."""
     run_id = run.record.run_id
-    if not there["snapshot"]:
+    if not there["snapshot"] or there["as_frozen"] is False:
         command = run.journal.submit_command(run_id)
         again = f"Check out the code of {run_id}, then run: {command}"
         message = f"the snapshot of {run_id} is not on '{run.record.cluster}' any more"
         remedy = again if command else "Submit the code of that run again."
+        if there["snapshot"]:
+            message = f"files of the snapshot of {run_id} on '{run.record.cluster}' were changed since they were frozen"
+            remedy = f"Move {run.node.root}/snapshots/{there['run']['snapshot']} away there. {remedy}"
         raise PreconditionFailed(message, remediation=remedy)
     if there["changed_inputs"] and not inputs_ok:
         changed = there["changed_inputs"]

@@ -88,7 +88,7 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
     rows = compare_rows(before["rows"], now["rows"], by_number, request.rtol, request.atol)
     found = {
         "inputs": _inputs(before["run"], now["run"]),
-        "code": _code(before["run"], now["run"]),
+        "code": _changed_files(before, now) + _code(before["run"], now["run"]),
         "environment": _environment(before["environment"], now["environment"]),
         "results": rows.differences,
     }
@@ -153,6 +153,14 @@ def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]
         shas = {name: one[0]["sha256"][:12] if one else None for name, one in (("before", old), ("now", new))}
         found += [{"what": told, **shas} for told in changes(old, new)]
     return found
+
+
+def _changed_files(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return that files of a snapshot are not those of its name: nobody knows what the tasks of its runs have read."""
+    if before["as_frozen"] is not False and now["as_frozen"] is not False:
+        return []
+    words = {True: "as frozen", False: "changed on the cluster", None: "not known"}
+    return [{"what": "files of the snapshot", "before": words[before["as_frozen"]], "now": words[now["as_frozen"]]}]
 
 
 def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
