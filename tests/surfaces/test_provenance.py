@@ -186,9 +186,18 @@ def test_the_crate_has_every_file_that_it_names(site, run_cli, repo, tmp_path):
     early = run_cli("export-crate", cwd=repo)
     assert early.envelope["error_code"] == "precondition_failed"
     wait_for_end(run_cli, repo)
-    run_cli("aggregate", cwd=repo)
-    folder = Path(run_cli("export-crate", cwd=repo).data["crate"])
-    run_cli("export-crate", cwd=repo)  # replaces its own crate
+    aggregated = run_cli("aggregate", cwd=repo).data
+    table = Path(aggregated["table_csv"]).with_name("table.json")
+    whole = table.read_text()
+    table.write_text(json.dumps({**json.loads(whole), "included_tasks": 3}))  # as if made before the last task ended
+    partial = run_cli("export-crate", cwd=repo).data
+    told = "the table has 3 of 4 tasks, and 4 are complete by now"
+    assert partial["notes"][0].startswith(told)
+    assert told in Path(partial["crate"], "ro-crate-metadata.json").read_text()
+    table.write_text(whole)
+    answer = run_cli("export-crate", cwd=repo).data  # replaces its own crate
+    assert not any("the table has" in note for note in answer["notes"])
+    folder = Path(answer["crate"])
     graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
     files = {one["@id"] for one in graph if one["@type"] == "File"}
     assert files | {"ro-crate-metadata.json"} == {path.name for path in folder.iterdir()}

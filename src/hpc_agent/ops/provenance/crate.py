@@ -90,7 +90,13 @@ def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult
     _check_output(output)
     there = run.ask_this_version("provenance", STORY_TIMEOUT_SEC, files=True)
     files, notes = _files(run, there, table)
-    files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": _graph(request, run, there, files, world.now())})
+    partial, is_old = _partial(table, there["tasks"])
+    if partial:
+        notes.insert(
+            0, f"{partial}: 'hpc-agent aggregate --run-id {run_id}' brings it up to date" if is_old else partial
+        )
+    graph = _graph(request, run, there, files, partial, world.now())
+    files[METADATA] = _json({"@context": f"{CRATE}/context", "@graph": graph})
     _write(output, files)
     if not request.license:
         notes.append("no license is named: with --license and its address others know that they may use the results")
@@ -131,14 +137,27 @@ def _files(run: KnownRun, there: dict[str, Any], table: Path) -> tuple[dict[str,
     return files, notes
 
 
+def _partial(table: Path, tasks: dict[str, Any]) -> tuple[str, bool]:
+    """Return a sentence about a table that lacks tasks, else ""; and True where more of them are complete by now."""
+    total, complete = tasks["total"], tasks["states"].get("complete", 0)
+    try:
+        included = int(json.loads((table / "table.json").read_bytes())["included_tasks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"it is not known how many of the {total} tasks the table has, for table.json cannot be read", True
+    if included == total:
+        return "", False
+    told = f"the table has {included} of {total} tasks"
+    return told + (f", and {complete} are complete by now" if complete > included else ""), complete > included
+
+
 def _json(document: Any) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def _graph(
-    request: ExportCrateRequest, run: KnownRun, there: dict[str, Any], files: dict[str, bytes], now: float
+    request: ExportCrateRequest, run: KnownRun, there: dict[str, Any], files: dict[str, bytes], partial: str, now: float
 ) -> list[Entity]:
-    """Return the entities of the metadata document."""
+    """Return the entities of the metadata document; ``partial`` says what the table lacks."""
     run_id, document, tasks, address = run.record.run_id, there["run"], there["tasks"], request.license
     people = [_person(text) for text in request.author]
     inputs = [_input(one) for one in document.get("inputs") or []]
@@ -169,6 +188,7 @@ def _graph(
         entities.append({"@id": address, "@type": "CreativeWork", "name": address.rstrip("/").rpartition("/")[2]})
     for name, data in sorted(files.items()):
         described, kind = FILES[name]
+        described += f"; {partial}" if partial and name in TABLES else ""
         entity = {"@id": name, "@type": "File", "name": name, "description": described, "encodingFormat": kind}
         entities.append({**entity, "contentSize": str(len(data))})
     return entities
