@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import msgspec
@@ -13,7 +14,7 @@ from hpc_agent.campaign.manifest import read_manifest
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
 from hpc_agent.contract.primitive import load_all
-from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.errors import JournalCorrupt, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout
@@ -244,6 +245,13 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
         ({"strategy_params": {"points": 3}}, "strategy.params"),
         ({"seed_from": ["nothing"]}, "campaign_id"),
         ({"start": [{"x": 3, "kind": "a"}]}, "start[0]"),
+        ({"stop_criteria": {"target": math.nan}}, "stop_criteria.target"),
+        ({"budget": {"max_core_hours": math.inf}}, "budget.max_core_hours"),
+        ({"constraints": [{"metric": "mb", "at_most": math.inf}]}, "constraints[0].at_most"),
+        ({"space": {**SPACE, "X": SPACE["x"]}}, "space.X"),
+        ({"space": {"path": SPACE["x"]}}, "space.path"),
+        ({"space": {"HPC_TRIAL": SPACE["x"]}}, "space.HPC_TRIAL"),
+        ({"submit": {**REQUEST["submit"], "fixed_params": {"x": 3}}}, "submit.fixed_params"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_leaves_nothing(call, repo, fields, field):
@@ -258,6 +266,43 @@ def test_a_campaign_whose_tasks_py_asks_has_no_metric_before_its_first_table(cal
     assert "notes" not in call("campaign-status", "first")
     assert call("campaign-advance", "first")["decision"] == "continue"
     assert call("campaign-list")["campaigns"][0]["campaign_id"] == "first"
+
+
+def test_a_campaign_is_known_before_its_first_metric_and_without_its_manifest(call, repo, tmp_path):
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="zoo", cluster="local", total_tasks=2)
+    runs.append("run-1", "submitting", campaign_id="c1", cluster="local", total_tasks=2)
+    init(call)
+    path = iterate(repo, "c1", [0.5, 0.4]).path.with_name("manifest.json")
+    path.unlink()
+    listed = call("campaign-list")
+    assert [row["campaign_id"] for row in listed["campaigns"]] == ["zoo"]
+    assert "'c1' has no manifest" in listed["partial_errors"][0]["detail"]
+    for verb in ("campaign-status", "campaign-advance", "campaign-health"):
+        call(verb, "zoo")
+        with pytest.raises(SpecInvalid, match="has no manifest"):
+            call(verb, "c1")
+
+
+def test_a_limit_that_json_cannot_hold_leaves_the_manifest(call, repo):
+    init(call)
+    path = repo / ".hpc/campaigns/c1/manifest.json"
+    before = path.read_bytes()
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-budget", "c1", max_core_hours=math.inf, save=True)
+    assert (caught.value.field, path.read_bytes()) == ("budget.max_core_hours", before)
+
+
+def test_a_copied_folder_is_no_campaign(call, repo):
+    init(call)
+    folder = repo / ".hpc/campaigns"
+    shutil.copytree(folder / "c1", folder / "c2")
+    before = (folder / "c1/manifest.json").read_bytes()
+    for verb, fields in (("campaign-budget", {"max_tasks": 8, "save": True}), ("campaign-driver", {})):
+        with pytest.raises(JournalCorrupt, match="its campaign_id is 'c1'"):
+            call(verb, "c2", **fields)
+    assert (folder / "c1/manifest.json").read_bytes() == before
+    assert [row["campaign_id"] for row in call("campaign-list")["campaigns"]] == ["c1"]
 
 
 def test_an_unknown_campaign(call):

@@ -29,6 +29,7 @@ from hpc_agent.campaign.strategies import check_strategy
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.decisions import save_command
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
@@ -131,10 +132,27 @@ def _manifest(request: CampaignInitRequest, world: World) -> Manifest:
     manifest = check_manifest(Manifest(**same, created_at=iso(world.now()), strategy=strategy, metrics=metrics))
     if not manifest.is_own:
         check_strategy(manifest)
+        _check_names(manifest)
         if missing := [one for one in ("cluster", "executor") if not manifest.submit.get(one)]:
             message = f"submit has no {missing[0]}: trials could not be submitted"
             raise SpecInvalid(message, field=f"submit.{missing[0]}")
     return manifest
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Raise SpecInvalid for a parameter that tasks could not see as a variable of its own."""
+    fixed = manifest.submit.get("fixed_params")
+    names = [(f"space.{name}", name) for name in manifest.space]
+    names += [("strategy.params", name) for name in [manifest.resource] if name]
+    names += [("submit.fixed_params", name) for name in (fixed if isinstance(fixed, dict) else ())]
+    seen: dict[str, str] = {}
+    for field, name in names:
+        if name.upper() in seen:
+            first = seen[name.upper()]
+            raise SpecInvalid(f"{first!r} and {name!r} would be the same variable of a task", field=field)
+        if is_reserved(name) and field != "submit.fixed_params":
+            raise SpecInvalid(f"{name!r} is a variable of the system or of hpc-agent: choose another name", field=field)
+        seen[name.upper()] = name
 
 
 def _same(known: Manifest, wanted: Manifest, sources: list[Source], scope: CampaignScoped) -> None:

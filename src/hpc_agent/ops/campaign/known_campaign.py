@@ -137,7 +137,8 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
     runs, notes = (journal.all()) if runs is None else (runs, [])
     mine = sorted((run for run in runs if run.campaign_id == campaign_id), key=lambda run: run.started_at)
     tables = read_prior(repo, campaign_id)
-    if manifest_path(repo, campaign_id).exists() or not (mine or tables):
+    own = (mine or tables) and not CampaignJournal(world, repo, campaign_id).path.exists()
+    if manifest_path(repo, campaign_id).exists() or not own:
         manifest = read_manifest(repo, campaign_id)
     else:
         manifest = Manifest(campaign_id=campaign_id, strategy=Strategy(name="own"))
