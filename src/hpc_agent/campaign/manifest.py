@@ -127,7 +127,9 @@ class Source(Document, kw_only=True, frozen=True):
     campaign_id: str
     experiment_dir: Annotated[str, doc("its repo")]
     trials: Annotated[int, doc("taken over")]
-    left_out: Annotated[int, doc("ended trials that do not fit the search space or lack a metric")] = 0
+    left_out: Annotated[
+        int, doc("ended trials that do not fit the search space, lack a metric, or were taken over already")
+    ] = 0
     journal_sha: Annotated[str, doc("SHA-256 of its journal as it was read")]
 
 
