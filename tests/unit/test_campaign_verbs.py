@@ -252,7 +252,6 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
         ({"budget": {"max_core_hours": math.inf}}, "budget.max_core_hours"),
         ({"constraints": [{"metric": "mb", "at_most": math.inf}]}, "constraints[0].at_most"),
         ({"space": {**SPACE, "X": SPACE["x"]}}, "space.X"),
-        ({"space": {"path": SPACE["x"]}}, "space.path"),
         ({"space": {"HPC_TRIAL": SPACE["x"]}}, "space.HPC_TRIAL"),
         ({"submit": {**REQUEST["submit"], "fixed_params": {"x": 3}}}, "submit.fixed_params"),
     ],

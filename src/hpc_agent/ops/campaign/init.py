@@ -29,7 +29,6 @@ from hpc_agent.campaign.strategies import check_strategy
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import NeedsResolution, PreconditionFailed, SpecInvalid
 from hpc_agent.node.shared.files import write_bytes
-from hpc_agent.node.shared.task_environment import is_reserved
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.decisions import save_command
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
@@ -148,8 +147,8 @@ def _check_names(manifest: Manifest) -> None:
         if name.upper() in seen:
             first = seen[name.upper()]
             raise SpecInvalid(f"{first!r} and {name!r} would be the same variable of a task", field=field)
-        if is_reserved(name) and field != "submit.fixed_params":
-            raise SpecInvalid(f"{name!r} is a variable of the system or of hpc-agent: choose another name", field=field)
+        if name.upper().startswith("HPC_"):
+            raise SpecInvalid(f"{name!r}: variables that begin with HPC_ are hpc-agent's own", field=field)
         seen[name.upper()] = name
 
 
