@@ -73,7 +73,7 @@ def test_an_asynchronous_campaign_killed_everywhere_loses_and_repeats_no_trial(s
 @pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_code_that_was_edited_after_a_kill_does_not_send_the_trials_twice(site, tmp_path, world_home, monkeypatch):
     """Killed between the submission and its line: the run is found by its trials, whatever the code is now."""
-    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", **{**ASYNC, "budget": {"max_tasks": 9}})
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", **{**ASYNC, "budget": {"max_tasks": 5}})
     world, real = world_of(world_home, repo), CampaignJournal.append
 
     def killed(journal, line):
@@ -88,8 +88,8 @@ def test_code_that_was_edited_after_a_kill_does_not_send_the_trials_twice(site, 
     (repo / "loss.py").write_text((repo / "loss.py").read_text() + "\n# edited\n")
     answer = drive(world)
     assert (answer.asked, len(answer.submitted)) == (0, 1), answer
-    assert finish(world).trials == {"complete": 9}
-    assert Counter((tmp_path / "ran").read_text().split()) == Counter(map(str, range(9)))
+    assert finish(world).trials == {"complete": 5}
+    assert Counter((tmp_path / "ran").read_text().split()) == Counter(map(str, range(5)))
 
 
 FAILS = 'test "$HPC_TRIAL" != 1 || test -e "$WITNESS.mended" || exit 3; exec python3 loss.py'
@@ -270,7 +270,7 @@ def test_a_tick_is_one_look_and_one_submission(site, tmp_path, world_home, run_c
         assert time.monotonic() < deadline
         ssh_counter.reset()
         seen = run_cli("campaign-driver", "study", cwd=repo).data
-        counts.append((ssh_counter.count("ssh"), ssh_counter.count("rsync"), len(seen["submitted"])))
+        counts.append((ssh_counter.count("ssh"), ssh_counter.count("rsync"), len(seen.get("submitted", []))))
     assert counts[0] == (2, 1, 1), "prepare, push, submit"
     assert {count for count in counts[1:] if count[2]} == {(2, 0, 1)}
     assert {count for count in counts[1:] if not count[2]} == {(1, 0, 0)}

@@ -33,6 +33,12 @@ SPACE = {
     "depth": {"type": "int", "low": 1, "high": 12},
     "drop": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.05},
 }
+# Steps that are not exact in binary: 3 * 0.3 is less than 0.9, 3 * 0.1 and 7 * 0.1 are more than 0.3 and 0.7.
+STEPS = {
+    "lr": SPACE["lr"],
+    "depth": {"type": "float", "low": 0.1, "high": 1, "step": 0.3},
+    "drop": {"type": "float", "low": 0, "high": 0.7, "step": 0.1},
+}
 LOSS = [{"name": "loss"}]
 CASES = {
     "grid": {"strategy": {"name": "grid", "params": {"points": 3, "rounds": 4}}},
@@ -54,6 +60,8 @@ CASES = {
     },
     "cma_es": {"strategy": {"name": "cma_es"}},
     "cma_es, constraint": {"strategy": {"name": "cma_es"}, "constraints": [{"metric": "size", "at_most": 8}]},
+    "tpe, steps": {"strategy": {"name": "tpe", "params": {"startup": 5}}, "space": STEPS},
+    "cma_es, steps": {"strategy": {"name": "cma_es", "params": {"population": 4}}, "space": STEPS},
     "halving": {"strategy": {"name": "halving", "params": {"resource": "epochs", "max": 9}}},
     "again": {"strategy": {"name": "quasi_random"}, "failed_trials": "again"},
 }

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import msgspec
 import pytest
 
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Stopped, Submitted, Tell, event_of
+from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of
 from hpc_agent.campaign.manifest import read_manifest
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
 from hpc_agent.contract.primitive import load_all
-from hpc_agent.errors import PreconditionFailed, SpecInvalid
+from hpc_agent.errors import JournalCorrupt, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
+from hpc_agent.ops.flows.campaign_steps import Driver
 from hpc_agent.state.journal import Journal, RunRecord
-from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.state.repo_files import RepoLayout, save
+from hpc_agent.state.task_samples import RunSamples, Samples, samples_path
 from hpc_agent.world import World
 
 SPACE = {"x": {"type": "float", "low": 0, "high": 1}, "kind": {"type": "categorical", "values": ["a", "b"]}}
@@ -209,6 +212,7 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
     new = {"campaign_id": "c2", "space": half}
     begun = init(call, **new, seed_from=["c1", f"{elsewhere}:c1"], start=[{"x": 0.1, "kind": "a"}])
     mine, theirs = begun["seed_from"]
+    assert theirs["trials"] == 0, "a copy has the same trials, and a trial counts once"
     assert (mine["experiment_dir"], theirs["experiment_dir"]) == (str(repo), str(elsewhere))
     assert mine["trials"] + mine["left_out"] == 4
     assert 0 < mine["trials"] < 4, "points outside of the new space are counted, and left out"
@@ -217,7 +221,7 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
     assert events[0]["origin"].startswith("seed:c1/")
     assert events[1]["run_id"].startswith("run-")
     status = call("campaign-status", "c2")
-    assert (status["earlier_trials"], status["best"], status["spent"]["tasks"]) == (2 * mine["trials"], None, 0)
+    assert (status["earlier_trials"], status["best"], status["spent"]["tasks"]) == (mine["trials"], None, 0)
     assert (status["trials"], call("campaign-advance", "c2")["status"]) == ({}, {"iterations": 0})
     assert status["notes"][0].startswith("a trial of an earlier campaign is better: c1/"), "only where it is"
     iterate(repo, "c2", [0.1])
@@ -244,6 +248,12 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
         ({"strategy_params": {"points": 3}}, "strategy.params"),
         ({"seed_from": ["nothing"]}, "campaign_id"),
         ({"start": [{"x": 3, "kind": "a"}]}, "start[0]"),
+        ({"stop_criteria": {"target": math.nan}}, "stop_criteria.target"),
+        ({"budget": {"max_core_hours": math.inf}}, "budget.max_core_hours"),
+        ({"constraints": [{"metric": "mb", "at_most": math.inf}]}, "constraints[0].at_most"),
+        ({"space": {**SPACE, "X": SPACE["x"]}}, "space.X"),
+        ({"space": {"HPC_TRIAL": SPACE["x"]}}, "space.HPC_TRIAL"),
+        ({"submit": {**REQUEST["submit"], "fixed_params": {"x": 3}}}, "submit.fixed_params"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_leaves_nothing(call, repo, fields, field):
@@ -258,6 +268,43 @@ def test_a_campaign_whose_tasks_py_asks_has_no_metric_before_its_first_table(cal
     assert "notes" not in call("campaign-status", "first")
     assert call("campaign-advance", "first")["decision"] == "continue"
     assert call("campaign-list")["campaigns"][0]["campaign_id"] == "first"
+
+
+def test_a_campaign_is_known_before_its_first_metric_and_without_its_manifest(call, repo, tmp_path):
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="zoo", cluster="local", total_tasks=2)
+    runs.append("run-1", "submitting", campaign_id="c1", cluster="local", total_tasks=2)
+    init(call)
+    path = iterate(repo, "c1", [0.5, 0.4]).path.with_name("manifest.json")
+    path.unlink()
+    listed = call("campaign-list")
+    assert [row["campaign_id"] for row in listed["campaigns"]] == ["zoo"]
+    assert "'c1' has no manifest" in listed["partial_errors"][0]["detail"]
+    for verb in ("campaign-status", "campaign-advance", "campaign-health"):
+        call(verb, "zoo")
+        with pytest.raises(SpecInvalid, match="has no manifest"):
+            call(verb, "c1")
+
+
+def test_a_limit_that_json_cannot_hold_leaves_the_manifest(call, repo):
+    init(call)
+    path = repo / ".hpc/campaigns/c1/manifest.json"
+    before = path.read_bytes()
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-budget", "c1", max_core_hours=math.inf, save=True)
+    assert (caught.value.field, path.read_bytes()) == ("budget.max_core_hours", before)
+
+
+def test_a_copied_folder_is_no_campaign(call, repo):
+    init(call)
+    folder = repo / ".hpc/campaigns"
+    shutil.copytree(folder / "c1", folder / "c2")
+    before = (folder / "c1/manifest.json").read_bytes()
+    for verb, fields in (("campaign-budget", {"max_tasks": 8, "save": True}), ("campaign-driver", {})):
+        with pytest.raises(JournalCorrupt, match="its campaign_id is 'c1'"):
+            call(verb, "c2", **fields)
+    assert (folder / "c1/manifest.json").read_bytes() == before
+    assert [row["campaign_id"] for row in call("campaign-list")["campaigns"]] == ["c1"]
 
 
 def test_an_unknown_campaign(call):
@@ -329,6 +376,75 @@ def test_the_advice_of_health_names_a_run_of_this_campaign(call, repo, tmp_path)
     found = call("campaign-health", "c1")
     assert (found["trials"], found["failure_breakdown"]) == ({"complete": 1, "failed": 1}, {"out_of_memory": 1})
     assert found["suggested_prompt"].endswith("out_of_memory; see hpc-agent failures --run-id run-0")
+
+
+def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path):
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    for name, why in (("failed", "the metric 'loss' is nan"), ("outside", "")):
+        init(call, campaign_id=name, constraints=[{"metric": "mb", "at_most": 1}], budget={"max_tasks": 2})
+        runs.append("run-0", "submitting", campaign_id=name, cluster="local", total_tasks=2)
+        journal = journal_of(repo, name)
+        for one in ask(read_manifest(RepoLayout(repo), name), History(), 2):
+            journal.append(one)
+            end = {"state": "failed", "why": why} if why else {"state": "complete", "values": {"loss": 1.0}}
+            journal.append(Tell(trial=one.trial, run_id="run-0", task_id=one.trial, constraints={"mb": 2.0}, **end))
+        told = "2 of 2 trials failed, most of all: " + why if why else "2 of 2 trials are outside of the constraints"
+        for verb in ("campaign-status", "campaign-advance"):
+            found = call(verb, name)
+            assert found["detail"] == f"tasks 2 of max_tasks 2 are used; {told}"
+            assert found["next_command"] == f"hpc-agent campaign-health --experiment-dir {repo} --campaign-id {name}"
+            assert "raise_command" not in found
+        prompt = call("campaign-health", name)["suggested_prompt"]
+        assert prompt.endswith("see hpc-agent logs --task-id 1 --run-id run-0" if why else told)
+
+
+def test_failed_trials_are_tried_once_within_the_budget(call, repo, tmp_path):
+    """Cron calls the driver for ever: a retry that failed is no failed trial to try."""
+    world = World(cwd=repo, env={"HOME": str(tmp_path)})
+
+    def again():
+        return Driver(world, RepoLayout(repo), read_manifest(RepoLayout(repo), "c1")).failed_again()
+
+    init(call, budget={"max_tasks": 2})
+    journal = iterate(repo, "c1", [0.0, 0.0], failed=[0, 1])
+    assert again() == []
+    for tasks, origins in ((3, ["again:0"]), (9, ["again:0", "again:1"])):
+        call("campaign-budget", "c1", max_tasks=tasks, save=True)
+        assert [one.origin for one in again()] == origins
+    for one in again():
+        journal.append(one)
+        journal.append(Tell(trial=one.trial, state="failed"))
+    assert again() == []
+
+
+def test_a_journal_that_is_older_than_its_run_is_left_as_it_is(call, repo):
+    init(call)
+    journal = iterate(repo, "c1", [0.5, 0.4])
+    before = journal.path.read_bytes()
+    with pytest.raises(JournalCorrupt, match="trial 2 was never asked"):
+        journal.add(journal.history(), Submitted(iteration=1, run_id="run-1", trials=[1, 2]))
+    assert journal.path.read_bytes() == before
+
+
+def test_a_stop_is_told_with_the_limits_of_now(call, repo):
+    init(call)
+    iterate(repo, "c1", [0.5, 0.4]).append(Stopped(reason="budget", detail="tasks 2 of max_tasks 2 are used"))
+    call("campaign-budget", "c1", max_tasks=1, save=True)
+    assert call("campaign-status", "c1")["detail"] == "tasks 2 of max_tasks 1 are used"
+
+
+def test_a_failed_iteration_of_a_tasks_py_costs_its_time(call, repo, tmp_path):
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="zoo", cluster="local", total_tasks=3)
+    runs.append("run-0", "status", lifecycle_state="failed", counts={"failed": 3})
+    rows = [{"task": task, "seconds_at_least": 90.0, "class": "code_error"} for task in (0, 1)]
+    asked = {"cpus": 2}
+    save(
+        samples_path(RepoLayout(repo), "local"),
+        Samples(cluster="local", runs=[RunSamples(run_id="run-0", at="", asked=asked, rows=rows)]),
+    )
+    spent = call("campaign-status", "zoo")["spent"]
+    assert (spent["tasks"], spent["walltime_sec"], spent["core_hours"], spent["open_tasks"]) == (3, 180.0, 0.1, 1)
 
 
 def test_the_line_of_a_journal_is_the_one_that_was_documented():

@@ -87,6 +87,12 @@ class Trial(Outcome, kw_only=True):
     told_at: float | None = None
 
     @property
+    def evidence(self) -> str:
+        """Return the command that shows why the trial failed: to its run, a task without a usable metric is complete."""
+        is_complete = self.why.startswith("the metric ") and self.task_id >= 0
+        return f"hpc-agent {f'logs --task-id {self.task_id}' if is_complete else 'failures'} --run-id {self.run_id}"
+
+    @property
     def is_open(self) -> bool:
         return self.state in ("asked", "submitted")
 
@@ -259,15 +265,19 @@ class CampaignJournal:
         self._world = world
         self.path = campaign_folder(repo, campaign_id) / JOURNAL
 
-    def append(self, line: Line) -> float:
-        """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off.
-
-        Return its time, in seconds since the epoch.
-        """
+    def append(self, line: Line) -> None:
+        """Add a line and sync it to disk; a torn last line, which an append that never returned left, is cut off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        event = event_of(line, self._world.now())
-        append_line(self.path, event)
-        return float(event["at"])
+        append_line(self.path, event_of(line, self._world.now()))
+
+    def add(self, history: History, line: Line) -> None:
+        """Add a line to the history and to the journal. Raises JournalCorrupt, and writes nothing, where it cannot follow."""
+        try:
+            apply(history, line, self._world.now())
+        except (IndexError, ValueError) as error:
+            message = f"{self.path} lacks lines, for the next one does not follow: {error}"
+            raise JournalCorrupt(message, remediation=_restore(self.path)) from error
+        self.append(line)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the whole lines. A torn last line was never acknowledged and is left out. Raises JournalCorrupt."""

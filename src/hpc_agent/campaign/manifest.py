@@ -127,7 +127,9 @@ class Source(Document, kw_only=True, frozen=True):
     campaign_id: str
     experiment_dir: Annotated[str, doc("its repo")]
     trials: Annotated[int, doc("taken over")]
-    left_out: Annotated[int, doc("ended trials that do not fit the search space or lack a metric")] = 0
+    left_out: Annotated[
+        int, doc("ended trials that do not fit the search space, lack a metric, or were taken over already")
+    ] = 0
     journal_sha: Annotated[str, doc("SHA-256 of its journal as it was read")]
 
 
@@ -218,7 +220,13 @@ def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
         version = msgspec.json.decode(document, type=_Version).manifest_schema_version
         if version > MANIFEST_VERSION:
             raise SchemaIncompat(f"{path} has version {version}; this hpc-agent reads {MANIFEST_VERSION}")
-        return check_manifest(msgspec.json.decode(document, type=Manifest))
+        manifest = msgspec.json.decode(document, type=Manifest)
+        if manifest.campaign_id != campaign_id:
+            message = (
+                f"its campaign_id is {manifest.campaign_id!r}; a copied folder is no campaign, --seed-from begins one"
+            )
+            raise SpecInvalid(message)
+        return check_manifest(manifest)
     except FileNotFoundError:
         message = f"campaign '{campaign_id}' has no manifest in {repo.root}"
         remedy = (
@@ -257,6 +265,19 @@ def _problems(manifest: Manifest) -> Iterator[tuple[str, str]]:
         if constraint.at_most is None and constraint.at_least is None:
             yield f"constraints[{number}]", f"the constraint on {constraint.metric!r} has no bound"
     yield from _criteria_problems(manifest, names)
+    yield from _not_finite(msgspec.to_builtins(manifest), "")
+
+
+def _not_finite(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    """Yield what JSON has no number for: the manifest could not be read again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield field, f"{value} is not a finite number; a limit that is left out limits nothing"
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _not_finite(part, f"{field}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _not_finite(part, f"{field}[{number}]")
 
 
 def _criteria_problems(manifest: Manifest, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -291,7 +312,7 @@ def _parameter_problems(name: str, parameter: Parameter) -> Iterator[str]:
         yield "needs low and high, and no values"
     else:
         if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
-            yield f"needs finite bounds with low < high, not {low} and {high}"
+            yield f"needs finite bounds with low < high, not {low:g} and {high:g}"
         if parameter.log and low <= 0:
             yield "has a logarithmic scale, which needs low > 0"
         if parameter.log and parameter.step:

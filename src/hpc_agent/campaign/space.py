@@ -64,12 +64,12 @@ def coordinate_of(parameter: Parameter, value: Any) -> float:
     if parameter.type == "categorical":
         place = [(type(known), known) for known in parameter.values].index((type(value), value))
         return (place + 0.5) / len(parameter.values)
-    low, high = parameter.bounds
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    (low, high), slack = parameter.bounds, parameter.step or 0  # 0 + 7 * 0.1 is more than 0.7: places are compared
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low - slack <= value <= high + slack:
         raise ValueError(f"{value!r} is outside of {low} to {high}")
     if count is not None and not parameter.log:
         index = (value - low) / (parameter.step or 1)
-        if abs(index - round(index)) > 1e-6:
+        if abs(index - round(index)) > 1e-6 or not 0 <= round(index) < count:
             raise ValueError(f"{value!r} is not {low} plus whole steps of {parameter.step or 1}")
         return (round(index) + 0.5) / count
     if parameter.type == "int" and value % 1:

@@ -98,7 +98,7 @@ def decision(manifest: Manifest, history: History, spent: Spent) -> Decision:
         return stop(told.reason, told.detail)
     reason, detail = _why_stop(manifest, history, spent)
     if told and reason == told.reason:
-        return stop(reason, told.detail)
+        return stop(reason, detail)
     still_open = len(history.open_trials)
     if manifest.mode == "batch" and still_open > len(history.unsubmitted):
         return Decision(decision="wait_in_flight", detail=f"{_trials(still_open)} not ended yet in this batch")

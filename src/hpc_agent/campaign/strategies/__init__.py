@@ -81,8 +81,7 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
     for params in starts[:count]:
         add(Point(params), "start")
     failed = not_tried_again(history) if manifest.failed_trials == "again" else []
-    once = [trial for trial in failed if not trial.origin.startswith("again:")]
-    for trial in once[: count - len(asks)]:
+    for trial in failed[: count - len(asks)]:
         add(Point(trial.params, trial.attrs), f"again:{trial.number}")
     if len(asks) < count:
         for point in strategy_of(manifest).propose(manifest, after):
@@ -93,9 +92,9 @@ def ask(manifest: Manifest, history: History, count: int) -> list[Ask]:
 
 
 def not_tried_again(history: History) -> list[Trial]:
-    """Return the failed trials of this campaign that were not asked once more."""
-    tried = {trial.origin for trial in history.trials}
-    return [trial for trial in history.own if trial.state == "failed" and f"again:{trial.number}" not in tried]
+    """Return the failed trials of this campaign whose points were asked once: cron would repeat what always fails."""
+    tried, failed = {trial.origin for trial in history.trials}, [t for t in history.own if t.state == "failed"]
+    return [t for t in failed if not t.origin.startswith("again:") and f"again:{t.number}" not in tried]
 
 
 def replay(manifest: Manifest, events: list[dict[str, Any]], first: int) -> tuple[int, list[dict[str, Any]]]:

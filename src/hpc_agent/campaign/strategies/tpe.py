@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from hpc_agent.campaign.journal import History, Trial
 from hpc_agent.campaign.manifest import Manifest, Parameter
-from hpc_agent.campaign.space import fitting, size
+from hpc_agent.campaign.space import coordinate_of, fitting, size, value_at
 from hpc_agent.campaign.strategies.common import Point, Result, fresh, params_of, results, stream
 from hpc_agent.campaign.strategies.simple import halton_params
 
@@ -43,7 +43,6 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
     study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=0))
     counted = {one.trial.number: one for one in results(manifest, history)}
     study.add_trials([_frozen(manifest, space, trial, counted.get(trial.number)) for trial in history.trials])
-    names = {json_name(value): value for one in manifest.space.values() for value in one.values}
 
     def draw(again: int) -> dict[str, Any]:
         number = len(history.trials)
@@ -58,7 +57,7 @@ def propose(manifest: Manifest, history: History) -> Iterator[Point]:
         )
         trial = study.ask(space)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return {name: names[value] if isinstance(value, str) else value for name, value in trial.params.items()}
+        return {name: _drawn(manifest.space[name], value) for name, value in trial.params.items()}
 
     while (point := fresh(manifest.space, history, draw)) is not None:
         known = len(history.trials)
@@ -76,12 +75,29 @@ def _distribution(parameter: Parameter) -> Any:
 
     if parameter.type == "categorical":
         return optuna.distributions.CategoricalDistribution([json_name(value) for value in parameter.values])
-    (first, last), step = parameter.bounds, parameter.step
-    if step:
-        last = first + (every - 1) * step if (every := size(parameter)) else last
-    if parameter.type == "int":
-        return optuna.distributions.IntDistribution(int(first), int(last), parameter.log, int(step or 1))
-    return optuna.distributions.FloatDistribution(first, last, parameter.log, step)
+    (first, last), every = parameter.bounds, size(parameter)
+    if every is None:
+        return optuna.distributions.FloatDistribution(first, last, parameter.log)
+    if parameter.type == "float":
+        return optuna.distributions.IntDistribution(0, every - 1)
+    step = int(parameter.step or 1)
+    return optuna.distributions.IntDistribution(int(first), int(first) + (every - 1) * step, parameter.log, step)
+
+
+def _known(parameter: Parameter, value: Any) -> Any:
+    """Return a value as the study has it: by name of a category, by place of a float with steps, which are not exact."""
+    if parameter.type == "categorical":
+        return json_name(value)
+    places = size(parameter) if parameter.type == "float" else None
+    return value if places is None else int(coordinate_of(parameter, value) * places)
+
+
+def _drawn(parameter: Parameter, known: Any) -> Any:
+    """Return the value that the study has as ``known``."""
+    if parameter.type == "categorical":
+        return next(value for value in parameter.values if json_name(value) == known)
+    places = size(parameter) if parameter.type == "float" else None
+    return known if places is None else value_at(parameter, (known + 0.5) / places)
 
 
 def _frozen(manifest: Manifest, space: dict[str, Any], trial: Trial, result: Result | None) -> optuna.trial.FrozenTrial:
@@ -98,10 +114,7 @@ def _frozen(manifest: Manifest, space: dict[str, Any], trial: Trial, result: Res
             facts = {"state": states.PRUNED, "intermediate_values": {trial.stopped_at or 0: result.losses[0]}}
         if manifest.constraints:
             facts["constraints"] = {str(index): value for index, value in enumerate(result.violations)}
-    named = {
-        name: json_name(value) if manifest.space[name].type == "categorical" else value
-        for name, value in (params or {}).items()
-    }
+    named = {name: _known(manifest.space[name], value) for name, value in (params or {}).items()}
     return optuna.trial.create_trial(
         params=named, distributions=space if params is not None else {}, system_attrs=dict(trial.attrs), **facts
     )

@@ -28,6 +28,7 @@ from hpc_agent.ops.campaign.known_campaign import (
     CampaignScoped,
     KnownCampaign,
     Limits,
+    campaign_command,
     known_campaign,
     limited,
     limits_of,
@@ -135,7 +136,7 @@ def _budget(known: KnownCampaign, command: str = "") -> CampaignBudgetResult:
     )
 
 
-class CampaignAdvanceResult(Result):
+class CampaignAdvanceResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
     decision: Verdict
     reason: Annotated[Reason, doc("of a stop: which of the six")]
@@ -143,8 +144,8 @@ class CampaignAdvanceResult(Result):
     status: Annotated[dict[str, int], doc("iterations, and trials in each state")]
     converged: Annotated[dict[str, Any], doc("as campaign-converged")]
     budget: Annotated[dict[str, Any], doc("as campaign-budget")]
-    next_command: Annotated[str, doc("empty after a stop")]
-    raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped; empty: none did")] = ""
+    next_command: Annotated[str, doc("empty after a stop; campaign-health where no trial is usable")]
+    raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped")] = ""
     notes: list[str] = []
 
 
@@ -193,7 +194,7 @@ def decide(known: KnownCampaign) -> tuple[Decision, str]:
     if not manifest.is_own and found.decision == "continue" and is_exhausted(manifest, history):
         found = exhaustion(manifest)
     if found.stops:
-        return found, ""
+        return found, campaign_command(known.repo, manifest.campaign_id, "health") if known.useless() else ""
     if not manifest.is_own:
         return found, known.driver
     if found.decision == "continue":

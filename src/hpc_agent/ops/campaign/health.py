@@ -65,7 +65,7 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
         queue_wait_quantiles=_quantiles([row["wait_sec"] for row in rows if "wait_sec" in row]),
         memory_used_share=_quantiles(_memory_shares(samples)),
         measured_tasks=len(rows),
-        suggested_prompt=_advice(trials, causes, cliff),
+        suggested_prompt=_advice(known, trials, causes, cliff),
     )
 
 
@@ -121,12 +121,15 @@ def _quantiles(values: list[float]) -> dict[str, float] | None:
     return {name: round(found[name], 4) for name in ("median", "q95")} | {"max": round(max(values), 4)}
 
 
-def _advice(trials: list[Trial], causes: Counter[str], cliff: dict[str, float]) -> str:
+def _advice(known: KnownCampaign, trials: list[Trial], causes: Counter[str], cliff: dict[str, float]) -> str:
     failed, ended = [t for t in trials if t.state == "failed"], sum(not t.is_open for t in trials)
     if len(failed) * 5 >= max(1, ended):
-        cause = f", most of all: {causes.most_common(1)[0][0]}" if causes else ""
-        see = f"see hpc-agent failures --run-id {failed[-1].run_id}"
-        return f"{len(failed)} of {ended} ended trials failed{cause}; {see}"
+        most = causes.most_common(1)[0][0] if causes else ""
+        shown = next((trial for trial in reversed(failed) if trial.why == most), failed[-1])
+        cause = f", most of all: {most}" if most else ""
+        return f"{len(failed)} of {ended} ended trials failed{cause}; see {shown.evidence}"
+    if useless := known.useless():
+        return useless
     if any(rate > 0.1 for rate in cliff.values()):
         return "more than a tenth of the tasks come close to their walltime: ask for more with --walltime-sec"
     return ""

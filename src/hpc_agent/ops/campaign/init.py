@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hpc_agent.campaign.journal import SEEDED, Ask, CampaignJournal, Line, Tell, event_of
+from hpc_agent.campaign.journal import SEEDED, Ask, CampaignJournal, Tell, event_of
 from hpc_agent.campaign.manifest import (
     Manifest,
     Metric,
@@ -75,15 +75,13 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
     repo = experiment_root(world.cwd, request.experiment_dir)
     path = manifest_path(repo, request.campaign_id)
     wanted = _manifest(request, world)
-    sources, lines = list[Source](), list[Line]()
+    sources, seeds = list[Source](), list[tuple[Ask, Tell]]()
     for text in request.seed_from:
-        source, more = _seeds(wanted, text, world, request, len(lines) // 2)
-        sources.append(source)
-        lines += more
+        sources.append(_add_seeds(seeds, wanted, text, world, request))
     if created := not path.exists():
-        if lines or not wanted.is_own:
+        if seeds or not wanted.is_own:
             path.parent.mkdir(parents=True, exist_ok=True)
-            events = [json.dumps(event_of(line, world.now()), sort_keys=True) + "\n" for line in lines]
+            events = [json.dumps(event_of(line, world.now()), sort_keys=True) + "\n" for seed in seeds for line in seed]
             journal = CampaignJournal(world, repo, request.campaign_id).path
             write_bytes(str(journal), "".join(events).encode())  # before the manifest, which makes the campaign
         write_manifest(repo, msgspec.structs.replace(wanted, seed_from=sources))
@@ -131,10 +129,27 @@ def _manifest(request: CampaignInitRequest, world: World) -> Manifest:
     manifest = check_manifest(Manifest(**same, created_at=iso(world.now()), strategy=strategy, metrics=metrics))
     if not manifest.is_own:
         check_strategy(manifest)
+        _check_names(manifest)
         if missing := [one for one in ("cluster", "executor") if not manifest.submit.get(one)]:
             message = f"submit has no {missing[0]}: trials could not be submitted"
             raise SpecInvalid(message, field=f"submit.{missing[0]}")
     return manifest
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Raise SpecInvalid for a parameter that tasks could not see as a variable of its own."""
+    fixed = manifest.submit.get("fixed_params")
+    names = [(f"space.{name}", name) for name in manifest.space]
+    names += [("strategy.params", name) for name in [manifest.resource] if name]
+    names += [("submit.fixed_params", name) for name in (fixed if isinstance(fixed, dict) else ())]
+    seen: dict[str, str] = {}
+    for field, name in names:
+        if name.upper() in seen:
+            first = seen[name.upper()]
+            raise SpecInvalid(f"{first!r} and {name!r} would be the same variable of a task", field=field)
+        if name.upper().startswith("HPC_"):
+            raise SpecInvalid(f"{name!r}: variables that begin with HPC_ are hpc-agent's own", field=field)
+        seen[name.upper()] = name
 
 
 def _same(known: Manifest, wanted: Manifest, sources: list[Source], scope: CampaignScoped) -> None:
@@ -163,10 +178,10 @@ def _other_limits(known: Manifest, wanted: Manifest) -> dict[str, Any]:
     return given
 
 
-def _seeds(
-    manifest: Manifest, text: str, world: World, request: CampaignInitRequest, first: int
-) -> tuple[Source, list[Line]]:
-    """Return an earlier campaign, and its ended trials as asks and tells that begin with the number ``first``."""
+def _add_seeds(
+    seeds: list[tuple[Ask, Tell]], manifest: Manifest, text: str, world: World, request: CampaignInitRequest
+) -> Source:
+    """Add the ended trials of an earlier campaign that are not among the seeds. Return that campaign."""
     folder, _, campaign_id = text.rpartition(":")
     where = folder or request.experiment_dir
     if manifest.is_own:
@@ -177,25 +192,26 @@ def _seeds(
     journal = CampaignJournal(world, known.repo, campaign_id)
     names = {metric.name for metric in manifest.metrics}
     ended = [trial for trial in known.history.trials if not trial.is_open]
-    lines: list[Line] = []
+    taken = {(ask.origin, tell.run_id, tell.task_id) for ask, tell in seeds}  # given twice, or by a campaign between
+    first = len(seeds)
     for trial in ended:
         params = fitting(manifest.space, trial.params)
         if params is None or (trial.state == "complete" and not names <= trial.values.keys()):
             continue
-        measured = {**trial.values, **trial.constraints}
-        number = first + len(lines) // 2
         origin = trial.origin if trial.origin.startswith(SEEDED) else f"{SEEDED}{campaign_id}/{trial.number}"
-        lines.append(Ask(trial=number, iteration=-1, params=params, origin=origin))
+        if (origin, trial.run_id, trial.task_id) in taken:
+            continue
+        measured = {**trial.values, **trial.constraints}
+        asked = Ask(trial=len(seeds), iteration=-1, params=params, origin=origin)
         same = {name: getattr(trial, name) for name in Tell.__struct_fields__ if hasattr(trial, name)}
         bounds = {one.metric: measured[one.metric] for one in manifest.constraints if one.metric in measured}
         values = {name: value for name, value in trial.values.items() if name in names}
-        lines.append(Tell(**{**same, "trial": number, "values": values, "constraints": bounds}))
+        seeds.append((asked, Tell(**{**same, "trial": asked.trial, "values": values, "constraints": bounds})))
     data = journal.path.read_bytes() if journal.path.exists() else json.dumps(known.history.runs).encode()
-    source = Source(
+    return Source(
         campaign_id=campaign_id,
         experiment_dir=str(known.repo.root),
-        trials=len(lines) // 2,
-        left_out=len(ended) - len(lines) // 2,
+        trials=len(seeds) - first,
+        left_out=len(ended) - (len(seeds) - first),
         journal_sha=hashlib.sha256(data).hexdigest(),
     )
-    return source, lines

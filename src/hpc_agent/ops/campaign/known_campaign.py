@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from hpc_agent.campaign.journal import CampaignJournal, History, counts_of
+from hpc_agent.campaign.journal import CampaignJournal, History, counts_of, feasible
 from hpc_agent.campaign.manifest import (
     Budget,
     Manifest,
@@ -33,6 +34,7 @@ from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.journal import RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import read_run_sidecar
+from hpc_agent.state.task_samples import load_samples
 from hpc_agent.world import World
 
 CAMPAIGN_ERRORS = (SpecInvalid, JournalCorrupt, SchemaIncompat)
@@ -97,7 +99,7 @@ class KnownCampaign:
             "campaign_id": self.manifest.campaign_id,
             "decision": found.decision,
             "reason": found.reason,
-            "detail": headline(found, self.history),
+            "detail": "; ".join(filter(None, [headline(found, self.history), self.useless() if found.stops else ""])),
             "raise_command": self._raise_command(found.reason),
         }
 
@@ -107,13 +109,27 @@ class KnownCampaign:
         own, earlier = self.history.own, self.history.earlier
         return {"trials": counts_of(own), "earlier_trials": len(earlier), "best": best.short() if best else None}
 
+    def useless(self) -> str:
+        """Return why no trial that has ended is usable, with numbers; empty while one is, or none has ended."""
+        ended = [trial for trial in self.history.own if not trial.is_open]
+        failed = Counter(trial.why or "the cause was not recorded" for trial in ended if trial.state == "failed")
+        outside = sum(trial.state == "complete" and not feasible(self.manifest, trial) for trial in ended)
+        if failed.total() + outside < max(1, len(ended)):
+            return ""
+        told = []
+        if failed:
+            told.append(f"{failed.total()} of {len(ended)} trials failed, most of all: {failed.most_common(1)[0][0]}")
+        if outside:
+            told.append(f"{outside} of {len(ended)} trials are outside of the constraints")
+        return "; ".join(told)
+
     def _raise_command(self, reason: str) -> str:
         """Return the command that doubles the limit at which the campaign has stopped; empty where none did."""
         budget, criteria = self.manifest.budget, self.manifest.stop_criteria
         name = {"budget": reached(budget, self.spent), "plateau": "plateau_window", "max_iters": "max_iters"}.get(
             reason
         )
-        if name is None or not manifest_path(self.repo, self.manifest.campaign_id).exists():
+        if name is None or self.useless() or not manifest_path(self.repo, self.manifest.campaign_id).exists():
             return ""
         limits = budget if reason == "budget" else criteria
         limit = max(getattr(limits, name), getattr(self.spent, LIMITS.get(name, ""), 0))
@@ -137,13 +153,14 @@ def known_campaign(world: World, request: CampaignScoped, runs: list[RunRecord] 
     runs, notes = (journal.all()) if runs is None else (runs, [])
     mine = sorted((run for run in runs if run.campaign_id == campaign_id), key=lambda run: run.started_at)
     tables = read_prior(repo, campaign_id)
-    if manifest_path(repo, campaign_id).exists() or not (mine or tables):
+    own = (mine or tables) and not CampaignJournal(world, repo, campaign_id).path.exists()
+    if manifest_path(repo, campaign_id).exists() or not own:
         manifest = read_manifest(repo, campaign_id)
     else:
         manifest = Manifest(campaign_id=campaign_id, strategy=Strategy(name="own"))
     if manifest.is_own:
         history, told = history_of(mine, tables)
-        spent = _spent_of_runs(repo, mine, tables, world.now())
+        spent = _spent_of_runs(repo, mine, tables, history, world.now())
         manifest, missing = _with_metrics(repo, manifest, request, history)
         notes = [*told, *missing, *notes]
     else:
@@ -198,19 +215,35 @@ def _with_metrics(
     return manifest, [f"the best is not known, for {why}: run '{command}' (or minimize)"]
 
 
-def _spent_of_runs(repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], now: float) -> Spent:
-    """Return the use of tagged runs: jobs from the journal, tasks and time from their tables, also of other machines."""
-    known = {table["run_id"] for table in tables}
+def _spent_of_runs(
+    repo: RepoLayout, runs: list[RunRecord], tables: list[dict[str, Any]], history: History, now: float
+) -> Spent:
+    """Return the use of tagged runs: jobs from the journal, time from their tables, also of other machines, else as measured."""
     ended = sum(table["failed"] + sum(row["count"] for row in table["rows"]) for table in tables)
-    waiting = sum(run.total_tasks for run in runs if run.run_id not in known)
+    known, is_open = {table["run_id"] for table in tables}, history.open_runs
+    waiting = sum(run.total_tasks for run in runs if run.run_id in is_open)
+    bare = [run for run in runs if run.run_id not in known | is_open.keys()]
+    measured = [_measured(repo, run) for run in bare]
+    used = [(sum(seconds), cpus) for seconds, cpus in measured]
+    used += [(table["task_seconds"], table["cpus"]) for table in tables]
+    not_measured = sum(run.total_tasks for run in bare) - sum(len(seconds) for seconds, _ in measured)
     return Spent(
-        tasks=ended + waiting,
+        tasks=ended + waiting + sum(run.total_tasks for run in bare),
         jobs=max(0, sum(len(run.job_ids) - _has_canary(repo, run.run_id) for run in runs)),
-        core_hours=round(sum(table["task_seconds"] * table["cpus"] for table in tables) / 3600, 6),
-        walltime_sec=round(sum(table["task_seconds"] for table in tables), 3),
+        core_hours=round(sum(seconds * cpus for seconds, cpus in used) / 3600, 6),
+        walltime_sec=round(sum(seconds for seconds, _ in used), 3),
         elapsed_sec=round(now - runs[0].started_at, 3) if runs else 0.0,
-        open_tasks=waiting,
+        open_tasks=waiting + not_measured,
     )
+
+
+def _measured(repo: RepoLayout, run: RunRecord) -> tuple[list[float], int]:
+    """Return the seconds of the tasks of a run that status has measured (at most 300), and the cpus of a task."""
+    for one in load_samples(repo, run.cluster).runs:
+        if one.run_id == run.run_id:
+            found = [row.get("seconds", row.get("seconds_at_least")) for row in one.rows]
+            return [seconds for seconds in found if seconds is not None], int(one.asked.get("cpus") or 1)
+    return [], 1
 
 
 def _has_canary(repo: RepoLayout, run_id: str) -> bool:

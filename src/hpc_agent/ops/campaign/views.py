@@ -41,7 +41,7 @@ class CampaignStatusResult(Result, kw_only=True, omit_defaults=True):
     history: Annotated[list[dict[str, Any]], doc("the last 10 iterations: iteration, states of trials, best so far")]
     run_ids: Annotated[list[str], doc("of the last 10 iterations")]
     truncated: Annotated[bool, doc("history has not all iterations: see campaign-replay")] = False
-    next_command: Annotated[str, doc("left out after a stop")] = ""
+    next_command: Annotated[str, doc("after a stop only where no trial is usable: campaign-health")] = ""
     raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped")] = ""
     notes: list[str] = []
 

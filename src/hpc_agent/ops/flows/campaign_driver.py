@@ -28,7 +28,7 @@ class CampaignDriverRequest(CampaignScoped):
     auto_resubmit: Annotated[
         bool, doc("submit failed tasks again as 'resubmit' does, before their trials count as failed")
     ] = False
-    retry_failed: Annotated[bool, doc("ask every failed trial once more, also of a campaign that has ended")] = False
+    retry_failed: Annotated[bool, doc("ask every failed trial once more, within the budget, also after a stop")] = False
     poll_interval_sec: Annotated[PositiveFloat | None, doc("with loop: first pause between looks")] = None
     wall_clock_budget_sec: Annotated[float, doc("with loop: stop driving after so long; the jobs go on", gt=0)] = (
         86400.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Submitted, Tell, apply
+from hpc_agent.campaign.journal import Ask, CampaignJournal, Line, Submitted, Tell
 from hpc_agent.campaign.manifest import Manifest, read_manifest
 from hpc_agent.campaign.step import AskNow, Step, Stop, Submit, Wait, next_step, tell_of
-from hpc_agent.campaign.stopping import Decision, spent_of
+from hpc_agent.campaign.stopping import Decision, remaining, spent_of
 from hpc_agent.campaign.strategies import not_tried_again
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.ops.campaign.known_campaign import KnownCampaign
@@ -20,7 +20,7 @@ from hpc_agent.world import World
 RUNS_SHOWN = 10
 
 
-class CampaignDriverResult(Result):
+class CampaignDriverResult(Result, kw_only=True, omit_defaults=True):
     campaign_id: str
     decision: Annotated[str, doc("wait_in_flight, stop_converged, ..., or at_work: another driver has the campaign")]
     reason: Annotated[str, doc("of a stop: target, plateau, max_iters, budget, abort, exhausted")] = ""
@@ -29,7 +29,7 @@ class CampaignDriverResult(Result):
     asked: int = 0
     submitted: Annotated[list[str], doc("runs of this call, the last ten")] = []
     runs: Annotated[int, doc("number of the runs of this call")] = 0
-    trials: Annotated[dict[str, int], doc("of this campaign, number in each state")] = {}
+    trials: Annotated[dict[str, int] | None, doc("of this campaign, number in each state")] = None
     earlier_trials: Annotated[int, doc("of the campaigns that it was begun from")] = 0
     best: Annotated[dict[str, Any] | None, doc("trial, run_id, task_id, params, values")] = None
     ticks: int = 0
@@ -80,7 +80,7 @@ class Driver:
 
     def _write(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            apply(self.history, line, self.journal.append(line))
+            self.journal.add(self.history, line)
 
     def ask(self, asks: list[Ask]) -> None:
         self._write(asks)
@@ -133,11 +133,13 @@ class Driver:
             self.problems.append(PartialError("canary_failed", f"the canary of {run_id}: {canary.why}; {remedy}"))
 
     def failed_again(self) -> list[Ask]:
-        """Return an ask for each failed trial of this campaign that was not asked again yet."""
+        """Return an ask for each failed trial of this campaign that was not asked again yet, within the budget."""
+        left = remaining(self.manifest.budget, self.known().spent)
+        failed = not_tried_again(self.history) if all(left.values()) else []
         first, iteration = len(self.history.trials), self.history.next_iteration
         return [
             Ask(trial=number, iteration=iteration, params=one.params, attrs=one.attrs, origin=f"again:{one.number}")
-            for number, one in enumerate(not_tried_again(self.history), first)
+            for number, one in enumerate(failed[: int(left.get("max_tasks", len(failed)))], first)
         ]
 
     def look_within_sec(self) -> float | None:
@@ -150,7 +152,7 @@ class Driver:
     def answer(self, step: Step, ticks: int) -> CampaignDriverResult:
         verdict = step.decision if isinstance(step, Stop | Wait) else Decision(decision="continue")
         known, campaign_id = self.known(), self.manifest.campaign_id
-        verb = "status" if isinstance(step, Stop) else "driver"
+        verb = "driver" if not isinstance(step, Stop) else "health" if known.useless() else "status"
         return CampaignDriverResult(
             **known.standing(verdict),
             **known.trials(),
