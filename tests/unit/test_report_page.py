@@ -333,7 +333,7 @@ def test_one_task_and_values_beyond_every_scale():
 # ---------------------------------------------------------------- campaigns
 
 
-def campaign_of(trials, run_id="", **manifest):
+def campaign_of(trials, run_id="", why="", **manifest):
     """The document of a campaign whose trials are (origin, state, loss)."""
     events = []
     for n, (origin, state, loss) in enumerate(trials):
@@ -342,9 +342,8 @@ def campaign_of(trials, run_id="", **manifest):
             {"event": "ask", "trial": n, "iteration": iteration, "params": {"rate": 0.1 * (n + 1)}, "origin": origin}
         )
         if state:
-            events.append(
-                {"event": "tell", "trial": n, "state": state, "values": {"loss": loss} if loss is not None else {}}
-            )
+            values = {"loss": loss} if loss is not None else {}
+            events.append({"event": "tell", "trial": n, "state": state, "values": values, "why": why})
     if run_id:
         events.append({"event": "submitted", "iteration": 0, "run_id": run_id, "trials": [*range(len(trials))]})
     space = {"rate": Parameter(type="float", low=0.05, high=1.0, log=True)}
@@ -389,6 +388,13 @@ def test_a_trial_outside_of_the_constraints_is_never_the_best():
     assert data.campaign.best == []
 
 
-def test_the_log_of_a_failed_trial_is_what_the_page_sends_to():
-    data = campaign_of([("tpe", "", None), ("tpe", "failed", None)], run_id="c-1")
-    assert next(gap.command for gap in data.gaps if "failed" in gap.what) == "hpc-agent logs --run-id c-1 --task-id 1"
+@pytest.mark.parametrize(
+    ("why", "command"),
+    [
+        ("the metric 'loss' is nan", "logs --task-id 1 --run-id c-1"),
+        ("code_error: exit code 3", "failures --run-id c-1"),
+    ],
+)
+def test_the_page_sends_to_what_shows_why_a_trial_failed(why, command):
+    data = campaign_of([("tpe", "", None), ("tpe", "failed", None)], run_id="c-1", why=why)
+    assert next(gap.command for gap in data.gaps if "failed" in gap.what) == f"hpc-agent {command}"

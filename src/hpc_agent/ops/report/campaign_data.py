@@ -116,10 +116,9 @@ def _gaps(own: list[Trial], manifest: Manifest, onward: str) -> list[Gap]:
     if failed := [trial for trial in own if trial.state == "failed"]:
         causes = Counter(trial.why or "cause not recorded" for trial in failed).most_common(4)
         told = "; ".join(f"{why} ({trials})" for why, trials in causes)
-        # To ``failures`` a task that ended well without a usable metric is none: its log shows what happened.
-        ran = [trial for trial in failed if trial.run_id and trial.task_id >= 0]
-        usual = next((t for t in ran if t.why == causes[0][0]), ran[0] if ran else None)
-        command = f"hpc-agent logs --run-id {usual.run_id} --task-id {usual.task_id}" if usual else ""
+        ran = [trial for trial in failed if trial.run_id]
+        usual = next((trial for trial in ran if trial.why == causes[0][0]), ran[0] if ran else None)
+        command = usual.evidence if usual else ""
         gaps.append(Gap(what=f"{count(len(failed), 'trial')} failed: {told}", command=command))
     if stopped := sum(trial.state == "stopped" for trial in own):
         gaps.append(Gap(what=f"{count(stopped, 'trial')} ended early, by the rule of early_stop: no final value"))
