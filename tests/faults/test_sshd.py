@@ -192,7 +192,7 @@ def test_a_host_that_wants_a_code_is_used_over_a_master_that_was_opened_by_hand(
     config = host.config()
     error = host.error(config, **env)
     assert "wants a password or code that a person types" in error.message
-    command = re.search(r"terminal: '(ssh .*?)'", error.remediation).group(1)
+    command = re.search(r"terminal: `(ssh .*?)`", error.remediation).group(1)
     host.serve()
     subprocess.run(shlex.split(command), check=True, timeout=30, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     host.serve("AuthenticationMethods keyboard-interactive", "KbdInteractiveAuthentication yes")
