@@ -202,6 +202,8 @@ ROWS = [
     Row("tasks.py", "missing_module", "certain",
         {**FAILED, "exit_code": None, "message": "tasks.py: ModuleNotFoundError: No module named 'numpy'"},
         "", "", "ModuleNotFoundError"),
+    Row("environ", "code_error", "certain", FAILED, python("KeyError: 'SEED'", "<frozen os>", 679, "__getitem__"), "",
+        "KeyError", "exp/train.py:90 in <module>"),
     Row("bash", "command_not_found", "certain", ended(127), "/bin/bash: line 1: pyhton: command not found\n"),
     Row("dash", "command_not_found", "certain", ended(127), "/bin/sh: 1: samtools: not found\n"),
     Row("env", "command_not_found", "certain", ended(127), "/usr/bin/env: \u2018python4\u2019: No such file or directory\n"),
@@ -209,11 +211,11 @@ ROWS = [
     Row("path as command", "command_not_found", "likely", ended(127), "bash: ./run.sh: No such file or directory\n"),
     Row("subprocess", "command_not_found", "likely", FAILED, python(
         "FileNotFoundError: [Errno 2] No such file or directory: 'samtools'", "/usr/lib/python3.9/subprocess.py", 1821,
-        "_execute_child"), "", "FileNotFoundError", "python3.9/subprocess.py:1821 in _execute_child"),
+        "_execute_child"), "", "FileNotFoundError", "exp/train.py:90 in <module>"),
     Row("pandas", "missing_file", "certain", FAILED, python(
         "FileNotFoundError: [Errno 2] No such file or directory: 'data/part_17.csv'",
         "/opt/conda/lib/python3.10/site-packages/pandas/io/common.py", 856, "get_handle"), "",
-        "FileNotFoundError", "io/common.py:856 in get_handle"),
+        "FileNotFoundError", "exp/train.py:90 in <module>"),
     Row("no script", "missing_file", "certain", ended(2),
         "python: can't open file '/scratch/u/work/trian.py': [Errno 2] No such file or directory\n"),
     Row("R file", "missing_file", "likely", FAILED,

@@ -174,6 +174,7 @@ def test_there_is_an_interval_of_replicates_only():
         ("loss", "min"), ("val_loss", "min"), ("valLoss", "min"), ("RMSE", "min"), ("log_loss", "min"), ("test/error", "min"),
         ("accuracy", "max"), ("test.top5_acc", "max"), ("f1", "max"), ("macroF1", "max"), ("r2", "max"), ("roc_auc", "max"),
         ("neg_mean_squared_error", "max"), ("neg_log_likelihood", "min"), ("score", "max"), ("brier_score", "min"),
+        ("val_logloss", "min"),
         ("y", None), ("time_to_accuracy", None), ("", None), ("closs", None),
     ],
 )  # fmt: skip
@@ -214,6 +215,7 @@ def test_rows_are_chosen_and_ordered(wanted, found):
     [
         ({"sort": "los"}, "sort", "Did you mean 'loss'"),
         ({"where": ["alhpa=1"]}, "where", "Did you mean 'alpha'"),
+        ({"where": ["run=1"], "over": ["run"]}, "where", "Leave run out of --over."),
         ({"where": ["alpha"]}, "where", "alpha>=0.1"),
         ({"where": ["alpha>x"]}, "where", "of that kind"),
         ({"direction": "max"}, "direction", "hpc-agent aggregate --sort loss --direction max"),

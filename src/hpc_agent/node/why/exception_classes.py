@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 
 from .failure_signs import CERTAIN, GUESS, KILLED, LIKELY
 from .log_search import first_match
-from .log_traces import Trace
+from .log_traces import LIBRARY, Trace
 
 # Exceptions that only code raises: a message of something else in their text is data.
 _OF_CODE = frozenset([
@@ -20,7 +20,6 @@ _FROM_OUTSIDE = re.compile(
     r"^(?:OSError|IOError|EOFError|BlockingIOError|BrokenPipeError|timeout|.*(?:Connect\w*|Timeout)(?:Error)?)$"
 )
 _RAISES = re.compile(r"raise +\w[\w.]*\(")
-_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9]|^<frozen|\.pyx$|\.pxi$")
 _KILLED_WORKER = ("BrokenProcessPool", "KilledWorker", "ProcessExitedException", "WorkerCrashedError")
 
 _OWN_IMPORT = re.compile(r"partially initialized module|circular import|relative import|' is not a package")
@@ -49,7 +48,7 @@ def classify_exception(trace: Trace, killed: bool, near_memory: bool) -> Tuple[s
         return "signal", GUESS
     if "(): uid not found" in trace.message[0]:
         return "environment", LIKELY  # the node does not know the user
-    raised = _RAISES.match(trace.code) and not _LIBRARY.search(trace.file) and not _OF_SYSTEM.search(kind)
+    raised = _RAISES.match(trace.code) and not LIBRARY.search(trace.file) and not _OF_SYSTEM.search(kind)
     if kind in _OF_CODE or raised:
         return plain
     if kind == "BlockingIOError" and _STARTS.search(trace.file):
@@ -73,7 +72,7 @@ def _classify_import(trace: Trace) -> Optional[Tuple[str, str]]:
     if found and found.name in _BEHIND_IMPORT:
         return found.name, found.confidence
     place = _IMPORT_PLACE.search(trace.message[0])
-    if place and not _LIBRARY.search(place.group(1)):
+    if place and not LIBRARY.search(place.group(1)):
         return None
     missing = trace.short_kind() == "ModuleNotFoundError" or trace.message[0].startswith("ImportError: No module named")
     return "missing_module", CERTAIN if missing else LIKELY

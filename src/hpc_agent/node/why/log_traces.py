@@ -1,7 +1,7 @@
 """Read logs as clean lines; find their ends and their Python tracebacks."""
 
 import re
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 TAIL_LIMIT = 64 << 10
 # Longer lines are cut before a pattern sees them.
@@ -25,10 +25,15 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.<>]*)(?::\s?(.*))?$")
 _WORK = re.compile(r"/runs/[^/]+/work/")
 
 
+# Files that are none of the user's.
+LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9]|^<frozen|\.pyx$|\.pxi$")
+
+
 class Trace(NamedTuple):
     """One Python traceback. ``message`` is the exception with the lines of its text; ``end`` the index of its line.
 
-    File, line, function and ``code`` (its source line) are those of the last frame.
+    File, line, function and ``code`` (its source line) are those of the last frame; ``own`` has file, line and function of
+    the last frame outside of libraries, or of the last where all are of libraries.
     """
 
     kind: str
@@ -37,18 +42,23 @@ class Trace(NamedTuple):
     function: str
     message: List[str]
     end: int
+    own: Tuple[str, str, str]
     code: str = ""
 
     def short_kind(self) -> str:
         return self.kind.rpartition(".")[2]
 
     def frame(self, components: int) -> Optional[str]:
-        """Return ``file.py:42 in train``, the path shortened to its last components below the run's copy of the repo."""
-        if not self.file:
+        """Return ``file.py:42 in train``, of the user's own frame.
+
+        The path is shortened to its last components below the run's copy of the repo.
+        """
+        file, line, function = self.own
+        if not file:
             return None
-        path = _WORK.split(self.file.replace("\\", "/"))[-1]
-        place = "%s:%s" % ("/".join(path.split("/")[-components:]), self.line)
-        return "%s in %s" % (place, self.function) if self.function else place
+        path = _WORK.split(file.replace("\\", "/"))[-1]
+        place = "%s:%s" % ("/".join(path.split("/")[-components:]), line)
+        return "%s in %s" % (place, function) if function else place
 
 
 def lines_of(tail: Any) -> List[str]:
@@ -100,6 +110,7 @@ def traces_of(lines: List[str]) -> List[Trace]:
         # A syntax error has no header, and the tail of a long traceback begins below it.
         if mark == _HEADER or (mark and not is_open):
             is_open, prefixed, frame, patience = True, False, ("", "", ""), _TRACE_WINDOW
+            own_frame = frame
             prefix = line[: line.index(mark)].replace("+ Exception Group ", "| ")
         own = _without(prefix, line)
         if mark == _HEADER:
@@ -108,6 +119,7 @@ def traces_of(lines: List[str]) -> List[Trace]:
             match = _FRAME.match(own)
             if match:
                 frame, code = (match.group(1), match.group(2), match.group(3) or ""), ""
+                own_frame = frame if not own_frame[0] or not LIBRARY.search(frame[0]) else own_frame
                 prefixed = bool(prefix.strip()) and line.startswith(prefix)
         elif is_open and own[:1].isspace():
             code = code or own.strip()
@@ -116,7 +128,7 @@ def traces_of(lines: List[str]) -> List[Trace]:
             if frame[0] and match and (line.startswith(prefix) or not prefixed):
                 message = _message([_without(prefix, later) for later in lines[index : index + 8]])
                 (secondary if aside else primary).append(
-                    Trace(match.group(1), *frame, message=message, end=index, code=code)
+                    Trace(match.group(1), *frame, message=message, end=index, own=own_frame, code=code)
                 )
                 is_open = aside = False
             else:

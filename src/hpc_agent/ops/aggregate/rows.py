@@ -55,6 +55,7 @@ class Choice(Protocol):
     direction: Direction
     top: Top
     where: Where
+    over: list[str]
 
 
 class Shown(Result, omit_defaults=True, kw_only=True):
@@ -103,7 +104,7 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
     order = list(range(len(columns[0].values) if columns else 0))
     notes: list[str] = []
     for text in chosen.where:
-        column, check = _condition(text, columns)
+        column, check = _condition(text, columns, chosen.over)
         found = [row for row in order if check(column.values[row])]
         empty = 0 if check(None) else sum(column.values[row] is None for row in order)
         if empty and column.metric:
@@ -112,7 +113,7 @@ def select(columns: Sequence[Column], chosen: Choice, verb: str) -> Selection:
             notes.append(_no_match(text, column, order))
         order = found
     matching = list(order) if chosen.where else None
-    sort = _column(chosen.sort, columns, "sort") if chosen.sort else None
+    sort = _column(chosen.sort, columns, "sort", chosen.over) if chosen.sort else None
     direction = ""
     if sort:
         direction = _direction(sort, chosen, verb)
@@ -132,12 +133,12 @@ def _no_match(text: str, column: Column, rows: list[int]) -> str:
     return f"no row fulfils '{text}'" + (f": {column.name} is {shown}" if shown else "")
 
 
-def _condition(text: str, columns: Sequence[Column]) -> tuple[Column, Callable[[Any], bool]]:
+def _condition(text: str, columns: Sequence[Column], over: list[str]) -> tuple[Column, Callable[[Any], bool]]:
     found = _CONDITION.fullmatch(text)
     if not found:
         example = "Write a name, a sign and a value: --where 'alpha>=0.1'."
         raise SpecInvalid(f"where: {text!r} is not a condition", field="where", remediation=example)
-    column = _column(found["name"], columns, "where")
+    column = _column(found["name"], columns, "where", over)
     try:
         wanted = json.loads(found["value"])
     except ValueError:
@@ -165,12 +166,15 @@ def _comparable(cell: Any, wanted: Any) -> bool:
     return numbers or (isinstance(cell, str) and isinstance(wanted, str))
 
 
-def _column(name: str, columns: Sequence[Column], field: str) -> Column:
-    """Return the column of that name; of a metric that has several, its mean."""
+def _column(name: str, columns: Sequence[Column], field: str, over: list[str]) -> Column:
+    """Return the column of that name; of a metric that has several, its mean. ``over``: parameters that no row has."""
     by_name = {column.name: column for column in columns}
     means = {column.metric: column for column in columns if column.part in (VALUE, "mean")}
     if found := by_name.get(name) or by_name.get(f"{name}_mean") or means.get(name):
         return found
+    if name in over:
+        message = f"{field}: no row has one {name}, because --over {name} joins the tasks that differ in {name}"
+        raise SpecInvalid(message, field=field, remediation=f"Leave {name} out of --over.")
     raise unknown_name(field, name, list(by_name), "the table has no column", "The columns are")
 
 

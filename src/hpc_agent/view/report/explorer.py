@@ -124,9 +124,8 @@ def _pair(
     said += "; empty: no row." if len(cells) < full else "."
     chart = effects.heat_map(a, b, cells, metric, direction)
     figures = [figure(f"{metric} by {a['name']} and {b['name']}", chart, said)]
-    if drawn_lines := effects.lines(a, b, cells, metric):
-        title = f"{metric} against {a['name']}, a line for each value of {b['name']}"
-        figures.append(figure(title, drawn_lines, f"Mean of {rows} at each point."))
+    if drawn := effects.lines(a, b, cells, metric):
+        figures.append(figure(*drawn, f"Mean of {rows} at each point."))
     return joined(figures)
 
 

@@ -75,8 +75,11 @@ def _categories(axis: Axis, figures: Sequence[Any], metric: str, scale: Scale, l
     return plot.svg()
 
 
-def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: str) -> Markup | None:
-    """Draw the mean against a numeric axis, a line for each of at most 6 values of the other; None where that cannot be."""
+def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: str) -> tuple[str, Markup] | None:
+    """Draw the mean against a numeric axis, a line for each of at most 6 values of the other: the title, the chart.
+
+    None where neither axis is numeric or both have too many values.
+    """
     order = [(first, second, 0), (second, first, 1)]
     fitting = [o for o in order if o[0]["kind"] == "number" and len(names_of(o[1])) <= MOST_LINES]
     if not fitting:
@@ -84,7 +87,8 @@ def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: s
     across, along, swapped = max(fitting, key=lambda o: len(names_of(o[0])))
     names, places = names_of(along), centres(across)
     wide = min(120.0, CHARACTER * max(map(len, names)) + 16)
-    plot = Plot(f"{metric} against {across['name']}, a line for each value of {along['name']}", right=wide)
+    title = f"{metric} against {across['name']}, a line for each value of {along['name']}"
+    plot = Plot(title, right=wide)
     x, y = axis_scale(across), Scale.padded(min(c[3] for c in cells), max(c[3] for c in cells))
     plot.frame(x, y, across["name"], metric)
     ends = []
@@ -98,7 +102,7 @@ def lines(first: Axis, second: Axis, cells: Sequence[Sequence[float]], metric: s
     for place, (_, at) in zip(apart([end for end, _ in ends], plot), ends, strict=True):
         plot.text(plot.right + 6, place + 4, clipped(names[at], wide - 8), f"label t{at}")
     plot.text(plot.right + 6, 13, clipped(along["name"], wide - 4), "title")
-    return plot.svg()
+    return title, plot.svg()
 
 
 def apart(places: Sequence[float], plot: Plot) -> list[float]:
