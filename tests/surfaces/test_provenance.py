@@ -119,6 +119,21 @@ def test_a_killed_repeat_goes_on_and_submits_nothing_twice(site, run_cli, repo):
     assert len(list(Path(first["remote_path"]).parent.iterdir())) == 2
 
 
+def test_another_version_of_the_code_is_named_by_its_files(site, run_cli, repo):
+    first = submit(run_cli, repo, EXECUTOR)
+    wait_for_end(run_cli, repo)
+    write(repo / "work.py", (repo / "work.py").read_text() + "# more\n")
+    (repo / "work.py").chmod(0o755)
+    write(repo / "new.py", "")
+    second = submit(run_cli, repo, EXECUTOR)
+    wait_for_end(run_cli, repo)
+    seen = run_cli("verify-reproduction", "--run-id", second["run_id"], "--of", first["run_id"], cwd=repo).data
+    told = {one["what"]: (one["before"], one["now"]) for one in seen["differences"]}
+    assert list(told)[:3] == ["new.py", "work.py", "tree_sha"]
+    assert told["new.py"][0] is None
+    assert told["work.py"][1].endswith(", executable")
+
+
 def test_a_changed_snapshot_is_told_and_not_run_again(site, run_cli, repo):
     first = submit(run_cli, repo, EXECUTOR)
     wait_for_end(run_cli, repo)

@@ -19,7 +19,7 @@ VERBS = {
     "look_up": "submission.run_submission",
     "resubmit": "submission.resubmission", "report": "why.answers", "overview": "why.answers",
     "adoptable": "look.known_runs", "verify": "look.known_runs", "ended": "look.ended_tasks",
-    "hash_inputs": "look.inputs", "provenance": "look.provenance", "rows": "look.provenance",
+    "hash_inputs": "look.inputs", "provenance": "look.provenance", "rows": "look.provenance", "changed_files": "look.provenance",
     "reproduce": "submission.reproduction", "reproducible": "submission.reproduction",
     "logs": "why.answers", "paths": "look.site_facts",
     "site": "look.site_facts", "canary": "why.diagnosis", "failures": "why.diagnosis", "combine": "fold.combine",

@@ -4,17 +4,18 @@ import glob
 import os
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from ..shared.files import read_json
 from ..shared.ledger import arrays_of
 from ..shared.run_folder import RunFolder, existing_run
-from ..shared.snapshot_tree import is_as_frozen
+from ..shared.snapshot_tree import entries_of, is_as_frozen
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 
 TEXT_LIMIT = 1 << 20
 GROUPS_AT_MOST = 200
 HOSTS_SHOWN = 20
+FILES_AT_MOST = 20
 VALUES_AT_MOST = 200000  # of one answer: at 20 bytes each some 4 MB
 
 
@@ -62,6 +63,34 @@ def rows(request: Dict[str, Any]) -> Dict[str, Any]:
             found[str(record.task)] = [record.state, metrics] + ([record.kwargs] if request.get("parameters") else [])
             values += sum(len(value) if isinstance(value, list) else 1 for value in (metrics or {}).values())
     return dict(answer, rows=found)
+
+
+def changed_files(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return ``files``: [path, before, now] of the files in which the snapshots of the runs ``of`` and ``run_id`` differ.
+
+    Before and now are 12 digits of a SHA-256, the target of a symbolic link, or None where there is no such file; ``files``
+    is None where one of the snapshots is gone.
+    """
+    before, now = (_files(request["root"], request[name]) for name in ("of", "run_id"))
+    if before is None or now is None:
+        return {"files": None}
+    paths = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+    return {"files": [[path] + [_told(files.get(path)) for files in (before, now)] for path in paths[:FILES_AT_MOST]]}
+
+
+def _told(entry: Optional[List[Any]]) -> Optional[str]:
+    if entry is None:
+        return None
+    if entry[0] == "l":
+        return "link to %s" % entry[2]
+    return "%s%s" % (entry[2][:12], ", executable" if entry[3] else "")
+
+
+def _files(root: str, run_id: str) -> Optional[Dict[str, List[Any]]]:
+    snapshot = os.path.join(root, "snapshots", read_json(existing_run(root, run_id).document)["snapshot"] or "")
+    with suppress(OSError):
+        return {entry[1]: entry for entry in entries_of(snapshot)}
+    return None
 
 
 def _shards(folder: RunFolder) -> List[str]:

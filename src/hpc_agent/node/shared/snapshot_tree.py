@@ -27,12 +27,13 @@ def is_as_frozen(root: str, run: Dict[str, Any]) -> Optional[bool]:
     name, sha = run.get("snapshot"), run.get("tree_sha")
     snapshot = os.path.join(root, "snapshots", name or "")
     try:
-        return _sha_of(snapshot) == sha if name and sha and os.path.isdir(snapshot) else None
+        return tree_sha(entries_of(snapshot)) == sha if name and sha and os.path.isdir(snapshot) else None
     except OSError:
         return None
 
 
-def _sha_of(snapshot: str) -> str:
+def entries_of(snapshot: str) -> List[List[Any]]:
+    """Return the manifest of a snapshot; each file is read."""
     entries = []  # type: List[List[Any]]
     for folder, folders, files in os.walk(snapshot):
         if folder == os.path.join(snapshot, ".hpc"):
@@ -45,4 +46,4 @@ def _sha_of(snapshot: str) -> str:
             elif name in files:
                 facts = os.stat(path)
                 entries.append(["f", relative, sha256_of(path, facts.st_size), bool(facts.st_mode & 0o100)])
-    return tree_sha(sorted(entries, key=lambda entry: str(entry[1])))
+    return sorted(entries, key=lambda entry: str(entry[1]))

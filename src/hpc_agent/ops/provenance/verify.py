@@ -88,7 +88,9 @@ def verify_reproduction(request: VerifyReproductionRequest, world: World) -> Ver
     rows = compare_rows(before["rows"], now["rows"], by_number, request.rtol, request.atol)
     found = {
         "inputs": _inputs(before["run"], now["run"]),
-        "code": _changed_files(before, now) + _code(before["run"], now["run"]),
+        "code": _changed_snapshot(before, now)
+        + _changed_files(run, other, before, now)
+        + _code(before["run"], now["run"]),
         "environment": _environment(before["environment"], now["environment"]),
         "results": rows.differences,
     }
@@ -134,7 +136,9 @@ def _verdict(
 
 
 def _remedy(run_id: str, of: str, first: dict[str, Any], rows: RowComparison) -> str:
-    if first.get("in") in ("inputs", "code", "environment"):
+    if first.get("in") == "code":
+        return f"Repeat {of} with its own code, as it was frozen: hpc-agent reproduce-run --run-id {of}"
+    if first.get("in") in ("inputs", "environment"):
         return f"Make the {first['in']} the same, then repeat it: hpc-agent reproduce-run --run-id {of}"
     if rows.rows_different and not rows.rows_in_one and rows.max_relative_difference < 1e-6:
         bound = f"{rows.max_relative_difference * 2:.0e}"
@@ -155,12 +159,21 @@ def _inputs(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]
     return found
 
 
-def _changed_files(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+def _changed_snapshot(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
     """Return that files of a snapshot are not those of its name: nobody knows what the tasks of its runs have read."""
     if before["as_frozen"] is not False and now["as_frozen"] is not False:
         return []
     words = {True: "as frozen", False: "changed on the cluster", None: "not known"}
     return [{"what": "files of the snapshot", "before": words[before["as_frozen"]], "now": words[now["as_frozen"]]}]
+
+
+def _changed_files(run: KnownRun, other: KnownRun, before: Any, now: Any) -> list[dict[str, Any]]:
+    """Return the files that differ, where both snapshots lie beside each other on one cluster."""
+    apart = (run.record.cluster, run.node.root) != (other.record.cluster, other.node.root)
+    if apart or before["run"].get("tree_sha") == now["run"].get("tree_sha"):
+        return []
+    files = run.ask_this_version("changed_files", ROWS_TIMEOUT_SEC, of=other.record.run_id)["files"] or []
+    return [{"what": path, "before": old, "now": new} for path, old, new in files]
 
 
 def _code(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
