@@ -45,15 +45,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_caller_is_not_held_and_the_supervisor_leaves(bench: Bench) -> None:
-    document = bench.document("sleep 7\n")
+    gate = bench.root / "gate"
+    document = bench.document(f"until [ -e {gate} ]; do sleep 0.1; done\n")
     code = CLIENT + "print(scheduler.submit(Job(**json.loads(sys.argv[4]))))\n"
     argv = [sys.executable, "-c", code, NODE_PARENT, str(bench.state), "2", json.dumps(document)]
     inner, outer = os.pipe()  # a caller may leak more than the three usual pipes, as ssh daemons do
     leaked = {"pass_fds": [outer], "start_new_session": True}
-    done = subprocess.run(argv, capture_output=True, timeout=30, check=True, **leaked)
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=True, **leaked)
     os.close(outer)
     assert done.stdout == b"1\n"
-    assert select.select([inner], [], [], 2)[0], "the pipe has no writer left"
+    assert select.select([inner], [], [], 20)[0], "the pipe has no writer left"
     assert os.read(inner, 1) == b""
     os.close(inner)
     pid = bench.supervisor()
@@ -62,6 +63,7 @@ def test_a_caller_is_not_held_and_the_supervisor_leaves(bench: Bench) -> None:
     assert opened == {"/dev/null", str(bench.state / "supervisor.log")}
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     os.kill(pid, signal.SIGHUP)
+    gate.touch()
     until(lambda: not bench.supervisors(), 30)
     assert bench.rows("1")[0]["state"] == "complete"
     assert not (bench.state / "supervisor.json").exists()
@@ -85,16 +87,15 @@ def test_a_waiting_supervisor_costs_nothing(bench: Bench) -> None:
 
 
 def test_elements_follow_each_other_at_once(bench: Bench) -> None:
+    """A supervisor that looked now and then, in place of being woken, would need hundreds of times the floor."""
+    began = time.monotonic()
+    for _ in range(100):
+        subprocess.run(["bash", "-c", "true"], check=True)
+    floor = (time.monotonic() - began) / 100
     job = bench.submit("true\n", count=300)
     bench.wait(job)
     events = sorted(bench.events(job), key=lambda event: event["at"])
-    assert 300 / (events[-1]["at"] - events[0]["at"]) > 60, "elements per second; an idle two-core machine does 400"
-    gaps = sorted(
-        later["at"] - earlier["at"]
-        for earlier, later in itertools.pairwise(events)
-        if (earlier["event"], later["event"]) == ("end", "start")
-    )
-    assert gaps[len(gaps) // 2] < 0.02
+    assert events[-1]["at"] - events[0]["at"] < 300 * max(floor, 0.002) * 10
 
 
 def test_killed_supervisors_lose_and_repeat_nothing(bench: Bench) -> None:
@@ -102,10 +103,13 @@ def test_killed_supervisors_lose_and_repeat_nothing(bench: Bench) -> None:
     script = 'echo "s$HPC_LOCAL_INDEX" >>"$OUT"\nsleep 0.0$((RANDOM % 9))\necho "e$HPC_LOCAL_INDEX" >>"$OUT"\n'
     job = bench.submit(script, count=200)
     kills = 0
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while bench.scheduler.queue([job]):
         assert time.monotonic() < deadline
-        time.sleep(dice.uniform(0, 0.25))
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        floor = time.monotonic() - began  # on a busy machine a supervisor needs longer until it does something
+        time.sleep(dice.uniform(0, 0.2 + 5 * floor))
         kills += bench.kill_supervisor()
     rows = bench.rows(job)
     assert kills >= 10
