@@ -217,6 +217,37 @@ def test_one_kind_with_two_directions_is_said(tmp_path, world):
     assert "y was minimized and maximized: --metric y --direction choose" in answer.notes
 
 
+def test_the_next_command_begins_where_the_start_is_from(tmp_path, world):
+    """Another repo may have a script of the same name: its values would stand beside those of the start."""
+    root = tmp_path / "root"
+    submit = {"cluster": "local", "executor": "python3 train.py"}
+    campaign(root / "a", "a", values=(0.5,), submit=submit)
+    campaign(root / "b", "b", values=(0.9,), submit=submit)
+    for name, code in (("a", "loss = x * x"), ("b", "loss = 1000 + x")):
+        (root / name / "train.py").write_text(code)
+    place = f" --experiment-dir {root / 'a'} --seed-from a "
+    assert place in ask(world, root).next_command
+
+    def in_b():
+        return ask(World(cwd=root / "b", env=world.env, now=world.now), root).next_command
+
+    assert place in in_b()
+    (root / "b" / "train.py").write_text("loss = x * x")
+    assert "--experiment-dir" not in in_b(), "the same program: this repo may go on"
+    assert f" --seed-from {root / 'a'}:a " in in_b()
+    for name, horizon in (("a", "ridge.py"), ("b", "other.py")):  # what .hpc/cli.py starts stands in tasks.py
+        (root / name / ".hpc" / "cli.py").write_text("")
+        (root / name / ".hpc" / "tasks.py").write_text(f"FLAGS = {{{horizon!r}: []}}")
+        (root / name / horizon).write_text("")
+    campaign(root / "a", "a", values=(0.5,), submit={"cluster": "local", "executor": "python3 .hpc/cli.py"})
+    assert place in in_b()
+    for name in "ab":
+        (root / name / ".hpc" / "tasks.py").write_text("FLAGS = {'ridge.py': []}")
+    assert place in in_b(), "b has no ridge.py"
+    (root / "b" / "ridge.py").write_text("")
+    assert "--experiment-dir" not in in_b()
+
+
 ENDS = st.sampled_from([None, "minimize", "maximize"])
 
 

@@ -14,6 +14,9 @@ from msgspec.structs import replace
 from hpc_agent.campaign.journal import CampaignJournal, History
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.errors import HpcError
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.executors import started_scripts
+from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.ops.memory.interviews import Facts
@@ -125,12 +128,12 @@ def _turned(manifest: Manifest, name: str, direction: Any) -> Manifest:
 def _command(start: Start, source: Source, world: World) -> str:
     """Return the campaign-init that asks for ``start`` first; an earlier campaign is its seed.
 
-    It begins in the folder of this call where that is an experiment repo, else in that of the earlier campaign.
+    It begins in the folder of this call where that is an experiment repo with the same program, else where the start is from.
     """
     manifest = source.manifest
     assert manifest is not None
     here = RepoLayout(world.cwd.resolve())
-    repo = here if here.hpc.is_dir() else source.repo
+    repo = here if here.hpc.is_dir() and _same_program(manifest, start, here, source.repo) else source.repo
     name = manifest.campaign_id
     names = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
     new = next(each for each in names if not campaign_folder(repo, each).exists())
@@ -140,6 +143,24 @@ def _command(start: Start, source: Source, world: World) -> str:
     if start.campaign_id:
         words += ["--seed-from", name if repo.root == source.repo.root else f"{source.repo.root}:{name}"]
     return quote([*words, "--start", json.dumps([start.params]), *_flags(manifest)])
+
+
+def _same_program(manifest: Manifest, start: Start, here: RepoLayout, there: RepoLayout) -> bool:
+    """Return True where the command starts a file of the repo, and this file is the same in both repos, by its bytes.
+
+    Of .hpc/cli.py the executors that tasks.py names have to be the same files too.
+    """
+    command = str(manifest.submit.get("executor") or "")
+    files = {script for _, _, script in started_scripts(command, [(0, start.params)], there.root)}
+    if f".hpc/{CLI}" in files:
+        mine, theirs = read_tasks_file(here.tasks), read_tasks_file(there.tasks)
+        if mine != theirs or not theirs.flags:
+            return False
+        files |= {key.partition(":")[0] for key in theirs.flags}
+    try:
+        return bool(files) and all((here.root / one).read_bytes() == (there.root / one).read_bytes() for one in files)
+    except OSError:
+        return False
 
 
 def _flags(manifest: Manifest) -> Iterator[str]:
