@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from hpc_agent.campaign.journal import CampaignJournal, History
@@ -21,6 +20,7 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.ops.memory.interviews import Facts
 from hpc_agent.ops.memory.run_starts import MOST_POINTS, Source, Start, Wanted, starts_of_run, tables
+from hpc_agent.ops.run.campaign_flags import settings_flags
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
@@ -30,7 +30,6 @@ MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONGEST_NAME = 50
 TURNED = {"minimize": "maximize", "maximize": "minimize"}
-NOT_TAKEN = {"campaign_id", "created_at", "seed_from", "start", "earlier_limits", "manifest_schema_version"}
 
 
 def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[list[Start], str, list[str]]:
@@ -142,7 +141,7 @@ def _command(start: Start, source: Source, world: World) -> str:
         words += ["--experiment-dir", str(repo.root)]
     if start.campaign_id:
         words += ["--seed-from", name if repo.root == source.repo.root else f"{source.repo.root}:{name}"]
-    return quote([*words, "--start", json.dumps([start.params]), *_flags(manifest)])
+    return quote([*words, "--start", json.dumps([start.params]), *settings_flags(manifest)])
 
 
 def _same_program(manifest: Manifest, start: Start, here: RepoLayout, there: RepoLayout) -> bool:
@@ -161,30 +160,3 @@ def _same_program(manifest: Manifest, start: Start, here: RepoLayout, there: Rep
         return bool(files) and all((here.root / one).read_bytes() == (there.root / one).read_bytes() for one in files)
     except OSError:
         return False
-
-
-def _flags(manifest: Manifest) -> Iterator[str]:
-    """Yield the flags that give a campaign the settings of another one."""
-    told = msgspec.to_builtins(manifest)
-    usual = msgspec.to_builtins(Manifest(campaign_id="", space={}, metrics=[]))
-    told |= {"strategy": manifest.strategy.name, "strategy_params": manifest.strategy.params}
-    usual |= {"strategy": usual["strategy"]["name"], "strategy_params": {}}
-    for document in (told, usual):
-        document |= document.pop("budget") | document.pop("stop_criteria")
-    if [metric.name for metric in manifest.metrics] == [told["metric"]]:
-        told |= {"metric": None, "direction": None}  # which --metrics says
-    for name, value in told.items():
-        if value != usual[name] and name not in NOT_TAKEN:
-            text = value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)
-            flag = f"--{name.replace('_', '-')}"
-            yield from [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-
-
-def _short(value: Any) -> Any:
-    """Return a document without fields that say nothing (null, false, an empty list), and bounds of integers as integers."""
-    if not isinstance(value, dict):
-        return value
-    kept = {name: _short(item) for name, item in value.items()}
-    if value.get("type") == "int":
-        kept |= {name: int(kept[name]) for name in ("low", "high", "step") if isinstance(kept.get(name), float)}
-    return {name: item for name, item in kept.items() if item is not None and item is not False and item != []}
