@@ -210,6 +210,31 @@ def test_the_direction_is_heeded(tmp_path, world):
     assert ask(world, root / "up", metric="x").notes[-1] == "no start has the metric x: there are some for y"
 
 
+def table(repo: Path, run_id: str, rows: list[tuple[dict, dict]], **fields: object) -> None:
+    """Write the table of a run: its parameters and metrics, by row."""
+    document = {
+        "run_id": run_id,
+        "metrics": sorted(rows[0][1]),
+        "rows": [
+            {"kwargs": kwargs, "metrics": {name: {"mean": value, "count": 2} for name, value in metrics.items()}}
+            for kwargs, metrics in rows
+        ],
+        **fields,
+    }
+    folder = repo / "results" / run_id
+    folder.mkdir(parents=True)
+    (folder / "table.json").write_text(json.dumps(document))
+
+
+def test_a_start_of_a_table_over_seeds_has_its_first_seed(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a", task_generator={"kind": "x", "params": {"axes": {"fold": [5, 6]}}})
+    rows = [({"lr": lr}, {"loss": lr}) for lr in (0.5, 0.1)]
+    table(root / "a", "run", rows, over=["fold", "seed"], over_first={"seed": 3})
+    start = ask(world, root).starts[0]
+    assert (start.params, start.value, start.repeats) == ({"lr": 0.1, "seed": 3, "fold": 5}, 0.1, 2)
+
+
 def test_one_kind_with_two_directions_is_said(tmp_path, world):
     campaign(tmp_path / "root", "a", "minimize", (0.5,))
     campaign(tmp_path / "root", "b", "maximize", (0.5,))

@@ -94,8 +94,9 @@ def starts_of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, fa
             notes.append(f"{run_id} measured {', '.join(there[:5])}: --metric and --direction say what is best")
         return Source([], repo, None)
     name, direction = chosen
-    # A table over seeds has no seeds: the first one is in the interview.
+    # The rows of a table over seeds have no seed; the first one of a table of an earlier version is in the interview.
     folded = {key: facts.space[key].few[0] for key in document.get("over") or () if key in facts.space}
+    folded |= document.get("over_first") or {}
     rows = [{**row, "kwargs": {**folded, **row["kwargs"]}} for row in document["rows"]]
     repeating = {key: row["kwargs"][key] for row in rows[:1] for key in row["kwargs"] if key in {*REPEATING, *folded}}
     points: dict[str, list[tuple[float, int, dict[str, Any]]]] = {}
