@@ -13,6 +13,7 @@ import pytest
 
 from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of
 from hpc_agent.campaign.manifest import read_manifest
+from hpc_agent.campaign.step import Stop, next_step, tell_of
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
 from hpc_agent.cli.parse import load_catalogue, parse_request
@@ -485,8 +486,9 @@ def test_the_advice_of_health_names_a_run_of_this_campaign(call, repo, tmp_path)
     assert found["suggested_prompt"].endswith("out_of_memory; see hpc-agent failures --run-id run-0")
 
 
-def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path):
-    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path, printed):
+    world = World(cwd=repo, env={"HOME": str(tmp_path)})
+    runs = Journal(world, RepoLayout(repo))
     for name, why in (("failed", "the metric 'loss' is nan"), ("outside", "")):
         init(call, campaign_id=name, constraints=[{"metric": "mb", "at_most": 1}], budget={"max_tasks": 2})
         runs.append("run-0", "submitting", campaign_id=name, cluster="local", total_tasks=2)
@@ -500,9 +502,59 @@ def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path):
             found = call(verb, name)
             assert found["detail"] == f"tasks 2 of max_tasks 2 are used; {told}"
             assert found["next_command"] == f"hpc-agent campaign-health --experiment-dir {repo} --campaign-id {name}"
-            assert "raise_command" not in found
+            assert "campaign-budget" in found["raise_command"]
         prompt = call("campaign-health", name)["suggested_prompt"]
-        assert prompt.endswith("see hpc-agent logs --task-id 1 --run-id run-0" if why else told)
+        if not why:
+            assert prompt == told
+            continue
+        see, _, run = prompt.partition("; correct the cause, then run: ")
+        assert see.endswith("see hpc-agent logs --task-id 1 --run-id run-0")
+        raise_limit, again = run.split(" && ")
+        assert (raise_limit, again.split()[-1]) == (found["raise_command"], "--retry-failed")
+        journal.append(Stopped(reason="budget", detail=""))
+        assert printed(raise_limit)["next_command"] == again, "the failed trials first"
+        assert call("campaign-status", name)["next_command"] == again
+        driver = Driver(world, RepoLayout(repo), read_manifest(RepoLayout(repo), name))
+        assert [one.origin for one in driver.failed_again()] == ["again:0", "again:1"]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "why"),
+    [
+        (["loss_val", "mb"], "is missing; the task wrote loss_val, mb. Did you mean 'loss_val'?"),
+        (["mb"], "is missing; the task wrote mb"),
+        ([], "is missing; the task wrote no number"),
+    ],
+)
+def test_a_metric_that_no_task_writes_stops_the_campaign(call, repo, tmp_path, wrote, why):
+    """It would cost the whole budget; the answers name what the tasks wrote in its place."""
+    init(call)
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="c1", cluster="local", total_tasks=2)
+    journal = journal_of(repo, "c1")
+    manifest, history = read_manifest(RepoLayout(repo), "c1"), History()
+    for one in ask(manifest, history, 2):
+        journal.append(one)
+    journal.append(Submitted(iteration=0, run_id="run-0", trials=[0, 1]))
+    for number in (0, 1):
+        assert call("campaign-advance", "c1")["decision"] == "wait_in_flight"
+        trial = journal.history().trials[number]
+        journal.append(tell_of(manifest, trial, "complete", {}, wrote=wrote))
+    found = call("campaign-status", "c1")
+    assert (found["decision"], found["reason"]) == ("stop_aborted", "abort")
+    assert found["detail"] == (
+        f"the metric 'loss' is missing in every complete task (2); 2 of 2 trials failed, most of all: the metric 'loss' {why}"
+    )
+    see = "aggregate" if wrote else "logs --task-id 1"
+    prompt = call("campaign-health", "c1")["suggested_prompt"]
+    assert f"see hpc-agent {see} --run-id run-0; correct the cause, then run: hpc-agent campaign-driver" in prompt
+    driver = next_step(manifest, journal.history(), 0.0)
+    assert isinstance(driver, Stop)
+    again = Ask(trial=2, iteration=1, params={"x": 0.5, "kind": "a"}, origin="again:0")
+    for line in (again, Submitted(iteration=1, run_id="run-1", trials=[2])):
+        journal.append(line)
+    journal.append(tell_of(manifest, journal.history().trials[2], "complete", {"loss": 1.0}))
+    assert call("campaign-advance", "c1")["decision"] == "continue", "one that was mended is enough"
 
 
 def test_failed_trials_are_tried_once_within_the_budget(call, repo, tmp_path):

@@ -129,9 +129,10 @@ def fold(
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         if not add_record(table, problems, record, weight_name):
             empty.append(task)
-        names.update(record.kwargs or {})
-        for name in set(replicates).intersection(record.kwargs or {}):
-            first.setdefault(name, record.kwargs[name])
+        kwargs = record.kwargs or {}
+        names.update(kwargs)
+        for name in set(replicates).intersection(kwargs):
+            first.setdefault(name, kwargs[name])
         stopped_early += bool(run.get("early_stop")) and STOPPED_AT in (record.metrics or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0

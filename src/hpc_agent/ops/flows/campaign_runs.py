@@ -34,7 +34,8 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any] = {}
     seconds: float = 0.0
     cpus: int = 1
-    why: str = ""  # of a failed task
+    why: str = ""  # of a failed task, or of metrics that could not be read
+    wrote: list[str] | None = None  # names of the numbers of a task that lacks a metric
 
 
 class RunLook(msgspec.Struct, frozen=True, kw_only=True):

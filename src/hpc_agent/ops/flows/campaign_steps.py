@@ -124,7 +124,8 @@ class Driver:
         for task, end in seen.ended.items():
             step = int(end.metrics["stopped_at"]) if end.state == "stopped" else None
             state, trial = "failed" if end.state == "failed" else "complete", self.history.trials[trials[task]]
-            facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step, "why": end.why}
+            facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step}
+            facts |= {"why": end.why, "wrote": end.wrote}
             yield tell_of(self.manifest, trial, state, end.metrics, **facts)
         nothing_comes = seen.code == "run_not_found" or (seen.held and not seen.counts.get("running"))
         if nothing_comes and self.runs.was_given_up(run_id):
