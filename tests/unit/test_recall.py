@@ -79,7 +79,7 @@ def test_filters_and_order(tmp_path, world):
     assert names(ask(world, root, words="horizon eight")) == []
     since = ask(world, root, since="2025-06-01")
     assert names(since) == ["new", "mid"]
-    assert since.notes == ["1 interviews have no time, so --since leaves them out"]
+    assert since.notes == ["1 interview has no time, so --since leaves it out"]
     assert names(ask(world, root, since="600d")) == ["new", "mid"]  # before the world's now, 2027-01-15
     limited = ask(world, root, limit=1)
     assert (limited.showing, limited.total_matching, limited.rollup["count"]) == (1, 4, 4)
@@ -160,7 +160,7 @@ def test_a_repo_without_an_interview_is_found_by_its_campaigns(tmp_path, world):
     assert names(ask(world, root, words="which first")) == ["bare"]
     assert names(ask(world, root, cluster="local", since="2026-01-31")) == ["bare"]
     kind = ask(world, root, task_kind="ridge")
-    assert (names(kind), kind.notes) == (["told"], ["1 repos have no interview.json, so --task-kind leave them out"])
+    assert (names(kind), kind.notes) == (["told"], ["1 repo has no interview.json, so --task-kind leaves it out"])
     campaign(root / "bare", "second")
     assert ask(world, root).campaigns[0].materialized_at == "2026-03-01T00:00:00Z"
     campaign(root / "bare", "second", goal="Another goal")
@@ -233,6 +233,28 @@ def test_a_start_of_a_table_over_seeds_has_its_first_seed(tmp_path, world):
     table(root / "a", "run", rows, over=["fold", "seed"], over_first={"seed": 3})
     start = ask(world, root).starts[0]
     assert (start.params, start.value, start.repeats) == ({"lr": 0.1, "seed": 3, "fold": 5}, 0.1, 2)
+
+
+def test_a_metric_without_a_direction_is_told_once(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a")
+    table(root / "a", "run", [({"lr": 0.5}, {"gap": 1.0, "logloss": 2.0})])
+    assert ask(world, root, metric="gap").notes == [
+        "run measured gap: --direction says if its lowest or its highest value is the best"
+    ]
+    assert ask(world, root, metric="gone").notes == ["no start has the metric gone: there are some for logloss"]
+    assert (ask(world, root).starts[0].metric, ask(world, root).starts[0].direction) == ("logloss", "minimize")
+
+
+def test_words_find_the_names_of_a_folder_and_its_campaigns(tmp_path, world):
+    """Also of a folder with an interview, and of a campaign that is newer than the index."""
+    root = tmp_path / "root"
+    write(root / "Sweep-A")
+    write(root / "b")
+    assert names(ask(world, root, words="sweep horizon")) == ["Sweep-A"]
+    campaign(root / "b", "hs-2")
+    assert names(ask(world, root, words="hs")) == ["b"]
+    assert names(ask(world, root, words="hs sweep")) == []
 
 
 def test_one_kind_with_two_directions_is_said(tmp_path, world):

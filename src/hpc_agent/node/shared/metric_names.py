@@ -7,7 +7,7 @@ REPEATING = {"seed", "random_seed", "random_state", "fold", "rep", "replicate", 
 LOWEST = frozenset(
     "loss error errors err rmse mae mse mape smape nll ppl perplexity cost regret risk wer cer fid kid distance residual "
     "latency time seconds sec secs ms duration runtime walltime memory mem rss bytes energy misses misclassification deviance "
-    "brier ece hinge divergence kl crps aic bic violation violations infeasibility".split()
+    "brier ece hinge logloss divergence kl crps aic bic violation violations infeasibility".split()
 )
 HIGHEST = frozenset(
     "accuracy acc auc auroc auprc ap map precision recall sensitivity specificity f1 fscore r2 reward rewards return returns "

@@ -19,7 +19,7 @@ from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.ops.memory.interviews import Facts
-from hpc_agent.ops.memory.run_starts import MOST_POINTS, Source, Start, Wanted, starts_of_run, tables
+from hpc_agent.ops.memory.run_starts import MOST_POINTS, NO_DIRECTION, Source, Start, Wanted, starts_of_run, tables
 from hpc_agent.ops.run.campaign_flags import settings_flags
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
@@ -57,7 +57,7 @@ def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[lis
         notes.append(f"starts are of {MOST_GROUPS} of {len(groups)} kinds and metrics: --task-kind and --metric choose")
     both = {metric for kind, metric, end in groups if (kind, metric, TURNED[end]) in groups}
     notes += [f"{name} was minimized and maximized: --metric {name} --direction choose" for name in sorted(both)]
-    if not groups and wanted.metric is not None:
+    if not groups and wanted.metric is not None and not any(note.endswith(NO_DIRECTION) for note in notes):
         others = {start.metric for start in grounding(found, Wanted(None, None), world)[0]}
         told = f"there are some for {', '.join(sorted(others))}" if others else "nor any other"
         notes.append(f"no start has the metric {wanted.metric}: {told}")

@@ -24,6 +24,7 @@ from hpc_agent.world import World
 MOST_POINTS = 3
 LONG_SCALE = 100  # a positive parameter that spans such a factor is searched on a logarithmic scale
 LEAST_TASKS = 10
+NO_DIRECTION = "--direction says if its lowest or its highest value is the best"
 
 
 class Start(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -90,7 +91,9 @@ def starts_of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, fa
     first = (facts.interview.abort_if.get("metric"), main_metric(there), *there)
     chosen = wanted.choose({str(name): None for name in first if name in there})
     if chosen is None:
-        if there and wanted.metric in (None, *there):
+        if wanted.metric in there:
+            notes.append(f"{run_id} measured {wanted.metric}: {NO_DIRECTION}")
+        elif there and wanted.metric is None:
             notes.append(f"{run_id} measured {', '.join(there[:5])}: --metric and --direction say what is best")
         return Source([], repo, None)
     name, direction = chosen
