@@ -130,6 +130,28 @@ def test_a_stopped_campaign_goes_on_by_the_command_of_its_answer(site, tmp_path,
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_campaign_whose_trials_all_failed_goes_on_as_printed(site, tmp_path, world_home, run_cli):
+    fails = 'test -e "$WITNESS.mended" || exit 3; python3 loss.py'
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", fails, batch=2, budget={"max_tasks": 2})
+    ended = finish(world_of(world_home, repo))
+    assert (ended.reason, ended.trials) == ("budget", {"failed": 2})
+    prompt = run_cli(*shlex.split(ended.next_step)[1:], cwd=repo).data["suggested_prompt"]
+    (tmp_path / "ran.mended").touch()
+    for command in prompt.partition("then run: ")[2].split(" && "):
+        done = run_cli(*shlex.split(command)[1:], cwd=tmp_path).data
+    assert done["asked"] == 2
+    assert finish(world_of(world_home, repo)).trials == {"failed": 2, "complete": 2}
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
+def test_a_wrong_name_of_the_metric_costs_one_iteration(site, tmp_path, world_home):
+    fields = {"metrics": [{"name": "los", "direction": "min"}], "batch": 2, "budget": {"max_tasks": 8}}
+    ended = finish(world_of(world_home, make_campaign(tmp_path / "repo", tmp_path / "ran", **fields)))
+    assert (ended.reason, ended.trials) == ("abort", {"failed": 2})
+    assert ended.detail.endswith("the metric 'los' is missing; the task wrote loss. Did you mean 'loss'?")
+
+
+@pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_failures_that_recovery_mends_are_no_failed_trials(site, tmp_path, world_home):
     """Trial 1 ends once with its checkpoint; trial 2 has an error of its own."""
     stops = 'test "$HPC_TRIAL" != 1 || test "$HPC_ATTEMPT" != 1 || exit 130; '

@@ -74,7 +74,6 @@ def test_three_calls_from_a_sweep_to_a_campaign_at_its_best(site, run_cli, tmp_p
     run_printed(run_cli, begun["next_command"], tmp_path)  # third call
     assert first_point(repo, begun["campaign_id"]) == best["params"]
     run_cli("aggregate", "--run-id", best["run_id"], "--over", "seed", cwd=repo)
-    interviewed(repo, "rates", task_generator={"kind": "items_x_seeds", "params": {"items": [], "seeds": [3, 4]}})
     again = run_cli("recall", "--root", "root", cwd=tmp_path).data
     assert again["starts"] == told["starts"], "a table over seeds has the same points"
     assert f"--campaign-id {manifest['campaign_id'].rpartition('-')[0]}-3" in again["next_command"]

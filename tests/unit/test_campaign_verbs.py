@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from hpc_agent.campaign.journal import Ask, CampaignJournal, History, Stopped, Submitted, Tell, event_of
 from hpc_agent.campaign.manifest import read_manifest
+from hpc_agent.campaign.step import Stop, next_step, tell_of
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
+from hpc_agent.cli.parse import load_catalogue, parse_request
 from hpc_agent.contract.primitive import load_all
-from hpc_agent.errors import JournalCorrupt, PreconditionFailed, SpecInvalid
+from hpc_agent.errors import ClusterUnknown, ExecutorNotFound, JournalCorrupt, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
 from hpc_agent.ops.flows.campaign_steps import Driver
+from hpc_agent.ops.run.campaign_flags import settings_flags
 from hpc_agent.state.journal import Journal, RunRecord
 from hpc_agent.state.repo_files import RepoLayout, save
 from hpc_agent.state.task_samples import RunSamples, Samples, samples_path
@@ -47,6 +52,19 @@ def call(repo, tmp_path):
         return json.loads(msgspec.json.encode(primitive.function(msgspec.convert(fields, primitive.request), world)))
 
     return call
+
+
+@pytest.fixture
+def printed(call):
+    """Call the verb of a command as an answer printed it."""
+    catalogue = load_catalogue()
+
+    def run(command):
+        program, verb, *words = shlex.split(command)
+        assert program == "hpc-agent"
+        return call(verb, **parse_request(verb, catalogue[verb], words, lambda: b"", Path.cwd()))
+
+    return run
 
 
 def init(call, **fields):
@@ -80,10 +98,6 @@ def test_a_campaign_from_its_manifest_to_its_end(call, repo):
     assert begun["manifest_path_relative"] == ".hpc/campaigns/c1/manifest.json"
     assert begun["next_command"] == f"hpc-agent campaign-driver --experiment-dir {repo} --campaign-id c1"
     assert init(call)["created"] is False, "the same request changes nothing"
-    with pytest.raises(PreconditionFailed) as caught:
-        init(call, batch=3)
-    assert caught.value.details["differs"] == ["batch"]
-
     assert call("campaign-advance", "c1")["decision"] == "continue"
     iterate(repo, "c1", [0.5, 0.4])
     iterate(repo, "c1", [0.3, 0.0], failed=[1])
@@ -184,6 +198,100 @@ def test_where_tables_do_not_tell_the_best_a_command_says_how(call, repo):
     assert call("campaign-status", "own")["best"]["values"] == {"quality": 2.0}
 
 
+def test_a_campaign_that_has_asked_nothing_is_begun_anew(call, repo, printed):
+    init(call)
+    iterate(repo, "c1", [0.5, 0.4])
+    init(call, campaign_id="c2", seed_from=["c1"])
+    assert call("campaign-status", "c2")["earlier_trials"] == 2
+    call("campaign-budget", "c2", max_tasks=7, save=True)
+    assert init(call, campaign_id="c2", seed_from=["c1"])["created"] is False, "limits that were raised are none"
+    new = init(call, campaign_id="c2", batch=3)
+    told = "it takes the place of one that had asked no trial, with other values of batch, seed_from"
+    assert (new["created"], new["notes"]) == (True, [told])
+    status = call("campaign-status", "c2")
+    assert ("earlier_trials" not in status, status["remaining"]) == (True, {"max_tasks": 6})
+    bare = call("campaign-init", "c3")
+    assert bare["notes"][0].startswith("no budget, and only a tasks.py that asks for the same parameters again ends it")
+    assert init(call, campaign_id="c3")["strategy"] == "quasi_random"
+    call("campaign-init", "c3", metrics=[{"name": "loss"}])
+    assert not journal_of(repo, "c3").path.exists(), "the journal is not that of a campaign whose tasks.py asks"
+    with pytest.raises(PreconditionFailed) as caught:
+        init(call, batch=3)
+    assert caught.value.details["differs"] == ["batch"]
+    begun = printed(caught.value.remediation.partition("that knows its trials: ")[2])
+    assert (begun["campaign_id"], begun["seed_from"][0]["trials"]) == ("c1-2", 2)
+    with pytest.raises(PreconditionFailed) as caught:
+        init(call, budget={"max_tasks": 9})
+    printed(caught.value.remediation.partition("change its limits: ")[2].partition(", or ")[0])
+    assert call("campaign-status", "c1")["remaining"] == {"max_tasks": 7}
+
+
+RATE = {"space": {"rate": SPACE["x"]}, "submit": {"cluster": "local", "executor": "python3 train.py"}}
+
+
+def test_a_parameter_that_does_not_arrive_is_told_before_the_first_trial(call, repo, printed):
+    """As submit does: refused where the program takes options, noted where it reads variables."""
+    (repo / "train.py").write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr')\np.parse_args()\n"
+    )
+    with pytest.raises(SpecInvalid, match="'rate' does not reach") as caught:
+        init(call, **RATE)
+    assert not (repo / ".hpc").exists()
+    wrong = caught.value.remediation.partition("run: ")[2]
+    assert printed(wrong)["created"], "the whole command, with the settings of this campaign"
+    manifest = read_manifest(RepoLayout(repo), "c1")
+    assert manifest.submit["executor"] == 'python3 train.py --rate "$RATE"'
+    assert (manifest.goal, manifest.batch, manifest.budget.max_tasks) == ("the least loss", 2, 6)
+
+    (repo / "train.py").write_text("import os\nlr = os.environ['LR']\n")
+    noted = init(call, campaign_id="c2", **RATE)
+    assert "'rate' does not reach train.py" in noted["notes"][0]
+    assert noted["notes"][0].endswith("; it reads $LR")
+    assert call("campaign-driver", "c2", dry_run=True)["notes"] == noted["notes"]
+    assert "notes" not in init(call, campaign_id="c3", **{**RATE, "space": {"lr": SPACE["x"]}})
+
+    (repo / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    for dry_run in (True, False):
+        with pytest.raises(SpecInvalid, match="'rate' does not reach") as caught:
+            call("campaign-driver", "c2", dry_run=dry_run)
+        assert "hpc-agent campaign-init --campaign-id c2" in caught.value.remediation
+    assert journal_of(repo, "c2").events() == [], "nothing was asked, so the command of the advice works"
+    assert "takes the place" in printed(caught.value.remediation.partition("run: ")[2])["notes"][-1]
+    iterate(repo, "c2", [0.5, 0.4])
+    (repo / "train.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    path = repo / ".hpc/campaigns/c2/manifest.json"
+    path.write_text(path.read_text().replace(' --rate \\"$RATE\\"', ""))
+    with pytest.raises(SpecInvalid) as caught:
+        call("campaign-driver", "c2", dry_run=True)
+    assert caught.value.remediation.startswith('Write "executor": "python3 train.py --rate \\"$RATE\\"" into')
+
+
+@pytest.mark.parametrize(
+    ("submit", "error"),
+    [
+        ({"cluster": "nowhere", "executor": "true"}, ClusterUnknown),
+        ({"cluster": "local", "executor": "python3 nothing.py"}, ExecutorNotFound),
+        ({"cluster": "local", "executor": "true", "x": 1}, SpecInvalid),
+        ({"cluster": "local", "executor": "true", "resources": {"walltime_sec": 10**9}}, SpecInvalid),
+    ],
+)
+def test_what_submit_would_refuse_begins_no_campaign(call, repo, submit, error):
+    with pytest.raises(error):
+        init(call, submit=submit)
+    assert not (repo / ".hpc").exists()
+
+
+def test_the_flags_of_a_campaign_give_its_settings(call, repo):
+    init(
+        call,
+        submit={**REQUEST["submit"], "fixed_params": {"flag": False, "none": None}},
+        abort_if=[{"failed_share": 0.5}],
+    )
+    text = shlex.join(settings_flags(read_manifest(RepoLayout(repo), "c1")))
+    assert '"fixed_params": {"flag": false, "none": null}' in text
+    assert '[{"failed_share": 0.5, "after_tasks": 1}]' in text
+
+
 def test_a_campaign_that_nothing_ends_is_told(call):
     assert "notes" not in init(call)
     begun = init(call, campaign_id="endless", budget={}, stop_criteria={"target": 0.0})
@@ -223,7 +331,7 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
     status = call("campaign-status", "c2")
     assert (status["earlier_trials"], status["best"], status["spent"]["tasks"]) == (mine["trials"], None, 0)
     assert (status["trials"], call("campaign-advance", "c2")["status"]) == ({}, {"iterations": 0})
-    assert status["notes"][0].startswith("a trial of an earlier campaign is better: c1/"), "only where it is"
+    assert status["notes"][0].startswith("no trial is usable yet; the best one before was: c1/")
     iterate(repo, "c2", [0.1])
     status = call("campaign-status", "c2")
     assert (status["trials"], status["best"]["values"], status["history"][0]["best"]) == (
@@ -231,7 +339,7 @@ def test_trials_of_earlier_campaigns_come_with_their_origin(call, repo, tmp_path
         {"loss": 0.1},
         0.1,
     )
-    assert "notes" not in status
+    assert "notes" not in status, "only where one of before is better"
     first = next(trial for trial in journal_of(repo, "c2").history().own)
     assert (first.origin, first.params) == ("start", {"x": 0.1, "kind": "a"})
     with pytest.raises(PreconditionFailed) as caught:
@@ -378,8 +486,9 @@ def test_the_advice_of_health_names_a_run_of_this_campaign(call, repo, tmp_path)
     assert found["suggested_prompt"].endswith("out_of_memory; see hpc-agent failures --run-id run-0")
 
 
-def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path):
-    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path, printed):
+    world = World(cwd=repo, env={"HOME": str(tmp_path)})
+    runs = Journal(world, RepoLayout(repo))
     for name, why in (("failed", "the metric 'loss' is nan"), ("outside", "")):
         init(call, campaign_id=name, constraints=[{"metric": "mb", "at_most": 1}], budget={"max_tasks": 2})
         runs.append("run-0", "submitting", campaign_id=name, cluster="local", total_tasks=2)
@@ -393,9 +502,59 @@ def test_a_campaign_without_a_usable_trial_says_why(call, repo, tmp_path):
             found = call(verb, name)
             assert found["detail"] == f"tasks 2 of max_tasks 2 are used; {told}"
             assert found["next_command"] == f"hpc-agent campaign-health --experiment-dir {repo} --campaign-id {name}"
-            assert "raise_command" not in found
+            assert "campaign-budget" in found["raise_command"]
         prompt = call("campaign-health", name)["suggested_prompt"]
-        assert prompt.endswith("see hpc-agent logs --task-id 1 --run-id run-0" if why else told)
+        if not why:
+            assert prompt == told
+            continue
+        see, _, run = prompt.partition("; correct the cause, then run: ")
+        assert see.endswith("see hpc-agent logs --task-id 1 --run-id run-0")
+        raise_limit, again = run.split(" && ")
+        assert (raise_limit, again.split()[-1]) == (found["raise_command"], "--retry-failed")
+        journal.append(Stopped(reason="budget", detail=""))
+        assert printed(raise_limit)["next_command"] == again, "the failed trials first"
+        assert call("campaign-status", name)["next_command"] == again
+        driver = Driver(world, RepoLayout(repo), read_manifest(RepoLayout(repo), name))
+        assert [one.origin for one in driver.failed_again()] == ["again:0", "again:1"]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "why"),
+    [
+        (["loss_val", "mb"], "is missing; the task wrote loss_val, mb. Did you mean 'loss_val'?"),
+        (["mb"], "is missing; the task wrote mb"),
+        ([], "is missing; the task wrote no number"),
+    ],
+)
+def test_a_metric_that_no_task_writes_stops_the_campaign(call, repo, tmp_path, wrote, why):
+    """It would cost the whole budget; the answers name what the tasks wrote in its place."""
+    init(call)
+    runs = Journal(World(cwd=repo, env={"HOME": str(tmp_path)}), RepoLayout(repo))
+    runs.append("run-0", "submitting", campaign_id="c1", cluster="local", total_tasks=2)
+    journal = journal_of(repo, "c1")
+    manifest, history = read_manifest(RepoLayout(repo), "c1"), History()
+    for one in ask(manifest, history, 2):
+        journal.append(one)
+    journal.append(Submitted(iteration=0, run_id="run-0", trials=[0, 1]))
+    for number in (0, 1):
+        assert call("campaign-advance", "c1")["decision"] == "wait_in_flight"
+        trial = journal.history().trials[number]
+        journal.append(tell_of(manifest, trial, "complete", {}, wrote=wrote))
+    found = call("campaign-status", "c1")
+    assert (found["decision"], found["reason"]) == ("stop_aborted", "abort")
+    assert found["detail"] == (
+        f"the metric 'loss' is missing in every complete task (2); 2 of 2 trials failed, most of all: the metric 'loss' {why}"
+    )
+    see = "aggregate" if wrote else "logs --task-id 1"
+    prompt = call("campaign-health", "c1")["suggested_prompt"]
+    assert f"see hpc-agent {see} --run-id run-0; correct the cause, then run: hpc-agent campaign-driver" in prompt
+    driver = next_step(manifest, journal.history(), 0.0)
+    assert isinstance(driver, Stop)
+    again = Ask(trial=2, iteration=1, params={"x": 0.5, "kind": "a"}, origin="again:0")
+    for line in (again, Submitted(iteration=1, run_id="run-1", trials=[2])):
+        journal.append(line)
+    journal.append(tell_of(manifest, journal.history().trials[2], "complete", {"loss": 1.0}))
+    assert call("campaign-advance", "c1")["decision"] == "continue", "one that was mended is enough"
 
 
 def test_failed_trials_are_tried_once_within_the_budget(call, repo, tmp_path):

@@ -65,6 +65,17 @@ def test_the_ends_that_were_not_told(root):
     assert list(look(root, {"run_id": "r", "known": "0,2"})["r"]["ended"]) == ["1"]
 
 
+def test_a_task_without_the_metric_names_the_numbers_that_it_wrote(root):
+    root, _ = root
+    question = {"runs": [{"root": str(root), "run_id": "r"}], "metrics": ["los"]}
+    ends = ended(question)["runs"]["r"]["ended"]
+    assert (ends["0"]["wrote"], "wrote" in ends["2"]) == (["loss", "other"], False)
+    assert "wrote" not in look(root, {"run_id": "r"})["r"]["ended"]["0"]
+    many = {"task": 0, "state": "complete", "seconds": 1.0, "metrics": {f"m{n:02}": n for n in range(12)}, "job": "7"}
+    write_json(RunFolder(str(root / "runs" / "r")).record(0), many)
+    assert ended(question)["runs"]["r"]["ended"]["0"]["wrote"][9:] == ["m09", "and 2 more"]
+
+
 def test_without_a_rule_stopped_at_is_a_metric_like_any_other(root):
     root, _ = root
     run = RunFolder(str(root / "runs" / "r"))

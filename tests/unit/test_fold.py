@@ -436,6 +436,18 @@ def test_the_answer_of_an_earlier_runtime_has_fewer_fields(three_tasks, tmp_path
     assert (result.missing_tasks, result.missing_count, result.complete) == ("1-2", 2, False)
 
 
+def test_the_first_value_of_a_folded_axis_is_kept(three_tasks, tmp_path):
+    """A campaign that begins at a row of the table has to give its tasks a seed."""
+    _, request, write_record = three_tasks
+    for task, seed in ((0, 7), (1, 3)):
+        write_record(task, state="complete", kwargs={"lr": 0.1, "seed": seed}, metrics={"loss": 0.5})
+    wave = combine({**request, "replicates": ["seed"]})["waves"]["0"]
+    assert wave["first"] == {"seed": 7}
+    later = {**wave, "wave": 1, "first": {"seed": 9, "fold": 1}}
+    folded = Folded([wave, later, {}], Table.from_json(wave["table"]), [], [])
+    assert folded.first_of_axes() == {"seed": 7, "fold": 1}
+
+
 def test_a_partial_of_an_earlier_version_is_folded_again(three_tasks):
     folder, request, write_record = three_tasks
     write_record(0, state="complete", kwargs={}, metrics={"loss": 0.5})

@@ -79,7 +79,7 @@ def test_filters_and_order(tmp_path, world):
     assert names(ask(world, root, words="horizon eight")) == []
     since = ask(world, root, since="2025-06-01")
     assert names(since) == ["new", "mid"]
-    assert since.notes == ["1 interviews have no time, so --since leaves them out"]
+    assert since.notes == ["1 interview has no time, so --since leaves it out"]
     assert names(ask(world, root, since="600d")) == ["new", "mid"]  # before the world's now, 2027-01-15
     limited = ask(world, root, limit=1)
     assert (limited.showing, limited.total_matching, limited.rollup["count"]) == (1, 4, 4)
@@ -160,7 +160,7 @@ def test_a_repo_without_an_interview_is_found_by_its_campaigns(tmp_path, world):
     assert names(ask(world, root, words="which first")) == ["bare"]
     assert names(ask(world, root, cluster="local", since="2026-01-31")) == ["bare"]
     kind = ask(world, root, task_kind="ridge")
-    assert (names(kind), kind.notes) == (["told"], ["1 repos have no interview.json, so --task-kind leave them out"])
+    assert (names(kind), kind.notes) == (["told"], ["1 repo has no interview.json, so --task-kind leaves it out"])
     campaign(root / "bare", "second")
     assert ask(world, root).campaigns[0].materialized_at == "2026-03-01T00:00:00Z"
     campaign(root / "bare", "second", goal="Another goal")
@@ -210,11 +210,89 @@ def test_the_direction_is_heeded(tmp_path, world):
     assert ask(world, root / "up", metric="x").notes[-1] == "no start has the metric x: there are some for y"
 
 
+def table(repo: Path, run_id: str, rows: list[tuple[dict, dict]], **fields: object) -> None:
+    """Write the table of a run: its parameters and metrics, by row."""
+    document = {
+        "run_id": run_id,
+        "metrics": sorted(rows[0][1]),
+        "rows": [
+            {"kwargs": kwargs, "metrics": {name: {"mean": value, "count": 2} for name, value in metrics.items()}}
+            for kwargs, metrics in rows
+        ],
+        **fields,
+    }
+    folder = repo / "results" / run_id
+    folder.mkdir(parents=True)
+    (folder / "table.json").write_text(json.dumps(document))
+
+
+def test_a_start_of_a_table_over_seeds_has_its_first_seed(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a", task_generator={"kind": "x", "params": {"axes": {"fold": [5, 6]}}})
+    rows = [({"lr": lr}, {"loss": lr}) for lr in (0.5, 0.1)]
+    table(root / "a", "run", rows, over=["fold", "seed"], over_first={"seed": 3})
+    start = ask(world, root).starts[0]
+    assert (start.params, start.value, start.repeats) == ({"lr": 0.1, "seed": 3, "fold": 5}, 0.1, 2)
+
+
+def test_a_metric_without_a_direction_is_told_once(tmp_path, world):
+    root = tmp_path / "root"
+    write(root / "a")
+    table(root / "a", "run", [({"lr": 0.5}, {"gap": 1.0, "logloss": 2.0})])
+    assert ask(world, root, metric="gap").notes == [
+        "run measured gap: --direction says if its lowest or its highest value is the best"
+    ]
+    assert ask(world, root, metric="gone").notes == ["no start has the metric gone: there are some for logloss"]
+    assert (ask(world, root).starts[0].metric, ask(world, root).starts[0].direction) == ("logloss", "minimize")
+
+
+def test_words_find_the_names_of_a_folder_and_its_campaigns(tmp_path, world):
+    """Also of a folder with an interview, and of a campaign that is newer than the index."""
+    root = tmp_path / "root"
+    write(root / "Sweep-A")
+    write(root / "b")
+    assert names(ask(world, root, words="sweep horizon")) == ["Sweep-A"]
+    campaign(root / "b", "hs-2")
+    assert names(ask(world, root, words="hs")) == ["b"]
+    assert names(ask(world, root, words="hs sweep")) == []
+
+
 def test_one_kind_with_two_directions_is_said(tmp_path, world):
     campaign(tmp_path / "root", "a", "minimize", (0.5,))
     campaign(tmp_path / "root", "b", "maximize", (0.5,))
     answer = ask(world, tmp_path / "root")
     assert "y was minimized and maximized: --metric y --direction choose" in answer.notes
+
+
+def test_the_next_command_begins_where_the_start_is_from(tmp_path, world):
+    """Another repo may have a script of the same name: its values would stand beside those of the start."""
+    root = tmp_path / "root"
+    submit = {"cluster": "local", "executor": "python3 train.py"}
+    campaign(root / "a", "a", values=(0.5,), submit=submit)
+    campaign(root / "b", "b", values=(0.9,), submit=submit)
+    for name, code in (("a", "loss = x * x"), ("b", "loss = 1000 + x")):
+        (root / name / "train.py").write_text(code)
+    place = f" --experiment-dir {root / 'a'} --seed-from a "
+    assert place in ask(world, root).next_command
+
+    def in_b():
+        return ask(World(cwd=root / "b", env=world.env, now=world.now), root).next_command
+
+    assert place in in_b()
+    (root / "b" / "train.py").write_text("loss = x * x")
+    assert "--experiment-dir" not in in_b(), "the same program: this repo may go on"
+    assert f" --seed-from {root / 'a'}:a " in in_b()
+    for name, horizon in (("a", "ridge.py"), ("b", "other.py")):  # what .hpc/cli.py starts stands in tasks.py
+        (root / name / ".hpc" / "cli.py").write_text("")
+        (root / name / ".hpc" / "tasks.py").write_text(f"FLAGS = {{{horizon!r}: []}}")
+        (root / name / horizon).write_text("")
+    campaign(root / "a", "a", values=(0.5,), submit={"cluster": "local", "executor": "python3 .hpc/cli.py"})
+    assert place in in_b()
+    for name in "ab":
+        (root / name / ".hpc" / "tasks.py").write_text("FLAGS = {'ridge.py': []}")
+    assert place in in_b(), "b has no ridge.py"
+    (root / "b" / "ridge.py").write_text("")
+    assert "--experiment-dir" not in in_b()
 
 
 ENDS = st.sampled_from([None, "minimize", "maximize"])

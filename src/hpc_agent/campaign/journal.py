@@ -89,8 +89,23 @@ class Trial(Outcome, kw_only=True):
     @property
     def evidence(self) -> str:
         """Return the command that shows why the trial failed: to its run, a task without a usable metric is complete."""
-        is_complete = self.why.startswith("the metric ") and self.task_id >= 0
-        return f"hpc-agent {f'logs --task-id {self.task_id}' if is_complete else 'failures'} --run-id {self.run_id}"
+        verb = "failures"
+        if self.has_run and self.task_id >= 0:
+            # the table has every number that tasks wrote
+            verb = (
+                "aggregate" if self.lacks_metric and "no number" not in self.why else f"logs --task-id {self.task_id}"
+            )
+        return f"hpc-agent {verb} --run-id {self.run_id}"
+
+    @property
+    def has_run(self) -> bool:
+        """Return True where the task of the trial is complete, also of a failed trial."""
+        return self.state in ("complete", "stopped") or self.why.startswith("the metric ")
+
+    @property
+    def lacks_metric(self) -> bool:
+        """Return True where the task is complete and wrote no value, not even nan, of a metric."""
+        return self.why.startswith("the metric ") and "' is missing" in self.why
 
     @property
     def is_open(self) -> bool:

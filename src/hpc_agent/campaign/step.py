@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpc_agent.campaign import strategies
@@ -11,6 +11,7 @@ from hpc_agent.campaign.journal import Ask, History, Stopped, Tell, Trial
 from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.space import points
 from hpc_agent.campaign.stopping import Decision, Spent, decision, remaining, spent_of, stop
+from hpc_agent.contract.envelope import did_you_mean
 
 
 class AskNow(NamedTuple):
@@ -112,10 +113,12 @@ def tell_of(
     cpus: int = 1,
     stopped_at: int | None = None,
     why: str = "",
+    wrote: Sequence[str] | None = None,
 ) -> Tell:
     """Return the line about the end of a trial. ``state`` is that of its task: complete or failed.
 
-    A complete task without a finite number for each metric and constraint is a failed trial, which says so.
+    A complete task without a finite number for each metric and constraint is a failed trial, which says so, and which
+    numbers it ``wrote`` instead.
     """
     wanted, bounds = [one.name for one in manifest.metrics], [one.metric for one in manifest.constraints]
     finite = {name: value for name, value in metrics.items() if _is_finite(value)}
@@ -124,7 +127,8 @@ def tell_of(
     lacking = [name for name in (*wanted, *bounds) if name not in finite]
     if state == "complete" and lacking:
         told = metrics.get(lacking[0])
-        state, why = "failed", f"the metric {lacking[0]!r} is {'missing' if told is None else repr(told)}"
+        said = _instead(lacking[0], why, wrote) if told is None else f"is {told!r}"
+        state, why = "failed", f"the metric {lacking[0]!r} {said}"
     return Tell(
         trial=trial.number,
         state=state,  # type: ignore[arg-type]
@@ -137,6 +141,14 @@ def tell_of(
         stopped_at=stopped_at,
         why=why if state == "failed" else "",
     )
+
+
+def _instead(name: str, problem: str, wrote: Sequence[str] | None) -> str:
+    """Return what a task without this metric has in its place."""
+    if problem or wrote is None:
+        return ": ".join(filter(None, ["is missing", problem]))
+    hint = did_you_mean(name, wrote).strip()
+    return f"is missing; the task wrote {', '.join(wrote) or 'no number'}{'. ' if hint else ''}{hint}"
 
 
 def _is_finite(value: Any) -> bool:

@@ -121,7 +121,7 @@ def _trials(count: int) -> str:
 
 def _why_stop(manifest: Manifest, history: History, spent: Spent) -> tuple[Reason, str]:
     """Return the first reason that holds, with its sentence; a goal that was reached goes before a budget that is used."""
-    if hopeless := _hopeless(manifest, history):
+    if hopeless := _hopeless(manifest, history) or _not_measured(history):
         return "abort", hopeless
     reason, detail = converged(manifest, series_of(manifest, history))
     if not reason and not history.unsubmitted and (used := exhausted(manifest.budget, spent)):
@@ -184,6 +184,17 @@ def _hopeless(manifest: Manifest, history: History) -> str:
         if condition.metric is not None and (found := _out_of_bounds(manifest, history, condition)):
             return f"{found} after {len(ended)} trials"
     return ""
+
+
+def _not_measured(history: History) -> str:
+    """Return a sentence where the first iteration has ended and no complete task wrote the metric: no other one would."""
+    own = history.own
+    if not own or any(trial.is_open for trial in own if trial.iteration == own[0].iteration):
+        return ""
+    complete = [trial for trial in own if trial.has_run]
+    if not complete or not all(trial.lacks_metric for trial in complete):
+        return ""
+    return f"{complete[0].why.partition(' is missing')[0]} is missing in every complete task ({len(complete)})"
 
 
 def _out_of_bounds(manifest: Manifest, history: History, condition: AbortIf) -> str:

@@ -17,7 +17,7 @@ from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord, read_record
 
-FORMAT = 2  # of a partial; one of another format is folded again
+FORMAT = 3  # of a partial; one of another format is folded again
 NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
 
 
@@ -107,7 +107,7 @@ def fold(
     replicates: List[str],
     each: Optional[Callable[[int, Optional[TaskRecord]], None]] = None,
 ) -> Dict[str, Any]:
-    """Return the table of the tasks, their usage, and the tasks without metrics.
+    """Return the table of the tasks, the first value of each replicate axis, their usage, and the tasks without metrics.
 
     ``each`` gets every task with its record in turn, None where that cannot be read: without ``each`` that is an error.
     """
@@ -115,6 +115,7 @@ def fold(
     weight_name = (run.get("results") or {}).get("weight")
     empty: List[int] = []
     names: Set[str] = set()
+    first: Dict[str, Any] = {}
     problems = MetricProblems()
     stopped_early = 0
     cpu = wall = 0.0
@@ -128,13 +129,17 @@ def fold(
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
         if not add_record(table, problems, record, weight_name):
             empty.append(task)
-        names.update(record.kwargs or {})
+        kwargs = record.kwargs or {}
+        names.update(kwargs)
+        for name in set(replicates).intersection(kwargs):
+            first.setdefault(name, kwargs[name])
         stopped_early += bool(run.get("early_stop")) and STOPPED_AT in (record.metrics or {})
         cpu += record.cpu_seconds or 0.0
         wall += record.seconds or 0.0
     return {
         "table": table.to_json(),
         "kwargs": sorted(names),
+        "first": first,
         "without_metrics": encode_ranges(empty),
         "metrics_problems": problems.to_json(),
         "stopped_early": stopped_early,

@@ -16,6 +16,7 @@ from .report import status_answer
 from .run_status import RunStatus
 
 MESSAGE_LIMIT = 200
+MOST_NAMES = 10
 # An end is told once and for good, so that a record which a file server brings late must have had its time.
 GIVEN_UP_SEC = 3600
 
@@ -23,7 +24,8 @@ GIVEN_UP_SEC = 3600
 def ended(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the new ends of tasks. Request: ``runs`` = [{root, run_id, known: ranges}], ``metrics``: the names wanted.
 
-    Each run has ``ended`` (task -> state, metrics, seconds, cpus, why), the ``counts`` of its tasks, its
+    Each run has ``ended`` (task -> state, metrics, seconds, cpus, why; ``wrote``: where a metric is missing, the names of its
+    numbers), the ``counts`` of its tasks, its
     ``lifecycle_state``, the arrays ``to_submit`` and ``held`` for the canary, and ``stale``; or its ``error`` and ``code``.
     """
     known = {run["run_id"]: decode_ranges(run.get("known") or "") for run in request["runs"]}
@@ -80,6 +82,10 @@ def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str,
         metrics={name: _mean(values[name]) for name in [*metrics, STOPPED_AT] if name in values},
         seconds=_seconds(record, record.seconds),
     )
+    if any(name not in values for name in metrics):
+        numbers = sorted(name for name, value in values.items() if isinstance(_mean(value), (int, float)))
+        more = ["and %d more" % (len(numbers) - MOST_NAMES)] if len(numbers) > MOST_NAMES else []
+        end["wrote"] = numbers[:MOST_NAMES] + more
     return dict(end, why=record.metrics_problem[:MESSAGE_LIMIT]) if record.metrics_problem else end
 
 

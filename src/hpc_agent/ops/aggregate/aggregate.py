@@ -123,6 +123,11 @@ class Folded(NamedTuple):
         joined = ",".join(wave[name] for wave in self.waves if wave.get(name))
         return encode_ranges(decode_ranges(joined))
 
+    def first_of_axes(self) -> dict[str, Any]:
+        """Return the first value of each replicate axis, which no row has."""
+        each = [wave.get("first") or {} for wave in self.waves]
+        return {name: value for first in reversed(each) for name, value in first.items()}
+
     def counts(self) -> dict[str, Any]:
         """Return the tasks in the table, and the others, as table.json has them."""
         included, total = count(self.ranges("included")), sum(wave["tasks"] for wave in self.waves)
@@ -292,6 +297,7 @@ def _document(run: KnownRun, folded: Folded, over: list[str], rows: Rows, now: f
         "combined_waves": sorted(wave["wave"] for wave in folded.waves),
         "waves_combined_this_call": sorted(wave["wave"] for wave in folded.waves if wave["fresh"]),
         "over": sorted(set(over)),
+        "over_first": folded.first_of_axes(),
         "kwargs": kwargs,
         "metrics": metrics,
         "rows": rows,

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from hpc_agent.campaign.journal import Trial, counts_of
 from hpc_agent.campaign.tagged import seconds_of
 from hpc_agent.contract.primitive import Result, primitive
-from hpc_agent.errors import HpcError, SpecInvalid
+from hpc_agent.errors import HpcError, NeedsResolution, SpecInvalid
 from hpc_agent.node.shared.quantiles import exact_quantiles
+from hpc_agent.ops.campaign.decisions import decide
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, KnownCampaign, known_campaign
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.journal import RunRecord
@@ -31,8 +32,8 @@ class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
 
     campaign_id: str
     n_runs: int
-    n_complete: int
-    n_failed: int
+    n_runs_complete: int
+    n_runs_failed: int
     trials: Annotated[dict[str, int], doc("of these runs, by state")]
     failure_breakdown: Annotated[dict[str, int], doc("failed trials by cause, at most 10 causes")] = {}
     walltime_cliff_rate: Annotated[
@@ -44,7 +45,7 @@ class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
     suggested_prompt: Annotated[str, doc("what to do about it, in a sentence")] = ""
 
 
-@primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")
+@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id")
 def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHealthResult:
     """Show failures by cause, waiting times, and walltime and memory used against asked. Asks no cluster."""
     known = known_campaign(world, request)
@@ -54,18 +55,20 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
     samples = [one for run in runs for one in _samples(known, run)]
     rows = [row for one in samples for row in one.rows]
     causes, cliff = _causes(known, names, rows), _cliff(samples)
+    found = decide(known)[0]
+    way = known.way_on(found.reason) if found.stops else ""
     return CampaignHealthResult(
         campaign_id=request.campaign_id,
         n_runs=len(runs),
-        n_complete=sum(run.status == "complete" for run in runs),
-        n_failed=sum(run.status == "failed" for run in runs),
+        n_runs_complete=sum(run.status == "complete" for run in runs),
+        n_runs_failed=sum(run.status == "failed" for run in runs),
         trials=counts_of(trials),
         failure_breakdown=dict(causes.most_common(10)),
         walltime_cliff_rate=cliff,
         queue_wait_quantiles=_quantiles([row["wait_sec"] for row in rows if "wait_sec" in row]),
         memory_used_share=_quantiles(_memory_shares(samples)),
         measured_tasks=len(rows),
-        suggested_prompt=_advice(known, trials, causes, cliff),
+        suggested_prompt="; ".join(filter(None, [_advice(known, trials, causes, cliff), way])),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from hpc_agent.campaign.manifest import (
     Source,
     Strategy,
     StrategyName,
+    campaign_folder,
     check_manifest,
     manifest_path,
     no_direction,
@@ -32,10 +34,15 @@ from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.campaign.decisions import save_command
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
+from hpc_agent.ops.campaign.submission import check_submission, first_tasks
+from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.run_request import Name
-from hpc_agent.state.repo_files import experiment_root
+from hpc_agent.state.repo_files import experiment_root, locked
 from hpc_agent.world import World
+
+LONGEST_NAME = 50
 
 
 class CampaignInitRequest(Settings, Request, kw_only=True):
@@ -63,13 +70,14 @@ class CampaignInitResult(Result, kw_only=True, omit_defaults=True):
 @primitive(
     stage="campaign",
     effects=[Effect.FILES],
-    errors=[*CAMPAIGN_ERRORS, NeedsResolution, PreconditionFailed],
+    errors=[*CAMPAIGN_ERRORS, *FREEZE_ERRORS, NeedsResolution, PreconditionFailed],
     positional="campaign_id",
 )
 def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitResult:
     """Begin a campaign: write its manifest, and the trials of earlier campaigns as a start. Submits nothing.
 
-    The same request again changes nothing; another request for the same id is an error.
+    The same request again changes nothing. Another request for the same id takes the place of a campaign that has asked
+    no trial, and is an error for one that has.
     """
     scope = CampaignScoped(campaign_id=request.campaign_id, experiment_dir=request.experiment_dir)
     repo = experiment_root(world.cwd, request.experiment_dir)
@@ -78,16 +86,22 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
     sources, seeds = list[Source](), list[tuple[Ask, Tell]]()
     for text in request.seed_from:
         sources.append(_add_seeds(seeds, wanted, text, world, request))
-    if created := not path.exists():
+    wanted = msgspec.structs.replace(wanted, seed_from=sources)
+    other = _differs(read_manifest(repo, request.campaign_id), wanted) if path.exists() else []
+    notes: list[str] = []
+    if created := bool(other) or not path.exists():
+        if not wanted.is_own:
+            notes += check_submission(world, repo, wanted, first_tasks(wanted))
+        if other:
+            _make_room(world, request, wanted, other)
+            notes.append(f"it takes the place of one that had asked no trial, with other values of {', '.join(other)}")
         if seeds or not wanted.is_own:
             path.parent.mkdir(parents=True, exist_ok=True)
             events = [json.dumps(event_of(line, world.now()), sort_keys=True) + "\n" for seed in seeds for line in seed]
             journal = CampaignJournal(world, repo, request.campaign_id).path
             write_bytes(str(journal), "".join(events).encode())  # before the manifest, which makes the campaign
-        write_manifest(repo, msgspec.structs.replace(wanted, seed_from=sources))
+        write_manifest(repo, wanted)
     manifest = read_manifest(repo, request.campaign_id)
-    if not created:
-        _same(manifest, wanted, sources, scope)
     known = known_campaign(world, scope)
     directions: dict[str, str] = {one.name: one.direction for one in manifest.metrics}
     if manifest.early_stop:
@@ -101,7 +115,7 @@ def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitRes
         directions=directions,
         seed_from=manifest.seed_from,
         next_command=known.submit if manifest.is_own else known.driver,
-        notes=_notes(manifest),
+        notes=[*_notes(manifest), *notes],
     )
 
 
@@ -109,9 +123,12 @@ def _notes(manifest: Manifest) -> list[str]:
     """Return a warning about a campaign that nothing ends."""
     limits = [getattr(manifest.budget, name) for name in LIMITS]
     limits += [getattr(manifest.stop_criteria, name) for name in ("max_iters", "plateau_window")]
-    if manifest.is_own or any(limits) or manifest.strategy.name == "grid" or points(manifest.space) is not None:
+    is_finite = bool(manifest.space) and points(manifest.space) is not None
+    if any(limits) or manifest.strategy.name == "grid" or is_finite:
         return []
-    reason = "only its target ends it" if manifest.stop_criteria.target is not None else "nothing ends it"
+    ends = ["its target"] if manifest.stop_criteria.target is not None else []
+    ends += ["a tasks.py that asks for the same parameters again"] if manifest.is_own else []
+    reason = f"only {' or '.join(ends)} ends it" if ends else "nothing ends it"
     command = f"hpc-agent campaign-budget {manifest.campaign_id} --max-tasks 100 --save"
     return [f"no budget, and {reason}: '{command}' sets one"]
 
@@ -152,21 +169,39 @@ def _check_names(manifest: Manifest) -> None:
         seen[name.upper()] = name
 
 
-def _same(known: Manifest, wanted: Manifest, sources: list[Source], scope: CampaignScoped) -> None:
-    """Raise PreconditionFailed when a campaign of this id has other settings; limits that were raised since are none."""
+def _differs(known: Manifest, wanted: Manifest) -> list[str]:
+    """Return the settings of a campaign that are not the wanted ones; limits that were raised since are none."""
     begun = next(iter(known.earlier_limits), known)
     known = msgspec.structs.replace(known, budget=begun.budget, stop_criteria=begun.stop_criteria)
-    names = (*Settings.__struct_fields__, "strategy")
-    other = [name for name in names if getattr(known, name) != getattr(wanted, name)]
-    taken, given = ([(one.campaign_id, one.experiment_dir) for one in found] for found in (known.seed_from, sources))
-    if taken != given:
-        other.append("seed_from")
-    if other:
-        see = f"Run 'hpc-agent campaign-status {known.campaign_id}' to see it, or begin a campaign with another id"
-        if {*other} <= {"budget", "stop_criteria"}:
-            see += f"; {save_command(scope, _other_limits(known, wanted))} changes its limits"
-        message = f"campaign '{known.campaign_id}' exists with other values of {', '.join(other)}"
-        raise PreconditionFailed(message, field="campaign_id", remediation=f"{see}.", details={"differs": other})
+    other = [
+        name for name in (*Settings.__struct_fields__, "strategy") if getattr(known, name) != getattr(wanted, name)
+    ]
+    mine, yours = ([(one.campaign_id, one.experiment_dir) for one in each.seed_from] for each in (known, wanted))
+    return other + (["seed_from"] if mine != yours else [])
+
+
+def _make_room(world: World, request: CampaignInitRequest, wanted: Manifest, other: list[str]) -> None:
+    """Remove the manifest and the journal of a campaign that has asked no trial. Raises PreconditionFailed for another one.
+
+    The driver is locked out meanwhile. The manifest goes first: what a kill leaves is no campaign.
+    """
+    name, scope = request.campaign_id, CampaignScoped(request.campaign_id, request.experiment_dir)
+    repo = experiment_root(world.cwd, request.experiment_dir)
+    with locked(campaign_folder(repo, name) / "driver.lock", 0.0, "this campaign"):
+        known = known_campaign(world, scope)
+        if known.history.own or known.records:
+            free = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
+            new = next(one for one in free if not campaign_folder(repo, one).exists())
+            seeds = request.seed_from if wanted.is_own else [*request.seed_from, name]
+            begin = msgspec.structs.replace(request, campaign_id=new, seed_from=seeds)
+            ways = [f"begin another one that knows its trials: {command_line('campaign-init', begin)}"]
+            if {*other} <= {"budget", "stop_criteria"}:
+                ways.insert(0, f"change its limits: {save_command(scope, _other_limits(known.manifest, wanted))}")
+            message = f"campaign '{name}' has asked trials, and has other values of {', '.join(other)}"
+            remedy = f"To see it: hpc-agent campaign-status {name}; to {', or '.join(ways)}"
+            raise PreconditionFailed(message, field="campaign_id", remediation=remedy, details={"differs": other})
+        manifest_path(repo, name).unlink()
+        CampaignJournal(world, repo, name).path.unlink(missing_ok=True)
 
 
 def _other_limits(known: Manifest, wanted: Manifest) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from hpc_agent.campaign.manifest import (
     told_direction,
 )  # fmt: skip
 from hpc_agent.campaign.stopping import LIMITS, Decision, Spent, best_value, headline, reached, spent_of
+from hpc_agent.campaign.strategies import not_tried_again
 from hpc_agent.campaign.tagged import history_of, read_prior
 from hpc_agent.contract.primitive import Request
 from hpc_agent.contract.vocabulary import Direction
@@ -80,8 +81,9 @@ class KnownCampaign:
 
     @property
     def driver(self) -> str:
-        """Return the command that does the next steps."""
-        return campaign_command(self.repo, self.manifest.campaign_id)
+        """Return the command that does the next steps: where nothing but failures ended, it asks those again."""
+        again = ["--retry-failed"] if self.history.stopped and self.useless() and not_tried_again(self.history) else []
+        return campaign_command(self.repo, self.manifest.campaign_id, "driver", *again)
 
     @property
     def metric(self) -> str | None:
@@ -123,15 +125,23 @@ class KnownCampaign:
             told.append(f"{outside} of {len(ended)} trials are outside of the constraints")
         return "; ".join(told)
 
+    def way_on(self, reason: str) -> str:
+        """Return how a stopped campaign without a usable trial goes on; empty where no failed one is left to ask again."""
+        if not self.useless() or self.manifest.is_own or not not_tried_again(self.history):
+            return ""
+        again = campaign_command(self.repo, self.manifest.campaign_id, "driver", "--retry-failed")
+        return f"correct the cause, then run: {' && '.join(filter(None, [self._raise_command(reason), again]))}"
+
     def _raise_command(self, reason: str) -> str:
         """Return the command that doubles the limit at which the campaign has stopped; empty where none did."""
         budget, criteria = self.manifest.budget, self.manifest.stop_criteria
-        name = {"budget": reached(budget, self.spent), "plateau": "plateau_window", "max_iters": "max_iters"}.get(
-            reason
-        )
-        if name is None or self.useless() or not manifest_path(self.repo, self.manifest.campaign_id).exists():
+        used = reached(budget, self.spent)
+        name = {"budget": used, "plateau": "plateau_window", "max_iters": "max_iters"}.get(reason)
+        if reason == "abort" and self.useless():  # what failed can be asked again within the budget only
+            name = used
+        if name is None or not manifest_path(self.repo, self.manifest.campaign_id).exists():
             return ""
-        limits = budget if reason == "budget" else criteria
+        limits = budget if name in LIMITS else criteria
         limit = max(getattr(limits, name), getattr(self.spent, LIMITS.get(name, ""), 0))
         flag = f"--{name.replace('_', '-')}"
         return campaign_command(self.repo, self.manifest.campaign_id, "budget", flag, str(2 * limit), "--save")

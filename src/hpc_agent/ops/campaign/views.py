@@ -78,7 +78,7 @@ def _earlier_best(known: KnownCampaign) -> list[str]:
     """Return a sentence about a trial of an earlier campaign that is better than any of this one; of one metric alone."""
     best = known.history.ranked(known.manifest)[:1]
     found = ranked(known.manifest, [*best, *known.history.earlier])[:1] if len(known.manifest.metrics) == 1 else best
-    told = "a trial of an earlier campaign is better"
+    told = "a trial of an earlier campaign is better" if best else "no trial is usable yet; the best one before was"
     return [f"{told}: {one.origin.removeprefix(SEEDED)} with {one.values}" for one in found if one not in best]
 
 

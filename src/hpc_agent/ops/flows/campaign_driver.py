@@ -76,6 +76,8 @@ def _driver_of(world: World, repo: RepoLayout, manifest: Manifest) -> Driver:
 
 def _dry_run(driver: Driver, request: CampaignDriverRequest) -> CampaignDriverResult:
     step = driver.next()
+    if isinstance(step, AskNow | Submit):
+        driver.notes = driver.check([one.params for one in step.asks] if isinstance(step, AskNow) else step.tasks)
     answer = driver.answer(step, 0)
     again = driver.failed_again() if request.retry_failed else []
     if again:

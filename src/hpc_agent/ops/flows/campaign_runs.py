@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 
 from hpc_agent.campaign.journal import History, Submitted
-from hpc_agent.campaign.manifest import Manifest, manifest_path
+from hpc_agent.campaign.manifest import Manifest
 from hpc_agent.campaign.step import Submit
 from hpc_agent.contract.primitive import PartialError
 from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound, SpecInvalid
 from hpc_agent.infra.remote import root_of
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 from hpc_agent.ops.campaign.known_campaign import campaign_command
+from hpc_agent.ops.campaign.submission import for_campaign, submit_request
 from hpc_agent.ops.run.known_run import KnownRun, RunScoped, known_run, node_of, node_of_record
 from hpc_agent.ops.run.resubmission import limits_of, resubmit_failed
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials
@@ -25,8 +26,6 @@ from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.world import World
 
-NAME_LENGTH = 60
-
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a task; ``seconds`` are those of all its attempts."""
@@ -35,7 +34,8 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any] = {}
     seconds: float = 0.0
     cpus: int = 1
-    why: str = ""  # of a failed task
+    why: str = ""  # of a failed task, or of metrics that could not be read
+    wrote: list[str] | None = None  # names of the numbers of a task that lacks a metric
 
 
 class RunLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,32 +61,21 @@ class CampaignRuns:
 
     def request(self, tasks: list[dict[str, Any]], iteration: int) -> SubmitRequest:
         """Return the submission of an iteration. Raises SpecInvalid for fields of the manifest that submit does not take."""
-        fields = dict(self.manifest.submit)
-        fixed, name = fields.pop("fixed_params", {}), self.manifest.campaign_id
-        suffix = f"-{iteration}"
-        document = {
-            **fields,
-            "experiment_dir": str(self.repo.root),
-            "campaign_id": name,
-            "run_name": name[: NAME_LENGTH - len(suffix)] + suffix,
-            "tasks": [{**fixed, **task} for task in tasks],
-            # the code was tried by the canary of the first iteration
-            "canary": bool(fields.get("canary")) and iteration == 0,
-        }
-        try:
-            return msgspec.convert(document, SubmitRequest)
-        except msgspec.ValidationError as error:
-            path = manifest_path(self.repo, name)
-            remedy = f"Correct 'submit' in {path}, then run: {campaign_command(self.repo, name)}"
-            raise SpecInvalid(f"'submit' of the manifest: {error}", field="submit", remediation=remedy) from error
+        return submit_request(self.repo, self.manifest, tasks, iteration)
 
-    def submit(self, step: Submit) -> Submitted:
-        """Submit trials as one run, exactly once: one SSH command where the code is on the cluster already."""
+    def submit(self, step: Submit) -> tuple[Submitted, list[str]]:
+        """Submit trials as one run, exactly once: one SSH command where the code is on the cluster already.
+
+        Return the line of the journal, and the notes of submit.
+        """
         rule = msgspec.to_builtins(self.manifest.early_stop)
         trials = Trials(step.iteration, step.trials, rule, campaign_command(self.repo, self.manifest.campaign_id))
-        sent = submit(self.request(step.tasks, step.iteration), self.world, trials)
+        try:
+            sent = submit(self.request(step.tasks, step.iteration), self.world, trials)
+        except SpecInvalid as error:
+            raise for_campaign(self.repo, self.manifest, error)  # noqa: B904 - it is the same error
         jobs = int(sent.plan.get("arrays") or 1)
-        return Submitted(iteration=step.iteration, run_id=sent.run_id, trials=step.trials, jobs=jobs)
+        return Submitted(iteration=step.iteration, run_id=sent.run_id, trials=step.trials, jobs=jobs), sent.notes
 
     def begun(self, history: History) -> list[Submitted]:
         """Return the runs that have trials without a run: a kill came between their submission and their line.

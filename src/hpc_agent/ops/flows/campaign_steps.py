@@ -12,6 +12,7 @@ from hpc_agent.campaign.stopping import Decision, remaining, spent_of
 from hpc_agent.campaign.strategies import not_tried_again
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.ops.campaign.known_campaign import KnownCampaign
+from hpc_agent.ops.campaign.submission import check_submission
 from hpc_agent.ops.flows.campaign_runs import CampaignRuns, RunLook
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.state.repo_files import RepoLayout
@@ -35,6 +36,7 @@ class CampaignDriverResult(Result, kw_only=True, omit_defaults=True):
     ticks: int = 0
     next_step: str = ""
     raise_command: Annotated[str, doc("raises the limit at which the campaign has stopped")] = ""
+    notes: Annotated[list[str], doc("of submit, about the trials that were submitted now")] = []
 
 
 class Driver:
@@ -49,6 +51,7 @@ class Driver:
         self.told = self.asked = 0
         self.submitted: list[str] = []
         self.problems: list[PartialError] = []
+        self.notes: list[str] = []  # of submissions
         self.person_first = ""  # what a person has to do before the campaign can go on
 
     @property
@@ -70,13 +73,21 @@ class Driver:
         while True:
             step = self.next()
             if isinstance(step, AskNow):
+                if not self.history.own:  # what is refused now can be begun anew
+                    self.check([one.params for one in step.asks])
                 self.ask(step.asks)
             elif isinstance(step, Submit):
-                self._submitted(self.runs.submit(step))
+                line, notes = self.runs.submit(step)
+                self.notes += [note for note in notes if note not in self.notes]
+                self._submitted(line)
             else:
                 if isinstance(step, Stop) and step.is_new(self.history):
                     self._write([step.line])
                 return step
+
+    def check(self, tasks: list[dict[str, Any]]) -> list[str]:
+        """Return what submit would note about these tasks. Raises the errors with which submit would refuse them."""
+        return check_submission(self.world, self.repo, self.manifest, tasks, begun=bool(self.history.own))
 
     def _write(self, lines: Sequence[Line]) -> None:
         for line in lines:
@@ -113,7 +124,8 @@ class Driver:
         for task, end in seen.ended.items():
             step = int(end.metrics["stopped_at"]) if end.state == "stopped" else None
             state, trial = "failed" if end.state == "failed" else "complete", self.history.trials[trials[task]]
-            facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step, "why": end.why}
+            facts: dict[str, Any] = {"seconds": end.seconds, "cpus": end.cpus, "stopped_at": step}
+            facts |= {"why": end.why, "wrote": end.wrote}
             yield tell_of(self.manifest, trial, state, end.metrics, **facts)
         nothing_comes = seen.code == "run_not_found" or (seen.held and not seen.counts.get("running"))
         if nothing_comes and self.runs.was_given_up(run_id):
@@ -162,5 +174,6 @@ class Driver:
             runs=len(self.submitted),
             ticks=ticks,
             next_step=self.person_first or f"hpc-agent campaign-{verb} --campaign-id {campaign_id}",
+            notes=self.notes,
             partial_errors=self.problems,
         )

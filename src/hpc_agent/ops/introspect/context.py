@@ -69,7 +69,7 @@ def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool)
     if latest.status == "complete" and latest.output is None:
         return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
     if latest.status in ("failed", "abandoned"):
-        return "decide", f"hpc-agent logs --run-id {latest.run_id} --all-failed"
+        return "decide", f"hpc-agent failures --run-id {latest.run_id}"
     from hpc_agent.infra.transport import quote
 
     return "submit", f"hpc-agent submit --cluster {latest.cluster} --executor {quote([latest.executor])} --dry-run"

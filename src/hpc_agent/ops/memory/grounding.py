@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from hpc_agent.campaign.journal import CampaignJournal, History
 from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
 from hpc_agent.errors import HpcError
+from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
+from hpc_agent.experiment.reading.executors import started_scripts
+from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.ops.memory.interviews import Facts
-from hpc_agent.ops.memory.run_starts import MOST_POINTS, Source, Start, Wanted, starts_of_run, tables
+from hpc_agent.ops.memory.run_starts import MOST_POINTS, NO_DIRECTION, Source, Start, Wanted, starts_of_run, tables
+from hpc_agent.ops.run.campaign_flags import settings_flags
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
 
@@ -27,7 +30,6 @@ MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
 LONGEST_NAME = 50
 TURNED = {"minimize": "maximize", "maximize": "minimize"}
-NOT_TAKEN = {"campaign_id", "created_at", "seed_from", "start", "earlier_limits", "manifest_schema_version"}
 
 
 def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[list[Start], str, list[str]]:
@@ -55,7 +57,7 @@ def grounding(found: Sequence[Facts], wanted: Wanted, world: World) -> tuple[lis
         notes.append(f"starts are of {MOST_GROUPS} of {len(groups)} kinds and metrics: --task-kind and --metric choose")
     both = {metric for kind, metric, end in groups if (kind, metric, TURNED[end]) in groups}
     notes += [f"{name} was minimized and maximized: --metric {name} --direction choose" for name in sorted(both)]
-    if not groups and wanted.metric is not None:
+    if not groups and wanted.metric is not None and not any(note.endswith(NO_DIRECTION) for note in notes):
         others = {start.metric for start in grounding(found, Wanted(None, None), world)[0]}
         told = f"there are some for {', '.join(sorted(others))}" if others else "nor any other"
         notes.append(f"no start has the metric {wanted.metric}: {told}")
@@ -125,12 +127,12 @@ def _turned(manifest: Manifest, name: str, direction: Any) -> Manifest:
 def _command(start: Start, source: Source, world: World) -> str:
     """Return the campaign-init that asks for ``start`` first; an earlier campaign is its seed.
 
-    It begins in the folder of this call where that is an experiment repo, else in that of the earlier campaign.
+    It begins in the folder of this call where that is an experiment repo with the same program, else where the start is from.
     """
     manifest = source.manifest
     assert manifest is not None
     here = RepoLayout(world.cwd.resolve())
-    repo = here if here.hpc.is_dir() else source.repo
+    repo = here if here.hpc.is_dir() and _same_program(manifest, start, here, source.repo) else source.repo
     name = manifest.campaign_id
     names = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
     new = next(each for each in names if not campaign_folder(repo, each).exists())
@@ -139,31 +141,22 @@ def _command(start: Start, source: Source, world: World) -> str:
         words += ["--experiment-dir", str(repo.root)]
     if start.campaign_id:
         words += ["--seed-from", name if repo.root == source.repo.root else f"{source.repo.root}:{name}"]
-    return quote([*words, "--start", json.dumps([start.params]), *_flags(manifest)])
+    return quote([*words, "--start", json.dumps([start.params]), *settings_flags(manifest)])
 
 
-def _flags(manifest: Manifest) -> Iterator[str]:
-    """Yield the flags that give a campaign the settings of another one."""
-    told = msgspec.to_builtins(manifest)
-    usual = msgspec.to_builtins(Manifest(campaign_id="", space={}, metrics=[]))
-    told |= {"strategy": manifest.strategy.name, "strategy_params": manifest.strategy.params}
-    usual |= {"strategy": usual["strategy"]["name"], "strategy_params": {}}
-    for document in (told, usual):
-        document |= document.pop("budget") | document.pop("stop_criteria")
-    if [metric.name for metric in manifest.metrics] == [told["metric"]]:
-        told |= {"metric": None, "direction": None}  # which --metrics says
-    for name, value in told.items():
-        if value != usual[name] and name not in NOT_TAKEN:
-            text = value if isinstance(value, str) else json.dumps(_short(value), ensure_ascii=False)
-            flag = f"--{name.replace('_', '-')}"
-            yield from [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+def _same_program(manifest: Manifest, start: Start, here: RepoLayout, there: RepoLayout) -> bool:
+    """Return True where the command starts a file of the repo, and this file is the same in both repos, by its bytes.
 
-
-def _short(value: Any) -> Any:
-    """Return a document without fields that say nothing (null, false, an empty list), and bounds of integers as integers."""
-    if not isinstance(value, dict):
-        return value
-    kept = {name: _short(item) for name, item in value.items()}
-    if value.get("type") == "int":
-        kept |= {name: int(kept[name]) for name in ("low", "high", "step") if isinstance(kept.get(name), float)}
-    return {name: item for name, item in kept.items() if item is not None and item is not False and item != []}
+    Of .hpc/cli.py the executors that tasks.py names have to be the same files too.
+    """
+    command = str(manifest.submit.get("executor") or "")
+    files = {script for _, _, script in started_scripts(command, [(0, start.params)], there.root)}
+    if f".hpc/{CLI}" in files:
+        mine, theirs = read_tasks_file(here.tasks), read_tasks_file(there.tasks)
+        if mine != theirs or not theirs.flags:
+            return False
+        files |= {key.partition(":")[0] for key in theirs.flags}
+    try:
+        return bool(files) and all((here.root / one).read_bytes() == (there.root / one).read_bytes() for one in files)
+    except OSError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from hpc_agent.ops.memory.interviews import Facts, Interview
 from hpc_agent.ops.memory.rollup import UNSTATED, generator_rollup, rollup, runtime_rollup
 from hpc_agent.ops.memory.run_starts import Start, Wanted
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.state.repo_files import RepoLayout, local_path
+from hpc_agent.state.repo_files import HPC_DIR, local_path
 from hpc_agent.world import World
 
 CONFIG = ".hpc-agent/config.json"
@@ -38,7 +39,11 @@ class RecallRequest(Request):
 
     root: Annotated[list[str], doc("folders to look in; default: experiment_roots in ~/.hpc-agent/config.json")] = []
     words: Annotated[
-        str, doc("words that all occur in goal, notes, kind, operator, names of parameters or transcript")
+        str,
+        doc(
+            "words that all occur in goal, notes, kind, operator, names of parameters, transcript, or the names of the "
+            "folder and its campaigns"
+        ),
     ] = ""
     task_kind: Annotated[str | None, doc("the kind of work, as interview had it")] = None
     operator: Annotated[str | None, doc("the person, as interview had it")] = None
@@ -104,9 +109,16 @@ def recall(request: RecallRequest, world: World) -> RecallResult:
 
 
 def _with_campaigns(interview: Interview) -> Interview:
-    folders = RepoLayout(Path(interview.campaign_dir)).hpc.glob("campaigns/*")
-    names = sorted(path.name for path in folders if path.is_dir())
-    return replace(interview, campaigns=_first(names, NAMES))
+    return replace(interview, campaigns=_first(_campaigns(interview), NAMES))
+
+
+def _campaigns(interview: Interview) -> list[str]:
+    """Return the names of the campaigns in an interview's folder."""
+    try:
+        with os.scandir(f"{interview.campaign_dir}/{HPC_DIR}/campaigns") as found:  # 10,000 times
+            return sorted(entry.name for entry in found if entry.is_dir())
+    except OSError:
+        return []
 
 
 def _all_found(request: RecallRequest, world: World) -> tuple[list[Facts], list[PartialError], int]:
@@ -163,14 +175,19 @@ def _since(text: str, now: float) -> float:
 
 
 def _fits(one: Facts, request: RecallRequest, since: float | None) -> bool:
-    told = one.interview
+    told, words = one.interview, request.words.lower().split()
     return (
         request.task_kind in (None, told.task_kind)
         and request.operator in (None, told.operator)
         and request.cluster in (None, told.cluster_target.get("cluster"))
         and (since is None or (one.at or 0.0) >= since)
-        and all(word in one.words for word in request.words.lower().split())
+        and (all(word in one.words for word in words) or all(word in f"{one.words}\n{_names(told)}" for word in words))
     )
+
+
+def _names(interview: Interview) -> str:
+    """Return the names of an interview's folder and of its campaigns, in lower case."""
+    return "\n".join([Path(interview.campaign_dir).name, *_campaigns(interview)]).lower()
 
 
 def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> list[str]:
@@ -179,11 +196,14 @@ def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> 
     if not found:
         notes.append("no interview.json, campaign or run lies there: 'hpc-agent interview' writes one with tasks")
     if request.since and (timeless := sum(one.at is None for one in found)):
-        notes.append(f"{timeless} interviews have no time, so --since leaves them out")
+        told = "1 interview has no time" if timeless == 1 else f"{timeless} interviews have no time"
+        notes.append(f"{told}, so --since leaves {'it' if timeless == 1 else 'them'} out")
     bare = sum(one.interview.no_interview for one in found)
     given = {"--task-kind": request.task_kind, "--operator": request.operator}
     if bare and (filters := [flag for flag, value in given.items() if value]):
-        notes.append(f"{bare} repos have no interview.json, so {' and '.join(filters)} leave them out")
+        told = "1 repo has" if bare == 1 else f"{bare} repos have"
+        leave = f"{' and '.join(filters)} leave{'' if len(filters) > 1 else 's'} {'it' if bare == 1 else 'them'} out"
+        notes.append(f"{told} no interview.json, so {leave}")
     elif bare:
         notes.append(f"{bare} of {len(found)} repos have no interview.json: their kind of task is not known")
     if found and not fitting:

@@ -24,6 +24,7 @@ from hpc_agent.world import World
 MOST_POINTS = 3
 LONG_SCALE = 100  # a positive parameter that spans such a factor is searched on a logarithmic scale
 LEAST_TASKS = 10
+NO_DIRECTION = "--direction says if its lowest or its highest value is the best"
 
 
 class Start(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -90,12 +91,15 @@ def starts_of_run(repo: RepoLayout, document: dict[str, Any], wanted: Wanted, fa
     first = (facts.interview.abort_if.get("metric"), main_metric(there), *there)
     chosen = wanted.choose({str(name): None for name in first if name in there})
     if chosen is None:
-        if there and wanted.metric in (None, *there):
+        if wanted.metric in there:
+            notes.append(f"{run_id} measured {wanted.metric}: {NO_DIRECTION}")
+        elif there and wanted.metric is None:
             notes.append(f"{run_id} measured {', '.join(there[:5])}: --metric and --direction say what is best")
         return Source([], repo, None)
     name, direction = chosen
-    # A table over seeds has no seeds: the first one is in the interview.
+    # The rows of a table over seeds have no seed; the first one of a table of an earlier version is in the interview.
     folded = {key: facts.space[key].few[0] for key in document.get("over") or () if key in facts.space}
+    folded |= document.get("over_first") or {}
     rows = [{**row, "kwargs": {**folded, **row["kwargs"]}} for row in document["rows"]]
     repeating = {key: row["kwargs"][key] for row in rows[:1] for key in row["kwargs"] if key in {*REPEATING, *folded}}
     points: dict[str, list[tuple[float, int, dict[str, Any]]]] = {}

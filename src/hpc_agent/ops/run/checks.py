@@ -64,14 +64,14 @@ def result_of(findings: list[Finding]) -> ValidationResult:
     return ValidationResult(overall=verdict(findings), findings=findings)
 
 
-def refuse(findings: list[Finding]) -> None:
-    """Raise SpecInvalid with all findings when one of them is an error."""
+def refuse(findings: list[Finding], see: str = "All findings: 'hpc-agent validate-campaign'.") -> None:
+    """Raise SpecInvalid with all findings when one of them is an error; ``see`` ends its remediation."""
     first = next((finding for finding in findings if finding.severity == "error"), None)
     if first is not None:
         raise SpecInvalid(
             first.message,
             field=str(first.evidence.get("field") or first.validator),
-            remediation=f"{first.suggested_fix} All findings: 'hpc-agent validate-campaign'.".strip(),
+            remediation=f"{first.suggested_fix} {see}".strip(),
             details={"findings": msgspec.to_builtins(findings)[:50]},
         )
 
@@ -188,7 +188,14 @@ def _not_read(frozen: FrozenRun, entry: Executor, name: str, task: int) -> Findi
     has_parser = is_python and entry.framework != "plain"
     takes_options = has_parser or any(flag.name == name for flag in entry.flags)
     severity: Severity = "error" if takes_options else "warning"
-    return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, {"first_task": task, "parameter": name})
+    evidence = {"first_task": task, "parameter": name, "command": command}
+    if not takes_options and (others := [flag.options[0] for flag in entry.environment]):
+        message, fix = (
+            f"{message}; it reads {', '.join(others[:5])}",
+            "Give the parameter the name that the program reads.",
+        )
+        del evidence["command"]
+    return Finding(SIGNATURES, severity, "parameter_not_read", message, fix, evidence)
 
 
 def check_series_axes(frozen: FrozenRun) -> list[Finding]:
