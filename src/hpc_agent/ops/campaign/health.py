@@ -32,8 +32,8 @@ class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
 
     campaign_id: str
     n_runs: int
-    n_runs_complete: int
-    n_runs_failed: int
+    n_complete: Annotated[int, doc("runs; trials are counted beside")]
+    n_failed: Annotated[int, doc("runs; trials are counted beside")]
     trials: Annotated[dict[str, int], doc("of these runs, by state")]
     failure_breakdown: Annotated[dict[str, int], doc("failed trials by cause, at most 10 causes")] = {}
     walltime_cliff_rate: Annotated[
@@ -60,8 +60,8 @@ def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHea
     return CampaignHealthResult(
         campaign_id=request.campaign_id,
         n_runs=len(runs),
-        n_runs_complete=sum(run.status == "complete" for run in runs),
-        n_runs_failed=sum(run.status == "failed" for run in runs),
+        n_complete=sum(run.status == "complete" for run in runs),
+        n_failed=sum(run.status == "failed" for run in runs),
         trials=counts_of(trials),
         failure_breakdown=dict(causes.most_common(10)),
         walltime_cliff_rate=cliff,
