@@ -285,7 +285,8 @@ def test_a_driver_that_is_killed_three_times(site, mode, tmp_path, world_home):
 
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
 def test_a_tick_is_one_look_and_one_submission(site, tmp_path, world_home, run_cli, ssh_counter):
-    repo = make_campaign(tmp_path / "repo", site.scratch / "ran", "true", batch=2, stop_criteria={"max_iters": 2})
+    wrote = """echo '{"loss": 1}' >"$HPC_RESULT_DIR/metrics.json\""""
+    repo = make_campaign(tmp_path / "repo", site.scratch / "ran", wrote, batch=2, stop_criteria={"max_iters": 2})
     seen, counts = {}, []
     deadline = time.monotonic() + 90
     while not seen.get("decision", "").startswith("stop"):
