@@ -25,6 +25,7 @@ from experiment import WRITE, make_repo, submit
 
 from hpc_agent.errors import HpcError, RemoteCommandFailed, SshUnreachable
 from hpc_agent.infra.ssh import SshTransport
+from hpc_agent.infra.transport import run_bounded
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd")
@@ -330,3 +331,9 @@ def test_a_shell_that_reads_the_request_runs_nothing_of_it(host, run_cli, repo, 
     assert "did not run the command" in refused.envelope["message"], refused.envelope
     assert len(refused.envelope["message"]) < 400
     assert not (tmp_path / "hit").exists()
+
+
+def test_what_a_child_writes_after_the_end_of_a_failed_command_is_kept():
+    """As of rsync, which ends before its ssh has brought the reason."""
+    done = run_bounded(["sh", "-c", "(sleep 0.3; echo the reason >&2) & exit 3"], b"", 10, os.environ)
+    assert (done.code, done.stderr) == (3, b"the reason\n")

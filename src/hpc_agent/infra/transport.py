@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,9 @@ def one_line(text: str) -> str:
     return f"""exec /bin/sh -c 'eval "$(printf %b "$0")"' '{safe}'"""
 
 
+LAST_WORDS_SEC = 2.0
+
+
 def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:
     """Run a local process. Raises ClusterTimeout after ``timeout`` seconds, when the whole process group is killed.
 
@@ -72,9 +77,23 @@ def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             raise
+        if code:
+            _wait_for_last_words(process.pid)
         out.seek(0)
         err.seek(0)
         return Completed(code, out.read(), err.read())
+
+
+def _wait_for_last_words(group: int) -> None:
+    """Wait, at most LAST_WORDS_SEC, until no process of the group is left.
+
+    rsync ends when the other side says that it failed; its ssh may bring the reason on stderr a moment later.
+    """
+    end = time.monotonic() + LAST_WORDS_SEC
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(0.02)
 
 
 class LocalTransport:
