@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end, sign_of
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 
 MANIFEST_VERSION = 1
+LONGEST_NAME = 50  # before the number of a further campaign
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
@@ -196,6 +198,12 @@ class Manifest(Settings, kw_only=True):
 
 def campaign_folder(repo: RepoLayout, campaign_id: str) -> Path:
     return repo.hpc / "campaigns" / check_identifier(campaign_id, "campaign_id")
+
+
+def next_free_name(repo: RepoLayout, campaign_id: str) -> str:
+    """Return the name of a further campaign after this one: ``NAME-2``, ``NAME-3``, ..., the first that has no folder."""
+    names = (f"{campaign_id[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
+    return next(name for name in names if not campaign_folder(repo, name).exists())
 
 
 def manifest_path(repo: RepoLayout, campaign_id: str) -> Path:

@@ -35,6 +35,9 @@ class Samples(msgspec.Struct, kw_only=True):
     cluster: str
     runs: list[RunSamples] = []
 
+    def of_run(self, run_id: str) -> RunSamples | None:
+        return next((one for one in self.runs if one.run_id == run_id), None)
+
     def rows_of(self, executors: set[str], gpu_type: str | None) -> list[dict[str, Any]]:
         """Return the rows of these executors on this kind of GPU, newest run first, with their ``run_id``."""
         runs = [run for run in self.runs if run.gpu_type == gpu_type]

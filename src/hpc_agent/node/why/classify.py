@@ -207,7 +207,7 @@ def _by_record_message(case: Case) -> Optional[Verdict]:
     """Classify by the record's message: an error of tasks.py or after the executor has only the exception's line."""
     match = _TASKS_ERROR.match(case.message)
     if match:
-        trace = Trace(match.group(1), "", "", "", [case.message.partition(": ")[2]], 0, ("", "", ""))
+        trace = Trace(match.group(1), "", [case.message.partition(": ")[2]], 0, ("", "", ""))
         name, confidence = _exception_class(case, trace)
         return Verdict(name, confidence, trace.message[0], case.source, trace)
     if not case.message.startswith("cannot start the executor"):

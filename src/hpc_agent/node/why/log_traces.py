@@ -32,14 +32,12 @@ LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python[0-9]|^<frozen
 class Trace(NamedTuple):
     """One Python traceback. ``message`` is the exception with the lines of its text; ``end`` the index of its line.
 
-    File, line, function and ``code`` (its source line) are those of the last frame; ``own`` has file, line and function of
-    the last frame outside of libraries, or of the last where all are of libraries.
+    File and ``code`` (the source line) are those of the last frame; ``own`` has file, line and function of the last frame
+    outside of libraries, or of the last where all are of libraries.
     """
 
     kind: str
     file: str
-    line: str
-    function: str
     message: List[str]
     end: int
     own: Tuple[str, str, str]
@@ -128,7 +126,7 @@ def traces_of(lines: List[str]) -> List[Trace]:
             if frame[0] and match and (line.startswith(prefix) or not prefixed):
                 message = _message([_without(prefix, later) for later in lines[index : index + 8]])
                 (secondary if aside else primary).append(
-                    Trace(match.group(1), *frame, message=message, end=index, own=own_frame, code=code)
+                    Trace(match.group(1), frame[0], message=message, end=index, own=own_frame, code=code)
                 )
                 is_open = aside = False
             else:

@@ -83,8 +83,8 @@ def _wanted(run: RunRecord, request: CampaignHealthRequest) -> bool:
 
 def _samples(known: KnownCampaign, run: RunRecord) -> list[RunSamples]:
     """Return what was measured of a run; for a run of the driver at least the seconds of its trials."""
-    if found := [one for one in load_samples(known.repo, run.cluster).runs if one.run_id == run.run_id]:
-        return found
+    if found := load_samples(known.repo, run.cluster).of_run(run.run_id):
+        return [found]
     rows = [{"seconds": t.seconds} for t in known.history.trials if t.run_id == run.run_id and t.seconds]
     try:
         asked = read_run_sidecar(known.repo, run.run_id).resources

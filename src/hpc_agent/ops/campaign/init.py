@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from hpc_agent.campaign.manifest import (
     campaign_folder,
     check_manifest,
     manifest_path,
+    next_free_name,
     no_direction,
     read_manifest,
     told_direction,
@@ -41,8 +41,6 @@ from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.repo_files import experiment_root, locked
 from hpc_agent.world import World
-
-LONGEST_NAME = 50
 
 
 class CampaignInitRequest(Settings, Request, kw_only=True):
@@ -190,8 +188,7 @@ def _make_room(world: World, request: CampaignInitRequest, wanted: Manifest, oth
     with locked(campaign_folder(repo, name) / "driver.lock", 0.0, "this campaign"):
         known = known_campaign(world, scope)
         if known.history.own or known.records:
-            free = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
-            new = next(one for one in free if not campaign_folder(repo, one).exists())
+            new = next_free_name(repo, name)
             seeds = request.seed_from if wanted.is_own else [*request.seed_from, name]
             begin = msgspec.structs.replace(request, campaign_id=new, seed_from=seeds)
             ways = [f"begin another one that knows its trials: {command_line('campaign-init', begin)}"]

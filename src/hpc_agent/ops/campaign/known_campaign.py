@@ -249,11 +249,11 @@ def _spent_of_runs(
 
 def _measured(repo: RepoLayout, run: RunRecord) -> tuple[list[float], int]:
     """Return the seconds of the tasks of a run that status has measured (at most 300), and the cpus of a task."""
-    for one in load_samples(repo, run.cluster).runs:
-        if one.run_id == run.run_id:
-            found = [row.get("seconds", row.get("seconds_at_least")) for row in one.rows]
-            return [seconds for seconds in found if seconds is not None], int(one.asked.get("cpus") or 1)
-    return [], 1
+    one = load_samples(repo, run.cluster).of_run(run.run_id)
+    if one is None:
+        return [], 1
+    found = [row.get("seconds", row.get("seconds_at_least")) for row in one.rows]
+    return [seconds for seconds in found if seconds is not None], int(one.asked.get("cpus") or 1)
 
 
 def _has_canary(repo: RepoLayout, run_id: str) -> bool:

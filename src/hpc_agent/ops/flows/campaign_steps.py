@@ -78,7 +78,7 @@ class Driver:
                 self.ask(step.asks)
             elif isinstance(step, Submit):
                 line, notes = self.runs.submit(step)
-                self.notes += [note for note in notes if note not in self.notes]
+                self.add_notes(notes)
                 self._submitted(line)
             else:
                 if isinstance(step, Stop) and step.is_new(self.history):
@@ -88,6 +88,10 @@ class Driver:
     def check(self, tasks: list[dict[str, Any]]) -> list[str]:
         """Return what submit would note about these tasks. Raises the errors with which submit would refuse them."""
         return check_submission(self.world, self.repo, self.manifest, tasks, begun=bool(self.history.own))
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Keep the notes of a submission, each once."""
+        self.notes += [note for note in notes if note not in self.notes]
 
     def _write(self, lines: Sequence[Line]) -> None:
         for line in lines:

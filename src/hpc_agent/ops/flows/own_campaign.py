@@ -76,7 +76,7 @@ class OwnCampaign(Driver):
             if mine and record.status in TERMINAL:
                 return record.run_id
         sent = submit(request, self.world)
-        self.notes += [note for note in sent.notes if note not in self.notes]
+        self.add_notes(sent.notes)
         self.submitted.append(sent.run_id)
         self.asked += sent.total_tasks
         return ""

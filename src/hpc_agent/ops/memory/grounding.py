@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hpc_agent.campaign.journal import CampaignJournal, History
-from hpc_agent.campaign.manifest import Manifest, campaign_folder, read_manifest
+from hpc_agent.campaign.manifest import Manifest, next_free_name, read_manifest
 from hpc_agent.errors import HpcError
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executors import started_scripts
@@ -28,7 +27,6 @@ from hpc_agent.world import World
 MOST_CAMPAIGNS = 100
 MOST_GROUPS = 3
 MOST_TABLE_BYTES = 20 << 20
-LONGEST_NAME = 50
 TURNED = {"minimize": "maximize", "maximize": "minimize"}
 
 
@@ -134,8 +132,7 @@ def _command(start: Start, source: Source, world: World) -> str:
     here = RepoLayout(world.cwd.resolve())
     repo = here if here.hpc.is_dir() and _same_program(manifest, start, here, source.repo) else source.repo
     name = manifest.campaign_id
-    names = (f"{name[:LONGEST_NAME]}-{number}" for number in itertools.count(2))
-    new = next(each for each in names if not campaign_folder(repo, each).exists())
+    new = next_free_name(repo, name)
     words = ["hpc-agent", "campaign-init", "--campaign-id", new]
     if repo.root != here.root:
         words += ["--experiment-dir", str(repo.root)]

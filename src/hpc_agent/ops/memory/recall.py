@@ -175,19 +175,23 @@ def _since(text: str, now: float) -> float:
 
 
 def _fits(one: Facts, request: RecallRequest, since: float | None) -> bool:
-    told, words = one.interview, request.words.lower().split()
+    told = one.interview
     return (
         request.task_kind in (None, told.task_kind)
         and request.operator in (None, told.operator)
         and request.cluster in (None, told.cluster_target.get("cluster"))
         and (since is None or (one.at or 0.0) >= since)
-        and (all(word in one.words for word in words) or all(word in f"{one.words}\n{_names(told)}" for word in words))
+        and _has_words(one, request.words.lower().split())
     )
 
 
-def _names(interview: Interview) -> str:
-    """Return the names of an interview's folder and of its campaigns, in lower case."""
-    return "\n".join([Path(interview.campaign_dir).name, *_campaigns(interview)]).lower()
+def _has_words(one: Facts, words: list[str]) -> bool:
+    """Return True where the text of an interview, with the names of its folder and campaigns, has all words."""
+    missing = [word for word in words if word not in one.words]
+    if not missing:
+        return True  # the folder is not read
+    names = "\n".join([Path(one.interview.campaign_dir).name, *_campaigns(one.interview)]).lower()
+    return all(word in names for word in missing)
 
 
 def _notes(found: list[Facts], fitting: list[Facts], request: RecallRequest) -> list[str]:
