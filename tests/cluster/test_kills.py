@@ -19,7 +19,7 @@ def on(*names):
 @on("sge-ssh", "local")
 def test_walltime(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 0}, {"x": 60}])
-    submit(run_cli, repo, f"sleep $X; {WRITE}", "--walltime-sec", "4")
+    submit(run_cli, repo, f"sleep $X; {WRITE}", "--walltime-sec", "10")
     seen = watch(run_cli, repo)
     assert (seen["last_status"]["complete"], seen["failures_by_cause"]) == (1, {"walltime": 1})
 

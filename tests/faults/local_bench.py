@@ -51,10 +51,22 @@ class Bench:
         return [json.loads(line) for line in text.split("\n") if line.startswith("{") and line.endswith("}")]
 
     def start_event(self, job: str, element: int = 0) -> dict[str, Any]:
+        """Wait until an element runs its script, and return its latest start event.
+
+        The event is seen before the supervisor opens the gate of the element (its fsync lies between). A supervisor
+        that is killed there has started nothing, and the same attempt begins again.
+        """
+
         def found() -> list[dict[str, Any]]:
             return [e for e in self.events(job) if e["event"] == "start" and e["element"] == element]
 
+        def beyond_its_gate() -> bool:
+            event = found()[-1]
+            parents = {process.parent for process in processes.table().values()}
+            return event["pid"] in parents or processes.born(event["pid"]) != event["born"]
+
         until(found)
+        until(beyond_its_gate)
         return found()[-1]
 
     def lines(self) -> list[str]:
@@ -70,7 +82,8 @@ class Bench:
         if not pid or pid not in self.supervisors():
             return False
         os.kill(pid, number)
-        until(lambda: pid not in self.supervisors())
+        # Its command line is gone before its files are: the lock is free only once the process has ended.
+        until(lambda: processes.born(pid) is None)
         return True
 
     def supervisors(self) -> list[int]:
