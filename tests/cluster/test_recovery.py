@@ -93,7 +93,7 @@ def test_a_walltime_beyond_the_limit_becomes_a_chain(site, run_cli, tmp_path, cl
 def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_path):
     """The same job id, another attempt, never reported failed; what the first attempt wrote is not the second's."""
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
-    first = f'echo the first prints; {WRITE}; touch "$HPC_CHECKPOINT_DIR/saved"; sleep 60'
+    first = f'echo the first prints; {WRITE}; touch "$HPC_CHECKPOINT_DIR/saved"; exec sleep 60'
     executor = f"""echo $HPC_TASK_ID-$HPC_ATTEMPT >> {witness(site)}; if [ "$HPC_ATTEMPT" = 1 ]; then {first}; fi
         test -e "$HPC_CHECKPOINT_DIR/saved" || exit 9; echo the second prints; if [ "$X" = 0 ]; then {WRITE}; fi"""
     sent = submit(run_cli, repo, executor, "--mem-mb", "32", *flags)

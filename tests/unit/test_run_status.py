@@ -49,13 +49,16 @@ class Bed:
     def queued(self, state, elements="0-2", job="7", reason="", name="r.a0"):
         self.scheduler.rows = [QueueRow(job, elements, state, reason, state, name=name)]
 
-    def record(self, task, state, generation=1, cause=None):
+    def record(self, task, state, generation=1, cause=None, attempt=1):
         path = self.folder.record(task)
         make_folder(os.path.dirname(path))
         document = {"task": task, "state": state, "generation": generation, "cause": cause, "job": "7", "element": task,
-                    "seconds": 1.0, "ended_at": 1.0, "attempt": 1}  # fmt: skip
+                    "seconds": 1.0, "ended_at": 1.0, "attempt": attempt}  # fmt: skip
         write_json(path, document)
-        os.utime(os.path.dirname(path), ns=(1, len(os.listdir(os.path.dirname(path))) + generation * 100 + task))
+        os.utime(
+            os.path.dirname(path),
+            ns=(1, len(os.listdir(os.path.dirname(path))) + generation * 100 + task + attempt * 1000),
+        )
 
     def claim(self, task, generation=1):
         path = self.folder.claim(task, generation)
@@ -124,6 +127,22 @@ def test_a_requeued_element_is_pending_again_whatever_its_record_says(bed):
     assert task_states.NAMES[bed.look()[0].state[0]] == "failed", "it may only be completing"
     bed.claim(0)
     assert task_states.NAMES[bed.look()[0].state[0]] == "running", "claimed anew after the record"
+
+
+@pytest.mark.parametrize("ends", ["complete", "failed"])
+@pytest.mark.parametrize("queued", [[], [QueueRow("7", "0", "completing", "", "CG", name="r.a0")]])
+def test_a_requeued_element_that_ends_while_the_queue_is_asked(bed, monkeypatch, queued, ends):
+    bed.record(0, "failed", cause="checkpointed")
+    bed.look()
+
+    def queue(jobs):
+        bed.record(0, ends, cause=None if ends == "complete" else "code_error", attempt=2)
+        return queued
+
+    monkeypatch.setattr(bed.scheduler, "queue", queue)
+    found, answer = bed.look()
+    assert task_states.NAMES[found.state[0]] == ends
+    assert answer["failures_by_cause"] == ({} if ends == "complete" else {"code_error": 1})
 
 
 def test_a_newer_generation_speaks_for_its_tasks(bed):

@@ -56,7 +56,7 @@ def one_line(text: str) -> str:
     return f"""exec /bin/sh -c 'eval "$(printf %b "$0")"' '{safe}'"""
 
 
-LAST_WORDS_SEC = 2.0
+LAST_WORDS_SEC = 10.0
 
 
 def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:

@@ -86,6 +86,11 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
     return RecordScan(state, failed, seconds / timed if timed else None, oom_killed, stopped_early)
 
 
+def is_unchanged(folder: RunFolder, name: str, shards: Dict[str, Any]) -> bool:
+    """Return True if no record of a shard has been written since the scan that filled ``shards``."""
+    return bool(shards[name]["settled"]) and os.stat(folder.records(name)).st_mtime_ns == shards[name]["mtime"]
+
+
 def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     path = folder.records(name)
     changed = os.stat(path).st_mtime_ns

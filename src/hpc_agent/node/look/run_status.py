@@ -18,9 +18,9 @@ from ..shared.errors import NodeError
 from ..shared.files import write_json
 from ..shared.ledger import Array
 from ..shared.ranges import slice_spans, spans
-from ..shared.run_folder import RunFolder
+from ..shared.run_folder import RunFolder, shard_of
 from ..shared.task_states import COMPLETE, FAILED, PENDING, RUNNING, UNKNOWN
-from . import accounting
+from . import accounting, records
 from .attempts import Attempts
 from .records import FailureFacts
 
@@ -153,6 +153,12 @@ class RunStatus(Attempts):
         except OSError:
             return False
 
+    def _may_be_replaced(self, entry: Array, task: int) -> bool:
+        """Return True if an element that was put back may have ended again since the scan, and left another record."""
+        if not self.may_be_requeued(entry, task) or self.is_explained(task):
+            return False
+        return not records.is_unchanged(self.folder, shard_of(task), self.cache["shards"])
+
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""
         for entry in submitted:
@@ -160,7 +166,8 @@ class RunStatus(Attempts):
                 # A failed record of an older attempt: the newer one has left the queue. The element of the older one may
                 # still be there, for the other tasks of its pack.
                 left = self._queued[task] < entry.generation
-                if self.state[task] == FAILED and left and not self.has_ended(entry, task):
+                open_again = left and not self.has_ended(entry, task)
+                if self.state[task] == FAILED and (open_again or self._may_be_replaced(entry, task)):
                     self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
         for task, entry in self.unsettled(submitted):
@@ -171,7 +178,7 @@ class RunStatus(Attempts):
                 self.state[task] = self.records.state[task] = COMPLETE
                 continue
             known = self.records.failed.get(task)
-            if known is None or record.generation > known.generation:
+            if known is None or (record.generation, record.attempt or 0) > (known.generation, known.attempt or 0):
                 self.records.failed[task] = FailureFacts.from_record(record)
             if self.has_ended(entry, task):
                 self.state[task] = self.records.state[task] = FAILED
