@@ -165,7 +165,9 @@ def test_failures_that_recovery_mends_are_no_failed_trials(site, tmp_path, world
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)
 def test_one_driver_at_a_time(site, tmp_path, world_home, run_cli):
-    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", "sleep 5; python3 loss.py", batch=2)
+    gate = tmp_path / "gate"
+    waits = f"until test -e {gate}; do sleep 0.3; done; python3 loss.py"
+    repo = make_campaign(tmp_path / "repo", tmp_path / "ran", waits, batch=2)
     first = run_cli("campaign-driver", "study", "--dry-run", cwd=repo).data
     assert (first["decision"], first["detail"], first["trials"]) == ("continue", "next: ask and submit 2 trials", {})
     lock = repo / ".hpc/campaigns/study/driver.lock"
@@ -180,6 +182,7 @@ def test_one_driver_at_a_time(site, tmp_path, world_home, run_cli):
     )  # fmt: skip
     third = json.loads(done.stdout)["data"]
     assert (third["decision"], third["trials"]["open"]) == ("wait_in_flight", 2)
+    gate.touch()
 
 
 @pytest.mark.parametrize("site", ["local"], indirect=True)

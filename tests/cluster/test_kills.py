@@ -47,14 +47,16 @@ def test_a_killed_worker_behind_a_good_end_is_noted(site, run_cli, tmp_path):
 @on("slurm-ssh", "sge-ssh")
 def test_deleted_while_running(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(3)])
-    sent = submit(run_cli, repo, f"sleep 3; test $X != 1 || sleep 60; {WRITE}")
+    gate = site.scratch / "gate"
+    sent = submit(run_cli, repo, f"until test -e {gate}; do sleep 0.3; done; test $X != 1 || sleep 60; {WRITE}")
     deadline = time.monotonic() + 60
-    while run_cli("status", cwd=repo).data["running_tasks"]["count"] < 1 and time.monotonic() < deadline:
+    while run_cli("status", cwd=repo).data["running_tasks"]["count"] < 3 and time.monotonic() < deadline:
         time.sleep(0.5)
     if site.scheduler == "slurm":
         site.run("scancel", f"{sent['job_ids'][0]}_1")
     else:
         site.run("qdel", sent["job_ids"][0], "-t", "2")
+    gate.touch()
     seen = watch(run_cli, repo)
     assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (2, 1), seen
     assert seen["samples"][0]["task"] == 1
@@ -65,7 +67,8 @@ def test_deleted_while_running(site, run_cli, tmp_path):
 def test_the_scheduler_cannot_be_asked(site, run_cli, tmp_path, clusters_file):
     """A queue that does not answer is no answer: the last good one is shown, marked stale."""
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
-    submit(run_cli, repo, f"sleep 5; {WRITE}")
+    gate = site.scratch / "gate"
+    submit(run_cli, repo, f"until test -e {gate}; do sleep 0.3; done; {WRITE}")
     first = run_cli("status", cwd=repo).data
     assert first["stale"] is None
     shim = site.scratch / "bin" / "squeue"
@@ -84,6 +87,7 @@ def test_the_scheduler_cannot_be_asked(site, run_cli, tmp_path, clusters_file):
     assert counts == {name: first["last_status"][name] for name in counts}
     assert outcome.envelope["partial_errors"]
     clusters_file.write_text(site.clusters_yaml())
+    gate.touch()
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
 
 

@@ -19,10 +19,11 @@ def test_1050_tasks_in_waves_of_two_arrays_of_100(site, run_cli, tmp_path, clust
     limits = {"max_array_size": 100, "max_concurrent_jobs": 2, "est_spin_up": "8s"}
     clusters_file.write_text(site.clusters_yaml(constraints=limits))
     repo = make_repo(tmp_path / "repo", "def total(): return 1050\ndef resolve(i): return {'x': i}\n")
+    gate = site.scratch / "gate"  # no wave may end before the dependencies were looked at
     sent = submit(
         run_cli,
         repo,
-        f"sleep 0.5; {WRITE}",
+        f"until test -e {gate}; do sleep 0.5; done; sleep 0.5; {WRITE}",
         "--est-task-sec",
         "5",
         "--pack",
@@ -35,6 +36,7 @@ def test_1050_tasks_in_waves_of_two_arrays_of_100(site, run_cli, tmp_path, clust
     assert _dependencies(site, sent["job_ids"]) == [
         set(sent["job_ids"][wave * 2 - 2 : wave * 2]) if wave else set() for wave in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5)
     ]
+    gate.touch()
     ended = watch(run_cli, repo, budget=700)
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 1050)
 
@@ -81,8 +83,10 @@ def test_a_limit_on_submitted_jobs_is_waited_for(site, run_cli, tmp_path, cluste
     """qos tiny: at most ten elements submitted, those of other jobs counted too."""
     site.wait_until_alone()
     clusters_file.write_text(site.clusters_yaml(constraints={"max_array_size": 4, "max_concurrent_jobs": 10}))
+    gate = site.scratch / "gate"
+    waits = f"until test -e {gate}; do sleep 0.5; done"
     filler = site.run(
-        "sbatch", "--parsable", "--qos=tiny", "--array=0-4", "--mem=16", "-o", "/dev/null", "--wrap", "sleep 12"
+        "sbatch", "--parsable", "--qos=tiny", "--array=0-4", "--mem=16", "-o", "/dev/null", "--wrap", waits
     )
     assert filler.returncode == 0, filler.stderr
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(16)])
@@ -91,6 +95,7 @@ def test_a_limit_on_submitted_jobs_is_waited_for(site, run_cli, tmp_path, cluste
     seen = run_cli("status", cwd=repo).data
     assert (seen["to_submit"], seen["last_status"]["pending"] >= 12) == (3, True)
     assert any("MaxSubmit" in row["sentence"] for row in seen["waiting"]), seen["waiting"]
+    gate.touch()
     ended = watch(run_cli, repo, budget=200)
     assert (ended["lifecycle_state"], ended["last_status"]["complete"]) == ("complete", 16)
     assert Counter(_witness(site).read_text().split()) == Counter(str(x) for x in range(16))

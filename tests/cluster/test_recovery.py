@@ -179,9 +179,11 @@ def test_what_is_held_says_so_and_the_watch_ends(site, run_cli, tmp_path):
 def test_what_is_deleted_while_pending_is_found(site, run_cli, tmp_path):
     """An element that is deleted while it waits leaves no trace in either scheduler's accounting."""
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(3)])
-    sent = submit(run_cli, repo, f"sleep 6; {WRITE}", "--max-running", "1")
+    gate = site.scratch / "gate"
+    sent = submit(run_cli, repo, f"until test -e {gate}; do sleep 0.3; done; {WRITE}", "--max-running", "1")
     job = sent["job_ids"][0]
     site.run(*(["scancel", f"{job}_2"] if site.scheduler == "slurm" else ["qdel", f"{job}.3"]))
+    gate.touch()
     ended = watch(run_cli, repo, budget=180)
     assert (ended["lifecycle_state"], ended["failures_by_cause"]) == ("failed", {"never_started": 1}), ended
     assert run_cli("resubmit", cwd=repo).data["groups"][0]["tasks"] == "2"
