@@ -337,3 +337,18 @@ def test_what_a_child_writes_after_the_end_of_a_failed_command_is_kept():
     """As of rsync, which ends before its ssh has brought the reason."""
     done = run_bounded(["sh", "-c", "(sleep 0.3; echo the reason >&2) & exit 3"], b"", 10, os.environ)
     assert (done.code, done.stderr) == (3, b"the reason\n")
+
+
+def test_an_ssh_that_brings_the_reason_late_is_not_killed_by_its_rsync(tmp_path):
+    late = tmp_path / "ssh"
+    late.write_text(
+        f'#!/bin/sh\nwhile [ "$1" != testhost ]; do shift; done; shift\nsh -c "$*" 2>{tmp_path}/said\ncode=$?\n'
+        f"sleep 0.5\ncat {tmp_path}/said >&2\nexit $code\n"
+    )
+    late.chmod(0o755)
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "there").write_text("no folder")
+    env = {**os.environ, "HPC_NO_SSH_MULTIPLEX": "1", "HPC_NO_BREAKER": "1", "HPC_SSH_BINARY": str(late)}
+    transport = SshTransport("testhost", env, None, None, tmp_path / "hosts")
+    with pytest.raises(RemoteCommandFailed, match=r"rsync failed with exit code .*: .*(Not a directory|File exists)"):
+        transport.push(tmp_path, ["a"], str(tmp_path / "there"), None, 60)

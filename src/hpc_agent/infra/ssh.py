@@ -28,6 +28,8 @@ FAILURES_BEFORE_OPEN = 5
 # A host that refuses logins may ban the address after many of them; a host that cannot be reached does not.
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, LONGEST_AFTER_REFUSAL_SEC = 30.0, 120.0, 600.0
 FORGOTTEN_SEC = 3600.0
+# A failed rsync kills its ssh with SIGUSR1, often before the ssh has brought the reason from the other side's stderr.
+_UNKILLED = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
 
 
 class SshTransport:
@@ -75,7 +77,7 @@ class SshTransport:
         self._rsync(words, files, f"{self._target}:{source}/", f"{destination}/", timeout)
 
     def _rsync(self, words: Sequence[str], files: Sequence[str], source: str, destination: str, timeout: float) -> None:
-        words = [*words, "-e", quote(self._ssh()), "--", source, destination]
+        words = [*words, "-e", quote([*_UNKILLED, *self._ssh()]), "--", source, destination]
         # "./" because rsync takes a name that begins with # or ; for a comment.
         names = b"\0".join(b"./" + name.encode() for name in files)
         with pauses(self._target, self._hosts, self._env):

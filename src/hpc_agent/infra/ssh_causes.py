@@ -138,7 +138,8 @@ def not_copied(done: Completed, noise: Sequence[str], answer: Sequence[str], rea
         remedy += f"'{reach.by_hand} rsync --version' must answer"
         return reach.error("rsync is not on the PATH of the login shell", "", remedy, text, RemoteCommandFailed)
     told = [line for line in text.splitlines() if line.strip() and line not in noise[1].splitlines()]
-    other = next((line for line in told if not _LOST.search(line)), "")
+    told = [line for line in told if not _LOST.search(line)]
+    other = next((line for line in told if line.startswith(("rsync: ", "rsync["))), told[0] if told else "")
     if done.code in CONNECTION_LOST and not other:
         what = "the connection was lost while files were pushed"
         return reach.error(what, _last_line(text), f"See that '{reach.check}' works", text)
