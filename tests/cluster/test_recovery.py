@@ -84,7 +84,7 @@ def test_a_walltime_beyond_the_limit_becomes_a_chain(site, run_cli, tmp_path, cl
     assert [record["metrics"] for record in found] == [{"steps": 3.0, "attempt": 1.0}, {"steps": 70.0, "attempt": 2.0}]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     ("site", "flags"),
     [("slurm-ssh", ["--partition", "scavenger"]), ("sge-ssh", [])],
@@ -93,7 +93,7 @@ def test_a_walltime_beyond_the_limit_becomes_a_chain(site, run_cli, tmp_path, cl
 def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_path):
     """The same job id, another attempt, never reported failed; what the first attempt wrote is not the second's."""
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(2)])
-    first = f'echo the first prints; {WRITE}; touch "$HPC_CHECKPOINT_DIR/saved"; exec sleep 60'
+    first = f'echo the first prints; {WRITE}; touch "$HPC_CHECKPOINT_DIR/saved"; exec sleep 600'
     executor = f"""echo $HPC_TASK_ID-$HPC_ATTEMPT >> {witness(site)}; if [ "$HPC_ATTEMPT" = 1 ]; then {first}; fi
         test -e "$HPC_CHECKPOINT_DIR/saved" || exit 9; echo the second prints; if [ "$X" = 0 ]; then {WRITE}; fi"""
     sent = submit(run_cli, repo, executor, "--mem-mb", "32", *flags)
@@ -106,7 +106,8 @@ def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_
         assert run_cli("status", cwd=repo).data["last_status"]["failed"] == 0
         # Otherwise SLURM lets a requeued job wait for two minutes.
         for element in range(2):
-            site.run("scontrol", "update", f"JobId={job}_{element}", "StartTime=now")
+            update = ("scontrol", "update", f"JobId={job}_{element}", "StartTime=now")
+            _wait_for(lambda update=update: site.run(*update).returncode == 0)
     else:
         site.run("qalter", "-r", "y", job)
         site.run("qmod", "-rj", job)
@@ -190,7 +191,7 @@ def test_what_is_deleted_while_pending_is_found(site, run_cli, tmp_path):
     assert watch(run_cli, repo)["last_status"]["complete"] == 3
 
 
-def _wait_for(condition, seconds=60):
+def _wait_for(condition, seconds=100):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
