@@ -17,6 +17,7 @@ from pathlib import Path
 from hpc_agent.errors import ClusterTimeout
 
 STARTED = "HPC-AGENT-STARTED"
+LAST_WORDS_SEC = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,6 @@ def one_line(text: str) -> str:
     code = f"echo {STARTED}; echo {STARTED} >&2; {text}".encode("utf-8", "surrogateescape")
     safe = "".join(chr(byte) if 32 <= byte < 127 and byte not in b"'!\\" else f"\\0{byte:03o}" for byte in code)
     return f"""exec /bin/sh -c 'eval "$(printf %b "$0")"' '{safe}'"""
-
-
-LAST_WORDS_SEC = 10.0
 
 
 def run_bounded(words: Sequence[str], stdin: bytes, timeout: float, env: Mapping[str, str]) -> Completed:

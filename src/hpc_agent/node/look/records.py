@@ -88,13 +88,18 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
 
 def is_unchanged(folder: RunFolder, name: str, shards: Dict[str, Any]) -> bool:
     """Return True if no record of a shard has been written since the scan that filled ``shards``."""
-    return bool(shards[name]["settled"]) and os.stat(folder.records(name)).st_mtime_ns == shards[name]["mtime"]
+    return _is_current(shards[name], os.stat(folder.records(name)).st_mtime_ns)
+
+
+def _is_current(shard: Dict[str, Any], changed: int) -> bool:
+    """Return True if the facts hold for a shard that was last written at ``changed`` (ns)."""
+    return bool(shard["settled"]) and int(shard["mtime"]) == changed
 
 
 def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     path = folder.records(name)
     changed = os.stat(path).st_mtime_ns
-    if cached and cached["mtime"] == changed and cached["settled"]:
+    if cached and _is_current(cached, changed):
         return cached
     complete = set(decode_ranges(cached["complete"])) if cached else set()
     oom_killed = decode_ranges(cached["oom_killed"]) if cached else []

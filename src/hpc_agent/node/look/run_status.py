@@ -9,6 +9,7 @@ import re
 import time
 from array import array as typed_array
 from collections import Counter
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..schedulers import load
@@ -153,21 +154,25 @@ class RunStatus(Attempts):
         except OSError:
             return False
 
-    def _may_be_replaced(self, entry: Array, task: int) -> bool:
-        """Return True if an element that was put back may have ended again since the scan, and left another record."""
-        if not self.may_be_requeued(entry, task) or self.is_explained(task):
-            return False
-        return not records.is_unchanged(self.folder, shard_of(task), self.cache["shards"])
-
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""
+
+        @lru_cache(maxsize=None)  # one stat a shard
+        def is_unchanged(shard: str) -> bool:
+            return records.is_unchanged(self.folder, shard, self.cache["shards"])
+
+        def may_be_replaced(entry: Array, task: int) -> bool:
+            """Return True if an element that was put back may have ended again since the scan, and left another record."""
+            may = self.may_be_requeued(entry, task) and not self.is_explained(task)
+            return may and not is_unchanged(shard_of(task))
+
         for entry in submitted:
             for task in self.failed_records(entry, spans(entry.tasks)):
                 # A failed record of an older attempt: the newer one has left the queue. The element of the older one may
                 # still be there, for the other tasks of its pack.
                 left = self._queued[task] < entry.generation
                 open_again = left and not self.has_ended(entry, task)
-                if self.state[task] == FAILED and (open_again or self._may_be_replaced(entry, task)):
+                if self.state[task] == FAILED and (open_again or may_be_replaced(entry, task)):
                     self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
         for task, entry in self.unsettled(submitted):
