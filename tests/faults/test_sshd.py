@@ -339,7 +339,8 @@ def test_what_a_child_writes_after_the_end_of_a_failed_command_is_kept():
     assert (done.code, done.stderr) == (3, b"the reason\n")
 
 
-def test_an_ssh_that_brings_the_reason_late_is_not_killed_by_its_rsync(tmp_path):
+@pytest.mark.parametrize("shell", ["/bin/bash", ""], ids=["shell", "no-shell"])
+def test_an_ssh_that_brings_the_reason_late_is_not_killed_by_its_rsync(tmp_path, shell):
     late = tmp_path / "ssh"
     late.write_text(
         f'#!/bin/sh\nwhile [ "$1" != testhost ]; do shift; done; shift\nsh -c "$*" 2>{tmp_path}/said\ncode=$?\n'
@@ -348,7 +349,13 @@ def test_an_ssh_that_brings_the_reason_late_is_not_killed_by_its_rsync(tmp_path)
     late.chmod(0o755)
     (tmp_path / "a").write_text("x")
     (tmp_path / "there").write_text("no folder")
-    env = {**os.environ, "HPC_NO_SSH_MULTIPLEX": "1", "HPC_NO_BREAKER": "1", "HPC_SSH_BINARY": str(late)}
+    env = {
+        **os.environ,
+        "HPC_NO_SSH_MULTIPLEX": "1",
+        "HPC_NO_BREAKER": "1",
+        "HPC_SSH_BINARY": str(late),
+        "SHELL": shell,
+    }
     transport = SshTransport("testhost", env, None, None, tmp_path / "hosts")
     with pytest.raises(RemoteCommandFailed, match=r"rsync failed with exit code .*: .*(Not a directory|File exists)"):
         transport.push(tmp_path, ["a"], str(tmp_path / "there"), None, 60)

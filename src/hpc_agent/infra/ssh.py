@@ -96,8 +96,8 @@ class SshTransport:
             if done.code == SSH_FAILED:
                 raise ssh_causes.refused(text, self._reach())
             # Without shell_init, which is not sourced before rsync.
-            asked, noise = self._run('command -v rsync; echo "$SHELL"', b"", CONNECT_SEC + 2 * MASTER_CHECK_SEC)
-            raise ssh_causes.not_copied(done, noise, asked.stdout.decode(errors="replace").split(), self._reach())
+            asked, noise = self._run('echo "$SHELL"; command -v rsync', b"", CONNECT_SEC + 2 * MASTER_CHECK_SEC)
+            raise ssh_causes.not_copied(done, noise, asked.stdout.decode(errors="replace").splitlines(), self._reach())
 
     def _bounded(self, words: Sequence[str], stdin: bytes, timeout: float) -> Completed:
         self._drop_dead_master()

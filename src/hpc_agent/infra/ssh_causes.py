@@ -124,16 +124,17 @@ def not_run(code: int, text: str, reach: Reach) -> HpcError:
 def not_copied(done: Completed, noise: Sequence[str], answer: Sequence[str], reach: Reach) -> HpcError:
     """Return the error of an rsync that failed although the host answers.
 
-    ``noise``: stdout and stderr of the start-up files there. ``answer``: the path of rsync, if there is one, and the login shell.
+    ``noise``: stdout and stderr of the start-up files there. ``answer``: one line with the login shell, empty where none is set,
+    and one with the path of rsync, if there is one.
     """
-    text, shell = done.stderr_tail, answer[-1] if answer else "sh"
+    text, shell = done.stderr_tail, (answer[0].strip() if answer else "") or "sh"
     files = START_UP_FILES.get(shell.rpartition("/")[2], "the start-up files")
     if noise[0].strip():
         shown = " ".join(noise[0].split())[:100]
         remedy = f"Let {files} there print in interactive shells only: '{reach.by_hand} true' must print nothing"
         what = f"a start-up file of the login shell {shell} prints text, and rsync needs a silent one"
         return reach.error(what, repr(shown), remedy, text, RemoteCommandFailed)
-    if len(answer) < 2:
+    if len(answer) == 1:
         remedy = f"Put its folder on the PATH in {files} there (clusters.yaml's shell_init is not read before rsync): "
         remedy += f"'{reach.by_hand} rsync --version' must answer"
         return reach.error("rsync is not on the PATH of the login shell", "", remedy, text, RemoteCommandFailed)
