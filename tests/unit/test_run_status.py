@@ -123,10 +123,32 @@ def test_a_requeued_element_is_pending_again_whatever_its_record_says(bed):
     bed.queued("pending", elements="0")
     found, answer = bed.look()
     assert (task_states.NAMES[found.state[0]], answer["counts"]["failed"]) == ("pending", 0)
-    bed.queued("running", elements="0")
+    bed.queued("completing", elements="0")
     assert task_states.NAMES[bed.look()[0].state[0]] == "failed", "it may only be completing"
+    bed.queued("running", elements="0")
+    answer = bed.look()[1]
+    assert (answer["lifecycle_state"], answer["counts"]["running"]) == ("in_flight", 1), (
+        "its new attempt may be starting"
+    )
     bed.claim(0)
+    bed.queued("completing", elements="0")
     assert task_states.NAMES[bed.look()[0].state[0]] == "running", "claimed anew after the record"
+
+
+def test_the_task_begun_last_by_a_packed_element_may_be_begun_again(bed):
+    """The others that failed have their ends: the element went on after them."""
+    bed.entry("a0", "7", 1, pack=3, elements=1)
+    bed.claim(0), bed.claim(1)
+    bed.record(0, "failed", cause="signal")
+    bed.queued("running", elements="0")
+    states = [task_states.NAMES[state] for state in bed.look()[0].state]
+    assert states == ["failed", "running", "pending"]
+    bed.record(1, "failed", cause="terminated")
+    states = [task_states.NAMES[state] for state in bed.look()[0].state]
+    assert states == ["failed", "running", "pending"], "put back, and not yet at its first claim"
+    bed.scheduler.rows = []
+    bed.scheduler.ended = [AccountingRow("7", 0, "preempted", "PREEMPTED")]
+    assert bed.look()[1]["counts"]["failed"] == 3
 
 
 @pytest.mark.parametrize("ends", ["complete", "failed"])

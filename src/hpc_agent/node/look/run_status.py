@@ -102,41 +102,55 @@ class RunStatus(Attempts):
         ours = [(by_job[row.job], row) for row in rows if row.job in by_job]
         ours = [(entry, row) for entry, row in ours if (row.name or entry.name) == entry.name]
         for entry, row in sorted(ours, key=lambda pair: pair[0].generation):
-            active = row.state in ACTIVE
-            touched = self._mark_elements(entry, row.elements, active)
-            if touched and (not active or row.state == "suspended"):
+            touched = self._mark_elements(entry, row.elements, row.state)
+            if touched and (row.state not in ACTIVE or row.state == "suspended"):
                 self.waiting[(row.state, row.reason)] += touched
 
-    def _mark_elements(self, entry: Array, elements: str, active: bool) -> int:
-        touched = 0
+    def _mark_elements(self, entry: Array, elements: str, queue_state: str) -> int:
+        touched, active, is_ending = 0, queue_state in ACTIVE, queue_state == "completing"
         for first, stop in spans(elements):
-            for start, end in slice_spans(entry.tasks, first * entry.pack, (stop - first) * entry.pack):
-                if not active or entry.pack == 1:
-                    touched += self._mark(entry, start, end, RUNNING if active else PENDING)
-                    continue
-                # An active element runs its tasks in turn: those after the first unclaimed one wait. A task with a final
-                # record is not looked up.
-                waits = False
-                for task in range(start, end):
-                    is_open = self.state[task] == UNKNOWN or (
-                        self.state[task] == FAILED and not self._is_final(entry, task)
-                    )
-                    waits = waits or (is_open and not self.is_claimed(entry, task))
-                    self._mark(entry, task, task + 1, PENDING if waits else RUNNING)
+            if not active or entry.pack == 1:
+                for start, end in slice_spans(entry.tasks, first * entry.pack, (stop - first) * entry.pack):
+                    touched += self._mark(entry, start, end, RUNNING if active else PENDING, active and not is_ending)
+                continue
+            for element in range(first, stop):
+                self._mark_packed(entry, element, is_ending)
         return touched
+
+    def _mark_packed(self, entry: Array, element: int, is_ending: bool) -> None:
+        """Mark the tasks of an active element. It runs them in turn: those after the first unclaimed one wait."""
+        waits, begun = False, -1
+        for start, end in slice_spans(entry.tasks, element * entry.pack, entry.pack):
+            for task in range(start, end):
+                # A task with a final record is not looked up.
+                is_open = self.state[task] == UNKNOWN or (
+                    self.state[task] == FAILED and not self._is_final(entry, task)
+                )
+                waits = waits or (is_open and not self.is_claimed(entry, task))
+                self._mark(entry, task, task + 1, PENDING if waits else RUNNING)
+                begun = begun if waits else task
+        if begun >= 0 and not is_ending:
+            self._mark(entry, begun, begun + 1, RUNNING, True)
 
     def _is_final(self, entry: Array, task: int) -> bool:
         """Return True if no later attempt in this array may follow the task's failed record."""
         return self.has_ended(entry, task) and not self.may_be_requeued(entry, task)
 
-    def _mark(self, entry: Array, start: int, stop: int, to: int) -> int:
-        """Set the tasks without a final record to state ``to``. Return their number."""
+    def _mark(self, entry: Array, start: int, stop: int, to: int, is_last_begun: bool = False) -> int:
+        """Set the tasks without a final record to state ``to``. Return their number.
+
+        ``is_last_begun``: no task after it was begun by its running element. Where it failed, the element either ends now or
+        was put back and has started again, which may take minutes to the new claim: its failure is not final yet.
+        """
         self._queued[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
         part = self.state[start:stop]
         touched = part.count(UNKNOWN)
         self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
         for task in self.failed_records(entry, [(start, stop)]):
-            if self.state[task] == FAILED and self._is_active_again(entry, task, to):
+            if self.state[task] != FAILED:
+                continue
+            may_start_again = is_last_begun and self.may_be_requeued(entry, task)
+            if may_start_again or self._is_active_again(entry, task, to):
                 self.state[task] = to
                 touched += 1
         return touched
