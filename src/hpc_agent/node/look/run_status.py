@@ -107,17 +107,18 @@ class RunStatus(Attempts):
                 self.waiting[(row.state, row.reason)] += touched
 
     def _mark_elements(self, entry: Array, elements: str, queue_state: str) -> int:
-        touched, active, is_ending = 0, queue_state in ACTIVE, queue_state == "completing"
+        touched, active = 0, queue_state in ACTIVE
+        runs = active and queue_state != "completing"
         for first, stop in spans(elements):
             if not active or entry.pack == 1:
                 for start, end in slice_spans(entry.tasks, first * entry.pack, (stop - first) * entry.pack):
-                    touched += self._mark(entry, start, end, RUNNING if active else PENDING, active and not is_ending)
+                    touched += self._mark(entry, start, end, RUNNING if active else PENDING, runs)
                 continue
             for element in range(first, stop):
-                self._mark_packed(entry, element, is_ending)
+                self._mark_packed(entry, element, runs)
         return touched
 
-    def _mark_packed(self, entry: Array, element: int, is_ending: bool) -> None:
+    def _mark_packed(self, entry: Array, element: int, runs: bool) -> None:
         """Mark the tasks of an active element. It runs them in turn: those after the first unclaimed one wait."""
         waits, begun = False, -1
         for start, end in slice_spans(entry.tasks, element * entry.pack, entry.pack):
@@ -129,7 +130,7 @@ class RunStatus(Attempts):
                 waits = waits or (is_open and not self.is_claimed(entry, task))
                 self._mark(entry, task, task + 1, PENDING if waits else RUNNING)
                 begun = begun if waits else task
-        if begun >= 0 and not is_ending:
+        if begun >= 0 and runs:
             self._mark(entry, begun, begun + 1, RUNNING, True)
 
     def _is_final(self, entry: Array, task: int) -> bool:
@@ -139,32 +140,31 @@ class RunStatus(Attempts):
     def _mark(self, entry: Array, start: int, stop: int, to: int, is_last_begun: bool = False) -> int:
         """Set the tasks without a final record to state ``to``. Return their number.
 
-        ``is_last_begun``: no task after it was begun by its running element. Where it failed, the element either ends now or
-        was put back and has started again, which may take minutes to the new claim: its failure is not final yet.
+        ``is_last_begun``: each is the last task that its running element has begun.
         """
         self._queued[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
         part = self.state[start:stop]
         touched = part.count(UNKNOWN)
         self.state[start:stop] = part.translate(_SET_UNKNOWN_TO[to])
         for task in self.failed_records(entry, [(start, stop)]):
-            if self.state[task] != FAILED:
-                continue
-            may_start_again = is_last_begun and self.may_be_requeued(entry, task)
-            if may_start_again or self._is_active_again(entry, task, to):
+            if self.state[task] == FAILED and self._is_active_again(entry, task, to, is_last_begun):
                 self.state[task] = to
                 touched += 1
         return touched
 
-    def _is_active_again(self, entry: Array, task: int, to: int) -> bool:
+    def _is_active_again(self, entry: Array, task: int, to: int, is_last_begun: bool) -> bool:
         """Return True if a task with a failed record waits or runs again in this array."""
         if not self.has_ended(entry, task):
             return True
         if not self.may_be_requeued(entry, task):
             return False
-        # A pending element was put back. A running one may only be completing, unless it claimed the task anew.
+        # A pending element was put back. One that runs and has begun nothing since either ends now or was put back and has
+        # started again, which may take minutes to the new claim. Any other one has gone on, unless it claimed the task anew.
+        if to == PENDING or is_last_begun:
+            return True
         claim, record = self.folder.claim(task, entry.generation), self.folder.record(task)
         try:
-            return to == PENDING or os.stat(claim).st_mtime_ns > os.stat(record).st_mtime_ns
+            return os.stat(claim).st_mtime_ns > os.stat(record).st_mtime_ns
         except OSError:
             return False
 
