@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import sys
 
+# Words that are no verbs: their output is not an envelope. Module and function; the function takes argv, returns the exit code.
+PROGRAMS: dict[str, str] = {}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
@@ -16,6 +19,11 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"hpc-agent {__version__}\n")
         return 0
+    if arguments and arguments[0] in PROGRAMS:
+        from importlib import import_module
+
+        module, _, function = PROGRAMS[arguments[0]].partition(":")
+        return int(getattr(import_module(module), function)(arguments[1:]))
     from hpc_agent.cli.run import run
 
     return run(arguments)

@@ -36,6 +36,9 @@ class CatalogueEntry(msgspec.Struct, kw_only=True, frozen=True):
     module: str
     stage: str
     summary: str
+    brief: str
+    example: dict[str, Any]
+    next_verbs: list[str]
     aliases: list[str]
     positional: str | None
     progress: bool

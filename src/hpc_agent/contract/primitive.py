@@ -6,8 +6,8 @@ import enum
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -54,6 +54,11 @@ class Options:
     aliases: Sequence[str] = ()
     positional: str | None = None  # the field that may be given without its flag
     progress: bool = False  # the call may be long
+    brief: str = ""  # at most 30 characters: the line of the verb in `capabilities`
+    example: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # a request that works in the repo of examples/horizon_sweep
+    next_verbs: Sequence[str] = ()  # the verbs that usually follow
 
 
 @dataclass(frozen=True, kw_only=True)

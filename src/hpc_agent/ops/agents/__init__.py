@@ -1,0 +1,1 @@
+"""Files for Claude Code, and the worker that runs a workflow in a fresh context."""
