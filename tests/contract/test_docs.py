@@ -120,7 +120,11 @@ def test_the_commands_of_a_page_with_a_cluster(page, checkout, world_home, tmp_p
         run_page(page, checkout, {**world_home.env, "HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")})
         tables = list((checkout / "examples/horizon_sweep/results").glob("*/table.csv"))
         assert len(tables) == 2
-        assert len({path.read_text() for path in tables}) == 1, "the cluster and this machine agree to the last digit"
+        here, there = ([row.split(",") for row in path.read_text().splitlines()] for path in tables)
+        assert [row[:4] for row in here] == [row[:4] for row in there]
+        # two interpreters with linear algebra of their own: on some processors their last digits differ
+        for one, other in zip(here[1:], there[1:], strict=True):
+            assert [float(cell) for cell in one[4:]] == pytest.approx([float(cell) for cell in other[4:]], rel=1e-9)
     finally:
         site.clean_up()
 
