@@ -74,7 +74,7 @@ class MarkRunTerminalResult(Result):
     effects=[Effect.JOURNAL],
     errors=[RunNotFound, JournalCorrupt],
     brief="stop following a run",
-    example={"run_id": "latest", "reason": "the account is closed"},
+    example={"run_id": "horizon_sweep-1a2b3c4d", "reason": "the account is closed"},
     next_verbs=["list-in-flight"],
 )
 def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunTerminalResult:
