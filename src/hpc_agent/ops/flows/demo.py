@@ -50,7 +50,7 @@ class DemoResult(Result):
     errors=[SpecInvalid, OutputsMissing],
     positional="experiment_dir",
     progress=True,
-    brief="a small run, start to end",
+    brief="a small run, whole",
     example={"experiment_dir": "demo"},
     next_verbs=["report", "submit"],
 )

@@ -49,7 +49,7 @@ ENVIRONMENT = {
 
 @primitive(
     stage="introspect",
-    brief="every verb, in a line each",
+    brief="every verb",
     next_verbs=["describe"],
 )
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
@@ -88,7 +88,7 @@ class DescribeResult(Result):
     stage="introspect",
     positional="name",
     errors=[SpecInvalid],
-    brief="one verb: flags and an example",
+    brief="a verb: flags, example",
     example={"name": "submit"},
     next_verbs=["capabilities"],
 )
@@ -157,7 +157,7 @@ class ClustersDescribeResult(Result):
     stage="setup",
     positional="name",
     errors=[ClusterUnknown, ConfigInvalid],
-    brief="one cluster's configuration",
+    brief="one cluster's keys",
     example={"name": "local"},
     next_verbs=["recommend-partition", "submit"],
 )

@@ -46,7 +46,7 @@ class WatchResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL],
     errors=RUN_ERRORS,
     progress=True,
-    brief="a live view of a run",
+    brief="a live view",
     example={"run_id": "latest"},
     next_verbs=["aggregate", "failures"],
 )
