@@ -7,6 +7,7 @@ import errno
 import importlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from dataclasses import replace
@@ -27,6 +28,7 @@ _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then ru
 
 def run(arguments: list[str]) -> int:
     catalogue = load_catalogue()
+    chosen = Globals()
     try:
         chosen, words = take_globals(arguments)
         if not words or words[0] in ("--help", "-h", "help"):
@@ -37,7 +39,8 @@ def run(arguments: list[str]) -> int:
             line = as_text(value_at({"partial_errors": [], **json.loads(line)}, chosen.field, verb))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
         failed = _as_answer(error)
-        return _write_answer(envelope.failure(failed), failed.exit_code)
+        whole = None if chosen.full else lambda: shlex.join(["hpc-agent", *arguments, "--full"])
+        return _write_answer(envelope.failure(failed, whole), failed.exit_code)
     return _write_answer(line, 0)
 
 
@@ -90,7 +93,8 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry], chosen: Gl
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
-        return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True))
+        whole = None if chosen.full or chosen.field else lambda: f"{whole_command()} --full"
+        return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True), whole)
     except HpcError as error:
         # A field that is to be corrected would be wrong in the same command again.
         again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__
