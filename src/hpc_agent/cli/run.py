@@ -93,7 +93,8 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry], chosen: Gl
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
-        whole = None if chosen.full or chosen.field else lambda: f"{whole_command()} --full"
+        long = chosen.full or chosen.field or envelope.asks_more(primitive, request)
+        whole = None if long else lambda: f"{whole_command()} --full"
         return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True), whole)
     except HpcError as error:
         # A field that is to be corrected would be wrong in the same command again.
