@@ -28,7 +28,8 @@ _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then ru
 
 
 def run(arguments: list[str]) -> int:
-    chosen, verb, seen = Globals(), "", {}
+    chosen, verb = Globals(), ""
+    seen: Mapping[str, Any] = {}
     try:
         catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
