@@ -13,7 +13,7 @@ import msgspec
 ROWS_SHOWN, ITEMS_SHOWN = 200, 20
 CHARACTERS_SHOWN, TEXT_SHOWN = 300, 10_000  # of one line; of several, such as a log
 # Fields that end a display: what to know, and what to do.
-_LAST = ("notes", "partial_errors", "next_step", "next_steps", "next_command")
+_LAST = ("notes", "next_step", "next_steps", "next_command")
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
 
 
