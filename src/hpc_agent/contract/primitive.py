@@ -32,6 +32,11 @@ class Result(msgspec.Struct, kw_only=True):
 
     partial_errors: list[PartialError] = []
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows in place of the text of the struct: tables."""
+        html: str = importlib.import_module("hpc_agent.view.notebook").html(self)
+        return html
+
 
 class Effect(enum.Enum):
     """An effect of a call outside its own process."""
