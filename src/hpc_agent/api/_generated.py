@@ -61,10 +61,11 @@ if TYPE_CHECKING:
     from hpc_agent.ops.flows.report import ReportResult
     from hpc_agent.ops.flows.submit_and_verify import SubmitAndVerifyResult
     from hpc_agent.ops.introspect.context import LoadContextResult
+    from hpc_agent.ops.introspect.describe import DescribeResult
+    from hpc_agent.ops.introspect.find import FindResult
     from hpc_agent.ops.introspect.inventory import CapabilitiesResult
     from hpc_agent.ops.introspect.inventory import ClustersDescribeResult
     from hpc_agent.ops.introspect.inventory import ClustersListResult
-    from hpc_agent.ops.introspect.inventory import DescribeResult
     from hpc_agent.ops.memory.recall import RecallResult
     from hpc_agent.ops.monitor.decide_monitor_arm import Counts
     from hpc_agent.ops.monitor.decide_monitor_arm import DecideMonitorArmResult
@@ -136,6 +137,7 @@ __all__ = [
     "export_crate",
     "export_package",
     "failures",
+    "find",
     "find_prior_run",
     "interview",
     "join_series",
@@ -890,12 +892,18 @@ def campaign_status(
     return cast("CampaignStatusResult", call("campaign-status", campaign_status, locals()))
 
 
-def capabilities() -> CapabilitiesResult:
-    """Show version, schedulers, configuration keys, error codes and every verb.
+def capabilities(
+    *,
+    full: bool = False,
+) -> CapabilitiesResult:
+    """List every verb with one line; with ``full`` also configuration keys, error codes and whole entries.
+
+    Args:
+        full: the whole contract: configuration keys, error codes, environment, every verb's entry
 
     Returns:
-        CapabilitiesResult: version, schedulers, schemas_dir, journal_dir, cluster_yaml_keys, error_codes,
-            environment, operations, partial_errors
+        CapabilitiesResult: partial_errors, version, marks, verbs, more, schedulers, schemas_dir, journal_dir,
+            cluster_yaml_keys, error_codes, environment, operations
     """
     return cast("CapabilitiesResult", call("capabilities", capabilities, locals()))
 
@@ -1304,14 +1312,22 @@ def demo(
 
 def describe(
     name: str,
+    *,
+    flags: list[str] | tuple[str, ...] = (),
+    schema: bool = False,
+    full: bool = False,
 ) -> DescribeResult:
-    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects.
+    """Describe one verb: purpose, flags, one example, result fields, errors, next verbs; with ``full`` everything.
 
     Args:
         name: a verb or one of its aliases
+        flags: explain these flags only, and each of them whole
+        schema: the JSON Schemas of request and result too
+        full: everything: every flag with its kind and default, schemas, effects
 
     Returns:
-        DescribeResult: name, kind, summary, description, entry, input_schema, output_schema, partial_errors
+        DescribeResult: partial_errors, name, summary, description, effects, example, flags, more_flags,
+            returns, errors, next_verbs, more, entry, input_schema, output_schema
 
     Raises:
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
@@ -1564,6 +1580,26 @@ def failures(
             this is known.
     """
     return cast("FailuresResult", call("failures", failures, locals()))
+
+
+def find(
+    words: list[str] | tuple[str, ...],
+    *,
+    limit: int = 5,
+) -> FindResult:
+    """Find the verbs for a job by words: names, summaries, flags, descriptions and common synonyms are searched.
+
+    Args:
+        words: what is to be done, in words of your own
+        limit: verbs to show, the best first
+
+    Returns:
+        FindResult: partial_errors, verbs, others, unknown_words, next_step
+
+    Raises:
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+    """
+    return cast("FindResult", call("find", find, locals()))
 
 
 def find_prior_run(
