@@ -15,6 +15,7 @@ from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
+LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 
@@ -115,15 +116,24 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else (cwd / name).expanduser().read_bytes()
+        data = read_stdin() if name == "-" else _read_at_most((cwd / name).expanduser(), LARGEST_SPEC)
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecInvalid(f"the spec {name} is not JSON: {error}", field="spec") from error
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
+
+
+def _read_at_most(path: Path, limit: int) -> bytes:
+    """Return the file. Raises ValueError for a larger one: /dev/zero never ends."""
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MiB")
+    return data
 
 
 def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
     the message and remediation of that call.
     """
     if document.get("ok") is False and "error_code" in document:
-        remedy = document.get("remediation", "")
+        remedy = str(document.get("remediation") or "")
         details = {name: value for name, value in document.items() if name in ("error_code", "field", "details")}
         message = f"the command before this one failed: {document.get('message')}"
         raise SpecInvalid(message, field="spec", remediation=remedy, details=details)
