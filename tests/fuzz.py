@@ -63,7 +63,7 @@ SLOW = {
 NEVER_VALID = {"demo"}  # would run its tasks on this machine
 
 ODD_TEXTS = [
-    "", " ", "-", "--", "-1", "--spec", "a\nb", "x" * 5000, "../" * 30 + "x", "~no-such-user/x", "~", ".", "..", "%s%n",
+    "", " ", "-", "--", "-1", "--spec", "a\nb", "x" * 5000, "../../x", "~no-such-user/x", "~", ".", "..", "%s%n",
     "{x}", "{0.__class__}", "$(touch pwned)", "`touch pwned`", "; touch pwned", "'", '"', "\\", "*", "é" * 40, "😀", "\u202egnp",
     "null", "true", "1e999", "NaN", "0x10", "1_000", "٣", "folder", "file.txt", "pipe", "loop", "gone", "socket", "deep.json",
     "binary.bin", "missing/file", "file.txt/x", "/dev/null", "/dev/full", "/proc/nothing/x", "folder/", "./run.py", "a/../../b", "\x7f",
@@ -248,7 +248,7 @@ class Generator:
         kind = facts.get("type", "null")
         kind = self.random.choice(kind) if isinstance(kind, list) else kind
         if kind == "array":
-            return [self._value(name, facts.get("items", {}), definitions, depth + 1) for _ in range(self.random.randint(0, 2))]
+            return [self._value(name, facts.get("items") or {"type": "string"}, definitions, depth + 1) for _ in range(self.random.randint(0, 2))]
         if kind == "object":
             return {"x": self._value("x", extra, definitions, depth + 1)} if (extra := facts.get("additionalProperties")) and isinstance(extra, dict) else {"x": 1}
         if kind == "string":
@@ -535,25 +535,31 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
         os.dup2(file.fileno(), number)
     sys.setrecursionlimit(1000)
     begin = numbers.start - numbers.start % FRESH_EVERY
-    for number in range(begin, numbers.stop, numbers.step):
-        if number == begin or number % FRESH_EVERY < numbers.step:
-            sandbox.refresh()
-        call = generator.call(number)
-        writes.cwd = str(sandbox.repo if call.folder == "repo" else root / "empty")
-        (root / "current").write_text(f"{number} {call.argv}")  # is left when the process is killed
-        begun = time.monotonic()
-        code, stdout, stderr = call_process(call, sandbox) if processes else call_here(call, sandbox, clock, capture)
-        took[call.argv[0]] += round((time.monotonic() - begun) * 1000)
-        fault = judge.fault(code, stdout, stderr)
-        if writes.outside:
-            fault = f"{fault} writes outside its folder: {writes.outside[:3]}".strip()
-            writes.outside.clear()
-        if any(root.rglob("pwned")) if number % 200 == 0 else (sandbox.repo / "pwned").exists():
-            fault = f"{fault} a value was run by a shell".strip()
-        if fault and number >= numbers.start:
-            report({"call": number, "fault": fault, "argv": call.argv, "stdin": call.stdin[:2000].decode(errors="replace"), "env": call.env, "folder": call.folder})
-    for number, descriptor in enumerate(kept):
-        os.dup2(descriptor, number)
+    try:
+        for number in range(begin, numbers.stop, numbers.step):
+            if number == begin or number % FRESH_EVERY < numbers.step:
+                sandbox.refresh()
+            call = generator.call(number)
+            writes.cwd = str(sandbox.repo if call.folder == "repo" else root / "empty")
+            (root / "current").write_text(f"{number} {call.argv}")  # is left when the process is killed
+            begun = time.monotonic()
+            code, stdout, stderr = (
+                call_process(call, sandbox) if processes else call_here(call, sandbox, clock, capture)
+            )
+            took[call.argv[0]] += round((time.monotonic() - begun) * 1000)
+            fault = judge.fault(code, stdout, stderr)
+            if writes.outside:
+                fault = f"{fault} writes outside its folder: {writes.outside[:3]}".strip()
+                writes.outside.clear()
+            if (sandbox.repo / "pwned").exists():
+                fault = f"{fault} a value was run by a shell".strip()
+            if fault and number >= numbers.start:
+                shown = call.stdin[:2000].decode(errors="replace")
+                facts = {"argv": call.argv, "stdin": shown, "env": call.env, "folder": call.folder}
+                report({"call": number, "fault": fault, **facts})
+    finally:
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
     judge.outcomes.update({f"ms {verb}": spent for verb, spent in took.most_common(25)})
     return judge.outcomes
 

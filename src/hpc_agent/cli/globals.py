@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,13 +63,3 @@ def take_globals(arguments: list[str]) -> tuple[Globals, list[str]]:
 
 
 _HELP = "Run 'hpc-agent describe <verb>' to see what its answer holds."
-
-
-def add_globals(parser: argparse.ArgumentParser) -> None:
-    """Show the global flags in a verb's help. Their values have been taken before the parser sees the words."""
-    group = parser.add_argument_group("options of every command")
-    for flag, metavar, text in GLOBAL_FLAGS:
-        if metavar:
-            group.add_argument(flag, metavar=metavar, help=text)
-        else:
-            group.add_argument(flag, action="store_true", help=text)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hpc_agent.cli.globals import GLOBAL_FLAGS, add_globals
+from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
@@ -47,35 +47,26 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    epilog = f"Every field: hpc-agent describe {verb}"
-    parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
-    parser.add_argument(
-        "--spec",
-        metavar="FILE",
-        help="the whole request as JSON, or the answer of another verb; - reads standard input",
-    )
+    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False)  # help.py has the help
+    parser.add_argument("--spec")
     for number, flag in enumerate(entry.flags):
-        text = (flag.help or "").replace("%", "%%") + (" (required)" if flag.required else "")
-        if flag.default not in (None, [], {}, "", False):
-            text += f" [{json.dumps(flag.default)}]"
-        extra: dict[str, Any] = {"metavar": {"ints": "N,N", "strs": "A,B"}.get(flag.kind, flag.kind.upper())}
+        extra: dict[str, Any] = {}
         if flag.kind == "bool":
             extra = {"action": argparse.BooleanOptionalAction}
         elif flag.choices:
             extra = {"choices": flag.choices}
         elif flag.kind in ("ints", "strs"):
-            extra["action"] = "append"
-        parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
+            extra = {"action": "append"}
+        parser.add_argument(flag.flag, dest=f"f{number}", **extra)
     if entry.positional:
-        parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
-    add_globals(parser)
+        parser.add_argument("positional", nargs="?")
     return parser
 
 
 def parse_request(
     verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
-    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
+    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid."""
     flags = {flag.flag for flag in entry.flags}
     words = []
     for argument in arguments:
@@ -156,15 +147,3 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
         return dict(data["spec"])
     wanted = {flag.path[0] for flag in entry.flags if flag.required or flag.path[0] == "run_id"}
     return {name: data[name] for name in sorted(wanted) if name in data}
-
-
-def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
-    """Return the text of ``hpc-agent --help``: the verbs by stage."""
-    lines = ["usage: hpc-agent VERB [--spec FILE|-] [options]      hpc-agent VERB --help", ""]
-    stages: dict[str, list[str]] = {}
-    for name, entry in catalogue.items():
-        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
-    for stage, rows in stages.items():
-        lines += [f"{stage}:", *rows, ""]
-    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n")
-    return "\n".join(lines)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
-from hpc_agent.cli.parse import batch_in, find_verb, help_text, load_catalogue, parse_request
+from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
@@ -29,9 +29,12 @@ def run(arguments: list[str]) -> int:
     catalogue = load_catalogue()
     try:
         chosen, words = take_globals(arguments)
-        if not words or words[0] in ("--help", "-h", "help"):
-            sys.stdout.write(help_text(catalogue))
-            return 0
+        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words[1:] == []:
+            from hpc_agent.cli.help import help_for
+
+            if text := help_for(words, catalogue):
+                sys.stdout.write(text)
+                return 0
         verb, line = _call(words, catalogue, chosen)
         if chosen.field:
             line = as_text(value_at({"partial_errors": [], **json.loads(line)}, chosen.field, verb))
