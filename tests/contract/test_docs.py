@@ -43,7 +43,6 @@ ELSEWHERE = {
 }
 # Other blocks that are not run here, by page and the start of the first line, and why.
 NOT_RUN = {
-    ("README.md", "my_experiment/"): "a tree of files",
     ("docs/extending/scheduler.md", "scheduler_tinyq/"): "a tree of files",
     ("docs/reference/boundary-contract.md", ".git/ .hg/ .svn/ .claude/ .venv/"): "patterns; a test below has them",
     ("docs/reliability.md", "sudo testbed/up"): "needs root, and half an hour",
