@@ -212,7 +212,8 @@ class Lexer:
         """Return the parts of an escaped character, a substitution or a variable; None for a character like any other."""
         if char == "\\":
             self.at += 2
-            return [("quoted", self.text[self.at - 1 : self.at])]
+            stays = variable == "quoted-var" and pair[1:] not in ("$", "`", '"', "\\")
+            return [("quoted", pair if stays else pair[1:])]
         if char == "`":
             return [("sub", self._until("`").replace("\\`", "`"))]
         if pair == "$(" or (variable == "var" and pair in ("<(", ">(")):
