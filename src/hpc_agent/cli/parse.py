@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from hpc_agent.cli.globals import GLOBAL_FLAGS, add_globals
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
@@ -66,6 +67,7 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
         parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
     if entry.positional:
         parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
+    add_globals(parser)
     return parser
 
 
@@ -81,7 +83,7 @@ def parse_request(
     options, unknown = _build_parser(verb, entry).parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
-        hint = did_you_mean(name, ("--spec", *flags), "{}")
+        hint = did_you_mean(name, ("--spec", *flags, *(each.flag for each in GLOBAL_FLAGS)), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _request_in(_read_spec(options.spec, read_stdin, cwd), entry) if options.spec else {}
     if entry.positional and options.positional is not None:

@@ -12,6 +12,8 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
+from hpc_agent.cli.field import as_text, check_path, value_at
+from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.parse import batch_in, find_verb, help_text, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
@@ -25,11 +27,14 @@ _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then ru
 
 def run(arguments: list[str]) -> int:
     catalogue = load_catalogue()
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        sys.stdout.write(help_text(catalogue))
-        return 0
     try:
-        line = _call(arguments, catalogue)
+        chosen, words = take_globals(arguments)
+        if not words or words[0] in ("--help", "-h", "help"):
+            sys.stdout.write(help_text(catalogue))
+            return 0
+        verb, line = _call(words, catalogue, chosen)
+        if chosen.field:
+            line = as_text(value_at({"partial_errors": [], **json.loads(line)}, chosen.field, verb))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
         failed = _as_answer(error)
         return _write_answer(envelope.failure(failed), failed.exit_code)
@@ -53,7 +58,8 @@ def _as_answer(error: BaseException) -> HpcError:
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 
-def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
+def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry], chosen: Globals) -> tuple[str, bytes]:
+    """Return the verb's name and the line of its answer."""
     verb, rest = find_verb(arguments, catalogue)
     entry = catalogue[verb]
     world = World()
@@ -62,6 +68,8 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
     importlib.import_module(entry.module)
     primitive = REGISTRY[verb]
     request = envelope.convert(document, primitive.request, verb)
+    if chosen.field:
+        check_path(chosen.field, verb, primitive.result.__struct_fields__)
     if entry.progress:
         from hpc_agent.view.progress import for_stderr
 
@@ -82,7 +90,7 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> bytes:
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
-        return envelope.success(primitive, result, lambda data: with_whole_commands(data, True))
+        return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True))
     except HpcError as error:
         # A field that is to be corrected would be wrong in the same command again.
         again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__

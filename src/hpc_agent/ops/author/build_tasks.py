@@ -246,7 +246,14 @@ class BuildTasksPyResult(TasksResult):
     files: Annotated[dict[str, str], doc("path -> written, or kept for equal content")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed],
+    brief="write the grid: tasks.py",
+    example={"executors": ["ml_ridge"], "axes": {"horizon": [1, 5, 25]}, "task_count": 3},
+    next_verbs=["dry-run-local", "submit"],
+)
 def build_tasks_py(request: BuildTasksPyRequest, world: World) -> BuildTasksPyResult:
     """Write .hpc/tasks.py (the grid) and .hpc/cli.py (how a task starts its executor) for the executors found.
 
@@ -312,7 +319,19 @@ class InterviewResult(TasksResult):
     cmd_sha: Annotated[str, doc("SHA-256 of all parameters, as submit will have it")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed])
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid, ExecutorNotFound, PreconditionFailed],
+    brief="write tasks.py from an intent",
+    example={
+        "goal": "Which horizon can be forecast?",
+        "executors": ["ml_ridge"],
+        "axes": {"horizon": [1, 5, 25]},
+        "task_count": 3,
+    },
+    next_verbs=["dry-run-local", "submit"],
+)
 def interview(request: InterviewRequest, world: World) -> InterviewResult:
     """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
 

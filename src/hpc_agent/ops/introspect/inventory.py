@@ -47,7 +47,11 @@ ENVIRONMENT = {
 }
 
 
-@primitive(stage="introspect")
+@primitive(
+    stage="introspect",
+    brief="every verb",
+    next_verbs=["describe"],
+)
 def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
     """Show version, schedulers, configuration keys, error codes and every verb."""
     codes = []
@@ -80,7 +84,14 @@ class DescribeResult(Result):
     output_schema: dict[str, Any]
 
 
-@primitive(stage="introspect", positional="name", errors=[SpecInvalid])
+@primitive(
+    stage="introspect",
+    positional="name",
+    errors=[SpecInvalid],
+    brief="a verb: flags, example",
+    example={"name": "submit"},
+    next_verbs=["capabilities"],
+)
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
     """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
     names = by_any_name()
@@ -115,7 +126,12 @@ class ClustersListResult(Result):
     clusters: list[ClusterRow]
 
 
-@primitive(stage="setup", errors=[ConfigInvalid])
+@primitive(
+    stage="setup",
+    errors=[ConfigInvalid],
+    brief="the configured clusters",
+    next_verbs=["clusters-describe"],
+)
 def clusters_list(request: ClustersListRequest, world: World) -> ClustersListResult:  # noqa: ARG001
     """List every configured cluster, with the problems of those that are not ready."""
     rows = []
@@ -137,7 +153,14 @@ class ClustersDescribeResult(Result):
     sources: Annotated[dict[str, str], doc("key -> the file that set it; the other keys have their default")]
 
 
-@primitive(stage="setup", positional="name", errors=[ClusterUnknown, ConfigInvalid])
+@primitive(
+    stage="setup",
+    positional="name",
+    errors=[ClusterUnknown, ConfigInvalid],
+    brief="one cluster's keys",
+    example={"name": "local"},
+    next_verbs=["recommend-partition", "submit"],
+)
 def clusters_describe(request: ClustersDescribeRequest, world: World) -> ClustersDescribeResult:
     """Show the whole configuration of a cluster, with the file of each key."""
     clusters = load_clusters(world.env, world.home)
