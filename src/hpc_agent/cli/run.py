@@ -27,7 +27,8 @@ _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then ru
 
 
 def run(arguments: list[str]) -> int:
-    chosen, verb, seen = Globals(), "", {}
+    chosen, verb = Globals(), ""
+    seen: Mapping[str, Any] = {}
     try:
         catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
@@ -66,7 +67,7 @@ def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, HpcError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
+        return Interrupted("stopped by Control-C")
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full
