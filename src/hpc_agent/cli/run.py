@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
-from hpc_agent.cli.parse import batch_in, find_verb, help_text, load_catalogue, parse_request
+from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
@@ -32,9 +33,12 @@ def run(arguments: list[str]) -> int:
     try:
         catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
-        if not words or words[0] in ("--help", "-h", "help"):
-            sys.stdout.write(help_text(catalogue))
-            return 0
+        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words[1:] == []:
+            from hpc_agent.cli.help import help_for
+
+            if text := help_for(words, catalogue):
+                sys.stdout.write(text)
+                return 0
         call = _Call(words, catalogue, chosen)
         verb = call.verb
         seen = call.confirm()
@@ -46,7 +50,9 @@ def run(arguments: list[str]) -> int:
         return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
         failed = _as_answer(error)
-        line, code = envelope.failure(failed), failed.exit_code
+        is_whole = chosen.full or is_for_person(chosen)
+        whole = None if is_whole else lambda: shlex.join(["hpc-agent", *arguments, "--full"])
+        line, code = envelope.failure(failed, whole), failed.exit_code
         chosen = replace(chosen, field=None)
     return _write(line, code, verb, chosen, seen)
 
@@ -121,7 +127,9 @@ class _Call:
             # stdout is for the answer: what a primitive prints goes to stderr.
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
-            return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True))
+            is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
+            whole = None if is_whole else lambda: f"{self._whole_command()} --full"
+            return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
         except HpcError as error:
             # A field that is to be corrected would be wrong in the same command again.
             again = (error.field or "").partition(".")[0] not in self.primitive.request.__struct_fields__

@@ -52,7 +52,15 @@ class BuildTemplateResult(Result):
     deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="repo_dir")
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid],
+    positional="repo_dir",
+    brief="write a whole experiment",
+    example={"repo_dir": "study"},
+    next_verbs=["dry-run-local", "submit"],
+)
 def build_template(request: BuildTemplateRequest, world: World) -> BuildTemplateResult:
     """Write the skeleton of an experiment: a script or notebook, its grid, tests, Makefile and CI.
 
@@ -118,7 +126,15 @@ class BuildExecutorResult(Result):
     deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="name")
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid],
+    positional="name",
+    brief="write a starter executor",
+    example={"name": "baseline", "flags": ["horizon:int=5"]},
+    next_verbs=["build-tasks-py", "dry-run-local"],
+)
 def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutorResult:
     """Write one starter executor with the flags you name. The starter runs without changes.
 
@@ -212,7 +228,14 @@ class ScaffoldSpecResult(Result):
     ] = {}
 
 
-@primitive(stage="author", errors=[SpecInvalid], positional="verb")
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    positional="verb",
+    brief="an example request",
+    example={"verb": "submit"},
+    next_verbs=["describe"],
+)
 def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
     """Write a valid example request for a verb, with the required fields or with all fields."""
     chosen = by_any_name().get(request.verb)

@@ -50,6 +50,9 @@ class DemoResult(Result):
     errors=[SpecInvalid, OutputsMissing],
     positional="experiment_dir",
     progress=True,
+    brief="a small run, whole",
+    example={"experiment_dir": "demo"},
+    next_verbs=["report", "submit"],
 )
 def demo(request: DemoRequest, world: World) -> DemoResult:
     """Make a small ridge-regression experiment, run its 25 tasks, and print the table.

@@ -41,7 +41,15 @@ class WatchResult(Result):
     elapsed_seconds: float
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, progress=True)
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH, Effect.JOURNAL],
+    errors=RUN_ERRORS,
+    progress=True,
+    brief="a live view",
+    example={"run_id": "latest"},
+    next_verbs=["aggregate", "failures"],
+)
 def watch(request: WatchRequest, world: World) -> WatchResult:
     """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
