@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +32,7 @@ def load_catalogue() -> dict[str, CatalogueEntry]:
     return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
-def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tuple[str, list[str]]:
+def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> tuple[str, list[str]]:
     """Return the verb's canonical name and the arguments after it. Raises SpecInvalid for an unknown verb."""
     word, rest = arguments[0], arguments[1:]
     if word in GROUPS and rest:

@@ -12,6 +12,7 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
+from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
@@ -93,6 +94,7 @@ def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry], chosen: Gl
         # stdout is for the one line of JSON: what a primitive prints goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             result = primitive.function(request, world)
+        remember(entry.stage, request, result, world)
         return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True))
     except HpcError as error:
         # A field that is to be corrected would be wrong in the same command again.
