@@ -54,11 +54,6 @@ FREQUENT = {
     "run_id", "run_name", "sort", "task_id", "walltime_sec", "where",
 }  # fmt: skip
 SHORT = 10  # flags that need no second heading
-# The options of every command, and what they mean.
-EVERYWHERE = [
-    ("--spec FILE|-", "the whole request as JSON, or the answer of another verb; - reads standard input"),
-    *((f"{each.flag} {each.metavar or ''}".strip(), each.help) for each in GLOBAL_FLAGS),
-]
 _METAVARS = {"int": "N", "float": "NUMBER", "str": "TEXT", "ints": "N,N", "strs": "A,B"}
 
 
@@ -114,6 +109,14 @@ def by_use(entry: CatalogueEntry) -> tuple[list[Flag], list[Flag], list[Flag]]:
     return required, often, [flag for flag in optional if flag not in often]
 
 
+def everywhere(entry: CatalogueEntry) -> list[tuple[str, str]]:
+    """Return the options of every command that this verb has no flag of its own for, and what they mean."""
+    own = {flag.flag for flag in entry.flags}
+    shared = [each for each in GLOBAL_FLAGS if each.flag not in own]
+    whole = ("--spec FILE|-", "the whole request as JSON, or the answer of another verb; - reads standard input")
+    return [whole, *((f"{each.flag} {each.metavar or ''}".strip(), each.help) for each in shared)]
+
+
 def usage(verb: str, entry: CatalogueEntry) -> str:
     words = [
         f"{flag.flag} {_metavar(flag)}" for flag in entry.flags if flag.required and flag.path != [entry.positional]
@@ -134,7 +137,7 @@ def _verb(verb: str, entry: CatalogueEntry) -> str:
         ("required", map(row, required)),
         ("often used" if rest else "options", map(row, often)),
         ("more options", map(row, rest)),
-        ("options of every command", EVERYWHERE),
+        ("options of every command", everywhere(entry)),
     ):
         lines += _section(title, rows)
     if entry.next_verbs:

@@ -54,7 +54,7 @@ def _verb(name: str, entry: CatalogueEntry, description: str) -> str:
     for title, flags in (("Required", required), ("Often used", often), ("More", rest)):
         if flags:
             lines += [f".SS {title}", *_tagged(map(command_help.row, flags))]
-    lines += [".SS Of every command", *_tagged(command_help.EVERYWHERE)]
+    lines += [".SS Of every command", *_tagged(command_help.everywhere(entry))]
     if errors:
         lines.append(".SH ERRORS")
         lines += _tagged((f"{c} (exit {EXIT_CODES[e.category]})", (e.__doc__ or "").strip()) for c, e in errors.items())

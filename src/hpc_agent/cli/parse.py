@@ -59,7 +59,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
             extra = {"action": "append"}
         parser.add_argument(flag.flag, dest=f"f{number}", **extra)
     if entry.positional:
-        parser.add_argument("positional", nargs="?")
+        several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
+        parser.add_argument("positional", nargs="*" if several else "?")
     return parser
 
 
@@ -78,7 +79,7 @@ def parse_request(
         hint = did_you_mean(name, ("--spec", *flags, *(each.flag for each in GLOBAL_FLAGS)), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _request_in(_read_spec(options.spec, read_stdin, cwd), entry) if options.spec else {}
-    if entry.positional and options.positional is not None:
+    if entry.positional and options.positional not in (None, []):
         document[entry.positional] = options.positional
     for number, flag in enumerate(entry.flags):
         value = getattr(options, f"f{number}")

@@ -51,7 +51,9 @@ def verb_words(catalogue: Mapping[str, CatalogueEntry]) -> Iterator[VerbWords]:
     for name, entry in catalogue.items():
         options = [option for flag in entry.flags for option in _options(name, flag)]
         positional = next((_source(name, flag) for flag in entry.flags if flag.path == [entry.positional]), "")
-        yield VerbWords(name, entry.aliases, entry.brief or _short(entry.summary), [*options, *everywhere], positional)
+        own = {option.flag for option in options}
+        options += [option for option in everywhere if option.flag not in own]
+        yield VerbWords(name, entry.aliases, entry.brief or _short(entry.summary), options, positional)
 
 
 def first_words(verbs: list[VerbWords]) -> dict[str, str]:

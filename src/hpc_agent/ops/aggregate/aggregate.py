@@ -146,7 +146,7 @@ class Folded(NamedTuple):
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
-    brief="table of a run, best first",
+    brief="table, best rows first",
     example={"run_id": "latest", "sort": "mae"},
     next_verbs=["report", "compare", "verify-aggregation-complete"],
 )

@@ -108,7 +108,7 @@ class ClusterReduceResult(Result, omit_defaults=True, kw_only=True):
     effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     progress=True,
-    brief="run your own reducer there",
+    brief="run your own reducer",
     example={"run_id": "latest", "aggregate_cmd": "cat results/0/metrics.json"},
     next_verbs=["report"],
 )

@@ -42,7 +42,7 @@ class AxesInitResult(Result):
     stage="author",
     effects=[Effect.FILES],
     errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
-    brief="record the axes of the grid",
+    brief="record the grid's axes",
     example={"axes": ["executor:2", "horizon:3"]},
     next_verbs=["classify-axis", "submit"],
 )
@@ -117,7 +117,7 @@ class ClassifyAxisResult(Result):
     stage="author",
     effects=[Effect.FILES],
     errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
-    brief="record how a series is split",
+    brief="record how it splits",
     example={
         "run_name": "lagged",
         "run_signature_sha": "0" * 64,
@@ -174,7 +174,7 @@ class ClassifyAxisEasyResult(Result):
 @primitive(
     stage="author",
     errors=[SpecInvalid],
-    brief="read off how a series splits",
+    brief="how a series splits",
     example={"source_path": "lib/loading.py", "run_name": "lagged"},
     next_verbs=["check-axis", "classify-axis"],
 )

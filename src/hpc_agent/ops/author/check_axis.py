@@ -71,7 +71,7 @@ class CheckAxisResult(Result):
     stage="author",
     errors=[SpecInvalid],
     progress=True,
-    brief="try if a series may be split",
+    brief="try to split a series",
     example={
         "source_path": "lib/loading.py",
         "run_name": "lagged",

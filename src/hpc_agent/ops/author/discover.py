@@ -48,7 +48,7 @@ class DiscoverExecutorsResult(Result):
     stage="author",
     errors=[SpecInvalid],
     aliases=["discover"],
-    brief="scripts and their parameters",
+    brief="scripts, parameters",
     example={"experiment_dir": "."},
     next_verbs=["build-tasks-py", "interview"],
 )
@@ -129,7 +129,7 @@ class DiscoverRunsResult(Result):
 @primitive(
     stage="author",
     errors=[SpecInvalid],
-    brief="functions with @register_run",
+    brief="@register_run functions",
     example={"experiment_dir": "."},
     next_verbs=["build-tasks-py"],
 )
@@ -156,7 +156,7 @@ class DiscoverReducersResult(Result):
 @primitive(
     stage="author",
     errors=[SpecInvalid],
-    brief="scripts that reduce results",
+    brief="scripts that reduce",
     example={"experiment_dir": "."},
     next_verbs=["cluster-reduce"],
 )

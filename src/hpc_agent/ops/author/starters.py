@@ -232,7 +232,7 @@ class ScaffoldSpecResult(Result):
     stage="author",
     errors=[SpecInvalid],
     positional="verb",
-    brief="an example request of a verb",
+    brief="an example request",
     example={"verb": "submit"},
     next_verbs=["describe"],
 )

@@ -94,7 +94,7 @@ class SuggestSetupActionResult(Result):
 @primitive(
     stage="author",
     errors=[errors.SpecInvalid],
-    brief="the first step in this repo",
+    brief="first step in this repo",
     example={"experiment_dir": "."},
     next_verbs=["load-context", "discover-executors"],
 )

@@ -49,7 +49,7 @@ class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
     stage="campaign",
     errors=[*CAMPAIGN_ERRORS, NeedsResolution],
     positional="campaign_id",
-    brief="failures, waits, use of limits",
+    brief="failures, waits, use",
     example={"campaign_id": "horizons"},
     next_verbs=["campaign-status", "failures"],
 )

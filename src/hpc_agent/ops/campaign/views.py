@@ -50,7 +50,7 @@ class CampaignStatusResult(Result, kw_only=True, omit_defaults=True):
     stage="campaign",
     errors=[*CAMPAIGN_ERRORS, NeedsResolution],
     positional="campaign_id",
-    brief="best, budget, next command",
+    brief="best, budget, next step",
     example={"campaign_id": "horizons"},
     next_verbs=["campaign-driver", "report"],
 )
@@ -170,7 +170,7 @@ class CampaignReplayResult(Result, kw_only=True, omit_defaults=True):
     errors=[*CAMPAIGN_ERRORS, NeedsResolution],
     positional="campaign_id",
     progress=True,
-    brief="the last iterations' trials",
+    brief="trials of iterations",
     example={"campaign_id": "horizons", "last_n": 2},
     next_verbs=["campaign-status", "campaign-driver"],
 )

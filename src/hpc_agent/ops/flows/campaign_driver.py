@@ -41,7 +41,7 @@ class CampaignDriverRequest(CampaignScoped):
     errors=[*SUBMIT_ERRORS, errors.JournalCorrupt, errors.NeedsResolution, errors.SchemaIncompat],
     positional="campaign_id",
     progress=True,
-    brief="run the campaign's next steps",
+    brief="the campaign's next steps",
     example={"campaign_id": "horizons"},
     next_verbs=["campaign-status", "report"],
 )

@@ -52,7 +52,7 @@ class ReportResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SchemaIncompat, SpecInvalid],
     progress=True,
-    brief="one HTML page of the results",
+    brief="one HTML page",
     example={"run_id": "latest"},
     next_verbs=["export-crate"],
 )

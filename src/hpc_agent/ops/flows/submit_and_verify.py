@@ -43,7 +43,7 @@ class SubmitAndVerifyResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
-    brief="submit; task 0 goes first",
+    brief="submit, task 0 first",
     example=EXAMPLE_RUN,
     next_verbs=["monitor-flow", "status"],
 )

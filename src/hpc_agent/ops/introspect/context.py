@@ -34,7 +34,7 @@ class LoadContextResult(Result):
 
 @primitive(
     stage="memory",
-    brief="where am I: runs, next command",
+    brief="runs and next command",
     example={"experiment_dir": "."},
     next_verbs=["status", "submit"],
 )

@@ -80,7 +80,7 @@ class RecallResult(Result, omit_defaults=True, kw_only=True):
     stage="memory",
     errors=[SpecInvalid],
     positional="words",
-    brief="past campaigns and results",
+    brief="past campaigns",
     example={"root": ["."], "words": "horizon"},
     next_verbs=["interview", "campaign-init"],
 )

@@ -91,7 +91,7 @@ class MonitorSummaryResult(Result):
 @primitive(
     stage="monitor",
     errors=[JournalCorrupt, PreconditionFailed],
-    brief="the last look, from memory",
+    brief="the last look, offline",
     example={"run_id": "latest"},
     next_verbs=["status"],
 )

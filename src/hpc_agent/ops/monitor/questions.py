@@ -24,7 +24,7 @@ class StatusRequest(RunScoped):
     effects=[Effect.SSH, Effect.JOURNAL],
     errors=RUN_ERRORS,
     aliases=["poll-run-status"],
-    brief="state, causes, next command",
+    brief="state, causes, next step",
     example={"run_id": "latest"},
     next_verbs=["failures", "aggregate", "monitor-flow"],
 )
@@ -62,7 +62,7 @@ class FailuresResult(Result):
     stage="monitor",
     effects=[Effect.SSH],
     errors=RUN_ERRORS,
-    brief="why tasks failed, and the cure",
+    brief="why tasks failed, the cure",
     example={"run_id": "latest"},
     next_verbs=["logs", "resubmit"],
 )
@@ -125,7 +125,7 @@ class LogsResult(Result):
     effects=[Effect.SSH],
     errors=[*RUN_ERRORS, SpecInvalid],
     progress=True,
-    brief="last lines of tasks' output",
+    brief="what tasks printed",
     example={"run_id": "latest", "task_id": [0]},
     next_verbs=["failures"],
 )

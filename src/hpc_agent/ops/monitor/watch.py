@@ -46,7 +46,7 @@ class WatchResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL],
     errors=RUN_ERRORS,
     progress=True,
-    brief="a live view of a run",
+    brief="a live view",
     example={"run_id": "latest"},
     next_verbs=["aggregate", "failures"],
 )
@@ -166,4 +166,5 @@ def _terminal(world: World) -> Iterator[Show]:
 
     world.progress.close()
     with Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop") as live:
-        yield lambda views: live.update(render(views, world.now(), live.console.width), refresh=True)
+        plain = live.console.options.ascii_only
+        yield lambda views: live.update(render(views, world.now(), live.console.width, plain), refresh=True)

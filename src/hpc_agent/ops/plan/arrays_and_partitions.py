@@ -127,7 +127,7 @@ class RecommendPartitionResult(Result):
     stage="plan",
     effects=[Effect.SSH],
     errors=SITE_ERRORS,
-    brief="which partition starts first",
+    brief="the best partition",
     example={"cluster": "local", "walltime_sec": 3600, "mem_mb": 1000},
     next_verbs=["submit", "plan-throughput"],
 )

@@ -48,7 +48,7 @@ class ReproduceRunResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
-    brief="run a frozen run once more",
+    brief="run a frozen run again",
     example={"run_id": "latest"},
     next_verbs=["monitor-flow", "verify-reproduction"],
 )

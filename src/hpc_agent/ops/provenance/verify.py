@@ -66,7 +66,7 @@ class VerifyReproductionResult(Result, omit_defaults=True, kw_only=True):
     stage="provenance",
     effects=[Effect.SSH],
     errors=[*RUN_ERRORS, ReproductionDiffers, SpecInvalid],
-    brief="same results as before?",
+    brief="same results?",
     example={"run_id": "latest"},
     next_verbs=["compare", "run-story"],
 )

@@ -32,7 +32,7 @@ class VerifySubmittedResult(Result):
     stage="submit",
     effects=[Effect.SSH],
     errors=RUN_ERRORS,
-    brief="does the scheduler know it?",
+    brief="in the scheduler?",
     example={"run_id": "latest"},
     next_verbs=["status", "reconcile"],
 )
@@ -109,7 +109,7 @@ class PruneOrphanSidecarsResult(Result):
 @primitive(
     stage="recover",
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH],
-    brief="clear what was never sent",
+    brief="clear unsent runs",
     example={"dry_run": True},
     next_verbs=["list-in-flight"],
 )

@@ -45,7 +45,7 @@ class UpdateRunConstraintsResult(Result):
     stage="recover",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SpecInvalid, SchedulerRefused],
-    brief="change what waiting jobs ask",
+    brief="change waiting jobs",
     example={"run_id": "latest", "walltime_sec": 1800},
     next_verbs=["status"],
 )

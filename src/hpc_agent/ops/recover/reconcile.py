@@ -43,7 +43,7 @@ class ReconcileResult(Result):
     stage="recover",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
     errors=EVERY_ERROR,
-    brief="correct the journal by cluster",
+    brief="correct the journal",
     example={"run_id": "latest"},
     next_verbs=["status"],
 )
@@ -155,7 +155,7 @@ class SubmitSpecResult(Result):
     stage="submit",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
     errors=[*EVERY_ERROR, PreconditionFailed],
-    brief="take in another's submission",
+    brief="adopt a submission",
     example={"cluster": "local", "run_id": "horizon_sweep-1a2b3c4d"},
     next_verbs=["status"],
 )

@@ -70,7 +70,7 @@ class SubmitFlowBatchResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=SUBMIT_ERRORS,
     progress=True,
-    brief="several runs with one push",
+    brief="several runs at once",
     example={
         "common": {"cluster": "local", "executor": EXAMPLE_RIDGE},
         "specs": [

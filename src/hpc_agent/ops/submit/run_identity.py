@@ -39,7 +39,7 @@ class ComputeRunIdResult(Result):
 @primitive(
     stage="submit",
     errors=FREEZE_ERRORS,
-    brief="the run id a submit would give",
+    brief="id a submit would give",
     example=EXAMPLE_RUN,
     next_verbs=["submit", "find-prior-run"],
 )
@@ -81,7 +81,7 @@ class FindPriorRunResult(Result):
 @primitive(
     stage="submit",
     errors=[SpecInvalid],
-    brief="a run with these parameters",
+    brief="run of these parameters",
     example={"cmd_sha": "0" * 64},
     next_verbs=["status", "aggregate"],
 )

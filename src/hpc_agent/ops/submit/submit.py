@@ -54,7 +54,7 @@ class SubmitResult(Result):
     errors=SUBMIT_ERRORS,
     aliases=["submit-flow"],
     progress=True,
-    brief="push the code, submit tasks",
+    brief="push code, submit tasks",
     example=EXAMPLE_RUN,
     next_verbs=["monitor-flow", "status"],
 )

@@ -48,7 +48,7 @@ class VerifyCanaryResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
     progress=True,
-    brief="check task 0, release the rest",
+    brief="check task 0, go on",
     example={"run_id": "latest"},
     next_verbs=["monitor-flow"],
 )

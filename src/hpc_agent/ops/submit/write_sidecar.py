@@ -83,7 +83,7 @@ class WriteRunSidecarResult(Result):
     stage="submit",
     effects=[Effect.FILES],
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, PreconditionFailed, JournalCorrupt, SchemaIncompat],
-    brief="record a submission by hand",
+    brief="record a run by hand",
     example={
         "run_id": "horizon_sweep-1a2b3c4d",
         "cluster": "local",

@@ -47,7 +47,7 @@ class DryRunLocalRequest(RunRequest, kw_only=True):
     effects=[Effect.FILES],
     errors=FREEZE_ERRORS,
     progress=True,
-    brief="try a few tasks right here",
+    brief="try some tasks here",
     example={"executor": EXAMPLE_EXECUTOR, "task_ids": [0]},
     next_verbs=["submit"],
 )

@@ -51,7 +51,7 @@ class ValidateSelfQosLimitRequest(Request):
     stage="validate",
     effects=[Effect.SSH],
     errors=SITE_ERRORS,
-    brief="room under your limits?",
+    brief="room under limits?",
     example={"cluster": "local", "new_array_size": 100},
     next_verbs=["submit", "plan-throughput"],
 )
@@ -111,7 +111,7 @@ class ValidateExecutorSignaturesRequest(RunRequest):
 @primitive(
     stage="validate",
     errors=FREEZE_ERRORS,
-    brief="parameters fit the executors?",
+    brief="do parameters fit?",
     example={"executor": EXAMPLE_EXECUTOR},
     next_verbs=["submit"],
 )
@@ -136,7 +136,7 @@ class ValidateInputDatasetRequest(Request):
     stage="validate",
     effects=[Effect.SSH],
     errors=SITE_ERRORS,
-    brief="does a table have its rows?",
+    brief="is a data table whole?",
     example={"dataset_path": "data/demand.csv", "required_non_null_cols": ["demand"]},
     next_verbs=["submit"],
 )
@@ -216,7 +216,7 @@ class ValidateWalltimeAgainstHistoryRequest(Request):
 @primitive(
     stage="validate",
     errors=[SpecInvalid],
-    brief="walltime against the past",
+    brief="walltime and the past",
     example={"cluster": "local", "requested_walltime_sec": 3600},
     next_verbs=["submit"],
 )
@@ -241,7 +241,7 @@ class ValidateStochasticMarkerRequest(Request):
 @primitive(
     stage="validate",
     errors=[SpecInvalid, JournalCorrupt],
-    brief="was a point asked twice?",
+    brief="point asked twice?",
     example={"campaign_id": "horizons", "expected_cmd_sha": "0" * 64},
     next_verbs=["submit"],
 )
@@ -288,7 +288,7 @@ class ValidateCampaignResult(ValidationResult):
     effects=[Effect.SSH, Effect.FILES],
     errors=FREEZE_ERRORS,
     progress=True,
-    brief="all findings before a submit",
+    brief="findings before a submit",
     example=EXAMPLE_RUN,
     next_verbs=["submit"],
 )
