@@ -25,14 +25,8 @@ def call(*arguments: str, **options):
     return subprocess.run([*PYTHON, *arguments], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
-def test_version_and_help():
+def test_version():
     assert call("--version").stdout == f"hpc-agent {hpc_agent.__version__}\n"
-    overview = call("--help")
-    assert overview.returncode == 0
-    assert all(f"  {verb}" in overview.stdout for verb in ("submit", "status", "aggregate", "demo", "clusters-list"))
-    assert max(len(line) for line in overview.stdout.splitlines()) <= 160
-    usage = call("submit", "--help")
-    assert (usage.returncode, "--walltime-sec" in usage.stdout) == (0, True)
 
 
 def test_version_imports_next_to_nothing():
@@ -73,7 +67,6 @@ def test_every_missing_field_is_named_at_once(run_cli):
     assert answer["remediation"].startswith("Give --cluster and --executor. 'hpc-agent resolve-submit-inputs' finds")
     answer = run_cli("interview", "--goal", "g").envelope
     assert (answer["field"], answer["message"]) == ("task_count", "'task_count' is required")
-    assert "see clusters-list (required)" in " ".join(call("submit", "--help").stdout.split())
 
 
 @pytest.mark.parametrize(
