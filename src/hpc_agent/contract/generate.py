@@ -1,7 +1,7 @@
 """``python -m hpc_agent.contract.generate [--check]``: write every derived file, or name the stale ones.
 
-From a checkout: the CLI catalogue, ``hpc_agent/schemas/``, ``docs/primitives/``, ``docs/generated/operations.md`` and
-``docs/reference/cli-spec.md``.
+From a checkout: the CLI catalogue, ``hpc_agent/schemas/``, the functions of ``hpc_agent.api``, ``docs/primitives/``,
+``docs/generated/operations.md`` and ``docs/reference/cli-spec.md``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from hpc_agent.contract.catalogue import CatalogueEntry, catalogue_entry, envelope_schema, schema
+from hpc_agent.contract.error_causes import CAUSES
 from hpc_agent.contract.primitive import Primitive, load_all
+from hpc_agent.contract.python_api import python_api
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.node.shared import task_states, waiting_reasons
 from hpc_agent.node.shared.failure_classes import CATALOGUE
@@ -46,9 +48,11 @@ def derived() -> dict[Path, str]:
         "reference/cluster-keys.md": _cluster_keys_page(),
         "reference/failures.md": _failures_page(),
         "reference/task-states.md": _states_page(),
+        "reference/troubleshooting.md": _troubles_page(),
     }
     files = {DOCS / name: "\n".join([NOTICE, *lines]) for name, lines in pages.items()}
     files[PACKAGE / "cli" / "catalogue.json"] = _json(msgspec.to_builtins(entries), indent=None)
+    files[PACKAGE / "api" / "_generated.py"] = python_api(registry)
     files[PACKAGE / "schemas" / "envelope.json"] = _json(envelope_schema())
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):
@@ -174,6 +178,27 @@ def _failures_page() -> list[str]:
         "- `likely`: the log or the numbers fit, and nothing contradicts them",
         "- `guess`: only an exit code or a signal is known\n",
     ]
+
+
+def _troubles_page() -> list[str]:
+    lines = [
+        "# Troubleshooting by error code\n",
+        "Every error has a code, a sentence that says what happened, and a command that comes next. What happened to a task",
+        "is no error of a command: see [the failure catalogue](failures.md). What a harness does with a code:",
+        "[the contract](../integrations/CONTRACT.md).\n",
+        *_table("code, meaning", [(f"[`{code}`](#{code})", (e.__doc__ or "").strip()) for code, e in BY_CODE.items()]),
+    ]
+    for code, error in BY_CODE.items():
+        repeat = (
+            "the same call may be repeated as it is" if error.retry_safe else "repeat the call only after a correction"
+        )
+        lines += [
+            f"## {code}",
+            "",
+            f"{(error.__doc__ or '').strip()} Exit code {EXIT_CODES[error.category]}; {repeat}.",
+        ]
+        lines += ["", *_table("often because, then", CAUSES.get(code, ()))]
+    return lines
 
 
 def _states_page() -> list[str]:
