@@ -106,6 +106,10 @@ class RemoteCommandFailed(ClusterError, code="remote_command_failed", retry_safe
         "Read 'details.stderr_tail', then run the same hpc-agent command again, or see 'hpc-agent clusters-list'.")):
     """A command on the cluster exited non-zero, or its answer cannot be read."""
 
+class PreflightFailed(ClusterError, code="preflight_failed", retry_safe=True,
+                      remedy="Mend what 'details.red' names, then run 'hpc-agent setup --cluster <name>' again."):
+    """A check of the cluster is red: a submit would fail, or its jobs would."""
+
 class SchedulerThrottled(ClusterError, code="scheduler_throttled",
                          remedy="Wait a minute, then run the same 'hpc-agent' command again."):
     """The scheduler asks for less frequent requests."""

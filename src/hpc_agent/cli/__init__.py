@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 # Words that are no verbs: their output is not an envelope. Module and function; the function takes argv, returns the exit code.
-PROGRAMS: dict[str, str] = {}
+PROGRAMS: dict[str, str] = {"mcp": "hpc_agent.mcp_server:main"}
 
 
 def main(argv: list[str] | None = None) -> int:

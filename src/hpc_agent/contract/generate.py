@@ -1,7 +1,7 @@
 """``python -m hpc_agent.contract.generate [--check]``: write every derived file, or name the stale ones.
 
-From a checkout: the CLI catalogue, ``hpc_agent/schemas/``, ``docs/primitives/``, ``docs/generated/operations.md`` and
-``docs/reference/cli-spec.md``.
+From a checkout: the CLI catalogue, ``hpc_agent/schemas/``, the functions of ``hpc_agent.api``, ``docs/primitives/``,
+``docs/generated/operations.md`` and ``docs/reference/cli-spec.md``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 from hpc_agent.contract.catalogue import CatalogueEntry, catalogue_entry, envelope_schema, schema
 from hpc_agent.contract.error_causes import CAUSES
 from hpc_agent.contract.primitive import Primitive, load_all
+from hpc_agent.contract.python_api import python_api
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.node.shared import task_states, waiting_reasons
 from hpc_agent.node.shared.failure_classes import CATALOGUE
@@ -51,6 +52,7 @@ def derived() -> dict[Path, str]:
     }
     files = {DOCS / name: "\n".join([NOTICE, *lines]) for name, lines in pages.items()}
     files[PACKAGE / "cli" / "catalogue.json"] = _json(msgspec.to_builtins(entries), indent=None)
+    files[PACKAGE / "api" / "_generated.py"] = python_api(registry)
     files[PACKAGE / "schemas" / "envelope.json"] = _json(envelope_schema())
     for name, primitive in registry.items():
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):

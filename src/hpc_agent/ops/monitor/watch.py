@@ -166,4 +166,5 @@ def _terminal(world: World) -> Iterator[Show]:
 
     world.progress.close()
     with Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop") as live:
-        yield lambda views: live.update(render(views, world.now(), live.console.width), refresh=True)
+        plain = live.console.options.ascii_only
+        yield lambda views: live.update(render(views, world.now(), live.console.width, plain), refresh=True)
