@@ -1644,7 +1644,7 @@ def interview(
     transcript: Iterable[Said | Mapping[str, Any]] = (),
     notes: str = '',
     campaign_dir: str | PathLike[str] = '.',
-    allow_cli: bool = False,
+    allow_cli: bool | None = None,
     force: bool = False,
 ) -> InterviewResult:
     """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
@@ -1673,7 +1673,8 @@ def interview(
         transcript: the conversation
         notes: anything else
         campaign_dir: the experiment repo; interview.json lies there
-        allow_cli: allow Claude Code to run hpc-agent here: a rule in .claude/settings.json
+        allow_cli: rules for Claude Code in .claude/settings.json: hpc-agent yes, scancel and qdel no;
+            default: yes
         force: overwrite files that were edited
 
     Returns:
