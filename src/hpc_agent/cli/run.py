@@ -129,7 +129,8 @@ class _Call:
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
             remember(self.entry.stage, request, result, world)
-            is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
+            is_program = not (self.chosen.field or is_for_person(self.chosen))
+            is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
             return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
         except HpcError as error:
@@ -148,45 +149,6 @@ class _Call:
 
     def _with_whole_commands(self, answer: Any, again: bool) -> Any:
         # the advice of a verb with a folder of its own (demo) begins with a change to it
-<<<<<<< HEAD
         takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in self.entry.flags)
         folder = self.document.get("experiment_dir", ".") if takes_repo else "."
         return runnable(answer, self.verb, self._whole_command if again else None, folder, self.catalogue)
-=======
-        takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in entry.flags)
-        folder = document.get("experiment_dir", ".") if takes_repo else "."
-        return runnable(answer, verb, whole_command if again else None, folder, catalogue)
-
-    try:
-        # stdout is for the one line of JSON: what a primitive prints goes to stderr.
-        with contextlib.redirect_stdout(sys.stderr):
-            result = primitive.function(request, world)
-        long = chosen.full or chosen.field or envelope.asks_more(primitive, request)
-        whole = None if long else lambda: f"{whole_command()} --full"
-        return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True), whole)
-    except HpcError as error:
-        # A field that is to be corrected would be wrong in the same command again.
-        again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__
-        advice = {"remediation": error.remediation, "details": error.details}
-        vars(error).update(with_whole_commands(advice, again))
-        raise
-    finally:
-        world.progress.close()
-
-
-def _write_answer(line: bytes, code: int) -> int:
-    try:
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
-    except AttributeError:
-        return code or 3  # started with standard output closed
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            sys.stderr.write(f"hpc-agent: cannot write the answer: {error.strerror}\n")
-            code = code or 3
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if code and sys.stderr.isatty() and not sys.stdout.isatty():
-        failed = json.loads(line)
-        sys.stderr.write(f"{failed['message']}\n{failed['remediation']}\n")
-    return code
->>>>>>> h1
