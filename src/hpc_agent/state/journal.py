@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +77,8 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
+            from difflib import get_close_matches
+
             near = ", ".join(get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4))
             known = f"near it: {near}" if near else f"{len(ids)} others are"
             raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root}; {known}", field="run_id")
