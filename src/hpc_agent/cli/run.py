@@ -74,7 +74,7 @@ def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, HpcError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
+        return Interrupted("stopped by Control-C")
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full

@@ -60,6 +60,8 @@ def derived() -> dict[Path, str]:
         for kind, struct in (("input", primitive.request), ("output", primitive.result)):
             files[PACKAGE / "schemas" / f"{name}.{kind}.json"] = _json(schema(struct, f"{name} {kind}"))
         files[DOCS / "primitives" / f"{name}.md"] = _primitive_page(primitive, entries[name])
+        for alias in primitive.aliases:
+            files[DOCS / "primitives" / f"{alias}.md"] = _alias_page(alias, primitive)
     # upwards, by name: this program is no part of the layer that it lies in
     descriptions = {name: primitive.description for name, primitive in registry.items()}
     for name, text in import_module("hpc_agent.cli.manual").manual_pages(entries, descriptions).items():
@@ -118,6 +120,13 @@ def _primitive_page(primitive: Primitive, entry: CatalogueEntry) -> str:
     errors = sorted(primitive.errors, key=lambda error: error.error_code)
     rows = [f"- `{e.error_code}` (exit {EXIT_CODES[e.category]}): {(e.__doc__ or '').strip()}" for e in errors]
     return "\n".join([*lines, "## Errors", "", *rows, ""] if rows else lines)
+
+
+def _alias_page(alias: str, primitive: Primitive) -> str:
+    name = primitive.name
+    lines = ["---", f"name: {alias}", f"alias_of: {name}", "---", NOTICE, f"# {alias}", ""]
+    lines += [f"`hpc-agent {alias}` is `hpc-agent {name}`: {primitive.summary}", ""]
+    return "\n".join([*lines, f"Request, result, errors: [{name}]({name}.md).", ""])
 
 
 def _table(head: str, rows: Iterable[Sequence[object]]) -> list[str]:
