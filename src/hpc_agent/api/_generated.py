@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from hpc_agent.ops.memory.recall import RecallResult
     from hpc_agent.ops.monitor.decide_monitor_arm import Counts
     from hpc_agent.ops.monitor.decide_monitor_arm import DecideMonitorArmResult
-    from hpc_agent.ops.monitor.journal_views import ListInFlightResult
     from hpc_agent.ops.monitor.journal_views import MonitorSummaryResult
+    from hpc_agent.ops.monitor.list_in_flight import ListInFlightResult
     from hpc_agent.ops.monitor.monitor_flow import MonitorFlowResult
     from hpc_agent.ops.monitor.questions import FailuresResult
     from hpc_agent.ops.monitor.questions import LogsResult

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -113,6 +112,8 @@ class primitive(Options):  # noqa: N801 - a decorator
 
 def load_all() -> dict[str, Primitive]:
     """Import every module below ``hpc_agent.ops`` and return the whole registry, by name."""
+    import pkgutil
+
     package = importlib.import_module("hpc_agent.ops")
     for module in pkgutil.walk_packages(package.__path__, prefix="hpc_agent.ops."):
         importlib.import_module(module.name)
