@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 
 import hpc_agent
 from hpc_agent import errors
+from hpc_agent.cli.parse import load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.catalogue import envelope_schema, schema
 from hpc_agent.contract.generate import derived
 from hpc_agent.contract.primitive import Effect, PartialError, Primitive, Request, Result, load_all
 from hpc_agent.errors import BY_CODE, SpecInvalid
+from hpc_agent.ops.run.command_line import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = load_all()
@@ -67,6 +70,19 @@ def test_every_request_field_says_what_it_is(primitive: Primitive):
         and not any("$ref" in option for option in body.get("anyOf", []))
     ]
     assert not silent or all(name.endswith((".resources", ".results")) for name in silent)
+
+
+@EVERY
+def test_a_primitive_has_a_brief_line_an_example_and_next_verbs(primitive: Primitive):
+    assert 0 < len(primitive.brief) <= 30
+    assert primitive.next_verbs
+    assert set(primitive.next_verbs) <= set(REGISTRY) - {primitive.name}
+    assert primitive.example or not msgspec.structs.fields(primitive.request)
+    request = envelope.convert(dict(primitive.example), primitive.request, primitive.name)
+    verb, *words = shlex.split(command_line(primitive.name, request))[1:]
+    entry = load_catalogue()[verb]
+    typed = parse_request(verb, entry, words, lambda: b"", Path())
+    assert envelope.convert(typed, primitive.request, verb) == request
 
 
 def test_names_and_aliases_are_one_namespace():
@@ -128,6 +144,30 @@ def test_a_bad_request_names_the_field(document, field, hint):
     with pytest.raises(SpecInvalid) as caught:
         envelope.convert(document, REGISTRY["submit"].request, "submit")
     assert caught.value.field == field
+    assert hint in caught.value.remediation
+
+
+@pytest.mark.parametrize(
+    ("verb", "document", "hint"),
+    [
+        ("campaign-init", {"campaign_id": "c", "strategy": "randm"}, "Did you mean 'random'? It is one of cma_es, "),
+        (
+            "campaign-init",
+            {"campaign_id": "c", "stop_criteria": {"direction": "maxx"}},
+            "Did you mean 'max'? It is one of auto",
+        ),
+        (
+            "campaign-init",
+            {"campaign_id": "c", "metrics": [{"name": "a", "directon": "min"}]},
+            "Did you mean 'direction'? ",
+        ),
+        ("submit", {"cluster": "c", "executor": "x", "resources": {"mem_bm": 1}}, "Did you mean 'mem_mb'? "),
+        ("aggregate", {"mode": "nothing-like-it"}, "It is one of auto, cluster-reduce, combiner-only. "),
+    ],
+)
+def test_the_nearest_field_or_choice_is_told_at_any_depth(verb, document, hint):
+    with pytest.raises(SpecInvalid) as caught:
+        envelope.convert(document, REGISTRY[verb].request, verb)
     assert hint in caught.value.remediation
 
 

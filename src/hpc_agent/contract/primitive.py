@@ -32,6 +32,11 @@ class Result(msgspec.Struct, kw_only=True):
 
     partial_errors: list[PartialError] = []
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows in place of the text of the struct: tables."""
+        html: str = importlib.import_module("hpc_agent.view.notebook").html(self)
+        return html
+
 
 class Effect(enum.Enum):
     """An effect of a call outside its own process."""
@@ -59,6 +64,7 @@ class Options:
         default_factory=dict
     )  # a request that works in the repo of examples/horizon_sweep
     next_verbs: Sequence[str] = ()  # the verbs that usually follow
+    whole: Collection[str] = ()  # fields of the result that a short answer keeps whole: another verb reads them
 
 
 @dataclass(frozen=True, kw_only=True)

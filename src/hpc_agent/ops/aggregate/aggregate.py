@@ -146,6 +146,9 @@ class Folded(NamedTuple):
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     aliases=["aggregate-flow", "combine-wave"],
     progress=True,
+    brief="table, best rows first",
+    example={"run_id": "latest", "sort": "mae"},
+    next_verbs=["report", "compare", "verify-aggregation-complete"],
 )
 def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """Fold the records of complete tasks into one table: a row for each grid point, the best rows in the answer.

@@ -108,6 +108,9 @@ class ClusterReduceResult(Result, omit_defaults=True, kw_only=True):
     effects=[Effect.SSH, Effect.SUBMIT, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     progress=True,
+    brief="run your own reducer",
+    example={"run_id": "latest", "aggregate_cmd": "cat results/0/metrics.json"},
+    next_verbs=["report"],
 )
 def cluster_reduce(request: ClusterReduceRequest, world: World) -> ClusterReduceResult:
     """Run your own reducer over a run's results, on the cluster; its JSON and named files are fetched.

@@ -60,6 +60,9 @@ class JoinSeriesResult(Result, omit_defaults=True, kw_only=True):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, CombinerFailed, OutputsMissing, SpecInvalid],
     progress=True,
+    brief="one file a split series",
+    example={"file": "forecast.csv"},
+    next_verbs=["aggregate", "report"],
 )
 def join_series(request: JoinSeriesRequest, world: World) -> JoinSeriesResult:
     """Join the rows that tasks of a split series wrote into one file for each series, in order, on the cluster.

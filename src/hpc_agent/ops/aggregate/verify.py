@@ -72,7 +72,14 @@ class VerifyAggregationResult(Result, omit_defaults=True, kw_only=True):
     truncated: bool = False
 
 
-@primitive(stage="aggregate", effects=[Effect.SSH], errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid])
+@primitive(
+    stage="aggregate",
+    effects=[Effect.SSH],
+    errors=[*RUN_ERRORS, OutputsMissing, SpecInvalid],
+    brief="is the table whole?",
+    example={"run_id": "latest"},
+    next_verbs=["report", "aggregate"],
+)
 def verify_aggregation_complete(request: VerifyAggregationRequest, world: World) -> VerifyAggregationResult:
     """Check that the table of a run is whole: each wave and task once, no other run's, every declared metric.
 

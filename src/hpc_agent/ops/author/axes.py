@@ -38,7 +38,14 @@ class AxesInitResult(Result):
     deduped: Annotated[bool, DEDUPED]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
+    brief="record the grid's axes",
+    example={"axes": ["executor:2", "horizon:3"]},
+    next_verbs=["classify-axis", "submit"],
+)
 def axes_init(request: AxesInitRequest, world: World) -> AxesInitResult:
     """Write the axes of the task grid into .hpc/axes.yaml.
 
@@ -106,7 +113,19 @@ class ClassifyAxisResult(Result):
     deduped: Annotated[bool, DEDUPED]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid, PreconditionFailed, SchemaIncompat])
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid, PreconditionFailed, SchemaIncompat],
+    brief="record how it splits",
+    example={
+        "run_name": "lagged",
+        "run_signature_sha": "0" * 64,
+        "data_axis": {"kind": "bounded_halo", "halo": 13},
+        "classified_by": "a person",
+    },
+    next_verbs=["build-tasks-py"],
+)
 def classify_axis(request: ClassifyAxisRequest, world: World) -> ClassifyAxisResult:
     """Record in .hpc/axes.yaml how one run's series may be split.
 
@@ -152,7 +171,13 @@ class ClassifyAxisEasyResult(Result):
     tried: Annotated[list[str], doc("functions that were found, cells that could not be read")]
 
 
-@primitive(stage="author", errors=[SpecInvalid])
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    brief="how a series splits",
+    example={"source_path": "lib/loading.py", "run_name": "lagged"},
+    next_verbs=["check-axis", "classify-axis"],
+)
 def classify_axis_easy(request: ClassifyAxisEasyRequest, world: World) -> ClassifyAxisEasyResult:
     """Read off a function's source how its series may be split.
 

@@ -67,7 +67,20 @@ class CheckAxisResult(Result):
     seed: int
 
 
-@primitive(stage="author", errors=[SpecInvalid], progress=True)
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    progress=True,
+    brief="try to split a series",
+    example={
+        "source_path": "lib/loading.py",
+        "run_name": "lagged",
+        "series": "data/demand.csv",
+        "column": "demand",
+        "params": {"horizon": 5},
+    },
+    next_verbs=["classify-axis", "build-tasks-py"],
+)
 def check_axis(request: CheckAxisRequest, world: World) -> CheckAxisResult:
     """Find out by running how a function's series may be split, or why it may not.
 

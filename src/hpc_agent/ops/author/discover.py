@@ -44,7 +44,14 @@ class DiscoverExecutorsResult(Result):
     help: Annotated[dict[str, dict[str, Any]], doc("with check_help: path -> options missing in source or help")] = {}
 
 
-@primitive(stage="author", errors=[SpecInvalid], aliases=["discover"])
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    aliases=["discover"],
+    brief="scripts, parameters",
+    example={"experiment_dir": "."},
+    next_verbs=["build-tasks-py", "interview"],
+)
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
     """List scripts with their parameters: flags, subcommands, keys of hydra, variables of the environment.
 
@@ -119,7 +126,13 @@ class DiscoverRunsResult(Result):
     next_step: str
 
 
-@primitive(stage="author", errors=[SpecInvalid])
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    brief="@register_run functions",
+    example={"experiment_dir": "."},
+    next_verbs=["build-tasks-py"],
+)
 def discover_runs(request: DiscoverRunsRequest, world: World) -> DiscoverRunsResult:
     """List functions with @register_run (``from hpc_agent import register_run``) and their parameters; notebooks too.
 
@@ -140,7 +153,13 @@ class DiscoverReducersResult(Result):
     notes: list[str]
 
 
-@primitive(stage="author", errors=[SpecInvalid])
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    brief="scripts that reduce",
+    example={"experiment_dir": "."},
+    next_verbs=["cluster-reduce"],
+)
 def discover_reducers(request: DiscoverReducersRequest, world: World) -> DiscoverReducersResult:
     """List scripts that seem to reduce results, the most likely first, with the reasons."""
     found, notes = find_reducers(experiment_root(world.cwd, request.experiment_dir).root)

@@ -69,7 +69,14 @@ class Plan(NamedTuple):
     text: str = ""
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid])
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid],
+    brief="notebooks as a package",
+    example={"package": "study"},
+    next_verbs=["discover-runs"],
+)
 def export_package(request: ExportPackageRequest, world: World) -> ExportPackageResult:
     """Build src/<package>/ from notebooks/{pipeline,executors,scripts}/*.ipynb.
 

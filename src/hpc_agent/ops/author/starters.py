@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from hpc_agent.contract.catalogue import default_of
-from hpc_agent.contract.envelope import convert
+from hpc_agent.contract.envelope import convert, did_you_mean
 from hpc_agent.contract.primitive import Effect, Request, Result, by_any_name, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.writing import scaffolds
@@ -52,7 +52,15 @@ class BuildTemplateResult(Result):
     deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="repo_dir")
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid],
+    positional="repo_dir",
+    brief="write a whole experiment",
+    example={"repo_dir": "study"},
+    next_verbs=["dry-run-local", "submit"],
+)
 def build_template(request: BuildTemplateRequest, world: World) -> BuildTemplateResult:
     """Write the skeleton of an experiment: a script or notebook, its grid, tests, Makefile and CI.
 
@@ -118,7 +126,15 @@ class BuildExecutorResult(Result):
     deduped: Annotated[bool, doc("true: nothing was written now")]
 
 
-@primitive(stage="author", effects=[Effect.FILES], errors=[SpecInvalid], positional="name")
+@primitive(
+    stage="author",
+    effects=[Effect.FILES],
+    errors=[SpecInvalid],
+    positional="name",
+    brief="write a starter executor",
+    example={"name": "baseline", "flags": ["horizon:int=5"]},
+    next_verbs=["build-tasks-py", "dry-run-local"],
+)
 def build_executor(request: BuildExecutorRequest, world: World) -> BuildExecutorResult:
     """Write one starter executor with the flags you name. The starter runs without changes.
 
@@ -212,13 +228,21 @@ class ScaffoldSpecResult(Result):
     ] = {}
 
 
-@primitive(stage="author", errors=[SpecInvalid], positional="verb")
+@primitive(
+    stage="author",
+    errors=[SpecInvalid],
+    positional="verb",
+    brief="an example request",
+    example={"verb": "submit"},
+    next_verbs=["describe"],
+)
 def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecResult:  # noqa: ARG001
     """Write a valid example request for a verb, with the required fields or with all fields."""
     chosen = by_any_name().get(request.verb)
     if chosen is None:
         message = f"there is no verb '{request.verb}'"
-        raise SpecInvalid(message, field="verb", remediation="See 'hpc-agent --help'.")
+        remedy = did_you_mean(request.verb, by_any_name()) + "See 'hpc-agent --help'."
+        raise SpecInvalid(message, field="verb", remediation=remedy)
     fields: Any = msgspec.structs.fields(chosen.request)
     spec = dict(WHOLE.get(chosen.name, {}))
     for field in fields:

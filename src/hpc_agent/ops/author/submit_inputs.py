@@ -21,7 +21,7 @@ from hpc_agent.infra.transport import quote
 from hpc_agent.ops.author.build_tasks import BUILD_EXECUTOR, build_tasks_command
 from hpc_agent.ops.author.cluster_choice import likely_cluster, python_of
 from hpc_agent.ops.run.command_line import command_line
-from hpc_agent.ops.run.fields import ExperimentDir, PositiveFloat, doc
+from hpc_agent.ops.run.fields import EXAMPLE_RUN, ExperimentDir, PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.planned_run import plan_run
@@ -52,7 +52,13 @@ class BuildSubmitSpecResult(Result):
     notes: list[str]
 
 
-@primitive(stage="author", errors=FREEZE_ERRORS)
+@primitive(
+    stage="author",
+    errors=FREEZE_ERRORS,
+    brief="check values, give a spec",
+    example=EXAMPLE_RUN,
+    next_verbs=["submit", "summarize-submit-plan"],
+)
 def build_submit_spec(request: BuildSubmitSpecRequest, world: World) -> BuildSubmitSpecResult:
     """Write given values as a spec for submit, after a check of tasks, files, limits and command.
 
@@ -85,7 +91,13 @@ class SuggestSetupActionResult(Result):
     next_command: str
 
 
-@primitive(stage="author", errors=[errors.SpecInvalid])
+@primitive(
+    stage="author",
+    errors=[errors.SpecInvalid],
+    brief="first step in this repo",
+    example={"experiment_dir": "."},
+    next_verbs=["load-context", "discover-executors"],
+)
 def suggest_setup_action(request: SuggestSetupActionRequest, world: World) -> SuggestSetupActionResult:
     """Suggest the first step in this repo: watch runs in flight, use the tasks, write tasks, or write an executor."""
     repo, journal = journal_of(world, request.experiment_dir)
@@ -290,7 +302,13 @@ class ResolveSubmitInputsResult(BuildSubmitSpecResult):
     next_step: str
 
 
-@primitive(stage="author", errors=[*FREEZE_ERRORS, errors.NeedsResolution])
+@primitive(
+    stage="author",
+    errors=[*FREEZE_ERRORS, errors.NeedsResolution],
+    brief="find what submit needs",
+    example={"cluster": "local"},
+    next_verbs=["submit", "build-submit-spec"],
+)
 def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> ResolveSubmitInputsResult:
     """Complete a submit spec from the given fields; an unclear field is ``needs_resolution`` with its candidates.
 

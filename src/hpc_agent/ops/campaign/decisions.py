@@ -50,7 +50,14 @@ class CampaignConvergedResult(Result):
     metric: str | None
 
 
-@primitive(stage="campaign", errors=CAMPAIGN_ERRORS, positional="campaign_id")
+@primitive(
+    stage="campaign",
+    errors=CAMPAIGN_ERRORS,
+    positional="campaign_id",
+    brief="target or plateau reached?",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-status", "report"],
+)
 def campaign_converged(request: Limits, world: World) -> CampaignConvergedResult:
     """Tell if a campaign has reached its target, a plateau, or its number of iterations. Asks no cluster."""
     return _converged(known_campaign(world, request))
@@ -93,7 +100,13 @@ class CampaignBudgetResult(Result):
 
 
 @primitive(
-    stage="campaign", effects=[Effect.FILES], errors=[*CAMPAIGN_ERRORS, PreconditionFailed], positional="campaign_id"
+    stage="campaign",
+    effects=[Effect.FILES],
+    errors=[*CAMPAIGN_ERRORS, PreconditionFailed],
+    positional="campaign_id",
+    brief="used and left; set limits",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-driver", "campaign-status"],
 )
 def campaign_budget(request: CampaignBudgetRequest, world: World) -> CampaignBudgetResult:
     """Show what a campaign has used of its budget, and what is left; with ``save`` change its limits. Asks no cluster.
@@ -149,7 +162,14 @@ class CampaignAdvanceResult(Result, kw_only=True, omit_defaults=True):
     notes: list[str] = []
 
 
-@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id")
+@primitive(
+    stage="campaign",
+    errors=[*CAMPAIGN_ERRORS, NeedsResolution],
+    positional="campaign_id",
+    brief="go on, wait or stop?",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-driver", "campaign-status"],
+)
 def campaign_advance(request: Limits, world: World) -> CampaignAdvanceResult:
     """Decide if the campaign continues, waits or stops, and name the next command. Changes nothing, asks no cluster.
 

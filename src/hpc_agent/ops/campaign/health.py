@@ -45,7 +45,14 @@ class CampaignHealthResult(Result, kw_only=True, omit_defaults=True):
     suggested_prompt: Annotated[str, doc("what to do about it, in a sentence")] = ""
 
 
-@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id")
+@primitive(
+    stage="campaign",
+    errors=[*CAMPAIGN_ERRORS, NeedsResolution],
+    positional="campaign_id",
+    brief="failures, waits, use",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-status", "failures"],
+)
 def campaign_health(request: CampaignHealthRequest, world: World) -> CampaignHealthResult:
     """Show failures by cause, waiting times, and walltime and memory used against asked. Asks no cluster."""
     known = known_campaign(world, request)

@@ -36,7 +36,7 @@ from hpc_agent.ops.campaign.decisions import save_command
 from hpc_agent.ops.campaign.known_campaign import CAMPAIGN_ERRORS, CampaignScoped, known_campaign
 from hpc_agent.ops.campaign.submission import check_submission, first_tasks
 from hpc_agent.ops.run.command_line import command_line
-from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.fields import EXAMPLE_RIDGE, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.run_request import Name
 from hpc_agent.state.repo_files import experiment_root, locked
@@ -70,6 +70,16 @@ class CampaignInitResult(Result, kw_only=True, omit_defaults=True):
     effects=[Effect.FILES],
     errors=[*CAMPAIGN_ERRORS, *FREEZE_ERRORS, NeedsResolution, PreconditionFailed],
     positional="campaign_id",
+    brief="begin a campaign",
+    example={
+        "campaign_id": "horizons",
+        "space": {"horizon": {"type": "int", "low": 1, "high": 25}},
+        "metrics": [{"name": "mae", "direction": "minimize"}],
+        "batch": 3,
+        "stop_criteria": {"max_iters": 2},
+        "submit": {"cluster": "local", "executor": EXAMPLE_RIDGE},
+    },
+    next_verbs=["campaign-driver", "campaign-status"],
 )
 def campaign_init(request: CampaignInitRequest, world: World) -> CampaignInitResult:
     """Begin a campaign: write its manifest, and the trials of earlier campaigns as a start. Submits nothing.

@@ -46,7 +46,14 @@ class CampaignStatusResult(Result, kw_only=True, omit_defaults=True):
     notes: list[str] = []
 
 
-@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id")
+@primitive(
+    stage="campaign",
+    errors=[*CAMPAIGN_ERRORS, NeedsResolution],
+    positional="campaign_id",
+    brief="best, budget, next step",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-driver", "report"],
+)
 def campaign_status(request: CampaignScoped, world: World) -> CampaignStatusResult:
     """Show a campaign: decision, best, budget, the last iterations, the next command. Asks no cluster."""
     known = known_campaign(world, request)
@@ -104,7 +111,13 @@ class CampaignListResult(Result):
     ]
 
 
-@primitive(stage="campaign", errors=[SpecInvalid])
+@primitive(
+    stage="campaign",
+    errors=[SpecInvalid],
+    brief="the campaigns of a repo",
+    example={"experiment_dir": "."},
+    next_verbs=["campaign-status", "campaign-init"],
+)
 def campaign_list(request: CampaignListRequest, world: World) -> CampaignListResult:
     """List the campaigns of a repo: those with a manifest, and the tags of runs. Asks no cluster."""
     repo, journal = journal_of(world, request.experiment_dir)
@@ -152,7 +165,15 @@ class CampaignReplayResult(Result, kw_only=True, omit_defaults=True):
     notes: list[str] = []
 
 
-@primitive(stage="campaign", errors=[*CAMPAIGN_ERRORS, NeedsResolution], positional="campaign_id", progress=True)
+@primitive(
+    stage="campaign",
+    errors=[*CAMPAIGN_ERRORS, NeedsResolution],
+    positional="campaign_id",
+    progress=True,
+    brief="trials of iterations",
+    example={"campaign_id": "horizons", "last_n": 2},
+    next_verbs=["campaign-status", "campaign-driver"],
+)
 def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignReplayResult:
     """Show the last iterations with their trials; with ``verify`` ask for the trials again and compare. Asks no cluster."""
     known = known_campaign(world, request)

@@ -41,6 +41,9 @@ class CampaignDriverRequest(CampaignScoped):
     errors=[*SUBMIT_ERRORS, errors.JournalCorrupt, errors.NeedsResolution, errors.SchemaIncompat],
     positional="campaign_id",
     progress=True,
+    brief="the campaign's next steps",
+    example={"campaign_id": "horizons"},
+    next_verbs=["campaign-status", "report"],
 )
 def campaign_driver(request: CampaignDriverRequest, world: World) -> CampaignDriverResult:
     """Tell the ends of trials, ask for new ones, submit them, or stop: until there is nothing to do but wait.

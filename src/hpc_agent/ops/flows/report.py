@@ -52,6 +52,9 @@ class ReportResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
     errors=[*RUN_ERRORS, ClusterUnknown, ConfigInvalid, SchemaIncompat, SpecInvalid],
     progress=True,
+    brief="one HTML page",
+    example={"run_id": "latest"},
+    next_verbs=["export-crate"],
 )
 def report(request: ReportRequest, world: World) -> ReportResult:
     """Write one HTML page: results, charts, what is missing, usage, failures, provenance; of a campaign its history.

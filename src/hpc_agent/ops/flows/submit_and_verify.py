@@ -9,7 +9,7 @@ import msgspec
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import CanaryFailed, SchedulerRefused, StorageFull
 from hpc_agent.ops.run.command_line import command_line
-from hpc_agent.ops.run.fields import PositiveFloat, doc
+from hpc_agent.ops.run.fields import EXAMPLE_RUN, PositiveFloat, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS
 from hpc_agent.ops.run.known_run import RUN_ERRORS
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -43,6 +43,9 @@ class SubmitAndVerifyResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=[*RUN_ERRORS, CanaryFailed, *FREEZE_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
+    brief="submit, task 0 first",
+    example=EXAMPLE_RUN,
+    next_verbs=["monitor-flow", "status"],
 )
 def submit_and_verify(request: SubmitAndVerifyRequest, world: World) -> SubmitAndVerifyResult:
     """Submit task 0 first, alone, and the other tasks when its result is in order, without a second push.

@@ -32,7 +32,12 @@ class LoadContextResult(Result):
     campaigns: Annotated[dict[str, int], doc("campaign id -> number of runs")]
 
 
-@primitive(stage="memory")
+@primitive(
+    stage="memory",
+    brief="runs and next command",
+    example={"experiment_dir": "."},
+    next_verbs=["status", "submit"],
+)
 def load_context(request: LoadContextRequest, world: World) -> LoadContextResult:
     """Show the latest run, the runs in flight, the campaigns, and the next command. Asks no cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)

@@ -76,7 +76,14 @@ class RecallResult(Result, omit_defaults=True, kw_only=True):
     notes: list[str] = []
 
 
-@primitive(stage="memory", errors=[SpecInvalid], positional="words")
+@primitive(
+    stage="memory",
+    errors=[SpecInvalid],
+    positional="words",
+    brief="past campaigns",
+    example={"root": ["."], "words": "horizon"},
+    next_verbs=["interview", "campaign-init"],
+)
 def recall(request: RecallRequest, world: World) -> RecallResult:
     """Find past campaigns below the experiment roots: by interview.json, else by their manifests and runs.
 

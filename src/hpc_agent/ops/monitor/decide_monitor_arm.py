@@ -50,7 +50,13 @@ class DecideMonitorArmResult(Result):
     cron_create_args: Annotated[dict[str, Any] | None, doc("schedule, prompt, reason")]
 
 
-@primitive(stage="monitor", errors=[SpecInvalid])
+@primitive(
+    stage="monitor",
+    errors=[SpecInvalid],
+    brief="when to look next",
+    example={"run_id": "latest", "total_tasks": 6, "summary": {"complete": 2, "running": 4}, "eta_sec": 600},
+    next_verbs=["status", "monitor-flow"],
+)
 def decide_monitor_arm(request: DecideMonitorArmRequest, world: World) -> DecideMonitorArmResult:  # noqa: ARG001
     """Choose cron, loop or nothing for the next look at a run, and the pause before the look. Pure."""
     cadence, reason = _cadence(request)

@@ -30,7 +30,13 @@ class ListInFlightResult(Result):
     total_matching: int
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL])
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH, Effect.JOURNAL],
+    brief="runs that have not ended",
+    example={"all_states": True},
+    next_verbs=["status", "monitor-flow"],
+)
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
     """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
     repo, journal = journal_of(world, request.experiment_dir)
@@ -82,7 +88,13 @@ class MonitorSummaryResult(Result):
     journal_missing: Annotated[bool, doc("true: the journal of this machine does not have the run")]
 
 
-@primitive(stage="monitor", errors=[JournalCorrupt, PreconditionFailed])
+@primitive(
+    stage="monitor",
+    errors=[JournalCorrupt, PreconditionFailed],
+    brief="the last look, offline",
+    example={"run_id": "latest"},
+    next_verbs=["status"],
+)
 def monitor_summary(request: MonitorSummaryRequest, world: World) -> MonitorSummaryResult:
     """Summarize the last look from the journal, with the same bytes each time. Asks no cluster."""
     repo, journal = journal_of(world, request.experiment_dir)

@@ -72,6 +72,9 @@ class MonitorFlowResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SchedulerRefused],
     progress=True,
+    brief="wait until a run ends",
+    example={"run_id": "latest"},
+    next_verbs=["aggregate", "failures"],
 )
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.

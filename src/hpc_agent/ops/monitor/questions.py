@@ -19,7 +19,15 @@ class StatusRequest(RunScoped):
     """The run to ask about."""
 
 
-@primitive(stage="monitor", effects=[Effect.SSH, Effect.JOURNAL], errors=RUN_ERRORS, aliases=["poll-run-status"])
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH, Effect.JOURNAL],
+    errors=RUN_ERRORS,
+    aliases=["poll-run-status"],
+    brief="state, causes, next step",
+    example={"run_id": "latest"},
+    next_verbs=["failures", "aggregate", "monitor-flow"],
+)
 def status(request: StatusRequest, world: World) -> StatusResult:
     """Show the state of a run: counts, waves, failed tasks with causes, reasons of waiting.
 
@@ -50,7 +58,14 @@ class FailuresResult(Result):
     next_step: str = ""
 
 
-@primitive(stage="monitor", effects=[Effect.SSH], errors=RUN_ERRORS)
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH],
+    errors=RUN_ERRORS,
+    brief="why tasks failed, the cure",
+    example={"run_id": "latest"},
+    next_verbs=["logs", "resubmit"],
+)
 def failures(request: FailuresRequest, world: World) -> FailuresResult:
     """Explain why tasks failed: clusters of the same failure, each with a cause, its evidence, and one remedy.
 
@@ -105,7 +120,15 @@ class LogsResult(Result):
     failed: Annotated[int | None, doc("how many tasks have failed in all (with all_failed)")] = None
 
 
-@primitive(stage="monitor", effects=[Effect.SSH], errors=[*RUN_ERRORS, SpecInvalid], progress=True)
+@primitive(
+    stage="monitor",
+    effects=[Effect.SSH],
+    errors=[*RUN_ERRORS, SpecInvalid],
+    progress=True,
+    brief="what tasks printed",
+    example={"run_id": "latest", "task_id": [0]},
+    next_verbs=["failures"],
+)
 def logs(request: LogsRequest, world: World) -> LogsResult:
     """Show the last lines of the output of tasks, and of the scheduler's output for them."""
     if not request.task_id and not request.all_failed:

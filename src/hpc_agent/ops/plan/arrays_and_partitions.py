@@ -55,7 +55,13 @@ class PlanThroughputResult(Result):
     arrays: Annotated[list[dict[str, Any]], doc("the first 100: name, tasks, elements, wave, max_running")]
 
 
-@primitive(stage="plan", errors=[SpecInvalid, ClusterUnknown, ConfigInvalid])
+@primitive(
+    stage="plan",
+    errors=[SpecInvalid, ClusterUnknown, ConfigInvalid],
+    brief="arrays, waves and time",
+    example={"cluster": "local", "total_tasks": 1000, "est_task_sec": 60},
+    next_verbs=["submit"],
+)
 def plan_throughput(request: PlanThroughputRequest, world: World) -> PlanThroughputResult:
     """Plan arrays and waves under a cluster's limits, with an estimate of the time and its lower bound.
 
@@ -117,7 +123,14 @@ class RecommendPartitionResult(Result):
     candidates: Annotated[list[Candidate], doc("every partition, the best first, with the reason why it does not fit")]
 
 
-@primitive(stage="plan", effects=[Effect.SSH], errors=SITE_ERRORS)
+@primitive(
+    stage="plan",
+    effects=[Effect.SSH],
+    errors=SITE_ERRORS,
+    brief="the best partition",
+    example={"cluster": "local", "walltime_sec": 3600, "mem_mb": 1000},
+    next_verbs=["submit", "plan-throughput"],
+)
 def recommend_partition(request: RecommendPartitionRequest, world: World) -> RecommendPartitionResult:
     """Recommend the partition or queue that fits and probably starts the work first, with reasons for the others.
 

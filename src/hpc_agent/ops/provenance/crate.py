@@ -74,6 +74,9 @@ class ExportCrateResult(Result, omit_defaults=True, kw_only=True):
     stage="provenance",
     effects=[Effect.SSH, Effect.FILES],
     errors=[*RUN_ERRORS, SpecInvalid, PreconditionFailed],
+    brief="the run as an RO-Crate",
+    example={"run_id": "latest"},
+    next_verbs=["report"],
 )
 def export_crate(request: ExportCrateRequest, world: World) -> ExportCrateResult:
     """Write a run as an RO-Crate: table, run document, environment, tasks.py, story, and metadata that link them.

@@ -48,6 +48,9 @@ class ReproduceRunResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SchedulerRefused, StorageFull],
     progress=True,
+    brief="run a frozen run again",
+    example={"run_id": "latest"},
+    next_verbs=["monitor-flow", "verify-reproduction"],
 )
 def reproduce_run(request: ReproduceRunRequest, world: World) -> ReproduceRunResult:
     """Submit a frozen run again: the same snapshot, parameters, command and resources, under a new run id.

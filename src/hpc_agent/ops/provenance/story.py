@@ -42,7 +42,14 @@ class RunStoryResult(Result, omit_defaults=True, kw_only=True):
     events: Annotated[list[dict[str, Any]], doc("with full: at, source (journal, ledger, records) and text")] = []
 
 
-@primitive(stage="provenance", effects=[Effect.SSH], errors=RUN_ERRORS)
+@primitive(
+    stage="provenance",
+    effects=[Effect.SSH],
+    errors=RUN_ERRORS,
+    brief="a run's timeline",
+    example={"run_id": "latest"},
+    next_verbs=["report", "failures"],
+)
 def run_story(request: RunStoryRequest, world: World) -> RunStoryResult:
     """Tell the story of a run: submission, jobs, first start, failures, resubmissions, end, table; in one timeline.
 

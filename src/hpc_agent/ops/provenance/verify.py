@@ -62,7 +62,14 @@ class VerifyReproductionResult(Result, omit_defaults=True, kw_only=True):
     notes: list[str] = []
 
 
-@primitive(stage="provenance", effects=[Effect.SSH], errors=[*RUN_ERRORS, ReproductionDiffers, SpecInvalid])
+@primitive(
+    stage="provenance",
+    effects=[Effect.SSH],
+    errors=[*RUN_ERRORS, ReproductionDiffers, SpecInvalid],
+    brief="same results?",
+    example={"run_id": "latest"},
+    next_verbs=["compare", "run-story"],
+)
 def verify_reproduction(request: VerifyReproductionRequest, world: World) -> VerifyReproductionResult:
     """Compare the results of two runs row by row, and what made them: inputs, code, environment.
 

@@ -28,7 +28,14 @@ class VerifySubmittedResult(Result):
     held: Annotated[list[str], doc("arrays on hold or in error; they need a person")]
 
 
-@primitive(stage="submit", effects=[Effect.SSH], errors=RUN_ERRORS)
+@primitive(
+    stage="submit",
+    effects=[Effect.SSH],
+    errors=RUN_ERRORS,
+    brief="in the scheduler?",
+    example={"run_id": "latest"},
+    next_verbs=["status", "reconcile"],
+)
 def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySubmittedResult:
     """Ask the scheduler for every array of a run. An array that is neither queued nor ended is an error."""
     run = known_run(world, request)
@@ -62,7 +69,14 @@ class MarkRunTerminalResult(Result):
     next_step: str
 
 
-@primitive(stage="recover", effects=[Effect.JOURNAL], errors=[RunNotFound, JournalCorrupt])
+@primitive(
+    stage="recover",
+    effects=[Effect.JOURNAL],
+    errors=[RunNotFound, JournalCorrupt],
+    brief="stop following a run",
+    example={"run_id": "horizon_sweep-1a2b3c4d", "reason": "the account is closed"},
+    next_verbs=["list-in-flight"],
+)
 def mark_run_terminal(request: MarkRunTerminalRequest, world: World) -> MarkRunTerminalResult:
     """Take a run off the list of runs in flight, in this machine's journal only. The jobs go on.
 
@@ -92,7 +106,13 @@ class PruneOrphanSidecarsResult(Result):
     kept: Annotated[dict[str, str], doc("orphans that were kept, with the reason")]
 
 
-@primitive(stage="recover", effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH])
+@primitive(
+    stage="recover",
+    effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH],
+    brief="clear unsent runs",
+    example={"dry_run": True},
+    next_verbs=["list-in-flight"],
+)
 def prune_orphan_sidecars(request: PruneOrphanSidecarsRequest, world: World) -> PruneOrphanSidecarsResult:
     """Remove the sidecars of submissions that never reached a scheduler.
 

@@ -45,6 +45,9 @@ class UpdateRunConstraintsResult(Result):
     stage="recover",
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SpecInvalid, SchedulerRefused],
+    brief="change waiting jobs",
+    example={"run_id": "latest", "walltime_sec": 1800},
+    next_verbs=["status"],
 )
 def update_run_constraints(request: UpdateRunConstraintsRequest, world: World) -> UpdateRunConstraintsResult:
     """Change the constraint, the partition or the walltime of the jobs of a run that wait. Running work is not touched.

@@ -39,7 +39,14 @@ class ReconcileResult(Result):
     next_step: str
 
 
-@primitive(stage="recover", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=EVERY_ERROR)
+@primitive(
+    stage="recover",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    errors=EVERY_ERROR,
+    brief="correct the journal",
+    example={"run_id": "latest"},
+    next_verbs=["status"],
+)
 def reconcile(request: ReconcileRequest, world: World) -> ReconcileResult:
     """Correct the journal and the sidecar of a run by the cluster's ledger.
 
@@ -145,7 +152,12 @@ class SubmitSpecResult(Result):
 
 
 @primitive(
-    stage="submit", effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES], errors=[*EVERY_ERROR, PreconditionFailed]
+    stage="submit",
+    effects=[Effect.SSH, Effect.JOURNAL, Effect.FILES],
+    errors=[*EVERY_ERROR, PreconditionFailed],
+    brief="adopt a submission",
+    example={"cluster": "local", "run_id": "horizon_sweep-1a2b3c4d"},
+    next_verbs=["status"],
 )
 def submit_spec(request: SubmitSpecRequest, world: World) -> SubmitSpecResult:
     """Record a submission of another machine or person; submits nothing.

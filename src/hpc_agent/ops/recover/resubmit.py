@@ -36,6 +36,9 @@ class ResubmitRequest(RunScoped):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, SpecInvalid, NeedsResolution, SchedulerRefused, SubmissionUnknown],
     aliases=["resubmit-failed"],
+    brief="failed tasks again, once",
+    example={"run_id": "latest", "dry_run": True},
+    next_verbs=["monitor-flow", "status"],
 )
 def resubmit(request: ResubmitRequest, world: World) -> ResubmitResult:
     """Submit the failed tasks again, exactly once; tasks that finished never run again.

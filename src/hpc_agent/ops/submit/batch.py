@@ -12,7 +12,7 @@ import msgspec
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
 from hpc_agent.errors import HpcError, SpecInvalid
-from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.fields import EXAMPLE_RIDGE, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import freeze
 from hpc_agent.ops.run.planned_run import PlannedRun
 from hpc_agent.ops.run.run_request import SubmitRequest
@@ -70,6 +70,15 @@ class SubmitFlowBatchResult(Result):
     effects=[Effect.FILES, Effect.JOURNAL, Effect.SSH, Effect.PUSH, Effect.SUBMIT],
     errors=SUBMIT_ERRORS,
     progress=True,
+    brief="several runs at once",
+    example={
+        "common": {"cluster": "local", "executor": EXAMPLE_RIDGE},
+        "specs": [
+            {"run_name": "near", "tasks": [{"horizon": 1}]},
+            {"run_name": "far", "tasks": [{"horizon": 25}]},
+        ],
+    },
+    next_verbs=["list-in-flight", "monitor-flow"],
 )
 def submit_flow_batch(request: SubmitFlowBatchRequest, world: World) -> SubmitFlowBatchResult:
     """Submit several runs of one repo to one cluster, each exactly once, with one push and one round trip.

@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import PartialError, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.run.fields import ExperimentDir, doc
+from hpc_agent.ops.run.fields import EXAMPLE_RUN, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.state.journal import Journal
@@ -36,7 +36,13 @@ class ComputeRunIdResult(Result):
     notes: list[str]
 
 
-@primitive(stage="submit", errors=FREEZE_ERRORS)
+@primitive(
+    stage="submit",
+    errors=FREEZE_ERRORS,
+    brief="id a submit would give",
+    example=EXAMPLE_RUN,
+    next_verbs=["submit", "find-prior-run"],
+)
 def compute_run_id(request: ComputeRunIdRequest, world: World) -> ComputeRunIdResult:
     """Resolve and hash every task and the code, and return the run id. Submits nothing."""
     with freeze(world, request) as frozen:
@@ -72,7 +78,13 @@ class FindPriorRunResult(Result):
     others: Annotated[list[str], doc("older runs with the same parameters")] = []
 
 
-@primitive(stage="submit", errors=[SpecInvalid])
+@primitive(
+    stage="submit",
+    errors=[SpecInvalid],
+    brief="run of these parameters",
+    example={"cmd_sha": "0" * 64},
+    next_verbs=["status", "aggregate"],
+)
 def find_prior_run(request: FindPriorRunRequest, world: World) -> FindPriorRunResult:
     """Find the newest run with these parameters in the sidecars of .hpc/runs/ and the journal."""
     repo = experiment_root(world.cwd, request.experiment_dir)

@@ -12,7 +12,7 @@ from hpc_agent.infra.extra_flags import check_extra_flags
 from hpc_agent.ops.run.checks import warnings_of
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.declared_inputs import changes
-from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.fields import EXAMPLE_RUN, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.known_run import KnownRun, node_of_record, with_command
 from hpc_agent.ops.run.ledger_summary import identity_of
@@ -54,6 +54,9 @@ class SubmitResult(Result):
     errors=SUBMIT_ERRORS,
     aliases=["submit-flow"],
     progress=True,
+    brief="push code, submit tasks",
+    example=EXAMPLE_RUN,
+    next_verbs=["monitor-flow", "status"],
 )
 def submit(request: SubmitRequest, world: World, trials: Trials | None = None) -> SubmitResult:
     """Freeze and push the code, and submit every task of .hpc/tasks.py (or of ``tasks``) as job arrays, exactly once.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Result, primitive
 from hpc_agent.infra.throughput import counted, format_duration
-from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.fields import EXAMPLE_RUN, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.run_request import SubmitRequest
 from hpc_agent.ops.submit.submit import SubmitResult, dry_run, planned_run
@@ -27,7 +27,13 @@ class SummarizeSubmitPlanResult(Result):
     plan: dict[str, Any]
 
 
-@primitive(stage="plan", errors=FREEZE_ERRORS)
+@primitive(
+    stage="plan",
+    errors=FREEZE_ERRORS,
+    brief="what a submit would do",
+    example=EXAMPLE_RUN,
+    next_verbs=["submit"],
+)
 def summarize_submit_plan(request: SubmitRequest, world: World) -> SummarizeSubmitPlanResult:
     """Summarize a submission before it is made, with the same bytes for the same request. Submits nothing."""
     with freeze(world, request) as frozen:

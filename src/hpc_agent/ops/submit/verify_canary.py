@@ -48,6 +48,9 @@ class VerifyCanaryResult(Result):
     effects=[Effect.SSH, Effect.JOURNAL, Effect.SUBMIT],
     errors=[*RUN_ERRORS, CanaryFailed, SchedulerRefused, SubmissionUnknown],
     progress=True,
+    brief="check task 0, go on",
+    example={"run_id": "latest"},
+    next_verbs=["monitor-flow"],
 )
 def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryResult:
     """Wait for the canary, check its result, and submit the other arrays if the result is in order.

@@ -22,7 +22,7 @@ from hpc_agent.errors import (
 )
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, Positive, doc
+from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, ClusterName, ExperimentDir, Positive, doc
 from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, Results
@@ -83,6 +83,15 @@ class WriteRunSidecarResult(Result):
     stage="submit",
     effects=[Effect.FILES],
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid, PreconditionFailed, JournalCorrupt, SchemaIncompat],
+    brief="record a run by hand",
+    example={
+        "run_id": "horizon_sweep-1a2b3c4d",
+        "cluster": "local",
+        "executor": EXAMPLE_EXECUTOR,
+        "cmd_sha": "0" * 64,
+        "task_count": 6,
+    },
+    next_verbs=["submit-spec", "reconcile"],
 )
 def write_run_sidecar(request: WriteRunSidecarRequest, world: World) -> WriteRunSidecarResult:
     """Write .hpc/runs/<run_id>.json for a submission that another program made. Submits nothing.

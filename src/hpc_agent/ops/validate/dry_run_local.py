@@ -25,7 +25,7 @@ from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.shared.task_record import read_record
 from hpc_agent.ops.run.checks import Finding, Severity, ValidationResult, result_of
-from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
 from hpc_agent.ops.run.run_request import RunRequest
 from hpc_agent.world import World
@@ -42,7 +42,15 @@ class DryRunLocalRequest(RunRequest, kw_only=True):
     timeout_sec: Annotated[float, doc("limit for all of them together", gt=0, le=86400)] = 120.0
 
 
-@primitive(stage="validate", effects=[Effect.FILES], errors=FREEZE_ERRORS, progress=True)
+@primitive(
+    stage="validate",
+    effects=[Effect.FILES],
+    errors=FREEZE_ERRORS,
+    progress=True,
+    brief="try some tasks here",
+    example={"executor": EXAMPLE_EXECUTOR, "task_ids": [0]},
+    next_verbs=["submit"],
+)
 def dry_run_local(request: DryRunLocalRequest, world: World) -> ValidationResult:
     """Run the first, the middle and the last task here, in a frozen copy of the repo, and report their ends.
 

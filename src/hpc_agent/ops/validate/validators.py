@@ -20,7 +20,7 @@ from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run import checks
 from hpc_agent.ops.run.checks import DATASET, HISTORY, STOCHASTIC, Finding, ValidationResult, result_of
 from hpc_agent.ops.run.evidence import from_rows
-from hpc_agent.ops.run.fields import ClusterName, ExperimentDir, doc
+from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, EXAMPLE_RUN, ClusterName, ExperimentDir, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, freeze
 from hpc_agent.ops.run.known_run import SITE_ERRORS, journal_of, node_of
 from hpc_agent.ops.run.planned_run import plan_run
@@ -47,7 +47,14 @@ class ValidateSelfQosLimitRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
+@primitive(
+    stage="validate",
+    effects=[Effect.SSH],
+    errors=SITE_ERRORS,
+    brief="room under limits?",
+    example={"cluster": "local", "new_array_size": 100},
+    next_verbs=["submit", "plan-throughput"],
+)
 def validate_self_qos_limit(request: ValidateSelfQosLimitRequest, world: World) -> ValidationResult:
     """Check that the scheduler's own limits leave room for more elements, with all of your jobs counted."""
     repo = experiment_root(world.cwd, request.experiment_dir)
@@ -101,7 +108,13 @@ class ValidateExecutorSignaturesRequest(RunRequest):
     executor: Annotated[str, doc("shell command of a task", min_length=1)] = "python3 .hpc/cli.py"
 
 
-@primitive(stage="validate", errors=FREEZE_ERRORS)
+@primitive(
+    stage="validate",
+    errors=FREEZE_ERRORS,
+    brief="do parameters fit?",
+    example={"executor": EXAMPLE_EXECUTOR},
+    next_verbs=["submit"],
+)
 def validate_executor_signatures(request: ValidateExecutorSignaturesRequest, world: World) -> ValidationResult:
     """Compare every task's parameters with the flags or the signature in the source of its executor."""
     with freeze(world, request) as frozen:
@@ -119,7 +132,14 @@ class ValidateInputDatasetRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(stage="validate", effects=[Effect.SSH], errors=SITE_ERRORS)
+@primitive(
+    stage="validate",
+    effects=[Effect.SSH],
+    errors=SITE_ERRORS,
+    brief="is a data table whole?",
+    example={"dataset_path": "data/demand.csv", "required_non_null_cols": ["demand"]},
+    next_verbs=["submit"],
+)
 def validate_input_dataset(request: ValidateInputDatasetRequest, world: World) -> ValidationResult:
     """Check that a table exists, has the rows of the tasks, and has values in the required columns."""
     repo = experiment_root(world.cwd, request.experiment_dir)
@@ -193,7 +213,13 @@ class ValidateWalltimeAgainstHistoryRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(stage="validate", errors=[SpecInvalid])
+@primitive(
+    stage="validate",
+    errors=[SpecInvalid],
+    brief="walltime and the past",
+    example={"cluster": "local", "requested_walltime_sec": 3600},
+    next_verbs=["submit"],
+)
 def validate_walltime_against_history(request: ValidateWalltimeAgainstHistoryRequest, world: World) -> ValidationResult:
     """Compare a walltime with the measured time of tasks of these executors on this cluster."""
     repo = experiment_root(world.cwd, request.experiment_dir)
@@ -212,7 +238,13 @@ class ValidateStochasticMarkerRequest(Request):
     experiment_dir: ExperimentDir = "."
 
 
-@primitive(stage="validate", errors=[SpecInvalid, JournalCorrupt])
+@primitive(
+    stage="validate",
+    errors=[SpecInvalid, JournalCorrupt],
+    brief="point asked twice?",
+    example={"campaign_id": "horizons", "expected_cmd_sha": "0" * 64},
+    next_verbs=["submit"],
+)
 def validate_stochastic_marker(request: ValidateStochasticMarkerRequest, world: World) -> ValidationResult:
     """Find an earlier iteration of the campaign with the same parameters: an optimiser picked a point twice."""
     repo, journal = journal_of(world, request.experiment_dir)
@@ -251,7 +283,15 @@ class ValidateCampaignResult(ValidationResult):
     validators_run: list[str]
 
 
-@primitive(stage="validate", effects=[Effect.SSH, Effect.FILES], errors=FREEZE_ERRORS, progress=True)
+@primitive(
+    stage="validate",
+    effects=[Effect.SSH, Effect.FILES],
+    errors=FREEZE_ERRORS,
+    progress=True,
+    brief="findings before a submit",
+    example=EXAMPLE_RUN,
+    next_verbs=["submit"],
+)
 def validate_campaign(request: ValidateCampaignRequest, world: World) -> ValidateCampaignResult:
     """Return all findings about a submission before it is made. An error among them is the error of the call.
 
