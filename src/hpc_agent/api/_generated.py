@@ -3465,8 +3465,8 @@ def watch(
 ) -> WatchResult:
     """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with
-    the last run, the budget, or Control-C; the runs go on.
+    Without a terminal the verb prints a JSON record for each look. It ends with the last run, the budget, or
+    Control-C; the runs go on.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo
