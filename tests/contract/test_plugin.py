@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -158,8 +159,6 @@ def test_the_files_are_in_the_wheel(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, copy / name)
     code = "from setuptools.build_meta import build_wheel; build_wheel('out')"
-    import sys
-
     (copy / "out").mkdir()
     subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, timeout=180)
     [wheel] = (copy / "out").glob("*.whl")
