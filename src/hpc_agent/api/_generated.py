@@ -2478,22 +2478,32 @@ def setup(
     force: bool = False,
     uninstall: bool = False,
     dry_run: bool = False,
+    cluster: str | None = None,
+    progress: bool = False,
 ) -> SetupResult:
-    """Install the commands, skills, agent and hook for Claude Code. Files with changes of yours stay.
+    """Install commands, skills, agent and hook for Claude Code; with ``cluster`` also check what a submit needs there.
 
-    The same call again changes nothing; ``uninstall`` removes what it installed.
+    Files with changes of yours stay; the same call again changes nothing; ``uninstall`` removes what was
+    installed. A cluster that is found in order is marked so for 24 hours (``check-preflight``); a red check is an
+    error that has the line to paste. With ``dry_run`` no cluster is asked.
 
     Args:
         claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
         force: take the new version of files with changes of yours; yours is kept as FILE.mine
         uninstall: remove the installed files; those with changes of yours stay
         dry_run: tell what would be done; nothing is written
+        cluster: also log in to this cluster, and check what a submit will need
+        progress: show on standard error how far the work is
 
     Returns:
-        SetupResult: assets, dry_run, deduped, next_step, partial_errors
+        SetupResult: assets, preflight, dry_run, deduped, next_step, partial_errors
 
     Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
         PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        PreflightFailed: A check of the cluster is red: a submit would fail, or its jobs would.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("SetupResult", call("setup", setup, locals()))
 
