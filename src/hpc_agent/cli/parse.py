@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,13 +20,16 @@ CATALOGUE = Path(__file__).with_name("catalogue.json")
 LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
+_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that raises SpecInvalid for an error, where argparse itself would write to stderr and exit with 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise SpecInvalid(message, remediation=f"Run '{self.prog} --help'.")
+        choice = _CHOICE.search(message)
+        hint = did_you_mean(choice["word"], re.findall(r"[\w-]+", choice["known"]), "{}") if choice else ""
+        raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
 
 
 def load_catalogue() -> dict[str, CatalogueEntry]:

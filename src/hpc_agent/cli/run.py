@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
@@ -73,7 +74,7 @@ def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, HpcError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
+        return Interrupted("stopped by Control-C")
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full
@@ -127,6 +128,7 @@ class _Call:
             # stdout is for the answer: what a primitive prints goes to stderr.
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
+            remember(self.entry.stage, request, result, world)
             is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
             return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hpc_agent.view.progress import ago
+from hpc_agent.view.run_view import CLASSES_SHOWN, REASONS_SHOWN, WAVE_ROWS, RunView, head
 from hpc_agent.view.terminal.layout import ASCII, MARKS
 
 STYLES = {"complete": "green", "running": "cyan", "pending": "dim", "failed": "red", "unknown": "yellow"}
-WAVE_ROWS = 10
-PACE_LOOKS = 20
-REASONS_SHOWN, CLASSES_SHOWN = 3, 5
-
-
-@dataclass
-class RunView:
-    """The last known state of one run; ``ends`` has (seconds since the epoch, ended tasks) of the last looks."""
-
-    run_id: str
-    cluster: str
-    total: int
-    state: str = "submitting"
-    counts: dict[str, int] = field(default_factory=dict)
-    waves: dict[str, dict[str, int]] = field(default_factory=dict)
-    causes: dict[str, int] = field(default_factory=dict)
-    waiting: list[dict[str, Any]] = field(default_factory=list)
-    stale: str = ""
-    checked_at: float | None = None
-    events: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    eta: float | None = None  # the end that status estimates, in seconds since the epoch
-    ends: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_LOOKS))
-
-    def pace(self) -> float | None:
-        """Return the tasks that end in a second, over the last looks."""
-        if len(self.ends) < 2 or self.ends[-1][0] <= self.ends[0][0]:
-            return None
-        rate = (self.ends[-1][1] - self.ends[0][1]) / (self.ends[-1][0] - self.ends[0][0])
-        return rate if rate > 0 else None
 
 
 def render(runs: list[RunView], now: float, width: int, plain_letters: bool = False) -> RenderableType:
-    """Return a frame for each run, at most ``width`` columns wide; ``plain_letters``: its bars are ASCII."""
+    """Return a frame for each run, two columns narrower than the terminal; ``plain_letters``: its bars are ASCII.
+
+    The two columns are for the ^C that a terminal echoes: a line that it breaks would move the picture.
+    """
     marks = {name: mark.translate(ASCII) if plain_letters else mark for name, mark in MARKS.items()}
-    return Group(*(_frame(run, now, min(width, 110), marks) for run in runs))
+    return Group(*(_frame(run, now, min(width - 2, 110), marks) for run in runs))
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
@@ -76,20 +45,8 @@ def _frame(run: RunView, now: float, width: int, marks: dict[str, str]) -> Panel
 
 
 def _head(run: RunView, now: float) -> Text:
-    text = _line((run.state.replace("_", " "), "bold"))
-    if run.checked_at is not None:
-        text.append(f", {ago(now - run.checked_at)} ago", "dim")
-    if run.stale:
-        return text.append(f", stale: {run.stale}", "yellow")
-    pace = run.pace()
-    left = run.total - run.counts.get("complete", 0) - run.counts.get("failed", 0)
-    if pace:
-        text.append(f", {pace * 60:.3g} tasks/min")
-    end = run.eta if run.eta is not None else now + left / pace if pace else None
-    if end is not None and left:
-        clock = time.strftime("%H:%M" if end - now < 20 * 3600 else "%a %H:%M", time.localtime(end))
-        text.append(f", ends about {clock}")
-    return text
+    styles = {"strong": "bold", "warn": "yellow"}
+    return _line(*((cell.text, styles.get(cell.style, cell.style)) for cell in head(run, now)))
 
 
 def bar(counts: dict[str, int], total: int, width: int, marks: dict[str, str] = MARKS) -> Text:

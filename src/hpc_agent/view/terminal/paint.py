@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TextIO
 
 from hpc_agent.view.terminal.layout import ASCII, Lines
@@ -60,5 +61,6 @@ def paint(lines: Lines, stream: TextIO, plain_letters: bool = False) -> None:
         return
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in lines:
-        console.print(Text.assemble(*((cell.text, _RICH[cell.style]) for cell in line)))
+        runs = groupby(line, key=lambda cell: cell.style)
+        console.print(Text.assemble(*(("".join(cell.text for cell in cells), _RICH[style]) for style, cells in runs)))
     stream.flush()
