@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hpc_agent.experiment.writing.entry_points import PythonModule
     from hpc_agent.experiment.writing.entry_points import RegisterRun
     from hpc_agent.experiment.writing.entry_points import ShellCommand
+    from hpc_agent.ops.agents.install_commands import InstallCommandsResult
+    from hpc_agent.ops.agents.worker import RunResult
     from hpc_agent.ops.aggregate.aggregate import AggregateResult
     from hpc_agent.ops.aggregate.compare import CompareResult
     from hpc_agent.ops.aggregate.reduce import ClusterReduceResult
@@ -59,12 +61,14 @@ if TYPE_CHECKING:
     from hpc_agent.ops.flows.campaign_steps import CampaignDriverResult
     from hpc_agent.ops.flows.demo import DemoResult
     from hpc_agent.ops.flows.report import ReportResult
+    from hpc_agent.ops.flows.setup import SetupResult
     from hpc_agent.ops.flows.submit_and_verify import SubmitAndVerifyResult
     from hpc_agent.ops.introspect.context import LoadContextResult
+    from hpc_agent.ops.introspect.describe import DescribeResult
+    from hpc_agent.ops.introspect.find import FindResult
     from hpc_agent.ops.introspect.inventory import CapabilitiesResult
     from hpc_agent.ops.introspect.inventory import ClustersDescribeResult
     from hpc_agent.ops.introspect.inventory import ClustersListResult
-    from hpc_agent.ops.introspect.inventory import DescribeResult
     from hpc_agent.ops.memory.recall import RecallResult
     from hpc_agent.ops.monitor.decide_monitor_arm import Counts
     from hpc_agent.ops.monitor.decide_monitor_arm import DecideMonitorArmResult
@@ -136,7 +140,9 @@ __all__ = [
     "export_crate",
     "export_package",
     "failures",
+    "find",
     "find_prior_run",
+    "install_commands",
     "interview",
     "join_series",
     "list_in_flight",
@@ -154,8 +160,10 @@ __all__ = [
     "reproduce_run",
     "resolve_submit_inputs",
     "resubmit",
+    "run",
     "run_story",
     "scaffold_spec",
+    "setup",
     "status",
     "submit",
     "submit_and_verify",
@@ -890,12 +898,18 @@ def campaign_status(
     return cast("CampaignStatusResult", call("campaign-status", campaign_status, locals()))
 
 
-def capabilities() -> CapabilitiesResult:
-    """Show version, schedulers, configuration keys, error codes and every verb.
+def capabilities(
+    *,
+    full: bool = False,
+) -> CapabilitiesResult:
+    """List every verb with one line; with ``full`` also configuration keys, error codes and whole entries.
+
+    Args:
+        full: the whole contract: configuration keys, error codes, environment, every verb's entry
 
     Returns:
-        CapabilitiesResult: version, schedulers, schemas_dir, journal_dir, cluster_yaml_keys, error_codes,
-            environment, operations, partial_errors
+        CapabilitiesResult: partial_errors, version, marks, verbs, more, schedulers, schemas_dir, journal_dir,
+            cluster_yaml_keys, error_codes, environment, operations
     """
     return cast("CapabilitiesResult", call("capabilities", capabilities, locals()))
 
@@ -1304,14 +1318,22 @@ def demo(
 
 def describe(
     name: str,
+    *,
+    flags: list[str] | tuple[str, ...] = (),
+    schema: bool = False,
+    full: bool = False,
 ) -> DescribeResult:
-    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects.
+    """Describe one verb: purpose, flags, one example, result fields, errors, next verbs; with ``full`` everything.
 
     Args:
         name: a verb or one of its aliases
+        flags: explain these flags only, and each of them whole
+        schema: the JSON Schemas of request and result too
+        full: everything: every flag with its kind and default, schemas, effects
 
     Returns:
-        DescribeResult: name, kind, summary, description, entry, input_schema, output_schema, partial_errors
+        DescribeResult: partial_errors, name, summary, description, effects, example, flags, more_flags,
+            returns, errors, next_verbs, more, entry, input_schema, output_schema
 
     Raises:
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
@@ -1566,6 +1588,26 @@ def failures(
     return cast("FailuresResult", call("failures", failures, locals()))
 
 
+def find(
+    words: list[str] | tuple[str, ...],
+    *,
+    limit: int = 5,
+) -> FindResult:
+    """Find the verbs for a job by words: names, summaries, flags, descriptions and common synonyms are searched.
+
+    Args:
+        words: what is to be done, in words of your own
+        limit: verbs to show, the best first
+
+    Returns:
+        FindResult: partial_errors, verbs, others, unknown_words, next_step
+
+    Raises:
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+    """
+    return cast("FindResult", call("find", find, locals()))
+
+
 def find_prior_run(
     *,
     cmd_sha: str,
@@ -1585,6 +1627,32 @@ def find_prior_run(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("FindPriorRunResult", call("find-prior-run", find_prior_run, locals()))
+
+
+def install_commands(
+    *,
+    claude_dir: str | PathLike[str] | None = None,
+    force: bool = False,
+    uninstall: bool = False,
+    dry_run: bool = False,
+) -> InstallCommandsResult:
+    """Install the slash commands, skills, agent and hook for Claude Code, or remove them. Your changed files stay.
+
+    They go into ~/.claude/{commands,skills,agents,hooks}. The same call again changes nothing.
+
+    Args:
+        claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
+        force: take the new version of files with changes of yours; yours is kept as FILE.mine
+        uninstall: remove the installed files; those with changes of yours stay
+        dry_run: tell what would be done; nothing is written
+
+    Returns:
+        InstallCommandsResult: assets, dry_run, deduped, partial_errors
+
+    Raises:
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+    """
+    return cast("InstallCommandsResult", call("install-commands", install_commands, locals()))
 
 
 def interview(
@@ -1608,7 +1676,7 @@ def interview(
     transcript: Iterable[Said | Mapping[str, Any]] = (),
     notes: str = '',
     campaign_dir: str | PathLike[str] = '.',
-    allow_cli: bool = False,
+    allow_cli: bool | None = None,
     force: bool = False,
 ) -> InterviewResult:
     """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
@@ -1637,7 +1705,8 @@ def interview(
         transcript: the conversation
         notes: anything else
         campaign_dir: the experiment repo; interview.json lies there
-        allow_cli: allow Claude Code to run hpc-agent here: a rule in .claude/settings.json
+        allow_cli: rules for Claude Code in .claude/settings.json: hpc-agent yes, scancel and qdel no;
+            default: yes
         force: overwrite files that were edited
 
     Returns:
@@ -2269,6 +2338,64 @@ def resubmit(
     return cast("ResubmitResult", call("resubmit", resubmit, locals()))
 
 
+def run(
+    *,
+    workflow: Literal['submit', 'status', 'aggregate', 'campaign'],
+    experiment_dir: str | PathLike[str] = '.',
+    goal: str | None = None,
+    run_id: str | None = None,
+    campaign_id: str | None = None,
+    cluster: str | None = None,
+    known: Mapping[str, Any] | None = None,
+    confirmed: bool = False,
+    accept_defaults: bool = False,
+    inline: bool = False,
+    max_turns: int = 40,
+    max_budget_usd: float = 2.0,
+    timeout_sec: float = 1800.0,
+    model: str | None = None,
+    settings: str | None = None,
+    progress: bool = False,
+) -> RunResult:
+    """Leave a workflow to a worker: a fresh claude with one tool, hpc-agent, which ends with a report.
+
+    It signs in with ANTHROPIC_API_KEY or a cloud provider's credentials only: a login of Claude Code does not
+    reach it. With ``inline`` the prompt is returned, and an agent does the work itself.
+
+    Args:
+        workflow: the procedure that the worker follows
+        experiment_dir: the experiment repo
+        goal: what is wanted, in a sentence
+        run_id: status, aggregate: the run; the newest by default
+        campaign_id: campaign: which one
+        cluster: submit: name in clusters.yaml
+        known: submit: fields of its request that are decided
+        confirmed: a person has agreed to the submission; without this it is planned only
+        accept_defaults: the worker may take safe defaults of unclear fields
+        inline: return the prompt, for an agent that does the work itself; starts nothing
+        max_turns: turns of the worker
+        max_budget_usd: money that the worker may use
+        timeout_sec: the worker is ended after so long
+        model: model of the worker; Claude Code's default without it
+        settings: settings file for the worker, such as one with apiKeyHelper
+        progress: show on standard error how far the work is
+
+    Returns:
+        RunResult: workflow, result, decisions, anomalies, prompt, report_schema, num_turns, total_cost_usd,
+            partial_errors
+
+    Raises:
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+        WorkerAuthUnavailable: A worker has no credentials: it takes ANTHROPIC_API_KEY or a cloud provider's
+            only, never a login of Claude Code.
+        WorkerFailed: A worker ended without its report: limit of turns, money or time, a signal, or an answer
+            of another form.
+        WorkerNotInstalled: There is no program 'claude' to start a worker with.
+    """
+    return cast("RunResult", call("run", run, locals()))
+
+
 def run_story(
     *,
     run_id: str = 'latest',
@@ -2319,6 +2446,32 @@ def scaffold_spec(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("ScaffoldSpecResult", call("scaffold-spec", scaffold_spec, locals()))
+
+
+def setup(
+    *,
+    claude_dir: str | PathLike[str] | None = None,
+    force: bool = False,
+    uninstall: bool = False,
+    dry_run: bool = False,
+) -> SetupResult:
+    """Install the commands, skills, agent and hook for Claude Code. Files with changes of yours stay.
+
+    The same call again changes nothing; ``uninstall`` removes what it installed.
+
+    Args:
+        claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
+        force: take the new version of files with changes of yours; yours is kept as FILE.mine
+        uninstall: remove the installed files; those with changes of yours stay
+        dry_run: tell what would be done; nothing is written
+
+    Returns:
+        SetupResult: assets, dry_run, deduped, next_step, partial_errors
+
+    Raises:
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+    """
+    return cast("SetupResult", call("setup", setup, locals()))
 
 
 def status(
@@ -3312,8 +3465,8 @@ def watch(
 ) -> WatchResult:
     """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with
-    the last run, the budget, or Control-C; the runs go on.
+    Without a terminal the verb prints a JSON record for each look. It ends with the last run, the budget, or
+    Control-C; the runs go on.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo

@@ -1,9 +1,8 @@
-"""The flags that every verb has; they may stand anywhere after the verb, and no verb has a flag of these names."""
+"""The flags that every verb has; they may stand anywhere after the verb. Of a verb's own flags only --full is one of them."""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hpc_agent.errors import SpecInvalid
@@ -21,6 +20,7 @@ GLOBAL_FLAGS = (
     GlobalFlag("--json", None, "print the one line of JSON on a terminal too; elsewhere it is always printed"),
     GlobalFlag("--yes", None, "submit without the question that a terminal is asked"),
     GlobalFlag("--field", "PATH", "print one value of the answer: data.run_id or run_id, rows.0, waiting[0].reason"),
+    GlobalFlag("--full", None, "print the whole answer, however long; else lists are shortened to keep it below 4 KB"),
 )
 
 
@@ -31,6 +31,7 @@ class Globals:
     json: bool = False
     yes: bool = False
     field: str | None = None
+    full: bool = False
 
     @property
     def for_programs(self) -> bool:
@@ -48,29 +49,20 @@ def take_globals(arguments: list[str]) -> tuple[Globals, list[str]]:
     for word in words:
         name, equals, value = word.partition("=")
         if word == "--json":
-            taken = Globals(True, taken.yes, taken.field)
+            taken = replace(taken, json=True)
         elif word == "--yes":
-            taken = Globals(taken.json, True, taken.field)
+            taken = replace(taken, yes=True)
         elif name == "--field":
             path = value if equals else next(words, "")
             if not path or path.startswith("--"):
                 raise SpecInvalid(
                     "--field needs the name of a value, for example data.run_id", field="--field", remediation=_HELP
                 )
-            taken = Globals(taken.json, taken.yes, path)
+            taken = replace(taken, field=path)
         else:
-            others.append(word)
+            taken = replace(taken, full=taken.full or word == "--full")
+            others.append(word)  # --full also goes to the verb: some have more to tell with it
     return taken, [*others, *arguments[end:]]
 
 
 _HELP = "Run 'hpc-agent describe <verb>' to see what its answer holds."
-
-
-def add_globals(parser: argparse.ArgumentParser) -> None:
-    """Show the global flags in a verb's help. Their values have been taken before the parser sees the words."""
-    group = parser.add_argument_group("options of every command")
-    for flag, metavar, text in GLOBAL_FLAGS:
-        if metavar:
-            group.add_argument(flag, metavar=metavar, help=text)
-        else:
-            group.add_argument(flag, action="store_true", help=text)

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from hpc_agent.cli.globals import GLOBAL_FLAGS, add_globals
+from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
+LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
+_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that raises SpecInvalid for an error, where argparse itself would write to stderr and exit with 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise SpecInvalid(message, remediation=f"Run '{self.prog} --help'.")
+        choice = _CHOICE.search(message)
+        hint = did_you_mean(choice["word"], re.findall(r"[\w-]+", choice["known"]), "{}") if choice else ""
+        raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
 
 
 def load_catalogue() -> dict[str, CatalogueEntry]:
     return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
-def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tuple[str, list[str]]:
+def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> tuple[str, list[str]]:
     """Return the verb's canonical name and the arguments after it. Raises SpecInvalid for an unknown verb."""
     word, rest = arguments[0], arguments[1:]
     if word in GROUPS and rest:
@@ -46,35 +51,27 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    epilog = f"Every field: hpc-agent describe {verb}"
-    parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
-    parser.add_argument(
-        "--spec",
-        metavar="FILE",
-        help="the whole request as JSON, or the answer of another verb; - reads standard input",
-    )
+    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False)  # help.py has the help
+    parser.add_argument("--spec")
     for number, flag in enumerate(entry.flags):
-        text = (flag.help or "").replace("%", "%%") + (" (required)" if flag.required else "")
-        if flag.default not in (None, [], {}, "", False):
-            text += f" [{json.dumps(flag.default)}]"
-        extra: dict[str, Any] = {"metavar": {"ints": "N,N", "strs": "A,B"}.get(flag.kind, flag.kind.upper())}
+        extra: dict[str, Any] = {}
         if flag.kind == "bool":
             extra = {"action": argparse.BooleanOptionalAction}
         elif flag.choices:
             extra = {"choices": flag.choices}
         elif flag.kind in ("ints", "strs"):
-            extra["action"] = "append"
-        parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
+            extra = {"action": "append"}
+        parser.add_argument(flag.flag, dest=f"f{number}", **extra)
     if entry.positional:
-        parser.add_argument("positional", nargs="?", metavar=entry.positional.upper(), help=argparse.SUPPRESS)
-    add_globals(parser)
+        several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
+        parser.add_argument("positional", nargs="*" if several else "?")
     return parser
 
 
 def parse_request(
     verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
-    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
+    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid."""
     flags = {flag.flag for flag in entry.flags}
     words = []
     for argument in arguments:
@@ -86,7 +83,7 @@ def parse_request(
         hint = did_you_mean(name, ("--spec", *flags, *(each.flag for each in GLOBAL_FLAGS)), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _request_in(_read_spec(options.spec, read_stdin, cwd), entry) if options.spec else {}
-    if entry.positional and options.positional is not None:
+    if entry.positional and options.positional not in (None, []):
         document[entry.positional] = options.positional
     for number, flag in enumerate(entry.flags):
         value = getattr(options, f"f{number}")
@@ -117,15 +114,24 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else (cwd / name).expanduser().read_bytes()
+        data = read_stdin() if name == "-" else _read_at_most((cwd / name).expanduser(), LARGEST_SPEC)
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecInvalid(f"the spec {name} is not JSON: {error}", field="spec") from error
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
+
+
+def _read_at_most(path: Path, limit: int) -> bytes:
+    """Return the file. Raises ValueError for a larger one: /dev/zero never ends."""
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MiB")
+    return data
 
 
 def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
     the message and remediation of that call.
     """
     if document.get("ok") is False and "error_code" in document:
-        remedy = document.get("remediation", "")
+        remedy = str(document.get("remediation") or "")
         details = {name: value for name, value in document.items() if name in ("error_code", "field", "details")}
         message = f"the command before this one failed: {document.get('message')}"
         raise SpecInvalid(message, field="spec", remediation=remedy, details=details)
@@ -146,15 +152,3 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
         return dict(data["spec"])
     wanted = {flag.path[0] for flag in entry.flags if flag.required or flag.path[0] == "run_id"}
     return {name: data[name] for name in sorted(wanted) if name in data}
-
-
-def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
-    """Return the text of ``hpc-agent --help``: the verbs by stage."""
-    lines = ["usage: hpc-agent VERB [--spec FILE|-] [options]      hpc-agent VERB --help", ""]
-    stages: dict[str, list[str]] = {}
-    for name, entry in catalogue.items():
-        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
-    for stage, rows in stages.items():
-        lines += [f"{stage}:", *rows, ""]
-    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n")
-    return "\n".join(lines)

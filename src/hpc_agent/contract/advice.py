@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpc_agent.contract.catalogue import CatalogueEntry
+from hpc_agent.contract.vocabulary import ADVICE
 
-# Fields of answers that hold commands for the reader.
-ADVICE = frozenset(("next_step", "next_steps", "next_command", "remedy", "remediation", "fix"))
 _COMMAND = re.compile(r"\bhpc-agent (?P<verb>[a-z][a-z-]*[a-z])(?![\w-])")
 _QUOTED = re.compile(r"'(hpc-agent [^']*)'")
 

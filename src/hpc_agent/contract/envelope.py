@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
 from hpc_agent.contract.primitive import Effect, PartialError, Primitive, Request, Result
+from hpc_agent.contract.shorten import shorten
 from hpc_agent.errors import HpcError, SpecInvalid
 
 R = TypeVar("R", bound=Request)
 
+MOST_BYTES = 4095  # of an answer; with the end of the line 4 KB
+_COMMAND = 400  # characters of a command that is worth its place in a short answer
+
 _FIELD = re.compile(r"(?P<problem>unknown|missing required) field `(?P<name>[^`]*)`")
 
+_CHOICE = re.compile(r"^Invalid enum value '(?P<word>[^']*)'")
 
-class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What both kinds of answer may have: ``left_out`` counts what a short answer lacks, by field; a command shows it."""
+
+    left_out: dict[str, int] = {}
+    whole_answer: str = ""
+
+
+class Success(Answer, kw_only=True, omit_defaults=True):
     """The answer of a call that succeeded. ``idempotent``: this call changed nothing."""
 
     ok: bool = msgspec.field()
@@ -26,7 +39,7 @@ class Success(msgspec.Struct, kw_only=True, omit_defaults=True):
     partial_errors: list[PartialError] = []
 
 
-class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Failure(Answer, kw_only=True, omit_defaults=True):
     """The answer of a call that failed. ``retry_safe``: the same call may be repeated as it is."""
 
     ok: bool = msgspec.field()
@@ -39,21 +52,42 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
-def success(primitive: Primitive, result: Result, finish: Callable[[Any], Any] = lambda data: data) -> bytes:
-    """Return the line of a result; ``finish`` gives its data the last form."""
+def success(
+    primitive: Primitive,
+    result: Result,
+    finish: Callable[[Any], Any] = lambda data: data,
+    whole: Callable[[], str] | None = None,
+) -> bytes:
+    """Return the line of a result; ``finish`` gives its data the last form.
+
+    ``whole`` returns the command that prints all of it: with one, a long answer is shortened.
+    """
     data = finish(msgspec.to_builtins(result))
     data.pop("partial_errors", None)
     mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
     answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
-    return msgspec.json.encode(answer, order="sorted")
+    return _line(answer, primitive.whole, whole)
 
 
-def failure(error: HpcError) -> bytes:
-    facts = {name: getattr(error, name) for name in Failure.__struct_fields__ if name != "ok"}
+def failure(error: HpcError, whole: Callable[[], str] | None = None) -> bytes:
+    """Return the line of an error; ``whole`` is as for a success."""
+    names = set(Failure.__struct_fields__) - {"ok", "left_out", "whole_answer"}
+    facts = {name: getattr(error, name) for name in names}
     for name in ("message", "remediation"):  # a word of the command line may hold bytes that are no UTF-8
         facts[name] = facts[name].encode(errors="backslashreplace").decode()
-    return msgspec.json.encode(Failure(ok=False, **facts), order="sorted")
+    return _line(Failure(ok=False, **facts), (), whole)
+
+
+def _line(answer: Success | Failure, kept: Collection[str], whole: Callable[[], str] | None) -> bytes:
+    line = msgspec.json.encode(answer, order="sorted")
+    if whole is None or len(line) <= MOST_BYTES:
+        return line
+    document = msgspec.to_builtins(answer)
+    command = whole().encode(errors="backslashreplace").decode()
+    document["whole_answer"] = command if len(command) <= _COMMAND else "the same command with --full"
+    shorten(document, MOST_BYTES, kept)
+    return msgspec.json.encode(document, order="sorted")
 
 
 def convert(document: Any, request: type[R], verb: str) -> R:
@@ -94,6 +128,7 @@ def _explained(text: str, request: type[Request], verb: str, missing: list[str])
     match = _FIELD.search(what)
     if match is None:
         what = what.replace("`", "'")
+        see = _nearest_choice(what, request, prefix) + see
         return SpecInvalid(f"{prefix or 'request'}: {what}", field=prefix or None, remediation=see)
     name = match["name"]
     field = f"{prefix}.{name}" if prefix else name
@@ -104,11 +139,38 @@ def _explained(text: str, request: type[Request], verb: str, missing: list[str])
         verb_is = "is required" if len(names) == 1 else "are required"
         message = f"{' and '.join(map(repr, names))} {verb_is}"
         return SpecInvalid(message, field=field, remediation=f"Give {flags}. {found}{see}")
-    struct: Any = msgspec.inspect.type_info(request)
-    for step in filter(None, prefix.split(".")):
-        struct = next((f.type for f in getattr(struct, "fields", ()) if f.encode_name == step), None)
-    hint = did_you_mean(name, [f.encode_name for f in getattr(struct, "fields", ())])
+    fields = [f.encode_name for kind in _kinds_at(request, prefix) for f in getattr(kind, "fields", ())]
+    hint = did_you_mean(name, fields)
     return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
+
+
+def _nearest_choice(what: str, request: type[Request], path: str) -> str:
+    """Return a hint for a value that is none of the choices of the field at ``path``."""
+    match = _CHOICE.search(what)
+    kinds = _kinds_at(request, path) if match else []
+    choices = [str(value) for kind in kinds for value in getattr(kind, "values", ())]
+    if not match or not choices:
+        return ""
+    return f"{did_you_mean(match['word'], choices)}It is one of {', '.join(choices)}. "
+
+
+def _kinds_at(request: type[Request], path: str) -> list[Any]:
+    """Return the types that the field at ``path`` may have, without those around them."""
+    kinds: list[Any] = [msgspec.inspect.type_info(request)]
+    for step in filter(None, re.sub(r"\[[^\]]*\]", ".[]", path).split(".")):
+        below = (f.type for kind in kinds for f in getattr(kind, "fields", ()) if f.encode_name == step)
+        items = (kind.item_type for kind in kinds if hasattr(kind, "item_type")) if step == "[]" else below
+        kinds = [plain for kind in items for plain in _plain(kind)]
+    return kinds
+
+
+def _plain(kind: Any) -> Iterator[Any]:
+    """Yield the options of a union, each without its metadata."""
+    inner = [kind.type] if isinstance(kind, msgspec.inspect.Metadata) else getattr(kind, "types", None)
+    if inner is None:
+        yield kind
+    for each in inner or ():
+        yield from _plain(each)
 
 
 def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:

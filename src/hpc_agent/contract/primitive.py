@@ -64,6 +64,7 @@ class Options:
         default_factory=dict
     )  # a request that works in the repo of examples/horizon_sweep
     next_verbs: Sequence[str] = ()  # the verbs that usually follow
+    whole: Collection[str] = ()  # fields of the result that a short answer keeps whole: another verb reads them
 
 
 @dataclass(frozen=True, kw_only=True)

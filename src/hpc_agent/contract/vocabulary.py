@@ -10,6 +10,8 @@ from msgspec import Meta
 Direction = Literal["auto", "min", "max", "minimize", "maximize"]
 Positive = Annotated[int, Meta(gt=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
+# Fields of answers that hold commands for the reader.
+ADVICE = frozenset(("next_step", "next_steps", "next_command", "remedy", "remediation", "fix"))
 
 
 def doc(description: str, **limits: Any) -> Meta:

@@ -1,17 +1,17 @@
-"""The inventory, for agents: every verb and every configured cluster. Nothing is changed or asked."""
+"""The inventory: every verb and every configured cluster. Nothing is changed or asked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 import hpc_agent
-from hpc_agent.contract.catalogue import catalogue_entry, schema
-from hpc_agent.contract.envelope import did_you_mean
-from hpc_agent.contract.primitive import Request, Result, by_any_name, load_all, primitive
-from hpc_agent.errors import BY_CODE, EXIT_CODES, ClusterUnknown, ConfigInvalid, SpecInvalid
+from hpc_agent.contract.catalogue import catalogue_entry
+from hpc_agent.contract.primitive import Effect, Primitive, Request, Result, load_all, primitive
+from hpc_agent.errors import BY_CODE, EXIT_CODES, ClusterUnknown, ConfigInvalid
 from hpc_agent.infra.backends import backend_names
 from hpc_agent.infra.clusters import cluster_keys, cluster_problems, get_cluster, load_clusters
 from hpc_agent.ops.run.fields import doc
@@ -19,18 +19,27 @@ from hpc_agent.world import World
 
 
 class CapabilitiesRequest(Request):
-    """A request without fields."""
+    """What to list."""
+
+    full: Annotated[
+        bool, doc("the whole contract: configuration keys, error codes, environment, every verb's entry")
+    ] = False
 
 
-class CapabilitiesResult(Result):
+class CapabilitiesResult(Result, kw_only=True, omit_defaults=True):
+    """The verbs in short; with ``full`` the other fields too, and ``operations`` in place of the lines."""
+
     version: str
-    schedulers: Annotated[list[str], doc("schedulers that a cluster may name")]
-    schemas_dir: Annotated[str, doc("folder of the JSON Schemas of every request, result and the envelope")]
-    journal_dir: str
-    cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")]
-    error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")]
-    environment: Annotated[dict[str, str], doc("environment variables of hpc-agent")]
-    operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")]
+    marks: Annotated[str, doc("what the mark behind a verb's name says of its effects")] = ""
+    verbs: Annotated[dict[str, list[str]], doc("stage -> name of the verb, mark, what it is for")] = {}
+    more: Annotated[list[str], doc("commands that tell more")] = []
+    schedulers: Annotated[list[str], doc("schedulers that a cluster may name")] = []
+    schemas_dir: Annotated[str, doc("folder of the JSON Schemas of every request, result and the envelope")] = ""
+    journal_dir: str = ""
+    cluster_yaml_keys: Annotated[list[dict[str, Any]], doc("every key of clusters.yaml")] = []
+    error_codes: Annotated[list[dict[str, Any]], doc("error_code, exit code, retry_safe, meaning, remediation")] = []
+    environment: Annotated[dict[str, str], doc("environment variables of hpc-agent")] = {}
+    operations: Annotated[list[dict[str, Any]], doc("the whole catalogue")] = []
 
 
 ENVIRONMENT = {
@@ -47,13 +56,25 @@ ENVIRONMENT = {
 }
 
 
+MARKS = {"!": "submits jobs", "@": "asks the cluster", "+": "writes files here", ":": "none of these"}
+MORE = ["hpc-agent find WORDS", "hpc-agent describe VERB", "hpc-agent capabilities --full"]
+# The line of the answer: its bytes with the envelope, and with the room that a longer version or mark may need.
+MOST_BYTES = 4096 - 200
+
+
 @primitive(
     stage="introspect",
     brief="every verb",
-    next_verbs=["describe"],
+    example={"full": True},
+    next_verbs=["find", "describe"],
 )
-def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:  # noqa: ARG001
-    """Show version, schedulers, configuration keys, error codes and every verb."""
+def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResult:
+    """List every verb with one line; with ``full`` also configuration keys, error codes and whole entries."""
+    if not request.full:
+        marks = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items())
+        return CapabilitiesResult(
+            version=hpc_agent.__version__, marks=marks, verbs=short_list(load_all().values()), more=MORE
+        )
     codes = []
     for code, error in sorted(BY_CODE.items()):
         facts = {"error_code": code, "exit_code": EXIT_CODES[error.category], "retry_safe": error.retry_safe}
@@ -70,44 +91,29 @@ def capabilities(request: CapabilitiesRequest, world: World) -> CapabilitiesResu
     )
 
 
-class DescribeRequest(Request):
-    name: Annotated[str, doc("a verb or one of its aliases")]
+def short_list(verbs: Iterable[Primitive], most: int = MOST_BYTES) -> dict[str, list[str]]:
+    """Return the verbs by stage, each as name, mark and brief line.
+
+    Where all lines together are too long, the last verbs have their names only: a name is never left out.
+    """
+    ordered = sorted(verbs, key=lambda verb: (verb.stage, verb.name))
+    rows = {verb.name: f"{verb.name}{_mark(verb)} {verb.brief}" for verb in ordered}
+    for verb in reversed(ordered):
+        listed: dict[str, list[str]] = {}
+        for each in ordered:
+            listed.setdefault(each.stage, []).append(rows[each.name])
+        if len(msgspec.json.encode(listed)) <= most:
+            break
+        rows[verb.name] = f"{verb.name}{_mark(verb)}"
+    return listed
 
 
-class DescribeResult(Result):
-    name: str
-    kind: str
-    summary: str
-    description: str
-    entry: Annotated[dict[str, Any], doc("the catalogue row: effects, errors, flags")]
-    input_schema: dict[str, Any]
-    output_schema: dict[str, Any]
-
-
-@primitive(
-    stage="introspect",
-    positional="name",
-    errors=[SpecInvalid],
-    brief="a verb: flags, example",
-    example={"name": "submit"},
-    next_verbs=["capabilities"],
-)
-def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
-    """Describe one verb: its purpose, request and result schemas, flags, errors and side effects."""
-    names = by_any_name()
-    found = names.get(request.name)
-    if found is None:
-        remediation = did_you_mean(request.name, names) + "Run 'hpc-agent capabilities' for the list."
-        raise SpecInvalid(f"there is no primitive '{request.name}'", field="name", remediation=remediation)
-    return DescribeResult(
-        name=found.name,
-        kind="primitive",
-        summary=found.summary,
-        description=found.description,
-        entry=msgspec.to_builtins(catalogue_entry(found)),
-        input_schema=schema(found.request, f"{found.name} input"),
-        output_schema=schema(found.result, f"{found.name} output"),
-    )
+def _mark(verb: Primitive) -> str:
+    if Effect.SUBMIT in verb.effects:
+        return "!"
+    asks = "@" if Effect.SSH in verb.effects else ""
+    writes = "+" if not {Effect.FILES, Effect.JOURNAL, Effect.PUSH}.isdisjoint(verb.effects) else ""
+    return asks + writes or ":"
 
 
 class ClustersListRequest(Request):
