@@ -57,7 +57,9 @@ def session_in(folder: Path, env: Mapping[str, str], **settings: Any) -> Session
     return Session(Settings(**settings), World(cwd=folder, env=dict(env)))
 
 
-def in_memory(session: Session, work: Callable[[Agent], Awaitable[Any]], mode: str = "2026-07-28", **client: Any) -> Any:
+def in_memory(
+    session: Session, work: Callable[[Agent], Awaitable[Any]], mode: str = "2026-07-28", **client: Any
+) -> Any:
     """What ``work`` gives with a client of a server in this process."""
 
     async def run() -> Any:

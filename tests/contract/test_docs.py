@@ -17,12 +17,15 @@ import testbed
 import yaml
 from pages import BLOCKS, EVERY_PAGE, PAGES, REPOSITORY, ROOT, blocks_of, run_bash, run_console
 
+from hpc_agent.cli import PROGRAMS
+from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.contract.catalogue import envelope_schema
 from hpc_agent.contract.envelope import convert
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.mcp_server import parser as mcp_parser
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_folder import RunDocument
 from hpc_agent.ops.introspect.inventory import ENVIRONMENT
@@ -242,8 +245,13 @@ def test_json_snippets_fit(page, block):
 def test_verbs_and_flags_exist(page):
     catalogue = load_catalogue()
     verbs = {*catalogue, *(alias for entry in catalogue.values() for alias in entry.aliases)}
-    flags = {"--spec", "--help", "--version"}
+    verbs |= set(PROGRAMS)
+    flags = {"--spec", "--help", "--version", *(flag.flag for flag in GLOBAL_FLAGS)}
     flags |= {flag.flag for entry in catalogue.values() for flag in entry.flags}
+    flags |= {
+        flag.flag.replace("--", "--no-") for entry in catalogue.values() for flag in entry.flags if flag.kind == "bool"
+    }
+    flags |= {word for action in mcp_parser()._actions for word in action.option_strings}
     text = page.read_text(encoding="utf-8")
     for command in re.findall(r"(?:^ *|[`|] ?)hpc-agent ([^`\n]*)", "\n".join(code_of(text)), re.MULTILINE):
         words = command.split(" #")[0].split()

@@ -147,6 +147,30 @@ def test_a_bad_request_names_the_field(document, field, hint):
     assert hint in caught.value.remediation
 
 
+@pytest.mark.parametrize(
+    ("verb", "document", "hint"),
+    [
+        ("campaign-init", {"campaign_id": "c", "strategy": "randm"}, "Did you mean 'random'? It is one of cma_es, "),
+        (
+            "campaign-init",
+            {"campaign_id": "c", "stop_criteria": {"direction": "maxx"}},
+            "Did you mean 'max'? It is one of auto",
+        ),
+        (
+            "campaign-init",
+            {"campaign_id": "c", "metrics": [{"name": "a", "directon": "min"}]},
+            "Did you mean 'direction'? ",
+        ),
+        ("submit", {"cluster": "c", "executor": "x", "resources": {"mem_bm": 1}}, "Did you mean 'mem_mb'? "),
+        ("aggregate", {"mode": "nothing-like-it"}, "It is one of auto, cluster-reduce, combiner-only. "),
+    ],
+)
+def test_the_nearest_field_or_choice_is_told_at_any_depth(verb, document, hint):
+    with pytest.raises(SpecInvalid) as caught:
+        envelope.convert(document, REGISTRY[verb].request, verb)
+    assert hint in caught.value.remediation
+
+
 def test_the_library_surface_of_the_readme():
     from hpc_agent import (
         _PACKAGE_ROOT,

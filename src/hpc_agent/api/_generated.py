@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hpc_agent.experiment.writing.entry_points import PythonModule
     from hpc_agent.experiment.writing.entry_points import RegisterRun
     from hpc_agent.experiment.writing.entry_points import ShellCommand
+    from hpc_agent.ops.agents.install_commands import InstallCommandsResult
+    from hpc_agent.ops.agents.worker import RunResult
     from hpc_agent.ops.aggregate.aggregate import AggregateResult
     from hpc_agent.ops.aggregate.compare import CompareResult
     from hpc_agent.ops.aggregate.reduce import ClusterReduceResult
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.flows.campaign_steps import CampaignDriverResult
     from hpc_agent.ops.flows.demo import DemoResult
     from hpc_agent.ops.flows.report import ReportResult
+    from hpc_agent.ops.flows.setup import SetupResult
     from hpc_agent.ops.flows.submit_and_verify import SubmitAndVerifyResult
     from hpc_agent.ops.introspect.context import LoadContextResult
     from hpc_agent.ops.introspect.describe import DescribeResult
@@ -69,8 +72,8 @@ if TYPE_CHECKING:
     from hpc_agent.ops.memory.recall import RecallResult
     from hpc_agent.ops.monitor.decide_monitor_arm import Counts
     from hpc_agent.ops.monitor.decide_monitor_arm import DecideMonitorArmResult
-    from hpc_agent.ops.monitor.journal_views import ListInFlightResult
     from hpc_agent.ops.monitor.journal_views import MonitorSummaryResult
+    from hpc_agent.ops.monitor.list_in_flight import ListInFlightResult
     from hpc_agent.ops.monitor.monitor_flow import MonitorFlowResult
     from hpc_agent.ops.monitor.questions import FailuresResult
     from hpc_agent.ops.monitor.questions import LogsResult
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.run.resubmission import ResubmitResult
     from hpc_agent.ops.run.run_request import Results
     from hpc_agent.ops.run.run_status import StatusResult
+    from hpc_agent.ops.setup.check_preflight import CheckPreflightResult
     from hpc_agent.ops.submit.batch import SubmitFlowBatchResult
     from hpc_agent.ops.submit.run_identity import ComputeRunIdResult
     from hpc_agent.ops.submit.run_identity import FindPriorRunResult
@@ -120,6 +124,7 @@ __all__ = [
     "campaign_status",
     "capabilities",
     "check_axis",
+    "check_preflight",
     "classify_axis",
     "classify_axis_easy",
     "cluster_reduce",
@@ -139,6 +144,7 @@ __all__ = [
     "failures",
     "find",
     "find_prior_run",
+    "install_commands",
     "interview",
     "join_series",
     "list_in_flight",
@@ -156,8 +162,10 @@ __all__ = [
     "reproduce_run",
     "resolve_submit_inputs",
     "resubmit",
+    "run",
     "run_story",
     "scaffold_spec",
+    "setup",
     "status",
     "submit",
     "submit_and_verify",
@@ -955,6 +963,28 @@ def check_axis(
     return cast("CheckAxisResult", call("check-axis", check_axis, locals()))
 
 
+def check_preflight(
+    cluster: str,
+) -> CheckPreflightResult:
+    """Check that 'setup --cluster' found the cluster in order within the last 24 hours. Asks no cluster.
+
+    An error (precondition_failed, exit code 1) names the state: absent, stale or other_configuration.
+
+    Args:
+        cluster: name in clusters.yaml
+
+    Returns:
+        CheckPreflightResult: cluster, state, all_ok, checked_at, age_sec, left_sec, marker, versions, checks,
+            warnings, partial_errors
+
+    Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+    """
+    return cast("CheckPreflightResult", call("check-preflight", check_preflight, locals()))
+
+
 def classify_axis(
     *,
     run_name: str,
@@ -1623,6 +1653,32 @@ def find_prior_run(
     return cast("FindPriorRunResult", call("find-prior-run", find_prior_run, locals()))
 
 
+def install_commands(
+    *,
+    claude_dir: str | PathLike[str] | None = None,
+    force: bool = False,
+    uninstall: bool = False,
+    dry_run: bool = False,
+) -> InstallCommandsResult:
+    """Install the slash commands, skills, agent and hook for Claude Code, or remove them. Your changed files stay.
+
+    They go into ~/.claude/{commands,skills,agents,hooks}. The same call again changes nothing.
+
+    Args:
+        claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
+        force: take the new version of files with changes of yours; yours is kept as FILE.mine
+        uninstall: remove the installed files; those with changes of yours stay
+        dry_run: tell what would be done; nothing is written
+
+    Returns:
+        InstallCommandsResult: assets, dry_run, deduped, partial_errors
+
+    Raises:
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+    """
+    return cast("InstallCommandsResult", call("install-commands", install_commands, locals()))
+
+
 def interview(
     *,
     executors: list[str] | tuple[str, ...] = (),
@@ -1644,7 +1700,7 @@ def interview(
     transcript: Iterable[Said | Mapping[str, Any]] = (),
     notes: str = '',
     campaign_dir: str | PathLike[str] = '.',
-    allow_cli: bool = False,
+    allow_cli: bool | None = None,
     force: bool = False,
 ) -> InterviewResult:
     """Write interview.json, .hpc/tasks.py and .hpc/cli.py (and a wrapper for a shell command) from one intent.
@@ -1673,7 +1729,8 @@ def interview(
         transcript: the conversation
         notes: anything else
         campaign_dir: the experiment repo; interview.json lies there
-        allow_cli: allow Claude Code to run hpc-agent here: a rule in .claude/settings.json
+        allow_cli: rules for Claude Code in .claude/settings.json: hpc-agent yes, scancel and qdel no;
+            default: yes
         force: overwrite files that were edited
 
     Returns:
@@ -2305,6 +2362,64 @@ def resubmit(
     return cast("ResubmitResult", call("resubmit", resubmit, locals()))
 
 
+def run(
+    *,
+    workflow: Literal['submit', 'status', 'aggregate', 'campaign'],
+    experiment_dir: str | PathLike[str] = '.',
+    goal: str | None = None,
+    run_id: str | None = None,
+    campaign_id: str | None = None,
+    cluster: str | None = None,
+    known: Mapping[str, Any] | None = None,
+    confirmed: bool = False,
+    accept_defaults: bool = False,
+    inline: bool = False,
+    max_turns: int = 40,
+    max_budget_usd: float = 2.0,
+    timeout_sec: float = 1800.0,
+    model: str | None = None,
+    settings: str | None = None,
+    progress: bool = False,
+) -> RunResult:
+    """Leave a workflow to a worker: a fresh claude with one tool, hpc-agent, which ends with a report.
+
+    It signs in with ANTHROPIC_API_KEY or a cloud provider's credentials only: a login of Claude Code does not
+    reach it. With ``inline`` the prompt is returned, and an agent does the work itself.
+
+    Args:
+        workflow: the procedure that the worker follows
+        experiment_dir: the experiment repo
+        goal: what is wanted, in a sentence
+        run_id: status, aggregate: the run; the newest by default
+        campaign_id: campaign: which one
+        cluster: submit: name in clusters.yaml
+        known: submit: fields of its request that are decided
+        confirmed: a person has agreed to the submission; without this it is planned only
+        accept_defaults: the worker may take safe defaults of unclear fields
+        inline: return the prompt, for an agent that does the work itself; starts nothing
+        max_turns: turns of the worker
+        max_budget_usd: money that the worker may use
+        timeout_sec: the worker is ended after so long
+        model: model of the worker; Claude Code's default without it
+        settings: settings file for the worker, such as one with apiKeyHelper
+        progress: show on standard error how far the work is
+
+    Returns:
+        RunResult: workflow, result, decisions, anomalies, prompt, report_schema, num_turns, total_cost_usd,
+            partial_errors
+
+    Raises:
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+        WorkerAuthUnavailable: A worker has no credentials: it takes ANTHROPIC_API_KEY or a cloud provider's
+            only, never a login of Claude Code.
+        WorkerFailed: A worker ended without its report: limit of turns, money or time, a signal, or an answer
+            of another form.
+        WorkerNotInstalled: There is no program 'claude' to start a worker with.
+    """
+    return cast("RunResult", call("run", run, locals()))
+
+
 def run_story(
     *,
     run_id: str = 'latest',
@@ -2355,6 +2470,42 @@ def scaffold_spec(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("ScaffoldSpecResult", call("scaffold-spec", scaffold_spec, locals()))
+
+
+def setup(
+    *,
+    claude_dir: str | PathLike[str] | None = None,
+    force: bool = False,
+    uninstall: bool = False,
+    dry_run: bool = False,
+    cluster: str | None = None,
+    progress: bool = False,
+) -> SetupResult:
+    """Install commands, skills, agent and hook for Claude Code; with ``cluster`` also check what a submit needs there.
+
+    Files with changes of yours stay; the same call again changes nothing; ``uninstall`` removes what was
+    installed. A cluster that is found in order is marked so for 24 hours (``check-preflight``); a red check is an
+    error that has the line to paste. With ``dry_run`` no cluster is asked.
+
+    Args:
+        claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
+        force: take the new version of files with changes of yours; yours is kept as FILE.mine
+        uninstall: remove the installed files; those with changes of yours stay
+        dry_run: tell what would be done; nothing is written
+        cluster: also log in to this cluster, and check what a submit will need
+        progress: show on standard error how far the work is
+
+    Returns:
+        SetupResult: assets, preflight, dry_run, deduped, next_step, partial_errors
+
+    Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        PreflightFailed: A check of the cluster is red: a submit would fail, or its jobs would.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+    """
+    return cast("SetupResult", call("setup", setup, locals()))
 
 
 def status(
@@ -3348,8 +3499,8 @@ def watch(
 ) -> WatchResult:
     """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with
-    the last run, the budget, or Control-C; the runs go on.
+    Without a terminal the verb prints a JSON record for each look. It ends with the last run, the budget, or
+    Control-C; the runs go on.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.vocabulary import Direction, Positive, PositiveFloat, doc
 from hpc_agent.errors import JournalCorrupt, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.metric_names import LONG_WORDS, best_end, sign_of
@@ -237,7 +238,8 @@ def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
         return check_manifest(manifest)
     except FileNotFoundError:
         message = f"campaign '{campaign_id}' has no manifest in {repo.root}"
-        remedy = (
+        others = [path.parent.name for path in campaign_folder(repo, campaign_id).parent.glob("*/manifest.json")]
+        remedy = did_you_mean(campaign_id, others) + (
             "Run 'hpc-agent campaign-list' to see those of this repo, or 'hpc-agent campaign-init --help' to begin one."
         )
         raise SpecInvalid(message, field="campaign_id", remediation=remedy) from None

@@ -6,10 +6,12 @@ import json
 import re
 import shlex
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from hpc_agent.cli.globals import GLOBAL_FLAGS
-from hpc_agent.cli.parse import GROUPS, find_verb
+from hpc_agent.cli.parse import GROUP_WORDS, find_verb
+from hpc_agent.cli.programs import PROGRAMS
 from hpc_agent.contract.catalogue import CatalogueEntry, Flag
 from hpc_agent.contract.command_words import example_line
 
@@ -23,7 +25,7 @@ LIFE = {
     "watch": ("monitor",),
     "repair": ("recover",),
     "results": ("aggregate", "report", "provenance"),
-    "campaigns: one sweep after another": ("campaign",),
+    "campaigns": ("campaign",),
     "memory": ("memory",),
     "for agents": ("introspect", "agents"),
 }
@@ -63,7 +65,7 @@ def help_for(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> s
     words = words[1:] if words[:1] == ["help"] else words
     if asked and not words:
         return _overview(catalogue)
-    if words in [[group] for group in GROUPS]:
+    if words in GROUP_WORDS:
         return _group(words[0], catalogue)
     if not asked:
         return None
@@ -74,9 +76,13 @@ def help_for(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> s
 def _overview(catalogue: Mapping[str, CatalogueEntry]) -> str:
     lines = ["hpc-agent runs experiments as job arrays, on clusters and on this machine.", ""]
     lines += ["usage: hpc-agent VERB [options]", "", *FIRST.splitlines(), ""]
+    followed = Counter(verb for entry in catalogue.values() for verb in entry.next_verbs)
     for title, stages in LIFE.items():
-        lines += [f"{title}:", *_rows({n: e for n, e in catalogue.items() if e.stage in stages}), ""]
-    return "\n".join([*lines, LAST])
+        names = [name for name, entry in catalogue.items() if entry.stage in stages]
+        names.sort(key=lambda name: -followed[name])
+        if names:
+            lines += [f"{title}:", *_rows({name: catalogue[name] for name in names}), ""]
+    return "\n".join([*lines, f"programs of their own, each with --help: {', '.join(PROGRAMS)}", "", LAST])
 
 
 def _rows(entries: Mapping[str, CatalogueEntry]) -> Iterator[str]:
@@ -88,35 +94,50 @@ def _rows(entries: Mapping[str, CatalogueEntry]) -> Iterator[str]:
 def _group(word: str, catalogue: Mapping[str, CatalogueEntry]) -> str:
     """Return the help of a first word: the verbs that may be written as two words."""
     entries = {name: entry for name, entry in catalogue.items() if name.startswith(f"{word}-")}
-    lines = [f"usage: hpc-agent {word} VERB [options]     (hpc-agent {word}-VERB is the same)", ""]
+    lines = [f"usage: hpc-agent {word} VERB [options]   (the same as {word}-VERB)", ""]
     return "\n".join([*lines, *_rows(entries), "", f"hpc-agent {word} VERB --help     one of them", ""])
 
 
-def _verb(verb: str, entry: CatalogueEntry) -> str:
+def by_use(entry: CatalogueEntry) -> tuple[list[Flag], list[Flag], list[Flag]]:
+    """Return the flags of a verb that are required, those often used, and the rest."""
     required = [flag for flag in entry.flags if flag.required]
     optional = [flag for flag in entry.flags if not flag.required]
     often = [flag for flag in optional if flag.path[-1] in FREQUENT or flag.path[0] in entry.example]
     often.sort(key=lambda flag: flag.path[0] not in entry.example)
     if len(optional) <= SHORT or not often:
-        often, optional = optional, []
-    rest = [flag for flag in optional if flag not in often]
-    words = ["usage: hpc-agent", verb, *(f"{flag.flag} {_metavar(flag)}" for flag in required), "[options]"]
-    if entry.positional:
-        words.insert(2, f"[{entry.positional.upper()}]")
-        words = [word for word in words if not word.startswith(f"--{entry.positional.replace('_', '-')} ")]
-    lines = [*_wrapped(" ".join(words), "", "         "), "", *_wrapped(_plain(entry.summary), "", "")]
-    if entry.aliases:
-        lines += [*_wrapped(f"Also: {', '.join(entry.aliases)}.", "", "")]
-    lines += ["", "example:", *_command(example_line(verb, entry))]
-    whole = ("--spec FILE|-", "the whole request as JSON, or the answer of another verb; - reads standard input")
+        return required, optional, []
+    return required, often, [flag for flag in optional if flag not in often]
+
+
+def everywhere(entry: CatalogueEntry) -> list[tuple[str, str]]:
+    """Return the options of every command that this verb has no flag of its own for, and what they mean."""
     own = {flag.flag for flag in entry.flags}
     shared = [each for each in GLOBAL_FLAGS if each.flag not in own]
-    everywhere = [(f"{each.flag} {each.metavar}" if each.metavar else each.flag, each.help) for each in shared]
+    whole = ("--spec FILE|-", "the whole request as JSON, or the answer of another verb; - reads standard input")
+    return [whole, *((f"{each.flag} {each.metavar or ''}".strip(), each.help) for each in shared)]
+
+
+def usage(verb: str, entry: CatalogueEntry) -> str:
+    words = [
+        f"{flag.flag} {_metavar(flag)}" for flag in entry.flags if flag.required and flag.path != [entry.positional]
+    ]
+    if entry.positional:
+        is_required = any(flag.required for flag in entry.flags if flag.path == [entry.positional])
+        words.insert(0, entry.positional.upper() if is_required else f"[{entry.positional.upper()}]")
+    return " ".join(["hpc-agent", verb, *words, "[options]"])
+
+
+def _verb(verb: str, entry: CatalogueEntry) -> str:
+    required, often, rest = by_use(entry)
+    lines = [*_wrapped(f"usage: {usage(verb, entry)}", "", "         "), "", *_wrapped(_plain(entry.summary), "", "")]
+    if entry.aliases:
+        lines += _wrapped(f"Also: {', '.join(entry.aliases)}.", "", "")
+    lines += ["", "example:", *_command(example_line(verb, entry))]
     for title, rows in (
-        ("required", map(_row, required)),
-        ("options" if not rest else "often used", map(_row, often)),
-        ("more options", map(_row, rest)),
-        ("options of every command", [whole, *everywhere]),
+        ("required", map(row, required)),
+        ("often used" if rest else "options", map(row, often)),
+        ("more options", map(row, rest)),
+        ("options of every command", everywhere(entry)),
     ):
         lines += _section(title, rows)
     if entry.next_verbs:
@@ -137,7 +158,8 @@ def _section(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield from _wrapped(right, first, column)
 
 
-def _row(flag: Flag) -> tuple[str, str]:
+def row(flag: Flag) -> tuple[str, str]:
+    """Return a flag with the word for its value, and what it means, with its choices and default."""
     notes = []
     if flag.choices and _metavar(flag) == "CHOICE":
         notes.append("one of " + ", ".join(flag.choices))
@@ -175,10 +197,14 @@ def _wrapped(text: str, first: str, after: str) -> list[str]:
 
 def _command(line: str) -> Iterator[str]:
     """Yield a command in lines of the width where its words allow it; a long one goes on after backslashes."""
+    parts: list[str] = []  # an option and its value stay together
+    for word in shlex.split(line):
+        alone = word.startswith("-") or not parts or not parts[-1].startswith("--") or " " in parts[-1]
+        parts[len(parts) if alone else -1 :] = [shlex.quote(word) if alone else f"{parts[-1]} {shlex.quote(word)}"]
     row, end = " ", " \\"
-    for word in map(shlex.quote, shlex.split(line)):
-        if len(row) + len(word) + len(end) >= WIDTH and row.strip() and word.startswith(("-", "'")):
+    for part in parts:
+        if len(row) + 1 + len(part) + len(end) > WIDTH and row.strip() not in ("", parts[0]):
             yield row + end
             row = "   "
-        row += f" {word}"
+        row += f" {part}"
     yield row

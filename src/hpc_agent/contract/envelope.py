@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +18,8 @@ MOST_BYTES = 4095  # of an answer; with the end of the line 4 KB
 _COMMAND = 400  # characters of a command that is worth its place in a short answer
 
 _FIELD = re.compile(r"(?P<problem>unknown|missing required) field `(?P<name>[^`]*)`")
+
+_CHOICE = re.compile(r"^Invalid enum value '(?P<word>[^']*)'")
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,7 +66,7 @@ def success(
     mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
     answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
-    return _line(answer, primitive.whole, whole)
+    return _line(answer, whole, primitive.whole, primitive.spare)
 
 
 def failure(error: HpcError, whole: Callable[[], str] | None = None) -> bytes:
@@ -74,17 +75,28 @@ def failure(error: HpcError, whole: Callable[[], str] | None = None) -> bytes:
     facts = {name: getattr(error, name) for name in names}
     for name in ("message", "remediation"):  # a word of the command line may hold bytes that are no UTF-8
         facts[name] = facts[name].encode(errors="backslashreplace").decode()
-    return _line(Failure(ok=False, **facts), (), whole)
+    return _line(Failure(ok=False, **facts), whole)
 
 
-def _line(answer: Success | Failure, kept: Collection[str], whole: Callable[[], str] | None) -> bytes:
+def asks_more(primitive: Primitive, request: Request) -> bool:
+    """Return whether the request itself asks for a longer answer, as ``--lines 500`` does."""
+    return any(
+        (getattr(request, field.name) or 0) > (field.default or 0)
+        for field in msgspec.structs.fields(request)
+        if field.name in primitive.larger
+    )
+
+
+def _line(
+    answer: Success | Failure, whole: Callable[[], str] | None, kept: Collection[str] = (), spare: Sequence[str] = ()
+) -> bytes:
     line = msgspec.json.encode(answer, order="sorted")
     if whole is None or len(line) <= MOST_BYTES:
         return line
     document = msgspec.to_builtins(answer)
     command = whole().encode(errors="backslashreplace").decode()
     document["whole_answer"] = command if len(command) <= _COMMAND else "the same command with --full"
-    shorten(document, MOST_BYTES, kept)
+    shorten(document, MOST_BYTES, kept, spare)
     return msgspec.json.encode(document, order="sorted")
 
 
@@ -126,6 +138,7 @@ def _explained(text: str, request: type[Request], verb: str, missing: list[str])
     match = _FIELD.search(what)
     if match is None:
         what = what.replace("`", "'")
+        see = _nearest_choice(what, request, prefix) + see
         return SpecInvalid(f"{prefix or 'request'}: {what}", field=prefix or None, remediation=see)
     name = match["name"]
     field = f"{prefix}.{name}" if prefix else name
@@ -136,14 +149,43 @@ def _explained(text: str, request: type[Request], verb: str, missing: list[str])
         verb_is = "is required" if len(names) == 1 else "are required"
         message = f"{' and '.join(map(repr, names))} {verb_is}"
         return SpecInvalid(message, field=field, remediation=f"Give {flags}. {found}{see}")
-    struct: Any = msgspec.inspect.type_info(request)
-    for step in filter(None, prefix.split(".")):
-        struct = next((f.type for f in getattr(struct, "fields", ()) if f.encode_name == step), None)
-    hint = did_you_mean(name, [f.encode_name for f in getattr(struct, "fields", ())])
+    fields = [f.encode_name for kind in _kinds_at(request, prefix) for f in getattr(kind, "fields", ())]
+    hint = did_you_mean(name, fields)
     return SpecInvalid(f"unknown field '{field}'", field=field, remediation=hint + see)
+
+
+def _nearest_choice(what: str, request: type[Request], path: str) -> str:
+    """Return a hint for a value that is none of the choices of the field at ``path``."""
+    match = _CHOICE.search(what)
+    kinds = _kinds_at(request, path) if match else []
+    choices = [str(value) for kind in kinds for value in getattr(kind, "values", ())]
+    if not match or not choices:
+        return ""
+    return f"{did_you_mean(match['word'], choices)}It is one of {', '.join(choices)}. "
+
+
+def _kinds_at(request: type[Request], path: str) -> list[Any]:
+    """Return the types that the field at ``path`` may have, without those around them."""
+    kinds: list[Any] = [msgspec.inspect.type_info(request)]
+    for step in filter(None, re.sub(r"\[[^\]]*\]", ".[]", path).split(".")):
+        below = (f.type for kind in kinds for f in getattr(kind, "fields", ()) if f.encode_name == step)
+        items = (kind.item_type for kind in kinds if hasattr(kind, "item_type")) if step == "[]" else below
+        kinds = [plain for kind in items for plain in _plain(kind)]
+    return kinds
+
+
+def _plain(kind: Any) -> Iterator[Any]:
+    """Yield the options of a union, each without its metadata."""
+    inner = [kind.type] if isinstance(kind, msgspec.inspect.Metadata) else getattr(kind, "types", None)
+    if inner is None:
+        yield kind
+    for each in inner or ():
+        yield from _plain(each)
 
 
 def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:
     """Return ``Did you mean 'x'? `` for the nearest known word, or an empty string when none is near."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {form.format(close[0])}? " if close else ""

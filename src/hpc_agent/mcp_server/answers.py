@@ -10,13 +10,15 @@ from hpc_agent.errors import HpcError
 from hpc_agent.mcp_server.calls import Outcome
 from hpc_agent.mcp_server.session import Settings
 from hpc_agent.mcp_server.tools import META, offered
-from hpc_agent.mcp_server.trimming import fit, page
+from hpc_agent.mcp_server.trimming import fit, page, size
 from hpc_agent.mcp_server.verbs import catalogue, writes
 from hpc_agent.mcp_server.wording import next_text, parse_command, summary
 
 Answer = dict[str, Any]
 # A message and its details are cut before the envelope around them would be.
 MOST_DETAILS = 6000
+# A call that an answer names.
+MOST_OF_A_CALL = 1500
 
 
 def tool_call(verb: str, arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -34,9 +36,9 @@ def next_call(outcome: Outcome, settings: Settings) -> dict[str, Any]:
     known = parse_command(text)
     if known:
         call = tool_call(*known, settings)
-        return {"command": text} if "refused_here" in call else call
+        return {"command": text[:MOST_OF_A_CALL]} if "refused_here" in call else _short(call)
     if text:
-        return {"command": text}
+        return {"command": text[:MOST_OF_A_CALL]}
     carried = {name: outcome.arguments[name] for name in ("run_id", "experiment_dir") if name in outcome.arguments}
     if outcome.data.get("run_id"):
         carried["run_id"] = outcome.data["run_id"]
@@ -69,7 +71,17 @@ def of_outcome(outcome: Outcome, settings: Settings, field: str | None = None, o
 
 def _rest(outcome: Outcome, cut: dict[str, Any]) -> dict[str, Any]:
     arguments = {"verb": outcome.verb, "arguments": outcome.arguments, "field": cut["field"], "offset": cut["shown"]}
-    return {**cut, "get": {"tool": "call", "arguments": arguments}}
+    return {**cut, "get": _short({"tool": "call", "arguments": arguments})}
+
+
+def _short(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call; where its arguments are long, the one that was made last is named in their place."""
+    if size(call) <= MOST_OF_A_CALL:
+        return call
+    inner = call["arguments"]
+    long = {name: value for name, value in inner.items() if size(value) > MOST_OF_A_CALL // 4}
+    short = {name: value for name, value in inner.items() if name not in long}
+    return {"tool": call["tool"], "arguments": short, "as_before": sorted(long)}
 
 
 def of_failure(envelope: dict[str, Any], settings: Settings) -> Answer:
@@ -96,6 +108,6 @@ def of_unfinished(tool: str, arguments: dict[str, Any], seconds: float, step: st
     verb = arguments.get("verb", tool) if tool in META else tool
     return {
         "summary": f"{verb} has been at work for {seconds:.0f} s and goes on{at}. Call again with the same arguments.",
-        "next": {"tool": tool, "arguments": arguments},
+        "next": _short({"tool": tool, "arguments": arguments}),
         "work": {"state": "running", "seconds": round(seconds, 1), "step": step},
     }

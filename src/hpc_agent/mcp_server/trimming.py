@@ -10,6 +10,8 @@ from hpc_agent.errors import SpecInvalid
 # 4,000 tokens of four bytes, less the room for summary, next and the calls that give the rest.
 MOST_BYTES = 4000 * 4 - 2000
 _CUTS = 6
+# A result is cut between its own fields only when it has more than so many.
+_MANY = 50
 
 
 def size(value: Any) -> int:
@@ -43,7 +45,9 @@ def _largest(data: Any) -> list[str | int]:
             return path
         most, key = max(sizes, key=lambda pair: pair[0])
         # a list is cut between its items, unless one item is nearly all of it
-        if path and most < size(data) * (0.9 if isinstance(data, list) else 0.5):
+        if (path or isinstance(data, list) or len(children) > _MANY) and most < size(data) * (
+            0.9 if isinstance(data, list) else 0.5
+        ):
             return path
         path.append(key)
         data = data[key]
@@ -52,7 +56,7 @@ def _largest(data: Any) -> list[str | int]:
 def _head(whole: Any, most: int) -> Any:
     """Return the first items, or characters, of a part that fit into ``most`` bytes."""
     if isinstance(whole, str):
-        return whole.encode()[:most].decode(errors="ignore")
+        return _head_of_text(whole, most)
     items = list(whole.items()) if isinstance(whole, dict) else list(whole)
     used = 2
     for number, item in enumerate(items):
@@ -61,6 +65,15 @@ def _head(whole: Any, most: int) -> Any:
             items = items[:number]
             break
     return dict(items) if isinstance(whole, dict) else items
+
+
+def _head_of_text(whole: str, most: int) -> str:
+    """Return the longest beginning of a text that fits as JSON, where quotes and line ends take two bytes."""
+    low, high = 0, len(whole)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if size(whole[:middle]) <= most else (low, middle - 1)
+    return whole[:low]
 
 
 def _replaced(data: Any, path: list[str | int], value: Any) -> Any:

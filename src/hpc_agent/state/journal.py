@@ -6,12 +6,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import JournalCorrupt, RunNotFound
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 from hpc_agent.world import World
@@ -78,9 +78,13 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
-            near = ", ".join(get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4))
-            known = f"near it: {near}" if near else f"{len(ids)} others are"
-            raise RunNotFound(f"no run '{run_id}' is known for {self._repo.root}; {known}", field="run_id")
+            from difflib import get_close_matches
+
+            near = get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4)
+            known = f"near it: {', '.join(near)}" if near else f"{len(ids)} others are"
+            message = f"no run '{run_id}' is known for {self._repo.root}; {known}"
+            hint = did_you_mean(run_id, [*ids, "latest"])
+            raise RunNotFound(message, field="run_id", remediation=hint + RunNotFound.default_remediation)
         return fold(run_id, read_events(path)[0])
 
     def find(self, run_id: str) -> RunRecord | None:

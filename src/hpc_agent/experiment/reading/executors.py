@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.reading.child_process import options_from_help
 from hpc_agent.experiment.reading.console_scripts import console_scripts
@@ -289,7 +290,10 @@ def check_program(executor: str, all_kwargs: Iterable[dict[str, Any]], files: di
         path = posixpath.normpath(path)
         if path not in files:
             problem = "is not among the files that would be pushed"
-            remedy = "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
+            remedy = (
+                did_you_mean(path, files)
+                + "Correct the path (relative to the repo; see .hpcignore), then run 'hpc-agent submit' again."
+            )
         elif direct and not files[path]:
             problem = "may not be executed"
             remedy = f"Run 'chmod +x {path}' or start it with its interpreter (python3 {path}), then submit again."

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import ExecutorNotFound, SpecInvalid
 from hpc_agent.experiment.grid.literals import literal
+from hpc_agent.experiment.reading.discovery import find_executors
 from hpc_agent.experiment.reading.executors import Executor, executor_at, named_executors
 from hpc_agent.experiment.reading.flag_facts import FlagFacts
 from hpc_agent.experiment.reading.syntax import module_paths
@@ -63,7 +65,8 @@ def executor_of(repo: RepoLayout, point: EntryPoint) -> tuple[Executor, dict[Pat
     place = next((place for place in places if (repo.root / place).is_file()), None)
     if place is None:
         message, details = f"there is no module {point.module} in {repo.root}", {"looked_for": places}
-        remedy = "See what there is with 'hpc-agent discover-executors'."
+        modules = {found.path.removesuffix(".py").replace("/", ".") for found in find_executors(repo.root)[0]}
+        remedy = did_you_mean(point.module, modules) + "See what there is with 'hpc-agent discover-executors'."
         raise ExecutorNotFound(message, field="entry_point.module", details=details, remediation=remedy)
     found = executor_at(repo.root, f"{place}:{point.function}")
     if found is None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from hpc_agent.contract.catalogue import default_of
-from hpc_agent.contract.envelope import convert
+from hpc_agent.contract.envelope import convert, did_you_mean
 from hpc_agent.contract.primitive import Effect, Request, Result, by_any_name, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.writing import scaffolds
@@ -241,7 +241,8 @@ def scaffold_spec(request: ScaffoldSpecRequest, world: World) -> ScaffoldSpecRes
     chosen = by_any_name().get(request.verb)
     if chosen is None:
         message = f"there is no verb '{request.verb}'"
-        raise SpecInvalid(message, field="verb", remediation="See 'hpc-agent --help'.")
+        remedy = did_you_mean(request.verb, by_any_name()) + "See 'hpc-agent --help'."
+        raise SpecInvalid(message, field="verb", remediation=remedy)
     fields: Any = msgspec.structs.fields(chosen.request)
     spec = dict(WHOLE.get(chosen.name, {}))
     for field in fields:

@@ -9,6 +9,7 @@ from hpc_agent import __version__
 from hpc_agent.campaign.journal import SEEDED, History, Trial, counts_of, feasible
 from hpc_agent.campaign.manifest import Manifest, Parameter
 from hpc_agent.campaign.stopping import LIMITS, Spent
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import best_end, main_metric, sign_of
@@ -34,7 +35,7 @@ def campaign_data(
     known = {one.name: one.direction for one in manifest.metrics}
     names = {name for trial in history.trials for name in trial.values} | set(known)
     if metric is not None and metric not in names:
-        remedy = f"Name one of these: {', '.join(sorted(names)[:20])}." if names else None
+        remedy = f"{did_you_mean(metric, names)}Name one of these: {', '.join(sorted(names)[:20])}." if names else None
         message = f"no trial of '{manifest.campaign_id}' has a metric '{metric}'"
         raise SpecInvalid(message, field="metric", remediation=remedy)
     main = metric or manifest.stop_criteria.metric or next(iter(known), None) or main_metric(names)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hpc_agent import __version__
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import JournalCorrupt, RunNotFound, SchemaIncompat, SpecInvalid
 from hpc_agent.node.shared.metric_names import best_end
 from hpc_agent.ops.run.known_run import KnownRun
@@ -32,7 +33,10 @@ def ask_survey(run: KnownRun, metric: str | None, replicates: list[str] | None) 
     if metric is not None and found["main"] != metric:
         known = ", ".join(found["rows"]["metrics"][:20])
         message = f"no task of {run.record.run_id} has a metric '{metric}'"
-        remedy = f"Name one of these: {known}." if known else f"See 'hpc-agent status --run-id {run.record.run_id}'."
+        hint = did_you_mean(metric, found["rows"]["metrics"])
+        remedy = (
+            f"{hint}Name one of these: {known}." if known else f"See 'hpc-agent status --run-id {run.record.run_id}'."
+        )
         raise SpecInvalid(message, field="metric", remediation=remedy)
     return found
 
