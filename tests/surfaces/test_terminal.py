@@ -81,7 +81,7 @@ def test_a_plan_is_shown_and_no_submits_nothing(on_screen, run_cli, repo):
     text = screen.text()
     run_id = re.match(r"\S+(?=: 6 tasks on testbed, planned)", text)[0]
     assert "6 tasks in 1 array" in text
-    assert "64 MiB" in text
+    assert "74 MiB (default_mem_mb plus 15%" in text
     assert f"Submit {run_id}? [y/N]" in text
     screen.type("n\n")
     assert screen.finish() == 1
@@ -190,46 +190,34 @@ def test_what_would_be_submitted_again_is_asked(on_screen, run_cli, ended, repo)
     assert run_cli("status", cwd=repo).data["resubmitted"] == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("LANG", "C"), ("PYTHONPATH", "without rich")]
-)
-def test_poor_terminals_show_the_same(seen, on_screen, ended, repo, tmp_path, world_home, name, value):
-    if name == "PYTHONPATH":
-        value = os.pathsep.join(filter(None, [hide_rich(tmp_path), world_home.env.get("PYTHONPATH")]))
+def test_poor_terminals_show_the_same(seen, on_screen, ended, repo, tmp_path, world_home):
+    without_rich = os.pathsep.join(filter(None, [hide_rich(tmp_path), world_home.env.get("PYTHONPATH")]))
     whole = seen("status", cwd=repo)[1]
-    screen = on_screen("status", cwd=repo, env={name: value})
-    assert screen.finish() == 0
-    bar = {"LANG": "="}.get(name, "━")
-    assert screen.lines() == [line.replace("━", bar) for line in whole]
-    assert b"\x1b[3" not in screen.raw or name == "LANG", "no colour"
-    assert name != "LANG" or screen.raw.isascii()
-
-
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_what_is_copied_is_whole_at_any_width(on_screen, ended, repo, columns):
-    for verb in ("status", "failures", "list-in-flight", "load-context", "aggregate"):
-        words = [verb, "--all-states"] if verb == "list-in-flight" else [verb]
-        screen = on_screen(*words, cwd=repo, columns=columns)
+    for name, value in {"NO_COLOR": "1", "TERM": "dumb", "LANG": "C", "PYTHONPATH": without_rich}.items():
+        screen = on_screen("status", cwd=repo, env={name: value})
         assert screen.finish() == 0
-        assert none_is_json(screen.lines())
-        assert ended in screen.joined()
-        commands = [found for found in re.findall(r"hpc-agent [a-z-]+ --run-id (\S+)", screen.joined())]
-        assert all(command == ended for command in commands), (
-            "a command has the whole id, also where the terminal wraps"
-        )
+        bar = {"LANG": "="}.get(name, "━")
+        assert screen.lines() == [line.replace("━", bar) for line in whole], name
+        assert b"\x1b[3" not in screen.raw or name == "LANG", f"{name}: no colour"
+        assert name != "LANG" or screen.raw.isascii()
+
+
+def test_what_is_copied_is_whole_at_any_width(on_screen, ended, repo):
+    for columns in (60, 80, 120):
+        for words in (["status"], ["failures"], ["list-in-flight", "--all-states"], ["load-context"], ["aggregate"]):
+            screen = on_screen(*words, cwd=repo, columns=columns)
+            assert screen.finish() == 0
+            assert none_is_json(screen.lines())
+            assert ended in screen.joined(), words
+            # a command has the whole id, also where the terminal wraps it
+            assert set(re.findall(r"hpc-agent [a-z-]+ --run-id (\S+)", screen.joined())) <= {ended}
 
 
 def test_an_error_is_what_happened_and_what_to_type(seen, repo):
     code, lines = seen("status", "--run-id", "none", cwd=repo, columns=120)
     assert code == 1
-    assert lines == [
-        f"Error:   no run 'none' is known for {repo}; none is (run_not_found, run_id)"
-        if len(f"{repo}") < 40
-        else lines[0],
-        lines[-1],
-    ]
     assert lines[0].startswith("Error:   no run 'none' is known")
-    assert lines[-1].startswith("Remedy:  ")
+    assert sum(line.startswith(("Error:", "Remedy:")) for line in lines) == 2
     code, lines = seen("sumbit", cwd=repo)
     assert code == 1
     assert lines == [

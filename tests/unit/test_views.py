@@ -8,12 +8,14 @@ import sys
 
 import pytest
 
+from hpc_agent.cli import output
 from hpc_agent.cli.confirm import NEVER_ASKED, PLANNERS
 from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.view.terminal import words
 from hpc_agent.view.terminal.blocks import Bar, Cell, Column, Facts, Gap, Line, Para, Raw, Table, Title
 from hpc_agent.view.terminal.layout import as_shown, clean, lines_of
 from hpc_agent.view.terminal.paint import paint, speaks_utf8
+from hpc_agent.view.terminal.places import STAGES
 from hpc_agent.view.terminal.views import VIEWS, failure, success, view_of
 
 CATALOGUE = load_catalogue()
@@ -268,3 +270,14 @@ def test_plain_letters():
 )
 def test_the_locale(env, spoken):
     assert speaks_utf8(env) is spoken
+
+
+def test_an_answer_that_its_view_does_not_know_is_shown_all_the_same(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    line = b'{"ok": true, "idempotent": false, "data": {"run_id": "r-1", "odd": 5, "next_step": "hpc-agent status"}}'
+    output.show(line, "submit", {})
+    assert capsys.readouterr().out == "r-1\nodd  5\n\nNext:\n  hpc-agent status\n"
+
+
+def test_every_stage_of_verbs_has_its_place():
+    assert {entry.stage for entry in CATALOGUE.values()} <= set(STAGES)
