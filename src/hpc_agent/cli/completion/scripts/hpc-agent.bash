@@ -121,8 +121,8 @@ _hpc_agent_verb() {
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     scaffold-spec) positional=@verbs flags='--verb --full --spec --json --yes --field --help'
         values='--verb=@verbs --spec=@files --field=' ;;
-    setup) flags='--claude-dir --force --uninstall --dry-run --spec --json --yes --field --full --help'
-        values='--claude-dir=@files --spec=@files --field=' ;;
+    setup) flags='--claude-dir --force --uninstall --dry-run --cluster --spec --json --yes --field --full --help'
+        values='--claude-dir=@files --cluster=@clusters --spec=@files --field=' ;;
     status|poll-run-status) flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     submit|submit-flow) flags='--cluster --executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --partition --account --qos --constraint --exclude-nodes --extra-flags --pack --est-task-sec --max-running --canary --skip-validation --dry-run --spec --json --yes --field --full --help'

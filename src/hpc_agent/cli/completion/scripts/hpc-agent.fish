@@ -120,7 +120,7 @@ function __hpc_agent_flags
         case scaffold-spec
             printf '%s\n' '--verb	a verb, as capabilities lists it' '--full	with every field, at its default' '--spec	the whole request as JSON; - reads standard input' '--json	print the one line of JSON on a terminal too; elsewhere ...' '--yes	submit without the question that a terminal is asked' '--field	print one value of the answer: data.run_id or run_id, ...' '--help	what the verb does, an example, its options'
         case setup
-            printf '%s\n' '--claude-dir	folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by ...' '--force	take the new version of files with changes of yours; ...' '--uninstall	remove the installed files; those with changes of yours stay' '--dry-run	tell what would be done; nothing is written' '--spec	the whole request as JSON; - reads standard input' '--json	print the one line of JSON on a terminal too; elsewhere ...' '--yes	submit without the question that a terminal is asked' '--field	print one value of the answer: data.run_id or run_id, ...' '--full	print the whole answer, however long; else lists are ...' '--help	what the verb does, an example, its options'
+            printf '%s\n' '--claude-dir	folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by ...' '--force	take the new version of files with changes of yours; ...' '--uninstall	remove the installed files; those with changes of yours stay' '--dry-run	tell what would be done; nothing is written' '--cluster	log in to this cluster and check what a run needs there; ...' '--spec	the whole request as JSON; - reads standard input' '--json	print the one line of JSON on a terminal too; elsewhere ...' '--yes	submit without the question that a terminal is asked' '--field	print one value of the answer: data.run_id or run_id, ...' '--full	print the whole answer, however long; else lists are ...' '--help	what the verb does, an example, its options'
         case status poll-run-status
             printf '%s\n' '--run-id	as submit returned it; \'latest\' is the newest run of the ...' '--experiment-dir	the experiment repo' '--spec	the whole request as JSON; - reads standard input' '--json	print the one line of JSON on a terminal too; elsewhere ...' '--yes	submit without the question that a terminal is asked' '--field	print one value of the answer: data.run_id or run_id, ...' '--full	print the whole answer, however long; else lists are ...' '--help	what the verb does, an example, its options'
         case submit submit-flow
@@ -284,7 +284,7 @@ function __hpc_agent_sources
         case scaffold-spec
             printf '%s\n' '=@verbs' '--verb=@verbs' '--spec=@files' '--field='
         case setup
-            printf '%s\n' '--claude-dir=@files' '--spec=@files' '--field='
+            printf '%s\n' '--claude-dir=@files' '--cluster=@clusters' '--spec=@files' '--field='
         case status poll-run-status
             printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case submit submit-flow
