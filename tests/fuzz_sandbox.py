@@ -105,7 +105,7 @@ class Sandbox:
         """Put an ssh and rsync that refuse, and schedulers that only write down that they were called, first on the PATH."""
         for name in ("ssh", "rsync"):
             _script(self.root / "bin" / name, REFUSED)
-        for name in ("sbatch", "qsub", "squeue", "sacct", "qstat", "scontrol", "sinfo", "scancel", "qdel"):
+        for name in ("sbatch", "qsub", "squeue", "sacct", "qstat", "scontrol", "sinfo", "scancel", "qdel", "claude"):
             _script(self.root / "bin" / name, NO_SCHEDULER.format(log=self.root / "scheduler.log"))
         (self.root / "bin" / "python3").symlink_to(sys.executable)
 

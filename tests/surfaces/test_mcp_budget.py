@@ -108,7 +108,9 @@ class TestSubmissions:
             broken = await agent.call("submit", self.request("a", executor="python3 nothing.py --x $X"))
             assert broken["error"]["category"] == "user", broken
             assert session.budget.reserved == 0
-            guessed = await agent.call("submit", self.request("g", est_task_sec=1, pack=1, resources={"walltime_sec": 7200}))
+            guessed = await agent.call(
+                "submit", self.request("g", est_task_sec=1, pack=1, resources={"walltime_sec": 7200})
+            )
             assert guessed["error"]["details"]["needed"] == 4.0
             await agent.data("submit", self.request("b"))
             for verb, arguments in [

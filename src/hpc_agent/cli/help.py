@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from hpc_agent.cli.globals import GLOBAL_FLAGS
-from hpc_agent.cli.parse import GROUPS, find_verb
+from hpc_agent.cli.parse import GROUP_WORDS, find_verb
 from hpc_agent.cli.programs import PROGRAMS
 from hpc_agent.contract.catalogue import CatalogueEntry, Flag
 from hpc_agent.contract.command_words import example_line
@@ -65,7 +65,7 @@ def help_for(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> s
     words = words[1:] if words[:1] == ["help"] else words
     if asked and not words:
         return _overview(catalogue)
-    if words in [[group] for group in GROUPS]:
+    if words in GROUP_WORDS:
         return _group(words[0], catalogue)
     if not asked:
         return None

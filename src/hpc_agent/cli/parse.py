@@ -20,6 +20,7 @@ CATALOGUE = Path(__file__).with_name("catalogue.json")
 LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
+GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
@@ -30,6 +31,13 @@ class _Parser(argparse.ArgumentParser):
         choice = _CHOICE.search(message)
         hint = did_you_mean(choice["word"], re.findall(r"[\w-]+", choice["known"]), "{}") if choice else ""
         raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
+
+
+class _Width(argparse.HelpFormatter):
+    """A formatter that does not ask for the terminal's width, for which argparse imports modules; help.py has the help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
 
 
 def load_catalogue() -> dict[str, CatalogueEntry]:
@@ -51,7 +59,7 @@ def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> 
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False)  # help.py has the help
+    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False, formatter_class=_Width)
     parser.add_argument("--spec")
     for number, flag in enumerate(entry.flags):
         extra: dict[str, Any] = {}

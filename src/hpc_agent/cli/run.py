@@ -17,7 +17,7 @@ from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
-from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
+from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     try:
         catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
-        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words[1:] == []:
+        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words in GROUP_WORDS:
             from hpc_agent.cli.help import help_for
 
             if text := help_for(words, catalogue):
@@ -129,7 +129,8 @@ class _Call:
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
             remember(self.entry.stage, request, result, world)
-            is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
+            is_program = not (self.chosen.field or is_for_person(self.chosen))
+            is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
             return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
         except HpcError as error:

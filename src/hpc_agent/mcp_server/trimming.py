@@ -45,7 +45,9 @@ def _largest(data: Any) -> list[str | int]:
             return path
         most, key = max(sizes, key=lambda pair: pair[0])
         # a list is cut between its items, unless one item is nearly all of it
-        if (path or isinstance(data, list) or len(children) > _MANY) and most < size(data) * (0.9 if isinstance(data, list) else 0.5):
+        if (path or isinstance(data, list) or len(children) > _MANY) and most < size(data) * (
+            0.9 if isinstance(data, list) else 0.5
+        ):
             return path
         path.append(key)
         data = data[key]
