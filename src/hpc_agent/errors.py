@@ -93,6 +93,20 @@ class ReproductionDiffers(UserError, code="reproduction_differs",
         remedy="Run 'hpc-agent run-story' for both runs: it tells what they ran on."):
     """A repeat of a run has other results, beyond the stated tolerances."""
 
+class WorkerAuthUnavailable(UserError, code="worker_auth_unavailable", remedy=(
+        "Run: export ANTHROPIC_API_KEY=sk-ant-... (or set up Bedrock, Vertex or Foundry), then the same 'hpc-agent run' again; "
+        "or do the work in this session: 'hpc-agent run' with --inline returns the prompt.")):
+    """A worker has no credentials: it takes ANTHROPIC_API_KEY or a cloud provider's only, never a login of Claude Code."""
+
+class WorkerNotInstalled(UserError, code="worker_not_installed", remedy=(
+        "Install Claude Code, so that 'claude' is on the PATH; or do the work in this session: 'hpc-agent run' with --inline "
+        "returns the prompt.")):
+    """There is no program 'claude' to start a worker with."""
+
+class WorkerFailed(UserError, code="worker_failed", remedy=(
+        "Run 'hpc-agent load-context': it says how far the worker came. Whatever it began is safe to repeat.")):
+    """A worker ended without its report: limit of turns, money or time, a signal, or an answer of another form."""
+
 
 class Interrupted(UserError, code="interrupted", retry_safe=True, remedy=REPEAT):
     """Control-C stopped the command. Finished steps are kept; the same command continues after them."""
@@ -105,6 +119,10 @@ class SshUnreachable(HpcError, code="ssh_unreachable", category="network", retry
 class RemoteCommandFailed(ClusterError, code="remote_command_failed", retry_safe=False, remedy=(
         "Read 'details.stderr_tail', then run the same hpc-agent command again, or see 'hpc-agent clusters-list'.")):
     """A command on the cluster exited non-zero, or its answer cannot be read."""
+
+class PreflightFailed(ClusterError, code="preflight_failed", retry_safe=True,
+                      remedy="Mend what 'details.red' names, then run 'hpc-agent setup --cluster <name>' again."):
+    """A check of the cluster is red: a submit would fail, or its jobs would."""
 
 class SchedulerThrottled(ClusterError, code="scheduler_throttled",
                          remedy="Wait a minute, then run the same 'hpc-agent' command again."):

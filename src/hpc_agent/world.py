@@ -16,6 +16,8 @@ from typing import Any
 class Progress:
     """Progress that is not shown; ``view/progress.py`` has a terminal bar and JSON records on stderr."""
 
+    view_follows = False  # the answer will stand on the same terminal as a view
+
     def update(self, event: str, **facts: Any) -> None: ...
 
     def say(self, text: str) -> None: ...

@@ -15,36 +15,49 @@ import jsonschema
 import pytest
 import testbed
 import yaml
+from pages import BLOCKS, EVERY_PAGE, PAGES, REPOSITORY, ROOT, blocks_of, run_bash, run_console
 
+from hpc_agent.cli import PROGRAMS
+from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.cli.parse import load_catalogue
 from hpc_agent.contract.catalogue import envelope_schema
 from hpc_agent.contract.envelope import convert
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES
 from hpc_agent.infra.clusters import get_cluster
+from hpc_agent.mcp_server import parser as mcp_parser
 from hpc_agent.node.shared import task_environment
 from hpc_agent.node.shared.run_folder import RunDocument
 from hpc_agent.ops.introspect.inventory import ENVIRONMENT
 from hpc_agent.ops.run.run_request import SubmitRequest
 
-ROOT = Path(__file__).resolve().parents[2]
-EVERY_PAGE = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "testbed/README.md"]
-)
-PAGES = [path for path in EVERY_PAGE if path.parent.name not in ("primitives", "generated")]
 CONTRACT = ROOT / "docs/integrations/CONTRACT.md"
 BOUNDARY = ROOT / "docs/reference/boundary-contract.md"
 FIRST_COMMAND = "python3 -m venv .venv"
-# Not run as part of a page, and why.
+LANGUAGES = {"bash", "console", "python", "yaml", "json", "mermaid", "text", ""}
+ANOTHER_PACKAGE = "pip install ./examples/scheduler_tinyq"
+# Commands that are not run as part of their page, and why. Each is a block of one line.
 ELSEWHERE = {
     FIRST_COMMAND: "has its own test below",
     "scripts/test": "is what runs this test",
+    "python3 -m venv sweep-env": "takes the published package; the README's first command is the same from a checkout",
+    "claude mcp add": "needs Claude Code; tests of the server speak the protocol with it",
+    ANOTHER_PACKAGE: "is done by install(), into a folder of the test",
 }
+# Other blocks that are not run here, by page and the start of the first line, and why.
+NOT_RUN = {
+    ("docs/extending/scheduler.md", "scheduler_tinyq/"): "a tree of files",
+    ("docs/reference/boundary-contract.md", ".git/ .hg/ .svn/ .claude/ .venv/"): "patterns; a test below has them",
+    ("docs/reliability.md", "sudo testbed/up"): "needs root, and half an hour",
+    ("docs/workflows/campaign.md", "*/5 * * * *  ~/.venv/bin/hpc-campaign-driver"): "a line of a crontab",
+    ("docs/workflows/early-stopping.md", "for epoch in $(seq 81); do"): "a program of another language, which the reader has",
+    ("docs/workflows/early-stopping.md", "model = GradientBoostingClassifier(warm_start=True)"):
+        "needs LightGBM and XGBoost; the page names the versions it was run with",
+}  # fmt: skip
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:
-    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    return [(page, block) for page in PAGES for block in pattern.findall(page.read_text(encoding="utf-8"))]
+    return [(block.page, block.text) for block in BLOCKS if block.language == language]
 
 
 def named(pairs: list[tuple[Path, str]]) -> list:
@@ -54,7 +67,9 @@ def named(pairs: list[tuple[Path, str]]) -> list:
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=[str(page.relative_to(ROOT)) for page in EVERY_PAGE])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
+        if target.startswith(REPOSITORY):
+            assert (ROOT / target[len(REPOSITORY) :]).is_file(), f"{page.name} links to {target}"
+        elif "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
@@ -86,20 +101,31 @@ def discovery(tmp_path: Path) -> testbed.Site:
     return site
 
 
+def install(package: str, checkout: Path, env: dict[str, str]) -> None:
+    """Install a package of the examples, entry points and all, beside this hpc-agent and not into it."""
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    folder = checkout / "packages"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", *options, "--target", str(folder), package],
+        cwd=checkout, env=env, check=True, timeout=120,
+    )  # fmt: skip
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), env.get("PYTHONPATH")]))
+
+
 def run_page(page: Path, checkout: Path, env: dict[str, str]) -> None:
-    for _, block in [pair for pair in blocks("bash") if pair[0] == page]:
-        if block.startswith(tuple(ELSEWHERE)):
-            continue
-        done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-c", block],
-            cwd=checkout, env=env, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    for block in blocks_of(page):
+        if block.text.startswith(ANOTHER_PACKAGE):
+            install(ANOTHER_PACKAGE.rsplit(maxsplit=1)[-1], checkout, env)
+        elif block.language == "bash" and not block.text.startswith(tuple(ELSEWHERE)):
+            run_bash(block, checkout, env)
+        elif block.language == "console":
+            run_console(block, checkout, env)
 
 
-NEEDS_SLURM = {page for page, block in blocks("bash") if "discovery" in block}
+COMMANDS = {page for page, _ in [*blocks("bash"), *blocks("console")]}
+NEEDS_SLURM = {page for page, block in [*blocks("bash"), *blocks("console")] if "discovery" in block}
 # testbed/README.md shows how to work on the test bed itself, as root; the test command runs its scripts.
-OTHERS = sorted({page for page, _ in blocks("bash")} - NEEDS_SLURM - {ROOT / "testbed/README.md"})
+OTHERS = sorted(COMMANDS - NEEDS_SLURM - {ROOT / "testbed/README.md"})
 
 
 @pytest.mark.local
@@ -118,23 +144,38 @@ def test_the_commands_of_a_page_with_a_cluster(page, checkout, world_home, tmp_p
     site = discovery(tmp_path)
     try:
         run_page(page, checkout, {**world_home.env, "HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")})
-        tables = list((checkout / "examples/horizon_sweep/results").glob("*/table.csv"))
-        assert len(tables) == 2
-        here, there = ([row.split(",") for row in path.read_text().splitlines()] for path in tables)
-        assert [row[:4] for row in here] == [row[:4] for row in there]
-        # two interpreters with linear algebra of their own: on some processors their last digits differ
-        for one, other in zip(here[1:], there[1:], strict=True):
-            assert [float(cell) for cell in one[4:]] == pytest.approx([float(cell) for cell in other[4:]], rel=1e-9)
+        if page.name == "README.md":
+            compare_tables(checkout)
     finally:
         site.clean_up()
+
+
+def compare_tables(checkout: Path) -> None:
+    """The README runs one grid here and on the cluster."""
+    tables = list((checkout / "examples/horizon_sweep/results").glob("*/table.csv"))
+    assert len(tables) == 2
+    here, there = ([row.split(",") for row in path.read_text().splitlines()] for path in tables)
+    assert [row[:4] for row in here] == [row[:4] for row in there]
+    # two interpreters with linear algebra of their own: on some processors their last digits differ
+    for one, other in zip(here[1:], there[1:], strict=True):
+        assert [float(cell) for cell in one[4:]] == pytest.approx([float(cell) for cell in other[4:]], rel=1e-9)
 
 
 def test_no_command_is_left_out():
     pages = [(page, block) for page, block in blocks("bash") if page.parent.name != "testbed"]
     left_out = [block for _, block in pages if block.startswith(tuple(ELSEWHERE))]
     assert all(len(block.strip().splitlines()) == 1 for block in left_out), "a block that is not run has one line only"
-    assert not blocks("sh")
-    assert not blocks("shell")
+    assert [start for start in ELSEWHERE if not any(block.startswith(start) for block in left_out)] == []
+
+
+def test_every_block_is_run_or_is_in_the_table():
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+    plain = [(block.name, block.first_line) for block in BLOCKS if block.language in ("text", "")]
+    known = {
+        place: [known for known in NOT_RUN if place[0] == known[0] and place[1].startswith(known[1])] for place in plain
+    }
+    assert all(len(found) == 1 for found in known.values()), known
+    assert len(plain) == len(NOT_RUN)
 
 
 @pytest.mark.local
@@ -162,8 +203,13 @@ def test_the_first_command_of_the_readme(tmp_path, world_home):
 
 
 @pytest.mark.parametrize(("page", "block"), named(blocks("python")))
-def test_python_snippets_run(page, block, tmp_path):
-    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+def test_python_snippets_run(page, block, tmp_path, world_home):
+    (tmp_path / "repo").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path / "repo", env=world_home.env, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("page", "block"), named(blocks("yaml")))
@@ -176,10 +222,21 @@ def test_yaml_snippets_are_clusters(page, block, tmp_path):
 
 @pytest.mark.parametrize(("page", "block"), named(blocks("json")))
 def test_json_snippets_fit(page, block):
-    """An envelope, a progress record, or the spec of a submission."""
+    """An envelope, a progress record, a file of another program that names ours, or the spec of a submission."""
     document = json.loads(block)
     if "ok" in document:
         jsonschema.validate(document, envelope_schema())
+    elif "permissions" in document:
+        assert all(
+            re.fullmatch(r"Bash\(hpc-agent(:| )\*\)|mcp__hpc-agent(__\w+)?", rule)
+            for rule in document["permissions"]["allow"]
+        )
+    elif "mcpServers" in document:
+        [server] = document["mcpServers"].values()
+        assert server["command"] == "hpc-agent"
+        assert server["args"][0] == "mcp"
+    elif "experiment_roots" in document:
+        assert all(folder.startswith("/") for folder in document["experiment_roots"])
     elif "event" not in document:
         convert(document, SubmitRequest, "submit")
 
@@ -188,8 +245,13 @@ def test_json_snippets_fit(page, block):
 def test_verbs_and_flags_exist(page):
     catalogue = load_catalogue()
     verbs = {*catalogue, *(alias for entry in catalogue.values() for alias in entry.aliases)}
-    flags = {"--spec", "--help", "--version"}
+    verbs |= set(PROGRAMS)
+    flags = {"--spec", "--help", "--version", *(flag.flag for flag in GLOBAL_FLAGS)}
     flags |= {flag.flag for entry in catalogue.values() for flag in entry.flags}
+    flags |= {
+        flag.flag.replace("--", "--no-") for entry in catalogue.values() for flag in entry.flags if flag.kind == "bool"
+    }
+    flags |= {word for action in mcp_parser()._actions for word in action.option_strings}
     text = page.read_text(encoding="utf-8")
     for command in re.findall(r"(?:^ *|[`|] ?)hpc-agent ([^`\n]*)", "\n".join(code_of(text)), re.MULTILINE):
         words = command.split(" #")[0].split()

@@ -37,6 +37,7 @@ def test_every_function_fits_on_a_screen():
     too_long = [
         f"{path.relative_to(SRC)}:{node.lineno} {node.name}"
         for path in SRC.rglob("*.py")
+        if path.name != "_generated.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno + 1 > LONGEST

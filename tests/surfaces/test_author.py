@@ -107,11 +107,13 @@ def test_what_somebody_edited_is_never_overwritten(call, repo):
         assert path.read_text() == made
 
 
-def test_an_interview_leaves_its_intent_and_asks_before_it_allows(call, repo):
+def test_an_interview_leaves_its_intent_and_rules_for_claude(call, repo):
     intent = {"goal": "How far?", "task_count": 2, "executors": ["ridge"], "axes": {"horizon": [1, 5]},
               "cluster_target": {"cluster": "local"}, "produced_by": {"kind": "agent", "session_sha": "abc"}}  # fmt: skip
-    made = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    call("interview", "--spec", "-", "--no-allow-cli", stdin=json.dumps(intent))
     assert not (repo / ".claude").exists()
+    made = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    assert made["artifacts"][".claude/settings.json"] == "written"
     kept = json.loads((repo / "interview.json").read_text())
     assert {name: kept[name] for name in ("goal", "task_count", "axes")} == {
         n: intent[n] for n in ("goal", "task_count", "axes")
@@ -121,10 +123,16 @@ def test_an_interview_leaves_its_intent_and_asks_before_it_allows(call, repo):
     again = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
     assert set(again["artifacts"].values()) == {"kept"}
     write(repo / ".claude/settings.json", '{"permissions": {"allow": ["Bash(ls:*)"]}, "model": "x"}')
-    call("interview", "--spec", "-", stdin=json.dumps({**intent, "allow_cli": True}))
+    call("interview", "--spec", "-", stdin=json.dumps(intent))
     settings = json.loads((repo / ".claude/settings.json").read_text())
     assert settings["permissions"]["allow"] == ["Bash(ls:*)", "Bash(hpc-agent:*)"]
     assert settings["model"] == "x"
+    write(repo / ".claude/settings.json", '{"permissions": [')
+    told = call("interview", "--spec", "-", stdin=json.dumps(intent)).data
+    assert any("was left as it is" in note for note in told["notes"])
+    refused = call("interview", "--spec", "-", "--allow-cli", stdin=json.dumps(intent))
+    assert (refused.code, refused.envelope["field"]) == (1, "allow_cli")
+    assert (repo / ".claude/settings.json").read_text() == '{"permissions": ['
     assert call("resolve-submit-inputs").data["spec"]["cluster"] == "local"
 
 

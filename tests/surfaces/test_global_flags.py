@@ -27,8 +27,8 @@ ANSWER = {
 }
 
 
-def test_no_verb_has_a_flag_of_these_names_but_full():
-    taken = {each.flag for each in GLOBAL_FLAGS} - {"--full"}  # of some verbs too: both ask for more
+def test_no_verb_has_a_flag_of_these_names():
+    taken = {each.flag for each in GLOBAL_FLAGS} - {"--full"}  # which some verbs heed themselves
     assert [(verb, flag.flag) for verb, entry in CATALOGUE.items() for flag in entry.flags if flag.flag in taken] == []
 
 

@@ -14,8 +14,9 @@ from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmReq
 from hpc_agent.ops.monitor.monitor_flow import SLOWEST_LOCAL_SEC, SLOWEST_SEC, PollInterval
 from hpc_agent.ops.run.outage import OUTAGE_SEC, Outage, patiently
 from hpc_agent.ops.run.run_status import estimates
-from hpc_agent.view.live import RunView, bar, render
+from hpc_agent.view.live import bar, render
 from hpc_agent.view.progress import sentence
+from hpc_agent.view.run_view import RunView
 from hpc_agent.world import World
 
 

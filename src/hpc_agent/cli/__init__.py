@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 
-# Words that are no verbs: their output is not an envelope. Module and function; the function takes argv, returns the exit code.
-PROGRAMS: dict[str, str] = {}
+from hpc_agent.cli.programs import PROGRAMS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"hpc-agent {__version__}\n")
         return 0
+    if arguments[:1] == ["help"] and "".join(arguments[1:]) in PROGRAMS:
+        arguments = [arguments[1], "--help"]
     if arguments and arguments[0] in PROGRAMS:
         from importlib import import_module
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -68,15 +66,3 @@ def take_globals(arguments: list[str]) -> tuple[Globals, list[str]]:
 
 
 _HELP = "Run 'hpc-agent describe <verb>' to see what its answer holds."
-
-
-def add_globals(parser: argparse.ArgumentParser, own: Container[str]) -> None:
-    """Show the global flags in a verb's help, without the verb's own. Their values have been taken before the parser."""
-    group = parser.add_argument_group("options of every command")
-    for flag, metavar, text in GLOBAL_FLAGS:
-        if flag in own:
-            continue
-        if metavar:
-            group.add_argument(flag, metavar=metavar, help=text)
-        else:
-            group.add_argument(flag, action="store_true", help=text)

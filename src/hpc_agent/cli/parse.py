@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from hpc_agent.cli.globals import GLOBAL_FLAGS, add_globals
+from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.state.user_files import read_user_file
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
+GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
@@ -31,11 +33,18 @@ class _Parser(argparse.ArgumentParser):
         raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
 
 
+class _Width(argparse.HelpFormatter):
+    """A formatter that does not ask for the terminal's width, for which argparse imports modules; help.py has the help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
+
+
 def load_catalogue() -> dict[str, CatalogueEntry]:
     return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
-def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tuple[str, list[str]]:
+def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> tuple[str, list[str]]:
     """Return the verb's canonical name and the arguments after it. Raises SpecInvalid for an unknown verb."""
     word, rest = arguments[0], arguments[1:]
     if word in GROUPS and rest:
@@ -50,38 +59,29 @@ def find_verb(arguments: list[str], catalogue: dict[str, CatalogueEntry]) -> tup
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    epilog = f"Every field: hpc-agent describe {verb}"
-    parser = _Parser(prog=f"hpc-agent {verb}", description=entry.summary, epilog=epilog, allow_abbrev=False)
-    parser.add_argument(
-        "--spec",
-        metavar="FILE",
-        help="the whole request as JSON, or the answer of another verb; - reads standard input",
-    )
+    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False, formatter_class=_Width)
+    parser.add_argument("--spec")
     for number, flag in enumerate(entry.flags):
-        text = (flag.help or "").replace("%", "%%") + (" (required)" if flag.required else "")
-        if flag.default not in (None, [], {}, "", False):
-            text += f" [{json.dumps(flag.default)}]"
-        extra: dict[str, Any] = {"metavar": {"ints": "N,N", "strs": "A,B"}.get(flag.kind, flag.kind.upper())}
+        extra: dict[str, Any] = {}
         if flag.kind == "bool":
             extra = {"action": argparse.BooleanOptionalAction}
         elif flag.choices:
             extra = {"choices": flag.choices}
         elif flag.kind in ("ints", "strs"):
-            extra["action"] = "append"
-        parser.add_argument(flag.flag, dest=f"f{number}", help=text, **extra)
+            extra = {"action": "append"}
+        parser.add_argument(flag.flag, dest=f"f{number}", **extra)
+    if all(flag.flag != "--full" for flag in entry.flags):
+        parser.add_argument("--full", action="store_true")  # of every verb; the others are taken before
     if entry.positional:
         several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
-        parser.add_argument(
-            "positional", nargs="*" if several else "?", metavar=entry.positional.upper(), help=argparse.SUPPRESS
-        )
-    add_globals(parser, {flag.flag for flag in entry.flags})
+        parser.add_argument("positional", nargs="*" if several else "?")
     return parser
 
 
 def parse_request(
     verb: str, entry: CatalogueEntry, arguments: list[str], read_stdin: Callable[[], bytes], cwd: Path
 ) -> dict[str, Any]:
-    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid; ``--help`` raises SystemExit(0)."""
+    """Return the request document: ``--spec``, with the flags over it. Raises SpecInvalid."""
     flags = {flag.flag for flag in entry.flags}
     words = []
     for argument in arguments:
@@ -124,11 +124,11 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else (cwd / name).expanduser().read_bytes()
+        data = read_stdin() if name == "-" else read_user_file((cwd / name).expanduser())
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecInvalid(f"the spec {name} is not JSON: {error}", field="spec") from error
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
@@ -142,7 +142,7 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
     the message and remediation of that call.
     """
     if document.get("ok") is False and "error_code" in document:
-        remedy = document.get("remediation", "")
+        remedy = str(document.get("remediation") or "")
         details = {name: value for name, value in document.items() if name in ("error_code", "field", "details")}
         message = f"the command before this one failed: {document.get('message')}"
         raise SpecInvalid(message, field="spec", remediation=remedy, details=details)
@@ -153,15 +153,3 @@ def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, An
         return dict(data["spec"])
     wanted = {flag.path[0] for flag in entry.flags if flag.required or flag.path[0] == "run_id"}
     return {name: data[name] for name in sorted(wanted) if name in data}
-
-
-def help_text(catalogue: dict[str, CatalogueEntry]) -> str:
-    """Return the text of ``hpc-agent --help``: the verbs by stage."""
-    lines = ["usage: hpc-agent VERB [--spec FILE|-] [options]      hpc-agent VERB --help", ""]
-    stages: dict[str, list[str]] = {}
-    for name, entry in catalogue.items():
-        stages.setdefault(entry.stage, []).append(f"  {name:<22} {entry.summary}")
-    for stage, rows in stages.items():
-        lines += [f"{stage}:", *rows, ""]
-    lines.append("stdout is one line of JSON. Exit codes: 0 ok, 1 user, 2 cluster or network, 3 internal.\n")
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Run one verb: parse, call, print the envelope, return the exit code. No traceback reaches stdout."""
+"""Run one verb: parse, call, write the answer, return the exit code. No traceback reaches stdout."""
 
 from __future__ import annotations
 
@@ -6,118 +6,155 @@ import contextlib
 import errno
 import importlib
 import json
-import os
 import shlex
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
-from hpc_agent.cli.parse import batch_in, find_verb, help_text, load_catalogue, parse_request
+from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
+from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
-from hpc_agent.contract.primitive import REGISTRY
-from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
+from hpc_agent.contract.primitive import REGISTRY, Request
+from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, SpecInvalid, StorageFull
 from hpc_agent.world import World
 
 _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
 
+_OTHER_PATH = "Name a path that can exist, then run the same 'hpc-agent' command."
+
 
 def run(arguments: list[str]) -> int:
-    catalogue = load_catalogue()
-    chosen = Globals()
+    chosen, verb = Globals(), ""
+    seen: Mapping[str, Any] = {}
     try:
+        catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
-        if not words or words[0] in ("--help", "-h", "help"):
-            sys.stdout.write(help_text(catalogue))
-            return 0
-        verb, line = _call(words, catalogue, chosen)
+        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words in GROUP_WORDS:
+            from hpc_agent.cli.help import help_for
+
+            if text := help_for(words, catalogue):
+                sys.stdout.write(text)
+                return 0
+        call = _Call(words, catalogue, chosen)
+        verb = call.verb
+        seen = call.confirm()
+        line, code = call.answer(), 0
         if chosen.field:
             line = as_text(value_at({"partial_errors": [], **json.loads(line)}, chosen.field, verb))
+    except Declined:
+        sys.stdout.write("Nothing was submitted.\n")
+        return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
         failed = _as_answer(error)
-        whole = None if chosen.full else lambda: shlex.join(["hpc-agent", *arguments, "--full"])
-        return _write_answer(envelope.failure(failed, whole), failed.exit_code)
-    return _write_answer(line, 0)
+        is_whole = chosen.full or is_for_person(chosen)
+        whole = None if is_whole else lambda: shlex.join(["hpc-agent", *arguments, "--full"])
+        line, code = envelope.failure(failed, whole), failed.exit_code
+        chosen = replace(chosen, field=None)
+    return _write(line, code, verb, chosen, seen)
+
+
+def _write(line: bytes, code: int, verb: str, chosen: Globals, seen: Mapping[str, Any]) -> int:
+    if not is_for_person(chosen):
+        return write_line(line, code)
+    try:
+        show(line, verb, seen)
+    except KeyboardInterrupt:
+        return code or 1
+    except OSError:  # the terminal is gone
+        return code or 3
+    return code
 
 
 def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, HpcError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
+        return Interrupted("stopped by Control-C")
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full
 
-        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
+        name = str(error.filename or "")
+        shown = name if len(name) < 300 else f"{name[:200]}... ({len(name)} characters)"
+        message = (f"{shown}: " if name else "") + str(error.strerror)
         if is_disk_full(error):
             return StorageFull(f"{message} (on this machine)")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return PreconditionFailed(message, remediation=_ACCESS)
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+            return SpecInvalid(message, remediation=_OTHER_PATH)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 
-def _call(arguments: list[str], catalogue: dict[str, CatalogueEntry], chosen: Globals) -> tuple[str, bytes]:
-    """Return the verb's name and the line of its answer."""
-    verb, rest = find_verb(arguments, catalogue)
-    entry = catalogue[verb]
-    world = World()
-    verb, document = batch_in(verb, parse_request(verb, entry, rest, world.stdin, world.cwd))
-    entry = catalogue[verb]
-    importlib.import_module(entry.module)
-    primitive = REGISTRY[verb]
-    request = envelope.convert(document, primitive.request, verb)
-    if chosen.field:
-        check_path(chosen.field, verb, primitive.result.__struct_fields__)
-    if entry.progress:
-        from hpc_agent.view.progress import for_stderr
+class _Call:
+    """One call of a verb: its request, read from the command line, and its surroundings."""
 
-        world = replace(world, progress=for_stderr(world.env))
+    def __init__(self, words: list[str], catalogue: dict[str, CatalogueEntry], chosen: Globals) -> None:
+        verb, rest = find_verb(words, catalogue)
+        self.catalogue, self.chosen, self.world = catalogue, chosen, World()
+        prepare_terminals(self.world.env)
+        document = parse_request(verb, catalogue[verb], rest, self.world.stdin, self.world.cwd)
+        self.verb, self.document = batch_in(verb, document)
+        self.entry = catalogue[self.verb]
+        importlib.import_module(self.entry.module)
+        self.primitive = REGISTRY[self.verb]
+        self.request: Request = envelope.convert(self.document, self.primitive.request, self.verb)
+        if chosen.field:
+            check_path(chosen.field, self.verb, self.primitive.result.__struct_fields__)
 
-    def whole_command() -> str:
+    def confirm(self) -> Mapping[str, Any]:
+        """Show what is to be submitted, and ask the person at the terminal. Return what was shown. Raises Declined."""
+        is_asked = "submit" in self.entry.effects and is_for_person(self.chosen) and on_terminal(sys.stdin)
+        if not is_asked or self.chosen.yes:
+            return {}
+        from hpc_agent.cli.confirm import confirm
+
+        return confirm(self.verb, self.request, self.world, self.data_of)
+
+    def data_of(self, request: Request) -> dict[str, Any]:
+        """Return the data of the answer to another request of this verb."""
+        return json.loads(self.answer(request))["data"]  # type: ignore[no-any-return]
+
+    def answer(self, request: Request | None = None) -> bytes:
+        """Call the verb. Return the line of its answer."""
+        request = request or self.request
+        world = self.world
+        if self.entry.progress:
+            from hpc_agent.view.progress import for_stderr
+
+            world = replace(world, progress=for_stderr(world.env, view_follows=is_for_person(self.chosen)))
+        try:
+            # stdout is for the answer: what a primitive prints goes to stderr.
+            with contextlib.redirect_stdout(sys.stderr):
+                result = self.primitive.function(request, world)
+            remember(self.entry.stage, request, result, world)
+            is_program = not (self.chosen.field or is_for_person(self.chosen))
+            is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
+            whole = None if is_whole else lambda: f"{self._whole_command()} --full"
+            return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
+        except HpcError as error:
+            # A field that is to be corrected would be wrong in the same command again.
+            again = (error.field or "").partition(".")[0] not in self.primitive.request.__struct_fields__
+            advice = {"remediation": error.remediation, "details": error.details}
+            vars(error).update(self._with_whole_commands(advice, again))
+            raise
+        finally:
+            world.progress.close()
+
+    def _whole_command(self) -> str:
         from hpc_agent.ops.run.command_line import command_line
 
-        return command_line(verb, request)
+        return command_line(self.verb, self.request)
 
-    def with_whole_commands(answer: Any, again: bool) -> Any:
+    def _with_whole_commands(self, answer: Any, again: bool) -> Any:
         # the advice of a verb with a folder of its own (demo) begins with a change to it
-        takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in entry.flags)
-        folder = document.get("experiment_dir", ".") if takes_repo else "."
-        return runnable(answer, verb, whole_command if again else None, folder, catalogue)
-
-    try:
-        # stdout is for the one line of JSON: what a primitive prints goes to stderr.
-        with contextlib.redirect_stdout(sys.stderr):
-            result = primitive.function(request, world)
-        long = chosen.full or chosen.field or envelope.asks_more(primitive, request)
-        whole = None if long else lambda: f"{whole_command()} --full"
-        return verb, envelope.success(primitive, result, lambda data: with_whole_commands(data, True), whole)
-    except HpcError as error:
-        # A field that is to be corrected would be wrong in the same command again.
-        again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__
-        advice = {"remediation": error.remediation, "details": error.details}
-        vars(error).update(with_whole_commands(advice, again))
-        raise
-    finally:
-        world.progress.close()
-
-
-def _write_answer(line: bytes, code: int) -> int:
-    try:
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
-    except AttributeError:
-        return code or 3  # started with standard output closed
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            sys.stderr.write(f"hpc-agent: cannot write the answer: {error.strerror}\n")
-            code = code or 3
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if code and sys.stderr.isatty() and not sys.stdout.isatty():
-        failed = json.loads(line)
-        sys.stderr.write(f"{failed['message']}\n{failed['remediation']}\n")
-    return code
+        takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in self.entry.flags)
+        folder = self.document.get("experiment_dir", ".") if takes_repo else "."
+        return runnable(answer, self.verb, self._whole_command if again else None, folder, self.catalogue)

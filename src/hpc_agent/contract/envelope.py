@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -186,5 +185,7 @@ def _plain(kind: Any) -> Iterator[Any]:
 
 def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:
     """Return ``Did you mean 'x'? `` for the nearest known word, or an empty string when none is near."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {form.format(close[0])}? " if close else ""

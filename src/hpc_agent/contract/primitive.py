@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -31,6 +30,11 @@ class Result(msgspec.Struct, kw_only=True):
     """Base of every result. ``partial_errors`` travels beside ``data`` in the envelope."""
 
     partial_errors: list[PartialError] = []
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows in place of the text of the struct: tables."""
+        html: str = importlib.import_module("hpc_agent.view.notebook").html(self)
+        return html
 
 
 class Effect(enum.Enum):
@@ -108,6 +112,8 @@ class primitive(Options):  # noqa: N801 - a decorator
 
 def load_all() -> dict[str, Primitive]:
     """Import every module below ``hpc_agent.ops`` and return the whole registry, by name."""
+    import pkgutil
+
     package = importlib.import_module("hpc_agent.ops")
     for module in pkgutil.walk_packages(package.__path__, prefix="hpc_agent.ops."):
         importlib.import_module(module.name)

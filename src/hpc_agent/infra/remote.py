@@ -53,7 +53,7 @@ def runtime_files(backend: Backend) -> dict[str, str]:
     """Return the files that are deployed into ``.hpc/``: relative path -> text."""
     files = {LAUNCHER: _text(RUNTIME / "launcher.py")}
     for path in sorted(RUNTIME.rglob("*.py")):
-        if path.name not in ("launcher.py", "bootstrap.py"):
+        if path.name not in ("launcher.py", "bootstrap.py", "from_memory.py"):
             files[f"_hpc_runtime/{path.relative_to(RUNTIME).as_posix()}"] = _text(path)
     files |= {f"_hpc_kit/{name}": text for name, text in kit_files().items()}
     for path in [*sorted(RUNTIME_TEMPLATES.glob("*.sh")), *sorted(backend.templates.glob("*_array.*"))]:

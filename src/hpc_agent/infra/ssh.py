@@ -60,7 +60,7 @@ class SshTransport:
         noise = [part.decode(errors="replace") for part in (printed, warned)]
         if not begun:
             raise ssh_causes.not_run(done.code, "\n".join(part[-2000:] for part in noise), self._reach())
-        return Completed(done.code, out, err), noise
+        return Completed(done.code, out, err, noise), noise
 
     def push(self, source: Path, files: Sequence[str], destination: str, already: str | None, timeout: float) -> None:
         """Copy ``files`` (relative to ``source``) below ``destination``, but none that is the same below ``already``.

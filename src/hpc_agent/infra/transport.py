@@ -22,11 +22,12 @@ LAST_WORDS_SEC = 10.0
 
 @dataclass(frozen=True)
 class Completed:
-    """The exit code, stdout and stderr of a command."""
+    """The exit code, stdout and stderr of a command; ``noise``: what start-up files of the login shell printed there."""
 
     code: int
     stdout: bytes
     stderr: bytes
+    noise: Sequence[str] = ("", "")
 
     @property
     def stderr_tail(self) -> str:

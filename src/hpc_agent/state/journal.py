@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +78,8 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
+            from difflib import get_close_matches
+
             near = get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4)
             known = f"near it: {', '.join(near)}" if near else f"{len(ids)} others are"
             message = f"no run '{run_id}' is known for {self._repo.root}; {known}"

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hpc_agent.view.progress import ago
+from hpc_agent.view.run_view import CLASSES_SHOWN, REASONS_SHOWN, WAVE_ROWS, RunView, head
+from hpc_agent.view.terminal.layout import ASCII, MARKS
 
 STYLES = {"complete": "green", "running": "cyan", "pending": "dim", "failed": "red", "unknown": "yellow"}
-# In the order of the bar.
-MARKS = {"complete": "━", "running": "━", "failed": "━", "unknown": "╌", "pending": "┄"}
-WAVE_ROWS = 10
-PACE_LOOKS = 20
-REASONS_SHOWN, CLASSES_SHOWN = 3, 5
 
 
-@dataclass
-class RunView:
-    """The last known state of one run; ``ends`` has (seconds since the epoch, ended tasks) of the last looks."""
+def render(runs: list[RunView], now: float, width: int, plain_letters: bool = False) -> RenderableType:
+    """Return a frame for each run, two columns narrower than the terminal; ``plain_letters``: its bars are ASCII.
 
-    run_id: str
-    cluster: str
-    total: int
-    state: str = "submitting"
-    counts: dict[str, int] = field(default_factory=dict)
-    waves: dict[str, dict[str, int]] = field(default_factory=dict)
-    causes: dict[str, int] = field(default_factory=dict)
-    waiting: list[dict[str, Any]] = field(default_factory=list)
-    stale: str = ""
-    checked_at: float | None = None
-    events: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    eta: float | None = None  # the end that status estimates, in seconds since the epoch
-    ends: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_LOOKS))
-
-    def pace(self) -> float | None:
-        """Return the tasks that end in a second, over the last looks."""
-        if len(self.ends) < 2 or self.ends[-1][0] <= self.ends[0][0]:
-            return None
-        rate = (self.ends[-1][1] - self.ends[0][1]) / (self.ends[-1][0] - self.ends[0][0])
-        return rate if rate > 0 else None
-
-
-def render(runs: list[RunView], now: float, width: int) -> RenderableType:
-    """Return a frame for each run, at most ``width`` columns wide."""
-    return Group(*(_frame(run, now, min(width, 110)) for run in runs))
+    The two columns are for the ^C that a terminal echoes: a line that it breaks would move the picture.
+    """
+    marks = {name: mark.translate(ASCII) if plain_letters else mark for name, mark in MARKS.items()}
+    return Group(*(_frame(run, now, min(width - 2, 110), marks) for run in runs))
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
@@ -58,11 +27,11 @@ def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _frame(run: RunView, now: float, width: int) -> Panel:
+def _frame(run: RunView, now: float, width: int, marks: dict[str, str]) -> Panel:
     inner = width - 4
-    parts: list[RenderableType] = [_head(run, now), bar(run.counts, run.total, inner), _counts(run, inner)]
+    parts: list[RenderableType] = [_head(run, now), bar(run.counts, run.total, inner, marks), _counts(run, inner)]
     if len(run.waves) > 1:
-        parts += [Text(), _waves(run, inner)]
+        parts += [Text(), _waves(run, inner, marks)]
     for row in run.waiting[:REASONS_SHOWN]:
         parts.append(_line((f"{row['count']:>6} wait: {row['sentence']}", "dim" if row["passes"] else "yellow")))
     if run.causes:
@@ -76,30 +45,18 @@ def _frame(run: RunView, now: float, width: int) -> Panel:
 
 
 def _head(run: RunView, now: float) -> Text:
-    text = _line((run.state.replace("_", " "), "bold"))
-    if run.checked_at is not None:
-        text.append(f", {ago(now - run.checked_at)} ago", "dim")
-    if run.stale:
-        return text.append(f", stale: {run.stale}", "yellow")
-    pace = run.pace()
-    left = run.total - run.counts.get("complete", 0) - run.counts.get("failed", 0)
-    if pace:
-        text.append(f", {pace * 60:.3g} tasks/min")
-    end = run.eta if run.eta is not None else now + left / pace if pace else None
-    if end is not None and left:
-        clock = time.strftime("%H:%M" if end - now < 20 * 3600 else "%a %H:%M", time.localtime(end))
-        text.append(f", ends about {clock}")
-    return text
+    styles = {"strong": "bold", "warn": "yellow"}
+    return _line(*((cell.text, styles.get(cell.style, cell.style)) for cell in head(run, now)))
 
 
-def bar(counts: dict[str, int], total: int, width: int) -> Text:
+def bar(counts: dict[str, int], total: int, width: int, marks: dict[str, str] = MARKS) -> Text:
     """Return a bar of ``width`` columns; a state that has any task has at least one column."""
-    known = {name: counts.get(name, 0) for name in MARKS}
+    known = {name: counts.get(name, 0) for name in marks}
     known["pending"] += max(0, total - sum(known.values()))
     shares = {name: max(1, width * number // max(total, 1)) for name, number in known.items() if number}
     largest = max(shares, key=lambda name: shares[name], default="pending")
     shares[largest] = max(1, shares.get(largest, 0) + width - sum(shares.values()))
-    return Text.assemble(*((MARKS[name] * columns, STYLES[name]) for name, columns in shares.items()), no_wrap=True)
+    return Text.assemble(*((marks[name] * columns, STYLES[name]) for name, columns in shares.items()), no_wrap=True)
 
 
 def _counts(run: RunView, width: int) -> Text:
@@ -113,7 +70,7 @@ def _counts(run: RunView, width: int) -> Text:
     return text.append(" " * room + percent, "bold") if room >= 2 else text
 
 
-def _waves(run: RunView, width: int) -> Table:
+def _waves(run: RunView, width: int, marks: dict[str, str]) -> Table:
     """Return a line for each unfinished wave, one line for all finished waves, and one for those that do not fit."""
     rows = [(name, facts, sum(facts.values())) for name, facts in run.waves.items()]
     open_rows = [row for row in rows if row[1].get("complete", 0) < row[2]]
@@ -126,7 +83,7 @@ def _waves(run: RunView, width: int) -> Table:
         table.add_row(Text(f"{finished} wave{'s' if finished > 1 else ''}", "green"), Text("finished", "green"), "")
     for name, facts, total in open_rows[:WAVE_ROWS]:
         done = f"{facts.get('complete', 0):,}/{total:,}"
-        table.add_row(f"wave {name}", bar(facts, total, max(8, width - 24)), done)
+        table.add_row(f"wave {name}", bar(facts, total, max(8, width - 24), marks), done)
     if len(open_rows) > WAVE_ROWS:
         table.add_row(Text(f"{len(open_rows) - WAVE_ROWS} more", "dim"), Text("waiting", "dim"), "")
     return table

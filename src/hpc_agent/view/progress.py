@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -11,17 +12,26 @@ from typing import Any, TextIO
 from hpc_agent.world import Progress
 
 
-def for_stderr(env: Mapping[str, str]) -> Progress:
-    """Return the progress reporter for standard error and ``HPC_PROGRESS`` (auto, json, none)."""
+def for_stderr(env: Mapping[str, str], view_follows: bool = False) -> Progress:
+    """Return the progress reporter for standard error and ``HPC_PROGRESS`` (auto, json, none).
+
+    ``view_follows``: the answer will stand on the same terminal as a view, which says what ``show`` would.
+    """
     wanted = env.get("HPC_PROGRESS", "auto")
     if wanted == "none":
         return Progress()
-    if wanted == "auto" and sys.stderr.isatty():
+    if wanted != "auto" or not sys.stderr.isatty():
+        return JsonRecords(sys.stderr)
+    reporter: Progress
+    if env.get("TERM", "") in ("dumb", "unknown"):
+        reporter = Sentences(sys.stderr)
+    else:
         try:
-            return RichBar()
+            reporter = RichBar()
         except ImportError:
-            return PlainLine(sys.stderr)
-    return JsonRecords(sys.stderr)
+            reporter = PlainLine(sys.stderr)
+    reporter.view_follows = view_follows
+    return reporter
 
 
 # Records of counts: one where the counts have changed and this share of the time so far has passed, and one in so many seconds.
@@ -56,6 +66,22 @@ class JsonRecords(Progress):
         self.update("say", text=text)
 
 
+class Sentences(JsonRecords):
+    """Progress as plain lines, as seldom as records: for a terminal that cannot rewrite a line."""
+
+    def update(self, event: str, **facts: Any) -> None:
+        if "total" not in facts or self._is_due(facts):
+            self.say(sentence(event, facts))
+
+    def say(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def show(self, text: str) -> None:
+        if not self.view_follows:
+            self.say(text)
+
+
 def sentence(event: str, facts: Mapping[str, Any]) -> str:
     """Return progress as a sentence: ``pushing: files 12``, or ``3/8 complete, 5 running`` for counts of tasks."""
     if "total" in facts:
@@ -81,43 +107,55 @@ def _left(facts: Mapping[str, Any]) -> list[str]:
 
 
 class PlainLine(Progress):
-    """Progress as one line, rewritten in place."""
+    """Progress as one line, rewritten in place, and removed at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def update(self, event: str, **facts: Any) -> None:
-        self._stream.write(f"\r\x1b[K{sentence(event, facts)}"[:120])
+        # one column short: a full line would wrap, and the wrapped part could not be rewritten
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r\x1b[K{sentence(event, facts)[:width]}")
         self._stream.flush()
 
     def say(self, text: str) -> None:
         self._stream.write(f"\r\x1b[K{text}\n")
         self._stream.flush()
 
-    show = say
+    def show(self, text: str) -> None:
+        if not self.view_follows:
+            self.say(text)
 
     def close(self) -> None:
         self._stream.write("\r\x1b[K")
+        self._stream.flush()
 
 
 class RichBar(Progress):
-    """A live bar of finished tasks; before the first count, the name of the current step."""
+    """A live bar of finished tasks, removed at the end; before the first count, the name of the current step."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Live
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
-        self._live = Live(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+        console = Console(stderr=True)
+        spinner = SpinnerColumn("line" if console.options.ascii_only else "dots")
+        columns = (
+            spinner,
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+        )
+        self._live = Live(*columns, TimeElapsedColumn(), console=console, transient=True)
         self._task = self._live.add_task("starting", total=None)
         self._live.start()
 
     def update(self, event: str, **facts: Any) -> None:
         if "total" in facts:
             done = int(facts.get("complete", 0)) + int(facts.get("failed", 0))
-            failed = f" [red]{facts['failed']} failed[/red]" if facts.get("failed") else ""
-            parts = [f"{facts.get('running', 0)} running", f"{facts.get('pending', 0)} pending{failed}", *_left(facts)]
+            parts = [f"{facts[name]} {name}" for name in ("running", "pending", "failed") if facts.get(name)]
+            parts += _left(facts)
             self._live.update(self._task, total=int(facts["total"]), completed=done, description=", ".join(parts))
         else:
             self._live.update(self._task, description=sentence(event, facts))
@@ -125,8 +163,9 @@ class RichBar(Progress):
     def say(self, text: str) -> None:
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    show = say
+    def show(self, text: str) -> None:
+        if not self.view_follows:
+            self.say(text)
 
     def close(self) -> None:
-        self._live.update(self._task, description="done")
         self._live.stop()

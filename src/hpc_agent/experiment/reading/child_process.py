@@ -35,15 +35,12 @@ def options_from_help(
     """
     plain = {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     env = {**env, **plain}
-    with Popen(
-        [*words, *(["--cfg", "job"] if is_hydra else ["--help"])],
-        cwd=root,
-        env=env,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-        start_new_session=True,
-    ) as child:
+    asked = [*words, *(["--cfg", "job"] if is_hydra else ["--help"])]
+    try:
+        child = Popen(asked, cwd=root, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True)
+    except OSError as error:
+        return set(), f"{words[0]} cannot be started: {error.strerror}"
+    with child:
         try:
             output, _ = child.communicate(timeout=timeout_sec)
         except TimeoutExpired:

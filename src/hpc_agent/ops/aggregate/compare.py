@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -66,6 +66,7 @@ class CompareRequest(Request):
 class CompareResult(Shown, omit_defaults=True, kw_only=True):
     """Columns: parameters, metric, run, first and other (the means), difference (other - first), ci95, test, n_first, n_other."""
 
+    whole_table: ClassVar[str] = "compare_csv"
     runs: Annotated[list[str], doc("the first is the one that the others are compared with")]
     differs: Annotated[
         dict[str, list[Any]],

@@ -7,7 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -61,6 +61,7 @@ class Choice(Protocol):
 class Shown(Result, omit_defaults=True, kw_only=True):
     """The rows of an answer. Fields that are empty are left out; the files have everything."""
 
+    whole_table: ClassVar[str] = "table_csv"  # the field with the path of the file that has every row
     row_count: Annotated[int, doc("rows of the whole table")]
     columns: Annotated[
         list[str],
@@ -81,6 +82,20 @@ class Shown(Result, omit_defaults=True, kw_only=True):
     truncated: Annotated[
         bool, doc("true: the answer has less than the table: rows, columns, text or ranges were cut")
     ] = False
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of the answer as objects by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def to_pandas(self) -> Any:
+        """Return every row of the table, with all digits, as a data frame of pandas; best first where it was sorted."""
+        import pandas
+
+        path = getattr(self, self.whole_table)
+        frame = pandas.read_csv(path) if path else pandas.DataFrame(self.rows, columns=self.columns)
+        if self.sort in frame.columns:
+            frame = frame.sort_values(self.sort, ascending=self.direction != "max", kind="stable", ignore_index=True)
+        return frame
 
 
 class Selection(NamedTuple):

@@ -27,8 +27,9 @@ from hpc_agent.experiment.reading.parameters import (
 )
 from hpc_agent.experiment.reading.returns import RIGHT
 from hpc_agent.experiment.series.chunked_tasks import ChunkedAxis, split_series, with_recorded
+from hpc_agent.experiment.writing.claude_settings import SETTINGS, merged_settings
 from hpc_agent.experiment.writing.entry_points import EntryPoint, executor_of
-from hpc_agent.experiment.writing.generated_file import write_generated
+from hpc_agent.experiment.writing.generated_file import compare_generated, write_generated
 from hpc_agent.experiment.writing.tasks_file import command_of, plan_files, refuse_edited, write_files
 from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared import task_environment
@@ -44,8 +45,6 @@ from hpc_agent.world import World
 
 CHECKED_TASKS = 20_000
 BUILD_EXECUTOR = "hpc-agent build-executor --name train"
-SETTINGS = ".claude/settings.json"
-RULES = {"allow": ["Bash(hpc-agent:*)"], "deny": ["Bash(scancel:*)", "Bash(qdel:*)"]}
 
 
 # Example values of an axis.
@@ -307,7 +306,10 @@ class InterviewRequest(TaskRequest, kw_only=True):
     transcript: Annotated[list[Said], doc("the conversation")] = []
     notes: Annotated[str, doc("anything else")] = ""
     campaign_dir: Annotated[str, doc("the experiment repo; interview.json lies there")] = "."
-    allow_cli: Annotated[bool, doc("allow Claude Code to run hpc-agent here: a rule in .claude/settings.json")] = False
+    allow_cli: Annotated[
+        bool | None,
+        doc("rules for Claude Code in .claude/settings.json: hpc-agent yes, scancel and qdel no; default: yes"),
+    ] = None
     force: Annotated[bool, doc("overwrite files that were edited")] = False
 
 
@@ -338,7 +340,7 @@ def interview(request: InterviewRequest, world: World) -> InterviewResult:
     repo = experiment_root(world.cwd, request.campaign_dir, "campaign_dir")
     executor, wrapper = executor_of(repo, request.entry_point) if request.entry_point else (None, {})
     source, files, facts = plan_tasks_file(world, repo, request, request.task_count, request.force, executor)
-    settings = _settings(repo.root / SETTINGS) if request.allow_cli else None
+    settings = _settings(repo, request.allow_cli, facts["notes"])
     for path, text in wrapper.items():
         refuse_edited(repo, path, text, request.force)
     written = write_files(repo, {**wrapper, **files})
@@ -367,16 +369,20 @@ def _remember(repo: RepoLayout, request: InterviewRequest, made: dict[str, Any],
     return write_generated(path, text, True, repo.root)
 
 
-def _settings(path: Path) -> str:
-    """Return the project's settings with the rules added. Raises SpecInvalid for broken settings."""
+def _settings(repo: RepoLayout, wanted: bool | None, notes: list[str]) -> str | None:
+    """Return the project's settings with the rules; None without them.
+
+    Settings that cannot be read are an error where the rules were asked for, and a note otherwise.
+    """
+    path = repo.root / SETTINGS
+    if wanted is False:
+        return None
     try:
-        document = json.loads(path.read_bytes()) if path.exists() else {}
-        permissions = document.setdefault("permissions", {})
-        for name, rules in RULES.items():
-            known = permissions.setdefault(name, [])
-            known += [rule for rule in rules if rule not in known]
-    except (ValueError, AttributeError, TypeError) as error:
-        message = f"{path} is not a settings file with permissions"
-        remedy = f"Correct {path}, or leave out --allow-cli; then run 'hpc-agent interview' again."
-        raise SpecInvalid(message, field="allow_cli", remediation=remedy) from error
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        text = merged_settings(path)
+        compare_generated(path, text, repo.root)
+    except SpecInvalid as error:
+        if wanted:
+            raise
+        notes.append(error.message)
+        return None
+    return text

@@ -82,7 +82,8 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     ]
     title = f"Ridge regression, mean and spread over five folds, the best first (run {sent.run_id}):"
     shown = "\n  ".join(["Next:", *steps])
-    world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\n{shown}\n")
+    if not world.progress.view_follows:
+        world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\n{shown}\n")
     same = {name: getattr(table, name) for name in ("columns", "rows", "table_csv")}
     return DemoResult(experiment_dir=str(folder), run_id=sent.run_id, next_steps=steps, **same)
 

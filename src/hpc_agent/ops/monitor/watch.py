@@ -20,7 +20,7 @@ from hpc_agent.state.journal import TERMINAL
 from hpc_agent.world import World
 
 if TYPE_CHECKING:
-    from hpc_agent.view.live import RunView
+    from hpc_agent.view.run_view import RunView
 
     Show = Callable[[list[RunView]], None]
 
@@ -53,13 +53,14 @@ class WatchResult(Result):
 def watch(request: WatchRequest, world: World) -> WatchResult:
     """Show a live view: waves, pace, failures by cause, reasons of waiting, estimated end. Submits nothing.
 
-    Needs a terminal and the extra ``tui``; elsewhere the verb prints a JSON record for each look. It ends with the last run,
-    the budget, or Control-C; the runs go on.
+    Without a terminal the verb prints a JSON record for each look. It ends with the last run, the budget, or Control-C; the
+    runs go on.
     """
     watched = [_Watched(run, request.poll_interval_sec, world) for run in _chosen(request, world)]
     views = [one.view for one in watched]
     started = world.awake()
     live = sys.stderr.isatty() and world.env.get("HPC_PROGRESS") != "json"
+    live = live and world.env.get("TERM") not in ("dumb", "unknown")  # which cannot draw a picture again
     with _terminal(world) if live else _records(world) as show:
         while any(not one.ended for one in watched) and world.awake() - started < request.wall_clock_budget_sec:
             for one in watched:
@@ -90,7 +91,7 @@ class _Watched:
     """A run, the pause until its next look, and its view."""
 
     def __init__(self, run: KnownRun, first: float | None, world: World) -> None:
-        from hpc_agent.view.live import RunView
+        from hpc_agent.view.run_view import RunView
 
         self.run, self._world = run, world
         self.pace = PollInterval(run.node.cluster, first)
@@ -155,15 +156,18 @@ def _records(world: World) -> Iterator[Show]:
 @contextlib.contextmanager
 def _terminal(world: World) -> Iterator[Show]:
     """Yield a function that draws the views in place; the last picture stays on the terminal."""
+    world.progress.close()
     try:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        raise PreconditionFailed(
-            "the live view needs rich", remediation="Run pip install 'hpc-agent[tui]', or use 'hpc-agent monitor-flow'."
-        ) from None
+        from hpc_agent.view.run_view import PlainPicture
+
+        picture = PlainPicture(sys.stderr)
+        yield lambda views: picture.draw(views, world.now())
+        return
     from hpc_agent.view.live import render
 
-    world.progress.close()
     with Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop") as live:
-        yield lambda views: live.update(render(views, world.now(), live.console.width), refresh=True)
+        plain = live.console.options.ascii_only
+        yield lambda views: live.update(render(views, world.now(), live.console.width, plain), refresh=True)

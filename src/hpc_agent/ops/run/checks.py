@@ -16,6 +16,7 @@ from hpc_agent.contract.primitive import Result
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.grid.tasks_file_facts import read_tasks_file
 from hpc_agent.experiment.reading.executors import CHOOSER, Executor, executor_at, started_scripts
+from hpc_agent.experiment.reading.kit_imports import ALLOWED, not_carried
 from hpc_agent.experiment.reading.parameters import check_kwargs
 from hpc_agent.experiment.reading.pushed_tree import MAX_BYTES
 from hpc_agent.experiment.reading.starts import INTERPRETERS
@@ -77,6 +78,7 @@ def refuse(findings: list[Finding], see: str = "All findings: 'hpc-agent validat
 
 
 MOST_TASKS = 20_000
+FEW_TASKS = 200  # enough to see which scripts the tasks start
 PATH_NAMES = ("_path", "_file", "_dir", "_csv", "_folder")
 OUTPUT_WORDS = ("out", "result", "save", "log", "checkpoint", "ckpt", "metrics")
 SIGNATURES, DATASET = "validate-executor-signatures", "validate-input-dataset"
@@ -361,6 +363,21 @@ def check_early_stop(frozen: FrozenRun) -> list[Finding]:
     return [Finding(SIGNATURES, "warning", "early_stop_unused", message, fix)]
 
 
+def check_imports(frozen: FrozenRun) -> list[Finding]:
+    """Find modules of hpc-agent that tasks.py or an executor imports and that do not travel with the run."""
+    root, static = frozen.repo.root, read_tasks_file(frozen.repo.tasks)
+    few_tasks = frozen.tasks.every(max(1, frozen.tasks.total // FEW_TASKS))
+    scripts = {script for _, _, script in started_scripts(frozen.request.executor, few_tasks, root)}
+    scripts |= {str(key).partition(":")[0] for key in static.flags}
+    findings = []
+    for script in sorted({".hpc/tasks.py", *scripts} - {f".hpc/{CLI}"}):
+        for name, line in not_carried(root / script).items():
+            message = f"{script} imports {name} (line {line}), which a task only has where hpc-agent is installed"
+            fix = f"Import from {' or '.join(ALLOWED)}, which travel with the run."
+            findings.append(Finding(SIGNATURES, "warning", "not_carried", message, fix, {"file": script, "line": line}))
+    return findings[:20]
+
+
 def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
     """Return the findings of every check that needs neither the cluster nor a task's run."""
     frozen, request = planned.frozen, planned.request
@@ -371,6 +388,7 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_inputs(frozen),
         *check_series_axes(frozen),
         *check_early_stop(frozen),
+        *check_imports(frozen),
         *check_history(
             request.resources.walltime_sec, planned.evidence, planned.arrays.pack, frozen.constraints.max_walltime_sec
         ),
