@@ -58,8 +58,8 @@ ENVIRONMENT = {
 
 MARKS = {"!": "submits jobs", "@": "asks the cluster", "+": "writes files here", ":": "none of these"}
 MORE = ["hpc-agent find WORDS", "hpc-agent describe VERB", "hpc-agent capabilities --full"]
-# The line of the answer: its bytes with the envelope, and with the room that a longer version or mark may need.
-MOST_BYTES = 4096 - 200
+# The bytes of the list: with what stands around it the line has at most 4 KB.
+MOST_BYTES = 4096 - 320
 
 
 @primitive(
