@@ -59,7 +59,7 @@ ENVIRONMENT = {
 MARKS = {"!": "submits jobs", "@": "asks the cluster", "+": "writes files here", ":": "none of these"}
 MORE = ["hpc-agent find WORDS", "hpc-agent describe VERB", "hpc-agent capabilities --full"]
 # The bytes of the list: with what stands around it the line has at most 4 KB.
-MOST_BYTES = 4096 - 320
+MOST_BYTES = 4096 - 260
 
 
 @primitive(
