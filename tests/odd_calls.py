@@ -66,6 +66,7 @@ UNKNOWN_FLAGS = [
 @dataclass(frozen=True)
 class Call:
     number: int
+    verb: str
     argv: list[str]
     stdin: bytes
     folder: str = "repo"
@@ -110,6 +111,9 @@ class Generator:
         definitions = document["$defs"]
         body = definitions[document["$ref"].rpartition("/")[2]]
         request = self._object(body, definitions)
+        if self._chance(0.4):  # an example works, here or in another repo: one odd field gets further
+            request = json.loads(json.dumps(self.catalogue[verb]["example"]))
+            request.update({"executor": EXECUTOR} if "executor" in request else {})
         for _ in range(self.random.choice([0, 0, 0, 1, 1, 1, 2])):
             self._spoil(request, body)
         return request
@@ -263,7 +267,7 @@ class Generator:
             words += ["--spec", self.random.choice([text for text in ODD_TEXTS if text != "pipe"])]
         if self._chance(0.03):
             words.append(self.random.choice([flag["flag"] for flag in self.catalogue[verb]["flags"]] or ["--spec"]))
-        return Call(number, [_as_argument(word) for word in words if word not in ("-h", "--help")], stdin)
+        return Call(number, verb, [_as_argument(word) for word in words if word not in ("-h", "--help")], stdin)
 
     def _word(self, verb: str) -> str:
         if self._chance(0.02):
