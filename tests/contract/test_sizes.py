@@ -189,6 +189,43 @@ def test_maps_are_cut_and_what_another_verb_reads_is_not():
     assert set(whole["data"]["tags"]) == {f"tag-{n:06}" for n in range(len(whole["data"]["tags"]))}
 
 
+def test_what_a_verb_can_spare_goes_first_from_the_last_items_on():
+    rows = [{"task": n, "log": "x" * 300, "why": "y" * 30} for n in range(30)]
+    _, whole = short(Long(rows=rows), spare=["rows[].log", "rows[].why"])
+    kept = whole["data"]["rows"]
+    assert [row["task"] for row in kept] == list(range(30))
+    assert all("why" in row for row in kept)
+    with_log = sum("log" in row for row in kept)
+    assert 0 < with_log < 30
+    assert all("log" in row for row in kept[:with_log])
+    assert whole["left_out"] == {"rows[].log": 30 - with_log}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "asks"),
+    [
+        ("logs", {"lines": 500}, True),
+        ("logs", {"lines": 5}, False),
+        ("logs", {}, False),
+        ("describe", {"name": "submit", "schema": True}, True),
+        ("aggregate", {"top": 200}, True),
+        ("aggregate", {}, False),
+        ("list-in-flight", {"limit": 1000}, True),
+    ],
+)
+def test_a_request_may_ask_for_a_longer_answer(verb, fields, asks):
+    primitive = VERBS[verb]
+    assert envelope.asks_more(primitive, envelope.convert(fields, primitive.request, verb)) is asks
+
+
+@EVERY
+def test_what_is_said_of_long_answers_names_fields_that_exist(verb):
+    primitive = VERBS[verb]
+    assert set(primitive.larger) <= set(primitive.request.__struct_fields__)
+    named = {*primitive.whole, *(path.split(".")[0].removesuffix("[]") for path in primitive.spare)}
+    assert named <= set(primitive.result.__struct_fields__)
+
+
 JSON = st.recursive(
     st.integers(-9, 10**6) | st.sampled_from(["", "a", "x" * 300, "é" * 900, None, True]),
     lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.sampled_from("abcdefgh"), inner),

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.run.resubmission import ResubmitResult
     from hpc_agent.ops.run.run_request import Results
     from hpc_agent.ops.run.run_status import StatusResult
+    from hpc_agent.ops.setup.check_preflight import CheckPreflightResult
     from hpc_agent.ops.submit.batch import SubmitFlowBatchResult
     from hpc_agent.ops.submit.run_identity import ComputeRunIdResult
     from hpc_agent.ops.submit.run_identity import FindPriorRunResult
@@ -123,6 +124,7 @@ __all__ = [
     "campaign_status",
     "capabilities",
     "check_axis",
+    "check_preflight",
     "classify_axis",
     "classify_axis_easy",
     "cluster_reduce",
@@ -959,6 +961,28 @@ def check_axis(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("CheckAxisResult", call("check-axis", check_axis, locals()))
+
+
+def check_preflight(
+    cluster: str,
+) -> CheckPreflightResult:
+    """Check that 'setup --cluster' found the cluster in order within the last 24 hours. Asks no cluster.
+
+    An error (precondition_failed, exit code 1) names the state: absent, stale or other_configuration.
+
+    Args:
+        cluster: name in clusters.yaml
+
+    Returns:
+        CheckPreflightResult: cluster, state, all_ok, checked_at, age_sec, left_sec, marker, versions, checks,
+            warnings, partial_errors
+
+    Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+    """
+    return cast("CheckPreflightResult", call("check-preflight", check_preflight, locals()))
 
 
 def classify_axis(
@@ -2454,22 +2478,34 @@ def setup(
     force: bool = False,
     uninstall: bool = False,
     dry_run: bool = False,
+    cluster: str | None = None,
+    progress: bool = False,
 ) -> SetupResult:
-    """Install the commands, skills, agent and hook for Claude Code. Files with changes of yours stay.
+    """Install the commands, skills, agent and hook for Claude Code, and check a cluster. Files with changes of yours stay.
 
-    The same call again changes nothing; ``uninstall`` removes what it installed.
+    The same call again changes nothing; ``uninstall`` removes what it installed. With ``cluster``: one login as a
+    submit makes it, then keys, host key, shell, scheduler, limits, Python, scratch, quota, clock, locale,
+    modules, and a file there and back with rsync. A red check is the error preflight_failed: 'details.red' has
+    what was found and the line to paste. Without one a marker is written, which counts for 24 hours ('check-
+    preflight' reads it).
 
     Args:
         claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
         force: take the new version of files with changes of yours; yours is kept as FILE.mine
         uninstall: remove the installed files; those with changes of yours stay
         dry_run: tell what would be done; nothing is written
+        cluster: log in to this cluster and check what a run needs there; the result counts for 24 hours
+        progress: show on standard error how far the work is
 
     Returns:
-        SetupResult: assets, dry_run, deduped, next_step, partial_errors
+        SetupResult: partial_errors, assets, dry_run, deduped, preflight, next_step
 
     Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
         PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        PreflightFailed: A check of the cluster is red: a submit would fail, or its jobs would.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("SetupResult", call("setup", setup, locals()))
 

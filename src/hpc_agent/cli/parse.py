@@ -70,6 +70,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
         elif flag.kind in ("ints", "strs"):
             extra = {"action": "append"}
         parser.add_argument(flag.flag, dest=f"f{number}", **extra)
+    if all(flag.flag != "--full" for flag in entry.flags):
+        parser.add_argument("--full", action="store_true")  # of every verb; the others are taken before
     if entry.positional:
         several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
         parser.add_argument("positional", nargs="*" if several else "?")

@@ -138,7 +138,8 @@ class _Call:
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
             remember(self.entry.stage, request, result, world)
-            is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
+            is_program = not (self.chosen.field or is_for_person(self.chosen))
+            is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
             return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
         except HpcError as error:

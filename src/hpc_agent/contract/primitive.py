@@ -63,7 +63,12 @@ class Options:
         default_factory=dict
     )  # a request that works in the repo of examples/horizon_sweep
     next_verbs: Sequence[str] = ()  # the verbs that usually follow
-    whole: Collection[str] = ()  # fields of the result that a short answer keeps whole: another verb reads them
+    # What a short answer keeps and what it gives up first, as paths in the result: rows[].log
+    whole: Collection[str] = ()  # fields that stay whole: another verb reads them
+    spare: Sequence[str] = ()
+    larger: Collection[
+        str
+    ] = ()  # fields of the request that ask for a longer answer where they are above their default
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,7 @@ class RecallResult(Result, omit_defaults=True, kw_only=True):
     brief="past campaigns",
     example={"root": ["."], "words": "horizon"},
     next_verbs=["interview", "campaign-init"],
+    larger=["limit"],
 )
 def recall(request: RecallRequest, world: World) -> RecallResult:
     """Find past campaigns below the experiment roots: by interview.json, else by their manifests and runs.

@@ -32,6 +32,7 @@ class ListInFlightResult(Result):
     brief="runs that have not ended",
     example={"all_states": True},
     next_verbs=["status", "monitor-flow"],
+    larger=["limit"],
 )
 def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
     """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
