@@ -178,7 +178,7 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
     """Make the calls; ``report`` gets a line a fault. Returns how the calls ended, and the counts of each verb."""
     sandbox = Sandbox(root)
     sandbox.make()
-    generator, judge = Generator(sandbox, seed), Judge()
+    generator, judge = Generator(sandbox, seed, processes), Judge()
     damaged = ""
     took, called, succeeded = Counter[str](), Counter[str](), Counter[str]()
     from hpc_agent.cli import run

@@ -28,6 +28,7 @@ SLOW = {
     "verify-aggregation-complete", "verify-submitted", "join-series", "list-in-flight", "demo", "find-prior-run",
     "plan-throughput", "recommend-partition",
 }  # fmt: skip
+WAITING = {"campaign-driver", "demo", "monitor-flow", "submit-and-verify", "verify-canary", "watch"}  # for a cluster
 NEVER_VALID = {"demo"}  # would run its tasks on this machine
 
 ODD_TEXTS = [
@@ -76,12 +77,14 @@ class Call:
 class Generator:
     """Makes the call of a number: the same for the same seed."""
 
-    def __init__(self, sandbox: Sandbox, seed: int) -> None:
+    def __init__(self, sandbox: Sandbox, seed: int, real_time: bool = False) -> None:
         self.sandbox, self.seed = sandbox, seed
         self.catalogue = _catalogue()
         self.schemas = {name: json.loads((SCHEMAS / f"{name}.input.json").read_text()) for name in self.catalogue}
         self.names = sorted(self.catalogue)
         self.weights = [1 if name in SLOW else 6 for name in self.names]
+        if real_time:
+            self.weights = [0 if name in WAITING else 1 for name in self.names]
         self.random = random.Random()
 
     def call(self, number: int) -> Call:

@@ -17,6 +17,7 @@ import pytest
 from hpc_agent.cli.parse import load_catalogue
 
 SEED = int(os.environ.get("HPC_FUZZ_SEED", "1"))
+LIMIT_SEC = 1200
 FUZZ = Path(__file__).resolve().parents[1] / "fuzz.py"
 
 
@@ -41,8 +42,13 @@ def fuzz(folder: Path, workers: int, calls: int, *options: str) -> Counter[str]:
         child = subprocess.Popen([*words, *options], stdout=files[0], stderr=files[1], start_new_session=True)
         running.append((seed, child, files))
     faults, ended, called = [], 0, Counter()
+    try:
+        for _, child, _ in running:
+            child.wait(LIMIT_SEC)
+    finally:
+        for _, child, _ in running:
+            child.kill()
     for seed, child, (out, err) in running:
-        child.wait(1400)
         out.seek(0)
         err.seek(0)
         lines = [json.loads(line) for line in out]

@@ -91,7 +91,7 @@ def _as_answer(error: BaseException) -> HpcError:
             return PreconditionFailed(message, remediation=_ACCESS)
         # /proc and automounted folders say ENOENT to who makes a folder there; a program that is missing has no "/"
         is_absent = error.errno == errno.ENOENT and name.startswith("/") and not name.startswith(_PACKAGE)
-        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
             return SpecInvalid(message, remediation=_OTHER_PATH)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
