@@ -25,7 +25,7 @@ def read_settings(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SpecInvalid(f"the settings {path} cannot be read: {reason}", field="settings") from error
     if not isinstance(document, dict):
