@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.run.run_status import StatusResult
     from hpc_agent.ops.setup.check_preflight import CheckPreflightResult
     from hpc_agent.ops.setup.clusters_add import ClustersAddResult
+    from hpc_agent.ops.setup.doctor import DoctorResult
     from hpc_agent.ops.submit.batch import SubmitFlowBatchResult
     from hpc_agent.ops.submit.run_identity import ComputeRunIdResult
     from hpc_agent.ops.submit.run_identity import FindPriorRunResult
@@ -140,6 +141,7 @@ __all__ = [
     "discover_executors",
     "discover_reducers",
     "discover_runs",
+    "doctor",
     "dry_run_local",
     "export_crate",
     "export_package",
@@ -1491,6 +1493,32 @@ def discover_runs(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("DiscoverRunsResult", call("discover-runs", discover_runs, locals()))
+
+
+def doctor(
+    *,
+    cluster: str | None = None,
+    experiment_dir: str | PathLike[str] = '.',
+    progress: bool = False,
+) -> DoctorResult:
+    """Check this machine, the repo and the clusters, and show what is wrong first, each with a command.
+
+    No cluster is asked, unless cluster names one: then the checks of 'setup cluster' are made, and count for a
+    day.
+
+    Args:
+        cluster: log in to this cluster too, as 'setup cluster' does
+        experiment_dir: the experiment repo
+        progress: show on standard error how far the work is
+
+    Returns:
+        DoctorResult: healthy, problems, in_order, next_step, partial_errors
+
+    Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+    """
+    return cast("DoctorResult", call("doctor", doctor, locals()))
 
 
 def dry_run_local(

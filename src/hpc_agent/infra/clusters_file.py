@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +10,10 @@ from hpc_agent.errors import ConfigInvalid, PreconditionFailed
 from hpc_agent.infra.cluster_checks import expand
 from hpc_agent.infra.yaml_file import read_mapping
 from hpc_agent.node.shared.files import write_bytes
+from hpc_agent.state.repo_files import locked
 
 _LOCK_SEC = 20.0
+MADE_BY = "as 'hpc-agent clusters-add' found it"
 _HEADER = (
     "# Your clusters, merged over those of hpc-agent key by key. 'hpc-agent capabilities --full' lists every key.\n"
 )
@@ -59,7 +57,7 @@ def write_entry(file: Path, name: str, text: str, *, replace: bool) -> bool:
     """
     file = file.resolve()  # a symbolic link stays one
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(file.with_name(file.name + ".lock")):
+    with locked(file.with_name(file.name + ".lock"), _LOCK_SEC, f"{file}"):
         old = read_mapping(file) if file.exists() else {}
         refuse_taken(old, name, file, replace=replace)
         before = file.read_text(encoding="utf-8") if file.exists() else _HEADER
@@ -94,6 +92,8 @@ def with_entry(before: str, name: str, text: str) -> str:
         end = "" if not before or before.endswith("\n") else "\n"
         return f"{before}{end}{gap}{text}"
     first, last = span
+    if first and MADE_BY in lines[first - 1]:
+        first -= 1  # the comment above an entry of clusters-add is a part of it
     return "".join([*lines[:first], text, *lines[last + 1 :]])
 
 
@@ -127,22 +127,3 @@ def _keeps(old: Mapping[Any, Any], after: str, name: str) -> bool:
         return False
     others = {key: value for key, value in old.items() if key != name}
     return isinstance(new, dict) and name in new and {k: v for k, v in new.items() if k != name} == others
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file. Raises PreconditionFailed when another process keeps it."""
-    with path.open("a") as handle:
-        os.set_inheritable(handle.fileno(), False)
-        end = time.monotonic() + _LOCK_SEC
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > end:
-                    raise PreconditionFailed(
-                        f"another hpc-agent keeps {path}", remediation="Run the same 'hpc-agent' command again."
-                    ) from error
-                time.sleep(0.05)
-        yield

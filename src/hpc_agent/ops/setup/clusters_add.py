@@ -12,7 +12,7 @@ from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster, RawCluster, get_cluster
-from hpc_agent.infra.clusters_file import entry_text, refuse_taken, user_clusters_file, write_entry
+from hpc_agent.infra.clusters_file import MADE_BY, entry_text, refuse_taken, user_clusters_file, write_entry
 from hpc_agent.infra.probe import Facts, look
 from hpc_agent.infra.remote import Node
 from hpc_agent.infra.yaml_file import read_mapping
@@ -98,9 +98,8 @@ def clusters_add(request: ClustersAddRequest, world: World) -> ClustersAddResult
         facts = look(again, world, anew=False, timeout=LOOK_SEC, find_out=True)
     scheduler = choose_scheduler(facts, request.scheduler, request.host)
     found = entry_of(facts, scheduler, given)
-    found.comments[""] = (
-        f"{request.host}, as 'hpc-agent clusters-add' found it on {time.strftime('%Y-%m-%d', time.gmtime(world.now()))}"
-    )
+    today = time.strftime("%Y-%m-%d", time.gmtime(world.now()))
+    found.comments[""] = f"{request.host}, {MADE_BY} on {today}"
     _checked(name, found.values, world, file)
     text = entry_text(name, found.values, found.comments)
     replaced = name in known if request.dry_run else write_entry(file, name, text, replace=request.replace)
