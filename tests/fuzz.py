@@ -180,8 +180,10 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
     generator, judge = Generator(sandbox, seed), Judge()
     took: Counter[str] = Counter()
     from hpc_agent.cli import run
+    from hpc_agent.state import user_files
     from hpc_agent.world import World
 
+    user_files.PIPE_WAIT_SEC = 0.1
     clock = Clock()
     run.World = lambda: World(now=clock.now, awake=clock.awake, sleep=clock.sleep)  # type: ignore[misc, assignment]
     signal.signal(signal.SIGALRM, _too_long)

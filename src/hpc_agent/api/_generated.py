@@ -2481,22 +2481,24 @@ def setup(
     cluster: str | None = None,
     progress: bool = False,
 ) -> SetupResult:
-    """Install commands, skills, agent and hook for Claude Code; with ``cluster`` also check what a submit needs there.
+    """Install the commands, skills, agent and hook for Claude Code, and check a cluster. Files with changes of yours stay.
 
-    Files with changes of yours stay; the same call again changes nothing; ``uninstall`` removes what was
-    installed. A cluster that is found in order is marked so for 24 hours (``check-preflight``); a red check is an
-    error that has the line to paste. With ``dry_run`` no cluster is asked.
+    The same call again changes nothing; ``uninstall`` removes what it installed. With ``cluster``: one login as a
+    submit makes it, then keys, host key, shell, scheduler, limits, Python, scratch, quota, clock, locale,
+    modules, and a file there and back with rsync. A red check is the error preflight_failed: 'details.red' has
+    what was found and the line to paste. Without one a marker is written, which counts for 24 hours ('check-
+    preflight' reads it).
 
     Args:
         claude_dir: folder of Claude Code; CLAUDE_CONFIG_DIR or ~/.claude by default
         force: take the new version of files with changes of yours; yours is kept as FILE.mine
         uninstall: remove the installed files; those with changes of yours stay
         dry_run: tell what would be done; nothing is written
-        cluster: also log in to this cluster, and check what a submit will need
+        cluster: log in to this cluster and check what a run needs there; the result counts for 24 hours
         progress: show on standard error how far the work is
 
     Returns:
-        SetupResult: assets, preflight, dry_run, deduped, next_step, partial_errors
+        SetupResult: partial_errors, assets, dry_run, deduped, preflight, next_step
 
     Raises:
         ClusterUnknown: No cluster of that name is configured.

@@ -15,9 +15,9 @@ from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.state.user_files import read_user_file
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
-LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
@@ -70,6 +70,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
         elif flag.kind in ("ints", "strs"):
             extra = {"action": "append"}
         parser.add_argument(flag.flag, dest=f"f{number}", **extra)
+    if all(flag.flag != "--full" for flag in entry.flags):
+        parser.add_argument("--full", action="store_true")  # of every verb; the others are taken before
     if entry.positional:
         several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
         parser.add_argument("positional", nargs="*" if several else "?")
@@ -122,7 +124,7 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else _read_at_most((cwd / name).expanduser(), LARGEST_SPEC)
+        data = read_stdin() if name == "-" else read_user_file((cwd / name).expanduser())
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
@@ -131,15 +133,6 @@ def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[st
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
-
-
-def _read_at_most(path: Path, limit: int) -> bytes:
-    """Return the file. Raises ValueError for a larger one: /dev/zero never ends."""
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {limit >> 20} MiB")
-    return data
 
 
 def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:

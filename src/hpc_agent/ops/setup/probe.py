@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 
 import msgspec
@@ -59,9 +60,15 @@ def raise_when_red(report: ProbeReport) -> None:
         details={
             "cluster": report.cluster,
             "red": msgspec.to_builtins(report.red),
-            "checks": msgspec.to_builtins(report.checks),
+            "checks": {check.name: check.state for check in report.checks},
         },
     )
+
+
+def known_cluster(name: str, world: World) -> None:
+    """Raises ClusterUnknown; settings that cannot be used are a check of ``probe_cluster``."""
+    with contextlib.suppress(ConfigInvalid):
+        get_cluster(name, world.env, world.home)
 
 
 def probe_cluster(name: str, world: World) -> ProbeReport:

@@ -84,7 +84,7 @@ def _part(name: str, value: Any, depth: int) -> list[Block]:
     if depth >= DEEPEST:
         return [Line(brief(value), indent)]
     if isinstance(value, Mapping):
-        if all(isinstance(item, Mapping) for item in value.values()):
+        if len(value) > 1 and all(isinstance(item, Mapping) for item in value.values()):
             return records([{label(name): key, **item} for key, item in value.items()], depth)
         return below(value, depth)
     if all(isinstance(item, Mapping) for item in value):
