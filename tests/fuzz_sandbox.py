@@ -24,7 +24,7 @@ with open(os.environ.get("HPC_RESULT_DIR", ".") + "/metrics.json", "w") as file:
 SERIES = "def smooth(rows, window=3):\n    return [sum(rows[max(0, i - window):i + 1]) for i in range(len(rows))]\n"
 EXECUTOR = 'python3 run.py --x "$X"'
 REFUSED = '#!/bin/sh\necho "ssh: connect to host refused port 22: Connection refused" >&2\nexit 255\n'
-NO_SCHEDULER = "#!/bin/sh\necho called >>{log}\necho refused >&2\nexit 1\n"
+NO_SCHEDULER = "#!/bin/sh\necho $0 $* >>{log}\necho refused >&2\nexit 1\n"
 
 
 @dataclass
@@ -116,6 +116,12 @@ class Sandbox:
             shutil.rmtree(self.root / name, ignore_errors=True)
             shutil.copytree(self.root / "kept" / name, self.root / name, symlinks=True, copy_function=_copy)
         os.mkfifo(self.repo / "pipe")
+
+    def submitted(self) -> list[str]:
+        """Return the runs that a call has submitted, and the commands of a scheduler that were called."""
+        runs = [path.name for path in (self.root / "scratch").glob("hpc-agent/*/runs/*") if path.name != self.run_id]
+        log = self.root / "scheduler.log"
+        return runs + (log.read_text().splitlines() if log.exists() else [])
 
     def damage(self, chance: random.Random) -> str:
         """Spoil one file that hpc-agent keeps: what a full disk, a crash or an editor leaves. Returns its name."""
