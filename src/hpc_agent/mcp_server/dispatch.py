@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import anyio
@@ -20,12 +20,10 @@ from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.trimming import fit
 from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
-from hpc_agent.mcp_server.work import Work
+from hpc_agent.mcp_server.work import Told, Work
 
 PROGRESS_SEC = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
-
-Told = Callable[[float, str], Awaitable[None]]  # seconds so far, and the step
 
 
 async def answer_call(session: Session, name: str, arguments: dict[str, Any], told: Told) -> Answer:
