@@ -223,7 +223,7 @@ TOOLS = (
 @pytest.mark.slurm
 @pytest.mark.parametrize("shell", ["tcsh", "bash", "fish"])
 def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_cli, tmp_path, world_home, shell):
-    """Its start-up file has a PATH without them. The pasted lines put their folders there."""
+    """Its PATH has neither. The pasted lines put their folders there, in the start-up file of that shell."""
     path = shutil.which(shell)
     if path is None:
         pytest.skip(f"no {shell}")
@@ -232,24 +232,12 @@ def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_c
     there.mkdir()
     for tool in TOOLS:
         (few / tool).symlink_to(str(shutil.which(tool)))
-    start_up = {
-        "tcsh": (".cshrc", "setenv PATH"),
-        "bash": (".bashrc", "export PATH="),
-        "fish": (".config/fish/config.fish", ""),
-    }
-    name, setter = start_up[shell]
+    name = {"tcsh": ".cshrc", "bash": ".bashrc", "fish": ".config/fish/config.fish"}[shell]
     (there / name).parent.mkdir(parents=True, exist_ok=True)
-    text = (
-        f"set -q HPC_T; or set -gx PATH {few}\n"
-        if shell == "fish"
-        else f"{setter}{' ' if shell == 'tcsh' else ''}{few}\n"
-    )
-    (there / name).write_text(text if shell == "fish" else "")
-    # The PATH that sshd gives is the small one; the start-up file may add to it.
-    host.serve(
-        f'ForceCommand cd {there}; exec env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL={path} PATH={few} {path} -c "$SSH_ORIGINAL_COMMAND"'
-    )
     (there / name).write_text("")
+    # The PATH that sshd gives is the small one; the start-up file may add to it.
+    clean = f"env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL={path} PATH={few}"
+    host.serve(f'ForceCommand cd {there}; exec {clean} {path} -c "$SSH_ORIGINAL_COMMAND"')
     file = tmp_path / "clusters.yaml"
     entry = {"scheduler": "slurm", "host": "testhost", "ssh_config": host.config(), "python": NODE_PYTHON}
     file.write_text(yaml.safe_dump({"testbed": {**entry, "scratch": str(there)}}))
