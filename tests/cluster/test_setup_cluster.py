@@ -56,7 +56,7 @@ def with_options(tmp_path: Path, **options: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "slurm-tcsh", "local"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "local"], indirect=True)
 def test_a_cluster_in_order(site, run_cli, probe, clusters_file, ssh_counter):
     absent = run_cli("check-preflight", "testbed")
     assert (absent.code, absent.envelope["details"]["state"]) == (1, "absent")
@@ -256,14 +256,21 @@ def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_c
     assert checks_of(after)["rsync"] == "ok"
 
 
-def test_text_before_every_command(host, probe, tmp_path, world_home):
-    host.serve('ForceCommand echo Welcome to the cluster; eval "$SSH_ORIGINAL_COMMAND"')
+def test_a_start_up_file_that_prints(host, probe, tmp_path, world_home):
+    """The pasted line goes before what prints, and ends the file where nobody types."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / ".bashrc").write_text("echo Welcome to the cluster\n")
+    clean = f"env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL=/bin/bash"
+    host.serve(f'ForceCommand cd {there}; exec {clean} /bin/bash -c "$SSH_ORIGINAL_COMMAND"')
     file = tmp_path / "clusters.yaml"
     entry = {"scheduler": "local", "host": "testhost", "ssh_config": host.config(), "scratch": str(tmp_path)}
     file.write_text(yaml.safe_dump({"testbed": {**entry, "python": NODE_PYTHON}}))
     world_home.env |= {"HPC_CLUSTERS_CONFIG": str(file), "HPC_NO_SSH_MULTIPLEX": "1"}
-    answer = probe()
-    assert set(reds(answer)) == {"rsync"} and checks_of(answer)["login_shell"] == "warn"
+    found = reds(probe())
+    assert set(found) == {"login_shell"} and "Welcome to the cluster" in found["login_shell"]["detail"]
+    subprocess.run(["sh", "-c", found["login_shell"]["paste"]], capture_output=True, check=False, timeout=30)
+    assert checks_of(probe())["rsync"] == "ok", (there / ".bashrc").read_text()
 
 
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)

@@ -13,6 +13,8 @@ from experiment import make_repo
 
 from hpc_agent.errors import ConfigInvalid, PreconditionFailed
 from hpc_agent.infra.clusters_file import write_entry
+from hpc_agent.view.terminal.layout import lines_of
+from hpc_agent.view.terminal.views import whole
 
 
 def about(page, name):
@@ -117,3 +119,22 @@ def test_a_file_that_cannot_be_extended_stays(tmp_path):
     with pytest.raises(ConfigInvalid, match="without changing other entries"):
         write_entry(file, "b", "b:\n  scheduler: sge\n", replace=False)
     assert file.read_text() == "{a: {scheduler: local}}\n"
+
+
+def test_what_a_person_sees_of_it(run_cli, tmp_path):
+    """Each view says what is wrong first, with its line on a line of its own; the answer has no other view."""
+    repo = make_repo(tmp_path / "repo", "def total():\n    return 1\n")
+    for words in (
+        ["doctor"],
+        ["setup", "--cluster", "local"],
+        ["check-preflight", "local"],
+        ["setup", "--cluster", "hoffman2"],
+    ):
+        answer = run_cli(*words, cwd=repo).envelope
+        lines = ["".join(cell.text for cell in line) for line in lines_of(whole(words[0], answer), 80)]
+        text = "\n".join(lines)
+        wrong = answer["data"].get("problems", []) if answer["ok"] else answer["details"]["red"]
+        for check in wrong:
+            assert check["name"].replace("_", " ") in text
+            assert not check.get("paste") or f"    {check['paste']}" in lines, text
+    assert "red: configuration" in text and "hpc-agent clusters-add hoffman2.idre.ucla.edu" in text

@@ -1517,6 +1517,7 @@ def doctor(
     Raises:
         ClusterUnknown: No cluster of that name is configured.
         ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("DoctorResult", call("doctor", doctor, locals()))
 

@@ -25,7 +25,9 @@ VIEWS = {
     "campaign-replay": "campaigns:replay",
     "campaign-status": "campaigns:campaign",
     "capabilities": "places:capabilities",
+    "check-preflight": "setup:preflight",
     "cluster-reduce": "tables:reduction",
+    "clusters-add": "setup:added",
     "clusters-describe": "places:cluster",
     "clusters-list": "places:clusters",
     "compare": "tables:compare",
@@ -34,6 +36,7 @@ VIEWS = {
     "discover-executors": "places:executors",
     "discover-reducers": "places:reducers",
     "discover-runs": "places:functions",
+    "doctor": "setup:doctor",
     "dry-run-local": "evidence:findings",
     "failures": "evidence:failures",
     "list-in-flight": "runs:list_in_flight",
@@ -47,6 +50,7 @@ VIEWS = {
     "resolve-submit-inputs": "places:resolved",
     "resubmit": "runs:resubmit",
     "run-story": "evidence:story",
+    "setup": "setup:setup",
     "status": "runs:status",
     "submit": "runs:submit",
     "submit-and-verify": "runs:submit_and_verify",
@@ -117,6 +121,10 @@ def failure(answer: Mapping[str, Any]) -> list[Block]:
     told: list[str | Cell] = [f"{answer['message']} ", Cell(f"({about})", "dim", whole=True)]
     blocks: list[Block] = [Facts([(Cell("Error:", "bad"), told), (Cell("Remedy:", "strong"), answer["remediation"])])]
     details = answer.get("details") or {}
+    if details.get("red"):  # every red check has its own remedy
+        from hpc_agent.view.terminal.setup import red
+
+        return [*blocks, *red(details)]
     known = {name: value for name, value in details.items() if name in EVIDENCE or "details" in answer["remediation"]}
     return [*blocks, *evidence(known)]
 
