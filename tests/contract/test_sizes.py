@@ -41,9 +41,8 @@ def test_capabilities_are_4_kb_and_have_every_verb():
 
 
 def test_with_ninety_verbs_the_list_still_fits_and_no_name_is_left_out():
-    more = [
-        replace(VERBS["status"], name=f"{name[:14]}-x{n}") for n, name in enumerate([*VERBS, *VERBS][: 90 - len(VERBS)])
-    ]
+    step = len(VERBS) // (90 - len(VERBS))  # copies of verbs that are there, as long as these are
+    more = [replace(VERBS[name], name=f"{name}2") for name in [*VERBS][::step]][: 90 - len(VERBS)]
     listed = short_list([*VERBS.values(), *more])
     named = [row.split(" ")[0].rstrip("!@+:") for rows in listed.values() for row in rows]
     assert sorted(named) == sorted([*VERBS, *(verb.name for verb in more)])
@@ -51,7 +50,8 @@ def test_with_ninety_verbs_the_list_still_fits_and_no_name_is_left_out():
     assert without == 0, f"{without} verbs have no line: shorten some"
     crowd = [replace(VERBS["status"], name=f"{name}-x{n}") for n, name in enumerate([*VERBS, *VERBS])]
     listed = short_list(crowd)
-    assert len(json.dumps(listed, separators=(",", ":"))) < 4096
+    around = answer("capabilities")[0] - len(json.dumps(short_list(VERBS.values()), separators=(",", ":")).encode())
+    assert len(json.dumps(listed, separators=(",", ":")).encode()) + around <= 4096
     assert sum(map(len, listed.values())) == len(crowd)
 
 
@@ -187,6 +187,43 @@ def test_maps_are_cut_and_what_another_verb_reads_is_not():
     assert whole["data"]["exact"] == exact
     assert whole["left_out"] == {"tags": 900 - len(whole["data"]["tags"])}
     assert set(whole["data"]["tags"]) == {f"tag-{n:06}" for n in range(len(whole["data"]["tags"]))}
+
+
+def test_what_a_verb_can_spare_goes_first_from_the_last_items_on():
+    rows = [{"task": n, "log": "x" * 300, "why": "y" * 30} for n in range(30)]
+    _, whole = short(Long(rows=rows), spare=["rows[].log", "rows[].why"])
+    kept = whole["data"]["rows"]
+    assert [row["task"] for row in kept] == list(range(30))
+    assert all("why" in row for row in kept)
+    with_log = sum("log" in row for row in kept)
+    assert 0 < with_log < 30
+    assert all("log" in row for row in kept[:with_log])
+    assert whole["left_out"] == {"rows[].log": 30 - with_log}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "asks"),
+    [
+        ("logs", {"lines": 500}, True),
+        ("logs", {"lines": 5}, False),
+        ("logs", {}, False),
+        ("describe", {"name": "submit", "schema": True}, True),
+        ("aggregate", {"top": 200}, True),
+        ("aggregate", {}, False),
+        ("list-in-flight", {"limit": 1000}, True),
+    ],
+)
+def test_a_request_may_ask_for_a_longer_answer(verb, fields, asks):
+    primitive = VERBS[verb]
+    assert envelope.asks_more(primitive, envelope.convert(fields, primitive.request, verb)) is asks
+
+
+@EVERY
+def test_what_is_said_of_long_answers_names_fields_that_exist(verb):
+    primitive = VERBS[verb]
+    assert set(primitive.larger) <= set(primitive.request.__struct_fields__)
+    named = {*primitive.whole, *(path.split(".")[0].removesuffix("[]") for path in primitive.spare)}
+    assert named <= set(primitive.result.__struct_fields__)
 
 
 JSON = st.recursive(

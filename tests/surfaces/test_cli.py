@@ -35,11 +35,26 @@ def test_version_imports_next_to_nothing():
     assert not imported & {"argparse", "json", "msgspec", "yaml", "subprocess"}
 
 
-def test_a_local_query_imports_neither_yaml_nor_the_other_verbs(run_cli, tmp_path):
-    done = run_cli("list-in-flight", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+@pytest.mark.parametrize("verb", ["list-in-flight", "load-context"])
+def test_a_local_query_imports_nothing_that_asks_a_cluster(run_cli, tmp_path, verb):
+    done = run_cli(verb, cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     imported = set(re.findall(r"\|\s+(\S+)$", done.stderr, re.MULTILINE))
     assert "hpc_agent.state.journal" in imported
-    assert not imported & {"yaml", "rich", "pathspec", "importlib.metadata", "hpc_agent.ops.submit.submit"}
+    assert not imported & {
+        "yaml",
+        "rich",
+        "pathspec",
+        "importlib.metadata",
+        "difflib",
+        "shutil",
+        "socket",
+        "subprocess",
+    }
+    ours = {name for name in imported if name.startswith(("hpc_agent.infra", "hpc_agent.experiment", "hpc_agent.view"))}
+    assert not ours
+    verbs = {name for name in imported if re.match(r"hpc_agent\.ops\.(?!run\b)\w+\.", name)}
+    assert not verbs, "no other verb's module: that of this one is imported by name, which is not listed"
+    assert "hpc_agent.cli.help" not in imported
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -11,6 +12,7 @@ from experiment import make_repo
 from mcp.shared.exceptions import MCPError
 from mcp_client import MODES, in_memory, session_in
 
+import hpc_agent
 from hpc_agent.mcp_server.tools import CHOSEN, META
 from hpc_agent.mcp_server.trimming import MOST_BYTES, fit, page, size
 from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
@@ -121,13 +123,13 @@ def test_find_leads_to_every_verb(repo, world_home):
             whole = await agent.data("find", {"verb": verb})
             fields = {flag.path[0] for flag in catalogue()[verb].flags}
             assert whole["verb"] == verb
-            assert fields == set(whole["input_schema"]["properties"])
+            assert fields <= set(whole["input_schema"]["properties"])
 
     in_memory(session_in(repo, world_home.env), look)
 
 
 def test_a_long_result_is_cut_and_the_rest_is_there(repo, world_home):
-    asked = {"verb": "describe", "arguments": {"name": "submit"}}
+    asked = {"verb": "describe", "arguments": {"name": "submit", "full": True}}
 
     async def read(agent):
         answer = await agent.call("call", asked)
@@ -207,3 +209,24 @@ def test_resources_that_are_not_there_are_protocol_errors(mode, repo, world_home
 def test_every_name_of_a_verb_is_known():
     assert all(names()[name] == name for name in catalogue())
     json.dumps(names())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_workflows_are_prompts(mode, repo, world_home):
+    """The texts are those of the slash commands, with the argument in them."""
+    folder = Path(hpc_agent.__file__).parent / "slash_commands" / "commands"
+
+    async def read(agent):
+        listed = (await agent.client.list_prompts()).prompts
+        assert [prompt.name for prompt in listed] == ["aggregate-hpc", "campaign-hpc", "monitor-hpc", "submit-hpc"]
+        for prompt in listed:
+            assert prompt.description
+            given = await agent.client.get_prompt(prompt.name, {"arguments": "run-1234"})
+            text = given.messages[0].content.text
+            body = (folder / f"{prompt.name}.md").read_text().split("---\n", 2)[2].strip()
+            assert body.replace("$ARGUMENTS", "run-1234") in text
+            assert "$ARGUMENTS" not in (await agent.client.get_prompt(prompt.name)).messages[0].content.text
+        with pytest.raises(MCPError, match="Did you mean 'submit-hpc'"):
+            await agent.client.get_prompt("submit")
+
+    in_memory(session_in(repo, world_home.env), read, mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import anyio
@@ -70,9 +71,8 @@ class Tasks(ClientExtension):
             await anyio.sleep(0.2)
         if not self.polls or state.result is None:
             empty = {"summary": "not waited for", "next": {}}
-            return CallToolResult(
-                content=[{"type": "text", "text": '{"summary":"not waited for","next":{}}'}], structured_content=empty
-            )
+            text = {"type": "text", "text": json.dumps(empty)}
+            return CallToolResult(content=[text], structured_content=empty)
         return CallToolResult.model_validate(state.result)
 
 

@@ -181,3 +181,29 @@ def test_two_calls_at_once_leave_whole_files(world_home, tmp_path):
     assert all(answer["ok"] for answer in answers)
     assert sum(bool(answer["data"]["assets"]["wrote"]) for answer in answers) == 1
     assert files(world_home.path / ".claude") == package_files()
+
+
+CLUSTERS = """here: {{scheduler: local, scratch: {scratch}}}
+there: {{scheduler: slurm, host: h, user: <your_user>, scratch: /x}}
+"""
+
+
+def test_with_a_cluster_it_checks_too_and_a_red_check_is_an_error(run_cli, world_home, tmp_path):
+    (tmp_path / "clusters.yaml").write_text(CLUSTERS.format(scratch=tmp_path / "scratch"))
+    world_home.env["HPC_CLUSTERS_CONFIG"] = str(tmp_path / "clusters.yaml")
+    green = run_cli("setup", "--cluster", "here").data
+    assert green["preflight"]["green"] is True
+    assert Path(green["preflight"]["marker"]).is_file()
+    assert green["assets"]["wrote"] == sorted(package_files())
+    assert run_cli("setup", "--cluster", "here").data["deduped"] is False
+    run_cli("setup", "--uninstall")
+    red = run_cli("setup", "--cluster", "there")
+    assert red.code != 0
+    assert red.envelope["error_code"] == "config_invalid"
+    assert "<your_user>" in red.envelope["message"]
+    assert red.envelope["details"]["assets"]["wrote"] == sorted(package_files())
+    assert run_cli("setup", "--cluster", "there", "--dry-run").data["preflight"] is None
+    run_cli("setup", "--uninstall")
+    assert run_cli("setup", "--cluster", "nowhere").envelope["error_code"] == "cluster_unknown"
+    assert not (world_home.path / ".claude/commands").exists()
+    assert run_cli("setup", "--cluster", "here", "--uninstall").envelope["field"] == "cluster"

@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from hpc_agent.ops.memory.recall import RecallResult
     from hpc_agent.ops.monitor.decide_monitor_arm import Counts
     from hpc_agent.ops.monitor.decide_monitor_arm import DecideMonitorArmResult
-    from hpc_agent.ops.monitor.journal_views import ListInFlightResult
     from hpc_agent.ops.monitor.journal_views import MonitorSummaryResult
+    from hpc_agent.ops.monitor.list_in_flight import ListInFlightResult
     from hpc_agent.ops.monitor.monitor_flow import MonitorFlowResult
     from hpc_agent.ops.monitor.questions import FailuresResult
     from hpc_agent.ops.monitor.questions import LogsResult
@@ -2590,6 +2590,7 @@ def setup(
         ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
         PreconditionFailed: A step was called out of order, or a file changed while the step ran.
         PreflightFailed: A check of the cluster is red: a submit would fail, or its jobs would.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("SetupResult", call("setup", setup, locals()))
 

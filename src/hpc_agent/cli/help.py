@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from hpc_agent.cli.globals import GLOBAL_FLAGS
-from hpc_agent.cli.parse import GROUPS, find_verb
+from hpc_agent.cli.parse import GROUP_WORDS, find_verb
 from hpc_agent.cli.programs import PROGRAMS
 from hpc_agent.contract.catalogue import CatalogueEntry, Flag
 from hpc_agent.contract.command_words import example_line
@@ -34,7 +34,7 @@ First time here:
   hpc-agent demo                  a small experiment on this machine, 25 tasks
   hpc-agent load-context          where this folder stands, and what comes next
 
-The whole of a run (in examples/horizon_sweep of the sources):
+The whole of a run, in a repo with .hpc/tasks.py (build-tasks-py writes it):
   hpc-agent submit --cluster local --executor 'python3 run.py --lr "$LR"'
   hpc-agent monitor-flow          wait until it has ended; status takes one look
   hpc-agent failures              what failed, why, and what to do
@@ -65,7 +65,7 @@ def help_for(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> s
     words = words[1:] if words[:1] == ["help"] else words
     if asked and not words:
         return _overview(catalogue)
-    if words in [[group] for group in GROUPS]:
+    if words in GROUP_WORDS:
         return _group(words[0], catalogue)
     if not asked:
         return None

@@ -15,11 +15,12 @@ from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.state.user_files import read_user_file
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
-LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
+GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
@@ -30,6 +31,13 @@ class _Parser(argparse.ArgumentParser):
         choice = _CHOICE.search(message)
         hint = did_you_mean(choice["word"], re.findall(r"[\w-]+", choice["known"]), "{}") if choice else ""
         raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
+
+
+class _Width(argparse.HelpFormatter):
+    """A formatter that does not ask for the terminal's width, for which argparse imports modules; help.py has the help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
 
 
 def load_catalogue() -> dict[str, CatalogueEntry]:
@@ -51,7 +59,7 @@ def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> 
 
 
 def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False)  # help.py has the help
+    parser = _Parser(prog=f"hpc-agent {verb}", add_help=False, allow_abbrev=False, formatter_class=_Width)
     parser.add_argument("--spec")
     for number, flag in enumerate(entry.flags):
         extra: dict[str, Any] = {}
@@ -62,6 +70,8 @@ def _build_parser(verb: str, entry: CatalogueEntry) -> argparse.ArgumentParser:
         elif flag.kind in ("ints", "strs"):
             extra = {"action": "append"}
         parser.add_argument(flag.flag, dest=f"f{number}", **extra)
+    if all(flag.flag != "--full" for flag in entry.flags):
+        parser.add_argument("--full", action="store_true")  # of every verb; the others are taken before
     if entry.positional:
         several = any(flag.path == [entry.positional] and flag.kind == "strs" for flag in entry.flags)
         parser.add_argument("positional", nargs="*" if several else "?")
@@ -95,8 +105,9 @@ def parse_request(
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
         target.pop(flag.path[-1] + "onds", None)
+        value = "--" if value == [] else value  # what argparse makes of --flag=--
         if isinstance(value, list):  # a flag of a list may be repeated
-            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, text)]
+            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, "--" if text == [] else text)]
         else:
             target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
@@ -114,7 +125,7 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else _read_at_most((cwd / name).expanduser(), LARGEST_SPEC)
+        data = read_stdin() if name == "-" else read_user_file((cwd / name).expanduser())
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
@@ -123,15 +134,6 @@ def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[st
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
-
-
-def _read_at_most(path: Path, limit: int) -> bytes:
-    """Return the file. Raises ValueError for a larger one: /dev/zero never ends."""
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {limit >> 20} MiB")
-    return data
 
 
 def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:

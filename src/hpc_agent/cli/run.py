@@ -17,15 +17,18 @@ from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
-from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
+from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
+from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, SpecInvalid, StorageFull
 from hpc_agent.world import World
 
 _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
+
+_PACKAGE = __file__.removesuffix("cli/run.py")
+_OTHER_PATH = "Name a path that can exist, then run the same 'hpc-agent' command."
 
 
 def run(arguments: list[str]) -> int:
@@ -34,7 +37,7 @@ def run(arguments: list[str]) -> int:
     try:
         catalogue = load_catalogue()
         chosen, words = take_globals(arguments)
-        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words[1:] == []:
+        if not words or words[0] == "help" or not {"-h", "--help"}.isdisjoint(words) or words in GROUP_WORDS:
             from hpc_agent.cli.help import help_for
 
             if text := help_for(words, catalogue):
@@ -79,11 +82,17 @@ def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full
 
-        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
+        name = str(error.filename or "")
+        shown = name if len(name) < 300 else f"{name[:200]}... ({len(name)} characters)"
+        message = (f"{shown}: " if name else "") + str(error.strerror)
         if is_disk_full(error):
             return StorageFull(f"{message} (on this machine)")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return PreconditionFailed(message, remediation=_ACCESS)
+        # /proc and automounted folders say ENOENT to who makes a folder there; a program that is missing has no "/"
+        is_absent = error.errno == errno.ENOENT and name.startswith("/") and not name.startswith(_PACKAGE)
+        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+            return SpecInvalid(message, remediation=_OTHER_PATH)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 
@@ -129,7 +138,8 @@ class _Call:
             with contextlib.redirect_stdout(sys.stderr):
                 result = self.primitive.function(request, world)
             remember(self.entry.stage, request, result, world)
-            is_whole = self.chosen.full or self.chosen.field or is_for_person(self.chosen)
+            is_program = not (self.chosen.field or is_for_person(self.chosen))
+            is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
             return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
         except HpcError as error:

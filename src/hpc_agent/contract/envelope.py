@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -67,7 +66,7 @@ def success(
     mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
     answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
-    return _line(answer, primitive.whole, whole)
+    return _line(answer, whole, primitive.whole, primitive.spare)
 
 
 def failure(error: HpcError, whole: Callable[[], str] | None = None) -> bytes:
@@ -76,17 +75,28 @@ def failure(error: HpcError, whole: Callable[[], str] | None = None) -> bytes:
     facts = {name: getattr(error, name) for name in names}
     for name in ("message", "remediation"):  # a word of the command line may hold bytes that are no UTF-8
         facts[name] = facts[name].encode(errors="backslashreplace").decode()
-    return _line(Failure(ok=False, **facts), (), whole)
+    return _line(Failure(ok=False, **facts), whole)
 
 
-def _line(answer: Success | Failure, kept: Collection[str], whole: Callable[[], str] | None) -> bytes:
+def asks_more(primitive: Primitive, request: Request) -> bool:
+    """Return whether the request itself asks for a longer answer, as ``--lines 500`` does."""
+    return any(
+        (getattr(request, field.name) or 0) > (field.default or 0)
+        for field in msgspec.structs.fields(request)
+        if field.name in primitive.larger
+    )
+
+
+def _line(
+    answer: Success | Failure, whole: Callable[[], str] | None, kept: Collection[str] = (), spare: Sequence[str] = ()
+) -> bytes:
     line = msgspec.json.encode(answer, order="sorted")
     if whole is None or len(line) <= MOST_BYTES:
         return line
     document = msgspec.to_builtins(answer)
     command = whole().encode(errors="backslashreplace").decode()
     document["whole_answer"] = command if len(command) <= _COMMAND else "the same command with --full"
-    shorten(document, MOST_BYTES, kept)
+    shorten(document, MOST_BYTES, kept, spare)
     return msgspec.json.encode(document, order="sorted")
 
 
@@ -175,5 +185,7 @@ def _plain(kind: Any) -> Iterator[Any]:
 
 def did_you_mean(word: str, known: Iterable[str], form: str = "'{}'") -> str:
     """Return ``Did you mean 'x'? `` for the nearest known word, or an empty string when none is near."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {form.format(close[0])}? " if close else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -64,7 +63,12 @@ class Options:
         default_factory=dict
     )  # a request that works in the repo of examples/horizon_sweep
     next_verbs: Sequence[str] = ()  # the verbs that usually follow
-    whole: Collection[str] = ()  # fields of the result that a short answer keeps whole: another verb reads them
+    # What a short answer keeps and what it gives up first, as paths in the result: rows[].log
+    whole: Collection[str] = ()  # fields that stay whole: another verb reads them
+    spare: Sequence[str] = ()
+    larger: Collection[
+        str
+    ] = ()  # fields of the request that ask for a longer answer where they are above their default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,8 @@ class primitive(Options):  # noqa: N801 - a decorator
 
 def load_all() -> dict[str, Primitive]:
     """Import every module below ``hpc_agent.ops`` and return the whole registry, by name."""
+    import pkgutil
+
     package = importlib.import_module("hpc_agent.ops")
     for module in pkgutil.walk_packages(package.__path__, prefix="hpc_agent.ops."):
         importlib.import_module(module.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -10,20 +10,27 @@ import msgspec
 from hpc_agent.contract.vocabulary import ADVICE
 
 # Items that each list, and characters that each text keeps at least; when that is not enough the next pair counts.
-_LEAST = ((20, 1200), (8, 400), (3, 160), (1, 160), (0, 160))
+_LEAST = ((20, 1200), (12, 400), (8, 160), (3, 160), (1, 160), (0, 160))
 _MAP = 20  # an object with more keys than this, all with values of one kind, is a map and no record
-_KEPT = frozenset((*ADVICE, "whole_answer", "left_out", "spec"))
+_KEPT = frozenset((*ADVICE, "raise_command", "whole_answer", "left_out", "spec"))
 
 Path = tuple[str | int, ...]
 
 
-def shorten(document: dict[str, Any], most: int, kept: Collection[str] = ()) -> None:
+def shorten(document: dict[str, Any], most: int, kept: Collection[str] = (), spare: Sequence[str] = ()) -> None:
     """Cut lists, maps and texts of ``document`` in place until it has ``most`` bytes; ``left_out`` gets the counts.
 
     The largest part is cut first: a list at its end, a text in the middle, as a log has its last words at the end. Advice,
-    and the fields ``kept``, stay whole.
+    and the fields ``kept``, stay whole. Before all that go the parts at the paths ``spare``, those of the last items first.
     """
     cuts: dict[Path, int] = {}
+    for pattern in spare:
+        for path in reversed(list(_matching(document, f"data.{pattern}"))):
+            if _size(document, cuts) <= most:
+                return
+            *way, last = path
+            del _at(document, way)[last]
+            cuts[path] = 1
     for items, characters in _LEAST:
         while _cut_largest(document, items, most, {*_KEPT, *kept}, cuts):
             pass
@@ -40,17 +47,37 @@ def _counts(document: dict[str, Any], cuts: dict[Path, int]) -> dict[str, int]:
     """Return what was cut, by the names on the way; what stood in a part that was cut away later is in that part's count."""
     counts: dict[str, int] = {}
     for path, number in cuts.items():
-        if _there(document, path):
+        if _there(document, path[:-1]):
             name = "".join("[]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
             name = name.removeprefix("data.")
             counts[name] = counts.get(name, 0) + number
     return counts
 
 
+def _matching(document: Any, pattern: str) -> Iterator[Path]:
+    """Yield the paths of the parts that a pattern such as ``data.rows[].log`` names."""
+    head, _, rest = pattern.partition(".")
+    name = head.removesuffix("[]")
+    if not isinstance(document, dict) or name not in document:
+        return
+    if not rest:
+        yield (name,)
+    elif head.endswith("[]"):
+        for number, item in enumerate(document[name]):
+            yield from ((name, number, *path) for path in _matching(item, rest))
+    else:
+        yield from ((name, *path) for path in _matching(document[name], rest))
+
+
+def _at(document: Any, path: Iterable[str | int]) -> Any:
+    for step in path:
+        document = document[step]
+    return document
+
+
 def _there(document: Any, path: Path) -> bool:
     try:
-        for step in path:
-            document = document[step]
+        _at(document, path)
     except (IndexError, KeyError, TypeError):
         return False
     return True
@@ -95,13 +122,12 @@ def _cut_longest_text(document: dict[str, Any], least: int, most: int, kept: set
     if excess <= 0 or not texts:
         return False
     length, path = max(texts)
-    holder: Any = document
-    for step in path[:-1]:
-        holder = holder[step]
+    holder = _at(document, path[:-1])
     text = holder[path[-1]]
     keep = max(least - 40, length - excess - 80)
     gap = length - keep
-    holder[path[-1]] = f"{text[: keep // 2]} [... {gap} characters ...] {text[length - (keep - keep // 2) :]}"
+    head = keep // 3
+    holder[path[-1]] = f"{text[:head]} [... {gap} characters ...] {text[head + gap :]}"
     cuts[path] = cuts.get(path, 0) + gap
     return True
 

@@ -43,10 +43,12 @@ def next_call(outcome: Outcome, settings: Settings) -> dict[str, Any]:
     if outcome.data.get("run_id"):
         carried["run_id"] = outcome.data["run_id"]
     for verb in catalogue()[outcome.verb].next_verbs:
-        takes = {flag.path[0] for flag in catalogue()[verb].flags}
+        flags = catalogue()[verb].flags
+        takes = {flag.path[0] for flag in flags}
         call = tool_call(verb, {name: value for name, value in carried.items() if name in takes}, settings)
         if "tool" in call:
-            return call
+            is_whole = all(not flag.required or flag.path[0] in carried for flag in flags)
+            return call if is_whole else {"tool": "find", "arguments": {"verb": verb}}
     return {}
 
 

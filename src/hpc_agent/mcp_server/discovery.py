@@ -1,59 +1,38 @@
-"""``find``: the catalogue by words, and one verb in full."""
+"""``find``: verbs by words, as the verb ``find`` ranks them, and one verb in full."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
-from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.mcp_server.calls import verb_of
 from hpc_agent.mcp_server.meta_requests import FindRequest, FindResult, FoundVerb
 from hpc_agent.mcp_server.session import Settings
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.verbs import catalogue, input_schema, output_fields, writes
+from hpc_agent.world import World
 
-SHOWN = 12
-_WORD = re.compile(r"[a-z0-9]+")
+SHOWN = 8
 
 
-def find(request: FindRequest, settings: Settings) -> FindResult:
+def find(request: FindRequest, settings: Settings, world: World) -> FindResult:
     """Return one verb in full, or the verbs that fit the words, the best first. Raises SpecInvalid for an unknown verb."""
     if request.verb is not None:
         return _in_full(verb_of(request.verb))
-    words = _WORD.findall(request.words.lower())
-    ranked = sorted((-_score(name, entry, words), name) for name, entry in catalogue().items())
-    fitting = [name for score, name in ranked if score < 0 or not words]
-    shown = fitting[:SHOWN] if words else fitting
-    return FindResult(verbs=[_row(name, settings, bool(words)) for name in shown], more=len(fitting) - len(shown))
+    if not request.words.strip():
+        return FindResult(verbs=[_row(name, entry.brief, settings) for name, entry in catalogue().items()])
+    from hpc_agent.ops.introspect import find as ranking
+
+    found = ranking.find(ranking.FindRequest(words=[request.words], limit=SHOWN), world)
+    return FindResult(verbs=[_row(match.verb, match.summary, settings) for match in found.verbs], more=found.others)
 
 
-def _row(name: str, settings: Settings, whole: bool) -> FoundVerb:
-    entry = catalogue()[name]
-    refused = writes(entry) and not settings.allow_submit
-    way = "refused" if refused else "tool" if name in offered(settings) else "call"
-    return FoundVerb(verb=name, does=entry.summary if whole else entry.brief or entry.summary[:60], way=way)
-
-
-def _score(name: str, entry: CatalogueEntry, words: list[str]) -> float:
-    """Return how well a verb fits: its name counts more than its summary, and that more than its flags."""
-    places = (
-        (4.0, f"{name} {' '.join(entry.aliases)} {entry.stage}"),
-        (2.0, f"{entry.summary} {entry.brief}"),
-        (0.5, " ".join(f"{flag.flag} {flag.help}" for flag in entry.flags)),
+def _row(name: str, does: str, settings: Settings) -> FoundVerb:
+    refused = writes(catalogue()[name]) and not settings.allow_submit
+    return FoundVerb(
+        verb=name, does=does, way="refused" if refused else "tool" if name in offered(settings) else "call"
     )
-    score = 0.0
-    for weight, text in places:
-        there = _WORD.findall(text.lower())
-        score += weight * sum(any(_same(word, other) for other in there) for word in words)
-    return score
-
-
-def _same(word: str, other: str) -> bool:
-    """Return True for the same word, or the same beginning: ``fails`` fits ``failures``."""
-    stem = max(4, min(len(word), len(other)) - 2)
-    return word == other or (len(word) > 3 and word[:stem] == other[:stem])
 
 
 def _in_full(name: str) -> FindResult:

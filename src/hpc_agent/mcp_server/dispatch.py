@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import anyio
@@ -15,24 +15,22 @@ from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
 from hpc_agent.mcp_server.calls import Outcome, as_answer, run_verb, verb_of
 from hpc_agent.mcp_server.discovery import as_data, find
-from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, WaitForEventsRequest
+from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, FindResult, WaitForEventsRequest
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.trimming import fit
 from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
-from hpc_agent.mcp_server.work import Work
+from hpc_agent.mcp_server.work import Told, Work
 
 PROGRESS_SEC = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
-
-Told = Callable[[float, str], Awaitable[None]]  # seconds so far, and the step
 
 
 async def answer_call(session: Session, name: str, arguments: dict[str, Any], told: Told) -> Answer:
     """Return the answer of a tool call. Errors are answers too."""
     try:
         if name == "find":
-            return _found(session, arguments)
+            return await _found(session, arguments, told)
         if name == "wait-for-events":
             from hpc_agent.mcp_server.waiting import wait_for_events
 
@@ -46,8 +44,24 @@ async def answer_call(session: Session, name: str, arguments: dict[str, Any], to
         return answers.of_error(error, session.settings)
 
 
-def _found(session: Session, arguments: dict[str, Any]) -> Answer:
-    result = find(envelope.convert(arguments, FindRequest, "find"), session.settings)
+async def _found(session: Session, arguments: dict[str, Any], told: Told) -> Answer:
+    """Return the verbs that are looked for. A thread looks, as the first time it imports them all. Raises SpecInvalid."""
+    request = envelope.convert(arguments, FindRequest, "find")
+
+    def look(work: Work) -> FindResult | HpcError:
+        try:
+            return find(request, session.settings, session.world_of(work))
+        except HpcError as error:
+            return error
+
+    key = key_of("find", arguments)
+    work = session.works.begin(key, look)
+    if not await wait(work, session.settings.answer_within, told):
+        return answers.of_unfinished("find", arguments, work.seconds, "")
+    session.works.forget(key, work)
+    result = work.outcome
+    if not isinstance(result, FindResult):
+        raise result or InternalError("the search ended without an answer")
     text = f"{len(result.verbs)} verbs" + (f", and {result.more} that fit less" if result.more else "")
     following: dict[str, Any] = {}
     if result.verb:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import yaml
 
-import hpc_agent
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import SpecInvalid
 
-_FOLDER = Path(hpc_agent.__file__).parent / "slash_commands" / "commands"
+_FOLDER = Path(__file__).resolve().parents[1] / "slash_commands" / "commands"
 _HERE = "Here, 'hpc-agent VERB' is the tool VERB where there is one, else the tool call with that verb.\n\n"
+_NO_ARGUMENT = "none was given"
 
 
 class Workflow(NamedTuple):
@@ -42,4 +42,4 @@ def rendered(name: str, argument: str) -> tuple[Workflow, str]:
     if name not in known:
         remedy = did_you_mean(name, known) + f"The prompts are: {', '.join(known)}."
         raise SpecInvalid(f"there is no prompt '{name}'", field="name", remediation=remedy)
-    return known[name], _HERE + known[name].text.replace("$ARGUMENTS", argument)
+    return known[name], _HERE + known[name].text.replace("$ARGUMENTS", argument or _NO_ARGUMENT)

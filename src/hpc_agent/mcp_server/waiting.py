@@ -20,11 +20,11 @@ from hpc_agent.state.journal import TERMINAL
 
 if TYPE_CHECKING:
     from hpc_agent.mcp_server.answers import Answer
-    from hpc_agent.mcp_server.dispatch import Told
     from hpc_agent.mcp_server.session import Session
+    from hpc_agent.mcp_server.work import Told, Work
 
 PROGRESS_SEC = 10.0
-BETWEEN_LOOKS_SEC = 0.25
+PAUSE_SEC = 0.1
 # What the answer itself takes of the longest call.
 MARGIN_SEC = 1.0
 
@@ -42,43 +42,43 @@ async def wait_for_events(session: Session, request: WaitForEventsRequest, told:
     events = log.receive(request.consumer, request.ack)
     began = telling = time.monotonic()
     limit = min(request.wait_sec, session.settings.answer_within - MARGIN_SEC)
-    first = True
-    while not events and (first or time.monotonic() - began < limit):
-        first = False
-        await _look(session, watcher, request, began + limit)
-        events = log.receive(request.consumer, None)
-        if events or not _open(session, request):
+    due: float | None = began
+    while not events and due is not None:
+        if time.monotonic() >= due:
+            due = await _look(session, watcher, request, began + limit)
+            events = log.receive(request.consumer, None)
+        if time.monotonic() - began >= limit:
             break
         if time.monotonic() - telling >= PROGRESS_SEC:
             telling = time.monotonic()
             await told(telling - began, f"{counted(len(rows(session.world, request)), 'run')} watched")
-        await anyio.sleep(min(BETWEEN_LOOKS_SEC, max(0.0, began + limit - time.monotonic())))
+        if not events and due is not None:
+            await anyio.sleep(min(PAUSE_SEC, max(0.0, began + limit - time.monotonic())))
     return _answer(session, request, watcher, events, time.monotonic() - began)
 
 
-async def _look(session: Session, watcher: Watcher, request: WaitForEventsRequest, until: float) -> None:
-    """Begin a look, or join the one under way, and wait for its end or ``until``. Raises the error of the look."""
+async def _look(session: Session, watcher: Watcher, request: WaitForEventsRequest, until: float) -> float | None:
+    """Begin a look, or join the one under way, and wait for its end or ``until``.
+
+    Return the time at which the next one is due; None when every run has ended. Raises the error of the look.
+    """
     key = ("look", id(watcher), request.run_id)
 
-    def look(work: Any) -> HpcError | None:
+    def look(work: Work) -> HpcError | float | None:
         try:
-            watcher.look(request, session.world_of(work))
+            return watcher.look(request, session.world_of(work))
         except HpcError as error:
             return error
-        return None
 
     work = session.works.begin(key, look)
     while not work.done.is_set() and time.monotonic() < until:
         await anyio.sleep(0.02)
-    if work.done.is_set():
-        session.works.forget(key, work)
-        if work.outcome:
-            raise work.outcome
-
-
-def _open(session: Session, request: WaitForEventsRequest) -> bool:
-    """Return True while a watched run has not ended."""
-    return any(row["lifecycle_state"] not in TERMINAL for row in rows(session.world, request))
+    if not work.done.is_set():
+        return until
+    session.works.forget(key, work)
+    if isinstance(work.outcome, HpcError):
+        raise work.outcome
+    return None if work.outcome is None else time.monotonic() + float(work.outcome)
 
 
 def _answer(

@@ -30,20 +30,27 @@ class Watcher:
         self._pace: dict[str, PollInterval] = {}
         self.problems: dict[str, PartialError] = {}
 
-    def look(self, request: WaitForEventsRequest, world: World) -> None:
-        """Look at each run of the request that is due, and write what changed. A run that cannot be asked is a problem."""
+    def look(self, request: WaitForEventsRequest, world: World) -> float | None:
+        """Look at each run of the request that is due, and write what changed. A run that cannot be asked is a problem.
+
+        Return the seconds until the next look is due; None when every run has ended.
+        """
         with self._lock:
             _, journal = journal_of(world, request.experiment_dir)
             log = EventLog(journal.folder, world.now)
+            dues = []
             for record in watched(journal, log, request.run_id):
                 run_id = record.run_id
                 if record.status in TERMINAL and record.last_status:
                     log.saw(_of_record(record))
-                elif time.monotonic() >= self._due.get(run_id, 0.0):
-                    self._look_at(run_id, request, log, world)
+                    continue
+                if time.monotonic() < self._due.get(run_id, 0.0) or not self._look_at(run_id, request, log, world):
+                    dues.append(self._due[run_id])
+            return max(0.0, min(dues) - time.monotonic()) if dues else None
 
-    def _look_at(self, run_id: str, request: WaitForEventsRequest, log: EventLog, world: World) -> None:
-        pause = UNANSWERED_SEC
+    def _look_at(self, run_id: str, request: WaitForEventsRequest, log: EventLog, world: World) -> bool:
+        """Look at one run. Return True when it has ended."""
+        pause, has_ended = UNANSWERED_SEC, False
         try:
             run = known_run(world, RunScoped(run_id=run_id, experiment_dir=request.experiment_dir))
             seen = _look(run)
@@ -51,11 +58,12 @@ class Watcher:
             before = log.looks().get(run_id)
             pace.saw(before is None or before["counts"] != seen[0]["counts"], seen[1])
             log.saw(seen[0])
-            pause = pace.seconds()
+            pause, has_ended = pace.seconds(), seen[0]["lifecycle_state"] in TERMINAL
             self.problems.pop(run_id, None)
         except HpcError as error:
             self.problems[run_id] = PartialError(code=error.error_code, detail=f"{run_id}: {error.message}")
         self._due[run_id] = time.monotonic() + pause
+        return has_ended
 
 
 def _look(run: KnownRun) -> tuple[Look, float | None]:

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +78,8 @@ class Journal:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
         path = self.path(run_id)
         if not path.exists():
+            from difflib import get_close_matches
+
             near = get_close_matches(run_id, ids := self.run_ids(), n=3, cutoff=0.4)
             known = f"near it: {', '.join(near)}" if near else f"{len(ids)} others are"
             message = f"no run '{run_id}' is known for {self._repo.root}; {known}"
@@ -136,7 +137,7 @@ def read_events(path: Path, remedy: str = "") -> tuple[list[dict[str, Any]], boo
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise JournalCorrupt(

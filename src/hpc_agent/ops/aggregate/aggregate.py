@@ -149,6 +149,7 @@ class Folded(NamedTuple):
     brief="table, best rows first",
     example={"run_id": "latest", "sort": "mae"},
     next_verbs=["report", "compare", "verify-aggregation-complete"],
+    larger=["top"],
 )
 def aggregate(request: AggregateRequest, world: World) -> AggregateResult:
     """Fold the records of complete tasks into one table: a row for each grid point, the best rows in the answer.

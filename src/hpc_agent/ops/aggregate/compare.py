@@ -96,6 +96,7 @@ class CompareResult(Shown, omit_defaults=True, kw_only=True):
     brief="differences between runs",
     example={"run_ids": ["horizon_sweep-1a2b3c4d", "horizon_sweep-5e6f7a8b"]},
     next_verbs=["report"],
+    larger=["top"],
 )
 def compare(request: CompareRequest, world: World) -> CompareResult:
     """Compare runs with the first of them: rows matched by their parameters, differences with 95 % intervals.

@@ -51,6 +51,7 @@ class DiscoverExecutorsResult(Result):
     brief="scripts, parameters",
     example={"experiment_dir": "."},
     next_verbs=["build-tasks-py", "interview"],
+    spare=[f"executors[].{name}" for name in ("flags", "subcommands", "environment", "notes", "doc")],
 )
 def discover_executors(request: DiscoverExecutorsRequest, world: World) -> DiscoverExecutorsResult:
     """List scripts with their parameters: flags, subcommands, keys of hydra, variables of the environment.

@@ -173,6 +173,7 @@ class CampaignReplayResult(Result, kw_only=True, omit_defaults=True):
     brief="trials of iterations",
     example={"campaign_id": "horizons", "last_n": 2},
     next_verbs=["campaign-status", "campaign-driver"],
+    larger=["last_n"],
 )
 def campaign_replay(request: CampaignReplayRequest, world: World) -> CampaignReplayResult:
     """Show the last iterations with their trials; with ``verify`` ask for the trials again and compare. Asks no cluster."""

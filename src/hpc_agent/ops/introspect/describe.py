@@ -61,6 +61,7 @@ class DescribeResult(Result, kw_only=True, omit_defaults=True):
     brief="a verb: flags, example",
     example={"name": "submit"},
     next_verbs=["find", "capabilities"],
+    larger=["schema"],
 )
 def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa: ARG001
     """Describe one verb: purpose, flags, one example, result fields, errors, next verbs; with ``full`` everything."""
@@ -86,7 +87,7 @@ def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa:
 
 def _page(found: Primitive, entry: CatalogueEntry) -> DescribeResult:
     """Return the verb in at most MOST_BYTES: flags are explained while there is room, the others have their names."""
-    fields = (name for name in found.result.__struct_fields__ if name != "partial_errors")
+    fields = (name for name in found.result.__struct_fields__ if name not in Result.__struct_fields__)
     page = DescribeResult(
         name=found.name,
         summary=found.summary,

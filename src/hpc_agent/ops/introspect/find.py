@@ -57,6 +57,7 @@ class FindResult(Result, kw_only=True, omit_defaults=True):
     brief="verbs for a job, by words",
     example={"words": ["failed", "tasks", "again"]},
     next_verbs=["describe"],
+    larger=["limit"],
 )
 def find(request: FindRequest, world: World) -> FindResult:  # noqa: ARG001
     """Find the verbs for a job by words: names, summaries, flags, descriptions and common synonyms are searched."""

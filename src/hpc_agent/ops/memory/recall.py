@@ -83,6 +83,7 @@ class RecallResult(Result, omit_defaults=True, kw_only=True):
     brief="past campaigns",
     example={"root": ["."], "words": "horizon"},
     next_verbs=["interview", "campaign-init"],
+    larger=["limit"],
 )
 def recall(request: RecallRequest, world: World) -> RecallResult:
     """Find past campaigns below the experiment roots: by interview.json, else by their manifests and runs.
@@ -165,7 +166,7 @@ def _configured(config: Path) -> list[str]:
             return roots
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{config} cannot be read: {error}"
     raise SpecInvalid(message, field="root", remediation=remedy)
 

@@ -1,78 +1,17 @@
-"""``list-in-flight``, ``monitor-summary``: the runs of this repo as of the last look, from the journal."""
+"""``monitor-summary``: a run of this repo as of the last look, from the journal."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, primitive
-from hpc_agent.errors import HpcError, JournalCorrupt, PreconditionFailed, RunNotFound
-from hpc_agent.infra.remote import root_of
+from hpc_agent.contract.primitive import Result, primitive
+from hpc_agent.errors import JournalCorrupt, PreconditionFailed, RunNotFound
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record, node_of
-from hpc_agent.ops.run.run_row import RunRow, run_row
-from hpc_agent.ops.run.run_status import STATES, journal_status, next_step
-from hpc_agent.state.journal import TERMINAL, Journal, RunRecord
-from hpc_agent.state.repo_files import RepoLayout
+from hpc_agent.ops.run.fields import doc
+from hpc_agent.ops.run.known_run import RunScoped, journal_of, load_record
+from hpc_agent.ops.run.run_status import STATES, next_step
+from hpc_agent.state.journal import RunRecord
 from hpc_agent.world import World
-
-
-class ListInFlightRequest(Request):
-    experiment_dir: ExperimentDir = "."
-    campaign_id: Annotated[str | None, doc("only the runs of this campaign")] = None
-    all_states: Annotated[bool, doc("also the runs that have ended")] = False
-    limit: Annotated[int, doc("runs to show", ge=0)] = 50
-    refresh: Annotated[bool, doc("ask the clusters first: one SSH command and one queue query for each")] = False
-
-
-class ListInFlightResult(Result):
-    runs: Annotated[list[RunRow], doc("newest first")]
-    total_matching: int
-
-
-@primitive(
-    stage="monitor",
-    effects=[Effect.SSH, Effect.JOURNAL],
-    brief="runs that have not ended",
-    example={"all_states": True},
-    next_verbs=["status", "monitor-flow"],
-)
-def list_in_flight(request: ListInFlightRequest, world: World) -> ListInFlightResult:
-    """List the runs that have not ended as of the last look; ``refresh`` asks the clusters first."""
-    repo, journal = journal_of(world, request.experiment_dir)
-    records, problems = journal.all()
-    errors = [PartialError(code="journal_corrupt", detail=problem) for problem in problems]
-    if request.refresh:
-        errors += _refresh(world, repo, journal, [r for r in records if r.status not in TERMINAL and r.submitted_at])
-    wanted = [
-        record
-        for record in records
-        if (request.all_states or record.status not in TERMINAL)
-        and (request.campaign_id is None or record.campaign_id == request.campaign_id)
-    ]
-    runs = [run_row(record) for record in wanted[: request.limit]]
-    return ListInFlightResult(runs=runs, total_matching=len(wanted), partial_errors=errors)
-
-
-def _refresh(world: World, repo: RepoLayout, journal: Journal, records: list[RunRecord]) -> list[PartialError]:
-    """Update the records from one question to each cluster. Return the errors of clusters that did not answer."""
-    errors = []
-    for name in sorted({record.cluster for record in records}):
-        mine = [record for record in records if record.cluster == name]
-        try:
-            node = node_of(world, repo, name)
-            asked = [{"root": root_of(record.remote_path), "run_id": record.run_id} for record in mine]
-            answers = node.bootstrap("overview", {"runs": asked, "site": node.site})["runs"]
-        except HpcError as error:
-            errors.append(PartialError(code=error.error_code, detail=error.message))
-            continue
-        for record in mine:
-            answer = answers[record.run_id]
-            if "error" in answer:
-                errors.append(PartialError(code=answer["code"], detail=answer["error"]))
-            else:
-                journal_status(journal, record, answer)
-    return errors
 
 
 class MonitorSummaryRequest(RunScoped):

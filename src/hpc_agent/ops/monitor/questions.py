@@ -65,6 +65,8 @@ class FailuresResult(Result):
     brief="why tasks failed, the cure",
     example={"run_id": "latest"},
     next_verbs=["logs", "resubmit"],
+    spare=[f"clusters[].{name}" for name in ("sample.log_tail", "sample.resources", "fingerprint", "hosts", "sample")],
+    larger=["lines"],
 )
 def failures(request: FailuresRequest, world: World) -> FailuresResult:
     """Explain why tasks failed: clusters of the same failure, each with a cause, its evidence, and one remedy.
@@ -128,6 +130,7 @@ class LogsResult(Result):
     brief="what tasks printed",
     example={"run_id": "latest", "task_id": [0]},
     next_verbs=["failures"],
+    larger=["lines", "limit"],
 )
 def logs(request: LogsRequest, world: World) -> LogsResult:
     """Show the last lines of the output of tasks, and of the scheduler's output for them."""

@@ -1,4 +1,4 @@
-"""Views of the set-up: what is wrong first, each with what was found and a line to paste; then what is in order."""
+"""Views of doctor, of clusters-add, and of a red set-up: what is wrong first, each with a line to paste."""
 
 from __future__ import annotations
 
@@ -25,30 +25,6 @@ def problems(checks: Sequence[Mapping[str, Any]]) -> list[Block]:
     return blocks
 
 
-def report(found: Mapping[str, Any]) -> list[Block]:
-    """Return what a login found."""
-    host = f" ({found['host']})" if found.get("host") else ""
-    state = Cell("in order", "good") if found["green"] else Cell("not in order", "bad")
-    wrong = [check for check in found["checks"] if check["state"] != "ok"]
-    fine = [
-        (Cell(label(check["name"]), "good"), check["detail"]) for check in found["checks"] if check["state"] == "ok"
-    ]
-    blocks: list[Block] = [Title([f"{found['cluster']}{host}: ", state])]
-    return [*blocks, *problems(wrong), Gap(), Facts(list(fine))]
-
-
-def setup(data: Mapping[str, Any]) -> list[Block]:
-    """View of ``setup``: the cluster where there is one, then the files."""
-    assets = data["assets"]
-    changed = [*(f"wrote {name}" for name in assets["wrote"]), *(f"removed {name}" for name in assets["removed"])]
-    would = "would have " if data["dry_run"] else ""
-    blocks: list[Block] = [*report(data["preflight"]), Gap()] if data.get("preflight") else []
-    blocks.append(Para([Cell("Claude Code: ", "strong"), assets["claude_dir"]]))
-    blocks += [Line(f"{would}{line}", 2) for line in changed] or [Para("all files are in place", 2)]
-    kept = [name if isinstance(name, str) else str(name) for name in assets["kept"]]
-    return [*blocks, *(Para([Cell("kept, with changes of yours: ", "warn"), name], 2) for name in kept)]
-
-
 def doctor(data: Mapping[str, Any]) -> list[Block]:
     """View of ``doctor``: what is wrong, then machine, repo and clusters."""
     healthy = data["healthy"]
@@ -57,16 +33,6 @@ def doctor(data: Mapping[str, Any]) -> list[Block]:
     for about, checks in data["in_order"].items():
         blocks += [Heading(f"{about}: in order"), Facts([(label(name), found) for name, found in checks.items()], 2)]
     return blocks
-
-
-def preflight(data: Mapping[str, Any]) -> list[Block]:
-    """View of ``check-preflight``."""
-    hours = f"{data['age_sec'] // 3600} h" if data["age_sec"] >= 7200 else f"{data['age_sec'] // 60} min"
-    left = f"{data['left_sec'] // 3600} h" if data["left_sec"] >= 7200 else f"{data['left_sec'] // 60} min"
-    fine = sum(state == "ok" for state in data["checks"].values())
-    blocks: list[Block] = [Title([f"{data['cluster']}: ", Cell("in order", "good"), f", checked {hours} ago"])]
-    blocks.append(Para(f"{fine} of {len(data['checks'])} checks are ok, none is red; that counts for {left} more."))
-    return [*blocks, *problems(data["warnings"])]
 
 
 def added(data: Mapping[str, Any]) -> list[Block]:
