@@ -15,8 +15,9 @@ from mcp_client import MODES, in_memory, session_in
 import hpc_agent
 from hpc_agent.mcp_server.tools import CHOSEN, META
 from hpc_agent.mcp_server.trimming import MOST_BYTES, fit, page, size
-from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
+from hpc_agent.mcp_server.verbs import names, submits, writes
 from hpc_agent.mcp_server.wording import parse_command
+from hpc_agent.ops.run.invoke import catalogue
 
 MOST_TOOLS, MOST_TOKENS, MOST_DESCRIPTION = 18, 6000, 400
 TASKS = [{"x": number} for number in range(3)]

@@ -11,8 +11,9 @@ from hpc_agent.mcp_server.calls import Outcome
 from hpc_agent.mcp_server.session import Settings
 from hpc_agent.mcp_server.tools import META, offered
 from hpc_agent.mcp_server.trimming import fit, page, size
-from hpc_agent.mcp_server.verbs import catalogue, writes
+from hpc_agent.mcp_server.verbs import writes
 from hpc_agent.mcp_server.wording import next_text, parse_command, summary
+from hpc_agent.ops.run.invoke import catalogue
 
 Answer = dict[str, Any]
 # A message and its details are cut before the envelope around them would be.

@@ -13,14 +13,15 @@ from hpc_agent.contract import envelope
 from hpc_agent.errors import HpcError, InternalError, PreconditionFailed, SpecInvalid
 from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
-from hpc_agent.mcp_server.calls import Outcome, as_answer, run_verb, verb_of
+from hpc_agent.mcp_server.calls import Outcome, failed, run_verb, verb_of
 from hpc_agent.mcp_server.discovery import as_data, find
 from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, FindResult, WaitForEventsRequest
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.trimming import fit
-from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
+from hpc_agent.mcp_server.verbs import names, submits, writes
 from hpc_agent.mcp_server.work import Told, Work
+from hpc_agent.ops.run.invoke import as_hpc_error, catalogue
 
 PROGRESS_SEC = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
@@ -141,15 +142,14 @@ def _outcome(session: Session, verb: str, arguments: dict[str, Any], work: Work)
             told(outcome.envelope)
             return outcome
     except Exception as error:  # noqa: BLE001 - what the price of a submission meets is the answer to it
-        return Outcome(verb, arguments, json.loads(envelope.failure(as_answer(error))))
+        return failed(verb, arguments, as_hpc_error(error))
 
 
 def outcome_of(work: Work, verb: str, arguments: dict[str, Any]) -> Outcome:
     """Return the outcome of work that has ended."""
     if isinstance(work.outcome, Outcome):
         return work.outcome
-    ended = envelope.failure(InternalError(f"the work of '{verb}' ended without an answer"))
-    return Outcome(verb, arguments, json.loads(ended))
+    return failed(verb, arguments, InternalError(f"the work of '{verb}' ended without an answer"))
 
 
 async def wait(work: Work, seconds: float, told: Told) -> bool:
