@@ -131,7 +131,7 @@ def test_the_notebook_of_the_examples(tmp_path, monkeypatch):
     (kernels / "kernel.json").write_text(json.dumps(facts), encoding="utf-8")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "kernels"))
     NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=250, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     shown = [output for cell in code for output in cell.outputs]
     tables = [output.data["text/html"] for output in shown if "text/html" in output.get("data", {})]

@@ -1,77 +1,108 @@
-"""How a result displays itself in a notebook."""
+"""How a result displays itself in a notebook: as a terminal shows it."""
 
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from hpc_agent.contract.primitive import PartialError, Result
+from hpc_agent.ops.monitor.journal_views import ListInFlightResult
+from hpc_agent.ops.monitor.questions import LogsResult, status
+from hpc_agent.ops.run.checks import Finding, ValidationResult
+from hpc_agent.view import notebook
 from hpc_agent.view.notebook import ROWS_SHOWN, html
+from hpc_agent.view.terminal.blocks import STYLES, Bar, Cell, Column, Facts, Gap, Heading, Line, Para, Raw, Table, Title
+from hpc_agent.view.terminal.layout import lines_of
+from hpc_agent.view.terminal.views import success
 
-
-class Row(Result):
-    name: str
-    host: str = ""
+EVIL = "<script>alert('x')</script>&\x1b[31m"
 
 
 class Sample(Result):
     run_id: str
-    failed: int = 0
-    checked_at: float | None = None
-    last_status: dict[str, Any] = {}
-    clusters: list[Row] = []
+    clusters: list[dict[str, Any]] = []
     plan: dict[str, Any] = {}
-    columns: list[str] = []
-    rows: list[list[Any]] = []
-    job_ids: list[str] = []
     notes: list[str] = []
     next_step: str = ""
 
 
-def texts(result: Result) -> list[str]:
-    return [text for text in re.findall(r">([^<]*)<", result._repr_html_()) if text]
+def texts(page: str) -> list[str]:
+    """The texts of well-formed HTML."""
+    found, stack = [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            stack.append(tag)
+
+        def handle_endtag(self, tag):
+            assert stack.pop() == tag
+
+        def handle_data(self, data):
+            found.append(data)
+
+    Reader().feed(page)
+    assert stack == []
+    return found
 
 
-def test_nothing_of_a_result_is_taken_for_html():
-    evil = "<script>alert('x')</script>&"
-    result = Sample(
-        run_id=evil, last_status={evil: 1}, clusters=[Row(name=evil)], columns=[evil], rows=[[evil]], notes=[evil],
-        plan={"a": {evil: [evil, {evil: 1}]}}, job_ids=[evil],
+@pytest.mark.parametrize(
+    "block",
+    [
+        Title(EVIL), Heading(EVIL), Para([EVIL, Cell(EVIL, "bad")]), Line(Cell(EVIL, "dim")), Raw(EVIL), Gap(),
+        Facts([(EVIL, EVIL), (Cell(EVIL, "warn"), [EVIL])]), Table([Column(EVIL)], [[EVIL], [Cell(EVIL, "good")]]),
+    ],
+    ids=lambda block: type(block).__name__,
+)  # fmt: skip
+def test_nothing_of_a_result_is_taken_for_html(block):
+    page = notebook._block(block)
+    texts(page)
+    assert "<script" not in page
+    assert "\x1b" not in page
+    if not isinstance(block, Gap):
+        assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;" in page
+
+
+def test_it_says_what_the_terminal_says():
+    sample = Sample(
+        run_id="r1", clusters=[{"name": "a", "host": EVIL}, {"name": "b"}], plan={"waves": {"0": {"complete": 1}}, "pack": 2},
+        notes=["a note"], next_step="hpc-agent status --run-id r1", partial_errors=[PartialError("qstat", "away")],
     )  # fmt: skip
-    assert "<script" not in html(result)
-    assert html(result).count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;") >= 8
+    data = {name: getattr(sample, name) for name in ("run_id", "clusters", "plan", "notes", "next_step")}
+    shown = success("", {"data": data, "partial_errors": [{"code": "qstat", "detail": "away"}]})
+    here = re.findall(r"\w+", " ".join(texts(html(sample))))
+    there = re.findall(r"\w+", " ".join(cell.text for line in lines_of(shown, 200) for cell in line))
+    assert sorted(here) == sorted(there)
+    assert {"r1", "note", "qstat", "away", "Next"} <= set(here)
 
 
-def test_what_is_empty_or_a_default_is_left_out():
-    assert texts(Sample(run_id="r1")) == ["run_id", "r1"]
-    status = {"complete": 3, "failed": 0, "checked_at": 1767225600.0, "done": False}
-    shown = texts(Sample(run_id="r1", failed=2, last_status=status, job_ids=["1", "2"]))
-    assert shown == [
-        "run_id", "r1", "failed", "2", "last_status", "complete 3, checked_at 2026-01-01 00:00:00 UTC", "job_ids", "1, 2",
-    ]  # fmt: skip
+def test_a_result_has_the_view_of_its_verb():
+    finding = Finding("validate-input-dataset", "error", "row_missing", "row 7 is not there", "Repair it.")
+    page = html(ValidationResult(overall="fail", findings=[finding]))
+    assert "row 7 is not there" in page
+    assert "Error" in page or "error" in page
+    assert status  # its module has registered the verb of LogsResult
+    log = LogsResult(run_id="r1", logs=[{"task": 3, "content": "first\nsecond <b>\n", "state": "failed", "path": "/x"}])
+    assert "first\nsecond &lt;b&gt;" in html(log)
+    assert texts(html(ListInFlightResult(runs=[], total_matching=0)))
 
 
-def test_rows_come_first_and_lists_are_tables():
-    result = Sample(
-        run_id="r1", columns=["lr", "loss"], rows=[[0.1, 0.123456789], [1, None]], next_step="hpc-agent status",
-        clusters=[Row(name="a"), Row(name="b", host="h")], partial_errors=[PartialError("qstat", "away")],
-    )  # fmt: skip
-    assert texts(result) == [
-        "lr", "loss", "0.1", "0.123457", "1", "run_id", "r1", "clusters", "name", "host", "a", "b", "h",
-        "partial_errors", "code", "detail", "qstat", "away", "next_step", "hpc-agent status",
-    ]  # fmt: skip
+def test_a_long_table_is_cut_and_says_so():
+    rows = [[str(n)] for n in range(ROWS_SHOWN + 7)]
+    assert texts(notebook._block(Table([Column("n")], rows)))[-1] == "and 7 more"
+    assert notebook._block(Table([Column("n")])) == notebook._block(Facts([])) == ""
 
 
-def test_objects_by_name_are_a_table_and_other_objects_are_facts():
-    shown = texts(Sample(run_id="r", plan={"waves": {"0": {"complete": 1}, "1": {"complete": 2}}, "pack": 1}))
-    assert shown == ["run_id", "r", "plan", "waves", "0: complete 1\n1: complete 2", "pack", "1"]
-    shown = texts(Sample(run_id="r", plan={"a0": {"job": "7"}, "a1": {"job": "8"}}))
-    assert shown == ["run_id", "r", "plan", "job", "a0", "7", "a1", "8"]
+def test_a_bar_has_the_share_of_each_state():
+    page = notebook._block(Bar({"complete": 2, "failed": 1, "pending": 0, EVIL: 1}, 4))
+    assert re.findall(r'title="(\w+ \d)" style="width:([\d.]+)%', page) == [
+        ("complete 2", "50.00"),
+        ("failed 1", "25.00"),
+    ]
+    assert texts(page) == []
 
 
-def test_a_long_list_is_cut_and_says_so():
-    rows = [[n] for n in range(ROWS_SHOWN + 7)]
-    result = Sample(run_id="r1", columns=["n"], rows=rows, job_ids=list(map(str, range(100))), notes=["x" * 1000])
-    assert "and 7 more" in texts(result)
-    assert any(text.endswith("19, and 80 more") for text in texts(result))
-    assert max(map(len, texts(result))) < 400
+def test_every_style_of_a_terminal_is_known():
+    assert set(notebook._STYLES) == set(STYLES) - {""}

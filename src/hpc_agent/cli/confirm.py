@@ -37,6 +37,7 @@ Planner = Callable[[str, Any, World, Rehearse], Plan | None]
 
 # Verbs that submit and ask nothing, each with the reason.
 NEVER_ASKED = {
+    "run": "--confirmed says that a person has agreed; without it the worker only plans",
     "verify-canary": "the run was confirmed when it was submitted",
     "update-run-constraints": "it changes jobs that wait, and submits none",
 }

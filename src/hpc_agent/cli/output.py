@@ -54,7 +54,12 @@ def show(line: bytes, verb: str, seen: Mapping[str, Any]) -> None:
         data.pop("plan", None)
     if "notes" in seen:
         data["notes"] = [note for note in data.get("notes", []) if note not in seen["notes"]]
-    show_blocks(whole(verb, answer))
+    try:
+        blocks = whole(verb, answer)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        # the call has done its work: a view that does not know this answer must not hide it
+        blocks = whole("", answer)
+    show_blocks(blocks)
 
 
 def show_blocks(blocks: list[Block]) -> None:

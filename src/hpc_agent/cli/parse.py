@@ -15,9 +15,9 @@ from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
+from hpc_agent.state.user_files import read_user_file
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
-LARGEST_SPEC = 256 << 20
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
@@ -105,8 +105,9 @@ def parse_request(
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
         target.pop(flag.path[-1] + "onds", None)
+        value = "--" if value == [] else value  # what argparse makes of --flag=--
         if isinstance(value, list):  # a flag of a list may be repeated
-            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, text)]
+            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, "--" if text == [] else text)]
         else:
             target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
@@ -124,7 +125,7 @@ def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[str, Any]:
     try:
-        data = read_stdin() if name == "-" else _read_at_most((cwd / name).expanduser(), LARGEST_SPEC)
+        data = read_stdin() if name == "-" else read_user_file((cwd / name).expanduser())
         document = json.loads(data)
     except OSError as error:
         raise SpecInvalid(f"cannot read the spec {name}: {error.strerror}", field="spec") from error
@@ -133,15 +134,6 @@ def _read_spec(name: str, read_stdin: Callable[[], bytes], cwd: Path) -> dict[st
     if not isinstance(document, dict):
         raise SpecInvalid(f"the spec {name} must be a JSON object", field="spec")
     return document
-
-
-def _read_at_most(path: Path, limit: int) -> bytes:
-    """Return the file. Raises ValueError for a larger one: /dev/zero never ends."""
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {limit >> 20} MiB")
-    return data
 
 
 def _request_in(document: dict[str, Any], entry: CatalogueEntry) -> dict[str, Any]:

@@ -22,10 +22,13 @@ from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
+from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, SpecInvalid, StorageFull
 from hpc_agent.world import World
 
 _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
+
+_PACKAGE = __file__.removesuffix("cli/run.py")
+_OTHER_PATH = "Name a path that can exist, then run the same 'hpc-agent' command."
 
 
 def run(arguments: list[str]) -> int:
@@ -79,11 +82,17 @@ def _as_answer(error: BaseException) -> HpcError:
     if isinstance(error, OSError):
         from hpc_agent.node.shared.files import is_disk_full
 
-        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
+        name = str(error.filename or "")
+        shown = name if len(name) < 300 else f"{name[:200]}... ({len(name)} characters)"
+        message = (f"{shown}: " if name else "") + str(error.strerror)
         if is_disk_full(error):
             return StorageFull(f"{message} (on this machine)")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return PreconditionFailed(message, remediation=_ACCESS)
+        # /proc and automounted folders say ENOENT to who makes a folder there; a program that is missing has no "/"
+        is_absent = error.errno == errno.ENOENT and name.startswith("/") and not name.startswith(_PACKAGE)
+        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+            return SpecInvalid(message, remediation=_OTHER_PATH)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 

@@ -113,6 +113,36 @@ CAUSES: dict[str, tuple[Cause, ...]] = {
             "fix the seed, or state a tolerance with `--rtol`",
         ),
     ),
+    "worker_auth_unavailable": (
+        Cause(
+            "you are logged in to Claude Code, and a headless worker cannot use that login",
+            "`export ANTHROPIC_API_KEY=...`, or the credentials of Bedrock, Vertex or Foundry",
+        ),
+        Cause(
+            "a harness starts processes with an empty environment",
+            "pass the key on, or name a `--settings` file with apiKeyHelper",
+        ),
+        Cause(
+            "you want no worker",
+            "`hpc-agent run --workflow NAME --inline` returns the prompt for the session that you have",
+        ),
+    ),
+    "worker_not_installed": (
+        Cause(
+            "`claude` is not on the `PATH` of this process",
+            "install Claude Code, or use `--inline`: [Claude Code](../howto/claude-code.md)",
+        ),
+    ),
+    "worker_failed": (
+        Cause(
+            "it needed more turns, money or time than it had",
+            "`details.outcome` says which; `--max-turns`, `--max-budget-usd` and `--timeout-sec` give more",
+        ),
+        Cause(
+            "it was killed, or its answer had another form",
+            "`hpc-agent load-context` says how far it came; what it began is safe to repeat",
+        ),
+    ),
     "interrupted": (
         Cause(
             "Control-C, or a signal to the process",

@@ -137,11 +137,16 @@ def _table(head: str, rows: Iterable[Sequence[object]]) -> list[str]:
     return [lines[0], "|---" * len(columns) + "|", *lines[1:], ""]
 
 
+def _page_link(name: str) -> str:
+    return f"[`{name}`]({name}.md)"
+
+
 def _verb_pages(entries: dict[str, CatalogueEntry]) -> dict[str, list[str]]:
     """Return the pages about all verbs: by stage, as a table, and their flags."""
     stages = ["# Primitives", "", "One page each; `hpc-agent describe NAME` prints the same facts.", ""]
     for stage in dict.fromkeys(entry.stage for entry in entries.values()):
-        links = [(f"[`{name}`]({name}.md)", e.summary) for name, e in entries.items() if e.stage == stage]
+        found = [(", ".join(_page_link(each) for each in (name, *e.aliases)), e) for name, e in entries.items()]
+        links = [(names, e.summary) for names, e in found if e.stage == stage]
         stages += [f"## {stage}", "", *_table("primitive, purpose", links)]
     rows = []
     for name, e in entries.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import ConfigInvalid
+from hpc_agent.state.user_files import read_user_file
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
@@ -18,7 +19,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
 
     loader_type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        loader = loader_type(path.read_bytes())
+        loader = loader_type(read_user_file(path))
         try:
             node = loader.get_single_node()
             _refuse_duplicate_keys(path, node)

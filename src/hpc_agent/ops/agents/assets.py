@@ -22,6 +22,7 @@ from hpc_agent._version import __version__
 from hpc_agent.contract.vocabulary import doc
 from hpc_agent.errors import PreconditionFailed
 from hpc_agent.node.shared.files import read_bytes, write_bytes, write_json
+from hpc_agent.state.repo_files import local_path
 
 SOURCE = Path(__file__).resolve().parents[2] / "slash_commands"
 FOLDERS = ("commands", "skills", "agents", "hooks")
@@ -72,7 +73,7 @@ def package_files() -> dict[str, bytes]:
 def claude_dir_of(given: str | None, env_dir: str | None, home: Path, cwd: Path) -> Path:
     """Return the folder of Claude Code: the given one, ``CLAUDE_CONFIG_DIR``, else ``~/.claude``."""
     if given or env_dir:
-        return cwd / Path(given or env_dir or "").expanduser()
+        return local_path(cwd, given or env_dir or "", "claude_dir", is_folder=True)
     return home / ".claude"
 
 
@@ -188,7 +189,7 @@ class Installation:
     def _on_disk(self) -> _Manifest | None:
         try:
             return msgspec.json.decode((self.root / MANIFEST).read_bytes(), type=_Manifest)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             return None
 
     def _read_manifest(self) -> None:

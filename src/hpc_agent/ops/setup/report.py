@@ -18,7 +18,7 @@ State = Literal["ok", "warn", "red", "unknown"]
 NOT_LOOKED = "not looked at"
 
 
-class Check(msgspec.Struct, kw_only=True):
+class Check(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One check. ``red`` stops a run, ``warn`` may, ``unknown`` could not be found out."""
 
     name: str

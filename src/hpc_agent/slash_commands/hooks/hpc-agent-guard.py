@@ -32,8 +32,12 @@ SSH_VALUES = "bcDEeFIiJLlmOopQRSWwBP"
 CODE = frozenset(
     "python python2 python3 pypy pypy3 perl ruby node lua php expect tclsh Rscript awk gawk mawk nawk".split()
 )
-_CODE_CALL = re.compile(r"system|popen|subprocess|spawn|exec|getoutput|\brun\b|\bcall\b|qx|`|\|\s*\"|\"\s*\|")
-RESERVED = frozenset("if then elif else fi do done while until ! { } time coproc esac".split())
+_CODE_CALL = re.compile(
+    r"\bsystem\b|popen|subprocess|spawn|\bexec[lvpe]*\b|exec(?:Sync|File)|getoutput|\b(?:run|call)\s*\(|\bqx\b|`",
+    re.IGNORECASE,
+)
+_AWK_CALL = re.compile(r"system|\|\s*\"|\"\s*\|")
+RESERVED = frozenset("if then elif else fi do done while until ! { } coproc esac".split())
 
 
 class Prefix(NamedTuple):
@@ -91,7 +95,16 @@ INSIDE = {
     "git": {"bisect": Prefix("", "", 1), "submodule": Prefix("", "", 1)},
 }
 # The command is one text, or its words joined.
-JOINED = frozenset(("eval", "watch", "trap", "tmux", "screen", "sg"))
+JOINED = {
+    "eval": "",
+    "watch": "n",
+    "trap": "",
+    "tmux": "",
+    "screen": "SceTh",
+    "sg": "",
+    "pdsh": "wxlftu",
+    "clush": "wxlfug",
+}
 
 
 class Word(NamedTuple):
@@ -129,6 +142,7 @@ class Lexer:
     """Reads shell source into tokens."""
 
     _OPERATORS = re.compile(r"&>>|&>|<<<|<<-|;;&|\|&|&&|\|\||;;|;&|<<|>>|<&|>&|>\||<>|[;&|()<>\n]")
+    _HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(?:.*\n)*?\t*\2(?=[\n)]|$)")
     _VARIABLE = re.compile(r"\$(\w+|[@*#?$!-])")
 
     def __init__(self, text: str) -> None:
@@ -254,6 +268,9 @@ class Lexer:
         start, depth = self.at, 1
         while self.at < len(self.text):
             char = self.text[self.at]
+            if found := self._HERE_DOCUMENT.match(self.text, self.at):
+                self.at = found.end()  # quotes in its lines close nothing
+                continue
             if char in "'\"`":
                 quote = self.text.find(char, self.at + 1) if char == "'" else -1
                 if char == "'":
@@ -506,7 +523,7 @@ class Guard:
                 has_text = True
             elif arg.text.startswith("--command="):
                 return self.find(arg.text.partition("=")[2])
-            elif not arg.text.startswith("-") or arg.text == "-":
+            elif not arg.text.startswith(("-", "+")) or arg.text == "-":
                 operands.append(arg)
         if program in ("su", "script"):
             texts = [rest[at + 1] for at, arg in enumerate(rest[:-1]) if re.fullmatch(r"-[a-z]*c|--command", arg.text)]
@@ -538,15 +555,13 @@ class Guard:
         operands = [arg for arg in rest if not arg.text.startswith("-") or arg.text == "-"]
         if not operands or operands[0].text in ("-", "/dev/stdin"):
             codes += inputs
-        starts = re.compile(_CODE_CALL.pattern + "|spawn") if not is_awk else re.compile(r"system|\|\s*\"|\"\s*\|")
+        starts = _AWK_CALL if is_awk else _CODE_CALL
         return next((name for code in codes if starts.search(code) and (name := named(code))), None)
 
     def _joined(self, program: str, rest: list[Arg], inputs: list[str]) -> str | None:
-        words = list(_after_options(rest, Prefix({"watch": "n", "screen": "SceTh"}.get(program, ""))))
-        if program == "tmux":
-            return self._texts([*words, Arg(" ".join(arg.text for arg in words[1:]))])
-        if program in ("trap", "sg"):
-            return self._texts(rest)
+        words = list(_after_options(rest, Prefix(JOINED[program])))
+        if program in ("tmux", "screen", "trap", "sg") and (name := self._texts(rest)):
+            return name
         return self.find(" ".join(arg.text for arg in words), inputs) or named("".join(arg.inner for arg in words))
 
     def _prefixed(self, program: str, rest: list[Arg], inputs: list[str]) -> str | None:

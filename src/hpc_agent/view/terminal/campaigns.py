@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpc_agent.view.terminal.blocks import Block, Cell, Column, Content, Fact, Facts, Gap, Heading, Line, Table, Title
+from hpc_agent.view.terminal.blocks import (
+    Block,
+    Cell,
+    Column,
+    Content,
+    Fact,
+    Facts,
+    Gap,
+    Heading,
+    Line,
+    Para,
+    Raw,
+    Table,
+    Title,
+    state,
+)
 from hpc_agent.view.terminal.generic import generic, label
 from hpc_agent.view.terminal.runs import run_rows
 from hpc_agent.view.terminal.tables import number_table
@@ -169,3 +184,26 @@ def health(data: Mapping[str, Any]) -> list[Block]:
     """View of ``campaign-health`` and of other answers about one campaign."""
     rest = {name: value for name, value in data.items() if name != "campaign_id"}
     return [Title(data["campaign_id"]), *generic(rest)]
+
+
+def worker(data: Mapping[str, Any]) -> list[Block]:
+    """View of ``run``: what became of the workflow, what the worker chose, what it noticed."""
+    if data.get("prompt"):
+        return [Raw(data["prompt"])]
+    result = data.get("result") or {}
+    blocks: list[Block] = [Title([f"{data['workflow']}: ", state(str(result.get("status", "unknown")))])]
+    blocks += [Para(result["summary"])] if result.get("summary") else []
+    facts: list[Fact] = [("runs", ", ".join(result["run_ids"]))] if result.get("run_ids") else []
+    if data.get("num_turns") is not None:
+        facts.append(("turns", str(data["num_turns"])))
+    if data.get("total_cost_usd") is not None:
+        facts.append(("cost", f"{data['total_cost_usd']:.2f} USD"))
+    blocks.append(Facts(facts))
+    if data.get("decisions"):
+        rows: list[list[Content]] = [[one["field"], brief(one["value"]), one["why"]] for one in data["decisions"]]
+        columns = [Column("field"), Column("value", wraps=True), Column("why", wraps=True)]
+        blocks += [Heading("What the worker chose"), Table(columns, rows)]
+    blocks += [Para([Cell("Noticed: ", "warn"), text]) for text in data.get("anomalies") or []]
+    blocks += [Para([Cell("To decide: ", "warn"), brief(one)]) for one in result.get("ambiguities") or []]
+    command = result.get("next_command")
+    return [*blocks, Gap(), Line(Cell("Next:", "strong")), Line(command, 2)] if command else blocks

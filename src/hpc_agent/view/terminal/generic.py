@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc_agent.view.terminal.blocks import STATE_STYLES, Block, Cell, Column, Content, Facts, Heading, Line, Raw, Table
+from hpc_agent.view.terminal.blocks import (
+    STATE_STYLES,
+    Block,
+    Cell,
+    Column,
+    Content,
+    Facts,
+    Heading,
+    Line,
+    Para,
+    Raw,
+    Table,
+)
 from hpc_agent.view.terminal.words import brief, named
 
 INDENT = 2
@@ -84,12 +96,12 @@ def _part(name: str, value: Any, depth: int) -> list[Block]:
     if depth >= DEEPEST:
         return [Line(brief(value), indent)]
     if isinstance(value, Mapping):
-        if all(isinstance(item, Mapping) for item in value.values()):
+        if len(value) > 1 and all(isinstance(item, Mapping) for item in value.values()):
             return records([{label(name): key, **item} for key, item in value.items()], depth)
         return below(value, depth)
     if all(isinstance(item, Mapping) for item in value):
         return records(value, depth)
-    return [Line(brief(item), indent) for item in value]
+    return [Para(brief(item), indent) for item in value]
 
 
 def records(rows: Sequence[Mapping[str, Any]], depth: int = 0) -> list[Block]:

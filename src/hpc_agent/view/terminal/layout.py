@@ -179,7 +179,7 @@ def _table(table: Table, width: int) -> Lines:
     head = [
         Cell(pad(column.name, size, column.right), "dim") for column, size in zip(table.columns, widths, strict=True)
     ]
-    lines = [_joined([[cell] for cell in head])]
+    lines = [_joined([[cell] for cell in head])] if any(column.name for column in table.columns) else []
     for row in rows:
         lines += _row(table.columns, row, widths)
     return lines

@@ -19,9 +19,15 @@ from hpc_agent.view.terminal.blocks import (
     Table,
     Title,
 )
-from hpc_agent.view.terminal.generic import below, content, generic, label, table
+from hpc_agent.view.terminal.generic import below, content, label, table
 from hpc_agent.view.terminal.runs import plan_facts, run_rows
 from hpc_agent.view.terminal.words import brief, clock, counted, pairs
+
+# In the order of a run's life, which JSON does not keep.
+STAGES = (
+    "setup", "author", "validate", "plan", "submit", "monitor", "recover", "aggregate", "report", "provenance", "campaign",
+    "memory", "agents", "introspect",
+)  # fmt: skip
 
 
 def clusters(data: Mapping[str, Any]) -> list[Block]:
@@ -203,11 +209,14 @@ def recall(data: Mapping[str, Any]) -> list[Block]:
 def capabilities(data: Mapping[str, Any]) -> list[Block]:
     """View of ``capabilities``: the verbs by stage."""
     blocks: list[Block] = []
-    for stage, verbs in (data.get("verbs") or _by_stage(data.get("operations") or [])).items():
-        blocks.append(Heading(stage))
-        blocks.append(Facts([(name, meaning) for name, _, meaning in (line.partition(" ") for line in verbs)], 2))
+    stages = data.get("verbs") or _by_stage(data.get("operations") or [])
+    for stage in sorted(stages, key=lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES)):
+        blocks += [
+            Heading(stage),
+            Table([Column(""), Column(""), Column("", wraps=True)], list(map(_verb, stages[stage])), 2),
+        ]
     if data.get("marks"):
-        blocks += [Gap(), Para(Cell(data["marks"], "dim"))]
+        blocks += [Gap(), Para(Cell(data["marks"].partition("; :")[0], "dim"))]
     if data.get("error_codes"):
         rows = [{**row, "code": row["error_code"], "exit": row["exit_code"]} for row in data["error_codes"]]
         blocks += [Heading("error codes"), table(rows, ["code", "exit", "meaning"], 2)]
@@ -221,6 +230,13 @@ def capabilities(data: Mapping[str, Any]) -> list[Block]:
         if data.get(name)
     ]
     return [*blocks, Gap(), Facts(facts), *_more(data)]
+
+
+def _verb(line: str) -> list[Content]:
+    """Return a line of ``capabilities`` (name, mark, meaning) as cells; the mark of a verb without effects says nothing."""
+    word, _, meaning = line.partition(" ")
+    name = word.rstrip("!@+:")
+    return [name, Cell(word[len(name) :].strip(":"), "dim"), meaning]
 
 
 def _by_stage(operations: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -252,6 +268,8 @@ def describe(data: Mapping[str, Any]) -> list[Block]:
         blocks += [Heading("flags"), Facts(list(flags.items()), 2)]
     if data.get("more_flags"):
         blocks += [Gap(), Para([Cell("also: ", "dim"), data["more_flags"]], 2)]
+    if data.get("input_schema"):
+        blocks += [Heading("JSON Schemas"), Line(f"hpc-agent describe {data['name']} --schema --json", 2)]
     facts: list[Fact] = []
     for name in ("returns", "effects", "errors", "next_verbs", "aliases"):
         value = data.get(name) or entry.get(name)
@@ -266,8 +284,12 @@ def find(data: Mapping[str, Any]) -> list[Block]:
     for one in data["verbs"]:
         blocks += [*([Gap()] if blocks else []), Para([Cell(one["verb"], "strong"), f": {one['summary']}"])]
         blocks += [Line(one["example"], 2)] if one.get("example") else []
-    rest = {name: value for name, value in data.items() if name in ("others", "unknown_words") and value}
-    return [*(blocks or [Line("No verb has these words.")]), *([Gap(), *generic(rest)] if rest else [])]
+    more: list[Block] = []
+    if data.get("unknown_words"):
+        more.append(Line(f"No verb has: {', '.join(data['unknown_words'])}"))
+    if data.get("others"):
+        more.append(Line(f"{counted(data['others'], 'other verb')} with one of the words; --limit shows more"))
+    return [*(blocks or [Line("No verb has these words.")]), *([Gap()] if more else []), *more]
 
 
 def setup_action(data: Mapping[str, Any]) -> list[Block]:

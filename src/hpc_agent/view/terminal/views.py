@@ -25,6 +25,7 @@ VIEWS = {
     "campaign-replay": "campaigns:replay",
     "campaign-status": "campaigns:campaign",
     "capabilities": "places:capabilities",
+    "check-preflight": "checks:preflight",
     "cluster-reduce": "tables:reduction",
     "clusters-describe": "places:cluster",
     "clusters-list": "places:clusters",
@@ -36,6 +37,8 @@ VIEWS = {
     "discover-runs": "places:functions",
     "dry-run-local": "evidence:findings",
     "failures": "evidence:failures",
+    "find": "places:find",
+    "install-commands": "checks:install",
     "list-in-flight": "runs:list_in_flight",
     "load-context": "places:context",
     "logs": "evidence:logs",
@@ -46,7 +49,9 @@ VIEWS = {
     "reproduce-run": "runs:reproduce_run",
     "resolve-submit-inputs": "places:resolved",
     "resubmit": "runs:resubmit",
+    "run": "campaigns:worker",
     "run-story": "evidence:story",
+    "setup": "checks:setup",
     "status": "runs:status",
     "submit": "runs:submit",
     "submit-and-verify": "runs:submit_and_verify",
@@ -70,7 +75,7 @@ AROUND = (*NEXT, "notes")
 # Views that tell by themselves what failed while the rest went on.
 TELL_ERRORS = ("submit-flow-batch",)
 # Details of an error that a person reads; the others are in the envelope.
-EVIDENCE = ("findings", "blocked", "stderr_tail", "log_tail", "traceback", "problems", "questions", "missing")
+EVIDENCE = ("checks", "findings", "blocked", "stderr_tail", "log_tail", "traceback", "problems", "questions", "missing")
 
 
 def view_of(verb: str) -> View:
@@ -123,8 +128,11 @@ def failure(answer: Mapping[str, Any]) -> list[Block]:
 
 def evidence(details: Mapping[str, Any]) -> list[Block]:
     """Return the details of an error: findings as sentences, the ends of logs, the rest by name."""
+    from hpc_agent.view.terminal.checks import checks
     from hpc_agent.view.terminal.runs import blocked
 
+    if details.get("checks"):
+        return [Gap(), *checks(details["checks"])]
     found = details.get("findings")
     blocks: list[Block] = [Gap(), *finding_blocks(found)] if found and all("message" in one for one in found) else []
     blocks += blocked(details["blocked"]) if details.get("blocked") else []
