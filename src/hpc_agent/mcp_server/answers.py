@@ -34,6 +34,9 @@ def tool_call(verb: str, arguments: dict[str, Any], settings: Settings) -> dict[
 def next_call(outcome: Outcome, settings: Settings) -> dict[str, Any]:
     """Return what comes next: a tool call, else a command for a person, else one of the verbs that usually follow."""
     text = next_text(outcome.data)
+    if outcome.arguments.get("dry_run") and text.startswith(f"hpc-agent {outcome.verb} "):
+        meant = {name: value for name, value in outcome.arguments.items() if name != "dry_run"}
+        return _short(tool_call(outcome.verb, meant, settings))
     known = parse_command(text)
     if known:
         call = tool_call(*known, settings)
