@@ -10,10 +10,11 @@ from typing import Any
 import anyio
 
 from hpc_agent.contract import envelope
+from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.errors import HpcError, InternalError, PreconditionFailed, SpecInvalid
 from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
-from hpc_agent.mcp_server.calls import Outcome, as_answer, run_verb, verb_of
+from hpc_agent.mcp_server.calls import Outcome, run_verb, verb_of
 from hpc_agent.mcp_server.discovery import as_data, find
 from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, FindResult, WaitForEventsRequest
 from hpc_agent.mcp_server.session import Session
@@ -143,7 +144,7 @@ def _outcome(session: Session, verb: str, arguments: dict[str, Any], work: Work)
             told(outcome.envelope)
             return outcome
     except Exception as error:  # noqa: BLE001 - what the price of a submission meets is the answer to it
-        return Outcome(verb, arguments, json.loads(envelope.failure(as_answer(error))))
+        return Outcome(verb, arguments, json.loads(envelope.failure(as_hpc_error(error))))
 
 
 def outcome_of(work: Work, verb: str, arguments: dict[str, Any]) -> Outcome:
