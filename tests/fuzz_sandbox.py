@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,27 @@ class Sandbox:
             shutil.rmtree(self.root / name, ignore_errors=True)
             shutil.copytree(self.root / "kept" / name, self.root / name, symlinks=True, copy_function=_copy)
         os.mkfifo(self.repo / "pipe")
+
+    def damage(self, chance: random.Random) -> str:
+        """Spoil one file that hpc-agent keeps: what a full disk, a crash or an editor leaves. Returns its name."""
+        places = [self.repo / ".hpc", self.root / "home"]
+        files = sorted(
+            path for place in places for path in place.rglob("*") if path.is_file() and not path.is_symlink()
+        )
+        path = chance.choice(files)
+        data = path.read_bytes()
+        halves = [
+            data[: len(data) // 2],
+            data + b"{",
+            data.replace(b'"', b"", 3),
+            data.replace(b":", b": 1e999, 5:", 1),
+        ]
+        whole = [b"", b"\0" * 50, b"[]\n", b"null\n", b"\xff\xfe", b'{"run_id": 5}\n', b"[" * 20000, b"{}\n"]
+        path.write_bytes(chance.choice([*halves, *whole]))
+        if chance.random() < 0.1:
+            path.unlink()
+            path.mkdir()
+        return str(path.relative_to(self.root))
 
 
 def _script(path: Path, text: str) -> None:

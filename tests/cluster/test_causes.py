@@ -36,7 +36,7 @@ def test_whose_memory(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"command": command} for command in commands], **{"Hog.java": HOG})
     submit(run_cli, repo, 'eval "$COMMAND"', "--mem-mb", "1500")
     watch(run_cli, repo)
-    found = {cluster["tasks"]: cluster for cluster in run_cli("failures", cwd=repo).data["clusters"]}
+    found = {cluster["tasks"]: cluster for cluster in run_cli("failures", "--full", cwd=repo).data["clusters"]}
     assert {tasks: cluster["class"] for tasks, cluster in found.items()} == {
         "0": "out_of_memory", "1": "heap_full", "2": "out_of_memory"
     }  # fmt: skip
@@ -51,7 +51,7 @@ def test_an_allocation_that_h_data_refuses(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 0}])
     submit(run_cli, repo, "python3 -c 'bytearray(3 << 30)'", "--mem-mb", "1000")
     watch(run_cli, repo)
-    (found,) = run_cli("failures", cwd=repo).data["clusters"]
+    (found,) = run_cli("failures", "--full", cwd=repo).data["clusters"]
     assert (found["class"], found["sample"]["exit_code"], found["action"]) == ("out_of_memory", 1, "more_memory")
     assert "h_data" in found["evidence"][-1]["text"]
     (group,) = run_cli("resubmit", "--dry-run", cwd=repo).data["groups"]
@@ -69,7 +69,7 @@ def test_messages_are_english_in_a_job_whose_locale_is_german(site, run_cli, tmp
     executor = f"export LOCPATH={tmp_path} LC_ALL=de_DE.UTF-8; date -d 2026-03-01 +%B; cat /no/such/file"
     submit(run_cli, repo, executor)
     watch(run_cli, repo)
-    (found,) = run_cli("failures", cwd=repo).data["clusters"]
+    (found,) = run_cli("failures", "--full", cwd=repo).data["clusters"]
     assert (found["class"], found["sample"]["line"]) == (
         "missing_file",
         "cat: /no/such/file: No such file or directory",

@@ -37,7 +37,7 @@ def test_from_six_tasks_to_one_table(site, run_cli, tmp_path):
         ({"x": 5}, 50.5),
     ]
     assert Path(table["table_csv"]).read_text().splitlines()[0] == "x,tasks,y_count,y_mean,y_std,y_ci95,y_min,y_max"
-    logs = run_cli("logs", "--task-id", "0,5", cwd=repo).data["logs"]
+    logs = run_cli("logs", "--full", "--task-id", "0,5", cwd=repo).data["logs"]
     assert [(entry["task"], entry["content"]) for entry in logs] == [(0, "hello 1"), (5, "hello 5")]
 
     again = submit(
@@ -66,7 +66,7 @@ def test_the_login_shell_does_not_matter(site, run_cli, tmp_path, ssh_counter):
     ssh_counter.reset()
     assert run_cli("status", cwd=repo).data["last_status"]["complete"] == 3
     assert ssh_counter.count() == 1, ssh_counter.lines()
-    logs = run_cli("logs", "--task-id", "0,2", cwd=repo).data["logs"]
+    logs = run_cli("logs", "--full", "--task-id", "0,2", cwd=repo).data["logs"]
     assert [entry["content"] for entry in logs] == [f"hello! {texts[0]}", f"hello! {texts[2]}"]
     assert sorted(row["metrics"]["y"]["mean"] for row in aggregate(run_cli, repo)["rows"]) == [0, 1, 2]
 
@@ -92,7 +92,9 @@ def test_kwargs_arrive_as_they_are(site, run_cli, tmp_path):
     dump += "json.dump({'size': len(k['text'])}, open(os.path.join(os.environ['HPC_RESULT_DIR'], 'metrics.json'), 'w'))"
     sent = submit(run_cli, repo, f'{site.cluster["python"]} -c "{dump}"')
     assert any("HPC_KW_PATH only" in note for note in sent["notes"])
-    assert watch(run_cli, repo)["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete", run_cli(
+        "logs", "--full", "--all-failed", cwd=repo
+    ).data
     rows = aggregate(run_cli, repo)["rows"]
     assert {row["kwargs"]["text"]: row["metrics"]["size"]["mean"] for row in rows} == {t: len(t) for t in hostile}
     assert not marker.exists()
@@ -107,7 +109,7 @@ def test_failures_are_failed_everywhere_and_say_why(site, run_cli, tmp_path):
     assert seen["failures_by_cause"] == {"code_error": 2, "command_not_found": 1, "signal": 1}
     status = run_cli("status", cwd=repo).data
     assert (status["failed_tasks"]["ranges"], status["failed_tasks"]["count"]) == ("1-4", 4)
-    logs = run_cli("logs", "--all-failed", cwd=repo).data
+    logs = run_cli("logs", "--full", "--all-failed", cwd=repo).data
     assert [entry["task"] for entry in logs["logs"]] == [1, 2, 3, 4]
     assert "no-such-program" in logs["logs"][1]["content"]
     assert "ValueError: 42" in logs["logs"][3]["content"]
@@ -147,7 +149,9 @@ def test_relative_outputs_land_with_the_run_and_shared_data_is_linked(site, run_
     executor = "echo $X > results/own-$X; echo $X > figures/f$X; mkdir -p new; echo $X > new/n$X; test -L data; "
     executor += 'echo "{\\"y\\": $(cat data/big)}" > "$HPC_RESULT_DIR/metrics.json"'
     sent = submit(run_cli, repo, executor, "--outputs", "results,figures", "--shared-paths", "data")
-    assert watch(run_cli, repo)["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete", run_cli(
+        "logs", "--full", "--all-failed", cwd=repo
+    ).data
     run = Path(sent["remote_path"])
     assert sorted(path.name for path in (run / "results").iterdir()) == ["0", "1", "own-0", "own-1"]
     assert sorted(path.name for path in (run / "outputs" / "figures").iterdir()) == ["f0", "f1"]

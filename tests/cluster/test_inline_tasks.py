@@ -25,7 +25,7 @@ def test_a_run_without_tasks_py(site, run_cli, tmp_path, ssh_counter):
     words = ["--env", json.dumps({"FLAG": str(flag)})]
     first = submit(run_cli, repo, EXECUTOR, *tasks(1, 2, 0.1), *words)
     assert watch(run_cli, repo)["last_status"]["failed"] == 1
-    (failed,) = run_cli("failures", cwd=repo).data["clusters"]
+    (failed,) = run_cli("failures", "--full", cwd=repo).data["clusters"]
     flag.touch()
     assert run_cli("resubmit", "--task-id", "1", "--force", cwd=repo).data["resubmitted"] == 1, failed
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"

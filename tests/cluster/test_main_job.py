@@ -38,7 +38,7 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
         run_cli, repo, f'{shlex.quote(site.science_python)} executors/"$EXECUTOR".py {ARGUMENTS}', "--mem-mb", "1000"
     )
     seen = watch(run_cli, repo, 240)
-    assert seen["lifecycle_state"] == "complete", run_cli("logs", "--all-failed", cwd=repo).data
+    assert seen["lifecycle_state"] == "complete", run_cli("logs", "--full", "--all-failed", cwd=repo).data
     table = aggregate(run_cli, repo)
     assert (table["complete"], table["row_count"]) == (True, 6)
     csv = {

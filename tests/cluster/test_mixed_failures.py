@@ -72,7 +72,7 @@ def test_each_is_named_and_the_fixable_are_mended(site, run_cli, tmp_path):
     _wait_for(lambda: _began(witness, DELETED), 600)  # a busy machine starts two elements a second
     site.run(*(["scancel", f"{job}_{DELETED}"] if site.scheduler == "slurm" else ["qdel", f"{job}.{DELETED + 1}"]))
     _wait_until(run_cli, repo, 480, lambda counts: counts["failed"] == 12 and counts["complete"] == TASKS - 12)
-    failures = run_cli("failures", cwd=repo).data
+    failures = run_cli("failures", "--full", cwd=repo).data
     named = {cluster["class"]: cluster["tasks"] for cluster in failures["clusters"]}
     assert named == {
         "out_of_memory": "40-44", "walltime": "1-3", "code_error": "60-61", "node_failure": "0", "cancelled": "298"

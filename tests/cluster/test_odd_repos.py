@@ -39,7 +39,9 @@ def test_names_that_shells_and_rsync_have_views_about(site, run_cli, tmp_path):
         'ls -A . files | LC_ALL=C sort -u >"$HPC_RESULT_DIR/seen"; echo \'{"a": 1}\' >"$HPC_RESULT_DIR/metrics.json"'
     )
     sent = submit(run_cli, repo, executor)
-    assert watch(run_cli, repo)["last_status"]["complete"] == 2, run_cli("logs", "--all-failed", cwd=repo).data
+    assert watch(run_cli, repo)["last_status"]["complete"] == 2, run_cli(
+        "logs", "--full", "--all-failed", cwd=repo
+    ).data
     seen = (Path(sent["remote_path"]) / "results" / "0" / "seen").read_text().splitlines()
     assert set(NAMES) <= set(seen)
     assert {"grid.py", "self", "loop"} <= set(seen)
@@ -57,7 +59,9 @@ def test_executors_that_misbehave(site, run_cli, tmp_path):
     ]
     repo = make_repo(tmp_path / "repo", [{"how": text} for text in odd])
     submit(run_cli, repo, 'M="$HPC_RESULT_DIR/metrics.json"; eval "$HOW"')
-    assert watch(run_cli, repo)["last_status"]["complete"] == 4, run_cli("logs", "--all-failed", cwd=repo).data
+    assert watch(run_cli, repo)["last_status"]["complete"] == 4, run_cli(
+        "logs", "--full", "--all-failed", cwd=repo
+    ).data
     table = aggregate(run_cli, repo)
     overall = table["overall"]
     assert (overall["a"]["count"], overall["a"]["sum"], overall["a"]["nan_count"]) == (2, 5.0, 1)
@@ -77,7 +81,7 @@ def test_a_task_cannot_write_into_other_runs(site, run_cli, tmp_path):
     for name in ("two", "three"):
         submit(run_cli, repo, executor, "--run-name", name)
         assert watch(run_cli, repo)["last_status"]["complete"] == 3
-        logs = run_cli("logs", "--task-id", "0,1,2", cwd=repo).data["logs"]
+        logs = run_cli("logs", "--full", "--task-id", "0,1,2", cwd=repo).data["logs"]
         assert [log["content"] for log in logs] == ["0", "0", "0"]
         write(repo / "more.txt", name)
 

@@ -118,7 +118,7 @@ def test_a_requeued_element_is_put_back_and_ends_once(site, flags, run_cli, tmp_
     assert (table["overall"]["y"]["count"], table["without_metrics"]) == (1, "1")
     (told,) = table["metrics_problems"]
     assert (told["task"], "of an earlier attempt" in told["message"]) == (1, True)
-    for shown in run_cli("logs", "--task-id", "0", "--task-id", "1", cwd=repo).data["logs"]:
+    for shown in run_cli("logs", "--full", "--task-id", "0", "--task-id", "1", cwd=repo).data["logs"]:
         assert (shown["content"], "the first" in shown["scheduler_output"]) == ("the second prints", False)
 
 

@@ -173,7 +173,7 @@ def test_fifty_tasks_give_the_unsplit_answer(site, run_cli, tmp_path, monkeypatc
     words = ("--mem-mb", "2000", "--pack", "10")
     sent = submit(run_cli, repo, '"$HPC_KW_INTERPRETER" split.py', *words, timeout=300)
     seen = watch(run_cli, repo, 1200)
-    assert seen["lifecycle_state"] == "complete", run_cli("failures", cwd=repo).data["clusters"]
+    assert seen["lifecycle_state"] == "complete", run_cli("failures", "--full", cwd=repo).data["clusters"]
     results = Path(sent["remote_path"]) / "results"
     run = unsplit(repo, monkeypatch)
     for number, (pattern, (params, _)) in enumerate(AXES.items()):

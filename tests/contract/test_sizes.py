@@ -41,9 +41,8 @@ def test_capabilities_are_4_kb_and_have_every_verb():
 
 
 def test_with_ninety_verbs_the_list_still_fits_and_no_name_is_left_out():
-    more = [
-        replace(VERBS["status"], name=f"{name[:14]}-x{n}") for n, name in enumerate([*VERBS, *VERBS][: 90 - len(VERBS)])
-    ]
+    step = len(VERBS) // (90 - len(VERBS))  # copies of verbs that are there, as long as these are
+    more = [replace(VERBS[name], name=f"{name}2") for name in [*VERBS][::step]][: 90 - len(VERBS)]
     listed = short_list([*VERBS.values(), *more])
     named = [row.split(" ")[0].rstrip("!@+:") for rows in listed.values() for row in rows]
     assert sorted(named) == sorted([*VERBS, *(verb.name for verb in more)])
@@ -51,7 +50,8 @@ def test_with_ninety_verbs_the_list_still_fits_and_no_name_is_left_out():
     assert without == 0, f"{without} verbs have no line: shorten some"
     crowd = [replace(VERBS["status"], name=f"{name}-x{n}") for n, name in enumerate([*VERBS, *VERBS])]
     listed = short_list(crowd)
-    assert len(json.dumps(listed, separators=(",", ":"))) < 4096
+    around = answer("capabilities")[0] - len(json.dumps(short_list(VERBS.values()), separators=(",", ":")).encode())
+    assert len(json.dumps(listed, separators=(",", ":")).encode()) + around <= 4096
     assert sum(map(len, listed.values())) == len(crowd)
 
 

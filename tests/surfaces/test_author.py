@@ -428,7 +428,7 @@ def test_the_remedy_of_a_bug_is_the_command_that_submits_the_corrected_code(site
         "submit", "--cluster", "testbed", "--executor", "python3 .hpc/cli.py", "--run-name", "bug", "--mem-mb", "200"
     )
     assert call("monitor-flow").data["lifecycle_state"] == "failed"
-    remedy = call("failures").data["clusters"][0]["remedy"]
+    remedy = call("failures", "--full").data["clusters"][0]["remedy"]
     command = "hpc-agent submit --cluster testbed --executor 'python3 .hpc/cli.py' --run-name bug --mem-mb 200"
     assert remedy.endswith(command)
     script = repo / "executors/ridge.py"

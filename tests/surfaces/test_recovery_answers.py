@@ -113,8 +113,8 @@ def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path)
     causes = {"out_of_memory": 1, "walltime": 1}
     assert ended["failures_by_cause"] == causes
     assert run_cli("status", cwd=repo).data["failures_by_cause"] == causes
-    assert run_cli("failures", cwd=repo).data["classes"] == causes
-    logs = run_cli("logs", "--all-failed", cwd=repo).data
+    assert run_cli("failures", "--full", cwd=repo).data["classes"] == causes
+    logs = run_cli("logs", "--full", "--all-failed", cwd=repo).data
     named = {log["task"]: (log["state"], log["cause"]) for log in logs["logs"]}
     assert (logs["failed"], named) == (2, {1: ("failed", "out_of_memory"), 2: ("failed", "walltime")})
     assert all("attempts" not in log for log in logs["logs"]), "one attempt has no history"
@@ -125,7 +125,7 @@ def test_a_cause_has_one_name_and_the_attempts_are_told(site, run_cli, tmp_path)
         cause: [(1, cause, {"walltime_sec": 4, "mem_mb": 150}), (2, cause, {"walltime_sec": 3, "mem_mb": 200})]
         for cause in causes
     }
-    for cluster in run_cli("failures", cwd=repo).data["clusters"]:
+    for cluster in run_cli("failures", "--full", cwd=repo).data["clusters"]:
         attempts = cluster["sample"]["attempts"]
         told = [
             (one["attempt"], one["cause"], {k: one["asked"][k] for k in ("walltime_sec", "mem_mb")}) for one in attempts

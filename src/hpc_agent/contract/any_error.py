@@ -8,6 +8,7 @@ import traceback
 from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, SpecInvalid, StorageFull
 
 _ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
+_PACKAGE = __file__.removesuffix("contract/any_error.py")
 _OTHER_PATH = "Name a path that can exist, then run the same 'hpc-agent' command."
 
 
@@ -28,6 +29,8 @@ def as_hpc_error(error: BaseException) -> HpcError:
             return StorageFull(f"{message} (on this machine)")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return PreconditionFailed(message, remediation=_ACCESS)
-        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+        # /proc and automounted folders say ENOENT to who makes a folder there; a program that is missing has no "/"
+        is_absent = error.errno == errno.ENOENT and name.startswith("/") and not name.startswith(_PACKAGE)
+        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
             return SpecInvalid(message, remediation=_OTHER_PATH)
     return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})

@@ -89,7 +89,7 @@ def _invalid(field: str, complaint: str) -> SpecInvalid:
     return SpecInvalid(
         f"{field} {complaint}",
         field=field,
-        remediation=f"Correct {field}; 'hpc-agent capabilities' lists the keys with their types and defaults.",
+        remediation=f"Correct {field}; 'hpc-agent capabilities --full' lists the keys with their types and defaults.",
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
-from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.primitive import REGISTRY
-from hpc_agent.errors import HpcError, SpecInvalid
+from hpc_agent.errors import HpcError, InternalError, PreconditionFailed, SpecInvalid, StorageFull
 from hpc_agent.mcp_server.verbs import catalogue, names
 from hpc_agent.world import World
 
@@ -56,7 +57,7 @@ def run_verb(verb: str, arguments: dict[str, Any], world: World) -> Outcome:
     try:
         line = _call(verb, arguments, world)
     except Exception as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
-        line = envelope.failure(as_hpc_error(error))
+        line = envelope.failure(as_answer(error))
     return Outcome(verb, arguments, json.loads(line))
 
 
@@ -83,3 +84,19 @@ def _call(verb: str, arguments: dict[str, Any], world: World) -> bytes:
         advice = {"remediation": error.remediation, "details": error.details}
         vars(error).update(with_whole_commands(advice, again))
         raise
+
+
+def as_answer(error: BaseException) -> HpcError:
+    """Return the error of the envelope for any exception."""
+    if isinstance(error, HpcError):
+        return error
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        from hpc_agent.node.shared.files import is_disk_full
+
+        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
+        if is_disk_full(error):
+            return StorageFull(f"{message} (on this machine)")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return PreconditionFailed(message)
+    return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import anyio
 
 from hpc_agent.contract import envelope
-from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.errors import HpcError, InternalError, PreconditionFailed, SpecInvalid
 from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
-from hpc_agent.mcp_server.calls import Outcome, run_verb, verb_of
+from hpc_agent.mcp_server.calls import Outcome, as_answer, run_verb, verb_of
 from hpc_agent.mcp_server.discovery import as_data, find
 from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, FindResult, WaitForEventsRequest
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.trimming import fit
 from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
-from hpc_agent.mcp_server.work import Work
+from hpc_agent.mcp_server.work import Told, Work
 
 PROGRESS_SEC = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
-
-Told = Callable[[float, str], Awaitable[None]]  # seconds so far, and the step
 
 
 async def answer_call(session: Session, name: str, arguments: dict[str, Any], told: Told) -> Answer:
@@ -144,7 +141,7 @@ def _outcome(session: Session, verb: str, arguments: dict[str, Any], work: Work)
             told(outcome.envelope)
             return outcome
     except Exception as error:  # noqa: BLE001 - what the price of a submission meets is the answer to it
-        return Outcome(verb, arguments, json.loads(envelope.failure(as_hpc_error(error))))
+        return Outcome(verb, arguments, json.loads(envelope.failure(as_answer(error))))
 
 
 def outcome_of(work: Work, verb: str, arguments: dict[str, Any]) -> Outcome:

@@ -20,9 +20,8 @@ from hpc_agent.state.journal import TERMINAL
 
 if TYPE_CHECKING:
     from hpc_agent.mcp_server.answers import Answer
-    from hpc_agent.mcp_server.dispatch import Told
     from hpc_agent.mcp_server.session import Session
-    from hpc_agent.mcp_server.work import Work
+    from hpc_agent.mcp_server.work import Told, Work
 
 PROGRESS_SEC = 10.0
 PAUSE_SEC = 0.1

@@ -306,7 +306,7 @@ class ResolveSubmitInputsResult(BuildSubmitSpecResult):
     stage="author",
     errors=[*FREEZE_ERRORS, errors.NeedsResolution],
     brief="find what submit needs",
-    example={"cluster": "local"},
+    example=EXAMPLE_RUN,
     next_verbs=["submit", "build-submit-spec"],
 )
 def resolve_submit_inputs(request: ResolveSubmitInputsRequest, world: World) -> ResolveSubmitInputsResult:

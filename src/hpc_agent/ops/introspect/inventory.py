@@ -43,6 +43,9 @@ class CapabilitiesResult(Result, kw_only=True, omit_defaults=True):
 
 
 ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "what a worker of 'run' signs in with; or a cloud provider's credentials",
+    "CLAUDE_CONFIG_DIR": "where setup installs the files for Claude Code [~/.claude]",
+    "HPC_AGENT_WORKER": "1: set for a worker, which starts no worker of its own",
     "HPC_CLUSTERS_CONFIG": "your clusters.yaml, merged over the packaged one",
     "HPC_JOURNAL_DIR": "where runs are remembered [~/.claude/hpc]",
     "HPC_NO_BREAKER": "1: ask a host at once although it has not answered five times in a row",
@@ -58,8 +61,8 @@ ENVIRONMENT = {
 
 MARKS = {"!": "submits jobs", "@": "asks the cluster", "+": "writes files here", ":": "none of these"}
 MORE = ["hpc-agent find WORDS", "hpc-agent describe VERB", "hpc-agent capabilities --full"]
-# The line of the answer: its bytes with the envelope, and with the room that a longer version or mark may need.
-MOST_BYTES = 4096 - 200
+# The bytes of the list: with what stands around it the line has at most 4 KB.
+MOST_BYTES = 4096 - 260
 
 
 @primitive(

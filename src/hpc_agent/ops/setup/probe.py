@@ -9,7 +9,7 @@ import msgspec
 
 from hpc_agent._version import __version__
 from hpc_agent.errors import ConfigInvalid, HpcError, PreflightFailed, SshUnreachable
-from hpc_agent.infra.clusters import Cluster, get_cluster, load_clusters
+from hpc_agent.infra.clusters import PACKAGED, Cluster, get_cluster, load_clusters
 from hpc_agent.infra.probe import Facts, look
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.setup import findings, limits, login, storage
@@ -83,7 +83,10 @@ def probe_cluster(name: str, world: World) -> ProbeReport:
         problems = list(error.details.get("problems", [error.message]))
         host = raws[name].values.get("host")
         first = red(
-            "configuration", "; ".join(problems), f"{error.remediation} The first key that is wrong:", _example(error)
+            "configuration",
+            "; ".join(problems),
+            f"{error.remediation} The line that sets the first of them:",
+            _example(error, name, host),
         )
         skipped = [unknown(step, f"{NOT_LOOKED}: the configuration comes first") for step in ("login", *_THERE)]
         return ProbeReport(cluster=name, host=str(host) if host else None, checks=[first, *skipped])
@@ -113,15 +116,13 @@ def probe_cluster(name: str, world: World) -> ProbeReport:
     )
 
 
-def _example(error: ConfigInvalid) -> str:
-    """Return the line of clusters.yaml that has to be written: the key, and what it stands for."""
+def _example(error: ConfigInvalid, name: str, host: object) -> str:
+    """Return the line that sets the first key that is wrong: a command where hpc-agent's own file has only a placeholder."""
     key = str(error.details.get("key") or "")
-    examples = {
-        "user": "user: YOUR_LOGIN_NAME",
-        "scratch": "scratch: /scratch/YOUR_LOGIN_NAME",
-        "scheduler": "scheduler: slurm",
-    }
-    return examples.get(key, f"{key}: VALUE" if key else "")
+    if error.details.get("file") == str(PACKAGED) and host:
+        return f"hpc-agent clusters-add {host} --name {name} --user YOUR_LOGIN_NAME"
+    examples = {"user": "YOUR_LOGIN_NAME", "scratch": "/scratch/YOUR_LOGIN_NAME", "scheduler": "slurm"}
+    return f"{key}: {examples.get(key, 'VALUE')}" if key else ""
 
 
 def _here(place: Place, world: World) -> list[Check]:

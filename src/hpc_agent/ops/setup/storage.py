@@ -55,7 +55,7 @@ def _room(facts: Facts, path: str) -> Check:
     if len(room) < 4 or not room[3].lstrip("-").isdigit():
         return unknown("room", f"'df' told nothing about {path}")
     free = max(0, int(room[3])) * KIB
-    detail = f"{_size(free)} of {_size(int(room[1]) * KIB)} free"
+    detail = f"{size(free)} of {size(int(room[1]) * KIB)} free"
     counted = len(files) > 3 and files[1].isdigit() and int(files[1]) and files[3].lstrip("-").isdigit()
     left = int(files[3]) if counted else FILES_WARN
     detail += f", {left:,} files more" if counted else "; the file system does not count files"
@@ -71,7 +71,7 @@ def _room(facts: Facts, path: str) -> Check:
     return ok("room", detail)
 
 
-def _size(amount: int) -> str:
+def size(amount: int) -> str:
     return f"{amount / GIB:.1f} GiB" if amount >= GIB else f"{amount / (1 << 20):.0f} MiB"
 
 
