@@ -20,6 +20,8 @@ from hpc_agent.errors import HpcError
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.world import World
 
+__all__ = ["as_hpc_error", "catalogue", "invoke"]
+
 _CATALOGUE = Path(hpc_agent.__file__).parent / "cli" / "catalogue.json"
 
 
