@@ -2479,7 +2479,7 @@ def run(
         campaign_id: campaign: which one
         cluster: submit: name in clusters.yaml
         known: submit: fields of its request that are decided
-        confirmed: a person has agreed to the submission; without this it is planned only
+        confirmed: a person has agreed to submissions; without this the worker can only plan
         accept_defaults: the worker may take safe defaults of unclear fields
         inline: return the prompt, for an agent that does the work itself; starts nothing
         max_turns: turns of the worker
