@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import resource
 import signal
 import stat
@@ -173,12 +174,13 @@ def _too_long(number: int, frame: object) -> None:
     raise TookTooLong
 
 
-def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = False) -> Counter[str]:
-    """Make the calls; ``report`` gets a line a fault. Returns how the calls ended."""
+def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = False) -> dict[str, Any]:
+    """Make the calls; ``report`` gets a line a fault. Returns how the calls ended, and the counts of each verb."""
     sandbox = Sandbox(root)
     sandbox.make()
-    generator, judge = Generator(sandbox, seed), Judge()
-    took: Counter[str] = Counter()
+    generator, judge = Generator(sandbox, seed, processes), Judge()
+    damaged = ""
+    took, called, succeeded = Counter[str](), Counter[str](), Counter[str]()
     from hpc_agent.cli import run
     from hpc_agent.state import user_files
     from hpc_agent.world import World
@@ -199,6 +201,7 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
         for number in range(begin, numbers.stop, numbers.step):
             if number == begin or number % FRESH_EVERY < numbers.step:
                 sandbox.refresh()
+                damaged = sandbox.damage(random.Random(f"{seed}:{number}")) if number // FRESH_EVERY % 5 == 4 else ""
             call = generator.call(number)
             writes.cwd = str(sandbox.repo if call.folder == "repo" else root / "empty")
             (root / "current").write_text(f"{number} {call.argv}")  # is left when the process is killed
@@ -206,8 +209,10 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
             code, stdout, stderr = (
                 call_process(call, sandbox) if processes else call_here(call, sandbox, clock, capture)
             )
-            took[call.argv[0]] += round((time.monotonic() - begun) * 1000)
+            took[call.verb] += round((time.monotonic() - begun) * 1000)
             fault = judge.fault(code, stdout, stderr)
+            called[call.verb] += 1
+            succeeded[call.verb] += code == 0
             if writes.outside:
                 fault = f"{fault} writes outside its folder: {writes.outside[:3]}".strip()
                 writes.outside.clear()
@@ -215,13 +220,14 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
                 fault = f"{fault} a value was run by a shell".strip()
             if fault and number >= numbers.start:
                 shown = call.stdin[:2000].decode(errors="replace")
-                facts = {"argv": call.argv, "stdin": shown, "env": call.env, "folder": call.folder}
+                facts = {"argv": call.argv, "stdin": shown, "env": call.env, "folder": call.folder, "damaged": damaged}
                 report({"call": number, "fault": fault, **facts})
+        if submitted := sandbox.submitted():
+            report({"call": numbers.stop, "fault": f"something was submitted: {submitted[:5]}"})
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)
-    judge.outcomes.update({f"ms {verb}": spent for verb, spent in took.most_common(25)})
-    return judge.outcomes
+    return {"outcomes": judge.outcomes, "called": called, "succeeded": succeeded, "milliseconds": took}
 
 
 def call_process(call: Call, sandbox: Sandbox) -> tuple[object, bytes, bytes]:
@@ -259,7 +265,7 @@ def main() -> int:
         numbers = range(options.first, options.first + options.calls)
         counts = fuzz(folder, options.seed, numbers, report, options.processes)
         os.chdir("/")
-    report({"seed": options.seed, "calls": options.calls, "outcomes": counts})
+    report({"seed": options.seed, "calls": options.calls, **counts})
     return 0
 
 

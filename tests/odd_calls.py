@@ -28,6 +28,7 @@ SLOW = {
     "verify-aggregation-complete", "verify-submitted", "join-series", "list-in-flight", "demo", "find-prior-run",
     "plan-throughput", "recommend-partition",
 }  # fmt: skip
+WAITING = {"campaign-driver", "demo", "monitor-flow", "submit-and-verify", "verify-canary", "watch"}  # for a cluster
 NEVER_VALID = {"demo"}  # would run its tasks on this machine
 
 ODD_TEXTS = [
@@ -66,6 +67,7 @@ UNKNOWN_FLAGS = [
 @dataclass(frozen=True)
 class Call:
     number: int
+    verb: str
     argv: list[str]
     stdin: bytes
     folder: str = "repo"
@@ -75,12 +77,14 @@ class Call:
 class Generator:
     """Makes the call of a number: the same for the same seed."""
 
-    def __init__(self, sandbox: Sandbox, seed: int) -> None:
+    def __init__(self, sandbox: Sandbox, seed: int, real_time: bool = False) -> None:
         self.sandbox, self.seed = sandbox, seed
         self.catalogue = _catalogue()
         self.schemas = {name: json.loads((SCHEMAS / f"{name}.input.json").read_text()) for name in self.catalogue}
         self.names = sorted(self.catalogue)
         self.weights = [1 if name in SLOW else 6 for name in self.names]
+        if real_time:
+            self.weights = [0 if name in WAITING else 1 for name in self.names]
         self.random = random.Random()
 
     def call(self, number: int) -> Call:
@@ -110,6 +114,9 @@ class Generator:
         definitions = document["$defs"]
         body = definitions[document["$ref"].rpartition("/")[2]]
         request = self._object(body, definitions)
+        if self._chance(0.4):  # an example works, here or in another repo: one odd field gets further
+            request = json.loads(json.dumps(self.catalogue[verb]["example"]))
+            request.update({"executor": EXECUTOR} if "executor" in request else {})
         for _ in range(self.random.choice([0, 0, 0, 1, 1, 1, 2])):
             self._spoil(request, body)
         return request
@@ -263,7 +270,7 @@ class Generator:
             words += ["--spec", self.random.choice([text for text in ODD_TEXTS if text != "pipe"])]
         if self._chance(0.03):
             words.append(self.random.choice([flag["flag"] for flag in self.catalogue[verb]["flags"]] or ["--spec"]))
-        return Call(number, [_as_argument(word) for word in words if word not in ("-h", "--help")], stdin)
+        return Call(number, verb, [_as_argument(word) for word in words if word not in ("-h", "--help")], stdin)
 
     def _word(self, verb: str) -> str:
         if self._chance(0.02):

@@ -75,6 +75,20 @@ class Screen:
     def text(self) -> str:
         return "\n".join(self.lines())
 
+    def styled(self) -> list[list[tuple[str, str, bool]]]:
+        """The lines as pieces of text with their colour, and whether they are bold."""
+        rows = []
+        for number in range(len(self.lines())):
+            row: list[tuple[str, str, bool]] = []
+            for column in range(self._emulator.columns):
+                letter = self._emulator.buffer[number][column]
+                if row and row[-1][1:] == (letter.fg, letter.bold):
+                    row[-1] = (row[-1][0] + letter.data, *row[-1][1:])
+                else:
+                    row.append((letter.data, letter.fg, letter.bold))
+            rows.append(row)
+        return rows
+
     def joined(self) -> str:
         """All that stands on the screen as one line: a command that the terminal wrapped is whole in it."""
         return "".join(self._emulator.display)

@@ -9,6 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -112,8 +114,11 @@ def install(package: str, checkout: Path, env: dict[str, str]) -> None:
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), env.get("PYTHONPATH")]))
 
 
-def run_page(page: Path, checkout: Path, env: dict[str, str]) -> None:
+def run_page(page: Path, checkout: Path, env: dict[str, str], values: Mapping[str, str] | None = None) -> None:
+    """Run the commands of a page from top to bottom; ``values`` stand for what a reader has to fill in."""
     for block in blocks_of(page):
+        for shown, value in (values or {}).items():
+            block = replace(block, text=block.text.replace(shown, value))
         if block.text.startswith(ANOTHER_PACKAGE):
             install(ANOTHER_PACKAGE.rsplit(maxsplit=1)[-1], checkout, env)
         elif block.language == "bash" and not block.text.startswith(tuple(ELSEWHERE)):
@@ -123,7 +128,9 @@ def run_page(page: Path, checkout: Path, env: dict[str, str]) -> None:
 
 
 COMMANDS = {page for page, _ in [*blocks("bash"), *blocks("console")]}
-NEEDS_SLURM = {page for page, block in [*blocks("bash"), *blocks("console")] if "discovery" in block}
+README = ROOT / "README.md"
+YOUR_CLUSTER = ROOT / "docs/tutorials/your-cluster.md"
+NEEDS_SLURM = {README, YOUR_CLUSTER}
 # testbed/README.md shows how to work on the test bed itself, as root; the test command runs its scripts.
 OTHERS = sorted(COMMANDS - NEEDS_SLURM - {ROOT / "testbed/README.md"})
 
@@ -139,13 +146,37 @@ def test_the_commands_of_a_page(page, checkout, world_home):
 @pytest.mark.slurm
 @pytest.mark.slow(reason="the commands of a page one after the other, whole runs among them")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", sorted(NEEDS_SLURM), ids=[str(page.relative_to(ROOT)) for page in sorted(NEEDS_SLURM)])
-def test_the_commands_of_a_page_with_a_cluster(page, checkout, world_home, tmp_path):
+def test_the_commands_of_the_readme(checkout, world_home, tmp_path):
     site = discovery(tmp_path)
     try:
-        run_page(page, checkout, {**world_home.env, "HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")})
-        if page.name == "README.md":
-            compare_tables(checkout)
+        run_page(README, checkout, {**world_home.env, "HPC_CLUSTERS_CONFIG": str(tmp_path / "clusters.yaml")})
+        compare_tables(checkout)
+    finally:
+        site.clean_up()
+
+
+@pytest.mark.slurm
+@pytest.mark.slow(reason="a cluster is found, checked, and used for a run")
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_tutorial_for_a_cluster(checkout, world_home, tmp_path):
+    """``mycluster`` is a Host of ~/.ssh/config, as the reader has it."""
+    site = testbed.make_site("slurm-ssh", tmp_path)
+    config = world_home.path / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    bed = Path(site.cluster["ssh_config"]).read_text(encoding="utf-8")
+    config.write_text(
+        bed.replace("Host slurm-testbed slurm-testbed-*", "Host mycluster slurm-testbed-*"), encoding="utf-8"
+    )
+    # ssh itself looks in the home folder of the password file
+    script(tmp_path / "tools" / "ssh", f'exec {shutil.which("ssh")} -F {shlex.quote(str(config))} "$@"')
+    try:
+        values = {
+            "/scratch/ada": str(site.scratch),
+            "add mycluster": "add mycluster --scheduler slurm",
+        }  # the bed has two
+        run_page(YOUR_CLUSTER, checkout, world_home.env, values)
+        [table] = (checkout / "pi/results").glob("*/table.csv")
+        assert "pi_ci95" in table.read_text().splitlines()[0]
     finally:
         site.clean_up()
 

@@ -80,6 +80,7 @@ def context(site, clusters_file, run_cli, world_home, tmp_path):
     (tools / "python3").symlink_to(shutil.which("python3", path="/usr/bin:/bin") or shutil.which("python3"))
     world_home.env["PATH"] = os.pathsep.join((str(claude.folder), str(tools), world_home.env["PATH"]))
     world_home.env["ANTHROPIC_API_KEY"] = KEY
+    run_cli("setup", "--cluster", "testbed")  # without it, check-preflight is an error, as step 6b says
     axes = {"alpha": [0.1, 0.5]}
     run_cli("build-tasks-py", "--executors", "ridge", "--axes", json.dumps(axes), cwd=repo)
     earlier = submit(run_cli, repo, EXECUTOR, "--run-name", "earlier", "--metrics-file", "metrics.json")["run_id"]

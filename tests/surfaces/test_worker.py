@@ -228,6 +228,16 @@ def test_secrets_never_reach_the_answer(call, claude, tmp_path):
     assert not [text for text in (KEY, secret, other, "sk-ant-") if text in shown]
 
 
+def test_a_secret_is_not_cut_out_of_sight(call, claude):
+    """The end of the output is shown: a secret at the cut, or one that JSON writes otherwise, is not shown in part."""
+    odd = 'quote"and\\backslash-secret'
+    claude.plays(out=json.dumps({"note": odd}), err=KEY + "x" * (1000 - len(KEY) // 2), code=3)
+    failed = call("--workflow", "status", env={"MY_PASSWORD": odd})
+    shown = json.dumps(failed.envelope["details"])
+    assert KEY[-10:] not in shown
+    assert "backslash-secret" not in shown
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_inline_returns_the_prompt_and_starts_nothing(call, claude, workflow):
     done = call("--workflow", workflow, "--run-id", "r-1", "--inline", env={"ANTHROPIC_API_KEY": "", "PATH": ""}).data

@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from hpc_agent.ops.run.run_request import Results
     from hpc_agent.ops.run.run_status import StatusResult
     from hpc_agent.ops.setup.check_preflight import CheckPreflightResult
+    from hpc_agent.ops.setup.clusters_add import ClustersAddResult
+    from hpc_agent.ops.setup.doctor import DoctorResult
     from hpc_agent.ops.submit.batch import SubmitFlowBatchResult
     from hpc_agent.ops.submit.run_identity import ComputeRunIdResult
     from hpc_agent.ops.submit.run_identity import FindPriorRunResult
@@ -128,6 +130,7 @@ __all__ = [
     "classify_axis",
     "classify_axis_easy",
     "cluster_reduce",
+    "clusters_add",
     "clusters_describe",
     "clusters_list",
     "compare",
@@ -138,6 +141,7 @@ __all__ = [
     "discover_executors",
     "discover_reducers",
     "discover_runs",
+    "doctor",
     "dry_run_local",
     "export_crate",
     "export_package",
@@ -1120,6 +1124,60 @@ def cluster_reduce(
     return cast("ClusterReduceResult", call("cluster-reduce", cluster_reduce, locals()))
 
 
+def clusters_add(
+    host: str,
+    *,
+    name: str | None = None,
+    user: str | None = None,
+    scratch: str | None = None,
+    scheduler: str | None = None,
+    account: str | None = None,
+    default_partition: str | None = None,
+    python: str | None = None,
+    modules: list[str] | tuple[str, ...] = (),
+    shell_init: str | None = None,
+    ssh_config: str | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+    progress: bool = False,
+) -> ClustersAddResult:
+    """Log in to a host, find scheduler, partitions, scratch and limits, and write its entry into your clusters.yaml.
+
+    One command there, in which nothing is written. Flags win over what is found. Other entries of the file keep
+    their text and comments. A name that is taken is refused without replace.
+
+    Args:
+        host: ssh host or alias, as 'ssh HOST' takes it
+        name:
+        user: login name; by default what ~/.ssh/config says
+        scratch: folder there for runs; found by default
+        scheduler: slurm, sge or local; found by default
+        account: account or project; the default one of SLURM is found
+        default_partition: partition or queue; the site's default is found
+        python: Python 3.6 or newer there
+        modules: environment modules that jobs load
+        shell_init: file there that makes the scheduler's commands known; found by default
+        ssh_config: file for ssh -F, instead of ~/.ssh/config
+        replace: write over an entry of that name
+        dry_run: log in and show the entry; write nothing
+        progress: show on standard error how far the work is
+
+    Returns:
+        ClustersAddResult: name, file, written, replaced, entry, config, partitions, scratch_candidates,
+            python_modules, warnings, next_step, partial_errors
+
+    Raises:
+        ClusterTimeout: A command on the cluster did not finish within its time limit.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        RemoteCommandFailed: A command on the cluster exited non-zero, or its answer cannot be read.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+        SshUnreachable: The host refused, did not answer in time, or did not accept the key.
+        StorageFull: The cluster's scratch or this machine's disk is full, or a quota is used up.
+    """
+    return cast("ClustersAddResult", call("clusters-add", clusters_add, locals()))
+
+
 def clusters_describe(
     name: str,
 ) -> ClustersDescribeResult:
@@ -1435,6 +1493,33 @@ def discover_runs(
         SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("DiscoverRunsResult", call("discover-runs", discover_runs, locals()))
+
+
+def doctor(
+    *,
+    cluster: str | None = None,
+    experiment_dir: str | PathLike[str] = '.',
+    progress: bool = False,
+) -> DoctorResult:
+    """Check this machine, the repo and the clusters, and show what is wrong first, each with a command.
+
+    No cluster is asked, unless cluster names one: then the checks of 'setup cluster' are made, and count for a
+    day.
+
+    Args:
+        cluster: log in to this cluster too, as 'setup cluster' does
+        experiment_dir: the experiment repo
+        progress: show on standard error how far the work is
+
+    Returns:
+        DoctorResult: healthy, problems, in_order, next_step, partial_errors
+
+    Raises:
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+    """
+    return cast("DoctorResult", call("doctor", doctor, locals()))
 
 
 def dry_run_local(

@@ -227,7 +227,7 @@ def fold(events: Iterable[dict[str, Any]], path: Path | None = None) -> History:
             continue  # of a later version
         try:
             apply(history, msgspec.convert(event, kind), float(event.get("at", 0.0)))
-        except (msgspec.ValidationError, IndexError, ValueError) as error:
+        except (msgspec.ValidationError, IndexError, ValueError, TypeError) as error:
             message = f"event {number} of {path or 'the journal'} does not fit those before it: {error}"
             raise JournalCorrupt(message, remediation=_restore(path), details={"line": number}) from error
     return history

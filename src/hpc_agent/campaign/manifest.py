@@ -243,7 +243,7 @@ def read_manifest(repo: RepoLayout, campaign_id: str) -> Manifest:
             "Run 'hpc-agent campaign-list' to see those of this repo, or 'hpc-agent campaign-init --help' to begin one."
         )
         raise SpecInvalid(message, field="campaign_id", remediation=remedy) from None
-    except (msgspec.DecodeError, SpecInvalid) as error:
+    except (msgspec.DecodeError, SpecInvalid, RecursionError, IsADirectoryError) as error:
         message = f"the manifest {path} cannot be used: {error}"
         remedy = f"Correct {path}, then run the same 'hpc-agent' command again."
         raise JournalCorrupt(message, remediation=remedy, details={"path": str(path)}) from error

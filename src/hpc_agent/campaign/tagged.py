@@ -26,7 +26,7 @@ def read_prior(repo: RepoLayout, campaign_id: str) -> list[dict[str, Any]]:
         return list(msgspec.json.decode(path.read_bytes())["iterations"])
     except FileNotFoundError:
         return []
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
         runs = f"hpc-agent list-in-flight --all-states --campaign-id {campaign_id}"
         remedy = f"Run 'rm {path}', then 'hpc-agent aggregate --run-id RUN' for each run of '{runs}'."
         raise JournalCorrupt(f"{path} cannot be read: {error}", remediation=remedy) from error

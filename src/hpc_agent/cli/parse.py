@@ -105,8 +105,9 @@ def parse_request(
             if not isinstance(target, dict):
                 raise SpecInvalid(f"'{name}' must be a JSON object", field=name)
         target.pop(flag.path[-1] + "onds", None)
+        value = "--" if value == [] else value  # what argparse makes of --flag=--
         if isinstance(value, list):  # a flag of a list may be repeated
-            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, text)]
+            target[flag.path[-1]] = [item for text in value for item in parse_value(flag, "--" if text == [] else text)]
         else:
             target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document

@@ -13,10 +13,10 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
 from hpc_agent.mcp_server.calls import typed_request
-from hpc_agent.mcp_server.dispatch import Told, begin, key_of, outcome_of, refuse, wait
+from hpc_agent.mcp_server.dispatch import begin, key_of, outcome_of, refuse, wait
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tasks import EXTENSION, STOPPED, VERB, Task, TaskFile
-from hpc_agent.mcp_server.work import Work
+from hpc_agent.mcp_server.work import Told, Work
 
 Context = ServerRequestContext[Any, Any]
 Render = Callable[[Answer], dict[str, Any]]  # an answer as the result of a tool call

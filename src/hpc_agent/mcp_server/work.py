@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from hpc_agent.world import Progress
 # A finished result that nobody has asked for is thrown away after so long: the same call then begins anew.
 KEPT_SEC = 120.0
 CHILDREN_GRACE_SEC = 1.0
+
+Told = Callable[[float, str], Awaitable[None]]  # is told how long a call has waited, and the step of its work
 
 
 class LatestStep(Progress):

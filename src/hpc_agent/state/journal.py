@@ -137,7 +137,7 @@ def read_events(path: Path, remedy: str = "") -> tuple[list[dict[str, Any]], boo
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise JournalCorrupt(

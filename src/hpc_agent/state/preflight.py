@@ -52,7 +52,7 @@ def read_marker(world: World, cluster: str) -> Marker | None:
     """Return the marker of a cluster; None where there is none that can be read."""
     try:
         return msgspec.json.decode(marker_path(world, cluster).read_bytes(), type=Marker)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 
 

@@ -94,7 +94,7 @@ def read_run_sidecar(repo: RepoLayout, run_id: str) -> Sidecar:
         return msgspec.convert(document, Sidecar)
     except FileNotFoundError:
         raise RunNotFound(f"no run '{run_id}' in {repo.runs}", field="run_id") from None
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError, IsADirectoryError) as error:
         raise JournalCorrupt(
             f"the sidecar {path} cannot be read: {error}",
             remediation=f"Run 'mv {path} {path}.broken', then the same 'hpc-agent submit' again: the sidecar is written "

@@ -52,7 +52,7 @@ def load_samples(repo: RepoLayout, cluster: str) -> Samples:
     """Return the samples of a cluster; none when the file is missing or unreadable, since they can be measured again."""
     try:
         found = msgspec.json.decode(samples_path(repo, cluster).read_bytes(), type=Samples)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return Samples(cluster=cluster)
     return found if found.version == VERSION else Samples(cluster=cluster)
 

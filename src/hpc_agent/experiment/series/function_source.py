@@ -14,6 +14,7 @@ from typing import Any
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.series.column_methods import READERS, READING_MODULES
 from hpc_agent.experiment_kit.notebooks import code_cells
+from hpc_agent.state.user_files import read_user_file
 
 SERIES_FUNCTIONS = ("numpy.", "builtins.len")  # their first argument is a series
 
@@ -109,7 +110,7 @@ def read_source(path: Path) -> Source:
     unread: list[str] = []
     trees: dict[int | None, ast.Module] = {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_user_file(path).decode()
         cells: list[tuple[int | None, str]] = [*code_cells(text)] if path.suffix == ".ipynb" else [(None, text)]
         for number, source in cells:
             try:

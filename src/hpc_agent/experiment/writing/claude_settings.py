@@ -22,7 +22,7 @@ def merged_settings(path: Path) -> str:
         before = path.read_bytes().decode() if path.exists() else "{}"
         document = json.loads(before)
         changed = _add(document, json.loads(RULES.read_bytes()))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         message = f"{path} is not a settings file of Claude Code, and was left as it is: {error}"
         remedy = f"Correct {path}, or leave it out with --no-allow-cli; then run 'hpc-agent interview' again."
         raise SpecInvalid(message, field="allow_cli", remediation=remedy) from error

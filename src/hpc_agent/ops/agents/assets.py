@@ -189,7 +189,7 @@ class Installation:
     def _on_disk(self) -> _Manifest | None:
         try:
             return msgspec.json.decode((self.root / MANIFEST).read_bytes(), type=_Manifest)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             return None
 
     def _read_manifest(self) -> None:

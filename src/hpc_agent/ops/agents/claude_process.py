@@ -151,7 +151,9 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _failed(outcome: str, what: str, answer: Answer, env: Mapping[str, str]) -> WorkerFailed:
-    facts = {"outcome": outcome, "exit_code": answer.code, "stdout": answer.out[-1000:], "stderr": answer.err[-1000:]}
+    # cleaned whole: the cut may go through a secret
+    ends = {name: without_secrets(text, env)[-1000:] for name, text in (("stdout", answer.out), ("stderr", answer.err))}
+    facts = {"outcome": outcome, "exit_code": answer.code, **ends}
     document = _document(answer.out)
     facts |= {name: document[name] for name in ("num_turns", "total_cost_usd", "session_id") if name in document}
     return WorkerFailed(f"the worker failed: {what}", details=without_secrets(facts, env))

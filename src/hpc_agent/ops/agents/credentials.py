@@ -25,7 +25,7 @@ def read_settings(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SpecInvalid(f"the settings {path} cannot be read: {reason}", field="settings") from error
     if not isinstance(document, dict):
@@ -60,16 +60,13 @@ def auth_unavailable(found: str) -> WorkerAuthUnavailable:
 
 def without_secrets(value: Any, env: Mapping[str, str]) -> Any:
     """Return JSON without the values of variables that hold secrets, and without whatever looks like a key."""
-    secrets = sorted(
-        (text for name, text in env.items() if _SECRET_NAME.search(name) and len(text) >= _SHORTEST),
-        key=len,
-        reverse=True,
-    )
+    secret = [text for name, text in env.items() if _SECRET_NAME.search(name) and len(text) >= _SHORTEST]
+    secrets = sorted({*secret, *(json.dumps(text)[1:-1] for text in secret)}, key=len, reverse=True)
 
     def cleaned(item: Any) -> Any:
         if isinstance(item, str):
-            for secret in secrets:
-                item = item.replace(secret, "***")
+            for text in secrets:
+                item = item.replace(text, "***")
             return _SECRET_TEXT.sub("***", item)
         if isinstance(item, list):
             return [cleaned(one) for one in item]

@@ -186,7 +186,7 @@ def _table_problem(path: Path, run: KnownRun, found: dict[str, Any]) -> str:
             return f"{path} has {document['included_tasks']} tasks, the partials have {count(found['included'])}"
     except FileNotFoundError:
         return f"there is no {path}"
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError):
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{path} cannot be read as a table of this version"
     return ""
 

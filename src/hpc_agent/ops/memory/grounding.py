@@ -85,7 +85,7 @@ def _sources(facts: Facts, wanted: Wanted, world: World, notes: list[str]) -> It
                 yield starts_of_run(repo, document, wanted, facts, notes)
         except OSError as error:
             notes.append(f"{table}: {error.strerror}")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
             notes.append(f"{table} is no table of a run: {error}")
 
 

@@ -166,7 +166,7 @@ def _configured(config: Path) -> list[str]:
             return roots
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{config} cannot be read: {error}"
     raise SpecInvalid(message, field="root", remediation=remedy)
 

@@ -145,7 +145,7 @@ def _partial(table: Path, tasks: dict[str, Any]) -> tuple[str, bool]:
     total, complete = tasks["total"], tasks["states"].get("complete", 0)
     try:
         included = int(json.loads((table / "table.json").read_bytes())["included_tasks"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"it is not known how many of the {total} tasks the table has, for table.json cannot be read", True
     if included == total:
         return "", False

@@ -20,9 +20,11 @@ from hpc_agent.errors import (
     SchemaIncompat,
     SpecInvalid,
 )
+from hpc_agent.node.shared.ranges import count as range_count
 from hpc_agent.node.shared.ranges import decode_ranges, encode_ranges
 from hpc_agent.node.shared.timestamps import iso
-from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, ClusterName, ExperimentDir, Positive, doc
+from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, ClusterName, ExperimentDir, doc
+from hpc_agent.ops.run.freeze import MAX_TASKS
 from hpc_agent.ops.run.known_run import journal_of, node_of
 from hpc_agent.ops.run.resources import Resources
 from hpc_agent.ops.run.run_request import Name, Results
@@ -32,6 +34,8 @@ from hpc_agent.state.journal import RunRecord
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.world import World
+
+TaskCount = Annotated[int, Meta(gt=0, le=MAX_TASKS)]
 
 Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 RemotePath = Annotated[str, Meta(pattern=r"^[/~][^\s;&|<>`$]*\Z")]
@@ -49,8 +53,8 @@ class WriteRunSidecarRequest(Request):
     cluster: ClusterName
     executor: Annotated[str, doc("shell command of a task", min_length=1)]
     cmd_sha: Annotated[Sha, doc("SHA-256 of all parameters, as compute-run-id returns it")]
-    task_count: Annotated[Positive | None, doc("number of tasks; total_tasks is the same")] = None
-    total_tasks: Annotated[Positive | None, doc("number of tasks, as other verbs call it")] = None
+    task_count: Annotated[TaskCount | None, doc("number of tasks; total_tasks is the same")] = None
+    total_tasks: Annotated[TaskCount | None, doc("number of tasks, as other verbs call it")] = None
     experiment_dir: ExperimentDir = "."
     run_name: Annotated[Name | None, doc("default: the run id without the eight digits at its end")] = None
     tasks_py_sha: Annotated[Sha | None, doc("default: that of .hpc/tasks.py, where there is one")] = None
@@ -175,6 +179,8 @@ def _waves(given: dict[str, str | list[int]], count: int) -> dict[str, str]:
     if not given:
         return {"0": encode_ranges(range(count))}
     try:
+        if any(isinstance(ids, str) and range_count(ids) > MAX_TASKS for ids in given.values()):
+            raise ValueError(f"a wave has at most {MAX_TASKS:,} tasks")
         waves = {wave: decode_ranges(ids) if isinstance(ids, str) else ids for wave, ids in given.items()}
     except ValueError as error:
         raise SpecInvalid(f"wave_map: {error}", field="wave_map") from error

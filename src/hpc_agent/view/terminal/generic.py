@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc_agent.view.terminal.blocks import STATE_STYLES, Block, Cell, Column, Content, Facts, Heading, Line, Raw, Table
+from hpc_agent.view.terminal.blocks import (
+    STATE_STYLES,
+    Block,
+    Cell,
+    Column,
+    Content,
+    Facts,
+    Heading,
+    Line,
+    Para,
+    Raw,
+    Table,
+)
 from hpc_agent.view.terminal.words import brief, named
 
 INDENT = 2
@@ -89,7 +101,7 @@ def _part(name: str, value: Any, depth: int) -> list[Block]:
         return below(value, depth)
     if all(isinstance(item, Mapping) for item in value):
         return records(value, depth)
-    return [Line(brief(item), indent) for item in value]
+    return [Para(brief(item), indent) for item in value]
 
 
 def records(rows: Sequence[Mapping[str, Any]], depth: int = 0) -> list[Block]:
