@@ -59,7 +59,7 @@ class DoctorResult(Result):
     effects=[Effect.SSH, Effect.PUSH],
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid],
     progress=True,
-    brief="machine, repo, clusters: health",
+    brief="machine, repo, clusters: well?",
     example={},
     next_verbs=["setup", "load-context"],
 )
