@@ -60,7 +60,7 @@ class DoctorResult(Result):
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid],
     progress=True,
     brief="machine, repo, clusters: well?",
-    example={},
+    example={"experiment_dir": "."},
     next_verbs=["setup", "load-context"],
 )
 def doctor(request: DoctorRequest, world: World) -> DoctorResult:
