@@ -59,8 +59,8 @@ class DoctorResult(Result):
     effects=[Effect.SSH, Effect.PUSH],
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid],
     progress=True,
-    brief="health of machine and clusters",
-    example={"experiment_dir": "."},
+    brief="machine, repo, clusters: health",
+    example={},
     next_verbs=["setup", "load-context"],
 )
 def doctor(request: DoctorRequest, world: World) -> DoctorResult:
