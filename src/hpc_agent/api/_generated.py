@@ -1148,7 +1148,7 @@ def clusters_add(
 
     Args:
         host: ssh host or alias, as 'ssh HOST' takes it
-        name:
+        name: name of the cluster; the first part of the host by default
         user: login name; by default what ~/.ssh/config says
         scratch: folder there for runs; found by default
         scheduler: slurm, sge or local; found by default
