@@ -159,10 +159,14 @@ def _verb_pages(entries: dict[str, CatalogueEntry]) -> dict[str, list[str]]:
     cli = [
         "# The command line\n",
         "`hpc-agent VERB [--spec FILE|-] [flags]`. `--spec` takes the whole request as JSON; a flag wins over it.",
-        'stdout is one line: `{"ok": true, "idempotent": ..., "data": {...}}` or',
+        'stdout is one line where it is no terminal: `{"ok": true, "idempotent": ..., "data": {...}}` or',
         '`{"ok": false, "error_code": ..., "message": ..., "retry_safe": ..., "remediation": ...}` (`schemas/envelope.json`).',
         "stderr has progress: readable on a terminal, one JSON record a line otherwise (`HPC_PROGRESS=auto|json|none`).\n",
         *_table("exit, category", [(0, "ok"), (1, "user"), (2, "cluster, network"), (3, "internal")]),
+        "## Flags of every verb\n",
+        *_table(
+            "flag, what it does", [(f"`{f.flag}`", f.help) for f in import_module("hpc_agent.cli.globals").GLOBAL_FLAGS]
+        ),
         "## Errors\n",
         *_table("error_code, exit, retry_safe, meaning, remedy", errors),
         "## Verbs and flags\n",
