@@ -1967,7 +1967,7 @@ def mark_run_terminal(
     A later status asks the cluster again.
 
     Args:
-        run_id: as submit returned it; 'latest' is the newest run of the repo
+        run_id: as submit returned it, in full
         status: only records make a run complete
         reason: why, for the journal
         experiment_dir: the experiment repo
