@@ -21,8 +21,8 @@ from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError
-from hpc_agent.world import World
+from hpc_agent.errors import HpcError, PreconditionFailed
+from hpc_agent.world import PLANS, WORKER, World
 
 
 def run(arguments: list[str]) -> int:
@@ -80,8 +80,18 @@ class _Call:
         importlib.import_module(self.entry.module)
         self.primitive = REGISTRY[self.verb]
         self.request: Request = envelope.convert(self.document, self.primitive.request, self.verb)
+        self._refuse_unconfirmed()
         if chosen.field:
             check_path(chosen.field, self.verb, self.primitive.result.__struct_fields__)
+
+    def _refuse_unconfirmed(self) -> None:
+        """Refuse what submits jobs to a worker that may only plan: its prompt says so, and this holds."""
+        only_plans = self.world.env.get(WORKER) == PLANS and "submit" in self.entry.effects
+        if only_plans and not getattr(self.request, "dry_run", False):
+            message = f"no person has agreed to a submission: this worker plans only, and '{self.verb}' may submit jobs"
+            agree = "A person agrees by: hpc-agent run --workflow submit --confirmed"
+            remedy = f"Report the command as the next one, or add --dry-run. {agree}"
+            raise PreconditionFailed(message, remediation=remedy)
 
     def confirm(self) -> Mapping[str, Any]:
         """Show what is to be submitted, and ask the person at the terminal. Return what was shown. Raises Declined."""
