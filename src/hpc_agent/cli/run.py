@@ -89,7 +89,8 @@ class _Call:
         only_plans = self.world.env.get(WORKER) == PLANS and "submit" in self.entry.effects
         if only_plans and not getattr(self.request, "dry_run", False):
             message = f"no person has agreed to a submission: this worker plans only, and '{self.verb}' may submit jobs"
-            remedy = "Report the command as the next one, or add --dry-run. A person agrees by: hpc-agent run --workflow submit --confirmed"
+            agrees = "hpc-agent run --workflow submit --confirmed"
+            remedy = f"Report the command as the next one, or add --dry-run. A person agrees by: {agrees}"
             raise PreconditionFailed(message, remediation=remedy)
 
     def confirm(self) -> Mapping[str, Any]:
