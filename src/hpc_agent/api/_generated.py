@@ -1760,6 +1760,7 @@ def install_commands(
 
     Raises:
         PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("InstallCommandsResult", call("install-commands", install_commands, locals()))
 
