@@ -52,7 +52,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 def run_bash(block: Block, folder: Path, env: dict[str, str]) -> None:
     done = subprocess.run(
         ["bash", "-eu", "-o", "pipefail", "-c", block.text],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=540, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
@@ -94,7 +94,7 @@ def at_a_terminal(script: str, folder: Path, env: dict[str, str]) -> str:
     env = {**env, "TERM": "xterm-256color", "NO_COLOR": "1"}
     env.pop("HPC_PROGRESS", None)
     process = subprocess.Popen(
-        ["timeout", "240", "bash", "-eu", "-o", "pipefail", "-c", script],
+        ["timeout", "540", "bash", "-eu", "-o", "pipefail", "-c", script],
         cwd=folder, env=env, stdin=side, stdout=side, stderr=side, start_new_session=True,
     )  # fmt: skip
     os.close(side)
