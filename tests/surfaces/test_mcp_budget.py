@@ -9,8 +9,9 @@ import pytest
 from experiment import WRITE, make_repo
 from mcp_client import in_memory, session_in
 
-from hpc_agent.errors import PreconditionFailed
+from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.mcp_server.budget import Budget, Charge, hours_of
+from hpc_agent.world import World
 
 PLAN = {"est_core_hours": None, "total_tasks": 10, "pack": 4, "segments": 2,
         "resources": {"walltime_sec": 1800, "cpus": 2}}  # fmt: skip
@@ -20,6 +21,12 @@ def test_hours_of_a_plan():
     assert hours_of(PLAN, False) == 3 * 1800 * 2 * 2 / 3600
     assert hours_of({**PLAN, "est_core_hours": 0.5}, False) == 0.5
     assert hours_of({**PLAN, "est_core_hours": 0.5}, True) == 6.0  # a guess of the request proves nothing
+
+
+def test_a_spec_that_is_wrong_is_an_error_of_the_request():
+    arguments = {"specs": [{"executor": "true"}, {"executer": "true"}], "common": {"cluster": "local"}}
+    with pytest.raises(SpecInvalid, match="executer"), Budget(1.0).guard("submit-flow-batch", arguments, World()):
+        pass
 
 
 def test_threads_cannot_pass_the_limit():

@@ -150,14 +150,11 @@ def _of_submission(budget: Budget, request: Any, world: World) -> list[Charge]:
 
 
 def _of_batch(budget: Budget, request: Any, world: World) -> list[Charge]:
-    from hpc_agent.ops.run.run_request import SubmitRequest
+    from hpc_agent.ops.submit.batch import submit_request
 
-    found = []
-    for spec in request.specs:
-        document = {**request.common, **spec, "experiment_dir": request.experiment_dir}
-        one = msgspec.convert(document, SubmitRequest)
-        found += [] if one.dry_run else _of_submission(budget, one, world)
-    return found
+    specs = [submit_request(request, given) for given in request.specs]
+    charges = (charge for one in specs if not one.dry_run for charge in _of_submission(budget, one, world))
+    return list({charge.key: charge for charge in charges}.values())  # the same run in two specs is submitted once
 
 
 def _of_known_run(budget: Budget, request: Any, world: World) -> list[Charge]:

@@ -128,12 +128,16 @@ def _planned(
     for number, given in enumerate(request.specs):
         world.progress.update("resolving tasks", spec=number)
         try:
-            document = {"experiment_dir": request.experiment_dir, **request.common, **given}
-            spec = convert(document, SubmitRequest, "submit")
+            spec = submit_request(request, given)
             planned[number] = planned_run(stack.enter_context(freeze(world, spec)), spec)
         except HpcError as error:
             outcomes[number] = error
     return planned
+
+
+def submit_request(request: SubmitFlowBatchRequest, given: dict[str, Any]) -> SubmitRequest:
+    """Return the request of one spec of a batch. Raises SpecInvalid."""
+    return convert({"experiment_dir": request.experiment_dir, **request.common, **given}, SubmitRequest, "submit")
 
 
 def _check_one_place(planned: Collection[PlannedRun]) -> None:
