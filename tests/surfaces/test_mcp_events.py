@@ -49,6 +49,20 @@ def log_in(folder):
     return EventLog(folder, time.time)
 
 
+def test_lines_that_are_damaged_or_of_another_version_are_passed_over(tmp_path):
+    log_in(tmp_path).saw(OPEN)
+    log_in(tmp_path).saw(look(0, 2))
+    lines = ["[1]", "null", "{", '{"kind": "event", "id": "x"}', '{"kind": "look"}', '{"kind": "news", "id": 9}']
+    lines += [
+        '{"kind": "event", "id": 7, "at": "", "run_id": "r", "event": "ended", "text": "t", "since": "a later one"}'
+    ]
+    with (tmp_path / "mcp-events.jsonl").open("a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+    assert [event.id for event in log_in(tmp_path).receive("me", None)] == [1, 7]
+    log_in(tmp_path).saw(look(4, 2))
+    assert [event.id for event in log_in(tmp_path).receive("me", 7)] == [8]
+
+
 def test_an_event_comes_until_it_is_acknowledged(tmp_path):
     log_in(tmp_path).saw(OPEN)
     log_in(tmp_path).saw(look(0, 2))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hpc_agent.mcp_server.meta_requests import Event
 from hpc_agent.node.shared.files import write_bytes
@@ -36,6 +39,25 @@ class _State:
     received: dict[str, int] = field(default_factory=dict)
     last_id: int = 0
     lines: int = 0
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take in a line of the file. Raises LookupError, TypeError, AttributeError or MsgspecError for one of another form."""
+        kind = entry.pop("kind")
+        if kind == "event":
+            event = msgspec.convert(entry, Event)
+            self.events.append(event)
+            self.last_id = max(self.last_id, event.id)
+        elif kind == "look":
+            self.looks[entry["run_id"]] = entry
+        elif kind == "ack":
+            self.received[entry["consumer"]] = entry["id"]
+        elif kind == "last_id":
+            self.last_id = max(self.last_id, entry["id"])
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, none where it is missing; the last one, if an append never returned, is left out."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 class EventLog:
@@ -81,23 +103,11 @@ class EventLog:
 
     def _read(self) -> _State:
         state = _State()
-        lines = self._path.read_bytes().split(b"\n") if self._path.exists() else []
-        for line in lines[:-1]:
+        for line in whole_lines(self._path):
             state.lines += 1
-            try:
-                entry = json.loads(line)
-                kind = entry.pop("kind")
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a torn line, which an append that never returned has left
-            if kind == "event":
-                state.events.append(Event(**entry))
-                state.last_id = max(state.last_id, entry["id"])
-            elif kind == "look":
-                state.looks[entry["run_id"]] = entry
-            elif kind == "ack":
-                state.received[entry["consumer"]] = entry["id"]
-            elif kind == "last_id":
-                state.last_id = max(state.last_id, entry["id"])
+            # a line that is damaged, or of another version, is passed over
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError):
+                state.add(json.loads(line))
         return state
 
     def _rewrite(self, state: _State) -> None:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc_agent.mcp_server.event_log import whole_lines
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.state.journal import append_line
@@ -75,8 +76,7 @@ class TaskFile:
     def find(self, task_id: str) -> Task | None:
         """Return the task of that id, as its last line left it."""
         task: Task | None = None
-        lines = self._path.read_bytes().split(b"\n")[:-1] if self._path.exists() else []
-        for line in lines:
+        for line in whole_lines(self._path):
             try:
                 entry = json.loads(line)
             except ValueError:

@@ -13,10 +13,11 @@ from hpc_agent.mcp_server.event_log import EventLog
 from hpc_agent.mcp_server.meta_requests import Event, WaitForEventsRequest, WaitForEventsResult
 from hpc_agent.mcp_server.trimming import fit
 from hpc_agent.mcp_server.watching import Watcher, rows, watched
-from hpc_agent.mcp_server.wording import counted, parse_command
+from hpc_agent.mcp_server.wording import parse_command
 from hpc_agent.ops.run.known_run import journal_of
 from hpc_agent.ops.run.run_status import next_step
 from hpc_agent.state.journal import TERMINAL
+from hpc_agent.view.terminal.words import counted
 
 if TYPE_CHECKING:
     from hpc_agent.mcp_server.answers import Answer

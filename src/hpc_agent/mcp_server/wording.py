@@ -10,13 +10,10 @@ from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.mcp_server.verbs import names
 from hpc_agent.ops.run.invoke import catalogue
+from hpc_agent.view.terminal.words import counted
 
 STATES = ("complete", "running", "pending", "failed", "unknown")
 _SENTENCE = 300
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def counts_of(status: Mapping[str, Any]) -> str:
@@ -143,7 +140,7 @@ def _arguments(entry: CatalogueEntry, words: list[str]) -> dict[str, Any]:
         value: Any = not negated
         if flag.kind != "bool":
             if not equals:
-                text, *words = [words[0], *words[1:]]
+                text, *words = words
             value = parse_value(flag, text)
         target = found
         for step in flag.path[:-1]:
