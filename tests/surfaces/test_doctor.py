@@ -13,8 +13,12 @@ from experiment import make_repo
 
 from hpc_agent.errors import ConfigInvalid, PreconditionFailed
 from hpc_agent.infra.clusters_file import write_entry
+from hpc_agent.ops.setup import probe
+from hpc_agent.ops.setup.check_preflight import CheckPreflightRequest, check_preflight
+from hpc_agent.ops.setup.report import ProbeReport
 from hpc_agent.view.terminal.layout import lines_of
 from hpc_agent.view.terminal.views import whole
+from hpc_agent.world import World
 
 
 def about(page, name):
@@ -67,6 +71,23 @@ def test_the_marker_of_this_machine(run_cli, world_home):
     assert run_cli("check-preflight", "local").envelope["details"]["state"] == "absent"
     shown = run_cli("setup", "--cluster", "local", "--dry-run").data
     assert shown["preflight"] is None and marker.read_text() == "{"
+
+
+def test_settings_that_change_during_the_look_were_not_checked(tmp_path, monkeypatch):
+    file = tmp_path / "clusters.yaml"
+    entry = {"scheduler": "local", "scratch": str(tmp_path / "scratch")}
+    file.write_text(yaml.safe_dump({"mine": entry}))
+    world = World(env={"HPC_CLUSTERS_CONFIG": str(file), "HPC_JOURNAL_DIR": str(tmp_path / "journal")})
+
+    def look(name, world):
+        del world
+        file.write_text(yaml.safe_dump({name: {**entry, "modules": ["gcc"]}}))
+        return ProbeReport(cluster=name, green=True)
+
+    monkeypatch.setattr(probe, "probe_cluster", look)
+    assert probe.run_preflight("mine", world).marker
+    with pytest.raises(PreconditionFailed, match="have changed"):
+        check_preflight(CheckPreflightRequest(cluster="mine"), world)
 
 
 def test_hosts_that_cannot_be_added(run_cli, world_home):

@@ -30,15 +30,18 @@ def run_preflight(name: str, world: World) -> ProbeReport:
 
     Raises ClusterUnknown.
     """
+    configuration = ""
+    with contextlib.suppress(ConfigInvalid):  # a check of its own
+        # before the look: settings that change meanwhile were not checked
+        configuration = configuration_hash(get_cluster(name, world.env, world.home))
     report = probe_cluster(name, world)
     if not report.green:
         remove_marker(world, name)
         return report
-    cluster = get_cluster(name, world.env, world.home)
     marker = Marker(
         cluster=name,
         checked_at=world.now(),
-        configuration=configuration_hash(cluster),
+        configuration=configuration,
         versions=report.versions,
         checks=[msgspec.to_builtins(check) for check in report.checks],
     )
