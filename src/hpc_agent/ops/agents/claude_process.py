@@ -58,7 +58,7 @@ def environment(env: Mapping[str, str], confirmed: bool) -> dict[str, str]:
     """Return the environment of a worker: this one, with this hpc-agent on its PATH, which refuses what was not confirmed."""
     kept = {name: value for name, value in env.items() if name not in _DROPPED}
     if not shutil.which("hpc-agent", path=env.get("PATH")):
-        kept["PATH"] = f"{kept['PATH']}{os.pathsep}{Path(sys.executable).parent}" if env.get("PATH") else os.defpath
+        kept["PATH"] = f"{env.get('PATH') or os.defpath}{os.pathsep}{Path(sys.executable).parent}"
     return {**kept, WORKER: "1" if confirmed else PLANS, "HPC_PROGRESS": "none"}
 
 

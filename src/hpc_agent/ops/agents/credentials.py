@@ -12,7 +12,6 @@ from hpc_agent.errors import SpecInvalid, WorkerAuthUnavailable
 
 API_KEY = "ANTHROPIC_API_KEY"
 PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-EXPORT_LINE = f"export {API_KEY}=sk-ant-..."
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"sk-ant-[A-Za-z0-9_-]{6,}")
 _SHORTEST = 8
