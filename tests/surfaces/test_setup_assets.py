@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hpc_agent.errors import PreconditionFailed
 from hpc_agent.ops.agents import assets
 from hpc_agent.ops.agents.assets import MANIFEST, Installation, package_files
+from hpc_agent.state.repo_files import locked
 
 COMMANDS = ["/aggregate-hpc", "/campaign-hpc", "/monitor-hpc", "/submit-hpc"]
 SKILLS = ["hpc-aggregate", "hpc-build-executor", "hpc-campaign", "hpc-classify-axis", "hpc-status", "hpc-submit",
@@ -207,3 +209,11 @@ def test_with_a_cluster_it_checks_too_and_a_red_check_is_an_error(run_cli, world
     assert run_cli("setup", "--cluster", "nowhere").envelope["error_code"] == "cluster_unknown"
     assert not (world_home.path / ".claude/commands").exists()
     assert run_cli("setup", "--cluster", "here", "--uninstall").envelope["field"] == "cluster"
+
+
+def test_two_installations_do_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "LOCK_SEC", 0.1)
+    with locked(tmp_path, 1, "the test"), pytest.raises(PreconditionFailed, match="busy with the files in"):
+        Installation(tmp_path).install()
+    assert list(tmp_path.iterdir()) == []
+    assert Installation(tmp_path).install().wrote

@@ -111,9 +111,10 @@ def save(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, wait_sec: float, purpose: str) -> Iterator[None]:
-    """Hold an exclusive lock. Raises PreconditionFailed, which names ``purpose``, after ``wait_sec`` seconds."""
+    """Hold an exclusive lock on a file or folder. Raises PreconditionFailed, which names ``purpose``, after ``wait_sec``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
         deadline = time.monotonic() + wait_sec
         while True:
             try:
@@ -126,3 +127,5 @@ def locked(path: Path, wait_sec: float, purpose: str) -> Iterator[None]:
                     raise PreconditionFailed(message, remediation=remedy) from None
                 time.sleep(0.05)
         yield
+    finally:
+        os.close(handle)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpc_agent.errors import HpcError
+from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.world import World
 
 KEPT = 100
@@ -63,6 +63,4 @@ def _write(kind: str, names: list[str], world: World) -> None:
     if text == "".join(f"{name}\n" for name in _read(kind, world)):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{kind}.{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / kind)
+    write_bytes(str(folder / kind), text.encode(), sync=False)

@@ -8,9 +8,7 @@ the next call.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +20,12 @@ from hpc_agent._version import __version__
 from hpc_agent.contract.vocabulary import doc
 from hpc_agent.errors import PreconditionFailed
 from hpc_agent.node.shared.files import read_bytes, write_bytes, write_json
-from hpc_agent.state.repo_files import local_path
+from hpc_agent.state.repo_files import local_path, locked
 
 SOURCE = Path(__file__).resolve().parents[2] / "slash_commands"
 FOLDERS = ("commands", "skills", "agents", "hooks")
 MANIFEST = "hpc-agent-assets.json"
+LOCK_SEC = 20.0
 NOT_INSTALLED = ("hooks/hooks.json",)  # for the plugin: setup leaves the user's own settings alone
 State = Literal["written", "updated", "unchanged", "kept", "removed"]
 
@@ -206,12 +205,8 @@ class Installation:
             yield
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.root, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.root, LOCK_SEC, f"the files in {self.root}"):
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def _reading_paths(self) -> Iterator[None]:
