@@ -21,8 +21,7 @@ from pages import BLOCKS, EVERY_PAGE, PAGES, REPOSITORY, ROOT, blocks_of, run_ba
 
 from hpc_agent.cli import PROGRAMS
 from hpc_agent.cli.globals import GLOBAL_FLAGS
-from hpc_agent.cli.parse import load_catalogue
-from hpc_agent.contract.catalogue import envelope_schema
+from hpc_agent.contract.catalogue import envelope_schema, load_catalogue
 from hpc_agent.contract.envelope import convert
 from hpc_agent.errors import BY_CODE, EXIT_CODES
 from hpc_agent.experiment.reading.pushed_tree import DEFAULT_IGNORES

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpc_agent.cli.manual import _escaped, manual_pages
-from hpc_agent.cli.parse import load_catalogue
+from hpc_agent.contract.catalogue import load_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "share" / "man" / "man1"

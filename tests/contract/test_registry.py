@@ -15,9 +15,9 @@ import pytest
 
 import hpc_agent
 from hpc_agent import errors
-from hpc_agent.cli.parse import load_catalogue, parse_request
+from hpc_agent.cli.parse import parse_request
 from hpc_agent.contract import envelope
-from hpc_agent.contract.catalogue import envelope_schema, schema
+from hpc_agent.contract.catalogue import envelope_schema, load_catalogue, schema
 from hpc_agent.contract.generate import derived
 from hpc_agent.contract.primitive import Effect, PartialError, Primitive, Request, Result, load_all
 from hpc_agent.errors import BY_CODE, SpecInvalid

@@ -20,7 +20,8 @@ from experiment import make_repo, write
 
 import hpc_agent
 from hpc_agent.cli.help import help_for
-from hpc_agent.cli.parse import batch_in, find_verb, load_catalogue, parse_request
+from hpc_agent.cli.parse import batch_in, find_verb, parse_request
+from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.contract.envelope import convert
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import BY_CODE, EXIT_CODES

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hpc_agent.cli.completion import SCRIPTS, SHELLS
-from hpc_agent.cli.parse import load_catalogue
+from hpc_agent.contract.catalogue import load_catalogue
 
 LIMIT_SEC = 60
 START = {

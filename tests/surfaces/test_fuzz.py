@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_agent.cli.parse import load_catalogue
+from hpc_agent.contract.catalogue import load_catalogue
 
 SEED = int(os.environ.get("HPC_FUZZ_SEED", "1"))
 LIMIT_SEC = 1200

@@ -10,7 +10,7 @@ import pytest
 
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import GLOBAL_FLAGS, Globals, take_globals
-from hpc_agent.cli.parse import load_catalogue
+from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.errors import SpecInvalid
 
 CATALOGUE = load_catalogue()

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from hpc_agent.cli.help import LIFE, WIDTH, help_for
-from hpc_agent.cli.parse import GROUPS, load_catalogue
+from hpc_agent.cli.parse import GROUPS
 from hpc_agent.cli.programs import PROGRAMS
+from hpc_agent.contract.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue()
 

@@ -254,6 +254,13 @@ def test_inline_returns_the_prompt_and_starts_nothing(call, claude, workflow):
         jsonschema.validate({"result": "done"}, done["report_schema"])
 
 
+@pytest.mark.parametrize("path", [{}, {"PATH": ""}, {"PATH": "/nowhere"}])
+def test_a_worker_finds_this_hpc_agent(path, monkeypatch):
+    monkeypatch.setattr(claude_process.shutil, "which", lambda *_, **__: None)
+    *_, last = claude_process.environment(path, True)["PATH"].split(os.pathsep)
+    assert Path(last) == Path(sys.executable).parent
+
+
 def test_without_a_yes_a_worker_can_submit_nothing(call, claude, run_cli):
     """Whatever the model does: hpc-agent itself refuses."""
     call("--workflow", "submit")

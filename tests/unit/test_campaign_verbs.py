@@ -16,7 +16,8 @@ from hpc_agent.campaign.manifest import read_manifest
 from hpc_agent.campaign.step import Stop, next_step, tell_of
 from hpc_agent.campaign.strategies import ask
 from hpc_agent.campaign.tagged import history_of, keep_iteration
-from hpc_agent.cli.parse import load_catalogue, parse_request
+from hpc_agent.cli.parse import parse_request
+from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import ClusterUnknown, ExecutorNotFound, JournalCorrupt, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior

@@ -6,8 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.cli.parse import load_catalogue, parse_request
+from hpc_agent.cli.parse import parse_request
 from hpc_agent.contract.advice import runnable
+from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.contract.envelope import convert
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.resources import Resources

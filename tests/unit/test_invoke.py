@@ -95,3 +95,19 @@ def test_control_c_is_no_error_of_the_verb(status):
 
 def test_the_catalogue_has_every_verb():
     assert catalogue().keys() == load_all().keys()
+
+
+@pytest.mark.parametrize(("dry_run", "refused"), [(False, True), (True, False)])
+def test_no_way_into_this_process_lets_a_worker_that_only_plans_submit(monkeypatch, dry_run, refused):
+    load_all()
+    called = []
+    known = REGISTRY["submit"]
+    monkeypatch.setitem(REGISTRY, "submit", with_function(known, lambda *_: called.append(1) or Answer(next_step="")))
+    request = {"cluster": "local", "executor": "true", "dry_run": dry_run}
+    world = World(env={"HPC_AGENT_WORKER": "plan"})
+    if refused:
+        with pytest.raises(HpcError, match="this worker plans only"):
+            invoke("submit", request, world)
+    else:
+        invoke("submit", request, world)
+    assert bool(called) != refused

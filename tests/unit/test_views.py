@@ -10,7 +10,7 @@ import pytest
 
 from hpc_agent.cli import output
 from hpc_agent.cli.confirm import NEVER_ASKED, PLANNERS
-from hpc_agent.cli.parse import load_catalogue
+from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.view.terminal import words
 from hpc_agent.view.terminal.blocks import Bar, Cell, Column, Facts, Gap, Line, Para, Raw, Table, Title
 from hpc_agent.view.terminal.layout import as_shown, clean, lines_of

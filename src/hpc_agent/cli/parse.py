@@ -9,15 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
-
 from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.contract.envelope import current_name, did_you_mean
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.state.user_files import read_user_file
 
-CATALOGUE = Path(__file__).with_name("catalogue.json")
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
@@ -38,10 +35,6 @@ class _Width(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=80)
-
-
-def load_catalogue() -> dict[str, CatalogueEntry]:
-    return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
 def find_verb(arguments: list[str], catalogue: Mapping[str, CatalogueEntry]) -> tuple[str, list[str]]:

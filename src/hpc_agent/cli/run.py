@@ -15,14 +15,13 @@ from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
 from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_terminals, show, write_line
-from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, load_catalogue, parse_request
+from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, parse_request
 from hpc_agent.contract import envelope
-from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.any_error import as_hpc_error
-from hpc_agent.contract.catalogue import CatalogueEntry
+from hpc_agent.contract.catalogue import CatalogueEntry, load_catalogue
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError, PreconditionFailed
-from hpc_agent.world import PLANS, WORKER, World
+from hpc_agent.errors import HpcError
+from hpc_agent.world import World
 
 
 def run(arguments: list[str]) -> int:
@@ -72,7 +71,7 @@ class _Call:
 
     def __init__(self, words: list[str], catalogue: dict[str, CatalogueEntry], chosen: Globals) -> None:
         verb, rest = find_verb(words, catalogue)
-        self.catalogue, self.chosen, self.world = catalogue, chosen, World()
+        self.chosen, self.world = chosen, World()
         prepare_terminals(self.world.env)
         document = parse_request(verb, catalogue[verb], rest, self.world.stdin, self.world.cwd)
         self.verb, self.document = batch_in(verb, document)
@@ -80,18 +79,12 @@ class _Call:
         importlib.import_module(self.entry.module)
         self.primitive = REGISTRY[self.verb]
         self.request: Request = envelope.convert(self.document, self.primitive.request, self.verb)
-        self._refuse_unconfirmed()
+        from hpc_agent.ops.run.invoke import adviser, refuse_unconfirmed
+
+        refuse_unconfirmed(self.verb, self.request, self.world)
+        self._advise = adviser(self.verb, self.request, self.document)
         if chosen.field:
             check_path(chosen.field, self.verb, self.primitive.result.__struct_fields__)
-
-    def _refuse_unconfirmed(self) -> None:
-        """Refuse what submits jobs to a worker that may only plan: its prompt says so, and this holds."""
-        only_plans = self.world.env.get(WORKER) == PLANS and "submit" in self.entry.effects
-        if only_plans and not getattr(self.request, "dry_run", False):
-            message = f"no person has agreed to a submission: this worker plans only, and '{self.verb}' may submit jobs"
-            agree = "A person agrees by: hpc-agent run --workflow submit --confirmed"
-            remedy = f"Report the command as the next one, or add --dry-run. {agree}"
-            raise PreconditionFailed(message, remediation=remedy)
 
     def confirm(self) -> Mapping[str, Any]:
         """Show what is to be submitted, and ask the person at the terminal. Return what was shown. Raises Declined."""
@@ -122,12 +115,11 @@ class _Call:
             is_program = not (self.chosen.field or is_for_person(self.chosen))
             is_whole = self.chosen.full or not is_program or envelope.asks_more(self.primitive, request)
             whole = None if is_whole else lambda: f"{self._whole_command()} --full"
-            return envelope.success(self.primitive, result, lambda data: self._with_whole_commands(data, True), whole)
+            return envelope.success(self.primitive, result, lambda data: self._advise(data, True), whole)
         except HpcError as error:
-            # A field that is to be corrected would be wrong in the same command again.
-            again = (error.field or "").partition(".")[0] not in self.primitive.request.__struct_fields__
-            advice = {"remediation": error.remediation, "details": error.details}
-            vars(error).update(self._with_whole_commands(advice, again))
+            from hpc_agent.ops.run.invoke import correct
+
+            correct(error, self.primitive.request, self._advise)
             raise
         finally:
             world.progress.close()
@@ -136,9 +128,3 @@ class _Call:
         from hpc_agent.ops.run.command_line import command_line
 
         return command_line(self.verb, self.request)
-
-    def _with_whole_commands(self, answer: Any, again: bool) -> Any:
-        # the advice of a verb with a folder of its own (demo) begins with a change to it
-        takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in self.entry.flags)
-        folder = self.document.get("experiment_dir", ".") if takes_repo else "."
-        return runnable(answer, self.verb, self._whole_command if again else None, folder, self.catalogue)

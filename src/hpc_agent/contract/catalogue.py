@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from hpc_agent.contract.primitive import Primitive
 from hpc_agent.errors import SpecInvalid
 
 _KINDS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
+CATALOGUE = Path(__file__).resolve().parents[1] / "cli" / "catalogue.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -48,6 +51,12 @@ class CatalogueEntry(msgspec.Struct, kw_only=True, frozen=True):
     input_schema: str
     output_schema: str
     flags: list[Flag]
+
+
+@cache
+def load_catalogue() -> dict[str, CatalogueEntry]:
+    """Return the entry of every verb, as it was generated: no module of ``ops`` is imported for it."""
+    return msgspec.json.decode(CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
 
 
 def catalogue_entry(primitive: Primitive) -> CatalogueEntry:

@@ -15,13 +15,12 @@ from typing import Any
 
 import msgspec
 
-from hpc_agent.contract.catalogue import CatalogueEntry, catalogue_entry, envelope_schema, schema
+from hpc_agent.contract.catalogue import CATALOGUE, CatalogueEntry, catalogue_entry, envelope_schema, schema
 from hpc_agent.contract.error_causes import CAUSES
 from hpc_agent.contract.primitive import Primitive, load_all
 from hpc_agent.contract.python_api import python_api
 from hpc_agent.errors import BY_CODE, EXIT_CODES
-from hpc_agent.node.shared import task_states, waiting_reasons
-from hpc_agent.node.shared.failure_classes import CATALOGUE
+from hpc_agent.node.shared import failure_classes, task_states, waiting_reasons
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parents[1]
@@ -53,7 +52,7 @@ def derived() -> dict[Path, str]:
         "reference/troubleshooting.md": _troubles_page(),
     }
     files = {DOCS / name: "\n".join([NOTICE, *lines]) for name, lines in pages.items()}
-    files[PACKAGE / "cli" / "catalogue.json"] = _json(msgspec.to_builtins(entries), indent=None)
+    files[CATALOGUE] = _json(msgspec.to_builtins(entries), indent=None)
     files[PACKAGE / "api" / "_generated.py"] = python_api(registry)
     files[PACKAGE / "schemas" / "envelope.json"] = _json(envelope_schema())
     for name, primitive in registry.items():
@@ -187,7 +186,7 @@ def _cluster_keys_page() -> list[str]:
 
 def _failures_page() -> list[str]:
     rows = []
-    for kind in CATALOGUE:
+    for kind in failure_classes.CATALOGUE:
         action = _ACTIONS[kind.action] + (f" ({kind.multiplier:g} times as much)" if kind.multiplier else "")
         rows.append((f"[`{kind.name}`](#{kind.name})", kind.signs, action, kind.attempts or "-"))
     what = (
@@ -199,7 +198,7 @@ def _failures_page() -> list[str]:
         what,
         *_table("class, signs, action of `resubmit`, times", rows),
         "## Remedies\n",
-        *(f"### {kind.name}\n\n{kind.title}. {kind.remedy}\n" for kind in CATALOGUE),
+        *(f"### {kind.name}\n\n{kind.title}. {kind.remedy}\n" for kind in failure_classes.CATALOGUE),
         "## Confidence\n",
         "- `certain`: the scheduler's accounting or the task's own record says it, or the message cannot mean anything else",
         "- `likely`: the log or the numbers fit, and nothing contradicts them",

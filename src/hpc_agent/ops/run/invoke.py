@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import hpc_agent
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
 from hpc_agent.contract.any_error import as_hpc_error
-from hpc_agent.contract.catalogue import CatalogueEntry
+from hpc_agent.contract.catalogue import load_catalogue as catalogue
 from hpc_agent.contract.primitive import REGISTRY, Request, Result
-from hpc_agent.errors import HpcError
-from hpc_agent.ops.run.command_line import command_line
-from hpc_agent.world import World
+from hpc_agent.errors import HpcError, PreconditionFailed
+from hpc_agent.world import PLANS, WORKER, World
 
-__all__ = ["as_hpc_error", "catalogue", "invoke"]
+__all__ = ["Adviser", "adviser", "as_hpc_error", "catalogue", "correct", "invoke", "refuse_unconfirmed"]
 
-_CATALOGUE = Path(hpc_agent.__file__).parent / "cli" / "catalogue.json"
-
-
-@cache
-def catalogue() -> dict[str, CatalogueEntry]:
-    """Return the entry of every verb, as it was generated: no module of ``ops`` is imported for it."""
-    return msgspec.json.decode(_CATALOGUE.read_bytes(), type=dict[str, CatalogueEntry])
+Adviser = Callable[[Any, bool], Any]
 
 
 def invoke(verb: str, document: dict[str, Any], world: World) -> Result:
@@ -38,14 +28,12 @@ def invoke(verb: str, document: dict[str, Any], world: World) -> Result:
         importlib.import_module(entry.module)
         primitive = REGISTRY[verb]
         request = envelope.convert(document, primitive.request, verb)
-        advise = _adviser(verb, request, document)
+        refuse_unconfirmed(verb, request, world)
+        advise = adviser(verb, request, document)
         try:
             result = primitive.function(request, world)
         except HpcError as error:
-            # A field that is to be corrected would be wrong in the same command again.
-            again = (error.field or "").partition(".")[0] not in primitive.request.__struct_fields__
-            advice = {"remediation": error.remediation, "details": error.details}
-            vars(error).update(advise(advice, again))
+            correct(error, primitive.request, advise)
             raise
         advised: Result = _advised(result, advise)
         return advised
@@ -55,19 +43,37 @@ def invoke(verb: str, document: dict[str, Any], world: World) -> Result:
         raise as_hpc_error(error) from error
 
 
-Adviser = Callable[[Any, bool], Any]
+def refuse_unconfirmed(verb: str, request: Request, world: World) -> None:
+    """Refuse what submits jobs to a worker that may only plan: its prompt says so, and this holds. Raises PreconditionFailed."""
+    only_plans = world.env.get(WORKER) == PLANS and "submit" in catalogue()[verb].effects
+    if only_plans and not getattr(request, "dry_run", False):
+        message = f"no person has agreed to a submission: this worker plans only, and '{verb}' may submit jobs"
+        agree = "A person agrees by: hpc-agent run --workflow submit --confirmed"
+        remedy = f"Report the command as the next one, or add --dry-run. {agree}"
+        raise PreconditionFailed(message, remediation=remedy)
 
 
-def _adviser(verb: str, request: Request, document: dict[str, Any]) -> Adviser:
+def correct(error: HpcError, request: type[Request], advise: Adviser) -> None:
+    """Make the commands in the advice of an error whole."""
+    # A field that is to be corrected would be wrong in the same command again.
+    again = (error.field or "").partition(".")[0] not in request.__struct_fields__
+    vars(error).update(advise({"remediation": error.remediation, "details": error.details}, again))
+
+
+def adviser(verb: str, request: Request, document: dict[str, Any]) -> Adviser:
     """Return the function that makes the commands in an answer whole; its flag: ``verb`` alone means this call again."""
     entries = catalogue()
     # the advice of a verb with a folder of its own (demo) begins with a change to it
     takes_repo = any(flag.path == ["experiment_dir"] and flag.default == "." for flag in entries[verb].flags)
     folder = document.get("experiment_dir", ".") if takes_repo else "."
 
+    def this_call() -> str:
+        from hpc_agent.ops.run.command_line import command_line
+
+        return command_line(verb, request)
+
     def advise(answer: Any, again: bool) -> Any:
-        whole = (lambda: command_line(verb, request)) if again else None
-        return runnable(answer, verb, whole, folder, entries)
+        return runnable(answer, verb, this_call if again else None, folder, entries)
 
     return advise
 
