@@ -213,3 +213,9 @@ BEFORE = "# top\na:  # one\n  scheduler: local\n  note: |\n    text\n# of b\nb: 
 def test_an_entry_is_written_and_the_others_stay(name, after):
     assert with_entry(BEFORE, name, "NEW: 1\n") == after
     assert with_entry("", "a", "NEW: 1\n") == "NEW: 1\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_words_of_a_cluster_never_become_keys(end):
+    text = entry_text("n", {"host": "h"}, {"": "found", "host": f"a{end}  user: b", "scratch": f"c{end}  python: d"})
+    assert yaml.safe_load(text) == {"n": {"host": "h"}}

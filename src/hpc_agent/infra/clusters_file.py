@@ -28,8 +28,9 @@ def user_clusters_file(env: Mapping[str, str], home: Path) -> Path:
 def entry_text(name: str, values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
     """Return an entry as it is written. A comment stands behind the line of its key; that of '' above the entry.
 
-    A comment of a key that the entry lacks is a line at its end.
+    A comment of a key that the entry lacks is a line at its end. Comments hold words of the cluster: each stays on its line.
     """
+    comments = {key: " ".join(text.splitlines()) for key, text in comments.items()}
     lines = [f"# {comments['']}"] if "" in comments else []
     lines.append(f"{_flow(name)}:")
     for key, value in values.items():
