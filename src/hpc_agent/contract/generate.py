@@ -161,7 +161,7 @@ def _verb_pages(entries: dict[str, CatalogueEntry]) -> dict[str, list[str]]:
         'stdout is one line where it is no terminal: `{"ok": true, "idempotent": ..., "data": {...}}` or',
         '`{"ok": false, "error_code": ..., "message": ..., "retry_safe": ..., "remediation": ...}` (`schemas/envelope.json`).',
         "stderr has progress: readable on a terminal, one JSON record a line otherwise (`HPC_PROGRESS=auto|json|none`).\n",
-        *_table("exit, category", [(0, "ok"), (1, "user"), (2, "cluster, network"), (3, "internal")]),
+        *_table("exit, category", [(0, "ok"), *_exits()]),
         "## Flags of every verb\n",
         *_table(
             "flag, what it does", [(f"`{f.flag}`", f.help) for f in import_module("hpc_agent.cli.globals").GLOBAL_FLAGS]
@@ -174,6 +174,12 @@ def _verb_pages(entries: dict[str, CatalogueEntry]) -> dict[str, list[str]]:
         cli += [f"### {name}", "", e.summary, "", *(f"- `{f.flag}` {f.kind}: {f.help}" for f in e.flags), ""]
     operations = ["# Operations", "", *_table("name, stage, effects, idempotent, request, result", rows)]
     return {"primitives/README.md": stages, "generated/operations.md": operations, "reference/cli-spec.md": cli}
+
+
+def _exits() -> Iterator[tuple[int, str]]:
+    """Yield each exit code of a failure with its categories."""
+    for code in sorted(set(EXIT_CODES.values())):
+        yield code, ", ".join(category for category, exit_code in EXIT_CODES.items() if exit_code == code)
 
 
 def _cluster_keys_page() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from hpc_agent.cli.completion.words import NOTICE, VerbWords, first_words, group_words
+from hpc_agent.cli.completion.words import VerbWords, filled, first_words, group_words
 
 _TEMPLATE = r"""# bash completion of hpc-agent
 # @NOTICE@
@@ -58,7 +58,7 @@ _hpc_agent() {
     elif ((COMP_CWORD == 2)) && case $verb in
 @SECOND@
         help) words=(@NAMES@) ;;
-        completion) words=(bash zsh fish) ;;
+        completion) words=(@SHELLS@) ;;
         *) false ;;
     esac; then :
     elif _hpc_agent_verb "$verb"; then
@@ -95,14 +95,9 @@ def script(verbs: list[VerbWords]) -> str:
         cases.append(f"    {names}) {given}flags={shlex.quote(flags)}\n        values={shlex.quote(values)} ;;")
     groups = group_words(verbs)
     parts = {
-        "NOTICE": NOTICE,
         "VERBS": "\n".join(cases),
-        "NAMES": " ".join(verb.name for verb in verbs),
         "FIRST": " ".join(first_words(verbs)),
         "GROUPS": "|".join(groups),
         "SECOND": "\n".join(f"        {group}) words=({' '.join(words)}) ;;" for group, words in groups.items()),
     }
-    text = _TEMPLATE
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text
+    return filled(_TEMPLATE, verbs, parts)

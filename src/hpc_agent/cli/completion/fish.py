@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hpc_agent.cli.completion.words import NOTICE, VerbWords, first_words, group_words
+from hpc_agent.cli.completion.words import VerbWords, filled, first_words, group_words
 
 _TEMPLATE = r"""# fish completion of hpc-agent
 # @NOTICE@
@@ -74,7 +74,7 @@ function __hpc_agent
                 printf '%s\n' @NAMES@
                 return
             case completion
-                printf '%s\n' bash zsh fish
+                printf '%s\n' @SHELLS@
                 return
         end
     else if contains -- $verb @GROUPS@
@@ -124,18 +124,13 @@ def script(verbs: list[VerbWords]) -> str:
         for group, words in groups.items()
     ]
     parts = {
-        "NOTICE": NOTICE,
         "FLAGS": "\n".join(flags),
         "VALUES": "\n".join(values),
-        "NAMES": " ".join(verb.name for verb in verbs),
         "FIRST": _described(first_words(verbs)),
         "GROUPS": " ".join(groups),
         "SECOND": "\n".join(second),
     }
-    text = _TEMPLATE
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text
+    return filled(_TEMPLATE, verbs, parts)
 
 
 def _described(texts: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from hpc_agent.cli.completion import SHELLS
 from hpc_agent.cli.globals import GLOBAL_FLAGS
 from hpc_agent.cli.parse import GROUPS
 from hpc_agent.cli.programs import PROGRAMS
@@ -70,6 +71,14 @@ def group_words(verbs: list[VerbWords]) -> dict[str, dict[str, str]]:
         group: {verb.name[len(group) + 1 :]: verb.text for verb in verbs if verb.name.startswith(f"{group}-")}
         for group in GROUPS
     }
+
+
+def filled(template: str, verbs: list[VerbWords], parts: Mapping[str, str]) -> str:
+    """Return a script: each ``@NAME@`` of its template replaced; notice, verbs and shells are the same in all of them."""
+    same = {"NOTICE": NOTICE, "NAMES": " ".join(verb.name for verb in verbs), "SHELLS": " ".join(SHELLS)}
+    for name, part in {**same, **parts}.items():
+        template = template.replace(f"@{name}@", part)
+    return template
 
 
 def _options(verb: str, flag: Flag) -> Iterator[Option]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hpc_agent.cli.completion.words import NOTICE, VerbWords, first_words, group_words
+from hpc_agent.cli.completion.words import VerbWords, filled, first_words, group_words
 
 _TEMPLATE = r"""#compdef hpc-agent
 # @NOTICE@
@@ -64,7 +64,7 @@ _hpc-agent() {
         case $verb in
 @SECOND@
         help) compadd @NAMES@; return ;;
-        completion) compadd bash zsh fish; return ;;
+        completion) compadd @SHELLS@; return ;;
         esac
     fi
     _hpc_agent_verb $verb || return
@@ -102,17 +102,12 @@ def script(verbs: list[VerbWords]) -> str:
         for group, words in groups.items()
     ]
     parts = {
-        "NOTICE": NOTICE,
         "VERBS": "\n".join(cases),
-        "NAMES": " ".join(verb.name for verb in verbs),
         "FIRST": _described(first_words(verbs)),
         "GROUPS": "|".join(groups),
         "SECOND": "\n".join(second),
     }
-    text = _TEMPLATE
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text
+    return filled(_TEMPLATE, verbs, parts)
 
 
 def _described(texts: Mapping[str, str]) -> str:
