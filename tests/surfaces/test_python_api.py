@@ -8,11 +8,11 @@ import shlex
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from experiment import WRITE, make_repo
+from html_texts import texts
 
 from hpc_agent import api, errors
 
@@ -35,25 +35,6 @@ def here(world_home, clusters_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def cells(result) -> list[str]:
-    """The texts of a result's display, which must be well-formed."""
-    found, stack = [], []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            stack.append(tag)
-
-        def handle_endtag(self, tag):
-            assert stack.pop() == tag
-
-        def handle_data(self, data):
-            found.append(data)
-
-    Reader().feed(result._repr_html_())
-    assert stack == []
-    return found
-
-
 def test_from_submit_to_a_table(tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 3}, {"x": 1}, {"x": 2}])
     seen = api.submit(cluster="testbed", executor=WRITE, experiment_dir=repo, dry_run=True)
@@ -64,10 +45,10 @@ def test_from_submit_to_a_table(tmp_path):
     assert ended.lifecycle_state == "complete"
     status = api.status(experiment_dir=repo)
     assert (status.run_id, status.last_status["complete"]) == (run.run_id, 3)
-    assert "complete" in cells(status)
+    assert "complete" in texts(status._repr_html_())
     table = api.aggregate(experiment_dir=repo, sort="y", direction="max", where=["x>1"])
     assert [record["y"] for record in table.records()] == [3, 2]
-    assert [text for text in cells(table) if text in "123"][:4] == ["3", "3", "2", "2"]
+    assert [text for text in texts(table._repr_html_()) if text in "123"][:4] == ["3", "3", "2", "2"]
     frame = table.to_pandas()
     assert list(frame["y"]) == [3, 2, 1]
     assert api.submit(cluster="testbed", executor=WRITE, experiment_dir=repo, est_task_sec=1).deduped

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from html_texts import texts
 
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.ops.monitor.list_in_flight import ListInFlightResult
@@ -27,25 +27,6 @@ class Sample(Result):
     plan: dict[str, Any] = {}
     notes: list[str] = []
     next_step: str = ""
-
-
-def texts(page: str) -> list[str]:
-    """The texts of well-formed HTML."""
-    found, stack = [], []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            stack.append(tag)
-
-        def handle_endtag(self, tag):
-            assert stack.pop() == tag
-
-        def handle_data(self, data):
-            found.append(data)
-
-    Reader().feed(page)
-    assert stack == []
-    return found
 
 
 @pytest.mark.parametrize(
