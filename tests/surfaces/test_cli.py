@@ -154,7 +154,7 @@ def test_the_demo_from_nothing_to_its_table(run_cli, tmp_path):
 def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
     """A real terminal: readable progress and the table on it; stdout is still one line of JSON."""
     controller, terminal = pty.openpty()
-    env = {**world_home.env, "TERM": "xterm-256color", "COLUMNS": "80"}
+    env = {**world_home.env, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
     process = subprocess.Popen([*PYTHON, "demo"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
     shown, deadline = b"", time.monotonic() + 600  # unread, the terminal would stop the command
@@ -179,13 +179,17 @@ def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
 def test_control_c_is_one_envelope(world_home, tmp_path):
     from experiment import make_repo
 
-    repo = make_repo(tmp_path / "repo", "import time; time.sleep(60)")
+    begun = tmp_path / "begun"
+    repo = make_repo(tmp_path / "repo", f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)")
     process = subprocess.Popen(
         [*PYTHON, "compute-run-id", "--resolve-timeout-sec", "60"],
         cwd=repo, env=world_home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    time.sleep(1.5)
+    until = time.monotonic() + 60
+    while not begun.exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
     process.send_signal(2)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1
