@@ -222,6 +222,8 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
                 shown = call.stdin[:2000].decode(errors="replace")
                 facts = {"argv": call.argv, "stdin": shown, "env": call.env, "folder": call.folder, "damaged": damaged}
                 report({"call": number, "fault": fault, **facts})
+        if submitted := sandbox.submitted():
+            report({"call": numbers.stop, "fault": f"something was submitted: {submitted[:5]}"})
     finally:
         for number, descriptor in enumerate(kept):
             os.dup2(descriptor, number)

@@ -24,7 +24,7 @@ with open(os.environ.get("HPC_RESULT_DIR", ".") + "/metrics.json", "w") as file:
 SERIES = "def smooth(rows, window=3):\n    return [sum(rows[max(0, i - window):i + 1]) for i in range(len(rows))]\n"
 EXECUTOR = 'python3 run.py --x "$X"'
 REFUSED = '#!/bin/sh\necho "ssh: connect to host refused port 22: Connection refused" >&2\nexit 255\n'
-NO_SCHEDULER = "#!/bin/sh\necho called >>{log}\necho refused >&2\nexit 1\n"
+NO_SCHEDULER = "#!/bin/sh\necho $0 $* >>{log}\necho refused >&2\nexit 1\n"
 
 
 @dataclass
@@ -45,15 +45,7 @@ class Sandbox:
         self._write_repo()
         (self.root / "empty").mkdir()
         self._stubs()
-        local = {"scheduler": "local", "scratch": str(self.root / "scratch"), "min_poll_sec": 1, "local_cores": 2}
-        refused = {"host": "refused", "scratch": "/scratch/x"}
-        closed = {name: {"scheduler": name, **refused} for name in ("slurm", "sge")}
-        odd = {"broken": {"scheduler": "slurmm"}, "bare": {}, "late": {**closed["slurm"], "python": "/none"}}
-        for name, clusters in (
-            ("open", {"local": local}),
-            ("closed", {"local": {**local, **refused, "scheduler": "slurm"}}),
-        ):
-            (self.root / f"{name}.yaml").write_text(json.dumps({**clusters, **closed, **odd}))
+        self._write_clusters()
         self.env = {
             "PATH": f"{self.root / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(self.root / "home"),
@@ -102,6 +94,15 @@ class Sandbox:
         (repo / ".hpc" / "campaigns" / "study").mkdir(parents=True)
         (repo / ".hpc" / "campaigns" / "study" / "manifest.json").write_text(json.dumps(study))
 
+    def _write_clusters(self) -> None:
+        local = {"scheduler": "local", "scratch": str(self.root / "scratch"), "min_poll_sec": 1, "local_cores": 2}
+        refused = {"host": "refused", "scratch": "/scratch/x"}
+        closed = {name: {"scheduler": name, **refused} for name in ("slurm", "sge")}
+        odd = {"broken": {"scheduler": "slurmm"}, "bare": {}, "late": {**closed["slurm"], "python": "/none"}}
+        unreachable = {**local, **refused, "scheduler": "slurm"}
+        for name, clusters in (("open", {"local": local}), ("closed", {"local": unreachable})):
+            (self.root / f"{name}.yaml").write_text(json.dumps({**clusters, **closed, **odd}))
+
     def _stubs(self) -> None:
         """Put an ssh and rsync that refuse, and schedulers that only write down that they were called, first on the PATH."""
         for name in ("ssh", "rsync"):
@@ -116,6 +117,13 @@ class Sandbox:
             shutil.rmtree(self.root / name, ignore_errors=True)
             shutil.copytree(self.root / "kept" / name, self.root / name, symlinks=True, copy_function=_copy)
         os.mkfifo(self.repo / "pipe")
+        self._write_clusters()
+
+    def submitted(self) -> list[str]:
+        """Return the runs that a call has submitted, and the commands of a scheduler that were called."""
+        runs = [path.name for path in (self.root / "scratch").glob("hpc-agent/*/runs/*") if path.name != self.run_id]
+        log = self.root / "scheduler.log"
+        return runs + (log.read_text().splitlines() if log.exists() else [])
 
     def damage(self, chance: random.Random) -> str:
         """Spoil one file that hpc-agent keeps: what a full disk, a crash or an editor leaves. Returns its name."""

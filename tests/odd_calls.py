@@ -21,7 +21,7 @@ SCHEMAS = Path(__file__).resolve().parents[1] / "src" / "hpc_agent" / "schemas"
 # Verbs that start interpreters for tasks.py, or answer from a cluster: their share of the calls is smaller.
 SLOW = {
     "build-submit-spec", "build-template", "capabilities", "campaign-driver",
-    "campaign-replay", "check-axis", "compute-run-id", "dry-run-local",
+    "campaign-replay", "clusters-add", "doctor", "check-axis", "compute-run-id", "dry-run-local",
     "resolve-submit-inputs", "submit", "submit-and-verify", "submit-flow-batch", "summarize-submit-plan",
     "validate-campaign", "validate-executor-signatures", "report", "export-crate", "verify-reproduction", "compare",
     "aggregate", "status", "failures", "logs", "monitor-flow", "watch", "run-story", "reconcile",

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Set in the environment of a worker of ``run``: PLANS where no person has agreed to a submission, else "1".
+WORKER = "HPC_AGENT_WORKER"
+PLANS = "plan"
+
 
 class Progress:
     """Progress that is not shown; ``view/progress.py`` has a terminal bar and JSON records on stderr."""

@@ -15,7 +15,7 @@ SSH_ONE_SUBMIT = {"ssh": 2, "rsync": 1}
 def batch(run_cli, repo, verb, specs, *flags, **fields):
     """The outcome of a batch as a whole call: its document comes on standard input."""
     document = {"specs": specs, **fields}
-    return run_cli(verb, "--spec", "-", *flags, cwd=repo, stdin=json.dumps(document))
+    return run_cli(verb, "--spec", "-", "--full", *flags, cwd=repo, stdin=json.dumps(document))
 
 
 def three(**more):

@@ -56,7 +56,7 @@ def with_options(tmp_path: Path, **options: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "slurm-tcsh", "local"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "local"], indirect=True)
 def test_a_cluster_in_order(site, run_cli, probe, clusters_file, ssh_counter):
     absent = run_cli("check-preflight", "testbed")
     assert (absent.code, absent.envelope["details"]["state"]) == (1, "absent")
@@ -223,7 +223,7 @@ TOOLS = (
 @pytest.mark.slurm
 @pytest.mark.parametrize("shell", ["tcsh", "bash", "fish"])
 def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_cli, tmp_path, world_home, shell):
-    """Its start-up file has a PATH without them. The pasted lines put their folders there."""
+    """Its PATH has neither. The pasted lines put their folders there, in the start-up file of that shell."""
     path = shutil.which(shell)
     if path is None:
         pytest.skip(f"no {shell}")
@@ -232,24 +232,12 @@ def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_c
     there.mkdir()
     for tool in TOOLS:
         (few / tool).symlink_to(str(shutil.which(tool)))
-    start_up = {
-        "tcsh": (".cshrc", "setenv PATH"),
-        "bash": (".bashrc", "export PATH="),
-        "fish": (".config/fish/config.fish", ""),
-    }
-    name, setter = start_up[shell]
+    name = {"tcsh": ".cshrc", "bash": ".bashrc", "fish": ".config/fish/config.fish"}[shell]
     (there / name).parent.mkdir(parents=True, exist_ok=True)
-    text = (
-        f"set -q HPC_T; or set -gx PATH {few}\n"
-        if shell == "fish"
-        else f"{setter}{' ' if shell == 'tcsh' else ''}{few}\n"
-    )
-    (there / name).write_text(text if shell == "fish" else "")
-    # The PATH that sshd gives is the small one; the start-up file may add to it.
-    host.serve(
-        f'ForceCommand cd {there}; exec env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL={path} PATH={few} {path} -c "$SSH_ORIGINAL_COMMAND"'
-    )
     (there / name).write_text("")
+    # The PATH that sshd gives is the small one; the start-up file may add to it.
+    clean = f"env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL={path} PATH={few}"
+    host.serve(f'ForceCommand cd {there}; exec {clean} {path} -c "$SSH_ORIGINAL_COMMAND"')
     file = tmp_path / "clusters.yaml"
     entry = {"scheduler": "slurm", "host": "testhost", "ssh_config": host.config(), "python": NODE_PYTHON}
     file.write_text(yaml.safe_dump({"testbed": {**entry, "scratch": str(there)}}))
@@ -268,14 +256,21 @@ def test_a_login_shell_that_finds_neither_scheduler_nor_rsync(host, probe, run_c
     assert checks_of(after)["rsync"] == "ok"
 
 
-def test_text_before_every_command(host, probe, tmp_path, world_home):
-    host.serve('ForceCommand echo Welcome to the cluster; eval "$SSH_ORIGINAL_COMMAND"')
+def test_a_start_up_file_that_prints(host, probe, tmp_path, world_home):
+    """The pasted line goes before what prints, and ends the file where nobody types."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / ".bashrc").write_text("echo Welcome to the cluster\n")
+    clean = f"env -u SHLVL -u SSH_AUTH_SOCK HOME={there} SHELL=/bin/bash"
+    host.serve(f'ForceCommand cd {there}; exec {clean} /bin/bash -c "$SSH_ORIGINAL_COMMAND"')
     file = tmp_path / "clusters.yaml"
     entry = {"scheduler": "local", "host": "testhost", "ssh_config": host.config(), "scratch": str(tmp_path)}
     file.write_text(yaml.safe_dump({"testbed": {**entry, "python": NODE_PYTHON}}))
     world_home.env |= {"HPC_CLUSTERS_CONFIG": str(file), "HPC_NO_SSH_MULTIPLEX": "1"}
-    answer = probe()
-    assert set(reds(answer)) == {"rsync"} and checks_of(answer)["login_shell"] == "warn"
+    found = reds(probe())
+    assert set(found) == {"login_shell"} and "Welcome to the cluster" in found["login_shell"]["detail"]
+    subprocess.run(["sh", "-c", found["login_shell"]["paste"]], capture_output=True, check=False, timeout=30)
+    assert checks_of(probe())["rsync"] == "ok", (there / ".bashrc").read_text()
 
 
 @pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)

@@ -68,6 +68,7 @@ def agent(tmp_path, world_home):
 
 
 @pytest.mark.local
+@pytest.mark.timeout(900)
 @pytest.mark.slow(reason="a run and a campaign of six tasks each, which fit models, one after the other")
 def test_the_four_jobs_within_the_budget(agent):
     submitted = submit(agent)

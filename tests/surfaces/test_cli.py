@@ -157,7 +157,7 @@ def test_on_a_terminal_the_demo_shows_a_bar_and_the_table(world_home, tmp_path):
     env = {**world_home.env, "TERM": "xterm-256color", "COLUMNS": "80"}
     process = subprocess.Popen([*PYTHON, "demo"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
-    shown, deadline = b"", time.monotonic() + 120
+    shown, deadline = b"", time.monotonic() + 600  # unread, the terminal would stop the command
     while time.monotonic() < deadline:
         if select.select([controller], [], [], 0.2)[0]:
             try:

@@ -15,8 +15,9 @@ from mcp_client import MODES, in_memory, session_in
 import hpc_agent
 from hpc_agent.mcp_server.tools import CHOSEN, META
 from hpc_agent.mcp_server.trimming import MOST_BYTES, fit, page, size
-from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
+from hpc_agent.mcp_server.verbs import names, submits, writes
 from hpc_agent.mcp_server.wording import parse_command
+from hpc_agent.ops.run.invoke import catalogue
 
 MOST_TOOLS, MOST_TOKENS, MOST_DESCRIPTION = 18, 6000, 400
 TASKS = [{"x": number} for number in range(3)]
@@ -100,6 +101,10 @@ def test_errors_are_answers_with_a_remedy(mode, repo, world_home):
         assert missing["next"]["tool"] in (*CHOSEN, *META)
         folder = await agent.call("wait-for-events", {"experiment_dir": "nowhere"})
         assert folder["error"]["field"] == "experiment_dir"
+        own = await agent.call("call", {"verbs": "status"})
+        assert (
+            own["error"]["remediation"] == "Did you mean 'verb'? The tool call takes: verb, arguments, field, offset."
+        )
         wait = await agent.call("wait-for-events", {"wait_sec": 51})
         assert wait["error"]["field"] == "wait_sec"
 
@@ -126,6 +131,19 @@ def test_find_leads_to_every_verb(repo, world_home):
             assert fields <= set(whole["input_schema"]["properties"])
 
     in_memory(session_in(repo, world_home.env), look)
+
+
+def test_what_follows_a_dry_run_is_the_same_call(repo, world_home):
+    tasks = [{"x": number, "text": "y" * 100} for number in range(200)]
+
+    async def plan(agent):
+        request = {"cluster": "local", "executor": 'echo "$X"', "dry_run": True}
+        few = await agent.call("submit", request)
+        assert few["next"] == {"tool": "submit", "arguments": {"cluster": "local", "executor": 'echo "$X"'}}
+        many = await agent.call("submit", {**request, "tasks": tasks})
+        assert many["next"] == {**few["next"], "as_before": ["tasks"]}
+
+    in_memory(session_in(repo, world_home.env, allow_submit=True), plan)
 
 
 def test_a_long_result_is_cut_and_the_rest_is_there(repo, world_home):

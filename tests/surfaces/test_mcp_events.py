@@ -37,7 +37,7 @@ def test_what_is_told_of_a_run():
     assert changes(look(2, 2), failed) == [("failures", "r: tasks failed (3 out_of_memory)")]
     assert changes(failed, look(2, 2, failures_by_cause={"out_of_memory": 4})) == []
     assert [event for event, _ in changes(OPEN, look(stuck=8))] == ["needs-person"]
-    assert [event for event, _ in changes(OPEN, look(to_submit=1))] == ["needs-person"]
+    assert [event for event, _ in changes(OPEN, look(to_submit=1))] == ["held-back"]
     ended = look(8, lifecycle_state="complete")
     assert changes(look(7, 1), ended) == [("ended", "r is complete: 8 of 8 tasks complete")]
     assert changes(None, ended) == changes(look(7, 1), ended)
@@ -123,6 +123,27 @@ class TestOnTheLocalScheduler:
             assert answer["next"]["ack"] == answer["data"]["last_id"]
 
         in_memory(session, run, mode)
+
+    def test_a_wait_tells_how_long_it_has_waited(self, repo, world_home, tmp_path, monkeypatch):
+        monkeypatch.setattr("hpc_agent.mcp_server.waiting.PROGRESS_SEC", 0.3)
+        told = []
+
+        async def note(progress, total, message):
+            told.append((progress, message))
+
+        async def run(agent):
+            await agent.data("submit", self.request(tmp_path))
+            started = await agent.call("wait-for-events", {})
+            await agent.client.call_tool(
+                "wait-for-events", {"wait_sec": 2, "ack": started["data"]["last_id"]}, progress_callback=note
+            )
+
+        in_memory(session_in(repo, world_home.env, allow_submit=True), run)
+        (tmp_path / "go").touch()
+        seconds = [progress for progress, _ in told]
+        assert len(seconds) > 1
+        assert seconds == sorted(set(seconds))
+        assert {message for _, message in told} == {"1 run watched"}
 
     def test_a_killed_server_loses_no_event(self, repo, world_home, tmp_path):
         server = process(repo, world_home.env, "--allow-submit")

@@ -14,7 +14,8 @@ from experiment import WRITE, submit, watch
 from mcp_client import in_memory, session_in
 
 from hpc_agent.cli import main
-from hpc_agent.mcp_server.verbs import catalogue, writes
+from hpc_agent.mcp_server.verbs import writes
+from hpc_agent.ops.run.invoke import catalogue
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "horizon_sweep"
 TASKS = "[{'executor': e, 'horizon': h} for e in ('ml_gbm', 'ml_ridge') for h in (1, 5, 25)]"

@@ -162,7 +162,7 @@ def test_a_path_that_cannot_be_used_is_named(run_cli, world_home, tmp_path):
     for folder in ("file", "file/below"):
         failed = run_cli("setup", "--claude-dir", folder)
         assert (failed.code, failed.envelope["error_code"], failed.envelope["field"]) == (
-            1, "precondition_failed", "claude_dir")  # fmt: skip
+            1, "spec_invalid", "claude_dir")  # fmt: skip
     (world_home.path / ".claude/commands/submit-hpc.md").mkdir(parents=True)
     failed = run_cli("setup")
     assert failed.code == 1

@@ -254,6 +254,21 @@ def test_inline_returns_the_prompt_and_starts_nothing(call, claude, workflow):
         jsonschema.validate({"result": "done"}, done["report_schema"])
 
 
-def test_a_worker_starts_no_worker(call, claude):
-    failed = call("--workflow", "status", env={"HPC_AGENT_WORKER": "1"})
+def test_without_a_yes_a_worker_can_submit_nothing(call, claude, run_cli):
+    """Whatever the model does: hpc-agent itself refuses."""
+    call("--workflow", "submit")
+    env = claude.started["env"]
+    assert env["HPC_AGENT_WORKER"] == "plan"
+    env = {**env, "PATH": os.environ["PATH"]}
+    words = ("submit", "--cluster", "local", "--executor", "true")
+    refused = run_cli(*words, cwd=call.repo, env=env)
+    assert (refused.code, refused.envelope["error_code"]) == (1, "precondition_failed")
+    assert "--confirmed" in refused.envelope["remediation"]
+    assert run_cli("resubmit", cwd=call.repo, env=env).envelope["error_code"] == "precondition_failed"
+    assert run_cli(*words, "--dry-run", cwd=call.repo, env=env).data["total_tasks"] == 1
+
+
+@pytest.mark.parametrize("kind", ["1", "plan"])
+def test_a_worker_starts_no_worker(call, claude, kind):
+    failed = call("--workflow", "status", env={"HPC_AGENT_WORKER": kind})
     assert (failed.envelope["error_code"], claude.was_started) == ("precondition_failed", False)

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.primitive import REGISTRY, Request, Result, load_all
 from hpc_agent.errors import BY_CODE, HpcError
-from hpc_agent.ops.run.invoke import as_hpc_error, catalogue, invoke
+from hpc_agent.ops.run.invoke import catalogue, invoke
 from hpc_agent.world import World
 
 
@@ -61,6 +62,11 @@ def test_commands_in_an_answer_are_whole(status):
     [
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "storage_full", "/x: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "/y"), "precondition_failed", "/y: Permission denied"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "x" * 999),
+            "spec_invalid",
+            "... (999 characters): File name",
+        ),
         (ZeroDivisionError("division by zero"), "internal", "ZeroDivisionError: division by zero"),
         (BY_CODE["run_not_found"]("gone"), "run_not_found", "gone"),
     ],

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hpc_agent.contract.primitive import PartialError, Result
-from hpc_agent.ops.monitor.journal_views import ListInFlightResult
-from hpc_agent.ops.monitor.questions import LogsResult, status
+from hpc_agent.ops.monitor.list_in_flight import ListInFlightResult
+from hpc_agent.ops.monitor.questions import LogsResult
 from hpc_agent.ops.run.checks import Finding, ValidationResult
 from hpc_agent.view import notebook
 from hpc_agent.view.notebook import ROWS_SHOWN, html
@@ -83,7 +83,6 @@ def test_a_result_has_the_view_of_its_verb():
     page = html(ValidationResult(overall="fail", findings=[finding]))
     assert "row 7 is not there" in page
     assert "Error" in page or "error" in page
-    assert status  # its module has registered the verb of LogsResult
     log = LogsResult(run_id="r1", logs=[{"task": 3, "content": "first\nsecond <b>\n", "state": "failed", "path": "/x"}])
     assert "first\nsecond &lt;b&gt;" in html(log)
     assert texts(html(ListInFlightResult(runs=[], total_matching=0)))

@@ -1148,7 +1148,7 @@ def clusters_add(
 
     Args:
         host: ssh host or alias, as 'ssh HOST' takes it
-        name:
+        name: name of the cluster; the first part of the host by default
         user: login name; by default what ~/.ssh/config says
         scratch: folder there for runs; found by default
         scheduler: slurm, sge or local; found by default
@@ -1760,6 +1760,7 @@ def install_commands(
 
     Raises:
         PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
     """
     return cast("InstallCommandsResult", call("install-commands", install_commands, locals()))
 
@@ -1967,7 +1968,7 @@ def mark_run_terminal(
     A later status asks the cluster again.
 
     Args:
-        run_id: as submit returned it; 'latest' is the newest run of the repo
+        run_id: as submit returned it, in full
         status: only records make a run complete
         reason: why, for the journal
         experiment_dir: the experiment repo
@@ -2479,7 +2480,7 @@ def run(
         campaign_id: campaign: which one
         cluster: submit: name in clusters.yaml
         known: submit: fields of its request that are decided
-        confirmed: a person has agreed to the submission; without this it is planned only
+        confirmed: a person has agreed to submissions; without this the worker can only plan
         accept_defaults: the worker may take safe defaults of unclear fields
         inline: return the prompt, for an agent that does the work itself; starts nothing
         max_turns: turns of the worker

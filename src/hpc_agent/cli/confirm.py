@@ -112,7 +112,9 @@ def _batch(verb: str, request: Any, world: World, rehearse: Rehearse) -> Plan | 
         return None
     data = rehearse(msgspec.structs.replace(request, specs=[{**spec, "dry_run": True} for spec in request.specs]))
     going = sum(item["ok"] and not item.get("deduped") for item in data["results"])
-    return Plan(body(verb, data), f"Submit {going} runs?" if going > 1 else "Submit this run?") if going else None
+    # what comes next is the answer to the question
+    shown = {**data, "results": [{**item, "next_step": ""} for item in data["results"]]}
+    return Plan(body(verb, shown), f"Submit {going} runs?" if going > 1 else "Submit this run?") if going else None
 
 
 def _resubmission(verb: str, request: Any, world: World, rehearse: Rehearse) -> Plan | None:  # noqa: ARG001
@@ -160,7 +162,9 @@ def _watch(verb: str, request: Any, world: World, rehearse: Rehearse) -> Plan | 
         return None
     most = request.max_resubmits
     told = f"failed tasks are submitted again, {most} at most" if most else "failed tasks are submitted again"
-    return _unplanned(verb, request, world, rehearse, f"{told}, except those that need a person")
+    return _unplanned(
+        verb, request, world, rehearse, f"{told}, except those that need a person", "Watch the run like this?"
+    )
 
 
 def _demo(verb: str, request: Any, world: World, rehearse: Rehearse) -> Plan | None:
@@ -170,12 +174,19 @@ def _demo(verb: str, request: Any, world: World, rehearse: Rehearse) -> Plan | N
     return _unplanned(verb, request, world, rehearse, f"25 small tasks on {request.cluster}")
 
 
-def _unplanned(verb: str, request: Any, world: World, rehearse: Rehearse, told: str = "") -> Plan:  # noqa: ARG001
+def _unplanned(
+    verb: str,
+    request: Any,
+    world: World,  # noqa: ARG001
+    rehearse: Rehearse,  # noqa: ARG001
+    told: str = "",
+    question: str = "Submit?",
+) -> Plan:
     """Plan of a verb without a dry run: what was asked for."""
     from hpc_agent.ops.run.command_line import command_line
 
     sentence: list[Block] = [Para(told[:1].upper() + told[1:] + ".")] if told else []
-    return Plan([Title(verb), *sentence, Line(command_line(verb, request), 2)], "Submit?")
+    return Plan([Title(verb), *sentence, Line(command_line(verb, request), 2)], question)
 
 
 PLANNERS: dict[str, Planner] = {

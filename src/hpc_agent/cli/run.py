@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import json
 import shlex
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,15 +18,11 @@ from hpc_agent.cli.output import Declined, is_for_person, on_terminal, prepare_t
 from hpc_agent.cli.parse import GROUP_WORDS, batch_in, find_verb, load_catalogue, parse_request
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
+from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY, Request
-from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, SpecInvalid, StorageFull
-from hpc_agent.world import World
-
-_ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
-
-_PACKAGE = __file__.removesuffix("cli/run.py")
-_OTHER_PATH = "Name a path that can exist, then run the same 'hpc-agent' command."
+from hpc_agent.errors import HpcError, PreconditionFailed
+from hpc_agent.world import PLANS, WORKER, World
 
 
 def run(arguments: list[str]) -> int:
@@ -53,7 +47,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write("Nothing was submitted.\n")
         return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is answered with an envelope and no traceback
-        failed = _as_answer(error)
+        failed = as_hpc_error(error)
         is_whole = chosen.full or is_for_person(chosen)
         whole = None if is_whole else lambda: shlex.join(["hpc-agent", *arguments, "--full"])
         line, code = envelope.failure(failed, whole), failed.exit_code
@@ -73,29 +67,6 @@ def _write(line: bytes, code: int, verb: str, chosen: Globals, seen: Mapping[str
     return code
 
 
-def _as_answer(error: BaseException) -> HpcError:
-    if isinstance(error, HpcError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("stopped by Control-C")
-    message = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError):
-        from hpc_agent.node.shared.files import is_disk_full
-
-        name = str(error.filename or "")
-        shown = name if len(name) < 300 else f"{name[:200]}... ({len(name)} characters)"
-        message = (f"{shown}: " if name else "") + str(error.strerror)
-        if is_disk_full(error):
-            return StorageFull(f"{message} (on this machine)")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return PreconditionFailed(message, remediation=_ACCESS)
-        # /proc and automounted folders say ENOENT to who makes a folder there; a program that is missing has no "/"
-        is_absent = error.errno == errno.ENOENT and name.startswith("/") and not name.startswith(_PACKAGE)
-        if is_absent or error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
-            return SpecInvalid(message, remediation=_OTHER_PATH)
-    return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
-
-
 class _Call:
     """One call of a verb: its request, read from the command line, and its surroundings."""
 
@@ -109,8 +80,18 @@ class _Call:
         importlib.import_module(self.entry.module)
         self.primitive = REGISTRY[self.verb]
         self.request: Request = envelope.convert(self.document, self.primitive.request, self.verb)
+        self._refuse_unconfirmed()
         if chosen.field:
             check_path(chosen.field, self.verb, self.primitive.result.__struct_fields__)
+
+    def _refuse_unconfirmed(self) -> None:
+        """Refuse what submits jobs to a worker that may only plan: its prompt says so, and this holds."""
+        only_plans = self.world.env.get(WORKER) == PLANS and "submit" in self.entry.effects
+        if only_plans and not getattr(self.request, "dry_run", False):
+            message = f"no person has agreed to a submission: this worker plans only, and '{self.verb}' may submit jobs"
+            agree = "A person agrees by: hpc-agent run --workflow submit --confirmed"
+            remedy = f"Report the command as the next one, or add --dry-run. {agree}"
+            raise PreconditionFailed(message, remediation=remedy)
 
     def confirm(self) -> Mapping[str, Any]:
         """Show what is to be submitted, and ask the person at the terminal. Return what was shown. Raises Declined."""

@@ -102,7 +102,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
 def _parts(text: str) -> list[str]:
     """Return the items between commas; a JSON array is taken as it is, for items that hold a comma."""
     if text.startswith("["):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return list(map(str, json.loads(text)))
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -123,7 +123,7 @@ def parse_value(flag: Flag, text: str) -> Any:
     read, wanted = _READERS.get(flag.kind, (str, ""))
     try:
         return read(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if flag.kind == "value":
             return text
         raise SpecInvalid(f"{flag.flag}: {text!r} is not {wanted}", field=".".join(flag.path)) from error

@@ -11,6 +11,7 @@ from hpc_agent.contract.vocabulary import ADVICE
 
 # Items that each list, and characters that each text keeps at least; when that is not enough the next pair counts.
 _LEAST = ((20, 1200), (12, 400), (8, 160), (3, 160), (1, 160), (0, 160))
+_COUNT = 40  # bytes that a count may need
 _MAP = 20  # an object with more keys than this, all with values of one kind, is a map and no record
 _KEPT = frozenset((*ADVICE, "raise_command", "whole_answer", "left_out", "spec"))
 
@@ -25,17 +26,23 @@ def shorten(document: dict[str, Any], most: int, kept: Collection[str] = (), spa
     """
     cuts: dict[Path, int] = {}
     for pattern in spare:
-        for path in reversed(list(_matching(document, f"data.{pattern}"))):
-            if _size(document, cuts) <= most:
-                return
-            *way, last = path
-            del _at(document, way)[last]
-            cuts[path] = 1
+        _give_up(document, pattern, most, cuts)
     for items, characters in _LEAST:
         while _cut_largest(document, items, most, {*_KEPT, *kept}, cuts):
             pass
         while _cut_longest_text(document, characters, most, {*_KEPT, *kept}, cuts):
             pass
+
+
+def _give_up(document: dict[str, Any], pattern: str, most: int, cuts: dict[Path, int]) -> None:
+    """Take out the parts that a pattern names, from the last on, until the document is small enough."""
+    excess = _size(document, cuts) + _COUNT - most
+    for path in reversed(list(_matching(document, f"data.{pattern}"))):
+        if excess <= 0:
+            return
+        *way, last = path
+        excess -= len(msgspec.json.encode({last: _at(document, way).pop(last)})) - 1
+        cuts[path] = 1
 
 
 def _size(document: dict[str, Any], cuts: dict[Path, int]) -> int:
@@ -98,7 +105,7 @@ def _cut_largest(document: dict[str, Any], least: int, most: int, kept: set[str]
     _, path, part = max(found, key=lambda row: row[0])
     keys: list[Any] = list(part) if isinstance(part, dict) else list(range(len(part)))
     number = len(keys)
-    while len(keys) > least and excess > -24:  # 24: the room for the count itself
+    while len(keys) > least and excess > -_COUNT:
         excess -= len(msgspec.json.encode(part[keys[-1]])) + 1
         keys.pop()
     _keep(part, keys)

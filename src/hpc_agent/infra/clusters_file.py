@@ -55,7 +55,18 @@ def write_entry(file: Path, name: str, text: str, *, replace: bool) -> bool:
     Two at once wait for each other, and a reader sees the old file or the new one. Raises ConfigInvalid for a file that
     cannot be read or extended, PreconditionFailed for a name that is taken.
     """
-    file = file.resolve()  # a symbolic link stays one
+    try:
+        return _write_entry(file.resolve(), name, text, replace=replace)  # a symbolic link stays one
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that point at each other
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigInvalid(
+            f"{file} cannot be written: {why}",
+            remediation=f"Let {file} be yours, or name another file in HPC_CLUSTERS_CONFIG.",
+            details={"file": str(file), "entry": text},
+        ) from error
+
+
+def _write_entry(file: Path, name: str, text: str, *, replace: bool) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     with locked(file.with_name(file.name + ".lock"), _LOCK_SEC, f"{file}"):
         old = read_mapping(file) if file.exists() else {}

@@ -191,7 +191,7 @@ def pauses(target: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     """
     path = folder / (hashlib.sha256(target.encode()).hexdigest()[:16] + ".json")
     past = _HostFailures()
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
+    with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):
         read = msgspec.json.decode(path.read_bytes(), type=_HostFailures)
         past = read if 0 <= time.time() - read.last < FORGOTTEN_SEC else past
     left = past.open_until - time.time()

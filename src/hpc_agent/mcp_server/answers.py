@@ -11,8 +11,9 @@ from hpc_agent.mcp_server.calls import Outcome
 from hpc_agent.mcp_server.session import Settings
 from hpc_agent.mcp_server.tools import META, offered
 from hpc_agent.mcp_server.trimming import fit, page, size
-from hpc_agent.mcp_server.verbs import catalogue, writes
+from hpc_agent.mcp_server.verbs import writes
 from hpc_agent.mcp_server.wording import next_text, parse_command, summary
+from hpc_agent.ops.run.invoke import catalogue
 
 Answer = dict[str, Any]
 # A message and its details are cut before the envelope around them would be.
@@ -33,6 +34,9 @@ def tool_call(verb: str, arguments: dict[str, Any], settings: Settings) -> dict[
 def next_call(outcome: Outcome, settings: Settings) -> dict[str, Any]:
     """Return what comes next: a tool call, else a command for a person, else one of the verbs that usually follow."""
     text = next_text(outcome.data)
+    if outcome.arguments.get("dry_run") and text.startswith(f"hpc-agent {outcome.verb} "):
+        meant = {name: value for name, value in outcome.arguments.items() if name != "dry_run"}
+        return _short(tool_call(outcome.verb, meant, settings))
     known = parse_command(text)
     if known:
         call = tool_call(*known, settings)

@@ -14,7 +14,8 @@ import msgspec
 
 from hpc_agent.errors import PreconditionFailed
 from hpc_agent.mcp_server.calls import typed_request
-from hpc_agent.mcp_server.verbs import catalogue, submits
+from hpc_agent.mcp_server.verbs import submits
+from hpc_agent.ops.run.invoke import catalogue
 from hpc_agent.world import World
 
 

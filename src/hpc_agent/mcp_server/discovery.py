@@ -10,7 +10,8 @@ from hpc_agent.mcp_server.calls import verb_of
 from hpc_agent.mcp_server.meta_requests import FindRequest, FindResult, FoundVerb
 from hpc_agent.mcp_server.session import Settings
 from hpc_agent.mcp_server.tools import offered
-from hpc_agent.mcp_server.verbs import catalogue, input_schema, output_fields, writes
+from hpc_agent.mcp_server.verbs import input_schema, output_fields, writes
+from hpc_agent.ops.run.invoke import catalogue
 from hpc_agent.world import World
 
 SHOWN = 8

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from hpc_agent.contract import envelope
+from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import HpcError, InternalError, PreconditionFailed, SpecInvalid
 from hpc_agent.mcp_server import answers
 from hpc_agent.mcp_server.answers import Answer
-from hpc_agent.mcp_server.calls import Outcome, as_answer, run_verb, verb_of
+from hpc_agent.mcp_server.calls import Outcome, failed, run_verb, verb_of
 from hpc_agent.mcp_server.discovery import as_data, find
 from hpc_agent.mcp_server.meta_requests import CallRequest, FindRequest, FindResult, WaitForEventsRequest
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.tools import offered
 from hpc_agent.mcp_server.trimming import fit
-from hpc_agent.mcp_server.verbs import catalogue, names, submits, writes
+from hpc_agent.mcp_server.verbs import names, submits, writes
 from hpc_agent.mcp_server.work import Told, Work
+from hpc_agent.ops.run.invoke import as_hpc_error, catalogue
 
 PROGRESS_SEC = 10.0
+R = TypeVar("R", bound=Request)
+
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
 
@@ -34,9 +38,9 @@ async def answer_call(session: Session, name: str, arguments: dict[str, Any], to
         if name == "wait-for-events":
             from hpc_agent.mcp_server.waiting import wait_for_events
 
-            return await wait_for_events(session, envelope.convert(arguments, WaitForEventsRequest, name), told)
+            return await wait_for_events(session, own_request(arguments, WaitForEventsRequest, name), told)
         if name == "call":
-            asked = envelope.convert(arguments, CallRequest, name)
+            asked = own_request(arguments, CallRequest, name)
             verb = verb_of(asked.verb)
             return await _answer_verb(session, name, arguments, (verb, asked.arguments), told, asked)
         return await _answer_verb(session, name, arguments, (_tool_verb(session, name), arguments), told)
@@ -44,9 +48,19 @@ async def answer_call(session: Session, name: str, arguments: dict[str, Any], to
         return answers.of_error(error, session.settings)
 
 
+def own_request(arguments: dict[str, Any], kind: type[R], tool: str) -> R:
+    """Return the typed request of a tool that is no verb. Raises SpecInvalid, which names its fields."""
+    try:
+        return envelope.convert(arguments, kind, tool)
+    except SpecInvalid as error:
+        fields = f"The tool {tool} takes: {', '.join(kind.__struct_fields__)}."
+        error.remediation = error.remediation.replace(f"Run 'hpc-agent describe {tool}' to see every field.", fields)
+        raise
+
+
 async def _found(session: Session, arguments: dict[str, Any], told: Told) -> Answer:
     """Return the verbs that are looked for. A thread looks, as the first time it imports them all. Raises SpecInvalid."""
-    request = envelope.convert(arguments, FindRequest, "find")
+    request = own_request(arguments, FindRequest, "find")
 
     def look(work: Work) -> FindResult | HpcError:
         try:
@@ -68,8 +82,8 @@ async def _found(session: Session, arguments: dict[str, Any], told: Told) -> Ans
         text = f"{result.verb}: {result.description}"
         following = answers.tool_call(result.verb, result.example, session.settings)
         following = {} if "refused_here" in following else following
-    elif result.verbs:
-        following = {"tool": "find", "arguments": {"verb": result.verbs[0].verb}}
+    else:
+        following = {"tool": "find", "arguments": {"verb": result.verbs[0].verb} if result.verbs else {}}
     data, cuts = fit(as_data(result))
     return {"summary": text, "next": following, "data": data, **({"more": cuts} if cuts else {})}
 
@@ -141,15 +155,14 @@ def _outcome(session: Session, verb: str, arguments: dict[str, Any], work: Work)
             told(outcome.envelope)
             return outcome
     except Exception as error:  # noqa: BLE001 - what the price of a submission meets is the answer to it
-        return Outcome(verb, arguments, json.loads(envelope.failure(as_answer(error))))
+        return failed(verb, arguments, as_hpc_error(error))
 
 
 def outcome_of(work: Work, verb: str, arguments: dict[str, Any]) -> Outcome:
     """Return the outcome of work that has ended."""
     if isinstance(work.outcome, Outcome):
         return work.outcome
-    ended = envelope.failure(InternalError(f"the work of '{verb}' ended without an answer"))
-    return Outcome(verb, arguments, json.loads(ended))
+    return failed(verb, arguments, InternalError(f"the work of '{verb}' ended without an answer"))
 
 
 async def wait(work: Work, seconds: float, told: Told) -> bool:

@@ -130,9 +130,7 @@ def changes(before: Look | None, now: Look) -> list[tuple[str, str]]:
     if now["stuck"] and not old["stuck"]:
         told.append(("needs-person", f"{run}: {now['stuck']} tasks wait for something that does not come by itself"))
     if now["to_submit"] and not old["to_submit"]:
-        told.append(
-            ("needs-person", f"{run}: {now['to_submit']} arrays are not submitted yet; monitor-flow submits them")
-        )
+        told.append(("held-back", f"{run}: {now['to_submit']} arrays are not submitted yet; monitor-flow submits them"))
     done, was = counts.get("complete", 0), old["counts"].get("complete", 0)
     if state in TERMINAL and old["lifecycle_state"] not in TERMINAL:
         told.append(("ended", f"{run} is {state}: {done} of {total} tasks complete"))

@@ -68,7 +68,7 @@ class Event(msgspec.Struct, kw_only=True):
     id: int
     at: str
     run_id: str
-    event: Annotated[str, doc("started, progress, failures, needs-person, ended, goes-on")]
+    event: Annotated[str, doc("started, progress, failures, held-back, needs-person, ended, goes-on")]
     text: str
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import SpecInvalid
 
@@ -30,6 +28,8 @@ def workflows() -> dict[str, Workflow]:
 
 
 def _read(path: Path) -> Workflow:
+    import yaml
+
     _, front, text = path.read_text(encoding="utf-8").split("---\n", 2)
     facts = yaml.safe_load(front)
     hint = str(facts.get("argument-hint", "what to do"))

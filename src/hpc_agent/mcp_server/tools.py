@@ -8,15 +8,8 @@ from hpc_agent.contract.catalogue import schema
 from hpc_agent.contract.primitive import Request, Result
 from hpc_agent.mcp_server import meta_requests as meta
 from hpc_agent.mcp_server.session import Settings
-from hpc_agent.mcp_server.verbs import (
-    catalogue,
-    certain_fields,
-    compact,
-    hints,
-    input_schema,
-    submits,
-    writes,
-)
+from hpc_agent.mcp_server.verbs import certain_fields, compact, hints, input_schema, submits, writes
+from hpc_agent.ops.run.invoke import catalogue
 
 MOST_DESCRIPTION = 400
 

@@ -7,19 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 import hpc_agent
 from hpc_agent.contract.catalogue import CatalogueEntry
+from hpc_agent.ops.run.invoke import catalogue
 
 _PACKAGE = Path(hpc_agent.__file__).parent
-
-
-@cache
-def catalogue() -> dict[str, CatalogueEntry]:
-    """Return the generated catalogue, by name."""
-    data = (_PACKAGE / "cli" / "catalogue.json").read_bytes()
-    return msgspec.json.decode(data, type=dict[str, CatalogueEntry])
 
 
 @cache

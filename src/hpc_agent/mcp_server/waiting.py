@@ -119,8 +119,6 @@ def _next(
     seen: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the next wait, with the acknowledgement; after the end of the last run what follows on it."""
-    from hpc_agent.mcp_server.answers import tool_call
-
     given = msgspec.to_builtins(request)
     defaults = msgspec.to_builtins(WaitForEventsRequest())
     again = {name: value for name, value in given.items() if value != defaults[name] and name != "ack"}
@@ -128,6 +126,9 @@ def _next(
         again["ack"] = last
     waiting = [row for row in seen if row["lifecycle_state"] not in TERMINAL]
     ended = [event.run_id for event in events if event.event == "ended"]
+    held = [event.run_id for event in events if event.event == "held-back"]
+    if held and not ended:
+        return _after(session, request, "monitor-flow", {"run_id": held[-1]}, last)
     if waiting or not (ended or seen):
         return {"tool": "wait-for-events", "arguments": again} if waiting else {"tool": "load-context", "arguments": {}}
     run_id = ended[-1] if ended else seen[-1]["run_id"]
@@ -136,10 +137,18 @@ def _next(
     known = parse_command(next_step(run_id, record.status, record.last_status))
     if known is None:
         return {"tool": "wait-for-events", "arguments": again}
-    verb, arguments = known
+    return _after(session, request, *known, last)
+
+
+def _after(
+    session: Session, request: WaitForEventsRequest, verb: str, arguments: dict[str, Any], last: int | None
+) -> dict[str, Any]:
+    """Return the call of a verb about a run; ``ack`` goes with the next wait."""
+    from hpc_agent.mcp_server.answers import tool_call
+
     if request.experiment_dir != ".":
-        arguments["experiment_dir"] = request.experiment_dir
+        arguments = {**arguments, "experiment_dir": request.experiment_dir}
     call = tool_call(verb, arguments, session.settings)
     if "refused_here" in call:
-        call = {"command": f"hpc-agent {verb} --run-id {run_id}"}
+        call = {"command": f"hpc-agent {verb} --run-id {arguments['run_id']}"}
     return {**call, "ack": last} if last is not None else call

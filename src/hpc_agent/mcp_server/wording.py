@@ -8,7 +8,8 @@ from typing import Any
 
 from hpc_agent.contract.catalogue import CatalogueEntry, parse_value
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.mcp_server.verbs import catalogue, names
+from hpc_agent.mcp_server.verbs import names
+from hpc_agent.ops.run.invoke import catalogue
 
 STATES = ("complete", "running", "pending", "failed", "unknown")
 _SENTENCE = 300

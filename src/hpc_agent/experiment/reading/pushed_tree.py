@@ -179,7 +179,7 @@ def scan_tree(root: Path, apart: list[str], cache_path: Path, outputs: Collectio
     Raises SpecInvalid for a link that leads outside, and for a file that cannot be read or pushed.
     """
     cache: Any = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         cache = json.loads(cache_path.read_bytes())
     cache = cache if isinstance(cache, dict) else {}
     own = root / IGNORE_FILE

@@ -61,7 +61,7 @@ def start_of(root: Path, path: str) -> Start:
     if os.access(root / path, os.X_OK) and head.startswith(_ELF):
         return Start((path,))
     if path.endswith(".ipynb"):
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError, RecursionError):
             if parameters_cell((root / path).read_text(encoding="utf-8")) is not None:
                 return Start((PYTHON, path))
         reason = "is a notebook without a cell tagged 'parameters'"

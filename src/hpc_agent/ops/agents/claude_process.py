@@ -21,9 +21,9 @@ import msgspec
 from hpc_agent.errors import Interrupted, WorkerFailed, WorkerNotInstalled
 from hpc_agent.ops.agents.credentials import auth_unavailable, without_secrets
 from hpc_agent.ops.agents.prompt import WorkerReport
+from hpc_agent.world import PLANS, WORKER
 
 PROGRAM = "claude"
-INSIDE = "HPC_AGENT_WORKER"  # set in a worker's environment: it starts no worker of its own
 GRACE_SEC = 10.0
 MOST_BYTES = 10 << 20
 # Of a session around this call: a worker would take itself for a part of it, or refuse to start.
@@ -54,12 +54,12 @@ def find_program(env: Mapping[str, str]) -> str:
     return found
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a worker: this one, with this hpc-agent on its PATH."""
+def environment(env: Mapping[str, str], confirmed: bool) -> dict[str, str]:
+    """Return the environment of a worker: this one, with this hpc-agent on its PATH, which refuses what was not confirmed."""
     kept = {name: value for name, value in env.items() if name not in _DROPPED}
     if not shutil.which("hpc-agent", path=env.get("PATH")):
         kept["PATH"] = f"{kept['PATH']}{os.pathsep}{Path(sys.executable).parent}" if env.get("PATH") else os.defpath
-    return {**kept, INSIDE: "1", "HPC_PROGRESS": "none"}
+    return {**kept, WORKER: "1" if confirmed else PLANS, "HPC_PROGRESS": "none"}
 
 
 def call(argv: Sequence[str], cwd: Path, env: Mapping[str, str], limit_sec: float) -> Answer:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.contract.vocabulary import doc
-from hpc_agent.errors import PreconditionFailed
+from hpc_agent.errors import PreconditionFailed, SpecInvalid
 from hpc_agent.ops.agents.assets import Assets, Installation, claude_dir_of
 from hpc_agent.world import World
 
@@ -33,7 +33,7 @@ class InstallCommandsResult(Result):
 @primitive(
     stage="setup",
     effects=[Effect.FILES],
-    errors=[PreconditionFailed],
+    errors=[PreconditionFailed, SpecInvalid],
     brief="slash commands, skills, hook",
     example={"dry_run": True},
     next_verbs=["setup"],

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
 from hpc_agent.errors import PreconditionFailed, SpecInvalid, WorkerAuthUnavailable, WorkerFailed, WorkerNotInstalled
-from hpc_agent.ops.agents.claude_process import INSIDE, call, environment, find_program, read_report
+from hpc_agent.ops.agents.claude_process import call, environment, find_program, read_report
 from hpc_agent.ops.agents.credentials import read_settings, sign_in, with_settings
 from hpc_agent.ops.agents.prompt import Decision, Outcome, Workflow, report_schema, worker_prompt
 from hpc_agent.ops.run.fields import ExperimentDir, Positive, PositiveFloat, doc
 from hpc_agent.state.repo_files import experiment_root, local_path
-from hpc_agent.world import World
+from hpc_agent.world import WORKER, World
 
 ALLOWED = "Bash(hpc-agent *)"
 # Fields of the request that tell the worker what it is about.
@@ -30,7 +30,7 @@ class RunRequest(Request):
     campaign_id: Annotated[str | None, doc("campaign: which one")] = None
     cluster: Annotated[str | None, doc("submit: name in clusters.yaml")] = None
     known: Annotated[dict[str, Any], doc("submit: fields of its request that are decided")] = {}
-    confirmed: Annotated[bool, doc("a person has agreed to the submission; without this it is planned only")] = False
+    confirmed: Annotated[bool, doc("a person has agreed to submissions; without this the worker can only plan")] = False
     accept_defaults: Annotated[bool, doc("the worker may take safe defaults of unclear fields")] = False
     inline: Annotated[bool, doc("return the prompt, for an agent that does the work itself; starts nothing")] = False
     max_turns: Annotated[Positive, doc("turns of the worker")] = 40
@@ -67,7 +67,7 @@ def run(request: RunRequest, world: World) -> RunResult:
     It signs in with ANTHROPIC_API_KEY or a cloud provider's credentials only: a login of Claude Code does not reach it.
     With ``inline`` the prompt is returned, and an agent does the work itself.
     """
-    if world.env.get(INSIDE) == "1":
+    if world.env.get(WORKER):
         raise PreconditionFailed("a worker starts no worker", remediation="Run the 'hpc-agent' commands themselves.")
     repo = experiment_root(world.cwd, request.experiment_dir)
     facts = {name: value for name in FACTS if (value := getattr(request, name))}
@@ -79,7 +79,7 @@ def run(request: RunRequest, world: World) -> RunResult:
     signed_in_by = sign_in(world.env, known_settings)
     argv = [find_program(world.env), *_arguments(request, prompt, settings)]
     world.progress.update("worker", workflow=request.workflow, signed_in_by=signed_in_by)
-    answer = call(argv, repo.root, environment(world.env), request.timeout_sec)
+    answer = call(argv, repo.root, environment(world.env, request.confirmed), request.timeout_sec)
     said, report = read_report(answer, with_settings(world.env, known_settings))
     return RunResult(
         workflow=request.workflow,

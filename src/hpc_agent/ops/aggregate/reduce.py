@@ -344,7 +344,7 @@ def _fetch(
 
 def _remove_earlier(folder: Path, kept: set[str]) -> None:
     """Remove the files of the reduction before: they must not be taken for those of this one."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+    with contextlib.suppress(OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError):
         for name, _ in msgspec.json.decode((folder / "reduction.json").read_bytes())["files"]:
             if name not in kept and ".." not in Path(name).parts and not Path(name).is_absolute():
                 (folder / name).unlink(missing_ok=True)

@@ -360,7 +360,7 @@ def _remember(repo: RepoLayout, request: InterviewRequest, made: dict[str, Any],
     document = {**msgspec.to_builtins(request), "_materialized": made}
     for name in ("campaign_dir", "allow_cli", "force"):
         del document[name]
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         before = read_json(str(path))
         at = before["_materialized"].pop("at")
         now = at if at and before == document else now

@@ -28,7 +28,7 @@ class LikelyCluster(NamedTuple):
 def likely_cluster(world: World, repo: RepoLayout, runs: list[RunRecord]) -> LikelyCluster:
     """Return the cluster of the interview, of the last run, or the only one that is ready."""
     interview: Any = None
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         interview = read_json(str(repo.root / INTERVIEW))
     target = interview.get("cluster_target") if isinstance(interview, dict) else None
     if target and target.get("cluster"):

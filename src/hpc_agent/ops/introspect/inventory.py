@@ -45,7 +45,7 @@ class CapabilitiesResult(Result, kw_only=True, omit_defaults=True):
 ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "what a worker of 'run' signs in with; or a cloud provider's credentials",
     "CLAUDE_CONFIG_DIR": "where setup installs the files for Claude Code [~/.claude]",
-    "HPC_AGENT_WORKER": "1: set for a worker, which starts no worker of its own",
+    "HPC_AGENT_WORKER": "set for a worker, which starts no worker; plan: it can submit nothing",
     "HPC_CLUSTERS_CONFIG": "your clusters.yaml, merged over the packaged one",
     "HPC_JOURNAL_DIR": "where runs are remembered [~/.claude/hpc]",
     "HPC_NO_BREAKER": "1: ask a host at once although it has not answered five times in a row",

@@ -52,7 +52,7 @@ def find_interviews(root: Path, cache: Path | None) -> tuple[list[Facts], list[s
     """
     path = cache and cache / f"recall-{FORMAT}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.msgpack"
     known: dict[str, Folder] = {}
-    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Folder]) if path else {}
     walk = _Walk(known)
     walk.look(str(root))
@@ -115,7 +115,7 @@ class _Walk:
             else:
                 seen = stamp_of_repo(path, self._stamp)
             if seen and seen == folder.seen:
-                with contextlib.suppress(msgspec.MsgspecError):
+                with contextlib.suppress(msgspec.MsgspecError, RecursionError):
                     facts = msgspec.json.decode(folder.facts, type=Facts)
             if facts is None:
                 folder = folder._replace(seen="", facts=b"")

@@ -153,7 +153,7 @@ def runtime_rollup(campaigns: Sequence[str], journal_root: Path) -> dict[str, An
 def _seconds(folder: str) -> Iterator[float]:
     """Yield the measured seconds of complete tasks. A file that is no samples file has none."""
     for data in _contents(f"{folder}/.hpc/{RUNTIMES}", ".json"):
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
             for run in msgspec.json.decode(data, type=_Samples).runs:
                 yield from [row.seconds for row in run.rows if row.seconds is not None]
 
@@ -166,7 +166,7 @@ def _last_counts(folder: str, journal_root: Path) -> Iterator[_Counts]:
         start = data.rfind(b'"event": "status"')
         line = data[data.rfind(b"\n", 0, start) + 1 :].partition(b"\n")[0]
         if start >= 0:
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(msgspec.MsgspecError, RecursionError):
                 yield msgspec.json.decode(line, type=_Look).counts
 
 

@@ -9,7 +9,7 @@ from hpc_agent.contract.primitive import Effect, PartialError, Request, Result, 
 from hpc_agent.errors import HpcError, JournalCorrupt, RunNotFound, SubmissionUnknown
 from hpc_agent.infra.remote import Node
 from hpc_agent.ops.run.fields import ExperimentDir, doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, RunId, RunScoped, journal_of, known_run, node_of
+from hpc_agent.ops.run.known_run import RUN_ERRORS, RunScoped, journal_of, known_run, node_of
 from hpc_agent.state.journal import Journal
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.state.runs import Sidecar, find_existing_runs
@@ -56,7 +56,7 @@ def verify_submitted(request: VerifySubmittedRequest, world: World) -> VerifySub
 class MarkRunTerminalRequest(Request):
     """The run to take off the list, and its final status."""
 
-    run_id: RunId
+    run_id: Annotated[str, doc("as submit returned it, in full")]
     status: Annotated[Literal["failed", "abandoned"], doc("only records make a run complete")] = "abandoned"
     reason: Annotated[str, doc("why, for the journal", max_length=500)] = ""
     experiment_dir: ExperimentDir = "."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,15 +13,16 @@ import msgspec
 import hpc_agent
 from hpc_agent.contract import envelope
 from hpc_agent.contract.advice import runnable
+from hpc_agent.contract.any_error import as_hpc_error
 from hpc_agent.contract.catalogue import CatalogueEntry
 from hpc_agent.contract.primitive import REGISTRY, Request, Result
-from hpc_agent.errors import HpcError, InternalError, Interrupted, PreconditionFailed, StorageFull
-from hpc_agent.node.shared.files import is_disk_full
+from hpc_agent.errors import HpcError
 from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.world import World
 
+__all__ = ["as_hpc_error", "catalogue", "invoke"]
+
 _CATALOGUE = Path(hpc_agent.__file__).parent / "cli" / "catalogue.json"
-_ACCESS = "Make the file accessible (HPC_JOURNAL_DIR moves the journal), then run the same 'hpc-agent' command."
 
 
 @cache
@@ -54,22 +53,6 @@ def invoke(verb: str, document: dict[str, Any], world: World) -> Result:
         raise
     except Exception as error:
         raise as_hpc_error(error) from error
-
-
-def as_hpc_error(error: BaseException) -> HpcError:
-    """Return an error of any kind as the one that a user is told: a full disk, a file without access, or a bug."""
-    if isinstance(error, HpcError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
-    message = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError):
-        message = (f"{error.filename}: " if error.filename else "") + str(error.strerror)
-        if is_disk_full(error):
-            return StorageFull(f"{message} (on this machine)")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return PreconditionFailed(message, remediation=_ACCESS)
-    return InternalError(message, details={"traceback": traceback.format_exc()[-4000:]})
 
 
 Adviser = Callable[[Any, bool], Any]

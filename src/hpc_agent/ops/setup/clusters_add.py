@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from hpc_agent import errors
 from hpc_agent.contract.primitive import Effect, Request, Result, primitive
@@ -21,16 +22,14 @@ from hpc_agent.ops.setup.found_cluster import choose_scheduler, entry_of, way_to
 from hpc_agent.world import World
 
 LOOK_SEC = 90.0
-ClusterKey = Annotated[
-    str, doc("name of the cluster; the host's first part by default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-]
+ClusterKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
 
 class ClustersAddRequest(Request):
     """The host, and what is known already; the rest is found."""
 
     host: Annotated[str, doc("ssh host or alias, as 'ssh HOST' takes it")]
-    name: ClusterKey | None = None
+    name: Annotated[ClusterKey | None, doc("name of the cluster; the first part of the host by default")] = None
     user: Annotated[str | None, doc("login name; by default what ~/.ssh/config says")] = None
     scratch: Annotated[str | None, doc("folder there for runs; found by default")] = None
     scheduler: Annotated[str | None, doc("slurm, sge or local; found by default")] = None

@@ -59,8 +59,8 @@ class DoctorResult(Result):
     effects=[Effect.SSH, Effect.PUSH],
     errors=[SpecInvalid, ClusterUnknown, ConfigInvalid],
     progress=True,
-    brief="machine, repo, clusters: health",
-    example={},
+    brief="machine, repo, clusters: well?",
+    example={"experiment_dir": "."},
     next_verbs=["setup", "load-context"],
 )
 def doctor(request: DoctorRequest, world: World) -> DoctorResult:

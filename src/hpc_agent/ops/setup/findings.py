@@ -15,23 +15,27 @@ SKEW_RED_SEC, SKEW_WARN_SEC = 300.0, 60.0
 NEEDED = {"slurm": {"sbatch", "squeue", "sinfo", "scontrol"}, "sge": {"qsub", "qstat"}}
 
 
-def login_shell(facts: Facts) -> Check:
+def login_shell(facts: Facts, place: Place) -> Check:
+    """Check that the shell prints nothing before a command: rsync takes that for its own protocol, and fails."""
     shell = facts.get("login_shell")
     name = shell.rpartition("/")[2]
     files = START_UP_FILES.get(name, "its start-up files")
     printed = " ".join(facts.noise[0].split())
-    if printed:
-        detail = f"{shell} prints text before every command: {printed[:100]!r}"
-        remedy = f"Let {files} there print in interactive shells only: put this line first there"
-        return warn("login_shell", detail, f"{remedy} (rsync needs a silent shell):", _stop_line(name))
+    if printed and place.target:
+        detail = f"{shell} prints text before every command, and rsync needs a silent shell: {printed[:100]!r}"
+        remedy = f"Put this line first in the start-up file there ({files}); what comes after it is for terminals only:"
+        return red("login_shell", detail, remedy, place.before_start_up(*_stop_line(name)))
     said = " ".join(facts.noise[1].split())
     return ok("login_shell", f"{shell or 'not told'}, silent" + (f" but for {said[:100]!r} on stderr" if said else ""))
 
 
-def _stop_line(shell: str) -> str:
+def _stop_line(shell: str) -> tuple[str, str]:
+    """Return the line that ends a start-up file where nobody types, and the file."""
     if shell in ("tcsh", "csh"):
-        return "if (! $?prompt) exit"
-    return "status is-interactive; or exit" if shell == "fish" else "case $- in *i*) ;; *) return ;; esac"
+        return "if (! $?prompt) exit", ".cshrc"
+    if shell == "fish":
+        return "status is-interactive; or exit", ".config/fish/config.fish"
+    return "case $- in *i*) ;; *) return ;; esac", ".zshenv" if shell == "zsh" else ".bashrc"
 
 
 def shell_init(facts: Facts, place: Place) -> list[Check]:

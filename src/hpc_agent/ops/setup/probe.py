@@ -53,10 +53,11 @@ def raise_when_red(report: ProbeReport) -> None:
     first, *others = report.red
     more = f" (and {len(others)} more)" if others else ""
     kind: type[HpcError] = ConfigInvalid if first.name == "configuration" else PreflightFailed
-    remedy = f"{first.remedy} {first.paste}".strip() if first.paste else first.remedy
+    names = ", ".join(check.name for check in report.red)
     raise kind(
         f"{report.cluster}: {first.name}: {first.detail}{more}",
-        remediation=f"{remedy} -- then run 'hpc-agent setup --cluster {report.cluster}' again.",
+        remediation=f"Mend {names}: 'details.red' has a remedy and a line to paste for each; "
+        f"then run 'hpc-agent setup --cluster {report.cluster}' again.",
         details={
             "cluster": report.cluster,
             "red": msgspec.to_builtins(report.red),
@@ -106,7 +107,7 @@ def probe_cluster(name: str, world: World) -> ProbeReport:
         known = {check.name for check in checks}
         checks += [unknown(step, f"{NOT_LOOKED}: '{failed}' comes first") for step in _THERE if step not in known]
     else:
-        checks += _there(facts, node, place)
+        checks += _there(facts, node, place, world)
     return ProbeReport(
         cluster=name,
         host=cluster.ssh_target,
@@ -152,16 +153,18 @@ def _login(node: Node, place: Place, world: World) -> tuple[list[Check], Facts |
     return [login.agent_check(keys, world, accepted=True), *login.accepted(place, keys, by_master)], facts
 
 
-def _there(facts: Facts, node: Node, place: Place) -> list[Check]:
+def _there(facts: Facts, node: Node, place: Place, world: World) -> list[Check]:
     folder = storage.scratch(facts, place)
     usable = all(check.state != "red" for check in folder)
     rsync = findings.rsync_there(facts, place) if place.target else None
-    if rsync is None and usable:
-        rsync = storage.transfer(node, place)
-    checks = [findings.login_shell(facts), *findings.shell_init(facts, place), findings.commands(facts, place)]
+    shell = findings.login_shell(facts, place)
+    if rsync is None and usable and shell.state != "red":
+        rsync = storage.transfer(node, place, world)
+    checks = [shell, *findings.shell_init(facts, place), findings.commands(facts, place)]
     checks += [*limits.partitions_and_limits(facts, place), findings.python(facts, place), *folder]
+    first = "login_shell" if shell.state == "red" else "scratch"
     checks.append(
-        rsync or unknown("rsync", f"{facts.get('rsync')} is there; {NOT_LOOKED} further: 'scratch' comes first")
+        rsync or unknown("rsync", f"{facts.get('rsync')} is there; {NOT_LOOKED} further: '{first}' comes first")
     )
     return [*checks, findings.clock(facts, place), findings.locale(facts, place), findings.modules(facts, place)]
 

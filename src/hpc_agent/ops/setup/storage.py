@@ -8,10 +8,13 @@ import secrets
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from hpc_agent.errors import HpcError
 from hpc_agent.infra.probe import Facts
-from hpc_agent.infra.remote import Node
+from hpc_agent.infra.remote import Node, make_transport
 from hpc_agent.ops.setup.report import Check, Place, ok, red, unknown, warn
+from hpc_agent.world import World
 
 KIB, GIB = 1 << 10, 1 << 30
 # The runtime, a snapshot of a small repo and the records of a run need some tens of MB.
@@ -91,19 +94,21 @@ def _quota(facts: Facts) -> Check:
     return unknown("quota", "no quota tool told anything (quota, lfs, mmlsquota, beegfs-ctl)")
 
 
-def transfer(node: Node, place: Place) -> Check:
+def transfer(node: Node, place: Place, world: World) -> Check:
     """Copy a file to the scratch folder and back, as a submit and an aggregate do; nothing of it stays."""
     name = f"probe-{secrets.token_hex(6)}"
     there = f"{node.scratch}/hpc-agent/.{name}"
     content = secrets.token_bytes(4096)
+    # Without shell_init: rsync does not see it, and what is wrong with it is another check.
+    transport = make_transport(msgspec.structs.replace(place.cluster, shell_init=None), world.env, world.home)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         (here / name).write_bytes(content)
         try:
-            node.transport.run(["mkdir", "-p", there], b"", _TRANSFER_SEC)
-            node.transport.push(here, [name], there, None, _TRANSFER_SEC)
+            transport.run(["mkdir", "-p", there], b"", _TRANSFER_SEC)
+            transport.push(here, [name], there, None, _TRANSFER_SEC)
             (here / "back").mkdir()
-            node.transport.pull(there, [name], here / "back", _TRANSFER_SEC)
+            transport.pull(there, [name], here / "back", _TRANSFER_SEC)
             same = (here / "back" / name).read_bytes() == content
         except HpcError as error:
             return red(
@@ -111,7 +116,7 @@ def transfer(node: Node, place: Place) -> Check:
             )
         finally:
             with contextlib.suppress(HpcError):
-                node.transport.run(["rm", "-rf", there], b"", _TRANSFER_SEC)
+                transport.run(["rm", "-rf", there], b"", _TRANSFER_SEC)
     if not same:
         return red(
             "rsync",

@@ -79,6 +79,8 @@ class SubmitFlowBatchResult(Result):
         ],
     },
     next_verbs=["list-in-flight", "monitor-flow"],
+    whole=["results"],  # the id of each run
+    spare=[f"results[].{name}" for name in ("notes", "next_step", "remediation")],
 )
 def submit_flow_batch(request: SubmitFlowBatchRequest, world: World) -> SubmitFlowBatchResult:
     """Submit several runs of one repo to one cluster, each exactly once, with one push and one round trip.

@@ -243,7 +243,7 @@ class Manifests:
 
     def entries(self, snapshot: str | None) -> list[TreeEntry] | None:
         """Return the files of a snapshot; None for a snapshot that is not known here."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             return list(json.loads((self.folder / f"{snapshot}.json").read_bytes()))
         return None
 

@@ -27,6 +27,7 @@ VIEWS = {
     "capabilities": "places:capabilities",
     "check-preflight": "checks:preflight",
     "cluster-reduce": "tables:reduction",
+    "clusters-add": "setup:added",
     "clusters-describe": "places:cluster",
     "clusters-list": "places:clusters",
     "compare": "tables:compare",
@@ -35,6 +36,7 @@ VIEWS = {
     "discover-executors": "places:executors",
     "discover-reducers": "places:reducers",
     "discover-runs": "places:functions",
+    "doctor": "setup:doctor",
     "dry-run-local": "evidence:findings",
     "failures": "evidence:failures",
     "find": "places:find",
@@ -122,6 +124,10 @@ def failure(answer: Mapping[str, Any]) -> list[Block]:
     told: list[str | Cell] = [f"{answer['message']} ", Cell(f"({about})", "dim", whole=True)]
     blocks: list[Block] = [Facts([(Cell("Error:", "bad"), told), (Cell("Remedy:", "strong"), answer["remediation"])])]
     details = answer.get("details") or {}
+    if details.get("red"):  # every red check has its own remedy
+        from hpc_agent.view.terminal.setup import red
+
+        return [*blocks, *red(details)]
     known = {name: value for name, value in details.items() if name in EVIDENCE or "details" in answer["remediation"]}
     return [*blocks, *evidence(known)]
 
