@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hpc_agent.mcp_server.meta_requests import Event
 from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.node.shared.timestamps import iso
@@ -24,7 +26,39 @@ MOST_LINES = 1000
 KEPT_EVENTS = 200
 QUARTERS = 4
 
-Look = dict[str, Any]  # run_id, lifecycle_state, counts, failures_by_cause, stuck, to_submit
+Look = dict[str, Any]  # the fields of _LookLine
+
+
+class _EventLine(Event, tag_field="kind", tag="event"):
+    """A line of the file: something happened."""
+
+
+class _LookLine(msgspec.Struct, tag_field="kind", tag="look"):
+    """A line of the file: how a run was seen."""
+
+    run_id: str
+    lifecycle_state: str
+    total: int
+    counts: dict[str, int]
+    failures_by_cause: dict[str, int] = {}
+    stuck: int = 0
+    to_submit: int = 0
+
+
+class _AckLine(msgspec.Struct, tag_field="kind", tag="ack"):
+    """A line of the file: a consumer has received the events up to this one."""
+
+    consumer: str
+    id: int
+
+
+class _LastLine(msgspec.Struct, tag_field="kind", tag="last_id"):
+    """A line of the file: the last event before the file was written anew."""
+
+    id: int
+
+
+_Line = _EventLine | _LookLine | _AckLine | _LastLine
 
 
 @dataclass
@@ -36,6 +70,18 @@ class _State:
     received: dict[str, int] = field(default_factory=dict)
     last_id: int = 0
     lines: int = 0
+
+    def take(self, line: _Line) -> None:
+        match line:
+            case _EventLine():
+                self.events.append(Event(**msgspec.structs.asdict(line)))
+                self.last_id = max(self.last_id, line.id)
+            case _LookLine():
+                self.looks[line.run_id] = msgspec.structs.asdict(line)
+            case _AckLine():
+                self.received[line.consumer] = line.id
+            case _LastLine():
+                self.last_id = max(self.last_id, line.id)
 
 
 class EventLog:
@@ -85,19 +131,9 @@ class EventLog:
         for line in lines[:-1]:
             state.lines += 1
             try:
-                entry = json.loads(line)
-                kind = entry.pop("kind")
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a torn line, which an append that never returned has left
-            if kind == "event":
-                state.events.append(Event(**entry))
-                state.last_id = max(state.last_id, entry["id"])
-            elif kind == "look":
-                state.looks[entry["run_id"]] = entry
-            elif kind == "ack":
-                state.received[entry["consumer"]] = entry["id"]
-            elif kind == "last_id":
-                state.last_id = max(state.last_id, entry["id"])
+                state.take(msgspec.json.decode(line, type=_Line))
+            except (msgspec.MsgspecError, RecursionError):
+                continue  # a torn line, which an append that never returned has left, or a damaged one
         return state
 
     def _rewrite(self, state: _State) -> None:
@@ -105,9 +141,7 @@ class EventLog:
         least = min(state.received.values(), default=0)
         events = [event for event in state.events if event.id > least][-KEPT_EVENTS:]
         rows: list[dict[str, Any]] = [{"kind": "last_id", "id": state.last_id}]
-        rows += [
-            {"kind": "event", **{name: getattr(event, name) for name in Event.__struct_fields__}} for event in events
-        ]
+        rows += [{"kind": "event", **msgspec.structs.asdict(event)} for event in events]
         rows += [{"kind": "look", **look} for look in state.looks.values()]
         rows += [{"kind": "ack", "consumer": name, "id": number} for name, number in state.received.items()]
         write_bytes(str(self._path), b"".join(json.dumps(row).encode() + b"\n" for row in rows))
