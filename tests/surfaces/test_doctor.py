@@ -56,6 +56,9 @@ def test_what_is_wrong_comes_first_with_a_command(run_cli, tmp_path, world_home)
     assert about(page, "good")["preflight"]["paste"] == "hpc-agent setup --cluster good"
     file.write_text("a: [")
     assert "clusters_yaml" in about(run_cli("doctor", cwd=repo).data, "machine")
+    file.unlink()
+    file.mkdir()
+    assert "clusters_yaml" in about(run_cli("doctor", cwd=repo).data, "machine")
 
 
 def test_the_marker_of_this_machine(run_cli, world_home):
@@ -67,8 +70,11 @@ def test_the_marker_of_this_machine(run_cli, world_home):
     marker.write_text(json.dumps({**document, "checked_at": document["checked_at"] - 25 * 3600}))
     stale = run_cli("check-preflight", "local").envelope
     assert stale["details"]["state"] == "stale" and "25 h ago" in stale["message"]
-    marker.write_text("{")
-    assert run_cli("check-preflight", "local").envelope["details"]["state"] == "absent"
+    marker.write_text(json.dumps({**document, "checked_at": document["checked_at"] + 1e6}))
+    assert "in the future" in run_cli("check-preflight", "local").envelope["message"]
+    for damaged in (json.dumps({**document, "checks": [{}]}), json.dumps({**document, "checks": [{"name": 5}]}), "{"):
+        marker.write_text(damaged)
+        assert run_cli("check-preflight", "local").envelope["details"]["state"] == "absent"
     shown = run_cli("setup", "--cluster", "local", "--dry-run").data
     assert shown["preflight"] is None and marker.read_text() == "{"
 

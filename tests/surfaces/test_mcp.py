@@ -11,6 +11,7 @@ import pytest
 from experiment import make_repo
 from mcp.shared.exceptions import MCPError
 from mcp_client import MODES, in_memory, session_in
+from mcp_types import INVALID_PARAMS
 
 import hpc_agent
 from hpc_agent.mcp_server.tools import CHOSEN, META
@@ -107,6 +108,13 @@ def test_errors_are_answers_with_a_remedy(mode, repo, world_home):
         )
         wait = await agent.call("wait-for-events", {"wait_sec": 51})
         assert wait["error"]["field"] == "wait_sec"
+        for given in ({"run_id": "../../x"}, {"consumer": "../x"}):
+            odd = await agent.call("wait-for-events", given)
+            assert odd["error"]["field"] in given
+            assert "The tool wait-for-events takes" in odd["error"]["remediation"]
+        for path in ("clusters.0.name.x", "clusters.0.ready.x"):
+            deep = await agent.call("call", {"verb": "clusters-list", "field": path})
+            assert (deep["error"]["field"], "a single value" in deep["error"]["message"]) == ("field", True)
 
     in_memory(session_in(repo, world_home.env), provoke, mode)
 
@@ -216,10 +224,14 @@ def test_resources_that_are_not_there_are_protocol_errors(mode, repo, world_home
             "run://none/report",
             "run://x/other",
             "run://../journal",
+            "run://..%2f..%2fx/journal",
+            "run://[/journal",
+            "run://x/journal?experiment_dir=%00",
             "file:///etc/passwd",
         ):
-            with pytest.raises(MCPError):
+            with pytest.raises(MCPError) as error:
                 await agent.client.read_resource(uri)
+            assert error.value.code == INVALID_PARAMS, uri
 
     in_memory(session_in(repo, world_home.env), read, mode)
 

@@ -87,6 +87,16 @@ def test_a_torn_line_loses_nothing_that_was_told(tmp_path):
     assert [event.event for event in log_in(tmp_path).receive("me", None)] == ["started", "ended"]
 
 
+def test_damaged_lines_are_passed_over(tmp_path):
+    log_in(tmp_path).saw(look(0, 2))
+    odd = [b'{"kind": "event"}', b'{"kind": "event", "id": "x", "at": 1, "run_id": 2, "event": 3, "text": 4}', b"\xff\xfe",
+           b'{"kind": "look", "run_id": "zz"}', b'{"kind": "ack"}', b'{"kind": "last_id"}', b"5", b"[]", b"[" * 5000]  # fmt: skip
+    with (tmp_path / "mcp-events.jsonl").open("ab") as file:
+        file.write(b"\n".join(odd) + b"\n")
+    assert [event.event for event in log_in(tmp_path).receive("me", None)] == ["started"]
+    assert list(log_in(tmp_path).looks()) == [look(0)["run_id"]]
+
+
 def test_the_file_stays_small_and_ids_grow(tmp_path):
     log = log_in(tmp_path)
     path = tmp_path / "mcp-events.jsonl"

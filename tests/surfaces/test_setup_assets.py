@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -172,6 +173,45 @@ def test_a_path_that_cannot_be_used_is_named(run_cli, world_home, tmp_path):
     assert run_cli("setup", "--claude-dir", "x").data["assets"]["claude_dir"] == str(tmp_path / "x")
     other = run_cli("setup", env={"CLAUDE_CONFIG_DIR": str(tmp_path / "y")}).data["assets"]
     assert other["claude_dir"] == str(tmp_path / "y")
+
+
+def test_what_is_in_the_way_is_told_by_a_dry_run_too(run_cli, world_home, tmp_path):
+    root, command = world_home.path / ".claude", world_home.path / ".claude/commands/submit-hpc.md"
+
+    def told(*flags: str) -> str:
+        failed = run_cli("setup", *flags)
+        assert (failed.code, failed.envelope["error_code"]) == (1, "precondition_failed")
+        assert "--claude-dir" in failed.envelope["remediation"]
+        return failed.envelope["message"]
+
+    for flags in ((), ("--dry-run",)):
+        root.symlink_to(tmp_path / "nowhere")
+        assert "a link to a folder that is not there" in told(*flags)
+        root.unlink()
+        root.symlink_to(root)
+        assert str(root) in told(*flags)
+        root.unlink()
+        root.write_text("x")
+        assert f"{root} cannot be used: it is no folder" in told(*flags)
+        root.unlink()
+        command.parent.mkdir(parents=True)
+        command.symlink_to(command.name)
+        assert f"{command} cannot be used" in told(*flags)
+        command.unlink()
+        command.parent.rmdir()
+        root.rmdir()
+    (root / MANIFEST).mkdir(parents=True)
+    assert f"{root / MANIFEST} cannot be used" in told()
+
+
+def test_a_home_that_can_only_be_read_is_told(tmp_path, monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".claude"))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(PreconditionFailed, match="Read-only file system") as error:
+        Installation(tmp_path / ".claude").install()
+    assert "--claude-dir" in error.value.remediation
 
 
 def test_two_calls_at_once_leave_whole_files(world_home, tmp_path):

@@ -151,6 +151,8 @@ def limit(subtype: str) -> dict:
         ({"out": ""}, "worker_failed", "garbage"),
         ({"out": "[" * 100_000}, "worker_failed", "garbage"),
         ({"out": "null"}, "worker_failed", "garbage"),
+        ({"out": '{"is_error": true, "session_id": ' + "[" * 600 + "]" * 600 + "}"}, "worker_failed", "garbage"),
+        ({"out": json.dumps({**SAID, "is_error": True, "session_id": "half \ud83d"})}, "worker_failed", "exit"),
         ({"out": json.dumps(SAID)}, "worker_failed", "garbage"),
         ({"out": json.dumps({**SAID, "structured_output": {"result": "fine"}})}, "worker_failed", "garbage"),
         ({"out": json.dumps({**SAID, "structured_output": {**REPORT, "result": {"status": "great", "summary": ""}}})},
@@ -163,6 +165,15 @@ def test_each_end_is_told_apart(call, claude, part, code, outcome):
     assert (failed.code, failed.envelope["error_code"]) == (1, code)
     assert failed.envelope.get("details", {}).get("outcome") == outcome
     assert KEY not in json.dumps(failed.envelope) + failed.stderr
+
+
+def test_a_report_with_odd_values_is_taken(call, claude):
+    """Half of an emoji that was cut in two, and numbers that are none: the work was done all the same."""
+    report = {**REPORT, "anomalies": ["cut \ud83d here"], "decisions": [{"field": "f", "value": 10**30, "why": ""}]}
+    claude.reports(report, num_turns=True, total_cost_usd=10**400)
+    done = call("--workflow", "status").data
+    assert (done["anomalies"], done["decisions"][0]["value"]) == (["cut ? here"], 10**30)
+    assert (done["num_turns"], done["total_cost_usd"]) == (None, None)
 
 
 def test_a_hang_is_ended_with_all_that_it_started(call, claude):
@@ -226,6 +237,16 @@ def test_secrets_never_reach_the_answer(call, claude, tmp_path):
     shown = json.dumps(done.envelope) + done.stderr
     assert done.data["anomalies"] == ["the key is ***", "and *** and *** and ***"]
     assert not [text for text in (KEY, secret, other, "sk-ant-") if text in shown]
+
+
+def test_a_secret_is_hidden_however_it_is_written(call, claude):
+    odd, token, url = "päss\\word-of-mine", "glpat-0123456789", "postgres://ada:hunter22@db/x"
+    texts = [odd, repr(odd), json.dumps(odd), json.dumps(odd, ensure_ascii=False)]
+    claude.plays(out=" ".join(texts), err=f"{token} {url}", code=3)
+    failed = call("--workflow", "status", env={"DB_PASS": odd, "GITLAB_PAT": token, "DATABASE_URL": url})
+    details = failed.envelope["details"]
+    assert details["stdout"] == """*** '***' "***" "***\""""
+    assert details["stderr"] == "*** postgres://***@db/x"
 
 
 def test_a_secret_is_not_cut_out_of_sight(call, claude):

@@ -140,7 +140,7 @@ def load_clusters(env: Mapping[str, str], home: Path, path: Path | None = None) 
     named = path or (Path(expand(override, home)) if override else None)
     user_file = named or home / ".hpc-agent" / "clusters.yaml"
     raws: dict[str, RawCluster] = {}
-    for file in [PACKAGED, user_file] if named or user_file.is_file() else [PACKAGED]:
+    for file in [PACKAGED, user_file] if named or os.path.lexists(user_file) else [PACKAGED]:
         for key, values in read_mapping(file).items():
             name, broken = str(key), None
             if not isinstance(key, str) or not _NAME.fullmatch(key):

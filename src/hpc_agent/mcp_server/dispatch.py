@@ -44,8 +44,8 @@ async def answer_call(session: Session, name: str, arguments: dict[str, Any], to
             verb = verb_of(asked.verb)
             return await _answer_verb(session, name, arguments, (verb, asked.arguments), told, asked)
         return await _answer_verb(session, name, arguments, (_tool_verb(session, name), arguments), told)
-    except HpcError as error:
-        return answers.of_error(error, session.settings)
+    except Exception as error:  # noqa: BLE001 - a bug is an answer too: the model reads no other
+        return answers.of_error(as_hpc_error(error), session.settings)
 
 
 def own_request(arguments: dict[str, Any], kind: type[R], tool: str) -> R:

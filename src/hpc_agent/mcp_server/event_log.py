@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,39 @@ MOST_LINES = 1000
 KEPT_EVENTS = 200
 QUARTERS = 4
 
-Look = dict[str, Any]  # run_id, lifecycle_state, counts, failures_by_cause, stuck, to_submit
+Look = dict[str, Any]  # the fields of _LookLine
+
+
+class _EventLine(Event, tag_field="kind", tag="event"):
+    """A line of the file: something happened."""
+
+
+class _LookLine(msgspec.Struct, tag_field="kind", tag="look"):
+    """A line of the file: how a run was seen."""
+
+    run_id: str
+    lifecycle_state: str
+    total: int
+    counts: dict[str, int]
+    failures_by_cause: dict[str, int] = {}
+    stuck: int = 0
+    to_submit: int = 0
+
+
+class _AckLine(msgspec.Struct, tag_field="kind", tag="ack"):
+    """A line of the file: a consumer has received the events up to this one."""
+
+    consumer: str
+    id: int
+
+
+class _LastLine(msgspec.Struct, tag_field="kind", tag="last_id"):
+    """A line of the file: the last event before the file was written anew."""
+
+    id: int
+
+
+_Line = _EventLine | _LookLine | _AckLine | _LastLine
 
 
 @dataclass
@@ -40,19 +71,17 @@ class _State:
     last_id: int = 0
     lines: int = 0
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Take in a line of the file. Raises LookupError, TypeError, AttributeError or MsgspecError for one of another form."""
-        kind = entry.pop("kind")
-        if kind == "event":
-            event = msgspec.convert(entry, Event)
-            self.events.append(event)
-            self.last_id = max(self.last_id, event.id)
-        elif kind == "look":
-            self.looks[entry["run_id"]] = entry
-        elif kind == "ack":
-            self.received[entry["consumer"]] = entry["id"]
-        elif kind == "last_id":
-            self.last_id = max(self.last_id, entry["id"])
+    def take(self, line: _Line) -> None:
+        match line:
+            case _EventLine():
+                self.events.append(Event(**msgspec.structs.asdict(line)))
+                self.last_id = max(self.last_id, line.id)
+            case _LookLine():
+                self.looks[line.run_id] = msgspec.structs.asdict(line)
+            case _AckLine():
+                self.received[line.consumer] = line.id
+            case _LastLine():
+                self.last_id = max(self.last_id, line.id)
 
 
 def whole_lines(path: Path) -> list[bytes]:
@@ -105,9 +134,10 @@ class EventLog:
         state = _State()
         for line in whole_lines(self._path):
             state.lines += 1
-            # a line that is damaged, or of another version, is passed over
-            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError):
-                state.add(json.loads(line))
+            try:
+                state.take(msgspec.json.decode(line, type=_Line))
+            except (msgspec.MsgspecError, RecursionError):
+                continue  # a torn line, which an append that never returned has left, or a damaged one
         return state
 
     def _rewrite(self, state: _State) -> None:
@@ -115,9 +145,7 @@ class EventLog:
         least = min(state.received.values(), default=0)
         events = [event for event in state.events if event.id > least][-KEPT_EVENTS:]
         rows: list[dict[str, Any]] = [{"kind": "last_id", "id": state.last_id}]
-        rows += [
-            {"kind": "event", **{name: getattr(event, name) for name in Event.__struct_fields__}} for event in events
-        ]
+        rows += [{"kind": "event", **msgspec.structs.asdict(event)} for event in events]
         rows += [{"kind": "look", **look} for look in state.looks.values()]
         rows += [{"kind": "ack", "consumer": name, "id": number} for name, number in state.received.items()]
         write_bytes(str(self._path), b"".join(json.dumps(row).encode() + b"\n" for row in rows))

@@ -9,8 +9,11 @@ from msgspec import Meta
 
 from hpc_agent.contract.primitive import Request, Result
 from hpc_agent.contract.vocabulary import doc
+from hpc_agent.state.repo_files import IDENTIFIER
 
 Consumer = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,60}\Z", description="your name, where several wait here")]
+
+Run = Annotated[str, Meta(pattern=IDENTIFIER.pattern)]
 
 
 class FindRequest(Request):
@@ -56,7 +59,7 @@ class WaitForEventsRequest(Request):
     """The runs to watch, the time to wait, and the events that were received."""
 
     experiment_dir: Annotated[str, doc("the experiment repo")] = "."
-    run_id: Annotated[str | None, doc("one run; by default all in flight")] = None
+    run_id: Annotated[Run | None, doc("one run; by default all in flight")] = None
     wait_sec: Annotated[float, doc("longest wait", ge=0, le=50)] = 40.0
     ack: Annotated[int | None, doc("id of the last event you received: it and those before do not come again")] = None
     consumer: Consumer = "default"

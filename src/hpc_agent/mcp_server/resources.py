@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from hpc_agent.errors import HpcError, SpecInvalid
 from hpc_agent.mcp_server.calls import Outcome, run_verb
 from hpc_agent.mcp_server.session import Session
 from hpc_agent.mcp_server.work import Work
+from hpc_agent.state.repo_files import IDENTIFIER
 
 NEWEST = 10
 
@@ -39,11 +40,21 @@ class Address(NamedTuple):
 
 def address(uri: str) -> Address:
     """Return what a URI names. Raises SpecInvalid for another URI than those of the templates."""
-    parts = urlsplit(uri)
-    kind = parts.path.strip("/")
-    if parts.scheme != "run" or kind not in KINDS or not parts.netloc:
+    place = None if "\0" in unquote(uri) else _place(uri)
+    if place is None:
         forms = " and ".join(TEMPLATES.values())
-        raise SpecInvalid(f"there is no resource {uri}", field="uri", remediation=f"The resources are {forms}.")
+        raise SpecInvalid(f"there is no resource {uri[:200]}", field="uri", remediation=f"The resources are {forms}.")
+    return place
+
+
+def _place(uri: str) -> Address | None:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # brackets that hold no address
+        return None
+    kind = parts.path.strip("/")
+    if parts.scheme != "run" or kind not in KINDS or not IDENTIFIER.fullmatch(parts.netloc):
+        return None
     return Address(parts.netloc, kind, parse_qs(parts.query).get("experiment_dir", ["."])[-1])
 
 
@@ -85,4 +96,4 @@ def journal_text(session: Session, place: Address) -> str:
 
     repo, journal = journal_of(session.world, place.experiment_dir)
     record = load_record(journal, repo, place.run_id)
-    return journal.path(record.run_id).read_text(encoding="utf-8")
+    return journal.path(record.run_id).read_text(encoding="utf-8", errors="replace")

@@ -25,6 +25,7 @@ from hpc_agent.mcp_server.session import Session, Settings
 from hpc_agent.mcp_server.tasks import EXTENSION
 from hpc_agent.mcp_server.tools import offered, tool
 from hpc_agent.mcp_server.work import end_children
+from hpc_agent.ops.run.invoke import as_hpc_error
 from hpc_agent.world import World
 
 Context = ServerRequestContext[Any, Any]
@@ -132,8 +133,10 @@ class _Handlers:
                 text = resources.journal_text(self._session, place)
             else:
                 text = await self._report(place, told)
-        except HpcError as error:
-            raise _protocol_error(error) from error
+        except MCPError:
+            raise
+        except Exception as error:  # what a damaged repo does to the reader of it is told too
+            raise _protocol_error(as_hpc_error(error)) from error
         mime_type = resources.KINDS[place.kind].mime_type
         return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=text)])
 

@@ -6,9 +6,10 @@ again with the same request. To cancel a task is to stop watching: jobs are neve
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hpc_agent.mcp_server.event_log import whole_lines
 from hpc_agent.mcp_server.session import Session
@@ -47,6 +48,15 @@ class Task:
         }
 
 
+class _Line(msgspec.Struct):
+    """A line of the file."""
+
+    task: str
+    event: str
+    at: float
+    arguments: dict[str, Any] | None = None
+
+
 class TaskFile:
     """The tasks of this machine: ``mcp-tasks.jsonl`` in the journal's folder."""
 
@@ -78,12 +88,12 @@ class TaskFile:
         task: Task | None = None
         for line in whole_lines(self._path):
             try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # a torn line
-            if entry.get("task") != task_id:
+                entry = msgspec.json.decode(line, type=_Line)
+            except (msgspec.MsgspecError, RecursionError):
+                continue  # a torn or damaged line
+            if entry.task != task_id:
                 continue
-            if task is None or "arguments" in entry:
-                task = Task(task_id, entry.get("arguments", {}), created=entry["at"])
-            task.status, task.updated = entry["event"], entry["at"]
+            if task is None or entry.arguments is not None:
+                task = Task(task_id, entry.arguments or {}, created=entry.at)
+            task.status, task.updated = entry.event, entry.at
         return task

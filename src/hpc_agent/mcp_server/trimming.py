@@ -91,10 +91,17 @@ def part_at(data: Any, path: list[str | int] | list[str]) -> Any:
         try:
             data = data[int(key)] if isinstance(data, list) else data[key]
         except (KeyError, IndexError, ValueError, TypeError):
-            known = ", ".join(list(data)[:20]) if isinstance(data, dict) else f"numbers below {len(data)}"
+            known = _known(data)
             message = f"the result has no field '{'.'.join(map(str, path))}' (there: {known})"
             raise SpecInvalid(message, field="field", remediation="Name one of these, then call again.") from None
     return data
+
+
+def _known(data: Any) -> str:
+    """Return the fields that a part has."""
+    if isinstance(data, dict):
+        return ", ".join(list(data)[:20])
+    return f"numbers below {len(data)}" if isinstance(data, list) else "none: it is a single value"
 
 
 def page(data: Any, field: str, offset: int) -> tuple[Any, dict[str, Any] | None]:

@@ -23,7 +23,7 @@ class Marker(msgspec.Struct, kw_only=True):
     checked_at: float
     configuration: str
     versions: dict[str, str] = {}
-    checks: list[dict[str, Any]] = []
+    checks: list[dict[str, str]] = []
 
 
 def marker_path(world: World, cluster: str) -> Path:
@@ -51,9 +51,10 @@ def remove_marker(world: World, cluster: str) -> None:
 def read_marker(world: World, cluster: str) -> Marker | None:
     """Return the marker of a cluster; None where there is none that can be read."""
     try:
-        return msgspec.json.decode(marker_path(world, cluster).read_bytes(), type=Marker)
+        marker = msgspec.json.decode(marker_path(world, cluster).read_bytes(), type=Marker)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
+    return marker if all({"name", "state"} <= check.keys() for check in marker.checks) else None
 
 
 def freshness(marker: Marker | None, configuration: str, now: float) -> Freshness:

@@ -8,7 +8,10 @@ the next call.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,10 @@ FOLDERS = ("commands", "skills", "agents", "hooks")
 MANIFEST = "hpc-agent-assets.json"
 LOCK_SEC = 20.0
 NOT_INSTALLED = ("hooks/hooks.json",)  # for the plugin: setup leaves the user's own settings alone
+# Of a path that a person has to correct; any other error, such as a full disk, is told as it is everywhere.
+_UNUSABLE = (
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 State = Literal["written", "updated", "unchanged", "kept", "removed"]
 
 
@@ -121,12 +128,13 @@ class Installation:
 
     def _state(self, name: str, data: bytes) -> State:
         path = self.root / name
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder", str(path))
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.stat().st_mode):  # a loop of links raises here
+                raise FileExistsError(errno.EEXIST, "it is no file", str(path))
         present = read_bytes(str(path))
         if present is None:
             if path.exists():
-                raise PermissionError(13, "it cannot be read", str(path))
+                raise PermissionError(errno.EACCES, "it cannot be read", str(path))
             return "written"
         if present == data:
             return "unchanged"
@@ -201,6 +209,9 @@ class Installation:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold a lock on the folder itself: two calls at once do one after the other."""
+        if not self.root.is_dir() and os.path.lexists(self.root):
+            what = "it is a link to a folder that is not there" if self.root.is_symlink() else "it is no folder"
+            raise NotADirectoryError(errno.ENOTDIR, what, str(self.root))
         if self.dry_run and not self.root.is_dir():
             yield
             return
@@ -213,8 +224,11 @@ class Installation:
         """Turn a path that cannot be used into an error that names it."""
         try:
             yield
-        except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
-            message = f"{error.filename or self.root} cannot be used: {error.strerror}"
+        except OSError as error:
+            if error.errno not in _UNUSABLE:
+                raise
+            # a rename names its temporary file first
+            message = f"{error.filename2 or error.filename or self.root} cannot be used: {error.strerror}"
             remedy = "Correct that path, or name another folder with --claude-dir; then run the same 'hpc-agent' command again."
             raise PreconditionFailed(message, field="claude_dir", remediation=remedy) from error
 

@@ -114,8 +114,8 @@ def _text(file: Any) -> str:
 
 
 def read_report(answer: Answer, env: Mapping[str, str]) -> tuple[dict[str, Any], WorkerReport]:
-    """Return what claude said of the call, and the report. Raises the error that tells how it ended."""
-    document = _document(answer.out)
+    """Return what claude said of its turns and money, and the report. Raises the error that tells how it ended."""
+    document = _document(answer.out, env)
     subtype = str(document.get("subtype", ""))
     told = f"{document.get('result', '')} {answer.err}" if document else f"{answer.out} {answer.err}"
     if answer.timed_out:
@@ -133,16 +133,19 @@ def read_report(answer: Answer, env: Mapping[str, str]) -> tuple[dict[str, Any],
         what = f"it ended with exit code {answer.code}" + (f" ({subtype})" if subtype else "")
         raise _failed("exit", what, answer, env)
     try:
-        return document, msgspec.convert(without_secrets(document["structured_output"], env), WorkerReport)
+        return _facts(document), msgspec.convert(document["structured_output"], WorkerReport)
     except (LookupError, msgspec.ValidationError) as error:
         what = f"its report is not as asked: {error}" if document else "it printed no JSON"
         raise _failed("garbage", what, answer, env) from error
 
 
-def _document(text: str) -> dict[str, Any]:
-    """Return the JSON object that claude printed, the last one of a list; an empty one for any other text."""
+def _document(text: str, env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON object that claude printed, the last one of a list; an empty one for any other text.
+
+    Secrets are out of it, and half characters (of an emoji that was cut in two), which no answer can hold.
+    """
     try:
-        document = json.loads(text)
+        document = without_secrets(json.loads(text), env)
     except (ValueError, RecursionError):
         return {}
     if isinstance(document, list):
@@ -153,7 +156,15 @@ def _document(text: str) -> dict[str, Any]:
 def _failed(outcome: str, what: str, answer: Answer, env: Mapping[str, str]) -> WorkerFailed:
     # cleaned whole: the cut may go through a secret
     ends = {name: without_secrets(text, env)[-1000:] for name, text in (("stdout", answer.out), ("stderr", answer.err))}
-    facts = {"outcome": outcome, "exit_code": answer.code, **ends}
-    document = _document(answer.out)
-    facts |= {name: document[name] for name in ("num_turns", "total_cost_usd", "session_id") if name in document}
-    return WorkerFailed(f"the worker failed: {what}", details=without_secrets(facts, env))
+    known = _facts(_document(answer.out, env))
+    details = {"outcome": outcome, "exit_code": answer.code, **ends, **known}
+    return WorkerFailed(f"the worker failed: {without_secrets(what, env)}", details=details)
+
+
+def _facts(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what claude said of its turns, money and session, as far as it is a number or a name."""
+    found: dict[str, Any] = {}
+    for name, kind in {"num_turns": int, "total_cost_usd": float, "session_id": str}.items():
+        with contextlib.suppress(msgspec.ValidationError, OverflowError):
+            found[name] = msgspec.convert(document.get(name), kind)
+    return found

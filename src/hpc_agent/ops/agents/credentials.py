@@ -12,8 +12,9 @@ from hpc_agent.errors import SpecInvalid, WorkerAuthUnavailable
 
 API_KEY = "ANTHROPIC_API_KEY"
 PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"sk-ant-[A-Za-z0-9_-]{6,}")
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|_PAT$", re.IGNORECASE)
+# Keys of Anthropic, and user and password in a URL, whatever variable has them.
+_SECRET_TEXT = re.compile(r"sk-ant-[A-Za-z0-9_-]{6,}|(?<=://)[^\s/:@'\"]+:[^\s/@'\"]+(?=@)")
 _SHORTEST = 8
 _OFF = ("", "0", "false", "no", "off")
 
@@ -58,15 +59,21 @@ def auth_unavailable(found: str) -> WorkerAuthUnavailable:
 
 
 def without_secrets(value: Any, env: Mapping[str, str]) -> Any:
-    """Return JSON without the values of variables that hold secrets, and without whatever looks like a key."""
-    secret = [text for name, text in env.items() if _SECRET_NAME.search(name) and len(text) >= _SHORTEST]
-    secrets = sorted({*secret, *(json.dumps(text)[1:-1] for text in secret)}, key=len, reverse=True)
+    """Return JSON without the values of variables that hold secrets, and without whatever looks like a key.
+
+    A secret may be written as JSON or Python writes it. Half a character becomes a question mark.
+    """
+    known = [text for name, text in env.items() if _SECRET_NAME.search(name) and len(text) >= _SHORTEST]
+    written = {
+        form for text in known for form in (text, *(json.dumps(text, ensure_ascii=a)[1:-1] for a in (True, False)))
+    }
+    secrets = sorted(written | {repr(text)[1:-1] for text in known}, key=len, reverse=True)
 
     def cleaned(item: Any) -> Any:
         if isinstance(item, str):
             for text in secrets:
                 item = item.replace(text, "***")
-            return _SECRET_TEXT.sub("***", item)
+            return _SECRET_TEXT.sub("***", item).encode(errors="replace").decode()
         if isinstance(item, list):
             return [cleaned(one) for one in item]
         return {cleaned(name): cleaned(one) for name, one in item.items()} if isinstance(item, dict) else item

@@ -84,8 +84,8 @@ def run(request: RunRequest, world: World) -> RunResult:
     return RunResult(
         workflow=request.workflow,
         **{name: getattr(report, name) for name in report.__struct_fields__},
-        num_turns=turns if isinstance(turns := said.get("num_turns"), int) else None,
-        total_cost_usd=float(cost) if isinstance(cost := said.get("total_cost_usd"), (int, float)) else None,
+        num_turns=said.get("num_turns"),
+        total_cost_usd=said.get("total_cost_usd"),
     )
 
 

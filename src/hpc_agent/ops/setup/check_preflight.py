@@ -16,6 +16,7 @@ _WHY = {
     "stale": "the set-up of '{name}' was checked {age} ago; that counts for 24 hours",
     "other_configuration": "the settings of '{name}' in clusters.yaml have changed since its set-up was checked",
 }
+_OF_THE_FUTURE = "the set-up of '{name}' was checked in the future: the clock of this machine was wrong, then or now"
 
 
 class CheckPreflightRequest(Request):
@@ -55,8 +56,9 @@ def check_preflight(request: CheckPreflightRequest, world: World) -> CheckPrefli
     path = marker_path(world, request.cluster)
     age = int(world.now() - marker.checked_at) if marker else 0
     if marker is None or state != "fresh":
+        why = _OF_THE_FUTURE if state == "stale" and age < 0 else _WHY[state]
         raise PreconditionFailed(
-            _WHY[state].format(name=request.cluster, age=age_text(age)),
+            why.format(name=request.cluster, age=age_text(age)),
             field="cluster",
             remediation=f"Run 'hpc-agent setup --cluster {request.cluster}': it logs in, and says what is not in order.",
             details={
