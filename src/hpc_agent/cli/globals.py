@@ -1,4 +1,4 @@
-"""The flags that every verb has; they may stand anywhere on the command line. Of a verb's own flags only --full is one of them."""
+"""The flags that every verb has; they may stand anywhere in the command. Of a verb's own flags only --full is one of them."""
 
 from __future__ import annotations
 
