@@ -63,3 +63,31 @@ def test_the_module_of_an_entry_point(run_cli, repo):
     point = json.dumps({"kind": "python_module", "module": "executors.ml_rige", "function": "main"})
     outcome = run_cli("interview", "--goal", "g", "--task-count", "6", "--entry-point", point, "--force", cwd=repo)
     assert "Did you mean 'executors.ml_ridge'?" in outcome.envelope["remediation"]
+
+
+def test_run_ids_need_no_flag(run_cli, tmp_path):
+    """As agents type it: the run behind the verb, and two runs with a comma or without."""
+    (tmp_path / ".hpc").mkdir()
+    assert "gone-1a2b3c4d" in run_cli("status", "gone-1a2b3c4d", cwd=tmp_path).envelope["message"]
+    for words in (["gone-1,gone-2"], ["gone-1", "gone-2"], ["--run-ids", "gone-1,gone-2"]):
+        assert run_cli("compare", *words, cwd=tmp_path).envelope["error_code"] == "run_not_found"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("SUBMIT", "Did you mean 'submit'? "),
+        ("a; rm -rf /", "'hpc-agent find a rm rf' looks for it."),
+        ("-", "Run 'hpc-agent capabilities' for all of them."),
+    ],
+)
+def test_an_unknown_verb_is_described_by_a_command_that_runs(name, told, run_cli, tmp_path):
+    assert told in run_cli("describe", "--", name, cwd=tmp_path).envelope["remediation"]
+
+
+def test_a_word_of_another_script_is_not_read_as_its_ascii_rest(run_cli, tmp_path):
+    assert run_cli("find", "ünïcode", cwd=tmp_path).data == {
+        "next_step": "hpc-agent capabilities",
+        "unknown_words": ["ünïcode"],
+        "verbs": [],
+    }

@@ -41,6 +41,8 @@ def test_no_verb_has_a_flag_of_these_names():
         ("status --field data.run_id --run-id r", Globals(field="data.run_id"), "status --run-id r"),
         ("status --field=rows[0] --yes", Globals(yes=True, field="rows[0]"), "status"),
         ("recall -- --json", Globals(), "recall -- --json"),
+        ("--full status r", Globals(full=True), "status --full r"),
+        ("--full", Globals(full=True), ""),
     ],
 )
 def test_they_may_stand_anywhere(words, taken, others):
@@ -128,3 +130,10 @@ def test_a_verbs_help_shows_them(verb):
         [sys.executable, "-m", "hpc_agent", verb, "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert all(each.flag in done.stdout for each in GLOBAL_FLAGS)
+
+
+@pytest.mark.parametrize("words", ["clusters-list --yes=1", "clusters-list --full=no", "status --json=0"])
+def test_a_switch_takes_no_value(words, run_cli, tmp_path):
+    refused = run_cli(*words.split(), cwd=tmp_path).envelope
+    flag = words.split()[1].partition("=")[0]
+    assert (refused["field"], refused["message"]) == (flag, f"{flag} takes no value")

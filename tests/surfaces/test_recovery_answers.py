@@ -192,3 +192,18 @@ def test_where_all_failed_an_aggregate_points_to_the_failures(site, run_cli, tmp
     refused = run_cli("aggregate", cwd=repo).envelope
     assert "all 2 tasks" in refused["message"]
     assert f"hpc-agent failures --run-id {sent['run_id']}" in refused["remediation"]
+
+
+def test_the_remedy_for_a_missing_package_runs_the_tasks_once_it_is_there(site, run_cli, tmp_path):
+    package = tmp_path / "lib" / "latecomer.py"
+    program = f"import sys\nsys.path.insert(0, {str(package.parent)!r})\nimport latecomer\n"
+    repo = make_repo(tmp_path / "repo", [{"x": 1}, {"x": 2}], **{"run.py": program})
+    sent = submit(run_cli, repo, "python3 run.py")
+    [blocked] = watch(run_cli, repo)["blocked"]
+    [cluster] = run_cli("failures", sent["run_id"], cwd=repo).data["clusters"]
+    assert blocked["remedy"] == cluster["remedy"]
+    assert "run with python3, which has no module latecomer" in blocked["remedy"]
+    write(package, "")
+    command = blocked["remedy"].rpartition(": hpc-agent ")[2]
+    assert run_cli(*command.split(), cwd=repo).data["groups"][0]["tasks"] == "0-1"
+    assert watch(run_cli, repo)["lifecycle_state"] == "complete"

@@ -103,3 +103,14 @@ def test_the_printed_command_names_the_repo_and_begins_no_other_run():
     request = SubmitRequest(cluster="c", executor="run", experiment_dir="a b", rerun=True)
     wanted = "hpc-agent submit --cluster c --executor run --experiment-dir '/here/a b'"
     assert submit_command(request, Path("/here")) == wanted
+
+
+@local
+def test_the_run_of_a_campaign_is_no_model_for_the_next_submit(site, run_cli, tmp_path, clusters_file):
+    """Its trials had parameters of their own, which tasks.py lacks."""
+    repo = make_repo(tmp_path / "repo", [{"x": 1}], **{".hpc__campaigns__hunt__manifest.json": "{}"})
+    submit(run_cli, repo, WRITE, "--campaign-id", "hunt")
+    watch(run_cli, repo)
+    assert run_cli("load-context", cwd=repo).data["next_step_hint"] == "aggregate"
+    assert run_cli("aggregate", cwd=repo).code == 0
+    assert run_cli("load-context", cwd=repo).data["next_command"] == "hpc-agent campaign-status --campaign-id hunt"

@@ -428,8 +428,8 @@ def test_a_hostile_tail_is_read_to_its_end(unit):
             "/opt/py/bin/python3.9",
         ),
         ("A=1 python3 train.py", "/usr/bin/python3: No module named pkg", "python3, which has no module pkg"),
-        ("bash run.sh", "ModuleNotFoundError: No module named 'numpy'", "Install the package"),
-        ("python3 x.py", "Error in library(lme4) : there is no package called 'lme4'", "Install the package"),
+        ("bash run.sh", "ModuleNotFoundError: No module named 'numpy'", "install the package"),
+        ("python3 x.py", "Error in library(lme4) : there is no package called 'lme4'", "install the package"),
     ],
 )
 def test_the_remedy_for_a_missing_package_names_the_python(executor, line, told):

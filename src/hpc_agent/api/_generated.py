@@ -194,8 +194,8 @@ __all__ = [
 
 
 def aggregate(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     aggregate_cmd: str | None = None,
     reducer: str | None = None,
@@ -1054,8 +1054,8 @@ def classify_axis_easy(
 
 
 def cluster_reduce(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     aggregate_cmd: str | None = None,
     reducer: str | None = None,
@@ -1209,8 +1209,8 @@ def clusters_list() -> ClustersListResult:
 
 
 def compare(
-    *,
     run_ids: list[str] | tuple[str, ...],
+    *,
     experiment_dir: str | PathLike[str] = '.',
     over: list[str] | tuple[str, ...] = (),
     metrics: list[str] | tuple[str, ...] = (),
@@ -1329,8 +1329,8 @@ def compute_run_id(
 
 
 def decide_monitor_arm(
-    *,
     run_id: str,
+    *,
     summary: Counts | Mapping[str, Any] | None = None,
     total_tasks: int,
     invocation_argv: list[str] | tuple[str, ...] = (),
@@ -1599,8 +1599,8 @@ def dry_run_local(
 
 
 def export_crate(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     output: str | None = None,
     name: str | None = None,
@@ -1666,8 +1666,8 @@ def export_package(
 
 
 def failures(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     lines: int = 15,
 ) -> FailuresResult:
@@ -1832,8 +1832,8 @@ def interview(
 
 
 def join_series(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     file: str,
     output_dir: str | PathLike[str] | None = None,
@@ -1917,8 +1917,8 @@ def load_context(
 
 
 def logs(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     task_id: Iterable[int] = (),
     all_failed: bool = False,
@@ -1957,8 +1957,8 @@ def logs(
 
 
 def mark_run_terminal(
-    *,
     run_id: str,
+    *,
     status: Literal['failed', 'abandoned'] = 'abandoned',
     reason: str = '',
     experiment_dir: str | PathLike[str] = '.',
@@ -1984,8 +1984,8 @@ def mark_run_terminal(
 
 
 def monitor_flow(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     poll_interval_sec: float | None = None,
     wall_clock_budget_sec: float = 86400.0,
@@ -2032,8 +2032,8 @@ def monitor_flow(
 
 
 def monitor_summary(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
 ) -> MonitorSummaryResult:
     """Summarize the last look from the journal, with the same bytes each time. Asks no cluster.
@@ -2204,8 +2204,8 @@ def recommend_partition(
 
 
 def reconcile(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     remote: bool = False,
     cluster: str | None = None,
@@ -2245,8 +2245,8 @@ def reconcile(
 
 
 def report(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     campaign: str | None = None,
     metric: str | None = None,
@@ -2291,8 +2291,8 @@ def report(
 
 
 def reproduce_run(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     changed_inputs_ok: bool = False,
     progress: bool = False,
@@ -2395,8 +2395,8 @@ def resolve_submit_inputs(
 
 
 def resubmit(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     task_id: Iterable[int] = (),
     classes: list[str] | tuple[str, ...] = (),
@@ -2507,8 +2507,8 @@ def run(
 
 
 def run_story(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     full: bool = False,
 ) -> RunStoryResult:
@@ -2597,8 +2597,8 @@ def setup(
 
 
 def status(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
 ) -> StatusResult:
     """Show the state of a run: counts, waves, failed tasks with causes, reasons of waiting.
@@ -3080,8 +3080,8 @@ def summarize_submit_plan(
 
 
 def update_run_constraints(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     add_features: list[str] | tuple[str, ...] | None = None,
     set_features: list[str] | tuple[str, ...] | None = None,
@@ -3424,8 +3424,8 @@ def validate_walltime_against_history(
 
 
 def verify_aggregation_complete(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     expected_columns: list[str] | tuple[str, ...] = (),
     results_dir: str | PathLike[str] | None = None,
@@ -3466,8 +3466,8 @@ def verify_aggregation_complete(
 
 
 def verify_canary(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     expect_output: str | None = None,
     release: bool = True,
@@ -3510,8 +3510,8 @@ def verify_canary(
 
 
 def verify_reproduction(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     of: str | None = None,
     rtol: float = 0.0,
@@ -3550,8 +3550,8 @@ def verify_reproduction(
 
 
 def verify_submitted(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
 ) -> VerifySubmittedResult:
     """Ask the scheduler for every array of a run. An array that is neither queued nor ended is an error.
@@ -3577,8 +3577,8 @@ def verify_submitted(
 
 
 def watch(
-    *,
     run_id: str = 'latest',
+    *,
     experiment_dir: str | PathLike[str] = '.',
     poll_interval_sec: float | None = None,
     wall_clock_budget_sec: float = 86400.0,
@@ -3615,8 +3615,8 @@ def watch(
 
 
 def write_run_sidecar(
-    *,
     run_id: str,
+    *,
     cluster: str,
     executor: str,
     cmd_sha: str,

@@ -1,4 +1,4 @@
-"""The flags that every verb has; they may stand anywhere after the verb. Of a verb's own flags only --full is one of them."""
+"""The flags that every verb has; they may stand anywhere in the command. Of a verb's own flags only --full is one of them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,9 @@ def take_globals(arguments: list[str]) -> tuple[Globals, list[str]]:
         else:
             taken = replace(taken, full=taken.full or word == "--full")
             others.append(word)  # --full also goes to the verb: some have more to tell with it
+    ahead = next((place for place, word in enumerate(others) if word != "--full"), len(others))
+    # the verb stands first, wherever the flags of every verb were written
+    others = [*others[ahead : ahead + 1], *(others[:ahead] if others[ahead:] else []), *others[ahead + 1 :]]
     return taken, [*others, *arguments[end:]]
 
 

@@ -18,6 +18,8 @@ from hpc_agent.state.user_files import read_user_file
 # First words of verbs that may be written as two words: `hpc-agent build submit-spec`, `hpc-agent clusters list`.
 GROUPS = ("build", "validate", "clusters", "campaign")
 GROUP_WORDS = [[group] for group in GROUPS]  # command lines that name a group and no verb of it
+SWITCHES = [each.flag for each in GLOBAL_FLAGS if each.metavar is None]
+_SWITCH = re.compile(r"argument (?P<flag>--\S+?)(, \S+)*: ignored explicit argument ")
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)")
 
 
@@ -25,9 +27,16 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises SpecInvalid for an error, where argparse itself would write to stderr and exit with 2."""
 
     def error(self, message: str) -> NoReturn:
+        if switch := _SWITCH.match(message):
+            raise _takes_no_value(switch["flag"].split("/")[0], self.prog)
         choice = _CHOICE.search(message)
         hint = did_you_mean(choice["word"], re.findall(r"[\w-]+", choice["known"]), "{}") if choice else ""
         raise SpecInvalid(message, remediation=f"{hint}Run '{self.prog} --help'.")
+
+
+def _takes_no_value(flag: str, command: str) -> SpecInvalid:
+    remedy = f"Write {flag} alone: it is on where it stands. Run '{command} --help'."
+    return SpecInvalid(f"{flag} takes no value", field=flag, remediation=remedy)
 
 
 class _Width(argparse.HelpFormatter):
@@ -82,12 +91,14 @@ def parse_request(
         words.append(current_name(name, flags) + equals + value)
     options, unknown = _build_parser(verb, entry).parse_known_args(words)
     if unknown:
-        name = unknown[0].partition("=")[0]
+        name, has_value, _ = unknown[0].partition("=")
+        if has_value and name in SWITCHES:
+            raise _takes_no_value(name, f"hpc-agent {verb}")
         hint = did_you_mean(name, ("--spec", *flags, *(each.flag for each in GLOBAL_FLAGS)), "{}")
         raise SpecInvalid(f"unrecognized arguments: {name}", remediation=f"{hint}Run 'hpc-agent {verb} --help'.")
     document = _request_in(_read_spec(options.spec, read_stdin, cwd), entry) if options.spec else {}
     if entry.positional and options.positional not in (None, []):
-        document[entry.positional] = options.positional
+        document[entry.positional] = _items(options.positional)
     for number, flag in enumerate(entry.flags):
         value = getattr(options, f"f{number}")
         if value is None:
@@ -104,6 +115,13 @@ def parse_request(
         else:
             target[flag.path[-1]] = value if isinstance(value, bool) else parse_value(flag, value)
     return document
+
+
+def _items(given: str | list[str]) -> str | list[str]:
+    """Return the words without a flag: of a list each may be several, as behind its flag (``compare A,B`` or ``compare A B``)."""
+    return (
+        given if isinstance(given, str) else [item for word in given for item in word.split(",") if item or word == ""]
+    )
 
 
 def batch_in(verb: str, document: dict[str, Any]) -> tuple[str, dict[str, Any]]:

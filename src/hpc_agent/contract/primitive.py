@@ -56,7 +56,7 @@ class Options:
     idempotent: bool = True  # repeating the call has no second effect
     errors: Sequence[type[HpcError]] = ()
     aliases: Sequence[str] = ()
-    positional: str | None = None  # the field that may be given without its flag
+    positional: str | None = None  # the field that may be given without its flag; of a verb about runs their ids
     progress: bool = False  # the call may be long
     brief: str = ""  # at most 30 characters: the line of the verb in `capabilities`
     example: Mapping[str, Any] = field(
@@ -98,8 +98,10 @@ class primitive(Options):  # noqa: N801 - a decorator
         hints = get_type_hints(function)
         name = function.__name__.rstrip("_").replace("_", "-")
         summary, _, description = (inspect.getdoc(function) or "").partition("\n")
+        first = next(iter(hints["request"].__struct_fields__), None)
+        positional = self.positional or (first if first in ("run_id", "run_ids") else None)
         REGISTRY[name] = Primitive(
-            **vars(self),
+            **{**vars(self), "positional": positional},
             name=name,
             function=function,
             request=hints["request"],

@@ -50,7 +50,7 @@ class JsonRecords(Progress):
         record = {"at": round(time.time(), 3), "event": event, **facts}
         if "total" in facts and not self._is_due(facts):
             return
-        self._stream.write(json.dumps(record, sort_keys=True) + "\n")
+        self._stream.write(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n")
         self._stream.flush()
 
     def _is_due(self, facts: dict[str, Any]) -> bool:

@@ -97,8 +97,9 @@ CATALOGUE: List[FailureClass] = [
     FailureClass("missing_module", "A package is not installed", action="fix",
         signs="Python ends with ModuleNotFoundError, or with ImportError for a name that an installed package lacks; R "
         "with 'there is no package called'.",
-        remedy="Install the package, or the version that has the name, in the environment of the tasks or name another "
-        "environment, then submit again: hpc-agent submit"),
+        remedy="Name another environment (conda_env, 'hpc-agent build-tasks-py --python') and submit; or install the package, or "
+        "the version that has the name, in the environment of the tasks and send them again: "
+        + _RESUBMIT + "missing_module"),
     FailureClass("command_not_found", "A command does not exist", action="fix",
         signs="The shell prints 'command not found' or ends with exit code 127.",
         remedy="Correct the command, or load the module that brings it, then submit again: hpc-agent submit"),
@@ -109,8 +110,8 @@ CATALOGUE: List[FailureClass] = [
     FailureClass("permission", "Permission denied", action="fix",
         signs="The log ends with PermissionError, 'Permission denied' or 'Read-only file system', or the shell with "
         "exit code 126.",
-        remedy="Correct the permissions, or write to the task's result folder instead, then submit again: hpc-agent "
-        "submit"),
+        remedy="Write to the task's result folder instead and submit; or correct the permissions and send the tasks again: "
+        + _RESUBMIT + "permission"),
     FailureClass("cancelled", "Cancelled", action="ask",
         signs="The scheduler reports that a user or an administrator cancelled the job.",
         remedy="Nothing is sent again unless you ask for it: " + _RESUBMIT + "cancelled"),

@@ -93,7 +93,7 @@ def _decide(folder: RunFolder, scheduler: Scheduler, request: Dict[str, Any]) ->
     ]  # fmt: skip
     return {
         "groups": shown,  # tasks to submit again
-        "blocked": [refusal.to_json() for refusal in blocked],
+        "blocked": [refusal.to_json(status.run.executor) for refusal in blocked],
         "arrays": [array.to_json() for array in _arrays(status, groups, request)],
         "ended": [[d.task, d.array.generation, d.found.name, d.facts.host, d.facts.seconds] for d in diagnoses],
         "left": {name: answer["counts"][name] for name in ("running", "pending", "unknown")},

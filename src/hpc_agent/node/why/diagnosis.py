@@ -192,6 +192,7 @@ def remedy_of(found: Classification, executor: str) -> str:
     python, module = _PYTHON.match(executor), _NO_MODULE.search(found.line)
     if found.name != "missing_module" or not python or not module:
         return BY_NAME[found.name].remedy
-    words = "The tasks run with %s, which has no module %s: install its package there (%s -m pip install ...), or name another "
-    words += "Python with 'hpc-agent build-tasks-py --python'; then submit again: hpc-agent submit"
+    words = "The tasks run with %s, which has no module %s: name another Python with 'hpc-agent build-tasks-py --python' and "
+    words += "submit; or install its package there (%s -m pip install ...) and send the tasks again: "
+    words += "hpc-agent resubmit --run-id RUN --classes missing_module"
     return words % (python.group(1), module.group(1), python.group(1))

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..shared.failure_classes import BY_NAME, FailureClass
 from ..shared.ranges import encode_ranges
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, remedy_of
 
 # More tasks than this with the same failure of the user's program have a bug in common. Other failures have causes
 # outside of the frozen code, which may have been mended since.
@@ -70,11 +70,11 @@ class Refusal(NamedTuple):
     sample: Diagnosis
     ids: List[int]
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self, executor: str) -> Dict[str, Any]:
         found = self.sample.found
         sample = {"task": self.sample.task, "line": found.line, "exception": found.exception, "frame": found.frame,
                   "message": self.sample.facts.message}  # fmt: skip
-        return {"class": self.kind.name, "why": self.why, "remedy": self.kind.remedy, "action": self.kind.action,
+        return {"class": self.kind.name, "why": self.why, "remedy": remedy_of(found, executor), "action": self.kind.action,
                 "sample": sample, "count": len(self.ids), "tasks": encode_ranges(self.ids)[:2000]}  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def load_context(request: LoadContextRequest, world: World) -> LoadContextResult
     records, problems = Journal(world, repo).all(never_sent=True)
     latest = next(iter(records), None)
     in_flight = [record for record in records if record.status not in TERMINAL]
-    hint, command = _next(latest, in_flight, repo.tasks.is_file())
+    searches = {manifest.parent.name for manifest in repo.hpc.glob("campaigns/*/manifest.json")}
+    hint, command = _next(latest, in_flight, repo.tasks.is_file(), searches)
     return LoadContextResult(
         experiment_dir=str(repo.root),
         repo_hash=repo.repo_hash,
@@ -59,7 +60,9 @@ def load_context(request: LoadContextRequest, world: World) -> LoadContextResult
     )
 
 
-def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool) -> tuple[Step, str]:
+def _next(
+    latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool, searches: set[str]
+) -> tuple[Step, str]:
     if in_flight:
         if len(in_flight) == 1 and not in_flight[0].submitted_at:
             again = "the same 'hpc-agent submit' as before: it goes on where it stopped"
@@ -75,6 +78,8 @@ def _next(latest: RunRecord | None, in_flight: list[RunRecord], has_tasks: bool)
         return "aggregate", f"hpc-agent aggregate --run-id {latest.run_id}"
     if latest.status in ("failed", "abandoned"):
         return "decide", f"hpc-agent failures --run-id {latest.run_id}"
+    if latest.campaign_id and latest.campaign_id in searches:  # its runs have tasks of their own, which tasks.py lacks
+        return "decide", f"hpc-agent campaign-status --campaign-id {latest.campaign_id}"
     from hpc_agent.infra.transport import quote
 
     return "submit", f"hpc-agent submit --cluster {latest.cluster} --executor {quote([latest.executor])} --dry-run"

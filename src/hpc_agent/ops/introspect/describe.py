@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import msgspec
 
+from hpc_agent.contract import command_words
 from hpc_agent.contract.catalogue import CatalogueEntry, Flag, catalogue_entry, schema
-from hpc_agent.contract.envelope import convert, did_you_mean
+from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.contract.primitive import Primitive, Request, Result, by_any_name, primitive
 from hpc_agent.errors import SpecInvalid
-from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.world import World
 
@@ -68,7 +69,9 @@ def describe(request: DescribeRequest, world: World) -> DescribeResult:  # noqa:
     names = by_any_name()
     found = names.get(request.name)
     if found is None:
-        remediation = did_you_mean(request.name, names) + f"'hpc-agent find {request.name}' looks for it."
+        words = " ".join(re.findall(r"[^\W_]+", request.name))[:80]
+        looks = f"'hpc-agent find {words}' looks for it." if words else "Run 'hpc-agent capabilities' for all of them."
+        remediation = did_you_mean(request.name.lower(), names) + looks
         raise SpecInvalid(f"there is no primitive '{request.name}'", field="name", remediation=remediation)
     entry = catalogue_entry(found)
     if request.flags:
@@ -144,8 +147,8 @@ def flag_line(flag: Flag) -> str:
 
 
 def example_line(found: Primitive) -> str:
-    """Return the example of a verb as a command."""
-    return command_line(found.name, convert(dict(found.example), found.request, found.name))
+    """Return the example of a verb as a command, without what has its default."""
+    return command_words.example_line(found.name, catalogue_entry(found))
 
 
 def _chosen_flags(names: list[str], entry: CatalogueEntry, verb: str) -> list[Flag]:

@@ -73,9 +73,9 @@ def find(request: FindRequest, world: World) -> FindResult:  # noqa: ARG001
     for name in (name for name, verb in verbs.items() if "-".join(words) in (name, *verb.aliases)):
         scores[name] = math.inf
     best = sorted(scores, key=lambda name: (-scores[name], name))
-    shown = [Match(verb=name, summary=verbs[name].summary, example=example_line(verbs[name])) for name in best]
+    shown = best[: request.limit]
     return FindResult(
-        verbs=shown[: request.limit],
+        verbs=[Match(verb=name, summary=verbs[name].summary, example=example_line(verbs[name])) for name in shown],
         others=max(0, len(best) - request.limit),
         unknown_words=unknown,
         next_step=f"hpc-agent describe {best[0]}" if best else "hpc-agent capabilities",
@@ -129,7 +129,8 @@ def _terms(verb: Primitive) -> dict[str, float]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+    # letters of other scripts too: a word that no verb has is unknown, and not the ASCII rest of it
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 @cache

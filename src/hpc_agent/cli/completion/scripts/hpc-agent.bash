@@ -5,7 +5,7 @@
 _hpc_agent_verb() {
     positional= flags= values=
     case $1 in
-    aggregate|aggregate-flow|combine-wave) flags='--run-id --experiment-dir --aggregate-cmd --reducer --as-job --over --sort --direction --top --where --wave --mode --force --require-complete --parquet --output-dir --spec --json --yes --field --full --help'
+    aggregate|aggregate-flow|combine-wave) positional=@runs flags='--run-id --experiment-dir --aggregate-cmd --reducer --as-job --over --sort --direction --top --where --wave --mode --force --require-complete --parquet --output-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --aggregate-cmd=@files --reducer=@files --over=@files --sort=@files --direction=auto|max|maximize|min|minimize --top= --where=@files --wave= --mode=auto|cluster-reduce|combiner-only --output-dir=@folders --spec=@files --field=' ;;
     axes-init) flags='--axes --homogeneous-axes --force --experiment-dir --spec --json --yes --field --full --help'
         values='--axes=@files --homogeneous-axes=@files --experiment-dir=@folders --spec=@files --field=' ;;
@@ -45,7 +45,7 @@ _hpc_agent_verb() {
         values='--run-name=@files --run-signature-sha=@files --kind=associative|bounded_halo|cartesian|independent|sequential --halo= --ahead= --monoid=max|min|moments|sum --classified-by=@files --experiment-dir=@folders --spec=@files --field=' ;;
     classify-axis-easy) flags='--source-path --run-name --spec --json --yes --field --full --help'
         values='--source-path=@files --run-name=@files --spec=@files --field=' ;;
-    cluster-reduce) flags='--run-id --experiment-dir --aggregate-cmd --reducer --as-job --files --output-path --local-dir --extra-env --timeout-sec --walltime-sec --mem-mb --cpus --max-mb --require-complete --force --spec --json --yes --field --full --help'
+    cluster-reduce) positional=@runs flags='--run-id --experiment-dir --aggregate-cmd --reducer --as-job --files --output-path --local-dir --extra-env --timeout-sec --walltime-sec --mem-mb --cpus --max-mb --require-complete --force --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --aggregate-cmd=@files --reducer=@files --files=@files --output-path=@files --local-dir=@folders --extra-env= --timeout-sec= --walltime-sec= --mem-mb= --cpus= --max-mb= --spec=@files --field=' ;;
     clusters-add) positional=@files flags='--host --name --user --scratch --scheduler --account --default-partition --python --modules --shell-init --ssh-config --replace --dry-run --spec --json --yes --field --full --help'
         values='--host=@files --name=@files --user=@files --scratch=@files --scheduler=@files --account=@files --default-partition=@files --python=@files --modules=@files --shell-init=@files --ssh-config=@files --spec=@files --field=' ;;
@@ -53,11 +53,11 @@ _hpc_agent_verb() {
         values='--name=@clusters --spec=@files --field=' ;;
     clusters-list) flags='--spec --json --yes --field --full --help'
         values='--spec=@files --field=' ;;
-    compare) flags='--run-ids --experiment-dir --over --metrics --sort --direction --top --where --output-dir --spec --json --yes --field --full --help'
+    compare) positional=@runs flags='--run-ids --experiment-dir --over --metrics --sort --direction --top --where --output-dir --spec --json --yes --field --full --help'
         values='--run-ids=@runs --experiment-dir=@folders --over=@files --metrics=@files --sort=@files --direction=auto|max|maximize|min|minimize --top= --where=@files --output-dir=@folders --spec=@files --field=' ;;
     compute-run-id) flags='--cluster --executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --spec --json --yes --field --full --help'
         values='--cluster=@clusters --executor=@files --experiment-dir=@folders --tasks= --run-name=@files --result-dir-template=@files --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --outputs=@files --shared-paths=@files --inputs=@files --env= --modules=@files --conda-env=@files --campaign-id=@campaigns --early-stop= --resolve-timeout-sec= --spec=@files --field=' ;;
-    decide-monitor-arm) flags='--run-id --complete --running --pending --failed --unknown --total-tasks --invocation-argv --user-invoked-via-loop --eta-sec --pace-unstable --queue-wait-sec --spec --json --yes --field --full --help'
+    decide-monitor-arm) positional=@runs flags='--run-id --complete --running --pending --failed --unknown --total-tasks --invocation-argv --user-invoked-via-loop --eta-sec --pace-unstable --queue-wait-sec --spec --json --yes --field --full --help'
         values='--run-id=@runs --complete= --running= --pending= --failed= --unknown= --total-tasks= --invocation-argv=@files --eta-sec= --queue-wait-sec= --spec=@files --field=' ;;
     demo) positional=@folders flags='--experiment-dir --cluster --python --spec --json --yes --field --full --help'
         values='--experiment-dir=@folders --cluster=@clusters --python=@files --spec=@files --field=' ;;
@@ -73,11 +73,11 @@ _hpc_agent_verb() {
         values='--cluster=@clusters --experiment-dir=@folders --spec=@files --field=' ;;
     dry-run-local) flags='--executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --cluster --task-ids --timeout-sec --spec --json --yes --field --full --help'
         values='--executor=@files --experiment-dir=@folders --tasks= --run-name=@files --result-dir-template=@files --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --outputs=@files --shared-paths=@files --inputs=@files --env= --modules=@files --conda-env=@files --campaign-id=@campaigns --early-stop= --resolve-timeout-sec= --cluster=@clusters --task-ids= --timeout-sec= --spec=@files --field=' ;;
-    export-crate) flags='--run-id --experiment-dir --output --name --description --license --author --spec --json --yes --field --full --help'
+    export-crate) positional=@runs flags='--run-id --experiment-dir --output --name --description --license --author --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --output=@files --name=@files --description=@files --license=@files --author=@files --spec=@files --field=' ;;
     export-package) flags='--experiment-dir --package --force --spec --json --yes --field --full --help'
         values='--experiment-dir=@folders --package=@files --spec=@files --field=' ;;
-    failures) flags='--run-id --experiment-dir --lines --spec --json --yes --field --full --help'
+    failures) positional=@runs flags='--run-id --experiment-dir --lines --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --lines= --spec=@files --field=' ;;
     find) positional=@files flags='--words --limit --spec --json --yes --field --full --help'
         values='--words=@files --limit= --spec=@files --field=' ;;
@@ -87,19 +87,19 @@ _hpc_agent_verb() {
         values='--claude-dir=@files --spec=@files --field=' ;;
     interview) flags='--executors --axes --task-generator --fixed-params --data-axis --python --pass-as --check-help --goal --task-count --entry-point --task-kind --produced-by --budget --abort-if --cluster-target --transcript --notes --campaign-dir --allow-cli --no-allow-cli --force --spec --json --yes --field --full --help'
         values='--executors=@files --axes= --task-generator= --fixed-params= --data-axis= --python=@files --pass-as= --goal=@files --task-count= --entry-point= --task-kind=@files --produced-by= --budget= --abort-if= --cluster-target= --transcript= --notes=@files --campaign-dir=@folders --spec=@files --field=' ;;
-    join-series) flags='--run-id --experiment-dir --file --output-dir --max-mb --require-complete --spec --json --yes --field --full --help'
+    join-series) positional=@runs flags='--run-id --experiment-dir --file --output-dir --max-mb --require-complete --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --file=@files --output-dir=@folders --max-mb= --spec=@files --field=' ;;
     list-in-flight) flags='--experiment-dir --campaign-id --all-states --limit --refresh --spec --json --yes --field --full --help'
         values='--experiment-dir=@folders --campaign-id=@campaigns --limit= --spec=@files --field=' ;;
     load-context) flags='--experiment-dir --spec --json --yes --field --full --help'
         values='--experiment-dir=@folders --spec=@files --field=' ;;
-    logs) flags='--run-id --experiment-dir --task-id --all-failed --lines --follow --limit --spec --json --yes --field --full --help'
+    logs) positional=@runs flags='--run-id --experiment-dir --task-id --all-failed --lines --follow --limit --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --task-id= --lines= --limit= --spec=@files --field=' ;;
-    mark-run-terminal) flags='--run-id --status --reason --experiment-dir --spec --json --yes --field --full --help'
+    mark-run-terminal) positional=@runs flags='--run-id --status --reason --experiment-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --status=abandoned|failed --reason=@files --experiment-dir=@folders --spec=@files --field=' ;;
-    monitor-flow) flags='--run-id --experiment-dir --poll-interval-sec --wall-clock-budget-sec --auto-resubmit --max-resubmits --max-attempts --spec --json --yes --field --full --help'
+    monitor-flow) positional=@runs flags='--run-id --experiment-dir --poll-interval-sec --wall-clock-budget-sec --auto-resubmit --max-resubmits --max-attempts --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --poll-interval-sec= --wall-clock-budget-sec= --max-resubmits= --max-attempts= --spec=@files --field=' ;;
-    monitor-summary) flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
+    monitor-summary) positional=@runs flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     plan-throughput) flags='--cluster --total-tasks --est-task-sec --pack --cpus --max-running --walltime-sec --spec --json --yes --field --full --help'
         values='--cluster=@clusters --total-tasks= --est-task-sec= --pack= --cpus= --max-running= --walltime-sec= --spec=@files --field=' ;;
@@ -109,25 +109,25 @@ _hpc_agent_verb() {
         values='--root=@folders --words=@files --task-kind=@files --operator=@files --cluster=@clusters --since=@files --limit= --metric=@files --direction=auto|max|maximize|min|minimize --spec=@files --field=' ;;
     recommend-partition) flags='--cluster --walltime-sec --mem-mb --cpus --gpus --gpu-type --total-tasks --user-preferred-partition --partitions --experiment-dir --spec --json --yes --field --full --help'
         values='--cluster=@clusters --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --total-tasks= --user-preferred-partition=@files --partitions= --experiment-dir=@folders --spec=@files --field=' ;;
-    reconcile) flags='--run-id --experiment-dir --remote --cluster --dry-run --spec --json --yes --field --full --help'
+    reconcile) positional=@runs flags='--run-id --experiment-dir --remote --cluster --dry-run --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --cluster=@clusters --spec=@files --field=' ;;
-    report) flags='--run-id --experiment-dir --campaign --metric --direction --replicates --output --spec --json --yes --field --full --help'
+    report) positional=@runs flags='--run-id --experiment-dir --campaign --metric --direction --replicates --output --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --campaign=@campaigns --metric=@files --direction=auto|max|maximize|min|minimize --replicates=@files --output=@files --spec=@files --field=' ;;
-    reproduce-run) flags='--run-id --experiment-dir --changed-inputs-ok --spec --json --yes --field --full --help'
+    reproduce-run) positional=@runs flags='--run-id --experiment-dir --changed-inputs-ok --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     resolve-submit-inputs) flags='--experiment-dir --cluster --executor --run-name --campaign-id --conda-env --shared-paths --partition --account --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --est-task-sec --canary --no-canary --accept-defaults --spec --json --yes --field --full --help'
         values='--experiment-dir=@folders --cluster=@clusters --executor=@files --run-name=@files --campaign-id=@campaigns --conda-env=@files --shared-paths=@files --partition=@files --account=@files --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --nodes= --est-task-sec= --spec=@files --field=' ;;
-    resubmit|resubmit-failed) flags='--run-id --experiment-dir --task-id --classes --mem-mb --walltime-sec --cpus --gpus --max-attempts --force --dry-run --spec --json --yes --field --full --help'
+    resubmit|resubmit-failed) positional=@runs flags='--run-id --experiment-dir --task-id --classes --mem-mb --walltime-sec --cpus --gpus --max-attempts --force --dry-run --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --task-id= --classes=@files --mem-mb= --walltime-sec= --cpus= --gpus= --max-attempts= --spec=@files --field=' ;;
     run) flags='--workflow --experiment-dir --goal --run-id --campaign-id --cluster --known --confirmed --accept-defaults --inline --max-turns --max-budget-usd --timeout-sec --model --settings --spec --json --yes --field --full --help'
         values='--workflow=aggregate|campaign|status|submit --experiment-dir=@folders --goal=@files --run-id=@runs --campaign-id=@campaigns --cluster=@clusters --known= --max-turns= --max-budget-usd= --timeout-sec= --model=@files --settings=@files --spec=@files --field=' ;;
-    run-story) flags='--run-id --experiment-dir --full --spec --json --yes --field --help'
+    run-story) positional=@runs flags='--run-id --experiment-dir --full --spec --json --yes --field --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     scaffold-spec) positional=@verbs flags='--verb --full --spec --json --yes --field --help'
         values='--verb=@verbs --spec=@files --field=' ;;
     setup) flags='--claude-dir --force --uninstall --dry-run --cluster --spec --json --yes --field --full --help'
         values='--claude-dir=@files --cluster=@clusters --spec=@files --field=' ;;
-    status|poll-run-status) flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
+    status|poll-run-status) positional=@runs flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
     submit|submit-flow) flags='--cluster --executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --partition --account --qos --constraint --exclude-nodes --extra-flags --pack --est-task-sec --max-running --canary --skip-validation --dry-run --spec --json --yes --field --full --help'
         values='--cluster=@clusters --executor=@files --experiment-dir=@folders --tasks= --run-name=@files --result-dir-template=@files --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --outputs=@files --shared-paths=@files --inputs=@files --env= --modules=@files --conda-env=@files --campaign-id=@campaigns --early-stop= --resolve-timeout-sec= --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --nodes= --partition=@files --account=@files --qos=@files --constraint=@files --exclude-nodes=@files --extra-flags=@files --pack= --est-task-sec= --max-running= --spec=@files --field=' ;;
@@ -141,7 +141,7 @@ _hpc_agent_verb() {
         values='--experiment-dir=@folders --spec=@files --field=' ;;
     summarize-submit-plan) flags='--cluster --executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --partition --account --qos --constraint --exclude-nodes --extra-flags --pack --est-task-sec --max-running --canary --skip-validation --dry-run --spec --json --yes --field --full --help'
         values='--cluster=@clusters --executor=@files --experiment-dir=@folders --tasks= --run-name=@files --result-dir-template=@files --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --outputs=@files --shared-paths=@files --inputs=@files --env= --modules=@files --conda-env=@files --campaign-id=@campaigns --early-stop= --resolve-timeout-sec= --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --nodes= --partition=@files --account=@files --qos=@files --constraint=@files --exclude-nodes=@files --extra-flags=@files --pack= --est-task-sec= --max-running= --spec=@files --field=' ;;
-    update-run-constraints) flags='--run-id --experiment-dir --add-features --set-features --partition --walltime-sec --spec --json --yes --field --full --help'
+    update-run-constraints) positional=@runs flags='--run-id --experiment-dir --add-features --set-features --partition --walltime-sec --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --add-features=@files --set-features=@files --partition=@files --walltime-sec= --spec=@files --field=' ;;
     validate-campaign) flags='--cluster --executor --experiment-dir --tasks --run-name --result-dir-template --metrics-file --weight --expected-columns --aggregate-cmd --reducer --outputs --shared-paths --inputs --env --modules --conda-env --campaign-id --early-stop --rerun --resolve-timeout-sec --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --partition --account --qos --constraint --exclude-nodes --extra-flags --pack --est-task-sec --max-running --canary --skip-validation --dry-run --remote --smoke --smoke-timeout-sec --spec --json --yes --field --full --help'
         values='--cluster=@clusters --executor=@files --experiment-dir=@folders --tasks= --run-name=@files --result-dir-template=@files --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --outputs=@files --shared-paths=@files --inputs=@files --env= --modules=@files --conda-env=@files --campaign-id=@campaigns --early-stop= --resolve-timeout-sec= --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --nodes= --partition=@files --account=@files --qos=@files --constraint=@files --exclude-nodes=@files --extra-flags=@files --pack= --est-task-sec= --max-running= --smoke-timeout-sec= --spec=@files --field=' ;;
@@ -155,17 +155,17 @@ _hpc_agent_verb() {
         values='--campaign-id=@campaigns --expected-cmd-sha=@files --experiment-dir=@folders --spec=@files --field=' ;;
     validate-walltime-against-history) flags='--cluster --requested-walltime-sec --executors --kwargs --gpu-type --experiment-dir --spec --json --yes --field --full --help'
         values='--cluster=@clusters --requested-walltime-sec= --executors=@files --kwargs= --gpu-type=@files --experiment-dir=@folders --spec=@files --field=' ;;
-    verify-aggregation-complete) flags='--run-id --experiment-dir --expected-columns --results-dir --spec --json --yes --field --full --help'
+    verify-aggregation-complete) positional=@runs flags='--run-id --experiment-dir --expected-columns --results-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --expected-columns=@files --results-dir=@folders --spec=@files --field=' ;;
-    verify-canary) flags='--run-id --experiment-dir --expect-output --no-release --poll-interval-sec --wait-budget-sec --spec --json --yes --field --full --help'
+    verify-canary) positional=@runs flags='--run-id --experiment-dir --expect-output --no-release --poll-interval-sec --wait-budget-sec --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --expect-output=@files --poll-interval-sec= --wait-budget-sec= --spec=@files --field=' ;;
-    verify-reproduction) flags='--run-id --experiment-dir --of --rtol --atol --spec --json --yes --field --full --help'
+    verify-reproduction) positional=@runs flags='--run-id --experiment-dir --of --rtol --atol --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --of=@runs --rtol= --atol= --spec=@files --field=' ;;
-    verify-submitted) flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
+    verify-submitted) positional=@runs flags='--run-id --experiment-dir --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --spec=@files --field=' ;;
-    watch) flags='--run-id --experiment-dir --poll-interval-sec --wall-clock-budget-sec --all-runs --spec --json --yes --field --full --help'
+    watch) positional=@runs flags='--run-id --experiment-dir --poll-interval-sec --wall-clock-budget-sec --all-runs --spec --json --yes --field --full --help'
         values='--run-id=@runs --experiment-dir=@folders --poll-interval-sec= --wall-clock-budget-sec= --spec=@files --field=' ;;
-    write-run-sidecar) flags='--run-id --cluster --executor --cmd-sha --task-count --total-tasks --experiment-dir --run-name --tasks-py-sha --tree-sha --result-dir-template --wave-map --remote-path --submitted-at --job-ids --campaign-id --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --metrics-file --weight --expected-columns --aggregate-cmd --reducer --env --modules --conda-env --spec --json --yes --field --full --help'
+    write-run-sidecar) positional=@runs flags='--run-id --cluster --executor --cmd-sha --task-count --total-tasks --experiment-dir --run-name --tasks-py-sha --tree-sha --result-dir-template --wave-map --remote-path --submitted-at --job-ids --campaign-id --walltime-sec --mem-mb --cpus --gpus --gpu-type --nodes --exclusive --metrics-file --weight --expected-columns --aggregate-cmd --reducer --env --modules --conda-env --spec --json --yes --field --full --help'
         values='--run-id=@runs --cluster=@clusters --executor=@files --cmd-sha=@files --task-count= --total-tasks= --experiment-dir=@folders --run-name=@files --tasks-py-sha=@files --tree-sha=@files --result-dir-template=@files --wave-map= --remote-path=@files --submitted-at=@files --job-ids=@files --campaign-id=@campaigns --walltime-sec= --mem-mb= --cpus= --gpus= --gpu-type=@files --nodes= --metrics-file=@files --weight=@files --expected-columns=@files --aggregate-cmd=@files --reducer=@files --env= --modules=@files --conda-env=@files --spec=@files --field=' ;;
     *) return 1 ;;
     esac

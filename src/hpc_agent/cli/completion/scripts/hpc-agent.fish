@@ -172,7 +172,7 @@ end
 function __hpc_agent_sources
     switch $argv[1]
         case aggregate aggregate-flow combine-wave
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--aggregate-cmd=@files' '--reducer=@files' '--over=@files' '--sort=@files' '--direction=auto|max|maximize|min|minimize' '--top=' '--where=@files' '--wave=' '--mode=auto|cluster-reduce|combiner-only' '--output-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--aggregate-cmd=@files' '--reducer=@files' '--over=@files' '--sort=@files' '--direction=auto|max|maximize|min|minimize' '--top=' '--where=@files' '--wave=' '--mode=auto|cluster-reduce|combiner-only' '--output-dir=@folders' '--spec=@files' '--field='
         case axes-init
             printf '%s\n' '--axes=@files' '--homogeneous-axes=@files' '--experiment-dir=@folders' '--spec=@files' '--field='
         case build-executor
@@ -212,7 +212,7 @@ function __hpc_agent_sources
         case classify-axis-easy
             printf '%s\n' '--source-path=@files' '--run-name=@files' '--spec=@files' '--field='
         case cluster-reduce
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--aggregate-cmd=@files' '--reducer=@files' '--files=@files' '--output-path=@files' '--local-dir=@folders' '--extra-env=' '--timeout-sec=' '--walltime-sec=' '--mem-mb=' '--cpus=' '--max-mb=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--aggregate-cmd=@files' '--reducer=@files' '--files=@files' '--output-path=@files' '--local-dir=@folders' '--extra-env=' '--timeout-sec=' '--walltime-sec=' '--mem-mb=' '--cpus=' '--max-mb=' '--spec=@files' '--field='
         case clusters-add
             printf '%s\n' '=@files' '--host=@files' '--name=@files' '--user=@files' '--scratch=@files' '--scheduler=@files' '--account=@files' '--default-partition=@files' '--python=@files' '--modules=@files' '--shell-init=@files' '--ssh-config=@files' '--spec=@files' '--field='
         case clusters-describe
@@ -220,11 +220,11 @@ function __hpc_agent_sources
         case clusters-list
             printf '%s\n' '--spec=@files' '--field='
         case compare
-            printf '%s\n' '--run-ids=@runs' '--experiment-dir=@folders' '--over=@files' '--metrics=@files' '--sort=@files' '--direction=auto|max|maximize|min|minimize' '--top=' '--where=@files' '--output-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-ids=@runs' '--experiment-dir=@folders' '--over=@files' '--metrics=@files' '--sort=@files' '--direction=auto|max|maximize|min|minimize' '--top=' '--where=@files' '--output-dir=@folders' '--spec=@files' '--field='
         case compute-run-id
             printf '%s\n' '--cluster=@clusters' '--executor=@files' '--experiment-dir=@folders' '--tasks=' '--run-name=@files' '--result-dir-template=@files' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--outputs=@files' '--shared-paths=@files' '--inputs=@files' '--env=' '--modules=@files' '--conda-env=@files' '--campaign-id=@campaigns' '--early-stop=' '--resolve-timeout-sec=' '--spec=@files' '--field='
         case decide-monitor-arm
-            printf '%s\n' '--run-id=@runs' '--complete=' '--running=' '--pending=' '--failed=' '--unknown=' '--total-tasks=' '--invocation-argv=@files' '--eta-sec=' '--queue-wait-sec=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--complete=' '--running=' '--pending=' '--failed=' '--unknown=' '--total-tasks=' '--invocation-argv=@files' '--eta-sec=' '--queue-wait-sec=' '--spec=@files' '--field='
         case demo
             printf '%s\n' '=@folders' '--experiment-dir=@folders' '--cluster=@clusters' '--python=@files' '--spec=@files' '--field='
         case describe
@@ -240,11 +240,11 @@ function __hpc_agent_sources
         case dry-run-local
             printf '%s\n' '--executor=@files' '--experiment-dir=@folders' '--tasks=' '--run-name=@files' '--result-dir-template=@files' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--outputs=@files' '--shared-paths=@files' '--inputs=@files' '--env=' '--modules=@files' '--conda-env=@files' '--campaign-id=@campaigns' '--early-stop=' '--resolve-timeout-sec=' '--cluster=@clusters' '--task-ids=' '--timeout-sec=' '--spec=@files' '--field='
         case export-crate
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--output=@files' '--name=@files' '--description=@files' '--license=@files' '--author=@files' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--output=@files' '--name=@files' '--description=@files' '--license=@files' '--author=@files' '--spec=@files' '--field='
         case export-package
             printf '%s\n' '--experiment-dir=@folders' '--package=@files' '--spec=@files' '--field='
         case failures
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--lines=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--lines=' '--spec=@files' '--field='
         case find
             printf '%s\n' '=@files' '--words=@files' '--limit=' '--spec=@files' '--field='
         case find-prior-run
@@ -254,19 +254,19 @@ function __hpc_agent_sources
         case interview
             printf '%s\n' '--executors=@files' '--axes=' '--task-generator=' '--fixed-params=' '--data-axis=' '--python=@files' '--pass-as=' '--goal=@files' '--task-count=' '--entry-point=' '--task-kind=@files' '--produced-by=' '--budget=' '--abort-if=' '--cluster-target=' '--transcript=' '--notes=@files' '--campaign-dir=@folders' '--spec=@files' '--field='
         case join-series
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--file=@files' '--output-dir=@folders' '--max-mb=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--file=@files' '--output-dir=@folders' '--max-mb=' '--spec=@files' '--field='
         case list-in-flight
             printf '%s\n' '--experiment-dir=@folders' '--campaign-id=@campaigns' '--limit=' '--spec=@files' '--field='
         case load-context
             printf '%s\n' '--experiment-dir=@folders' '--spec=@files' '--field='
         case logs
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--task-id=' '--lines=' '--limit=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--task-id=' '--lines=' '--limit=' '--spec=@files' '--field='
         case mark-run-terminal
-            printf '%s\n' '--run-id=@runs' '--status=abandoned|failed' '--reason=@files' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--status=abandoned|failed' '--reason=@files' '--experiment-dir=@folders' '--spec=@files' '--field='
         case monitor-flow
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--poll-interval-sec=' '--wall-clock-budget-sec=' '--max-resubmits=' '--max-attempts=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--poll-interval-sec=' '--wall-clock-budget-sec=' '--max-resubmits=' '--max-attempts=' '--spec=@files' '--field='
         case monitor-summary
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case plan-throughput
             printf '%s\n' '--cluster=@clusters' '--total-tasks=' '--est-task-sec=' '--pack=' '--cpus=' '--max-running=' '--walltime-sec=' '--spec=@files' '--field='
         case prune-orphan-sidecars
@@ -276,25 +276,25 @@ function __hpc_agent_sources
         case recommend-partition
             printf '%s\n' '--cluster=@clusters' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--total-tasks=' '--user-preferred-partition=@files' '--partitions=' '--experiment-dir=@folders' '--spec=@files' '--field='
         case reconcile
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--cluster=@clusters' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--cluster=@clusters' '--spec=@files' '--field='
         case report
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--campaign=@campaigns' '--metric=@files' '--direction=auto|max|maximize|min|minimize' '--replicates=@files' '--output=@files' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--campaign=@campaigns' '--metric=@files' '--direction=auto|max|maximize|min|minimize' '--replicates=@files' '--output=@files' '--spec=@files' '--field='
         case reproduce-run
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case resolve-submit-inputs
             printf '%s\n' '--experiment-dir=@folders' '--cluster=@clusters' '--executor=@files' '--run-name=@files' '--campaign-id=@campaigns' '--conda-env=@files' '--shared-paths=@files' '--partition=@files' '--account=@files' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--est-task-sec=' '--spec=@files' '--field='
         case resubmit resubmit-failed
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--task-id=' '--classes=@files' '--mem-mb=' '--walltime-sec=' '--cpus=' '--gpus=' '--max-attempts=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--task-id=' '--classes=@files' '--mem-mb=' '--walltime-sec=' '--cpus=' '--gpus=' '--max-attempts=' '--spec=@files' '--field='
         case run
             printf '%s\n' '--workflow=aggregate|campaign|status|submit' '--experiment-dir=@folders' '--goal=@files' '--run-id=@runs' '--campaign-id=@campaigns' '--cluster=@clusters' '--known=' '--max-turns=' '--max-budget-usd=' '--timeout-sec=' '--model=@files' '--settings=@files' '--spec=@files' '--field='
         case run-story
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case scaffold-spec
             printf '%s\n' '=@verbs' '--verb=@verbs' '--spec=@files' '--field='
         case setup
             printf '%s\n' '--claude-dir=@files' '--cluster=@clusters' '--spec=@files' '--field='
         case status poll-run-status
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case submit submit-flow
             printf '%s\n' '--cluster=@clusters' '--executor=@files' '--experiment-dir=@folders' '--tasks=' '--run-name=@files' '--result-dir-template=@files' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--outputs=@files' '--shared-paths=@files' '--inputs=@files' '--env=' '--modules=@files' '--conda-env=@files' '--campaign-id=@campaigns' '--early-stop=' '--resolve-timeout-sec=' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--partition=@files' '--account=@files' '--qos=@files' '--constraint=@files' '--exclude-nodes=@files' '--extra-flags=@files' '--pack=' '--est-task-sec=' '--max-running=' '--spec=@files' '--field='
         case submit-and-verify
@@ -308,7 +308,7 @@ function __hpc_agent_sources
         case summarize-submit-plan
             printf '%s\n' '--cluster=@clusters' '--executor=@files' '--experiment-dir=@folders' '--tasks=' '--run-name=@files' '--result-dir-template=@files' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--outputs=@files' '--shared-paths=@files' '--inputs=@files' '--env=' '--modules=@files' '--conda-env=@files' '--campaign-id=@campaigns' '--early-stop=' '--resolve-timeout-sec=' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--partition=@files' '--account=@files' '--qos=@files' '--constraint=@files' '--exclude-nodes=@files' '--extra-flags=@files' '--pack=' '--est-task-sec=' '--max-running=' '--spec=@files' '--field='
         case update-run-constraints
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--add-features=@files' '--set-features=@files' '--partition=@files' '--walltime-sec=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--add-features=@files' '--set-features=@files' '--partition=@files' '--walltime-sec=' '--spec=@files' '--field='
         case validate-campaign
             printf '%s\n' '--cluster=@clusters' '--executor=@files' '--experiment-dir=@folders' '--tasks=' '--run-name=@files' '--result-dir-template=@files' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--outputs=@files' '--shared-paths=@files' '--inputs=@files' '--env=' '--modules=@files' '--conda-env=@files' '--campaign-id=@campaigns' '--early-stop=' '--resolve-timeout-sec=' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--partition=@files' '--account=@files' '--qos=@files' '--constraint=@files' '--exclude-nodes=@files' '--extra-flags=@files' '--pack=' '--est-task-sec=' '--max-running=' '--smoke-timeout-sec=' '--spec=@files' '--field='
         case validate-executor-signatures
@@ -322,17 +322,17 @@ function __hpc_agent_sources
         case validate-walltime-against-history
             printf '%s\n' '--cluster=@clusters' '--requested-walltime-sec=' '--executors=@files' '--kwargs=' '--gpu-type=@files' '--experiment-dir=@folders' '--spec=@files' '--field='
         case verify-aggregation-complete
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--expected-columns=@files' '--results-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--expected-columns=@files' '--results-dir=@folders' '--spec=@files' '--field='
         case verify-canary
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--expect-output=@files' '--poll-interval-sec=' '--wait-budget-sec=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--expect-output=@files' '--poll-interval-sec=' '--wait-budget-sec=' '--spec=@files' '--field='
         case verify-reproduction
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--of=@runs' '--rtol=' '--atol=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--of=@runs' '--rtol=' '--atol=' '--spec=@files' '--field='
         case verify-submitted
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--spec=@files' '--field='
         case watch
-            printf '%s\n' '--run-id=@runs' '--experiment-dir=@folders' '--poll-interval-sec=' '--wall-clock-budget-sec=' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--experiment-dir=@folders' '--poll-interval-sec=' '--wall-clock-budget-sec=' '--spec=@files' '--field='
         case write-run-sidecar
-            printf '%s\n' '--run-id=@runs' '--cluster=@clusters' '--executor=@files' '--cmd-sha=@files' '--task-count=' '--total-tasks=' '--experiment-dir=@folders' '--run-name=@files' '--tasks-py-sha=@files' '--tree-sha=@files' '--result-dir-template=@files' '--wave-map=' '--remote-path=@files' '--submitted-at=@files' '--job-ids=@files' '--campaign-id=@campaigns' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--env=' '--modules=@files' '--conda-env=@files' '--spec=@files' '--field='
+            printf '%s\n' '=@runs' '--run-id=@runs' '--cluster=@clusters' '--executor=@files' '--cmd-sha=@files' '--task-count=' '--total-tasks=' '--experiment-dir=@folders' '--run-name=@files' '--tasks-py-sha=@files' '--tree-sha=@files' '--result-dir-template=@files' '--wave-map=' '--remote-path=@files' '--submitted-at=@files' '--job-ids=@files' '--campaign-id=@campaigns' '--walltime-sec=' '--mem-mb=' '--cpus=' '--gpus=' '--gpu-type=@files' '--nodes=' '--metrics-file=@files' '--weight=@files' '--expected-columns=@files' '--aggregate-cmd=@files' '--reducer=@files' '--env=' '--modules=@files' '--conda-env=@files' '--spec=@files' '--field='
     end
 end
 
