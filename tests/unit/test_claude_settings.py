@@ -65,13 +65,15 @@ def test_a_rule_in_the_other_spelling_is_not_added_again(tmp_path):
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"permissions": []}', '{"permissions": {"allow": "x"}}', '{"hooks": 1}',
-             '{"permissions": {"allow": [1]}}', '{"hooks": {"PreToolUse": ["x"]}}', "// comment\n{}"]
+             '{"permissions": {"allow": [1]}}', '{"hooks": {"PreToolUse": ["x"]}}', "// comment\n{}",
+             '{"cleanupPeriodDays": 1e400}', '{"env": {"A": "\\ud83d"}}']
 )  # fmt: skip
 def test_settings_of_another_shape_are_told_and_left(tmp_path, text):
     path = tmp_path / "settings.json"
     with pytest.raises(SpecInvalid, match="was left as it is") as caught:
         merged(path, text)
     assert caught.value.field == "allow_cli"
+    assert "object has no attribute" not in caught.value.message
     assert path.read_text() == text
 
 

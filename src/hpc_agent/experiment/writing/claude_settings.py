@@ -22,11 +22,16 @@ def merged_settings(path: Path) -> str:
         before = path.read_bytes().decode() if path.exists() else "{}"
         document = json.loads(before)
         changed = _add(document, json.loads(RULES.read_bytes()))
+        # a number without end or half a character cannot be written as it was read
+        after = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        after.encode()
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        message = f"{path} is not a settings file of Claude Code, and was left as it is: {error}"
+        is_shape = isinstance(error, (AttributeError, TypeError))
+        reason = "'permissions' or 'hooks' have another shape there" if is_shape else error
+        message = f"{path} is not a settings file of Claude Code, and was left as it is: {reason}"
         remedy = f"Correct {path}, or leave it out with --no-allow-cli; then run 'hpc-agent interview' again."
         raise SpecInvalid(message, field="allow_cli", remediation=remedy) from error
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n" if changed else before
+    return after if changed else before
 
 
 def _add(document: dict[str, Any], ours: dict[str, Any]) -> bool:
