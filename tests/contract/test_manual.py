@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc_agent.cli.help import FIRST
 from hpc_agent.cli.manual import _escaped, manual_pages
 from hpc_agent.contract.catalogue import load_catalogue
 
@@ -87,3 +88,8 @@ def test_the_wheel_installs_everything(tmp_path):
         f"{data}/fish/vendor_completions.d/hpc-agent.fish",
     }
     assert wanted - names == set()
+
+
+def test_the_lines_of_the_overview_fit_a_manual_of_80_columns():
+    """Lines that are kept as they are stand seven letters to the right, and a terminal would break longer ones."""
+    assert max(map(len, FIRST.splitlines())) <= 73

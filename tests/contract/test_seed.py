@@ -297,6 +297,8 @@ def test_a_red_preflight_says_what_to_do(run_cli, world_home):
     assert (answer.code, answer.envelope["ok"]) == (1, False)
     [red] = answer.envelope["details"]["red"]
     assert "<your_user>" in red["detail"]
+    assert "site-packages" not in red["detail"] and "/config/" not in red["detail"], "a file that is nobody's to edit"
+    assert "logging in" not in answer.stderr
     assert red["remedy"]
     assert red["paste"]
     assert not list(world_home.path.rglob("preflight/hoffman2.json"))

@@ -434,7 +434,11 @@ def test_a_hostile_tail_is_read_to_its_end(unit):
 )
 def test_the_remedy_for_a_missing_package_names_the_python(executor, line, told):
     found = Classification("missing_module", "certain", [], "", None, None, line)
-    assert told in remedy_of(found, executor)
+    remedy = remedy_of(found, executor)
+    assert told in remedy
+    assert remedy.endswith(": hpc-agent resubmit --run-id RUN --classes missing_module"), (
+        "the same submit submits nothing"
+    )
 
 
 @pytest.mark.parametrize(

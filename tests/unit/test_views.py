@@ -281,3 +281,8 @@ def test_an_answer_that_its_view_does_not_know_is_shown_all_the_same(capsys, mon
 
 def test_every_stage_of_verbs_has_its_place():
     assert {entry.stage for entry in CATALOGUE.values()} <= set(STAGES)
+
+
+def test_the_sentence_over_the_table_of_the_demo_is_wrapped_at_words():
+    data = {"run_id": "demo-1", "columns": ["alpha"], "rows": [[0.1]], "table_csv": "/r/table.csv"}
+    assert max(map(len, text_of(view_of("demo")(data), 40))) <= 40

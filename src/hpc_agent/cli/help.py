@@ -31,12 +31,12 @@ LIFE = {
 }
 FIRST = """\
 First time here:
-  hpc-agent demo                  a small experiment on this machine, 25 tasks
-  hpc-agent load-context          where this folder stands, and what comes next
+  hpc-agent demo                  a small experiment here, of 25 tasks
+  hpc-agent load-context          where this folder stands, what next
 
-The whole of a run, in a repo with .hpc/tasks.py (build-tasks-py writes it):
+A whole run, in a repo with .hpc/tasks.py (build-tasks-py writes it):
   hpc-agent submit --cluster local --executor 'python3 run.py --lr "$LR"'
-  hpc-agent monitor-flow          wait until it has ended; status takes one look
+  hpc-agent monitor-flow          wait for its end; status takes one look
   hpc-agent failures              what failed, why, and what to do
   hpc-agent aggregate --sort rmse
 """

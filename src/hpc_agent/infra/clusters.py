@@ -176,7 +176,8 @@ def get_cluster(
     if not complaints:
         return _in_force(raw, values)
     files = {key: raw.source.get(key, raw.user_file) for key, _ in complaints}
-    sentences = [f"{files[key]}: cluster '{name}': {key}: {text}" if key else text for key, text in complaints]
+    told = {key: "the packaged clusters.yaml" if file == PACKAGED else file for key, file in files.items()}
+    sentences = [f"{told[key]}: cluster '{name}': {key}: {text}" if key else text for key, text in complaints]
     first, _ = complaints[0]
     more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
     where = f"Correct {files[first]}" if files[first] != PACKAGED else f"Set it under '{name}:' in {raw.user_file}"

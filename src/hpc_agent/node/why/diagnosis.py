@@ -13,7 +13,7 @@ from ..look.logs import SchedulerLogs
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
-from ..shared.failure_classes import BY_NAME
+from ..shared.failure_classes import BY_NAME, RESUBMIT
 from ..shared.files import tail
 from ..shared.ledger import Array
 from ..shared.ranges import encode_ranges
@@ -192,7 +192,7 @@ def remedy_of(found: Classification, executor: str) -> str:
     python, module = _PYTHON.match(executor), _NO_MODULE.search(found.line)
     if found.name != "missing_module" or not python or not module:
         return BY_NAME[found.name].remedy
-    words = "The tasks run with %s, which has no module %s: name another Python with 'hpc-agent build-tasks-py --python' and "
-    words += "submit; or install its package there (%s -m pip install ...) and send the tasks again: "
-    words += "hpc-agent resubmit --run-id RUN --classes missing_module"
+    words = "The tasks run with %s, which has no module %s: name another Python with 'hpc-agent build-tasks-py --python', which "
+    words += "makes a new run; or install its package there (%s -m pip install ...) and send the tasks again: "
+    words += RESUBMIT + found.name
     return words % (python.group(1), module.group(1), python.group(1))

@@ -74,6 +74,7 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
     wanted = AggregateRequest(run_id=sent.run_id, experiment_dir=str(folder), over=["fold"], sort="rmse")
     table, rows = make_table(known_run(world, wanted), wanted, world)
     steps = [
+        *_path_first(world),
         f"cd {quote([str(folder)])}",
         f"hpc-agent status --run-id {sent.run_id}",
         f"hpc-agent logs --run-id {sent.run_id} --task-id 0",
@@ -86,6 +87,14 @@ def demo(request: DemoRequest, world: World) -> DemoResult:
         world.progress.say(f"\n{title}\n\n{as_text(rows)}\n\nTable: {table.table_csv}\n\n{shown}\n")
     same = {name: getattr(table, name) for name in ("columns", "rows", "table_csv")}
     return DemoResult(experiment_dir=str(folder), run_id=sent.run_id, next_steps=steps, **same)
+
+
+def _path_first(world: World) -> list[str]:
+    """Return the command after which ``hpc-agent`` is found, where the PATH does not have it: a venv that is not active."""
+    program = Path(sys.executable).parent / "hpc-agent"
+    if shutil.which("hpc-agent", path=world.env.get("PATH", "")) or not program.is_file():
+        return []
+    return [f'export PATH={quote([str(program.parent)])}:"$PATH"']
 
 
 def _make(folder: Path) -> None:

@@ -56,7 +56,7 @@ def setup(request: SetupRequest, world: World) -> SetupResult:
     assets = change_assets(request, world)
     report = None
     if request.cluster and not request.dry_run:
-        world.progress.say(f"logging in to {request.cluster}")
+        world.progress.say(f"checking {request.cluster}")
         report = run_preflight(request.cluster, world)
         try:
             raise_when_red(report)

@@ -59,7 +59,7 @@ def raise_when_red(report: ProbeReport) -> None:
     names = ", ".join(check.name for check in report.red)
     raise kind(
         f"{report.cluster}: {first.name}: {first.detail}{more}",
-        remediation=f"Mend {names}: 'details.red' has a remedy and a line to paste for each; "
+        remediation=f"Mend {names}, each with the line that is shown for it (in 'details.red'); "
         f"then run 'hpc-agent setup --cluster {report.cluster}' again.",
         details={
             "cluster": report.cluster,

@@ -112,7 +112,8 @@ def _judge(run: KnownRun, seen: dict[str, Any], request: VerifyCanaryRequest) ->
         kind, sample, remedy = failure["class"], failure["sample"], run.remedy(failure["remedy"])
         problem = f"failed ({kind}): {sample['line'] or sample['message']}"
         again = f"hpc-agent resubmit --run-id {run_id} --task-id 0 && hpc-agent verify-canary --run-id {run_id}"
-        remedy = f"{remedy.rstrip('.')}. Where the cause was mended outside the code, run the canary again: {again}"
+        remedy = remedy.partition(": hpc-agent resubmit ")[0].rstrip(".")
+        remedy = f"{remedy}. Where the cause was mended outside the code, run the canary again: {again}"
     elif seen["metrics_problem"]:
         kind, problem = "metrics_unreadable", f"ended well, but its metrics cannot be read: {seen['metrics_problem']}"
     elif seen["missing_output"]:

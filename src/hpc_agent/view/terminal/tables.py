@@ -171,7 +171,7 @@ def demo(data: Mapping[str, Any]) -> list[Block]:
     told = "Ridge regression, mean and spread over five folds, the lowest rmse first"
     return [
         Title(data["run_id"]),
-        Line(told),
+        Para(told),
         Gap(),
         number_table(data["columns"], data["rows"]),
         *_files(data, "table_csv"),
