@@ -45,7 +45,8 @@ hpc-agent VERB --help     one command: what it does, an example, its options
 hpc-agent completion -h   TAB for bash, zsh and fish
 man hpc-agent             the same as pages of the manual
 
-On a terminal you read a view; a pipe, or --json, gets one line of JSON.
+On a terminal you read a view; a pipe, or --json, gets one line of JSON, and
+--field data.run_id one value of it.
 exit codes: 0 done, 1 your request, 2 the cluster or the network, 3 a bug
 """
 # Flags that people ask for in many verbs: they stand before the rest in a long help.
