@@ -98,8 +98,9 @@ def test_a_wrong_option_is_told_in_one_line(options, world_home):
 
 @pytest.mark.usefixtures("clusters_file")
 @pytest.mark.parametrize("site", ["local"], indirect=True)
-def test_long_work_answers_in_time_and_the_same_call_finds_it(repo, world_home):
-    request = {"cluster": "testbed", "executor": "sleep 3; " + WRITE, "resources": {"mem_mb": 50}}
+def test_long_work_answers_in_time_and_the_same_call_finds_it(repo, world_home, tmp_path):
+    wait = f"for i in $(seq 1200); do [ -e {tmp_path}/go ] && break; sleep 0.1; done; "
+    request = {"cluster": "testbed", "executor": wait + WRITE, "resources": {"mem_mb": 50}}
 
     async def run():
         server = process(repo, world_home.env, "--allow-submit", "--answer-within", "1")
@@ -111,6 +112,7 @@ def test_long_work_answers_in_time_and_the_same_call_finds_it(repo, world_home):
             seconds = [answer["work"]["seconds"]]
             while "work" in (answer := await agent.follow(answer)):
                 seconds.append(answer["work"]["seconds"])
+                (tmp_path / "go").touch()
             assert seconds == sorted(seconds)  # the same watch, and not a new one with each call
             assert len(seconds) > 1
             assert answer["data"]["lifecycle_state"] == "complete"

@@ -95,7 +95,8 @@ def test_a_watch_is_a_task_whose_id_is_the_run(repo, world_home, tmp_path):
         async with anyio.create_task_group() as group:
 
             async def go():
-                await anyio.sleep(4)
+                while len(client.seen) < 2:  # the first look of the client finds it at work
+                    await anyio.sleep(0.1)
                 (tmp_path / "go").touch()
 
             group.start_soon(go)
