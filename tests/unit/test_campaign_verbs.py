@@ -21,6 +21,7 @@ from hpc_agent.contract.catalogue import load_catalogue
 from hpc_agent.contract.primitive import load_all
 from hpc_agent.errors import ClusterUnknown, ExecutorNotFound, JournalCorrupt, PreconditionFailed, SpecInvalid
 from hpc_agent.experiment_kit import prior
+from hpc_agent.ops.campaign.submission import submit_request
 from hpc_agent.ops.flows.campaign_steps import Driver
 from hpc_agent.ops.run.campaign_flags import settings_flags
 from hpc_agent.state.journal import Journal, RunRecord
@@ -280,6 +281,12 @@ def test_what_submit_would_refuse_begins_no_campaign(call, repo, submit, error):
     with pytest.raises(error):
         init(call, submit=submit)
     assert not (repo / ".hpc").exists()
+
+
+def test_fields_of_submit_may_stand_as_the_command_line_has_them(call, repo):
+    init(call, submit={"cluster": "local", "executor": "true", "mem_mb": 70, "resources": {"cpus": 2}})
+    request = submit_request(RepoLayout(repo), read_manifest(RepoLayout(repo), "c1"), [{"x": 0.5}], 0)
+    assert (request.resources.mem_mb, request.resources.cpus) == (70, 2)
 
 
 def test_the_flags_of_a_campaign_give_its_settings(call, repo):
