@@ -84,18 +84,6 @@ def test_the_package():
     assert (SRC / "py.typed").is_file()
 
 
-def test_every_file_of_the_package_is_in_its_wheel():
-    """Commands, skills, schemas, templates ship inside: whatever is no module is named as data."""
-    from setuptools.glob import glob
-
-    shipped = {str(path) for path in SRC.rglob("*.py") if (path.parent / "__init__.py").is_file()}
-    for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items():
-        folder = SRC.parent / package.replace(".", "/")
-        shipped.update(name for pattern in patterns for name in glob(str(folder / pattern), recursive=True))
-    there = {str(path) for path in SRC.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert sorted(there - shipped) == []
-
-
 FILES = """
 docs/reference/agent-surface.md docs/integrations/CONTRACT.md docs/reference/cli-spec.md docs/internals/experiment-contract.md
 docs/reference/boundary-contract.md tests/test_boundary_contract.py docs/workflows/memory-across-campaigns.md
