@@ -74,7 +74,7 @@ def asleep(bench: Bench, *, a_day: bool) -> Outcome:
     slept = {"PYTHONPATH": os.pathsep.join(paths), "SLEPT_FILE": str(bench.folder / "slept")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         client = bench.client(exp, "monitor-flow", env=slept if a_day else None, stdout=out, stderr=err)
-        if not until(lambda: b'"event": "status"' in os.pread(err.fileno(), 1 << 16, 0), 60):
+        if not until(lambda: b'"event":"status"' in os.pread(err.fileno(), 1 << 16, 0), 60):
             bench.found.wrong.append("the watch never looked: this try proves nothing")
         os.kill(client.pid, signal.SIGSTOP)
         gate.touch()
