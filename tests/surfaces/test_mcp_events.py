@@ -139,9 +139,11 @@ class TestOnTheLocalScheduler:
             assert (empty["data"]["events"], empty["data"]["last_id"]) == ([], None)
             assert empty["next"] == {"tool": "wait-for-events", "arguments": {"wait_sec": 0.5}}
             (tmp_path / "go").touch()
-            told = []
-            while "ended" not in told:
-                answer = await agent.call("wait-for-events", {"ack": first["data"]["last_id"]})
+            answer, told = empty, []
+            while "ended" not in told:  # each answer is acknowledged: an event that is not stands before all later ones
+                answer = await agent.call(
+                    "wait-for-events", {"ack": answer["data"]["last_id"] or first["data"]["last_id"]}
+                )
                 told = [event["event"] for event in answer["data"]["events"]]
             assert answer["next"]["tool"] == "aggregate"
             assert answer["next"]["ack"] == answer["data"]["last_id"]
