@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -170,4 +172,26 @@ def _terminal(world: World) -> Iterator[Show]:
 
     with Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop") as live:
         plain = live.console.options.ascii_only
-        yield lambda views: live.update(render(views, world.now(), live.console.width, plain), refresh=True)
+
+        def draw(views: list[RunView]) -> None:
+            with _whole():
+                live.update(render(views, world.now(), live.console.width, plain), refresh=True)
+
+        yield draw
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Keep Control-C until the work is done: a picture that is drawn in part would stand twice on the terminal."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # Control-C reaches the main thread only, and nobody where it is ignored
+        return
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
