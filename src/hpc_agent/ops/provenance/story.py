@@ -12,7 +12,8 @@ from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.state.journal import read_events
-from hpc_agent.view.report.numbers import NBSP, count, duration
+from hpc_agent.view.report.numbers import NBSP, duration
+from hpc_agent.view.terminal.words import counted
 from hpc_agent.world import World
 
 STORY_TIMEOUT_SEC = 900.0
@@ -104,7 +105,7 @@ def _headline(run: KnownRun, there: dict[str, Any] | None) -> list[str]:
     if document.get("reproduces"):
         lines.append(f"repeats  {document['reproduces']}")
     lines += [
-        f"input    {one['path']}: {count(one['files'], 'file')}, {one['bytes']} bytes, sha256 {one['sha256'][:12]}"
+        f"input    {one['path']}: {counted(one['files'], 'file')}, {one['bytes']} bytes, sha256 {one['sha256'][:12]}"
         for one in document.get("inputs") or []
     ]
     lines.append(f"ran on   {_environment(there['environment'])}")
@@ -116,7 +117,7 @@ def _git(git: dict[str, Any]) -> str:
         return f"git commit not known ({git.get('unknown', 'not recorded')})"
     if not git["dirty"]:
         return f"git {git['commit'][:12]} clean"
-    changed = f"{count(git['changed_count'], 'changed file')} ({', '.join(git['changed'][:3])})"
+    changed = f"{counted(git['changed_count'], 'changed file')} ({', '.join(git['changed'][:3])})"
     return f"git {git['commit'][:12]} with {changed}"
 
 
@@ -157,7 +158,7 @@ def _journal_events(run: KnownRun) -> Iterable[Event]:
             case "resubmitted":
                 text = f"resubmission {event['request_id']}: {_jobs(event['jobs']) if event['jobs'] else 'no job'}"
             case "aggregated":
-                text = f"table of {count(len(event['waves']), 'wave')} written to {event['output']}"
+                text = f"table of {counted(len(event['waves']), 'wave')} written to {event['output']}"
         if text:
             yield Event(event["at"], "journal", text)
 
@@ -219,7 +220,7 @@ def _task_events(there: dict[str, Any]) -> Iterable[Event]:
         yield Event(tasks["last"], "records", f"the last attempt ends: {_counts(states)}")
     if waves := there["waves"]:
         wave = max(waves, key=lambda name: waves[name])
-        text = f"the last of {count(len(waves), 'combined wave')} is written (wave {wave})"
+        text = f"the last of {counted(len(waves), 'combined wave')} is written (wave {wave})"
         yield Event(waves[wave], "records", text)
 
 

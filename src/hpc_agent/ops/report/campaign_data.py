@@ -14,7 +14,8 @@ from hpc_agent.errors import SpecInvalid
 from hpc_agent.node.shared import binning
 from hpc_agent.node.shared.metric_names import best_end, main_metric, sign_of
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
-from hpc_agent.view.report.numbers import cell, count, moment, number
+from hpc_agent.view.report.numbers import cell, moment, number
+from hpc_agent.view.terminal.words import counted
 
 RUNS_SHOWN = 12
 
@@ -48,7 +49,7 @@ def campaign_data(
         each = "each run has a page of its own (hpc-agent report --run-id RUN)"
         left_out.append(f"usage, waves and logs of the runs: {each}")
     if others := len(ended) - len(points):
-        left_out.append(f"the charts of parameters leave out {count(others, 'trial')} without a final value")
+        left_out.append(f"the charts of parameters leave out {counted(others, 'trial')} without a final value")
     return ReportData(
         kind="campaign",
         title=manifest.campaign_id,
@@ -105,9 +106,9 @@ def _state(trial: Trial, manifest: Manifest) -> str:
 
 
 def _about(manifest: Manifest, history: History) -> str:
-    told = f"strategy {manifest.strategy.name}, {count(len(history.iterations), 'iteration')}"
+    told = f"strategy {manifest.strategy.name}, {counted(len(history.iterations), 'iteration')}"
     if history.earlier:
-        told += f", {count(len(history.earlier), 'more trial')} known from earlier campaigns"
+        told += f", {counted(len(history.earlier), 'more trial')} known from earlier campaigns"
     told += f", stopped ({history.stopped.reason}): {history.stopped.detail}" if history.stopped else ""
     return f"{manifest.goal} \N{EN DASH} {told}" if manifest.goal else told
 
@@ -120,15 +121,15 @@ def _gaps(own: list[Trial], manifest: Manifest, onward: str) -> list[Gap]:
         ran = [trial for trial in failed if trial.run_id]
         usual = next((trial for trial in ran if trial.why == causes[0][0]), ran[0] if ran else None)
         command = usual.evidence if usual else ""
-        gaps.append(Gap(what=f"{count(len(failed), 'trial')} failed: {told}", command=command))
+        gaps.append(Gap(what=f"{counted(len(failed), 'trial')} failed: {told}", command=command))
     if stopped := sum(trial.state == "stopped" for trial in own):
-        gaps.append(Gap(what=f"{count(stopped, 'trial')} ended early, by the rule of early_stop: no final value"))
+        gaps.append(Gap(what=f"{counted(stopped, 'trial')} ended early, by the rule of early_stop: no final value"))
     if waiting := sum(trial.is_open for trial in own):
-        gaps.append(Gap(what=f"{count(waiting, 'trial')} not ended yet", command=onward))
+        gaps.append(Gap(what=f"{counted(waiting, 'trial')} not ended yet", command=onward))
     if not own:
         gaps.append(Gap(what="no trial has been asked yet", command=onward))
     if outside := sum(trial.state == "complete" and not feasible(manifest, trial) for trial in own):
-        gaps.append(Gap(what=f"{count(outside, 'trial')} outside of the constraints: never the best"))
+        gaps.append(Gap(what=f"{counted(outside, 'trial')} outside of the constraints: never the best"))
     return gaps
 
 

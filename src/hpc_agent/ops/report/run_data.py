@@ -13,8 +13,9 @@ from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.run_status import next_step
 from hpc_agent.state.runs import Sidecar, read_run_sidecar
 from hpc_agent.view.report.data import Gap, ReportData, Section
-from hpc_agent.view.report.numbers import count, duration, mebibytes, moment
+from hpc_agent.view.report.numbers import duration, mebibytes, moment
 from hpc_agent.view.report.sections import flattened
+from hpc_agent.view.terminal.words import counted
 
 SURVEY_TIMEOUT_SEC = 1800.0
 NOT_RECORDED = "not recorded"
@@ -56,7 +57,7 @@ def run_data(run: KnownRun, found: dict[str, Any], now: float, direction: str) -
     if waves["total"] > len(waves["shown"]):
         left_out.append(f"waves beyond the first {len(waves['shown'])} of {waves['total']}")
     if rows := found["uncharted"]:
-        left_out.append(f"the charts of parameters leave out {count(rows, 'row')} with tasks that ended early")
+        left_out.append(f"the charts of parameters leave out {counted(rows, 'row')} with tasks that ended early")
     if running := state["counts"]["running"]:
         tasks = "the running task" if running == 1 else f"the {running:,} running tasks"
         left_out.append(f"{tasks} in the charts of time and usage: there is no record yet")
@@ -97,11 +98,11 @@ def _gaps(run_id: str, found: dict[str, Any]) -> list[Gap]:
     }
     commands = {"failed": ask["failures"], "unknown": ask["verify-submitted"]}
     gaps = [
-        Gap(what=f"{count(counts[name], 'task')} {name}", tasks=ranges, command=commands.get(name, onward))
+        Gap(what=f"{counted(counts[name], 'task')} {name}", tasks=ranges, command=commands.get(name, onward))
         for name, ranges in found["missing"].items()
     ]
     if without := found["without_metrics_count"]:
-        what = f"{count(without, 'complete task')} gave no metric"
+        what = f"{counted(without, 'complete task')} gave no metric"
         gaps.append(Gap(what=what, tasks=found["without_metrics"], command=ask["aggregate"]))
     for metric, bad in found["not_finite"].items():
         said = f"{bad:,} {f'value of {metric} is' if bad == 1 else f'values of {metric} are'}"
@@ -153,7 +154,7 @@ def _git(found: dict[str, Any]) -> str:
     """Return the commit and the state of the tree; the reason where there is none."""
     if not found.get("commit"):
         return str(found.get("unknown", ""))
-    changed = count(found.get("changed_count", 0), "changed file")
+    changed = counted(found.get("changed_count", 0), "changed file")
     return f"{found['commit']}, {f'with {changed}' if found.get('dirty') else 'nothing changed'}"
 
 

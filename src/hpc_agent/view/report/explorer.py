@@ -10,9 +10,10 @@ from hpc_agent.view.report.charts import distribution as drawn
 from hpc_agent.view.report.charts import effects
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, figure, joined, note, tag
-from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, count, number
+from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, number
 from hpc_agent.view.report.plot import WIDE, on_both_screens
 from hpc_agent.view.report.results import charted, metric_at
+from hpc_agent.view.terminal.words import counted
 
 CHOICES_BYTES = 200_000  # of charts that the reader may choose
 BEST_POINTS = 8
@@ -109,7 +110,7 @@ def _about_effect(data: ReportData, axis: dict[str, Any], figures: Sequence[Any]
 
 
 def _rows(sizes: Sequence[int]) -> str:
-    return count(sizes[0], "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
+    return counted(sizes[0], "row") if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} rows"
 
 
 def _pair(

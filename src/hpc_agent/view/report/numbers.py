@@ -70,11 +70,6 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else ""
 
 
-def count(value: int, noun: str) -> str:
-    """Return ``1 task``, ``1,200 tasks``."""
-    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
-
-
 def cell(value: Any, digits: int = 6) -> str:
     """Return a parameter's value; a float is rounded to so many digits."""
     return number(value, digits) if isinstance(value, float) else str(value)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from hpc_agent.node.shared.metric_names import sign_of
 from hpc_agent.view.report.data import ReportData
 from hpc_agent.view.report.markup import Markup, embedded, joined, note, tag
-from hpc_agent.view.report.numbers import PLUS_MINUS, cell, count, number, spread
+from hpc_agent.view.report.numbers import PLUS_MINUS, cell, number, spread
+from hpc_agent.view.terminal.words import counted
 
 PAGE_ROWS = 25
 MOST_COLUMNS = 12  # of parameters, and of metrics
@@ -147,7 +148,7 @@ def _remarks(data: ReportData) -> Iterator[str]:
         yield f"A row joins the {data.noun}s that differ in {names} only: mean {PLUS_MINUS} standard deviation."
     if data.direction and (last := len(data.rows["unranked"])):
         why = "is that of an early step" if data.kind == "run" else "does not count: see origin and state"
-        yield f"Last, and never the best: {count(last, 'row')} whose value {why}."
+        yield f"Last, and never the best: {counted(last, 'row')} whose value {why}."
 
 
 def _value(value: Any) -> Any:

@@ -11,8 +11,9 @@ from hpc_agent.view.report.charts import history
 from hpc_agent.view.report.charts import resources as drawn
 from hpc_agent.view.report.data import Campaign, Gap, ReportData, Section
 from hpc_agent.view.report.markup import Markup, figure, joined, note, tag
-from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, core_time, count, duration, fence, number, percent
+from hpc_agent.view.report.numbers import NBSP, PLUS_MINUS, core_time, duration, fence, number, percent
 from hpc_agent.view.report.plot import Plot, on_both_screens
+from hpc_agent.view.terminal.words import counted
 
 # The states of tasks and trials, in the order of the bar, with the word of the headline.
 STATES = {"complete": "complete", "stopped": "ended early", "running": "running", "failed": "failed", "unknown": "unknown",
@@ -49,7 +50,7 @@ def headline(data: ReportData) -> str:
     word = "" if len(values) == 1 else f"{_extreme(data)} ".capitalize()
     told = f"{done}. {word}{data.main}: {number(values[0])}{f' at {best}' if best else ''}."
     if data.campaign and data.campaign.front:
-        told += f" {count(len(data.campaign.front), 'trial')} on the Pareto front."
+        told += f" {counted(len(data.campaign.front), 'trial')} on the Pareto front."
     return told
 
 
@@ -63,9 +64,9 @@ def _done(data: ReportData) -> str:
         return f"No {data.noun} has been asked yet"
     told = [f"{early:,} of them ended early"] if early else []
     told += [f"{data.counts[name]:,} {STATES[name]}" for name in list(STATES)[1:] if data.counts.get(name)]
-    done = f"{complete:,} of {count(data.total, data.noun)} {'is' if 1 in (complete, data.total) else 'are'} complete"
+    done = f"{complete:,} of {counted(data.total, data.noun)} {'is' if 1 in (complete, data.total) else 'are'} complete"
     if complete == data.total:
-        done = f"All {count(data.total, data.noun)} are complete" if complete > 1 else f"The {data.noun} is complete"
+        done = f"All {counted(data.total, data.noun)} are complete" if complete > 1 else f"The {data.noun} is complete"
     return ", ".join([done, *told])
 
 
@@ -81,7 +82,7 @@ def _tiles(data: ReportData) -> Iterator[tuple[str, str, str]]:
     """Yield name, value, and what else there is to say, of the numbers below the headline."""
     if data.direction and (rows := results.ranked(data)):
         mean, std, size = rows[0][results.metric_at(data, data.main)]
-        more = f"{PLUS_MINUS} {number(std, 2)}, {count(size, data.noun)}" if std is not None else ""
+        more = f"{PLUS_MINUS} {number(std, 2)}, {counted(size, data.noun)}" if std is not None else ""
         yield f"{_extreme(data)} {data.main}", number(mean), more
     yield f"{data.noun}s complete", f"{data.counts.get('complete', 0):,}", f"of {data.total:,}"
     if data.campaign:
@@ -178,11 +179,11 @@ def _waste(usage: dict[str, Any]) -> str:
     hours = usage["core_hours"]
     wasted, total = hours["idle"] + hours["failed"], sum(hours.values())
     cpus = usage["asked"].get("cpus", [1, 1])
-    cores = count(cpus[0], "core") if cpus[0] == cpus[1] else f"{cpus[0]} to {cpus[1]} cores"
+    cores = counted(cpus[0], "core") if cpus[0] == cpus[1] else f"{cpus[0]} to {cpus[1]} cores"
     said = f"Wasted: {core_time(wasted, total)} of {core_time(total)}. Idle: cores that were held ({cores} a task) and did "
     said += "not compute. Failed attempts count whole."
     if usage["unmeasured"]:
-        said += f" Not in it: {count(usage['unmeasured'], 'attempt')} without a measurement."
+        said += f" Not in it: {counted(usage['unmeasured'], 'attempt')} without a measurement."
     return said
 
 
@@ -199,7 +200,7 @@ def failure(group: dict[str, Any]) -> Markup:
                 tag("pre", {"tabindex": 0, "role": "region", "aria-label": f"Log of task {sample['task']}"}, log))  # fmt: skip
     return tag(
         "div", {"class": "cause"},
-        tag("h3", {}, f"{group['title']}{kind}: {count(group['count'], 'task')}"),
+        tag("h3", {}, f"{group['title']}{kind}: {counted(group['count'], 'task')}"),
         _facts((name, str(value)) for name, value in facts if value),
         shown if log.strip() else note("The task left no log."),
     )  # fmt: skip
@@ -223,14 +224,14 @@ def campaign(told: Campaign, metric: str | None) -> Markup:
     if (told.trials or told.early) and metric:
         said = ["Each dot is a trial that is complete; the line is the best so far."]
         if told.early:
-            said.append(f"Grey dots: {count(len(told.early), 'trial')} that ended early, with the last value.")
+            said.append(f"Grey dots: {counted(len(told.early), 'trial')} that ended early, with the last value.")
         if told.earlier:
-            said.append(f"Shaded: {count(told.earlier, 'trial')} of earlier campaigns.")
+            said.append(f"Shaded: {counted(told.earlier, 'trial')} of earlier campaigns.")
         low, high = fence([value for _, value in told.trials or told.early], 3.0)
         if far := sum(not low <= value <= high for _, value in told.trials):
-            said.append(f"{count(far, 'dot')} on the edge: the value lies beyond it.")
+            said.append(f"{counted(far, 'dot')} on the edge: the value lies beyond it.")
         if told.failed:
-            said.append(f"Crosses at the foot: {count(len(told.failed), 'failed trial')}.")
+            said.append(f"Crosses at the foot: {counted(len(told.failed), 'failed trial')}.")
         figures.append(_figure(on_both_screens(lambda width: history.history(told, metric, width)), " ".join(said)))
     if told.both:
         words = "Line: the trials that no other trial beats in both."

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from hpc_agent.view.report.data import Campaign
 from hpc_agent.view.report.markup import Markup
-from hpc_agent.view.report.numbers import count, fence, number
+from hpc_agent.view.report.numbers import fence, number
 from hpc_agent.view.report.plot import Plot, Scale
+from hpc_agent.view.terminal.words import counted
 
 
 def history(told: Campaign, metric: str, width: int) -> Markup:
     """Draw each trial's value, the best so far as a line, failed trials at the foot, and the target."""
     trials, steps, target = told.trials or told.early, told.best, told.target
     best = f"best so far: {number(steps[-1][1])} (trial {steps[-1][0]})" if steps else "none may be the best"
-    plot = Plot(f"{metric} of {count(len(trials), 'trial')}; {best}", width, 270)
+    plot = Plot(f"{metric} of {counted(len(trials), 'trial')}; {best}", width, 270)
     low, high = fence([value for _, value in trials], 3.0)
     values = [low, high, *(value for _, value in steps), *([target] if target is not None else [])]
     last = max([at for at, _ in [*trials, *told.early]] + told.failed)
