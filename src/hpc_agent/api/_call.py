@@ -34,16 +34,12 @@ def call(verb: str, function: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 def _document(verb: str, function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the request: the arguments that are not the function's defaults, those of nested structs in their struct."""
+    from hpc_agent.contract.catalogue import nested
     from hpc_agent.ops.run.invoke import catalogue
 
     defaults = {**_positional_defaults(function), **(function.__kwdefaults__ or {})}
-    inner = {f.flag[2:].replace("-", "_"): f.path for f in catalogue()[verb].flags if len(f.path) > 1}
     chosen = {name: value for name, value in given.items() if name not in defaults or value is not defaults[name]}
-    document = {name: _plain(value, name) for name, value in chosen.items() if name not in inner}
-    for name in chosen.keys() & inner.keys():
-        outer, field = inner[name]
-        document[outer] = {**document.get(outer, {}), field: _plain(chosen[name], name)}
-    return document
+    return nested({name: _plain(value, name) for name, value in chosen.items()}, catalogue()[verb].flags)
 
 
 def _positional_defaults(function: Callable[..., Any]) -> dict[str, Any]:

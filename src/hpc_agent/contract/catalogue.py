@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,19 @@ def flags_of(struct: Any, path: list[str]) -> Iterator[Flag]:
             choices=options[0].get("enum"),
             required=field.required,
         )
+
+
+def nested(fields: Mapping[str, Any], flags: Iterable[Flag]) -> dict[str, Any]:
+    """Return a request with the fields of a part in that part: ``mem_mb`` is the name that its flag has of resources.mem_mb.
+
+    A part that is given as something else than an object stays as it is, for the check of the request to name.
+    """
+    inner = {flag.path[-1]: flag.path[0] for flag in flags if len(flag.path) > 1}
+    document = {name: value for name, value in fields.items() if name not in inner}
+    for name in fields.keys() & inner.keys():
+        part = document.get(inner[name]) or {}
+        document[inner[name]] = {**part, name: fields[name]} if isinstance(part, dict) else part
+    return document
 
 
 def _kind(options: list[dict[str, Any]]) -> str:

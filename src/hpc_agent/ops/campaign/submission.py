@@ -9,7 +9,7 @@ import msgspec
 
 from hpc_agent.campaign.manifest import Manifest, manifest_path
 from hpc_agent.campaign.space import value_at
-from hpc_agent.contract.catalogue import flags_of
+from hpc_agent.contract.catalogue import flags_of, nested
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.transport import quote
 from hpc_agent.ops.campaign.known_campaign import campaign_command
@@ -26,7 +26,7 @@ NAME_LENGTH = 60
 
 def submit_request(repo: RepoLayout, manifest: Manifest, tasks: list[dict[str, Any]], iteration: int) -> SubmitRequest:
     """Return the submission of an iteration. Raises SpecInvalid for fields of the manifest that submit does not take."""
-    fields = _nested(manifest.submit)
+    fields = nested(manifest.submit, flags_of(SubmitRequest, []))
     fixed, name = fields.pop("fixed_params", {}), manifest.campaign_id
     suffix = f"-{iteration}"
     document = {
@@ -46,16 +46,6 @@ def submit_request(repo: RepoLayout, manifest: Manifest, tasks: list[dict[str, A
         if not path.exists():
             remedy = "Correct it, then run the same command again."
         raise SpecInvalid(f"'submit' of the manifest: {error}", field="submit", remediation=remedy) from error
-
-
-def _nested(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with those of a part of the request in that part: ``mem_mb`` is the command line's name of one."""
-    inner = {flag.path[-1]: flag.path[0] for flag in flags_of(SubmitRequest, []) if len(flag.path) > 1}
-    found = {name: value for name, value in fields.items() if name not in inner}
-    for name in fields.keys() & inner.keys():
-        part = found.get(inner[name]) or {}
-        found[inner[name]] = {**part, name: fields[name]} if isinstance(part, dict) else part
-    return found
 
 
 def first_tasks(manifest: Manifest) -> list[dict[str, Any]]:
