@@ -117,7 +117,7 @@ def _keep(part: Any, keys: list[Any]) -> None:
     if isinstance(part, list):
         del part[len(keys) :]
         return
-    for key in [key for key in part if key not in set(keys)]:
+    for key in list(part)[len(keys) :]:  # as in a list, the first ones are kept
         del part[key]
 
 

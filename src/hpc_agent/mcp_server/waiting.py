@@ -38,7 +38,7 @@ async def wait_for_events(session: Session, request: WaitForEventsRequest, told:
     """
     _, journal = journal_of(session.world, request.experiment_dir)
     log = EventLog(journal.folder, session.world.now)
-    watched(journal, log, request.run_id)
+    watched(journal, log.looks(), request.run_id)  # names a run that is not there
     watcher = session.watchers.setdefault(str(journal.folder), Watcher())
     events = log.receive(request.consumer, request.ack)
     began = telling = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from hpc_agent.contract.primitive import PartialError
@@ -39,23 +40,27 @@ class Watcher:
             _, journal = journal_of(world, request.experiment_dir)
             log = EventLog(journal.folder, world.now)
             dues = []
-            for record in watched(journal, log, request.run_id):
+            looks = log.looks()
+            for record in watched(journal, looks, request.run_id):
                 run_id = record.run_id
                 if record.status in TERMINAL and record.last_status:
                     log.saw(_of_record(record))
                     continue
-                if time.monotonic() < self._due.get(run_id, 0.0) or not self._look_at(run_id, request, log, world):
+                if time.monotonic() < self._due.get(run_id, 0.0) or not self._look_at(
+                    run_id, request, log, looks.get(run_id), world
+                ):
                     dues.append(self._due[run_id])
             return max(0.0, min(dues) - time.monotonic()) if dues else None
 
-    def _look_at(self, run_id: str, request: WaitForEventsRequest, log: EventLog, world: World) -> bool:
-        """Look at one run. Return True when it has ended."""
+    def _look_at(
+        self, run_id: str, request: WaitForEventsRequest, log: EventLog, before: Look | None, world: World
+    ) -> bool:
+        """Look at one run, which was ``before`` seen so. Return True when it has ended."""
         pause, has_ended = UNANSWERED_SEC, False
         try:
             run = known_run(world, RunScoped(run_id=run_id, experiment_dir=request.experiment_dir))
             seen = _look(run)
             pace = self._pace.setdefault(run_id, PollInterval(run.node.cluster))
-            before = log.looks().get(run_id)
             pace.saw(before is None or before["counts"] != seen[0]["counts"], seen[1])
             log.saw(seen[0])
             pause, has_ended = pace.seconds(), seen[0]["lifecycle_state"] in TERMINAL
@@ -94,7 +99,7 @@ def _of_record(record: RunRecord) -> Look:
     }
 
 
-def watched(journal: Journal, log: EventLog, run_id: str | None) -> list[RunRecord]:
+def watched(journal: Journal, looks: Mapping[str, Look], run_id: str | None) -> list[RunRecord]:
     """Return the runs to watch: the one that is named, else those in flight, and those that were in flight at the last look.
 
     Raises RunNotFound for a run that this repo does not have.
@@ -103,7 +108,7 @@ def watched(journal: Journal, log: EventLog, run_id: str | None) -> list[RunReco
         return journal.all(never_sent=True)[0][:1]
     if run_id is not None:
         return [journal.load(run_id)]
-    was_open = {name for name, look in log.looks().items() if look["lifecycle_state"] not in TERMINAL}
+    was_open = {name for name, look in looks.items() if look["lifecycle_state"] not in TERMINAL}
     records = [record for record in journal.all()[0] if record.status not in TERMINAL or record.run_id in was_open]
     return records[:MOST_RUNS]
 
@@ -111,10 +116,9 @@ def watched(journal: Journal, log: EventLog, run_id: str | None) -> list[RunReco
 def rows(world: World, request: WaitForEventsRequest) -> list[dict[str, Any]]:
     """Return the watched runs as of the last look."""
     _, journal = journal_of(world, request.experiment_dir)
-    log = EventLog(journal.folder, world.now)
-    looks, found = log.looks(), []
+    looks, found = EventLog(journal.folder, world.now).looks(), []
     try:
-        records = watched(journal, log, request.run_id)
+        records = watched(journal, looks, request.run_id)
     except (RunNotFound, JournalCorrupt):
         records = []
     for record in records:
