@@ -66,7 +66,15 @@ class JsonRecords(Progress):
         self.update("say", text=text)
 
 
-class Sentences(JsonRecords):
+class ForPerson(Progress):
+    """Progress on a terminal: a view that follows on it says what would be shown."""
+
+    def show(self, text: str) -> None:
+        if not self.view_follows:
+            self.say(text)
+
+
+class Sentences(ForPerson, JsonRecords):
     """Progress as plain lines, as seldom as records: for a terminal that cannot rewrite a line."""
 
     def update(self, event: str, **facts: Any) -> None:
@@ -76,10 +84,6 @@ class Sentences(JsonRecords):
     def say(self, text: str) -> None:
         self._stream.write(f"{text}\n")
         self._stream.flush()
-
-    def show(self, text: str) -> None:
-        if not self.view_follows:
-            self.say(text)
 
 
 def sentence(event: str, facts: Mapping[str, Any]) -> str:
@@ -106,7 +110,7 @@ def _left(facts: Mapping[str, Any]) -> list[str]:
     return [] if eta is None else [f"about {ago(eta)} left"]
 
 
-class PlainLine(Progress):
+class PlainLine(ForPerson):
     """Progress as one line, rewritten in place, and removed at the end."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -122,16 +126,12 @@ class PlainLine(Progress):
         self._stream.write(f"\r\x1b[K{text}\n")
         self._stream.flush()
 
-    def show(self, text: str) -> None:
-        if not self.view_follows:
-            self.say(text)
-
     def close(self) -> None:
         self._stream.write("\r\x1b[K")
         self._stream.flush()
 
 
-class RichBar(Progress):
+class RichBar(ForPerson):
     """A live bar of finished tasks, removed at the end; before the first count, the name of the current step."""
 
     def __init__(self) -> None:
@@ -162,10 +162,6 @@ class RichBar(Progress):
 
     def say(self, text: str) -> None:
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def show(self, text: str) -> None:
-        if not self.view_follows:
-            self.say(text)
 
     def close(self) -> None:
         self._live.stop()

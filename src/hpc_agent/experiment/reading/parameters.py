@@ -171,10 +171,6 @@ def names_of_rows(rows: Rows) -> set[str]:
     return {row["name"] for each in [rows, *inner] for row in each}
 
 
-def _all_flags(executor: Executor) -> list[FlagFacts]:
-    return [*executor.flags, *(flag for one in executor.subcommands for flag in one.flags)]
-
-
 def _chosen(
     executor: Executor, kwargs: dict[str, Any], rows: Rows
 ) -> tuple[SubcommandFacts | None, tuple[str, str] | None]:
