@@ -48,9 +48,11 @@ def test_horizon_sweep_equals_the_scripts_run_by_hand(site, run_cli, tmp_path):
     for row in table["rows"]:
         executor, horizon = row["kwargs"]["executor"], row["kwargs"]["horizon"]
         expected = by_hand(site.science_python, repo, executor, horizon, tmp_path)
-        assert {name: facts["mean"] for name, facts in row["metrics"].items()} == expected
+        measured = {name: facts["mean"] for name, facts in row["metrics"].items()}
+        # OpenBLAS chooses its kernels for the processor that a process finds: the last digit may differ between two.
+        assert measured == pytest.approx(expected, rel=1e-9)
         written = dict(zip(table["metrics"], csv[(executor, str(horizon))], strict=True))
-        assert {name: float(text) for name, text in written.items()} == expected
+        assert {name: float(text) for name, text in written.items()} == measured
 
 
 @pytest.mark.parametrize(
