@@ -62,6 +62,11 @@ def call(run_cli, tmp_path, world_home):
             code, message = REFUSED[verb]
             assert (outcome.envelope["error_code"], message in outcome.envelope["message"]) == (code, True)
             return outcome
+        if outcome.envelope.get("error_code") == "reproduction_differs":
+            # OpenBLAS may choose other kernels in another process: then the remedy's command accepts the last digit
+            remedy = outcome.envelope["remediation"]
+            assert "Where rounding explains it" in remedy, outcome.envelope
+            outcome = run_cli(*shlex.split(remedy.partition("hpc-agent ")[2]), cwd=repo, timeout=240)
         assert outcome.code == 0, (words, outcome.envelope)
         if verb == "submit":
             ids["0" * 64], ids["horizon_sweep-1a2b3c4d"] = outcome.data["cmd_sha"], outcome.data["run_id"]
