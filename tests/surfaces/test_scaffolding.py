@@ -26,6 +26,14 @@ def python(repo: Path, home, *words: str) -> str:
     return done.stdout
 
 
+def run_tests(skeleton: Path, home) -> None:
+    """Run the skeleton's tests as its author would, with a temporary folder of their own.
+
+    In the shared one a pytest that ends removes the folders of former sessions first: minutes for those of this suite.
+    """
+    python(skeleton, home, "-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={skeleton.parent / 'inner'}")
+
+
 def refusal(outcome, field: str) -> dict:
     assert (outcome.code, outcome.envelope["error_code"], outcome.envelope["field"]) == (1, "spec_invalid", field)
     assert "hpc-agent" in outcome.envelope["remediation"]
@@ -85,7 +93,7 @@ def skeleton(request, run_cli, tmp_path) -> Path:
 
 
 def test_the_tests_and_the_lint_of_a_skeleton_pass(skeleton, world_home):
-    python(skeleton, world_home, "-m", "pytest", "-p", "no:cacheprovider")
+    run_tests(skeleton, world_home)
     for words in (["check"], ["format", "--check"]):
         python(skeleton, world_home, "-m", "ruff", *words, "--no-cache")
 
@@ -94,7 +102,7 @@ def test_the_tests_of_a_skeleton_notice_a_broken_grid(skeleton, world_home):
     tasks = skeleton / ".hpc" / "tasks.py"
     tasks.write_text(tasks.read_text().replace('"horizon":', '"no_such_flag":'))
     with pytest.raises(AssertionError, match="no_such_flag"):
-        python(skeleton, world_home, "-m", "pytest", "-p", "no:cacheprovider")
+        run_tests(skeleton, world_home)
 
 
 def test_a_skeleton_is_a_run_of_six_tasks(skeleton, run_cli):
