@@ -105,10 +105,10 @@ class TaskRunner(object):
         done = []
         try:
             for task in tasks:
-                seen = self._signals.now()
-                if seen is None:
+                arrived = self._signals.from_now()
+                if arrived is None:
                     return False
-                done.append(self._run_task(task, seen))
+                done.append(self._run_task(task, arrived))
                 if self.element.stopped:
                     return False
         finally:
@@ -116,7 +116,7 @@ class TaskRunner(object):
                 self._fork_server.close()
         return all(done)
 
-    def _run_task(self, task: int, seen: int) -> bool:
+    def _run_task(self, task: int, arrived: execute.Arrived) -> bool:
         """Run one task unless it is complete or another element runs it. Return False when the task failed."""
         element, books = self.element, self.books
         known = books.outcomes.known(task)
@@ -141,7 +141,7 @@ class TaskRunner(object):
         if os.getpid() != element.pid:
             os._exit(0)  # tasks.py forked: its child must not run the task as well
         try:
-            return self._execute(attempt, kwargs, seen)
+            return self._execute(attempt, kwargs, arrived)
         except Exception as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
@@ -149,7 +149,7 @@ class TaskRunner(object):
             self._fail(attempt, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
             return False
 
-    def _execute(self, attempt: Attempt, kwargs: Dict[str, Any], seen: int) -> bool:
+    def _execute(self, attempt: Attempt, kwargs: Dict[str, Any], arrived: execute.Arrived) -> bool:
         """Run the executor and write the record. Return True when the task is complete."""
         element, books, document = self.element, self.books, self.element.document
         scratch, checkpoints = books.scratch(attempt, kwargs), books.checkpoints(attempt.task)
@@ -160,8 +160,8 @@ class TaskRunner(object):
         stop_at = element.stop_at - self._grace - STOP_MARGIN_SEC if element.stop_at is not None else None
         fork, place = self._fork(env, kwargs), element.run.work
         record = execute.run(
-            record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork,
-            self._signals, seen, books.watcher,
+            record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork, arrived,
+            books.watcher,
         )  # fmt: skip
         record = record._replace(oom_kills=self._oom_kills.new() or None)
         element.stopped = record.cause == execute.STOPPED

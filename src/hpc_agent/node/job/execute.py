@@ -38,6 +38,24 @@ class Running(NamedTuple):
     wakes: List[int] = []  # descriptors that become readable when the executor ends
 
 
+class Arrived(object):
+    """The signals that come while one executor runs. Those before the first ``seen`` are not for it."""
+
+    def __init__(self, every: List[int], seen: int) -> None:
+        self.every = every
+        self.stopped = False  # True: one of them, or the walltime, ends the executor
+        self._first = self._seen = seen
+
+    def new(self) -> List[int]:
+        """Return those that came since the last call."""
+        found = self.every[self._seen :]
+        self._seen += len(found)
+        return found
+
+    def so_far(self) -> List[int]:
+        return self.every[self._first :]
+
+
 class Signals(object):
     """The signals of the scheduler to this process, noted from the first task of an element to its last."""
 
@@ -54,13 +72,13 @@ class Signals(object):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def now(self) -> Optional[int]:
-        """Return how many have come, or None where one of them ends the element. The task that begins gets later ones.
+    def from_now(self) -> Optional[Arrived]:
+        """Return those that will come, for the task that begins; None where one has come that ends the element.
 
         Between two tasks there is nobody to pass a signal on to.
         """
         count = len(self.arrived)
-        return None if signal.SIGTERM in self.arrived[:count] else count
+        return None if signal.SIGTERM in self.arrived[:count] else Arrived(self.arrived, count)
 
 
 class Watcher(object):
@@ -116,42 +134,50 @@ def run(
     stop_at: Optional[float] = None,
     gpus: int = 0,
     fork: Fork = None,
-    signals: Optional[Signals] = None,
-    seen: int = 0,
+    arrived: Optional[Arrived] = None,
     watcher: Optional[Watcher] = None,
 ) -> TaskRecord:
     """Run the user's shell command, or a ``fork`` that does the same. Return the record with the command's end.
 
     SIGTERM to this process (walltime, preemption), or the moment ``stop_at`` (epoch seconds), sends SIGTERM to the
     executor's group, which then has ``grace`` seconds. A signal of ``PASSED_ON`` goes to those of its processes that have a
-    handler, and they go on; where none has, it is as SIGTERM. Of the ``signals``, the first ``seen`` are not the executor's.
+    handler, and they go on; where none has, it is as SIGTERM. ``arrived``: where an earlier task has set the handlers.
     """
-    if signals is None:
+    if arrived is None:
         with Signals() as signals:
-            return run(record, command, env, cwd, log, grace, stop_at, gpus, fork, signals, 0, watcher)
-    watcher = watcher or Watcher()
-    gpu_watch = None
+            arrived = Arrived(signals.arrived, 0)
+            return run(record, command, env, cwd, log, grace, stop_at, gpus, fork, arrived, watcher)
     try:
         process, pipe = _begin(fork, command, env, cwd)
     except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
         return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
+    watcher, gpu_watch = watcher or Watcher(), None
     try:
         watcher.started(process.pid)
-        started, clock = time.time(), time.monotonic()
+        record, clock = record._replace(started_at=round(time.time(), 3)), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
             gpu_watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-        arrived = Arrived(signals.arrived, seen)
         ended = _pump(process, pipe, log, arrived, grace, deadline, watcher)
     finally:
         os.close(pipe)
         if gpu_watch is not None:
             gpu_watch.close()
+    record = record._replace(
+        seconds=round(time.monotonic() - clock, 4),
+        ended_at=round(time.time(), 3),
+        gpu_mem_mb=gpu_watch.peak_mb if gpu_watch is not None else None,
+    )
+    return _with_end(record, ended, arrived, env.get("HPC_RESULT_DIR", ""))
+
+
+def _with_end(record: TaskRecord, ended: Ended, arrived: Arrived, result_dir: str) -> TaskRecord:
+    """Return the record with what the end of the executor means."""
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    given_up = _gave_up(ended.status, signals.arrived[seen:], env.get("HPC_RESULT_DIR", ""))
+    given_up = _gave_up(ended.status, arrived.so_far(), result_dir)
     stopped = arrived.stopped
     cause, message = (STOPPED, given_up) if given_up and not stopped else _cause(exit_code, killed_by, stopped)
     return record._replace(
@@ -160,12 +186,8 @@ def run(
         message=message,
         exit_code=exit_code,
         signal=killed_by,
-        seconds=round(time.monotonic() - clock, 4),
-        started_at=round(started, 3),
-        ended_at=round(time.time(), 3),
         cpu_seconds=round(ended.cpu_seconds, 3),
         max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
-        gpu_mem_mb=gpu_watch.peak_mb if gpu_watch is not None else None,
     )
 
 
@@ -198,21 +220,6 @@ def _gave_up(status: int, arrived: List[int], result_dir: str) -> str:
         given_up = (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) - 128) in arrived
     names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in arrived))
     return "ended without a result after the scheduler's signal (%s)" % names if given_up else ""
-
-
-class Arrived(object):
-    """The signals that come while one executor runs."""
-
-    def __init__(self, every: List[int], seen: int) -> None:
-        self.every = every
-        self.stopped = False  # True: one of them, or the walltime, ends the executor
-        self._seen = seen
-
-    def new(self) -> List[int]:
-        """Return those that came since the last call."""
-        found = self.every[self._seen :]
-        self._seen += len(found)
-        return found
 
 
 def _pump(
