@@ -14,13 +14,14 @@ PLANNED, INTENT, REFUSED, SUBMITTED = "planned", "intent", "refused", "submitted
 
 
 class Array(NamedTuple):
-    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids) in turn. Times are epoch seconds."""
+    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids). Times are epoch seconds."""
 
     array: str
     tasks: str
     name: str = ""  # the unique job name
     elements: int = 0
     pack: int = 1
+    at_once: int = 1  # tasks that an element runs at the same time; ``resources`` are those of one task
     wave: int = 0
     generation: int = 1  # 1 for the first submission; later for segments of a chain and for resubmissions
     after: List[str] = []  # arrays that must have ended before this one starts
