@@ -49,6 +49,11 @@ class Array(NamedTuple):
         return {key: value for key, value in self._asdict().items() if value is not None}
 
 
+def is_packed(array: Array, layout: int) -> bool:
+    """Return True for an array of a run with this layout whose elements have a log each, not files a task."""
+    return layout > 1 and array.pack > 1
+
+
 def arrays_of(folder: RunFolder) -> List[Array]:
     """Return every array in the order of submission. Raises NodeError ``schema_incompat`` for a damaged file."""
     found = [read_array(folder, name) for name in folder.arrays()]

@@ -9,17 +9,17 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..fold.combine import add_record
-from ..look.run_status import RunStatus, ranges_of
+from ..look.run_status import RunStatus
 from ..shared import binning
 from ..shared.files import read_json, write_json
 from ..shared.ledger import Array
 from ..shared.metric_names import REPEATING, main_metric
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table
-from ..shared.ranges import decode_ranges, encode_ranges
+from ..shared.ranges import decode_ranges, encode_ranges, ranges_of
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
-from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_record import COMPLETE, TaskRecord
 from ..shared.task_states import COMPLETE as TASK_COMPLETE
 from ..shared.task_states import FAILED, LOST, PENDING, RUNNING, UNKNOWN
 from .answers import with_causes
@@ -77,7 +77,7 @@ def _is_final(status: RunStatus) -> bool:
 def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
     seen = _Seen(status, request.get("replicates"))
     for task in range(status.total):
-        record = read_record(status.folder, task)
+        record = status.reader.read(task)
         if record is not None:
             seen.add(record)
         if status.state[task] == LOST:
