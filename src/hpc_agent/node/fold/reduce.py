@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Tuple
 
 from ..job import execute
+from ..job.outputs import Log
 from ..look.attempts import Attempts
 from ..shared import task_environment, task_states
 from ..shared.errors import NodeError
@@ -127,9 +128,9 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     limit = os.environ.get("HPC_REDUCE_SEC")
     stop_at = time.time() + float(limit) if limit else None
     record = TaskRecord(0, FAILED, host=os.uname()[1])
-    record = execute.run(
-        record, request["command"], env, folder.work, os.path.join(attempt, "output.log"), GRACE_SEC, stop_at
-    )
+    log = Log(os.path.join(attempt, "output.log"))
+    record = execute.run(record, request["command"], env, folder.work, log, GRACE_SEC, stop_at)
+    log.close()
     facts = {name: getattr(record, name) for name in OF_RECORD}
     facts.update(
         ok=record.state == COMPLETE,

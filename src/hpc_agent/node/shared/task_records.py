@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .element_frames import ElementFrames
 from .element_log import Begun, Ended
 from .files import from_document
-from .ledger import Array, arrays_of
+from .ledger import Array, arrays_of, is_packed
 from .ranges import position_of
 from .run_folder import RunFolder, read_run
 from .task_record import COMPLETE, FAILED, TaskRecord, load_record
@@ -49,7 +49,7 @@ class Records(object):
 
     def is_packed(self, array: Array) -> bool:
         """Return True for an array whose elements have a log of their own."""
-        return self._layout > 1 and array.pack > 1
+        return is_packed(array, self._layout)
 
     def claim(self, array: Array, task: int) -> str:
         """Return the path of the claim that the array's element needs for the task."""
@@ -171,7 +171,7 @@ def merged(found: List[TaskRecord], kept: Optional[TaskRecord]) -> TaskRecord:
     """
     every = sorted([*found, *([kept] if kept else [])], key=lambda record: (record.generation, record.attempt or 0))
     complete = [record for record in every if record.state == COMPLETE]
-    best = complete[0] if complete else every[-1]
+    best = min(complete, key=lambda record: record.ended_at or 0.0) if complete else every[-1]
     others = [{key: getattr(record, key) for key in HISTORY_KEYS} for record in every if record is not best]
     rows = [*(kept.history if kept else []), *others]
     rows.sort(key=lambda row: (row.get("generation") or 0, row.get("ended_at") or 0.0))

@@ -250,7 +250,7 @@ class Usage(object):
             return
         key = (array.array, record.element)
         self._arrays[array.array] = array
-        self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds
+        self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds / array.at_once
         if record.max_rss_mb is not None:
             self._memory[key] = max(record.max_rss_mb, self._memory.get(key, 0.0))
         granted = self._granted(record.seconds, array)
@@ -283,6 +283,7 @@ class Usage(object):
             "core_hours": {name: seconds / 3600.0 for name, seconds in self._seconds_of_cores.items()},
             "gpu_hours": self._gpu_seconds / 3600.0,
             "pack": max([array.pack for array in self._arrays.values()] or [1]),
+            "at_once": max([array.at_once for array in self._arrays.values()] or [1]),
             "unmeasured": self._unmeasured,
         }
 
