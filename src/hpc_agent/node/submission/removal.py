@@ -41,7 +41,7 @@ def remove(request: Dict[str, Any]) -> Dict[str, Any]:
             if why:
                 kept[name] = why
                 continue
-            removed[name] = time.time()
+            removed[name] = round(time.time(), 3)
             _move_aside(root, folder, wanted[name], removed[name])
     files, size = sweep(root, deadline)
     return {"removed": removed, "kept": kept, "files": files, "bytes": size, "left": len(aside(root))}
@@ -87,7 +87,7 @@ def _move_aside(root: str, folder: RunFolder, parts: List[str], now: float) -> N
         for part in parts:
             _move_part(folder, part, place)
         return
-    line = json.dumps({"run_id": name, "at": round(now, 3), "parts": [WHOLE]}, sort_keys=True) + "\n"
+    line = json.dumps({"run_id": name, "at": now, "parts": [WHOLE]}, sort_keys=True) + "\n"
     descriptor = os.open(removal_log(root), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         # The newline first: a line that a kill cut short must not swallow this one.

@@ -160,7 +160,8 @@ def gone_row(repo: RepoLayout, journal: Journal, record: RunRecord) -> HeldRun:
     when = time.strftime("%Y-%m-%d", time.gmtime(record.pruned_at))
     return HeldRun(run_id=record.run_id, cluster=record.cluster, state=PRUNED, action="gone", why=f"pruned on {when}",
                    tasks=record.total_tasks, aggregated=bool(record.output), campaign_id=record.campaign_id,
-                   local_bytes=local_bytes(repo, journal, record.run_id))  # fmt: skip
+                   local_bytes=local_bytes(repo, journal, record.run_id),
+                   sidecar=repo.sidecar(record.run_id).is_file())  # fmt: skip
 
 
 def blocked(facts: dict[str, Any], record: RunRecord | None, now: float) -> str:

@@ -191,7 +191,7 @@ def _choose(request: PruneRunsRequest, world: World, rows: list[HeldRun]) -> Non
         if not asked:
             row.action, row.why = ("gone", row.why) if row.action == "gone" else ("keep", "")
         else:
-            row.action = "blocked" if row.why else "remove"
+            row.action = "blocked" if row.why and row.state != held_runs.PRUNED else "remove"
 
 
 def _token(request: PruneRunsRequest, chosen: list[HeldRun]) -> str:
