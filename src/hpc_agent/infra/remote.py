@@ -106,10 +106,14 @@ class Node:
         return self._ask([self.python, "-c", source], verb, stdin, timeout)
 
     def ask(self, verb: str, run_id: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone."""
+        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone.
+
+        ``timeout`` begins after the ``wait_sec`` of the request.
+        """
         document = {"root": self.root, "run_id": run_id, "site": self.site, **request}
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
-        return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
+        limit = (timeout or self._timeout) + float(request.get("wait_sec") or 0.0)
+        return self._ask([self.python, launcher], verb, json.dumps(document).encode(), limit)
 
     def push(self, source: Path, files: list[str], destination: str, with_shared: bool) -> None:
         """Copy files of the repo; ``with_shared``: those that are the same in the folder of shared files stay there."""
