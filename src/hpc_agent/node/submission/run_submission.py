@@ -26,7 +26,7 @@ STALE_INCOMING_SEC = 2 * 86400
 MUCH_ROOM = 64 << 20
 Entry = List[Any]
 # Fields of the run's document that follow from the plan.
-PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan")
+PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan", "isolate", "at_once")
 _AGAIN = "Run the same 'hpc-agent submit' again."
 
 
