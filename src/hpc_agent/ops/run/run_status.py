@@ -8,6 +8,7 @@ from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.node.shared.failure_classes import BY_NAME
 from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun, ask_measured, pruned_note
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.state.journal import Journal, RunRecord
 
 NOTE_CHARACTERS = 200
@@ -57,12 +58,14 @@ SAME = ("lifecycle_state", "failed_tasks", "running_tasks", "unknown_tasks", "fa
 NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted", "stopped_early")
 
 
-def ask_status(run: KnownRun) -> StatusResult:
-    """Ask the cluster once, and write the answer into the journal."""
+def ask_status(run: KnownRun, patience: Patience | None = None) -> StatusResult:
+    """Ask the cluster once, and write the answer into the journal. ``patience``: the pause before it, of a watch."""
     run_id = run.record.run_id
-    answer = ask_measured(run, "report", {})
+    answer = ask_measured(run, "report", patience.question() if patience else {})
     journal_status(run.journal, run.record, answer)
     counts, mean = answer["counts"], answer["mean_task_seconds"]
+    if patience:
+        patience.saw(answer, counts["complete"] + counts["failed"])
     eta, within = estimates(counts, mean, answer.get("timing"))
     return StatusResult(
         run_id=run_id,
