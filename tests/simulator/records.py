@@ -82,7 +82,6 @@ class RunRecords:
             if task not in progress.causes:
                 self.completions[task] += 1
         whole = over == len(progress.tasks) and not progress.causes
-        self.flush()
         return None if whole else "exit"
 
     def flush(self) -> None:
@@ -99,15 +98,17 @@ class RunRecords:
             os.utime(path, ns=(ns, ns))
 
     def _write_until(self, progress: Progress, shown: float, touched: dict[str, float]) -> None:
-        while progress.claimed < len(progress.tasks) and progress.begin_of(progress.claimed) <= shown:
-            self._begin(progress, progress.claimed)
-            progress.claimed += 1
         while progress.written < len(progress.tasks) and progress.ends[progress.written] <= shown:
             end = progress.ends[progress.written]
             shard = self._finish(progress, progress.written)
             touched[shard] = max(touched.get(shard, 0.0), end)
             progress.written += 1
             self.written += 1
+        # A claim that nobody could have seen before the record is left out: the record is all that is read then.
+        progress.claimed = max(progress.claimed, progress.written)
+        while progress.claimed < len(progress.tasks) and progress.begin_of(progress.claimed) <= shown:
+            self._begin(progress, progress.claimed)
+            progress.claimed += 1
 
     def _begin(self, progress: Progress, position: int) -> None:
         """Write the claim of a task: the name of its element, and a line for each attempt."""
