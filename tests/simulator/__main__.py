@@ -23,11 +23,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
-from simulator import lublin, swf
-from simulator.adapter import Faults
-from simulator.cluster import Limits, Machine, utilisation
-from simulator.session import Run, Session
-from simulator.tasks import TaskModel
+from simulator import lublin, swf  # noqa: E402
+from simulator.adapter import Faults  # noqa: E402
+from simulator.cluster import Limits, Machine, utilisation  # noqa: E402
+from simulator.session import Run, Session  # noqa: E402
+from simulator.tasks import TaskModel  # noqa: E402
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class Clock:
             baton.acquire()
             try:
                 results[number] = programs[number]()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the caller has it
                 results[number] = error
             left -= 1
             self._dispatcher.release()

@@ -69,7 +69,9 @@ class Work:
     submitted_at: float = 0.0
     fresh: int = 0  # elements below were started at least once
     again: list[int] = field(default_factory=list)  # heap of requeued elements
-    running: dict[int, tuple[float, tuple[tuple[int, int], ...]]] = field(default_factory=dict)  # start, (node, cores)...
+    running: dict[int, tuple[float, tuple[tuple[int, int], ...]]] = field(
+        default_factory=dict
+    )  # start, (node, cores)...
     attempts: Counter[int] = field(default_factory=Counter)  # those beyond the first
     left: int = 0  # elements that have not ended
     state: bytearray = field(default_factory=bytearray)
@@ -154,7 +156,9 @@ class Cluster:
         self.most: Counter[str] = Counter()  # the highest value of each count that a limit bounds
         self.failures = self.requeued = self.others_started = 0
         self.other_cores = 0
-        self._profile: list[tuple[float, int]] = [(clock.now, self.pool.total)]  # since when so many cores were ours to use
+        self._profile: list[tuple[float, int]] = [
+            (clock.now, self.pool.total)
+        ]  # since when so many cores were ours to use
         self._numbers = itertools.count(1)
         self._waiting: list[Work] = []
         self._releases: Counter[float] = Counter()  # end by its limit -> cores

@@ -1,10 +1,10 @@
 """A workload from the statistical model of Lublin and Feitelson, for where no log is at hand.
 
 U. Lublin, D. G. Feitelson, "The workload on parallel supercomputers: modeling the characteristics of rigid jobs", J. Parallel
-Distrib. Comput. 63 (11), 2003. The constants are those of the model for one class of jobs:
-sizes are serial, powers of two, or two-stage uniform in their logarithm; run times are hyper-gamma in their logarithm, with
-a share that depends on the size; arrivals are gamma distributed with a daily cycle. What a job asks for is not part of the model: here it
-is the run time times a factor between 1 and 5.
+Distrib. Comput. 63 (11), 2003. The constants are those of the model for one class of jobs: sizes are
+serial, powers of two, or two-stage uniform in their logarithm; run times are hyper-gamma in their logarithm, with a share
+that depends on the size. Gaps between jobs are gamma distributed in their logarithm, stretched by the daily cycle: simpler
+than the model's own procedure. What a job asks for is not part of the model: here the run time times a factor from 1 to 5.
 """
 
 import math

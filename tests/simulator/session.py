@@ -175,10 +175,12 @@ class Session:
         with (
             mock.patch.dict(sys.modules, {"_hpc_backend": adapter}),
             mock.patch.object(sys, "path", [str(self._path / "packages"), *sys.path]),
-            mock.patch.object(remote, "make_transport", lambda *_: self.transport),
+            mock.patch.object(remote, "make_transport", return_value=self.transport),
             self.clock.installed(),
         ):
-            self.node = remote.Node(get_cluster(NAME, self.world.env, self.world.home), self.world, self.repo.remote_name)
+            self.node = remote.Node(
+                get_cluster(NAME, self.world.env, self.world.home), self.world, self.repo.remote_name
+            )
             make_folder(os.path.join(self.node.root, "snapshots", SNAPSHOT, ".hpc"))
             yield self
 

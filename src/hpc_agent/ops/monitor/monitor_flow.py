@@ -22,6 +22,8 @@ from hpc_agent.world import Progress, World
 # Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
 SLOWEST_SEC, SLOWEST_LOCAL_SEC = 300.0, 5.0
+# While a long run makes progress, an end that is far off is not looked for all the time.
+OF_THE_TIME_LEFT = 0.01
 UNCHANGED_BEFORE_SLOWER = 2
 RESUBMISSIONS_SHOWN = 20
 # While other tasks run, a smaller share of failed tasks gets no array of its own.
@@ -79,8 +81,9 @@ class MonitorFlowResult(Result):
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated end, the
-    walltime that is left, or a tenth of the time that tasks have run. A look that fails (the network, a busy login node) is
+    The pause is never shorter than the cluster's ``min_poll_sec``, nor (up to five minutes) than a hundredth of the estimated
+    time to the end, and otherwise not longer than that time, the walltime that is left, or a tenth of the time that tasks have
+    run. A look that fails (the network, a busy login node) is
     repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run goes on
     without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a chain;
     failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on standard
@@ -98,7 +101,9 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             changed, latest = latest is None or latest.counts() != seen.counts(), seen
             world.progress.update("status", total=seen.total_tasks, eta_seconds=seen.eta_seconds, **seen.counts())
             acted = follow_up.act(seen)
-            pace.saw(acted or changed, seen.next_look_sec)
+            # Arrays that wait for room are submitted by a look: then none is left out.
+            left = None if acted or seen.to_submit else seen.eta_seconds
+            pace.saw(acted or changed, seen.next_look_sec, left)
         except REPEATED as error:
             used_up = latest is None and world.awake() - started >= request.wall_clock_budget_sec
             if used_up or not pace.outage.goes_on(error, answered=latest is not None):
@@ -143,11 +148,16 @@ class PollInterval:
         self._slowest = SLOWEST_LOCAL_SEC if cluster.scheduler == "local" else SLOWEST_SEC
         self._unchanged = 0
         self._within = math.inf
+        self._least = 0.0
         self.outage = Outage()
 
-    def saw(self, changed: bool, within: float | None) -> None:
-        """Count a look that was answered; ``within``: the seconds after which an end would be seen late, None if not known."""
+    def saw(self, changed: bool, within: float | None, left: float | None = None) -> None:
+        """Count a look that was answered.
+
+        ``within``: the seconds after which an end would be seen late; ``left``: those to the estimated end. None is not known.
+        """
         self.outage.over()
+        self._least = min(self._slowest, OF_THE_TIME_LEFT * (left or 0.0))
         self._unchanged = 0 if changed else self._unchanged + 1
         self._within = math.inf if within is None else within
 
@@ -156,7 +166,7 @@ class PollInterval:
         if self.outage.failed:
             return max(self._first, self.outage.pause())
         slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
-        return max(self._first, min(slower, self._slowest, self._within))
+        return max(self._first, self._least, min(slower, self._slowest, self._within))
 
 
 @dataclass
