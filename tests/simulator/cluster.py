@@ -194,11 +194,19 @@ class Cluster:
         self.submitted += work.count
         self.jobs += 1
         self._note()
+        self._note_ready()
         self._enqueue(work)
         return job
 
     def new_number(self) -> int:
         return next(self._numbers)
+
+    def _note_ready(self) -> None:
+        """Count our arrays that wait for no other one."""
+        ready = sum(
+            1 for work in self.works.values() if work.left and not any(self.works[job].left for job in work.after)
+        )
+        self.most["ready"] = max(self.most["ready"], ready)
 
     def _note(self) -> None:
         for name, value in (("submitted", self.submitted), ("running", self.running), ("jobs", self.jobs)):
@@ -319,7 +327,9 @@ class Cluster:
         work.state[element] = CAUSES.index(cause)
         work.known_at[element], work.lasted[element] = self.clock.now + late, seconds
         self.submitted -= 1
-        self.jobs -= work.left == 0
+        if not work.left:
+            self.jobs -= 1
+            self._note_ready()
 
     # nodes
 

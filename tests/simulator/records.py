@@ -7,7 +7,7 @@ import math
 import os
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.ledger import Array
@@ -31,7 +31,6 @@ class Progress:
     start: float
     tasks: list[int]
     ends: list[float]
-    causes: dict[int, str] = field(default_factory=dict)
     stop: float = math.inf
     claimed: int = 0  # tasks whose claim was written
     written: int = 0  # tasks whose record was written
@@ -63,13 +62,11 @@ class RunRecords:
     def _starts(self, entry: Array, job: str, element: int, attempt: int, start: float) -> float:
         """Return the seconds that the element will need. Tasks with a complete record are skipped, as the dispatcher does."""
         tasks = [t for t in slice_ranges(entry.tasks, element * entry.pack, entry.pack) if not self.completions[t]]
-        now, ends, causes = start + ELEMENT_START_SEC, [], {}
+        now, ends = start + ELEMENT_START_SEC, []
         for task in tasks:
             now += self.model.seconds(task)
             ends.append(now)
-            if cause := self.model.cause(task, entry.generation, attempt):
-                causes[task] = cause
-        progress = Progress(entry, job, element, attempt, start, tasks, ends, causes)
+        progress = Progress(entry, job, element, attempt, start, tasks, ends)
         self._live[(job, element, attempt)] = self._running[(job, element)] = progress
         return now - start
 
@@ -79,9 +76,8 @@ class RunRecords:
         progress.stop = now
         over = bisect_right(progress.ends, now)
         for task in progress.tasks[:over]:
-            if task not in progress.causes:
-                self.completions[task] += 1
-        whole = over == len(progress.tasks) and not progress.causes
+            self.completions[task] += not self.model.is_wrong(task)
+        whole = over == len(progress.tasks) and not any(map(self.model.is_wrong, progress.tasks))
         return None if whole else "exit"
 
     def flush(self) -> None:
@@ -129,12 +125,11 @@ class RunRecords:
     def _finish(self, progress: Progress, position: int) -> str:
         """Write the record of a task. Return the folder that it lies in."""
         task, begin, end = progress.tasks[position], progress.begin_of(position), progress.ends[position]
-        cause = progress.causes.get(task)
+        cause = "exit" if self.model.is_wrong(task) else None
         record = TaskRecord(
             task, FAILED if cause else COMPLETE, progress.entry.generation, progress.job, progress.element,
             progress.entry.array, "node", 1 + self.attempts[task], {"x": task}, cause=cause,
-            message="simulated" if cause else "", exit_code=1 if cause == "exit" else None if cause else 0,
-            signal=9 if cause == "signal" else None, started_at=begin, ended_at=end, seconds=round(end - begin, 3),
+            message="simulated" if cause else "", exit_code=1 if cause else 0, started_at=begin, ended_at=end, seconds=round(end - begin, 3),
             max_rss_mb=100.0, metrics=None if cause else {"value": task % 7},
         )  # fmt: skip
         path = self.folder.record(task)

@@ -22,7 +22,7 @@ from unittest import mock
 import msgspec
 import yaml
 
-from hpc_agent.errors import HpcError, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
+from hpc_agent.errors import ClusterTimeout, HpcError, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
 from hpc_agent.infra import remote
 from hpc_agent.infra.backends import RUNTIME_TEMPLATES, Backend
 from hpc_agent.infra.clusters import get_cluster
@@ -54,7 +54,7 @@ NAME, SNAPSHOT = "sim", "snapshot"
 LATENCY_SEC = 0.5
 AGAIN_SEC = 60.0
 SUBMISSIONS_TRIED = 500
-_LOST = (RemoteCommandFailed, SshUnreachable, SubmissionUnknown)
+_LOST = (ClusterTimeout, RemoteCommandFailed, SshUnreachable, SubmissionUnknown)
 
 
 def backend() -> Backend:

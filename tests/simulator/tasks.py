@@ -24,7 +24,6 @@ class TaskModel:
     mean_sec: float = 60.0
     spread: float = 0.5
     tail: float = 0.01
-    killed: float = 0.0  # share of attempts that a signal ends, which recovery runs again
     wrong: float = 0.0  # share of tasks that fail by their own code in every attempt, which recovery must not run again
     seed: int = 0
 
@@ -32,11 +31,8 @@ class TaskModel:
         stretch = 5.0 if draw(self.seed, task, 1) < self.tail else 1.0
         return self.mean_sec * (1 + self.spread * (2 * draw(self.seed, task, 2) - 1)) * stretch
 
-    def cause(self, task: int, generation: int, attempt: int) -> str | None:
-        """Return the cause of a failed attempt; None for one that ends well."""
-        if draw(self.seed, task, 3) < self.wrong:
-            return "exit"
-        return "signal" if draw(self.seed, task, 4, generation, attempt) < self.killed else None
+    def is_wrong(self, task: int) -> bool:
+        return draw(self.seed, task, 3) < self.wrong
 
     def work(self, tasks: int) -> float:
         """Return the seconds of all tasks together."""

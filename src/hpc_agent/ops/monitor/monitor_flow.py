@@ -112,6 +112,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ticks += 1
         elapsed = world.awake() - started
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.outage.failed
+        ended = ended and not follow_up.undecided
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         stuck = STUCK_LOOKS if stuck and latest and latest.held_for_canary else stuck  # no further look changes that
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
@@ -180,6 +181,7 @@ class FollowUp:
     resubmitted: int = 0
     resubmissions: list[dict[str, Any]] = field(default_factory=list)
     blocked: list[dict[str, Any]] = field(default_factory=list)
+    undecided: bool = False  # True after a decision for which the scheduler could not be asked: the next look decides
     next_step: str = ""  # set where another command fits better than that of the last look
     _refused_at: tuple[Any, ...] | None = None
 
@@ -188,6 +190,7 @@ class FollowUp:
 
         A resubmission that was interrupted is finished with its own policy, and only where this watch may resubmit.
         """
+        self.undecided = False
         record, failed = self.run.record, bool(seen.last_status["failed"]) and not seen.stale
         chain = self._next_segment() if seen.failures_by_cause.get("checkpointed") and failed else None
         if record.open_resubmit:
@@ -247,7 +250,7 @@ class FollowUp:
             return False
         if self._submit(self._policy()):
             return True
-        self._refused_at = counts
+        self._refused_at = None if self.undecided else counts
         return False
 
     def _policy(self) -> dict[str, Any]:
@@ -257,6 +260,7 @@ class FollowUp:
     def _submit(self, policy: dict[str, Any]) -> bool:
         answer = resubmit_failed(self.run, policy)
         self.blocked = answer.blocked
+        self.undecided = bool(answer.partial_errors)
         self.resubmitted += answer.resubmitted
         for group in answer.groups:
             self.progress.update("resubmitted", **group)
