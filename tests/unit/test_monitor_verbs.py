@@ -207,7 +207,7 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     def poll(*_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
-            next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
+            next_step="", waiting=[], notes=[], stuck=0, to_submit=0, stale=None, eta_seconds=None, next_look_sec=None,
             counts=lambda: counts, partial_errors=[],
         )  # fmt: skip
 
