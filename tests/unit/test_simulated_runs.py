@@ -64,7 +64,7 @@ def troubles(draw):
     }  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(troubles())
 def test_no_task_is_lost_or_run_twice_and_no_limit_is_exceeded(drawn):
     """Over failed nodes, late accounting, late records, lost answers, killed processes and failed queries."""
@@ -94,51 +94,53 @@ def test_no_task_is_lost_or_run_twice_and_no_limit_is_exceeded(drawn):
 def test_other_users_and_a_workload_log_do_not_change_the_outcome():
     others = list(lublin.workload(seed=2, procs=128, days=1, load=4.0))
     assert sum(job.size * job.run for job in others) > 0.5 * 128 * 86400
-    machine = Machine(nodes=8, cores=16, node_mtbf_sec=50_000, seed=2)
+    machine = Machine(nodes=8, cores=16, node_mtbf_sec=20_000, seed=2)
     with session(machine, others=others, constraints={"max_array_size": 200, "max_concurrent_jobs": 3}) as simulated:
-        run = simulated.submit("run", 3000, TaskModel(300.0, seed=2), walltime_sec=3600)
+        simulated.clock.sleep(12 * 3600)  # others are at work
+        run = simulated.submit("run", 1500, TaskModel(300.0, seed=2), walltime_sec=3600)
         result = simulated.watch("run")
         assert (result.lifecycle_state, set(run.records.completions)) == ("complete", {1})
         assert simulated.cluster.failures > 0
-        bound = simulated.cluster.earliest_end(run.records.model.work(3000), run.submitted_at) - run.submitted_at
+        bound = simulated.cluster.earliest_end(run.records.model.work(1500), run.submitted_at) - run.submitted_at
         assert simulated.cluster.others_started > 20
         # first come, first served: what others submitted earlier goes first
-        assert run.ended_at - run.submitted_at < 3 * bound
+        took = run.ended_at - run.submitted_at
+        assert bound < took < 3 * bound
 
 
 def test_stragglers_hold_up_no_other_array():
     """The bound is what a clairvoyant needs, who uses every core to the end; barriers between waves made it 2.1 times that."""
     with session(Machine(nodes=4, cores=16), constraints={"max_array_size": 50, "max_concurrent_jobs": 4}) as simulated:
         model = TaskModel(120.0, spread=0.3, tail=0.02, seed=1)
-        run = simulated.submit("run", 2000, model)
+        run = simulated.submit("run", 1000, model)
         simulated.watch("run")
-        assert run.plan.n_waves == 10
+        assert run.plan.n_waves == 5
         took = run.ended_at - run.submitted_at
-        bound = simulated.cluster.earliest_end(model.work(2000), run.submitted_at) - run.submitted_at
+        bound = simulated.cluster.earliest_end(model.work(1000), run.submitted_at) - run.submitted_at
         assert simulated.cluster.most["ready"] == 4
         assert took <= 1.5 * bound
         after = [len(array.after) for array in arrays_of(run.folder)]
-        assert after == [0] * 4 + [1] * 36
+        assert after == [0] * 4 + [1] * 16
 
 
 def test_an_end_that_is_days_away_is_looked_for_rarely():
     with session(Machine(nodes=1, cores=16), constraints={"max_array_size": 500}) as simulated:
-        simulated.submit("run", 1000, TaskModel(3600.0, seed=1), walltime_sec=36000)
+        simulated.submit("run", 500, TaskModel(3600.0, seed=1), walltime_sec=36000)
         result = simulated.watch("run")
-        assert result.elapsed_seconds > 2 * 86400
-        assert result.ticks < 1000, "at the cluster's min_poll_sec there would be some 8,000"
+        assert result.elapsed_seconds > 86400
+        assert result.ticks < 700, "at the cluster's min_poll_sec there would be some 3,800"
         model, ended = simulated.runs["run"].records.model, simulated.runs["run"].ended_at
         assert result.lifecycle_state == "complete"
         assert ended - simulated.cluster.clock.start - result.elapsed_seconds < 60
-        assert model.work(1000) / 16 > 0.9 * result.elapsed_seconds
+        assert model.work(500) / 16 > 0.9 * result.elapsed_seconds
 
 
 def test_arrays_that_wait_for_room_are_sent_as_soon_as_there_is_some():
     limits = {"max_array_size": 20, "max_concurrent_jobs": 10, "max_submitted": 40}
     with session(Machine(nodes=1, cores=16), Limits(20, 40), limits) as simulated:
-        run = simulated.submit("run", 600, TaskModel(600.0, tail=0.0, seed=1))
+        run = simulated.submit("run", 300, TaskModel(600.0, tail=0.0, seed=1))
         result = simulated.watch("run")
-        bound = simulated.cluster.earliest_end(run.records.model.work(600), run.submitted_at) - run.submitted_at
+        bound = simulated.cluster.earliest_end(run.records.model.work(300), run.submitted_at) - run.submitted_at
         assert (result.lifecycle_state, simulated.cluster.most["submitted"]) == ("complete", 40)
         assert run.ended_at - run.submitted_at <= 1.2 * bound
 
@@ -183,7 +185,7 @@ def test_a_decision_for_which_the_scheduler_cannot_be_asked_is_made_again(broken
 
 def test_many_runs_of_one_user_are_watched_side_by_side():
     with session(Machine(nodes=4, cores=32, node_mtbf_sec=20_000, seed=1), Limits(1000, 400), drops=0.02) as simulated:
-        names = [f"run{number}" for number in range(60)]
+        names = [f"run{number}" for number in range(40)]
         rng = random.Random(1)
         for name in names:
             simulated.submit(name, rng.randint(1, 20), TaskModel(rng.choice([30.0, 300.0]), seed=rng.randrange(100)))
@@ -202,14 +204,15 @@ def test_a_large_run_is_watched_in_few_short_answers():
     with session(
         Machine(nodes=16, cores=32), constraints={"max_array_size": 200, "max_concurrent_jobs": 5}
     ) as simulated:
-        run = simulated.submit("run", 30_000, TaskModel(5.0, seed=3))
+        run = simulated.submit("run", 20_000, TaskModel(5.0, seed=3))
         result = simulated.watch("run")
         assert (result.lifecycle_state, run.plan.pack, set(run.records.completions)) == ("complete", 60, {1})
         calls = simulated.transport.calls
         assert (calls["submit"].count, calls["report"].count) == (1, result.ticks)
         assert max(calls["submit"].longest, calls["report"].longest) <= MOST_BYTES
         assert simulated.scheduler.counts["sbatch"] == len(run.plan.arrays)
-        bound = simulated.cluster.earliest_end(run.records.model.work(30_000), run.submitted_at) - run.submitted_at
-        assert run.ended_at - run.submitted_at <= 1.6 * bound
+        bound = simulated.cluster.earliest_end(run.records.model.work(20_000), run.submitted_at) - run.submitted_at
+        # Elements of five minutes, 334 of them, leave some of the 512 cores idle: how many there are is not known.
+        assert run.ended_at - run.submitted_at <= 2.5 * bound
         assert simulated.repo.sidecar("run").stat().st_size < 4096
         assert simulated.journal.path("run").stat().st_size < 300 * (result.ticks + 3)
