@@ -117,6 +117,7 @@ def _many(session: Session, wanted: argparse.Namespace) -> dict[str, Any]:
         for number, name in enumerate(names):
             session.submit(name, wanted.tasks, TaskModel(wanted.task_sec, seed=wanted.seed + number), wanted.pack,
                            wanted.max_running, wanted.walltime_sec)  # fmt: skip
+        session.refresh()  # one look at all of them
         for failed in session.clock.run([partial(session.watch, name) for name in names]):
             if isinstance(failed, BaseException):
                 raise failed

@@ -19,7 +19,7 @@ RUN_SHORT, RUN_LONG = (4.2, 0.94), (312.0, 0.03)  # shape and scale of the logar
 RUN_SHARE_SLOPE, RUN_SHARE = -0.0054, 0.78
 GAPS = (10.2303, 0.4871)  # of the logarithm of seconds between jobs, in the peak hours
 CYCLE = (8.1737, 3.9631)  # jobs of a half-hour in the daily cycle
-CYCLE_STARTS = 11  # half-hours after midnight
+CYCLE_STARTS = 11  # half-hours after midnight, when the day of users begins
 LONGEST_RUN_LOG, LONGEST_GAP_LOG = 12.0, 13.0
 USERS = 40
 
@@ -49,10 +49,10 @@ def _run(rng: random.Random, size: int) -> float:
 def _weights() -> list[float]:
     """Return the share of each half-hour of the day, of the whole day's mean; half-hour 0 begins at midnight."""
     shape, scale = CYCLE
-    density = [x ** (shape - 1) * math.exp(-x / scale) for x in (i + 0.5 for i in range(48))]
+    places = [i + 0.5 + 48 * (i < CYCLE_STARTS) for i in range(48)]  # the night belongs to the day before
+    density = [x ** (shape - 1) * math.exp(-x / scale) for x in places]
     mean = sum(density) / 48
-    shifted = [value / mean for value in density]
-    return [shifted[(i - CYCLE_STARTS) % 48] for i in range(48)]
+    return [value / mean for value in density]
 
 
 def workload(seed: int, procs: int, days: float, load: float = 1.0) -> Iterator[SwfJob]:

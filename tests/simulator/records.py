@@ -129,8 +129,8 @@ class RunRecords:
         record = TaskRecord(
             task, FAILED if cause else COMPLETE, progress.entry.generation, progress.job, progress.element,
             progress.entry.array, "node", 1 + self.attempts[task], {"x": task}, cause=cause,
-            message="simulated" if cause else "", exit_code=1 if cause else 0, started_at=begin, ended_at=end, seconds=round(end - begin, 3),
-            max_rss_mb=100.0, metrics=None if cause else {"value": task % 7},
+            message="simulated" if cause else "", exit_code=1 if cause else 0, started_at=begin, ended_at=end,
+            seconds=round(end - begin, 3), max_rss_mb=100.0, metrics=None if cause else {"value": task % 7},
         )  # fmt: skip
         path = self.folder.record(task)
         folder = self.folder.records(shard_of(task))

@@ -32,6 +32,7 @@ from hpc_agent.node import entry
 from hpc_agent.node.shared.files import make_folder
 from hpc_agent.node.shared.ledger import read_array
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.ops.monitor.list_in_flight import ListInFlightRequest, ListInFlightResult, list_in_flight
 from hpc_agent.ops.monitor.monitor_flow import MonitorFlowRequest, MonitorFlowResult, monitor_flow
 from hpc_agent.ops.run.ledger_summary import identity_of, owner
 from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
@@ -257,6 +258,10 @@ class Session:
         from hpc_agent.infra.constraints import ClusterConstraints
 
         return ClusterConstraints()
+
+    def refresh(self) -> ListInFlightResult:
+        """Run ``list-in-flight --refresh``: one look at all runs that have not ended."""
+        return list_in_flight(ListInFlightRequest(refresh=True), self.world)
 
     def watch(self, run_id: str, **wanted: Any) -> MonitorFlowResult:
         """Run ``monitor-flow`` until it ends; one that ends by an error is begun again, as a person would."""
