@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from hpc_agent.infra.backends import backend_names, get_backend
 
 BED = Path(os.environ.get("TESTBED_DIR", "/tmp/hpc-testbed"))

@@ -1,4 +1,4 @@
-"""What every scheduler and transport must do alike: the same tests on SLURM, Grid Engine and OAR over SSH, SLURM here, and local."""
+"""What every scheduler and transport must do alike: the same tests on SLURM, Grid Engine, OAR over SSH, SLURM here, and local."""
 
 from __future__ import annotations
 

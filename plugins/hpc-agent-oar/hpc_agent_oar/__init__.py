@@ -24,4 +24,4 @@ class OarBackend(Backend):
 
 
 def backend() -> OarBackend:
-    return OarBackend("oar", templates=HERE / "templates", adapter=HERE / "adapter.py")
+    return OarBackend("oar", HERE / "templates", HERE / "adapter.py")

@@ -11,7 +11,7 @@ import pwd
 import re
 import shlex
 from collections import Counter
-from typing import Any, Counter as Count, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from _hpc_runtime.schedulers import base
 from _hpc_runtime.schedulers.base import AccountingRow, Job, Partition, Query, QueueRow, Rule
@@ -23,13 +23,15 @@ from _hpc_runtime.shared.ranges import encode_ranges
 _TABLE = ("--array", "--format", "2")
 _ROW = re.compile(r"^([0-9]+) +([0-9]+) +([0-9]+) +([A-Z-]) +\S+ +([0-9]+):([0-9]+):([0-9]+) ?(.*)$")
 _HIGHEST_COUNT = 99999  # the text has five characters for the index
-_STATES = {"W": "pending", "H": "held", "L": "running", "R": "running", "S": "suspended", "F": "completing", "E": "completing"}
+_STATES = {"W": "pending", "H": "held", "L": "running", "R": "running", "S": "suspended", "F": "completing"}
 _ENDED = "('Terminated', 'Error')"
-_NEWEST = (
-    "NOT EXISTS (SELECT 1 FROM jobs newer WHERE newer.array_id = jobs.array_id AND newer.array_index = jobs.array_index "
-    "AND newer.job_id > jobs.job_id)"
-)
-_ENVIRONMENT_EVENTS = {"WORKING_DIRECTORY", "OUTPUT_FILES", "PROLOGUE_ERROR", "USER_SHELL"}
+_SAME = "n.array_id = jobs.array_id AND n.array_index = jobs.array_index"
+_NEWEST = "NOT EXISTS (SELECT 1 FROM jobs n WHERE %s AND n.job_id > jobs.job_id)" % _SAME
+# Events of a job that OAR ended, by precedence: what the walltime or a besteffort job's end is, is a request of root's too.
+_CAUSES = (
+    ("WALLTIME", "timeout"), ("BESTEFFORT_KILL", "preempted"), ("WORKING_DIRECTORY", "environment"),
+    ("OUTPUT_FILES", "environment"), ("PING_CHECKER_NODE_SUSPECTED", "node_failure"), ("EXTERMINATE_JOB", "node_failure"),
+)  # fmt: skip
 
 # The first process of each element. OAR names its own output by the job, which says nothing of the element; and it
 # goes on in the file of an earlier attempt, which preamble.sh tells by RESTARTED. A reducer takes its job from JOB_ID.
@@ -48,7 +50,7 @@ _RULES = (
          "Correct the constraint, which is a condition in SQL on properties that 'oarnodes' on the cluster lists"),
     Rule(r"unknown job type", "Name, as the QOS, a type of job that the site knows, such as besteffort"),
     Rule(r"unknown option", "Correct extra_flags: oarsub does not know one"),
-    Rule(r"too many|maximum number|limit", "Wait until some jobs have ended ('oarstat -u' lists them)", True),
+    Rule(r"too many|maximum number", "Wait until some jobs have ended ('oarstat -u' lists them)", True),
     Rule(r"\[ADMISSION RULE\].*error|request syntax", "Correct the setting that the scheduler names"),
 )  # fmt: skip
 
@@ -84,31 +86,26 @@ class Oar(base.Scheduler):
 
     def queue(self, job_ids: Sequence[str]) -> List[QueueRow]:
         condition = "array_id IN (%s) AND state NOT IN %s" % (_quoted(job_ids), _ENDED)
-        return parse_queue(self._ask(condition, *_TABLE), set(job_ids)) if job_ids else []
+        return parse_queue(self._ask(condition, *_TABLE), job_ids) if job_ids else []
 
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         if not job_ids:
             return []
-        ended = "array_id IN (%s) AND submission_time >= %d AND %s AND " % (
-            _quoted(job_ids), since - base.CLOCK_SKEW, _NEWEST,
-        )  # fmt: skip
+        ended = "array_id IN (%s) AND %s AND %s AND " % (_quoted(job_ids), _submitted(since), _NEWEST)
         well = self._ask(ended + "state = 'Terminated' AND exit_code = 0", *_TABLE)
         # Second, because the sentinel of the first may be a job that failed.
         failed = self._ask(ended + "state IN %s AND (exit_code IS NULL OR exit_code <> 0)" % _ENDED, "-J", "-f")
         rows = {(row.job, row.element): row for row in parse_ended(well) + parse_failed(failed)}
-        return [row for row in rows.values() if row.job in set(job_ids)]
+        return [row for row in rows.values() if row.job in job_ids]
 
     def find(self, name: str, since: float) -> List[str]:
-        condition = "job_name = %s AND array_index = 1 AND submission_time >= %d" % (
-            _quoted([name]), since - base.CLOCK_SKEW,
-        )  # fmt: skip
-        jobs = sorted(_parsed(self._ask(condition, "-J")), key=lambda job: int(job["Job_Id"]))
+        condition = "job_name = %s AND array_index = 1 AND %s" % (_quoted([name]), _submitted(since))
+        jobs = _parsed(self._ask(condition, "-J"))
         # A submission that was cut off leaves jobs without an array: they never start.
         return list(dict.fromkeys(str(job["array_id"]) for job in jobs if job["name"] == name and job["array_id"]))
 
     def submitted_elements(self) -> int:
-        rows = _rows(self._ask("state NOT IN " + _ENDED, *_TABLE))
-        return sum(row[3] not in "TE" for row in rows)
+        return sum(row[3] not in "TE" for row in _rows(self._ask("state NOT IN " + _ENDED, *_TABLE)))
 
     def usable_nodes(self) -> List[str]:
         code, out, err = run_command(["oarnodes", "-J"], self.command_timeout, env=base.clean_environment())
@@ -117,27 +114,24 @@ class Oar(base.Scheduler):
         return sorted({str(core["network_address"]) for core in _parsed(out) if core["state"] == "Alive"})
 
     def partitions_and_limits(self, query: Query) -> Tuple[List[Partition], List[base.Limit]]:
-        # A user cannot list the queues: there is always this one, and all nodes are for all queues.
+        # A user cannot list the queues. This one is there unless a site took it out.
         cores = [core for core in _parsed(query("oarnodes", "-J")) if core["state"] == "Alive"]
-        nodes: Count[str] = Counter(str(core["network_address"]) for core in cores)
-        idle = sum(not core.get("jobs") for core in cores)
-        largest = max(nodes.values()) if nodes else None
-        return [Partition("default", "up", True, None, len(nodes), len(cores), idle, largest)] if nodes else [], []
+        nodes = Counter(str(core["network_address"]) for core in cores)
+        sizes = (len(nodes), len(cores), sum(not core.get("jobs") for core in cores), max(nodes.values(), default=None))
+        return [Partition("default", "up", True, None, *sizes)] if nodes else [], []
 
     def _jobs_to_wait_for(self, job: Job) -> List[str]:
         if not job.after:
             return []
         rows = _rows(self._ask("array_id IN (%s)" % _quoted(job.after), *_TABLE))
-        ours = [row for row in rows if row[1] in job.after]
-        waiting = [row[0] for row in ours if row[3] not in "TE"]
+        waiting = [row[0] for row in rows if row[1] in job.after and row[3] not in "TE"]
         if job.count == 1 or len(waiting) != 1:
             return waiting
         # For an array, oarsub 2.5.9 forgets the dependency if it is the only one: a job that has ended stands beside it.
         ended = "job_id = (SELECT max(job_id) FROM jobs WHERE state IN %s)" % _ENDED
         beside = [row[0] for row in _rows(self._ask(ended, *_TABLE)) if row[3] in "TE"]
         if not beside:
-            raise NodeError("scheduler_refused", "no job has ended yet beside which job %s can be waited for" % waiting[0],
-                            "Wait until it has ended, then run 'hpc-agent submit' again.", {"retry_later": True})  # fmt: skip
+            raise NodeError("scheduler_refused", "no job has ended yet that can stand beside job %s" % waiting[0])
         return waiting + beside[:1]
 
     def _ask(self, condition: str, *options: str) -> str:
@@ -145,7 +139,8 @@ class Oar(base.Scheduler):
 
         An SQL query that failed prints nothing and ends with exit code 0: the newest job shows that it did not.
         """
-        where = "job_id = (SELECT max(job_id) FROM jobs) OR (job_user = %s AND %s)" % (_quoted([_user()]), condition)
+        user = pwd.getpwuid(os.getuid()).pw_name
+        where = "job_id = (SELECT max(job_id) FROM jobs) OR (job_user = '%s' AND %s)" % (user, condition)
         argv = ["oarstat", *options, "--sql", where]
         code, out, err = run_command(argv, self.command_timeout, env=base.clean_environment())
         if code or not out.strip():
@@ -160,23 +155,28 @@ def scheduler(site: Dict[str, Any]) -> base.Scheduler:
 
 def _check(job: Job) -> None:
     """Raises NodeError ``scheduler_refused`` for what OAR would leave out, or could not start."""
-    why = ""
+    why = remedy = ""
     if job.max_running:
-        why = "OAR has no limit on the elements of an array that run at once: take out max_running (--max-running)"
+        why, remedy = (
+            "OAR has no limit on the elements of an array that run at once",
+            "Take out max_running (--max-running)",
+        )
     elif job.count > _HIGHEST_COUNT:
-        why = "OAR lists no index above %d: set max_array_size in clusters.yaml to that" % _HIGHEST_COUNT
+        why, remedy = "oarstat lists no index above %d" % _HIGHEST_COUNT, "Set max_array_size in clusters.yaml to that"
     elif "'" in job.working_directory:
-        why = "OAR starts no job in a folder with an apostrophe in its name: set another scratch in clusters.yaml"
+        why, remedy = (
+            "OAR starts no job in a folder with an apostrophe in its path",
+            "Set another scratch in clusters.yaml",
+        )
     if why:
-        raise NodeError("scheduler_refused", why.partition(": ")[0], "%s%s." % (why.partition(": ")[2].capitalize(), base._THEN))
+        raise NodeError("scheduler_refused", why, remedy + ", then run 'hpc-agent submit' again.")
 
 
 def _resources(resources: Dict[str, Any]) -> str:
     """Return the argument of -l. HPC_OAR_RESOURCES has the form for sites whose nodes have no property ``core``."""
     form = os.environ.get("HPC_OAR_RESOURCES") or "nodes={nodes}/core={cpus}"
-    if resources.get("exclusive"):
-        form = "nodes={nodes}"
-    text = form.format(nodes=int(resources.get("nodes") or 1), cpus=int(resources.get("cpus") or 1))
+    counts = {name: int(resources.get(name) or 1) for name in ("nodes", "cpus")}
+    text = ("nodes={nodes}" if resources.get("exclusive") else form).format(**counts)
     if resources.get("walltime_sec"):
         minutes, seconds = divmod(math.ceil(float(resources["walltime_sec"])), 60)
         text += ",walltime=%d:%02d:%02d" % (minutes // 60, minutes % 60, seconds)
@@ -191,11 +191,11 @@ def _command(job: Job) -> str:
     return "exec " + " ".join(map(shlex.quote, [*words, "/bin/bash", "-c", _START, job.script]))
 
 
-def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
-    """Return the rows of ``oarstat --array --format 2``; the waiting elements of an array are one row for each reason."""
+def parse_queue(text: str, wanted: Sequence[str]) -> List[QueueRow]:
+    """Return the rows of ``oarstat --array --format 2``, one for the elements of an array that are in one state."""
     found: Dict[Tuple[str, str, str], List[int]] = {}
     for _, array, index, letter, _, message in _rows(text):
-        if array in wanted and letter in _STATES and letter != "E":
+        if array in wanted and letter in _STATES:
             found.setdefault((array, letter, _reason(message) if letter in "WH" else ""), []).append(int(index) - 1)
     return [
         QueueRow(array, encode_ranges(sorted(elements)), _STATES[letter], reason, letter)
@@ -204,26 +204,20 @@ def parse_queue(text: str, wanted: Set[str]) -> List[QueueRow]:
 
 
 def _reason(message: str) -> str:
-    if "dependency with" in message:
-        return "Dependency"
-    return "Resources" if not message or message.startswith("R=") or "matching resources" in message else message
+    known = {"dependency with": "Dependency", "R=": "Resources", "matching resources": "Resources"}
+    return next((reason for words, reason in known.items() if words in message), message or "Resources")
 
 
 def parse_ended(text: str) -> List[AccountingRow]:
     """Return the elements that ended well, from ``oarstat --array --format 2``."""
-    return [
-        AccountingRow(array, int(index) - 1, None, "Terminated", 0, seconds=seconds)
-        for _, array, index, letter, seconds, _ in _rows(text)
-        if letter == "T"
-    ]
+    rows = (row for row in _rows(text) if row[3] == "T")
+    return [AccountingRow(row[1], int(row[2]) - 1, None, "Terminated", 0, seconds=row[4]) for row in rows]
 
 
 def parse_failed(text: str) -> List[AccountingRow]:
     """Return the elements that failed, from ``oarstat -J -f``: exit_code is the status that wait() gives."""
     return [
-        _failed_row(job)
-        for job in sorted(_parsed(text), key=lambda job: int(job["Job_Id"]))
-        if job["state"] in ("Terminated", "Error") and job["exit_code"] != 0
+        _failed_row(job) for job in _parsed(text) if job["state"] in ("Terminated", "Error") and job["exit_code"] != 0
     ]
 
 
@@ -240,16 +234,13 @@ def _failed_row(job: Dict[str, Any]) -> AccountingRow:
 
 
 def _cause(job: Dict[str, Any], events: List[Dict[str, Any]]) -> str:
-    """Return the cause of a job that OAR ended. What the walltime or a dead node ends is ended by root, in OAR's words."""
-    kinds = {event["type"] for event in events}
-    by = [event["description"].split()[1] for event in events if event["type"] == "FRAG_JOB_REQUEST"]
-    if "WALLTIME" in kinds:
-        return "timeout"
-    if by and not job["startTime"]:
+    said = {event["type"]: event["description"] for event in events}
+    cause = next((cause for event, cause in _CAUSES if event in said), "unknown")
+    if cause != "unknown" or "FRAG_JOB_REQUEST" not in said:
+        return cause
+    if not job["startTime"]:
         return "never_started"
-    if by and by[0] != "root":
-        return "cancelled"
-    return "environment" if kinds & _ENVIRONMENT_EVENTS else "node_failure" if by or kinds else "unknown"
+    return "node_failure" if said["FRAG_JOB_REQUEST"].startswith("User root ") else "cancelled"
 
 
 def _rows(text: str) -> Iterable[Tuple[str, str, str, str, float, str]]:
@@ -260,9 +251,9 @@ def _rows(text: str) -> Iterable[Tuple[str, str, str, str, float, str]]:
 
 
 def _parsed(text: str) -> List[Dict[str, Any]]:
-    """Return the values of the object that ``-J`` prints. Raises NodeError where it is cut short."""
+    """Return the documents that ``-J`` prints, the newest job last. Raises NodeError where the text is cut short."""
     try:
-        return list(json.loads(text or "{}").values())
+        return [document for _, document in sorted(json.loads(text or "{}").items(), key=lambda pair: int(pair[0]))]
     except ValueError as error:
         raise NodeError("remote_command_failed", "OAR printed no JSON: %s" % error) from error
 
@@ -271,5 +262,5 @@ def _quoted(words: Iterable[str]) -> str:
     return ", ".join("'%s'" % word.replace("'", "''") for word in words)
 
 
-def _user() -> str:
-    return pwd.getpwuid(os.getuid()).pw_name
+def _submitted(since: float) -> str:
+    return "submission_time >= %d" % (since - base.CLOCK_SKEW)
