@@ -41,7 +41,7 @@ _START = (
 )
 
 _RULES = (
-    Rule(r"cannot connect to .*(database|server)|could not connect|connection refused",
+    Rule(r"cannot connect|connection (error|refused)",
          "OAR does not answer (see 'oarstat' on the cluster): wait", True, "cluster_timeout"),
     Rule(r"not enough resources",
          "Ask for less: no set of nodes that 'oarnodes' on the cluster lists could ever run this"),
