@@ -102,7 +102,7 @@ def test_submit_command_with_everything(oar):
             count=1,
             resources={"walltime_sec": 90060.5, "mem_mb": 1000, "cpus": 3, "nodes": 2},
             placement={
-                "partition": "default", "account": "lab", "qos": "besteffort", "constraint": "cluster = 'a'",
+                "partition": "default", "account": "lab", "qos": "besteffort", "constraint": "cluster:a&(mem:64|!gpu:0)",
                 "exclude_nodes": ["n1", "n2"], "extra_flags": ["--checkpoint", "60"],
             },
         )
@@ -110,7 +110,7 @@ def test_submit_command_with_everything(oar):
     assert argv[4] == "nodes=2/core=3,walltime=25:01:01"
     assert argv[11:-1] == [
         "-q", "default", "--project", "lab", "-t", "besteffort",
-        "-p", "(cluster = 'a') AND network_address NOT IN ('n1', 'n2')", "--checkpoint", "60",
+        "-p", "(cluster = 'a' AND (mem = '64' OR NOT gpu = '0')) AND network_address NOT IN ('n1', 'n2')", "--checkpoint", "60",
     ]  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_the_command_of_an_element(oar, tmp_path, shell):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_running": 4}, "no limit on the elements"),
+        ({"max_running": 4}, "cannot limit the elements"),
         ({"count": 100000}, "no index above 99999"),
         ({"working_directory": "/scratch/it's/run"}, "apostrophe"),
     ],

@@ -24,6 +24,7 @@ _TABLE = ("--array", "--format", "2")
 _ROW = re.compile(r"^([0-9]+) +([0-9]+) +([0-9]+) +([A-Z-]) +\S+ +([0-9]+):([0-9]+):([0-9]+) ?(.*)$")
 _HIGHEST_COUNT = 99999  # the text has five characters for the index
 _STATES = {"W": "pending", "H": "held", "L": "running", "R": "running", "S": "suspended", "F": "completing"}
+_REASONS = (("dependency with", "Dependency"), ("R=", "Resources"), ("matching resources", "Resources"))
 _ENDED = "('Terminated', 'Error')"
 _SAME = "n.array_id = jobs.array_id AND n.array_index = jobs.array_index"
 _NEWEST = "NOT EXISTS (SELECT 1 FROM jobs n WHERE %s AND n.job_id > jobs.job_id)" % _SAME
@@ -47,7 +48,7 @@ _RULES = (
          "Ask for less: no set of nodes that 'oarnodes' on the cluster lists could ever run this"),
     Rule(r"queue \S+ does not exist", "Name a queue (partition) that the site's documentation lists; 'default' is one"),
     Rule(r"bad resource request",
-         "Correct the constraint, which is a condition in SQL on properties that 'oarnodes' on the cluster lists"),
+         "Correct the constraint, such as cluster:a&mem:64: 'oarnodes' on the cluster lists the properties that there are"),
     Rule(r"unknown job type", "Name, as the QOS, a type of job that the site knows, such as besteffort"),
     Rule(r"unknown option", "Correct extra_flags: oarsub does not know one"),
     Rule(r"too many|maximum number", "Wait until some jobs have ended ('oarstat -u' lists them)", True),
@@ -70,7 +71,7 @@ class Oar(base.Scheduler):
         for name, flag in (("partition", "-q"), ("account", "--project"), ("qos", "-t")):
             if job.placement.get(name):
                 words += [flag, str(job.placement[name])]
-        conditions = ["(%s)" % job.placement["constraint"]] if job.placement.get("constraint") else []
+        conditions = [_condition(job.placement["constraint"])] if job.placement.get("constraint") else []
         if job.placement.get("exclude_nodes"):
             conditions.append("network_address NOT IN (%s)" % _quoted(job.placement["exclude_nodes"]))
         if conditions:
@@ -91,7 +92,8 @@ class Oar(base.Scheduler):
     def accounting(self, job_ids: Sequence[str], since: float) -> List[AccountingRow]:
         if not job_ids:
             return []
-        ended = "array_id IN (%s) AND %s AND %s AND " % (_quoted(job_ids), _submitted(since), _NEWEST)
+        oldest = since - base.CLOCK_SKEW
+        ended = "array_id IN (%s) AND submission_time >= %d AND %s AND " % (_quoted(job_ids), oldest, _NEWEST)
         well = self._ask(ended + "state = 'Terminated' AND exit_code = 0", *_TABLE)
         # Second, because the sentinel of the first may be a job that failed.
         failed = self._ask(ended + "state IN %s AND (exit_code IS NULL OR exit_code <> 0)" % _ENDED, "-J", "-f")
@@ -99,7 +101,8 @@ class Oar(base.Scheduler):
         return [row for row in rows.values() if row.job in job_ids]
 
     def find(self, name: str, since: float) -> List[str]:
-        condition = "job_name = %s AND array_index = 1 AND %s" % (_quoted([name]), _submitted(since))
+        oldest = since - base.CLOCK_SKEW
+        condition = "job_name = %s AND array_index = 1 AND submission_time >= %d" % (_quoted([name]), oldest)
         jobs = _parsed(self._ask(condition, "-J"))
         # A submission that was cut off leaves jobs without an array: they never start.
         return list(dict.fromkeys(str(job["array_id"]) for job in jobs if job["name"] == name and job["array_id"]))
@@ -155,21 +158,14 @@ def scheduler(site: Dict[str, Any]) -> base.Scheduler:
 
 def _check(job: Job) -> None:
     """Raises NodeError ``scheduler_refused`` for what OAR would leave out, or could not start."""
-    why = remedy = ""
-    if job.max_running:
-        why, remedy = (
-            "OAR has no limit on the elements of an array that run at once",
-            "Take out max_running (--max-running)",
-        )
-    elif job.count > _HIGHEST_COUNT:
-        why, remedy = "oarstat lists no index above %d" % _HIGHEST_COUNT, "Set max_array_size in clusters.yaml to that"
-    elif "'" in job.working_directory:
-        why, remedy = (
-            "OAR starts no job in a folder with an apostrophe in its path",
-            "Set another scratch in clusters.yaml",
-        )
-    if why:
-        raise NodeError("scheduler_refused", why, remedy + ", then run 'hpc-agent submit' again.")
+    lacks = (
+        (job.max_running, "OAR cannot limit the elements of an array that run at once", "Take out --max-running"),
+        (job.count > _HIGHEST_COUNT, "oarstat lists no index above %d" % _HIGHEST_COUNT, "Lower max_array_size in clusters.yaml"),
+        ("'" in job.working_directory, "OAR starts no job in a folder with an apostrophe", "Change scratch in clusters.yaml"),
+    )  # fmt: skip
+    for lack, why, remedy in lacks:
+        if lack:
+            raise NodeError("scheduler_refused", why, remedy + ", then run 'hpc-agent submit' again.")
 
 
 def _resources(resources: Dict[str, Any]) -> str:
@@ -181,6 +177,12 @@ def _resources(resources: Dict[str, Any]) -> str:
         minutes, seconds = divmod(math.ceil(float(resources["walltime_sec"])), 60)
         text += ",walltime=%d:%02d:%02d" % (minutes // 60, minutes % 60, seconds)
     return text
+
+
+def _condition(constraint: str) -> str:
+    """Return ``cluster:a&(mem:64|!gpu:0)`` in SQL."""
+    text = re.sub(r"(\w+):([\w.+/@-]+)", r"\1 = '\2'", constraint)
+    return "(%s)" % text.replace("&", " AND ").replace("|", " OR ").replace("!", "NOT ")
 
 
 def _command(job: Job) -> str:
@@ -196,16 +198,12 @@ def parse_queue(text: str, wanted: Sequence[str]) -> List[QueueRow]:
     found: Dict[Tuple[str, str, str], List[int]] = {}
     for _, array, index, letter, _, message in _rows(text):
         if array in wanted and letter in _STATES:
-            found.setdefault((array, letter, _reason(message) if letter in "WH" else ""), []).append(int(index) - 1)
+            reason = next((reason for words, reason in _REASONS if words in message), message) if letter in "WH" else ""
+            found.setdefault((array, letter, reason), []).append(int(index) - 1)
     return [
         QueueRow(array, encode_ranges(sorted(elements)), _STATES[letter], reason, letter)
         for (array, letter, reason), elements in found.items()
     ]
-
-
-def _reason(message: str) -> str:
-    known = {"dependency with": "Dependency", "R=": "Resources", "matching resources": "Resources"}
-    return next((reason for words, reason in known.items() if words in message), message or "Resources")
 
 
 def parse_ended(text: str) -> List[AccountingRow]:
@@ -260,7 +258,3 @@ def _parsed(text: str) -> List[Dict[str, Any]]:
 
 def _quoted(words: Iterable[str]) -> str:
     return ", ".join("'%s'" % word.replace("'", "''") for word in words)
-
-
-def _submitted(since: float) -> str:
-    return "submission_time >= %d" % (since - base.CLOCK_SKEW)
