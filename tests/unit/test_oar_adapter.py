@@ -142,6 +142,8 @@ def test_the_command_of_an_element(oar, tmp_path, shell):
     [
         ({"max_running": 4}, "cannot limit the elements"),
         ({"count": 100000}, "no index above 99999"),
+        ({"placement": {"extra_flags": ["-t", "besteffort", "--nam=x"]}}, "sets itself what extra_flags has: --nam$"),
+        ({"placement": {"extra_flags": ["-nother"]}}, "sets itself .* -nother"),
         ({"working_directory": "/scratch/it's/run"}, "apostrophe"),
     ],
 )

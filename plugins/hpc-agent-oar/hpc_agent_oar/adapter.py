@@ -34,6 +34,12 @@ _CAUSES = (
     ("OUTPUT_FILES", "environment"), ("PING_CHECKER_NODE_SUSPECTED", "node_failure"), ("EXTERMINATE_JOB", "node_failure"),
 )  # fmt: skip
 
+# Options of oarsub that hpc-agent sets, or that change its answer. Perl takes any beginning of a long one.
+_OWNED = tuple(
+    "-n --name -O --stdout -E --stderr -d --directory -a --anterior --array --array-param-file -r --reservation -I --interactive "
+    "-C --connect -S --scanscript --resubmit -J --json -X --xml -Y --yaml -D --dumper -h --help -V --version".split()
+)
+
 # The first process of each element. OAR names its own output by the job, which says nothing of the element; and it
 # goes on in the file of an earlier attempt, which preamble.sh tells by RESTARTED. A reducer takes its job from JOB_ID.
 _START = (
@@ -42,10 +48,8 @@ _START = (
 )
 
 _RULES = (
-    Rule(r"cannot connect|connection (error|refused)",
-         "OAR does not answer (see 'oarstat' on the cluster): wait", True, "cluster_timeout"),
-    Rule(r"not enough resources",
-         "Ask for less: no set of nodes that 'oarnodes' on the cluster lists could ever run this"),
+    Rule(r"cannot connect|connection (error|refused)", "OAR does not answer (see 'oarstat' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"not enough resources", "Ask for less: no set of nodes that 'oarnodes' on the cluster lists could ever run this"),
     Rule(r"queue \S+ does not exist", "Name a queue (partition) that the site's documentation lists; 'default' is one"),
     Rule(r"bad resource request",
          "Correct the constraint, such as cluster:a&mem:64: 'oarnodes' on the cluster lists the properties that there are"),
@@ -74,8 +78,7 @@ class Oar(base.Scheduler):
         conditions = [_condition(job.placement["constraint"])] if job.placement.get("constraint") else []
         if job.placement.get("exclude_nodes"):
             conditions.append("network_address NOT IN (%s)" % _quoted(job.placement["exclude_nodes"]))
-        if conditions:
-            words += ["-p", " AND ".join(conditions)]
+        words += ["-p", " AND ".join(conditions)] if conditions else []
         for other in self._jobs_to_wait_for(job):
             words += ["-a", other]
         return words + [str(word) for word in job.placement.get("extra_flags") or []] + [_command(job)]
@@ -132,10 +135,10 @@ class Oar(base.Scheduler):
             return waiting
         # For an array, oarsub 2.5.9 forgets the dependency if it is the only one: a job that has ended stands beside it.
         ended = "job_id = (SELECT max(job_id) FROM jobs WHERE state IN %s)" % _ENDED
-        beside = [row[0] for row in _rows(self._ask(ended, *_TABLE)) if row[3] in "TE"]
-        if not beside:
-            raise NodeError("scheduler_refused", "no job has ended yet that can stand beside job %s" % waiting[0])
-        return waiting + beside[:1]
+        for row in _rows(self._ask(ended, *_TABLE)):
+            if row[3] in "TE":
+                return waiting + [row[0]]
+        raise NodeError("scheduler_refused", "no job has ended yet that can stand beside job %s" % waiting[0])
 
     def _ask(self, condition: str, *options: str) -> str:
         """Return what oarstat prints of the user's jobs, and of the newest of all jobs.
@@ -158,7 +161,10 @@ def scheduler(site: Dict[str, Any]) -> base.Scheduler:
 
 def _check(job: Job) -> None:
     """Raises NodeError ``scheduler_refused`` for what OAR would leave out, or could not start."""
+    flags = [str(word).partition("=")[0] for word in job.placement.get("extra_flags") or []]
+    owned = [flag for flag in flags if any(name.startswith(flag) or flag[:2] == name for name in _OWNED)]
     lacks = (
+        (owned, "hpc-agent sets itself what extra_flags has: %s" % " ".join(owned), "Take it out of extra_flags"),
         (job.max_running, "OAR cannot limit the elements of an array that run at once", "Take out --max-running"),
         (job.count > _HIGHEST_COUNT, "oarstat lists no index above %d" % _HIGHEST_COUNT, "Lower max_array_size in clusters.yaml"),
         ("'" in job.working_directory, "OAR starts no job in a folder with an apostrophe", "Change scratch in clusters.yaml"),
@@ -208,8 +214,8 @@ def parse_queue(text: str, wanted: Sequence[str]) -> List[QueueRow]:
 
 def parse_ended(text: str) -> List[AccountingRow]:
     """Return the elements that ended well, from ``oarstat --array --format 2``."""
-    rows = (row for row in _rows(text) if row[3] == "T")
-    return [AccountingRow(row[1], int(row[2]) - 1, None, "Terminated", 0, seconds=row[4]) for row in rows]
+    ended = (row for row in _rows(text) if row[3] == "T")
+    return [AccountingRow(row[1], int(row[2]) - 1, None, "Terminated", 0, seconds=row[4]) for row in ended]
 
 
 def parse_failed(text: str) -> List[AccountingRow]:
