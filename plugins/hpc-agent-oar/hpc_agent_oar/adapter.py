@@ -48,7 +48,7 @@ _START = (
 )
 
 _RULES = (
-    Rule(r"cannot connect|connection (error|refused)", "OAR does not answer (see 'oarstat' on the cluster): wait", True, "cluster_timeout"),
+    Rule(r"cannot connect|connection (error|refused)", "OAR does not answer (try 'oarstat'): wait", True, "cluster_timeout"),
     Rule(r"not enough resources", "Ask for less: no set of nodes that 'oarnodes' on the cluster lists could ever run this"),
     Rule(r"queue \S+ does not exist", "Name a queue (partition) that the site's documentation lists; 'default' is one"),
     Rule(r"bad resource request",
