@@ -11,9 +11,10 @@ from typing import Any
 from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
-from hpc_agent.node.shared.files import make_folder, read_json, write_json
-from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.run_folder import LAYOUT, RunFolder
 from hpc_agent.node.shared.task_environment import digest
+from hpc_agent.node.shared.task_records import Records
 
 # A library outside of the repo that notes each import of it.
 LIBRARY = """
@@ -42,6 +43,7 @@ class Element:
         self.work = Path(self.folder.work)
         self.imports = root / "imports"
         self.env = {"PYTHONPATH": str(root / "site"), "IMPORTS": str(self.imports)}
+        self.array: dict[str, Any] = {}  # further fields of the array
 
     def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "") -> "Element":
         """The executor calls the function ``train`` with this body."""
@@ -64,12 +66,12 @@ class Element:
         Path(self.folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(count)))
         written = {
             "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": executor,
-            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env, **document,
+            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env, "layout": LAYOUT, **document,
         }  # fmt: skip
         write_json(self.folder.document, written)
         make_folder(self.folder.jobs)
         array = {"array": "a0", "tasks": f"0-{count - 1}", "pack": count, "elements": 1, "generation": 1}
-        write_json(self.folder.job("a0"), array)
+        write_json(self.folder.job("a0"), {**array, **self.array})
         return self
 
     @staticmethod
@@ -77,22 +79,28 @@ class Element:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
 
-    def start(self) -> "subprocess.Popen[str]":
-        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+    def start(self, array: str = "a0", job: str = "1", index: int = 0) -> "subprocess.Popen[str]":
+        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": array, "HPC_ELEMENT": str(index), "HPC_JOB_ID": job}
         command = [sys.executable, str(self.work / ".hpc" / "_hpc_dispatch.py"), "task"]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env={**os.environ, **facts}, stdout=pipe, stderr=pipe, text=True)
 
-    def run(self) -> int:
-        with self.start() as process:
+    def run(self, array: str = "a0", job: str = "1", index: int = 0) -> int:
+        with self.start(array, job, index) as process:
             self.said = "".join(process.communicate(timeout=60))
         return process.returncode
 
     def record(self, task: int) -> dict:
-        return dict(read_json(self.folder.record(task)))
+        found = Records(self.folder).load(task)
+        assert found is not None, f"task {task} has no record; the element said: {getattr(self, 'said', '')}"
+        return found.to_json()
 
     def log(self, task: int) -> str:
-        return Path(self.folder.log(task, 1)).read_text()
+        records = Records(self.folder)
+        place = records.log(records.arrays[-1], task)
+        assert place is not None
+        data = Path(place.path).read_bytes()[place.offset :]
+        return data[: place.length].decode()
 
     def imported(self) -> int:
         return len(self.imports.read_text().split())

@@ -14,7 +14,7 @@ from ..look.run_status import RunStatus
 from ..schedulers.base import Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import from_document, make_folder, read_json, remove_quietly, write_json
+from ..shared.files import from_document, make_folder, read_json, read_object, remove_quietly, write_json
 from ..shared.ledger import PLANNED, REFUSED, Array, arrays_of, read_array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
@@ -35,6 +35,9 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.existing_run(request["root"], request["run_id"])
     path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
     with RunLock(folder.lock, request["owner"]) as lock:
+        if "work" in read_object(folder.pruned):
+            message = "the folder in which the tasks of this run start was removed"
+            raise NodeError("precondition_failed", message, "Run it anew with 'hpc-agent submit', and --rerun.")
         submitter = Submitter(folder, request, lock.check)
         known = read_json(path)
         decision = known or _decide(folder, submitter.scheduler, request)
@@ -110,13 +113,14 @@ def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> 
     arrays: List[Array] = []
     for group in groups:
         ids = sorted(group.ids)
-        # Short tasks that were packed are packed again only where there are many of them.
-        pack = group.pack if len(ids) > size else 1
+        # Short tasks that were packed are packed again only where there are many of them, or where some run at once.
+        pack = group.pack if len(ids) > size else min(group.at_once, len(ids))
         for first in range(0, len(ids), size * pack):
             part = ids[first : first + size * pack]
             name = "r%d-%d" % (generation, len(arrays))
             arrays.append(Array(
-                name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, generation=generation,
+                name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, min(group.at_once, pack),
+                generation=generation,
                 max_running=request.get("max_running"), resources=group.resources, placement=group.placement,
                 chain=status.run.chain, resubmit=request["request_id"], classes=group.classes,
                 fingerprints=group.fingerprints,

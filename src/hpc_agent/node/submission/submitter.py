@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..schedulers import load
@@ -19,8 +20,8 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.processes import born
-from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
+from ..shared.task_records import Records
 from .run_plan import finish_plan
 
 # How long a scheduler may take to show a job that it has accepted.
@@ -129,6 +130,12 @@ class RunLock(object):
         self._released.set()
         if self._holder().get("owner") == self._owner:  # an unreadable lock ends with its lease
             shutil.rmtree(self._path, ignore_errors=True)
+
+
+def resources_of(array: Array) -> Dict[str, Any]:
+    """Return what an element of the array asks for: cores, memory and GPUs of each task that it runs at once."""
+    times = dict.fromkeys(("cpus", "mem_mb", "gpus"), max(1, array.at_once))
+    return {name: value * times.get(name, 1) if value else value for name, value in array.resources.items()}
 
 
 class Submitter(object):
@@ -281,8 +288,8 @@ class Submitter(object):
 
     def _claimed_by(self, array: Array) -> Optional[str]:
         """Return the job whose elements have claimed tasks of the array; the scheduler may have forgotten that job."""
-        for task in slice_ranges(array.tasks, 0, CLAIMS_READ_AT_MOST):
-            with suppress(OSError, ValueError), open(self.folder.claim(task, array.generation)) as handle:
+        for claim in islice(Records(self.folder).claims(array), CLAIMS_READ_AT_MOST):
+            with suppress(OSError, ValueError), open(claim) as handle:
                 job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
                 if name == array.array and job_id:
                     return job_id
@@ -304,7 +311,7 @@ class Submitter(object):
             environment=dict(submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array),
             after=array.after_jobs,
             max_running=array.max_running,
-            resources=array.resources,
+            resources=resources_of(array),
             placement=array.placement,
             site=self.site,
             barrier=barrier,

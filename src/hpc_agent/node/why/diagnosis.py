@@ -10,16 +10,16 @@ from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..look.logs import SchedulerLogs
+from ..look.logs import log_tail as tail_of
+from ..look.patience import await_end
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared.failure_classes import BY_NAME, RESUBMIT
-from ..shared.files import tail
 from ..shared.ledger import Array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import existing_run
 from ..shared.task_environment import result_folder
-from ..shared.task_record import read_record
 from ..shared.task_states import COMPLETE, LOST, NAMES
 from .classify import Classification, classify
 from .failure_case import Limits
@@ -74,19 +74,23 @@ def failures(request: Dict[str, Any]) -> Dict[str, Any]:
 def canary(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the state of task 0, its resources as requested and as measured, its metrics, and its failure.
 
-    ``missing_output``: the file ``expect_output`` of the request is not in the result folder of the complete task.
+    ``missing_output``: the file ``expect_output`` of the request is not in the result folder of the complete task. For
+    ``wait_sec`` see await_end.
     """
-    status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    folder = existing_run(request["root"], request["run_id"])
+    waited = await_end(folder, request)
+    status = RunStatus(folder, request.get("site") or {})
     answer = status_answer(status)
     status.save()
-    record, run, state = read_record(status.folder, 0), status.run, NAMES[status.state[0]]
+    record, run, state = status.reader.read(0), status.run, NAMES[status.state[0]]
     asked = status.arrays_with(0)[0].resources
     expected, missing = request.get("expect_output"), False
     if expected and status.state[0] == COMPLETE:
-        folder = result_folder(run.result_dir_template, run.run_id, 0, (record and record.kwargs) or {})
+        results = result_folder(run.result_dir_template, run.run_id, 0, (record and record.kwargs) or {})
         inside = os.path.normpath("/" + expected).lstrip("/")
-        missing = not os.path.exists(os.path.join(status.folder.path, folder, inside))
+        missing = not os.path.exists(os.path.join(folder.path, results, inside))
     return {
+        **waited,
         "state": state,
         "unexplained": status.unexplained,
         "stale": status.stale,
@@ -129,9 +133,11 @@ def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLog
         entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
         log_tail = scheduler_tail = ""
         if position < READ_AT_MOST:
-            record = read_record(status.folder, task) if status.state[task] != LOST else None
-            log = status.folder.log(task, entry.generation)
-            log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
+            log = status.reader.log(entry, task)
+            log_tail = tail_of(log, TAIL_LINES, TAIL_BYTES) if log else ""
+            if not log_tail and status.state[task] != LOST:
+                record = status.reader.read(task)
+                log_tail = (record and record.log_tail) or ""
             scheduler_tail = outputs.output([entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))
