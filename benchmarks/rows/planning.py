@@ -1,0 +1,27 @@
+"""Planning: its cost does not follow the number of tasks."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench
+from benchmarks.product import Product, seconds_of
+from benchmarks.registry import row
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+DRY_RUNS = (10_000, 100_000, 1_000_000)
+
+
+@row("planning", "Planning of 10^4 to 10^7 tasks", limit_sec=120)
+def planning(bench: Bench) -> None:
+    """`plan-throughput` as a whole command; and `submit --dry-run`, which also resolves the parameters of each task twice, in two
+    interpreters, and hashes them."""
+    product = Product(bench.site("local"), bench.folder)
+    for _ in range(bench.size(3, 1)):
+        for size in SIZES[:2] if bench.quick else SIZES:
+            bench.step(f"plan {size:,} tasks")
+            words = ("plan-throughput", "--cluster", "testbed", "--total-tasks", str(size), "--est-task-sec", "60")
+            bench.take(f"{size:,} tasks", seconds_of(product.call, product.folder, *words))
+    for size in DRY_RUNS[:1] if bench.quick else DRY_RUNS:
+        bench.step(f"submit --dry-run of {size:,} tasks")
+        repo = product.repo(f"def total(): return {size}\ndef resolve(i): return {{'x': i}}\n")
+        words = ("submit", "--cluster", "testbed", "--executor", "/bin/true", "--dry-run")
+        bench.take(f"submit --dry-run of {size:,} tasks", seconds_of(product.call, repo, *words))
