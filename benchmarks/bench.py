@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 import testbed  # noqa: E402
 
+__all__ = ["ROOT", "Bench", "SideFailed", "testbed"]
 Side = Callable[[], float]
 
 

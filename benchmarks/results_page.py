@@ -8,16 +8,18 @@ from benchmarks.budgets import BUDGETS, Budget
 from benchmarks.figures import median, rounded, spread, written
 from benchmarks.floor import NAMES
 from benchmarks.registry import Row
-from benchmarks.results import Book, Measure, Result
+from benchmarks.results import Book, Result
 
 HEAD = """# Measured
 
 Written by `python -m benchmarks` (`--list` names the rows, `python -m benchmarks ROW` renews one); the same as data:
 `results.json`.
+
 Each row is measured in one run. Its sides take turns (A B A B), and the table has the median of the repetitions, the half of the
 range as a share of it (±), and what one task costs as a multiple of the machine's own floor, measured just before: `posix_spawn`
 of `true` for tasks that are processes, a fork for functions. A task counts as done when its outcome is recorded in a file and
-read back by the side that measures; all sides must give the same outputs. Start-up of every client is included.
+read back by the side that measures; all sides must give the same outputs. The start of every client is included, its tidying up
+is not.
 """
 
 
@@ -72,23 +74,21 @@ def row_section(row: Row, result: Result | None) -> str:
 
 
 def side_table(result: Result) -> list[str]:
-    """Return the lines of the table of sides; ratios are to the first side that has the same unit."""
-    first: dict[str, Measure] = {}
-    for measure in result.measures:
-        first.setdefault(measure.unit, measure)
+    """Return the lines of the table of sides; ratios are to the first side in seconds."""
+    first = next((median(measure.values) for measure in result.measures if measure.unit == "s"), 0.0)
     lines = [
         "| side | median | ± | times | ratio to the first | a task, in floors | |",
         "|---|--:|--:|--:|--:|--:|---|",
     ]
     for measure in result.measures:
-        middle, base = median(measure.values), median(first[measure.unit].values)
+        middle = median(measure.values)
         floor = result.floors.get(measure.floor)
         cells = (
             measure.name,
             written(middle, measure.unit),
             f"{spread(measure.values):.0%}" if len(measure.values) > 1 else "",
             str(len(measure.values)),
-            f"{rounded(middle / base)} x" if base else "",
+            f"{rounded(middle / first)} x" if first and measure.unit == "s" else "",
             f"{rounded(middle / measure.count / floor)}" if floor else "",
             measure.note,
         )

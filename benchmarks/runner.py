@@ -38,7 +38,8 @@ def measure(row: Row, options: Options, progress: Callable[[str], None]) -> Resu
     """Return what the row measured, also when it was broken off by its time-out or an error."""
     result = Result(row.id, taken_at=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", commit=commit())
     result.versions["hpc-agent"] = hpc_agent.__version__
-    begun, sites = time.monotonic(), []
+    sites: list[testbed.Site] = []
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hpc-benchmark-", ignore_cleanup_errors=True) as folder:
         command = [
             sys.executable,

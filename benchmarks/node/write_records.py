@@ -1,6 +1,7 @@
 """Record tasks of a run as if they had run, through the product's own writer on the cluster: a run of 100,000 tasks in seconds.
 
-    python write_records.py RUN_FOLDER FIRST LAST METRICS
+    python write_records.py RUN_FOLDER FIRST LAST METRICS     complete tasks with so many random metrics
+    python write_records.py RUN_FOLDER < RECORDS              a JSON object a line: task, state, and other fields of a record
 
 The only place of the benchmarks that knows how the runtime records a task. Elements take their tasks from the run's ledger.
 """
@@ -11,7 +12,7 @@ import random
 import sys
 import time
 
-folder, first, last, metrics = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+folder = sys.argv[1]
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(folder, "work", ".hpc"))
 from _hpc_runtime.job import dispatch  # noqa: E402
@@ -21,17 +22,26 @@ from _hpc_runtime.shared.run_folder import RunFolder  # noqa: E402
 from _hpc_runtime.shared.task_record import COMPLETE  # noqa: E402
 
 
-def outcome(record, number):
-    """The record of a task that took a second, with so many metrics."""
+def a_second(task, metrics):
+    """The fields of a task that took a second."""
     values = {"metric_%d" % index: random.random() for index in range(metrics)} or None
     now = time.time()
-    return record._replace(
-        state=COMPLETE, exit_code=0, kwargs={"x": number}, seconds=1.0, cpu_seconds=0.5, max_rss_mb=20.0, started_at=now - 1,
-        ended_at=now, metrics=values, result_dir="results/%d" % number,
-    )  # fmt: skip
+    return {
+        "state": COMPLETE, "exit_code": 0, "kwargs": {"x": task}, "seconds": 1.0, "cpu_seconds": 0.5, "max_rss_mb": 20.0,
+        "started_at": now - 1, "ended_at": now, "metrics": values, "result_dir": "results/%d" % task,
+    }  # fmt: skip
 
 
-written = 0
+def asked():
+    """Return a function from a task to its fields; None for a task that is not to be recorded."""
+    if len(sys.argv) > 2:
+        first, last, metrics = map(int, sys.argv[2:])
+        return lambda task: a_second(task, metrics) if first <= task <= last else None
+    given = {row["task"]: row for row in map(json.loads, sys.stdin)}
+    return given.get
+
+
+written, fields_of = 0, asked()
 for array in arrays_of(RunFolder(folder)):
     for index in range(array.elements):
         environ = {
@@ -42,7 +52,8 @@ for array in arrays_of(RunFolder(folder)):
         }
         element = Element(dict(os.environ, **environ))
         for task in element.tasks:
-            if first <= task <= last:
-                dispatch._write_record(element, outcome(dispatch._new_record(element, task), task))
+            fields = fields_of(task)
+            if fields is not None:
+                dispatch._write_record(element, dispatch._new_record(element, task)._replace(**fields))
                 written += 1
 print(json.dumps({"written": written}))

@@ -10,9 +10,13 @@ import time
 spec, command = json.loads(sys.argv[1]), sys.argv[2:]
 script = os.path.join(spec["folder"], "one-job.sh")
 ended = os.path.join(spec["folder"], "one-job.ended")
+errors = os.path.join(spec["folder"], "one-job.stderr")
 with open(script, "w") as handle:
-    handle.write("#!/bin/bash\nexport PYTHONPATH=%s\n" % shlex.quote(spec["code"]))
-    handle.write("%s\necho $? >%s.part; mv %s.part %s\n" % (shlex.join(command), *[shlex.quote(ended)] * 3))
+    handle.write(
+        "#!/bin/bash\nexport PYTHONPATH=%s PATH=%s:$PATH\n" % (shlex.quote(spec["code"]), shlex.quote(spec["bin"]))
+    )
+    handle.write("%s 2>%s\n" % (shlex.join(command), shlex.quote(errors)))
+    handle.write("echo $? >%s.part; mv %s.part %s\n" % ((shlex.quote(ended),) * 3))
 if os.path.exists(ended):
     os.unlink(ended)
 cores = str(spec["workers"])
@@ -35,4 +39,6 @@ while not os.path.exists(ended):
 with open(ended) as handle:
     code = int(handle.read())
 if code:
-    raise SystemExit("the command in the job ended with exit code %d" % code)
+    with open(errors) as handle:
+        said = handle.read().strip().splitlines()
+    raise SystemExit(said[-1] if said else "the command in the job ended with exit code %d" % code)

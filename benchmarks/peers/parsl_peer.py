@@ -30,7 +30,9 @@ def configuration(spec):
     executor = HighThroughputExecutor(
         label="htex", address="127.0.0.1", max_workers_per_node=workers, provider=provider(spec), encrypted=False
     )
-    return Config(executors=[executor], run_dir=spec["folder"] + "/parsl", strategy="none", usage_tracking=0)
+    # It starts its blocks at the first tick of its strategy, which is after 5 s by default.
+    timing = {"strategy": "none", "strategy_period": 0.1}
+    return Config(executors=[executor], run_dir=spec["folder"] + "/parsl", usage_tracking=0, **timing)
 
 
 if __name__ == "__main__":

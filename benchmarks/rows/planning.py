@@ -23,5 +23,5 @@ def planning(bench: Bench) -> None:
     for size in DRY_RUNS[:1] if bench.quick else DRY_RUNS:
         bench.step(f"submit --dry-run of {size:,} tasks")
         repo = product.repo(f"def total(): return {size}\ndef resolve(i): return {{'x': i}}\n")
-        words = ("submit", "--cluster", "testbed", "--executor", "/bin/true", "--dry-run")
-        bench.take(f"submit --dry-run of {size:,} tasks", seconds_of(product.call, repo, *words))
+        dry_run = ("submit", "--cluster", "testbed", "--executor", "/bin/true", "--dry-run")
+        bench.take(f"submit --dry-run of {size:,} tasks", seconds_of(product.call, repo, *dry_run))

@@ -102,7 +102,7 @@ def test_sides_stand_beside_the_first_of_their_unit_and_the_floor():
     assert side_table(taken)[2:5] == [
         "| ours | 3 s | 33% | 2 | 1 x | 3 |  |",
         "| theirs | 6 s |  | 1 | 2 x | 12 |  |",
-        "| bytes | 500 B |  | 1 | 1 x |  | pulled |",
+        "| bytes | 500 B |  | 1 |  |  | pulled |",
     ]
 
 
