@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.budgets import reasons
+from benchmarks import peer
+from benchmarks.budgets import US, reasons
 from benchmarks.registry import Row, all_rows, chosen
 from benchmarks.results import Book, Result, load, save
 from benchmarks.results_page import page, row_section
@@ -28,7 +29,9 @@ from benchmarks.runner import Options, machine, measure
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help="ids or shell patterns; all by default")
-    parser.add_argument("--list", action="store_true", help="name the rows, their time-outs and sites, and end")
+    parser.add_argument(
+        "--list", action="store_true", help="name the rows, the seconds that each should take, their sites"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that a row works; nothing is written")
     parser.add_argument(
         "--page", action="store_true", help="only write RESULTS.md again, from results.json and why.yaml"
@@ -75,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if options.list:
         for row in wanted:
-            print(f"{row.id:<34} {row.limit_sec:>4} s  {row.site or '-':<10} {row.title}")
+            print(f"{row.id:<34} {row.aim_sec:>4} s  {row.site or '-':<10} {row.title}")
         return 0
     if options.page:
         book = load()
@@ -84,12 +87,14 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a row's jobs are cancelled
     broken = []
     with shown(len(wanted)) as (begin, step):
+        if not options.without_peers and any(row.peers for row in wanted):
+            peer.install(step)
         for row in wanted:
             begin(row)
             result = measure(row, Options(options.quick, options.without_peers), step)
             print(row_section(row, result), flush=True)
-            if result.broken_off:
-                broken.append(f"{row.id}: {result.broken_off}")
+            ours = [one for one in result.skipped if one.name == US]
+            broken += [f"{row.id}: {why}" for why in (result.broken_off, *(one.why for one in ours)) if why]
             if not options.quick and not keep(load(), rows, result):
                 broken.append(f"{row.id}: what was measured before stays in RESULTS.md")
     for line in broken:

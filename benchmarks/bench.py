@@ -27,8 +27,11 @@ class SideFailed(Exception):
 class Bench:
     """The recorder of one row. ``quick`` asks for small sizes."""
 
-    def __init__(self, folder: Path, quick: bool, peers: bool, limit_sec: float, events: TextIO) -> None:
+    def __init__(
+        self, folder: Path, quick: bool, peers: bool, aim_sec: float, limit_sec: float, events: TextIO
+    ) -> None:
         self.folder, self.quick, self.peers = folder, quick, peers
+        self._aim = time.monotonic() + aim_sec
         self._end = time.monotonic() + limit_sec
         self._events = events
 
@@ -58,6 +61,10 @@ class Bench:
         """Seconds until the row's time-out."""
         return self._end - time.monotonic()
 
+    def longest_side(self) -> float:
+        """Seconds after which a side is given up, so that the others can be measured."""
+        return self.left() * 0.6
+
     def site(self, name: str) -> testbed.Site:
         """The test bed's site with a scratch folder of its own. Raises SideFailed where it is not up."""
         reason = testbed.why_not(name)
@@ -67,14 +74,12 @@ class Bench:
         self.tell(site=dataclasses.asdict(site))
         return site
 
-    def alternate(
-        self, sides: Mapping[str, Side], rounds: int, *, count: int = 1, floor: str = "", reserve: float = 0.0
-    ) -> None:
-        """Measure the sides in turn, A B A B. A side that fails is skipped from then on. A further round is begun only while the
-        time is left that the one before took, a quarter more, and the seconds in ``reserve``."""
+    def alternate(self, sides: Mapping[str, Side], rounds: int, *, count: int = 1, floor: str = "") -> None:
+        """Measure the sides in turn, A B A B. A side that fails is skipped from then on. A further round is begun only where the
+        one before leaves the time for it."""
         going, took = dict(sides), 0.0
         for number in range(rounds):
-            if number and self.left() - reserve < 1.25 * took:
+            if number and self._aim - time.monotonic() < took:
                 break
             begun = time.monotonic()
             for name, side in list(going.items()):

@@ -59,7 +59,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("processes.loop", "1,000 no-op processes on SLURM, packed, beside the loop in one job plus one scheduling cycle",
            _PROCESSES, US, ("loop in one job", "an empty job"), at_most=1.5),
     Budget("processes.submitit", "1,000 no-op processes on SLURM: submitit's time over ours",
-           _PROCESSES, "submitit", (US,), at_least=40.0),
+           "noops-submitit-slurm", "submitit", (US,), at_least=40.0),
     *_ahead(_PROCESSES, "1,000 no-op processes on SLURM", *_RIVALS),
     *(
         budget

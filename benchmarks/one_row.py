@@ -16,13 +16,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("row")
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--aim-sec", type=float, required=True)
     parser.add_argument("--limit-sec", type=float, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--without-peers", action="store_true")
     options = parser.parse_args()
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a stray print must not reach the events
-    bench = Bench(options.folder, options.quick, not options.without_peers, options.limit_sec, events)
+    bench = Bench(options.folder, options.quick, not options.without_peers, options.aim_sec, options.limit_sec, events)
     bench.tell(floors=floors())
     row = next(row for row in all_rows() if row.id == options.row)
     try:

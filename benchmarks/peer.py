@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -64,12 +65,28 @@ def versions() -> dict[str, str]:
     return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
 
-@cache
+def install(progress: Callable[[str], None]) -> None:
+    """Install every peer that is not there, and keep the reason of each that cannot be had; the rows only look."""
+    reasons = {}
+    for name in (*PACKAGES, *LIBRARIES, *PROGRAMS):
+        if why_not(name):
+            progress(f"installing {name}")
+            reasons[name] = _program(PROGRAMS[name]) if name in PROGRAMS else _package(PACKAGES.get(name, name))
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    _reasons().write_text(json.dumps(reasons))
+
+
 def why_not(name: str) -> str:
-    """Install the package or program unless it is there. Return why it cannot be had; empty when it can."""
-    if name in PROGRAMS:
-        return _program(PROGRAMS[name])
-    return _package(PACKAGES.get(name, name))
+    """Why a peer cannot be had; empty when it is there."""
+    there = shutil.which(PROGRAMS[name]) if name in PROGRAMS else PACKAGES.get(name, name) in versions()
+    if there:
+        return ""
+    known = json.loads(_reasons().read_text()) if _reasons().exists() else {}
+    return known.get(name) or "it is not installed"
+
+
+def _reasons() -> Path:
+    return cache_folder() / "not-installed.json"
 
 
 def version(name: str) -> str:
@@ -80,8 +97,6 @@ def version(name: str) -> str:
 
 
 def _package(package: str) -> str:
-    if package in versions():
-        return ""
     try:
         if not python().exists():
             cache_folder().mkdir(parents=True, exist_ok=True)
@@ -94,8 +109,6 @@ def _package(package: str) -> str:
 
 
 def _program(name: str) -> str:
-    if shutil.which(name):
-        return ""
     if os.getuid() or not shutil.which("apt-get"):
         return f"it is not installed; with Debian: sudo apt-get install {name}"
     try:

@@ -23,7 +23,7 @@ import msgspec
 import hpc_agent
 from benchmarks.bench import ROOT, testbed
 from benchmarks.registry import Row
-from benchmarks.results import Measure, Result, Skipped
+from benchmarks.results import PAGE, RESULTS, Measure, Result, Skipped
 
 GRACE_SEC = 10.0
 
@@ -41,16 +41,8 @@ def measure(row: Row, options: Options, progress: Callable[[str], None]) -> Resu
     sites: list[testbed.Site] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hpc-benchmark-", ignore_cleanup_errors=True) as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.one_row",
-            row.id,
-            "--folder",
-            folder,
-            "--limit-sec",
-            str(row.limit_sec),
-        ]
+        command = [sys.executable, "-m", "benchmarks.one_row", row.id, "--folder", folder]
+        command += ["--aim-sec", str(row.aim_sec), "--limit-sec", str(row.limit_sec)]
         command += ["--quick"] * options.quick + ["--without-peers"] * options.without_peers
         log = Path(folder) / "row.log"
         with log.open("wb") as errors:
@@ -118,10 +110,14 @@ def _keep(result: Result, event: dict[str, Any], sites: list[testbed.Site], prog
 
 
 def commit() -> str:
-    """The commit that is measured, marked where the tree has changes."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    """The commit that is measured, marked where the tree has changes beside the results themselves."""
+    said = _git("describe", "--always")
+    own = [f":(exclude)benchmarks/{path.name}" for path in (RESULTS, PAGE)]
+    return f"{said}-dirty" if said and _git("status", "--porcelain", "-uno", "--", ".", *own) else said
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 

@@ -26,7 +26,7 @@ PLAIN = (
 @row(
     "alone-slurm",
     "One task an element: 100 elements on SLURM beside a plain array of `/bin/true`",
-    limit_sec=120,
+    aim_sec=50,
     site="slurm-ssh",
 )
 def alone(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from benchmarks.rows.status import SETTLED_SEC, held_run, record
 METRICS = 10
 
 
-@row("combine", "`aggregate` of 100,000 tasks with 10 metrics", limit_sec=180, site="slurm-ssh")
+@row("combine", "`aggregate` of 100,000 tasks with 10 metrics", aim_sec=60, site="slurm-ssh")
 def combine(bench: Bench) -> None:
     """A run on SLURM, kept back by `--hold`; its tasks are recorded by the product's own writer with 10 random metrics each. The
     first `aggregate` folds the records on the cluster; the second finds them folded. A row of the table is a task."""

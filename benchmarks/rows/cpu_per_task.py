@@ -18,7 +18,7 @@ SHELL, NOW = "shell command", "function, as by default"
 @row(
     "cpu-per-task",
     "CPU seconds of a packed task: of the dispatcher, and of its whole tree",
-    limit_sec=120,
+    aim_sec=40,
     site="slurm-ssh",
 )
 def cpu_per_task(bench: Bench) -> None:

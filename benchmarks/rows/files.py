@@ -9,7 +9,7 @@ from benchmarks.product import Product
 from benchmarks.registry import row
 
 
-@row("files", "Files and folders that 1,000 packed no-ops leave on the cluster", limit_sec=60, site="slurm-ssh")
+@row("files", "Files and folders that 1,000 packed no-ops leave on the cluster", aim_sec=15, site="slurm-ssh")
 def files(bench: Bench) -> None:
     """1,000 `/bin/true` on SLURM, 500 to an element. The folder of the run is counted after the submission (kept back by
     `--hold`) and after the end; the difference is what the tasks left."""

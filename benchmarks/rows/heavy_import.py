@@ -24,7 +24,8 @@ def f(x: int) -> dict:
 @row(
     "heavy-import-slurm",
     "2,000 tasks that import scikit-learn, on SLURM over SSH, end to end",
-    limit_sec=120,
+    aim_sec=50,
+    peers=True,
     site="slurm-ssh",
 )
 def heavy_import(bench: Bench) -> None:
@@ -36,10 +37,9 @@ def heavy_import(bench: Bench) -> None:
     bench.versions(scikit_learn=peer.version("scikit-learn"), numpy=peer.version("numpy"))
     tasks, site = bench.size(2_000, 20), bench.site("slurm-ssh")
     product = Product(site, bench.folder, default_mem_mb=1000)
-    per_side = bench.left() / 3
     compared = {
         US: ours(product, "heavy", tasks, FUNCTION, str(peer.python())),
-        LOOP: theirs(LOOP, site, "heavy", tasks, per_side, workers=1),
+        LOOP: theirs(LOOP, site, "heavy", tasks, bench.longest_side(), workers=1),
     }
-    compared |= sides(bench, site, "heavy", tasks, tasks, per_side)
+    compared |= sides(bench, site, "heavy", tasks, tasks)
     bench.alternate(compared, bench.size(2, 1), count=tasks, floor=floor.FORK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks import floor, peer
 from benchmarks.bench import Bench, SideFailed, testbed
 from benchmarks.budgets import US
 from benchmarks.product import Product, seconds_of
-from benchmarks.registry import Row, add
+from benchmarks.registry import Row, add, row
 
 WORKERS = 2
 SITES = {"slurm": "slurm-ssh", "sge": "sge-ssh", "local": "local"}
@@ -28,13 +28,9 @@ def f(x: int) -> dict:
 # Peers that a row leaves out, and why: (peer, kind, site, size); None is any.
 _LEFT_OUT: tuple[tuple[str, str | None, str | None, int | None, str], ...] = (
     ("GNU parallel", "function", None, None, "it runs commands, not functions"),
-    ("HyperQueue", "function", None, 10_000, "each of its functions starts an interpreter: see the row of 1,000"),
-    ("submitit", None, "sge", None, "it has no Grid Engine"),
-    ("submitit", None, "local", None, "on one machine it starts all tasks at once"),
-    ("submitit", None, None, 10_000, "an array element a task: ten times the row of 1,000, over half an hour"),
-    ("submitit", "function", "slurm", 1_000, "as for processes, which are measured: an interpreter a task"),
-    ("HyperQueue", "heavy", None, None, "each of its functions starts an interpreter: see the row of 1,000 functions"),
     ("GNU parallel", "heavy", None, None, "it runs commands, not functions"),
+    ("HyperQueue", "function", None, 10_000, "each of its functions starts an interpreter: see the row of 1,000"),
+    ("HyperQueue", "heavy", None, None, "each of its functions starts an interpreter: see the row of 1,000 functions"),
 )
 
 
@@ -102,47 +98,51 @@ def theirs(
 
 
 def sides(
-    bench: Bench, site: testbed.Site, kind: str, tasks: int, size: int, limit_sec: float
+    bench: Bench, site: testbed.Site, kind: str, tasks: int, size: int, names: Sequence[str] = PEERS
 ) -> dict[str, Callable[[], float]]:
     """Return the peers of a row that can be run, by name; the others are told with the reason."""
     found = {}
-    for name in PEERS:
-        why = left_out(name, kind, site.scheduler, size) or ("" if bench.peers else "--without-peers")
-        if not why:
-            bench.step(f"installing {name}")
-            why = peer.why_not(name)
+    for name in names:
+        why = (
+            left_out(name, kind, site.scheduler, size)
+            or ("" if bench.peers else "--without-peers")
+            or peer.why_not(name)
+        )
         if why:
             bench.skip(name, why)
             continue
         bench.versions(**{name.replace(" ", "_"): peer.version(name)})
-        found[name] = theirs(name, site, kind, tasks, limit_sec)
+        found[name] = theirs(name, site, kind, tasks, bench.longest_side())
     return found
 
 
 def noops(bench: Bench, kind: str, where: str, size: int) -> None:
-    """Measure one row: our side, the loop, the peers, in turn; submitit, which is slow, once at the end."""
+    """Measure one row: our side, the loop, the peers, in turn."""
     tasks = bench.size(size, 20)
     site = bench.site(SITES[where])
     product = Product(site, bench.folder)
-    per_side = min(150.0, bench.left() / 3)
-    compared = {US: ours(product, kind, tasks), LOOP: theirs(LOOP, site, kind, tasks, per_side, workers=1)}
+    longest = bench.longest_side()
+    compared = {US: ours(product, kind, tasks), LOOP: theirs(LOOP, site, kind, tasks, longest, workers=1)}
     if where != "local":
-        compared[EMPTY] = theirs(LOOP, site, kind, 0, per_side, workers=1)
-    compared |= sides(bench, site, kind, tasks, size, per_side)
-    slow = (
-        left_out("submitit", kind, where, size)
-        or ("" if bench.peers else "--without-peers")
-        or peer.why_not("submitit")
-    )
-    reserve = 0.0 if slow else 330.0
+        compared[EMPTY] = theirs(LOOP, site, kind, 0, longest, workers=1)
+    compared |= sides(bench, site, kind, tasks, size)
     own_floor = floor.SPAWN if kind == "process" else floor.FORK
-    bench.alternate(compared, bench.size(2, 1), count=tasks, floor=own_floor, reserve=reserve)
-    if slow:
-        bench.skip("submitit", slow)
-    else:
-        bench.versions(submitit=peer.version("submitit"))
-        bench.alternate({"submitit": theirs("submitit", site, kind, tasks, min(360.0, bench.left() - 10))}, 1, count=tasks,
-                        floor=own_floor)  # fmt: skip
+    bench.alternate(compared, bench.size(2, 1), count=tasks, floor=own_floor)
+
+
+@row(
+    "noops-submitit-slurm",
+    "1,000 no-op processes on SLURM beside submitit, end to end",
+    aim_sec=270,
+    site="slurm-ssh",
+    peers=True,
+)
+def submitit(bench: Bench) -> None:
+    """As above; submitit, which is slow, has a row of its own. Its array runs 16 elements at once, an element a task."""
+    tasks, site = bench.size(1_000, 10), bench.site("slurm-ssh")
+    compared = {US: ours(Product(site, bench.folder), "process", tasks)}
+    compared |= sides(bench, site, "process", tasks, tasks, ["submitit"])
+    bench.alternate(compared, bench.size(2, 1), count=tasks, floor=floor.SPAWN)
 
 
 _METHOD = {
@@ -152,13 +152,12 @@ _METHOD = {
     "element, `monitor-flow` to the end, `aggregate`, and its table read",
 }
 _NAMES = {"slurm": "SLURM over SSH", "sge": "Grid Engine over SSH", "local": "this machine"}
-_LIMITS = {("slurm", 1_000, "process"): 480, ("slurm", 10_000, "process"): 180, ("slurm", 10_000, "function"): 180}
+_AIM_SEC = {1_000: 50, 10_000: 60}
 for _size in (1_000, 10_000):
     for _kind, _plural in (("process", "processes"), ("function", "functions")):
         for _where, _site in SITES.items():
             add(Row(
                 f"noops-{_plural}-{_where}-{_size}", f"{_size:,} no-op {_plural} on {_NAMES[_where]}, end to end",
                 f"{_METHOD[_kind]}. Two workers on each side, but one process in the loop.",
-                _LIMITS.get((_where, _size, _kind), 120 if _size == 1_000 else 150), _site,
-                partial(noops, kind=_kind, where=_where, size=_size),
+                _AIM_SEC[_size], _site, partial(noops, kind=_kind, where=_where, size=_size), peers=True,
             ))  # fmt: skip

@@ -10,7 +10,7 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 DRY_RUNS = (10_000, 100_000, 1_000_000)
 
 
-@row("planning", "Planning of 10^4 to 10^7 tasks", limit_sec=120)
+@row("planning", "Planning of 10^4 to 10^7 tasks", aim_sec=40)
 def planning(bench: Bench) -> None:
     """`plan-throughput` as a whole command; and `submit --dry-run`, which also resolves the parameters of each task twice, in two
     interpreters, and hashes them."""

@@ -20,7 +20,7 @@ RUNS_IN_JOURNAL = 20
 BARE = "python -c pass"
 
 
-@row("startup", "Start-up of the command line: CPU seconds", limit_sec=60)
+@row("startup", "Start-up of the command line: CPU seconds", aim_sec=15)
 def startup(bench: Bench) -> None:
     """Each command is a whole process, in turn with a bare interpreter; `list-in-flight` and `load-context` read a journal of 20
     runs. CPU seconds, for other work on the machine adds to the wall time."""

@@ -14,7 +14,7 @@ SETTLED_SEC = 3.5  # file systems with coarse times: a shard that was just writt
 LOOKS = 3
 
 
-@row("status", "`status` of runs of 10^3 to 10^5 tasks", limit_sec=240, site="slurm-ssh")
+@row("status", "`status` of runs of 10^3 to 10^5 tasks", aim_sec=120, site="slurm-ssh")
 def status(bench: Bench) -> None:
     """Runs on SLURM, kept back by `--hold`, 1,000 tasks to an element; tasks are recorded by the product's own writer
     (`node/write_records.py`). Measured are the seconds of Python on the cluster, and the whole command over SSH."""

@@ -15,7 +15,7 @@ FAILING = (
 USER_LINE = r"^\s*{user}\s+\(\s*\d+\)\s+count:(\d+)"
 
 
-@row("verbs", "SSH commands, bytes and RPCs of slurmctld for each verb", limit_sec=90, site="slurm-ssh")
+@row("verbs", "SSH commands, bytes and RPCs of slurmctld for each verb", aim_sec=25, site="slurm-ssh")
 def verbs(bench: Bench) -> None:
     """A run of 100 tasks on SLURM, ten of which fail, in ten elements. RPCs are those of the run's user in `sdiag`, before and
     after the verb; those of the elements themselves (`monitor-flow`) are in it. rsync counts as one SSH command."""

@@ -35,7 +35,6 @@ def test_each_budget_is_about_a_row_and_has_one_limit():
 def test_each_row_says_how_it_is_measured(row):
     assert row.method
     assert row.title
-    assert 0 < row.limit_sec <= 600
 
 
 def test_every_missed_budget_says_why():
@@ -44,3 +43,7 @@ def test_every_missed_budget_says_why():
     missed = [one.id for one, figure in figures.items() if figure is not None and not one.met(figure)]
     assert [one for one in missed if not why.get(one)] == [], "write it into benchmarks/why.yaml"
     assert set(why) <= {budget.id for budget in BUDGETS}
+
+
+def test_a_full_run_should_take_at_most_25_minutes():
+    assert sum(row.aim_sec for row in ROWS) <= 25 * 60
