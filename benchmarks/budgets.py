@@ -84,10 +84,14 @@ BUDGETS: tuple[Budget, ...] = (
     ),
     Budget("status.ssh", "status of 100,000 tasks: SSH commands", "status", "SSH commands of a status", at_most=1, unit=""),
     Budget("status.bytes", "status of 100,000 tasks: bytes of the answer", "status", "bytes of a status", at_most=4096, unit="B"),
-    Budget("combine.seconds", "combine and aggregate 100,000 tasks x 10 metrics: seconds on the cluster", "combine",
-           "100,000 tasks: on the cluster", at_most=20, unit="s"),
-    Budget("combine.bytes", "combine and aggregate 100,000 tasks x 10 metrics: bytes pulled", "combine",
-           "100,000 tasks: pulled", at_most=1e6, unit="B"),
+    *(
+        Budget(f"combine.{key}.{part}", f"combine and aggregate 100,000 tasks x 10 metrics, {name}: {words}", "combine",
+               f"{name}: {side}", at_most=most, unit=unit)
+        for key, name in (("points", "a row a point"), ("tasks", "a row a task"))
+        for part, words, side, most, unit in (
+            ("seconds", "seconds on the cluster", "on the cluster", 20.0, "s"), ("bytes", "bytes pulled", "pulled", 1e6, "B")
+        )
+    ),
     Budget("recovery", "recovery of 10,000 scattered failures: seconds on the cluster", "recovery",
            "10,000 failures: on the cluster", at_most=2.0, unit="s"),
     Budget("startup.version", "start-up: CPU of `--version`", "startup", "hpc-agent --version", at_most=0.040, unit="s"),

@@ -86,11 +86,15 @@ class Product:
         budget = ("--wall-clock-budget-sec", str(int(limit_sec)))
         return self.call(repo, "monitor-flow", *budget, limit_sec=limit_sec + 30)
 
-    def metric(self, repo: Path, name: str) -> list[float]:
-        """Aggregate, and read a metric of every row from the table that it wrote."""
-        answer = self.call(repo, "aggregate")
+    def table(self, repo: Path, *flags: str) -> list[dict[str, str]]:
+        """Aggregate, and read the table that it wrote."""
+        answer = self.call(repo, "aggregate", *flags)
         with Path(answer["table_csv"]).open(newline="") as handle:
-            rows = list(csv.DictReader(handle))
+            return list(csv.DictReader(handle))
+
+    def metric(self, repo: Path, name: str) -> list[float]:
+        """Aggregate, and read a metric of every row."""
+        rows = self.table(repo)
         column = next((key for key in (name, f"{name}_mean", f"{name}.mean") if rows and key in rows[0]), None)
         if column is None:
             raise SideFailed(f"the table has no column {name}: {list(rows[0]) if rows else 'it is empty'}")

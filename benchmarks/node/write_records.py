@@ -22,23 +22,23 @@ from _hpc_runtime.shared.run_folder import RunFolder  # noqa: E402
 from _hpc_runtime.shared.task_record import COMPLETE  # noqa: E402
 
 
-def a_second(task, metrics):
+def a_second(element, task, metrics):
     """The fields of a task that took a second."""
     values = {"metric_%d" % index: random.random() for index in range(metrics)} or None
     now = time.time()
     return {
-        "state": COMPLETE, "exit_code": 0, "kwargs": {"x": task}, "seconds": 1.0, "cpu_seconds": 0.5, "max_rss_mb": 20.0,
-        "started_at": now - 1, "ended_at": now, "metrics": values, "result_dir": "results/%d" % task,
+        "state": COMPLETE, "exit_code": 0, "kwargs": element.parameters(task), "metrics": values,
+        "result_dir": "results/%d" % task, "seconds": 1.0, "cpu_seconds": 0.5, "max_rss_mb": 20.0, "started_at": now - 1, "ended_at": now,
     }  # fmt: skip
 
 
 def asked():
-    """Return a function from a task to its fields; None for a task that is not to be recorded."""
+    """Return a function from an element and its task to the fields of the record; None for a task that is to have none."""
     if len(sys.argv) > 2:
         first, last, metrics = map(int, sys.argv[2:])
-        return lambda task: a_second(task, metrics) if first <= task <= last else None
+        return lambda element, task: a_second(element, task, metrics) if first <= task <= last else None
     given = {row["task"]: row for row in map(json.loads, sys.stdin)}
-    return given.get
+    return lambda _element, task: given.get(task)
 
 
 written, fields_of = 0, asked()
@@ -52,7 +52,7 @@ for array in arrays_of(RunFolder(folder)):
         }
         element = Element(dict(os.environ, **environ))
         for task in element.tasks:
-            fields = fields_of(task)
+            fields = fields_of(element, task)
             if fields is not None:
                 dispatch._write_record(element, dispatch._new_record(element, task)._replace(**fields))
                 written += 1

@@ -130,21 +130,6 @@ def noops(bench: Bench, kind: str, where: str, size: int) -> None:
     bench.alternate(compared, bench.size(2, 1), count=tasks, floor=own_floor)
 
 
-@row(
-    "noops-submitit-slurm",
-    "1,000 no-op processes on SLURM beside submitit, end to end",
-    aim_sec=270,
-    site="slurm-ssh",
-    peers=True,
-)
-def submitit(bench: Bench) -> None:
-    """As above; submitit, which is slow, has a row of its own. Its array runs 16 elements at once, an element a task."""
-    tasks, site = bench.size(1_000, 10), bench.site("slurm-ssh")
-    compared = {US: ours(Product(site, bench.folder), "process", tasks)}
-    compared |= sides(bench, site, "process", tasks, tasks, ["submitit"])
-    bench.alternate(compared, bench.size(2, 1), count=tasks, floor=floor.SPAWN)
-
-
 _METHOD = {
     "process": "Each task is `/bin/true`; its output is its exit code. hpc-agent: `submit` with half of the tasks to an element, "
     "and `monitor-flow` to the end",
@@ -161,3 +146,19 @@ for _size in (1_000, 10_000):
                 f"{_METHOD[_kind]}. Two workers on each side, but one process in the loop.",
                 _AIM_SEC[_size], _site, partial(noops, kind=_kind, where=_where, size=_size), peers=True,
             ))  # fmt: skip
+
+
+@row(
+    "noops-submitit-slurm",
+    "1,000 no-op processes on SLURM beside submitit, end to end",
+    aim_sec=270,
+    site="slurm-ssh",
+    peers=True,
+)
+def submitit(bench: Bench) -> None:
+    """hpc-agent as in the row `noops-processes-slurm-1000`; submitit, which is slow, has this row for itself. It makes an element a
+    task, of which 16 run at once."""
+    tasks, site = bench.size(1_000, 10), bench.site("slurm-ssh")
+    compared = {US: ours(Product(site, bench.folder), "process", tasks)}
+    compared |= sides(bench, site, "process", tasks, tasks, ["submitit"])
+    bench.alternate(compared, bench.size(2, 1), count=tasks, floor=floor.SPAWN)

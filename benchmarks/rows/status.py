@@ -62,8 +62,9 @@ def everything_changed(bench: Bench, product: Product, size: int) -> None:
     look(bench, product, repo, f"{size:,} tasks, all changed")
 
 
-def held_run(product: Product, size: int) -> tuple[Path, str]:
-    repo = product.repo(f"def total(): return {size}\ndef resolve(i): return {{'x': i}}\n")
+def held_run(product: Product, size: int, source: str = "") -> tuple[Path, str]:
+    """Submit a run that SLURM keeps back; return its repo and its folder on the cluster."""
+    repo = product.repo(source or f"def total(): return {size}\ndef resolve(i): return {{'x': i}}\n")
     folder = product.held(repo, "/bin/true", "--pack", "1000")["remote_path"]
     product.cluster_seconds()
     return repo, folder
