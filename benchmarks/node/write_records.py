@@ -27,9 +27,17 @@ def a_second(element, task, metrics):
     values = {"metric_%d" % index: random.random() for index in range(metrics)} or None
     now = time.time()
     return {
-        "state": COMPLETE, "exit_code": 0, "kwargs": element.parameters(task), "metrics": values,
-        "result_dir": "results/%d" % task, "seconds": 1.0, "cpu_seconds": 0.5, "max_rss_mb": 20.0, "started_at": now - 1, "ended_at": now,
-    }  # fmt: skip
+        "state": COMPLETE,
+        "exit_code": 0,
+        "kwargs": element.parameters(task),
+        "metrics": values,
+        "result_dir": "results/%d" % task,
+        "seconds": 1.0,
+        "cpu_seconds": 0.5,
+        "max_rss_mb": 20.0,
+        "started_at": now - 1,
+        "ended_at": now,
+    }
 
 
 def asked():
