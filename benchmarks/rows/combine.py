@@ -16,9 +16,9 @@ BY_POINT, BY_TASK = "a row a point", "a row a task"
 
 @row("combine", "`aggregate` of 100,000 tasks with 10 metrics", aim_sec=60, site="slurm-ssh")
 def combine(bench: Bench) -> None:
-    """A run of 100 points with 1,000 seeds each on SLURM, kept back by `--hold`; its tasks are recorded by the product's own writer,
-    with 10 random metrics each. `aggregate --over seed` gives a row a point, `aggregate` a row a task; each folds the records on the
-    cluster, and the second time finds them folded."""
+    """A run of 100 points with 1,000 seeds each on SLURM, kept back by `--hold`; its tasks are recorded by the product's own
+    writer, with 10 random metrics each. `aggregate --over seed` gives a row a point, `aggregate` a row a task; each folds the
+    records on the cluster, and the second time finds them folded."""
     size = bench.size(100_000, 1_000)
     product = Product(bench.site("slurm-ssh"), bench.folder)
     product.time_the_cluster()

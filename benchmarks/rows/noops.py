@@ -156,8 +156,8 @@ for _size in (1_000, 10_000):
     peers=True,
 )
 def submitit(bench: Bench) -> None:
-    """hpc-agent as in the row `noops-processes-slurm-1000`; submitit, which is slow, has this row for itself. It makes an element a
-    task, of which 16 run at once."""
+    """hpc-agent as in the row `noops-processes-slurm-1000`; submitit, which is slow, has this row for itself. It makes an
+    element a task, of which 16 run at once."""
     tasks, site = bench.size(1_000, 10), bench.site("slurm-ssh")
     compared = {US: ours(Product(site, bench.folder), "process", tasks)}
     compared |= sides(bench, site, "process", tasks, tasks, ["submitit"])
