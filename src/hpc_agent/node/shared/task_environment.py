@@ -41,8 +41,8 @@ MAX_VALUE_BYTES = 120000
 MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
-    "_combiner checkpoints claims digests.bin environment.json jobs logs new_plan.json outputs reductions resubmits rungs "
-    "run.json status_cache.json submission.json submit.lock survey.json tasks tasks.jsonl work".split()
+    "_combiner checkpoints claims digests.bin elements environment.json jobs logs new_plan.json outputs reductions resubmits "
+    "rungs run.json status_cache.json submission.json submit.lock survey.json tasks tasks.jsonl work".split()
 )
 
 
@@ -149,35 +149,50 @@ def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any])
     return folder
 
 
+class TaskEnvironment(object):
+    """The variables of the tasks of one element. Those that all of them share are made once."""
+
+    def __init__(self, run: RunDocument, run_path: str, inherited: Dict[str, str]) -> None:
+        work = os.path.join(run_path, "work")
+        kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
+        self._run = run
+        self.common = dict(inherited)
+        self.common.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
+        paths = (work, kit, inherited.get("PYTHONPATH", ""))
+        self.common.update(PYTHON, PYTHONPATH=os.pathsep.join(path for path in paths if path))
+        self.common.update({str(k): str(v) for k, v in run.env.items()})
+        self.common.update(
+            HPC_RUN_ID=run.run_id,
+            HPC_TASK_COUNT=str(run.task_count),
+            HPC_RUN_DIR=run_path,
+            REPO_DIR=work,
+            HPC_CMD_SHA=run.cmd_sha,
+            HPC_CAMPAIGN_ID=run.campaign_id or "",
+        )
+        if run.trials:
+            root = os.path.dirname(os.path.dirname(run_path))
+            self.common["HPC_CAMPAIGN_DIR"] = campaign_folder(root, str(run.campaign_id))
+        if run.early_stop:  # the rungs are in the campaign's folder, else in the run's
+            self.common["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
+
+    def of(self, task: int, kwargs: Dict[str, Any], result_dir: str) -> Dict[str, str]:
+        """Return the variables of one task. No parameter replaces one that hpc-agent sets."""
+        env = dict(self.common)
+        for name, value in kwargs.items():
+            text = text_of(value)
+            env["HPC_KW_" + name.upper()] = text
+            if not is_reserved(name):
+                env[name.upper()] = text
+        env["HPC_KW_JSON"] = json.dumps(kwargs, sort_keys=True)
+        env["HPC_TASK_ID"] = str(task)
+        env["HPC_RESULT_DIR"] = env["RESULT_DIR"] = result_dir
+        if self._run.trials:
+            env["HPC_TRIAL"] = str(self._run.trials[task])
+        return env
+
+
 def build(
     run: RunDocument, run_path: str, task: int, kwargs: Dict[str, Any], result_dir: str, inherited: Dict[str, str]
 ) -> Dict[str, str]:
     """Return every variable of the executor, those that the job ``inherited`` included."""
-    env = dict(inherited)
-    work = os.path.join(run_path, "work")
-    kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
-    env.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
-    env.update(PYTHON, PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p))
-    env.update({str(k): str(v) for k, v in run.env.items()})
-    for name, value in kwargs.items():
-        env["HPC_KW_" + name.upper()] = text_of(value)
-        if not is_reserved(name):
-            env[name.upper()] = text_of(value)
-    env.update(
-        HPC_KW_JSON=json.dumps(kwargs, sort_keys=True),
-        HPC_TASK_ID=str(task),
-        HPC_RUN_ID=run.run_id,
-        HPC_TASK_COUNT=str(run.task_count),
-        HPC_RUN_DIR=run_path,
-        HPC_RESULT_DIR=result_dir,
-        RESULT_DIR=result_dir,
-        REPO_DIR=work,
-        HPC_CMD_SHA=run.cmd_sha,
-        HPC_CAMPAIGN_ID=run.campaign_id or "",
-    )
-    if run.trials:
-        root = os.path.dirname(os.path.dirname(run_path))
-        env.update(HPC_TRIAL=str(run.trials[task]), HPC_CAMPAIGN_DIR=campaign_folder(root, str(run.campaign_id)))
-    if run.early_stop:  # the rungs are in the campaign's folder, else in the run's
-        env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
-    return env
+    return TaskEnvironment(run, run_path, inherited).of(task, kwargs, result_dir)
