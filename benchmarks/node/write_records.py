@@ -49,6 +49,19 @@ def asked():
     return lambda _element, task: given.get(task)
 
 
+def record_all(element, chosen):
+    """Record the chosen tasks of an element: it starts, and each task begins, prints nothing and ends."""
+    books = dispatch.books_of(element)
+    if not books.open():
+        raise SystemExit("another job has claimed the tasks of element %d" % element.index)
+    for task, fields in chosen:
+        books.take(task)
+        attempt = books.begin(task, books.outcomes.known(task))
+        record = dispatch.new_record(element, task, attempt.number)._replace(**fields)
+        dispatch.write_record(books, books.printed(record, attempt))
+    books.close()
+
+
 written, fields_of = 0, asked()
 for array in arrays_of(RunFolder(folder)):
     for index in range(array.elements):
@@ -59,9 +72,9 @@ for array in arrays_of(RunFolder(folder)):
             "HPC_JOB_ID": array.job_id or "1",
         }
         element = Element(dict(os.environ, **environ))
-        for task in element.tasks:
-            fields = fields_of(element, task)
-            if fields is not None:
-                dispatch._write_record(element, dispatch._new_record(element, task)._replace(**fields))
-                written += 1
+        found = ((task, fields_of(element, task)) for task in element.tasks)
+        chosen = [(task, fields) for task, fields in found if fields is not None]
+        if chosen:
+            record_all(element, chosen)
+            written += len(chosen)
 print(json.dumps({"written": written}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from benchmarks import floor
@@ -12,7 +13,7 @@ from benchmarks.rows.noops import FUNCTION, function_spec
 
 ARRAY = "a0"
 MODES = ("warm", "fork", "exec")
-SHELL, NOW = "shell command", "function, as by default"
+SHELL = "shell command"
 
 
 @row(
@@ -27,17 +28,15 @@ def cpu_per_task(bench: Bench) -> None:
     tasks, rounds = bench.size(1_000, 20), bench.size(3, 1)
     product = Product(bench.site("slurm-ssh"), bench.folder)
     elements: dict[str, Callable[[int], dict[str, float]]] = {SHELL: shell(product, tasks, rounds)}
-    elements[NOW] = functions(product, tasks, rounds, "")
     known = product.has_option("submit", "isolate")
+    if not known:
+        elements["function"] = functions(product, tasks, rounds, "")
     for mode in MODES:
         name = f"function, {mode}"
-        if not known:
-            bench.skip(name, "this version's submit has no option 'isolate'")
-            continue
-        try:
+        if known:
             elements[name] = functions(product, tasks if mode != "exec" else tasks // 10, rounds, mode)
-        except SideFailed as error:
-            bench.skip(name, str(error))
+        else:
+            bench.skip(name, "this version's submit has no option 'isolate'")
     for number in range(rounds):
         for name, run in elements.items():
             bench.step(f"{name}, round {number + 1} of {rounds}")
@@ -55,8 +54,6 @@ def shell(product: Product, tasks: int, rounds: int) -> Callable[[int], dict[str
 
 
 def functions(product: Product, tasks: int, rounds: int, mode: str) -> Callable[[int], dict[str, float]]:
-    import json
-
     repo = product.repo(**{"f.py": FUNCTION})
     spec = function_spec(product, repo, tasks * rounds, tasks)
     spec |= {"extra_flags": ["--hold"], **({"isolate": mode} if mode else {})}
