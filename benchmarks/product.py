@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import leftovers
 from benchmarks.bench import SideFailed, testbed
 
 LIMIT_SEC = 600
@@ -82,9 +83,25 @@ class Product:
             self.on_site("scontrol", "release", job)
 
     def wait(self, repo: Path, limit_sec: float = LIMIT_SEC) -> Any:
-        """Watch until the run has ended."""
+        """Watch until the run has ended. Raises SideFailed, and cancels its jobs, where that takes longer."""
         budget = ("--wall-clock-budget-sec", str(int(limit_sec)))
-        return self.call(repo, "monitor-flow", *budget, limit_sec=limit_sec + 30)
+        ended = self.call(repo, "monitor-flow", *budget, limit_sec=limit_sec + 30)
+        if ended["lifecycle_state"] == "in_flight":
+            self.cancel()
+            counts = ended["last_status"]
+            raise SideFailed(
+                f"it took over {limit_sec:.0f} s: {counts['complete']} of {sum_of(counts)} tasks were complete"
+            )
+        return ended
+
+    def cancel(self) -> None:
+        """Cancel all jobs of the site's user that are ours, as hpc-agent never does."""
+        if self.site.scheduler == "local":
+            leftovers.end_processes(str(self.site.scratch))
+            return
+        cancel = "scancel" if self.site.scheduler == "slurm" else "qdel"
+        for job in testbed.jobs_of(self.site):
+            self.on_site(cancel, job)
 
     def table(self, repo: Path, *flags: str) -> list[dict[str, str]]:
         """Aggregate, and read the table that it wrote."""
@@ -160,6 +177,11 @@ class Product:
         rows = [json.loads(line) for line in self._ssh_log.read_text().splitlines()]
         self._ssh_log.write_text("")
         return {"commands": len(rows), **{key: sum(row[key] for row in rows) for key in ("sent", "received")}}
+
+
+def sum_of(counts: dict[str, Any]) -> int:
+    """The number of tasks in the counts of a status."""
+    return sum(counts[state] for state in ("complete", "failed", "running", "pending", "unknown"))
 
 
 def seconds_of(act: Any, *arguments: Any) -> float:

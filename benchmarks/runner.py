@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 import hpc_agent
+from benchmarks import leftovers
 from benchmarks.bench import ROOT, testbed
 from benchmarks.registry import Row
 from benchmarks.results import PAGE, RESULTS, Measure, Result, Skipped
@@ -57,7 +58,7 @@ def measure(row: Row, options: Options, progress: Callable[[str], None]) -> Resu
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             for site in sites:
-                site.clean_up()
+                leftovers.end(site)
         if code is None:
             result.broken_off = f"it took over {row.limit_sec} s"
         elif code and not result.broken_off:

@@ -38,7 +38,7 @@ def heavy_import(bench: Bench) -> None:
     tasks, site = bench.size(2_000, 20), bench.site("slurm-ssh")
     product = Product(site, bench.folder, default_mem_mb=1000)
     compared = {
-        US: ours(product, "heavy", tasks, FUNCTION, str(peer.python())),
+        US: ours(product, "heavy", tasks, bench.longest_side(), FUNCTION, str(peer.python())),
         LOOP: theirs(LOOP, site, "heavy", tasks, bench.longest_side(), workers=1),
     }
     compared |= sides(bench, site, "heavy", tasks, tasks)

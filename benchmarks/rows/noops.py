@@ -50,18 +50,20 @@ def check(name: str, values: dict[int, Any], kind: str, tasks: int) -> None:
         raise SideFailed(f"{name} has other outputs: {wrong} of {tasks} tasks")
 
 
-def ours(product: Product, kind: str, tasks: int, source: str = FUNCTION, python: str = "") -> Callable[[], float]:
+def ours(
+    product: Product, kind: str, tasks: int, limit_sec: float, source: str = FUNCTION, python: str = ""
+) -> Callable[[], float]:
     """Return the side of hpc-agent: submit, watch until the end, and for functions aggregate and read the table."""
 
     def processes(repo: Path) -> None:
         product.submit(repo, "/bin/true", "--pack", str(-(-tasks // WORKERS)))
-        ended = product.wait(repo)
+        ended = product.wait(repo, limit_sec)
         if ended["last_status"]["complete"] != tasks:
             raise SideFailed(f"{ended['last_status']['complete']} of {tasks} tasks are complete")
 
     def functions(repo: Path, spec: dict[str, Any]) -> None:
         product.call(repo, "submit", "--spec", "-", stdin=json.dumps(spec))
-        product.wait(repo)
+        product.wait(repo, limit_sec)
         found = sorted(product.metric(repo, "y"))
         if found != [2.0 * number for number in range(tasks)]:
             raise SideFailed(f"hpc-agent has other outputs: {len(found)} values for {tasks} tasks")
@@ -122,7 +124,7 @@ def noops(bench: Bench, kind: str, where: str, size: int) -> None:
     site = bench.site(SITES[where])
     product = Product(site, bench.folder)
     longest = bench.longest_side()
-    compared = {US: ours(product, kind, tasks), LOOP: theirs(LOOP, site, kind, tasks, longest, workers=1)}
+    compared = {US: ours(product, kind, tasks, longest), LOOP: theirs(LOOP, site, kind, tasks, longest, workers=1)}
     if where != "local":
         compared[EMPTY] = theirs(LOOP, site, kind, 0, longest, workers=1)
     compared |= sides(bench, site, kind, tasks, size)
@@ -159,6 +161,6 @@ def submitit(bench: Bench) -> None:
     """hpc-agent as in the row `noops-processes-slurm-1000`; submitit, which is slow, has this row for itself. It makes an
     element a task, of which 16 run at once."""
     tasks, site = bench.size(1_000, 10), bench.site("slurm-ssh")
-    compared = {US: ours(Product(site, bench.folder), "process", tasks)}
+    compared = {US: ours(Product(site, bench.folder), "process", tasks, bench.longest_side())}
     compared |= sides(bench, site, "process", tasks, tasks, ["submitit"])
     bench.alternate(compared, bench.size(2, 1), count=tasks, floor=floor.SPAWN)
