@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import peer
@@ -47,8 +48,8 @@ def shown(total: int) -> Iterator[tuple[Callable[[Row], None], Callable[[str], N
     if not console.is_terminal:
         yield lambda row: print(json.dumps({"row": row.id}), file=sys.stderr, flush=True), lambda _text: None
         return
-    columns = (TextColumn("{task.description:<70.70}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    columns = (TextColumn("{task.description:<45.45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
         bar, current = progress.add_task("benchmarks", total=total), [""]
 
         def begin(row: Row) -> None:
@@ -56,6 +57,14 @@ def shown(total: int) -> Iterator[tuple[Callable[[Row], None], Callable[[str], N
             current[0] = row.id
 
         yield begin, lambda text: progress.update(bar, description=f"{current[0]}: {text}")
+
+
+def tell(section: str) -> None:
+    """Print what a row measured: as a table on a terminal, elsewhere as it stands in RESULTS.md."""
+    if sys.stdout.isatty():
+        Console().print(Markdown(section))
+    else:
+        print(section, flush=True)
 
 
 def keep(book: Book, rows: Sequence[Row], result: Result) -> bool:
@@ -92,7 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for row in wanted:
             begin(row)
             result = measure(row, Options(options.quick, options.without_peers), step)
-            print(row_section(row, result), flush=True)
+            tell(row_section(row, result))
             ours = [one for one in result.skipped if one.name == US]
             broken += [f"{row.id}: {why}" for why in (result.broken_off, *(one.why for one in ours)) if why]
             if not options.quick and not keep(load(), rows, result):

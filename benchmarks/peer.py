@@ -165,7 +165,7 @@ class Peer:
                 time.sleep(0.01)
             read = dict(json.loads(row) for row in out.read_text().splitlines()) if out.exists() else {}
             seconds = time.perf_counter() - begun
-            self._end(running, bool(read) or not tasks)
+            self._end(running, out.exists())
         return seconds, read
 
     def _end(self, running: Future[subprocess.CompletedProcess[str]], recorded: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,18 +10,22 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from benchmarks import peer
+from benchmarks.bench import SideFailed, testbed
+from benchmarks.product import Product
 from benchmarks.registry import all_rows
 from benchmarks.results import PAGE, RESULTS
+from benchmarks.rows.noops import check, left_out
 from benchmarks.runner import Options, measure
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL = ("planning", "startup", "noops-processes-local-1000", "noops-functions-local-1000")
+LOCAL = ("planning", "noops-functions-local-1000")
 
 
 def benchmarks(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *words]
     return subprocess.run(command, cwd=ROOT, env=os.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=200, check=False)  # fmt: skip
+                          timeout=280, check=False)  # fmt: skip
 
 
 @pytest.mark.local
@@ -30,7 +35,7 @@ def test_small_rows_on_this_machine():
     assert done.returncode == 0, done.stdout + done.stderr
     for row in LOCAL:
         assert f"## {row}\n" in done.stdout
-    for side in ("| hpc-agent |", "| loop in one job |", "| 10,000 tasks |", "| hpc-agent --version |"):
+    for side in ("| hpc-agent |", "| loop in one job |", "| 10,000 tasks |"):
         assert side in done.stdout
     assert "- Parsl: skipped, --without-peers" in done.stdout
     assert (PAGE.read_bytes(), RESULTS.read_bytes()) == before  # small sizes are never written
@@ -59,3 +64,62 @@ def test_an_error_of_a_row_is_told():
     taken = measure(row, Options(quick=True), lambda _text: None)
     assert "StopIteration" in taken.broken_off
     assert not taken.measures
+
+
+@pytest.mark.local
+def test_records_of_a_synthetic_run_are_read_as_those_of_tasks_that_ran(tmp_path):
+    """The canary keeps the rest of the run back: no element starts beside the two that run here."""
+    site = testbed.make_site("local", tmp_path)
+    product = Product(site, tmp_path)
+    repo = product.repo("def total(): return 300\ndef resolve(i): return {'x': i % 3, 'seed': i // 3}\n")
+    folder = product.submit(repo, "/bin/true", "--pack", "100", "--canary")["remote_path"]
+    assert product.node_script("write_records.py", folder, "1", "99", "2") == {"written": 99}
+    assert product.call(repo, "status")["last_status"]["complete"] >= 99
+    used = product.node_script("run_element.py", folder, "a0", "1")
+    assert used["code"] == 0
+    assert 0 < used["dispatcher"] < used["tree"]
+    product.time_the_cluster()
+    assert product.node_script("write_records.py", folder, "200", "299", "2") == {"written": 100}
+    product.cluster_seconds()
+    assert product.call(repo, "status")["last_status"]["complete"] >= 299
+    assert product.cluster_seconds() > 0
+    assert [row["x"] for row in product.table(repo, "--over", "seed")] == ["0", "1", "2"]
+
+
+def test_other_outputs_are_no_result():
+    check("a", {0: 0, 1: 2}, "function", 2)
+    check("a", {0: 0, 1: 0}, "process", 2)
+    for values in ({0: 0}, {0: 0, 1: 3}, {}):
+        with pytest.raises(SideFailed, match="other outputs"):
+            check("a", values, "function", 2)
+    assert "commands" in left_out("GNU parallel", "function", "slurm", 1_000)
+    assert left_out("GNU parallel", "process", "slurm", 1_000) == ""
+
+
+def test_a_peer_that_could_not_be_installed_is_told_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPC_BENCHMARKS_CACHE", str(tmp_path))
+    peer.versions.cache_clear()
+    try:
+        assert peer.why_not("Parsl") == "it is not installed"
+        (tmp_path / "not-installed.json").write_text(json.dumps({"Parsl": "it cannot be installed: no network"}))
+        assert peer.why_not("Parsl") == "it cannot be installed: no network"
+        assert peer.version("Parsl") == ""
+    finally:
+        peer.versions.cache_clear()
+
+
+def test_commands_over_ssh_and_their_bytes_are_counted(tmp_path):
+    log = tmp_path / "log"
+    env = {**os.environ, "HPC_BENCHMARK_SSH": "/bin/cat", "HPC_BENCHMARK_SSH_LOG": str(log)}
+    program = [sys.executable, "-S", str(ROOT / "benchmarks" / "counting_ssh.py")]
+    for text in (b"", b"x" * 100_000):
+        done = subprocess.run(program, env=env, input=text, capture_output=True, timeout=60, check=True)
+        assert done.stdout == text
+    assert [json.loads(line) for line in log.read_text().splitlines()] == [
+        {"sent": 0, "received": 0},
+        {"sent": 100_000, "received": 100_000},
+    ]
+    missing = subprocess.run(
+        [*program, "/no/such/file"], env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert missing.returncode == 1
