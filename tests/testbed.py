@@ -117,7 +117,7 @@ class Site:
     def clean_up(self) -> None:
         """Cancel what this site's test left in the queue, then remove its scratch folder."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            jobs = [job for job, facts in _queued(self).items() if str(self.scratch) in facts]
+            jobs = jobs_of(self)
             if jobs:
                 self.run({"slurm": "scancel", "sge": "qdel", "oar": "oardel"}[self.scheduler], *jobs)
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -179,6 +179,11 @@ def _make_scratch(scratch: Path, user: str) -> None:
 def _science_python() -> str:
     bed_python = BED / "venv/bin/python"
     return str(bed_python) if bed_python.exists() else sys.executable
+
+
+def jobs_of(site: Site) -> list[str]:
+    """Return the jobs in the queue whose folders are below the site's scratch folder."""
+    return [job for job, facts in _queued(site).items() if str(site.scratch) in facts]
 
 
 def _queued(site: Site) -> dict[str, str]:
