@@ -33,9 +33,11 @@ def some_kill(bench: Bench) -> Callable[[int], None]:
     return kill_client if bench.site.transport == "local" else bench.dice.choice((kill_client, end_tree))
 
 
-def kill_and_repeat(bench: Bench, wait: Callable[[Experiment], object], kill: Callable[[int], None]) -> Outcome:
+def kill_and_repeat(
+    bench: Bench, wait: Callable[[Experiment], object], kill: Callable[[int], None], flags: tuple[str, ...] = ()
+) -> Outcome:
     """Start submit, kill it when ``wait`` returns, and give the same command again."""
-    exp = bench.experiment()
+    exp = bench.experiment(flags=flags)
     client = bench.client(exp, *bench.submit_words(exp))
     wait(exp)
     kill(client.pid)
@@ -47,7 +49,8 @@ def kill_and_repeat(bench: Bench, wait: Callable[[Experiment], object], kill: Ca
 @fault("client killed at a random instant of submit", ("local", *SCHEDULERS), tries=KILLS)
 def killed_at_random(bench: Bench) -> Outcome:
     longest = 1.2 if bench.site.scheduler == "local" else LONGEST_SEC
-    return kill_and_repeat(bench, lambda _: time.sleep(bench.dice.uniform(0.1, longest)), some_kill(bench))
+    flags = bench.dice.choice(((), ("--pack", "2")))
+    return kill_and_repeat(bench, lambda _: time.sleep(bench.dice.uniform(0.1, longest)), some_kill(bench), flags)
 
 
 @fault("client killed three times in a row", ("local", *SCHEDULERS), tries=10)
