@@ -118,6 +118,12 @@ def remove_quietly(path: str) -> None:
         os.unlink(path)
 
 
+def remove_folder_quietly(path: str) -> None:
+    """Remove a folder if it is empty."""
+    with suppress(OSError):
+        os.rmdir(path)
+
+
 def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
 
