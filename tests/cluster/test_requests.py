@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from experiment import WRITE, aggregate, make_repo, submit
+from experiment import WRITE, make_repo, submit
 
 from hpc_agent.node.shared.files import make_folder
 
@@ -41,5 +41,5 @@ def test_each_verb_asks_slurmctld_for_what_it_needs(site, run_cli, tmp_path):
     assert requests(site, lambda: run_cli("status", cwd=repo)) == 0
     assert requests(site, lambda: run_cli("monitor-flow", cwd=repo)) == 0
     assert requests(site, lambda: run_cli("failures", cwd=repo)) == 0
-    assert requests(site, lambda: aggregate(run_cli, repo, "--partial")) == 0
+    assert requests(site, lambda: run_cli("aggregate", cwd=repo)) == 0
     assert requests(site, lambda: run_cli("resubmit", "--task-id", "1", cwd=repo).data) == SBATCH
