@@ -7,13 +7,13 @@ the newest generation. The other ends are its history.
 import json
 import os
 from collections import OrderedDict
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .element_frames import ElementFrames
 from .element_log import Begun, Ended
 from .files import from_document
 from .ledger import Array, arrays_of, is_packed
-from .ranges import position_of
+from .ranges import position_of, spans
 from .run_folder import RunFolder, read_run
 from .task_record import COMPLETE, FAILED, TaskRecord, load_record
 
@@ -21,6 +21,7 @@ HISTORY_KEYS = ("generation", "state", "cause", "exit_code", "signal", "seconds"
 HISTORY_LENGTH = 10
 # Parsed logs of elements that are kept. Tasks are asked for in order, so that few are enough.
 KEPT = 8
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 # Fields of a record that its frame or its element has.
 _ELSEWHERE = frozenset("task state seconds generation array element job host log log_offset log_length history".split())
 
@@ -57,6 +58,16 @@ class Records(object):
         if element is None:
             return self.folder.claim(task, array.generation)
         return self.folder.element(array.array, element, "claim")
+
+    def claims(self, array: Array) -> Iterator[str]:
+        """Yield the paths of all claims that the array's elements need, one by one: there may be a million."""
+        if self.is_packed(array):
+            for element in range(array.elements):
+                yield self.folder.element(array.array, element, "claim")
+        else:
+            for start, stop in spans(array.tasks):
+                for task in range(start, stop):
+                    yield self.folder.claim(task, array.generation)
 
     def element_of(self, array: Array, task: int) -> Optional[int]:
         """Return the index of the packed element that has the task; None where no element with a log has it."""
@@ -128,7 +139,7 @@ def read_log(path: str) -> bytes:
 
 def frame_of(record: TaskRecord, flags: str, slot: int, body: Dict[str, Any]) -> Ended:
     """Return the frame of a record, of which ``body`` is ``fields_of(record)``, perhaps with further fields."""
-    data = json.dumps(body, separators=(",", ":")).encode("ascii")
+    data = _COMPACT.encode(body).encode("ascii")
     is_complete = record.state == COMPLETE
     offset, length = record.log_offset or 0, record.log_length or 0
     return Ended(record.task, is_complete, record.seconds, flags, slot, offset, length, data)
