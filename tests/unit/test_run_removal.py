@@ -146,7 +146,7 @@ def test_parts_go_and_the_rest_stays_in_both_layouts(root):
         "outputs": 0,
         "results": 1,
         "work": 0,
-        "records": 7,
+        "records": 8,
     }
 
 
