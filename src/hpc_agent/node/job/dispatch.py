@@ -62,8 +62,9 @@ def _run_tasks(element: Element) -> int:
             if element.stopped:  # the scheduler is about to end this element: no further task is begun
                 return 1
     finally:
-        if element.fork_server is not None:
-            element.fork_server.close()
+        if element.slot is not None and element.workers is not None:
+            element.slot.close()
+            element.workers.close()
     return 0 if all(done) else 1
 
 
@@ -119,14 +120,19 @@ def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
     env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(record.attempt))
     grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
     stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
-    fork = None  # starts the task in a fork of an interpreter that has its libraries
-    if len(element.tasks) > 1 and not element.gpus:
-        from .fork_client import ForkServer  # only elements of several tasks need its imports
+    fork = None  # starts the task in a worker that has its libraries
+    if len(element.tasks) > 1:
+        from .workers import Workers  # only elements of several tasks need its imports
 
-        if element.fork_server is None:
+        if element.workers is None or element.slot is None:
             common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
-            element.fork_server = ForkServer(document.executor, element.functions(), common, run.work)
-        fork = partial(element.fork_server.fork, env, [name.upper() for name in kwargs])
+            for name in task_environment.OF_ONE_TASK:
+                common.pop(name, None)
+            element.workers = Workers(
+                document.executor, element.functions(), common, run.work, document.isolate, gpus=element.gpus
+            )
+            element.slot = element.workers.slot()
+        fork = partial(element.slot.start, env, kwargs.get("executor"))
     kills_before = oom_kills(env)
     record = execute.run(record, document.executor, env, run.work, log, grace, stop_at, element.gpus, fork)
     kills = oom_kills(env)
@@ -161,7 +167,11 @@ def _collect(
 ) -> TaskRecord:
     """Read the metrics and move the result folder into its place. Return the record with both."""
     declared = element.document.results.get("metrics_file")
-    found = metrics.read(scratch, declared, earlier)
+    told = element.slot.returned if element.slot is not None else None
+    if told is not None and declared in (None, metrics.DEFAULT_FILE):
+        found = metrics.returned(told)
+    else:
+        found = metrics.read(scratch, declared, earlier)
     found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
     if found.problem and declared:  # without them the task is not complete
         return record._replace(state=FAILED, cause="no_output", message=found.problem)

@@ -20,7 +20,7 @@ from ..shared.run_folder import RunFolder, read_run
 from ..shared.task_environment import DIGEST_BYTES, digest, load_tasks
 
 if TYPE_CHECKING:
-    from .fork_client import ForkServer
+    from .workers import Slot, Workers
 
 
 class Element(object):
@@ -46,7 +46,8 @@ class Element(object):
         walltime = array.resources.get("walltime_sec")
         # Only an executor that can go on from a checkpoint is stopped early, while there is time to write one.
         self.stop_at = process_start() + float(walltime) if walltime and array.chain else None
-        self.fork_server: "Optional[ForkServer]" = None  # started by the first task that can be forked
+        self.workers: "Optional[Workers]" = None  # started by the first task of several
+        self.slot: "Optional[Slot]" = None
         self._module: Any = None
 
     def parameters(self, task: int) -> Dict[str, Any]:

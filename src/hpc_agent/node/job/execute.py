@@ -30,7 +30,8 @@ class Ended(NamedTuple):
 
     status: int  # as wait() has it
     cpu_seconds: float
-    max_rss_kib: float  # of the largest process
+    max_rss_kib: Optional[float]  # of the largest process; None where that may be a number of an earlier task
+    metrics: Optional[str] = None  # what a registered function has returned, as JSON
 
 
 class Log(object):
@@ -177,7 +178,7 @@ def run(
         started_at=round(started, 3),
         ended_at=round(time.time(), 3),
         cpu_seconds=round(ended.cpu_seconds, 3),
-        max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+        max_rss_mb=None if ended.max_rss_kib is None else round(ended.max_rss_kib / 1024.0, 1),
         gpu_mem_mb=watch.peak_mb if watch is not None else None,
     )
 

@@ -26,6 +26,8 @@ NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
 # How every task runs Python.
 PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+# The variables that ``build`` sets to other values in each task, beside its parameters.
+OF_ONE_TASK = ("HPC_KW_JSON", "HPC_TASK_ID", "HPC_RESULT_DIR", "RESULT_DIR", "HPC_TRIAL")
 DIGEST_BYTES = 4
 _SECRET = re.compile(r"PASSW|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|TOKEN(?![A-Z])", re.IGNORECASE)
 # What a tokenizer calls a token, measures of tokens, and files whose path is no secret.
