@@ -10,6 +10,10 @@ from .files import from_document, read_json
 IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
+# Of a run: 1 has files a task, 2 has files a packed element. The dispatcher, frozen with the run, writes one of them.
+LAYOUT = 2
+
+
 def shard_of(task_id: int) -> str:
     """Return the folder of a task's record; 1,000 tasks share one, so that a status re-reads only changed folders."""
     return "%05d" % (task_id // 1000)
@@ -70,6 +74,14 @@ class RunFolder(object):
     def log(self, task: int, generation: int) -> str:
         return os.path.join(self.logs, shard_of(task), "%d.g%d.log" % (task, generation))
 
+    def elements(self, array: str) -> str:
+        """Return the folder of the packed elements of an array, which has a shard for 1,000 of them."""
+        return os.path.join(self.path, "elements", check_id(array))
+
+    def element(self, array: str, index: int, suffix: str) -> str:
+        """Return a file of a packed element: its ``claim``, its records (``rec``), its output (``log``)."""
+        return os.path.join(self.elements(array), shard_of(index), "%d.%s" % (index, suffix))
+
     def arrays(self) -> List[str]:
         """Return the names of the arrays in the ledger."""
         try:
@@ -122,6 +134,7 @@ class RunDocument(NamedTuple):
     trials: List[int] = []  # of a campaign's run: the number of each task's trial
     early_stop: Optional[Dict[str, Any]] = None
     isolate: str = "fork"  # how packed registered functions run: "warm", "fork" or "exec" (job/workers.py)
+    layout: int = 1
 
 
 def read_run(folder: RunFolder) -> RunDocument:

@@ -43,8 +43,8 @@ MAX_VALUE_BYTES = 120000
 MAX_NAME_BYTES = 200
 # Names in a run's folder that a result folder may not have.
 OWN_NAMES = frozenset(
-    "_combiner checkpoints claims digests.bin environment.json jobs logs new_plan.json outputs reductions resubmits rungs "
-    "run.json status_cache.json submission.json submit.lock survey.json tasks tasks.jsonl work".split()
+    "_combiner checkpoints claims digests.bin elements environment.json jobs logs new_plan.json outputs reductions resubmits "
+    "rungs run.json status_cache.json submission.json submit.lock survey.json tasks tasks.jsonl work".split()
 )
 
 

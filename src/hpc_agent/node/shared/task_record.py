@@ -35,6 +35,8 @@ class TaskRecord(NamedTuple):
     gpu_mem_mb: Optional[float] = None
     oom_kills: Optional[int] = None  # processes of the job that the kernel killed for memory during the task
     log: Optional[str] = None  # below the run's folder, as result_dir
+    log_offset: Optional[int] = None  # in the combined log of a packed element, bytes
+    log_length: Optional[int] = None
     log_tail: Optional[str] = None
     result_dir: Optional[str] = None
     metrics: Optional[Dict[str, Any]] = None

@@ -1,0 +1,173 @@
+"""The log of a packed element: one line a frame, appended, so that a thousand tasks leave one file.
+
+    <crc32 of the rest, 8 hex digits> s <JSON: job, host, at>                      the element has started
+    <crc32> b <task> <slot> <at> <offset>                                          a task begins
+    <crc32> r <task> <c or f> <seconds or -> <flags or -> <slot> <offset> <length> <JSON: the other fields of the record>
+
+Times are seconds since the epoch; ``offset`` and ``length`` are bytes of the slot's combined output log. A reader skips a
+damaged line: a crash tears only the last one, and a lost page of a file server damages those that lie in that page.
+"""
+
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from zlib import crc32
+
+START, BEGIN, RECORD = b"s", b"b", b"r"
+# Flags of a record that a look counts without reading its JSON.
+OOM_KILLED, STOPPED_EARLY = "o", "e"
+# While tasks run, records are on disk at the latest this long after the end of their tasks.
+SYNC_SEC = 1.0
+
+
+class Begun(NamedTuple):
+    """The begin of a task."""
+
+    task: int
+    slot: int
+    at: float
+    offset: int
+
+
+class Ended(NamedTuple):
+    """The record of a task. ``body``: the JSON of the fields that are not named here."""
+
+    task: int
+    is_complete: bool
+    seconds: Optional[float]
+    flags: str
+    slot: int
+    offset: int
+    length: int
+    body: bytes
+
+
+class ElementLog(object):
+    """The log of one element, open for appending. Several processes of the element may append."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        size = os.fstat(self._descriptor).st_size
+        self._is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        self._unsynced = False
+        self._synced_at = time.monotonic()
+
+    def start(self, job: str, host: str) -> None:
+        """Append the start of the element. The frames that follow belong to this job and host."""
+        self._append(b"s %s" % _json({"job": job, "host": host, "at": round(time.time(), 3)}))
+
+    def begin(self, task: int, slot: int, offset: int) -> None:
+        self._append(b"b %d %d %.3f %d" % (task, slot, time.time(), offset))
+
+    def record(self, ended: Ended) -> None:
+        """Append a record. Raises OSError: then the record is not kept, and may be appended again."""
+        seconds = b"-" if ended.seconds is None else b"%.4f" % ended.seconds
+        fields = (
+            ended.task,
+            b"c" if ended.is_complete else b"f",
+            seconds,
+            (ended.flags or "-").encode("ascii"),
+            ended.slot,
+            ended.offset,
+            ended.length,
+            ended.body,
+        )
+        self._append(b"r %d %s %s %s %d %d %d %s" % fields)
+
+    def _append(self, text: bytes) -> None:
+        line = b"%s%08x %s\n" % (b"\n" if self._is_torn else b"", crc32(text) & 0xFFFFFFFF, text)
+        self._is_torn = True  # until the whole line is written: after a full disk, the next frame begins a line
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            os.write(self._descriptor, line[written:])  # raises the error that cut the first one short
+            raise OSError("a frame was written in two parts")
+        self._is_torn = False
+        self._unsynced = True
+
+    def sync(self, at_once: bool = False) -> None:
+        """Bring the frames to the disk, unless that was done within the last second and ``at_once`` is False."""
+        now = time.monotonic()
+        if self._unsynced and (at_once or now - self._synced_at >= SYNC_SEC):
+            self._unsynced, self._synced_at = False, now
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        try:
+            self.sync(at_once=True)
+        finally:
+            os.close(self._descriptor)
+
+
+def _json(document: Dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def body_of(document: Dict[str, Any]) -> bytes:
+    """Return the JSON of a record's other fields, on one line."""
+    return _json(document)
+
+
+def whole(data: bytes) -> int:
+    """Return the number of bytes of whole lines. The rest is not written yet, or torn."""
+    return data.rfind(b"\n") + 1
+
+
+def sound_lines(data: bytes) -> Iterator[bytes]:
+    """Yield the text of each undamaged frame, without its checksum."""
+    for line in data.split(b"\n"):
+        text = line[9:]
+        try:
+            if text and int(line[:8], 16) == crc32(text) & 0xFFFFFFFF:
+                yield text
+        except ValueError:
+            continue
+
+
+def begun_of(text: bytes) -> Begun:
+    _, task, slot, at, offset = text.split(b" ")
+    return Begun(int(task), int(slot), float(at), int(offset))
+
+
+def ended_of(text: bytes) -> Ended:
+    _, task, state, seconds, flags, slot, offset, length, body = text.split(b" ", 8)
+    return Ended(
+        int(task),
+        state == b"c",
+        None if seconds == b"-" else float(seconds),
+        "" if flags == b"-" else flags.decode("ascii"),
+        int(slot),
+        int(offset),
+        int(length),
+        body,
+    )
+
+
+class TaskFrames(NamedTuple):
+    """The frames of one task in one element's log, oldest first, each record with the start frame before it."""
+
+    begun: List[Begun]
+    ended: List[Tuple[Dict[str, Any], Ended]]  # (start: job, host, at; record)
+    is_open: bool  # True: it was begun after its last record
+
+
+def frames_by_task(data: bytes) -> Dict[int, TaskFrames]:
+    """Return the frames of each task of an element's log."""
+    found: Dict[int, TaskFrames] = {}
+    start: Dict[str, Any] = {}
+    for text in sound_lines(data):
+        kind = text[:1]
+        if kind == START:
+            start = json.loads(text[2:].decode("ascii"))
+        elif kind == BEGIN:
+            begun = begun_of(text)
+            known = found.get(begun.task, _NO_FRAMES)
+            found[begun.task] = TaskFrames([*known.begun, begun], known.ended, True)
+        elif kind == RECORD:
+            ended = ended_of(text)
+            known = found.get(ended.task, _NO_FRAMES)
+            found[ended.task] = TaskFrames(known.begun, [*known.ended, (start, ended)], False)
+    return found
+
+
+_NO_FRAMES = TaskFrames([], [], False)
