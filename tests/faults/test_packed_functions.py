@@ -135,12 +135,27 @@ def test_only_the_plain_command_is_shared(command, python):
 
 
 @pytest.mark.timeout(90)
-def test_the_host_is_lost_in_the_middle_of_a_task(element):
+@pytest.mark.parametrize("isolate", ["warm", "fork"])
+def test_a_task_whose_host_is_lost_goes_on(element, isolate):
     body = """
     import os, signal, time
     if x == 1:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(300)
+        time.sleep(0.5)
+    return {"x": x}
+"""
+    element.build(body, head=HEAD.replace("import helper", ""), isolate=isolate)
+    assert element.run() == 0, element.said
+    assert [element.record(task)["metrics"] for task in range(4)] == [{"x": task} for task in range(4)]
+
+
+@pytest.mark.timeout(90)
+def test_a_task_that_is_lost_with_its_host_is_killed(element):
+    body = """
+    import os, signal
+    if x == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     return {"x": x}
 """
     element.build(body)
@@ -150,16 +165,22 @@ def test_the_host_is_lost_in_the_middle_of_a_task(element):
 
 
 @pytest.mark.timeout(90)
-def test_a_host_that_dies_before_its_answer_has_begun_no_task(element):
+@pytest.mark.parametrize("head", [HEAD, HEAD.replace("import helper", "")], ids=["plain", "shared"])
+@pytest.mark.parametrize("place", ["before-the-task", "with-the-task"])
+def test_a_worker_that_dies_before_it_says_so_has_begun_no_task(element, head, place):
     begun = element.root / "begun"
-    element.build(f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n', count=2)
-    server = element.work / ".hpc/_hpc_runtime/job/fork_server.py"
-    answer = 'send(channel, {"pid": pid})'
-    text = server.read_text()
-    assert text.count(answer) == 1
-    element.write(server, text.replace(answer, f"os.kill(os.getpid(), signal.SIGKILL); {answer}"))
+    body = f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n'
+    element.build(body, count=2, head=head, isolate="warm")
+    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    for name in ("worker", "worker_host"):
+        file = element.work / f".hpc/_hpc_runtime/job/{name}.py"
+        answer = ', {"pid": os.getpid()})' if place == "before-the-task" else ', "fresh": '
+        lines = file.read_text().split("\n")
+        (found,) = [number for number, line in enumerate(lines) if answer in line and "send(" in line]
+        indent = lines[found][: len(lines[found]) - len(lines[found].lstrip())]
+        element.write(file, "\n".join([*lines[:found], indent + kill, *lines[found:]]))
     assert element.run() == 0, element.said
-    time.sleep(1)  # for a fork that would begin late
+    time.sleep(1)  # for a worker that would begin late
     assert begun.read_text().split() == ["0", "1"]
 
 

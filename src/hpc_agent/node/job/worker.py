@@ -4,19 +4,18 @@ import atexit
 import importlib
 import json
 import os
-import random
 import resource
 import signal
 import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from ..shared.processes import PASSED_ON
 from .worker_imports import KIT, Program
 from .worker_messages import receive, send
-from .worker_state import State, flush, new_filters
+from .worker_state import Remains, State, flush, new_filters
 
 
 def become_new_process(output: int) -> None:
@@ -36,33 +35,44 @@ def set_output(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def set_environment(task: Dict[str, Any], fixed: "set[str]") -> None:
-    """Set the variables of a process that runs one task only. ``fixed``: those that an import has set."""
-    os.environ.update({name: value for name, value in task["env"].items() if name not in fixed})
+def set_environment(task: Dict[str, Any], fixed: Set[str]) -> List[str]:
+    """Set the variables of a task, but for the ``fixed`` ones, which an import has set. Return their names."""
+    for name, value in task["env"].items():
+        if name not in fixed:
+            os.environ[name] = value
     for name in task["removed"]:
         os.environ.pop(name, None)
-    time.tzset()
-    random.seed()
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()  # else every task draws the same numbers
+    names = [*task["env"], *task["removed"]]
+    if "TZ" in names:
+        time.tzset()
+    return names
 
 
 class Worker(object):
     """A process that runs tasks until one of them leaves something behind, or ends it."""
 
-    def __init__(self, program: Program, channel: socket.socket, fixed: "set[str]", keep: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        channel: socket.socket,
+        fixed: Set[str],
+        restorers: List[Callable[[], Any]],
+        keep: bool,
+    ) -> None:
         """``fixed``: the variables that an import has set; ``keep``: more than one task may be run here."""
         become_new_process(os.open(os.devnull, os.O_WRONLY))
-        self._program, self._channel, self._fixed = program, channel, fixed
+        self._program, self._channel, self._fixed, self._restorers = program, channel, fixed, restorers
         self._identity = _identity(channel.fileno())
         # The limit counts the seconds of all tasks of a process.
-        self._keep = keep and resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY
+        keep = keep and resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY
         self._kit: Any = importlib.import_module(KIT)
-        self._kit.take_metrics = self._take
+        self._kit.__dict__.update(take_metrics=self._take)
         self._metrics: Optional[str] = None
+        self._result_dir = "."
         self._interrupted = False
         os.chdir(program.root)
-        self._state = State(program.root, program.seeded)
+        streams = sys.stdin, sys.stdout, sys.stderr
+        self._state = State(program.root) if keep else Remains(streams)
 
     def run(self) -> int:
         """Run tasks until the dispatcher closes the channel. Return the exit code of this process."""
@@ -76,10 +86,12 @@ class Worker(object):
             is_fresh = _reset_peak() or is_first
             is_first = False
             set_output(task["descriptor"])
-            env = {name: value for name, value in task["env"].items() if name not in self._fixed}
-            self._state.set_environment(env, task["removed"])
-            self._state.seed()
-            self._metrics = None
+            names = set_environment(task, self._fixed)
+            if isinstance(self._state, State):
+                self._state.begin(names)
+            for restore in self._restorers:
+                restore()
+            self._metrics, self._result_dir = None, os.environ.get("HPC_RESULT_DIR") or "."
             send(self._channel, {"cpu": used, "fresh": is_fresh})  # from here on the task has begun
             with new_filters():
                 code = self._execute()
@@ -93,9 +105,9 @@ class Worker(object):
             reports.end_task()
         flush()
         remains = self._state.what_remains()
-        answer = {"metrics": self._metrics, "cpu_seconds": _cpu_seconds() - used, "last": True}
+        answer = {"code": code, "metrics": self._metrics, "cpu_seconds": _cpu_seconds() - used, "last": True}
         answer["max_rss_kib"] = _peak_kib() if is_fresh else None
-        if code == 0 and self._keep and not remains and not self._state.put_back():
+        if code == 0 and isinstance(self._state, State) and not remains and not self._state.put_back():
             set_output(os.open(os.devnull, os.O_WRONLY))
             answer["last"] = False
         if not self._tell(answer) or answer["last"]:
@@ -109,7 +121,7 @@ class Worker(object):
                 send(self._channel, answer)
                 return True
         if self._metrics is not None:
-            self._kit.write_metrics(json.loads(self._metrics))
+            self._kit.write_metrics(json.loads(self._metrics), self._result_dir)
         return False
 
     def _end(self, code: int, in_order: bool) -> bool:
@@ -128,7 +140,7 @@ class Worker(object):
         """Keep the metrics for the dispatcher; in a file too, beside what the task has written."""
         self._metrics = json.dumps(self._kit.plain_value(metrics), sort_keys=True)
         with suppress(OSError):
-            if os.listdir(os.environ.get("HPC_RESULT_DIR") or "."):
+            if os.listdir(self._result_dir):
                 self._kit.write_metrics(metrics)
 
     def _execute(self) -> int:

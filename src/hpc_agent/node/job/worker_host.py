@@ -24,6 +24,7 @@ from ..shared.processes import PASSED_ON
 from .worker import Worker, become_new_process, set_environment
 from .worker_imports import CLI, EVERYTHING, Program, import_libraries, why_no_fork
 from .worker_messages import receive, send
+from .worker_random import restorers
 from .worker_state import flush, register_finalizers
 
 WARM = "warm"
@@ -50,8 +51,9 @@ def main(arguments: List[str]) -> int:
         channel.close()
     _freeze()
     _tell_all(plain, {"read": sorted(read)})
+    fixed = imports.changed()
     mine = serve(plain)
-    if mine is not None and _take_task(mine, imports.changed()):
+    if mine is not None and _take_task(mine, fixed):
         runpy.run_path(CLI, run_name="__main__")
     return 0
 
@@ -65,8 +67,9 @@ def _share(
     program = _load(asked["functions"], shared, read, True)
     if program is None:
         return 0
+    fixed, random_numbers = imports.changed(), restorers(program.root, program.seeded)
     mine = serve(shared)
-    return 0 if mine is None else Worker(program, mine, imports.changed(), asked["isolate"] == WARM).run()
+    return 0 if mine is None else Worker(program, mine, fixed, random_numbers, asked["isolate"] == WARM).run()
 
 
 def main_alone(arguments: List[str]) -> int:
@@ -76,7 +79,10 @@ def main_alone(arguments: List[str]) -> int:
     imports = Imports.begin()
     register_finalizers()
     program = _load(asked.get("functions", []), [channel], set(), False)
-    return 0 if program is None else Worker(program, channel, imports.changed(), True).run()
+    if program is None:
+        return 0
+    random_numbers = restorers(program.root, program.seeded)
+    return Worker(program, channel, imports.changed(), random_numbers, True).run()
 
 
 def _load(functions: List[str], channels: List[socket.socket], read: Set[str], forks: bool) -> Optional[Program]:
@@ -185,6 +191,8 @@ def _take_task(channel: socket.socket, fixed: Set[str]) -> bool:
         return False
     become_new_process(task["descriptor"])
     set_environment(task, fixed)
+    for restore in restorers(os.getcwd(), set()):
+        restore()
     sys.argv[:] = [CLI]
     send(channel, {"cpu": 0.0, "fresh": True})  # from here on the task has begun
     channel.close()

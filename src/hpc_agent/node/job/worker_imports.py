@@ -54,6 +54,8 @@ def import_libraries(root: str, entries: List[str]) -> Set[str]:
     A library that cannot be imported is skipped here; the task that imports it fails with the error.
     """
     earlier = list(sys.path)
+    here = os.path.join(root, ".hpc")
+    sys.path[0:1] = [root, here, os.path.join(here, "_hpc_kit")]  # as .hpc/cli.py does
     with watched_environment() as seen:
         for name, attribute in [(KIT, "")] + libraries(root, entries):
             try:
@@ -93,9 +95,10 @@ class Program(object):
         exec(compile(text, path, "exec"), main.__dict__)  # noqa: S102 - the text that hpc-agent wrote
         main.__name__ = "__main__"
         self.namespace: Dict[str, Any] = main.__dict__
-        # The last line alone, with its place in the file, so that a traceback is that of the whole program.
-        last = text.rstrip("\n").count("\n")
-        self.code = compile("\n" * last + text.rstrip("\n").split("\n")[-1].strip(), path, "exec")
+        # The last statement alone, with its place in the file, so that a traceback is that of the whole program.
+        tree = ast.parse(text)
+        tree.body = tree.body[-1].body  # type: ignore[attr-defined] - if __name__ == "__main__"
+        self.code = compile(tree, path, "exec")
         sys.modules["__main__"] = main
         sys.argv[:] = [CLI]
         self.entries: Dict[str, Any] = {}

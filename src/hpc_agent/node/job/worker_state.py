@@ -3,7 +3,7 @@
 What cannot be put back is told, and the process runs no further task.
 """
 
-import _signal  # type: ignore[import-not-found] - signal makes an object of an enumeration of each answer
+import _signal  # type: ignore[import-not-found] # its functions make no enumerations
 import _thread
 import atexit
 import builtins
@@ -11,7 +11,6 @@ import fcntl
 import gc
 import logging
 import os
-import random
 import resource
 import signal
 import stat
@@ -22,12 +21,13 @@ import warnings
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from .worker_imports import own_modules
 
 SIGNALS = tuple(number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP))
 LIMITS = tuple(sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}))
+HOOKS, LISTS = ("excepthook", "displayhook", "unraisablehook"), ("path", "path_hooks", "meta_path", "argv")
 CONTAINERS = (list, dict, set, bytearray, deque)
 # A process that has grown by this is replaced: memory that a task has left counts for the next one.
 GROWTH_KIB = 64 << 10
@@ -37,56 +37,13 @@ MAX_LEFT_OPEN = 50  # descriptors that no data can be lost by, such as sockets
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
-class State(object):
-    """The state of this process before its first task."""
+class Remains(object):
+    """What this process has to do at its end before its first task."""
 
-    def __init__(self, root: str, seeded: "set[str]") -> None:
-        """``seeded``: the generators of random numbers that the repo's modules have seeded themselves."""
-        self._root, self._seeded = root, seeded
-        self._environ, self._variables = os.environ, dict(os.environ)
-        self._raw = dict(os.environ._data)  # type: ignore[attr-defined]
-        self._streams = sys.stdin, sys.stdout, sys.stderr
-        self._hooks = [(sys, name, getattr(sys, name)) for name in ("excepthook", "displayhook", "unraisablehook")
-                       if hasattr(sys, name)]  # fmt: skip
-        if hasattr(threading, "excepthook"):
-            self._hooks.append((threading, "excepthook", threading.excepthook))
-        self._lists: List[Tuple[List[Any], List[Any]]] = [
-            (one, list(one)) for one in (sys.path, sys.path_hooks, sys.meta_path, sys.argv)
-        ]
-        self._recursion, self._umask = sys.getrecursionlimit(), os.umask(0o22)
-        os.umask(self._umask)
-        self._handlers = self._now_handled()
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        self._limits, self._priority = _limits(), os.getpriority(os.PRIO_PROCESS, 0)
-        self._cores = _cores()
-        self._gc = gc.isenabled(), gc.get_threshold()
-        log = logging.getLogger()
-        self._logging = list(log.handlers), log.level, log.disabled
+    def __init__(self, streams: Tuple[Any, ...]) -> None:
+        self._streams = streams
         self._threads, self._finalizers, self._callbacks = _thread._count(), _finalizers(), _callbacks()
         self._descriptor, self._left_open = _next_descriptor(), 0
-        self._generators = self._keep_generators()
-        self._globals = self._keep_globals()
-        self._modules = len(sys.modules)
-        self._tasks, self._rss = 0, resident_kib()
-
-    # --- before a task
-
-    def set_environment(self, changed: Dict[str, str], removed: List[str]) -> None:
-        """Give the task the variables of the run and its own."""
-        for name in removed:
-            os.environ.pop(name, None)
-        os.environ.update(changed)
-        self._raw = dict(os.environ._data)  # type: ignore[attr-defined]
-        self._changed, self._removed = changed, removed
-        if "TZ" in changed or "TZ" in removed:
-            time.tzset()
-
-    def seed(self) -> None:
-        """Set the generators of random numbers as a new process has them."""
-        for restore in self._generators:
-            restore()
-
-    # --- after a task
 
     def what_remains(self) -> str:
         """Return what is to be done at the interpreter's end: threads, handlers, open files; "" where there is nothing."""
@@ -97,14 +54,6 @@ class State(object):
         if any(stream.closed for stream in self._streams):
             return "a closed stream"
         return self._what_stays_open()
-
-    def put_back(self) -> str:
-        """Put back what the task has changed. Return why this process must not run another task; "" where it may."""
-        why = self._what_was_changed()
-        self._put_back_process()
-        self._put_back_interpreter()
-        self._put_back_environment()
-        return why or self._memory()
 
     def _what_stays_open(self) -> str:
         """Return a text where a file is open for writing: its data is written when the interpreter ends."""
@@ -117,6 +66,46 @@ class State(object):
                     return "a file that is open for writing"
         self._descriptor, self._left_open = _next_descriptor(), self._left_open + 1
         return "too many open descriptors" if self._left_open > MAX_LEFT_OPEN else ""
+
+
+class State(Remains):
+    """The state of this process before its first task."""
+
+    def __init__(self, root: str) -> None:
+        super(State, self).__init__((sys.stdin, sys.stdout, sys.stderr))
+        self._root = root
+        self._environ, self._variables = os.environ, dict(os.environ)
+        self._hooks = [(sys, name, getattr(sys, name)) for name in HOOKS if hasattr(sys, name)]
+        if hasattr(threading, "excepthook"):
+            self._hooks.append((threading, "excepthook", threading.excepthook))
+        self._lists: List[Tuple[str, List[Any], List[Any]]] = [
+            (n, getattr(sys, n), list(getattr(sys, n))) for n in LISTS
+        ]
+        self._recursion, self._umask = sys.getrecursionlimit(), os.umask(0o22)
+        os.umask(self._umask)
+        self._handlers = _now_handled()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        self._limits, self._priority = _limits(), os.getpriority(os.PRIO_PROCESS, 0)
+        self._cores = _cores()
+        self._gc = gc.isenabled(), gc.get_threshold()
+        log = logging.getLogger()
+        self._logging = list(log.handlers), log.level, log.disabled
+        self._globals = self._keep_globals()
+        self._modules = len(sys.modules)
+        self._tasks, self._rss = 0, resident_kib()
+        self._task_names: List[str] = []
+
+    def begin(self, names: List[str]) -> None:
+        """Note the environment of a task, which has set or removed these variables."""
+        self._task_names, self._raw = names, dict(os.environ._data)  # type: ignore[attr-defined]
+
+    def put_back(self) -> str:
+        """Put back what the task has changed. Return why this process must not run another task; "" where it may."""
+        why = self._what_was_changed()
+        self._put_back_process()
+        self._put_back_interpreter()
+        self._put_back_environment()
+        return why or self._memory()
 
     def _what_was_changed(self) -> str:
         """Return a text for what cannot be put back: limits, children, values of the repo's modules."""
@@ -143,7 +132,7 @@ class State(object):
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             if signal.getitimer(timer)[0]:
                 signal.setitimer(timer, 0)
-        now = self._now_handled()
+        now = _now_handled()
         if now != self._handlers:
             for number, handler, before in zip(SIGNALS, now, self._handlers):
                 if handler != before and before is not None:
@@ -158,10 +147,9 @@ class State(object):
         sys.stdin, sys.stdout, sys.stderr = self._streams
         for place, name, value in self._hooks:
             setattr(place, name, value)
-        for one, values in self._lists:
+        for name, one, values in self._lists:
             if one != values:
                 one[:] = values
-        for name, (one, _) in zip(("path", "path_hooks", "meta_path", "argv"), self._lists):
             setattr(sys, name, one)
         sys.settrace(None)
         sys.setprofile(None)
@@ -187,10 +175,8 @@ class State(object):
 
     def _put_back_environment(self) -> None:
         os.environ = self._environ  # noqa: B003 - the object of the beginning
-        if os.environ._data == self._raw:  # type: ignore[attr-defined]
-            names = [*self._changed, *self._removed]
-        else:
-            names = list(set(os.environ) | set(self._variables))
+        is_as_set = os.environ._data == self._raw  # type: ignore[attr-defined]
+        names = self._task_names if is_as_set else list(set(os.environ) | set(self._variables))
         for name in names:
             before = self._variables.get(name)
             if before is None:
@@ -207,12 +193,6 @@ class State(object):
             return "memory" if resident_kib() > self._rss + GROWTH_KIB else ""
         return ""
 
-    # --- what is kept
-
-    @staticmethod
-    def _now_handled() -> Tuple[Any, ...]:
-        return tuple(map(_signal.getsignal, SIGNALS))
-
     def _keep_globals(self) -> List[Tuple[Any, Dict[str, Any], List[Tuple[str, Any, int]]]]:
         """Return the repo's modules with their values, and the sizes of those that a task could fill."""
         kept = []
@@ -222,46 +202,9 @@ class State(object):
             kept.append((module, values, [(name, value, len(value)) for name, value in containers]))
         return kept
 
-    def _keep_generators(self) -> List[Callable[[], Any]]:
-        """Return what sets each generator of random numbers: those that were seeded to their state, others anew."""
-        found: List[Callable[[], Any]] = []
-        for name, get, put in (("random", "getstate", "setstate"), ("numpy.random", "get_state", "set_state")):
-            module: Any = sys.modules.get(name)
-            if module is not None:
-                found.append(_putting(module, get, put) if name in self._seeded else module.seed)
-        torch: Any = sys.modules.get("torch")
-        if hasattr(torch, "manual_seed"):  # new processes of this library all begin with the same numbers
-            seed, put_state = torch.initial_seed(), _putting(torch, "get_rng_state", "set_rng_state")
-            found += [lambda: torch.manual_seed(seed), put_state]
-        seen = {id(getattr(sys.modules.get(name), attribute, None)) for name, attribute in (("random", "_inst"),)}
-        for module in own_modules(self._root).values():
-            for value in list(module.__dict__.values()):
-                restore = _restoring(value) if id(value) not in seen else None
-                if restore is not None:
-                    seen.add(id(value))
-                    found.append(restore)
-        return found
 
-
-def _restoring(value: Any) -> Optional[Callable[[], Any]]:
-    """Return what puts back the state of a generator of random numbers; None for any other value."""
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        return _putting(value, "getstate", "setstate")
-    numpy: Any = sys.modules.get("numpy.random")
-    if numpy is not None and isinstance(value, numpy.RandomState):
-        return _putting(value, "get_state", "set_state")
-    if isinstance(value, getattr(numpy, "Generator", ())):
-        bits: Any = getattr(value, "bit_generator", None)
-        state = bits.state
-        return lambda: setattr(bits, "state", state)
-    if isinstance(value, getattr(sys.modules.get("torch"), "Generator", ())):
-        return _putting(value, "get_state", "set_state")
-    return None
-
-
-def _putting(place: Any, get: str, put: str) -> Callable[[], Any]:
-    state = getattr(place, get)()
-    return lambda: getattr(place, put)(state)
+def _now_handled() -> Tuple[Any, ...]:
+    return tuple(map(_signal.getsignal, SIGNALS))
 
 
 def _same(now: Dict[str, Any], before: Dict[str, Any]) -> bool:
@@ -319,7 +262,7 @@ def resident_kib() -> int:
 
 def register_finalizers() -> None:
     """Let ``weakref`` register its handler of the interpreter's end now, not with the first temporary folder of a task."""
-    weakref.finalize(State, int).detach()
+    weakref.finalize(Remains, int).detach()
 
 
 def flush(streams: Tuple[Any, ...] = ()) -> None:
