@@ -11,9 +11,10 @@ from typing import Any
 from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
-from hpc_agent.node.shared.files import make_folder, read_json, write_json
-from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.files import make_folder, write_json
+from hpc_agent.node.shared.run_folder import LAYOUT, RunFolder
 from hpc_agent.node.shared.task_environment import digest
+from hpc_agent.node.shared.task_records import Records
 
 # A library outside of the repo that notes each import of it.
 LIBRARY = """
@@ -64,7 +65,7 @@ class Element:
         Path(self.folder.digests).write_bytes(b"".join(digest({"x": i}) for i in range(count)))
         written = {
             "run_id": "r", "task_count": count, "cmd_sha": "0", "executor": executor,
-            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env, **document,
+            "result_dir_template": "results/{task_id}", "resources": {"cpus": 1}, "env": self.env, "layout": LAYOUT, **document,
         }  # fmt: skip
         write_json(self.folder.document, written)
         make_folder(self.folder.jobs)
@@ -89,10 +90,16 @@ class Element:
         return process.returncode
 
     def record(self, task: int) -> dict:
-        return dict(read_json(self.folder.record(task)))
+        found = Records(self.folder).load(task)
+        assert found is not None, f"task {task} has no record; the element said: {getattr(self, 'said', '')}"
+        return found.to_json()
 
     def log(self, task: int) -> str:
-        return Path(self.folder.log(task, 1)).read_text()
+        records = Records(self.folder)
+        place = records.log(records.arrays[-1], task)
+        assert place is not None
+        data = Path(place.path).read_bytes()[place.offset :]
+        return data[: place.length].decode()
 
     def imported(self) -> int:
         return len(self.imports.read_text().split())

@@ -12,6 +12,7 @@ from dispatched_element import HEAD, Element
 
 from hpc_agent.node.job.workers import interpreter_of
 from hpc_agent.node.shared.processes import born
+from hpc_agent.node.shared.task_records import Records
 
 
 @pytest.fixture
@@ -84,8 +85,7 @@ def test_random_numbers_are_drawn_anew_unless_they_are_seeded(element):
     element.write(
         element.work / "train.py", "import numpy as np\n" + HEAD + '    return {"numpy": float(np.random.rand())}\n'
     )
-    shutil.rmtree(Path(element.folder.record(0)).parent)
-    shutil.rmtree(Path(element.folder.claim(0, 1)).parent)
+    shutil.rmtree(element.folder.elements("a0"))
     assert element.run() == 0, element.said
     assert len({element.record(task)["metrics"]["numpy"] for task in range(4)}) == 4
 
@@ -208,7 +208,7 @@ def test_sigterm_reaches_the_task_and_nothing_is_left_behind(element):
     process.communicate(timeout=30)
     assert "asked to stop" in element.log(0)
     assert element.record(0)["cause"] == "checkpointed"
-    assert not Path(element.folder.record(1)).exists()
+    assert Records(element.folder).load(1) is None
     for pid in (mine, host):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from dispatched_element import Element
 
-from hpc_agent.node.look.logs import SchedulerLogs, newest_log
+from hpc_agent.node.look.logs import SchedulerLogs, log_tail, newest_log
 from hpc_agent.node.shared.files import make_folder, tail
 from hpc_agent.node.shared.ledger import Array
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.task_records import Records
 
 FIRST = """
 if [ "$HPC_ATTEMPT" = 1 ]; then
@@ -46,8 +47,8 @@ def killed(tmp_path):
 
 
 def shown(element: Element) -> str:
-    path = newest_log(element.folder, [], 0)
-    return tail(path, 50, 1 << 16) if path else ""
+    log = newest_log(Records(element.folder, [Array("a0", "0")]), 0)
+    return log_tail(log, 50, 1 << 16) if log else ""
 
 
 def test_metrics_of_the_attempt_before_are_told_and_not_taken(killed):

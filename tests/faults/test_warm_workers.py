@@ -72,7 +72,7 @@ def ends(element: Element, count: int) -> list[dict]:
     for task in range(count):
         record = element.record(task)
         text = str({key: record.get(key) for key in KEYS}).replace("a library that talks\\n", "") + log(element, task)
-        found.append(re.sub(r"\b[0-9]{4,}\b", "N", text.replace(str(element.root), "ROOT")))
+        found.append(re.sub(r"\b[0-9]{4,}\b|repeated [0-9]+", "N", text.replace(str(element.root), "ROOT")))
     return found
 
 

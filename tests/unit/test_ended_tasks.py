@@ -4,13 +4,14 @@ import time
 
 import pytest
 
-from hpc_agent.node.look import ended_tasks, run_status
+from hpc_agent.node.look import run_status
 from hpc_agent.node.look.ended_tasks import ended
 from hpc_agent.node.look.usage import used_resources
 from hpc_agent.node.schedulers.base import QueueRow
 from hpc_agent.node.shared.errors import NodeError
 from hpc_agent.node.shared.files import make_folder, write_json
 from hpc_agent.node.shared.run_folder import RunFolder
+from hpc_agent.node.shared.task_records import Records
 
 
 class Queue:
@@ -79,11 +80,11 @@ def test_a_task_without_the_metric_names_the_numbers_that_it_wrote(root):
 def test_without_a_rule_stopped_at_is_a_metric_like_any_other(root):
     root, _ = root
     run = RunFolder(str(root / "runs" / "r"))
-    [stopped] = [row for row in used_resources(run, 4, []) if row["task"] == 1]
+    [stopped] = [row for row in used_resources(Records(run, []), 4) if row["task"] == 1]
     assert stopped["seconds_at_least"] == 2.5
     write_json(run.document, {"run_id": "r", "task_count": 4, "scheduler": "x", "resources": {"cpus": 2}})
     assert look(root, {"run_id": "r"})["r"]["ended"]["1"]["state"] == "complete"
-    [plain] = [row for row in used_resources(run, 4, []) if row["task"] == 1]
+    [plain] = [row for row in used_resources(Records(run, []), 4) if row["task"] == 1]
     assert plain["seconds"] == 2.5
 
 
@@ -116,7 +117,7 @@ def test_a_record_that_cannot_be_read_now_is_told_later(root, monkeypatch):
     root, _ = root
     look(root, {"run_id": "r"})
     with monkeypatch.context() as patch:
-        patch.setattr(ended_tasks.task_record, "read_record", lambda folder, task: None)
+        patch.setattr(Records, "read", lambda self, task: None)
         assert "0" not in look(root, {"run_id": "r"})["r"]["ended"]
     assert "0" in look(root, {"run_id": "r"})["r"]["ended"]
 

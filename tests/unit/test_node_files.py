@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hpc_agent.node.job import element, execute
+from hpc_agent.node.job import element, execute, outputs
 from hpc_agent.node.job.oom_kills import oom_kills
 from hpc_agent.node.look import records
 from hpc_agent.node.shared import task_states
@@ -199,10 +199,10 @@ def test_of_many_at_once_only_one_holds_the_lock(tmp_path):
 
 
 def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "HEAD_BYTES", 1000)
-    monkeypatch.setattr(execute, "TAIL_BYTES", 500)
+    monkeypatch.setattr(outputs, "HEAD_BYTES", 1000)
+    monkeypatch.setattr(outputs, "TAIL_BYTES", 500)
     path = str(tmp_path / "log")
-    log = execute.Log(path)
+    log = outputs.Log(path)
     log.write(b"".join(b"%06d\n" % n for n in range(5000)))
     log.close()
     assert sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path)) <= 2000
@@ -212,7 +212,8 @@ def test_a_long_log_keeps_its_ends(tmp_path, monkeypatch):
 
 def run(command, tmp_path, **env):
     begun = TaskRecord(0, "failed")
-    return execute.run(begun, command, {**os.environ, **env}, str(tmp_path), str(tmp_path / "log"), grace=1)
+    log = outputs.Log(str(tmp_path / "log"))
+    return execute.run(begun, command, {**os.environ, **env}, str(tmp_path), log, grace=1)
 
 
 def terminated_when_ready(command, tmp_path, **env):
@@ -286,24 +287,28 @@ def test_output_without_pause_neither_holds_the_task_nor_keeps_it_from_being_kil
 
 
 class Fence:
-    """What ``claim`` needs of an element."""
+    """What ``claim`` needs of an element, and the claim of task 3."""
 
     def __init__(self, root, owner, generation=1):
-        self.run, self.owner, self.generation, self.host = RunFolder(str(root)), owner, generation, "host"
+        self.path = RunFolder(str(root)).claim(3, generation)
+        self.owner, self.host = owner, "host"
+
+    def claims(self):
+        return element.claim(self.path, self)
 
 
 def test_of_two_arrays_one_claims_a_task_and_may_come_back(tmp_path):
-    assert element.claim(Fence(tmp_path, "7:a0:3"), 3)
-    assert not element.claim(Fence(tmp_path, "8:a0:3"), 3), "a twin"
-    assert element.claim(Fence(tmp_path, "7:a0:3"), 3), "the same element, requeued"
-    assert element.claim(Fence(tmp_path, "8:r1:0", generation=2), 3), "a later generation"
+    assert Fence(tmp_path, "7:a0:3").claims()
+    assert not Fence(tmp_path, "8:a0:3").claims(), "a twin"
+    assert Fence(tmp_path, "7:a0:3").claims(), "the same element, requeued"
+    assert Fence(tmp_path, "8:r1:0", generation=2).claims(), "a later generation"
     assert len(os.listdir(tmp_path / "claims" / "00000")) == 2
 
 
 def test_of_many_at_once_one_claims_a_task(tmp_path):
     won = []
     threads = [
-        threading.Thread(target=lambda n=n: won.append(n) if element.claim(Fence(tmp_path, f"{n}:a0:0"), 0) else None)
+        threading.Thread(target=lambda n=n: won.append(n) if Fence(tmp_path, f"{n}:a0:0").claims() else None)
         for n in range(16)
     ]
     for thread in threads:

@@ -298,7 +298,7 @@ def test_the_class_by_the_log_is_the_cause_that_every_answer_tells(bed, monkeypa
     found, answer = bed.look()
     assert (answer["failures_by_cause"], answer["samples"][0]["cause"]) == ({"missing_module": 1}, "missing_module")
     assert [d.found.name for d in diagnosis.diagnose(found, [1])] == ["missing_module"]
-    monkeypatch.setattr(diagnosis, "tail", lambda *_: pytest.fail("a log is read once"))
+    monkeypatch.setattr(diagnosis, "tail_of", lambda *_: pytest.fail("a log is read once"))
     assert bed.look()[1]["failures_by_cause"] == {"missing_module": 1}
     bed.record(1, "failed", generation=2, cause="code_error")
     with pytest.raises(pytest.fail.Exception):

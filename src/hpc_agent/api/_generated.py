@@ -350,6 +350,8 @@ def build_submit_spec(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -392,14 +394,19 @@ def build_submit_spec(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -411,11 +418,11 @@ def build_submit_spec(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -2059,6 +2066,7 @@ def plan_throughput(
     total_tasks: int,
     est_task_sec: float | None = None,
     pack: int | None = None,
+    at_once: int = 1,
     cpus: int = 1,
     max_running: int | None = None,
     walltime_sec: int | None = None,
@@ -2071,13 +2079,14 @@ def plan_throughput(
         cluster: name in clusters.yaml
         total_tasks: number of tasks
         est_task_sec: expected seconds of a task; without it there is no estimate
-        pack: tasks of one element, in turn; else chosen
-        cpus: CPUs of one element
+        pack: tasks of one element, in turn or some at once; else chosen
+        at_once: tasks that one element runs at the same time
+        cpus: CPUs of one task
         max_running: limit of elements that run at once
         walltime_sec: limit of one element, seconds
 
     Returns:
-        PlanThroughputResult: cluster, strategy, total_tasks, elements, pack, n_arrays, n_waves,
+        PlanThroughputResult: cluster, strategy, total_tasks, elements, pack, at_once, n_arrays, n_waves,
             max_concurrent_jobs, est_total_wall_sec, lower_bound_sec, est_core_hours, wave_map, arrays,
             partial_errors
 
@@ -2366,16 +2375,17 @@ def resolve_submit_inputs(
         shared_paths: big folders to link and not freeze; [] freezes all of them
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         est_task_sec: expected seconds of a task
         canary: task 0 first, alone; recommended for an executor that never ran there
         accept_defaults: take the safe default of every unclear field
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -2655,6 +2665,8 @@ def submit(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -2700,14 +2712,19 @@ def submit(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -2719,11 +2736,11 @@ def submit(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -2774,6 +2791,8 @@ def submit_and_verify(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -2820,14 +2839,19 @@ def submit_and_verify(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -2842,11 +2866,11 @@ def submit_and_verify(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -2998,6 +3022,8 @@ def summarize_submit_plan(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -3038,14 +3064,19 @@ def summarize_submit_plan(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -3057,11 +3088,11 @@ def summarize_submit_plan(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -3147,6 +3178,8 @@ def validate_campaign(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -3193,14 +3226,19 @@ def validate_campaign(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -3215,11 +3253,11 @@ def validate_campaign(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -3673,18 +3711,19 @@ def write_run_sidecar(
         submitted_at: UTC, 2026-01-31T12:00:00Z; default: now
         job_ids: may be added later by the same call
         campaign_id: tag of a series of runs
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         results: The file with a task's metrics. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if the file
             exists.
         env: variables of every task
         modules: environment modules; the cluster's by default
         conda_env: conda environment
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         metrics_file: a JSON object or CSV table in $HPC_RESULT_DIR that each task must write
         weight: name of the metric that weights the task, such as n_samples

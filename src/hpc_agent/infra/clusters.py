@@ -79,6 +79,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     default_walltime_sec: Annotated[Count | None, Meta(description="walltime when the request names none")] = None
     default_mem_mb: Annotated[Count | None, Meta(description="memory of an element when the request names none")] = None
     max_node_mem_mb: Annotated[Count | None, Meta(description="memory of the largest node")] = None
+    max_node_cpus: Annotated[Count | None, Meta(description="cores of the largest node")] = None
     mem_per_cpu: Annotated[
         bool, Meta(description="SLURM: ask for an element's memory as --mem-per-cpu, for a site that refuses --mem")
     ] = False

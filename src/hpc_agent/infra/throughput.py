@@ -25,15 +25,20 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     total_tasks: int
     est_task_sec: float | None = None
-    pack: Annotated[int, Meta(description="tasks that one element runs, one after the other")] = 1
-    cpus: Annotated[int, Meta(description="cores of an element")] = 1
+    pack: Annotated[int, Meta(description="tasks that one element runs")] = 1
+    at_once: Annotated[int, Meta(description="those of them that it runs at the same time")] = 1
+    cpus: Annotated[int, Meta(description="cores of a task")] = 1
     max_running: Annotated[int | None, Meta(description="elements of the whole run that may run at once")] = None
     first_task: Annotated[int, Meta(description="id of the first of them; 1 where task 0 is the canary")] = 0
     cores: Annotated[int | None, Meta(description="cores that there are, where they are known; for estimates")] = None
 
     def room(self, elements: int) -> int:
         """Return how many of the elements the cores let run at once."""
-        return min(elements, max(1, self.cores // self.cpus)) if self.cores else elements
+        return min(elements, max(1, self.cores // (self.cpus * self.at_once))) if self.cores else elements
+
+    def element_sec(self, tasks: int, task_sec: float) -> float:
+        """Return how long an element of so many tasks lasts."""
+        return turns(min(self.pack, tasks), self.at_once) * task_sec
 
 
 class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +49,7 @@ class ArrayPlan(msgspec.Struct, frozen=True, kw_only=True):
     task_count: int
     elements: int
     pack: int
+    at_once: int = 1
     wave: int
     max_running: Annotated[int | None, Meta(description="the array's throttle (%N, -tc N); null: none")] = None
 
@@ -59,6 +65,7 @@ class SubmissionPlan(msgspec.Struct, frozen=True, kw_only=True):
     total_tasks: int
     total_elements: int
     pack: int
+    at_once: int = 1
     arrays: tuple[ArrayPlan, ...]
     n_waves: int
     strategy: str
@@ -83,6 +90,7 @@ def compute_submission_plan(workload: WorkloadSpec, constraints: ClusterConstrai
         total_tasks=workload.total_tasks,
         total_elements=elements,
         pack=workload.pack,
+        at_once=workload.at_once,
         arrays=arrays,
         n_waves=n_waves,
         strategy=_strategy(workload, constraints, elements, n_arrays, n_waves),
@@ -99,8 +107,24 @@ def build_wave_map(plan: SubmissionPlan) -> dict[str, str]:
     return {str(wave): _span(first, last) for wave, (first, last) in spans.items()}
 
 
-def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int, max_elements: int) -> int:
+def turns(pack: int, at_once: int) -> int:
+    """Return the number of tasks that an element runs one after the other, where ``at_once`` of them run together."""
+    return -(-pack // at_once)
+
+
+def choose_pack(
+    total_tasks: int, est_task_sec: float | None, walltime_sec: int, max_elements: int, at_once: int = 1
+) -> int:
     """Return the number of tasks that one element runs, so that an element lasts about five minutes.
+
+    An element that runs several tasks at once has as many times more: at least ``at_once``, as far as there are tasks.
+    """
+    in_turn = _tasks_in_turn(turns(total_tasks, at_once), est_task_sec, walltime_sec, max_elements)
+    return min(total_tasks, in_turn * at_once)
+
+
+def _tasks_in_turn(total_tasks: int, est_task_sec: float | None, walltime_sec: int, max_elements: int) -> int:
+    """Return the pack of elements that run one task at a time.
 
     The number is 1 when a task lasts a minute or longer, or for an unknown time. Otherwise at least 100 elements stay
     (so that the cluster is not idle) as long as each has half a minute of work, at most ``max_elements`` are made, and,
@@ -118,10 +142,13 @@ def choose_pack(total_tasks: int, est_task_sec: float | None, walltime_sec: int,
 
 
 def _check(workload: WorkloadSpec, constraints: ClusterConstraints) -> None:
-    for field in ("total_tasks", "pack", "cpus", "max_running"):
+    for field in ("total_tasks", "pack", "at_once", "cpus", "max_running"):
         value = getattr(workload, field)
         if value is not None and value < 1:
             raise _invalid(field, f"{field} is {value}: it must be at least 1", f"Correct {field}")
+    if workload.at_once > workload.pack:
+        message = f"an element of {counted(workload.pack, 'task')} cannot run {workload.at_once:,} of them at once"
+        raise _invalid("at_once", message, f"Set at_once to at most {workload.pack}, or raise pack")
     if workload.total_tasks > constraints.max_tasks:
         raise SpecInvalid(
             f"{workload.total_tasks:,} tasks are more than the {constraints.max_tasks:,} that one run may have",
@@ -138,15 +165,15 @@ def _check_walltime(workload: WorkloadSpec, task_sec: float, constraints: Cluste
         message = f"est_task_sec is {task_sec}: it must be a number of seconds, zero or more"
         raise _invalid("est_task_sec", message, "Correct est_task_sec")
     limit, spin_up = constraints.max_walltime_sec, constraints.est_spin_up_sec
-    pack = min(workload.pack, workload.total_tasks)
-    if pack * task_sec + spin_up <= limit:
+    pack, seconds = min(workload.pack, workload.total_tasks), workload.element_sec(workload.total_tasks, task_sec)
+    if seconds + spin_up <= limit:
         return
     if task_sec + spin_up > limit:
         field, subject, needed = "est_task_sec", "a task", task_sec + spin_up
         advice = "Divide the task into shorter ones, or raise constraints.max_walltime in clusters.yaml"
     else:
-        field, subject, needed = "pack", f"an element of {pack} tasks", pack * task_sec + spin_up
-        advice = f"Set pack to at most {int((limit - spin_up) / task_sec)}"
+        field, subject, needed = "pack", f"an element of {pack} tasks", seconds + spin_up
+        advice = f"Set pack to at most {int((limit - spin_up) / task_sec) * workload.at_once}"
     about, end = format_duration(needed), format_duration(limit)
     message = f"{subject} needs about {about} with the spin-up; the cluster's walltime ends at {end}"
     raise _invalid(field, message, advice, needed_sec=needed, max_walltime_sec=limit, est_spin_up_sec=spin_up)
@@ -170,7 +197,7 @@ def _arrays(workload: WorkloadSpec, elements: int, n_arrays: int, width: int) ->
             share, more = divmod(workload.max_running, min(width, n_arrays - index // width * width))
             throttle = share + (index % width < more)
         array = ArrayPlan(name=f"a{index}", first_task=first, task_count=tasks, elements=count, pack=workload.pack,
-                          wave=index // width, max_running=throttle)  # fmt: skip
+                          at_once=workload.at_once, wave=index // width, max_running=throttle)  # fmt: skip
         arrays.append(array)
         first += tasks
     return tuple(arrays)
@@ -189,12 +216,12 @@ def _estimates(
         in_wave[array.wave] = in_wave.get(array.wave, 0) + array.elements
         rounds = -(-array.elements // (array.max_running or array.elements))
         rounds = max(rounds, math.ceil(in_wave[array.wave] / room))
-        seconds = rounds * min(workload.pack, array.task_count) * workload.est_task_sec
+        seconds = rounds * workload.element_sec(array.task_count, workload.est_task_sec)
         waves[array.wave] = max(waves.get(array.wave, 0.0), seconds)
     total = sum(waves.values()) + len(waves) * constraints.est_spin_up_sec
-    at_once = min(workload.max_running or math.inf, width * constraints.max_array_size, room)
+    at_once = workload.at_once * min(workload.max_running or math.inf, width * constraints.max_array_size, room)
     work = workload.total_tasks * workload.est_task_sec
-    longest = min(workload.pack, workload.total_tasks) * workload.est_task_sec
+    longest = workload.element_sec(workload.total_tasks, workload.est_task_sec)
     bound = min(constraints.est_spin_up_sec + max(longest, work / at_once), total)
     hours = work * workload.cpus / 3600
     return {"est_total_wall_sec": total, "lower_bound_sec": bound, "est_core_hours": hours}
@@ -206,7 +233,8 @@ def _strategy(
     limit, room = workload.max_running, workload.room(elements)
     head = f"{counted(workload.total_tasks, 'task')} in {counted(n_arrays, 'array')}"
     if workload.pack > 1:
-        head += f", {workload.pack:,} tasks to an element ({counted(elements, 'element')})"
+        some = f", {workload.at_once:,} at once" if workload.at_once > 1 else ""
+        head += f", {workload.pack:,} tasks to an element{some} ({counted(elements, 'element')})"
     parts = [head]
     if n_arrays > 1:
         parts.append(f"an array may have {constraints.max_array_size:,} elements, so the tasks are spread evenly")
@@ -220,7 +248,7 @@ def _strategy(
     else:
         parts.append("one wave" if room < elements else "one wave, nothing waits")
     if room < elements:
-        parts.append(f"{counted(room, 'element')} of {counted(workload.cpus, 'core')} can run at once: "
+        parts.append(f"{counted(room, 'element')} of {counted(workload.cpus * workload.at_once, 'core')} can run at once: "
                      f"there {'is' if workload.cores == 1 else 'are'} {counted(workload.cores or 1, 'core')}")  # fmt: skip
     if limit:
         parts.append(f"the scheduler's throttle allows {counted(limit, 'element')} to run at once")

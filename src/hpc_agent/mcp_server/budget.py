@@ -135,7 +135,8 @@ def hours_of(plan: dict[str, Any], is_guess: bool) -> float:
         return float(plan["est_core_hours"])
     asked = plan["resources"]
     elements = math.ceil(plan["total_tasks"] / max(1, plan.get("pack") or 1))
-    return float(elements * asked["walltime_sec"] * asked["cpus"] * (plan.get("segments") or 1)) / 3600
+    cores = asked["cpus"] * (plan.get("at_once") or 1)
+    return float(elements * asked["walltime_sec"] * cores * (plan.get("segments") or 1)) / 3600
 
 
 def _of_submission(budget: Budget, request: Any, world: World) -> list[Charge]:

@@ -60,6 +60,9 @@ class Sidecar(msgspec.Struct, kw_only=True, frozen=True):
     inputs: Annotated[
         list[dict[str, Any]], Meta(description="declared inputs: path, files, bytes, sha256, sampled")
     ] = []
+    layout: Annotated[int, Meta(description="how records lie in the run's folder; 1 in runs made before")] = 1
+    isolate: Annotated[str, Meta(description="how packed registered functions run: warm, fork or exec")] = "fork"
+    at_once: Annotated[int, Meta(description="tasks that an element runs at the same time")] = 1
     reproduces: Annotated[str | None, Meta(description="the run of which this one is a repeat")] = None
     job_ids: list[str] = []
 

@@ -15,7 +15,8 @@ from ..shared.metric_table import Table, is_weight
 from ..shared.ranges import decode_ranges, encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
-from ..shared.task_record import TaskRecord, read_record
+from ..shared.task_record import TaskRecord
+from ..shared.task_records import Records
 
 FORMAT = 3  # of a partial; one of another format is folded again
 NOT_ENDED = (task_states.PENDING, task_states.RUNNING, task_states.UNKNOWN)
@@ -41,7 +42,7 @@ def combine(request: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "waves": {wave: _wave(status, run, wave, waves[wave], replicates, force) for wave in chosen},
         # A later status of the ended run measures again, also the tasks without a record.
-        "measured": usage.used_resources(folder, status.total, status.arrays) if request.get("measure") else [],
+        "measured": usage.used_resources(status.reader, status.total) if request.get("measure") else [],
         "measured_as": "records",
         "stale": status.stale,
     }
@@ -82,7 +83,7 @@ def _wave(
     same = all(kept.get(name) == partial[name] for name in ("format", "run_id", "wave", "included", "replicates"))
     if same and not force and tasks_in(kept) == len(complete):
         return dict(kept, **partial, fresh=False)
-    partial.update(fold(folder, run, complete, replicates))
+    partial.update(fold(status.reader, run, complete, replicates))
     make_folder(folder.combiner)
     write_json(path, partial)
     return dict(partial, fresh=True)
@@ -101,7 +102,7 @@ def tasks_in(partial: Dict[str, Any]) -> int:
 
 
 def fold(
-    folder: RunFolder,
+    reader: Records,
     run: Dict[str, Any],
     tasks: List[int],
     replicates: List[str],
@@ -120,7 +121,7 @@ def fold(
     stopped_early = 0
     cpu = wall = 0.0
     for task in tasks:
-        record = read_record(folder, task)
+        record = reader.read(task)
         if each:
             each(task, record)
         if record is None:

@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Tuple
 
 from ..job import execute
+from ..job.outputs import Log
 from ..look.attempts import Attempts
-from ..look.run_status import ranges_of
 from ..shared import task_environment, task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_bytes, read_json, tail, write_bytes, write_json
+from ..shared.ranges import ranges_of
 from ..shared.run_folder import RunFolder, check_id
-from ..shared.task_record import COMPLETE, FAILED, TaskRecord, read_record
+from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 
 OUTPUT = "aggregated.json"
 GRACE_SEC = 10.0
@@ -127,9 +128,9 @@ def _reduce(status: Attempts, attempt: str) -> Dict[str, Any]:
     limit = os.environ.get("HPC_REDUCE_SEC")
     stop_at = time.time() + float(limit) if limit else None
     record = TaskRecord(0, FAILED, host=os.uname()[1])
-    record = execute.run(
-        record, request["command"], env, folder.work, os.path.join(attempt, "output.log"), GRACE_SEC, stop_at
-    )
+    log = Log(os.path.join(attempt, "output.log"))
+    record = execute.run(record, request["command"], env, folder.work, log, GRACE_SEC, stop_at)
+    log.close()
     facts = {name: getattr(record, name) for name in OF_RECORD}
     facts.update(
         ok=record.state == COMPLETE,
@@ -152,13 +153,19 @@ def _tasks(status: Attempts) -> bytes:
     for task, state in enumerate(status.state):
         if state != task_states.COMPLETE:
             continue
-        record = read_record(status.folder, task)
+        record = status.reader.read(task)
         if record is None:
             raise NodeError("combiner_failed", "the record of task %d cannot be read" % task)
-        place = os.path.join(status.folder.path, record.result_dir or "")
+        place = os.path.join(status.folder.path, record.result_dir or _result_folder(status, record))
         line = {"task": task, "kwargs": record.kwargs, "result_dir": place, "metrics": record.metrics}
         lines.append(json.dumps(line, sort_keys=True) + "\n")
     return "".join(lines).encode("utf-8")
+
+
+def _result_folder(status: Attempts, record: TaskRecord) -> str:
+    """Return the result folder that a task which wrote no file would have."""
+    run = status.run
+    return task_environment.result_folder(run.result_dir_template, run.run_id, record.task, record.kwargs or {})
 
 
 def _environment(status: Attempts, attempt: str, request: Dict[str, Any], output: str) -> Tuple[Dict[str, str], bool]:

@@ -17,7 +17,6 @@ from ..shared.files import make_folder, read_bytes, read_object, remove_quietly,
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, canonical, digest, load_tasks, text_of
-from ..shared.task_record import read_record
 from .series_files import FORMATS, Joined, row_count
 
 SLICE_NAMES: Dict[str, Any] = {"start": None, "end": None, "halo": 0, "ahead": 0}  # with their defaults
@@ -69,7 +68,7 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
     unknown = []
     parameters = _Parameters(status.folder)
     for task in range(status.total):
-        record = read_record(status.folder, task)
+        record = status.reader.read(task)
         kwargs = (record.kwargs if record else None) or parameters.of(task)
         if kwargs is None:
             unknown.append(task)
@@ -79,8 +78,8 @@ def _parts(status: RunStatus, name: str) -> Tuple[Dict[str, List[Part]], List[in
             continue
         path, why = "", "" if status.state[task] == task_states.COMPLETE else task_states.NAMES[status.state[task]]
         if record is not None and not why:
-            path = os.path.join(status.folder.path, record.result_dir or "", name)
-            why = "" if os.path.isfile(path) else "wrote no %s" % name
+            path = os.path.join(status.folder.path, record.result_dir, name) if record.result_dir else ""
+            why = "" if path and os.path.isfile(path) else "wrote no %s" % name
         others = {key: value for key, value in kwargs.items() if key not in SLICE_NAMES}
         series.setdefault(canonical(others).decode("ascii"), []).append(Part(start, end, task, halo, ahead, path, why))
     return series, unknown

@@ -5,10 +5,10 @@ import os
 from collections import Counter
 from typing import Any, Dict, Iterator, List, Optional, Set
 
-from ..look.run_status import RunStatus, ranges_of
+from ..look.run_status import RunStatus
 from ..shared import task_states
 from ..shared.files import read_bytes, read_json, read_object
-from ..shared.ranges import count, decode_ranges, encode_ranges
+from ..shared.ranges import count, decode_ranges, encode_ranges, ranges_of
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.task_environment import DIGEST_BYTES, digest
 from ..shared.task_record import TaskRecord
@@ -97,7 +97,9 @@ class _Check(object):
         if included != complete:
             yield "stale"
         there = sorted(included & complete)
-        groups = fold(self.folder, self.run, there, kept.get("replicates") or [], self._check_record)["table"]["groups"]
+        groups = fold(self.status.reader, self.run, there, kept.get("replicates") or [], self._check_record)["table"][
+            "groups"
+        ]
         kept_groups = (kept.get("table") or {}).get("groups") or {}
         # A task that is complete no more, or of another wave, has no record to compare with.
         if included <= complete and kept_groups != groups and not self.unreadable.intersection(there):

@@ -1,29 +1,30 @@
 """Run the tasks of one array element: claim, resolve, execute, record. The job template starts this module.
 
-The template sets HPC_RUN_DIR, HPC_ARRAY, HPC_ELEMENT (0-based) and HPC_JOB_ID. The record of a task is written last, by a
-rename, after the result folder is in place: a task without a record is not complete.
+The template sets HPC_RUN_DIR, HPC_ARRAY, HPC_ELEMENT (0-based) and HPC_JOB_ID. The record of a task is written last, after
+the result folder is in place: a task without a record is not complete. Where: ``books.py``, ``element_books.py``.
 """
 
 import os
-import signal
 import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Tuple
 
 from ..shared import task_environment
-from ..shared.files import DISK_FULL_EXIT, is_disk_full, make_folder, tail, write_json
-from ..shared.processes import PASSED_ON
-from ..shared.task_record import COMPLETE, FAILED, TaskRecord, load_record
+from ..shared.files import DISK_FULL_EXIT, is_disk_full
+from ..shared.ledger import is_packed
+from ..shared.task_record import COMPLETE, FAILED, TaskRecord
 from . import execute, metrics
-from .element import Element, attempts, claim, superseded
-from .oom_kills import oom_kills
+from .books import Attempt, Books, names_in
+from .element import Element
+from .oom_kills import OomKills
+
+if TYPE_CHECKING:
+    from .workers import Slot, Workers
 
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
-HISTORY_KEYS = ("generation", "state", "cause", "exit_code", "signal", "seconds", "host", "ended_at")
-HISTORY_LENGTH = 10
 
 
 def main(arguments: List[str]) -> int:
@@ -31,9 +32,7 @@ def main(arguments: List[str]) -> int:
     try:
         element = Element(dict(os.environ))
         if arguments[:1] == ["--environment-failed"]:
-            for task in element.tasks:
-                _record_failure(element, task, "environment", " ".join(arguments[1:]))
-            return 1
+            return _fail_all(element, " ".join(arguments[1:]))
         return _run_tasks(element)
     except OSError as error:
         if not is_disk_full(error):
@@ -41,6 +40,17 @@ def main(arguments: List[str]) -> int:
         with suppress(OSError):  # the log may lie on the same disk
             os.write(2, ("hpc-agent: %s: %s\n" % (error.filename or "the run's folder", error.strerror)).encode())
         return DISK_FULL_EXIT
+
+
+def _fail_all(element: Element, message: str) -> int:
+    """Write a record for every task: the environment of the job could not be made."""
+    books = books_of(element)
+    if books.open():
+        for task in element.tasks:
+            number = max(books.outcomes.known(task).begun + books.outcomes.begun_alone(task), 1)
+            write_failure(books, new_record(element, task, number), "environment", message)
+        books.close()
+    return 1
 
 
 def _run_tasks(element: Element) -> int:
@@ -53,99 +63,163 @@ def _run_tasks(element: Element) -> int:
 
         staged = Staged(element.document.nfs_data_dir)  # in use until this function returns
         os.environ["LOCAL_DATA_DIR"] = staged.path
-    for number in PASSED_ON:  # between two tasks there is nobody to pass a signal on to
-        signal.signal(number, lambda *_: None)
-    done = []
+    books = books_of(element)
+    if not books.open():
+        _say("skipped: another job has claimed the tasks of this element")
+        return 0
     try:
-        for task in element.tasks:
-            done.append(_run_task(element, task))
-            if element.stopped:  # the scheduler is about to end this element: no further task is begun
-                return 1
+        with execute.Signals() as signals:
+            return 0 if TaskRunner(element, books, signals).run_each(element.tasks) else 1
     finally:
-        if element.slot is not None and element.workers is not None:
-            element.slot.close()
-            element.workers.close()
-    return 0 if all(done) else 1
+        books.close()
 
 
-def _run_task(element: Element, task: int) -> bool:
-    """Run one task unless it is complete or another element runs it. Return False when the task failed."""
-    record = load_record(element.run, task)
-    if record and record.state == COMPLETE:
-        return True
-    if element.array.segment and record and record.cause != "checkpointed":
-        return False  # the segment before failed in a way that another segment cannot mend
-    if superseded(element, task):
-        _log(task, "skipped: the task was submitted again, and an element of the later submission has claimed it")
-        return True
-    if not claim(element, task):
-        _log(task, "skipped: another array element has claimed the task")
-        return True
-    execute.remove_log(element.run.log(task, element.generation))  # of an attempt before a requeue
-    try:
-        kwargs = element.parameters(task)
-    except BaseException as error:  # user code may raise anything, SystemExit included
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        _record_failure(element, task, "code_error", "tasks.py: %s: %s" % (type(error).__name__, error))
-        return False
-    if os.getpid() != element.pid:
-        os._exit(0)  # tasks.py forked: its child must not run the task as well
-    try:
-        return _execute(element, task, kwargs)
-    except Exception as error:
-        if isinstance(error, OSError) and is_disk_full(error):
-            raise
-        # why/classify.py reads the exception's name after these words
-        _record_failure(element, task, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
-        return False
+def books_of(element: Element) -> Books:
+    """Return the books of the element: packed ones have a log of their own."""
+    if not is_packed(element.array, element.document.layout):
+        return Books(element)
+    from .element_books import ElementBooks  # elements of one task do not need its imports
+
+    return ElementBooks(element)
 
 
-def _log(task: int, message: str) -> None:
-    sys.stderr.write("hpc-agent: task %d: %s\n" % (task, message))
+def _say(message: str) -> None:
+    sys.stderr.write("hpc-agent: %s\n" % message)
 
 
-def _execute(element: Element, task: int, kwargs: Dict[str, Any]) -> bool:
-    """Run the executor and write the record. Return True when the task is complete."""
-    run, document = element.run, element.document
-    folder = task_environment.result_folder(document.result_dir_template, document.run_id, task, kwargs)
-    final = os.path.join(run.path, folder)
-    scratch = "%s.attempt-%d-%d" % (final, element.generation, task)
-    checkpoints, log = run.checkpoints(task), run.log(task, element.generation)
-    for needed in (scratch, checkpoints, os.path.dirname(log)):
-        make_folder(needed)
-    earlier = metrics.stamp(scratch, document.results.get("metrics_file"))  # the folder of a requeued task is kept
-    record = _new_record(element, task)._replace(kwargs=kwargs, log=os.path.relpath(log, run.path))
-    env = task_environment.build(document, run.path, task, kwargs, scratch, dict(os.environ))
-    env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(record.attempt))
-    grace = float(env.get("HPC_PREEMPT_GRACE_SEC") or 10)
-    stop_at = element.stop_at - grace - STOP_MARGIN_SEC if element.stop_at is not None else None
-    fork = None  # starts the task in a worker that has its libraries
-    if len(element.tasks) > 1:
-        from .workers import Workers  # only elements of several tasks need its imports
+class TaskRunner(object):
+    """Runs tasks of an element in turn."""
 
-        if element.workers is None or element.slot is None:
-            common = task_environment.build(document, run.path, 0, {}, "", dict(os.environ))
-            for name in task_environment.OF_ONE_TASK:
-                common.pop(name, None)
-            element.workers = Workers(
-                document.executor, element.functions(), common, run.work, document.isolate, gpus=element.gpus
-            )
-            element.slot = element.workers.slot()
-        fork = partial(element.slot.start, env, kwargs.get("executor"))
-    kills_before = oom_kills(env)
-    record = execute.run(record, document.executor, env, run.work, log, grace, stop_at, element.gpus, fork)
-    kills = oom_kills(env)
-    if kills is not None and kills_before is not None and kills > kills_before:
-        record = record._replace(oom_kills=kills - kills_before)
-    element.stopped = record.cause == execute.STOPPED
-    record = _settle_checkpoint(record, checkpoints)
-    if record.state == COMPLETE:
-        record = _collect(element, record, scratch, final, earlier)
-    if record.state != COMPLETE:
-        record = record._replace(log_tail=tail(log, 20, 4096), result_dir=os.path.relpath(scratch, run.path))
-    _write_record(element, record)
-    return record.state == COMPLETE
+    def __init__(
+        self, element: Element, books: Books, signals: execute.Signals, workers: "Optional[Workers]" = None
+    ) -> None:
+        """``workers``: those of the element, where several processes run its tasks at once."""
+        self.element = element
+        self.books = books
+        self._signals = signals
+        inherited = dict(os.environ)
+        self._env = task_environment.TaskEnvironment(element.document, element.run.path, inherited)
+        self._grace = float(self._env.common.get("HPC_PREEMPT_GRACE_SEC") or 10)
+        self._oom_kills = OomKills(inherited)
+        self._workers, self._own_workers = workers, workers is None
+        self._slot: "Optional[Slot]" = None  # set by the first of several tasks
+
+    def run_each(self, tasks: Iterable[int]) -> bool:
+        """Run the tasks until the scheduler is about to end the element. Return True when all of them are complete."""
+        done = []
+        try:
+            for task in tasks:
+                arrived = self._signals.from_now()
+                if arrived is None:
+                    return False
+                done.append(self._run_task(task, arrived))
+                if self.element.stopped:
+                    return False
+        finally:
+            if self._slot is not None:
+                self._slot.close()
+            if self._workers is not None and self._own_workers:
+                self._workers.close()
+        return all(done)
+
+    def _run_task(self, task: int, arrived: execute.Arrived) -> bool:
+        """Run one task unless it is complete or another element runs it. Return False when the task failed."""
+        element, books = self.element, self.books
+        known = books.outcomes.known(task)
+        if known.is_complete:
+            return True
+        if element.array.segment and known.has_record and known.cause != "checkpointed":
+            return False  # the segment before failed in a way that another segment cannot mend
+        if books.outcomes.superseded(task):
+            _say("task %d: skipped: an element of a later submission has claimed it" % task)
+            return True
+        if not books.take(task):
+            _say("task %d: skipped: another array element has claimed the task" % task)
+            return True
+        attempt = books.begin(task, known)
+        try:
+            kwargs = element.parameters(task)
+        except BaseException as error:  # user code may raise anything, SystemExit included
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self._fail(attempt, "code_error", "tasks.py: %s: %s" % (type(error).__name__, error))
+            return False
+        if os.getpid() != element.pid:
+            os._exit(0)  # tasks.py forked: its child must not run the task as well
+        try:
+            return self._execute(attempt, kwargs, arrived)
+        except Exception as error:
+            if isinstance(error, OSError) and is_disk_full(error):
+                raise
+            # why/classify.py reads the exception's name after these words
+            self._fail(attempt, "code_error", "after the executor: %s: %s" % (type(error).__name__, error))
+            return False
+
+    def _execute(self, attempt: Attempt, kwargs: Dict[str, Any], arrived: execute.Arrived) -> bool:
+        """Run the executor and write the record. Return True when the task is complete."""
+        element, books, document = self.element, self.books, self.element.document
+        scratch, checkpoints = books.scratch(attempt, kwargs), books.checkpoints(attempt.task)
+        earlier = books.stamp(scratch, attempt)  # the folder of a requeued task is kept
+        record = new_record(element, attempt.task, attempt.number)._replace(kwargs=kwargs)
+        env = self._env.of(attempt.task, kwargs, scratch)
+        env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(attempt.number), HPC_SLOT=str(element.slot))
+        stop_at = element.stop_at - self._grace - STOP_MARGIN_SEC if element.stop_at is not None else None
+        fork, place = self._fork(env, kwargs), element.run.work
+        record = execute.run(
+            record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork, arrived,
+            books.watcher,
+        )  # fmt: skip
+        record = record._replace(oom_kills=self._oom_kills.new() or None)
+        element.stopped = record.cause == execute.STOPPED
+        record = _settle_checkpoint(books.printed(record, attempt), checkpoints)
+        wrote = bool(names_in(scratch))
+        if record.state == COMPLETE:
+            record = self._measure(record, scratch, earlier, wrote)
+        if record.state != COMPLETE:
+            record = record._replace(log_tail=attempt.log.tail(20, 4096))
+        write_record(books, books.settle(record, scratch, kwargs, wrote))
+        return record.state == COMPLETE
+
+    def _fork(self, env: Dict[str, str], kwargs: Dict[str, Any]) -> execute.Fork:
+        """Return what starts the task in a worker that has its libraries; None where nothing does."""
+        if len(self.element.tasks) == 1:
+            return None
+        if self._slot is None:
+            if self._workers is None:
+                self._workers = start_workers(self.element, self._env.common)
+            self._slot = self._workers.slot(self.element.slot)
+        return partial(self._slot.start, env, kwargs.get("executor"))
+
+    def _measure(self, record: TaskRecord, scratch: str, earlier: Optional[Tuple[int, ...]], wrote: bool) -> TaskRecord:
+        """Read the metrics. Return the record with them; a failed one where the declared metrics are missing."""
+        declared = self.element.document.results.get("metrics_file")
+        returned = self._slot.returned if self._slot is not None else None
+        if not wrote and not declared and returned is None:
+            return record._replace(metrics={})
+        if returned is not None and declared in (None, metrics.DEFAULT_FILE):
+            found = metrics.returned(returned)
+        else:
+            found = metrics.read(scratch, declared, earlier)
+        found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
+        if found.problem and declared:  # without them the task is not complete
+            return record._replace(state=FAILED, cause="no_output", message=found.problem)
+        left_out = found.left_out or None
+        return record._replace(metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out)
+
+    def _fail(self, attempt: Attempt, cause: str, message: str) -> None:
+        """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
+        record = self.books.printed(new_record(self.element, attempt.task, attempt.number), attempt)
+        write_failure(self.books, record, cause, message)
+
+
+def start_workers(element: Element, env: Dict[str, str]) -> "Workers":
+    """Start what runs the tasks of the element without an interpreter of their own each."""
+    from .workers import Workers  # only elements of several tasks need its imports
+
+    document = element.document
+    return Workers(
+        document.executor, element.functions(), env, element.run.work, document.isolate, element.slots, element.gpus
+    )
 
 
 def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
@@ -162,30 +236,7 @@ def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
     return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
 
 
-def _collect(
-    element: Element, record: TaskRecord, scratch: str, final: str, earlier: Optional[Tuple[int, ...]]
-) -> TaskRecord:
-    """Read the metrics and move the result folder into its place. Return the record with both."""
-    declared = element.document.results.get("metrics_file")
-    told = element.slot.returned if element.slot is not None else None
-    if told is not None and declared in (None, metrics.DEFAULT_FILE):
-        found = metrics.returned(told)
-    else:
-        found = metrics.read(scratch, declared, earlier)
-    found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
-    if found.problem and declared:  # without them the task is not complete
-        return record._replace(state=FAILED, cause="no_output", message=found.problem)
-    if os.path.lexists(final):
-        os.rename(final, "%s.replaced-%d" % (final, time.time() * 1000))
-    os.rename(scratch, final)
-    place = os.path.relpath(final, element.run.path)
-    left_out = found.left_out or None
-    return record._replace(
-        metrics=found.values, metrics_problem=found.problem, metrics_left_out=left_out, result_dir=place
-    )
-
-
-def _new_record(element: Element, task: int) -> TaskRecord:
+def new_record(element: Element, task: int, attempt: int) -> TaskRecord:
     """Return the record of this attempt as far as it is known before the executor starts."""
     return TaskRecord(
         task=task,
@@ -195,38 +246,27 @@ def _new_record(element: Element, task: int) -> TaskRecord:
         element=element.index,
         array=element.array.array,
         host=element.host,
-        attempt=attempts(element, task),
+        attempt=attempt,
     )
 
 
-def _record_failure(element: Element, task: int, cause: str, message: str) -> None:
-    """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
-    record = execute.failed(_new_record(element, task), cause, message[:2000])
-    _write_record(element, record._replace(log_tail=message[-2000:]), message)
+def write_failure(books: Books, record: TaskRecord, cause: str, message: str) -> None:
+    """Write the record of a task that has no outcome of its own, and say why to the log of the element."""
+    record = execute.failed(record, cause, message[:2000])
+    if write_record(books, record._replace(log_tail=message[-2000:])):
+        _say("task %d: %s" % (record.task, message))
 
 
-def _write_record(element: Element, record: TaskRecord, message: str = "") -> None:
-    """Write the record with its history, and the message to the element's log, unless the task is complete already.
+def write_record(books: Books, record: TaskRecord) -> bool:
+    """Write the record. Return False where the task is complete already.
 
     A full disk gets a minute to be emptied before the outcome of the task is given up.
     """
-    path = element.run.record(record.task)
-    make_folder(os.path.dirname(path))
-    earlier = load_record(element.run, record.task)
-    if earlier and earlier.state == COMPLETE:
-        return None  # another attempt ended first: a complete task stays complete
-    if message:
-        _log(record.task, message)
-    if earlier:
-        history = [*earlier.history, {key: getattr(earlier, key) for key in HISTORY_KEYS}][-HISTORY_LENGTH:]
-        record = record._replace(history=history, attempt=max(len(history) + 1, record.attempt))
-    document = record.to_json()
-    if element.gpus and record.max_rss_mb is not None:
-        document.setdefault("gpu_mem_mb", None)  # nvidia-smi did not show the executor
-    for pause in (0.5, 1, 2, 4, 8, 15, 30, None):
+    for pause in (0.5, 1, 2, 4, 8, 15, 30):
         try:
-            return write_json(path, document)
+            return books.write(record)
         except OSError as error:
-            if not is_disk_full(error) or pause is None:
+            if not is_disk_full(error):
                 raise
             time.sleep(pause)
+    return books.write(record)

@@ -1,15 +1,14 @@
 """One array element: the tasks that it runs, the parameters of each, its name in the scheduler, and its claims.
 
 Of all elements that are given a task in one generation, only one claims and runs the task. A claim is a file with the name
-of its element, then one line for each attempt.
+of its element, then a line for each start. A packed element claims all its tasks at once.
 """
 
 import json
 import os
 import time
-from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, remove_quietly
@@ -18,9 +17,6 @@ from ..shared.processes import born
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
 from ..shared.task_environment import DIGEST_BYTES, digest, load_tasks
-
-if TYPE_CHECKING:
-    from .workers import Slot, Workers
 
 
 class Element(object):
@@ -37,35 +33,42 @@ class Element(object):
         self.array = array
         self.index = int(environ["HPC_ELEMENT"])
         self.tasks = slice_ranges(array.tasks, self.index * array.pack, array.pack)
+        self.slots = max(1, min(array.at_once, len(self.tasks)))  # so many of them run at the same time
         self.generation = array.generation
         self.job_id = environ.get("HPC_JOB_ID", "")
         self.owner = "%s:%s:%d" % (self.job_id, array.array, self.index)
         self.host = environ.get("SLURMD_NODENAME") or os.uname()[1]
         self.pid = os.getpid()
         self.stopped = False  # True once the scheduler or the walltime has stopped a task
+        self.slot = 0  # of the tasks that the element runs at the same time, this process runs those of one slot
         walltime = array.resources.get("walltime_sec")
         # Only an executor that can go on from a checkpoint is stopped early, while there is time to write one.
         self.stop_at = process_start() + float(walltime) if walltime and array.chain else None
-        self.workers: "Optional[Workers]" = None  # started by the first task of several
-        self.slot: "Optional[Slot]" = None
         self._module: Any = None
+        self._digests: Optional[int] = None  # the descriptor of their file
+        self._lines: Optional[Dict[int, bytes]] = None
 
     def parameters(self, task: int) -> Dict[str, Any]:
         """Return the parameters of a task: of its line in tasks.jsonl, else ``resolve(task)`` of the frozen tasks.py.
 
         Raises ValueError when their digest differs from the submitted one.
         """
-        if self.document.inline_tasks:
-            with open(self.run.given_tasks, "rb") as handle:
-                kwargs = json.loads(next(islice(handle, task, None), b"{}").decode("ascii"))
-        else:
-            kwargs = self._tasks_py().resolve(task)
+        kwargs = self._given(task) if self.document.inline_tasks else self._tasks_py().resolve(task)
         found = digest(kwargs)
-        with open(self.run.digests, "rb") as handle:
-            handle.seek(task * DIGEST_BYTES)
-            if handle.read(DIGEST_BYTES) != found:
-                raise ValueError("task %d has other parameters on %s than at submission" % (task, self.host))
+        if self._digests is None:
+            self._digests = os.open(self.run.digests, os.O_RDONLY)
+        if os.pread(self._digests, DIGEST_BYTES, task * DIGEST_BYTES) != found:
+            raise ValueError("task %d has other parameters on %s than at submission" % (task, self.host))
         return dict(kwargs)
+
+    def _given(self, task: int) -> Any:
+        """Return the parameters in the task's line. The lines of all tasks of this element are read at once."""
+        if self._lines is None:
+            wanted = set(self.tasks)
+            with open(self.run.given_tasks, "rb") as handle:
+                lines = islice(handle, max(wanted) + 1)
+                self._lines = {number: line for number, line in enumerate(lines) if number in wanted}
+        return json.loads(self._lines.get(task, b"{}").decode("ascii"))
 
     def _tasks_py(self) -> Any:
         if self._module is None:
@@ -89,16 +92,19 @@ def process_start() -> float:
         return time.time()
 
 
-def claim(element: Element, task: int) -> bool:
-    """Claim the task in its generation, a requeued element again. Return False when another element has claimed it."""
-    path = element.run.claim(task, element.generation)
-    make_folder(os.path.dirname(path))
+def claim(path: str, element: Element) -> bool:
+    """Claim what the file stands for, a requeued element again. Return False when another element has claimed it."""
     # The file is written under another name and linked into place, so that a claim always names its owner. A link is
     # atomic on NFS too.
     temporary = "%s.%s.%d.%s" % (path, element.host, os.getpid(), os.urandom(4).hex())
-    attempt = "%s %d\n" % (element.host, time.time())
-    with open(temporary, "w") as handle:
-        handle.write("%s\n%s" % (element.owner, attempt))
+    start = "%s %d\n" % (element.host, time.time())
+    try:
+        handle = open(temporary, "w")
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path))
+        handle = open(temporary, "w")
+    with handle:
+        handle.write("%s\n%s" % (element.owner, start))
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -106,22 +112,7 @@ def claim(element: Element, task: int) -> bool:
             if handle.readline().rstrip("\n") != element.owner:
                 return False
             handle.seek(0, os.SEEK_END)
-            handle.write(attempt)  # also renews the file's time, which a status reads
+            handle.write(start)  # also renews the file's time, which a status reads
     finally:
         remove_quietly(temporary)
     return True
-
-
-def superseded(element: Element, task: int) -> bool:
-    """Return True when an element of a later generation has claimed the task."""
-    later = {int(name.rpartition("-")[0][1:]) for name in element.run.arrays() if name[0] in "rs"}
-    return any(os.path.exists(element.run.claim(task, g)) for g in later if g > element.generation)
-
-
-def attempts(element: Element, task: int) -> int:
-    """Count how often the task was begun, this time included: a line for each in the claims of all generations."""
-    lines = 0
-    for generation in range(1, element.generation + 1):
-        with suppress(OSError), open(element.run.claim(task, generation), "rb") as handle:
-            lines += handle.read().count(b"\n") - 1
-    return max(lines, 1)

@@ -1,4 +1,4 @@
-"""Run one executor: its own process group, a bounded log, and what it used."""
+"""Run one executor: its own process group, its output, and what it used."""
 
 import os
 import resource  # noqa: F401 - wait4 imports it late, when a repo's own resource.py would be found
@@ -6,17 +6,14 @@ import select
 import signal
 import subprocess
 import time
-from contextlib import suppress
 from subprocess import DEVNULL
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..shared.files import is_disk_full, remove_quietly
 from ..shared.processes import PASSED_ON, born, pass_on, signal_group, table
 from ..shared.rungs import LAST_REPORT
 from ..shared.task_record import COMPLETE, FAILED, TaskRecord
+from .outputs import Log
 
-HEAD_BYTES = 32 << 20
-TAIL_BYTES = 8 << 20
 CHUNK = 1 << 16
 LAST_READS = 16  # of one chunk: a pipe holds at most 1 MiB
 # What still runs in the executor's group when its leader has ended well, such as a tee, has this long to end by itself.
@@ -34,59 +31,65 @@ class Ended(NamedTuple):
     metrics: Optional[str] = None  # what a registered function has returned, as JSON
 
 
-class Log(object):
-    """A log that keeps its first 32 MiB and its last 8 to 16 MiB, so that an executor cannot fill the disk with output.
-
-    Beyond the head, output goes to ``<log>.tail``, which becomes ``<log>.tail.old`` whenever it is full; so the end is
-    on disk even when this process is killed.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._handle = open(path, "wb")
-        self._room = HEAD_BYTES
-        self._full = False
-
-    def write(self, data: bytes) -> None:
-        while data and not self._full:
-            if self._room <= 0:
-                self._turn()
-            part, data = data[: self._room], data[self._room :]
-            try:
-                self._handle.write(part)
-                self._handle.flush()
-            except OSError as error:
-                # On a full disk the output is lost, and the executor goes on.
-                self._full = is_disk_full(error)
-                if not self._full:
-                    raise
-            self._room -= len(part)
-
-    def _turn(self) -> None:
-        self._handle.close()
-        tail = self._path + ".tail"
-        if os.path.exists(tail):
-            os.replace(tail, tail + ".old")
-        self._handle = open(tail, "wb")
-        self._room = TAIL_BYTES
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._handle.close()
-
-
-def remove_log(path: str) -> None:
-    """Remove all files of a log."""
-    for name in (path, path + ".tail", path + ".tail.old"):
-        remove_quietly(name)
-
-
 class Running(NamedTuple):
     """A running executor: the leader of its own process group."""
 
     pid: int
     ended: Callable[[], Optional[Ended]]  # returns how the executor ended, once; None while it runs
     wakes: List[int] = []  # descriptors that become readable when the executor ends
+
+
+class Arrived(object):
+    """The signals that come while one executor runs. Those before the first ``seen`` are not for it."""
+
+    def __init__(self, every: List[int], seen: int) -> None:
+        self.every = every
+        self.stopped = False  # True: one of them, or the walltime, ends the executor
+        self._first = self._seen = seen
+
+    def new(self) -> List[int]:
+        """Return those that came since the last call."""
+        found = self.every[self._seen :]
+        self._seen += len(found)
+        return found
+
+    def so_far(self) -> List[int]:
+        return self.every[self._first :]
+
+
+class Signals(object):
+    """The signals of the scheduler to this process, noted from the first task of an element to its last."""
+
+    def __init__(self) -> None:
+        self.arrived: List[int] = []
+        self._before: Dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in (signal.SIGTERM, *PASSED_ON):
+            self._before[number] = signal.signal(number, lambda got, _: self.arrived.append(got))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def from_now(self) -> Optional[Arrived]:
+        """Return those that will come, for the task that begins; None where one has come that ends the element.
+
+        Between two tasks there is nobody to pass a signal on to.
+        """
+        count = len(self.arrived)
+        return None if signal.SIGTERM in self.arrived[:count] else Arrived(self.arrived, count)
+
+
+class Watcher(object):
+    """What is done while an executor runs."""
+
+    def started(self, pid: int) -> None:
+        """The executor leads its own process group, and has this process id."""
+
+    def tick(self) -> None:
+        """Some tenths of a second have gone by."""
 
 
 # Starts a task in a fork that writes into the given pipe; returns None when the task must be started by itself.
@@ -127,59 +130,65 @@ def run(
     command: str,
     env: Dict[str, str],
     cwd: str,
-    log_path: str,
+    log: Log,
     grace: float,
     stop_at: Optional[float] = None,
     gpus: int = 0,
     fork: Fork = None,
+    arrived: Optional[Arrived] = None,
+    watcher: Optional[Watcher] = None,
 ) -> TaskRecord:
     """Run the user's shell command, or a ``fork`` that does the same. Return the record with the command's end.
 
     SIGTERM to this process (walltime, preemption), or the moment ``stop_at`` (epoch seconds), sends SIGTERM to the
     executor's group, which then has ``grace`` seconds. A signal of ``PASSED_ON`` goes to those of its processes that have a
-    handler, and they go on; where none has, it is as SIGTERM.
+    handler, and they go on; where none has, it is as SIGTERM. ``arrived``: where an earlier task has set the handlers.
     """
-    log = Log(log_path)
-    arrived: List[int] = []  # the signals that have come
-    stops: List[int] = []  # those that ended the executor
-    watched = (signal.SIGTERM, *PASSED_ON)
-    handlers = {number: signal.signal(number, lambda got, _: arrived.append(got)) for number in watched}
-    watch = None
+    if arrived is None:
+        with Signals() as signals:
+            arrived = Arrived(signals.arrived, 0)
+            return run(record, command, env, cwd, log, grace, stop_at, gpus, fork, arrived, watcher)
     try:
-        try:
-            process, pipe = _begin(fork, command, env, cwd)
-        except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
-            return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
-        started, clock = time.time(), time.monotonic()
+        process, pipe = _begin(fork, command, env, cwd)
+    except (OSError, ValueError) as error:  # ValueError: a variable that the operating system cannot carry
+        return failed(record, "code_error", "cannot start the executor: %s" % error, 127)
+    watcher, gpu_watch = watcher or Watcher(), None
+    try:
+        watcher.started(process.pid)
+        record, clock = record._replace(started_at=round(time.time(), 3)), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
-            watch = GpuWatch(process.pid, env)
+            gpu_watch = GpuWatch(process.pid, env)
         deadline = time.monotonic() + max(0.0, stop_at - time.time()) if stop_at is not None else None
-        ended = _pump(process, pipe, log, (arrived, stops), grace, deadline)
-        os.close(pipe)
+        ended = _pump(process, pipe, log, arrived, grace, deadline, watcher)
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        log.close()
-        if watch is not None:
-            watch.close()
+        os.close(pipe)
+        if gpu_watch is not None:
+            gpu_watch.close()
+    record = record._replace(
+        seconds=round(time.monotonic() - clock, 4),
+        ended_at=round(time.time(), 3),
+        gpu_mem_mb=gpu_watch.peak_mb if gpu_watch is not None else None,
+    )
+    return _with_end(record, ended, arrived, env.get("HPC_RESULT_DIR", ""))
+
+
+def _with_end(record: TaskRecord, ended: Ended, arrived: Arrived, result_dir: str) -> TaskRecord:
+    """Return the record with what the end of the executor means."""
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    given_up = _gave_up(ended.status, arrived, env.get("HPC_RESULT_DIR", ""))
-    cause, message = (STOPPED, given_up) if given_up and not stops else _cause(exit_code, killed_by, bool(stops))
+    given_up = "" if ended.metrics else _gave_up(ended.status, arrived.so_far(), result_dir)
+    stopped = arrived.stopped
+    cause, message = (STOPPED, given_up) if given_up and not stopped else _cause(exit_code, killed_by, stopped)
     return record._replace(
         state=FAILED if cause else COMPLETE,
         cause=cause,
         message=message,
         exit_code=exit_code,
         signal=killed_by,
-        seconds=round(time.monotonic() - clock, 4),
-        started_at=round(started, 3),
-        ended_at=round(time.time(), 3),
         cpu_seconds=round(ended.cpu_seconds, 3),
         max_rss_mb=None if ended.max_rss_kib is None else round(ended.max_rss_kib / 1024.0, 1),
-        gpu_mem_mb=watch.peak_mb if watch is not None else None,
     )
 
 
@@ -215,16 +224,12 @@ def _gave_up(status: int, arrived: List[int], result_dir: str) -> str:
 
 
 def _pump(
-    process: Running, pipe: int, log: Log, signals: Tuple[List[int], List[int]], grace: float, stop_at: Optional[float]
+    process: Running, pipe: int, log: Log, arrived: Arrived, grace: float, stop_at: Optional[float], watcher: Watcher
 ) -> Ended:
-    """Copy output to the log until the executor has ended; end what it leaves running in its process group.
-
-    ``signals``: those that have come, and of these the ones that stop the executor, which this function adds.
-    """
-    arrived, stops = signals
+    """Copy output to the log until the executor has ended; end what it leaves running in its process group."""
     kill_at: Optional[float] = None
     ended: Optional[Ended] = None
-    open_pipe, seen = True, 0
+    open_pipe = True
     pause = 0.0005  # once the pipe is closed the end is near: look often at first
     while ended is None:
         watched = [pipe, *process.wakes] if open_pipe else process.wakes
@@ -232,20 +237,21 @@ def _pump(
         pause = pause if open_pipe else min(pause * 2, 0.1)
         if stop_at is not None and time.monotonic() > stop_at:
             stop_at = None
-            arrived.append(signal.SIGTERM)
-        for number in arrived[seen:]:
-            seen += 1
+            arrived.every.append(signal.SIGTERM)
+        for number in arrived.new():
             if number not in PASSED_ON or not pass_on(process.pid, number):
-                stops.append(number)
+                arrived.stopped = True
                 signal_group(process.pid, signal.SIGTERM)
                 kill_at = kill_at or time.monotonic() + grace
         if kill_at is not None and time.monotonic() > kill_at:
             signal_group(process.pid, signal.SIGKILL)
         if pipe in ready:
             open_pipe = _copy_output(pipe, log)
+        watcher.tick()
         ended = process.ended()
     _end_group(process.pid, pipe if open_pipe else None, log, kill_at)
-    stops += [number for number in arrived[seen:] if number not in PASSED_ON]  # such as came with the executor's end
+    if any(number not in PASSED_ON for number in arrived.new()):  # such as came with the executor's end
+        arrived.stopped = True
     return ended
 
 
@@ -257,7 +263,7 @@ def _end_group(leader: int, pipe: Optional[int], log: Log, kill_at: Optional[flo
     """
     until = kill_at or time.monotonic() + LINGER_SEC
     while time.monotonic() < until:
-        running = any(member.group == leader for member in table().values()) if kill_at else pipe is not None
+        running = any(p.group == leader != p.pid for p in table().values()) if kill_at else pipe is not None
         if not running:
             break
         if select.select([pipe] if pipe is not None else [], [], [], 0.1)[0] and pipe is not None:

@@ -6,6 +6,22 @@ from contextlib import suppress
 from typing import Dict, List, Optional, Tuple
 
 
+class OomKills(object):
+    """The kills in the control group of the job since the last question."""
+
+    def __init__(self, environ: Dict[str, str]) -> None:
+        self._environ = environ
+        self._before = oom_kills(environ)
+
+    def new(self) -> int:
+        """Return how many there were; 0 where that cannot be read."""
+        if self._before is None:
+            return 0
+        before, now = self._before, oom_kills(self._environ)
+        self._before = before if now is None else now
+        return self._before - before
+
+
 def oom_kills(
     environ: Dict[str, str], cgroups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup"
 ) -> Optional[int]:

@@ -150,8 +150,10 @@ class Worker(object):
         except SystemExit as end:
             return exit_code(end)
         except BaseException as error:  # noqa: BLE001 - as the interpreter does
-            return self._report(error)
-        return 0
+            raised = error
+        else:
+            return 0
+        return self._report(raised)
 
     def _report(self, error: BaseException) -> int:
         """Print an exception that nobody has caught, without the frame of this file. Return the exit code."""
@@ -162,8 +164,9 @@ class Worker(object):
         except SystemExit as end:
             return exit_code(end)
         except BaseException as second:  # noqa: BLE001 - as the interpreter does
+            inner = second.__traceback__.tb_next if second.__traceback__ else None
             sys.stderr.write("Error in sys.excepthook:\n")
-            sys.__excepthook__(type(second), second, second.__traceback__)
+            sys.__excepthook__(type(second), second.with_traceback(inner), inner)
             sys.stderr.write("\nOriginal exception was:\n")
             sys.__excepthook__(type(error), error, trace)
         self._interrupted = isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8)

@@ -97,7 +97,7 @@ class Program(object):
         self.namespace: Dict[str, Any] = main.__dict__
         # The last statement alone, with its place in the file, so that a traceback is that of the whole program.
         tree = ast.parse(text)
-        tree.body = tree.body[-1].body  # type: ignore[attr-defined] - if __name__ == "__main__"
+        tree.body = getattr(tree.body[-1], "body")  # noqa: B009 - of: if __name__ == "__main__"
         self.code = compile(tree, path, "exec")
         sys.modules["__main__"] = main
         sys.argv[:] = [CLI]

@@ -72,20 +72,18 @@ class Workers(object):
         with suppress(OSError):
             send(self._slots[0][0], {"functions": self._starter.functions, "isolate": isolate})
 
-    def slot(self, number: int = 0, own: Optional[Dict[str, str]] = None) -> "Slot":
-        """Return the workers of one slot, which has variables of its ``own``, such as its device.
-
-        Of several slots, each is taken in a process of its own, which holds no other's sockets.
-        """
+    def slot(self, number: int = 0) -> "Slot":
+        """Return the workers of one slot. Of several slots, each is taken in a process of its own."""
+        if self._alone:
+            return Slot(self._env, [Alone(self._starter, self._env)])
+        if not self._slots:
+            return Slot(self._env, [])
         for other, channels in enumerate(self._slots):
             if other != number:
                 for channel in channels:
                     channel.close()
-        if self._slots:
-            plain, shared = self._slots[number]
-            return Slot(self._env, [Forks(shared, True), Forks(plain, False)])
-        env = dict(self._env, **(own or {}))
-        return Slot(env, [Alone(self._starter, env)] if self._alone else [])
+        plain, shared = self._slots[number]
+        return Slot(self._env, [Forks(shared, True), Forks(plain, False)])
 
     def close(self) -> None:
         """End the host. The slots have been closed, or belong to processes of their own."""

@@ -7,14 +7,18 @@ A task may be part of several arrays: the first submission, segments of a chain,
 import os
 from array import array as typed_array
 from bisect import bisect_right
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..shared.files import read_object
 from ..shared.ledger import Array, arrays_of
 from ..shared.ranges import spans
 from ..shared.run_folder import RunFolder, read_run
+from ..shared.task_records import Records
 from ..shared.task_states import FAILED, LOST, UNKNOWN
 from . import records
+
+if TYPE_CHECKING:
+    from .element_scan import ElementScan
 
 # The next segment of a chain goes on only with tasks that left a checkpoint.
 CONTINUED = "checkpointed"
@@ -31,8 +35,10 @@ class Attempts(object):
         version = records.CACHE_VERSION
         # Facts that a status keeps for the next one, as JSON.
         self.cache: Dict[str, Any] = cache if cache.get("version") == version else {"version": version}
-        self.records = records.scan(folder, self.total, self.cache)  # ``failed``: later also the facts of LOST tasks
         self.arrays = arrays_of(folder)
+        self.reader = Records(folder, self.arrays, self.run.layout)
+        # ``failed``: later also the facts of LOST tasks
+        self.records = records.scan(folder, self.total, self.cache, self.reader.packed)
         self.state = bytearray(self.records.state)  # one byte for each task, see task_states
         self._newest = typed_array("H", [1]) * self.total  # generation of each task
         by_generation: Dict[int, List[Tuple[int, int, Array]]] = {}
@@ -76,8 +82,25 @@ class Attempts(object):
         facts = self.records.failed[task]
         return facts.generation == entry.generation and facts.cause in records.REQUEUEABLE
 
+    def log_of(self, entry: Array, task: int) -> "Optional[ElementScan]":
+        """Return what the log of the packed element that has the task says; None where there is no such log."""
+        element = self.reader.element_of(entry, task)
+        return None if element is None else self.records.elements.of(entry, element)
+
     def is_claimed(self, entry: Array, task: int) -> bool:
-        return os.path.exists(self.folder.claim(task, entry.generation))
+        """Return True if the array's element has begun the task, or had its claim."""
+        log = self.log_of(entry, task)
+        return (log is not None and log.has_begun(task)) or os.path.exists(self.folder.claim(task, entry.generation))
+
+    def began_at(self, entry: Array, task: int) -> Optional[float]:
+        """Return when the array's element began the latest attempt of the task, None where it has not yet."""
+        if self.reader.is_packed(entry):
+            log = self.log_of(entry, task)
+            return log.begun_at(task) if log is not None else None
+        try:
+            return os.stat(self.folder.claim(task, entry.generation)).st_mtime
+        except OSError:
+            return None
 
     def failed_records(self, entry: Array, tasks: Iterable[Tuple[int, int]]) -> Iterator[int]:
         """Yield the tasks of these spans with a failed record whose latest attempt is in the array."""

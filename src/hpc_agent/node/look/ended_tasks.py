@@ -4,7 +4,6 @@ import math
 import time
 from typing import Any, Dict, List, Optional, Set
 
-from ..shared import task_record
 from ..shared.errors import NodeError
 from ..shared.ranges import decode_ranges
 from ..shared.rungs import STOPPED_AT
@@ -65,7 +64,7 @@ def _may_run_again(status: RunStatus, task: int) -> bool:
 
 def _end(status: RunStatus, task: int, metrics: List[str]) -> Optional[Dict[str, Any]]:
     """Return the end of a task; None while its record cannot be read."""
-    record = task_record.read_record(status.folder, task)
+    record = status.reader.read(task)
     arrays = status.arrays_with(task)
     resources = (arrays[-1].resources if arrays else {}) or status.run.resources
     end: Dict[str, Any] = {"cpus": int(resources.get("cpus") or 1)}

@@ -8,26 +8,40 @@ from ..shared.files import tail
 from ..shared.ledger import Array
 from ..shared.ranges import position_of
 from ..shared.run_folder import RunFolder
+from ..shared.task_records import Records, TaskLog
 
 LINE_LIMIT = 64 << 10
 # preamble.sh writes this line when an element was requeued: the output before is that of an earlier attempt.
 _AGAIN = "hpc-agent: the scheduler started this element again\n"
 
 
-def newest_log(folder: RunFolder, arrays: List[Array], task: int) -> Optional[str]:
-    """Return the path of the log of the task's newest attempt that has one."""
-    generations = sorted({a.generation for a in arrays}, reverse=True) or [1]
-    return next((p for p in (folder.log(task, g) for g in generations) if os.path.exists(p)), None)
+def newest_log(reader: Records, task: int) -> Optional[TaskLog]:
+    """Return the log of the task's newest attempt that has one."""
+    newest_first = sorted(reader.arrays, key=lambda array: -array.generation)
+    return next(filter(None, (reader.log(array, task) for array in newest_first)), None)
 
 
-def added(path: str, since: int) -> Tuple[str, int]:
-    """Return the whole lines after byte ``since`` of a log, and the offset of their end.
+def log_tail(log: TaskLog, lines: int, limit: int) -> str:
+    """Return the last lines of a task's log, at most ``limit`` bytes."""
+    return tail(log.path, lines, limit, log.offset, log.length)
 
-    A log that is longer than its head goes on in other files (execute.Log), which are not followed.
+
+def end_of(log: TaskLog) -> int:
+    """Return the offset in the file at which a task's log ends now."""
+    size = os.path.getsize(log.path)
+    return size if log.length is None else min(size, log.offset + log.length)
+
+
+def added(log: TaskLog, since: int) -> Tuple[str, int]:
+    """Return the whole lines of a log after byte ``since`` of its file, and the offset of their end.
+
+    A log that is longer than its head goes on in other files (job/outputs.py), which are not followed.
     """
-    with open(path, "rb") as handle:
+    end = end_of(log)
+    since = since if log.offset <= since <= end else log.offset  # another attempt
+    with open(log.path, "rb") as handle:
         handle.seek(since)
-        data = handle.read(LINE_LIMIT)
+        data = handle.read(min(LINE_LIMIT, end - since))
     whole = data[: data.rfind(b"\n") + 1] if len(data) < LINE_LIMIT else data
     return whole.decode("utf-8", "replace"), since + len(whole)
 

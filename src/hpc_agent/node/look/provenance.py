@@ -4,13 +4,13 @@ import glob
 import os
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..shared.files import read_json
-from ..shared.ledger import arrays_of
-from ..shared.run_folder import RunFolder, existing_run
+from ..shared.run_folder import RunFolder, existing_run, shard_of
 from ..shared.snapshot_tree import entries_of, is_as_frozen
-from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_record import COMPLETE
+from ..shared.task_records import Records
 
 TEXT_LIMIT = 1 << 20
 GROUPS_AT_MOST = 200
@@ -26,11 +26,12 @@ def provenance(request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = existing_run(request["root"], request["run_id"])
     run = read_json(folder.document)
+    reader = _reader(folder, run)
     answer = {
         "run": run,
         "environment": _document(folder.environment),
-        "arrays": [array.to_json() for array in arrays_of(folder)],
-        "tasks": _tasks(folder, int(run["task_count"])),
+        "arrays": [array.to_json() for array in reader.arrays],
+        "tasks": _tasks(reader, int(run["task_count"])),
         "waves": _combined(folder),
     }
     if request.get("files"):
@@ -51,14 +52,14 @@ def rows(request: Dict[str, Any]) -> Dict[str, Any]:
     answer = {"run": read_json(folder.document), "environment": _document(folder.environment), "next": None}
     if not request.get("first"):
         answer["as_frozen"] = is_as_frozen(request["root"], answer["run"])
-    found, values = {}, 0
-    for shard in _shards(folder):
+    found, values, reader = {}, 0, _reader(folder, answer["run"])
+    for shard, tasks in _shards(int(answer["run"]["task_count"])):
         if shard < request.get("first", ""):
             continue
         if values >= VALUES_AT_MOST:
             answer["next"] = shard
             break
-        for record in _records(folder, shard):
+        for record in filter(None, map(reader.read, tasks)):
             metrics = record.metrics if record.state == COMPLETE else None
             found[str(record.task)] = [record.state, metrics] + ([record.kwargs] if request.get("parameters") else [])
             values += sum(len(value) if isinstance(value, list) else 1 for value in (metrics or {}).values())
@@ -93,28 +94,24 @@ def _files(root: str, run_id: str) -> Optional[Dict[str, List[Any]]]:
     return None
 
 
-def _shards(folder: RunFolder) -> List[str]:
-    with suppress(FileNotFoundError):
-        return sorted(os.listdir(os.path.join(folder.path, "tasks")))
-    return []
+def _reader(folder: RunFolder, run: Dict[str, Any]) -> Records:
+    return Records(folder, layout=int(run.get("layout") or 1))
 
 
-def _records(folder: RunFolder, shard: str) -> Iterator[TaskRecord]:
-    for name in os.listdir(folder.records(shard)):
-        stem, kind = os.path.splitext(name)
-        record = read_record(folder, int(stem)) if kind == ".json" and stem.isdigit() else None
-        if record is not None:
-            yield record
+def _shards(total: int) -> Iterator[Tuple[str, Sequence[int]]]:
+    """Yield the name and the tasks of each shard of 1,000 tasks."""
+    for first in range(0, total, 1000):
+        yield shard_of(first), range(first, min(total, first + 1000))
 
 
-def _tasks(folder: RunFolder, total: int) -> Dict[str, Any]:
+def _tasks(reader: Records, total: int) -> Dict[str, Any]:
     """Return counts and times of the tasks, and their failed attempts, grouped by cause and generation."""
     states = {"complete": 0, "failed": 0}
     times: List[float] = []
     hosts: "Counter[str]" = Counter()
     groups: Dict[str, Dict[str, Any]] = {}
     seconds = 0.0
-    for record in (one for shard in _shards(folder) for one in _records(folder, shard)):
+    for record in filter(None, map(reader.read, range(total))):
         states[record.state] = states.get(record.state, 0) + 1
         times += [at for at in (record.started_at, record.ended_at) if at]
         hosts[record.host] += 1

@@ -1,20 +1,25 @@
-"""Scan the records of a run. A scan reads only the shards that changed since the last one."""
+"""Scan the records of a run. A scan reads only what was written since the last one: changed shards of files, and what was
+appended to the logs of packed elements.
+"""
 
 import os
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..shared import task_states
 from ..shared.files import from_document
-from ..shared.ranges import decode_ranges, encode_ranges
+from ..shared.ledger import Array
+from ..shared.ranges import decode_ranges, encode_ranges, ranges_of, spans
 from ..shared.run_folder import RunFolder
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import COMPLETE, TaskRecord, read_record
 
 # File systems with coarse times may change a shard again within the same time stamp: such a shard is read again.
 SETTLED_NS = 3 * 10**9
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 MESSAGE_LIMIT = 300
+# What the cache has from scans.
+_OF_RECORDS = ("records", "shards", "logs")
 # Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
 REQUEUEABLE = ("terminated", "signal", "checkpointed")
 
@@ -50,45 +55,127 @@ class FailureFacts(NamedTuple):
         optional = ("raw", "evidence")
         return {key: value for key, value in self._asdict().items() if value is not None or key not in optional}
 
-
-class RecordScan(NamedTuple):
-    """The records of a run."""
-
-    state: bytearray  # one byte for each task
-    failed: Dict[int, FailureFacts]  # the facts of each failed record
-    mean_seconds: Optional[float]  # of the complete tasks
-    oom_killed: List[int] = []  # complete tasks of which the kernel killed a process for memory
-    stopped_early: int = 0  # complete tasks that ended themselves early
+    def kept(self) -> Dict[str, Any]:
+        """Return the facts that are not as a new object has them, for the cache."""
+        return {key: value for key, value, usual in zip(self._fields, self, _NO_FACTS) if value != usual}
 
 
-def scan(folder: RunFolder, total: int, cache: Dict[str, Any]) -> RecordScan:
-    """Return the records of a run; update ``cache``: shard -> {mtime, complete: ranges, failed, seconds, ...}."""
-    state, failed, oom_killed = bytearray(total), {}, []
-    seconds, timed, stopped_early = 0.0, 0, 0
-    shards = cache.setdefault("shards", {})
+_NO_FACTS = FailureFacts()
+
+
+class RecordScan(object):
+    """The records of a run: the state of each task, the facts of each failed record, and sums over the complete ones."""
+
+    def __init__(self, total: int) -> None:
+        self.state = bytearray(total)  # one byte for each task
+        self.failed: Dict[int, FailureFacts] = {}
+        self.oom_killed: List[int] = []  # complete tasks of which the kernel killed a process for memory
+        self.stopped_early = 0  # complete tasks that ended themselves early
+        self.elements: Any = None  # the logs of packed elements (ElementScans); None where the run has none
+        self._seconds, self._timed = 0.0, 0
+        self.facts = FailureFacts.from_record
+
+    @property
+    def mean_seconds(self) -> Optional[float]:
+        """Return the mean of the complete tasks."""
+        return self._seconds / self._timed if self._timed else None
+
+    def are_complete(self, tasks: Iterable[Tuple[int, int]]) -> bool:
+        """Return True if all tasks of these spans are complete."""
+        return all(self.state.count(task_states.COMPLETE, start, stop) == stop - start for start, stop in tasks)
+
+    def add(self, record: TaskRecord) -> None:
+        """Add a record that was read from a file."""
+        if record.state == COMPLETE:
+            stopped = STOPPED_AT in (record.metrics or {})
+            self.add_complete(record.task, record.seconds, bool(record.oom_kills), stopped)
+        else:
+            self.add_failed(record.task, FailureFacts.from_record(record))
+
+    def add_complete(self, task: int, seconds: Optional[float], oom_killed: bool, stopped_early: bool) -> None:
+        """Count a complete task, once: several arrays may have completed it."""
+        if task >= len(self.state) or self.state[task] == task_states.COMPLETE:
+            return
+        self.state[task] = task_states.COMPLETE
+        self.failed.pop(task, None)
+        self.oom_killed += [task] if oom_killed else []
+        self.stopped_early += stopped_early
+        self._seconds += seconds or 0.0
+        self._timed += 1
+
+    def add_failed(self, task: int, facts: FailureFacts) -> None:
+        """Keep the facts of a failed record, unless the task is complete, or a newer attempt of it is known."""
+        if task >= len(self.state) or self.state[task] == task_states.COMPLETE:
+            return
+        known = self.failed.get(task)
+        if known is None or (facts.generation, facts.attempt or 0) >= (known.generation, known.attempt or 0):
+            self.state[task], self.failed[task] = task_states.FAILED, facts
+
+    def load(self, kept: Dict[str, Any]) -> None:
+        """Take what ``to_json`` has returned."""
+        for start, stop in spans(kept["complete"]):
+            self.state[start:stop] = bytes([task_states.COMPLETE]) * (stop - start)
+        self.oom_killed = decode_ranges(kept["oom_killed"])
+        self.stopped_early, self._seconds, self._timed = kept["stopped_early"], kept["seconds"], kept["timed"]
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "complete": ranges_of(self.state, task_states.COMPLETE),
+            "oom_killed": encode_ranges(self.oom_killed),
+            "stopped_early": self.stopped_early,
+            "seconds": self._seconds,
+            "timed": self._timed,
+        }
+
+    def keep(self, cache: Dict[str, Any]) -> None:
+        """Keep in the cache what the next scan does not read again."""
+        cache["records"] = self.to_json()
+        cache["logs"] = self.elements.to_json() if self.elements else {}
+
+
+def scan(folder: RunFolder, total: int, cache: Dict[str, Any], packed: Sequence[Array] = ()) -> RecordScan:
+    """Return the records of a run: of its files, and of the logs of its ``packed`` arrays. Update ``cache``."""
+    try:
+        return _scan(folder, total, cache, packed)
+    except _Lost:  # records that were read are gone: somebody has removed or restored files
+        for name in _OF_RECORDS:
+            cache.pop(name, None)
+        return _scan(folder, total, cache, packed)
+
+
+def _scan(folder: RunFolder, total: int, cache: Dict[str, Any], packed: Sequence[Array]) -> RecordScan:
+    found, shards = RecordScan(total), cache.setdefault("shards", {})
+    if "records" in cache:
+        found.load(cache["records"])
+    if packed:
+        from . import element_scan  # only runs with logs need it
+
+        found.elements = element_scan.ElementScans(folder, packed, cache.get("logs") or {}, FailureFacts)
+        try:
+            found.elements.scan(found)
+        except element_scan.LogShrank as error:
+            raise _Lost from error
     try:
         names = sorted(os.listdir(os.path.join(folder.path, "tasks")))
     except OSError:
         names = []
+    if set(shards) - set(names):
+        raise _Lost
     for name in names:
-        shard = shards[name] = _scan_shard(folder, name, shards.get(name))
-        for task in decode_ranges(shard["complete"]):
-            if task < total:
-                state[task] = task_states.COMPLETE
+        shard = shards[name] = _scan_shard(folder, name, shards.get(name), found)
         for text, facts in shard["failed"].items():
-            if int(text) < total:
-                state[int(text)] = task_states.FAILED
-                failed[int(text)] = FailureFacts.from_json(facts)
-        oom_killed += decode_ranges(shard["oom_killed"])
-        stopped_early += shard["stopped_early"]
-        seconds += shard["seconds"]
-        timed += shard["timed"]
-    return RecordScan(state, failed, seconds / timed if timed else None, oom_killed, stopped_early)
+            found.add_failed(int(text), FailureFacts(**facts))
+    found.keep(cache)
+    return found
+
+
+class _Lost(Exception):
+    """Records that an earlier scan has read are gone."""
 
 
 def is_unchanged(folder: RunFolder, name: str, shards: Dict[str, Any]) -> bool:
     """Return True if no record of a shard has been written since the scan that filled ``shards``."""
-    return _is_current(shards[name], os.stat(folder.records(name)).st_mtime_ns)
+    return name in shards and _is_current(shards[name], os.stat(folder.records(name)).st_mtime_ns)
 
 
 def _is_current(shard: Dict[str, Any], changed: int) -> bool:
@@ -96,37 +183,23 @@ def _is_current(shard: Dict[str, Any], changed: int) -> bool:
     return bool(shard["settled"]) and int(shard["mtime"]) == changed
 
 
-def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def _scan_shard(folder: RunFolder, name: str, cached: Optional[Dict[str, Any]], found: RecordScan) -> Dict[str, Any]:
     path = folder.records(name)
     changed = os.stat(path).st_mtime_ns
     if cached and _is_current(cached, changed):
         return cached
-    complete = set(decode_ranges(cached["complete"])) if cached else set()
-    oom_killed = decode_ranges(cached["oom_killed"]) if cached else []
-    seconds, timed = (cached["seconds"], cached["timed"]) if cached else (0.0, 0)
-    stopped_early = cached["stopped_early"] if cached else 0
     failed: Dict[str, Any] = {}
-    for stem, kind in map(os.path.splitext, os.listdir(path)):
+    complete, total = task_states.COMPLETE, len(found.state)
+    for file in os.listdir(path):
+        stem, kind = file[:-5], file[-5:]
         # A complete record is final; a failed one may be replaced by a later attempt, so it is read again.
-        unread = kind == ".json" and stem.isdigit() and int(stem) not in complete
-        record = read_record(folder, int(stem)) if unread else None
+        if kind != ".json" or not stem.isdigit() or int(stem) >= total or found.state[int(stem)] == complete:
+            continue
+        record = read_record(folder, int(stem))
         if record is None:
             continue
         if record.state == COMPLETE:
-            complete.add(int(stem))
-            oom_killed += [int(stem)] if record.oom_kills else []
-            stopped_early += STOPPED_AT in (record.metrics or {})
-            seconds += record.seconds or 0.0
-            timed += 1
+            found.add(record)
         else:
-            failed[stem] = FailureFacts.from_record(record).to_json()
-    return {
-        "mtime": changed,
-        "settled": int(time.time() * 1e9) - changed > SETTLED_NS,
-        "complete": encode_ranges(complete),
-        "failed": failed,
-        "oom_killed": encode_ranges(oom_killed),
-        "stopped_early": stopped_early,
-        "seconds": seconds,
-        "timed": timed,
-    }
+            failed[stem] = FailureFacts.from_record(record).kept()
+    return {"mtime": changed, "settled": int(time.time() * 1e9) - changed > SETTLED_NS, "failed": failed}

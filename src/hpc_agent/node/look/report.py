@@ -1,15 +1,14 @@
 """Report the state of a run: counts, ranges, waves, and the reasons of waiting tasks."""
 
-import os
 import time
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..shared import task_states, waiting_reasons
 from ..shared.ledger import Array
-from ..shared.ranges import count, encode_ranges, spans
+from ..shared.ranges import count, encode_ranges, ranges_of, spans
 from ..shared.task_states import LOST, PENDING, RUNNING
-from .run_status import RunStatus, ranges_of
+from .run_status import RunStatus
 
 RANGES_LIMIT = 2000
 RUNNING_LIMIT = 200
@@ -64,7 +63,7 @@ def _walltime(array: Array) -> float:
 def timing(status: RunStatus, counts: Dict[str, int]) -> Dict[str, Optional[float]]:
     """Return seconds, None where not known: ``left`` (estimate), ``longest_ran``, ``walltime_left`` of the first to reach it.
 
-    A task runs since its claim was written. At most 200 running tasks are looked at, spread over all of them.
+    At most 200 running tasks are looked at, spread over all of them.
     """
     now, mean = time.time(), status.records.mean_seconds
     running: List[Tuple[int, Array]] = []
@@ -76,11 +75,8 @@ def timing(status: RunStatus, counts: Dict[str, int]) -> Dict[str, Optional[floa
             limits.append(_walltime(array))
     ran = []
     for task, array in running[:: max(1, -(-len(running) // RUNNING_LIMIT))]:
-        try:
-            began = os.stat(status.folder.claim(task, array.generation)).st_mtime
-        except OSError:
-            began = now  # the element has started, and has not claimed the task yet
-        ran.append(max(0.0, now - began))
+        began = status.began_at(array, task)
+        ran.append(max(0.0, now - began) if began is not None else 0.0)  # its element has started, and not begun it yet
         if _walltime(array):
             limits.append(max(0.0, _walltime(array) - ran[-1]))
     left = None

@@ -5,12 +5,11 @@ A query that failed is no answer: the last good states are shown, marked stale.
 """
 
 import os
-import re
 import time
 from array import array as typed_array
 from collections import Counter
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from ..schedulers import load
 from ..schedulers.base import QueueRow
@@ -18,12 +17,14 @@ from ..shared import task_record, waiting_reasons
 from ..shared.errors import NodeError
 from ..shared.files import write_json
 from ..shared.ledger import Array
-from ..shared.ranges import slice_spans, spans
+from ..shared.ranges import ranges_of, slice_spans, spans
 from ..shared.run_folder import RunFolder, shard_of
 from ..shared.task_states import COMPLETE, FAILED, PENDING, RUNNING, UNKNOWN
 from . import accounting, records
 from .attempts import Attempts
-from .records import FailureFacts
+
+if TYPE_CHECKING:
+    from .element_scan import ElementScan
 
 ACTIVE = ("running", "completing", "suspended")
 _KEPT = {"running": RUNNING, "pending": PENDING}
@@ -43,6 +44,7 @@ class RunStatus(Attempts):
 
     def save(self) -> None:
         """Keep the cache for the next status. The cache only saves time, so a full or read-only disk is no error."""
+        self.records.keep(self.cache)
         try:
             write_json(self.folder.status_cache, self.cache, sync=False)
         except OSError:
@@ -82,9 +84,16 @@ class RunStatus(Attempts):
             return True
         # A failed record may be of an older attempt, or of one that was requeued since.
         return any(
-            not self.has_ended(entry, task) or (self.may_be_requeued(entry, task) and not self.is_explained(task))
+            not self.has_ended(entry, task)
+            or (self.may_be_requeued(entry, task) and not self.is_explained(task))
+            or self._is_begun_again(entry, task)
             for task in self.failed_records(entry, spans(entry.tasks))
         )
+
+    def _is_begun_again(self, entry: Array, task: int) -> bool:
+        """Return True if the log of a packed element has a later begin of a task with a failed record."""
+        log = self.log_of(entry, task) if self.records.elements else None
+        return log is not None and log.is_running(task)
 
     def _restore_last_good(self, error: NodeError) -> None:
         earlier = self.cache.get("last_good") or {}
@@ -120,6 +129,9 @@ class RunStatus(Attempts):
 
     def _mark_packed(self, entry: Array, element: int, runs: bool) -> None:
         """Mark the tasks of an active element. It runs them in turn: those after the first unclaimed one wait."""
+        if self.reader.is_packed(entry):
+            self._mark_logged(entry, element, runs)
+            return
         waits, begun = False, -1
         for start, end in slice_spans(entry.tasks, element * entry.pack, entry.pack):
             for task in range(start, end):
@@ -132,6 +144,33 @@ class RunStatus(Attempts):
                 begun = begun if waits else task
         if begun >= 0 and runs:
             self._mark(entry, begun, begun + 1, RUNNING, True)
+
+    def _mark_logged(self, entry: Array, element: int, runs: bool) -> None:
+        """Mark the tasks of an active element with a log, which names those that it has begun and not ended: they run."""
+        log = self.records.elements.of(entry, element)
+        running = set(log.running()) if log else set()
+        for start, stop in slice_spans(entry.tasks, element * entry.pack, entry.pack):
+            self._queued[start:stop] = typed_array("H", [entry.generation]) * (stop - start)
+            begun = [task for task in running if start <= task < stop and self.state[task] == UNKNOWN]
+            self.state[start:stop] = self.state[start:stop].translate(_SET_UNKNOWN_TO[PENDING])
+            for task in begun:
+                self.state[task] = RUNNING
+            for task in self.failed_records(entry, [(start, stop)]):
+                if self.state[task] == FAILED:
+                    self.state[task] = self._state_again(entry, task, log, runs)
+
+    def _state_again(self, entry: Array, task: int, log: "Optional[ElementScan]", runs: bool) -> int:
+        """Return the state of a task with a failed record in an active element with a log."""
+        if log is not None and log.is_running(task):
+            return RUNNING
+        if not self.has_ended(entry, task):
+            return PENDING
+        if log is None or not self.may_be_requeued(entry, task):
+            return FAILED
+        if log.begins_again(task):
+            return PENDING
+        # One that was begun last either ends its element now, or was put back and starts again.
+        return RUNNING if runs and task in log.last_begun() else FAILED
 
     def _is_final(self, entry: Array, task: int) -> bool:
         """Return True if no later attempt in this array may follow the task's failed record."""
@@ -170,16 +209,7 @@ class RunStatus(Attempts):
 
     def _settle_by_records(self, submitted: List[Array]) -> None:
         """Settle the tasks that have left the queue by their records."""
-
-        @lru_cache(maxsize=None)  # one stat a shard
-        def is_unchanged(shard: str) -> bool:
-            return records.is_unchanged(self.folder, shard, self.cache["shards"])
-
-        def may_be_replaced(entry: Array, task: int) -> bool:
-            """Return True if an element that was put back may have ended again since the scan, and left another record."""
-            may = self.may_be_requeued(entry, task) and not self.is_explained(task)
-            return may and not is_unchanged(shard_of(task))
-
+        may_be_replaced = self._replaceable()
         for entry in submitted:
             for task in self.failed_records(entry, spans(entry.tasks)):
                 # A failed record of an older attempt: the newer one has left the queue. The element of the older one may
@@ -189,23 +219,36 @@ class RunStatus(Attempts):
                 if self.state[task] == FAILED and (open_again or may_be_replaced(entry, task)):
                     self.state[task] = UNKNOWN
         # A record may have come between the scan and the queue's answer.
-        for task, entry in self.unsettled(submitted):
-            record = task_record.read_record(self.folder, task)
-            if record is None:
-                continue
-            if record.state == task_record.COMPLETE:
-                self.state[task] = self.records.state[task] = COMPLETE
-                continue
-            known = self.records.failed.get(task)
-            if known is None or (record.generation, record.attempt or 0) > (known.generation, known.attempt or 0):
-                self.records.failed[task] = FailureFacts.from_record(record)
-            if self.has_ended(entry, task):
-                self.state[task] = self.records.state[task] = FAILED
+        unsettled = list(self.unsettled(submitted))
+        if unsettled and self.records.elements:
+            self.records.elements.read_again([task for task, _ in unsettled], self.records)
+        for task, entry in unsettled:
+            record = task_record.read_record(self.folder, task) if self.reader.has_files else None
+            if record is not None:
+                self.records.add(record)
+            if self.records.state[task] == COMPLETE:
+                self.state[task] = COMPLETE
+            elif self.records.state[task] == FAILED and self.has_ended(entry, task):
+                self.state[task] = FAILED
 
+    def _replaceable(self) -> Callable[[Array, int], bool]:
+        """Return a function that says whether an element that was put back may have left another failed record of a task.
 
-def ranges_of(state: bytearray, *values: int) -> str:
-    """Return the ids in one of the states, as ranges. Works on runs of equal bytes: fast for a million tasks."""
-    flags = state.translate(bytes(byte in values for byte in range(256)))
-    # The search for a first byte is 100 times as fast as that for b"\1+".
-    runs = (found.span() for found in re.finditer(b"\1\1*", flags))
-    return ",".join("%d" % start if stop == start + 1 else "%d-%d" % (start, stop - 1) for start, stop in runs)
+        It may where it has ended again since the scan.
+        """
+
+        @lru_cache(maxsize=None)  # one stat a shard
+        def is_unchanged(shard: str) -> bool:
+            return records.is_unchanged(self.folder, shard, self.cache["shards"])
+
+        @lru_cache(maxsize=None)  # one stat a log
+        def has_grown(array: str, element: int) -> bool:
+            return bool(self.records.elements.has_grown(array, element))
+
+        def may_be_replaced(entry: Array, task: int) -> bool:
+            if not self.may_be_requeued(entry, task) or self.is_explained(task):
+                return False
+            element = self.reader.element_of(entry, task)
+            return not is_unchanged(shard_of(task)) if element is None else has_grown(entry.array, element)
+
+        return may_be_replaced

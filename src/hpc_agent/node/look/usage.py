@@ -5,9 +5,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from ..shared.files import read_json
 from ..shared.ledger import Array
 from ..shared.ranges import decode_ranges
-from ..shared.run_folder import RunFolder
 from ..shared.rungs import STOPPED_AT
-from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_record import COMPLETE, TaskRecord
+from ..shared.task_records import Records
 from .attempts import Attempts
 from .records import FailureFacts
 
@@ -41,9 +41,7 @@ def resubmitted(arrays: List[Array]) -> List[int]:
     return sorted({task for array in arrays if array.resubmit for task in decode_ranges(array.tasks)})
 
 
-def used_resources(
-    folder: RunFolder, total: int, arrays: List[Array], endings: Optional[Dict[int, Ending]] = None
-) -> List[Dict[str, Any]]:
+def used_resources(reader: Records, total: int, endings: Optional[Dict[int, Ending]] = None) -> List[Dict[str, Any]]:
     """Return a row for each of at most 300 tasks: those of ``endings`` and resubmitted ones, then others of the whole run.
 
     A row has task, seconds, max_rss_mb (MiB), cpu_seconds, gpu_mem_mb (where it was measured), wait_sec (from the
@@ -52,13 +50,14 @@ def used_resources(
     ``seconds_at_least``.
     """
     endings = endings or {}
-    early_stop = read_json(folder.document, {}).get("early_stop")  # without a rule, stopped_at is a metric of the user
+    arrays, document = reader.arrays, reader.folder.document
+    early_stop = read_json(document, {}).get("early_stop")  # without a rule, stopped_at is a metric of the user
     submitted = {array.array: array.submitted_at for array in arrays}
     first = list(endings) + list(spread(resubmitted(arrays), MOST_ROWS // 3))
     others = spread(range(total), max(1, MOST_ROWS - len(set(first))))
     rows = []
     for task in sorted({*first, *others}):
-        record, ending = read_record(folder, task), endings.get(task)
+        record, ending = reader.read(task), endings.get(task)
         if record is not None and record.state == COMPLETE:
             row = {name: getattr(record, name) for name in ("seconds", "max_rss_mb", "cpu_seconds", "gpu_mem_mb")}
             if early_stop and STOPPED_AT in (record.metrics or {}):  # its whole work would have taken longer

@@ -44,13 +44,14 @@ class Ended(NamedTuple):
 
 
 class ElementLog(object):
-    """The log of one element, open for appending. Several processes of the element may append."""
+    """The log of one element, open for appending. With ``shared``, several processes of the element append."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, shared: bool = False) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         size = os.fstat(self._descriptor).st_size
+        self._shared = shared  # then another process may have torn the last line
         self._is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
-        self._unsynced = False
+        self._unsynced: List[bytes] = []
         self._synced_at = time.monotonic()
 
     def start(self, job: str, host: str) -> None:
@@ -76,36 +77,43 @@ class ElementLog(object):
         self._append(b"r %d %s %s %s %d %d %d %s" % fields)
 
     def _append(self, text: bytes) -> None:
-        line = b"%s%08x %s\n" % (b"\n" if self._is_torn else b"", crc32(text) & 0xFFFFFFFF, text)
-        self._is_torn = True  # until the whole line is written: after a full disk, the next frame begins a line
-        written = os.write(self._descriptor, line)
-        if written != len(line):
-            os.write(self._descriptor, line[written:])  # raises the error that cut the first one short
-            raise OSError("a frame was written in two parts")
-        self._is_torn = False
-        self._unsynced = True
+        line = b"%08x %s\n" % (crc32(text) & 0xFFFFFFFF, text)
+        self._write(line)
+        self._unsynced.append(line)
+
+    def _write(self, line: bytes) -> None:
+        """Write one line. Where its beginning alone fits on the disk, try once more, which raises the error."""
+        for _ in range(3):
+            data = b"\n" + line if self._is_torn or self._shared else line
+            self._is_torn = True  # until the whole line is written: after a full disk, the next frame begins a line
+            if os.write(self._descriptor, data) == len(data):
+                self._is_torn = False
+                return
+        raise OSError("no frame is written in one part")
 
     def sync(self, at_once: bool = False) -> None:
-        """Bring the frames to the disk, unless that was done within the last second and ``at_once`` is False."""
+        """Bring the frames to the disk, unless that was done within the last second and ``at_once`` is False.
+
+        Raises OSError. A file server may have dropped what was written by then: the next call writes it again, and a
+        reader takes a frame that it reads twice once.
+        """
         now = time.monotonic()
-        if self._unsynced and (at_once or now - self._synced_at >= SYNC_SEC):
-            self._unsynced, self._synced_at = False, now
-            os.fsync(self._descriptor)
+        if not self._unsynced or not (at_once or now - self._synced_at >= SYNC_SEC):
+            return
+        if self._synced_at < 0:  # the call before has failed
+            for line in self._unsynced:
+                self._write(line)
+        self._synced_at = -SYNC_SEC
+        os.fsync(self._descriptor)
+        self._unsynced, self._synced_at = [], now
 
     def close(self) -> None:
-        try:
-            self.sync(at_once=True)
-        finally:
-            os.close(self._descriptor)
+        """Close the file, whose frames may not be on the disk yet."""
+        os.close(self._descriptor)
 
 
 def _json(document: Dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode("ascii")
-
-
-def body_of(document: Dict[str, Any]) -> bytes:
-    """Return the JSON of a record's other fields, on one line."""
-    return _json(document)
 
 
 def whole(data: bytes) -> int:
@@ -116,12 +124,16 @@ def whole(data: bytes) -> int:
 def sound_lines(data: bytes) -> Iterator[bytes]:
     """Yield the text of each undamaged frame, without its checksum."""
     for line in data.split(b"\n"):
-        text = line[9:]
-        try:
-            if text and int(line[:8], 16) == crc32(text) & 0xFFFFFFFF:
-                yield text
-        except ValueError:
-            continue
+        if is_sound(line):
+            yield line[9:]
+
+
+def is_sound(line: bytes) -> bool:
+    """Return True for an undamaged frame."""
+    try:
+        return len(line) > 9 and int(line[:8], 16) == crc32(line[9:]) & 0xFFFFFFFF
+    except ValueError:
+        return False
 
 
 def begun_of(text: bytes) -> Begun:
@@ -162,10 +174,14 @@ def frames_by_task(data: bytes) -> Dict[int, TaskFrames]:
         elif kind == BEGIN:
             begun = begun_of(text)
             known = found.get(begun.task, _NO_FRAMES)
+            if begun in known.begun:
+                continue  # it was written again, after an error of the disk
             found[begun.task] = TaskFrames([*known.begun, begun], known.ended, True)
         elif kind == RECORD:
             ended = ended_of(text)
             known = found.get(ended.task, _NO_FRAMES)
+            if any(ended == earlier for _, earlier in known.ended):
+                continue
             found[ended.task] = TaskFrames(known.begun, [*known.ended, (start, ended)], False)
     return found
 

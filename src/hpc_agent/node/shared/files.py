@@ -121,12 +121,18 @@ def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
 
 
-def tail(path: str, lines: int, limit: int) -> str:
-    """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log."""
+def tail(path: str, lines: int, limit: int, offset: int = 0, length: Optional[int] = None) -> str:
+    """Return the last ``lines`` lines of a log, at most ``limit`` bytes; empty without a log.
+
+    ``offset`` and ``length``: of a part of the file, None: to its end, and on into the files of a log above its limit.
+    """
     data = b""
-    for name in (path + ".tail", path + ".tail.old", path):
+    for name in (path + ".tail", path + ".tail.old", path) if length is None else (path,):
         with suppress(OSError), open(name, "rb") as handle:
-            missing = limit - len(data)
-            handle.seek(max(0, handle.seek(0, os.SEEK_END) - missing))
-            data = handle.read(missing) + data
+            first, last = offset if name == path else 0, handle.seek(0, os.SEEK_END)
+            if length is not None:
+                last = min(last, offset + length)
+            first = max(first, last - (limit - len(data)))
+            handle.seek(first)
+            data = handle.read(max(0, last - first)) + data
     return "\n".join(data.decode("utf-8", "replace").splitlines()[-lines:])

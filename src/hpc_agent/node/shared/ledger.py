@@ -14,13 +14,14 @@ PLANNED, INTENT, REFUSED, SUBMITTED = "planned", "intent", "refused", "submitted
 
 
 class Array(NamedTuple):
-    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids) in turn. Times are epoch seconds."""
+    """One array of a run. An element runs ``pack`` of the ``tasks`` (ranges of ids). Times are epoch seconds."""
 
     array: str
     tasks: str
     name: str = ""  # the unique job name
     elements: int = 0
     pack: int = 1
+    at_once: int = 1  # tasks that an element runs at the same time; ``resources`` are those of one task
     wave: int = 0
     generation: int = 1  # 1 for the first submission; later for segments of a chain and for resubmissions
     after: List[str] = []  # arrays that must have ended before this one starts
@@ -46,6 +47,11 @@ class Array(NamedTuple):
     def to_json(self) -> Dict[str, Any]:
         """Return the document, without fields that are None."""
         return {key: value for key, value in self._asdict().items() if value is not None}
+
+
+def is_packed(array: Array, layout: int) -> bool:
+    """Return True for an array of a run with this layout whose elements have a log each, not files a task."""
+    return layout > 1 and array.pack > 1
 
 
 def arrays_of(folder: RunFolder) -> List[Array]:

@@ -133,8 +133,8 @@ class RunDocument(NamedTuple):
     inline_tasks: bool = False  # True: tasks.jsonl has the parameters, not the snapshot's tasks.py
     trials: List[int] = []  # of a campaign's run: the number of each task's trial
     early_stop: Optional[Dict[str, Any]] = None
-    isolate: str = "fork"  # how packed registered functions run: "warm", "fork" or "exec" (job/workers.py)
-    layout: int = 1
+    layout: int = 1  # how records lie in the run's folder: 1 in runs made before there was a choice
+    isolate: str = "fork"  # how packed registered functions run: "warm", "fork" or "exec"
 
 
 def read_run(folder: RunFolder) -> RunDocument:

@@ -26,8 +26,6 @@ NO_FORK = "HPC_NO_FORK"
 SETTABLE = frozenset(("HPC_PREEMPT_GRACE_SEC", NO_FORK)) | frozenset(THREAD_VARIABLES)
 # How every task runs Python.
 PYTHON = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
-# The variables that ``build`` sets to other values in each task, beside its parameters.
-OF_ONE_TASK = ("HPC_KW_JSON", "HPC_TASK_ID", "HPC_RESULT_DIR", "RESULT_DIR", "HPC_TRIAL")
 DIGEST_BYTES = 4
 _SECRET = re.compile(r"PASSW|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|TOKEN(?![A-Z])", re.IGNORECASE)
 # What a tokenizer calls a token, measures of tokens, and files whose path is no secret.
@@ -151,35 +149,50 @@ def result_folder(template: str, run_id: str, task: int, kwargs: Dict[str, Any])
     return folder
 
 
+class TaskEnvironment(object):
+    """The variables of the tasks of one element. Those that all of them share are made once."""
+
+    def __init__(self, run: RunDocument, run_path: str, inherited: Dict[str, str]) -> None:
+        work = os.path.join(run_path, "work")
+        kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
+        self._run = run
+        self.common = dict(inherited)
+        self.common.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
+        paths = (work, kit, inherited.get("PYTHONPATH", ""))
+        self.common.update(PYTHON, PYTHONPATH=os.pathsep.join(path for path in paths if path))
+        self.common.update({str(k): str(v) for k, v in run.env.items()})
+        self.common.update(
+            HPC_RUN_ID=run.run_id,
+            HPC_TASK_COUNT=str(run.task_count),
+            HPC_RUN_DIR=run_path,
+            REPO_DIR=work,
+            HPC_CMD_SHA=run.cmd_sha,
+            HPC_CAMPAIGN_ID=run.campaign_id or "",
+        )
+        if run.trials:
+            root = os.path.dirname(os.path.dirname(run_path))
+            self.common["HPC_CAMPAIGN_DIR"] = campaign_folder(root, str(run.campaign_id))
+        if run.early_stop:  # the rungs are in the campaign's folder, else in the run's
+            self.common["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
+
+    def of(self, task: int, kwargs: Dict[str, Any], result_dir: str) -> Dict[str, str]:
+        """Return the variables of one task. No parameter replaces one that hpc-agent sets."""
+        env = dict(self.common)
+        for name, value in kwargs.items():
+            text = text_of(value)
+            env["HPC_KW_" + name.upper()] = text
+            if not is_reserved(name):
+                env[name.upper()] = text
+        env["HPC_KW_JSON"] = json.dumps(kwargs, sort_keys=True)
+        env["HPC_TASK_ID"] = str(task)
+        env["HPC_RESULT_DIR"] = env["RESULT_DIR"] = result_dir
+        if self._run.trials:
+            env["HPC_TRIAL"] = str(self._run.trials[task])
+        return env
+
+
 def build(
     run: RunDocument, run_path: str, task: int, kwargs: Dict[str, Any], result_dir: str, inherited: Dict[str, str]
 ) -> Dict[str, str]:
     """Return every variable of the executor, those that the job ``inherited`` included."""
-    env = dict(inherited)
-    work = os.path.join(run_path, "work")
-    kit = os.path.join(work, ".hpc", "_hpc_kit")  # the experiment kit as it was when the run was frozen
-    env.update(dict.fromkeys(THREAD_VARIABLES, str(run.resources.get("cpus") or 1)))
-    env.update(PYTHON, PYTHONPATH=os.pathsep.join(p for p in (work, kit, inherited.get("PYTHONPATH", "")) if p))
-    env.update({str(k): str(v) for k, v in run.env.items()})
-    for name, value in kwargs.items():
-        env["HPC_KW_" + name.upper()] = text_of(value)
-        if not is_reserved(name):
-            env[name.upper()] = text_of(value)
-    env.update(
-        HPC_KW_JSON=json.dumps(kwargs, sort_keys=True),
-        HPC_TASK_ID=str(task),
-        HPC_RUN_ID=run.run_id,
-        HPC_TASK_COUNT=str(run.task_count),
-        HPC_RUN_DIR=run_path,
-        HPC_RESULT_DIR=result_dir,
-        RESULT_DIR=result_dir,
-        REPO_DIR=work,
-        HPC_CMD_SHA=run.cmd_sha,
-        HPC_CAMPAIGN_ID=run.campaign_id or "",
-    )
-    if run.trials:
-        root = os.path.dirname(os.path.dirname(run_path))
-        env.update(HPC_TRIAL=str(run.trials[task]), HPC_CAMPAIGN_DIR=campaign_folder(root, str(run.campaign_id)))
-    if run.early_stop:  # the rungs are in the campaign's folder, else in the run's
-        env["HPC_EARLY_STOP"] = json.dumps(run.early_stop, sort_keys=True)
-    return env
+    return TaskEnvironment(run, run_path, inherited).of(task, kwargs, result_dir)

@@ -9,9 +9,10 @@ import os
 from collections import OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .element_log import Begun, Ended, TaskFrames, frames_by_task
+from .element_frames import ElementFrames
+from .element_log import Begun, Ended
 from .files import from_document
-from .ledger import Array, arrays_of
+from .ledger import Array, arrays_of, is_packed
 from .ranges import position_of
 from .run_folder import RunFolder, read_run
 from .task_record import COMPLETE, FAILED, TaskRecord, load_record
@@ -41,14 +42,14 @@ class Records(object):
         self.folder = folder
         self.arrays = list(arrays_of(folder) if arrays is None else arrays)
         self._layout = read_run(folder).layout if layout is None else layout
-        packed = [array for array in self.arrays if self.is_packed(array)]
-        self._packed = sorted(packed, key=lambda array: array.generation)
-        self._has_files = len(packed) < len(self.arrays) or not self.arrays
-        self._parsed: "OrderedDict[Tuple[str, int], Dict[int, TaskFrames]]" = OrderedDict()
+        # The arrays whose elements have logs, oldest first.
+        self.packed = sorted(filter(self.is_packed, self.arrays), key=lambda array: array.generation)
+        self.has_files = len(self.packed) < len(self.arrays) or not self.arrays
+        self._parsed: "OrderedDict[Tuple[str, int], ElementFrames]" = OrderedDict()
 
     def is_packed(self, array: Array) -> bool:
         """Return True for an array whose elements have a log of their own."""
-        return self._layout > 1 and array.pack > 1
+        return is_packed(array, self._layout)
 
     def claim(self, array: Array, task: int) -> str:
         """Return the path of the claim that the array's element needs for the task."""
@@ -72,22 +73,22 @@ class Records(object):
     def load(self, task: int) -> Optional[TaskRecord]:
         """Return the record, or None where it is missing or torn. Raises OSError when a file cannot be read."""
         found: List[TaskRecord] = []
-        for array in self._packed:
+        for array in self.packed:
             element = self.element_of(array, task)
-            frames = self.frames(array, element).get(task) if element is not None else None
-            for start, ended in frames.ended if frames else ():
-                found.append(_record(self.folder, array, element or 0, start, ended))
-        kept = load_record(self.folder, task) if self._has_files else None
+            if element is not None:
+                ended = self.frames(array, element).ended(task)
+                found += [_record(self.folder, array, element, start, one) for start, one in ended]
+        kept = load_record(self.folder, task) if self.has_files else None
         if not found:
             return kept
-        return merged(found, kept)
+        return found[0] if len(found) == 1 and kept is None else merged(found, kept)
 
-    def frames(self, array: Array, element: int) -> Dict[int, TaskFrames]:
-        """Return the frames of each task in the log of an element. Raises OSError when the log cannot be read."""
+    def frames(self, array: Array, element: int) -> ElementFrames:
+        """Return the frames in the log of an element. Raises OSError when the log cannot be read."""
         key = (array.array, element)
         known = self._parsed.pop(key, None)
         if known is None:
-            known = frames_by_task(read_log(self.folder.element(array.array, element, "rec")))
+            known = ElementFrames(read_log(self.folder.element(array.array, element, "rec")))
         self._parsed[key] = known
         if len(self._parsed) > KEPT:
             self._parsed.popitem(last=False)
@@ -96,30 +97,19 @@ class Records(object):
     def begun(self, array: Array, task: int) -> List[Begun]:
         """Return the begins of the task in one packed array, oldest first."""
         element = self.element_of(array, task)
-        frames = self.frames(array, element).get(task) if element is not None else None
-        return frames.begun if frames else []
+        return self.frames(array, element).begun(task) if element is not None else []
 
     def log(self, array: Array, task: int) -> Optional[TaskLog]:
         """Return the output of the task's latest attempt in the array; None where it left none."""
-        element = self.element_of(array, task)
-        if element is None:
+        if not self.is_packed(array):
             path = self.folder.log(task, array.generation)
             return TaskLog(path) if os.path.exists(path) else None
-        frames = self.frames(array, element)
-        known = frames.get(task)
-        if known is None:
+        element = self.element_of(array, task)
+        found = self.frames(array, element).output(task) if element is not None else None
+        if found is None or element is None:
             return None
-        if known.ended and not known.is_open:
-            _, ended = known.ended[-1]
-            return TaskLog(self._output(array, element, ended.slot), ended.offset, ended.length)
-        last = known.begun[-1]
-        later = [b.offset for f in frames.values() for b in f.begun if b.slot == last.slot and b.at > last.at]
-        end = min((offset for offset in later if offset >= last.offset), default=None)
-        length = None if end is None else end - last.offset
-        return TaskLog(self._output(array, element, last.slot), last.offset, length)
-
-    def _output(self, array: Array, element: int, slot: int) -> str:
-        return self.folder.element(array.array, element, output_suffix(slot))
+        path = self.folder.element(array.array, element, output_suffix(found.slot))
+        return TaskLog(path, found.offset, found.length) if os.path.exists(path) else None
 
 
 def output_suffix(slot: int) -> str:
@@ -154,7 +144,7 @@ def _record(folder: RunFolder, array: Array, element: int, start: Dict[str, Any]
         body = json.loads(ended.body.decode("ascii"))
     except ValueError:  # not written by this program: its checksum was right
         body = {}
-    log = os.path.relpath(folder.element(array.array, element, output_suffix(ended.slot)), folder.path)
+    log = folder.element(array.array, element, output_suffix(ended.slot))[len(folder.path) + 1 :]
     return from_document(
         TaskRecord,
         dict(
@@ -179,9 +169,9 @@ def merged(found: List[TaskRecord], kept: Optional[TaskRecord]) -> TaskRecord:
 
     ``found``: of logs, oldest first; ``kept``: of the task's file, which has a history of its own.
     """
-    every = sorted([*found, *([kept] if kept else [])], key=lambda record: record.generation)
+    every = sorted([*found, *([kept] if kept else [])], key=lambda record: (record.generation, record.attempt or 0))
     complete = [record for record in every if record.state == COMPLETE]
-    best = complete[0] if complete else every[-1]
+    best = min(complete, key=lambda record: record.ended_at or 0.0) if complete else every[-1]
     others = [{key: getattr(record, key) for key in HISTORY_KEYS} for record in every if record is not best]
     rows = [*(kept.history if kept else []), *others]
     rows.sort(key=lambda row: (row.get("generation") or 0, row.get("ended_at") or 0.0))

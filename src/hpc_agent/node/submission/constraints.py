@@ -13,7 +13,7 @@ from ..shared.ledger import SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.ranges import count, decode_ranges, encode_ranges
 from .run_plan import requests_of
 from .run_submission import write_plan_of_run
-from .submitter import RunLock, Submitter
+from .submitter import RunLock, Submitter, resources_of
 
 
 def constrain(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -106,4 +106,5 @@ def _changed(array: Array, request: Dict[str, Any], separator: str) -> Array:
 
 
 def _job(array: Array, site: Dict[str, Any]) -> Job:
-    return Job(array.name, array.elements, "", "", "", resources=array.resources, placement=array.placement, site=site)
+    resources = resources_of(array)
+    return Job(array.name, array.elements, "", "", "", resources=resources, placement=array.placement, site=site)

@@ -12,14 +12,14 @@ from ..fold.combine import NOT_ENDED
 from ..fold.reduce import GRACE_SEC, LOG_LINES, OUTPUT, Reduction, log_tail, result_of
 from ..job import execute
 from ..look.logs import SchedulerLogs
-from ..look.run_status import ACTIVE, RunStatus, ranges_of
+from ..look.run_status import ACTIVE, RunStatus
 from ..schedulers.base import AccountingRow, Job, caller_environment
 from ..shared import task_states
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, read_json, write_bytes, write_json
 from ..shared.ledger import PLANNED, REFUSED, SUBMITTED, Array, read_array, write_array
 from ..shared.processes import signal_group
-from ..shared.ranges import decode_ranges
+from ..shared.ranges import decode_ranges, ranges_of
 from ..shared.run_folder import RunFolder, existing_run
 from .submitter import RunLock, Submitter
 

@@ -110,13 +110,14 @@ def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> 
     arrays: List[Array] = []
     for group in groups:
         ids = sorted(group.ids)
-        # Short tasks that were packed are packed again only where there are many of them.
-        pack = group.pack if len(ids) > size else 1
+        # Short tasks that were packed are packed again only where there are many of them, or where some run at once.
+        pack = group.pack if len(ids) > size else min(group.at_once, len(ids))
         for first in range(0, len(ids), size * pack):
             part = ids[first : first + size * pack]
             name = "r%d-%d" % (generation, len(arrays))
             arrays.append(Array(
-                name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, generation=generation,
+                name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, min(group.at_once, pack),
+                generation=generation,
                 max_running=request.get("max_running"), resources=group.resources, placement=group.placement,
                 chain=status.run.chain, resubmit=request["request_id"], classes=group.classes,
                 fingerprints=group.fingerprints,

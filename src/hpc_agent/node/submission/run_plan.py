@@ -76,7 +76,8 @@ def finish_plan(folder: RunFolder) -> None:
 
 def _correct(folder: RunFolder, old: Array, asked: Array) -> None:
     resources = dict(asked.resources)
-    if asked.pack != old.pack:  # a walltime for fewer tasks would be too short
+    # A walltime for fewer tasks in turn would be too short.
+    if (asked.pack, asked.at_once) != (old.pack, old.at_once):
         walltimes = [array.resources.get("walltime_sec") or 0 for array in (old, asked)]
         resources["walltime_sec"] = max(walltimes) or None
     new = old._replace(resources=resources, placement=asked.placement)

@@ -24,7 +24,7 @@ from .submitter import RunLock, Submitter
 STALE_INCOMING_SEC = 2 * 86400
 Entry = List[Any]
 # Fields of the run's document that follow from the plan.
-PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan")
+PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan", "isolate", "at_once")
 _AGAIN = "Run the same 'hpc-agent submit' again."
 
 

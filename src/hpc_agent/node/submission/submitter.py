@@ -131,6 +131,12 @@ class RunLock(object):
             shutil.rmtree(self._path, ignore_errors=True)
 
 
+def resources_of(array: Array) -> Dict[str, Any]:
+    """Return what an element of the array asks for: cores, memory and GPUs of each task that it runs at once."""
+    times = dict.fromkeys(("cpus", "mem_mb", "gpus"), max(1, array.at_once))
+    return {name: value * times.get(name, 1) if value else value for name, value in array.resources.items()}
+
+
 class Submitter(object):
     """Submits the open arrays of one run, under the run's lock."""
 
@@ -304,7 +310,7 @@ class Submitter(object):
             environment=dict(submission["job_environment"], HPC_RUN_DIR=self.folder.path, HPC_ARRAY=array.array),
             after=array.after_jobs,
             max_running=array.max_running,
-            resources=array.resources,
+            resources=resources_of(array),
             placement=array.placement,
             site=self.site,
             barrier=barrier,

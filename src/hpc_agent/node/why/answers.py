@@ -1,18 +1,16 @@
 """Answer questions about runs in the words of the catalogue: their state with the causes of failures, and logs."""
 
-import os
 from collections import Counter
 from typing import Any, Dict, Optional
 
 from ..look import usage
 from ..look.known_runs import statuses
-from ..look.logs import LINE_LIMIT, SchedulerLogs, added, newest_log
+from ..look.logs import LINE_LIMIT, SchedulerLogs, added, end_of, log_tail, newest_log
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared import run_folder, task_record
 from ..shared.errors import NodeError
-from ..shared.files import tail
-from ..shared.ledger import arrays_of
+from ..shared.task_records import Records
 from ..shared.task_states import FAILED, LOST
 from .diagnosis import Diagnosis, classes_of, diagnose
 from .history import Earlier, attempts_of
@@ -34,7 +32,7 @@ def report(request: Dict[str, Any]) -> Dict[str, Any]:
     if lacks and answer["lifecycle_state"] != "in_flight":
         failed = diagnose(status, list(usage.spread(status.failed(), usage.MOST_ROWS // 3)))
         endings = {d.task: usage.Ending(d.found.name, d.facts, d.array) for d in failed}
-        answer["measured"] = usage.used_resources(folder, status.total, status.arrays, endings)
+        answer["measured"] = usage.used_resources(status.reader, status.total, endings)
         answer["measured_as"] = stamp
     return answer
 
@@ -79,18 +77,20 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     failed = status.failed() if status and request.get("all_failed") else None
     if failed is not None:
         wanted = failed[: int(request["limit"])]
-    arrays, outputs, earlier = arrays_of(folder), SchedulerLogs(folder), Earlier(folder)
+    reader, outputs, earlier = status.reader if status else Records(folder), SchedulerLogs(folder), Earlier(folder)
     shown = []
     for task in wanted:
-        path, seen, content, size = newest_log(folder, arrays, task), since.get(str(task)), "", None
-        if path is not None:
-            size = os.path.getsize(path)
-            content, size = (tail(path, int(request["lines"]), LINE_LIMIT), size) if seen is None else added(path, seen)
+        log, seen, content = newest_log(reader, task), since.get(str(task)), ""
+        size: Optional[int] = None
+        if log is not None and seen is None:
+            content, size = log_tail(log, int(request["lines"]), LINE_LIMIT), end_of(log)
+        elif log is not None and seen is not None:
+            content, size = added(log, int(seen))
         is_failed = status is not None and status.state[task] in (FAILED, LOST)
         last = diagnose(status, [task], outputs)[0] if status and is_failed else None
-        row = _ending(status, task, last) if status else _recorded(folder, task)
-        row.update(task=task, path=path, content=content, size=size, missing=path is None)
-        row["scheduler_output"] = outputs.output(arrays, task, int(request["lines"]))
+        row = _ending(status, task, last) if status else _recorded(reader, task)
+        row.update(task=task, path=log and log.path, content=content, size=size, missing=log is None)
+        row["scheduler_output"] = outputs.output(reader.arrays, task, int(request["lines"]))
         attempts = attempts_of(status, earlier, task, last.end() if last else None) if status else []
         shown.append(dict(row, attempts=attempts) if len(attempts) > 1 else row)
     if status:
@@ -98,8 +98,8 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
     return {"logs": shown, "failed": None if failed is None else len(failed)}
 
 
-def _recorded(folder: run_folder.RunFolder, task: int) -> Dict[str, Any]:
-    record = task_record.read_record(folder, task)
+def _recorded(reader: Records, task: int) -> Dict[str, Any]:
+    record = reader.read(task)
     row = {name: getattr(record, name, None) for name in ("state", "cause", "message", "host")}
     return dict(row, message=row["message"] or None)
 
@@ -110,5 +110,5 @@ def _ending(status: RunStatus, task: int, last: Optional[Diagnosis]) -> Dict[str
         facts = last.facts
         named = {"state": task_record.FAILED, "cause": last.found.name}
         return dict(named, message=facts.message or None, host=facts.host)
-    row = _recorded(status.folder, task)
+    row = _recorded(status.reader, task)
     return row if row["state"] == task_record.COMPLETE else dict.fromkeys(row)

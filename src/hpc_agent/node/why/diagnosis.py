@@ -10,16 +10,15 @@ from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..look.logs import SchedulerLogs
+from ..look.logs import log_tail as tail_of
 from ..look.records import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared.failure_classes import BY_NAME, RESUBMIT
-from ..shared.files import tail
 from ..shared.ledger import Array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import existing_run
 from ..shared.task_environment import result_folder
-from ..shared.task_record import read_record
 from ..shared.task_states import COMPLETE, LOST, NAMES
 from .classify import Classification, classify
 from .failure_case import Limits
@@ -79,7 +78,7 @@ def canary(request: Dict[str, Any]) -> Dict[str, Any]:
     status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
     answer = status_answer(status)
     status.save()
-    record, run, state = read_record(status.folder, 0), status.run, NAMES[status.state[0]]
+    record, run, state = status.reader.read(0), status.run, NAMES[status.state[0]]
     asked = status.arrays_with(0)[0].resources
     expected, missing = request.get("expect_output"), False
     if expected and status.state[0] == COMPLETE:
@@ -129,9 +128,11 @@ def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLog
         entry = next((a for a in arrays if a.generation == facts.generation), arrays[-1])
         log_tail = scheduler_tail = ""
         if position < READ_AT_MOST:
-            record = read_record(status.folder, task) if status.state[task] != LOST else None
-            log = status.folder.log(task, entry.generation)
-            log_tail = tail(log, TAIL_LINES, TAIL_BYTES) or (record and record.log_tail) or ""
+            log = status.reader.log(entry, task)
+            log_tail = tail_of(log, TAIL_LINES, TAIL_BYTES) if log else ""
+            if not log_tail and status.state[task] != LOST:
+                record = status.reader.read(task)
+                log_tail = (record and record.log_tail) or ""
             scheduler_tail = outputs.output([entry], task, TAIL_LINES)
         # A task that was killed with its dispatcher may leave an empty folder.
         has_checkpoint = any(folders or files for _, folders, files in os.walk(status.folder.checkpoints(task)))

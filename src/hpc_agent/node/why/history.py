@@ -8,7 +8,7 @@ from ..look.records import FailureFacts
 from ..look.run_status import RunStatus
 from ..shared.files import from_document, read_json
 from ..shared.run_folder import RunFolder
-from ..shared.task_record import COMPLETE, read_record
+from ..shared.task_record import COMPLETE
 from .classify import classify
 from .failure_case import Limits
 
@@ -46,7 +46,7 @@ def attempts_of(status: RunStatus, earlier: Earlier, task: int, last: Optional[E
 
     ``last``: the end of the latest attempt of a failed task.
     """
-    record, decided = read_record(status.folder, task), earlier.of(task)
+    record, decided = status.reader.read(task), earlier.of(task)
     recorded = [*record.history, record._asdict()] if record else []
     attempts: List[Dict[str, Any]] = []
     for array in status.arrays_with(task):

@@ -50,6 +50,7 @@ class Group(NamedTuple):
     resources: Dict[str, Any]
     placement: Dict[str, Any]
     pack: int
+    at_once: int
     ids: List[int]
     classes: Dict[str, int]  # class -> tasks
     fingerprints: List[str]
@@ -108,9 +109,16 @@ def decide(diagnoses: List[Diagnosis], policy: Policy, usable_nodes: List[str]) 
         array = diagnosis.array
         exclude = sorted(set(array.placement.get("exclude_nodes") or []) | set(bad_nodes))
         placement = dict(array.placement, exclude_nodes=exclude)
-        key = json.dumps([resources, placement, array.pack], sort_keys=True)
-        groups.setdefault(key, Group(resources, placement, array.pack, [], {}, [])).add(diagnosis)
+        at_once = _at_once(array.at_once, resources, policy)
+        key = json.dumps([resources, placement, array.pack, at_once], sort_keys=True)
+        groups.setdefault(key, Group(resources, placement, array.pack, at_once, [], {}, [])).add(diagnosis)
     return list(groups.values()), list(refusals.values())
+
+
+def _at_once(before: int, resources: Dict[str, Any], policy: Policy) -> int:
+    """Return how many tasks an element runs at once: as before, but no more than the memory of a node has room for."""
+    memory, most = resources.get("mem_mb"), policy.caps.get("mem_mb")
+    return max(1, min(before, int(most // memory))) if before > 1 and memory and most else before
 
 
 def _permission(diagnosis: Diagnosis, kind: FailureClass, policy: Policy, alike: int) -> Optional[str]:

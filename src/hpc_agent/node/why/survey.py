@@ -9,17 +9,17 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..fold.combine import add_record
-from ..look.run_status import RunStatus, ranges_of
+from ..look.run_status import RunStatus
 from ..shared import binning
 from ..shared.files import read_json, write_json
 from ..shared.ledger import Array
 from ..shared.metric_names import REPEATING, main_metric
 from ..shared.metric_problems import MetricProblems
 from ..shared.metric_table import Table
-from ..shared.ranges import decode_ranges, encode_ranges
+from ..shared.ranges import decode_ranges, encode_ranges, ranges_of
 from ..shared.run_folder import RunFolder, existing_run
 from ..shared.rungs import STOPPED_AT
-from ..shared.task_record import COMPLETE, TaskRecord, read_record
+from ..shared.task_record import COMPLETE, TaskRecord
 from ..shared.task_states import COMPLETE as TASK_COMPLETE
 from ..shared.task_states import FAILED, LOST, PENDING, RUNNING, UNKNOWN
 from .answers import with_causes
@@ -77,7 +77,7 @@ def _is_final(status: RunStatus) -> bool:
 def _read(status: RunStatus, request: Dict[str, Any]) -> Dict[str, Any]:
     seen = _Seen(status, request.get("replicates"))
     for task in range(status.total):
-        record = read_record(status.folder, task)
+        record = status.reader.read(task)
         if record is not None:
             seen.add(record)
         if status.state[task] == LOST:
@@ -250,7 +250,7 @@ class Usage(object):
             return
         key = (array.array, record.element)
         self._arrays[array.array] = array
-        self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds
+        self._seconds[key] = self._seconds.get(key, 0.0) + record.seconds / array.at_once
         if record.max_rss_mb is not None:
             self._memory[key] = max(record.max_rss_mb, self._memory.get(key, 0.0))
         granted = self._granted(record.seconds, array)
@@ -283,6 +283,7 @@ class Usage(object):
             "core_hours": {name: seconds / 3600.0 for name, seconds in self._seconds_of_cores.items()},
             "gpu_hours": self._gpu_seconds / 3600.0,
             "pack": max([array.pack for array in self._arrays.values()] or [1]),
+            "at_once": max([array.at_once for array in self._arrays.values()] or [1]),
             "unmeasured": self._unmeasured,
         }
 

@@ -33,8 +33,9 @@ class PlanThroughputRequest(Request):
     est_task_sec: Annotated[
         PositiveFloat | None, doc("expected seconds of a task; without it there is no estimate")
     ] = None
-    pack: Annotated[Positive | None, doc("tasks of one element, in turn; else chosen")] = None
-    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
+    pack: Annotated[Positive | None, doc("tasks of one element, in turn or some at once; else chosen")] = None
+    at_once: Annotated[Positive, doc("tasks that one element runs at the same time")] = 1
+    cpus: Annotated[int, doc("CPUs of one task", gt=0)] = 1
     max_running: Annotated[Positive | None, doc("limit of elements that run at once")] = None
     walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
 
@@ -44,7 +45,8 @@ class PlanThroughputResult(Result):
     strategy: Annotated[str, doc("the choice and its reason, in a sentence")]
     total_tasks: int
     elements: Annotated[int, doc("array elements in all")]
-    pack: Annotated[int, doc("tasks that one element runs in turn")]
+    pack: Annotated[int, doc("tasks that one element runs")]
+    at_once: Annotated[int, doc("those of them that run at the same time")]
     n_arrays: int
     n_waves: Annotated[int, doc("waves; each waits until the one before has ended")]
     max_concurrent_jobs: int
@@ -70,12 +72,23 @@ def plan_throughput(request: PlanThroughputRequest, world: World) -> PlanThrough
     cluster = get_cluster(request.cluster, world.env, world.home)
     constraints = parse_constraints(cluster.constraints)
     wanted = Resources(walltime_sec=request.walltime_sec, cpus=request.cpus)
-    walltime = resolve_resources(cluster, wanted, {}, constraints.max_walltime_sec).resources["walltime_sec"]
+    at_once = request.at_once if request.pack else min(request.at_once, request.total_tasks)
+    resolved = resolve_resources(cluster, wanted, {}, constraints.max_walltime_sec, at_once=at_once)
+    walltime = resolved.resources["walltime_sec"]
     most = constraints.max_array_size * constraints.max_concurrent_jobs
-    pack = request.pack or choose_pack(request.total_tasks, request.est_task_sec, walltime, most)
+    pack = request.pack or choose_pack(request.total_tasks, request.est_task_sec, walltime, most, at_once)
     asked = {name: getattr(request, name) for name in ("total_tasks", "est_task_sec", "cpus", "max_running")}
-    plan = compute_submission_plan(WorkloadSpec(pack=pack, cores=cluster.cores, **asked), constraints)
-    same = ("strategy", "total_tasks", "pack", "n_waves", "est_total_wall_sec", "lower_bound_sec", "est_core_hours")
+    plan = compute_submission_plan(WorkloadSpec(pack=pack, at_once=at_once, cores=cluster.cores, **asked), constraints)
+    same = (
+        "strategy",
+        "total_tasks",
+        "pack",
+        "at_once",
+        "n_waves",
+        "est_total_wall_sec",
+        "lower_bound_sec",
+        "est_core_hours",
+    )
     return PlanThroughputResult(
         cluster=cluster.name,
         elements=plan.total_elements,

@@ -23,6 +23,7 @@ from hpc_agent.experiment.reading.starts import INTERPRETERS
 from hpc_agent.experiment.series.axes_file import path_of, read_axes
 from hpc_agent.experiment.writing.tasks_file import CLI
 from hpc_agent.experiment_kit.axis import data_axis, evaluate_rows
+from hpc_agent.infra.throughput import turns
 from hpc_agent.infra.transport import quote
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.task_environment import is_reserved
@@ -290,7 +291,7 @@ def named_paths(frozen: FrozenRun) -> Iterator[tuple[int, str, str]]:
 
 
 def check_history(
-    walltime_sec: int | None, evidence: Evidence | None, pack: int = 1, ceiling: int | None = None
+    walltime_sec: int | None, evidence: Evidence | None, pack: int = 1, ceiling: int | None = None, at_once: int = 1
 ) -> list[Finding]:
     """Compare the requested walltime with the measured time of such tasks; ``ceiling``: the most that is allowed."""
     time = evidence.time if evidence else None
@@ -301,12 +302,14 @@ def check_history(
     if walltime_sec is None:
         return []
     severity: Severity = "warning"
-    needed, advice, origin = time.needed_sec(pack), time.walltime_sec(pack), time.origin
+    in_turn = turns(pack, at_once)
+    needed, advice, origin = time.needed_sec(in_turn), time.walltime_sec(in_turn), time.origin
     element = "such a task" if pack == 1 else f"an element of {pack} such tasks"
+    element += f", {at_once} at once" if at_once > 1 else ""
     if walltime_sec < needed:
         severity, code = "error", "walltime_too_short"
         message = f"is less than the {needed} s of {element} ({origin})"
-    elif walltime_sec < time.tight_sec(pack):
+    elif walltime_sec < time.tight_sec(in_turn):
         code, message = "walltime_tight", f"leaves little room for the {needed} s of {element} ({origin})"
     elif walltime_sec > TOO_GENEROUS * advice and time.rows >= FEW_ROWS:
         code, message = "walltime_generous", f"is far more than the {needed} s of {element}, and waits longer"
@@ -390,7 +393,11 @@ def local_findings(world: World, planned: PlannedRun) -> list[Finding]:
         *check_early_stop(frozen),
         *check_imports(frozen),
         *check_history(
-            request.resources.walltime_sec, planned.evidence, planned.arrays.pack, frozen.constraints.max_walltime_sec
+            request.resources.walltime_sec,
+            planned.evidence,
+            planned.arrays.pack,
+            frozen.constraints.max_walltime_sec,
+            planned.arrays.at_once,
         ),
         *(repeated or check_points(frozen.repo, request.campaign_id, frozen.tasks.kwargs(), frozen.run_id())),
     ]

@@ -188,21 +188,21 @@ class TimeNeed:
     rows: int
     origin: str
 
-    def needed_sec(self, pack: int) -> int:
-        """Return the seconds that an element with ``pack`` tasks in turn takes as far as is known, without margin."""
-        return math.ceil(self._element_sec(self.worst_sec, pack))
+    def needed_sec(self, in_turn: int) -> int:
+        """Return the seconds that an element with so many tasks in turn takes as far as is known, without margin."""
+        return math.ceil(self._element_sec(self.worst_sec, in_turn))
 
-    def tight_sec(self, pack: int) -> int:
+    def tight_sec(self, in_turn: int) -> int:
         """Return the seconds below which an element has less than the margin."""
-        return math.ceil(self._element_sec(self.task_sec, pack))
+        return math.ceil(self._element_sec(self.task_sec, in_turn))
 
-    def walltime_sec(self, pack: int) -> int:
+    def walltime_sec(self, in_turn: int) -> int:
         """Return the walltime to ask for: with the margin and the start-up, in whole minutes."""
-        return math.ceil((self._element_sec(self.task_sec, pack) + START_UP_SEC) / 60) * 60
+        return math.ceil((self._element_sec(self.task_sec, in_turn) + START_UP_SEC) / 60) * 60
 
-    def _element_sec(self, worst: float, pack: int) -> float:
+    def _element_sec(self, worst: float, in_turn: int) -> float:
         """Return the seconds of one worst task and of the others, each between the typical need and the worst one."""
-        return worst + (pack - 1) * math.sqrt(self.typical_sec * worst)
+        return worst + (in_turn - 1) * math.sqrt(self.typical_sec * worst)
 
 
 @dataclass(frozen=True)

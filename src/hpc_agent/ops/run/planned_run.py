@@ -23,6 +23,7 @@ from hpc_agent.state.runs import Sidecar
 
 PLACEMENT = ("partition", "account", "qos", "constraint", "exclude_nodes", "extra_flags")
 MOST_ARRAYS_IN_WAVE_MAP = 20
+USUAL = {"at_once": 1, "isolate": "warm"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class PlannedRun:
             "arrays": len(arrays),
             "elements_per_array": arrays[0]["elements"],
             "pack": arrays[0]["pack"],
+            "isolate": self.request.isolate,
             "max_running": self.request.max_running,
             "origin": self.resolved.origin,
             "segments": self.resolved.segments,
@@ -91,15 +93,17 @@ def plan_run(frozen: FrozenRun, request: SubmitRequest) -> PlannedRun:
     est_task_sec = request.est_task_sec or (evidence.time.typical_sec if evidence and evidence.time else None)
     longest = wanted.walltime_sec or limits.max_walltime_sec
     most_elements = limits.max_array_size * limits.max_concurrent_jobs
-    pack = request.pack or choose_pack(total, est_task_sec, longest, most_elements)
+    at_once = request.at_once if request.pack else min(request.at_once, total)
+    pack = request.pack or choose_pack(total, est_task_sec, longest, most_elements, at_once)
     placement = {name: getattr(request, name) for name in PLACEMENT}
-    resolved = resolve_resources(frozen.cluster, wanted, placement, limits.max_walltime_sec, evidence, pack)
+    resolved = resolve_resources(frozen.cluster, wanted, placement, limits.max_walltime_sec, evidence, pack, at_once)
     # A run of one task is its own canary.
     first = 1 if request.canary and total > 1 else 0
     workload = WorkloadSpec(
         total_tasks=total - first,
         est_task_sec=est_task_sec,
         pack=pack,
+        at_once=at_once,
         cpus=resolved.resources["cpus"],
         max_running=request.max_running,
         first_task=first,
@@ -124,6 +128,8 @@ def differences(planned: PlannedRun, plan: dict[str, Any]) -> list[str]:
     """Return a sentence for each group of arrays whose jobs have something else than this request names."""
     request, resolved = planned.request, planned.resolved
     asked = {name: getattr(request, name) for name in (*PLACEMENT, "pack", "max_running") if getattr(request, name)}
+    # The defaults of these fields are values too: only another value says what is wanted.
+    asked |= {name: getattr(request, name) for name, usual in USUAL.items() if getattr(request, name) != usual}
     asked |= {
         name: value
         for name, value in resolved.resources.items()
@@ -132,7 +138,7 @@ def differences(planned: PlannedRun, plan: dict[str, Any]) -> list[str]:
     found = []
     for group in plan.get("by_array") or [{**plan, "arrays": []}]:
         has = {**plan, **group["resources"], **group["placement"]}
-        unrecorded = {"pack", "max_running"} - plan.keys()  # in a run of an earlier version
+        unrecorded = {"pack", "max_running", *USUAL} - plan.keys()  # in a run of an earlier version
         other = [
             f"{name} {'unset' if has.get(name) is None else has[name]}, not {value}"
             for name, value in asked.items()
@@ -156,7 +162,7 @@ def ledger_entries(run_id: str, planned: PlannedRun) -> list[dict[str, Any]]:
         by_wave.setdefault(array.wave, []).append(_segment_name(array.name, segments))
     entries = []
     if planned.has_canary:
-        first = msgspec.structs.replace(arrays[0], name="c0", first_task=0, task_count=1, elements=1, pack=1)
+        first = msgspec.structs.replace(arrays[0], name="c0", first_task=0, task_count=1, elements=1, pack=1, at_once=1)
         entries += _chain(run_id, first, resolved, segments, [])
     for array in arrays:
         entries += _chain(run_id, array, resolved, segments, by_wave.get(array.wave - 1, []))
@@ -178,6 +184,7 @@ def _chain(
             "tasks": array.tasks,
             "elements": array.elements,
             "pack": array.pack,
+            "at_once": array.at_once,
             "wave": array.wave,
             "generation": segment,
             "after": after,

@@ -12,6 +12,7 @@ from msgspec import Meta
 from hpc_agent.contract.primitive import Request
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.infra.clusters import Cluster
+from hpc_agent.infra.throughput import counted, turns
 from hpc_agent.ops.run.evidence import Evidence
 from hpc_agent.ops.run.fields import Positive, doc
 
@@ -27,14 +28,14 @@ GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+\Z")]
 
 
 class Resources(Request):
-    """The request of one array element."""
+    """The request of one task. An element asks for it as many times as it runs tasks at once (``at_once``)."""
 
     walltime_sec: Annotated[Positive | None, doc("limit of one element, seconds")] = None
-    mem_mb: Annotated[Positive | None, doc("memory of one element, MiB, all its CPUs together")] = None
-    cpus: Annotated[int, doc("CPUs of one element", gt=0)] = 1
-    gpus: Annotated[int, doc("GPUs of one element", ge=0)] = 0
+    mem_mb: Annotated[Positive | None, doc("memory of one task, MiB, all its CPUs together")] = None
+    cpus: Annotated[int, doc("CPUs of one task", gt=0)] = 1
+    gpus: Annotated[int, doc("GPUs of one task", ge=0)] = 0
     gpu_type: Annotated[GpuType | None, doc("kind of GPU, as the site names it")] = None
-    nodes: Annotated[int, doc("nodes of one element", gt=0)] = 1
+    nodes: Annotated[int, doc("nodes of one task", gt=0)] = 1
     exclusive: Annotated[bool, doc("no other job on the node")] = False
 
 
@@ -59,14 +60,16 @@ def resolve_resources(
     max_walltime_sec: int,
     evidence: Evidence | None = None,
     pack: int = 1,
+    at_once: int = 1,
 ) -> ResolvedResources:
     """Complete the request from measurements of earlier tasks, else from the cluster's defaults.
 
     Raises SpecInvalid for a request above the cluster's limits.
     """
     origin: dict[str, str] = {}
-    walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack)
-    memory = _memory(cluster, wanted, origin, evidence)
+    _check_at_once(cluster, wanted, at_once)
+    walltime, segments = _walltime(cluster, wanted, max_walltime_sec, origin, evidence, pack, at_once)
+    memory = _memory(cluster, wanted, origin, evidence, at_once)
     gpu_type, queue = _gpu(cluster, wanted)
     defaults = {
         "partition": {"gpu_queues": queue, "default_partition": cluster.default_partition},
@@ -84,7 +87,13 @@ def resolve_resources(
 
 
 def _walltime(
-    cluster: Cluster, wanted: Resources, ceiling: int, origin: dict[str, str], evidence: Evidence | None, pack: int
+    cluster: Cluster,
+    wanted: Resources,
+    ceiling: int,
+    origin: dict[str, str],
+    evidence: Evidence | None,
+    pack: int,
+    at_once: int,
 ) -> tuple[int, int]:
     """Return the seconds of one element, and the number of segments of its chain."""
     if wanted.walltime_sec is not None:
@@ -93,8 +102,9 @@ def _walltime(
             return ceiling, _segments(cluster, wanted.walltime_sec, ceiling, origin)
         return wanted.walltime_sec, 1
     if evidence is not None and evidence.time is not None:
-        measured = evidence.time.walltime_sec(pack)
-        origin["walltime_sec"] = evidence.time.origin + (f", {pack} tasks an element" if pack > 1 else "")
+        measured = evidence.time.walltime_sec(turns(pack, at_once))
+        some = f", {at_once} at once" if at_once > 1 else ""
+        origin["walltime_sec"] = evidence.time.origin + (f", {pack} tasks an element{some}" if pack > 1 else "")
         if measured > ceiling:
             origin["walltime_sec"] += f", cut from {measured} s to the cluster's limit"
         return min(measured, ceiling), 1
@@ -129,31 +139,58 @@ def _segments(cluster: Cluster, wanted: int, ceiling: int, origin: dict[str, str
     raise SpecInvalid(message, field="resources.walltime_sec", remediation=remedy)
 
 
-def _memory(cluster: Cluster, wanted: Resources, origin: dict[str, str], evidence: Evidence | None) -> int | None:
+def _check_at_once(cluster: Cluster, wanted: Resources, at_once: int) -> None:
+    """Raise SpecInvalid for more tasks at once than a node has cores for, and for tasks of several nodes."""
+    if at_once == 1:
+        return
+    if wanted.nodes > 1:
+        message = f"an element of {wanted.nodes} nodes runs one task at a time, not {at_once}"
+        raise SpecInvalid(message, field="at_once", remediation="Leave --at-once out, or ask for --nodes 1.")
+    cores = cluster.max_node_cpus or cluster.cores
+    if cores and at_once * wanted.cpus > cores:
+        message = (
+            f"{at_once} tasks at once with {counted(wanted.cpus, 'core')} each need {at_once * wanted.cpus} cores; "
+        )
+        message += f"a node of '{cluster.name}' has {cores}"
+        most = cores // wanted.cpus
+        remedy = f"Ask for at most --at-once {most}." if most else f"Ask for at most --cpus {cores}, without --at-once."
+        raise SpecInvalid(message, field="at_once", remediation=remedy)
+
+
+def _memory(
+    cluster: Cluster, wanted: Resources, origin: dict[str, str], evidence: Evidence | None, at_once: int
+) -> int | None:
+    """Return the memory of one task: of those that run at once, a node has room for all."""
     limit = cluster.max_node_mem_mb
     if wanted.mem_mb is not None:
         origin["mem_mb"] = "request"
+        if limit is not None and at_once > 1 and wanted.mem_mb <= limit < wanted.mem_mb * at_once:
+            message = f"{at_once} tasks at once with {wanted.mem_mb} MiB each need more than the {limit} MiB of a node"
+            remedy = f"Ask for at most --at-once {limit // wanted.mem_mb}, or --mem-mb {limit // at_once}."
+            raise SpecInvalid(f"{message} of '{cluster.name}'", field="at_once", remediation=remedy)
         if limit is not None and wanted.mem_mb > limit:
             message = f"{wanted.mem_mb} MiB is more than the {limit} MiB of a node of '{cluster.name}'"
             raise SpecInvalid(message, field="resources.mem_mb", remediation=f"Ask for at most --mem-mb {limit}.")
         return wanted.mem_mb
     if evidence is not None and evidence.mem_mb is not None:
         origin["mem_mb"] = evidence.memory_origin
-        return _within(evidence.mem_mb, limit, origin)
+        return _within(evidence.mem_mb, limit, at_once, origin)
     if cluster.default_mem_mb is None:
         origin["mem_mb"] = "the scheduler's own default"
         return None
     buffered = math.ceil(cluster.default_mem_mb * (1 + cluster.cold_start_mem_buffer))
     origin["mem_mb"] = f"default_mem_mb plus {cluster.cold_start_mem_buffer:.0%}, as there is no history"
-    return _within(buffered, limit, origin)
+    return _within(buffered, limit, at_once, origin)
 
 
-def _within(wanted: int, limit: int | None, origin: dict[str, str]) -> int:
-    """Return the memory of an element, at most that of a node; the origin says when it is cut."""
-    if limit is None or wanted <= limit:
+def _within(wanted: int, limit: int | None, at_once: int, origin: dict[str, str]) -> int:
+    """Return the memory of a task, at most its share of a node; the origin says when it is cut."""
+    if limit is None or wanted * at_once <= limit:
         return wanted
-    origin["mem_mb"] += f", cut from {wanted} MiB to the {limit} MiB of a node"
-    return limit
+    share = max(1, limit // at_once)
+    of = f"its share, {share} MiB, of the {limit} MiB" if at_once > 1 else f"the {limit} MiB"
+    origin["mem_mb"] += f", cut from {wanted} MiB to {of} of a node"
+    return share
 
 
 def _gpu(cluster: Cluster, wanted: Resources) -> tuple[str | None, str | None]:

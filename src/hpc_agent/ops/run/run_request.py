@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -18,6 +18,7 @@ from hpc_agent.state.repo_files import local_path, save
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}\Z")]
 MetricsFile = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.(json|csv)\Z")]
+Isolate = Literal["warm", "fork", "exec"]
 SiteWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.,:@&|*()!/+-]+\Z")]
 
 
@@ -90,7 +91,14 @@ class SubmitRequest(RunRequest):
     extra_flags: Annotated[
         list[str], doc("further options of sbatch or qsub: --extra-flags=--reservation=x,--nice=5")
     ] = []
-    pack: Annotated[Positive | None, doc("tasks that one array element runs in turn")] = None
+    pack: Annotated[Positive | None, doc("tasks that one array element runs, in turn or some at once")] = None
+    at_once: Annotated[
+        Positive, doc("tasks that one element runs at the same time: it asks so many times for the resources of a task")
+    ] = 1
+    isolate: Annotated[
+        Isolate,
+        doc("packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an interpreter"),
+    ] = "warm"
     est_task_sec: Annotated[PositiveFloat | None, doc("expected seconds of a task, for packing and estimates")] = None
     max_running: Annotated[Positive | None, doc("limit of elements that run at once")] = None
     canary: Annotated[bool, doc("task 0 runs first, alone; the rest when verify-canary finds it in order")] = False

@@ -130,6 +130,8 @@ def _site(site: SiteFacts, found: Found, facts: Facts) -> None:
         values.setdefault("gpu_types", gpus)
     if chosen and chosen.mem_mb:
         values.setdefault("max_node_mem_mb", chosen.mem_mb)
+    if chosen and chosen.cpus_node:
+        values.setdefault("max_node_cpus", chosen.cpus_node)
     if constraints := _constraints(site, chosen):
         values["constraints"] = constraints
     found.warnings += [f"{row['code']}: {row['detail']}" for row in site.errors]

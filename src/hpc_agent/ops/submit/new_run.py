@@ -31,6 +31,8 @@ from hpc_agent.state.runs import Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
 KEPT_MANIFESTS = 5
+# How the records of new runs lie in their folder: those of a packed element in a few files of its own.
+LAYOUT = 2
 # Parts of a run's identity that its sidecar records under the same names.
 AS_FROZEN = "cluster cmd_sha tasks_py_sha tree_sha executor result_dir_template env outputs campaign_id".split()
 
@@ -184,6 +186,9 @@ class NewRun:
             early_stop=(frozen.trials and frozen.trials.early_stop) or msgspec.to_builtins(frozen.request.early_stop),
             git=git_state(frozen.repo.root, self.world.env, frozen.tree.files()),
             inputs=frozen.inputs,
+            layout=LAYOUT,
+            isolate=request.isolate,
+            at_once=planned.arrays.at_once,
         )
 
 

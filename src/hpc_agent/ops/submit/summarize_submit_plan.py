@@ -82,6 +82,10 @@ def _resources(plan: dict[str, Any]) -> list[str]:
     lines.append(f"{memory} ({origin['mem_mb']}), {counted(asked['cpus'], 'CPU')}")
     if asked["gpus"]:
         lines.append(f"{counted(asked['gpus'], 'GPU')} {asked['gpu_type'] or ''}".rstrip())
+    if plan.get("at_once", 1) > 1:
+        lines.append(f"of each task; an element runs {plan['at_once']} at once, and asks for so many times as much")
+    if plan.get("isolate", "warm") != "warm":
+        lines.append(f"isolate {plan['isolate']} (request)")
     lines += [f"{name} {value} ({origin.get(name, 'request')})" for name, value in sorted(plan["placement"].items())]
     return lines
 

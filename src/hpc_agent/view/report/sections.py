@@ -153,7 +153,9 @@ def _figure(picture: Markup, said: str) -> Markup:
 def resources(usage: dict[str, Any]) -> Markup:
     each, noun = "task", "number of tasks"
     if usage["pack"] > 1:
-        each, noun = "element (several tasks in turn)", "number of elements"
+        at_once = usage.get("at_once", 1)
+        how = f"{at_once} at once; memory and cores are those of one task" if at_once > 1 else "in turn"
+        each, noun = f"element (several tasks {how})", "number of elements"
     figures = []
     for measure in drawn.MEASURES:
         if found := usage[measure.field]:

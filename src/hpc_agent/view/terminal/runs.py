@@ -27,6 +27,7 @@ from hpc_agent.view.terminal.generic import generic
 from hpc_agent.view.terminal.words import clock, counted, counts, duration, named, number, pairs, ranges_and_more, size
 
 STEPS_SHOWN = 6
+ISOLATION = {"fork": "each packed function has a process of its own", "exec": "each has an interpreter of its own"}
 TASK_STATES = ("complete", "running", "pending", "failed", "unknown")
 
 
@@ -64,7 +65,10 @@ def plan_facts(plan: Mapping[str, Any]) -> list[Fact]:
     if plan.get("canary"):
         facts.append(("canary", "task 0 goes first; the others wait until verify-canary has seen its result"))
     if resources:
-        facts += [(name, text) for name, text in _resources(resources, origin)]
+        at_once = plan.get("at_once") or 1
+        facts += [(name, text) for name, text in _resources(resources, origin, at_once)]
+    if plan.get("pack", 1) > 1 and plan.get("isolate", "warm") != "warm":
+        facts.append(("isolate", f"{plan['isolate']}: {ISOLATION[plan['isolate']]}"))
     placed = {
         name: value for name, value in (plan.get("placement") or {}).items() if value not in (None, "", [], False)
     }
@@ -73,7 +77,7 @@ def plan_facts(plan: Mapping[str, Any]) -> list[Fact]:
     return [*facts, *_estimate(plan)]
 
 
-def _resources(resources: Mapping[str, Any], origin: Mapping[str, str]) -> list[tuple[str, str]]:
+def _resources(resources: Mapping[str, Any], origin: Mapping[str, str], at_once: int) -> list[tuple[str, str]]:
     def with_origin(name: str, text: str) -> str:
         return f"{text} ({origin[name]})" if origin.get(name) and text else text or origin.get(name, "")
 
@@ -85,8 +89,15 @@ def _resources(resources: Mapping[str, Any], origin: Mapping[str, str]) -> list[
     if (resources.get("nodes") or 1) > 1:
         cores += f", {counted(resources['nodes'], 'node')}"
     walltime, memory = resources.get("walltime_sec"), resources.get("mem_mb")
+    several = [
+        ("at once", f"{at_once} tasks in an element, which asks {at_once} times for what follows, but the walltime")
+    ]
     return [
-        ("each element", cores + (", a node of its own" if resources.get("exclusive") else "")),
+        *(several if at_once > 1 else []),
+        (
+            "each task" if at_once > 1 else "each element",
+            cores + (", a node of its own" if resources.get("exclusive") else ""),
+        ),
         ("walltime", with_origin("walltime_sec", duration(walltime) if walltime else "")),
         ("memory", with_origin("mem_mb", size(memory * 1024 * 1024) if memory else "")),
     ]

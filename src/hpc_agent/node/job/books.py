@@ -1,0 +1,154 @@
+"""Where the begin, the output and the end of a task are kept: in files of its own, for elements of one task.
+
+An attempt works in a scratch folder, which gets the name of the task's result folder when the attempt has ended well. An empty
+one is removed.
+"""
+
+import os
+import time
+from contextlib import suppress
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ..shared import task_environment
+from ..shared.files import make_folder, write_json
+from ..shared.task_record import COMPLETE, TaskRecord, load_record
+from ..shared.task_records import HISTORY_KEYS, HISTORY_LENGTH
+from . import execute, metrics
+from .element import Element, claim
+from .outcomes import Known, Outcomes
+from .outputs import Log, remove_log
+
+
+class Attempt(NamedTuple):
+    """One attempt of a task, from its begin on."""
+
+    task: int
+    number: int  # 1 for the first one
+    log: Log
+    is_first: bool  # of this element: nothing of an earlier attempt is to be handed on
+
+
+class Books(object):
+    """The books of an element, whose tasks have files each."""
+
+    def __init__(self, element: Element) -> None:
+        self.element = element
+        self.run = element.run
+        layout = element.document.layout
+        self.outcomes = Outcomes(element.run, layout, element.array, element.index, element.tasks)
+        self.watcher = execute.Watcher()
+        self._folders: Dict[str, bool] = {}  # that are known to exist
+
+    def open(self) -> bool:
+        """Begin a start of the element. Return False when another element has its tasks."""
+        return True
+
+    def close(self) -> None:
+        """End this start of the element."""
+
+    def take(self, task: int) -> bool:
+        """Claim the task. Return False when another element has claimed it."""
+        return claim(self.run.claim(task, self.element.generation), self.element)
+
+    def begin(self, task: int, known: Known) -> Attempt:
+        """Write that an attempt begins, once the task is claimed."""
+        path = self.run.log(task, self.element.generation)
+        remove_log(path)  # of an attempt before a requeue
+        make_folder(os.path.dirname(path))
+        number = known.begun + self.outcomes.begun_alone(task)
+        return Attempt(task, max(number, 1), Log(path), False)
+
+    def scratch(self, attempt: Attempt, kwargs: Dict[str, Any]) -> str:
+        """Make the folder that the attempt works in, or return that of a requeued task."""
+        folder = self.kept(attempt.task, kwargs)
+        for _ in range(3):  # another element may remove an empty folder above it just now
+            with suppress(FileNotFoundError):
+                make_folder(folder)
+                break
+        return folder
+
+    def final(self, task: int, kwargs: Dict[str, Any]) -> str:
+        """Return the result folder of the task, once it is complete."""
+        document = self.element.document
+        folder = task_environment.result_folder(document.result_dir_template, document.run_id, task, kwargs)
+        return os.path.join(self.run.path, folder)
+
+    def kept(self, task: int, kwargs: Dict[str, Any]) -> str:
+        """Return the folder that keeps what an attempt left which has failed or was stopped."""
+        return "%s.attempt-%d-%d" % (self.final(task, kwargs), self.element.generation, task)
+
+    def checkpoints(self, task: int) -> str:
+        """Make the folder of the task's checkpoints, which all its attempts share."""
+        folder = self.run.checkpoints(task)
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            make_folder(folder)
+        return folder
+
+    def settle(self, record: TaskRecord, scratch: str, kwargs: Dict[str, Any], wrote: bool) -> TaskRecord:
+        """Put the scratch folder where it belongs. Return the record with its place; without one where it is empty."""
+        if not wrote:
+            self.drop(scratch)
+            return record
+        is_complete = record.state == COMPLETE
+        place = self.final(record.task, kwargs) if is_complete else self.kept(record.task, kwargs)
+        if scratch != place:
+            self._move(scratch, place)
+        return record._replace(result_dir=os.path.relpath(place, self.run.path))
+
+    def drop(self, scratch: str) -> None:
+        """Remove an empty scratch folder, and the empty folders above it: those of other parameters in its name."""
+        with suppress(OSError):
+            while os.path.dirname(scratch) != self.run.path:
+                os.rmdir(scratch)
+                scratch = os.path.dirname(scratch)
+
+    def _move(self, scratch: str, place: str) -> None:
+        above = os.path.dirname(place)
+        if above not in self._folders:
+            make_folder(above)
+            self._folders[above] = True
+        if os.path.lexists(place):
+            os.rename(place, "%s.replaced-%d" % (place, time.time() * 1000))
+        os.rename(scratch, place)
+
+    def printed(self, record: TaskRecord, attempt: Attempt) -> TaskRecord:
+        """End the output of the attempt. Return the record with its place."""
+        offset, length = attempt.log.end()
+        log = os.path.relpath(attempt.log.path, self.run.path)
+        return record._replace(log=log, log_offset=offset, log_length=length)
+
+    def write(self, record: TaskRecord) -> bool:
+        """Write the record with its history. Return False where the task is complete already: it stays as it is."""
+        path = self.run.record(record.task)
+        make_folder(os.path.dirname(path))
+        earlier = load_record(self.run, record.task)
+        if earlier and earlier.state == COMPLETE:
+            return False
+        if earlier:
+            history = [*earlier.history, {key: getattr(earlier, key) for key in HISTORY_KEYS}][-HISTORY_LENGTH:]
+            record = record._replace(history=history, attempt=max(len(history) + 1, record.attempt))
+        write_json(path, self.fields(record, record.to_json()))
+        return True
+
+    def fields(self, record: TaskRecord, document: Dict[str, Any]) -> Dict[str, Any]:
+        if self.element.gpus and record.max_rss_mb is not None:
+            document.setdefault("gpu_mem_mb", None)  # nvidia-smi did not show the executor
+        return document
+
+    def stamp(self, scratch: str, attempt: Attempt) -> Optional[Tuple[int, ...]]:
+        """Return the stamp of the metrics that an earlier attempt left in the folder; None where it left none."""
+        if attempt.is_first:
+            return None
+        return metrics.stamp(scratch, self.element.document.results.get("metrics_file"))
+
+
+def names_in(folder: str) -> List[str]:
+    """Return what lies in a folder; nothing where it was removed."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
