@@ -45,7 +45,8 @@ def main(arguments: List[str]) -> int:
         _tell_all(plain, {"why": why})
         return 0
     register_finalizers()
-    if os.fork() == 0:  # the modules of the repo are imported in a copy: what they do there cannot be undone
+    copy = os.fork()
+    if copy == 0:  # the modules of the repo are imported in a copy: what they do there cannot be undone
         return _share(plain, shared, asked, read, imports)
     for channel in shared:
         channel.close()
@@ -53,7 +54,10 @@ def main(arguments: List[str]) -> int:
     _tell_all(plain, {"read": sorted(read)})
     fixed = imports.changed()
     mine = serve(plain)
-    if mine is not None and _take_task(mine, fixed):
+    if mine is None:
+        with suppress(ChildProcessError):
+            os.waitpid(copy, 0)
+    elif _take_task(mine, fixed):
         runpy.run_path(CLI, run_name="__main__")
     return 0
 
