@@ -166,19 +166,16 @@ def test_a_task_that_is_lost_with_its_host_is_killed(element):
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("head", [HEAD, HEAD.replace("import helper", "")], ids=["plain", "shared"])
-@pytest.mark.parametrize("place", ["before-the-task", "with-the-task"])
-def test_a_worker_that_dies_before_it_says_so_has_begun_no_task(element, head, place):
+def test_a_worker_that_dies_before_it_says_so_has_begun_no_task(element, head):
     begun = element.root / "begun"
     body = f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n'
     element.build(body, count=2, head=head, isolate="warm")
-    kill = "os.kill(os.getpid(), signal.SIGKILL)"
     for name in ("worker", "worker_host"):
         file = element.work / f".hpc/_hpc_runtime/job/{name}.py"
-        answer = ', {"pid": os.getpid()})' if place == "before-the-task" else ', "fresh": '
         lines = file.read_text().split("\n")
-        (found,) = [number for number, line in enumerate(lines) if answer in line and "send(" in line]
-        indent = lines[found][: len(lines[found]) - len(lines[found].lstrip())]
-        element.write(file, "\n".join([*lines[:found], indent + kill, *lines[found:]]))
+        (found,) = [number for number, line in enumerate(lines) if "send(" in line and '"fresh": ' in line]
+        kill = lines[found][: len(lines[found]) - len(lines[found].lstrip())] + "os.kill(os.getpid(), signal.SIGKILL)"
+        element.write(file, "\n".join([*lines[:found], kill, *lines[found:]]))
     assert element.run() == 0, element.said
     time.sleep(1)  # for a worker that would begin late
     assert begun.read_text().split() == ["0", "1"]

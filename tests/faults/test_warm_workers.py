@@ -12,6 +12,7 @@ import pytest
 from dispatched_element import Element
 
 from hpc_agent.node.shared.processes import born
+from hpc_agent.node.shared.task_environment import digest
 
 HEAD = """
 import os, random, signal, sys, threading, time
@@ -315,6 +316,46 @@ def test_a_cli_that_was_edited_is_run_whole_by_each_task(tmp_path):
     assert "cli.py was changed" in element.said
 
 
+IMPORTS_OF_A_TASK = {
+    "reads-a-parameter": 'SEEN = os.environ.get("X")',
+    "reads-the-environment": 'SEEN = dict(os.environ).get("X")',
+    "needs-a-parameter": 'SEEN = os.environ["X"]',
+    "reads-the-folder": 'SEEN = os.environ.get("HPC_RESULT_DIR") and os.environ["X"]',
+    "handles-a-signal": 'signal.signal(signal.SIGTERM, lambda *_: None); SEEN = os.environ.get("IMPORTS")',
+    "opens-a-file": 'LOG = open(os.environ["IMPORTS"] + ".log", "a"); print("opened", file=LOG); SEEN = None',
+    "has-a-thread": "threading.Thread(target=time.sleep, args=(0.3,), daemon=True).start(); SEEN = None",
+    "starts-a-program": 'os.system("true"); SEEN = None',
+}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("isolate", ["warm", "fork"])
+@pytest.mark.parametrize("name", list(IMPORTS_OF_A_TASK))
+def test_modules_that_only_a_task_can_import(tmp_path, name, isolate):
+    body = """
+if x == 0 and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    os.kill(os.getpid(), signal.SIGTERM)
+return {"x": x, "seen": int(SEEN or -1)} if str(SEEN).isdigit() else {"x": x}
+"""
+    element = built(tmp_path, body, isolate, 4, IMPORTS_OF_A_TASK[name])
+    assert element.run() == 0, element.said
+    expected = [{"x": task, "seen": task} if "reads" in name or "needs" in name else {"x": task} for task in range(4)]
+    if "reads" in name or "needs" in name:
+        expected[0]["seen"] = 0
+    assert metrics(element) == expected
+    assert element.imported() == 1
+    assert own_imports(element) == 5  # in vain, and one a task
+    if name == "opens-a-file":
+        assert Path(f"{element.imports}.log").read_text() == "opened\n" * 5
+
+
+def test_a_folder_that_a_module_changes_to_is_that_of_its_tasks(tmp_path):
+    element = built(tmp_path, 'return {"there": int(os.getcwd().endswith("/.hpc"))}', "warm", 3, 'os.chdir(".hpc")')
+    assert element.run() == 0, element.said
+    assert metrics(element, 3) == [{"there": 1}] * 3
+    assert own_imports(element) == 1
+
+
 def test_metrics_have_a_file_only_beside_others(tmp_path):
     body = """
 if x == 1:
@@ -411,3 +452,49 @@ return {"x": x}
     while _family(element) and time.monotonic() < end:
         time.sleep(0.1)
     assert _family(element) == []
+
+
+@pytest.mark.timeout(60)
+def test_tasks_with_a_gpu_share_a_worker_that_is_no_fork(tmp_path):
+    body = """
+if x == 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+return {"pid": os.getpid(), "device": int(os.environ["CUDA_VISIBLE_DEVICES"]), "parent": os.getppid()}
+"""
+    element = Element(tmp_path)
+    element.env["CUDA_VISIBLE_DEVICES"] = "3"
+    text = "\n".join("    " + line for line in body.strip("\n").split("\n")) + "\n"
+    more = 'DEVICE = os.environ["CUDA_VISIBLE_DEVICES"]'  # a library reads it too
+    element.build(text, 5, HEAD.replace("{more}", more), isolate="warm", resources={"cpus": 1, "gpus": 1})
+    process = element.start()
+    element.said = "".join(process.communicate(timeout=50))
+    records = [element.record(task) for task in range(5)]
+    assert [record["state"] for record in records] == ["complete", "complete", "failed", "complete", "complete"]
+    assert records[2]["signal"] == 9
+    found = [record["metrics"] for record in records if record["state"] == "complete"]
+    assert [one["device"] for one in found] == [3] * 4
+    assert {one["parent"] for one in found} == {process.pid}
+    assert [one["pid"] for one in found[:2]] != [one["pid"] for one in found[2:]]
+    assert len({one["pid"] for one in found}) == 2
+    assert element.imported() == 2
+
+
+def test_functions_in_two_folders_have_modules_of_their_own(tmp_path):
+    """Both import a module called ``shared``, each the one of its own folder."""
+    element = Element(tmp_path)
+    element.build('    return {"x": x}\n', 4, HEAD.replace("{more}", ""), isolate="warm")
+    for name in ("one", "two"):
+        code = "import slowlib, shared, os\n\ndef run(x, executor):\n    return {'where': shared.WHERE, 'pid': os.getpid()}\n"
+        element.write(element.work / name / f"{name}.py", code)
+        element.write(element.work / name / "shared.py", f"WHERE = {len(name) if name == 'one' else 30}\n")
+    tasks = element.work / ".hpc/tasks.py"
+    flags = "FLAGS = {'one/one.py:run': [], 'two/two.py:run': []}\n"
+    resolve = "def resolve(i): return {'x': i, 'executor': 'one' if i % 2 else 'two'}\n"
+    element.write(tasks, flags + "def total(): return 4\n" + resolve)
+    parameters = [{"x": i, "executor": "one" if i % 2 else "two"} for i in range(4)]
+    Path(element.folder.digests).write_bytes(b"".join(map(digest, parameters)))
+    assert element.run() == 0, element.said
+    found = metrics(element)
+    assert [one["where"] for one in found] == [30, 3, 30, 3]
+    assert found[1]["pid"] == found[3]["pid"]
+    assert element.imported() == 1

@@ -1,5 +1,6 @@
 """Run tasks in this process, one after the other, each as ``python3 .hpc/cli.py`` would run it."""
 
+import _signal  # type: ignore[import-not-found] # its functions make no enumerations
 import atexit
 import importlib
 import json
@@ -10,18 +11,19 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..shared.processes import PASSED_ON
 from .worker_imports import KIT, Program
 from .worker_messages import receive, send
+from .worker_random import restorers
 from .worker_state import Remains, State, flush, new_filters
 
 
 def become_new_process(output: int) -> None:
     """Set signals and descriptors as a new process has them, with its output in the pipe ``output``."""
     for number in (signal.SIGTERM, signal.SIGCHLD, *PASSED_ON):
-        signal.signal(number, signal.SIG_DFL)
+        _signal.signal(number, _signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -51,52 +53,44 @@ def set_environment(task: Dict[str, Any], fixed: Set[str]) -> List[str]:
 class Worker(object):
     """A process that runs tasks until one of them leaves something behind, or ends it."""
 
-    def __init__(
-        self,
-        program: Program,
-        channel: socket.socket,
-        fixed: Set[str],
-        restorers: List[Callable[[], Any]],
-        keep: bool,
-    ) -> None:
-        """``fixed``: the variables that an import has set; ``keep``: more than one task may be run here."""
-        become_new_process(os.open(os.devnull, os.O_WRONLY))
-        self._program, self._channel, self._fixed, self._restorers = program, channel, fixed, restorers
-        self._identity = _identity(channel.fileno())
+    def __init__(self, program: Program, fixed: Set[str], keep: bool) -> None:
+        """Prepare for the fork. ``fixed``: the variables that an import has set; ``keep``: run more than one task."""
+        self._program, self._fixed, self._keep = program, fixed, keep
+        self._restorers = restorers(program.root, program.seeded)
         # The limit counts the seconds of all tasks of a process.
-        keep = keep and resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY
+        if resource.getrlimit(resource.RLIMIT_CPU)[0] != resource.RLIM_INFINITY:
+            self._keep = False
         self._kit: Any = importlib.import_module(KIT)
         self._kit.__dict__.update(take_metrics=self._take)
         self._metrics: Optional[str] = None
         self._result_dir = "."
         self._interrupted = False
-        os.chdir(program.root)
-        streams = sys.stdin, sys.stdout, sys.stderr
-        self._state = State(program.root) if keep else Remains(streams)
 
-    def run(self) -> int:
-        """Run tasks until the dispatcher closes the channel. Return the exit code of this process."""
-        send(self._channel, {"pid": os.getpid()})
-        is_first = True
-        while True:
-            task = receive(self._channel)
-            if not task:
-                return 0
-            used = _cpu_seconds()
-            is_fresh = _reset_peak() or is_first
-            is_first = False
-            set_output(task["descriptor"])
+    def run(self, channel: socket.socket, task: Dict[str, Any]) -> int:
+        """Run the task, and those that come over the channel until it is closed. Return the exit code of this process."""
+        output = task["descriptors"][-1]
+        become_new_process(output)
+        self._channel, self._identity = channel, _identity(channel.fileno())
+        self._state = State(self._program.root) if self._keep else Remains((sys.stdin, sys.stdout, sys.stderr))
+        is_fresh = True  # the peak of the memory is that of this task
+        used = 0.0
+        while task:
             names = set_environment(task, self._fixed)
             if isinstance(self._state, State):
                 self._state.begin(names)
             for restore in self._restorers:
                 restore()
             self._metrics, self._result_dir = None, os.environ.get("HPC_RESULT_DIR") or "."
-            send(self._channel, {"cpu": used, "fresh": is_fresh})  # from here on the task has begun
+            send(channel, {"pid": os.getpid(), "cpu": used, "fresh": is_fresh})  # from here on the task has begun
             with new_filters():
                 code = self._execute()
             if not self._go_on(code, used, is_fresh):
                 return code
+            task = receive(channel)
+            if task:
+                used, is_fresh = _cpu_seconds(), _reset_peak()
+                set_output(task["descriptors"][-1])
+        return 0
 
     def _go_on(self, code: int, used: float, is_fresh: bool) -> bool:
         """Tell the dispatcher that the task has ended. Return False where this process must end with it, in order."""

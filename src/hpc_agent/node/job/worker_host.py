@@ -25,7 +25,7 @@ from .worker import Worker, become_new_process, set_environment
 from .worker_imports import CLI, EVERYTHING, Program, import_libraries, why_no_fork
 from .worker_messages import receive, send
 from .worker_random import restorers
-from .worker_state import flush, register_finalizers
+from .worker_state import flush, has_children, register_finalizers, signal_handlers, written_files
 
 WARM = "warm"
 
@@ -57,8 +57,9 @@ def main(arguments: List[str]) -> int:
     if mine is None:
         with suppress(ChildProcessError):
             os.waitpid(copy, 0)
-    elif _take_task(mine, fixed):
-        runpy.run_path(CLI, run_name="__main__")
+        return 0
+    _become_task(mine, fixed)
+    runpy.run_path(CLI, run_name="__main__")
     return 0
 
 
@@ -71,9 +72,9 @@ def _share(
     program = _load(asked["functions"], shared, read, True)
     if program is None:
         return 0
-    fixed, random_numbers = imports.changed(), restorers(program.root, program.seeded)
+    worker = Worker(program, imports.changed(), asked["isolate"] == WARM)
     mine = serve(shared)
-    return 0 if mine is None else Worker(program, mine, fixed, random_numbers, asked["isolate"] == WARM).run()
+    return 0 if mine is None else worker.run(mine.channel, mine.task)
 
 
 def main_alone(arguments: List[str]) -> int:
@@ -85,8 +86,9 @@ def main_alone(arguments: List[str]) -> int:
     program = _load(asked.get("functions", []), [channel], set(), False)
     if program is None:
         return 0
-    random_numbers = restorers(program.root, program.seeded)
-    return Worker(program, channel, imports.changed(), random_numbers, True).run()
+    worker = Worker(program, imports.changed(), True)
+    task = receive(channel)
+    return worker.run(channel, task) if task else 0
 
 
 def _load(functions: List[str], channels: List[socket.socket], read: Set[str], forks: bool) -> Optional[Program]:
@@ -94,14 +96,23 @@ def _load(functions: List[str], channels: List[socket.socket], read: Set[str], f
 
     ``read``: the variables that the libraries have read.
     """
+    handlers, files = signal_handlers(), written_files()
     program: Optional[Program] = None
     try:
         program = Program(os.getcwd(), functions)
-        why = why_no_fork() if forks else ""
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything; a task that imports it will fail
         why = "%s: %s" % (type(error).__name__, error)
-    if program is None or why or EVERYTHING in program.read:
-        _tell_all(channels, {"why": why or "a module of the repo reads the whole environment when it is imported"})
+    else:
+        done = {
+            "reads the whole environment": EVERYTHING in program.read,
+            "handles a signal": signal_handlers() != handlers,
+            "opens a file for writing": written_files() != files,
+            "starts a process": has_children(),
+        }
+        what = " and ".join(name for name, is_done in done.items() if is_done)
+        why = "a module of the repo %s when it is imported" % what if what else why_no_fork() if forks else ""
+    if program is None or why:
+        _tell_all(channels, {"why": why})
         return None
     flush()
     _freeze()
@@ -123,10 +134,17 @@ class Imports(NamedTuple):
         return {name for name, value in os.environ.items() if self.before.get(name) != value}
 
 
-def serve(channels: List[socket.socket]) -> Optional[socket.socket]:
-    """Fork whenever a dispatcher asks for it, and tell it how the forks ended.
+class Task(NamedTuple):
+    """A task that a fork has been made for, and the fork's channel to the dispatcher."""
 
-    Return the socket that came with the request in the fork; None once all dispatchers have closed their sockets.
+    channel: socket.socket
+    task: Dict[str, Any]
+
+
+def serve(channels: List[socket.socket]) -> Optional[Task]:
+    """Fork for each task that a dispatcher sends, and tell it how the forks ended.
+
+    Return the task in the fork; None once all dispatchers have closed their sockets.
     """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -141,21 +159,21 @@ def serve(channels: List[socket.socket]) -> Optional[socket.socket]:
             os.read(woken, 512)
             _reap(forks, os.WNOHANG)
         for channel in [one for one in ready if one is not woken]:
-            descriptor = receive(channel).get("descriptor")
-            if descriptor is None:
+            task = receive(channel)
+            if not task:
                 waiting.remove(channel)
-            elif _fork(channel, descriptor, forks):
+            elif _fork(channel, task["descriptors"], forks):
                 signal.set_wakeup_fd(-1)
                 for one in (woken, wake):
                     os.close(one)
                 for other in channels:
                     other.close()
-                return socket.socket(fileno=descriptor)
+                return Task(socket.socket(fileno=task["descriptors"][0]), task)
     _reap(forks, 0)
     return None
 
 
-def _fork(channel: socket.socket, descriptor: int, forks: Dict[int, socket.socket]) -> bool:
+def _fork(channel: socket.socket, descriptors: List[int], forks: Dict[int, socket.socket]) -> bool:
     """Return True in the fork. When there are too many processes just now, the dispatcher sees its socket closed."""
     pid = -1
     with suppress(OSError), warnings.catch_warnings():
@@ -167,7 +185,8 @@ def _fork(channel: socket.socket, descriptor: int, forks: Dict[int, socket.socke
         return True
     if pid > 0:
         forks[pid] = channel
-    os.close(descriptor)
+    for descriptor in descriptors:
+        os.close(descriptor)
     return False
 
 
@@ -187,20 +206,15 @@ def _reap(forks: Dict[int, socket.socket], options: int) -> None:
                 send(channel, dict(end, max_rss_kib=float(usage.ru_maxrss)))
 
 
-def _take_task(channel: socket.socket, fixed: Set[str]) -> bool:
-    """Become the process of one task. Return False where the dispatcher has none."""
-    send(channel, {"pid": os.getpid()})
-    task = receive(channel)
-    if not task:
-        return False
-    become_new_process(task["descriptor"])
-    set_environment(task, fixed)
+def _become_task(mine: Task, fixed: Set[str]) -> None:
+    """Become the process of one task, and tell the dispatcher."""
+    become_new_process(mine.task["descriptors"][1])
+    set_environment(mine.task, fixed)
     for restore in restorers(os.getcwd(), set()):
         restore()
     sys.argv[:] = [CLI]
-    send(channel, {"cpu": 0.0, "fresh": True})  # from here on the task has begun
-    channel.close()
-    return True
+    send(mine.channel, {"pid": os.getpid(), "cpu": 0.0, "fresh": True})  # from here on the task has begun
+    mine.channel.close()
 
 
 def _channel(word: str) -> socket.socket:

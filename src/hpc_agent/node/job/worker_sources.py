@@ -47,7 +47,8 @@ class Source(object):
         """Wait until everything is imported. Return False where there is no worker, and will be none; say once why."""
         raise NotImplementedError
 
-    def new_worker(self) -> "Optional[Worker]":
+    def new_worker(self, task: Dict[str, Any], output: int) -> "Optional[Worker]":
+        """Return a new worker that has begun the task."""
         raise NotImplementedError
 
     def end_of(self, pid: int) -> Optional[Dict[str, Any]]:
@@ -75,15 +76,12 @@ class Source(object):
         return read.isdisjoint(changed) and read.isdisjoint(removed)
 
     def begin(self, task: Dict[str, Any], output: int) -> "Optional[Worker]":
-        """Return the worker that has begun the task. A worker that was lost since its last task is replaced once."""
-        for _ in range(2):
-            worker = self._worker = self._worker or self.new_worker()
-            if worker is None:
-                return None
-            if worker.begin(task, output):
-                return worker
+        """Return the worker that has begun the task. One that was lost since its last task is replaced."""
+        if self._worker is not None and not self._worker.begin(task, output):
             self._worker = None
-        return None
+        if self._worker is None:
+            self._worker = self.new_worker(task, output)
+        return self._worker
 
     def retire(self) -> None:
         """Give the next task to another worker."""
@@ -107,20 +105,17 @@ class Forks(Source):
             self._lose()
         return self._channel is not None or self._worker is not None
 
-    def new_worker(self) -> "Optional[Worker]":
+    def new_worker(self, task: Dict[str, Any], output: int) -> "Optional[Worker]":
         if self._channel is None:
             return None
         mine, other = socket.socketpair()
         try:
-            send(self._channel, {}, other.fileno())
+            send(self._channel, task, other.fileno(), output)
         except OSError:
             self._lose()
         other.close()
-        pid = receive(mine).get("pid")
-        if pid is None:  # the host has ended, or cannot fork just now
-            mine.close()
-            return None
-        return Worker(self, int(pid), mine)
+        worker = Worker(self, mine)
+        return worker if worker.has_begun() else None  # else the host has ended, or cannot fork just now
 
     def end_of(self, pid: int) -> Optional[Dict[str, Any]]:
         while self._channel is not None and has_arrived(self._channel):
@@ -151,24 +146,29 @@ class Alone(Source):
         super(Alone, self).__init__(True)
         self._starter, self._env = starter, env
         self._process: "Optional[subprocess.Popen[bytes]]" = None
+        self._idle: Optional[Worker] = None  # a worker that has had no task
 
     def is_ready(self) -> bool:
-        if self._worker is None and "why" not in self._facts:
-            self._worker = self.new_worker()
-        return self._worker is not None
+        if self._worker is None and self._idle is None and "why" not in self._facts:
+            self._idle = self._start()
+        return self._worker is not None or self._idle is not None
 
-    def new_worker(self) -> "Optional[Worker]":
+    def _start(self) -> "Optional[Worker]":
         mine, other = socket.socketpair()
         self._process = self._starter.start(self._env, ["worker", str(other.fileno())], [other.fileno()])
         other.close()
         with suppress(OSError):
             send(mine, {"functions": self._starter.functions})
-        if self.learn(mine) and receive(mine).get("pid") is not None:
-            return Worker(self, self._process.pid, mine)
+        if self.learn(mine):
+            return Worker(self, mine)
         self._facts.setdefault("why", "")
         mine.close()
         self._wait()
         return None
+
+    def new_worker(self, task: Dict[str, Any], output: int) -> "Optional[Worker]":
+        worker, self._idle = self._idle or self._start(), None
+        return worker if worker is not None and worker.begin(task, output) else None
 
     def end_of(self, pid: int) -> Optional[Dict[str, Any]]:
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -182,6 +182,8 @@ class Alone(Source):
 
     def close(self) -> None:
         super(Alone, self).close()
+        if self._idle is not None:
+            self._idle.close()
         self._wait()
 
     def _wait(self) -> None:
@@ -198,12 +200,12 @@ class Alone(Source):
 class Worker(object):
     """A worker as the dispatcher sees it."""
 
-    def __init__(self, source: Source, pid: int, channel: socket.socket) -> None:
-        self.pid = pid
+    def __init__(self, source: Source, channel: socket.socket) -> None:
         self._source, self._channel = source, channel
         self._open = True  # False once nothing more comes over the channel
         self._begun: Dict[str, Any] = {}
         self._answer: Dict[str, Any] = {}
+        self.pid = 0  # until it has begun a task
         self.wakes: List[int] = []
 
     def begin(self, task: Dict[str, Any], output: int) -> bool:
@@ -213,10 +215,15 @@ class Worker(object):
         except OSError:
             self.close()
             return False
+        return self.has_begun()
+
+    def has_begun(self) -> bool:
+        """Wait for the worker to begin the task that was sent. Return False when it never will."""
         self._begun, self._answer = receive(self._channel), {}
         if not self._begun:
             self.close()
             return False
+        self.pid = int(self._begun["pid"])
         self.wakes[:] = [self._channel.fileno(), *self._source.watched()]
         return True
 

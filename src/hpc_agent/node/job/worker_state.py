@@ -59,11 +59,8 @@ class Remains(object):
         """Return a text where a file is open for writing: its data is written when the interpreter ends."""
         if _next_descriptor() == self._descriptor:
             return ""
-        for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
-            with suppress(OSError):
-                mode, flags = os.fstat(int(name)).st_mode, fcntl.fcntl(int(name), fcntl.F_GETFL)
-                if stat.S_ISREG(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
-                    return "a file that is open for writing"
+        if written_files():
+            return "a file that is open for writing"
         self._descriptor, self._left_open = _next_descriptor(), self._left_open + 1
         return "too many open descriptors" if self._left_open > MAX_LEFT_OPEN else ""
 
@@ -73,17 +70,16 @@ class State(Remains):
 
     def __init__(self, root: str) -> None:
         super(State, self).__init__((sys.stdin, sys.stdout, sys.stderr))
-        self._root = root
+        self._root, self._cwd = root, os.getcwd()
         self._environ, self._variables = os.environ, dict(os.environ)
-        self._hooks = [(sys, name, getattr(sys, name)) for name in HOOKS if hasattr(sys, name)]
-        if hasattr(threading, "excepthook"):
-            self._hooks.append((threading, "excepthook", threading.excepthook))
+        places: List[Any] = [sys, threading]  # of which the second one has its hook since Python 3.8
+        self._hooks = [(one, name, getattr(one, name)) for one in places for name in HOOKS if hasattr(one, name)]
         self._lists: List[Tuple[str, List[Any], List[Any]]] = [
             (n, getattr(sys, n), list(getattr(sys, n))) for n in LISTS
         ]
         self._recursion, self._umask = sys.getrecursionlimit(), os.umask(0o22)
         os.umask(self._umask)
-        self._handlers = _now_handled()
+        self._handlers = signal_handlers()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._limits, self._priority = _limits(), os.getpriority(os.PRIO_PROCESS, 0)
         self._cores = _cores()
@@ -111,7 +107,7 @@ class State(Remains):
         """Return a text for what cannot be put back: limits, children, values of the repo's modules."""
         if _limits() != self._limits or os.getpriority(os.PRIO_PROCESS, 0) != self._priority:
             return "other limits"
-        if _has_children():
+        if has_children():
             return "a child process"
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
@@ -132,14 +128,14 @@ class State(Remains):
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             if signal.getitimer(timer)[0]:
                 signal.setitimer(timer, 0)
-        now = _now_handled()
+        now = signal_handlers()
         if now != self._handlers:
             for number, handler, before in zip(SIGNALS, now, self._handlers):
                 if handler != before and before is not None:
                     signal.signal(number, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         os.umask(self._umask)
-        os.chdir(self._root)
+        os.chdir(self._cwd)
         if _cores() != self._cores:
             os.sched_setaffinity(0, self._cores)
 
@@ -203,7 +199,8 @@ class State(Remains):
         return kept
 
 
-def _now_handled() -> Tuple[Any, ...]:
+def signal_handlers() -> Tuple[Any, ...]:
+    """Return what Python does at each signal."""
     return tuple(map(_signal.getsignal, SIGNALS))
 
 
@@ -214,7 +211,7 @@ def _same(now: Dict[str, Any], before: Dict[str, Any]) -> bool:
         return False
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
     """Return True where a child process runs, or has run: its own children may still do."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if used.ru_minflt or used.ru_maxrss or signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
@@ -242,6 +239,17 @@ def _callbacks() -> int:
 def _finalizers() -> int:
     """Return how many objects, such as temporary folders, are to be cleaned up at the interpreter's end."""
     return len(getattr(weakref.finalize, "_registry", ()))
+
+
+def written_files() -> List[int]:
+    """Return the descriptors of files that are open for writing; none where the system does not tell."""
+    found = []
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
+        with suppress(OSError):
+            mode, flags = os.fstat(int(name)).st_mode, fcntl.fcntl(int(name), fcntl.F_GETFL)
+            if int(name) > 2 and stat.S_ISREG(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
+                found.append(int(name))
+    return found
 
 
 def _next_descriptor() -> int:
