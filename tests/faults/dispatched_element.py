@@ -43,6 +43,7 @@ class Element:
         self.work = Path(self.folder.work)
         self.imports = root / "imports"
         self.env = {"PYTHONPATH": str(root / "site"), "IMPORTS": str(self.imports)}
+        self.array: dict[str, Any] = {}  # further fields of the array
 
     def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "", **document: Any) -> "Element":
         """The executor calls the function ``train`` with this body."""
@@ -70,7 +71,7 @@ class Element:
         write_json(self.folder.document, written)
         make_folder(self.folder.jobs)
         array = {"array": "a0", "tasks": f"0-{count - 1}", "pack": count, "elements": 1, "generation": 1}
-        write_json(self.folder.job("a0"), array)
+        write_json(self.folder.job("a0"), {**array, **self.array})
         return self
 
     @staticmethod
@@ -78,14 +79,14 @@ class Element:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
 
-    def start(self) -> "subprocess.Popen[str]":
-        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": "a0", "HPC_ELEMENT": "0", "HPC_JOB_ID": "1"}
+    def start(self, array: str = "a0", job: str = "1", index: int = 0) -> "subprocess.Popen[str]":
+        facts = {"HPC_RUN_DIR": self.folder.path, "HPC_ARRAY": array, "HPC_ELEMENT": str(index), "HPC_JOB_ID": job}
         command = [sys.executable, str(self.work / ".hpc" / "_hpc_dispatch.py"), "task"]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env={**os.environ, **facts}, stdout=pipe, stderr=pipe, text=True)
 
-    def run(self) -> int:
-        with self.start() as process:
+    def run(self, array: str = "a0", job: str = "1", index: int = 0) -> int:
+        with self.start(array, job, index) as process:
             self.said = "".join(process.communicate(timeout=60))
         return process.returncode
 

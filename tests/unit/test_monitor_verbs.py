@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
+from hpc_agent.errors import ClusterTimeout, Interrupted, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
 from hpc_agent.ops.monitor.monitor_flow import SLOWEST_LOCAL_SEC, SLOWEST_SEC, PollInterval
 from hpc_agent.ops.run.outage import OUTAGE_SEC, Outage, patiently
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.ops.run.run_status import estimates
 from hpc_agent.view.live import bar, render
 from hpc_agent.view.progress import sentence
@@ -203,7 +204,7 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     counts = dict.fromkeys(("complete", "running", "pending", "failed", "unknown"), 0)
     looks = iter(["in_flight", "complete"])
 
-    def poll(_):
+    def poll(*_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
             next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
@@ -225,3 +226,28 @@ def test_the_estimate_is_shown_with_the_progress():
         "3 running, about 10 min left"
     )
     assert "left" not in sentence("status", {"total": 4, "complete": 1, "eta_seconds": None})
+
+
+def test_the_pause_of_a_watch_is_spent_on_the_cluster():
+    """Not before the first look, nor after a failed one; what a cluster did not wait is waited here."""
+    slept = []
+    patience = Patience(World(sleep=slept.append, hold_sec=30.0))
+    assert patience.question() == {}
+    patience.saw({}, 0)
+    patience.pause(100.0)
+    assert patience.question() == {"wait_sec": 30.0, "seen_ended": 0}
+    patience.saw({"waited": 12.0}, 4)  # four tasks ended: news
+    patience.pause(20.0)
+    assert patience.question() == {"wait_sec": 20.0, "seen_ended": 4}
+    patience.saw({}, 4)  # a run of an older version does not wait
+    patience.pause(20.0, answered=False)
+    assert patience.question() == {}
+    assert [seconds for seconds in slept if seconds] == [70.0, 40.0]
+
+
+def test_a_watch_that_was_stopped_while_the_cluster_waited_acts_on_nothing():
+    def stopped(seconds):
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        Patience(World(sleep=stopped)).saw({"waited": 1.0}, 1)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from hpc_agent.node.job import execute
+from hpc_agent.node.job.outputs import Log
 from hpc_agent.node.shared.task_record import TaskRecord
 
 pytestmark = pytest.mark.timeout(60)
@@ -39,7 +40,7 @@ def signalled(tmp_path, number, command='python3 program.py; code=$?; exit "$cod
     sender.start()
     env = {**os.environ, "THEN": then, "NAP": str(nap), "HPC_RESULT_DIR": str(folder)}
     log = tmp_path / "log"
-    record = execute.run(TaskRecord(0, "failed"), command, env, str(tmp_path), str(log), grace=1)
+    record = execute.run(TaskRecord(0, "failed"), command, env, str(tmp_path), Log(str(log)), grace=1)
     sender.join()
     return record, log.read_text()
 
@@ -96,7 +97,7 @@ def test_sigterm_while_the_rest_of_the_output_is_awaited_stops(tmp_path, monkeyp
     sender = threading.Thread(target=send)
     sender.start()
     log, env = str(tmp_path / "log"), {**os.environ, "HPC_RESULT_DIR": str(tmp_path)}
-    record = execute.run(TaskRecord(0, "failed"), "sleep 30 & echo $$ >ready", env, str(tmp_path), log, 1)
+    record = execute.run(TaskRecord(0, "failed"), "sleep 30 & echo $$ >ready", env, str(tmp_path), Log(log), 1)
     sender.join()
     assert record.cause == execute.STOPPED
 

@@ -26,7 +26,7 @@ VERBS = {
     "verify_aggregation": "fold.verify",
     "reduce": "submission.reduction", "join_series": "fold.series",
     "constrain": "submission.constraints", "many": "entry",
-    "survey": "why.survey",
+    "survey": "why.survey", "holdings": "look.holdings", "remove": "submission.removal",
 }  # fmt: skip
 
 

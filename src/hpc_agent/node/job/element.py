@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional
 
 from ..shared.errors import NodeError
 from ..shared.files import make_folder, remove_quietly
-from ..shared.ledger import read_array
+from ..shared.ledger import is_packed, read_array
 from ..shared.processes import born
 from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
@@ -33,7 +33,10 @@ class Element(object):
         self.array = array
         self.index = int(environ["HPC_ELEMENT"])
         self.tasks = slice_ranges(array.tasks, self.index * array.pack, array.pack)
-        self.slots = max(1, min(array.at_once, len(self.tasks)))  # so many of them run at the same time
+        self.is_packed = is_packed(array, self.document.layout)
+        self.slots = (
+            max(1, min(array.at_once, len(self.tasks))) if self.is_packed else 1
+        )  # so many run at the same time
         self.generation = array.generation
         self.job_id = environ.get("HPC_JOB_ID", "")
         self.owner = "%s:%s:%d" % (self.job_id, array.array, self.index)

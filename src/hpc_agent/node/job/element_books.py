@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from ..shared import task_records
-from ..shared.element_log import OOM_KILLED, STOPPED_EARLY, ElementLog
+from ..shared.element_log import OOM_KILLED, STOPPED_EARLY, Begun, ElementLog
 from ..shared.files import is_disk_full, sync_folder
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from . import execute
-from .books import Attempt, Books
+from .books import Attempt, Books, names_in
 from .element import Element, claim
 from .outcomes import Known
 from .outputs import CombinedLog
@@ -48,9 +48,14 @@ class ElementBooks(Books):
         self._keep_what_was_left()
         return True
 
-    def open_slot(self) -> None:
-        """Begin the work of one slot: in a process of its own, where the element has several."""
-        self._output = CombinedLog(self._path(task_records.output_suffix(self.element.slot)))
+    def output_of(self, slot: int) -> CombinedLog:
+        return CombinedLog(self._path(task_records.output_suffix(slot)))
+
+    def last_begun(self, slot: int, task: int) -> Optional[Begun]:
+        """Return the begin of the task in this slot, where that has no record yet: its process has died."""
+        self.outcomes.own.look(at_once=True)
+        begun = self.outcomes.own.running.get(slot)
+        return begun if begun is not None and begun.task == task else None
 
     def _keep_what_was_left(self) -> None:
         """Keep the scratch folders of killed attempts under the names of their tasks, which get them back."""
@@ -60,7 +65,15 @@ class ElementBooks(Books):
                 try:
                     os.rmdir(folder)
                 except OSError:
-                    self.keep(folder, self.outcomes.own.running.get(slot))
+                    begun = self.outcomes.own.running.get(slot)
+                    self.keep(folder, begun.task if begun else None)
+
+    def keep_scratch(self, slot: int, task: int) -> Optional[str]:
+        """Keep the folder of a task whose process has died. Return its new path below the run's; None for an empty one."""
+        folder = self.scratch_of(slot)
+        if not names_in(folder):
+            return None
+        return os.path.relpath(self.keep(folder, task), self.run.path)
 
     def keep(self, folder: str, task: Optional[int]) -> str:
         """Rename the scratch folder of a killed attempt. Return its new path."""
@@ -90,9 +103,9 @@ class ElementBooks(Books):
 
     @property
     def output(self) -> CombinedLog:
+        """The output of this process's slot."""
         if self._output is None:
-            self.open_slot()
-        assert self._output is not None
+            self._output = self.output_of(self.element.slot)
         return self._output
 
     def scratch(self, attempt: Attempt, kwargs: Dict[str, Any]) -> str:
@@ -138,8 +151,9 @@ class ElementBooks(Books):
             self._log.close()
         if self._output is not None:
             self._output.close()
-        with suppress(OSError):
-            os.rmdir(self.scratch_of(self.element.slot))
+        for slot in range(self.element.slots):
+            with suppress(OSError):
+                os.rmdir(self.scratch_of(slot))
         for folder in {os.path.dirname(self.run.checkpoints(task)) for task in self.element.tasks}:
             with suppress(OSError):
                 os.rmdir(folder)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..shared.element_log import BEGIN, RECORD, Ended, begun_of, ended_of, is_sound, whole
+from ..shared.element_log import BEGIN, RECORD, Begun, Ended, begun_of, ended_of, is_sound, whole
 from ..shared.errors import NodeError
 from ..shared.ledger import SUBMITTED, Array, is_packed, read_array
 from ..shared.ranges import position_of, spans
@@ -46,16 +46,16 @@ class GrowingLog(object):
 
     def __init__(self, path: str, wanted: Set[int]) -> None:
         self.tasks: Dict[int, Seen] = {}
-        self.running: Dict[int, int] = {}  # slot -> the task that it has begun last, unless that has a record
+        self.running: Dict[int, Begun] = {}  # slot -> what it has begun last, unless that has a record
         self._path = path
         self._wanted = wanted
         self._offset = 0
         self._looked_at = float("-inf")
 
-    def look(self) -> "GrowingLog":
+    def look(self, at_once: bool = False) -> "GrowingLog":
         """Read what was appended since the last look. Raises OSError when the log is there and cannot be read."""
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_SEC:
+        if at_once or now - self._looked_at >= LOOK_SEC:
             self._looked_at = now
             with suppress(FileNotFoundError), open(self._path, "rb") as handle:
                 handle.seek(self._offset)
@@ -77,11 +77,13 @@ class GrowingLog(object):
         seen = self.tasks.get(task, Seen())
         if fields[0] == BEGIN:
             self.tasks[task] = seen._replace(begun=seen.begun + 1)
-            self.running[begun_of(line[9:]).slot] = task
+            begun = begun_of(line[9:])
+            self.running[begun.slot] = begun
             return
         ended = ended_of(line[9:])
         self.tasks[task] = Seen(seen.begun, seen.is_complete or ended.is_complete, ended)
-        if self.running.get(ended.slot) == task:
+        begun_last = self.running.get(ended.slot)
+        if begun_last is not None and begun_last.task == task:
             del self.running[ended.slot]
 
 

@@ -96,6 +96,11 @@ class CombinedLog(Log):
         self._end = os.fstat(self._descriptor).st_size
         return self._offset, self._end - self._offset
 
+    def end_of(self, offset: int) -> int:
+        """Return the length of the output after this offset: of a task whose process has died."""
+        self._offset = offset
+        return self.end()[1] or 0
+
     def _fold(self) -> None:
         """Append the files of the overflow, and remove them. On a full disk their output is lost."""
         for path in (self.path + ".tail.old", self.path + ".tail"):

@@ -51,9 +51,8 @@ def main(arguments: List[str]) -> int:
     for channel in shared:
         channel.close()
     _freeze()
-    _tell_all(plain, {"read": sorted(read)})
     fixed = imports.changed()
-    mine = serve(plain)
+    mine = serve(plain, {"read": sorted(read)})
     if mine is None:
         with suppress(ChildProcessError):
             os.waitpid(copy, 0)
@@ -73,7 +72,7 @@ def _share(
     if program is None:
         return 0
     worker = Worker(program, imports.changed(), asked["isolate"] == WARM)
-    mine = serve(shared)
+    mine = serve(shared, facts_of(program))
     return 0 if mine is None else worker.run(mine.channel, mine.task)
 
 
@@ -87,12 +86,14 @@ def main_alone(arguments: List[str]) -> int:
     if program is None:
         return 0
     worker = Worker(program, imports.changed(), True)
+    receive(channel)
+    send(channel, facts_of(program))
     task = receive(channel)
     return worker.run(channel, task) if task else 0
 
 
 def _load(functions: List[str], channels: List[socket.socket], read: Set[str], forks: bool) -> Optional[Program]:
-    """Import the functions' modules, and tell the dispatcher. Return None where only a task itself can do that.
+    """Import the functions' modules. Return None, and tell the dispatcher, where only a task itself can do that.
 
     ``read``: the variables that the libraries have read.
     """
@@ -116,8 +117,13 @@ def _load(functions: List[str], channels: List[socket.socket], read: Set[str], f
         return None
     flush()
     _freeze()
-    _tell_all(channels, {"read": sorted(read | program.read), "names": program.names})
+    program.read |= read
     return program
+
+
+def facts_of(program: Program) -> Dict[str, Any]:
+    """Return what the dispatcher has to know: the variables that imports have read, the functions by their names."""
+    return {"read": sorted(program.read), "names": program.names}
 
 
 class Imports(NamedTuple):
@@ -141,8 +147,8 @@ class Task(NamedTuple):
     task: Dict[str, Any]
 
 
-def serve(channels: List[socket.socket]) -> Optional[Task]:
-    """Fork for each task that a dispatcher sends, and tell it how the forks ended.
+def serve(channels: List[socket.socket], facts: Dict[str, Any]) -> Optional[Task]:
+    """Fork for each task that a dispatcher sends, and tell it how the forks ended; tell it the ``facts`` when it asks.
 
     Return the task in the fork; None once all dispatchers have closed their sockets.
     """
@@ -162,6 +168,8 @@ def serve(channels: List[socket.socket]) -> Optional[Task]:
             task = receive(channel)
             if not task:
                 waiting.remove(channel)
+            elif "facts" in task:
+                _tell_all([channel], facts)
             elif _fork(channel, task["descriptors"], forks):
                 signal.set_wakeup_fd(-1)
                 for one in (woken, wake):

@@ -60,8 +60,12 @@ class Source(object):
         return []
 
     def learn(self, channel: socket.socket) -> bool:
-        """Read what an import has found. Return False where there will be no worker."""
+        """Ask what the imports have found. Return False where there will be no worker."""
+        with suppress(OSError):  # a host that has ended may have said why
+            send(channel, {"facts": True})
         self._facts = receive(channel)
+        while "pid" in self._facts:  # of a worker of a former process of this slot
+            self._facts = receive(channel)
         why = self._facts.get("why", "" if self._facts else "the host of workers has ended")
         if why:
             task = "imports the modules of the repo" if self._imports_modules else "is a process of its own"

@@ -8,9 +8,9 @@ from ..schedulers import load
 from ..schedulers.base import QueueRow
 from ..shared.errors import NodeError
 from ..shared.files import read_json
-from ..shared.ledger import arrays_of, summary
-from ..shared.ranges import spans
+from ..shared.ledger import Array, arrays_of, summary
 from ..shared.run_folder import IDENTIFIER, RunFolder, existing_run, read_run, run_folder
+from ..shared.task_records import Records
 from .run_status import RunStatus
 
 ADOPTABLE_AT_MOST = 200
@@ -97,6 +97,7 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = existing_run(request["root"], request["run_id"])
     scheduler = load(read_run(folder).scheduler, request.get("site") or {})
     entries = arrays_of(folder)
+    records = Records(folder, entries)
     submitted = {str(entry.job_id): entry for entry in entries if entry.job_id}
     queued = {row.job: row.state for row in scheduler.queue(sorted(submitted))}
     unseen = sorted(set(submitted) - set(queued))
@@ -107,8 +108,10 @@ def verify(request: Dict[str, Any]) -> Dict[str, Any]:
         state = entry.state
         if entry.job_id:
             job = str(entry.job_id)
-            tasks = (task for start, stop in spans(entry.tasks) for task in range(start, stop))
-            claims = (folder.claim(task, entry.generation) for task in tasks)
-            state = queued.get(job) or ("ended" if job in ended or any(map(os.path.exists, claims)) else "missing")
+            state = queued.get(job) or ("ended" if job in ended or _has_begun(records, entry) else "missing")
         states[entry.array] = {"job_id": entry.job_id, "state": state}
     return {"arrays": states}
+
+
+def _has_begun(records: Records, array: Array) -> bool:
+    return any(map(os.path.exists, records.claims(array)))

@@ -19,7 +19,7 @@ SETTLED_NS = 3 * 10**9
 CACHE_VERSION = 5
 MESSAGE_LIMIT = 300
 # What the cache has from scans.
-_OF_RECORDS = ("records", "shards", "logs")
+OF_RECORDS = ("records", "shards", "logs")
 # Ends after which a scheduler may put the same element back into the queue (preemption, a lost node).
 REQUEUEABLE = ("terminated", "signal", "checkpointed")
 
@@ -138,7 +138,7 @@ def scan(folder: RunFolder, total: int, cache: Dict[str, Any], packed: Sequence[
     try:
         return _scan(folder, total, cache, packed)
     except _Lost:  # records that were read are gone: somebody has removed or restored files
-        for name in _OF_RECORDS:
+        for name in OF_RECORDS:
             cache.pop(name, None)
         return _scan(folder, total, cache, packed)
 

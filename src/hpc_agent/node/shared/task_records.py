@@ -7,13 +7,13 @@ the newest generation. The other ends are its history.
 import json
 import os
 from collections import OrderedDict
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .element_frames import ElementFrames
 from .element_log import Begun, Ended
 from .files import from_document
 from .ledger import Array, arrays_of, is_packed
-from .ranges import position_of
+from .ranges import position_of, spans
 from .run_folder import RunFolder, read_run
 from .task_record import COMPLETE, FAILED, TaskRecord, load_record
 
@@ -57,6 +57,16 @@ class Records(object):
         if element is None:
             return self.folder.claim(task, array.generation)
         return self.folder.element(array.array, element, "claim")
+
+    def claims(self, array: Array) -> Iterator[str]:
+        """Yield the paths of all claims that the array's elements need, one by one: there may be a million."""
+        if self.is_packed(array):
+            for element in range(array.elements):
+                yield self.folder.element(array.array, element, "claim")
+        else:
+            for start, stop in spans(array.tasks):
+                for task in range(start, stop):
+                    yield self.folder.claim(task, array.generation)
 
     def element_of(self, array: Array, task: int) -> Optional[int]:
         """Return the index of the packed element that has the task; None where no element with a log has it."""

@@ -14,7 +14,7 @@ from ..look.run_status import RunStatus
 from ..schedulers.base import Scheduler
 from ..shared import run_folder
 from ..shared.errors import NodeError
-from ..shared.files import from_document, make_folder, read_json, remove_quietly, write_json
+from ..shared.files import from_document, make_folder, read_json, read_object, remove_quietly, write_json
 from ..shared.ledger import PLANNED, REFUSED, Array, arrays_of, read_array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
@@ -35,6 +35,9 @@ def resubmit(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.existing_run(request["root"], request["run_id"])
     path = os.path.join(folder.resubmits, run_folder.check_id(request["request_id"]) + ".json")
     with RunLock(folder.lock, request["owner"]) as lock:
+        if "work" in read_object(folder.pruned):
+            message = "the folder in which the tasks of this run start was removed"
+            raise NodeError("precondition_failed", message, "Run it anew with 'hpc-agent submit', and --rerun.")
         submitter = Submitter(folder, request, lock.check)
         known = read_json(path)
         decision = known or _decide(folder, submitter.scheduler, request)

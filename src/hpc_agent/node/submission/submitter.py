@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..schedulers import load
@@ -19,8 +20,8 @@ from ..shared.errors import NodeError
 from ..shared.files import read_json, remove_quietly, write_json
 from ..shared.ledger import INTENT, PLANNED, REFUSED, SUBMITTED, Array, arrays_of, summary, write_array
 from ..shared.processes import born
-from ..shared.ranges import slice_ranges
 from ..shared.run_folder import RunFolder, read_run
+from ..shared.task_records import Records
 from .run_plan import finish_plan
 
 # How long a scheduler may take to show a job that it has accepted.
@@ -287,8 +288,8 @@ class Submitter(object):
 
     def _claimed_by(self, array: Array) -> Optional[str]:
         """Return the job whose elements have claimed tasks of the array; the scheduler may have forgotten that job."""
-        for task in slice_ranges(array.tasks, 0, CLAIMS_READ_AT_MOST):
-            with suppress(OSError, ValueError), open(self.folder.claim(task, array.generation)) as handle:
+        for claim in islice(Records(self.folder).claims(array), CLAIMS_READ_AT_MOST):
+            with suppress(OSError, ValueError), open(claim) as handle:
                 job_id, name, _ = handle.readline().rstrip("\n").rsplit(":", 2)
                 if name == array.array and job_id:
                     return job_id

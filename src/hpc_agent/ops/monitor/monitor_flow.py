@@ -12,6 +12,7 @@ from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.run.fields import Positive, PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.outage import REPEATED, Outage
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.ops.run.resubmission import command_of, limits_of, resubmit_failed
 from hpc_agent.ops.run.run_status import StatusResult, ask_status
 from hpc_agent.ops.run.submission import advance
@@ -80,21 +81,22 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
     The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated end, the
-    walltime that is left, or a tenth of the time that tasks have run. A look that fails (the network, a busy login node) is
-    repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run goes on
-    without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a chain;
-    failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on standard
-    error.
+    walltime that is left, or a tenth of the time that tasks have run. The cluster spends 30 s of it reading the records of
+    tasks, and answers when the run has ended; its scheduler is not asked meanwhile. A look that fails (the network, a busy
+    login node) is repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run
+    goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a
+    chain; failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on
+    standard error.
     """
     run = known_run(world, request)
-    pace = PollInterval(run.node.cluster, request.poll_interval_sec)
+    pace, patience = PollInterval(run.node.cluster, request.poll_interval_sec), Patience(world)
     started, ticks, stuck = world.awake(), 0, 0
     latest: StatusResult | None = None
     follow_up = FollowUp(run, request, world.progress, request.max_resubmits or run.record.total_tasks)
     while True:
         acted = False
         try:
-            seen = ask_status(run)
+            seen = ask_status(run, patience)
             changed, latest = latest is None or latest.counts() != seen.counts(), seen
             world.progress.update("status", total=seen.total_tasks, eta_seconds=seen.eta_seconds, **seen.counts())
             acted = follow_up.act(seen)
@@ -111,7 +113,8 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         stuck = STUCK_LOOKS if stuck and latest and latest.held_for_canary else stuck  # no further look changes that
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
             break
-        world.sleep(min(pace.seconds(), max(0.1, request.wall_clock_budget_sec - elapsed)))
+        left = max(0.1, request.wall_clock_budget_sec - elapsed)
+        patience.pause(min(pace.seconds(), left), answered=not pace.outage.failed)
     unfinished = "stuck" if stuck >= STUCK_LOOKS else "timeout"
     problems = follow_up.explain(latest)
     same = ("run_id", "last_status", "failures_by_cause", "samples", "waiting", "notes")
