@@ -27,10 +27,13 @@ def train(x: int):
 KEYS = ("state", "cause", "exit_code", "signal", "message", "metrics", "log_tail")
 
 
+def indented(body: str) -> str:
+    return "\n".join("    " + line for line in body.strip("\n").split("\n")) + "\n"
+
+
 def built(root: Path, body: str, isolate: str, count: int = 4, more: str = "", **document) -> Element:
     element = Element(root / isolate)
-    text = "\n".join("    " + line for line in body.strip("\n").split("\n")) + "\n"
-    return element.build(text, count, HEAD.replace("{more}", more), isolate=isolate, **document)
+    return element.build(indented(body), count, HEAD.replace("{more}", more), isolate=isolate, **document)
 
 
 def own_imports(element: Element) -> int:
@@ -463,9 +466,8 @@ return {"pid": os.getpid(), "device": int(os.environ["CUDA_VISIBLE_DEVICES"]), "
 """
     element = Element(tmp_path)
     element.env["CUDA_VISIBLE_DEVICES"] = "3"
-    text = "\n".join("    " + line for line in body.strip("\n").split("\n")) + "\n"
     more = 'DEVICE = os.environ["CUDA_VISIBLE_DEVICES"]'  # a library reads it too
-    element.build(text, 5, HEAD.replace("{more}", more), isolate="warm", resources={"cpus": 1, "gpus": 1})
+    element.build(indented(body), 5, HEAD.replace("{more}", more), isolate="warm", resources={"cpus": 1, "gpus": 1})
     process = element.start()
     element.said = "".join(process.communicate(timeout=50))
     records = [element.record(task) for task in range(5)]
@@ -498,3 +500,56 @@ def test_functions_in_two_folders_have_modules_of_their_own(tmp_path):
     assert [one["where"] for one in found] == [30, 3, 30, 3]
     assert found[1]["pid"] == found[3]["pid"]
     assert element.imported() == 1
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("isolate", ["warm", "fork"])
+def test_slots_share_one_import(tmp_path, isolate):
+    body = """
+time.sleep(0.05)
+return {"x": x, "pid": os.getpid(), "slot": int(os.environ["HPC_SLOT"])}
+"""
+    root = tmp_path / isolate
+    element = Element(root)
+    element.array = {"at_once": 2}
+    element.build(indented(body), 12, HEAD.replace("{more}", ""), isolate=isolate)
+    assert element.run() == 0, element.said
+    found = metrics(element, 12)
+    assert [one["x"] for one in found] == list(range(12))
+    assert {one["slot"] for one in found} == {0, 1}
+    assert len({one["pid"] for one in found}) == (2 if isolate == "warm" else 12)
+    assert (element.imported(), own_imports(element)) == (1, 1)
+    assert _family(element) == []
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("more", ["", 'SEEN = os.environ["X"]'], ids=["shared", "plain"])
+def test_a_new_process_of_a_slot_goes_on_with_the_same_host(tmp_path, more):
+    body = """
+def slots_of(element):
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        parent = open("/proc/%s/stat" % name).read().rpartition(")")[2].split()[1]
+        if parent == element and "worker-host" not in open("/proc/%s/cmdline" % name).read():
+            yield int(name)
+with open(os.environ["IMPORTS"] + ".begun", "a") as handle:
+    handle.write("%d\\n" % x)
+if x in (3, 4):
+    time.sleep(0.3)
+    for other in slots_of(open(os.environ["IMPORTS"] + ".element").read()):
+        os.kill(other, signal.SIGKILL)
+    time.sleep(30)
+time.sleep(0.02)
+return {"x": x}
+"""
+    element = Element(tmp_path)
+    element.array = {"at_once": 2}
+    element.build(indented(body), 10, HEAD.replace("{more}", more), isolate="warm")
+    process = element.start()
+    Path(f"{element.imports}.element").write_text(str(process.pid))
+    said = "".join(process.communicate(timeout=80))
+    states = [element.record(task)["state"] for task in range(10)]
+    assert states == ["complete"] * 3 + ["failed"] * 2 + ["complete"] * 5, said
+    begun = Path(f"{element.imports}.begun").read_text().split()
+    assert sorted(map(int, begun)) == list(range(10))
+    assert element.imported() == 1
+    assert _family(element) == []

@@ -188,7 +188,7 @@ class Slots(object):
             started_at=begun.at,
             ended_at=round(now, 3),
             seconds=round(max(0.0, now - begun.at), 4),
-            max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+            max_rss_mb=round((ended.max_rss_kib or 0.0) / 1024.0, 1),
             oom_kills=self._oom_kills.new() or None,
             log_offset=begun.offset,
             log_length=length,
