@@ -319,6 +319,61 @@ def test_a_cli_that_was_edited_is_run_whole_by_each_task(tmp_path):
     assert "cli.py was changed" in element.said
 
 
+VALUES = """
+import functools, types, collections
+class Plain:
+    count = 0
+    def __init__(self):
+        self.inner = {"deep": [1, 2]}
+@functools.lru_cache(maxsize=None)
+def cached():
+    CALLS.append(1)
+    return object()
+def default(add, into=[]):
+    into.append(add)
+    return len(into)
+CALLS, OBJECT, SPACE, NESTED = [], Plain(), types.SimpleNamespace(a=1), {"a": {"b": [(1, 2), {3}]}}
+NUMBER, TEXT, PAIR = 1, "text", (1, "two")
+"""
+CHANGES = {
+    "nothing": ("0", True),
+    "a-name": ("globals().update(NUMBER=2, NEW=1)", True),
+    "an-attribute": ("setattr(OBJECT, 'more', 1)", False),
+    "an-inner-list": ("OBJECT.inner['deep'].append(3)", False),
+    "a-namespace": ("setattr(SPACE, 'a', 2)", False),
+    "a-nested-dict": ("NESTED['a'].update(b=0)", False),
+    "a-class": ("setattr(Plain, 'count', 1)", False),
+    "a-default": ("default(1)", False),
+    "a-cache": ("(cached(), CALLS.clear())", True),
+    "an-item": ("NESTED['a']['b'].__setitem__(0, 1)", False),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_value_that_was_changed_in_place_is_not_handed_on(tmp_path, name):
+    statement, is_kept = CHANGES[name]
+    body = f"""
+seen = repr((Plain.count, vars(OBJECT), SPACE, NESTED, NUMBER, "NEW" in globals(), default.__defaults__, cached.cache_info()))
+{statement}
+print(seen)
+return {{"pid": os.getpid()}}
+"""
+    element = built(tmp_path, body, "warm", 3, VALUES)
+    assert element.run() == 0, element.said
+    assert len({element.log(task) for task in range(3)}) == 1
+    assert len({one["pid"] for one in metrics(element, 3)}) == (1 if is_kept else 3)
+
+
+def test_where_a_change_could_not_be_seen_each_task_has_a_worker(tmp_path):
+    more = "import array; TABLE = array.array('i', [0])"
+    element = built(tmp_path, 'TABLE[0] += 1\nreturn {"first": TABLE[0]}', "warm", 3, more)
+    assert element.run() == 0, element.said
+    assert metrics(element, 3) == [{"first": 1}] * 3
+    assert own_imports(element) == 1
+    assert element.said.count("each task has a worker of its own: a task could change train.TABLE unseen") == 1
+
+
 IMPORTS_OF_A_TASK = {
     "reads-a-parameter": 'SEEN = os.environ.get("X")',
     "reads-the-environment": 'SEEN = dict(os.environ).get("X")',

@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..shared.processes import PASSED_ON
-from .worker_imports import KIT, Program
+from .worker_imports import KIT, Program, own_modules
 from .worker_messages import receive, send
 from .worker_random import restorers
 from .worker_state import Remains, State, flush, new_filters
+from .worker_values import Values
 
 
 def become_new_process(output: int) -> None:
@@ -55,11 +56,12 @@ class Worker(object):
 
     def __init__(self, program: Program, fixed: Set[str], keep: bool) -> None:
         """Prepare for the fork. ``fixed``: the variables that an import has set; ``keep``: run more than one task."""
-        self._program, self._fixed, self._keep = program, fixed, keep
+        self._program, self._fixed = program, fixed
         self._restorers = restorers(program.root, program.seeded)
-        # The limit counts the seconds of all tasks of a process.
-        if resource.getrlimit(resource.RLIMIT_CPU)[0] != resource.RLIM_INFINITY:
-            self._keep = False
+        self._values = Values(own_modules(program.root)) if keep else None
+        self.why_one = _why_one(self._values) if self._values is not None else ""
+        if self.why_one:
+            self._values = None
         self._kit: Any = importlib.import_module(KIT)
         self._kit.__dict__.update(take_metrics=self._take)
         self._metrics: Optional[str] = None
@@ -71,7 +73,10 @@ class Worker(object):
         output = task["descriptors"][-1]
         become_new_process(output)
         self._channel, self._identity = channel, _identity(channel.fileno())
-        self._state = State(self._program.root) if self._keep else Remains((sys.stdin, sys.stdout, sys.stderr))
+        if self._values is not None:
+            self._state: Remains = State(self._program.root, self._values)
+        else:
+            self._state = Remains((sys.stdin, sys.stdout, sys.stderr))
         is_fresh = True  # the peak of the memory is that of this task
         used = 0.0
         while task:
@@ -165,6 +170,13 @@ class Worker(object):
             sys.__excepthook__(type(error), error, trace)
         self._interrupted = isinstance(error, KeyboardInterrupt) and sys.version_info >= (3, 8)
         return 1
+
+
+def _why_one(values: Values) -> str:
+    """Return why a process must not run a second task; "" where it may."""
+    if resource.getrlimit(resource.RLIMIT_CPU)[0] != resource.RLIM_INFINITY:
+        return "the CPU time of a process is limited"
+    return "a task could change %s unseen" % values.unseen.replace("hpc_executor_", "") if values.unseen else ""
 
 
 def exit_code(end: SystemExit) -> int:

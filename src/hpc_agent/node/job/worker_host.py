@@ -72,7 +72,7 @@ def _share(
     if program is None:
         return 0
     worker = Worker(program, imports.changed(), asked["isolate"] == WARM)
-    mine = serve(shared, facts_of(program))
+    mine = serve(shared, facts_of(program, worker))
     return 0 if mine is None else worker.run(mine.channel, mine.task)
 
 
@@ -87,7 +87,7 @@ def main_alone(arguments: List[str]) -> int:
         return 0
     worker = Worker(program, imports.changed(), True)
     receive(channel)
-    send(channel, facts_of(program))
+    send(channel, facts_of(program, worker))
     task = receive(channel)
     return worker.run(channel, task) if task else 0
 
@@ -121,9 +121,9 @@ def _load(functions: List[str], channels: List[socket.socket], read: Set[str], f
     return program
 
 
-def facts_of(program: Program) -> Dict[str, Any]:
+def facts_of(program: Program, worker: Worker) -> Dict[str, Any]:
     """Return what the dispatcher has to know: the variables that imports have read, the functions by their names."""
-    return {"read": sorted(program.read), "names": program.names}
+    return {"read": sorted(program.read), "names": program.names, "why_one": worker.why_one}
 
 
 class Imports(NamedTuple):

@@ -25,14 +25,14 @@ def restorers(root: str, seeded: Set[str]) -> List[Callable[[], Any]]:
     seen = {id(getattr(random, "_inst", None))}
     for module in own_modules(root).values():
         for value in list(module.__dict__.values()):
-            restore = _restorer_of(value) if id(value) not in seen else None
+            restore = restorer_of(value) if id(value) not in seen else None
             if restore is not None:
                 seen.add(id(value))
                 found.append(restore)
     return found
 
 
-def _restorer_of(value: Any) -> Optional[Callable[[], Any]]:
+def restorer_of(value: Any) -> Optional[Callable[[], Any]]:
     """Return what puts back the state of a generator; None for any other value."""
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         return _putting(value, "getstate", "setstate")

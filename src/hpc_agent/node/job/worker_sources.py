@@ -70,6 +70,8 @@ class Source(object):
         if why:
             task = "imports the modules of the repo" if self._imports_modules else "is a process of its own"
             sys.stderr.write("hpc-agent: each task %s: %s\n" % (task, why))
+        if self._facts.get("why_one"):
+            sys.stderr.write("hpc-agent: each task has a worker of its own: %s\n" % self._facts["why_one"])
         return "read" in self._facts
 
     def fits(self, executor: Any, changed: Dict[str, str], removed: List[str]) -> bool:

@@ -6,7 +6,6 @@ What cannot be put back is told, and the process runs no further task.
 import _signal  # type: ignore[import-not-found] # its functions make no enumerations
 import _thread
 import atexit
-import builtins
 import fcntl
 import gc
 import logging
@@ -19,16 +18,15 @@ import threading
 import time
 import warnings
 import weakref
-from collections import deque
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 from .worker_imports import own_modules
+from .worker_values import Values
 
 SIGNALS = tuple(number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP))
 LIMITS = tuple(sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}))
 HOOKS, LISTS = ("excepthook", "displayhook", "unraisablehook"), ("path", "path_hooks", "meta_path", "argv")
-CONTAINERS = (list, dict, set, bytearray, deque)
 # A process that has grown by this is replaced: memory that a task has left counts for the next one.
 GROWTH_KIB = 64 << 10
 COLLECT_KIB = 8 << 10
@@ -68,7 +66,7 @@ class Remains(object):
 class State(Remains):
     """The state of this process before its first task."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, values: Values) -> None:
         super(State, self).__init__((sys.stdin, sys.stdout, sys.stderr))
         self._root, self._cwd = root, os.getcwd()
         self._environ, self._variables = os.environ, dict(os.environ)
@@ -86,8 +84,8 @@ class State(Remains):
         self._gc = gc.isenabled(), gc.get_threshold()
         log = logging.getLogger()
         self._logging = list(log.handlers), log.level, log.disabled
-        self._globals = self._keep_globals()
-        self._modules = len(sys.modules)
+        self._values = values
+        self._modules, self._own = len(sys.modules), len(own_modules(root))
         self._tasks, self._rss = 0, resident_kib()
         self._task_names: List[str] = []
 
@@ -111,18 +109,9 @@ class State(Remains):
             return "a child process"
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
-            if len(own_modules(self._root)) + 1 != len(self._globals):
+            if len(own_modules(self._root)) != self._own:
                 return "another module of the repo"
-        for module, values, sizes in self._globals:
-            now = module.__dict__
-            for name, value, size in sizes:
-                if len(value) != size:
-                    return "another value of %s.%s" % (module.__name__, name)
-            if not _same(now, values):
-                for name in set(now) - set(values):
-                    del now[name]
-                now.update(values)
-        return ""
+        return self._values.put_back()
 
     def _put_back_process(self) -> None:
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
@@ -189,26 +178,10 @@ class State(Remains):
             return "memory" if resident_kib() > self._rss + GROWTH_KIB else ""
         return ""
 
-    def _keep_globals(self) -> List[Tuple[Any, Dict[str, Any], List[Tuple[str, Any, int]]]]:
-        """Return the repo's modules with their values, and the sizes of those that a task could fill."""
-        kept = []
-        for module in [builtins, *own_modules(self._root).values()]:
-            values = dict(module.__dict__)
-            containers = [(n, v) for n, v in values.items() if isinstance(v, CONTAINERS) and not n.startswith("__")]
-            kept.append((module, values, [(name, value, len(value)) for name, value in containers]))
-        return kept
-
 
 def signal_handlers() -> Tuple[Any, ...]:
     """Return what Python does at each signal."""
     return tuple(map(_signal.getsignal, SIGNALS))
-
-
-def _same(now: Dict[str, Any], before: Dict[str, Any]) -> bool:
-    try:
-        return bool(now == before)  # a value is compared only where it is another object
-    except Exception:  # noqa: BLE001 - such as two arrays
-        return False
 
 
 def has_children() -> bool:
