@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 
 from ..shared import task_records
 from ..shared.element_log import OOM_KILLED, STOPPED_EARLY, Begun, ElementLog
-from ..shared.files import is_disk_full, sync_folder
+from ..shared.files import is_disk_full, remove_folder_quietly, sync_folder
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from . import execute
@@ -48,6 +48,11 @@ class ElementBooks(Books):
         self._keep_what_was_left()
         return True
 
+    def leave_slot(self) -> None:
+        """End the work of a slot that has a process of its own."""
+        self.log.sync(at_once=True)
+        super(ElementBooks, self).close()
+
     def output_of(self, slot: int) -> CombinedLog:
         return CombinedLog(self._path(task_records.output_suffix(slot)))
 
@@ -73,7 +78,7 @@ class ElementBooks(Books):
         folder = self.scratch_of(slot)
         if not names_in(folder):
             return None
-        return os.path.relpath(self.keep(folder, task), self.run.path)
+        return self.below(self.keep(folder, task))
 
     def keep(self, folder: str, task: Optional[int]) -> str:
         """Rename the scratch folder of a killed attempt. Return its new path."""
@@ -152,12 +157,8 @@ class ElementBooks(Books):
         if self._output is not None:
             self._output.close()
         for slot in range(self.element.slots):
-            with suppress(OSError):
-                os.rmdir(self.scratch_of(slot))
-        for folder in {os.path.dirname(self.run.checkpoints(task)) for task in self.element.tasks}:
-            with suppress(OSError):
-                os.rmdir(folder)
-                os.rmdir(os.path.dirname(folder))
+            remove_folder_quietly(self.scratch_of(slot))
+        super(ElementBooks, self).close()
 
 
 class _Pace(execute.Watcher):

@@ -196,8 +196,7 @@ class Slots(object):
         )
         log.close()
         record = record._replace(result_dir=books.keep_scratch(number, task))
-        with suppress(OSError):
-            os.rmdir(element.run.checkpoints(task))
+        books.has_checkpoint(task)  # an empty folder is removed
         element.slot = number
         write_record(books, record)
         element.slot = 0
@@ -221,7 +220,7 @@ class Slots(object):
         books.watcher = _SlotWatcher(books.watcher, self._executors, number)
         try:
             is_good = TaskRunner(element, books, self._signals, self._workers).run_each(self._given(number, channel))
-            books.log.sync(at_once=True)
+            books.leave_slot()
         except OSError as error:
             if not is_disk_full(error):
                 raise

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple
 
@@ -99,7 +98,7 @@ class TaskRunner(object):
         element, books, document = self.element, self.books, self.element.document
         scratch, checkpoints = books.scratch(attempt, kwargs), books.checkpoints(attempt.task)
         earlier = books.stamp(scratch, attempt)  # the folder of a requeued task is kept
-        record = new_record(element, attempt.task, attempt.number)._replace(kwargs=kwargs)
+        record = new_record(element, attempt.task, attempt.number, kwargs)
         env = self._env.of(attempt.task, kwargs, scratch)
         env.update(HPC_CHECKPOINT_DIR=checkpoints, HPC_ATTEMPT=str(attempt.number), HPC_SLOT=str(element.slot))
         stop_at = element.stop_at - self._grace - STOP_MARGIN_SEC if element.stop_at is not None else None
@@ -108,9 +107,11 @@ class TaskRunner(object):
             record, document.executor, env, place, attempt.log, self._grace, stop_at, element.gpus, fork, arrived,
             books.watcher,
         )  # fmt: skip
-        record = record._replace(oom_kills=self._oom_kills.new() or None)
         element.stopped = record.cause == execute.STOPPED
-        record = _settle_checkpoint(books.printed(record, attempt), checkpoints)
+        record = _continued(books.printed(record, attempt), books.has_checkpoint(attempt.task))
+        kills = self._oom_kills.new()
+        if kills:
+            record = record._replace(oom_kills=kills)
         wrote = bool(names_in(scratch))
         if record.state == COMPLETE:
             record = self._measure(record, scratch, earlier, wrote)
@@ -159,21 +160,19 @@ def start_workers(element: Element, env: Dict[str, str], slots: int = 1) -> "Wor
     return Workers(document.executor, element.functions(), env, element.run.work, document.isolate, slots, element.gpus)
 
 
-def _settle_checkpoint(record: TaskRecord, checkpoints: str) -> TaskRecord:
+def _continued(record: TaskRecord, has_checkpoint: bool) -> TaskRecord:
     """Return the record, with the cause ``checkpointed`` where the next segment can go on from a checkpoint.
 
     Exit code 130 means so, and so do files in the checkpoint folder of an executor that was stopped.
     """
-    with suppress(OSError):
-        os.rmdir(checkpoints)  # succeeds only for an empty folder
     stopped = record.cause == execute.STOPPED
-    if record.exit_code != 130 and not (stopped and os.path.exists(checkpoints)):
+    if record.exit_code != 130 and not (stopped and has_checkpoint):
         return record
     why = "stopped before its walltime, or by the scheduler" if stopped else "ended with exit code 130"
     return record._replace(cause="checkpointed", message="the executor %s; its checkpoint is kept" % why)
 
 
-def new_record(element: Element, task: int, attempt: int) -> TaskRecord:
+def new_record(element: Element, task: int, attempt: int, kwargs: Optional[Dict[str, Any]] = None) -> TaskRecord:
     """Return the record of this attempt as far as it is known before the executor starts."""
     return TaskRecord(
         task=task,
@@ -184,6 +183,7 @@ def new_record(element: Element, task: int, attempt: int) -> TaskRecord:
         array=element.array.array,
         host=element.host,
         attempt=attempt,
+        kwargs=kwargs,
     )
 
 

@@ -21,6 +21,7 @@ HISTORY_KEYS = ("generation", "state", "cause", "exit_code", "signal", "seconds"
 HISTORY_LENGTH = 10
 # Parsed logs of elements that are kept. Tasks are asked for in order, so that few are enough.
 KEPT = 8
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 # Fields of a record that its frame or its element has.
 _ELSEWHERE = frozenset("task state seconds generation array element job host log log_offset log_length history".split())
 
@@ -138,7 +139,7 @@ def read_log(path: str) -> bytes:
 
 def frame_of(record: TaskRecord, flags: str, slot: int, body: Dict[str, Any]) -> Ended:
     """Return the frame of a record, of which ``body`` is ``fields_of(record)``, perhaps with further fields."""
-    data = json.dumps(body, separators=(",", ":")).encode("ascii")
+    data = _COMPACT.encode(body).encode("ascii")
     is_complete = record.state == COMPLETE
     offset, length = record.log_offset or 0, record.log_length or 0
     return Ended(record.task, is_complete, record.seconds, flags, slot, offset, length, data)
