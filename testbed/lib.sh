@@ -74,6 +74,20 @@ stop() {
     rm -f "$1"
 }
 
+# stop_oar PIDFILE: Almighty and the modules that it started. They go on for seconds, and a new one would meet them.
+stop_oar() {
+    local pid group
+    group=$(alive "$1" Almighty && cat "$1")
+    stop "$1" Almighty 20
+    [ -n "$group" ] || return 0
+    wait_for 20 "the modules of Almighty" no_process_in_session "$group" && return
+    for pid in $(pgrep -s "$group"); do kill -9 "$pid" 2>/dev/null; done
+}
+no_process_in_session() {
+    local pid
+    for pid in $(pgrep -s "$1"); do ! running_pid "$pid" || return 1; done
+}
+
 # ---------------------------------------------------------------- files
 # put MODE OWNER FILE COMMAND...: the command's output becomes the file, atomically, and only when it differs
 # (then CHANGED=1): a running bed has readers

@@ -41,16 +41,16 @@ def _require(name: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with their scheduler; those of SLURM, and those of Grid Engine, run one after the other (--dist loadgroup)."""
+    """Mark tests with their scheduler; those of one real scheduler run one after the other (--dist loadgroup)."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         scheduler = str(callspec.params.get("site", "")).split("-")[0] if callspec else ""
-        if scheduler in ("slurm", "sge", "local"):
+        if scheduler in (*testbed.SCHEDULERS, "local"):
             item.add_marker(scheduler)
         slow = item.get_closest_marker("slow")
         if slow and not slow.kwargs.get("reason"):
             raise pytest.UsageError(f"{item.nodeid}: a slow test says why: @pytest.mark.slow(reason=...)")
-        for name in ("slurm", "sge"):
+        for name in testbed.SCHEDULERS:
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.xdist_group(name))
 
@@ -59,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     slow = item.get_closest_marker("slow")
     if slow:
         item.user_properties.append(("slow", slow.kwargs["reason"]))
-    for scheduler in ("slurm", "sge"):
+    for scheduler in testbed.SCHEDULERS:
         if item.get_closest_marker(scheduler):
             _require(f"{scheduler}-ssh")
 

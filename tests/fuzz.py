@@ -187,7 +187,7 @@ def fuzz(root: Path, seed: int, numbers: range, report: Any, processes: bool = F
 
     user_files.PIPE_WAIT_SEC = 0.1
     clock = Clock()
-    run.World = lambda: World(now=clock.now, awake=clock.awake, sleep=clock.sleep)  # type: ignore[misc, assignment]
+    run.World = lambda: World(now=clock.now, awake=clock.awake, sleep=clock.sleep, hold_sec=0.0)  # type: ignore[misc, assignment]
     signal.signal(signal.SIGALRM, _too_long)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     writes = Writes(root)

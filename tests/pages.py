@@ -17,7 +17,11 @@ import pyte
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/hpc-agent/hpc-agent/blob/main/"  # a page of the site links to files beside docs/ by it
 EVERY_PAGE = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "testbed/README.md"]
+    [
+        path
+        for where in ("*.md", "docs/**/*.md", "examples/**/*.md", "plugins/*/*.md", "testbed/*.md")
+        for path in ROOT.glob(where)
+    ]
 )
 # Pages that are made from the definition of one verb have no blocks.
 PAGES = [path for path in EVERY_PAGE if path.parent.name not in ("primitives", "generated")]

@@ -1,8 +1,9 @@
-"""The clusters that tests run on: SLURM and Grid Engine over SSH, SLURM on this machine, and no scheduler at all."""
+"""The clusters that tests run on: SLURM, Grid Engine and OAR over SSH, SLURM on this machine, and no scheduler at all."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shlex
@@ -18,9 +19,12 @@ from typing import Any
 
 import yaml
 
+from hpc_agent.infra.backends import backend_names, get_backend
+
 BED = Path(os.environ.get("TESTBED_DIR", "/tmp/hpc-testbed"))
 NODE_PYTHON = os.environ.get("HPC_TEST_NODE_PYTHON", "/usr/bin/python3")
-SITES = ("slurm-ssh", "sge-ssh", "slurm-local", "local")
+SCHEDULERS = ("slurm", "sge", "oar")  # the real ones: of each, tests run one after the other
+SITES = (*(f"{scheduler}-ssh" for scheduler in SCHEDULERS), "slurm-local", "local")
 REMEDY = "sudo testbed/up"
 CLUSTER = "testbed"  # what clusters.yaml calls it
 
@@ -37,20 +41,26 @@ class Reach:
     probe: str  # a shell command that succeeds where a test could submit
 
 
+# As slurm-up names them: with the folder, another SLURM is tested, such as that of testbed/slurm24-up.
+_ALIAS, _USER = os.environ.get("TESTBED_ALIAS", "slurm-testbed"), os.environ.get("TESTBED_USER", "hpcuser")
 _SLURM_PROBE = "sbatch --test-only --wrap=true"
+_OAR_PROBE = "oarnodes --sql \"state = 'Alive'\" -l | grep -q ."
 _ME = pwd.getpwuid(os.getuid()).pw_name
 _REACH = {
     "slurm-ssh": Reach(
-        "slurm", BED / "etc/ssh_config", "slurm-testbed-direct", "hpcuser", BED / "scratch/hpcuser", _SLURM_PROBE
+        "slurm", BED / "etc/ssh_config", f"{_ALIAS}-direct", _USER, BED / "scratch" / _USER, _SLURM_PROBE
     ),
     "sge-ssh": Reach(
         "sge", BED / "sge/ssh_config", "sge-testbed-direct", "sgeuser", BED / "sge/scratch/sgeuser", "qselect -q all.q"
+    ),
+    "oar-ssh": Reach(
+        "oar", BED / "oar/etc/ssh_config", "oar-testbed-direct", "oaruser", BED / "oar/scratch/oaruser", _OAR_PROBE
     ),
     **{
         f"slurm-{shell}": Reach(
             "slurm",
             BED / "etc/ssh_config",
-            f"slurm-testbed-{shell}",
+            f"{_ALIAS}-{shell}",
             f"hpc{shell}",
             BED / f"scratch/hpc{shell}",
             _SLURM_PROBE,
@@ -66,7 +76,7 @@ class Site:
     """One cluster for one test, with a scratch folder of its own."""
 
     name: str
-    scheduler: str  # slurm, sge, local
+    scheduler: str  # slurm, sge, oar, local
     transport: str  # ssh, local
     cluster: dict[str, Any]  # the entry in clusters.yaml
     science_python: str  # has scikit-learn, and the site's user may execute it
@@ -81,6 +91,10 @@ class Site:
         """On this machine too: the bed's nodes share its file system."""
         return Path(self.cluster["scratch"])
 
+    def can(self, feature: str) -> bool:
+        """Whether the scheduler has this at all: the backend of another package says what it has not (``cannot``)."""
+        return feature not in getattr(get_backend(self.scheduler), "cannot", {})
+
     def clusters_yaml(self, **changes: Any) -> str:
         """clusters.yaml with this one cluster; ``changes`` replace keys of its entry, None removes one."""
         entry = {key: value for key, value in {**self.cluster, **changes}.items() if value is not None}
@@ -94,9 +108,10 @@ class Site:
     def wait_until_alone(self, limit: float = 120) -> None:
         """Wait until this site's user has no job in the queue: cancelled ones of earlier tests take a while to leave."""
         end = time.monotonic() + limit
-        command = ["qstat"] if self.scheduler == "sge" else ["true"]
+        commands = {"sge": ["qstat"], "oar": ["oarstat", "-u"]}
         if self.scheduler == "slurm":
-            command = ["squeue", "-h", "-u", _REACH[self.name].user]
+            commands["slurm"] = ["squeue", "-h", "-u", _REACH[self.name].user]
+        command = commands.get(self.scheduler, ["true"])
         while (done := self.run(*command)).returncode or done.stdout.strip():
             assert time.monotonic() < end, f"{self.name}: still in the queue: {done.stdout}{done.stderr}"
             time.sleep(1)
@@ -104,9 +119,9 @@ class Site:
     def clean_up(self) -> None:
         """Cancel what this site's test left in the queue, then remove its scratch folder."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            jobs = [job for job, facts in _queued(self).items() if str(self.scratch) in facts]
+            jobs = jobs_of(self)
             if jobs:
-                self.run("scancel" if self.scheduler == "slurm" else "qdel", *jobs)
+                self.run({"slurm": "scancel", "sge": "qdel", "oar": "oardel"}[self.scheduler], *jobs)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -139,6 +154,8 @@ def why_not(name: str) -> str:
     reach = _REACH.get(name)
     if reach is None:
         return ""
+    if reach.scheduler not in backend_names():
+        return f"no backend '{reach.scheduler}' is installed (pip install --no-deps -e plugins/hpc-agent-{reach.scheduler})"
     if reach.ssh_config and not os.access(reach.ssh_config, os.R_OK):
         return f"{reach.ssh_config} is not there"
     try:
@@ -166,6 +183,11 @@ def _science_python() -> str:
     return str(bed_python) if bed_python.exists() else sys.executable
 
 
+def jobs_of(site: Site) -> list[str]:
+    """Return the jobs in the queue whose folders are below the site's scratch folder."""
+    return [job for job, facts in _queued(site).items() if str(site.scratch) in facts]
+
+
 def _queued(site: Site) -> dict[str, str]:
     """Job id -> text that names the job's folders, for every job that this site's user has in the queue."""
     if site.scheduler == "slurm":
@@ -176,4 +198,7 @@ def _queued(site: Site) -> dict[str, str]:
         ids = {row.split()[0] for row in rows}
         blocks = site.run("qstat", "-j", ",".join(ids)).stdout.split("=" * 30) if ids else []
         return {job: block for block in blocks for job in ids if f"job_number: {job}" in " ".join(block.split())}
+    if site.scheduler == "oar":
+        said = site.run("oarstat", "-J", "-u").stdout
+        return {job: str(facts) for job, facts in json.loads(said or "{}").items()}
     return {}

@@ -69,6 +69,7 @@ class World:
     now: Callable[[], float] = time.time
     awake: Callable[[], float] = time.monotonic  # seconds, without those that the machine slept
     sleep: Callable[[float], None] = time.sleep
+    hold_sec: float = 30.0  # a look may wait so long on the cluster; 0 where time passes by the clock of a test
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read()
     progress: Progress = field(default_factory=Progress)
     output_files: Callable[[], set[tuple[int, int]]] = output_files

@@ -1,4 +1,4 @@
-"""What every scheduler and transport must do alike: the same tests on SLURM and Grid Engine over SSH, SLURM here, and local."""
+"""What every scheduler and transport must do alike: the same tests on SLURM, Grid Engine, OAR over SSH, SLURM here, and local."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ def test_editing_the_repo_changes_nothing_that_was_submitted(site, run_cli, tmp_
         lib__value="1",
         run_sh='sleep 1; echo "{\\"y\\": $(cat lib/value)}" > "$HPC_RESULT_DIR/metrics.json"',
     )
-    first = submit(run_cli, repo, "bash run_sh", "--max-running", "1")
+    one_at_a_time = ["--max-running", "1"] if site.can("max_running") else []
+    first = submit(run_cli, repo, "bash run_sh", *one_at_a_time)
     (repo / "lib" / "value").write_text("2")
     (repo / ".hpc" / "tasks.py").write_text("raise SystemExit('gone')")
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
@@ -203,7 +204,7 @@ def test_waves_offsets_and_packs(site, run_cli, tmp_path, clusters_file, ssh_cou
     assert ssh_counter.count() == (1 if site.transport == "ssh" else 0), ssh_counter.lines()
 
 
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "slurm-local"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "oar-ssh", "slurm-local"], indirect=True)
 def test_what_the_scheduler_refuses_is_said_in_its_words(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", numbers(2))
     refused = run_cli("submit", "--cluster", "testbed", "--executor", WRITE, "--partition", "nosuch", cwd=repo)

@@ -13,7 +13,7 @@ from experiment import aggregate, make_repo, submit, watch
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 LIMITS = {"max_array_size": 2, "max_concurrent_jobs": 10, "est_spin_up": "5s"}
-TOOLS = {"slurm": ("sbatch", "squeue"), "sge": ("qsub", "qstat")}
+TOOLS = {"slurm": ("sbatch", "squeue"), "sge": ("qsub", "qstat"), "oar": ("oarsub", "oarstat")}
 # The tool does its work, and its caller dies before it can read the job's id: once.
 KILLER = """#!/bin/bash
 mkdir {marker} 2>/dev/null || exec {real} "$@"
@@ -36,7 +36,7 @@ def first_on_path(site, name, tool, text):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "oar-ssh"], indirect=True)
 def test_a_killed_submission_is_found_by_its_job_names(site, run_cli, tmp_path, clusters_file):
     tool, queue = TOOLS[site.scheduler]
     killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))
@@ -99,7 +99,7 @@ def killed_after_the_first_array(site, run_cli, tmp_path, clusters_file, *words)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "oar-ssh"], indirect=True)
 def test_the_printed_command_goes_on(site, run_cli, tmp_path, clusters_file):
     """Killed, and nothing else asked in between: the command of load-context adopts the job and submits the rest."""
     words = ["--executor", 'echo "it\'s $X"', "--walltime-sec", "120"]
@@ -124,7 +124,7 @@ def test_monitor_flow_goes_on_without_the_command(site, run_cli, tmp_path, clust
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh"], indirect=True)
+@pytest.mark.parametrize("site", ["slurm-ssh", "sge-ssh", "oar-ssh"], indirect=True)
 def test_the_job_of_a_reducer_is_submitted_once_and_waits_for_the_run(site, run_cli, tmp_path, clusters_file):
     tool, _ = TOOLS[site.scheduler]
     killer = KILLER.format(marker=site.scratch / "killed", real=shutil.which(tool))

@@ -16,7 +16,7 @@ def on(*names):
     return pytest.mark.parametrize("site", names, indirect=True)
 
 
-@on("sge-ssh", "local")
+@on("sge-ssh", "oar-ssh", "local")
 def test_walltime(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": 0}, {"x": 60}])
     submit(run_cli, repo, f"sleep $X; {WRITE}", "--walltime-sec", "10")
@@ -44,7 +44,7 @@ def test_a_killed_worker_behind_a_good_end_is_noted(site, run_cli, tmp_path):
         assert "tasks 1 ended well, but the kernel killed" in note
 
 
-@on("slurm-ssh", "sge-ssh")
+@on("slurm-ssh", "sge-ssh", "oar-ssh")
 def test_deleted_while_running(site, run_cli, tmp_path):
     repo = make_repo(tmp_path / "repo", [{"x": x} for x in range(3)])
     gate = site.scratch / "gate"
@@ -52,10 +52,13 @@ def test_deleted_while_running(site, run_cli, tmp_path):
     deadline = time.monotonic() + 60
     while run_cli("status", cwd=repo).data["running_tasks"]["count"] < 3 and time.monotonic() < deadline:
         time.sleep(0.5)
-    if site.scheduler == "slurm":
-        site.run("scancel", f"{sent['job_ids'][0]}_1")
-    else:
-        site.run("qdel", sent["job_ids"][0], "-t", "2")
+    job = sent["job_ids"][0]
+    delete = {
+        "slurm": ["scancel", f"{job}_1"],
+        "sge": ["qdel", job, "-t", "2"],
+        "oar": ["oardel", "--sql", f"array_id = {job} AND array_index = 2"],
+    }
+    site.run(*delete[site.scheduler])
     gate.touch()
     seen = watch(run_cli, repo)
     assert (seen["last_status"]["complete"], seen["last_status"]["failed"]) == (2, 1), seen
@@ -106,14 +109,14 @@ time.sleep(60)
 
 
 @pytest.mark.timeout(200)
-@on("slurm-ssh", "sge-ssh", "local")
+@on("slurm-ssh", "sge-ssh", "oar-ssh", "local")
 def test_a_signal_that_was_asked_for_reaches_the_executor(site, run_cli, tmp_path):
-    """SLURM sends what --signal names before the limit; Grid Engine warns with SIGUSR1 before it suspends (-notify)."""
+    """SLURM and OAR send what --signal names before the limit; Grid Engine warns with SIGUSR1 before it suspends (-notify)."""
     repo = make_repo(tmp_path / "repo", [{"x": 1}], **{"train.py": SAVES})
-    flags = {"slurm": ["--extra-flags=--signal=B:USR1@60"], "sge": ["--extra-flags=-notify"], "local": []}
+    flags = {"slurm": ["--extra-flags=--signal=B:USR1@60"], "sge": ["--extra-flags=-notify"]}
     # Grid Engine of the bed signals every process of a job by itself: a shell around the program would not survive.
     program = "exec python3 train.py" if site.scheduler == "sge" else "python3 train.py; exit $?"
-    sent = submit(run_cli, repo, "export OUTER=$PPID; " + program, *flags[site.scheduler])
+    sent = submit(run_cli, repo, "export OUTER=$PPID; " + program, *flags.get(site.scheduler, []))
     deadline = time.monotonic() + 60
     while len(said := _said(sent)) < 2:
         assert time.monotonic() < deadline, "the task did not start"
@@ -121,6 +124,7 @@ def test_a_signal_that_was_asked_for_reaches_the_executor(site, run_cli, tmp_pat
     send = {
         "slurm": ["scancel", "-s", "USR1", "-b", f"{sent['job_ids'][0]}_0"],
         "sge": ["qmod", "-sj", sent["job_ids"][0]],
+        "oar": ["oardel", "-s", "USR1", sent["job_ids"][0]],
         "local": ["kill", "-USR1", said[1]],
     }
     site.run(*send[site.scheduler])

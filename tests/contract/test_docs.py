@@ -36,7 +36,7 @@ CONTRACT = ROOT / "docs/integrations/CONTRACT.md"
 BOUNDARY = ROOT / "docs/reference/boundary-contract.md"
 FIRST_COMMAND = "python3 -m venv .venv"
 LANGUAGES = {"bash", "console", "python", "yaml", "json", "mermaid", "text", ""}
-ANOTHER_PACKAGE = "pip install ./examples/scheduler_tinyq"
+ANOTHER_PACKAGE = "pip install ./"
 # Commands that are not run as part of their page, and why. Each is a block of one line.
 ELSEWHERE = {
     FIRST_COMMAND: "has its own test below",
@@ -76,8 +76,10 @@ def test_links_lead_somewhere(page):
 
 @pytest.fixture
 def checkout(tmp_path, world_home):
-    """A copy of the examples, ``hpc-agent`` of this checkout and a python3 with scikit-learn on the PATH."""
-    shutil.copytree(ROOT / "examples", tmp_path / "copy" / "examples", ignore=shutil.ignore_patterns("results", "runs"))
+    """A copy of the examples and plug-ins, ``hpc-agent`` of this checkout and a python3 with scikit-learn on the PATH."""
+    leftovers = shutil.ignore_patterns("results", "runs", "build", "*.egg-info")
+    for part in ("examples", "plugins"):
+        shutil.copytree(ROOT / part, tmp_path / "copy" / part, ignore=leftovers, symlinks=True)
     tools = tmp_path / "tools"
     script(tools / "hpc-agent", f'exec {shlex.quote(sys.executable)} -m hpc_agent "$@"')
     script(tools / "python3", f'exec {shlex.quote(sys.executable)} "$@"')
@@ -103,7 +105,7 @@ def discovery(tmp_path: Path) -> testbed.Site:
 
 
 def install(package: str, checkout: Path, env: dict[str, str]) -> None:
-    """Install a package of the examples, entry points and all, beside this hpc-agent and not into it."""
+    """Install a package of the checkout, entry points and all, beside this hpc-agent and not into it."""
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     folder = checkout / "packages"
     subprocess.run(
@@ -119,7 +121,7 @@ def run_page(page: Path, checkout: Path, env: dict[str, str], values: Mapping[st
         for shown, value in (values or {}).items():
             block = replace(block, text=block.text.replace(shown, value))
         if block.text.startswith(ANOTHER_PACKAGE):
-            install(ANOTHER_PACKAGE.rsplit(maxsplit=1)[-1], checkout, env)
+            install(block.text.rsplit(maxsplit=1)[-1], checkout, env)
         elif block.language == "bash" and not block.text.startswith(tuple(ELSEWHERE)):
             run_bash(block, checkout, env)
         elif block.language == "console":

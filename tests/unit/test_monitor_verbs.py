@@ -1,6 +1,7 @@
 """decide-monitor-arm, the watch's picture, and the pace between looks."""
 
 import io
+import math
 import time
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hpc_agent.errors import ClusterTimeout, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
+from hpc_agent.errors import ClusterTimeout, Interrupted, RemoteCommandFailed, SshUnreachable, SubmissionUnknown
 from hpc_agent.infra.clusters import Cluster
 from hpc_agent.ops.monitor.decide_monitor_arm import Counts, DecideMonitorArmRequest, cron_line, decide_monitor_arm
 from hpc_agent.ops.monitor.monitor_flow import SLOWEST_LOCAL_SEC, SLOWEST_SEC, PollInterval
 from hpc_agent.ops.run.outage import OUTAGE_SEC, Outage, patiently
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.ops.run.run_status import estimates
 from hpc_agent.view.live import bar, render
 from hpc_agent.view.progress import sentence
@@ -98,6 +100,20 @@ def test_an_end_is_never_noticed_late(lasts, queued, known):
     late = now - (queued + lasts)
     assert late <= max(first, 0.1 * lasts, SLOWEST_SEC if lasts < SLOWEST_SEC and queued > 0 else 0)
     assert looks < 60 + (queued + lasts) / SLOWEST_SEC
+
+
+@given(st.floats(60, 30 * 86400), st.integers(1, 600))
+def test_the_looks_at_a_run_grow_with_the_logarithm_of_its_time(lasts, least):
+    """Each look shows progress, and short tasks: alone they would have the cluster's least pause for weeks."""
+    pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=least))
+    now, looks = 0.0, 0
+    while now < lasts:
+        pace.saw(True, 6.0, lasts - now)
+        assert max(30 * (least >= 30), least) <= pace.seconds() <= max(least, SLOWEST_SEC)
+        now, looks = now + pace.seconds(), looks + 1
+    assert now - lasts <= least, "the end is noticed in good time"
+    assert looks <= 2 + lasts / least
+    assert looks <= 3 + lasts / SLOWEST_SEC + 100 * (1 + math.log(300 / min(least, 300))) + 100
 
 
 def test_a_local_run_is_looked_at_every_few_seconds_at_least():
@@ -203,10 +219,10 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     counts = dict.fromkeys(("complete", "running", "pending", "failed", "unknown"), 0)
     looks = iter(["in_flight", "complete"])
 
-    def poll(_):
+    def poll(*_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
-            next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
+            next_step="", waiting=[], notes=[], stuck=0, to_submit=0, stale=None, eta_seconds=None, next_look_sec=None,
             counts=lambda: counts, partial_errors=[],
         )  # fmt: skip
 
@@ -225,3 +241,28 @@ def test_the_estimate_is_shown_with_the_progress():
         "3 running, about 10 min left"
     )
     assert "left" not in sentence("status", {"total": 4, "complete": 1, "eta_seconds": None})
+
+
+def test_the_pause_of_a_watch_is_spent_on_the_cluster():
+    """Not before the first look, nor after a failed one; what a cluster did not wait is waited here."""
+    slept = []
+    patience = Patience(World(sleep=slept.append, hold_sec=30.0))
+    assert patience.question() == {}
+    patience.saw({}, 0)
+    patience.pause(100.0)
+    assert patience.question() == {"wait_sec": 30.0, "seen_ended": 0}
+    patience.saw({"waited": 12.0}, 4)  # four tasks ended: news
+    patience.pause(20.0)
+    assert patience.question() == {"wait_sec": 20.0, "seen_ended": 4}
+    patience.saw({}, 4)  # a run of an older version does not wait
+    patience.pause(20.0, answered=False)
+    assert patience.question() == {}
+    assert [seconds for seconds in slept if seconds] == [70.0, 40.0]
+
+
+def test_a_watch_that_was_stopped_while_the_cluster_waited_acts_on_nothing():
+    def stopped(seconds):
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        Patience(World(sleep=stopped)).saw({"waited": 1.0}, 1)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hpc_agent.node.look import accounting
+from hpc_agent.node.look import accounting, patience
 from hpc_agent.node.look.report import status_answer
 from hpc_agent.node.look.run_status import RunStatus
 from hpc_agent.node.schedulers.base import AccountingRow, QueueRow
@@ -303,3 +303,84 @@ def test_the_class_by_the_log_is_the_cause_that_every_answer_tells(bed, monkeypa
     bed.record(1, "failed", generation=2, cause="code_error")
     with pytest.raises(pytest.fail.Exception):
         bed.look()
+
+
+def waits(bed, seen, seconds=5.0):
+    """Whether a look waits for all of ``seconds``, by a clock that the pauses move."""
+    return patience.await_end(bed.folder, {"wait_sec": seconds, "seen_ended": seen}).get("waited", 0.0) >= seconds
+
+
+class Listener:
+    """Lets the time of a pause pass at once, does what is due, and says when the client has gone."""
+
+    def __init__(self, monkeypatch, actions=(), leaves=None):
+        self.now, self.actions, self.leaves, self.pauses = 0.0, list(actions), leaves, []
+        monkeypatch.setattr(patience, "_listener", lambda: self)
+        monkeypatch.setattr(patience.time, "monotonic", lambda: self.now)
+
+    def poll(self, milliseconds):
+        self.now += milliseconds / 1000
+        self.pauses.append(milliseconds / 1000)
+        while self.actions and self.actions[0][0] <= self.now:
+            self.actions.pop(0)[1]()
+        return [2] if self.leaves is not None and self.now >= self.leaves else []
+
+
+def test_a_look_waits_for_the_end_and_asks_nobody(bed, monkeypatch):
+    """Also for a task that failed; an end that the client has seen is no news."""
+    ends = [(1.0, lambda: bed.record(0, "complete")), (1.5, lambda: bed.record(1, "failed", cause="exit_code"))]
+    clock = Listener(monkeypatch, [*ends, (3.0, lambda: bed.record(2, "complete"))])
+    assert not waits(bed, 0, 60.0)
+    assert 3.0 <= clock.now <= 3.0 + patience.MOST_SEC
+    assert waits(bed, 3, 60.0)
+    assert patience.await_end(bed.folder, {}) == {}
+
+
+def test_a_look_waits_no_longer_than_asked_nor_for_a_client_that_has_gone(bed, monkeypatch):
+    clock = Listener(monkeypatch)
+    assert waits(bed, 0)
+    assert clock.now == pytest.approx(5.0)
+    assert max(clock.pauses) <= patience.MOST_SEC
+    Listener(monkeypatch, leaves=0.0)
+    assert not waits(bed, 0)
+
+
+def test_a_killed_task_that_accounting_may_explain_is_waited_for(bed, monkeypatch):
+    """The scheduler is not asked sooner than the pause of the watch says."""
+    for task in range(3):
+        bed.record(task, "failed", cause="signal")
+    Listener(monkeypatch)
+    assert waits(bed, 0)
+
+
+def test_tasks_that_were_submitted_again_are_waited_for(bed, monkeypatch):
+    for task in range(3):
+        bed.record(task, "failed", cause="exit_code")
+    bed.entry("r1-0", "8", 2, tasks="1")
+    clock = Listener(monkeypatch, [(2.0, lambda: bed.record(1, "complete", generation=2))])
+    assert not waits(bed, 2, 60.0)
+    assert clock.now >= 2.0
+
+
+def test_the_late_record_of_an_element_that_ended_by_itself_is_waited_for(bed, monkeypatch):
+    """A dispatcher that ends with 1 has recorded the failure of one of its tasks; those of the others may be on their way."""
+    bed.entry("a0", "7", 1, pack=3, elements=1)
+    bed.scheduler.ended = [AccountingRow("7", 0, "exit", "FAILED 1:0", 1)]
+    bed.record(0, "failed", cause="exit")
+    found, answer = bed.look()
+    assert ([task_states.NAMES[state] for state in found.state], answer["lifecycle_state"]) == (
+        ["failed", "unknown", "unknown"],
+        "in_flight",
+    )
+    bed.record(1, "complete")
+    monkeypatch.setattr(accounting, "RECORD_LATE_SEC", -1.0)
+    found, answer = bed.look()
+    assert ([task_states.NAMES[state] for state in found.state], answer["lifecycle_state"]) == (
+        ["failed", "complete", "failed"],
+        "failed",
+    )
+
+
+def test_an_element_that_could_not_begin_is_not_waited_for(bed):
+    bed.scheduler.ended = [AccountingRow("7", task, "exit", "FAILED 127:0", 127) for task in range(3)]
+    assert bed.look()[1]["counts"]["failed"] == 3

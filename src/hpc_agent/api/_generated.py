@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.recover.bookkeeping import PruneOrphanSidecarsResult
     from hpc_agent.ops.recover.bookkeeping import VerifySubmittedResult
     from hpc_agent.ops.recover.constraints import UpdateRunConstraintsResult
+    from hpc_agent.ops.recover.prune_runs import PruneRunsResult
     from hpc_agent.ops.recover.reconcile import ReconcileResult
     from hpc_agent.ops.recover.reconcile import SubmitSpecResult
     from hpc_agent.ops.run.checks import ValidationResult
@@ -159,6 +160,7 @@ __all__ = [
     "monitor_summary",
     "plan_throughput",
     "prune_orphan_sidecars",
+    "prune_runs",
     "recall",
     "recommend_partition",
     "reconcile",
@@ -2003,12 +2005,14 @@ def monitor_flow(
 ) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated
-    end, the walltime that is left, or a tenth of the time that tasks have run. A look that fails (the network, a
-    busy login node) is repeated: the watch ends with the error after half an hour, or after ten looks where the
-    host answers. A run goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept
-    back, and the next segment of a chain; failed tasks only with ``auto_resubmit``, and then those that need no
-    person. Each resubmission is an event on standard error.
+    The pause is never shorter than the cluster's ``min_poll_sec``, nor (up to five minutes) than a hundredth of
+    the estimated time to the end, and otherwise not longer than that time, the walltime that is left, or a tenth
+    of the time that tasks have run. The cluster spends 30 s of it reading the records of tasks, and answers when
+    the run has ended; its scheduler is not asked meanwhile. A look that fails (the network, a busy login node) is
+    repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run
+    goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next
+    segment of a chain; failed tasks only with ``auto_resubmit``, and then those that need no person. Each
+    resubmission is an event on standard error.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo
@@ -2120,6 +2124,58 @@ def prune_orphan_sidecars(
         PruneOrphanSidecarsResult: removed, kept, partial_errors
     """
     return cast("PruneOrphanSidecarsResult", call("prune-orphan-sidecars", prune_orphan_sidecars, locals()))
+
+
+def prune_runs(
+    run_ids: list[str] | tuple[str, ...] = (),
+    *,
+    what: list[str] | tuple[str, ...] = (),
+    older_than: str | None = None,
+    keep_latest: int | None = None,
+    cluster: str | None = None,
+    local: bool = False,
+    confirm: str | None = None,
+    measure_sec: float = 60.0,
+    budget_sec: float = 1800.0,
+    limit: int = 20,
+    experiment_dir: str | PathLike[str] = '.',
+    progress: bool = False,
+) -> PruneRunsResult:
+    """Show what each run holds on the cluster; with ``what`` and a token, remove just that of the chosen runs.
+
+    Without ``confirm`` nothing is removed: the answer has a token for what it shows. Runs that may have jobs
+    stay, and so does what they share with other runs. After a kill the same call goes on.
+
+    Args:
+        run_ids: only these runs
+        what: logs; work: the copy of the code; checkpoints; results; outputs: other output folders; all: the
+            whole run
+        older_than: runs in which nothing has changed for so long: 30d, 12h
+        keep_latest: keep the newest so many runs of the repo
+        cluster: only runs on this cluster; also those that this machine does not know
+        local: with all: also the sidecar and the journal's events on this machine
+        confirm: the token of the answer that showed what would go: remove it
+        measure_sec: seconds that a cluster may take to add up sizes
+        budget_sec: seconds for the deletion; the same call goes on with the rest
+        limit: runs to show
+        experiment_dir: the experiment repo
+        progress: show on standard error how far the work is
+
+    Returns:
+        PruneRunsResult: removed, token, held, chosen, blocked, deleted, runs, more_runs, notes, next_step,
+            partial_errors
+
+    Raises:
+        ClusterTimeout: A command on the cluster did not finish within its time limit.
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        RemoteCommandFailed: A command on the cluster exited non-zero, or its answer cannot be read.
+        RunNotFound: The journal of this machine holds no run of that id.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+        SshUnreachable: The host refused, did not answer in time, or did not accept the key.
+    """
+    return cast("PruneRunsResult", call("prune-runs", prune_runs, locals()))
 
 
 def recall(

@@ -18,7 +18,7 @@ class GlobalFlag(NamedTuple):
 
 GLOBAL_FLAGS = (
     GlobalFlag("--json", None, "print the one line of JSON on a terminal too; elsewhere it is always printed"),
-    GlobalFlag("--yes", None, "submit without the question that a terminal is asked"),
+    GlobalFlag("--yes", None, "submit without the question that a terminal is asked; prune-runs removes what it finds"),
     GlobalFlag("--field", "PATH", "print one value of the answer: data.run_id or run_id, rows.0, waiting[0].reason"),
     GlobalFlag("--full", None, "print the whole answer, however long; else lists are shortened to keep it below 4 KB"),
 )

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from hpc_agent.cli.completion.names import remember
 from hpc_agent.cli.field import as_text, check_path, value_at
 from hpc_agent.cli.globals import Globals, take_globals
@@ -39,6 +41,7 @@ def run(arguments: list[str]) -> int:
         call = _Call(words, catalogue, chosen)
         verb = call.verb
         seen = call.confirm()
+        call.take_token()
         line, code = call.answer(), 0
         if chosen.field:
             line = as_text(value_at({"partial_errors": [], **json.loads(line)}, chosen.field, verb))
@@ -94,6 +97,12 @@ class _Call:
         from hpc_agent.cli.confirm import confirm
 
         return confirm(self.verb, self.request, self.world, self.data_of)
+
+    def take_token(self) -> None:
+        """With ``--yes``, confirm what a removal finds: the token of a look without one."""
+        if self.chosen.yes and "remove" in self.entry.effects and not getattr(self.request, "confirm", None):
+            token = self.data_of(self.request).get("token")
+            self.request = msgspec.structs.replace(self.request, confirm=token)
 
     def data_of(self, request: Request) -> dict[str, Any]:
         """Return the data of the answer to another request of this verb."""

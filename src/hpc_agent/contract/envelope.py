@@ -63,7 +63,7 @@ def success(
     """
     data = finish(msgspec.to_builtins(result))
     data.pop("partial_errors", None)
-    mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH}.isdisjoint(primitive.effects)
+    mutates = not {Effect.FILES, Effect.SUBMIT, Effect.PUSH, Effect.REMOVE}.isdisjoint(primitive.effects)
     unchanged = not mutates or bool(getattr(result, "deduped", False))
     answer = Success(ok=True, idempotent=unchanged, data=data, partial_errors=result.partial_errors)
     return _line(answer, whole, primitive.whole, primitive.spare)

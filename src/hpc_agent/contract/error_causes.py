@@ -74,6 +74,14 @@ CAUSES: dict[str, tuple[Cause, ...]] = {
             "another process submits from the same repo, or holds the run's lock",
             "wait until it has ended; then the same command again",
         ),
+        Cause(
+            "the run was pruned, or a removal of it was interrupted",
+            "`message` says when. `hpc-agent prune-runs --run-ids RUN` shows what is left; `submit --rerun` runs it anew",
+        ),
+        Cause(
+            "the token of `prune-runs` was for other runs",
+            "a run has ended, come or changed since: look again, and give the new token",
+        ),
         Cause("nothing of the run is complete yet", "`hpc-agent monitor-flow` first"),
         Cause("an optional package is missing", "the remediation has the `pip install` line"),
     ),

@@ -45,6 +45,7 @@ class Effect(enum.Enum):
     SSH = "runs a command on the cluster"
     PUSH = "copies files to the cluster"
     SUBMIT = "submits jobs"
+    REMOVE = "removes runs on the cluster, with a token"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -67,6 +68,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@functools.cache
 def runtime_sha(backend: Backend) -> str:
     return hashlib.sha256(json.dumps(runtime_files(backend), sort_keys=True).encode()).hexdigest()[:16]
 
@@ -80,6 +82,9 @@ class Node:
         self.scratch = cluster.scratch_path(world.home)
         self.root = root or f"{self.scratch}/hpc-agent/{remote_name}"
         self.transport = make_transport(cluster, world.env, world.home)
+        place = f"{cluster.ssh_target}\0{cluster.ssh_config_path(world.home)}\0{self.root}"
+        name = hashlib.sha256(place.encode()).hexdigest()[:16]
+        self._marker = journal_root(world.env, world.home) / "hosts" / f"{name}.runtime"
         self._timeout = float(world.env.get("HPC_SSH_TIMEOUT_SEC") or 120)
         self._push_timeout = float(world.env.get("HPC_RSYNC_TIMEOUT_SEC") or 1800)
 
@@ -97,7 +102,23 @@ class Node:
 
     def bootstrap(self, verb: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Send a request to this version's runtime, which is put in place first. Returns the answer."""
-        header = {"root": self.root, "sha": runtime_sha(self.backend), "files": runtime_files(self.backend)}
+        sha = runtime_sha(self.backend)
+        header: dict[str, Any] = {"root": self.root, "sha": sha}
+        if self._deployed() == sha:  # a quarter of a megabyte that need not travel again
+            try:
+                return self._bootstrap(header, verb, request, timeout)
+            except HpcError as error:
+                if error.details.get("runtime") != "missing":
+                    raise
+        answer = self._bootstrap({**header, "files": runtime_files(self.backend)}, verb, request, timeout)
+        with contextlib.suppress(OSError):  # remembered to save time only
+            self._marker.parent.mkdir(parents=True, exist_ok=True)
+            self._marker.write_text(sha, encoding="ascii")
+        return answer
+
+    def _bootstrap(
+        self, header: dict[str, Any], verb: str, request: dict[str, Any], timeout: float | None
+    ) -> dict[str, Any]:
         source = (RUNTIME / "bootstrap.py").read_text(encoding="utf-8")
         # One word: a login shell that reads the request in place of Python must find no command in it.
         stdin = (
@@ -105,11 +126,21 @@ class Node:
         )
         return self._ask([self.python, "-c", source], verb, stdin, timeout)
 
+    def _deployed(self) -> str:
+        """Return the name of the runtime that was put in place last, as far as this machine knows."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._marker.read_text(encoding="ascii")
+        return ""
+
     def ask(self, verb: str, run_id: str, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone."""
+        """Send a request to the run's own frozen runtime. Returns the answer. Raises RunNotFound when the folder is gone.
+
+        ``timeout`` begins after the ``wait_sec`` of the request.
+        """
         document = {"root": self.root, "run_id": run_id, "site": self.site, **request}
         launcher = f"{self.root}/runs/{run_id}/work/.hpc/{LAUNCHER}"
-        return self._ask([self.python, launcher], verb, json.dumps(document).encode(), timeout)
+        limit = (timeout or self._timeout) + float(request.get("wait_sec") or 0.0)
+        return self._ask([self.python, launcher], verb, json.dumps(document).encode(), limit)
 
     def push(self, source: Path, files: list[str], destination: str, with_shared: bool) -> None:
         """Copy files of the repo; ``with_shared``: those that are the same in the folder of shared files stay there."""

@@ -108,7 +108,7 @@ def refuse(session: Session, verb: str) -> None:
     entry = catalogue()[verb]
     if session.settings.allow_submit or not writes(entry):
         return
-    does = "submits jobs" if submits(entry) else "writes files or decisions"
+    does = "submits jobs" if submits(entry) else "writes or removes files, or writes decisions"
     raise PreconditionFailed(
         f"'{verb}' {does}, and this server is read-only",
         remediation=f"Ask a person to run it, or to start the server with 'hpc-agent mcp --allow-submit'. In a terminal: "

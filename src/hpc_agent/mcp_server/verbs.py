@@ -32,17 +32,17 @@ def writes(entry: CatalogueEntry) -> bool:
     without a question makes a decision.
     """
     decides = "journal" in entry.effects and "ssh" not in entry.effects
-    return decides or not {"files", "push", "submit"}.isdisjoint(entry.effects)
+    return decides or not {"files", "push", "submit", "remove"}.isdisjoint(entry.effects)
 
 
 def hints(entry: CatalogueEntry) -> dict[str, bool]:
     """Return the four hints of a tool, from the effects of its verb.
 
-    No verb removes results or cancels jobs. A submission cannot be taken back, and spends an allocation: it is destructive.
+    No verb cancels jobs. A removal, and a submission, which spends an allocation, cannot be taken back: both are destructive.
     """
     return {
         "read_only_hint": not writes(entry),
-        "destructive_hint": submits(entry),
+        "destructive_hint": submits(entry) or "remove" in entry.effects,
         "idempotent_hint": entry.idempotent,
         "open_world_hint": not {"ssh", "push", "submit"}.isdisjoint(entry.effects),
     }

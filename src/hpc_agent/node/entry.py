@@ -23,7 +23,7 @@ VERBS = {
     "verify_aggregation": "fold.verify",
     "reduce": "submission.reduction", "join_series": "fold.series",
     "constrain": "submission.constraints", "many": "entry",
-    "survey": "why.survey",
+    "survey": "why.survey", "holdings": "look.holdings", "remove": "submission.removal",
 }  # fmt: skip
 
 
@@ -52,18 +52,23 @@ def many(request: Dict[str, Any]) -> Dict[str, Any]:
     return {"answers": [run_verb(request["verb"], dict(request["common"], **one)) for one in request["requests"]]}
 
 
-def main(arguments: List[str]) -> int:
-    """Run ``VERB NONCE < request``."""
-    request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
-    output = os.dup(1)
-    os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    text = json.dumps(run_verb(arguments[0], request), sort_keys=True, separators=(",", ":"))
+def framed(verb: str, nonce: str, request: Dict[str, Any]) -> bytes:
+    """Run one verb. Return its answer as it goes over the wire: compressed where it is long, between two lines with the nonce."""
+    text = json.dumps(run_verb(verb, request), sort_keys=True, separators=(",", ":"))
     if len(text) > COMPRESS_ABOVE:
         import base64
         import zlib
 
         text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
-    data = ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (arguments[1], text, arguments[1])).encode("utf-8")
+    return ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)).encode("utf-8")
+
+
+def main(arguments: List[str]) -> int:
+    """Run ``VERB NONCE < request``."""
+    request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+    output = os.dup(1)
+    os.dup2(2, 1)  # a stray print of anything below must not reach the frame
+    data = framed(arguments[0], arguments[1], request)
     while data:
         data = data[os.write(output, data) :]
     return 0

@@ -13,6 +13,7 @@ import msgspec
 
 from hpc_agent.contract.envelope import did_you_mean
 from hpc_agent.errors import JournalCorrupt, RunNotFound
+from hpc_agent.node.shared.files import write_bytes
 from hpc_agent.state.repo_files import RepoLayout, check_identifier, save
 from hpc_agent.world import World
 
@@ -46,6 +47,13 @@ class RunRecord(msgspec.Struct, kw_only=True):
     resubmits: int = 0  # calls that submitted failed tasks again
     output: str | None = None  # folder of the last aggregate
     command: str | None = None  # goes on with a submission that was interrupted
+    pruned: dict[str, float] = {}  # parts that were removed on the cluster -> when; "all": the whole run
+    open_prune: str | None = None  # the token of a removal whose outcome is not known here yet
+
+    @property
+    def pruned_at(self) -> float | None:
+        """Return when the whole run was removed on its cluster; None while it is there."""
+        return self.pruned.get("all")
 
     @property
     def never_sent(self) -> bool:
@@ -73,6 +81,19 @@ class Journal:
             save(self.folder / "repo.json", {"experiment_dir": str(self._repo.root)})
         document = {"event": event, "at": round(self._world.now(), 3), **msgspec.to_builtins(facts)}
         append_line(path, document)
+
+    def keep_tombstone(self, record: RunRecord) -> None:
+        """Replace the events of a run by a few: what it was, its end, and when it was removed."""
+        facts = {name: getattr(record, name) for name in _IDENTITY}
+        events = [
+            {"event": "submitting", "at": record.started_at, **facts},
+            {"event": "submitted", "at": record.submitted_at or record.started_at, "job_ids": record.job_ids[:20]},
+            {"event": "status", "at": record.last_status_at or record.started_at, "lifecycle_state": record.status,
+             "counts": record.last_status},
+            {"event": "pruned", "at": self._world.now(), "parts": ["all"], "pruned_at": record.pruned_at},
+        ]  # fmt: skip
+        lines = b"".join(json.dumps(event, sort_keys=True).encode() + b"\n" for event in events)
+        write_bytes(str(self.path(record.run_id)), lines)
 
     def load(self, run_id: str) -> RunRecord:
         """Return the state of a run. Raises RunNotFound or JournalCorrupt."""
@@ -168,14 +189,7 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
                     record.command = event.get("command")
                     record.status = "submitting"
             case "submitted":
-                begins = record.status == "submitting" or record.never_sent
-                record.job_ids = list(event["job_ids"])
-                record.remote_path = event.get("remote_path", record.remote_path)
-                record.waiting = event.get("waiting", 0)
-                if event.get("whole", True):
-                    record.submitted_at = record.submitted_at or event["at"]
-                    record.command = None
-                    record.status = "in_flight" if begins else record.status
+                _submitted(record, event)
             case "status":
                 record.status, record.last_status = event["lifecycle_state"], event["counts"]
                 record.last_status_at = event["at"]
@@ -188,7 +202,31 @@ def fold(run_id: str, events: Iterable[dict[str, Any]]) -> RunRecord:
                 record.resubmits += bool(event["jobs"] or event.get("waiting"))  # not a call that found nothing to do
                 record.status = "in_flight" if event["jobs"] else record.status
                 record.job_ids = list(dict.fromkeys([*record.job_ids, *event["jobs"]]))
+            case "pruning" | "pruned":
+                _removal(record, event)
             case "aggregated":
                 record.combined_waves = sorted({*record.combined_waves, *event["waves"]})
                 record.output = event["output"]
     return record
+
+
+def _submitted(record: RunRecord, event: dict[str, Any]) -> None:
+    begins = record.status == "submitting" or record.never_sent
+    record.job_ids = list(event["job_ids"])
+    record.remote_path = event.get("remote_path", record.remote_path)
+    record.waiting = event.get("waiting", 0)
+    if event.get("whole", True):
+        record.submitted_at = record.submitted_at or event["at"]
+        record.command = None
+        record.status = "in_flight" if begins else record.status
+
+
+def _removal(record: RunRecord, event: dict[str, Any]) -> None:
+    """Take in the intent of a removal, or its outcome: a run of which nothing is left has ended."""
+    if event["event"] == "pruning":
+        record.open_prune = event["token"]
+        return
+    record.open_prune = None
+    record.pruned.update(dict.fromkeys(event["parts"], event.get("pruned_at") or event["at"]))
+    if record.pruned_at and record.status not in TERMINAL:
+        record.status = "abandoned"

@@ -21,6 +21,7 @@ from typing import Any
 
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.experiment.reading.child_process import end_group
+from hpc_agent.infra.transport import exit_code
 from hpc_agent.node.shared.task_environment import DIGEST_BYTES, canonical, problems
 from hpc_agent.state.repo_files import RepoLayout
 from hpc_agent.world import World
@@ -84,7 +85,7 @@ def resolve_tasks(world: World, repo: RepoLayout, limit: int, timeout_sec: float
         children = [_start(world, repo.tasks, output, limit, seed) for output, seed in zip(outputs, "01", strict=True)]
         try:
             for child in children:
-                child.wait(timeout=timeout_sec)
+                exit_code(child, timeout_sec)
         except subprocess.TimeoutExpired:
             message = f"resolving the tasks took more than {timeout_sec:.0f} s"
             raise _invalid(message, remediation=QUICKER) from None

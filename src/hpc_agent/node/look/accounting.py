@@ -14,8 +14,10 @@ from .recorded import FailureFacts
 REFINED = ("signal", "terminated")
 # Accounting is seconds late: a killed task waits this long for its explanation before the run counts as ended.
 EXPLANATION_SEC = 30.0
-# A record may arrive this long after the scheduler reported that the task ended well.
+# A record may arrive this long after the scheduler reported that the task ended well, or its element by itself.
 RECORD_LATE_SEC = 90.0
+# The exit code of a dispatcher that has recorded the failure of a task.
+RECORDED_FAILURE = 1
 # A job that is deleted while it is pending leaves no trace. A task counts as deleted after this time without an entry in
 # the queue, in accounting or among the claims. Accounting is more than a minute late only where it is broken.
 VANISHED_SEC = 60.0
@@ -63,8 +65,9 @@ def _settle_lost(attempts: Attempts, lost: List[Array], found: Rows) -> None:
             row = found.get((str(entry.job_id), position // entry.pack)) if is_unsettled else None
             if row is None:
                 continue
-            # The record of a task that ended well may be late: file servers lag.
-            if not row.cause:
+            # The record of a task may be late, for file servers lag: of one that ended well, and of those that an element
+            # ran which ended by itself, with the code of a dispatcher that has recorded a failure.
+            if not row.cause or (row.cause == "exit" and row.exit_code == RECORDED_FAILURE):
                 since = float(without_record.setdefault(str(task), time.time()))
                 if time.time() - since <= RECORD_LATE_SEC:
                     continue

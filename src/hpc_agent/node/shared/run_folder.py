@@ -55,6 +55,7 @@ class RunFolder(object):
         self.survey = os.path.join(path, "survey.json")
         self.lock = os.path.join(path, "submit.lock")
         self.environment = os.path.join(path, "environment.json")
+        self.pruned = os.path.join(path, "pruned.json")  # parts that were removed -> when
 
     def job(self, array: str) -> str:
         return os.path.join(self.jobs, check_id(array) + ".json")

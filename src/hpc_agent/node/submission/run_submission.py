@@ -22,6 +22,8 @@ from .run_plan import apply_plan, requests_of
 from .submitter import RunLock, Submitter
 
 STALE_INCOMING_SEC = 2 * 86400
+# With less free room a submission asks for the room that it needs before it sends anything.
+MUCH_ROOM = 64 << 20
 Entry = List[Any]
 # Fields of the run's document that follow from the plan.
 PLAN_FIELDS = ("wave_map", "resources", "placement", "constraints", "chain", "canary", "plan", "isolate", "at_once")
@@ -31,14 +33,7 @@ _AGAIN = "Run the same 'hpc-agent submit' again."
 def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the state before a submission: the snapshot, a base to link to, the run's ledger, free space."""
     root = run_folder.check_root(request["root"])
-    for name in ("incoming", "snapshots", "runs", "shared"):
-        make_folder(os.path.join(root, name))
-    for name in os.listdir(os.path.join(root, "incoming")):  # pushes that were given up days ago
-        path = os.path.join(root, "incoming", name)
-        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
-            shutil.rmtree(path, ignore_errors=True)
-    incoming = os.path.join(root, "incoming", run_folder.check_id(request["incoming"]))
-    make_folder(incoming)
+    incoming = _make_incoming(root, request["incoming"])
     folder = run_folder.run_folder(root, request["run_id"])
     space = os.statvfs(root)
     return {
@@ -50,6 +45,42 @@ def prepare(request: Dict[str, Any]) -> Dict[str, Any]:
         "free_bytes": space.f_bavail * space.f_frsize,
         "shared_bytes": sum(size for name, size in (request.get("shared") or {}).items() if size != _size(root, name)),
     }
+
+
+def _make_incoming(root: str, name: str) -> str:
+    """Make the folders of a repo and the one that receives a push. Return the latter."""
+    for part in ("incoming", "snapshots", "runs", "shared"):
+        make_folder(os.path.join(root, part))
+    for old in os.listdir(os.path.join(root, "incoming")):  # pushes that were given up days ago
+        path = os.path.join(root, "incoming", old)
+        if time.time() - os.lstat(path).st_mtime > STALE_INCOMING_SEC:
+            shutil.rmtree(path, ignore_errors=True)
+    incoming = os.path.join(root, "incoming", run_folder.check_id(name))
+    make_folder(incoming)
+    return incoming
+
+
+def _receive(root: str, snapshot: str, request: Dict[str, Any]) -> int:
+    """Put the files that came with a request where a push would have put them. Return their number, 0 where none is needed.
+
+    Raises NodeError ``precondition_failed`` with ``snapshot: missing`` in the details where the client has to ask first: what
+    it takes for there is not, or the room may not do.
+    """
+    files, base = request.get("files"), request.get("base")
+    if files is None or os.path.isdir(_snapshot_path(root, snapshot)):
+        return 0
+    incoming, space = _make_incoming(root, request["incoming_name"]), os.statvfs(root)
+    if (base and not os.path.isdir(_snapshot_path(root, base))) or space.f_bavail * space.f_frsize < MUCH_ROOM:
+        raise NodeError(
+            "precondition_failed", "the files of the run have to be pushed", _AGAIN, {"snapshot": "missing"}
+        )
+    for path, text in files.items():
+        target = os.path.join(incoming, *_safe_parts(path))
+        make_folder(os.path.dirname(target))
+        # By a rename, as rsync writes: after a killed submission the old file may be linked into a snapshot.
+        write_bytes(target, base64.b64decode(text), sync=False)
+    request["incoming"] = incoming
+    return len(files)
 
 
 def _size(root: str, name: str) -> Optional[int]:
@@ -66,8 +97,9 @@ def submit(request: Dict[str, Any]) -> Dict[str, Any]:
     folder = run_folder.run_folder(root, request["run"]["run_id"])
     make_folder(folder.path)
     with RunLock(folder.lock, request["owner"]) as lock:
+        received = _receive(root, request["run"]["snapshot"], request)
         grown = _write_run(root, folder, request)
-        return dict(_submit_plan(folder, request, lock), grown=grown)
+        return dict(_submit_plan(folder, request, lock), grown=grown, received=received)
 
 
 def advance(request: Dict[str, Any]) -> Dict[str, Any]:

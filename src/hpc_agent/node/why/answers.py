@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional
 from ..look import usage
 from ..look.known_runs import statuses
 from ..look.logs import LINE_LIMIT, SchedulerLogs, added, end_of, log_tail, newest_log
+from ..look.patience import await_end
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared import run_folder, task_record
@@ -21,11 +22,13 @@ SAMPLES_AT_MOST = 12
 def report(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the status of a run; once it has ended, also the resources that its tasks used, unless the client has them.
 
-    The client says what it has by ``measured_as``, the stamp of that answer (an older client by ``measure``).
+    The client says what it has by ``measured_as``, the stamp of that answer (an older client by ``measure``). For ``wait_sec``
+    see await_end.
     """
     folder = run_folder.existing_run(request["root"], request["run_id"])
+    waited = await_end(folder, request)
     status = RunStatus(folder, request.get("site") or {})
-    answer = with_causes(status)
+    answer = dict(with_causes(status), **waited)
     status.save()
     stamp = usage.stamp(status)
     lacks = request.get("measure") or request.get("measured_as", stamp) != stamp

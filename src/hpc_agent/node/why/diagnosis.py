@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..look.logs import SchedulerLogs
 from ..look.logs import log_tail as tail_of
+from ..look.patience import await_end
 from ..look.recorded import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
@@ -75,19 +76,23 @@ def failures(request: Dict[str, Any]) -> Dict[str, Any]:
 def canary(request: Dict[str, Any]) -> Dict[str, Any]:
     """Return the state of task 0, its resources as requested and as measured, its metrics, and its failure.
 
-    ``missing_output``: the file ``expect_output`` of the request is not in the result folder of the complete task.
+    ``missing_output``: the file ``expect_output`` of the request is not in the result folder of the complete task. For
+    ``wait_sec`` see await_end.
     """
-    status = RunStatus(existing_run(request["root"], request["run_id"]), request.get("site") or {})
+    folder = existing_run(request["root"], request["run_id"])
+    waited = await_end(folder, request)
+    status = RunStatus(folder, request.get("site") or {})
     answer = status_answer(status)
     status.save()
     record, run, state = status.reader.read(0), status.run, NAMES[status.state[0]]
     asked = status.arrays_with(0)[0].resources
     expected, missing = request.get("expect_output"), False
     if expected and status.state[0] == COMPLETE:
-        folder = result_folder(run.result_dir_template, run.run_id, 0, (record and record.kwargs) or {})
+        results = result_folder(run.result_dir_template, run.run_id, 0, (record and record.kwargs) or {})
         inside = os.path.normpath("/" + expected).lstrip("/")
-        missing = not os.path.exists(os.path.join(status.folder.path, folder, inside))
+        missing = not os.path.exists(os.path.join(folder.path, results, inside))
     return {
+        **waited,
         "state": state,
         "unexplained": status.unexplained,
         "stale": status.stale,

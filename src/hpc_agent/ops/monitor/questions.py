@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import Effect, Result, primitive
 from hpc_agent.errors import SpecInvalid
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
+from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, journal_of, known_run, load_record
 from hpc_agent.ops.run.outage import patiently
-from hpc_agent.ops.run.run_status import StatusResult, ask_status, mends, stale_errors
+from hpc_agent.ops.run.run_status import StatusResult, ask_status, mends, pruned_status, stale_errors
 from hpc_agent.world import World
 
 
@@ -33,7 +33,9 @@ def status(request: StatusRequest, world: World) -> StatusResult:
 
     One SSH command, whatever the number of tasks. A task is complete only by its own record.
     """
-    return ask_status(known_run(world, request))
+    repo, journal = journal_of(world, request.experiment_dir)
+    record = load_record(journal, repo, request.run_id)
+    return pruned_status(record) if record.pruned_at is not None else ask_status(known_run(world, request))
 
 
 class FailuresRequest(RunScoped):

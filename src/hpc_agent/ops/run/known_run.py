@@ -11,6 +11,7 @@ from hpc_agent import errors
 from hpc_agent.contract.primitive import Request
 from hpc_agent.infra.clusters import get_cluster
 from hpc_agent.infra.remote import Node, root_of
+from hpc_agent.node.shared.timestamps import iso
 from hpc_agent.ops.run.fields import ExperimentDir, doc
 from hpc_agent.ops.run.ledger_summary import all_accepted, arrays_left, job_ids_of, journal_ledger, keep_document, owner
 from hpc_agent.state.journal import Journal, RunRecord
@@ -97,8 +98,26 @@ def known_run(world: World, request: RunScoped) -> KnownRun:
         message = f"the submission of {record.run_id} has not reached the scheduler, as far as the journal goes"
         remedy = "Run the same 'hpc-agent submit' again: it goes on where it stopped."
         raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
+    _refuse_pruned(record)
     run = KnownRun(repo, journal, record, node_of_record(world, repo, record))
     return run if record.submitted_at else _look_up(run)
+
+
+def _refuse_pruned(record: RunRecord) -> None:
+    """Raise PreconditionFailed for a run that was removed on its cluster, or whose removal was interrupted."""
+    if record.pruned_at is not None:
+        remedy = "Run it anew with the same 'hpc-agent submit' and --rerun; "
+        remedy += f"'hpc-agent status --run-id {record.run_id}' shows its end."
+        raise errors.PreconditionFailed(pruned_note(record), field="run_id", remediation=remedy)
+    if record.open_prune:
+        message = f"a removal of {record.run_id} was interrupted"
+        remedy = f"Look what is left of it: hpc-agent prune-runs --run-ids {record.run_id}"
+        raise errors.PreconditionFailed(message, field="run_id", remediation=remedy)
+
+
+def pruned_note(record: RunRecord) -> str:
+    """Return the sentence about a run of which nothing is left on its cluster."""
+    return f"{record.run_id} was pruned on {iso(record.pruned_at or 0.0)[:10]}: nothing of it is left on '{record.cluster}'"
 
 
 def _look_up(run: KnownRun) -> KnownRun:

@@ -30,6 +30,7 @@ class RunRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_status_at: float | None = None
     resubmits: Annotated[int, doc("calls that submitted failed tasks again")] = 0
     open_resubmit: Annotated[str | None, doc("a resubmission whose outcome is not known here yet")] = None
+    pruned_at: Annotated[float | None, doc("when the run was removed on its cluster: see prune-runs")] = None
     output: Annotated[str | None, doc("folder of the last aggregate")] = None
     command: Annotated[str | None, doc("goes on with a submission that was interrupted")] = None
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from hpc_agent.contract.primitive import PartialError, Result
 from hpc_agent.node.shared.failure_classes import BY_NAME
 from hpc_agent.ops.run.fields import doc
-from hpc_agent.ops.run.known_run import KnownRun, ask_measured
+from hpc_agent.ops.run.known_run import KnownRun, ask_measured, pruned_note
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.state.journal import Journal, RunRecord
 
 NOTE_CHARACTERS = 200
@@ -57,12 +58,14 @@ SAME = ("lifecycle_state", "failed_tasks", "running_tasks", "unknown_tasks", "fa
 NEWER = ("waiting", "stuck", "to_submit", "held_for_canary", "resubmitted", "stopped_early")
 
 
-def ask_status(run: KnownRun) -> StatusResult:
-    """Ask the cluster once, and write the answer into the journal."""
+def ask_status(run: KnownRun, patience: Patience | None = None) -> StatusResult:
+    """Ask the cluster once, and write the answer into the journal. ``patience``: the pause before it, of a watch."""
     run_id = run.record.run_id
-    answer = ask_measured(run, "report", {})
+    answer = ask_measured(run, "report", patience.question() if patience else {})
     journal_status(run.journal, run.record, answer)
     counts, mean = answer["counts"], answer["mean_task_seconds"]
+    if patience:
+        patience.saw(answer, counts["complete"] + counts["failed"])
     eta, within = estimates(counts, mean, answer.get("timing"))
     return StatusResult(
         run_id=run_id,
@@ -82,6 +85,28 @@ def ask_status(run: KnownRun) -> StatusResult:
         partial_errors=stale_errors(answer["stale"]),
         **{name: answer[name] for name in SAME},
         **{name: answer[name] for name in NEWER if name in answer},
+    )
+
+
+def pruned_status(record: RunRecord) -> StatusResult:
+    """Return the status of a run that was removed on its cluster, as it was when this machine looked last."""
+    counts = {**dict.fromkeys(STATES, 0), **{name: int(record.last_status.get(name, 0)) for name in STATES}}
+    nothing: dict[str, Any] = {"count": 0, "ranges": "", "truncated": False}
+    return StatusResult(
+        run_id=record.run_id,
+        cluster=record.cluster,
+        lifecycle_state=record.status,
+        total_tasks=record.total_tasks,
+        last_status={**counts, "checked_at": record.last_status_at, "waves": {}},
+        failed_tasks={**nothing, "count": counts["failed"]},
+        running_tasks=nothing,
+        unknown_tasks={**nothing, "count": counts["unknown"]},
+        failures_by_cause={},
+        samples=[],
+        reasons={},
+        job_ids=record.job_ids,
+        notes=[f"{pruned_note(record)}; the counts are those of the last look"],
+        next_step="hpc-agent list-in-flight --all-states",
     )
 
 

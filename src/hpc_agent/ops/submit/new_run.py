@@ -31,6 +31,8 @@ from hpc_agent.state.runs import Sidecar, write_run_sidecar
 from hpc_agent.world import World
 
 KEPT_MANIFESTS = 5
+# A push of at most so much travels with the request: one round trip in place of three.
+FILES_SENT_AT_ONCE, BYTES_SENT_AT_ONCE = 400, 1 << 20
 # How the records of new runs lie in their folder: those of a packed element in a few files of its own.
 LAYOUT = 2
 # Parts of a run's identity that its sidecar records under the same names.
@@ -96,10 +98,32 @@ class NewRun:
             return submit_command(self.request, self.world.cwd)
         return saved_command(self.request, self.world.cwd, self.journal.folder / "specs" / f"{self.run_id}.json")
 
-    def is_known_there(self) -> bool:
-        """Return True where inline tasks need no push: the snapshot was on the cluster after an earlier submission."""
-        inline = self.request.tasks is not None
-        return inline and not self.pushed_shared and self.frozen.snapshot in self.manifests.names()
+    def expected_there(self) -> dict[str, Any] | None:
+        """Return what the cluster has, as far as this machine knows, and the other files with their content.
+
+        None where the cluster is asked first: files are shared with other runs, or there is much to push.
+        """
+        tree, known = self.frozen.tree, self.manifests.names()
+        if self.pushed_shared:
+            return None
+        if self.frozen.snapshot in known:
+            return {"snapshot": True, "base": None, "incoming": None}
+        base = next(iter(known), None)
+        entries = self.manifests.entries(base)
+        names = tree.changed_since(entries)
+        if len(names) > FILES_SENT_AT_ONCE or sum(tree.sizes[name] for name in names) > BYTES_SENT_AT_ONCE:
+            return None
+        try:
+            files = {name: base64.b64encode((self.frozen.repo.root / name).read_bytes()).decode() for name in names}
+        except OSError:  # a file has vanished: a push tells which
+            return None
+        there = {"snapshot": False, "base": base if entries is not None else None, "incoming": None}
+        return {**there, "files": files, "incoming_name": self._incoming_name()}
+
+    def _incoming_name(self) -> str:
+        """Return the name of the folder that receives this machine's push."""
+        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
+        return f"{self.frozen.snapshot[:16]}-{client}"
 
     def place(self) -> tuple[str, ...]:
         """Return what runs must have in common to be submitted together: the repo's folder, the snapshot, shared folders."""
@@ -113,13 +137,12 @@ class NewRun:
         frozen = self.frozen
         self.world.progress.update("asking", cluster=frozen.cluster.name)
         # The cluster names the snapshot that the push can build on, and the free room.
-        client = hashlib.sha256(f"{socket.gethostname()}:{self.world.home}".encode()).hexdigest()[:8]
         question = {
             "root": frozen.node.root,
             "run_id": self.run_id,
             "snapshot": frozen.snapshot,
             "bases": self.manifests.names(),
-            "incoming": f"{frozen.snapshot[:16]}-{client}",
+            "incoming": self._incoming_name(),
             "shared": self.shared_files,
         }
         there = frozen.node.bootstrap("prepare", question)
@@ -193,16 +216,18 @@ class NewRun:
 
 
 def submit_together(runs: list[NewRun]) -> list[Submitted | HpcError]:
-    """Submit runs of one place (see NewRun.place): one push at most, one round trip for all. Return each run's outcome.
+    """Submit runs of one place (see NewRun.place): one round trip for all, where much is to be pushed three. Return each run's
+    outcome.
 
     Raises the errors of the connection, and StorageFull: the same call goes on after them.
     """
     for run in runs:
         run.announce()
-    if all(run.is_known_there() for run in runs):
-        answers = _ask_submit(runs, {"snapshot": True, "base": None, "incoming": None})
+    if expected := runs[0].expected_there():
+        answers = _ask_submit(runs, expected)
         if not any((answer.get("details") or {}).get("snapshot") == "missing" for answer in answers):
-            return [run.conclude(answer, 0) for run, answer in zip(runs, answers, strict=True)]
+            pushed = max(int((answer.get("data") or {}).get("received") or 0) for answer in answers)
+            return [run.conclude(answer, pushed) for run, answer in zip(runs, answers, strict=True)]
     try:
         there, pushed = runs[0].push()
     except HpcError as error:
@@ -222,8 +247,7 @@ def _ask_submit(runs: list[NewRun], there: dict[str, Any]) -> list[dict[str, Any
         "root": frozen.node.root,
         "owner": owner(),
         "manifest": None if there["snapshot"] else base64.b64encode(zlib.compress(manifest)).decode(),
-        "base": there["base"],
-        "incoming": there["incoming"],
+        **{name: there.get(name) for name in ("base", "incoming", "files", "incoming_name")},
         "site": frozen.node.site,
         "shared_pushed": first.pushed_shared,
     }

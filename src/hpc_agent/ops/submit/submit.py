@@ -14,7 +14,7 @@ from hpc_agent.ops.run.command_line import command_line
 from hpc_agent.ops.run.declared_inputs import changes
 from hpc_agent.ops.run.fields import EXAMPLE_RUN, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
-from hpc_agent.ops.run.known_run import KnownRun, node_of_record, with_command
+from hpc_agent.ops.run.known_run import KnownRun, node_of_record, pruned_note, with_command
 from hpc_agent.ops.run.ledger_summary import identity_of
 from hpc_agent.ops.run.planned_run import PlannedRun, differences, plan_facts, plan_run
 from hpc_agent.ops.run.run_request import SubmitRequest, Trials, saved_command
@@ -171,7 +171,10 @@ def _submitted_before(world: World, planned: PlannedRun, journal: Journal, recor
     plan, told = _plan_as_submitted(planned, record.run_id, answer)
     notes += told
     step = "aggregate" if record.status == "complete" else "monitor-flow"
-    if record.status in ("failed", "abandoned"):
+    if record.pruned_at is not None:
+        notes.append(f"{pruned_note(record)}: --rerun runs it again as a new run")
+        step = "status"
+    elif record.status in ("failed", "abandoned"):
         notes.append(f"it is {record.status}: --rerun runs it again as a new run")
         step = "failures"
     step = f"hpc-agent {step} --run-id {record.run_id}"

@@ -9,6 +9,7 @@ from hpc_agent.errors import CanaryFailed, ClusterTimeout, SchedulerRefused, Sub
 from hpc_agent.ops.run.fields import PositiveFloat, doc
 from hpc_agent.ops.run.known_run import RUN_ERRORS, KnownRun, RunScoped, known_run
 from hpc_agent.ops.run.outage import patiently
+from hpc_agent.ops.run.patience import Patience
 from hpc_agent.ops.run.submission import advance
 from hpc_agent.world import World
 
@@ -62,14 +63,15 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
     run_id, started = run.record.run_id, world.awake()
     least = 0.5 if run.node.cluster.scheduler == "local" else float(run.node.cluster.min_poll_sec)
     pause = max(least, request.poll_interval_sec or min(least, 10.0))
-    ticks = 0
+    ticks, patience = 0, Patience(world)
 
     def ask() -> dict[str, Any]:
-        return run.node.ask("canary", run_id, {"expect_output": request.expect_output})
+        return run.node.ask("canary", run_id, {"expect_output": request.expect_output, **patience.question()})
 
     while True:
         seen = patiently(world, ask, ticks > 0, started + request.wait_budget_sec)
         ticks += 1
+        patience.saw(seen, int(seen["state"] in ("complete", "failed")))
         world.progress.update("canary", state=seen["state"])
         if seen["state"] in ("complete", "failed") and not seen["unexplained"]:
             break
@@ -79,7 +81,7 @@ def verify_canary(request: VerifyCanaryRequest, world: World) -> VerifyCanaryRes
             remedy = f"Call 'hpc-agent verify-canary --run-id {run_id}' again later; the other arrays wait for it."
             details = {"state": seen["state"], "waiting": seen["waiting"]}
             raise ClusterTimeout(message, remediation=remedy, details=details)
-        world.sleep(pause)
+        patience.pause(pause)
         pause = min(pause * 1.3, max(SLOWEST_POLL_SEC, least))
     _judge(run, seen, request)
     released = advance(run, release_canary=True)[0] if request.release and seen["held"] else 0

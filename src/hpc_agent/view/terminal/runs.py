@@ -381,7 +381,9 @@ def run_rows(runs: list[dict[str, Any]]) -> Table:
         [
             run["run_id"],
             run.get("cluster", ""),
-            state(run.get("status", "")),
+            Cell(f"pruned {clock(run['pruned_at'])[:10]}", "dim")
+            if run.get("pruned_at")
+            else state(run.get("status", "")),
             f"{(run.get('last_status') or {}).get('complete', 0):,}/{run.get('total_tasks') or 0:,}",
             f"{failed:,}" if (failed := (run.get("last_status") or {}).get("failed", 0)) else "",
             clock(run["submitted_at"]) if run.get("submitted_at") else "",

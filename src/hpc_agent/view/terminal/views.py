@@ -46,6 +46,7 @@ VIEWS = {
     "logs": "evidence:logs",
     "monitor-flow": "runs:monitor_flow",
     "monitor-summary": "runs:monitor_summary",
+    "prune-runs": "holdings:prune_runs",
     "recall": "places:recall",
     "report": "tables:report",
     "reproduce-run": "runs:reproduce_run",
