@@ -1,6 +1,7 @@
 """What workers know of the program that they run in place of an interpreter."""
 
 import hashlib
+import types
 
 from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
 from hpc_agent.node.job.worker_imports import SCAFFOLD
@@ -14,7 +15,8 @@ def test_the_program_is_the_one_that_is_written_into_repos():
 
 
 def test_values_of_a_program_can_be_seen_to_change():
-    namespace = type(hashlib)("own")
+    namespace = types.ModuleType("own")
+    namespace.__file__ = str(CLI_SOURCE)
     exec(CLI_SOURCE.read_text(), namespace.__dict__)
     assert Values({"own": namespace}).unseen == ""
 
