@@ -75,18 +75,18 @@ class Bench:
         return site
 
     def alternate(self, sides: Mapping[str, Side], rounds: int, *, count: int = 1, floor: str = "") -> None:
-        """Measure the sides in turn, A B A B. A side that fails is skipped from then on. A further round is begun only where the
-        one before leaves the time for it."""
-        going, took = dict(sides), 0.0
+        """Measure the sides in turn, A B A B. A side that fails is skipped from then on, and one for which no time is left is
+        not measured again."""
+        going, took = dict(sides), dict.fromkeys(sides, 0.0)
         for number in range(rounds):
-            if number and self._aim - time.monotonic() < took:
-                break
-            begun = time.monotonic()
             for name, side in list(going.items()):
+                begun = time.monotonic()
+                if number and self._aim - begun < took[name]:
+                    continue
                 self.step(f"{name}, round {number + 1} of {rounds}")
                 try:
                     self.take(name, side(), count=count, floor=floor)
                 except SideFailed as error:
                     self.skip(name, str(error))
                     del going[name]
-            took = time.monotonic() - begun
+                took[name] = time.monotonic() - begun

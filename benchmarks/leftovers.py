@@ -23,6 +23,16 @@ def end(site: testbed.Site) -> None:
         site.clean_up()
 
 
+def cancel(site: testbed.Site) -> None:
+    """Cancel the site's jobs, of any side, as hpc-agent never does; its scratch folder stays."""
+    if site.scheduler == "local":
+        end_processes(str(site.scratch))
+        return
+    jobs = testbed.jobs_of(site)
+    if jobs:
+        site.run("scancel" if site.scheduler == "slurm" else "qdel", *jobs)
+
+
 def end_processes(words: str) -> None:
     """Kill every process that names these words, the path of a folder of ours, in its command or environment."""
     for _ in range(TRIES):

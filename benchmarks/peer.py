@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks import leftovers
 from benchmarks.bench import SideFailed, testbed
 
 SCRIPTS = Path(__file__).resolve().parent / "peers"
@@ -174,8 +175,10 @@ class Peer:
         try:
             done = running.result()
         except subprocess.TimeoutExpired:
+            leftovers.cancel(self.site)
             raise SideFailed(late) from None
         if not recorded:
+            leftovers.cancel(self.site)
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             raise SideFailed(late if done.returncode == 124 else f"it failed: {said[-1] if said else done.returncode}")
 

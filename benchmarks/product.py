@@ -87,21 +87,12 @@ class Product:
         budget = ("--wall-clock-budget-sec", str(int(limit_sec)))
         ended = self.call(repo, "monitor-flow", *budget, limit_sec=limit_sec + 30)
         if ended["lifecycle_state"] == "in_flight":
-            self.cancel()
+            leftovers.cancel(self.site)
             counts = ended["last_status"]
             raise SideFailed(
                 f"it took over {limit_sec:.0f} s: {counts['complete']} of {sum_of(counts)} tasks were complete"
             )
         return ended
-
-    def cancel(self) -> None:
-        """Cancel all jobs of the site's user that are ours, as hpc-agent never does."""
-        if self.site.scheduler == "local":
-            leftovers.end_processes(str(self.site.scratch))
-            return
-        cancel = "scancel" if self.site.scheduler == "slurm" else "qdel"
-        for job in testbed.jobs_of(self.site):
-            self.on_site(cancel, job)
 
     def table(self, repo: Path, *flags: str) -> list[dict[str, str]]:
         """Aggregate, and read the table that it wrote."""

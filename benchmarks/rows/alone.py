@@ -25,14 +25,14 @@ PLAIN = (
 
 @row(
     "alone-slurm",
-    "One task an element: 100 elements on SLURM beside a plain array of `/bin/true`",
+    "One task an element: 250 elements on SLURM beside a plain array of `/bin/true`",
     aim_sec=50,
     site="slurm-ssh",
 )
 def alone(bench: Bench) -> None:
     """From the array's submission to the end of its last element, by SLURM's accounting (whole seconds), for both sides. Ours
     also reads the plan, claims, runs and records."""
-    tasks, site = bench.size(100, 5), bench.site("slurm-ssh")
+    tasks, site = bench.size(250, 5), bench.site("slurm-ssh")
     product = Product(site, bench.folder)
 
     def ours() -> float:

@@ -50,6 +50,10 @@ class TaskRunner(object):
                 arrived = self._signals.from_now()
                 if arrived is None:
                     return False
+                if self.books.is_replaced():
+                    say("stopped before task %d: the scheduler has started this element again elsewhere" % task)
+                    self.element.stopped = True
+                    return False
                 done.append(self._run_task(task, arrived))
                 if self.element.stopped:
                     return False
@@ -113,6 +117,9 @@ class TaskRunner(object):
         if kills:
             record = record._replace(oom_kills=kills)
         wrote = bool(names_in(scratch))
+        if books.outcomes.known(attempt.task).is_complete:  # another attempt ended first: its folder and record stay
+            books.settle(record._replace(state=FAILED), scratch, kwargs, wrote)
+            return True
         if record.state == COMPLETE:
             record = self._measure(record, scratch, earlier, wrote)
         if record.state != COMPLETE:
