@@ -16,14 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpc_agent.node.shared.files import make_folder
 from hpc_agent.node.shared.ledger import read_array, write_array
 from hpc_agent.node.shared.ranges import encode_ranges
 from hpc_agent.node.shared.run_folder import RunFolder
 from hpc_agent.node.shared.task_record import COMPLETE, FAILED, TaskRecord
 
 TASKS = 100_000
-WAVES = 20
+WAVES, PACK = 20, 1000
+WRITER = Path(__file__).resolve().parent / "node" / "write_records.py"
 KILOBYTES, ELEMENTS, SECONDS = 500, 5_000, 1.0
 BOOSTERS = ("gbtree", "dart", "gblinear", "forest")
 CLUSTERS = "here: {scheduler: local, scratch: %s, default_mem_mb: 4096, min_poll_sec: 1}\n"
@@ -74,16 +74,16 @@ def enlarge(folder: RunFolder, tasks: int) -> None:
     first = read_array(folder, "a0")
     each = tasks // WAVES
     for wave in range(WAVES):
-        ids = encode_ranges(range(wave * each, (wave + 1) * each if wave < WAVES - 1 else tasks))
+        members = range(wave * each, (wave + 1) * each if wave < WAVES - 1 else tasks)
+        ids, elements = encode_ranges(members), -(-len(members) // PACK)
         asked = {**first.resources, "walltime_sec": 14400, "mem_mb": 4096, "cpus": 4}
-        write_array(folder, first._replace(array=f"a{wave}", tasks=ids, wave=wave, elements=each, resources=asked, order=wave,
-                                           submitted_at=start + wave * 3000 - 60))  # fmt: skip
+        write_array(folder, first._replace(array=f"a{wave}", tasks=ids, wave=wave, elements=elements, pack=PACK, resources=asked,
+                                           order=wave, submitted_at=start + wave * 3000 - 60))  # fmt: skip
     Path(folder.status_cache).unlink(missing_ok=True)
-    for task in range(tasks):
-        record = record_of(task, start, rng)._replace(array=f"a{min(task // each, WAVES - 1)}")
-        if task % 1000 == 0:
-            make_folder(folder.records(f"{task // 1000:05d}"))
-        Path(folder.record(task)).write_text(json.dumps(record.to_json()))
+    own = ("job", "element", "array")  # the writer knows them
+    rows = (record_of(task, start, rng).to_json() for task in range(tasks))
+    lines = "".join(json.dumps({key: row[key] for key in row if key not in own}) + "\n" for row in rows)
+    subprocess.run([sys.executable, str(WRITER), folder.path], input=lines, text=True, check=True)
 
 
 def make_run(base: Path, tasks: int) -> tuple[Path, dict[str, str]]:

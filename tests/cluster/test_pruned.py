@@ -20,7 +20,7 @@ def test_in_flight_then_removed(site, run_cli, ssh_counter, tmp_path):
     path = Path(sent["remote_path"])
     every = ("prune-runs", sent["run_id"], "--what", "all")
     ssh_counter.reset()
-    early = run_cli(*every, "--yes", cwd=repo).data
+    early = run_cli(*every, cwd=repo).data
     assert ssh_counter.count("ssh") == 1
     assert (early["removed"], early["blocked"]) == (False, 1)
     assert "of its elements are in the queue" in early["runs"][0]["why"]

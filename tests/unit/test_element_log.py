@@ -6,7 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_agent.node.shared.element_log import ElementLog, Ended, frames_by_task, sound_lines, whole
+from hpc_agent.node.shared.element_frames import ElementFrames, Output
+from hpc_agent.node.shared.element_log import ElementLog, Ended, sound_lines, whole
 
 
 def written(path: Path, tasks: int) -> bytes:
@@ -22,13 +23,14 @@ def written(path: Path, tasks: int) -> bytes:
 
 
 def test_what_was_appended_is_read(tmp_path: Path) -> None:
-    frames = frames_by_task(written(tmp_path / "0.rec", 6))
-    assert sorted(frames) == list(range(6))
-    start, ended = frames[4].ended[0]
+    frames = ElementFrames(written(tmp_path / "0.rec", 6))
+    assert [len(frames.ended(task)) for task in range(7)] == [1, 1, 1, 1, 1, 1, 0]
+    start, ended = frames.ended(4)[0]
     assert (start["job"], start["host"]) == ("17", "node1")
     assert ended == Ended(4, True, 1.0, "e", 0, 40, 10, b'{"x":4}')
-    assert not frames[4].is_open
-    assert frames[4].begun[0].offset == 40
+    assert frames.output(4) == Output(0, 40, 10)
+    assert frames.output(6) is None
+    assert frames.begun(4)[0].offset == 40
 
 
 def test_a_new_start_belongs_to_the_frames_after_it(tmp_path: Path) -> None:
@@ -37,10 +39,10 @@ def test_a_new_start_belongs_to_the_frames_after_it(tmp_path: Path) -> None:
     log.start("18", "node2")
     log.begin(0, 0, 20)
     log.close()
-    frames = frames_by_task((tmp_path / "0.rec").read_bytes())
-    assert frames[0].is_open
-    assert len(frames[0].begun) == 2
-    assert frames[0].ended[0][0]["job"] == "17"
+    frames = ElementFrames((tmp_path / "0.rec").read_bytes())
+    assert len(frames.begun(0)) == 2
+    assert frames.ended(0)[0][0]["job"] == "17"
+    assert frames.output(0) == Output(0, 20, None), "it runs again"
 
 
 def test_appending_after_a_torn_line_loses_only_that_line(tmp_path: Path) -> None:
@@ -48,12 +50,21 @@ def test_appending_after_a_torn_line_loses_only_that_line(tmp_path: Path) -> Non
     whole_data = written(path, 3)
     path.write_bytes(whole_data[:-7])
     log = ElementLog(str(path))
-    log.begin(9, 0, 0)
+    log.begin(9, 0, 31)
     log.close()
-    frames = frames_by_task(path.read_bytes())
-    assert frames[9].is_open
-    assert frames[2].is_open
-    assert not frames[2].ended
+    frames = ElementFrames(path.read_bytes())
+    assert frames.output(9) == Output(0, 31, None)
+    assert not frames.ended(2)
+    assert frames.output(2) == Output(0, 20, 11), "what the slot printed next is of the task that it began next"
+
+
+def test_frames_that_were_written_twice_count_once(tmp_path: Path) -> None:
+    """A disk that failed to keep them gets them again."""
+    data = written(tmp_path / "0.rec", 3)
+    frames = ElementFrames(data + data)
+    assert [len(frames.ended(task)) + len(frames.begun(task)) for task in range(3)] == [2, 2, 2]
+    assert frames.output(1) == Output(0, 10, 10)
+    assert frames.ended(2)[0][0]["host"] == "node1"
 
 
 @given(at=st.integers(0, 10**6), flip=st.integers(1, 255))

@@ -1,6 +1,7 @@
 """decide-monitor-arm, the watch's picture, and the pace between looks."""
 
 import io
+import math
 import time
 
 import pytest
@@ -99,6 +100,20 @@ def test_an_end_is_never_noticed_late(lasts, queued, known):
     late = now - (queued + lasts)
     assert late <= max(first, 0.1 * lasts, SLOWEST_SEC if lasts < SLOWEST_SEC and queued > 0 else 0)
     assert looks < 60 + (queued + lasts) / SLOWEST_SEC
+
+
+@given(st.floats(60, 30 * 86400), st.integers(1, 600))
+def test_the_looks_at_a_run_grow_with_the_logarithm_of_its_time(lasts, least):
+    """Each look shows progress, and short tasks: alone they would have the cluster's least pause for weeks."""
+    pace = PollInterval(Cluster(name="c", scheduler="slurm", scratch="/s", min_poll_sec=least))
+    now, looks = 0.0, 0
+    while now < lasts:
+        pace.saw(True, 6.0, lasts - now)
+        assert max(30 * (least >= 30), least) <= pace.seconds() <= max(least, SLOWEST_SEC)
+        now, looks = now + pace.seconds(), looks + 1
+    assert now - lasts <= least, "the end is noticed in good time"
+    assert looks <= 2 + lasts / least
+    assert looks <= 3 + lasts / SLOWEST_SEC + 100 * (1 + math.log(300 / min(least, 300))) + 100
 
 
 def test_a_local_run_is_looked_at_every_few_seconds_at_least():
@@ -207,7 +222,7 @@ def test_the_budget_of_a_watch_counts_the_time_awake(monkeypatch):
     def poll(*_):
         return SimpleNamespace(
             run_id="r", lifecycle_state=next(looks), total_tasks=1, last_status=counts, failures_by_cause={}, samples=[],
-            next_step="", waiting=[], notes=[], stuck=0, stale=None, eta_seconds=None, next_look_sec=None,
+            next_step="", waiting=[], notes=[], stuck=0, to_submit=0, stale=None, eta_seconds=None, next_look_sec=None,
             counts=lambda: counts, partial_errors=[],
         )  # fmt: skip
 

@@ -360,3 +360,27 @@ def test_tasks_that_were_submitted_again_are_waited_for(bed, monkeypatch):
     clock = Listener(monkeypatch, [(2.0, lambda: bed.record(1, "complete", generation=2))])
     assert not waits(bed, 2, 60.0)
     assert clock.now >= 2.0
+
+
+def test_the_late_record_of_an_element_that_ended_by_itself_is_waited_for(bed, monkeypatch):
+    """A dispatcher that ends with 1 has recorded the failure of one of its tasks; those of the others may be on their way."""
+    bed.entry("a0", "7", 1, pack=3, elements=1)
+    bed.scheduler.ended = [AccountingRow("7", 0, "exit", "FAILED 1:0", 1)]
+    bed.record(0, "failed", cause="exit")
+    found, answer = bed.look()
+    assert ([task_states.NAMES[state] for state in found.state], answer["lifecycle_state"]) == (
+        ["failed", "unknown", "unknown"],
+        "in_flight",
+    )
+    bed.record(1, "complete")
+    monkeypatch.setattr(accounting, "RECORD_LATE_SEC", -1.0)
+    found, answer = bed.look()
+    assert ([task_states.NAMES[state] for state in found.state], answer["lifecycle_state"]) == (
+        ["failed", "complete", "failed"],
+        "failed",
+    )
+
+
+def test_an_element_that_could_not_begin_is_not_waited_for(bed):
+    bed.scheduler.ended = [AccountingRow("7", task, "exit", "FAILED 127:0", 127) for task in range(3)]
+    assert bed.look()[1]["counts"]["failed"] == 3

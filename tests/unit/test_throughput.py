@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import tracemalloc
 
 import pytest
@@ -13,6 +14,8 @@ from hpc_agent.infra.clusters import cluster_keys
 from hpc_agent.infra.constraints import ClusterConstraints, parse_constraints, parse_duration
 from hpc_agent.infra.throughput import WorkloadSpec, build_wave_map, choose_pack, compute_submission_plan
 from hpc_agent.node.shared.ranges import decode_ranges, slice_ranges
+from hpc_agent.ops.run.planned_run import PlannedRun, ledger_entries
+from hpc_agent.ops.run.resources import ResolvedResources
 
 workloads = st.builds(
     WorkloadSpec,
@@ -305,3 +308,19 @@ def test_every_constraint_is_listed_under_the_key_that_is_accepted():
         key = row.key.removeprefix("constraints.")
         assert parse_constraints({key: row.default}) == ClusterConstraints()
     assert len(rows) == len(ClusterConstraints.__struct_fields__)
+
+
+@given(workloads, limits)
+def test_no_more_arrays_are_ready_than_the_limit_and_their_throttles_keep_to_theirs(workload, constraints):
+    """Whatever arrays have ended, in any order that their dependencies allow."""
+    plan = compute_submission_plan(workload, constraints)
+    asked = ResolvedResources({}, {}, {})
+    entries = ledger_entries("r", PlannedRun(None, None, asked, plan, None))
+    after = {entry["array"]: set(entry["after"]) for entry in entries if entry["array"] != "c0"}
+    throttle = {entry["array"]: entry["max_running"] or 0 for entry in entries}
+    ended, order = set(), random.Random(len(entries))
+    while after.keys() - ended:
+        ready = sorted(name for name in after.keys() - ended if after[name] <= ended)
+        assert 0 < len(ready) <= constraints.max_concurrent_jobs
+        assert sum(throttle[name] for name in ready) <= (workload.max_running or 0)
+        ended.add(order.choice(ready))

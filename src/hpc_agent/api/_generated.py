@@ -2005,13 +2005,14 @@ def monitor_flow(
 ) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated
-    end, the walltime that is left, or a tenth of the time that tasks have run. The cluster spends 30 s of it
-    reading the records of tasks, and answers when the run has ended; its scheduler is not asked meanwhile. A look
-    that fails (the network, a busy login node) is repeated: the watch ends with the error after half an hour, or
-    after ten looks where the host answers. A run goes on without a watch. The watch submits the arrays that a
-    limit on submitted jobs kept back, and the next segment of a chain; failed tasks only with ``auto_resubmit``,
-    and then those that need no person. Each resubmission is an event on standard error.
+    The pause is never shorter than the cluster's ``min_poll_sec``, nor (up to five minutes) than a hundredth of
+    the estimated time to the end, and otherwise not longer than that time, the walltime that is left, or a tenth
+    of the time that tasks have run. The cluster spends 30 s of it reading the records of tasks, and answers when
+    the run has ended; its scheduler is not asked meanwhile. A look that fails (the network, a busy login node) is
+    repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run
+    goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next
+    segment of a chain; failed tasks only with ``auto_resubmit``, and then those that need no person. Each
+    resubmission is an event on standard error.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo

@@ -23,7 +23,9 @@ class ClusterConstraints(msgspec.Struct, frozen=True, kw_only=True):
     """The limits that a submission plan keeps to. Durations are in seconds."""
 
     max_array_size: Annotated[int, Meta(ge=1, description="elements that one array may have")] = 1000
-    max_concurrent_jobs: Annotated[int, Meta(ge=1, description="arrays of one wave; the next wave waits for it")] = 10
+    max_concurrent_jobs: Annotated[
+        int, Meta(ge=1, description="arrays that may be ready at once; each more waits for an end")
+    ] = 10
     max_walltime_sec: Annotated[int, Meta(ge=1, description="walltime that an element may ask for")] = 86400
     est_spin_up_sec: Annotated[int, Meta(ge=1, description="estimated wait in the queue and start-up of a wave")] = 300
     max_tasks: Annotated[int, Meta(ge=1, description="tasks that one run may have")] = 1_000_000

@@ -243,7 +243,8 @@ def _strategy(
         if limit and limit < constraints.max_concurrent_jobs:
             cause = f"no more than {counted(limit, 'element')} may run at once"
         parts.append(
-            f"{n_waves:,} waves, because {cause}; each waits until the one before has ended, whatever its outcome"
+            f"{n_waves:,} waves, because {cause}; an array waits until its predecessor in the wave before has ended, "
+            "whatever its outcome"
         )
     else:
         parts.append("one wave" if room < elements else "one wave, nothing waits")

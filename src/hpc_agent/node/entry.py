@@ -1,12 +1,9 @@
 """Run one verb of the node side: JSON request on stdin, one JSON answer on stdout, framed so that banners do not matter."""
 
-import base64
 import importlib
 import json
 import os
 import sys
-import traceback
-import zlib
 from typing import Any, Dict, List
 
 from .shared.errors import PROTOCOL, NodeError
@@ -40,6 +37,8 @@ def run_verb(name: str, request: Dict[str, Any]) -> Dict[str, Any]:
     except NodeError as error:
         failure = error
     except Exception as error:  # noqa: BLE001 - the answer must be JSON after any error
+        import traceback  # slow to load, as what compresses an answer
+
         code, message = "remote_command_failed", "%s: %s" % (type(error).__name__, error)
         if isinstance(error, OSError):
             code = "storage_full" if is_disk_full(error) else code
@@ -53,15 +52,23 @@ def many(request: Dict[str, Any]) -> Dict[str, Any]:
     return {"answers": [run_verb(request["verb"], dict(request["common"], **one)) for one in request["requests"]]}
 
 
+def framed(verb: str, nonce: str, request: Dict[str, Any]) -> bytes:
+    """Run one verb. Return its answer as it goes over the wire: compressed where it is long, between two lines with the nonce."""
+    text = json.dumps(run_verb(verb, request), sort_keys=True, separators=(",", ":"))
+    if len(text) > COMPRESS_ABOVE:
+        import base64
+        import zlib
+
+        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
+    return ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (nonce, text, nonce)).encode("utf-8")
+
+
 def main(arguments: List[str]) -> int:
     """Run ``VERB NONCE < request``."""
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print of anything below must not reach the frame
-    text = json.dumps(run_verb(arguments[0], request), sort_keys=True, separators=(",", ":"))
-    if len(text) > COMPRESS_ABOVE:
-        text = json.dumps({"z": base64.b64encode(zlib.compress(text.encode("utf-8"), 6)).decode("ascii")})
-    data = ("\nHPC-AGENT-BEGIN %s\n%s\nHPC-AGENT-END %s\n" % (arguments[1], text, arguments[1])).encode("utf-8")
+    data = framed(arguments[0], arguments[1], request)
     while data:
         data = data[os.write(output, data) :]
     return 0

@@ -4,13 +4,14 @@ An attempt works in a scratch folder, which gets the name of the task's result f
 one is removed.
 """
 
+import errno
 import os
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared import task_environment
-from ..shared.files import make_folder, write_json
+from ..shared.files import make_folder, remove_folder_quietly, write_json
 from ..shared.task_record import COMPLETE, TaskRecord, load_record
 from ..shared.task_records import HISTORY_KEYS, HISTORY_LENGTH
 from . import execute, metrics
@@ -37,14 +38,16 @@ class Books(object):
         layout = element.document.layout
         self.outcomes = Outcomes(element.run, layout, element.array, element.index, element.tasks)
         self.watcher = execute.Watcher()
-        self._folders: Dict[str, bool] = {}  # that are known to exist
+        self._made = ""  # a folder that is known to exist
+        self._spare = ""  # an empty folder for checkpoints
 
     def open(self) -> bool:
         """Begin a start of the element. Return False when another element has its tasks."""
         return True
 
-    def close(self) -> None:
-        """End this start of the element."""
+    def is_replaced(self) -> bool:
+        """Return True when the scheduler has started the element again, on a host that cannot see this process."""
+        return False
 
     def take(self, task: int) -> bool:
         """Claim the task. Return False when another element has claimed it."""
@@ -78,15 +81,42 @@ class Books(object):
         return "%s.attempt-%d-%d" % (self.final(task, kwargs), self.element.generation, task)
 
     def checkpoints(self, task: int) -> str:
-        """Make the folder of the task's checkpoints, which all its attempts share."""
-        folder = self.run.checkpoints(task)
+        """Make the folder of the task's checkpoints, which all its attempts share.
+
+        One that was not used is handed on: on many file systems a new name costs far less than a new folder.
+        """
+        folder, spare = self.run.checkpoints(task), self._spare
         try:
-            os.mkdir(folder)
-        except FileExistsError:
-            pass
+            if spare and spare != folder:
+                os.rename(spare, folder)
+                self._spare = ""
+            else:
+                os.mkdir(folder)
         except FileNotFoundError:
+            self._spare = ""
             make_folder(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise  # else the folder is there: of an earlier attempt
         return folder
+
+    def has_checkpoint(self, task: int) -> bool:
+        """Return True when there is something in the folder of the task's checkpoints, once its executor has ended."""
+        folder = self.run.checkpoints(task)
+        if names_in(folder):
+            return True
+        if self._spare and self._spare != folder:
+            remove_folder_quietly(folder)
+        else:
+            self._spare = folder
+        return False
+
+    def close(self) -> None:
+        """End this start of the element, or of a slot of it."""
+        if self._spare:
+            remove_folder_quietly(self._spare)
+            for above in (os.path.dirname(self._spare), os.path.dirname(os.path.dirname(self._spare))):
+                remove_folder_quietly(above)
 
     def settle(self, record: TaskRecord, scratch: str, kwargs: Dict[str, Any], wrote: bool) -> TaskRecord:
         """Put the scratch folder where it belongs. Return the record with its place; without one where it is empty."""
@@ -97,7 +127,11 @@ class Books(object):
         place = self.final(record.task, kwargs) if is_complete else self.kept(record.task, kwargs)
         if scratch != place:
             self._move(scratch, place)
-        return record._replace(result_dir=os.path.relpath(place, self.run.path))
+        return record._replace(result_dir=self.below(place))
+
+    def below(self, path: str) -> str:
+        """Return a path relative to the run's folder, in which it lies."""
+        return path[len(self.run.path) + 1 :]
 
     def drop(self, scratch: str) -> None:
         """Remove an empty scratch folder, and the empty folders above it: those of other parameters in its name."""
@@ -108,9 +142,9 @@ class Books(object):
 
     def _move(self, scratch: str, place: str) -> None:
         above = os.path.dirname(place)
-        if above not in self._folders:
+        if above != self._made:
             make_folder(above)
-            self._folders[above] = True
+            self._made = above
         if os.path.lexists(place):
             os.rename(place, "%s.replaced-%d" % (place, time.time() * 1000))
         os.rename(scratch, place)
@@ -118,8 +152,7 @@ class Books(object):
     def printed(self, record: TaskRecord, attempt: Attempt) -> TaskRecord:
         """End the output of the attempt. Return the record with its place."""
         offset, length = attempt.log.end()
-        log = os.path.relpath(attempt.log.path, self.run.path)
-        return record._replace(log=log, log_offset=offset, log_length=length)
+        return record._replace(log=self.below(attempt.log.path), log_offset=offset, log_length=length)
 
     def write(self, record: TaskRecord) -> bool:
         """Write the record with its history. Return False where the task is complete already: it stays as it is."""

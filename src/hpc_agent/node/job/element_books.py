@@ -11,13 +11,13 @@ from typing import Any, Dict, List, Optional
 
 from ..shared import task_records
 from ..shared.element_log import OOM_KILLED, STOPPED_EARLY, Begun, ElementLog
-from ..shared.files import is_disk_full, sync_folder
+from ..shared.files import is_disk_full, remove_folder_quietly, sync_folder
 from ..shared.rungs import STOPPED_AT
 from ..shared.task_record import TaskRecord
 from . import execute
 from .books import Attempt, Books, names_in
 from .element import Element, claim
-from .outcomes import Known
+from .outcomes import LOOK_SEC, Known
 from .outputs import CombinedLog
 
 
@@ -27,6 +27,8 @@ class ElementBooks(Books):
     def __init__(self, element: Element) -> None:
         super(ElementBooks, self).__init__(element)
         self._claim = self._path("claim")
+        self._claim_size = 0  # with the line of this start
+        self._looked_at = time.monotonic()
         self._log: Optional[ElementLog] = None
         self._output: Optional[CombinedLog] = None
         self._has_scratch = False
@@ -40,6 +42,8 @@ class ElementBooks(Books):
         element = self.element
         if not claim(self._claim, element):
             return False
+        self._claim_size = os.stat(self._claim).st_size
+        self.outcomes.own.look(at_once=True)
         is_new = not os.path.exists(self._path("rec"))
         self._log = ElementLog(self._path("rec"), shared=element.slots > 1)
         self._log.start(element.job_id, element.host)
@@ -47,6 +51,11 @@ class ElementBooks(Books):
             sync_folder(os.path.dirname(self._claim))
         self._keep_what_was_left()
         return True
+
+    def leave_slot(self) -> None:
+        """End the work of a slot that has a process of its own."""
+        self.log.sync(at_once=True)
+        super(ElementBooks, self).close()
 
     def output_of(self, slot: int) -> CombinedLog:
         return CombinedLog(self._path(task_records.output_suffix(slot)))
@@ -73,7 +82,7 @@ class ElementBooks(Books):
         folder = self.scratch_of(slot)
         if not names_in(folder):
             return None
-        return os.path.relpath(self.keep(folder, task), self.run.path)
+        return self.below(self.keep(folder, task))
 
     def keep(self, folder: str, task: Optional[int]) -> str:
         """Rename the scratch folder of a killed attempt. Return its new path."""
@@ -84,6 +93,17 @@ class ElementBooks(Books):
 
     def scratch_of(self, slot: int) -> str:
         return self._path("d%d" % slot)
+
+    def is_replaced(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SEC:
+            return False
+        self._looked_at = now
+        descriptor = os.open(self._claim, os.O_RDONLY)  # a file server is asked for its size only then
+        try:
+            return os.fstat(descriptor).st_size > self._claim_size
+        finally:
+            os.close(descriptor)
 
     def take(self, task: int) -> bool:
         if not self.outcomes.is_shared(task):
@@ -152,12 +172,8 @@ class ElementBooks(Books):
         if self._output is not None:
             self._output.close()
         for slot in range(self.element.slots):
-            with suppress(OSError):
-                os.rmdir(self.scratch_of(slot))
-        for folder in {os.path.dirname(self.run.checkpoints(task)) for task in self.element.tasks}:
-            with suppress(OSError):
-                os.rmdir(folder)
-                os.rmdir(os.path.dirname(folder))
+            remove_folder_quietly(self.scratch_of(slot))
+        super(ElementBooks, self).close()
 
 
 class _Pace(execute.Watcher):

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from subprocess import DEVNULL
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -27,7 +28,8 @@ class Ended(NamedTuple):
 
     status: int  # as wait() has it
     cpu_seconds: float
-    max_rss_kib: float  # of the largest process
+    max_rss_kib: Optional[float]  # of the largest process; None where that may be a number of an earlier task
+    metrics: Optional[str] = None  # what a registered function has returned, as JSON
 
 
 class Running(NamedTuple):
@@ -154,7 +156,7 @@ def run(
     watcher, gpu_watch = watcher or Watcher(), None
     try:
         watcher.started(process.pid)
-        record, clock = record._replace(started_at=round(time.time(), 3)), time.monotonic()
+        started, clock = round(time.time(), 3), time.monotonic()
         if gpus:
             from .gpu_memory import GpuWatch  # only tasks with a GPU need its imports
 
@@ -165,19 +167,22 @@ def run(
         os.close(pipe)
         if gpu_watch is not None:
             gpu_watch.close()
-    record = record._replace(
-        seconds=round(time.monotonic() - clock, 4),
-        ended_at=round(time.time(), 3),
-        gpu_mem_mb=gpu_watch.peak_mb if gpu_watch is not None else None,
-    )
-    return _with_end(record, ended, arrived, env.get("HPC_RESULT_DIR", ""))
+    measured = {
+        "started_at": started,
+        "seconds": round(time.monotonic() - clock, 4),
+        "ended_at": round(time.time(), 3),
+        "gpu_mem_mb": gpu_watch.peak_mb if gpu_watch is not None else None,
+    }
+    return _with_end(record, ended, arrived, env.get("HPC_RESULT_DIR", ""), measured)
 
 
-def _with_end(record: TaskRecord, ended: Ended, arrived: Arrived, result_dir: str) -> TaskRecord:
-    """Return the record with what the end of the executor means."""
+def _with_end(
+    record: TaskRecord, ended: Ended, arrived: Arrived, result_dir: str, measured: Dict[str, Any]
+) -> TaskRecord:
+    """Return the record with what the end of the executor means, and with what was measured."""
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    given_up = _gave_up(ended.status, arrived.so_far(), result_dir)
+    given_up = "" if ended.metrics else _gave_up(ended.status, arrived.so_far(), result_dir)
     stopped = arrived.stopped
     cause, message = (STOPPED, given_up) if given_up and not stopped else _cause(exit_code, killed_by, stopped)
     return record._replace(
@@ -187,7 +192,8 @@ def _with_end(record: TaskRecord, ended: Ended, arrived: Arrived, result_dir: st
         exit_code=exit_code,
         signal=killed_by,
         cpu_seconds=round(ended.cpu_seconds, 3),
-        max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+        max_rss_mb=None if ended.max_rss_kib is None else round(ended.max_rss_kib / 1024.0, 1),
+        **measured,
     )
 
 
@@ -262,13 +268,15 @@ def _end_group(leader: int, pipe: Optional[int], log: Log, kill_at: Optional[flo
     """
     until = kill_at or time.monotonic() + LINGER_SEC
     while time.monotonic() < until:
-        running = any(member.group == leader for member in table().values()) if kill_at else pipe is not None
+        running = any(p.group == leader != p.pid for p in table().values()) if kill_at else pipe is not None
         if not running:
             break
         if select.select([pipe] if pipe is not None else [], [], [], 0.1)[0] and pipe is not None:
             pipe = pipe if _copy_output(pipe, log) else None
-    if born(leader) is None:  # else the group is empty, and its number that of another process
-        signal_group(leader, signal.SIGKILL)
+    with suppress(OSError):
+        os.killpg(leader, 0)  # fails where nothing is left, as a rule
+        if born(leader) is None:  # else the group is empty, and its number that of another process
+            os.killpg(leader, signal.SIGKILL)
     for _ in range(LAST_READS):  # a child with a session of its own may print for ever
         if pipe is not None and select.select([pipe], [], [], 0)[0]:
             pipe = pipe if _copy_output(pipe, log) else None

@@ -14,12 +14,15 @@ from .records import FailureFacts
 REFINED = ("signal", "terminated")
 # Accounting is seconds late: a killed task waits this long for its explanation before the run counts as ended.
 EXPLANATION_SEC = 30.0
-# A record may arrive this long after the scheduler reported that the task ended well.
+# A record may arrive this long after the scheduler reported that the task ended well, or its element by itself.
 RECORD_LATE_SEC = 90.0
+# The exit code of a dispatcher that has recorded the failure of a task.
+RECORDED_FAILURE = 1
 # A job that is deleted while it is pending leaves no trace. A task counts as deleted after this time without an entry in
 # the queue, in accounting or among the claims. Accounting is more than a minute late only where it is broken.
 VANISHED_SEC = 60.0
 VANISHED = "it left the queue without having started, and accounting knows nothing of it: deleted while it waited"
+VANISHED_LATER = "its element left the queue before it had begun this task, and accounting knows nothing of it"
 # Fields of an accounting row that are facts about the failure.
 _ROW_FACTS = ("exit_code", "signal", "host", "job", "element", "seconds", "max_rss_mb", "raw")
 
@@ -49,7 +52,8 @@ def settle_vanished(attempts: Attempts, lost: List[Array]) -> None:
         key = "%d.%d" % (task, entry.generation)
         still[key] = float(earlier.get(key) or now)
         if now - still[key] > VANISHED_SEC and not attempts.is_claimed(entry, task):
-            facts = FailureFacts("never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence")
+            said = VANISHED_LATER if attempts.has_started(entry, task) else VANISHED
+            facts = FailureFacts("never_started", said, entry.generation, job=entry.job_id, evidence="absence")
             attempts.state[task], attempts.records.failed[task] = LOST, facts
 
 
@@ -61,8 +65,9 @@ def _settle_lost(attempts: Attempts, lost: List[Array], found: Rows) -> None:
             row = found.get((str(entry.job_id), position // entry.pack)) if is_unsettled else None
             if row is None:
                 continue
-            # The record of a task that ended well may be late: file servers lag.
-            if not row.cause:
+            # The record of a task may be late, for file servers lag: of one that ended well, and of those that an element
+            # ran which ended by itself, with the code of a dispatcher that has recorded a failure.
+            if not row.cause or (row.cause == "exit" and row.exit_code == RECORDED_FAILURE):
                 since = float(without_record.setdefault(str(task), time.time()))
                 if time.time() - since <= RECORD_LATE_SEC:
                     continue

@@ -11,7 +11,7 @@ damaged line: a crash tears only the last one, and a lost page of a file server 
 import json
 import os
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from zlib import crc32
 
 START, BEGIN, RECORD = b"s", b"b", b"r"
@@ -153,37 +153,3 @@ def ended_of(text: bytes) -> Ended:
         int(length),
         body,
     )
-
-
-class TaskFrames(NamedTuple):
-    """The frames of one task in one element's log, oldest first, each record with the start frame before it."""
-
-    begun: List[Begun]
-    ended: List[Tuple[Dict[str, Any], Ended]]  # (start: job, host, at; record)
-    is_open: bool  # True: it was begun after its last record
-
-
-def frames_by_task(data: bytes) -> Dict[int, TaskFrames]:
-    """Return the frames of each task of an element's log."""
-    found: Dict[int, TaskFrames] = {}
-    start: Dict[str, Any] = {}
-    for text in sound_lines(data):
-        kind = text[:1]
-        if kind == START:
-            start = json.loads(text[2:].decode("ascii"))
-        elif kind == BEGIN:
-            begun = begun_of(text)
-            known = found.get(begun.task, _NO_FRAMES)
-            if begun in known.begun:
-                continue  # it was written again, after an error of the disk
-            found[begun.task] = TaskFrames([*known.begun, begun], known.ended, True)
-        elif kind == RECORD:
-            ended = ended_of(text)
-            known = found.get(ended.task, _NO_FRAMES)
-            if any(ended == earlier for _, earlier in known.ended):
-                continue
-            found[ended.task] = TaskFrames(known.begun, [*known.ended, (start, ended)], False)
-    return found
-
-
-_NO_FRAMES = TaskFrames([], [], False)

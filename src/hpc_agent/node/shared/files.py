@@ -1,7 +1,6 @@
 """Read and write small JSON files, and read the end of a log."""
 
 import errno
-import hashlib
 import json
 import os
 from contextlib import suppress
@@ -97,6 +96,8 @@ def from_document(kind: Callable[..., Kind], document: Dict[str, Any]) -> Kind:
 
 def sha256_of(path: str, size: int) -> str:
     """Return the hash of the first ``size`` bytes of a file."""
+    import hashlib  # few verbs need it, and it is slow to load
+
     found = hashlib.sha256()
     with open(path, "rb") as handle:
         chunk = handle.read(min(size, 1 << 20))
@@ -115,6 +116,12 @@ def is_disk_full(error: OSError) -> bool:
 def remove_quietly(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
+
+
+def remove_folder_quietly(path: str) -> None:
+    """Remove a folder if it is empty."""
+    with suppress(OSError):
+        os.rmdir(path)
 
 
 def make_folder(path: str) -> None:

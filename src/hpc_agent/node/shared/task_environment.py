@@ -46,6 +46,10 @@ OWN_NAMES = frozenset(
 )
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_SORTED = json.JSONEncoder(sort_keys=True)
+
+
 def load_tasks(path: str) -> Any:
     """Import the file ``path`` as the module ``tasks``, without a bytecode cache.
 
@@ -69,7 +73,7 @@ def load_tasks(path: str) -> Any:
 
 def canonical(kwargs: Dict[str, Any]) -> bytes:
     """Return the bytes that identify the parameters of a task: compact JSON with sorted keys."""
-    return json.dumps(kwargs, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _CANONICAL.encode(kwargs).encode("ascii")
 
 
 def digest(kwargs: Dict[str, Any]) -> bytes:
@@ -183,7 +187,7 @@ class TaskEnvironment(object):
             env["HPC_KW_" + name.upper()] = text
             if not is_reserved(name):
                 env[name.upper()] = text
-        env["HPC_KW_JSON"] = json.dumps(kwargs, sort_keys=True)
+        env["HPC_KW_JSON"] = _SORTED.encode(kwargs)
         env["HPC_TASK_ID"] = str(task)
         env["HPC_RESULT_DIR"] = env["RESULT_DIR"] = result_dir
         if self._run.trials:

@@ -21,6 +21,7 @@ HISTORY_KEYS = ("generation", "state", "cause", "exit_code", "signal", "seconds"
 HISTORY_LENGTH = 10
 # Parsed logs of elements that are kept. Tasks are asked for in order, so that few are enough.
 KEPT = 8
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 # Fields of a record that its frame or its element has.
 _ELSEWHERE = frozenset("task state seconds generation array element job host log log_offset log_length history".split())
 
@@ -31,6 +32,7 @@ class TaskLog(NamedTuple):
     path: str
     offset: int = 0
     length: Optional[int] = None
+    is_part: bool = False  # True: other tasks write into the file too
 
 
 class Records(object):
@@ -119,7 +121,7 @@ class Records(object):
         if found is None or element is None:
             return None
         path = self.folder.element(array.array, element, output_suffix(found.slot))
-        return TaskLog(path, found.offset, found.length) if os.path.exists(path) else None
+        return TaskLog(path, found.offset, found.length, True) if os.path.exists(path) else None
 
 
 def output_suffix(slot: int) -> str:
@@ -138,7 +140,7 @@ def read_log(path: str) -> bytes:
 
 def frame_of(record: TaskRecord, flags: str, slot: int, body: Dict[str, Any]) -> Ended:
     """Return the frame of a record, of which ``body`` is ``fields_of(record)``, perhaps with further fields."""
-    data = json.dumps(body, separators=(",", ":")).encode("ascii")
+    data = _COMPACT.encode(body).encode("ascii")
     is_complete = record.state == COMPLETE
     offset, length = record.log_offset or 0, record.log_length or 0
     return Ended(record.task, is_complete, record.seconds, flags, slot, offset, length, data)

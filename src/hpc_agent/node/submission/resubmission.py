@@ -18,6 +18,7 @@ from ..shared.files import from_document, make_folder, read_json, read_object, r
 from ..shared.ledger import PLANNED, REFUSED, Array, arrays_of, read_array
 from ..shared.ranges import encode_ranges
 from ..shared.run_folder import RunFolder
+from ..shared.task_states import PENDING, RUNNING, UNKNOWN
 from ..why.diagnosis import diagnose
 from ..why.recovery_policy import Group, Policy, decide
 from .run_plan import add_arrays
@@ -120,9 +121,38 @@ def _arrays(status: RunStatus, groups: List[Group], request: Dict[str, Any]) -> 
             name = "r%d-%d" % (generation, len(arrays))
             arrays.append(Array(
                 name, encode_ranges(part), request["job_prefix"] + name, -(-len(part) // pack), pack, min(group.at_once, pack),
-                generation=generation,
-                max_running=request.get("max_running"), resources=group.resources, placement=group.placement,
+                generation=generation, resources=group.resources, placement=group.placement,
                 chain=status.run.chain, resubmit=request["request_id"], classes=group.classes,
                 fingerprints=group.fingerprints,
             ))  # fmt: skip
-    return arrays
+    return _within_limits(arrays, int(request.get("max_running") or 0), status)
+
+
+def _within_limits(arrays: List[Array], most_running: int, status: RunStatus) -> List[Array]:
+    """Return the arrays, no more resubmissions ready at once than the cluster's limit on arrays.
+
+    ``most_running``: the run's limit on running elements (0: none). The arrays share it, and wait for the earlier ones that
+    are under way, which have it until then.
+    """
+    if not arrays:
+        return arrays
+    earlier = [entry for entry in status.arrays if entry.job_id and _is_under_way(status, entry)]
+    width = int(status.run.constraints.get("max_concurrent_jobs") or len(arrays) + len(earlier))
+    if most_running:
+        width = min(width, most_running, len(arrays))
+    else:
+        earlier = [entry for entry in earlier if entry.resubmit]
+    names = [entry.array for entry in earlier] + [array.array for array in arrays]
+    found = []
+    for number, array in enumerate(arrays):
+        before = number + len(earlier) - width
+        after = [names[before]] if before >= 0 else []
+        if most_running and number < width:
+            after = names[: len(earlier)]
+        share = most_running // width + (number % width < most_running % width)
+        found.append(array._replace(max_running=share or None, after=after))
+    return found
+
+
+def _is_under_way(status: RunStatus, entry: Array) -> bool:
+    return any(True for state in (PENDING, RUNNING, UNKNOWN) for _ in status.with_state(state, entry))

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..look.logs import SchedulerLogs
 from ..look.logs import log_tail as tail_of
@@ -21,9 +21,11 @@ from ..shared.ranges import encode_ranges
 from ..shared.run_folder import existing_run
 from ..shared.task_environment import result_folder
 from ..shared.task_states import COMPLETE, LOST, NAMES
-from .classify import Classification, classify
-from .failure_case import Limits
 from .history import Earlier, End, attempts_of
+
+if TYPE_CHECKING:
+    from .classify import Classification
+    from .failure_case import Limits
 
 # The logs of further tasks are not read: their cause alone classifies them.
 READ_AT_MOST = 3000
@@ -41,7 +43,7 @@ class Diagnosis(NamedTuple):
     """A failed task, its class, the array of its latest attempt, and the arrays of its resubmissions."""
 
     task: int
-    found: Classification
+    found: "Classification"
     facts: FailureFacts
     array: Array
     resubmits: List[Array]
@@ -126,6 +128,10 @@ def classes_of(status: RunStatus) -> Dict[int, str]:
 
 
 def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLogs] = None) -> List[Diagnosis]:
+    if not tasks:
+        return []
+    from .classify import classify  # its tables take longer to load than a look without failures
+
     diagnoses, outputs = [], outputs or SchedulerLogs(status.folder)
     for position, task in enumerate(tasks):
         facts = status.records.failed.get(task) or UNEXPLAINED
@@ -146,7 +152,9 @@ def diagnose(status: RunStatus, tasks: List[int], outputs: Optional[SchedulerLog
     return diagnoses
 
 
-def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> Limits:
+def _limits(array: Array, has_checkpoint: bool, scheduler: str) -> "Limits":
+    from .failure_case import Limits
+
     asked = array.resources
     # A GPU may also be asked for in the site's own words: --gpus-per-node=1, -l cuda=1.
     words = [str(word).lower() for word in array.placement.get("extra_flags") or []]
@@ -193,7 +201,7 @@ def _group_answer(members: List[Diagnosis], lines: int, executor: str) -> Dict[s
     }
 
 
-def remedy_of(found: Classification, executor: str) -> str:
+def remedy_of(found: "Classification", executor: str) -> str:
     """Return the remedy of the class; for a module that a task's Python does not have it names this Python."""
     python, module = _PYTHON.match(executor), _NO_MODULE.search(found.line)
     if found.name != "missing_module" or not python or not module:

@@ -9,8 +9,6 @@ from ..look.run_status import RunStatus
 from ..shared.files import from_document, read_json
 from ..shared.run_folder import RunFolder
 from ..shared.task_record import COMPLETE
-from .classify import classify
-from .failure_case import Limits
 
 End = Dict[str, Any]  # cause, host, seconds
 ASKED = ("walltime_sec", "mem_mb", "cpus", "gpus")
@@ -67,5 +65,8 @@ def _cause(row: Dict[str, Any]) -> Optional[str]:
     """Return the class of a recorded end by its facts alone: its log may be gone."""
     if row.get("state") == COMPLETE:
         return None
+    from .classify import classify  # its tables are slow to load, and most runs have no failures
+    from .failure_case import Limits
+
     known = {name: row[name] for name in FailureFacts._fields if name in row}
     return classify(from_document(FailureFacts, known), Limits(), "").name

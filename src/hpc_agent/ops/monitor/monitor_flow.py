@@ -23,6 +23,8 @@ from hpc_agent.world import Progress, World
 # Looks in a row at a run that only a person can move on, before the watch ends.
 STUCK_LOOKS = 5
 SLOWEST_SEC, SLOWEST_LOCAL_SEC = 300.0, 5.0
+# While a long run makes progress, an end that is far off is not looked for all the time.
+OF_THE_TIME_LEFT = 0.01
 UNCHANGED_BEFORE_SLOWER = 2
 RESUBMISSIONS_SHOWN = 20
 # While other tasks run, a smaller share of failed tasks gets no array of its own.
@@ -80,13 +82,13 @@ class MonitorFlowResult(Result):
 def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult:
     """Watch a run until it ends: one look after another, slower while nothing changes.
 
-    The pause is never shorter than the cluster's ``min_poll_sec``, and otherwise not longer than the estimated end, the
-    walltime that is left, or a tenth of the time that tasks have run. The cluster spends 30 s of it reading the records of
-    tasks, and answers when the run has ended; its scheduler is not asked meanwhile. A look that fails (the network, a busy
-    login node) is repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run
-    goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a
-    chain; failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on
-    standard error.
+    The pause is never shorter than the cluster's ``min_poll_sec``, nor (up to five minutes) than a hundredth of the estimated
+    time to the end, and otherwise not longer than that time, the walltime that is left, or a tenth of the time that tasks have
+    run. The cluster spends 30 s of it reading the records of tasks, and answers when the run has ended; its scheduler is not
+    asked meanwhile. A look that fails (the network, a busy login node) is repeated: the watch ends with the error after half
+    an hour, or after ten looks where the host answers. A run goes on without a watch. The watch submits the arrays that a limit
+    on submitted jobs kept back, and the next segment of a chain; failed tasks only with ``auto_resubmit``, and then those that
+    need no person. Each resubmission is an event on standard error.
     """
     run = known_run(world, request)
     pace, patience = PollInterval(run.node.cluster, request.poll_interval_sec), Patience(world)
@@ -100,7 +102,9 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
             changed, latest = latest is None or latest.counts() != seen.counts(), seen
             world.progress.update("status", total=seen.total_tasks, eta_seconds=seen.eta_seconds, **seen.counts())
             acted = follow_up.act(seen)
-            pace.saw(acted or changed, seen.next_look_sec)
+            # Arrays that wait for room are submitted by a look: then none is left out.
+            left = None if acted or seen.to_submit else seen.eta_seconds
+            pace.saw(acted or changed, seen.next_look_sec, left)
         except REPEATED as error:
             used_up = latest is None and world.awake() - started >= request.wall_clock_budget_sec
             if used_up or not pace.outage.goes_on(error, answered=latest is not None):
@@ -109,6 +113,7 @@ def monitor_flow(request: MonitorFlowRequest, world: World) -> MonitorFlowResult
         ticks += 1
         elapsed = world.awake() - started
         ended = latest is not None and latest.lifecycle_state in TERMINAL and not acted and not pace.outage.failed
+        ended = ended and not follow_up.undecided
         stuck = stuck + 1 if latest and not acted and _is_stuck(latest) else 0
         stuck = STUCK_LOOKS if stuck and latest and latest.held_for_canary else stuck  # no further look changes that
         if latest and (ended or stuck >= STUCK_LOOKS or elapsed >= request.wall_clock_budget_sec):
@@ -146,11 +151,16 @@ class PollInterval:
         self._slowest = SLOWEST_LOCAL_SEC if cluster.scheduler == "local" else SLOWEST_SEC
         self._unchanged = 0
         self._within = math.inf
+        self._least = 0.0
         self.outage = Outage()
 
-    def saw(self, changed: bool, within: float | None) -> None:
-        """Count a look that was answered; ``within``: the seconds after which an end would be seen late, None if not known."""
+    def saw(self, changed: bool, within: float | None, left: float | None = None) -> None:
+        """Count a look that was answered.
+
+        ``within``: the seconds after which an end would be seen late; ``left``: those to the estimated end. None is not known.
+        """
         self.outage.over()
+        self._least = min(self._slowest, OF_THE_TIME_LEFT * (left or 0.0))
         self._unchanged = 0 if changed else self._unchanged + 1
         self._within = math.inf if within is None else within
 
@@ -159,7 +169,7 @@ class PollInterval:
         if self.outage.failed:
             return max(self._first, self.outage.pause())
         slower = self._first * 2.0 ** min(16, max(0, self._unchanged - UNCHANGED_BEFORE_SLOWER + 1))
-        return max(self._first, min(slower, self._slowest, self._within))
+        return max(self._first, self._least, min(slower, self._slowest, self._within))
 
 
 @dataclass
@@ -173,6 +183,7 @@ class FollowUp:
     resubmitted: int = 0
     resubmissions: list[dict[str, Any]] = field(default_factory=list)
     blocked: list[dict[str, Any]] = field(default_factory=list)
+    undecided: bool = False  # True after a decision for which the scheduler could not be asked: the next look decides
     next_step: str = ""  # set where another command fits better than that of the last look
     _refused_at: tuple[Any, ...] | None = None
 
@@ -181,6 +192,7 @@ class FollowUp:
 
         A resubmission that was interrupted is finished with its own policy, and only where this watch may resubmit.
         """
+        self.undecided = False
         record, failed = self.run.record, bool(seen.last_status["failed"]) and not seen.stale
         chain = self._next_segment() if seen.failures_by_cause.get("checkpointed") and failed else None
         if record.open_resubmit:
@@ -240,7 +252,7 @@ class FollowUp:
             return False
         if self._submit(self._policy()):
             return True
-        self._refused_at = counts
+        self._refused_at = None if self.undecided else counts
         return False
 
     def _policy(self) -> dict[str, Any]:
@@ -250,6 +262,7 @@ class FollowUp:
     def _submit(self, policy: dict[str, Any]) -> bool:
         answer = resubmit_failed(self.run, policy)
         self.blocked = answer.blocked
+        self.undecided = bool(answer.partial_errors)
         self.resubmitted += answer.resubmitted
         for group in answer.groups:
             self.progress.update("resubmitted", **group)

@@ -48,7 +48,7 @@ class PlanThroughputResult(Result):
     pack: Annotated[int, doc("tasks that one element runs")]
     at_once: Annotated[int, doc("those of them that run at the same time")]
     n_arrays: int
-    n_waves: Annotated[int, doc("waves; each waits until the one before has ended")]
+    n_waves: Annotated[int, doc("waves; an array waits until its predecessor in the wave before has ended")]
     max_concurrent_jobs: int
     est_total_wall_sec: float | None
     lower_bound_sec: Annotated[float | None, doc("the same limits without the waits between waves")]

@@ -150,25 +150,32 @@ def differences(planned: PlannedRun, plan: dict[str, Any]) -> list[str]:
 
 
 def ledger_entries(run_id: str, planned: PlannedRun) -> list[dict[str, Any]]:
-    """Return one entry for each array. An array waits for every array of the wave before its own.
+    """Return one entry for each array. An array waits for the one that has its place in the wave before its own.
 
-    With the chain mode "ahead" each array is followed by its further segments: the same tasks, one generation later,
-    after the segment before. A canary comes first, and holds back all other arrays.
+    So no more arrays than a wave has are ready at once, and none waits for the stragglers of the others. With the chain
+    mode "ahead" each array is followed by its further segments: the same tasks, one generation later, after the segment
+    before. A canary comes first, and holds back all other arrays.
     """
     resolved, arrays = planned.resolved, planned.arrays.arrays
     segments = resolved.segments if planned.chain_mode == "ahead" else 1
-    by_wave: dict[int, list[str]] = {}
-    for array in arrays:
-        by_wave.setdefault(array.wave, []).append(_segment_name(array.name, segments))
+    waves: dict[int, list[ArrayPlan]] = {}
     entries = []
     if planned.has_canary:
         first = msgspec.structs.replace(arrays[0], name="c0", first_task=0, task_count=1, elements=1, pack=1, at_once=1)
         entries += _chain(run_id, first, resolved, segments, [])
     for array in arrays:
-        entries += _chain(run_id, array, resolved, segments, by_wave.get(array.wave - 1, []))
+        before = _before(array, len(waves.setdefault(array.wave, [])), waves.get(array.wave - 1, []))
+        waves[array.wave].append(array)
+        entries += _chain(run_id, array, resolved, segments, [_segment_name(one.name, segments) for one in before])
     if planned.has_canary:
         entries[1:] = [{**entry, "held": "canary"} for entry in entries[1:]]
     return entries
+
+
+def _before(array: ArrayPlan, place: int, wave_before: list[ArrayPlan]) -> list[ArrayPlan]:
+    """Return the arrays that an array waits for. One with a larger throttle than its predecessor's has the shares of several."""
+    same = wave_before[place : place + 1]
+    return same if [one.max_running for one in same] == [array.max_running] else wave_before
 
 
 def _chain(

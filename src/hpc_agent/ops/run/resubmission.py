@@ -12,6 +12,7 @@ from hpc_agent.ops.run.fields import doc
 from hpc_agent.ops.run.known_run import KnownRun
 from hpc_agent.ops.run.ledger_summary import owner
 from hpc_agent.ops.run.planned_run import job_name
+from hpc_agent.ops.run.run_status import stale_errors
 from hpc_agent.ops.run.submission import SUBMIT_TIMEOUT_SEC
 from hpc_agent.state.runs import read_run_sidecar
 
@@ -55,6 +56,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         "dry_run": dry_run,
         "job_prefix": job_name(run_id, ""),
         "max_array_size": max_array_size(run),
+        "max_running": read_run_sidecar(run.repo, run_id).plan.get("max_running"),
     }
     try:
         answer = run.node.ask("resubmit", run_id, question, SUBMIT_TIMEOUT_SEC)
@@ -77,6 +79,7 @@ def resubmit_failed(run: KnownRun, policy: dict[str, Any], dry_run: bool = False
         job_ids=jobs,
         **{name: answer[name] for name in ("deduped", "groups", "blocked", "waiting")},
         lifecycle_state="in_flight" if count and not dry_run else answer["lifecycle_state"],
+        partial_errors=stale_errors(answer.get("stale")),
         next_step=command_of(run_id, policy)
         if dry_run and count
         else f"hpc-agent {_next_verb(answer, count)} --run-id {run_id}",

@@ -22,8 +22,9 @@ from hpc_agent.experiment.reading.child_process import end_group
 from hpc_agent.infra.remote import LAUNCHER, runtime_files
 from hpc_agent.node.shared.files import write_json
 from hpc_agent.node.shared.ranges import encode_ranges
-from hpc_agent.node.shared.run_folder import RunFolder
-from hpc_agent.node.shared.task_record import read_record
+from hpc_agent.node.shared.run_folder import LAYOUT, RunFolder
+from hpc_agent.node.shared.task_record import TaskRecord
+from hpc_agent.node.shared.task_records import Records
 from hpc_agent.ops.run.checks import Finding, Severity, ValidationResult, result_of
 from hpc_agent.ops.run.fields import EXAMPLE_EXECUTOR, doc
 from hpc_agent.ops.run.freeze import FREEZE_ERRORS, FrozenRun, freeze
@@ -75,7 +76,8 @@ def try_tasks(frozen: FrozenRun, task_ids: list[int], timeout_sec: float, world:
         _assemble(folder, frozen, tasks)
         started = time.monotonic()
         stderr = _run(folder, timeout_sec, world)
-        return [_finding(folder, task, stderr, time.monotonic() - started, timeout_sec) for task in tasks]
+        reader, seconds = Records(folder), time.monotonic() - started
+        return [_finding(reader.read(task), task, stderr, seconds, timeout_sec) for task in tasks]
 
 
 def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
@@ -106,6 +108,7 @@ def _assemble(folder: RunFolder, frozen: FrozenRun, tasks: list[int]) -> None:
         "results": msgspec.to_builtins(request.results),
         "resources": {"cpus": 1},
         "inline_tasks": request.tasks is not None,
+        "layout": LAYOUT,
     }
     array = {"array": "a0", "generation": 1, "tasks": encode_ranges(tasks), "pack": len(tasks)}
     Path(folder.jobs).mkdir(parents=True)
@@ -133,13 +136,12 @@ def _run(folder: RunFolder, timeout_sec: float, world: World) -> str:
     return stderr.decode(errors="replace")[-2000:]
 
 
-def _finding(folder: RunFolder, task: int, stderr: str, seconds: float, timeout_sec: float) -> Finding:
+def _finding(record: TaskRecord | None, task: int, stderr: str, seconds: float, timeout_sec: float) -> Finding:
     """Return the finding about one task's record."""
 
     def finding(severity: Severity, code: str, message: str, fix: str = "", **facts: Any) -> Finding:
         return Finding(VALIDATOR, severity, code, f"task {task}{message}", fix, {"task": task, **facts})
 
-    record = read_record(folder, task)
     if record is None or record.cause == "terminated":
         if seconds >= timeout_sec:
             message = f" had not ended after {timeout_sec:.0f} s; that may be right for a long task"
