@@ -1,6 +1,6 @@
 """Submit, watch and reduce many tasks on a SLURM 24.11 that limits requests (a bucket of 40 a user): calls, tokens, refusals.
 
-    python -m benchmarks.newer_slurm [--tasks 10000] [--unpacked 0]
+    python -m benchmarks.newer_slurm [--tasks 10000] [--unpacked 0] [--json]
 
 Needs ``sudo testbed/slurm24-up`` and the right to read that bed's slurmctld.log. A token is a request of the user that slurmctld
 has received, by ``sdiag``. slurmctld logs a refused one; the client then waits and asks again by itself, so that it shows
@@ -189,13 +189,16 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--tasks", type=int, default=10_000, help="tasks of the packed run")
     parser.add_argument("--unpacked", type=int, default=0, help="tasks of a second run, an array element each")
+    parser.add_argument("--json", action="store_true", help="print what was found as one line of JSON")
     chosen = parser.parse_args(words)
     if reason := why_not():
         print(reason, file=sys.stderr)
         return 2
     found = [measure(chosen.tasks)]
     found += [measure(chosen.unpacked, pack=1)] if chosen.unpacked else []
-    for one in found:
+    if chosen.json:
+        print(json.dumps(found))
+    for one in [] if chosen.json else found:
         show(one)
     return 1 if any(one["throttled"] for one in found) else 0
 

@@ -41,12 +41,14 @@ class Reach:
     probe: str  # a shell command that succeeds where a test could submit
 
 
+# As slurm-up names them: with the folder, another SLURM is tested, such as that of testbed/slurm24-up.
+_ALIAS, _USER = os.environ.get("TESTBED_ALIAS", "slurm-testbed"), os.environ.get("TESTBED_USER", "hpcuser")
 _SLURM_PROBE = "sbatch --test-only --wrap=true"
 _OAR_PROBE = "oarnodes --sql \"state = 'Alive'\" -l | grep -q ."
 _ME = pwd.getpwuid(os.getuid()).pw_name
 _REACH = {
     "slurm-ssh": Reach(
-        "slurm", BED / "etc/ssh_config", "slurm-testbed-direct", "hpcuser", BED / "scratch/hpcuser", _SLURM_PROBE
+        "slurm", BED / "etc/ssh_config", f"{_ALIAS}-direct", _USER, BED / "scratch" / _USER, _SLURM_PROBE
     ),
     "sge-ssh": Reach(
         "sge", BED / "sge/ssh_config", "sge-testbed-direct", "sgeuser", BED / "sge/scratch/sgeuser", "qselect -q all.q"
@@ -58,7 +60,7 @@ _REACH = {
         f"slurm-{shell}": Reach(
             "slurm",
             BED / "etc/ssh_config",
-            f"slurm-testbed-{shell}",
+            f"{_ALIAS}-{shell}",
             f"hpc{shell}",
             BED / f"scratch/hpc{shell}",
             _SLURM_PROBE,

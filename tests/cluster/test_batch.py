@@ -9,7 +9,7 @@ from experiment import WRITE, aggregate, make_repo, watch
 
 pytestmark = pytest.mark.usefixtures("clusters_file")
 SCALED = WRITE.replace("$X", "$((X * N))")
-SSH_ONE_SUBMIT = {"ssh": 2, "rsync": 1}
+SSH_ONE_SUBMIT = {"ssh": 1, "rsync": 0}
 
 
 def batch(run_cli, repo, verb, specs, *flags, **fields):

@@ -297,7 +297,7 @@ def test_a_tick_is_one_look_and_one_submission(site, tmp_path, world_home, run_c
         ssh_counter.reset()
         seen = run_cli("campaign-driver", "study", cwd=repo).data
         counts.append((ssh_counter.count("ssh"), ssh_counter.count("rsync"), len(seen.get("submitted", []))))
-    assert counts[0] == (2, 1, 1), "prepare, push, submit"
+    assert counts[0] == (1, 0, 1), "the push travels with the submission"
     assert {count for count in counts[1:] if count[2]} == {(2, 0, 1)}
     assert {count for count in counts[1:] if not count[2]} == {(1, 0, 0)}
 

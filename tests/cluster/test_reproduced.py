@@ -19,7 +19,7 @@ def test_recorded_repeated_compared_and_told(site, run_cli, ssh_counter, tmp_pat
     data.write_text("1\n")
     flags = ("--inputs", str(data), "--walltime-sec", "60")
     first = submit(run_cli, repo, "python3 work.py", *flags)
-    assert (ssh_counter.count("ssh"), ssh_counter.count("rsync")) == (3, 1)  # one for the data on the cluster
+    assert (ssh_counter.count("ssh"), ssh_counter.count("rsync")) == (2, 0)  # one for the data on the cluster
     assert watch(run_cli, repo)["lifecycle_state"] == "complete"
     found = json.loads(Path(first["remote_path"], "environment.json").read_text())
     assert (found["problems"], found["gpus"]) == ([], [])

@@ -45,13 +45,13 @@ class Element:
         self.env = {"PYTHONPATH": str(root / "site"), "IMPORTS": str(self.imports)}
         self.array: dict[str, Any] = {}  # further fields of the array
 
-    def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "") -> "Element":
+    def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "", **document: Any) -> "Element":
         """The executor calls the function ``train`` with this body."""
         shutil.copy(CLI_SOURCE, self.place() / "cli.py")
         self.write(self.root / "site" / "slowlib.py", LIBRARY.format(more=library))
         self.write(self.work / "helper.py", 'import os\nSEEN = os.environ["X"]\n')
         self.write(self.work / "train.py", head + body)
-        return self.submit(f"{shlex.quote(sys.executable)} .hpc/cli.py", count)
+        return self.submit(f"{shlex.quote(sys.executable)} .hpc/cli.py", count, **document)
 
     def place(self) -> Path:
         """Write the runtime. Return its folder."""

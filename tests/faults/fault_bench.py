@@ -27,6 +27,7 @@ from faults import Outcome
 import hpc_agent
 from hpc_agent.errors import EXIT_CODES
 from hpc_agent.node.shared.ranges import decode_ranges
+from hpc_agent.ops.submit.new_run import BYTES_SENT_AT_ONCE
 
 SETTLE_SEC, COMMAND_LIMIT_SEC = 2, 5
 TERMINAL = ("complete", "failed", "abandoned")
@@ -142,14 +143,23 @@ class Bench:
         self.env["HPC_CLUSTERS_CONFIG"] = str(config)
 
     def experiment(
-        self, tasks: int = 4, middle: str = ":", flags: Collection[str] = (), may_fail: Collection[int] = ()
+        self,
+        tasks: int = 4,
+        middle: str = ":",
+        flags: Collection[str] = (),
+        may_fail: Collection[int] = (),
+        large: bool = False,
     ) -> Experiment:
-        """A new repo; ``middle`` is what a task does between ``start`` and ``done``, ``may_fail`` who has a reason to fail."""
+        """A new repo; ``middle`` is what a task does between ``start`` and ``done``, ``may_fail`` who has a reason to fail.
+
+        ``large``: with more files than travel with the request, so that submit prepares, pushes and submits.
+        """
         name = f"{self.token}n{len(list(self.folder.iterdir()))}"
         witness = self.scratch / "seen" / name
         witness.touch()
         witness.chmod(0o666)
         files = {"work.sh": WORK.format(witness=witness, middle=middle)}
+        files |= {"large": "x" * (BYTES_SENT_AT_ONCE + 1)} if large else {}
         repo = experiment.make_repo(self.folder / name, [{"x": x} for x in range(tasks)], **files)
         return Experiment(repo, witness, tasks, tuple(flags), frozenset(may_fail))
 

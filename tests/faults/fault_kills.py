@@ -33,9 +33,11 @@ def some_kill(bench: Bench) -> Callable[[int], None]:
     return kill_client if bench.site.transport == "local" else bench.dice.choice((kill_client, end_tree))
 
 
-def kill_and_repeat(bench: Bench, wait: Callable[[Experiment], object], kill: Callable[[int], None]) -> Outcome:
+def kill_and_repeat(
+    bench: Bench, wait: Callable[[Experiment], object], kill: Callable[[int], None], large: bool = False
+) -> Outcome:
     """Start submit, kill it when ``wait`` returns, and give the same command again."""
-    exp = bench.experiment()
+    exp = bench.experiment(large=large)
     client = bench.client(exp, *bench.submit_words(exp))
     wait(exp)
     kill(client.pid)
@@ -47,7 +49,8 @@ def kill_and_repeat(bench: Bench, wait: Callable[[Experiment], object], kill: Ca
 @fault("client killed at a random instant of submit", ("local", *SCHEDULERS), tries=KILLS)
 def killed_at_random(bench: Bench) -> Outcome:
     longest = 1.2 if bench.site.scheduler == "local" else LONGEST_SEC
-    return kill_and_repeat(bench, lambda _: time.sleep(bench.dice.uniform(0.1, longest)), some_kill(bench))
+    wait, large = bench.dice.uniform(0.1, longest), bench.dice.random() < 0.5
+    return kill_and_repeat(bench, lambda _: time.sleep(wait), some_kill(bench), large)
 
 
 @fault("client killed three times in a row", ("local", *SCHEDULERS), tries=10)
@@ -106,6 +109,7 @@ def ledger_says(state: str, array: str, bench: Bench, exp: Experiment) -> bool:
     return False
 
 
+PUSHES = ("the incoming folder is there", "a file was pushed")  # there is time for them where much is pushed
 STEPS: dict[str, Seen] = {
     "the journal says submitting": functools.partial(journal_has, "submitting"),
     "the sidecar is written": lambda bench, exp: list(exp.repo.glob(".hpc/runs/*.json")),
@@ -123,12 +127,14 @@ STEPS: dict[str, Seen] = {
 }
 
 
-def killed_after(seen: Seen, bench: Bench) -> Outcome:
-    return kill_and_repeat(bench, lambda exp: until(lambda: seen(bench, exp), 20, 0.001), some_kill(bench))
+def killed_after(seen: Seen, large: bool, bench: Bench) -> Outcome:
+    return kill_and_repeat(bench, lambda exp: until(lambda: seen(bench, exp), 20, 0.001), some_kill(bench), large)
 
 
 for _step, _seen in STEPS.items():
-    fault(f"client killed after: {_step}", tries=3, in_tests="intent" in _step)(functools.partial(killed_after, _seen))
+    fault(f"client killed after: {_step}", tries=3, in_tests="intent" in _step)(
+        functools.partial(killed_after, _seen, _step in PUSHES)
+    )
 
 
 # -- the node side ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ until mkdir {calls}/$call 2>/dev/null; do call=$((call + 1)); done
 echo 'Connection to 127.0.0.1 closed by remote host.' >&2
 exit 255
 """
-CALLS = {"prepare": 1, "push": 2, "submit": 3, "a look": 4}
+CALLS = {"prepare": 1, "push": 2, "submit": 3, "a look": 4, "submit with the files": 1}
 
 
 def cuts(when: str, call: str, seconds: float) -> str:
@@ -44,14 +44,14 @@ def cut(when: str, call: str, bench: Bench) -> Outcome:
     wrapper.write_text(WRAPPER.format(ssh=shutil.which("ssh"), calls=folder, which=CALLS[call], cut=lie))
     wrapper.chmod(0o755)
     bench.env["HPC_SSH_BINARY"] = str(wrapper)
-    exp = bench.experiment()
+    exp = bench.experiment(large=call != "submit with the files")
     bench.submit_until(exp)
     return bench.judge(exp)
 
 
 for _when in ("before", "during", "after"):
     for _call in CALLS:
-        fault(f"ssh is cut {_when} the command: {_call}", tries=5, in_tests=_call in ("submit", "push"))(
+        fault(f"ssh is cut {_when} the command: {_call}", tries=5, in_tests=_call in ("submit with the files", "push"))(
             functools.partial(cut, _when, _call)
         )
 

@@ -105,7 +105,7 @@ def test_executor_that_is_not_there(site, run_cli, tmp_path, executor, said):
 
 def test_a_file_that_changes_while_it_is_pushed(site, run_cli, tmp_path, clusters_file):
     """A log is taken as it was; what was written anew is refused, and leaves no run. ``shell_init`` runs before the push."""
-    repo = make_repo(tmp_path / "repo", [{"x": 1}], log="1\n", data="1\n")
+    repo = make_repo(tmp_path / "repo", [{"x": 1}], log="1\n", data="1\n", large="x" * (2 << 20))
     write(tmp_path / "init.sh", f"date > {repo}/data")
     clusters_file.write_text(site.clusters_yaml(shell_init=str(tmp_path / "init.sh")))
     arguments = [

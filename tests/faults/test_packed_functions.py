@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dispatched_element import HEAD, Element
 
-from hpc_agent.node.job.fork_client import interpreter_of
+from hpc_agent.node.job.workers import interpreter_of
 from hpc_agent.node.shared.processes import born
 from hpc_agent.node.shared.task_records import Records
 
@@ -95,7 +95,7 @@ def test_random_numbers_are_drawn_anew_unless_they_are_seeded(element):
     [
         'CHOICE = os.environ.get("X", "none")',
         "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()",
-        "import sys\nif 'train' not in str(sys.argv) and 'fork-server' in sys.argv: os.kill(os.getpid(), 9)",
+        "import sys\nif 'worker-host' in open('/proc/self/cmdline').read(): os.kill(os.getpid(), 9)",
         "import sys, types\nsys.modules['tensorflow'] = types.ModuleType('tensorflow')",
     ],
     ids=["reads-a-parameter", "has-a-thread", "kills-the-host", "unsafe"],
@@ -135,12 +135,27 @@ def test_only_the_plain_command_is_shared(command, python):
 
 
 @pytest.mark.timeout(90)
-def test_the_host_is_lost_in_the_middle_of_a_task(element):
+@pytest.mark.parametrize("isolate", ["warm", "fork"])
+def test_a_task_whose_host_is_lost_goes_on(element, isolate):
     body = """
     import os, signal, time
     if x == 1:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(300)
+        time.sleep(0.5)
+    return {"x": x}
+"""
+    element.build(body, head=HEAD.replace("import helper", ""), isolate=isolate)
+    assert element.run() == 0, element.said
+    assert [element.record(task)["metrics"] for task in range(4)] == [{"x": task} for task in range(4)]
+
+
+@pytest.mark.timeout(90)
+def test_a_task_that_is_lost_with_its_host_is_killed(element):
+    body = """
+    import os, signal
+    if x == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     return {"x": x}
 """
     element.build(body)
@@ -150,16 +165,19 @@ def test_the_host_is_lost_in_the_middle_of_a_task(element):
 
 
 @pytest.mark.timeout(90)
-def test_a_host_that_dies_before_its_answer_has_begun_no_task(element):
+@pytest.mark.parametrize("head", [HEAD, HEAD.replace("import helper", "")], ids=["plain", "shared"])
+def test_a_worker_that_dies_before_it_says_so_has_begun_no_task(element, head):
     begun = element.root / "begun"
-    element.build(f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n', count=2)
-    server = element.work / ".hpc/_hpc_runtime/job/fork_server.py"
-    answer = 'send(channel, {"pid": pid})'
-    text = server.read_text()
-    assert text.count(answer) == 1
-    element.write(server, text.replace(answer, f"os.kill(os.getpid(), signal.SIGKILL); {answer}"))
+    body = f'    open({str(begun)!r}, "a").write("%d\\n" % x)\n    return {{"x": x}}\n'
+    element.build(body, count=2, head=head, isolate="warm")
+    for name in ("worker", "worker_host"):
+        file = element.work / f".hpc/_hpc_runtime/job/{name}.py"
+        lines = file.read_text().split("\n")
+        (found,) = [number for number, line in enumerate(lines) if "send(" in line and '"fresh": ' in line]
+        kill = lines[found][: len(lines[found]) - len(lines[found].lstrip())] + "os.kill(os.getpid(), signal.SIGKILL)"
+        element.write(file, "\n".join([*lines[:found], kill, *lines[found:]]))
     assert element.run() == 0, element.said
-    time.sleep(1)  # for a fork that would begin late
+    time.sleep(1)  # for a worker that would begin late
     assert begun.read_text().split() == ["0", "1"]
 
 

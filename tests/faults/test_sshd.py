@@ -236,15 +236,15 @@ exec ssh "$@"
 def test_waiting_for_the_canary_survives_a_lost_connection_and_a_process_that_is_killed(
     host, run_cli, repo, tmp_path, world_home
 ):
-    """Calls 1 and 3 submit, 2 is rsync's; then looks, of which some are lost and one is killed on the login node."""
+    """Call 1 submits; then looks, of which some are lost and one is killed on the login node."""
     host.serve()
     calls = tmp_path / "calls"
     calls.mkdir()
     wrapper = tmp_path / "ssh-that-loses"
-    wrapper.write_text(LOSES.format(calls=calls, lost="4|5|8", killed="7"))
+    wrapper.write_text(LOSES.format(calls=calls, lost="2|3|6", killed="5"))
     wrapper.chmod(0o755)
     world_home.env["HPC_SSH_BINARY"] = str(wrapper)
-    executor = f"until test -e {calls}/9; do sleep 0.1; done; {WRITE}"
+    executor = f"until test -e {calls}/7; do sleep 0.1; done; {WRITE}"
     verified = run_cli(
         "submit-and-verify", "--cluster", "testbed", "--executor", executor, "--poll-interval-sec", "0.5", cwd=repo
     )

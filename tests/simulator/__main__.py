@@ -2,6 +2,7 @@
 
     python tests/simulator one --tasks 1000000 --task-sec 5 --nodes 64          one run
     python tests/simulator many --runs 1000 --tasks 20                          runs of one user, each with its own watch
+    python tests/simulator parts                                                planning, submission, the journal by themselves
     python tests/simulator log --procs 1024 --days 30 --out model.swf.gz        a workload log, made by a model
 
 ``--swf FILE`` lets the users of a workload log (Standard Workload Format, also gzipped) work on the cluster beside the run;
@@ -10,6 +11,7 @@ temporary folder, which is removed); /dev/shm is the fastest place.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -23,7 +25,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
-from simulator import lublin, swf  # noqa: E402
+from simulator import lublin, parts, swf  # noqa: E402
 from simulator.adapter import Faults  # noqa: E402
 from simulator.cluster import Limits, Machine, utilisation  # noqa: E402
 from simulator.session import Run, Session  # noqa: E402
@@ -41,7 +43,12 @@ def main() -> int:
     log.add_argument("--days", type=float, default=7)
     log.add_argument("--seed", type=int, default=0)
     log.add_argument("--out", type=Path, required=True)
+    verbs.add_parser("parts").add_argument("--folder", type=Path)
     wanted = parser.parse_args()
+    if wanted.verb == "parts":
+        for row in itertools.chain(parts.planning(), parts.submission(wanted.folder), parts.journal(wanted.folder)):
+            print(json.dumps(row))
+        return 0
     if wanted.verb == "log":
         jobs = lublin.workload(wanted.seed, wanted.procs, wanted.days)
         swf.write_swf(wanted.out, jobs, lublin.header(wanted.procs, wanted.seed))
@@ -77,6 +84,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("--model-days", type=float, default=0.0, help="other users by the model, for so many days")
     add("--load", type=float, default=1.0, help="of the model: how fast they come")
     add("--seed", type=int, default=0)
+    add("--combine", action="store_true", help="of 'one': fold the records into partials at the end")
     add("--folder", type=Path)
 
 
@@ -101,6 +109,8 @@ def _one(session: Session, wanted: argparse.Namespace) -> dict[str, Any]:
         run = session.submit("run", wanted.tasks, TaskModel(wanted.task_sec, seed=wanted.seed), wanted.pack,
                              wanted.max_running, wanted.walltime_sec)  # fmt: skip
         session.watch("run")
+        if wanted.combine:
+            session.node.ask("combine", "run", {})
     assert run.result is not None
     work = run.records.model.work(run.total)
     found = _facts(session, [run])

@@ -153,6 +153,8 @@ class Cluster:
         self.works: dict[str, Work] = {}  # our arrays by job id
         self.by_name: dict[str, list[str]] = {}
         self.submitted = self.running = self.jobs = 0  # ours: elements, elements, arrays
+        self.ready = 0  # our arrays that wait for no other one
+        self._followers: dict[str, list[Work]] = {}  # job id -> the arrays that wait for it
         self.most: Counter[str] = Counter()  # the highest value of each count that a limit bounds
         self.failures = self.requeued = self.others_started = 0
         self.other_cores = 0
@@ -193,24 +195,22 @@ class Cluster:
         self.by_name.setdefault(work.name, []).append(job)
         self.submitted += work.count
         self.jobs += 1
+        for before in work.after:
+            self._followers.setdefault(before, []).append(work)
+        self.ready += not self._waits_for(work)
         self._note()
-        self._note_ready()
         self._enqueue(work)
         return job
 
     def new_number(self) -> int:
         return next(self._numbers)
 
-    def _note_ready(self) -> None:
-        """Count our arrays that wait for no other one."""
-        ready = sum(
-            1 for work in self.works.values() if work.left and not any(self.works[job].left for job in work.after)
-        )
-        self.most["ready"] = max(self.most["ready"], ready)
+    def _waits_for(self, work: Work) -> int:
+        return sum(1 for job in work.after if job in self.works and self.works[job].left)
 
     def _note(self) -> None:
-        for name, value in (("submitted", self.submitted), ("running", self.running), ("jobs", self.jobs)):
-            self.most[name] = max(self.most[name], value)
+        for name in ("submitted", "running", "jobs", "ready"):
+            self.most[name] = max(self.most[name], getattr(self, name))
 
     def _enqueue(self, work: Work) -> None:
         work.submitted_at = self.clock.now
@@ -232,7 +232,7 @@ class Cluster:
         for work in list(self._waiting):
             if not self.pool.free or seen >= self.machine.depth:
                 break
-            if any(self.works[job].left for job in work.after if job in self.works):
+            if self._waits_for(work):
                 continue
             seen += 1
             while work.pending and self._may_run(work):
@@ -329,7 +329,9 @@ class Cluster:
         self.submitted -= 1
         if not work.left:
             self.jobs -= 1
-            self._note_ready()
+            freed = [after for after in self._followers.pop(str(work.number), []) if not self._waits_for(after)]
+            self.ready += len(freed) - 1
+            self._note()
 
     # nodes
 

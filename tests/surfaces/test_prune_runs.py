@@ -67,6 +67,8 @@ def test_a_look_removes_nothing_and_its_token_removes_what_it_showed(run_cli, en
     assert run_cli("aggregate", cwd=repo).data["row_count"] == 3, "the records have the metrics"
     assert prune(run_cli, repo, run_id, "--what", "logs,results").data["token"] is None, "they are gone already"
     assert prune(run_cli, repo, run_id).data["runs"][0]["pruned"] == ["logs", "results"]
+    (path / "logs" / "scheduler" / "later.out").write_text("a task that was submitted again")
+    assert prune(run_cli, repo, run_id, "--what", "logs").data["chosen"]["runs"] == 1
 
 
 def test_a_run_without_its_code_says_so_and_its_records_stay(run_cli, ended):

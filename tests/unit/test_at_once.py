@@ -142,7 +142,7 @@ def resubmitted(count, size, **policy):
     diagnoses = [failed(task, "out_of_memory", mem_mb=1024) for task in range(count)]
     packed = [d._replace(array=d.array._replace(pack=8, at_once=4)) for d in diagnoses]
     groups, _ = decide(packed, Policy(policy), [])
-    status = SimpleNamespace(arrays=[Array("a0", "0-99")], run=SimpleNamespace(chain=None))
+    status = SimpleNamespace(arrays=[Array("a0", "0-99")], run=SimpleNamespace(chain=None, constraints={}))
     request = {"max_array_size": size, "job_prefix": "r.", "request_id": "q"}
     arrays = resubmission._arrays(status, groups, request)
     assert sorted(task for array in arrays for task in decode_ranges(array.tasks)) == list(range(count))

@@ -128,7 +128,7 @@ def test_parts_go_and_the_rest_stays_in_both_layouts(root):
     with with_queue(Scheduler()):
         sizes = holdings.holdings({"root": str(root), "runs": None})["runs"]["r"]["sizes"]
     assert sizes["logs"][1] == 6  # logs, its two folders and file, and the two logs of the element
-    assert sizes["work"][1] == 4
+    assert sizes["work"][1] == 2, "the runtime in it stays"
     asked(root, Scheduler(), {"r": ["logs", "work", "outputs"]})
     rest = "0.claim 0.d0/file.log 0.rec".split()
     left = sorted(str(p.relative_to(folder.path)) for p in Path(folder.path).rglob("*") if p.is_file())
@@ -139,6 +139,15 @@ def test_parts_go_and_the_rest_stays_in_both_layouts(root):
     assert os.path.isdir(folder.scheduler_logs), "the scheduler writes there"
     assert Path(folder.path, "outputs/plots").is_dir(), "a link in the work folder leads there"
     assert sorted(read_json(folder.pruned)) == ["logs", "outputs", "work"]
+    with with_queue(Scheduler()):
+        sizes = holdings.holdings({"root": str(root), "runs": None})["runs"]["r"]["sizes"]
+    assert {part: size[3] for part, size in sizes.items()} == {
+        "logs": 0,
+        "outputs": 0,
+        "results": 1,
+        "work": 0,
+        "records": 8,
+    }
 
 
 def test_a_link_to_a_run_elsewhere_is_no_run(root, tmp_path):

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from hpc_agent.ops.recover.bookkeeping import PruneOrphanSidecarsResult
     from hpc_agent.ops.recover.bookkeeping import VerifySubmittedResult
     from hpc_agent.ops.recover.constraints import UpdateRunConstraintsResult
+    from hpc_agent.ops.recover.prune_runs import PruneRunsResult
     from hpc_agent.ops.recover.reconcile import ReconcileResult
     from hpc_agent.ops.recover.reconcile import SubmitSpecResult
     from hpc_agent.ops.run.checks import ValidationResult
@@ -159,6 +160,7 @@ __all__ = [
     "monitor_summary",
     "plan_throughput",
     "prune_orphan_sidecars",
+    "prune_runs",
     "recall",
     "recommend_partition",
     "reconcile",
@@ -350,6 +352,8 @@ def build_submit_spec(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -392,14 +396,19 @@ def build_submit_spec(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -411,11 +420,11 @@ def build_submit_spec(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -1998,11 +2007,12 @@ def monitor_flow(
 
     The pause is never shorter than the cluster's ``min_poll_sec``, nor (up to five minutes) than a hundredth of
     the estimated time to the end, and otherwise not longer than that time, the walltime that is left, or a tenth
-    of the time that tasks have run. A look that fails (the network, a busy login node) is repeated: the watch
-    ends with the error after half an hour, or after ten looks where the host answers. A run goes on without a
-    watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next segment of a chain;
-    failed tasks only with ``auto_resubmit``, and then those that need no person. Each resubmission is an event on
-    standard error.
+    of the time that tasks have run. The cluster spends 30 s of it reading the records of tasks, and answers when
+    the run has ended; its scheduler is not asked meanwhile. A look that fails (the network, a busy login node) is
+    repeated: the watch ends with the error after half an hour, or after ten looks where the host answers. A run
+    goes on without a watch. The watch submits the arrays that a limit on submitted jobs kept back, and the next
+    segment of a chain; failed tasks only with ``auto_resubmit``, and then those that need no person. Each
+    resubmission is an event on standard error.
 
     Args:
         run_id: as submit returned it; 'latest' is the newest run of the repo
@@ -2060,6 +2070,7 @@ def plan_throughput(
     total_tasks: int,
     est_task_sec: float | None = None,
     pack: int | None = None,
+    at_once: int = 1,
     cpus: int = 1,
     max_running: int | None = None,
     walltime_sec: int | None = None,
@@ -2072,13 +2083,14 @@ def plan_throughput(
         cluster: name in clusters.yaml
         total_tasks: number of tasks
         est_task_sec: expected seconds of a task; without it there is no estimate
-        pack: tasks of one element, in turn; else chosen
-        cpus: CPUs of one element
+        pack: tasks of one element, in turn or some at once; else chosen
+        at_once: tasks that one element runs at the same time
+        cpus: CPUs of one task
         max_running: limit of elements that run at once
         walltime_sec: limit of one element, seconds
 
     Returns:
-        PlanThroughputResult: cluster, strategy, total_tasks, elements, pack, n_arrays, n_waves,
+        PlanThroughputResult: cluster, strategy, total_tasks, elements, pack, at_once, n_arrays, n_waves,
             max_concurrent_jobs, est_total_wall_sec, lower_bound_sec, est_core_hours, wave_map, arrays,
             partial_errors
 
@@ -2112,6 +2124,58 @@ def prune_orphan_sidecars(
         PruneOrphanSidecarsResult: removed, kept, partial_errors
     """
     return cast("PruneOrphanSidecarsResult", call("prune-orphan-sidecars", prune_orphan_sidecars, locals()))
+
+
+def prune_runs(
+    run_ids: list[str] | tuple[str, ...] = (),
+    *,
+    what: list[str] | tuple[str, ...] = (),
+    older_than: str | None = None,
+    keep_latest: int | None = None,
+    cluster: str | None = None,
+    local: bool = False,
+    confirm: str | None = None,
+    measure_sec: float = 60.0,
+    budget_sec: float = 1800.0,
+    limit: int = 20,
+    experiment_dir: str | PathLike[str] = '.',
+    progress: bool = False,
+) -> PruneRunsResult:
+    """Show what each run holds on the cluster; with ``what`` and a token, remove just that of the chosen runs.
+
+    Without ``confirm`` nothing is removed: the answer has a token for what it shows. Runs that may have jobs
+    stay, and so does what they share with other runs. After a kill the same call goes on.
+
+    Args:
+        run_ids: only these runs
+        what: logs; work: the copy of the code; checkpoints; results; outputs: other output folders; all: the
+            whole run
+        older_than: runs in which nothing has changed for so long: 30d, 12h
+        keep_latest: keep the newest so many runs of the repo
+        cluster: only runs on this cluster; also those that this machine does not know
+        local: with all: also the sidecar and the journal's events on this machine
+        confirm: the token of the answer that showed what would go: remove it
+        measure_sec: seconds that a cluster may take to add up sizes
+        budget_sec: seconds for the deletion; the same call goes on with the rest
+        limit: runs to show
+        experiment_dir: the experiment repo
+        progress: show on standard error how far the work is
+
+    Returns:
+        PruneRunsResult: removed, token, held, chosen, blocked, deleted, runs, more_runs, notes, next_step,
+            partial_errors
+
+    Raises:
+        ClusterTimeout: A command on the cluster did not finish within its time limit.
+        ClusterUnknown: No cluster of that name is configured.
+        ConfigInvalid: clusters.yaml is malformed, has a misspelt key, or still has a placeholder.
+        PreconditionFailed: A step was called out of order, or a file changed while the step ran.
+        RemoteCommandFailed: A command on the cluster exited non-zero, or its answer cannot be read.
+        RunNotFound: The journal of this machine holds no run of that id.
+        SpecInvalid: A request, a flag value, tasks.py or a sidecar is malformed.
+        SshUnreachable: The host refused, did not answer in time, or did not accept the key.
+    """
+    return cast("PruneRunsResult", call("prune-runs", prune_runs, locals()))
 
 
 def recall(
@@ -2367,16 +2431,17 @@ def resolve_submit_inputs(
         shared_paths: big folders to link and not freeze; [] freezes all of them
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         est_task_sec: expected seconds of a task
         canary: task 0 first, alone; recommended for an executor that never ran there
         accept_defaults: take the safe default of every unclear field
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -2656,6 +2721,8 @@ def submit(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -2701,14 +2768,19 @@ def submit(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -2720,11 +2792,11 @@ def submit(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -2775,6 +2847,8 @@ def submit_and_verify(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -2821,14 +2895,19 @@ def submit_and_verify(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -2843,11 +2922,11 @@ def submit_and_verify(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -2999,6 +3078,8 @@ def summarize_submit_plan(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -3039,14 +3120,19 @@ def summarize_submit_plan(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -3058,11 +3144,11 @@ def summarize_submit_plan(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
 
     Returns:
@@ -3148,6 +3234,8 @@ def validate_campaign(
     exclude_nodes: list[str] | tuple[str, ...] = (),
     extra_flags: list[str] | tuple[str, ...] = (),
     pack: int | None = None,
+    at_once: int = 1,
+    isolate: Literal['warm', 'fork', 'exec'] = 'warm',
     est_task_sec: float | None = None,
     max_running: int | None = None,
     canary: bool = False,
@@ -3194,14 +3282,19 @@ def validate_campaign(
         early_stop: tasks end themselves: {"metric": "loss", "reduction": 3}; see should_stop() of the kit
         rerun: run again although the same run exists
         resolve_timeout_sec: limit for reading tasks.py
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         partition: partition (SLURM) or queue (Grid Engine)
         account: account (SLURM) or project (Grid Engine)
         qos: quality of service (SLURM)
         constraint: node features
         exclude_nodes: nodes not to use
         extra_flags: further options of sbatch or qsub: extra_flags=--reservation=x,--nice=5
-        pack: tasks that one array element runs in turn
+        pack: tasks that one array element runs, in turn or some at once
+        at_once: tasks that one element runs at the same time: it asks so many times for the resources of a
+            task
+        isolate: packed functions: warm, tasks share a worker; fork, each has one of its own; exec, an
+            interpreter
         est_task_sec: expected seconds of a task, for packing and estimates
         max_running: limit of elements that run at once
         canary: task 0 runs first, alone; the rest when verify-canary finds it in order
@@ -3216,11 +3309,11 @@ def validate_campaign(
         aggregate_cmd: shell command of your own reducer, for aggregate; see cluster-reduce
         reducer: your own reducer, a script of the repo, for aggregate; see cluster-reduce
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         progress: show on standard error how far the work is
 
@@ -3674,18 +3767,19 @@ def write_run_sidecar(
         submitted_at: UTC, 2026-01-31T12:00:00Z; default: now
         job_ids: may be added later by the same call
         campaign_id: tag of a series of runs
-        resources: The request of one array element.
+        resources: The request of one task. An element asks for it as many times as it runs tasks at once
+            (``at_once``).
         results: The file with a task's metrics. Default: ``metrics.json`` in ``$HPC_RESULT_DIR``, if the file
             exists.
         env: variables of every task
         modules: environment modules; the cluster's by default
         conda_env: conda environment
         walltime_sec: limit of one element, seconds
-        mem_mb: memory of one element, MiB, all its CPUs together
-        cpus: CPUs of one element
-        gpus: GPUs of one element
+        mem_mb: memory of one task, MiB, all its CPUs together
+        cpus: CPUs of one task
+        gpus: GPUs of one task
         gpu_type: kind of GPU, as the site names it
-        nodes: nodes of one element
+        nodes: nodes of one task
         exclusive: no other job on the node
         metrics_file: a JSON object or CSV table in $HPC_RESULT_DIR that each task must write
         weight: name of the metric that weights the task, such as n_samples

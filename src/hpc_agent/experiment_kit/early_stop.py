@@ -51,7 +51,6 @@ class _State(object):
         if found.get("attempt") == self.task.attempt:  # of an earlier command of this attempt
             self.stop = bool(found.get("stop"))
             self.last = {} if self.task.rank else found
-        atexit.register(self.save)
 
     def save(self) -> None:
         """Write the last report, which the task's record takes from there."""
@@ -63,6 +62,13 @@ class _State(object):
 
 
 _state = _State()
+atexit.register(_state.save)
+
+
+def end_task() -> None:
+    """Write the last report of a task, in a process that runs another one now."""
+    _state.save()
+    _state.__init__()  # type: ignore[misc]
 
 
 def report(step: int, value: float) -> None:

@@ -8,14 +8,19 @@ import types
 from typing import Any, Callable, Dict, Optional
 
 from .notebooks import code_cells, parameters_cell
-from .registered_functions import call, write_metrics
+from .registered_functions import call, plain_value, write_metrics
+
+__all__ = ["LOADED", "load_function", "plain_value", "run_function", "run_notebook", "take_metrics", "write_metrics"]
+# In a process that runs many tasks: the functions that it has loaded, and what it does with the metrics of each task.
+LOADED: Dict[str, Callable[..., Any]] = {}
+take_metrics: Callable[[Dict[str, Any]], Any] = write_metrics
 
 
 def run_function(entry: str, root: str, kwargs: Dict[str, Any]) -> int:
     """Call the function with ``kwargs`` and write metrics.json. Return the exit code 0."""
-    metrics = call(load_function(entry, root), kwargs)
+    metrics = call(LOADED.get(entry) or load_function(entry, root), kwargs)
     if metrics:
-        write_metrics(metrics)
+        take_metrics(metrics)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Start one array element, its fork server, a reducer, or one verb for the client. Deployed as ``.hpc/_hpc_dispatch.py``."""
+"""Start one array element, its workers, a reducer, or one verb for the client. Deployed as ``.hpc/_hpc_dispatch.py``."""
 
 import os
 import sys
@@ -11,8 +11,10 @@ if sys.argv[1:2] == ["task"]:  # every array element starts here: as few imports
     from _hpc_runtime.job.dispatch import main  # type: ignore[import-not-found]
 elif sys.argv[1:2] == ["reduce"]:
     from _hpc_runtime.fold.reduce import main  # type: ignore[import-not-found]
-elif sys.argv[1:2] == ["fork-server"]:
-    from _hpc_runtime.job.fork_server import main  # type: ignore[import-not-found]
+elif sys.argv[1:2] == ["worker-host"]:
+    from _hpc_runtime.job.worker_host import main  # type: ignore[import-not-found]
+elif sys.argv[1:2] == ["worker"]:
+    from _hpc_runtime.job.worker_host import main_alone as main
 else:
     from _hpc_runtime.entry import main  # type: ignore[import-not-found]
 

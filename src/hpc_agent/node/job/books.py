@@ -45,6 +45,10 @@ class Books(object):
         """Begin a start of the element. Return False when another element has its tasks."""
         return True
 
+    def is_replaced(self) -> bool:
+        """Return True when the scheduler has started the element again, on a host that cannot see this process."""
+        return False
+
     def take(self, task: int) -> bool:
         """Claim the task. Return False when another element has claimed it."""
         return claim(self.run.claim(task, self.element.generation), self.element)

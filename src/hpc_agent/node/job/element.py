@@ -100,7 +100,7 @@ def claim(path: str, element: Element) -> bool:
     # The file is written under another name and linked into place, so that a claim always names its owner. A link is
     # atomic on NFS too.
     temporary = "%s.%s.%d.%s" % (path, element.host, os.getpid(), os.urandom(4).hex())
-    start = "%s %d\n" % (element.host, time.time())
+    start = "%s %d %d %s\n" % (element.host, time.time(), os.getpid(), born(os.getpid()))
     try:
         handle = open(temporary, "w")
     except FileNotFoundError:
@@ -111,11 +111,22 @@ def claim(path: str, element: Element) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        with open(path, "r+") as handle:
+        with open(path) as handle:
             if handle.readline().rstrip("\n") != element.owner:
                 return False
-            handle.seek(0, os.SEEK_END)
+            starts = handle.readlines()
+        if starts:
+            _await_end(starts[-1], element.host)
+        with open(path, "a") as handle:
             handle.write(start)  # also renews the file's time, which a status reads
     finally:
         remove_quietly(temporary)
     return True
+
+
+def _await_end(start: str, host: str) -> None:
+    """Wait until the process of an earlier start has ended, where it is of this host: it may be about to be killed."""
+    words = start.split()
+    if len(words) == 4 and words[0] == host and words[2].isdigit():
+        while born(int(words[2])) == words[3]:
+            time.sleep(0.1)

@@ -17,7 +17,7 @@ from ..shared.task_record import TaskRecord
 from . import execute
 from .books import Attempt, Books, names_in
 from .element import Element, claim
-from .outcomes import Known
+from .outcomes import LOOK_SEC, Known
 from .outputs import CombinedLog
 
 
@@ -27,6 +27,8 @@ class ElementBooks(Books):
     def __init__(self, element: Element) -> None:
         super(ElementBooks, self).__init__(element)
         self._claim = self._path("claim")
+        self._claim_size = 0  # with the line of this start
+        self._looked_at = time.monotonic()
         self._log: Optional[ElementLog] = None
         self._output: Optional[CombinedLog] = None
         self._has_scratch = False
@@ -40,6 +42,8 @@ class ElementBooks(Books):
         element = self.element
         if not claim(self._claim, element):
             return False
+        self._claim_size = os.stat(self._claim).st_size
+        self.outcomes.own.look(at_once=True)
         is_new = not os.path.exists(self._path("rec"))
         self._log = ElementLog(self._path("rec"), shared=element.slots > 1)
         self._log.start(element.job_id, element.host)
@@ -89,6 +93,17 @@ class ElementBooks(Books):
 
     def scratch_of(self, slot: int) -> str:
         return self._path("d%d" % slot)
+
+    def is_replaced(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SEC:
+            return False
+        self._looked_at = now
+        descriptor = os.open(self._claim, os.O_RDONLY)  # a file server is asked for its size only then
+        try:
+            return os.fstat(descriptor).st_size > self._claim_size
+        finally:
+            os.close(descriptor)
 
     def take(self, task: int) -> bool:
         if not self.outcomes.is_shared(task):

@@ -28,7 +28,8 @@ class Ended(NamedTuple):
 
     status: int  # as wait() has it
     cpu_seconds: float
-    max_rss_kib: float  # of the largest process
+    max_rss_kib: Optional[float]  # of the largest process; None where that may be a number of an earlier task
+    metrics: Optional[str] = None  # what a registered function has returned, as JSON
 
 
 class Running(NamedTuple):
@@ -181,7 +182,7 @@ def _with_end(
     """Return the record with what the end of the executor means, and with what was measured."""
     exit_code = os.WEXITSTATUS(ended.status) if os.WIFEXITED(ended.status) else None
     killed_by = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    given_up = _gave_up(ended.status, arrived.so_far(), result_dir)
+    given_up = "" if ended.metrics else _gave_up(ended.status, arrived.so_far(), result_dir)
     stopped = arrived.stopped
     cause, message = (STOPPED, given_up) if given_up and not stopped else _cause(exit_code, killed_by, stopped)
     return record._replace(
@@ -191,7 +192,7 @@ def _with_end(
         exit_code=exit_code,
         signal=killed_by,
         cpu_seconds=round(ended.cpu_seconds, 3),
-        max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+        max_rss_mb=None if ended.max_rss_kib is None else round(ended.max_rss_kib / 1024.0, 1),
         **measured,
     )
 
@@ -267,7 +268,7 @@ def _end_group(leader: int, pipe: Optional[int], log: Log, kill_at: Optional[flo
     """
     until = kill_at or time.monotonic() + LINGER_SEC
     while time.monotonic() < until:
-        running = any(member.group == leader for member in table().values()) if kill_at else pipe is not None
+        running = any(p.group == leader != p.pid for p in table().values()) if kill_at else pipe is not None
         if not running:
             break
         if select.select([pipe] if pipe is not None else [], [], [], 0.1)[0] and pipe is not None:

@@ -102,8 +102,21 @@ def with_last_report(
     return found if found.problem else found._replace(values=values)
 
 
+def returned(text: str) -> Metrics:
+    """Return the metrics that a registered function has returned, as it would have written them into a file."""
+    if len(text) > MAX_BYTES:
+        return Metrics(problem="%s is larger than %d bytes" % (DEFAULT_FILE, MAX_BYTES))
+    try:
+        return _from_text(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        return Metrics(problem="%s cannot be read: %s" % (DEFAULT_FILE, error))
+
+
 def _read_json(path: str) -> Metrics:
-    text = _text_of(path)
+    return _from_text(_text_of(path))
+
+
+def _from_text(text: str) -> Metrics:
     try:
         document = json.loads(text, object_pairs_hook=Pairs, parse_float=_number_of)
     except ValueError as error:

@@ -102,8 +102,6 @@ class Outcomes(object):
         self._logs: Dict[str, GrowingLog] = {}
         self._claims: Dict[str, float] = {}  # claim -> when it was looked for in vain
         self.own = GrowingLog(folder.element(array.array, index, "rec"), self._tasks)
-        if self._has_log(array):
-            self.own.look()
 
     def known(self, task: int) -> Known:
         """Return what is known of a task. Raises OSError for a file that is there and cannot be read now."""

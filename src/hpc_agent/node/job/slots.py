@@ -18,11 +18,13 @@ from typing import Deque, Dict, Iterator, List, NamedTuple, Optional
 
 from ..shared.files import DISK_FULL_EXIT, is_disk_full
 from ..shared.processes import signal_group
+from ..shared.task_environment import TaskEnvironment
 from . import execute
 from .element import Element
 from .element_books import ElementBooks
 from .oom_kills import OomKills
-from .task_runner import TaskRunner, new_record, say, write_record
+from .task_runner import TaskRunner, new_record, say, start_workers, write_record
+from .workers import Workers
 
 # What a slot says: give me a task; the last words of one whose tasks are all complete, or not; of one that was stopped.
 NEXT, GOOD, BAD, STOPPED = b"n", b"g", b"b", b"s"
@@ -55,9 +57,20 @@ class Slots(object):
         self._is_good = True
         self._passed = 0
         self._oom_kills = OomKills(dict(os.environ))
+        self._workers: Optional[Workers] = None
 
     def run(self) -> int:
         """Run all tasks. Return the exit code of the element."""
+        if not self._element.gpus:  # else each slot starts its own, with its own devices
+            common = TaskEnvironment(self._element.document, self._element.run.path, dict(os.environ)).common
+            self._workers = start_workers(self._element, common, self._element.slots)
+        try:
+            return self._run()
+        finally:
+            if self._workers is not None:
+                self._workers.close()
+
+    def _run(self) -> int:
         for number in range(self._element.slots):
             self._start(number)
         while self._slots:
@@ -175,7 +188,7 @@ class Slots(object):
             started_at=begun.at,
             ended_at=round(now, 3),
             seconds=round(max(0.0, now - begun.at), 4),
-            max_rss_mb=round(ended.max_rss_kib / 1024.0, 1),
+            max_rss_mb=round((ended.max_rss_kib or 0.0) / 1024.0, 1),
             oom_kills=self._oom_kills.new() or None,
             log_offset=begun.offset,
             log_length=length,
@@ -206,7 +219,7 @@ class Slots(object):
         _set_devices(number, element.slots)
         books.watcher = _SlotWatcher(books.watcher, self._executors, number)
         try:
-            is_good = TaskRunner(element, books, self._signals).run_each(self._given(number, channel))
+            is_good = TaskRunner(element, books, self._signals, self._workers).run_each(self._given(number, channel))
             books.leave_slot()
         except OSError as error:
             if not is_disk_full(error):

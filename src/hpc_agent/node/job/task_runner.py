@@ -15,7 +15,7 @@ from .element import Element
 from .oom_kills import OomKills
 
 if TYPE_CHECKING:
-    from .fork_client import ForkServer
+    from .workers import Slot, Workers
 
 # Between the end of the grace and the walltime: the record has to be written, and clocks differ a little.
 STOP_MARGIN_SEC = 5.0
@@ -28,7 +28,10 @@ def say(message: str) -> None:
 class TaskRunner(object):
     """Runs tasks of an element in turn."""
 
-    def __init__(self, element: Element, books: Books, signals: execute.Signals) -> None:
+    def __init__(
+        self, element: Element, books: Books, signals: execute.Signals, workers: "Optional[Workers]" = None
+    ) -> None:
+        """``workers``: those of the element, where several processes run its tasks at once."""
         self.element = element
         self.books = books
         self._signals = signals
@@ -36,7 +39,8 @@ class TaskRunner(object):
         self._env = task_environment.TaskEnvironment(element.document, element.run.path, inherited)
         self._grace = float(self._env.common.get("HPC_PREEMPT_GRACE_SEC") or 10)
         self._oom_kills = OomKills(inherited)
-        self._fork_server: "Optional[ForkServer]" = None  # started by the first task that can be forked
+        self._workers, self._has_own_workers = workers, workers is None
+        self._slot: "Optional[Slot]" = None  # set by the first of several tasks
 
     def run_each(self, tasks: Iterable[int]) -> bool:
         """Run the tasks until the scheduler is about to end the element. Return True when all of them are complete."""
@@ -46,12 +50,18 @@ class TaskRunner(object):
                 arrived = self._signals.from_now()
                 if arrived is None:
                     return False
+                if self.books.is_replaced():
+                    say("stopped before task %d: the scheduler has started this element again elsewhere" % task)
+                    self.element.stopped = True
+                    return False
                 done.append(self._run_task(task, arrived))
                 if self.element.stopped:
                     return False
         finally:
-            if self._fork_server is not None:
-                self._fork_server.close()
+            if self._slot is not None:
+                self._slot.close()
+            if self._workers is not None and self._has_own_workers:
+                self._workers.close()
         return all(done)
 
     def _run_task(self, task: int, arrived: execute.Arrived) -> bool:
@@ -107,6 +117,9 @@ class TaskRunner(object):
         if kills:
             record = record._replace(oom_kills=kills)
         wrote = bool(names_in(scratch))
+        if books.outcomes.known(attempt.task).is_complete:  # another attempt ended first: its folder and record stay
+            books.settle(record._replace(state=FAILED), scratch, kwargs, wrote)
+            return True
         if record.state == COMPLETE:
             record = self._measure(record, scratch, earlier, wrote)
         if record.state != COMPLETE:
@@ -115,23 +128,25 @@ class TaskRunner(object):
         return record.state == COMPLETE
 
     def _fork(self, env: Dict[str, str], kwargs: Dict[str, Any]) -> execute.Fork:
-        """Return what starts the task in a fork of an interpreter that has its libraries; None where nothing does."""
-        element = self.element
-        if len(element.tasks) == 1 or element.gpus:
+        """Return what starts the task in a worker that has its libraries; None where nothing does."""
+        if len(self.element.tasks) == 1:
             return None
-        if self._fork_server is None:
-            from .fork_client import ForkServer  # only elements of several tasks need its imports
-
-            common = task_environment.build(element.document, element.run.path, 0, {}, "", dict(os.environ))
-            self._fork_server = ForkServer(element.document.executor, element.functions(), common, element.run.work)
-        return partial(self._fork_server.fork, env, [name.upper() for name in kwargs])
+        if self._slot is None:
+            if self._workers is None:
+                self._workers = start_workers(self.element, self._env.common)
+            self._slot = self._workers.slot(self.element.slot)
+        return partial(self._slot.start, env, kwargs.get("executor"))
 
     def _measure(self, record: TaskRecord, scratch: str, earlier: Optional[Tuple[int, ...]], wrote: bool) -> TaskRecord:
         """Read the metrics. Return the record with them; a failed one where the declared metrics are missing."""
         declared = self.element.document.results.get("metrics_file")
-        if not wrote and not declared:
+        returned = self._slot.returned if self._slot is not None else None
+        if returned is None and not wrote and not declared:
             return record._replace(metrics={})
-        found = metrics.read(scratch, declared, earlier)
+        if returned is not None and declared in (None, metrics.DEFAULT_FILE):
+            found = metrics.returned(returned)
+        else:
+            found = metrics.read(scratch, declared, earlier)
         found = metrics.with_last_report(found, scratch, declared, earlier, record.attempt)
         if found.problem and declared:  # without them the task is not complete
             return record._replace(state=FAILED, cause="no_output", message=found.problem)
@@ -142,6 +157,14 @@ class TaskRunner(object):
         """Write the record of a task whose executor was not started, or whose outcome could not be kept."""
         record = self.books.printed(new_record(self.element, attempt.task, attempt.number), attempt)
         write_failure(self.books, record, cause, message)
+
+
+def start_workers(element: Element, env: Dict[str, str], slots: int = 1) -> "Workers":
+    """Start what runs the element's tasks without an interpreter of their own each, ``slots`` at once."""
+    from .workers import Workers  # only elements of several tasks need its imports
+
+    document = element.document
+    return Workers(document.executor, element.functions(), env, element.run.work, document.isolate, slots, element.gpus)
 
 
 def _continued(record: TaskRecord, has_checkpoint: bool) -> TaskRecord:

@@ -22,6 +22,7 @@ RECORDED_FAILURE = 1
 # the queue, in accounting or among the claims. Accounting is more than a minute late only where it is broken.
 VANISHED_SEC = 60.0
 VANISHED = "it left the queue without having started, and accounting knows nothing of it: deleted while it waited"
+VANISHED_LATER = "its element left the queue before it had begun this task, and accounting knows nothing of it"
 # Fields of an accounting row that are facts about the failure.
 _ROW_FACTS = ("exit_code", "signal", "host", "job", "element", "seconds", "max_rss_mb", "raw")
 
@@ -51,7 +52,8 @@ def settle_vanished(attempts: Attempts, lost: List[Array]) -> None:
         key = "%d.%d" % (task, entry.generation)
         still[key] = float(earlier.get(key) or now)
         if now - still[key] > VANISHED_SEC and not attempts.is_claimed(entry, task):
-            facts = FailureFacts("never_started", VANISHED, entry.generation, job=entry.job_id, evidence="absence")
+            said = VANISHED_LATER if attempts.has_started(entry, task) else VANISHED
+            facts = FailureFacts("never_started", said, entry.generation, job=entry.job_id, evidence="absence")
             attempts.state[task], attempts.records.failed[task] = LOST, facts
 
 

@@ -92,6 +92,13 @@ class Attempts(object):
         log = self.log_of(entry, task)
         return (log is not None and log.has_begun(task)) or os.path.exists(self.folder.claim(task, entry.generation))
 
+    def has_started(self, entry: Array, task: int) -> bool:
+        """Return True if the element with a log that has the task has started, though perhaps not begun a task."""
+        element = self.reader.element_of(entry, task)
+        if element is None:
+            return False
+        return self.log_of(entry, task) is not None or os.path.exists(self.reader.claim(entry, task))
+
     def began_at(self, entry: Array, task: int) -> Optional[float]:
         """Return when the array's element began the latest attempt of the task, None where it has not yet."""
         if self.reader.is_packed(entry):

@@ -142,19 +142,22 @@ def part_of(steps: Tuple[str, ...]) -> str:
     """Return the part to which a path in the run's folder belongs."""
     if steps[0] == "elements" and ELEMENT_LOG.match(steps[-1]):
         return "logs"
+    if steps[:2] == ("work", ".hpc"):  # the run's own runtime, which answers questions about its records
+        return RECORDS
     return steps[0] if steps[0] in PARTS else RECORDS
 
 
 def _sizes(folder: RunFolder, deadline: float) -> Optional[Dict[str, List[int]]]:
-    """Return part -> [bytes that go with it, files and folders, bytes that other runs share]; None: out of time."""
+    """Return part -> [bytes that go with it, files and folders, bytes that snapshots share, files]; None: out of time."""
     sizes: Dict[str, List[int]] = {}
     for number, (steps, found) in enumerate(_tree(folder.path)):
         if number % LOOK_AT_CLOCK == 0 and time.monotonic() > deadline:
             return None
-        size = sizes.setdefault(part_of(steps), [0, 0, 0])
+        size = sizes.setdefault(part_of(steps), [0, 0, 0, 0])
         shared = found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)  # a hard link into a snapshot
         size[2 if shared else 0] += found.st_blocks * 512
         size[1] += 1
+        size[3] += not stat.S_ISDIR(found.st_mode)
     return sizes
 
 

@@ -32,6 +32,7 @@ class TaskLog(NamedTuple):
     path: str
     offset: int = 0
     length: Optional[int] = None
+    is_part: bool = False  # True: other tasks write into the file too
 
 
 class Records(object):
@@ -120,7 +121,7 @@ class Records(object):
         if found is None or element is None:
             return None
         path = self.folder.element(array.array, element, output_suffix(found.slot))
-        return TaskLog(path, found.offset, found.length) if os.path.exists(path) else None
+        return TaskLog(path, found.offset, found.length, True) if os.path.exists(path) else None
 
 
 def output_suffix(slot: int) -> str:

@@ -103,7 +103,7 @@ def _move_part(folder: RunFolder, part: str, place: str) -> None:
     if part not in PARTS:
         raise NodeError("spec_invalid", "a run has no part %r" % part)
     path = os.path.join(folder.path, part)
-    if part == "work":  # .hpc has the run's own runtime, which answers questions about it; it is linked, not copied
+    if part == "work":  # .hpc has the run's own runtime
         names = [name for name in os.listdir(path) if name != ".hpc"] if os.path.isdir(path) else []
         sources = [os.path.join(path, name) for name in names]
     else:

@@ -151,6 +151,9 @@ class Submitter(object):
         self.check_lock = check_lock
         self.settle = float(request.get("settle_sec", SETTLE_SEC))
         self.max_submitted = int(run.constraints.get("max_submitted") or 0)
+        self._there: Optional[int] = (
+            None  # submitted elements of all of the user's jobs, when asked, and those sent since
+        )
         self.adopted: List[str] = []  # arrays whose job was found by its name, or by its claims
 
     def look_up_intents(self) -> List[str]:
@@ -188,18 +191,30 @@ class Submitter(object):
                 return {"waiting": len(ready) - position, "message": message}
         return {"waiting": 0, "message": ""}
 
+    def _above_limit(self, array: Array) -> Optional[str]:
+        """Return the reason if the array has to wait for a limit on submitted elements.
+
+        The scheduler is asked once, and again where the arrays sent since then fill the limit: jobs may have ended.
+        """
+        limit = self.max_submitted
+        if not limit:
+            return None
+        if self._there is None or self._there + array.elements > limit:
+            self._there = self.scheduler.submitted_elements()
+        if self._there and self._there + array.elements > limit:
+            return "%d of at most %d elements are submitted (all of your jobs count)" % (self._there, limit)
+        self._there += array.elements
+        return None
+
     def _submit(self, array: Array, job_ids: Dict[str, str], queue_was_empty: bool = False) -> Optional[str]:
         """Submit one array or adopt its job. Return the reason when a limit on submitted jobs makes the array wait."""
-        job_id = None
+        job_id, message = None, None
         try:
             if array.state != PLANNED:
                 job_id = self._existing_job(array, self.settle)
             if job_id is None:
-                limit = self.max_submitted
-                there = self.scheduler.submitted_elements() if limit else 0  # of all of the user's jobs
-                if there and there + array.elements > limit:
-                    message = "%d of at most %d elements are submitted (all of your jobs count)" % (there, limit)
-                else:
+                message = self._above_limit(array)
+                if message is None:
                     job_id = self._send(array, job_ids)
         except NodeError as error:
             error.details.update(arrays=summary(self.folder), array=array.array)

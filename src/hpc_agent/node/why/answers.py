@@ -93,6 +93,8 @@ def logs(request: Dict[str, Any]) -> Dict[str, Any]:
         last = diagnose(status, [task], outputs)[0] if status and is_failed else None
         row = _ending(status, task, last) if status else _recorded(reader, task)
         row.update(task=task, path=log and log.path, content=content, size=size, missing=log is None)
+        if log is not None and log.is_part:
+            row.update(offset=log.offset, length=log.length)
         row["scheduler_output"] = outputs.output(reader.arrays, task, int(request["lines"]))
         attempts = attempts_of(status, earlier, task, last.end() if last else None) if status else []
         shown.append(dict(row, attempts=attempts) if len(attempts) > 1 else row)

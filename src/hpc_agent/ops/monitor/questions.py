@@ -117,7 +117,8 @@ class LogsResult(Result):
     logs: Annotated[
         list[dict[str, Any]],
         doc(
-            "task, content, state, cause (a class of failures), message, host, path, scheduler_output, missing; attempts of "
+            "task, content, state, cause (a class of failures), message, host, path (where tasks share the file, also the "
+            "offset and length of the part), scheduler_output, missing; attempts of "
             "a task that ran more than once: what each asked for, its cause and host"
         ),
     ]

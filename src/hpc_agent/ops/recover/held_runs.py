@@ -42,6 +42,7 @@ class HeldRun(msgspec.Struct, kw_only=True, omit_defaults=True):
     files: Annotated[int | None, doc("files and folders; null: not known in time")] = None
     parts: Annotated[dict[str, int], doc("bytes of each part, without zeros")] = {}
     part_files: Annotated[dict[str, int], doc("files and folders of each part, without zeros")] = {}
+    filled: Annotated[list[str], doc("parts that have a file, as far as is known")] = []
     shared_bytes: Annotated[int, doc("hard links: bytes that stay, because snapshots have them too")] = 0
     pruned: Annotated[list[str], doc("parts that were removed before")] = []
     tasks: int = 0
@@ -137,6 +138,7 @@ def _row(place: Place, run_id: str, facts: dict[str, Any]) -> HeldRun:
         files=None if sizes is None else sum(size[1] for size in sizes.values()),
         parts={part: size[0] for part, size in sorted((sizes or {}).items()) if size[0]},
         part_files={part: size[1] for part, size in sorted((sizes or {}).items()) if size[1]},
+        filled=list(PARTS) if sizes is None else [part for part in PARTS if sizes.get(part, [0] * 4)[3]],
         shared_bytes=sum(size[2] for size in (sizes or {}).values()),
         pruned=sorted(facts["pruned"]),
         tasks=facts["task_count"] or 0,

@@ -187,7 +187,7 @@ def _choose(request: PruneRunsRequest, world: World, rows: list[HeldRun]) -> Non
         asked = bool(request.what) and is_left and row.run_id not in kept
         asked = asked and (not request.run_ids or row.run_id in request.run_ids)
         asked = asked and (oldest is None or (row.last_change or 0.0) < oldest)
-        asked = asked and not (row.pruned and set(request.what) <= set(row.pruned))
+        asked = asked and (WHOLE in request.what or not set(request.what).isdisjoint(row.filled))
         if not asked:
             row.action, row.why = ("gone", row.why) if row.action == "gone" else ("keep", "")
         else:

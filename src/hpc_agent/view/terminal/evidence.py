@@ -77,7 +77,8 @@ def logs(data: Mapping[str, Any]) -> list[Block]:
         if len(entry.get("attempts") or []) > 1:
             rows = [{**attempt, **attempt.get("asked", {})} for attempt in entry["attempts"]]
             blocks.append(table(rows, ["attempt", "cause", "host", "seconds", "mem_mb", "walltime_sec"], 2))
-        blocks.append(Line(Cell(entry["path"], "dim")))
+        part = f", from byte {entry['offset']:,} on" if entry.get("offset") else ""  # of a file that tasks share
+        blocks.append(Line(Cell(f"{entry['path']}{part}" if part else entry["path"], "dim")))
     failed = data.get("failed")
     if failed and failed > len(shown):
         blocks += [Gap(), Line(f"{len(shown)} of {counted(failed, 'failed task')}; --task-id shows any of them")]

@@ -1,0 +1,45 @@
+"""Send JSON documents over a socket between a dispatcher, its host and its workers, each with at most two descriptors."""
+
+import json
+import select
+import socket
+import struct
+from array import array
+from typing import Any, Dict
+
+LENGTH = struct.Struct("!I")
+ROOM = socket.CMSG_SPACE(2 * array("i").itemsize)
+CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # a program that a task starts has no use for a descriptor of ours
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def send(channel: socket.socket, message: Dict[str, Any], *descriptors: int) -> None:
+    """Send a JSON document, and descriptors with it. Raises OSError when the other side has ended."""
+    data = _encode(message).encode("ascii")
+    data = LENGTH.pack(len(data)) + data
+    if not descriptors:
+        return channel.sendall(data)
+    sent = channel.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))])
+    if sent < len(data):
+        channel.sendall(data[sent:])
+    return None
+
+
+def receive(channel: socket.socket) -> Dict[str, Any]:
+    """Return the next document, with the descriptors that came with it; {} when the other side has ended."""
+    try:
+        head, extra, _, _ = channel.recvmsg(LENGTH.size, ROOM, CLOEXEC)
+        data = channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
+        message: Dict[str, Any] = json.loads(data.decode("ascii"))
+    except (OSError, struct.error, ValueError):  # the other side ended before the document, or within it
+        return {}
+    if extra:
+        descriptors = array("i")
+        descriptors.frombytes(extra[0][2])
+        message["descriptors"] = descriptors.tolist()
+    return message
+
+
+def has_arrived(channel: socket.socket) -> bool:
+    """Return True when something has come over the channel, be it its end."""
+    return bool(select.select([channel], [], [], 0)[0])
