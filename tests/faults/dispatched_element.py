@@ -2,13 +2,12 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE
+from hpc_agent.experiment.writing.tasks_file import CLI_SOURCE, sign
 from hpc_agent.infra.backends import get_backend
 from hpc_agent.infra.remote import runtime_files
 from hpc_agent.node.shared.files import make_folder, write_json
@@ -47,7 +46,7 @@ class Element:
 
     def build(self, body: str, count: int = 4, head: str = HEAD, library: str = "", **document: Any) -> "Element":
         """The executor calls the function ``train`` with this body."""
-        shutil.copy(CLI_SOURCE, self.place() / "cli.py")
+        self.write(self.place() / "cli.py", sign(CLI_SOURCE.read_text()))
         self.write(self.root / "site" / "slowlib.py", LIBRARY.format(more=library))
         self.write(self.work / "helper.py", 'import os\nSEEN = os.environ["X"]\n')
         self.write(self.work / "train.py", head + body)

@@ -454,11 +454,11 @@ with open(os.environ["IMPORTS"] + ".begun", "a") as handle:
 time.sleep(0.003)
 return {"x": x}
 """
-    count, dice = 120, random.Random(7)
+    count, dice = 60, random.Random(7)
     element = built(tmp_path, body, isolate, count)
     process = element.start()
     killed = 0
-    while process.poll() is None and killed < 15:
+    while process.poll() is None and killed < 10:
         time.sleep(dice.uniform(0.0, 0.2))
         victims = [pid for pid in _family(element) if pid != process.pid]
         if victims:

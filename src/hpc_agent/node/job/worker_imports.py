@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import io
 import os
+import re
 import sys
 import threading
 import types
@@ -21,6 +22,7 @@ KIT = "hpc_agent.experiment_kit.task"
 CLI = os.path.join(".hpc", "cli.py")
 # The text of .hpc/cli.py as hpc-agent writes it. What any other text does with a task is not known here.
 SCAFFOLD = "86337ec667791e02e402c4eb15277d99f8d001e9b9ede12da61ada043bad56e2"
+SIGNATURE = re.compile(r"^# Written by hpc-agent \([0-9a-f]{12}\)[^\n]*\n", re.MULTILINE)
 # The name of the whole environment among the variables that were read.
 EVERYTHING = "*"
 
@@ -79,6 +81,11 @@ def why_no_fork() -> str:
     return ""
 
 
+def is_scaffold(text: str) -> bool:
+    """Return True for a .hpc/cli.py that nobody has edited, with or without the line that says so."""
+    return hashlib.sha256(SIGNATURE.sub("", text, count=1).encode("utf-8")).hexdigest() == SCAFFOLD
+
+
 class Program(object):
     """The program .hpc/cli.py of this process, with the functions that it calls loaded."""
 
@@ -88,7 +95,7 @@ class Program(object):
         path = os.path.abspath(CLI)
         with io.open(path, encoding="utf-8") as handle:
             text = handle.read()
-        if hashlib.sha256(text.encode("utf-8")).hexdigest() != SCAFFOLD:
+        if not is_scaffold(text):
             raise ImportError("%s was changed" % CLI)
         main = types.ModuleType("__main__")
         main.__dict__.update(__file__=path, __name__="__mp_main__")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 from ..look.logs import SchedulerLogs
 from ..look.logs import log_tail as tail_of
 from ..look.patience import await_end
-from ..look.records import FailureFacts
+from ..look.recorded import FailureFacts
 from ..look.report import status_answer
 from ..look.run_status import RunStatus
 from ..shared.failure_classes import BY_NAME, RESUBMIT
