@@ -148,14 +148,14 @@ def test_a_scan_reads_only_shards_that_changed(tmp_path, monkeypatch):
     assert list(seen.failed) == [1]
 
     read = []
-    real = records.read_record
-    monkeypatch.setattr(records, "read_record", lambda folder, task: read.append(task) or real(folder, task))
+    real = records._content
+    monkeypatch.setattr(records, "_content", lambda path: read.append(os.path.basename(path)) or real(path))
     assert records.scan(folder, 3000, cache).state == seen.state
     assert read == []
     write_record(folder, 1, state="complete")
     again = records.scan(folder, 3000, cache)
     assert again.state[1] == task_states.COMPLETE
-    assert read == [1], "complete records are final"
+    assert read == ["1.json"], "complete records are final"
 
 
 def test_a_torn_record_is_no_record(tmp_path):
