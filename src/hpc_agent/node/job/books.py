@@ -7,7 +7,6 @@ one is removed.
 import errno
 import os
 import time
-from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..shared import task_environment
@@ -64,10 +63,7 @@ class Books(object):
     def scratch(self, attempt: Attempt, kwargs: Dict[str, Any]) -> str:
         """Make the folder that the attempt works in, or return that of a requeued task."""
         folder = self.kept(attempt.task, kwargs)
-        for _ in range(3):  # another element may remove an empty folder above it just now
-            with suppress(FileNotFoundError):
-                make_folder(folder)
-                break
+        make_folder(folder)
         return folder
 
     def final(self, task: int, kwargs: Dict[str, Any]) -> str:
@@ -115,8 +111,6 @@ class Books(object):
         """End this start of the element, or of a slot of it."""
         if self._spare:
             remove_folder_quietly(self._spare)
-            for above in (os.path.dirname(self._spare), os.path.dirname(os.path.dirname(self._spare))):
-                remove_folder_quietly(above)
 
     def settle(self, record: TaskRecord, scratch: str, kwargs: Dict[str, Any], wrote: bool) -> TaskRecord:
         """Put the scratch folder where it belongs. Return the record with its place; without one where it is empty."""
@@ -134,11 +128,8 @@ class Books(object):
         return path[len(self.run.path) + 1 :]
 
     def drop(self, scratch: str) -> None:
-        """Remove an empty scratch folder, and the empty folders above it: those of other parameters in its name."""
-        with suppress(OSError):
-            while os.path.dirname(scratch) != self.run.path:
-                os.rmdir(scratch)
-                scratch = os.path.dirname(scratch)
+        """Remove an empty scratch folder. Those above it stay: other elements may be making theirs in them just now."""
+        remove_folder_quietly(scratch)
 
     def _move(self, scratch: str, place: str) -> None:
         above = os.path.dirname(place)
