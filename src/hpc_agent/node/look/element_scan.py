@@ -178,7 +178,7 @@ class ElementScans(object):
         place = os.path.dirname(self._folder.element(array.array, first, "rec"))
         try:
             names = os.listdir(place)
-        except OSError:
+        except FileNotFoundError:
             names = []
         there = {int(name[: -len(_LOG)]) for name in names if name.endswith(_LOG) and name[: -len(_LOG)].isdigit()}
         for index in sorted(there.union(index for index in found if first <= index < first + length)):
